@@ -1,0 +1,28 @@
+//! tallyd's wire protocol, version 1: what an application and the daemon say to each other.
+//!
+//! A connection carries frames: a `u32` big-endian length, then one MessagePack value. The normative text, with
+//! byte-exact examples, is this crate's `README.md`; the examples themselves are files in `clients/vectors/`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`record`] | [`Record`]: one paid API call as a client describes it, and its encoding |
+//! | [`message`] | [`ClientMessage`], [`ServerMessage`]: the frames' contents |
+//! | [`frame`] | length prefixes: written, and checked before anything is allocated |
+//! | [`scan`] | finds the end of a MessagePack value without decoding it |
+//! | [`limits`] | the default bounds that both sides know |
+//! | [`id`] | UUID version 7 from a time and random bits |
+//!
+//! The crate is light on purpose: an application that records must not build the daemon.
+
+pub mod frame;
+pub mod id;
+pub mod limits;
+pub mod message;
+pub mod record;
+pub mod scan;
+
+pub use message::{Ack, Budget, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Welcome};
+pub use record::Record;
+
+/// The protocol version that this crate speaks, sent in [`Hello`] and answered in [`Welcome`].
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,204 @@
+//! The contents of frames. Every message is a map of one entry, the message's name to its body:
+//! `{"hello": {"protocol": 1, "producer": "api-1", "client": "tallyd-rust/0.1.0"}}`.
+//!
+//! `records` is the one message that is not read through serde by the daemon: it decodes the array with strings
+//! borrowed from the frame, and a record that is wrong is refused alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame;
+use crate::record::{self, Record};
+
+/// What a client says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientMessage {
+    /// The first message of a connection.
+    Hello(Hello),
+}
+
+/// Opens a connection and names the producer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The version that the client speaks: [`crate::PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// A stable name for the sequence of records, at most [`crate::limits::PRODUCER_BYTES`] bytes. Two processes that
+    /// run at once need two names: a second connection of one name fences off the first.
+    pub producer: String,
+    /// Name and version of the client library, for the daemon's log.
+    #[serde(default)]
+    pub client: String,
+    /// The access token; required over TCP, ignored on the Unix socket (its file permissions decide there).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Asks for each record's cost in [`Ack::costs`].
+    #[serde(default)]
+    pub want_costs: bool,
+}
+
+/// What the daemon says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// Answers [`Hello`].
+    Welcome(Welcome),
+    /// Answers `records`, once they are on disk.
+    Ack(Ack),
+    /// Says what is wrong; the daemon closes the connection after it.
+    Error(ErrorFrame),
+}
+
+/// The daemon's side of the handshake.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Welcome {
+    /// The version that the daemon will speak on this connection.
+    pub protocol: u32,
+    /// The producer's highest durable sequence number, 0 for a new producer. The client resends what comes after it.
+    pub last_seq: u64,
+    /// Bytes that one frame's body may have.
+    pub max_frame_bytes: u32,
+    /// Records that one frame may hold.
+    pub max_records: u32,
+}
+
+/// Everything up to `seq` is settled: on disk, or refused for the reason given.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+pub struct Ack {
+    /// The highest sequence number that is settled.
+    pub seq: u64,
+    /// One entry a record of the acknowledged frame, if [`Hello::want_costs`]: USD as decimal text, or none where the
+    /// record is unpriced, was refused, or had been acknowledged before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Vec<Option<String>>>,
+    /// The records of the frame that were refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejection>,
+    /// The state of the budget, where one is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+}
+
+/// One refused record. Sending it again unchanged gets the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Rejection {
+    /// Its sequence number.
+    pub seq: u64,
+    /// A stable name for the reason, as listed in the specification.
+    pub code: String,
+    /// What is wrong, and what would be accepted.
+    pub message: String,
+    /// The field at fault, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+/// Whether the application should hold back paid calls.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Budget {
+    /// True once the budget is used up.
+    pub should_throttle: bool,
+    /// `normal`, `warning` or `exceeded`.
+    pub status: String,
+}
+
+/// Why the daemon closes the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ErrorFrame {
+    /// A stable name for the reason, as listed in the specification.
+    pub code: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl ClientMessage {
+    /// Appends the message as one frame.
+    pub fn write_frame(&self, out: &mut Vec<u8>) {
+        frame::write(out, |body| write_named(body, self));
+    }
+}
+
+impl ServerMessage {
+    /// Appends the message as one frame.
+    pub fn write_frame(&self, out: &mut Vec<u8>) {
+        frame::write(out, |body| write_named(body, self));
+    }
+
+    /// Reads the message from a frame's body.
+    ///
+    /// # Errors
+    /// If the bytes are not one of the daemon's messages.
+    pub fn read(body: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        rmp_serde::from_slice(body)
+    }
+}
+
+fn write_named(body: &mut Vec<u8>, message: &impl Serialize) {
+    // Writing into memory cannot fail, and every type here has a MessagePack form.
+    message
+        .serialize(&mut rmp_serde::Serializer::new(body).with_struct_map())
+        .expect("control messages serialize into memory");
+}
+
+/// The bytes of a `records` body before its records: `{"records": {"first_seq": …, "records": [` and the array's head.
+pub fn write_records_head(body: &mut Vec<u8>, first_seq: u64, count: u32) {
+    // `rmp` writes into a `Vec`, which cannot fail.
+    let ok = "a Vec takes every write";
+    rmp::encode::write_map_len(body, 1).expect(ok);
+    rmp::encode::write_str(body, "records").expect(ok);
+    rmp::encode::write_map_len(body, 2).expect(ok);
+    rmp::encode::write_str(body, "first_seq").expect(ok);
+    rmp::encode::write_uint(body, first_seq).expect(ok);
+    rmp::encode::write_str(body, "records").expect(ok);
+    rmp::encode::write_array_len(body, count).expect(ok);
+}
+
+/// Appends a `records` frame: `records[i]` has the sequence number `first_seq + i`.
+///
+/// # Panics
+/// If there are 2^32 records or more.
+pub fn write_records_frame(out: &mut Vec<u8>, first_seq: u64, records: &[Record]) {
+    let count = u32::try_from(records.len()).expect("a frame holds far fewer than 2^32 records");
+    frame::write(out, |body| {
+        write_records_head(body, first_seq, count);
+        for record in records {
+            record::write(body, record);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(frame: &[u8]) -> &[u8] {
+        let bytes = frame::body_bytes(frame[..4].try_into().unwrap(), 1 << 20).unwrap();
+        assert_eq!(bytes, frame.len() - 4);
+        &frame[4..]
+    }
+
+    #[test]
+    fn every_server_message_reads_back() {
+        let messages = [
+            ServerMessage::Welcome(Welcome { protocol: 1, last_seq: 7, max_frame_bytes: 1, max_records: 2 }),
+            ServerMessage::Ack(Ack { seq: 9, ..Ack::default() }),
+            ServerMessage::Ack(Ack {
+                seq: u64::MAX,
+                costs: Some(vec![None, Some("0.20".into())]),
+                rejected: vec![Rejection {
+                    seq: 3,
+                    code: "nul".into(),
+                    message: "no".into(),
+                    field: Some("model".into()),
+                }],
+                budget: Some(Budget { should_throttle: true, status: "exceeded".into() }),
+            }),
+            ServerMessage::Error(ErrorFrame { code: "fenced".into(), message: "taken over".into() }),
+        ];
+        for message in messages {
+            let mut out = Vec::new();
+            message.write_frame(&mut out);
+            assert_eq!(ServerMessage::read(body(&out)).unwrap(), message);
+        }
+    }
+}

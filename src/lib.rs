@@ -1,0 +1,1 @@
+//! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.

@@ -1,0 +1,3 @@
+//! The `tallyd` program.
+
+fn main() {}
