@@ -1,0 +1,80 @@
+//! The local socket, and asking it.
+//!
+//! A socket's path may have 107 bytes, a data folder's may have more. Where it does, the socket is bound and reached
+//! through the folder's descriptor, `/proc/self/fd/N/control.sock`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket's name in the data folder.
+const NAME: &str = "control.sock";
+/// The longest path that the system takes.
+const PATH_BYTES_MAX: usize = 107;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens.
+    #[error("no daemon is running on the data folder {0}; start one with `tallyd serve`")]
+    NotRunning(PathBuf),
+    /// Somebody listens and does not answer as expected.
+    #[error("the daemon on {0} did not answer: {1}")]
+    Broken(PathBuf, String),
+}
+
+/// A path that is short enough, and the folder that it may go through.
+fn short_path(data_dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let path = data_dir.join(NAME);
+    if path.as_os_str().len() <= PATH_BYTES_MAX {
+        return Ok((path, None));
+    }
+    let folder = File::open(data_dir)?;
+    Ok((PathBuf::from(format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd())), Some(folder)))
+}
+
+/// Binds the socket, for the daemon's own user only. The caller holds the data folder's lock.
+///
+/// # Errors
+/// The system's.
+pub fn bind(data_dir: &Path) -> io::Result<UnixListener> {
+    let (path, _folder) = short_path(data_dir)?;
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Asks the running daemon. Returns the answer's body.
+///
+/// # Errors
+/// [`AskError`].
+pub async fn get(data_dir: &Path, route: &str) -> Result<Bytes, AskError> {
+    let not_running = || AskError::NotRunning(data_dir.to_owned());
+    let (path, _folder) = short_path(data_dir).map_err(|_| not_running())?;
+    let stream = UnixStream::connect(&path).await.map_err(|_| not_running())?;
+    let broken = |error: hyper::Error| AskError::Broken(data_dir.to_owned(), error.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let driving = tokio::spawn(connection);
+    let request = hyper::Request::get(route).header("host", "tallyd").body(Empty::<Bytes>::new());
+    // The routes are constants.
+    let request = request.expect("a constant route is a URI");
+    let answer = sender.send_request(request).await.map_err(broken)?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(broken)?.to_bytes();
+    driving.abort();
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(AskError::Broken(data_dir.to_owned(), format!("{status}: {}", String::from_utf8_lossy(&body))))
+}

@@ -1,0 +1,134 @@
+//! What `tallyd status` shows.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use super::{HealthReport, View};
+
+/// How long the database may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The daemon at a glance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The running version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Its process.
+    pub pid: u32,
+    /// Its data folder.
+    pub data_dir: String,
+    /// Where records are taken.
+    pub socket: String,
+    /// Each part's health.
+    pub health: HealthReport,
+    /// The write-ahead log.
+    pub wal: WalStatus,
+    /// The database.
+    pub database: DatabaseStatus,
+}
+
+/// The write-ahead log at a glance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WalStatus {
+    /// Records that are durable and not in PostgreSQL yet.
+    pub unflushed_records: u64,
+    /// The age of the oldest of them.
+    pub oldest_unflushed_seconds: f64,
+    /// Bytes of its values.
+    pub bytes: u64,
+    /// Its segments.
+    pub segments: usize,
+    /// The highest key that is on disk.
+    pub durable_key: u64,
+    /// Bytes that wait before it.
+    pub channel_bytes: usize,
+    /// True if values that had been synced are missing.
+    pub damaged: bool,
+}
+
+/// The database at a glance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DatabaseStatus {
+    /// Where it is, without its password. None before it is started.
+    pub url: Option<String>,
+    /// True if it answered just now.
+    pub connected: bool,
+    /// Calls in the rollups, whichever daemon loaded them. None if it did not answer.
+    pub committed_records: Option<u64>,
+    /// Calls that this daemon has committed since it started.
+    pub committed_since_start: u64,
+    /// The flusher's lanes.
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// A lane at a glance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// Everything of the lane up to this key is in PostgreSQL.
+    pub committed_key: u64,
+    /// True if a person must act before it goes on.
+    pub hold: bool,
+    /// What keeps it from loading, if anything does.
+    pub trouble: Option<String>,
+}
+
+/// `GET /status`, on the local socket only.
+pub async fn status(State(view): State<super::router::Handle>) -> Json<Status> {
+    let committed_records = tokio::time::timeout(PATIENCE, committed_records(&view)).await.ok().flatten();
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_seconds: view.started.elapsed().as_secs(),
+        pid: std::process::id(),
+        data_dir: view.data_dir.clone(),
+        socket: view.socket.clone(),
+        health: HealthReport::of(&view),
+        wal: wal(&view),
+        database: database(&view, committed_records),
+    })
+}
+
+fn wal(view: &View) -> WalStatus {
+    let ingest = view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    WalStatus {
+        unflushed_records: view.log.unflushed_records(),
+        oldest_unflushed_seconds: view.loading.get().map_or(0.0, |loading| loading.flusher.oldest_age().as_secs_f64()),
+        bytes: view.log.value_bytes(),
+        segments: view.log.segment_count(),
+        durable_key: view.log.durable_key(),
+        channel_bytes: ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()),
+        damaged: view.log.is_damaged(),
+    }
+}
+
+fn database(view: &View, committed_records: Option<u64>) -> DatabaseStatus {
+    let loading = view.loading.get();
+    let lanes = loading.map_or_else(Vec::new, |loading| loading.flusher.lanes.iter().collect());
+    DatabaseStatus {
+        url: loading.map(|loading| loading.database.redacted_url()),
+        connected: committed_records.is_some(),
+        committed_records,
+        committed_since_start: loading.map_or(0, |l| l.flusher.committed_records.load(Ordering::Relaxed)),
+        lanes: lanes
+            .into_iter()
+            .map(|lane| LaneStatus {
+                committed_key: lane.committed(),
+                hold: lane.holds(),
+                trouble: lane.trouble().map(|trouble| trouble.message),
+            })
+            .collect(),
+    }
+}
+
+async fn committed_records(view: &View) -> Option<u64> {
+    let loading = view.loading.get()?;
+    let client = loading.pool.get().await.ok()?;
+    let sql = "SELECT coalesce(sum(calls), 0)::int8 FROM daily_api_costs";
+    let rows = client.query_typed(sql, &[]).await.ok()?;
+    u64::try_from(rows.first()?.get::<_, i64>(0)).ok()
+}

@@ -1,0 +1,80 @@
+//! The data folder's lock: one daemon at a time, and the second one learns who holds it.
+//!
+//! The lock is the operating system's (`flock`), so it goes with the process, however that ends. The file's text says
+//! who holds it, for people.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Holds the folder until it is dropped.
+#[derive(Debug)]
+pub struct DataLock {
+    _file: File,
+}
+
+/// Why the folder is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error(
+        "the data folder {folder} is in use by {holder}; stop that process, or give this one another TALLYD_DATA_DIR"
+    )]
+    Held {
+        /// The folder.
+        folder: PathBuf,
+        /// Who, as far as the file tells.
+        holder: String,
+    },
+    /// The folder or the file cannot be used.
+    #[error("cannot use the data folder {folder}: {source}")]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl DataLock {
+    /// Takes the folder, which is created if need be. `what` says what for, for whoever finds it taken.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn take(folder: &Path, what: &str) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io { folder: folder.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let path = folder.join("tallyd.lock");
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Without its text the answer is only less helpful.
+                let _ = file.read_to_string(&mut holder);
+                let holder = if holder.trim().is_empty() { "another process".into() } else { holder.trim().into() };
+                return Err(LockError::Held { folder: folder.to_owned(), holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        writeln!(file, "{what} (process {})", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_taker_is_told_who_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataLock::take(folder.path(), "tallyd serve").unwrap();
+        let error = DataLock::take(folder.path(), "tallyd serve").unwrap_err().to_string();
+        assert!(error.contains(&format!("tallyd serve (process {})", std::process::id())), "{error}");
+        drop(first);
+        DataLock::take(folder.path(), "tallyd serve").unwrap();
+    }
+}

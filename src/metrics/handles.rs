@@ -1,0 +1,119 @@
+//! Kept handles, a struct a stage.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use super::registry as name;
+use crate::pipeline::intake::Code;
+
+/// What connections count.
+#[derive(Clone)]
+pub struct IngestMetrics {
+    /// See [`name::RECORDS_RECEIVED`].
+    pub received: Counter,
+    /// See [`name::RECORDS_DUPLICATE`].
+    pub duplicate: Counter,
+    /// See [`name::RECORDS_UNPRICED`].
+    pub unpriced: Counter,
+    refused: Vec<Counter>,
+}
+
+impl Default for IngestMetrics {
+    fn default() -> Self {
+        Self {
+            received: counter!(name::RECORDS_RECEIVED),
+            duplicate: counter!(name::RECORDS_DUPLICATE),
+            unpriced: counter!(name::RECORDS_UNPRICED),
+            refused: Code::ALL.iter().map(|code| counter!(name::RECORDS_REFUSED, "code" => code.name())).collect(),
+        }
+    }
+}
+
+impl IngestMetrics {
+    /// Counts a refused record.
+    pub fn refused(&self, code: Code) {
+        self.refused[code as usize].increment(1);
+    }
+
+    /// Counts a connection that is closed for what it sent. Rare, so looked up.
+    pub fn protocol_error(&self, code: &'static str) {
+        counter!(name::PROTOCOL_ERRORS, "code" => code).increment(1);
+    }
+
+    /// The gauge of open connections of a transport.
+    #[must_use]
+    pub fn connections(transport: &'static str) -> Gauge {
+        gauge!(name::CONNECTIONS, "transport" => transport)
+    }
+}
+
+/// What the log's writer counts.
+pub struct WalMetrics {
+    acked: Counter,
+    commit_seconds: Histogram,
+    batch_records: Histogram,
+}
+
+impl Default for WalMetrics {
+    fn default() -> Self {
+        Self {
+            acked: counter!(name::RECORDS_ACKED),
+            commit_seconds: histogram!(name::WAL_COMMIT_SECONDS),
+            batch_records: histogram!(name::WAL_BATCH_RECORDS),
+        }
+    }
+}
+
+impl WalMetrics {
+    /// Counts one commit of the log.
+    pub fn committed(&self, took: Duration, records: u64) {
+        self.acked.increment(records);
+        self.commit_seconds.record(took.as_secs_f64());
+        self.batch_records.record(records as f64);
+    }
+}
+
+/// What a lane of the flusher counts.
+pub struct FlushMetrics {
+    committed: Counter,
+    refused: Counter,
+    poison: Counter,
+    seconds: Histogram,
+    batch_records: Histogram,
+    hold: Gauge,
+}
+
+impl FlushMetrics {
+    /// The handles of one lane.
+    #[must_use]
+    pub fn new(lane: u16) -> Self {
+        Self {
+            committed: counter!(name::RECORDS_COMMITTED),
+            refused: counter!(name::DEAD_LETTERS, "kind" => "refused"),
+            poison: counter!(name::DEAD_LETTERS, "kind" => "poison"),
+            seconds: histogram!(name::FLUSH_SECONDS),
+            batch_records: histogram!(name::FLUSH_BATCH_RECORDS),
+            hold: gauge!(name::FLUSH_HOLD, "lane" => lane.to_string()),
+        }
+    }
+
+    /// Counts one committed transaction.
+    pub fn committed(&self, took: Duration, records: u64, refused: u64, poison: u64) {
+        self.committed.increment(records);
+        self.refused.increment(refused);
+        self.poison.increment(poison);
+        self.seconds.record(took.as_secs_f64());
+        self.batch_records.record((records + refused + poison) as f64);
+    }
+
+    /// Counts a failure of a class.
+    pub fn failed(&self, class: &'static str) {
+        counter!(name::FLUSH_FAILURES, "class" => class).increment(1);
+    }
+
+    /// Shows whether the lane holds its records back.
+    pub fn hold(&self, holds: bool) {
+        self.hold.set(f64::from(u8::from(holds)));
+    }
+}

@@ -1,0 +1,37 @@
+//! Metrics: each one is a documented line in [`registry`]; its doc comment is its help text.
+//!
+//! Handles are looked up once and kept ([`handles`]): a call through the facade's macros costs ten times as much as a
+//! kept handle, and the data plane counts every record.
+
+mod handles;
+pub mod registry;
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use handles::{FlushMetrics, IngestMetrics, WalMetrics};
+
+/// Upper bounds of latency buckets, in seconds: from a fast local disk to a stuck database.
+const LATENCY_BUCKETS_S: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// Upper bounds of batch sizes, in records.
+const SIZE_BUCKETS: [f64; 10] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0];
+
+/// Installs the process's recorder and describes every metric. Returns the handle that renders them.
+///
+/// # Errors
+/// If another recorder has been installed.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS_S)?
+        .set_buckets_for_metric(Matcher::Suffix("_batch_records".into()), &SIZE_BUCKETS)?
+        .install_recorder()?;
+    registry::describe();
+    let info = metrics::gauge!(registry::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"));
+    info.set(1.0);
+    Ok(handle)
+}
+
+/// How often a renderer must be kept up, so that histograms' memory stays bounded when nobody scrapes.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,0 +1,91 @@
+//! Every metric of the daemon. Counters end in `_total`, times are in seconds, sizes in bytes.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+macro_rules! registry {
+    ($($(#[doc = $help:literal])+ $kind:ident $constant:ident = $name:literal;)+) => {
+        $($(#[doc = $help])+ pub const $constant: &str = $name;)+
+
+        /// Every metric: kind, name and help text.
+        pub const ALL: &[(&str, &str, &str)] = &[$((stringify!($kind), $name, concat!($($help),+))),+];
+    };
+}
+
+registry! {
+    /// The running version, as a label. Always 1.
+    gauge BUILD_INFO = "tallyd_build_info";
+    /// Open client connections, by transport.
+    gauge CONNECTIONS = "tallyd_connections";
+    /// Records that arrived, whatever became of them.
+    counter RECORDS_RECEIVED = "tallyd_records_received_total";
+    /// Records that were durable already when they arrived again.
+    counter RECORDS_DUPLICATE = "tallyd_records_duplicate_total";
+    /// Records that were refused, by the code that the sender got.
+    counter RECORDS_REFUSED = "tallyd_records_refused_total";
+    /// Accepted records for which no price is known: their cost is NULL until one is.
+    counter RECORDS_UNPRICED = "tallyd_records_unpriced_total";
+    /// Connections that were closed for what they sent, by the code of the error.
+    counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total";
+    /// Records that are durable and acknowledged.
+    counter RECORDS_ACKED = "tallyd_records_acked_total";
+    /// Bytes that wait between connections and the write-ahead log.
+    gauge CHANNEL_BYTES = "tallyd_channel_bytes";
+    /// Bytes of records in the write-ahead log.
+    gauge WAL_BYTES = "tallyd_wal_bytes";
+    /// Segments of the write-ahead log.
+    gauge WAL_SEGMENTS = "tallyd_wal_segments";
+    /// Records in the write-ahead log that are not in PostgreSQL yet.
+    gauge WAL_UNFLUSHED_RECORDS = "tallyd_wal_unflushed_records";
+    /// Age of the oldest record that is not in PostgreSQL yet; 0 without any.
+    gauge OLDEST_UNFLUSHED_SECONDS = "tallyd_oldest_unflushed_age_seconds";
+    /// 1 while the write-ahead log is at one of its bounds and clients have to wait.
+    gauge WAL_FULL = "tallyd_wal_full";
+    /// 1 once values that had been synced could not be read; see the log for where they were set aside.
+    gauge WAL_DAMAGED = "tallyd_wal_damaged";
+    /// Time to make one group of records durable, the disk's sync included.
+    histogram WAL_COMMIT_SECONDS = "tallyd_wal_commit_seconds";
+    /// Records that one commit of the write-ahead log made durable.
+    histogram WAL_BATCH_RECORDS = "tallyd_wal_batch_records";
+    /// Records that are committed in PostgreSQL.
+    counter RECORDS_COMMITTED = "tallyd_records_committed_total";
+    /// Records that went to the dead letters, by kind.
+    counter DEAD_LETTERS = "tallyd_dead_letters_total";
+    /// Time of one transaction that loads a batch, from BEGIN to COMMIT.
+    histogram FLUSH_SECONDS = "tallyd_flush_seconds";
+    /// Records of one transaction.
+    histogram FLUSH_BATCH_RECORDS = "tallyd_flush_batch_records";
+    /// Transactions that failed and will be tried again, by class of failure.
+    counter FLUSH_FAILURES = "tallyd_flush_failures_total";
+    /// 1 while a lane holds its records back because of a failure that only a person can mend.
+    gauge FLUSH_HOLD = "tallyd_flush_hold";
+}
+
+/// Hands the help texts to the recorder.
+pub fn describe() {
+    for (kind, name, help) in ALL {
+        let help = help.trim();
+        match *kind {
+            "counter" => describe_counter!(*name, help),
+            "gauge" => describe_gauge!(*name, help),
+            _ => describe_histogram!(*name, help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn names_follow_prometheus_conventions_and_stand_once() {
+        let mut names: Vec<_> = ALL.iter().map(|(_, name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        for (kind, name, help) in ALL {
+            assert!(name.starts_with("tallyd_"), "{name}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}");
+            assert!(help.trim().ends_with('.'), "{name}: {help}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! From connections to the log's writer: a bounded crossbeam channel, and what comes back.
+//!
+//! The channel is bounded in bytes by permits. A connection awaits its permits, so a full channel stops it from reading
+//! its socket instead of blocking a thread; what has its permits always finds a place, so the send itself never waits.
+//! The writer gives the permits back as it takes submissions out.
+//!
+//! What comes back is a counter. The channel keeps each connection's chunks in order, so "the first `n` of your chunks
+//! are durable" is one atomic number ([`Origin::durable`]) and a wake-up, whatever the writer's group held.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+use super::chunk::Chunk;
+
+/// Bytes that one permit stands for.
+const PERMIT_BYTES: usize = 1024;
+
+/// Why a connection's chunks are not taken any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// Another connection speaks for the producer now.
+    #[error("another connection has taken over this producer's name")]
+    Fenced,
+    /// The log has failed, or the daemon is stopping.
+    #[error("the daemon is not taking records any more")]
+    Stopped,
+}
+
+/// One connection, as the writer knows it.
+#[derive(Debug)]
+pub struct Origin {
+    /// The producer's name; empty for one that does not number its records.
+    pub producer: Arc<str>,
+    session: AtomicU64,
+    durable: AtomicU64,
+    closed: AtomicU8,
+    changed: Notify,
+}
+
+const OPEN: u8 = 0;
+const FENCED: u8 = 1;
+const STOPPED: u8 = 2;
+
+impl Origin {
+    /// An origin for a producer, or for nobody in particular if the name is empty.
+    #[must_use]
+    pub fn new(producer: &str) -> Arc<Self> {
+        Arc::new(Self {
+            producer: producer.into(),
+            session: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            closed: AtomicU8::new(OPEN),
+            changed: Notify::new(),
+        })
+    }
+
+    /// How many of the origin's chunks are durable.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Why nothing more is taken from it, if so.
+    #[must_use]
+    pub fn closed(&self) -> Option<Closed> {
+        match self.closed.load(Ordering::Acquire) {
+            OPEN => None,
+            FENCED => Some(Closed::Fenced),
+            _ => Some(Closed::Stopped),
+        }
+    }
+
+    /// Waits until the first `chunks` of the origin's chunks are durable.
+    ///
+    /// # Errors
+    /// [`Closed`] if they never will be.
+    pub async fn wait_durable(&self, chunks: u64) -> Result<(), Closed> {
+        loop {
+            // Registered before the check, so that a change in between is not missed.
+            let changed = self.changed.notified();
+            if self.durable() >= chunks {
+                return Ok(());
+            }
+            if let Some(closed) = self.closed() {
+                return Err(closed);
+            }
+            changed.await;
+        }
+    }
+
+    /// The session that the writer has given it.
+    pub(super) fn session(&self) -> u64 {
+        self.session.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_session(&self, session: u64) {
+        self.session.store(session, Ordering::Relaxed);
+    }
+
+    /// The writer made `chunks` more of its chunks durable.
+    pub(super) fn advance(&self, chunks: u64) {
+        self.durable.fetch_add(chunks, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Nothing more of it will be made durable.
+    pub(super) fn close(&self, why: Closed) {
+        let why = if why == Closed::Fenced { FENCED } else { STOPPED };
+        // The first reason stays.
+        let _ = self.closed.compare_exchange(OPEN, why, Ordering::AcqRel, Ordering::Acquire);
+        self.changed.notify_waiters();
+    }
+}
+
+/// What the writer takes out.
+pub enum Submission {
+    /// A connection speaks for a producer from now on. Answered with the producer's last durable sequence number once
+    /// everything before it is durable.
+    Open {
+        /// The connection.
+        origin: Arc<Origin>,
+        /// Where the answer goes.
+        last_seq: oneshot::Sender<u64>,
+    },
+    /// Records to store.
+    Chunk {
+        /// The connection.
+        origin: Arc<Origin>,
+        /// The records.
+        chunk: Chunk,
+    },
+}
+
+impl Submission {
+    fn permits(&self) -> u32 {
+        match self {
+            Self::Open { .. } => 1,
+            // A chunk is a few kilobytes, and one record's metadata at the most.
+            Self::Chunk { chunk, .. } => chunk.payload.len().div_ceil(PERMIT_BYTES).max(1) as u32,
+        }
+    }
+
+    /// Whom to tell.
+    #[must_use]
+    pub fn origin(&self) -> &Arc<Origin> {
+        match self {
+            Self::Open { origin, .. } | Self::Chunk { origin, .. } => origin,
+        }
+    }
+}
+
+/// The sending end. Cheap to clone; the writer ends once every clone is gone.
+#[derive(Clone)]
+pub struct Ingest {
+    sender: Sender<Submission>,
+    permits: Arc<Semaphore>,
+    permits_max: u32,
+}
+
+/// The writer's end.
+pub struct Intake {
+    receiver: Receiver<Submission>,
+    permits: Arc<Semaphore>,
+    permits_max: u32,
+}
+
+/// A channel of at most `bytes` bytes of payload.
+#[must_use]
+pub fn channel(bytes: usize) -> (Ingest, Intake) {
+    let permits_max = (bytes / PERMIT_BYTES).clamp(64, 1 << 24);
+    let (sender, receiver) = crossbeam_channel::bounded(permits_max);
+    let permits = Arc::new(Semaphore::new(permits_max));
+    // Clamped above.
+    let permits_max = permits_max as u32;
+    (
+        Ingest { sender, permits: Arc::clone(&permits), permits_max },
+        Intake { receiver, permits, permits_max },
+    )
+}
+
+impl Ingest {
+    /// Speaks for the origin's producer from now on. Returns its last durable sequence number.
+    ///
+    /// # Errors
+    /// [`Closed::Stopped`] if the writer is gone.
+    pub async fn open(&self, origin: &Arc<Origin>) -> Result<u64, Closed> {
+        let (last_seq, answer) = oneshot::channel();
+        self.send(Submission::Open { origin: Arc::clone(origin), last_seq }).await?;
+        answer.await.map_err(|_| Closed::Stopped)
+    }
+
+    /// Hands a chunk over, waiting for room. It is durable once [`Origin::durable`] has counted it.
+    ///
+    /// # Errors
+    /// [`Closed`] if the writer is gone or another connection has taken over.
+    pub async fn submit(&self, origin: &Arc<Origin>, chunk: Chunk) -> Result<(), Closed> {
+        if let Some(closed) = origin.closed() {
+            return Err(closed);
+        }
+        self.send(Submission::Chunk { origin: Arc::clone(origin), chunk }).await
+    }
+
+    /// Hands a chunk over if there is room now. Gives it back otherwise.
+    ///
+    /// # Errors
+    /// The chunk, if the channel is full or the writer is gone.
+    pub fn try_submit(&self, origin: &Arc<Origin>, chunk: Chunk) -> Result<(), Chunk> {
+        let submission = Submission::Chunk { origin: Arc::clone(origin), chunk };
+        let permits = submission.permits().min(self.permits_max);
+        let back = |submission| match submission {
+            Submission::Chunk { chunk, .. } => chunk,
+            Submission::Open { .. } => unreachable!("a chunk was submitted"),
+        };
+        match self.permits.try_acquire_many(permits) {
+            Ok(held) => held.forget(),
+            Err(_) => return Err(back(submission)),
+        }
+        self.sender.try_send(submission).map_err(|error| back(error.into_inner()))
+    }
+
+    /// Bytes that wait in the channel, to the nearest permit.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        (self.permits_max as usize - self.permits.available_permits()) * PERMIT_BYTES
+    }
+
+    async fn send(&self, submission: Submission) -> Result<(), Closed> {
+        let permits = submission.permits().min(self.permits_max);
+        self.permits.acquire_many(permits).await.map_err(|_| Closed::Stopped)?.forget();
+        // Every submission holds a permit and there are as many places as permits: only a writer that is gone refuses.
+        self.sender.try_send(submission).map_err(|_| Closed::Stopped)
+    }
+}
+
+impl Intake {
+    /// Waits for a submission until `timeout`. `Err(true)` if every sender is gone, `Err(false)` if the time is up.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn recv(&self, timeout: std::time::Duration) -> Result<Submission, bool> {
+        let received = self.receiver.recv_timeout(timeout);
+        let submission = received.map_err(|error| error == crossbeam_channel::RecvTimeoutError::Disconnected)?;
+        self.give_back(&submission);
+        Ok(submission)
+    }
+
+    /// A submission that is there now.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<Submission> {
+        let submission = self.receiver.try_recv().ok()?;
+        self.give_back(&submission);
+        Some(submission)
+    }
+
+    fn give_back(&self, submission: &Submission) {
+        self.permits.add_permits(submission.permits().min(self.permits_max) as usize);
+    }
+}
+
+impl Drop for Intake {
+    /// The writer is gone: whoever waits for a place or for durability learns it.
+    fn drop(&mut self) {
+        self.permits.close();
+        while let Ok(submission) = self.receiver.try_recv() {
+            submission.origin().close(Closed::Stopped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(bytes: usize) -> Chunk {
+        let (first_seq, last_seq, min_us, max_us) = (1, 1, 0, 0);
+        Chunk { payload: vec![0; bytes], records: 1, refused: 0, first_seq, last_seq, min_us, max_us }
+    }
+
+    #[tokio::test]
+    async fn a_full_channel_makes_the_sender_wait_and_a_gone_writer_frees_it() {
+        let (ingest, intake) = channel(64 * PERMIT_BYTES);
+        let origin = Origin::new("p");
+        for _ in 0..8 {
+            ingest.submit(&origin, chunk(8 * PERMIT_BYTES)).await.unwrap();
+        }
+        assert!(ingest.try_submit(&origin, chunk(1)).is_err());
+        assert_eq!(ingest.waiting_bytes(), 64 * PERMIT_BYTES);
+        assert!(intake.try_recv().is_some());
+        ingest.try_submit(&origin, chunk(8 * PERMIT_BYTES)).unwrap();
+        let waiting = tokio::spawn({
+            let (ingest, origin) = (ingest.clone(), Arc::clone(&origin));
+            async move { ingest.submit(&origin, chunk(1)).await }
+        });
+        drop(intake);
+        assert_eq!(waiting.await.unwrap(), Err(Closed::Stopped));
+        assert_eq!(origin.wait_durable(1).await, Err(Closed::Stopped));
+    }
+
+    #[tokio::test]
+    async fn durability_wakes_who_waits_for_it() {
+        let origin = Origin::new("p");
+        let waiting = tokio::spawn({
+            let origin = Arc::clone(&origin);
+            async move { origin.wait_durable(3).await }
+        });
+        origin.advance(2);
+        origin.advance(1);
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+        origin.close(Closed::Fenced);
+        assert_eq!(origin.wait_durable(3).await, Ok(()), "what is durable stays so");
+        assert_eq!(origin.wait_durable(4).await, Err(Closed::Fenced));
+    }
+}

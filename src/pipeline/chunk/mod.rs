@@ -1,0 +1,299 @@
+//! A chunk: the accepted records of one producer that travel together, from the connection to PostgreSQL.
+//!
+//! The connection encodes a record once, in the form that the write-ahead log stores and the flusher reads; nothing
+//! between the two looks inside. The form is compact rather than PostgreSQL's: the log's throughput goes by bytes, and
+//! turning a record into a COPY row costs a tenth of a microsecond.
+//!
+//! ## Layout
+//! A payload is a sequence of entries, a tag byte each: [`TAG_CALL`] or [`TAG_REFUSED`]. Integers are LEB128 varints,
+//! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier) are written once a chunk and
+//! referred to afterwards: `0` is empty, an odd varint `2n+1` a literal of `n` bytes that joins the chunk's table, an
+//! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. See `write.rs` and `read.rs`.
+//!
+//! ## Bounds
+//! A chunk is closed before it outgrows [`PAYLOAD_TARGET_BYTES`], so that it fits one value of the log. A record that
+//! is larger by itself makes a chunk of its own, which the log stores in several parts.
+//!
+//! ## Versions
+//! The log's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
+
+mod read;
+mod varint;
+mod write;
+
+use crate::pricing::{Tokens, Usd};
+
+pub use read::{Entry, PayloadError, PayloadReader};
+pub use write::{Chunk, ChunkBuilder};
+
+/// Bytes of payload that a chunk aims to stay within: one value of the log (7 KB) less its header.
+pub const PAYLOAD_TARGET_BYTES: usize = 6_900;
+
+const TAG_CALL: u8 = 1;
+const TAG_REFUSED: u8 = 2;
+
+/// Bits of a call's flag word: which of the optional parts follow.
+mod flag {
+    pub const REQUEST_ID: u64 = 1;
+    pub const CACHE: u64 = 1 << 1;
+    pub const REQUESTS: u64 = 1 << 2;
+    pub const EXTRA_UNITS: u64 = 1 << 3;
+    pub const TIER: u64 = 1 << 4;
+    pub const STATUS: u64 = 1 << 5;
+    pub const LATENCY: u64 = 1 << 6;
+    pub const METADATA: u64 = 1 << 7;
+    /// A cost follows.
+    pub const COST: u64 = 1 << 8;
+    /// The cost is in nano-dollars rather than atto-dollars.
+    pub const COST_NANO: u64 = 1 << 9;
+    /// The cost came from the catalog, and the price's id follows.
+    pub const PRICE_ID: u64 = 1 << 10;
+    pub const ALL: u64 = (1 << 11) - 1;
+}
+
+/// The tier that is not written out.
+pub const STANDARD_TIER: &str = "standard";
+
+/// One accepted call: validated, normalised and priced. Text is borrowed from a frame or from a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// Identity of the call, a UUID's bytes.
+    pub id: [u8; 16],
+    /// Microseconds since 1970 UTC.
+    pub occurred_at_us: i64,
+    /// Lower case, aliases resolved.
+    pub provider: &'a str,
+    /// As the client named it, or empty.
+    pub model: &'a str,
+    /// Without its query string, or empty.
+    pub endpoint: &'a str,
+    /// Or empty.
+    pub user_id: &'a str,
+    /// Or empty.
+    pub app: &'a str,
+    /// The provider's own id of the call, or empty.
+    pub request_id: &'a str,
+    /// The five disjoint token buckets.
+    pub tokens: Tokens,
+    /// Billable requests.
+    pub requests: u64,
+    /// A JSON object of unit to decimal, or empty.
+    pub extra_units: &'a str,
+    /// `standard`, `batch` …
+    pub service_tier: &'a str,
+    /// HTTP status.
+    pub status: u16,
+    /// Milliseconds.
+    pub latency_ms: Option<u32>,
+    /// What the call cost, and who says so.
+    pub cost: Cost,
+    /// A JSON object, or empty.
+    pub metadata: &'a str,
+}
+
+/// What a call cost, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// Priced from the catalog, by the price of that id.
+    Catalog {
+        /// Exact amount.
+        usd: Usd,
+        /// `api_prices.id`.
+        price_id: i32,
+    },
+    /// Stated by the client.
+    Client(Usd),
+    /// No price is known: NULL in the log, never 0.
+    Unpriced,
+}
+
+impl Cost {
+    /// The amount, if there is one.
+    #[must_use]
+    pub const fn usd(self) -> Option<Usd> {
+        match self {
+            Self::Catalog { usd, .. } | Self::Client(usd) => Some(usd),
+            Self::Unpriced => None,
+        }
+    }
+
+    /// The name that `api_usage_log.cost_source` has for it.
+    #[must_use]
+    pub const fn source(self) -> &'static str {
+        match self {
+            Self::Catalog { .. } => "catalog",
+            Self::Client(_) => "client",
+            Self::Unpriced => "unpriced",
+        }
+    }
+}
+
+/// A record that was refused: its reason and as much of it as the dead letters keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused<'a> {
+    /// A stable name for the reason.
+    pub code: &'a str,
+    /// The field at fault, or empty.
+    pub field: &'a str,
+    /// What is wrong, for a person.
+    pub message: &'a str,
+    /// `json` or `msgpack`: what the payload is.
+    pub payload_format: &'a str,
+    /// The record as it was sent, cut at [`REFUSED_PAYLOAD_BYTES`].
+    pub payload: &'a [u8],
+}
+
+/// Bytes of a refused record that are kept.
+pub const REFUSED_PAYLOAD_BYTES: usize = 2_048;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct Owned {
+        texts: [String; 9],
+        id: [u8; 16],
+        occurred_at_us: i64,
+        tokens: Tokens,
+        requests: u64,
+        status: u16,
+        latency_ms: Option<u32>,
+        cost: Cost,
+    }
+
+    impl Owned {
+        fn call(&self) -> Call<'_> {
+            let [provider, model, endpoint, user_id, app, request_id, extra_units, service_tier, metadata] = &self.texts;
+            Call {
+                id: self.id,
+                occurred_at_us: self.occurred_at_us,
+                provider,
+                model,
+                endpoint,
+                user_id,
+                app,
+                request_id,
+                tokens: self.tokens,
+                requests: self.requests,
+                extra_units,
+                service_tier,
+                status: self.status,
+                latency_ms: self.latency_ms,
+                cost: self.cost,
+                metadata,
+            }
+        }
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![Just(String::new()), Just("standard".into()), "[ab]{1,2}", "\\PC{0,40}", Just("x".repeat(9_000))]
+    }
+
+    fn cost() -> impl Strategy<Value = Cost> {
+        prop_oneof![
+            Just(Cost::Unpriced),
+            any::<i64>().prop_map(|nano| Cost::Client(Usd::from_attos(i128::from(nano) * 1_000_000_000))),
+            any::<i128>().prop_map(|atto| Cost::Client(Usd::from_attos(atto >> 1))),
+            (any::<i128>(), any::<i32>())
+                .prop_map(|(atto, price_id)| Cost::Catalog { usd: Usd::from_attos(atto >> 2), price_id }),
+        ]
+    }
+
+    fn owned() -> impl Strategy<Value = Owned> {
+        let texts = prop::array::uniform9(text());
+        let numbers = (any::<[u8; 16]>(), any::<i64>(), any::<[u64; 5]>(), any::<u64>());
+        (texts, numbers, any::<u16>(), any::<Option<u32>>(), cost()).prop_map(
+            |(texts, (id, occurred_at_us, t, requests), status, latency_ms, cost)| Owned {
+                texts,
+                id,
+                occurred_at_us,
+                tokens: Tokens {
+                    input: t[0],
+                    output: t[1],
+                    cache_read: t[2],
+                    cache_write_5m: t[3],
+                    cache_write_1h: t[4],
+                },
+                requests,
+                status,
+                latency_ms,
+                cost,
+            },
+        )
+    }
+
+    fn read_all(chunks: &[Chunk]) -> Vec<Entry<'_>> {
+        let entries = chunks.iter().flat_map(|chunk| PayloadReader::new(&chunk.payload));
+        entries.collect::<Result<_, _>>().expect("what was written reads back")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(calls in prop::collection::vec(owned(), 1..60)) {
+            let mut builder = ChunkBuilder::new();
+            let mut chunks = Vec::new();
+            for (seq, call) in calls.iter().enumerate() {
+                chunks.extend(builder.push_call(seq as u64 + 1, &call.call()));
+            }
+            chunks.extend(builder.finish());
+            let expected: Vec<_> = calls.iter().map(|call| Entry::Call(call.call())).collect();
+            prop_assert_eq!(read_all(&chunks), expected);
+            prop_assert_eq!(chunks.iter().map(|chunk| chunk.records as usize).sum::<usize>(), calls.len());
+            for chunk in &chunks {
+                prop_assert!(chunk.records == 1 || chunk.payload.len() <= PAYLOAD_TARGET_BYTES);
+            }
+            for pair in chunks.windows(2) {
+                prop_assert_eq!(pair[0].last_seq + 1, pair[1].first_seq);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+            let read = PayloadReader::new(&bytes).take_while(Result::is_ok).count();
+            prop_assert!(read <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_refused_record_reads_back_cut_to_its_bound() {
+        let payload = vec![7; 5_000];
+        let refused =
+            Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: &payload };
+        let mut builder = ChunkBuilder::new();
+        assert!(builder.push_refused(9, &refused).is_none());
+        let chunk = builder.finish().expect("one entry");
+        assert_eq!((chunk.records, chunk.refused, chunk.first_seq, chunk.last_seq), (0, 1, 9, 9));
+        let kept = Refused { payload: &payload[..REFUSED_PAYLOAD_BYTES], ..refused };
+        assert_eq!(read_all(&[chunk]), [Entry::Refused(kept)]);
+    }
+
+    #[test]
+    fn repeated_names_cost_a_byte_each() {
+        let call = Call {
+            id: [1; 16],
+            occurred_at_us: 1_700_000_000_000_000,
+            provider: "claude",
+            model: "claude-sonnet-4-5",
+            endpoint: "/v1/messages",
+            user_id: "0192f0c1-7a10-7000-8000-000000000001",
+            app: "api",
+            request_id: "",
+            tokens: Tokens { input: 374, output: 44, ..Tokens::default() },
+            requests: 1,
+            extra_units: "",
+            service_tier: STANDARD_TIER,
+            status: 200,
+            latency_ms: None,
+            cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_000), price_id: 12 },
+            metadata: "",
+        };
+        let mut builder = ChunkBuilder::new();
+        assert!(builder.push_call(1, &call).is_none());
+        assert!(builder.push_call(2, &call).is_none());
+        let chunk = builder.finish().expect("two entries");
+        assert!(chunk.payload.len() < 165, "two records take {} bytes", chunk.payload.len());
+    }
+}

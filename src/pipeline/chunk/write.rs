@@ -1,0 +1,241 @@
+//! Builds chunks: one encoding of each record, made while its frame is still in the socket's buffer.
+
+use super::varint::{write_u64, write_u128, zigzag, zigzag128};
+use super::{
+    Call, Cost, PAYLOAD_TARGET_BYTES, REFUSED_PAYLOAD_BYTES, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, flag,
+};
+
+/// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.
+const RECENT_NAMES: usize = 8;
+/// Columns whose names repeat: provider, model, endpoint, user, app, tier.
+const NAME_COLUMNS: usize = 6;
+/// More than the bytes of a call that are not text: tags, flags, numbers.
+const FIXED_BYTES_MAX: usize = 180;
+
+/// Records that travel together, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// The entries; see the module's header.
+    pub payload: Vec<u8>,
+    /// Calls in the payload.
+    pub records: u32,
+    /// Refused records in the payload.
+    pub refused: u32,
+    /// The producer's first sequence number that the chunk settles; 0 without a producer.
+    pub first_seq: u64,
+    /// The last one.
+    pub last_seq: u64,
+    /// The earliest `occurred_at_us` of its calls; `i64::MAX` without any.
+    pub min_us: i64,
+    /// The latest; `i64::MIN` without any.
+    pub max_us: i64,
+}
+
+/// Where a name stands in the payload, and its place in the chunk's table.
+#[derive(Clone, Copy, Default)]
+struct Name {
+    start: u32,
+    len: u32,
+    index: u32,
+}
+
+/// Encodes records into chunks of bounded size.
+pub struct ChunkBuilder {
+    chunk: Chunk,
+    previous_us: i64,
+    names: u32,
+    recent: [[Name; RECENT_NAMES]; NAME_COLUMNS],
+    next: [u8; NAME_COLUMNS],
+}
+
+impl Default for ChunkBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ChunkBuilder {
+    /// A builder with an empty chunk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            chunk: empty(),
+            previous_us: 0,
+            names: 0,
+            recent: [[Name::default(); RECENT_NAMES]; NAME_COLUMNS],
+            next: [0; NAME_COLUMNS],
+        }
+    }
+
+    /// Adds a call. Returns the chunk before it, if the call would not have fitted.
+    pub fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Chunk> {
+        let full = self.make_room(call_bytes_max(call));
+        self.settle(seq);
+        self.chunk.records += 1;
+        self.chunk.min_us = self.chunk.min_us.min(call.occurred_at_us);
+        self.chunk.max_us = self.chunk.max_us.max(call.occurred_at_us);
+        self.write_call(call);
+        full
+    }
+
+    /// Adds a refused record. Returns the chunk before it, if it would not have fitted.
+    pub fn push_refused(&mut self, seq: u64, refused: &Refused<'_>) -> Option<Chunk> {
+        let payload = &refused.payload[..refused.payload.len().min(REFUSED_PAYLOAD_BYTES)];
+        let texts = [refused.code, refused.field, refused.message, refused.payload_format];
+        let full = self.make_room(payload.len() + texts.iter().map(|text| text.len() + 4).sum::<usize>() + 8);
+        self.settle(seq);
+        self.chunk.refused += 1;
+        let out = &mut self.chunk.payload;
+        out.push(TAG_REFUSED);
+        for bytes in texts.iter().map(|text| text.as_bytes()).chain([payload]) {
+            write_u64(out, bytes.len() as u64);
+            out.extend_from_slice(bytes);
+        }
+        full
+    }
+
+    /// Takes the chunk, if anything is in it.
+    pub fn finish(&mut self) -> Option<Chunk> {
+        if self.chunk.records == 0 && self.chunk.refused == 0 {
+            return None;
+        }
+        self.previous_us = 0;
+        self.names = 0;
+        self.recent = [[Name::default(); RECENT_NAMES]; NAME_COLUMNS];
+        let mut chunk = std::mem::replace(&mut self.chunk, empty());
+        if chunk.payload.len() < PAYLOAD_TARGET_BYTES / 2 {
+            // A small chunk may wait in memory for long: behind a database that is down.
+            chunk.payload.shrink_to_fit();
+        }
+        Some(chunk)
+    }
+
+    fn make_room(&mut self, bytes: usize) -> Option<Chunk> {
+        if self.chunk.payload.len() + bytes > PAYLOAD_TARGET_BYTES { self.finish() } else { None }
+    }
+
+    fn settle(&mut self, seq: u64) {
+        if self.chunk.records == 0 && self.chunk.refused == 0 {
+            self.chunk.first_seq = seq;
+        }
+        self.chunk.last_seq = seq;
+    }
+
+    fn write_call(&mut self, call: &Call<'_>) {
+        let flags = flags(call);
+        self.chunk.payload.push(TAG_CALL);
+        write_u64(&mut self.chunk.payload, flags);
+        self.chunk.payload.extend_from_slice(&call.id);
+        write_u64(&mut self.chunk.payload, zigzag(call.occurred_at_us.wrapping_sub(self.previous_us)));
+        self.previous_us = call.occurred_at_us;
+        for (column, name) in [call.provider, call.model, call.endpoint, call.user_id, call.app].iter().enumerate() {
+            self.write_name(column, name);
+        }
+        if flags & flag::TIER != 0 {
+            self.write_name(NAME_COLUMNS - 1, call.service_tier);
+        }
+        let out = &mut self.chunk.payload;
+        write_u64(out, call.tokens.input);
+        write_u64(out, call.tokens.output);
+        if flags & flag::CACHE != 0 {
+            write_u64(out, call.tokens.cache_read);
+            write_u64(out, call.tokens.cache_write_5m);
+            write_u64(out, call.tokens.cache_write_1h);
+        }
+        if flags & flag::REQUESTS != 0 {
+            write_u64(out, call.requests);
+        }
+        if flags & flag::STATUS != 0 {
+            write_u64(out, u64::from(call.status));
+        }
+        if let Some(ms) = call.latency_ms {
+            write_u64(out, u64::from(ms));
+        }
+        write_cost(out, flags, call.cost);
+        for text in [call.request_id, call.extra_units, call.metadata].iter().filter(|text| !text.is_empty()) {
+            write_u64(out, text.len() as u64);
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    fn write_name(&mut self, column: usize, name: &str) {
+        let out = &mut self.chunk.payload;
+        if name.is_empty() {
+            out.push(0);
+            return;
+        }
+        let bytes = name.as_bytes();
+        let known = self.recent[column].iter().find(|known| {
+            known.len as usize == bytes.len() && &out[known.start as usize..][..bytes.len()] == bytes
+        });
+        if let Some(known) = known {
+            write_u64(out, 2 * (u64::from(known.index) + 1));
+            return;
+        }
+        write_u64(out, 2 * bytes.len() as u64 + 1);
+        let place = Name { start: out.len() as u32, len: bytes.len() as u32, index: self.names };
+        out.extend_from_slice(bytes);
+        self.names += 1;
+        let next = &mut self.next[column];
+        self.recent[column][usize::from(*next)] = place;
+        *next = (*next + 1) % RECENT_NAMES as u8;
+    }
+}
+
+fn empty() -> Chunk {
+    Chunk {
+        payload: Vec::with_capacity(PAYLOAD_TARGET_BYTES),
+        records: 0,
+        refused: 0,
+        first_seq: 0,
+        last_seq: 0,
+        min_us: i64::MAX,
+        max_us: i64::MIN,
+    }
+}
+
+fn call_bytes_max(call: &Call<'_>) -> usize {
+    let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.service_tier];
+    let long = [call.request_id, call.extra_units, call.metadata];
+    FIXED_BYTES_MAX + texts.iter().chain(&long).map(|text| text.len()).sum::<usize>()
+}
+
+const NANO: i128 = 1_000_000_000;
+
+fn flags(call: &Call<'_>) -> u64 {
+    let tokens = &call.tokens;
+    let cache = tokens.cache_read | tokens.cache_write_5m | tokens.cache_write_1h;
+    let mut flags = 0;
+    let mut set = |bit: u64, on: bool| flags |= if on { bit } else { 0 };
+    set(flag::REQUEST_ID, !call.request_id.is_empty());
+    set(flag::CACHE, cache != 0);
+    set(flag::REQUESTS, call.requests != 1);
+    set(flag::EXTRA_UNITS, !call.extra_units.is_empty());
+    set(flag::TIER, call.service_tier != STANDARD_TIER);
+    set(flag::STATUS, call.status != 200);
+    set(flag::LATENCY, call.latency_ms.is_some());
+    set(flag::METADATA, !call.metadata.is_empty());
+    set(flag::COST, call.cost.usd().is_some());
+    set(flag::COST_NANO, call.cost.usd().is_some_and(|usd| is_whole_nano(usd.attos())));
+    set(flag::PRICE_ID, matches!(call.cost, Cost::Catalog { .. }));
+    flags
+}
+
+/// True where the amount fits nano-dollars exactly. Only the common range is looked at: there a division is cheap.
+fn is_whole_nano(atto: i128) -> bool {
+    i64::try_from(atto).is_ok_and(|atto| atto % NANO as i64 == 0)
+}
+
+fn write_cost(out: &mut Vec<u8>, flags: u64, cost: Cost) {
+    let Some(usd) = cost.usd() else { return };
+    let atto = usd.attos();
+    if flags & flag::COST_NANO != 0 {
+        // The flag says that it fits 64 bits.
+        write_u64(out, zigzag(atto as i64 / NANO as i64));
+    } else {
+        write_u128(out, zigzag128(atto));
+    }
+    if let Cost::Catalog { price_id, .. } = cost {
+        write_u64(out, zigzag(i64::from(price_id)));
+    }
+}

@@ -1,0 +1,268 @@
+//! Frames of MessagePack: the protocol of the client libraries.
+
+use std::sync::Arc;
+
+use tallyd_protocol::frame::{self, PREFIX_BYTES};
+use tallyd_protocol::{Ack, ErrorFrame, Hello, PROTOCOL_VERSION, Rejection, ServerMessage, Welcome, limits};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::buffer::ReadBuffer;
+use super::outbox::Outbox;
+use super::{Access, Shared, replies};
+use crate::pipeline::channel::{Closed, Origin};
+use crate::pipeline::chunk::{Cost, Refused};
+use crate::pipeline::intake::admit::Scratch;
+use crate::pipeline::intake::frame::{ClientFrame, FrameRecord, Records, read};
+use crate::pipeline::intake::{Admission, Refusal};
+
+/// Why a connection is closed by the daemon. The names are those of the wire specification.
+#[derive(Debug)]
+struct Fault {
+    code: &'static str,
+    message: String,
+}
+
+impl Fault {
+    fn new(code: &'static str, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    fn stopping() -> Self {
+        Self::new("shutting_down", "the daemon is stopping; connect again and resend what was not acknowledged")
+    }
+
+    fn frame(self) -> Vec<u8> {
+        let mut out = Vec::new();
+        ServerMessage::Error(ErrorFrame { code: self.code.into(), message: self.message }).write_frame(&mut out);
+        out
+    }
+}
+
+impl From<Closed> for Fault {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Fenced => Self::new("fenced", "another connection has taken over this producer's name"),
+            Closed::Stopped => Self::stopping(),
+        }
+    }
+}
+
+/// What the handshake settled.
+struct Session {
+    origin: Arc<Origin>,
+    /// The highest sequence number that is durable or on its way.
+    known_seq: u64,
+    want_costs: bool,
+}
+
+/// Serves a connection of frames to its end.
+pub async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let greeted = tokio::time::timeout(shared.limits.hello_timeout, greet(&mut buffer, shared, access)).await;
+    let greeted = greeted.unwrap_or_else(|_| Err(Fault::new("malformed", "no hello came in time")));
+    let (mut session, welcome) = match greeted {
+        Ok(Some(greeted)) => greeted,
+        Ok(None) => return,
+        Err(fault) => return close(writer, fault, shared).await,
+    };
+    if writer.write_all(&welcome).await.is_err() {
+        return;
+    }
+    let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
+    let mut outbox = Outbox::new(Arc::clone(&session.origin), sender);
+    let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver));
+    let read = read_records(&mut buffer, shared, &mut session, &mut outbox).await;
+    // What was received whole before the fault is made durable and answered first.
+    let flushed = outbox.flush(shared).await;
+    drop(outbox);
+    let Ok((Some(writer), closed)) = replying.await else { return };
+    let fault = match (closed.or(flushed.err()), read) {
+        (Some(closed), _) => Some(closed.into()),
+        (None, fault) => fault.err(),
+    };
+    if let Some(fault) = fault {
+        close(writer, fault, shared).await;
+    }
+}
+
+async fn close(mut writer: impl AsyncWrite + Unpin, fault: Fault, shared: &Shared) {
+    if fault.code != "shutting_down" {
+        tracing::debug!(code = fault.code, message = fault.message, "a connection is closed");
+        shared.metrics.protocol_error(fault.code);
+    }
+    // The client may be gone; it learns from the closed connection then.
+    let _ = writer.write_all(&fault.frame()).await;
+    let _ = writer.shutdown().await;
+}
+
+/// The handshake. None if the client ended before it.
+async fn greet<R: AsyncRead + Unpin>(
+    buffer: &mut ReadBuffer<R>,
+    shared: &Shared,
+    access: &Access,
+) -> Result<Option<(Session, Vec<u8>)>, Fault> {
+    // A stranger's frame is small: no token or name needs more.
+    let Some(bytes) = next_frame(buffer, shared.limits.max_frame_bytes.min(4096)).await? else { return Ok(None) };
+    let hello = match read(&buffer.bytes()[PREFIX_BYTES..bytes]) {
+        Ok(ClientFrame::Hello(hello)) => hello,
+        Ok(ClientFrame::Records(_)) => return Err(Fault::new("malformed", "the first message is `hello`")),
+        Err(error) => return Err(Fault::new("malformed", error)),
+    };
+    buffer.consume(bytes);
+    check_hello(&hello, access)?;
+    let origin = Origin::new(&hello.producer);
+    let last_seq = shared.ingest.open(&origin).await?;
+    let welcome = ServerMessage::Welcome(Welcome {
+        protocol: PROTOCOL_VERSION,
+        last_seq,
+        max_frame_bytes: u32::try_from(shared.limits.max_frame_bytes).unwrap_or(u32::MAX),
+        max_records: u32::try_from(shared.limits.max_frame_records).unwrap_or(u32::MAX),
+    });
+    let mut out = Vec::new();
+    welcome.write_frame(&mut out);
+    Ok(Some((Session { origin, known_seq: last_seq, want_costs: hello.want_costs }, out)))
+}
+
+fn check_hello(hello: &Hello, access: &Access) -> Result<(), Fault> {
+    if hello.protocol != PROTOCOL_VERSION {
+        let message = format!("this daemon speaks protocol {PROTOCOL_VERSION}, the client {}", hello.protocol);
+        return Err(Fault::new("protocol_version", message));
+    }
+    if !access.admits(hello.token.as_deref()) {
+        return Err(Fault::new("unauthorized", "the token is missing or not one of listen.tcp_tokens"));
+    }
+    let name = &hello.producer;
+    if name.is_empty() || name.len() > limits::PRODUCER_BYTES || name.contains('\0') {
+        let message = format!("a producer's name has 1 to {} bytes and no NUL", limits::PRODUCER_BYTES);
+        return Err(Fault::new("producer", message));
+    }
+    Ok(())
+}
+
+/// Waits for a whole frame at the buffer's beginning. Returns its bytes, prefix included; none at the end.
+async fn next_frame<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, max: usize) -> Result<Option<usize>, Fault> {
+    // A socket that fails has ended.
+    if !buffer.fill(PREFIX_BYTES).await.unwrap_or(false) {
+        return Ok(None);
+    }
+    let bytes = PREFIX_BYTES + body_bytes(buffer.bytes(), max)?;
+    Ok(buffer.fill(bytes).await.unwrap_or(false).then_some(bytes))
+}
+
+fn body_bytes(bytes: &[u8], max: usize) -> Result<usize, Fault> {
+    // The caller has made sure of the prefix.
+    let prefix = bytes[..PREFIX_BYTES].try_into().expect("a prefix's bytes");
+    frame::body_bytes(prefix, max).map_err(|error| match error {
+        frame::PrefixError::Empty => Fault::new("malformed", error),
+        frame::PrefixError::TooLarge { .. } => Fault::new("too_large", error),
+    })
+}
+
+/// True if another whole frame is in the buffer already.
+fn has_frame(bytes: &[u8], max: usize) -> bool {
+    bytes.len() >= PREFIX_BYTES && body_bytes(bytes, max).is_ok_and(|body| bytes.len() >= PREFIX_BYTES + body)
+}
+
+async fn read_records<R: AsyncRead + Unpin>(
+    buffer: &mut ReadBuffer<R>,
+    shared: &Shared,
+    session: &mut Session,
+    outbox: &mut Outbox,
+) -> Result<(), Fault> {
+    let max = shared.limits.max_frame_bytes;
+    while let Some(bytes) = next_frame(buffer, max).await? {
+        take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], shared, session, outbox)?;
+        buffer.consume(bytes);
+        if outbox.is_heavy() || !has_frame(buffer.bytes(), max) {
+            outbox.flush(shared).await?;
+        }
+        if let Some(closed) = session.origin.closed() {
+            return Err(closed.into());
+        }
+    }
+    Ok(())
+}
+
+fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Result<(), Fault> {
+    let records = match read(body) {
+        Ok(ClientFrame::Records(records)) => records,
+        Ok(ClientFrame::Hello(_)) => return Err(Fault::new("malformed", "`hello` comes once, at the beginning")),
+        Err(error) => return Err(Fault::new("malformed", error)),
+    };
+    if records.count as usize > shared.limits.max_frame_records {
+        let message = format!("{} records, at most {} are accepted", records.count, shared.limits.max_frame_records);
+        return Err(Fault::new("too_large", message));
+    }
+    let ack = take_records(records, shared, session, outbox);
+    let mut reply = Vec::new();
+    ServerMessage::Ack(ack).write_frame(&mut reply);
+    outbox.push_reply(reply);
+    Ok(())
+}
+
+fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Ack {
+    let catalog = shared.catalog.load();
+    let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
+    let last_seq = records.first_seq + u64::from(records.count).saturating_sub(1);
+    let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count as usize));
+    let (mut duplicate, mut unpriced) = (0, 0);
+    let mut rejected = Vec::new();
+    records.each(|index, record| {
+        let seq = records.first_seq + u64::from(index);
+        let mut cost = None;
+        if seq <= session.known_seq {
+            duplicate += 1;
+        } else {
+            match admit(&admission, &record, seq, outbox) {
+                Ok(known) => {
+                    unpriced += u64::from(known.usd().is_none());
+                    cost = known.usd().filter(|_| session.want_costs).map(|usd| usd.to_string());
+                }
+                Err(refusal) => {
+                    shared.metrics.refused(refusal.code);
+                    rejected.push(rejection(seq, &refusal));
+                }
+            }
+        }
+        if let Some(costs) = &mut costs {
+            costs.push(cost);
+        }
+    });
+    shared.metrics.received.increment(u64::from(records.count));
+    shared.metrics.duplicate.increment(duplicate);
+    shared.metrics.unpriced.increment(unpriced);
+    session.known_seq = session.known_seq.max(last_seq);
+    Ack { seq: last_seq, costs, rejected, budget: None }
+}
+
+fn admit(
+    admission: &Admission<'_>,
+    record: &FrameRecord<'_>,
+    seq: u64,
+    outbox: &mut Outbox,
+) -> Result<Cost, Refusal> {
+    let mut scratch = Scratch::default();
+    let admitted = record.record.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
+    match admitted {
+        Ok(call) => {
+            outbox.push_call(seq, &call);
+            Ok(call.cost)
+        }
+        Err(refusal) => {
+            let code = refusal.code.name();
+            let (field, message) = (refusal.field, &refusal.message);
+            let payload_format = "msgpack";
+            outbox.push_refused(seq, &Refused { code, field, message, payload_format, payload: record.bytes });
+            Err(refusal)
+        }
+    }
+}
+
+fn rejection(seq: u64, refusal: &Refusal) -> Rejection {
+    let field = (!refusal.field.is_empty()).then(|| refusal.field.to_owned());
+    Rejection { seq, code: refusal.code.name().into(), message: refusal.message.to_string(), field }
+}

@@ -1,0 +1,144 @@
+//! Newline-delimited JSON: for people and for scripts. A record a line, an answer a line.
+//!
+//! There are no sequence numbers, so a line that is sent twice counts twice. The answers come in the order of the lines,
+//! and an `ok` only once its record is durable.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::buffer::ReadBuffer;
+use super::outbox::Outbox;
+use super::{Shared, replies};
+use crate::pipeline::channel::Origin;
+use crate::pipeline::chunk::Refused;
+use crate::pipeline::intake::admit::Scratch;
+use crate::pipeline::intake::{Admission, Code, Refusal, line};
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<'a> {
+    Accepted { ok: bool, id: Uuid, cost_usd: Option<String> },
+    Refused { error: Error<'a> },
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    code: &'a str,
+    message: &'a str,
+    field: Option<&'a str>,
+}
+
+impl Answer<'_> {
+    fn line(&self) -> Vec<u8> {
+        // A struct of texts serializes.
+        let mut line = serde_json::to_vec(self).expect("an answer serializes");
+        line.push(b'\n');
+        line
+    }
+}
+
+/// Serves a connection of lines to its end.
+pub async fn serve<R, W>(mut buffer: ReadBuffer<R>, writer: W, shared: &Arc<Shared>)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let origin = Origin::new("");
+    let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
+    let mut outbox = Outbox::new(Arc::clone(&origin), sender);
+    let replying = tokio::spawn(replies::run(writer, origin, receiver));
+    // An error here is one of the origin, and the replying task sees it too.
+    let _ = read_lines(&mut buffer, shared, &mut outbox).await;
+    let _ = outbox.flush(shared).await;
+    drop(outbox);
+    let Ok((Some(mut writer), closed)) = replying.await else { return };
+    if closed.is_some() {
+        let message = "the daemon is stopping; send again what was not answered";
+        let answer = Answer::Refused { error: Error { code: "shutting_down", message, field: None } };
+        // The client may be gone.
+        let _ = writer.write_all(&answer.line()).await;
+    }
+    let _ = writer.shutdown().await;
+}
+
+async fn read_lines<R: AsyncRead + Unpin>(
+    buffer: &mut ReadBuffer<R>,
+    shared: &Shared,
+    outbox: &mut Outbox,
+) -> Result<(), crate::pipeline::channel::Closed> {
+    let max = shared.limits.max_line_bytes;
+    let mut searched = 0;
+    let mut too_long = false;
+    loop {
+        if let Some(end) = buffer.bytes()[searched..].iter().position(|byte| *byte == b'\n') {
+            let end = searched + end;
+            if !std::mem::take(&mut too_long) {
+                take_line(&buffer.bytes()[..end], shared, outbox);
+            }
+            buffer.consume(end + 1);
+            searched = 0;
+            if outbox.is_heavy() || !buffer.bytes().contains(&b'\n') {
+                outbox.flush(shared).await?;
+            }
+            continue;
+        }
+        searched = buffer.bytes().len();
+        if searched > max {
+            if !std::mem::replace(&mut too_long, true) {
+                refuse_long_line(buffer.bytes(), max, shared, outbox);
+                outbox.flush(shared).await?;
+            }
+            buffer.consume(searched);
+            searched = 0;
+        }
+        // A socket that fails has ended.
+        if !buffer.read_more(searched + 1).await.unwrap_or(false) {
+            break;
+        }
+    }
+    // The last line needs no newline.
+    if !too_long {
+        take_line(buffer.bytes(), shared, outbox);
+    }
+    Ok(())
+}
+
+fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
+    let text = line.trim_ascii();
+    if text.is_empty() {
+        return;
+    }
+    shared.metrics.received.increment(1);
+    let catalog = shared.catalog.load();
+    let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
+    let raw = line::read(text);
+    let mut scratch = Scratch::default();
+    let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
+    match admitted {
+        Ok(call) => {
+            outbox.push_call(0, &call);
+            let cost_usd = call.cost.usd().map(|usd| usd.to_string());
+            shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
+            outbox.push_reply(Answer::Accepted { ok: true, id: Uuid::from_bytes(call.id), cost_usd }.line());
+        }
+        Err(refusal) => refuse(&refusal, text, shared, outbox),
+    }
+}
+
+fn refuse_long_line(line: &[u8], max: usize, shared: &Shared, outbox: &mut Outbox) {
+    shared.metrics.received.increment(1);
+    let refusal = Refusal::new(Code::TooLong, "", format!("a line has at most {max} bytes"));
+    refuse(&refusal, line, shared, outbox);
+}
+
+fn refuse(refusal: &Refusal, line: &[u8], shared: &Shared, outbox: &mut Outbox) {
+    shared.metrics.refused(refusal.code);
+    let (code, field, message) = (refusal.code.name(), refusal.field, &*refusal.message);
+    outbox.push_refused(0, &Refused { code, field, message, payload_format: "json", payload: line });
+    let field = (!field.is_empty()).then_some(field);
+    outbox.push_reply(Answer::Refused { error: Error { code, message, field } }.line());
+}

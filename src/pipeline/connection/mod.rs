@@ -1,0 +1,104 @@
+//! One client's connection: frames or lines in, replies out.
+//!
+//! The first byte decides: `{` begins newline-delimited JSON ([`lines`]), anything else a frame's length ([`frames`]).
+//! Either way the reader decodes, validates and prices each record while it is still in the socket's buffer, encodes it
+//! into a chunk, and hands the chunk over; what it will answer it puts on a bounded queue. A second task ([`replies`])
+//! takes the replies in order, waits until what each one speaks for is durable, and writes it.
+//!
+//! Bounds: the read buffer by the largest frame or line; chunks in flight by the channel's permits; replies in flight
+//! by the queue. A client that does not read its replies fills the queue, and is not read from any more.
+
+mod buffer;
+mod frames;
+mod lines;
+mod outbox;
+mod replies;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::metrics::IngestMetrics;
+use crate::pipeline::channel::Ingest;
+use crate::pipeline::intake::Rules;
+use crate::pricing::Catalog;
+use buffer::ReadBuffer;
+
+/// The bounds of a connection.
+#[derive(Debug, Clone)]
+pub struct WireLimits {
+    /// Bytes of one frame's body.
+    pub max_frame_bytes: usize,
+    /// Records of one frame.
+    pub max_frame_records: usize,
+    /// Bytes of one line of JSON.
+    pub max_line_bytes: usize,
+    /// Replies that wait for durability or for the client to read.
+    pub max_in_flight_frames: usize,
+    /// How long a connection may take to say who it is.
+    pub hello_timeout: Duration,
+}
+
+/// What all connections share.
+pub struct Shared {
+    /// Where chunks go.
+    pub ingest: Ingest,
+    /// The bounds of a record.
+    pub rules: Rules,
+    /// The bounds of a connection.
+    pub limits: WireLimits,
+    /// The prices that hold now.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: IngestMetrics,
+}
+
+/// Who may speak on a listener.
+#[derive(Clone)]
+pub enum Access {
+    /// Whoever may open the socket: its file permissions decide.
+    Anyone,
+    /// Whoever knows one of these tokens.
+    Tokens(Arc<[String]>),
+}
+
+impl Access {
+    /// Compares in a time that does not depend on how much of a token is right.
+    fn admits(&self, token: Option<&str>) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Tokens(tokens) => {
+                let given = token.unwrap_or_default().as_bytes();
+                let mut admitted = subtle::Choice::from(0);
+                for token in tokens.iter().filter(|token| !token.is_empty()) {
+                    admitted |= token.as_bytes().ct_eq(given);
+                }
+                admitted.into()
+            }
+        }
+    }
+}
+
+/// Serves one connection until the client is done, its words cannot be read, or `stop` becomes true. Everything that was
+/// received whole by then is made durable and answered.
+pub async fn serve<S>(stream: S, shared: Arc<Shared>, access: Access, stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let mut buffer = ReadBuffer::new(reader, stop);
+    let first = tokio::time::timeout(shared.limits.hello_timeout, buffer.fill(1)).await;
+    let Ok(Ok(true)) = first else { return };
+    if buffer.bytes()[0] == b'{' && matches!(access, Access::Anyone) {
+        lines::serve(buffer, writer, &shared).await;
+    } else {
+        frames::serve(buffer, writer, &shared, &access).await;
+    }
+}

@@ -1,0 +1,47 @@
+//! The task that answers: in order, and never before what an answer speaks for is durable.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::outbox::Reply;
+use crate::pipeline::channel::{Closed, Origin};
+
+/// Bytes of replies that are written at once.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early.
+pub async fn run<W: AsyncWrite + Unpin>(
+    mut writer: W,
+    origin: Arc<Origin>,
+    mut replies: mpsc::Receiver<Reply>,
+) -> (Option<W>, Option<Closed>) {
+    let mut out = Vec::new();
+    let mut next = replies.recv().await;
+    while let Some(reply) = next {
+        if let Err(closed) = origin.wait_durable(reply.after_chunks).await {
+            return (Some(writer), Some(closed));
+        }
+        out.extend_from_slice(&reply.bytes);
+        // Whatever else is durable by now goes with it.
+        let durable = origin.durable();
+        next = loop {
+            match replies.try_recv() {
+                Ok(reply) if reply.after_chunks <= durable && out.len() < WRITE_BYTES => {
+                    out.extend_from_slice(&reply.bytes);
+                }
+                Ok(reply) => break Some(reply),
+                Err(_) => break None,
+            }
+        };
+        if writer.write_all(&out).await.is_err() {
+            return (None, None);
+        }
+        out.clear();
+        if next.is_none() {
+            next = replies.recv().await;
+        }
+    }
+    (Some(writer), None)
+}

@@ -1,0 +1,296 @@
+//! One lane: takes its chunks from the log, in order, and loads them, for as long as the daemon runs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::transaction::{self, Committed};
+use super::watermark::{Watermark, WatermarkError};
+use super::{FlushError, Shared, Trouble, poison};
+use crate::database::Connection;
+use crate::database::error::{FailureClass, classify};
+use crate::metrics::FlushMetrics;
+use crate::pipeline::wal::WalError;
+use crate::pipeline::wal::reader::{Appetite, Run};
+
+/// How often a batch that is filling is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// Bytes of payload of one batch: it is in memory until it is committed.
+const BATCH_BYTES: usize = 32 * 1024 * 1024;
+
+/// A lane at work.
+pub struct Lane {
+    shared: Arc<Shared>,
+    watermark: Watermark,
+    number: u16,
+    metrics: FlushMetrics,
+    durable: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    /// Everything of the lane up to here is in PostgreSQL; none before it has been read.
+    committed: Option<u64>,
+    /// Chunks of a batch. Halved by a row that PostgreSQL refuses, doubled by each batch that it takes.
+    chunks_max: usize,
+    failures: u32,
+}
+
+/// How the lane goes on after a failure.
+enum Next {
+    Again,
+    Stop,
+}
+
+impl Lane {
+    /// A lane that stops once `stop` is true and what is durable by then has been loaded.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, number: u16, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            watermark: Watermark { buffer_id: shared.log.buffer_id(), lane: number },
+            durable: shared.log.watch_durable(),
+            metrics: FlushMetrics::new(number),
+            shared,
+            number,
+            stop,
+            committed: None,
+            chunks_max: usize::MAX,
+            failures: 0,
+        }
+    }
+
+    /// Loads until told to stop.
+    ///
+    /// # Errors
+    /// [`WalError`] if the log cannot be read or trimmed, which is fatal. Whatever PostgreSQL says is not.
+    pub async fn run(mut self) -> Result<(), WalError> {
+        loop {
+            let connection = match self.connect().await {
+                Ok(connection) => connection,
+                Err(error) => match self.recover_from(&error).await {
+                    Next::Again => continue,
+                    Next::Stop => return Ok(()),
+                },
+            };
+            match self.work(&connection).await? {
+                Ok(()) => return Ok(()),
+                Err(error) => match self.recover_from(&error).await {
+                    Next::Again => {}
+                    Next::Stop => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Connects, and reads where the lane stands.
+    async fn connect(&mut self) -> Result<Connection, FlushError> {
+        if !*self.shared.migrated.borrow() {
+            return Err(FlushError::NotMigrated);
+        }
+        let deadline = self.shared.options.deadline;
+        let connecting = async {
+            let connection = self.shared.database.connect("tallyd flusher").await?;
+            let found = self.watermark.read(&connection).await?;
+            Ok::<_, FlushError>((connection, found))
+        };
+        let (connection, found) =
+            tokio::time::timeout(deadline, connecting).await.map_err(|_| FlushError::Deadline(deadline))??;
+        let expected = self.committed.unwrap_or_else(|| self.shared.lanes[usize::from(self.number)].committed());
+        match self.watermark.check(found, expected, self.shared.log.durable_key()) {
+            Err(WatermarkError::Rewound { .. }) if self.shared.options.accept_rewound => {
+                tracing::warn!(lane = self.number, found, expected, "going on from an earlier state, as told to");
+            }
+            checked => checked?,
+        }
+        if self.committed != Some(found) {
+            self.set_committed(found)?;
+        }
+        Ok(connection)
+    }
+
+    /// Loads batches until the connection fails or the lane is told to stop. The outer error is the log's.
+    async fn work(&mut self, connection: &Connection) -> Result<Result<(), FlushError>, WalError> {
+        loop {
+            let Some(run) = self.next_batch().await? else { return Ok(Ok(())) };
+            let from = self.committed.unwrap_or(0);
+            let start = Instant::now();
+            let deadline = self.shared.options.deadline;
+            let loaded = match tokio::time::timeout(deadline, self.load(connection, from, &run)).await {
+                Ok(loaded) => loaded,
+                Err(_) => Err(FlushError::Deadline(deadline)),
+            };
+            match loaded {
+                Ok(committed) => self.settle(&run, committed, start.elapsed()).await?,
+                Err(FlushError::Postgres(error)) if self.narrows(&error) => {
+                    self.chunks_max = run.chunks.len() / 2;
+                    return Ok(Err(FlushError::Narrowed(error)));
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    async fn load(&self, connection: &Connection, from: u64, run: &Run) -> Result<Committed, FlushError> {
+        transaction::prepare(&self.shared, connection, &run.chunks).await?;
+        match run.chunks.as_slice() {
+            [chunk] if self.chunks_max == 0 => {
+                poison::load_without_poison(&self.shared, connection, self.watermark, from, chunk).await
+            }
+            chunks => transaction::load(&self.shared, connection, self.watermark, from, chunks).await,
+        }
+    }
+
+    /// True if the failure is a row's, and a smaller batch tells more.
+    fn narrows(&self, error: &tokio_postgres::Error) -> bool {
+        classify(error) == FailureClass::Data && self.chunks_max > 0
+    }
+
+    /// Waits until a batch is full or old enough. None once the lane is told to stop and nothing is left.
+    async fn next_batch(&mut self) -> Result<Option<Run>, WalError> {
+        let mut run = Run::default();
+        loop {
+            self.extend(&mut run)?;
+            let state = &self.shared.lanes[usize::from(self.number)];
+            let Some(first) = run.chunks.first() else {
+                state.oldest_us.store(i64::MAX, Ordering::Relaxed);
+                state.set_cleared(run.scanned);
+                if *self.stop.borrow() {
+                    return Ok(None);
+                }
+                tokio::select! {
+                    _ = self.durable.changed() => {}
+                    _ = self.stop.wait_for(|stop| *stop) => {}
+                }
+                continue;
+            };
+            state.oldest_us.store(first.written_us, Ordering::Relaxed);
+            let age_us = self.shared.clock.now_us().saturating_sub(first.written_us).max(0);
+            let age = Duration::from_micros(age_us as u64);
+            let left = self.shared.options.flush_interval.saturating_sub(age);
+            if run.more || left.is_zero() || *self.stop.borrow() {
+                return Ok(Some(run));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LOOK)) => {}
+                _ = self.stop.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+
+    /// Adds to the batch what has become durable.
+    fn extend(&mut self, run: &mut Run) -> Result<(), WalError> {
+        self.durable.borrow_and_update();
+        let after = run.scanned.max(self.committed.unwrap_or(0));
+        let appetite = Appetite {
+            records: self.shared.options.max_batch_records.saturating_sub(run.records),
+            bytes: BATCH_BYTES.saturating_sub(run.bytes),
+            chunks: self.chunks_max.max(1).saturating_sub(run.chunks.len()),
+        };
+        // Reads the disk only behind a backlog; another thread takes over this one's tasks meanwhile.
+        let more = tokio::task::block_in_place(|| self.shared.log.collect(self.number, after, appetite))?;
+        if more.damaged_values > 0 {
+            tracing::error!(values = more.damaged_values, "values of the write-ahead log cannot be read; the rest loads");
+        }
+        run.append(more);
+        Ok(())
+    }
+
+    async fn settle(&mut self, run: &Run, committed: Committed, took: Duration) -> Result<(), WalError> {
+        self.failures = 0;
+        self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };
+        self.set_trouble(None);
+        self.metrics.committed(took, committed.records, committed.refused, committed.poison);
+        self.shared.committed_records.fetch_add(committed.records, Ordering::Relaxed);
+        self.shared.log.count_flushed(run.records as u64);
+        if let Some(last_key) = run.last_key() {
+            self.committed = Some(last_key);
+            self.shared.lanes[usize::from(self.number)].set_committed(last_key);
+        }
+        self.trim().await
+    }
+
+    /// Takes over what the database says, and forgets what it covers.
+    fn set_committed(&mut self, found: u64) -> Result<(), FlushError> {
+        let covered = self.shared.log.count_records(self.number, self.committed.unwrap_or(0), found);
+        self.shared.log.count_flushed(covered);
+        self.committed = Some(found);
+        self.shared.lanes[usize::from(self.number)].set_committed(found);
+        Ok(())
+    }
+
+    async fn trim(&self) -> Result<(), WalError> {
+        let cleared = self.shared.cleared();
+        if !self.shared.log.can_trim(&cleared) {
+            return Ok(());
+        }
+        let (shared, now_us) = (Arc::clone(&self.shared), self.shared.clock.now_us());
+        let trimming = tokio::task::spawn_blocking(move || shared.log.trim(&cleared, now_us));
+        match trimming.await {
+            Ok(trimmed) => trimmed,
+            // A panic there is one here: the process ends.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Says what is wrong, and waits a while.
+    async fn recover_from(&mut self, error: &FlushError) -> Next {
+        let class = class_of(error);
+        if class == FailureClass::MissingPartition {
+            self.shared.partitions.forget();
+        }
+        // Data that is refused outside of a row, such as a sum that overflows, is for a person to mend.
+        let narrowed = matches!(error, FlushError::Narrowed(_));
+        let hold = class == FailureClass::Hold || (class == FailureClass::Data && !narrowed);
+        self.failures += 1;
+        if !matches!(error, FlushError::Moved | FlushError::NotMigrated) {
+            self.metrics.failed(class.name());
+            let message = error.to_string();
+            let known = self.shared.lanes[usize::from(self.number)].trouble();
+            if known.is_none_or(|known| known.message != message) {
+                tracing::warn!(lane = self.number, class = class.name(), error = message, "a batch was not loaded");
+            }
+            self.set_trouble(Some(Trouble { hold, message }));
+        }
+        if *self.stop.borrow() && self.failures > 1 {
+            return Next::Stop;
+        }
+        let pause = match class {
+            _ if matches!(error, FlushError::NotMigrated) => return self.wait_for_schema().await,
+            _ if narrowed => Duration::ZERO,
+            _ if hold => self.shared.options.retry_max,
+            _ => self.backoff(),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Next::Again,
+            _ = self.stop.wait_for(|stop| *stop) => Next::Again,
+        }
+    }
+
+    async fn wait_for_schema(&mut self) -> Next {
+        let mut migrated = self.shared.migrated.clone();
+        tokio::select! {
+            _ = migrated.wait_for(|migrated| *migrated) => Next::Again,
+            _ = self.stop.wait_for(|stop| *stop) => Next::Stop,
+        }
+    }
+
+    /// Exponential, with jitter: lanes and daemons do not come back all at once.
+    fn backoff(&self) -> Duration {
+        let options = &self.shared.options;
+        let doubled = options.retry_min.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
+        doubled.min(options.retry_max).mul_f64(rand::random_range(0.5..1.0))
+    }
+
+    fn set_trouble(&self, trouble: Option<Trouble>) {
+        self.metrics.hold(trouble.as_ref().is_some_and(|trouble| trouble.hold));
+        self.shared.lanes[usize::from(self.number)].set_trouble(trouble);
+    }
+}
+
+fn class_of(error: &FlushError) -> FailureClass {
+    match error {
+        FlushError::Postgres(error) | FlushError::Narrowed(error) => classify(error),
+        FlushError::Connect(error) => error.class(),
+        FlushError::Deadline(_) | FlushError::Moved | FlushError::NotMigrated => FailureClass::Transient,
+        FlushError::Watermark(_) | FlushError::Payload(_) => FailureClass::Hold,
+    }
+}

@@ -1,0 +1,104 @@
+//! Finds the rows of one chunk that PostgreSQL will not take, and loads the rest.
+//!
+//! The chunk's transaction tries ranges of rows under savepoints: a range that fails is halved until a single row has
+//! failed, which goes to the dead letters with what PostgreSQL said. The watermark moves over the chunk as usual, so the
+//! poison row is settled exactly once.
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio_postgres::Client;
+
+use super::dead_letters::DeadLetters;
+use super::transaction::{BEGIN, Committed};
+use super::watermark::Watermark;
+use super::{FlushError, Shared, copy_row};
+use crate::database::error::{FailureClass, classify, describe};
+use crate::pipeline::chunk::{Call, Entry, PayloadReader};
+use crate::pipeline::wal::recent::StoredChunk;
+use crate::rollup::fold::Fold;
+use crate::rollup::sql;
+
+/// Loads one chunk without the rows that PostgreSQL will not take.
+///
+/// # Errors
+/// [`FlushError`]; as for a whole batch, the connection must not be used after one.
+pub async fn load_without_poison(
+    shared: &Shared,
+    client: &Client,
+    watermark: Watermark,
+    from: u64,
+    chunk: &StoredChunk,
+) -> Result<Committed, FlushError> {
+    let mut letters = DeadLetters::default();
+    let mut calls = Vec::new();
+    for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
+        match entry? {
+            Entry::Call(call) => calls.push((position, call)),
+            Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+        }
+    }
+    let refused = letters.len() as u64;
+    client.batch_execute(BEGIN).await?;
+    watermark.advance(client, from, chunk.last_key).await?;
+    let mut fold = Fold::new(&shared.guard, shared.days.clone());
+    let mut records = 0;
+    // Ranges still to be tried, the next one last.
+    let mut ranges = vec![0..calls.len()];
+    while let Some(range) = ranges.pop().filter(|range| !range.is_empty()) {
+        let rows = &calls[range.clone()];
+        match try_rows(client, rows, &mut fold).await? {
+            Ok(()) => {
+                for (_, call) in rows {
+                    fold.add(call);
+                }
+                records += rows.len() as u64;
+            }
+            Err(error) if rows.len() == 1 => {
+                let (position, call) = &rows[0];
+                let code = error.code().map_or("", |code| code.code());
+                letters.push_poison(chunk, *position, call, code, &describe(&error));
+            }
+            Err(_) => {
+                let middle = range.start + range.len() / 2;
+                ranges.push(middle..range.end);
+                ranges.push(range.start..middle);
+            }
+        }
+    }
+    letters.insert(client, watermark.buffer_id).await?;
+    sql::upsert(client, &fold.finish()).await?;
+    client.batch_execute("COMMIT").await?;
+    Ok(Committed { records, refused, poison: letters.len() as u64 - refused })
+}
+
+/// Copies rows under a savepoint. The inner error is one of the data; the transaction goes on after it.
+async fn try_rows<'a>(
+    client: &Client,
+    rows: &[(usize, Call<'a>)],
+    fold: &mut Fold<'a, '_>,
+) -> Result<Result<(), tokio_postgres::Error>, FlushError> {
+    client.batch_execute("SAVEPOINT rows").await?;
+    let mut data = copy_row::HEADER.to_vec();
+    for (_, call) in rows {
+        copy_row::write(&mut data, call, fold.other_of(call));
+    }
+    data.extend_from_slice(copy_row::TRAILER);
+    match copy(client, data.into()).await {
+        Ok(()) => {
+            client.batch_execute("RELEASE SAVEPOINT rows").await?;
+            Ok(Ok(()))
+        }
+        Err(error) if classify(&error) == FailureClass::Data => {
+            client.batch_execute("ROLLBACK TO SAVEPOINT rows").await?;
+            Ok(Err(error))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn copy(client: &Client, data: Bytes) -> Result<(), tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(copy_row::COPY_SQL).await?;
+    let mut sink = std::pin::pin!(sink);
+    sink.feed(data).await?;
+    sink.finish().await.map(drop)
+}

@@ -1,0 +1,314 @@
+//! Validation, normalisation and pricing: a [`RawRecord`] becomes a [`Call`], or is refused with a reason.
+//!
+//! Everything that PostgreSQL could choke on is refused here, with the field's name, where the sender can still hear
+//! it: a NUL, a number beyond its column, metadata that is not a JSON object.
+
+use std::borrow::Cow;
+
+use chrono::DateTime;
+use tallyd_protocol::id;
+use uuid::Uuid;
+
+use super::raw::RawRecord;
+use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
+use super::refusal::{Code, Refusal};
+use crate::pipeline::chunk::{Call, Cost, STANDARD_TIER};
+use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider};
+
+/// The bounds of a record. The defaults are the wire specification's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Bytes of one text field.
+    pub text_bytes: usize,
+    /// Bytes of the metadata's JSON text.
+    pub metadata_bytes: usize,
+    /// Entries of `extra_units`.
+    pub extra_units: usize,
+    /// The earliest `occurred_at`, microseconds since 1970.
+    pub occurred_at_min_us: i64,
+    /// How far `occurred_at` may be ahead, microseconds.
+    pub ahead_us: i64,
+    /// Cuts the query string off endpoints: it may hold what should not be kept, such as street addresses.
+    pub strip_query: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        use tallyd_protocol::limits;
+        Self {
+            text_bytes: limits::TEXT_BYTES,
+            metadata_bytes: limits::METADATA_BYTES,
+            extra_units: limits::EXTRA_UNITS,
+            occurred_at_min_us: limits::OCCURRED_AT_MIN_US,
+            ahead_us: limits::AHEAD_US,
+            strip_query: true,
+        }
+    }
+}
+
+/// Who admits records: the rules, the prices, and what a batch of records has in common.
+pub struct Admission<'c> {
+    /// The bounds.
+    pub rules: &'c Rules,
+    /// The prices.
+    pub catalog: &'c Catalog,
+    /// The time, microseconds since 1970.
+    pub now_us: i64,
+}
+
+/// What a call needs that is not in its record's bytes.
+#[derive(Default)]
+pub struct Scratch<'a> {
+    provider: Cow<'a, str>,
+    extra_units: String,
+    quantities: Vec<(Cow<'a, str>, Quantity)>,
+}
+
+type Admitted<T> = Result<T, Refusal>;
+
+impl Admission<'_> {
+    /// Admits a record. The call borrows from the record and from `scratch`.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that tells the sender what to change.
+    pub fn admit<'a>(&self, raw: &'a RawRecord<'a>, scratch: &'a mut Scratch<'a>) -> Admitted<Call<'a>> {
+        let provider = self.text("provider", &raw.provider)?;
+        if provider.is_empty() {
+            return Err(Refusal::new(Code::Missing, "provider", "a record names its provider: claude, rentcast, openai …"));
+        }
+        scratch.provider = normalise_provider(provider);
+        self.read_units(&raw.extra_units, scratch)?;
+        let scratch = &*scratch;
+        let tier = self.text("service_tier", &raw.service_tier)?;
+        let mut call = Call {
+            id: self.id(&raw.id)?,
+            occurred_at_us: self.occurred_at(&raw.occurred_at)?,
+            provider: &scratch.provider,
+            model: self.text("model", &raw.model)?,
+            endpoint: self.endpoint(&raw.endpoint)?,
+            user_id: self.text("user_id", &raw.user_id)?,
+            app: self.text("app", &raw.app)?,
+            request_id: self.text("request_id", &raw.request_id)?,
+            tokens: tokens(raw)?,
+            requests: count("requests", &raw.requests, 1)?,
+            extra_units: &scratch.extra_units,
+            service_tier: if tier.is_empty() { STANDARD_TIER } else { tier },
+            status: status(&raw.status)?,
+            latency_ms: latency(&raw.latency_ms)?,
+            cost: Cost::Unpriced,
+            metadata: self.metadata(&raw.metadata)?,
+        };
+        call.cost = match stated_cost(&raw.cost_usd)? {
+            Some(usd) => Cost::Client(usd),
+            None => self.price(&call, &scratch.quantities),
+        };
+        Ok(call)
+    }
+
+    fn price(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Cost {
+        let usage = Usage {
+            provider: call.provider,
+            model: call.model,
+            endpoint: call.endpoint,
+            service_tier: call.service_tier,
+            occurred_at_us: call.occurred_at_us,
+            tokens: call.tokens,
+            requests: call.requests,
+            extra_units,
+        };
+        match self.catalog.price(&usage) {
+            Priced::Catalog { cost, price_id } => Cost::Catalog { usd: cost, price_id },
+            Priced::Unpriced(_) => Cost::Unpriced,
+        }
+    }
+
+    fn text<'a>(&self, field: &'static str, text: &'a Text<'_>) -> Admitted<&'a str> {
+        match text {
+            Field::Absent => Ok(""),
+            Field::Given(text) => {
+                check_text(field, text, self.rules.text_bytes)?;
+                Ok(text)
+            }
+            Field::Wrong(wrong) => Err(wrong_type(field, "text", *wrong)),
+        }
+    }
+
+    fn endpoint<'a>(&self, endpoint: &'a Text<'_>) -> Admitted<&'a str> {
+        // The query string is cut before the length is checked: it is what makes endpoints long.
+        let Field::Given(text) = endpoint else { return self.text("endpoint", endpoint) };
+        let kept = if self.rules.strip_query { text.split(['?', '#']).next().unwrap_or_default() } else { text };
+        check_text("endpoint", kept, self.rules.text_bytes)?;
+        Ok(kept)
+    }
+
+    fn id(&self, id: &Field<IdValue<'_>>) -> Admitted<[u8; 16]> {
+        match id {
+            Field::Absent => Ok(id::v7(self.now_us, rand::random())),
+            Field::Given(IdValue::Bytes(bytes)) => Ok(*bytes),
+            Field::Given(IdValue::Text(text)) => Uuid::try_parse(text)
+                .map(Uuid::into_bytes)
+                .map_err(|_| Refusal::new(Code::Format, "id", "an id is a UUID, or left out to get one")),
+            Field::Wrong(wrong) => Err(wrong_type("id", "16 bytes or a UUID's text", *wrong)),
+        }
+    }
+
+    fn occurred_at(&self, at: &Field<TimeValue<'_>>) -> Admitted<i64> {
+        let field = "occurred_at";
+        let us = match at {
+            Field::Absent => i128::from(self.now_us),
+            Field::Given(TimeValue::Micros(us)) => *us,
+            Field::Given(TimeValue::Text(text)) => DateTime::parse_from_rfc3339(text)
+                .map(|time| i128::from(time.timestamp_micros()))
+                .map_err(|_| Refusal::new(Code::Format, field, "a time is RFC 3339 text with its zone, or microseconds"))?,
+            Field::Wrong(wrong) => return Err(wrong_type(field, "microseconds since 1970 or RFC 3339 text", *wrong)),
+        };
+        if us < i128::from(self.rules.occurred_at_min_us) {
+            let message = "the time lies before limits.occurred_at_min; it is counted in microseconds";
+            return Err(Refusal::new(Code::TooEarly, field, message));
+        }
+        if us > i128::from(self.now_us) + i128::from(self.rules.ahead_us) {
+            let message = "the time lies further ahead than limits.ahead_ms; it is counted in microseconds";
+            return Err(Refusal::new(Code::TooLate, field, message));
+        }
+        // Between two 64-bit bounds.
+        Ok(us as i64)
+    }
+
+    fn read_units<'a>(&self, units: &Units<'a>, scratch: &mut Scratch<'a>) -> Admitted<()> {
+        let field = "extra_units";
+        let units = match &units.0 {
+            Field::Absent => return Ok(()),
+            Field::Given(units) => units,
+            Field::Wrong(wrong) => return Err(wrong_type(field, "a map of unit to quantity", *wrong)),
+        };
+        if units.len() > self.rules.extra_units {
+            return Err(Refusal::new(Code::TooLong, field, format!("at most {} units", self.rules.extra_units)));
+        }
+        let mut json = serde_json::Map::new();
+        for (unit, quantity) in units {
+            check_text(field, unit, self.rules.text_bytes)?;
+            let Field::Given(digits) = &quantity.0 else {
+                return Err(Refusal::new(Code::Type, field, "a quantity is decimal text or an integer"));
+            };
+            let parsed = Quantity::parse(digits).ok().filter(|quantity| !quantity.is_negative());
+            let Some(parsed) = parsed else {
+                return Err(Refusal::new(Code::Range, field, "a quantity is a decimal from 0 on, with at most 9 decimals"));
+            };
+            if json.insert(unit.to_string(), serde_json::Value::String(parsed.to_string())).is_some() {
+                return Err(Refusal::new(Code::Format, field, "a unit is there twice"));
+            }
+            scratch.quantities.push((unit.clone(), parsed));
+        }
+        if !json.is_empty() {
+            scratch.extra_units = serde_json::Value::Object(json).to_string();
+        }
+        Ok(())
+    }
+
+    fn metadata<'a>(&self, metadata: &'a Object<'_>) -> Admitted<&'a str> {
+        let field = "metadata";
+        let text = match &metadata.0 {
+            Field::Absent => return Ok(""),
+            Field::Given(text) => text,
+            Field::Wrong(wrong) => return Err(wrong_type(field, "a map, or a JSON object's text", *wrong)),
+        };
+        if text.len() > self.rules.metadata_bytes {
+            let message = format!("metadata has at most {} bytes of JSON", self.rules.metadata_bytes);
+            return Err(Refusal::new(Code::TooLong, field, message));
+        }
+        if !matches!(serde_json::from_str(text), Ok(serde_json::Value::Object(_))) {
+            return Err(Refusal::new(Code::Format, field, "metadata is a JSON object"));
+        }
+        if has_escaped_nul(text) {
+            return Err(nul(field));
+        }
+        Ok(text)
+    }
+}
+
+fn check_text(field: &'static str, text: &str, max: usize) -> Admitted<()> {
+    if text.len() > max {
+        return Err(Refusal::new(Code::TooLong, field, format!("at most {max} bytes; it has {}", text.len())));
+    }
+    if text.as_bytes().contains(&0) {
+        return Err(nul(field));
+    }
+    Ok(())
+}
+
+fn nul(field: &'static str) -> Refusal {
+    Refusal::new(Code::Nul, field, "a NUL character cannot be stored")
+}
+
+/// `jsonb` refuses `\u0000`. An escaped backslash before a `u0000` is not one.
+fn has_escaped_nul(json: &str) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        if rest[at..].starts_with("\\u0000") {
+            return true;
+        }
+        // Skips the escaped character, which may be a backslash, whatever its width.
+        rest = rest[at + 1..].get(1..).unwrap_or_default();
+    }
+    false
+}
+
+fn wrong_type(field: &'static str, expected: &str, wrong: Wrong) -> Refusal {
+    match wrong {
+        Wrong::Encoding => Refusal::new(Code::Encoding, field, "the text is not UTF-8"),
+        Wrong::Kind(kind) => Refusal::new(Code::Type, field, format!("expected {expected}, found {kind}")),
+    }
+}
+
+fn tokens(raw: &RawRecord<'_>) -> Admitted<Tokens> {
+    Ok(Tokens {
+        input: count("input_tokens", &raw.input_tokens, 0)?,
+        output: count("output_tokens", &raw.output_tokens, 0)?,
+        cache_read: count("cache_read_tokens", &raw.cache_read_tokens, 0)?,
+        cache_write_5m: count("cache_write_5m_tokens", &raw.cache_write_5m_tokens, 0)?,
+        cache_write_1h: count("cache_write_1h_tokens", &raw.cache_write_1h_tokens, 0)?,
+    })
+}
+
+fn count(field: &'static str, value: &Int, default: u64) -> Admitted<u64> {
+    integer(field, value, tallyd_protocol::limits::TOKENS).map(|value| value.unwrap_or(default))
+}
+
+fn status(value: &Int) -> Admitted<u16> {
+    // Bounded to three digits, so it fits.
+    integer("status", value, 999).map(|value| value.unwrap_or(200) as u16)
+}
+
+fn latency(value: &Int) -> Admitted<Option<u32>> {
+    // Bounded to the column's type, so it fits.
+    integer("latency_ms", value, i32::MAX as u64).map(|value| value.map(|ms| ms as u32))
+}
+
+fn integer(field: &'static str, value: &Int, max: u64) -> Admitted<Option<u64>> {
+    match value {
+        Field::Absent => Ok(None),
+        Field::Given(value) => match u64::try_from(*value) {
+            Ok(value) if value <= max => Ok(Some(value)),
+            _ => Err(Refusal::new(Code::Range, field, format!("expected 0 to {max}, found {value}"))),
+        },
+        Field::Wrong(wrong) => Err(wrong_type(field, "an integer", *wrong)),
+    }
+}
+
+fn stated_cost(cost: &Decimal<'_>) -> Admitted<Option<Usd>> {
+    let field = "cost_usd";
+    let text = match &cost.0 {
+        Field::Absent => return Ok(None),
+        Field::Given(text) => text,
+        Field::Wrong(wrong) => return Err(wrong_type(field, "a decimal as text", *wrong)),
+    };
+    let usd = Usd::parse(text).map_err(|error| Refusal::new(Code::Format, field, error.to_string()))?;
+    let max = tallyd_protocol::limits::COST_USD;
+    if usd.attos().unsigned_abs() > Usd::from_dollars(max).attos().unsigned_abs() {
+        return Err(Refusal::new(Code::Range, field, format!("a cost lies within -{max} and {max} USD")));
+    }
+    Ok(Some(usd))
+}
+
+#[cfg(test)]
+mod tests;

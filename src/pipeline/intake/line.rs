@@ -1,0 +1,20 @@
+//! Newline-delimited JSON: a record a line.
+
+use super::frame::refusal;
+use super::raw::RawRecord;
+use super::refusal::{Code, Refusal};
+
+/// Reads one line.
+///
+/// # Errors
+/// The [`Refusal`] that answers it.
+pub fn read(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+    let text = std::str::from_utf8(line).map_err(|error| {
+        let at = error.valid_up_to();
+        Refusal::new(Code::Encoding, "", format!("the line is not UTF-8 from byte {at} on"))
+    })?;
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => refusal(&error.to_string()),
+        _ => Refusal::new(Code::Invalid, "", format!("the line is not a JSON object: {error}")),
+    })
+}

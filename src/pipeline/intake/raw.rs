@@ -1,0 +1,109 @@
+//! A record as it arrives, from MessagePack (a map or an array) and from JSON.
+
+use serde::Deserialize;
+
+use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units};
+
+pub use super::raw_value::{self as value, Wrong};
+
+/// A record, nothing of which has been checked. Field by field as `protocol/README.md` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are those of the wire specification; `Call` documents what they become")]
+pub struct RawRecord<'a> {
+    #[serde(borrow)]
+    pub id: Field<IdValue<'a>>,
+    #[serde(borrow)]
+    pub occurred_at: Field<TimeValue<'a>>,
+    #[serde(borrow)]
+    pub provider: Text<'a>,
+    #[serde(borrow)]
+    pub model: Text<'a>,
+    #[serde(borrow)]
+    pub endpoint: Text<'a>,
+    #[serde(borrow)]
+    pub user_id: Text<'a>,
+    #[serde(borrow)]
+    pub app: Text<'a>,
+    #[serde(borrow)]
+    pub request_id: Text<'a>,
+    pub input_tokens: Int,
+    pub output_tokens: Int,
+    pub cache_read_tokens: Int,
+    pub cache_write_5m_tokens: Int,
+    pub cache_write_1h_tokens: Int,
+    pub requests: Int,
+    #[serde(borrow)]
+    pub extra_units: Units<'a>,
+    #[serde(borrow)]
+    pub service_tier: Text<'a>,
+    pub status: Int,
+    pub latency_ms: Int,
+    #[serde(borrow)]
+    pub cost_usd: Decimal<'a>,
+    #[serde(borrow)]
+    pub metadata: Object<'a>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use tallyd_protocol::Record;
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_the_fields_is_the_protocols() {
+        let error = serde_json::from_str::<RawRecord<'_>>(r#"{"nonsense": 1}"#).unwrap_err().to_string();
+        let expected: Vec<_> = tallyd_protocol::record::FIELDS.iter().map(|name| format!("`{name}`")).collect();
+        assert!(error.contains(&format!("expected one of {}", expected.join(", "))), "{error}");
+    }
+
+    #[test]
+    fn json_numbers_keep_their_digits_and_text_is_borrowed() {
+        let json = r#"{"provider":"x","cost_usd":0.1000000000000000055,"input_tokens":-5,"latency_ms":1.5,
+            "extra_units":{"image":2.50},"metadata":{"a":1.10,"b":{"c":[null]}},"status":"200"}"#;
+        let raw: RawRecord<'_> = serde_json::from_str(json).unwrap();
+        assert!(matches!(raw.provider, Field::Given(Cow::Borrowed("x"))));
+        assert_eq!(raw.cost_usd, Decimal(Field::Given("0.1000000000000000055".into())));
+        assert_eq!(raw.input_tokens, Field::Given(-5));
+        assert_eq!(raw.latency_ms, Field::Wrong(Wrong::Kind("a number with a fraction or an exponent")));
+        assert_eq!(raw.extra_units, Units(Field::Given(vec![("image".into(), Decimal(Field::Given("2.50".into())))])));
+        assert_eq!(raw.metadata, Object(Field::Given(r#"{"a":1.10,"b":{"c":[null]}}"#.into())));
+        assert_eq!(raw.status, Field::Wrong(Wrong::Kind("text")));
+    }
+
+    #[test]
+    fn a_messagepack_float_is_not_an_amount() {
+        let mut bytes = Vec::new();
+        rmp::encode::write_map_len(&mut bytes, 1).unwrap();
+        rmp::encode::write_str(&mut bytes, "cost_usd").unwrap();
+        rmp::encode::write_f64(&mut bytes, 0.1).unwrap();
+        let raw: RawRecord<'_> = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(raw.cost_usd, Decimal(Field::Wrong(Wrong::Kind("a binary floating-point number"))));
+    }
+
+    #[test]
+    fn what_the_client_writes_is_what_arrives() {
+        let record = Record {
+            id: Some([7; 16]),
+            occurred_at: Some(1_700_000_000_000_001),
+            extra_units: vec![("web_search".into(), "3".into())],
+            cost_usd: Some("0.20".into()),
+            metadata: Some(r#"{"k":"v"}"#.into()),
+            status: 529,
+            ..Record::claude("claude-sonnet-4-5", 10, 20).user("u")
+        };
+        let mut bytes = Vec::new();
+        tallyd_protocol::record::write(&mut bytes, &record);
+        let raw: RawRecord<'_> = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(raw.id, Field::Given(IdValue::Bytes([7; 16])));
+        assert_eq!(raw.occurred_at, Field::Given(TimeValue::Micros(1_700_000_000_000_001)));
+        assert!(matches!(raw.model, Field::Given(Cow::Borrowed("claude-sonnet-4-5"))));
+        assert_eq!((raw.input_tokens, raw.output_tokens), (Field::Given(10), Field::Given(20)));
+        assert_eq!((raw.status, raw.latency_ms), (Field::Given(529), Field::Absent));
+        assert_eq!(raw.cost_usd, Decimal(Field::Given("0.20".into())));
+        assert_eq!(raw.metadata, Object(Field::Given(r#"{"k":"v"}"#.into())));
+    }
+}

@@ -1,0 +1,83 @@
+//! Why a record is refused: a stable code, the field, and a sentence for a person.
+
+use std::borrow::Cow;
+
+/// Stable names for the reasons, as the wire specification lists them. They are a metric's label values, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// A required field is not there.
+    Missing,
+    /// A field holds a value of another type.
+    Type,
+    /// A name that no field has.
+    UnknownField,
+    /// A number outside its bounds.
+    Range,
+    /// A text or a list beyond its bound.
+    TooLong,
+    /// A NUL character, which PostgreSQL cannot store.
+    Nul,
+    /// A text that is not of its field's form.
+    Format,
+    /// A text that is not UTF-8.
+    Encoding,
+    /// `occurred_at` lies before what is accepted.
+    TooEarly,
+    /// `occurred_at` lies too far ahead.
+    TooLate,
+    /// Not a record at all.
+    Invalid,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 11] = [
+        Self::Missing,
+        Self::Type,
+        Self::UnknownField,
+        Self::Range,
+        Self::TooLong,
+        Self::Nul,
+        Self::Format,
+        Self::Encoding,
+        Self::TooEarly,
+        Self::TooLate,
+        Self::Invalid,
+    ];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Type => "type",
+            Self::UnknownField => "unknown_field",
+            Self::Range => "range",
+            Self::TooLong => "too_long",
+            Self::Nul => "nul",
+            Self::Format => "format",
+            Self::Encoding => "encoding",
+            Self::TooEarly => "too_early",
+            Self::TooLate => "too_late",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// One record's refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason's name.
+    pub code: Code,
+    /// The field at fault, or empty.
+    pub field: &'static str,
+    /// What is wrong, and what would be accepted.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal of one field.
+    pub fn new(code: Code, field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, field, message: message.into() }
+    }
+}

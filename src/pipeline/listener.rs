@@ -1,0 +1,146 @@
+//! Listeners: the Unix socket, and TCP where it is configured. Each accepts until told to stop, then waits for its
+//! connections to end.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::connection::{self, Access, Shared};
+use crate::metrics::IngestMetrics;
+
+/// A bound listener.
+pub enum Listener {
+    /// On a path.
+    Unix(UnixListener),
+    /// On an address.
+    Tcp(TcpListener),
+}
+
+/// Why the socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody listens there.
+    #[error("{0} is in use by a running process; give this daemon another TALLYD_SOCKET or TALLYD_DATA_DIR")]
+    InUse(String),
+    /// The path is longer than the system's 107 bytes.
+    #[error("the socket's path {0} is longer than 107 bytes; set TALLYD_SOCKET to a shorter one")]
+    TooLong(String),
+    /// The operating system refused.
+    #[error("cannot listen on {0}: {1}")]
+    Io(String, io::Error),
+}
+
+/// Binds the Unix socket with the given permissions. A socket file that nobody listens on is replaced.
+///
+/// # Errors
+/// [`BindError`].
+pub async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
+    let name = path.display().to_string();
+    let failed = |error| BindError::Io(name.clone(), error);
+    if path.as_os_str().len() > 107 {
+        return Err(BindError::TooLong(name));
+    }
+    if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(BindError::InUse(name));
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    // Bound under another name and renamed, so that nobody connects before the permissions are set.
+    let unready = path.with_extension("unready");
+    let _ = std::fs::remove_file(&unready);
+    let short = if unready.as_os_str().len() > 107 { path } else { &unready };
+    let listener = UnixListener::bind(short).map_err(failed)?;
+    std::fs::set_permissions(short, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    if short != path {
+        std::fs::rename(short, path).map_err(failed)?;
+    }
+    Ok(Listener::Unix(listener))
+}
+
+/// Binds a TCP address.
+///
+/// # Errors
+/// [`BindError`].
+pub async fn bind_tcp(address: &str) -> Result<Listener, BindError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map(Listener::Tcp).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address.to_owned()),
+        _ => BindError::Io(address.to_owned(), error),
+    })
+}
+
+impl Listener {
+    /// Accepts connections until `stop` becomes true, then returns once all of them have ended. At `max_connections`
+    /// it stops accepting until one ends.
+    pub async fn run(
+        self,
+        shared: Arc<Shared>,
+        access: Access,
+        connections: Arc<Semaphore>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let transport = match self {
+            Self::Unix(_) => "unix",
+            Self::Tcp(_) => "tcp",
+        };
+        let open = IngestMetrics::connections(transport);
+        let mut tasks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                _ = tasks.join_next(), if !tasks.is_empty() => continue,
+                accepted = self.accept(&connections) => accepted,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    let (shared, access, stop) = (Arc::clone(&shared), access.clone(), stop.clone());
+                    let open = open.clone();
+                    tasks.spawn(async move {
+                        open.increment(1.0);
+                        connection::serve(stream, shared, access, stop).await;
+                        open.decrement(1.0);
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, above all: connections that end free some.
+                    tracing::warn!(%error, transport, "a connection could not be accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn accept(&self, connections: &Arc<Semaphore>) -> io::Result<(Stream, tokio::sync::OwnedSemaphorePermit)> {
+        let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
+        let stream: Stream = match self {
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => {
+                let stream = listener.accept().await?.0;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+        };
+        Ok((stream, permit))
+    }
+}
+
+/// Either transport. One call through a table a read is nothing beside the system call in it.
+type Stream = Box<dyn ReadWrite>;
+
+/// What both transports can do.
+pub trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}

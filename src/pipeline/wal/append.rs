@@ -1,0 +1,209 @@
+//! The writer's end of the log: append, commit, rotate, seal.
+
+use std::sync::Arc;
+
+use super::lanes::lane_of;
+use super::log::Log;
+use super::mark::Mark;
+use super::producers::Snapshot;
+use super::recent::StoredChunk;
+use super::segment::{Opening, Seal, SegmentPaths, Store};
+use super::value::{self, Stamp};
+use super::{WalError, files};
+use crate::pipeline::chunk::Chunk;
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The disk: what is committed survives a power cut.
+    Disk,
+    /// The operating system: what is committed survives this process.
+    Os,
+}
+
+/// Appends to the newest segment.
+pub struct Appender {
+    log: Arc<Log>,
+    mark: Mark,
+    lanes: u16,
+    store: Arc<Store>,
+    opening: Opening,
+    seal: Seal,
+    next_key: u64,
+    /// The highest key that is known to be on disk. Values carry it, so it must never claim too much.
+    disk_key: u64,
+    /// What has been appended since the last commit.
+    fresh: Vec<StoredChunk>,
+    fresh_bytes: u64,
+    value: Vec<u8>,
+}
+
+impl Appender {
+    /// Begins a new segment at `next_key`, to be shared by `lanes` lanes.
+    ///
+    /// # Errors
+    /// [`WalError`].
+    pub fn new(
+        log: Arc<Log>,
+        mark: Mark,
+        next_key: u64,
+        lanes: u16,
+        producers: Vec<Snapshot>,
+    ) -> Result<Self, WalError> {
+        let (store, opening) = create_segment(&log, next_key, lanes, producers)?;
+        Ok(Self {
+            log,
+            mark,
+            lanes,
+            store,
+            opening,
+            seal: empty_seal(lanes),
+            next_key,
+            disk_key: next_key - 1,
+            fresh: Vec::new(),
+            fresh_bytes: 0,
+            value: Vec::with_capacity(value::VALUE_BYTES_MAX),
+        })
+    }
+
+    /// Appends a chunk. It is neither durable nor visible to lanes before [`Appender::commit`]. Returns the values that
+    /// it took.
+    ///
+    /// # Errors
+    /// [`WalError`]; the log must not be used after one.
+    pub fn append(&mut self, chunk: Chunk, producer: &Arc<str>, written_us: i64) -> Result<usize, WalError> {
+        let parts = value::parts_of(chunk.payload.len(), producer);
+        let first_key = self.next_key;
+        for part in 0..parts {
+            let stamp = Stamp { synced: self.disk_key, written_us, producer };
+            value::encode(&mut self.value, self.next_key, stamp, &chunk, part, parts);
+            self.store.insert(self.next_key, &self.value)?;
+            self.seal.checksum = fold_checksum(self.seal.checksum, &self.value);
+            self.fresh_bytes += self.value.len() as u64;
+            self.next_key += 1;
+        }
+        let last_key = self.next_key - 1;
+        self.seal.last_key = last_key;
+        self.seal.records += u64::from(chunk.records) + u64::from(chunk.refused);
+        self.seal.lane_last_keys[usize::from(lane_of(first_key, self.lanes))] = last_key;
+        if parts > 1 {
+            // Only records of unusual size come here; a blob, were sled to write one, would not be durable.
+            self.store.check_blobs()?;
+        }
+        self.fresh.push(stored(first_key, last_key, chunk, producer, written_us));
+        Ok(parts)
+    }
+
+    /// Makes everything appended durable, as `durability` says, and hands it to the lanes.
+    ///
+    /// # Errors
+    /// [`WalError`]; the log must not be used after one.
+    pub fn commit(&mut self, durability: Durability) -> Result<(), WalError> {
+        self.store.flush()?;
+        if durability == Durability::Disk {
+            self.store.sync_data()?;
+            self.disk_key = self.next_key - 1;
+            self.mark.set(self.disk_key)?;
+        }
+        self.seal.value_bytes += self.fresh_bytes;
+        self.log.publish(self.next_key - 1, std::mem::take(&mut self.fresh_bytes), self.fresh.drain(..));
+        Ok(())
+    }
+
+    /// True if something was committed to the operating system and not yet to the disk.
+    #[must_use]
+    pub fn owes_sync(&self) -> bool {
+        self.disk_key < self.next_key - 1
+    }
+
+    /// Bytes of the segment's values.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.seal.value_bytes
+    }
+
+    /// The highest key that has been appended.
+    #[must_use]
+    pub fn last_key(&self) -> u64 {
+        self.next_key - 1
+    }
+
+    /// Seals the segment and begins the next. Everything must have been committed.
+    ///
+    /// # Errors
+    /// [`WalError`]; the log must not be used after one.
+    pub fn rotate(&mut self, producers: Vec<Snapshot>) -> Result<(), WalError> {
+        self.seal()?;
+        let (store, opening) = create_segment(&self.log, self.next_key, self.lanes, producers)?;
+        let sealed = std::mem::replace(&mut self.store, store);
+        self.opening = opening;
+        self.seal = empty_seal(self.lanes);
+        // sled writes a snapshot as it closes; acknowledgements need not wait for it.
+        std::thread::spawn(move || drop(sealed));
+        Ok(())
+    }
+
+    /// Seals the segment: its file says what must be in it. A segment without values is left to the next start.
+    ///
+    /// # Errors
+    /// [`WalError`]; the log must not be used after one.
+    pub fn seal(&mut self) -> Result<(), WalError> {
+        self.store.check_blobs()?;
+        self.store.sync()?;
+        if self.seal.records == 0 {
+            return Ok(());
+        }
+        let paths = SegmentPaths::new(self.log.folder(), self.opening.first_key);
+        files::write(&paths.seal, &self.seal)?;
+        drop(self.log.end_segment(self.opening.first_key, self.seal.clone()));
+        Ok(())
+    }
+}
+
+/// Folds one value's checksum into its segment's.
+#[must_use]
+pub fn fold_checksum(checksum: u32, value: &[u8]) -> u32 {
+    crc32c::crc32c_append(checksum, &value::stored_checksum(value).to_le_bytes())
+}
+
+/// The seal of a segment without values.
+#[must_use]
+pub fn empty_seal(lanes: u16) -> Seal {
+    Seal {
+        last_key: 0,
+        records: 0,
+        value_bytes: 0,
+        checksum: 0,
+        lane_last_keys: vec![0; usize::from(lanes)],
+        damaged: false,
+    }
+}
+
+fn create_segment(
+    log: &Log,
+    first_key: u64,
+    lanes: u16,
+    producers: Vec<Snapshot>,
+) -> Result<(Arc<Store>, Opening), WalError> {
+    let paths = SegmentPaths::new(log.folder(), first_key);
+    let opening = Opening { buffer_id: log.buffer_id(), first_key, lanes, producers };
+    // The `.open` file comes last: a segment without one was never used.
+    let store = Arc::new(Store::create(&paths.store)?);
+    files::write(&paths.opening, &opening)?;
+    log.begin_segment(&opening, Arc::clone(&store));
+    Ok((store, opening))
+}
+
+fn stored(first_key: u64, last_key: u64, chunk: Chunk, producer: &Arc<str>, written_us: i64) -> StoredChunk {
+    StoredChunk {
+        first_key,
+        last_key,
+        records: chunk.records,
+        refused: chunk.refused,
+        min_us: chunk.min_us,
+        max_us: chunk.max_us,
+        written_us,
+        producer: Arc::clone(producer),
+        payload: chunk.payload,
+    }
+}

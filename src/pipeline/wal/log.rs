@@ -1,0 +1,273 @@
+//! The log: segments in order, appended to by the writer and read by the flusher's lanes.
+//!
+//! [`Log`] is shared. The writer alone appends, through [`super::append::Appender`]; lanes read through [`super::reader`]. The map of
+//! segments is behind one lock that is held for look-ups and changes, never for I/O.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{WalError, files};
+use super::recent::{RecentChunks, StoredChunk};
+use super::segment::{Opening, Seal, SegmentPaths, Store};
+
+/// How far the next key leaps after damage: no key that may have been used is used again.
+pub const DAMAGE_LEAP: u64 = 1 << 40;
+
+/// The file of [`Log::note_committed`].
+pub(super) const COMMITTED_FILE: &str = "committed";
+
+/// A segment as lanes see it.
+#[derive(Clone)]
+pub struct Segment {
+    /// The key of its first value.
+    pub first_key: u64,
+    /// Lanes that share its chunks.
+    pub lanes: u16,
+    /// The open store; none for a sealed segment that nobody reads.
+    pub store: Option<Arc<Store>>,
+    /// What must be in it, once nothing more is written to it.
+    pub seal: Option<Arc<Seal>>,
+}
+
+/// The log, shared by the writer and the lanes.
+pub struct Log {
+    folder: PathBuf,
+    buffer_id: Uuid,
+    segments: Mutex<BTreeMap<u64, Segment>>,
+    /// The hand-off of fresh chunks.
+    pub recent: RecentChunks,
+    durable_key: watch::Sender<u64>,
+    value_bytes: AtomicU64,
+    unflushed_records: AtomicI64,
+    damaged: AtomicBool,
+}
+
+/// What recovery found, ready to be opened.
+pub struct Recovered {
+    /// The log's identity.
+    pub buffer_id: Uuid,
+    /// Sealed segments, by first key.
+    pub segments: Vec<(Opening, Seal)>,
+    /// The key of the next value.
+    pub next_key: u64,
+    /// True if something that had been synced is missing.
+    pub damaged: bool,
+    /// What each lane had committed at least: a database that knows less is not the one that it was.
+    pub committed: Vec<u64>,
+}
+
+impl Log {
+    /// The log that recovery found, without a segment to append to yet.
+    #[must_use]
+    pub fn new(folder: &Path, recovered: &Recovered, recent_bytes: usize) -> Arc<Self> {
+        let mut segments = BTreeMap::new();
+        let (mut records, mut bytes) = (0, 0);
+        for (opening, seal) in &recovered.segments {
+            records += seal.records as i64;
+            bytes += seal.value_bytes;
+            let seal = Some(Arc::new(seal.clone()));
+            let segment = Segment { first_key: opening.first_key, lanes: opening.lanes, store: None, seal };
+            segments.insert(opening.first_key, segment);
+        }
+        Arc::new(Self {
+            folder: folder.to_owned(),
+            buffer_id: recovered.buffer_id,
+            segments: Mutex::new(segments),
+            recent: RecentChunks::new(recent_bytes),
+            durable_key: watch::Sender::new(recovered.next_key - 1),
+            value_bytes: AtomicU64::new(bytes),
+            unflushed_records: AtomicI64::new(records),
+            damaged: AtomicBool::new(recovered.damaged),
+        })
+    }
+
+    /// The log's identity, which PostgreSQL's watermark rows carry.
+    #[must_use]
+    pub fn buffer_id(&self) -> Uuid {
+        self.buffer_id
+    }
+
+    /// Follows the highest key that is on disk.
+    #[must_use]
+    pub fn watch_durable(&self) -> watch::Receiver<u64> {
+        self.durable_key.subscribe()
+    }
+
+    /// The highest key that is on disk.
+    #[must_use]
+    pub fn durable_key(&self) -> u64 {
+        *self.durable_key.borrow()
+    }
+
+    /// Bytes of the values that are kept.
+    #[must_use]
+    pub fn value_bytes(&self) -> u64 {
+        self.value_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Records, calls and refused ones, that are on disk and not known to be in PostgreSQL.
+    #[must_use]
+    pub fn unflushed_records(&self) -> u64 {
+        self.unflushed_records.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Takes note of records that are in PostgreSQL.
+    pub fn count_flushed(&self, records: u64) {
+        self.unflushed_records.fetch_sub(records as i64, Ordering::Relaxed);
+    }
+
+    /// True if values that had been synced are missing, now or at the last start.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// How many segments are kept.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The most lanes that any kept segment has: so many must be served to drain the log.
+    #[must_use]
+    pub fn lanes(&self) -> u16 {
+        self.lock().values().map(|segment| segment.lanes).max().unwrap_or(1)
+    }
+
+    /// The segment that holds `key`, or the first one after it.
+    #[must_use]
+    pub fn segment_at_or_after(&self, key: u64) -> Option<Segment> {
+        let segments = self.lock();
+        if let Some((_, segment)) = segments.range(..=key).next_back()
+            && segment.seal.as_ref().is_none_or(|seal| key <= seal.last_key)
+        {
+            return Some(segment.clone());
+        }
+        segments.range(key..).next().map(|(_, segment)| segment.clone())
+    }
+
+    /// The store of a segment, opened if it is not. At most one sealed segment stays open: reading is in order.
+    ///
+    /// # Errors
+    /// [`WalError`] if the store does not open.
+    pub fn open_store(&self, first_key: u64) -> Result<Option<Arc<Store>>, WalError> {
+        let known = self.lock().get(&first_key).map(|segment| segment.store.clone());
+        match known {
+            None => return Ok(None),
+            Some(Some(store)) => return Ok(Some(store)),
+            Some(None) => {}
+        }
+        let opened = Arc::new(Store::reopen(&SegmentPaths::new(&self.folder, first_key).store)?);
+        let mut segments = self.lock();
+        for segment in segments.values_mut().filter(|segment| segment.seal.is_some()) {
+            if segment.first_key == first_key {
+                segment.store = Some(Arc::clone(&opened));
+            } else if segment.first_key < first_key {
+                segment.store = None;
+            }
+        }
+        Ok(Some(opened))
+    }
+
+    /// Says that a value which had been synced cannot be read. The segment will be set aside instead of deleted.
+    pub fn report_damage(&self, first_key: u64) {
+        self.damaged.store(true, Ordering::Relaxed);
+        let mut segments = self.lock();
+        let Some(segment) = segments.get_mut(&first_key) else { return };
+        if let Some(seal) = &mut segment.seal {
+            Arc::make_mut(seal).damaged = true;
+        }
+    }
+
+    /// True if [`Log::trim`] would delete something.
+    #[must_use]
+    pub fn can_trim(&self, committed: &[u64]) -> bool {
+        if let Some(oldest) = committed.iter().min() {
+            self.recent.release(*oldest);
+        }
+        self.lock().values().next().is_some_and(|segment| is_committed(segment, committed))
+    }
+
+    /// Deletes the segments that every lane has committed past. `committed[lane]` is the lane's watermark.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn trim(&self, committed: &[u64], now_us: i64) -> Result<(), WalError> {
+        let done: Vec<Segment> = {
+            let mut segments = self.lock();
+            let done = segments.values().filter(|segment| is_committed(segment, committed));
+            let done: Vec<Segment> = done.cloned().collect();
+            for segment in &done {
+                segments.remove(&segment.first_key);
+            }
+            done
+        };
+        if !done.is_empty() {
+            self.note_committed(committed)?;
+        }
+        for segment in done {
+            let Some(seal) = segment.seal else { continue };
+            drop(segment.store);
+            let paths = SegmentPaths::new(&self.folder, segment.first_key);
+            if seal.damaged {
+                let target = paths.set_aside(now_us)?;
+                tracing::error!(target = %target.display(), "a damaged segment was set aside; what was readable is loaded");
+            } else {
+                paths.delete()?;
+            }
+            self.value_bytes.fetch_sub(seal.value_bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Where the log's files are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The segment that the writer has begun.
+    pub(super) fn begin_segment(&self, opening: &Opening, store: Arc<Store>) {
+        let segment = Segment { first_key: opening.first_key, lanes: opening.lanes, store: Some(store), seal: None };
+        self.lock().insert(opening.first_key, segment);
+    }
+
+    /// The segment that the writer has ended. Returns its store, for the caller to close off the lock.
+    pub(super) fn end_segment(&self, first_key: u64, seal: Seal) -> Option<Arc<Store>> {
+        let mut segments = self.lock();
+        let segment = segments.get_mut(&first_key)?;
+        segment.seal = Some(Arc::new(seal));
+        segment.store.take()
+    }
+
+    /// Makes what the writer has committed visible to the lanes.
+    pub(super) fn publish(&self, durable_key: u64, value_bytes: u64, chunks: impl Iterator<Item = StoredChunk>) {
+        let mut records = 0;
+        self.recent.push(chunks.inspect(|chunk| records += i64::from(chunk.records) + i64::from(chunk.refused)));
+        self.value_bytes.fetch_add(value_bytes, Ordering::Relaxed);
+        self.unflushed_records.fetch_add(records, Ordering::Relaxed);
+        self.durable_key.send_replace(durable_key);
+    }
+
+    /// Writes down what each lane has committed, for the next start to hold the database against.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn note_committed(&self, committed: &[u64]) -> Result<(), WalError> {
+        files::write(&self.folder.join(COMMITTED_FILE), &committed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {
+        // Nothing panics while the lock is held; a poisoned one still guards a whole map.
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_committed(segment: &Segment, committed: &[u64]) -> bool {
+    let Some(seal) = &segment.seal else { return false };
+    seal.lane_last_keys.iter().enumerate().all(|(lane, last)| committed.get(lane).is_some_and(|mark| mark >= last))
+}

@@ -1,0 +1,122 @@
+//! The write-ahead log: what has been acknowledged and is not in PostgreSQL yet.
+//!
+//! ## What it must hold
+//! An acknowledged record survives the death of the process and of the machine. The engine is sled 0.34.7, used within
+//! the bounds where it keeps that promise:
+//!
+//! * `flush()` alone survives a killed process, not a power cut: after it the store's file is synced through a
+//!   descriptor of our own, and only then are records acknowledged ([`writer`]).
+//! * A failed write or sync is fatal. Nothing is acknowledged after it, and it is never tried again: what the kernel
+//!   has dropped, a second sync would report as safe.
+//! * A page of more than 128 KiB would go to a `blobs/` file that sled never syncs. A leaf holds up to 16 values, so a
+//!   value has at most [`value::VALUE_BYTES_MAX`] bytes, and a blob file that appears all the same is fatal.
+//! * A damaged store can open as an empty one, without an error. What recovery finds is therefore held against a mark
+//!   of our own that says up to where the log had been synced ([`mark`]).
+//! * A store is never written to again once it has been reopened: every start seals what it finds, and begins a new
+//!   store.
+//!
+//! ## Layout
+//! ```text
+//! wal/buffer                       the log's identity (buffer_id), written once
+//! wal/synced                       the mark: the highest key known to be on disk
+//! wal/committed                    what each lane had committed when a segment was last deleted
+//! wal/00000000000000000001.open    segment: first key, lanes, each producer's high-water mark; synced at creation
+//! wal/00000000000000000001.sealed  segment: last key, values, records, checksum; synced at rotation
+//! wal/00000000000000000001/        the sled store
+//! wal/damaged/                     what was set aside, whole
+//! ```
+//! Keys are `u64`, big-endian in sled, and contiguous within a segment. A value holds one chunk, or one part of a chunk
+//! that is larger than a value ([`value`]).
+//!
+//! ## Write
+//! One thread ([`writer`]) takes chunks from the channel, appends up to [`writer::GROUP_VALUES`] values, syncs once,
+//! acknowledges, and hands the chunks to the flusher in memory ([`recent`]). It alone numbers, deduplicates and fences
+//! producers ([`producers`]).
+//!
+//! ## Read
+//! By key, in order, from memory where the value is recent, otherwise from its segment ([`log`]). Each read checks the
+//! value's CRC32C.
+//!
+//! ## Delete
+//! A segment is deleted whole once every lane has committed past its last key. There are no deletes within a store.
+//!
+//! ## Damage
+//! A hole in the keys that no later value knows to be synced is the unsynced tail of a crash: never acknowledged, and
+//! dropped with all that follows it, because keeping a later value would move a producer's high-water mark over lost
+//! records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
+//! is moved to `wal/damaged/` instead of deleted, and health says so until a person has looked. After damage the next
+//! key leaps by [`log::DAMAGE_LEAP`], so that no lost key is ever used twice.
+//!
+//! ## Bounds
+//! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
+//! and connections stop reading from their sockets; it goes on by itself once there is room.
+
+pub mod append;
+pub mod files;
+pub mod lanes;
+pub mod log;
+pub mod mark;
+pub mod producers;
+pub mod reader;
+pub mod recent;
+pub mod recovery;
+pub mod scan;
+pub mod segment;
+pub mod space;
+pub mod value;
+pub mod writer;
+
+#[cfg(test)]
+mod model_test;
+
+/// Why the log cannot go on. Every variant is fatal to the process.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// The operating system refused a write, a sync or a rename.
+    #[error("the write-ahead log could not {action} {path}: {source}")]
+    Io {
+        /// What was tried: `write`, `sync` …
+        action: &'static str,
+        /// On which file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// sled reported an error.
+    #[error("the write-ahead log's store {path} failed to {action}: {source}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// In which store.
+        path: String,
+        /// What sled said.
+        source: sled::Error,
+    },
+    /// sled wrote a blob file, which it never syncs.
+    #[error(
+        "the write-ahead log's store {path} holds a blob file, which is not durable; this is a defect of tallyd: \
+         please report it with the size of your largest records"
+    )]
+    Blob {
+        /// Which store.
+        path: String,
+    },
+    /// The folder belongs to another format or is not a log.
+    #[error("{path} is not a write-ahead log that this version reads: {reason}")]
+    Foreign {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl WalError {
+    fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.display().to_string(), source }
+    }
+
+    fn store(action: &'static str, path: &std::path::Path, source: sled::Error) -> Self {
+        Self::Store { action, path: path.display().to_string(), source }
+    }
+}

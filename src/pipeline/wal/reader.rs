@@ -1,0 +1,182 @@
+//! A lane's way through the log: its chunks, in order, from memory or from segments.
+
+use std::sync::Arc;
+
+use super::lanes::next_key_of;
+use super::log::{Log, Segment};
+use super::recent::{Recent, StoredChunk};
+use super::segment::Store;
+use super::{WalError, value};
+
+/// What a lane takes at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Appetite {
+    /// Calls and refused records.
+    pub records: usize,
+    /// Bytes of payload.
+    pub bytes: usize,
+    /// Chunks.
+    pub chunks: usize,
+}
+
+/// Chunks of one lane, in the order of their keys.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// The chunks.
+    pub chunks: Vec<Arc<StoredChunk>>,
+    /// Calls and refused records in them.
+    pub records: usize,
+    /// Bytes of payload in them.
+    pub bytes: usize,
+    /// The last key that was looked at: no chunk of the lane up to it is left out.
+    pub scanned: u64,
+    /// True if the lane's appetite ended the run rather than the log.
+    pub more: bool,
+    /// Values that had been synced and could not be read.
+    pub damaged_values: u64,
+}
+
+impl Run {
+    /// The key of the last value.
+    #[must_use]
+    pub fn last_key(&self) -> Option<u64> {
+        self.chunks.last().map(|chunk| chunk.last_key)
+    }
+
+    /// Adds what comes right after.
+    pub fn append(&mut self, mut later: Self) {
+        self.chunks.append(&mut later.chunks);
+        self.records += later.records;
+        self.bytes += later.bytes;
+        self.scanned = self.scanned.max(later.scanned);
+        self.more = later.more;
+        self.damaged_values += later.damaged_values;
+    }
+}
+
+/// What stands at a key.
+enum At {
+    Chunk(Arc<StoredChunk>),
+    /// Nothing that begins here; go on at this key.
+    Skip(u64),
+    /// A value that is missing or broken although it had been synced.
+    Damaged,
+}
+
+impl Log {
+    /// Collects the lane's chunks after `after`, up to what is durable. Blocks on disk reads.
+    ///
+    /// # Errors
+    /// [`WalError`] if a segment's store does not open at all.
+    pub fn collect(&self, lane: u16, after: u64, appetite: Appetite) -> Result<Run, WalError> {
+        let durable = self.durable_key();
+        let mut run = Run::default();
+        let mut key = after + 1;
+        while key <= durable {
+            let Some(segment) = self.segment_at_or_after(key) else {
+                key = durable + 1;
+                break;
+            };
+            let from = key.max(segment.first_key);
+            let Some(own) = next_key_of(from, lane, segment.lanes) else {
+                key = end_of(&segment, durable) + 1;
+                continue;
+            };
+            if own > end_of(&segment, durable) {
+                key = end_of(&segment, durable) + 1;
+                continue;
+            }
+            let sated = run.records >= appetite.records
+                || run.bytes >= appetite.bytes
+                || run.chunks.len() >= appetite.chunks;
+            if sated {
+                run.more = true;
+                break;
+            }
+            key = match self.at(&segment, own)? {
+                At::Chunk(chunk) => {
+                    run.records += (chunk.records + chunk.refused) as usize;
+                    run.bytes += chunk.payload.len();
+                    let next = chunk.last_key + 1;
+                    run.chunks.push(chunk);
+                    next
+                }
+                At::Skip(next) => next,
+                At::Damaged => {
+                    run.damaged_values += 1;
+                    self.report_damage(segment.first_key);
+                    own + 1
+                }
+            };
+        }
+        run.scanned = key - 1;
+        Ok(run)
+    }
+
+    /// Counts the lane's records in `after < key ≤ up_to` that are still kept. What cannot be read is not counted.
+    #[must_use]
+    pub fn count_records(&self, lane: u16, after: u64, up_to: u64) -> u64 {
+        let mut counted = 0;
+        let mut after = after;
+        // A piece at a time: the payloads come into memory.
+        let appetite = Appetite { records: usize::MAX, bytes: 1024 * 1024, chunks: usize::MAX };
+        while let Ok(run) = self.collect(lane, after, appetite)
+            && let Some(last_key) = run.last_key()
+        {
+            let covered = run.chunks.iter().take_while(|chunk| chunk.last_key <= up_to);
+            counted += covered.map(|chunk| u64::from(chunk.records) + u64::from(chunk.refused)).sum::<u64>();
+            if last_key >= up_to {
+                break;
+            }
+            after = last_key;
+        }
+        counted
+    }
+
+    fn at(&self, segment: &Segment, key: u64) -> Result<At, WalError> {
+        match self.recent.get(key) {
+            Recent::Chunk(chunk) => return Ok(At::Chunk(chunk)),
+            Recent::Within(last_key) => return Ok(At::Skip(last_key + 1)),
+            Recent::Unknown => {}
+        }
+        let store = match &segment.store {
+            Some(store) => Some(Arc::clone(store)),
+            None => self.open_store(segment.first_key)?,
+        };
+        // A segment that is gone has been committed by every lane, this one included.
+        let Some(store) = store else { return Ok(At::Skip(end_of(segment, key) + 1)) };
+        read_chunk(&store, key)
+    }
+}
+
+fn end_of(segment: &Segment, durable: u64) -> u64 {
+    segment.seal.as_ref().map_or(durable, |seal| seal.last_key)
+}
+
+fn read_chunk(store: &Store, first_key: u64) -> Result<At, WalError> {
+    let Some(bytes) = store.get(first_key)? else { return Ok(At::Damaged) };
+    let Ok((head, payload)) = value::decode(first_key, &bytes) else { return Ok(At::Damaged) };
+    if head.part > 0 {
+        return Ok(At::Skip(first_key + u64::from(head.parts - head.part)));
+    }
+    let mut payload = payload.to_vec();
+    for part in 1..u64::from(head.parts) {
+        let Some(bytes) = store.get(first_key + part)? else { return Ok(At::Damaged) };
+        let Ok((header, rest)) = value::decode(first_key + part, &bytes) else { return Ok(At::Damaged) };
+        if u64::from(header.part) != part {
+            return Ok(At::Damaged);
+        }
+        payload.extend_from_slice(rest);
+    }
+    Ok(At::Chunk(Arc::new(StoredChunk {
+        first_key,
+        last_key: first_key + u64::from(head.parts) - 1,
+        records: head.records,
+        refused: head.refused,
+        min_us: head.min_us,
+        max_us: head.max_us,
+        written_us: head.written_us,
+        producer: head.producer.into(),
+        payload,
+    })))
+}

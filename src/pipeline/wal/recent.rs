@@ -1,0 +1,147 @@
+//! The hand-off: chunks that have just become durable, kept in memory for the flusher.
+//!
+//! A flusher that keeps up never reads the log back. One that has fallen behind reads segments until it reaches what
+//! is here. The hand-off is bounded in bytes: the oldest chunks leave first, read or not, because the log has them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A durable chunk, as the flusher takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredChunk {
+    /// The key of its first part.
+    pub first_key: u64,
+    /// The key of its last part.
+    pub last_key: u64,
+    /// Calls in it.
+    pub records: u32,
+    /// Refused records in it.
+    pub refused: u32,
+    /// The earliest `occurred_at` of its calls, microseconds; `i64::MAX` without any.
+    pub min_us: i64,
+    /// The latest; `i64::MIN` without any.
+    pub max_us: i64,
+    /// When it was written to the log, microseconds since 1970.
+    pub written_us: i64,
+    /// The producer's name, or empty.
+    pub producer: Arc<str>,
+    /// Its entries; see [`crate::pipeline::chunk`].
+    pub payload: Vec<u8>,
+}
+
+/// What the hand-off knows of a key.
+#[derive(Debug, Clone)]
+pub enum Recent {
+    /// The chunk that begins there.
+    Chunk(Arc<StoredChunk>),
+    /// The key is a later part of a chunk, which ends with this key.
+    Within(u64),
+    /// The key is older than what is kept, or not there yet.
+    Unknown,
+}
+
+/// The bounded hand-off.
+pub struct RecentChunks {
+    state: Mutex<State>,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    chunks: VecDeque<Arc<StoredChunk>>,
+    bytes: usize,
+}
+
+/// Bytes that a chunk takes beside its payload.
+const OVERHEAD_BYTES: usize = size_of::<StoredChunk>() + 64;
+
+impl RecentChunks {
+    /// Keeps at most `max_bytes`.
+    #[must_use]
+    pub fn new(max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), max_bytes }
+    }
+
+    /// Adds durable chunks, in the order of their keys.
+    pub fn push(&self, chunks: impl Iterator<Item = StoredChunk>) {
+        let mut state = self.lock();
+        for chunk in chunks {
+            state.bytes += cost(&chunk);
+            state.chunks.push_back(Arc::new(chunk));
+        }
+        while state.bytes > self.max_bytes {
+            let Some(oldest) = state.chunks.pop_front() else { break };
+            state.bytes -= cost(&oldest);
+        }
+    }
+
+    /// Drops everything up to `key`: it is in PostgreSQL.
+    pub fn release(&self, key: u64) {
+        let mut state = self.lock();
+        while state.chunks.front().is_some_and(|chunk| chunk.last_key <= key) {
+            let Some(oldest) = state.chunks.pop_front() else { break };
+            state.bytes -= cost(&oldest);
+        }
+    }
+
+    /// Looks a key up.
+    #[must_use]
+    pub fn get(&self, key: u64) -> Recent {
+        let state = self.lock();
+        let after = state.chunks.partition_point(|chunk| chunk.first_key <= key);
+        match after.checked_sub(1).and_then(|at| state.chunks.get(at)) {
+            Some(chunk) if chunk.first_key == key => Recent::Chunk(Arc::clone(chunk)),
+            Some(chunk) if chunk.last_key >= key => Recent::Within(chunk.last_key),
+            _ => Recent::Unknown,
+        }
+    }
+
+    /// Bytes that are kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing panics while the lock is held; a poisoned one still guards a whole state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cost(chunk: &StoredChunk) -> usize {
+    // Capacity, not length: builders allocate a full value's worth at once.
+    chunk.payload.capacity() + OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(first_key: u64, last_key: u64) -> StoredChunk {
+        StoredChunk {
+            first_key,
+            last_key,
+            records: 1,
+            refused: 0,
+            min_us: 0,
+            max_us: 0,
+            written_us: 0,
+            producer: "".into(),
+            payload: vec![0; 1_000],
+        }
+    }
+
+    #[test]
+    fn the_oldest_leave_at_the_bound() {
+        let recent = RecentChunks::new(3 * (1_000 + OVERHEAD_BYTES));
+        recent.push([chunk(1, 1), chunk(2, 4), chunk(5, 5), chunk(9, 9)].into_iter());
+        assert!(matches!(recent.get(1), Recent::Unknown));
+        assert!(matches!(recent.get(2), Recent::Chunk(chunk) if chunk.last_key == 4));
+        assert!(matches!(recent.get(3), Recent::Within(4)));
+        assert!(matches!(recent.get(6), Recent::Unknown));
+        recent.release(5);
+        assert!(matches!(recent.get(5), Recent::Unknown));
+        assert!(matches!(recent.get(9), Recent::Chunk(_)));
+        assert_eq!(recent.bytes(), 1_000 + OVERHEAD_BYTES);
+    }
+}

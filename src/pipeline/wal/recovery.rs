@@ -1,0 +1,150 @@
+//! What a start finds, and what it makes of it.
+//!
+//! Sealed segments are taken at their seal's word: they are opened when a lane reaches them, and each value is checked
+//! then. So a start takes no longer behind a large backlog than behind none. Only the newest segment is scanned, and
+//! any other that has no seal: that rebuilds the producers' marks, and tells an unsynced tail from damage.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::log::{COMMITTED_FILE, DAMAGE_LEAP, Recovered};
+use super::mark::Mark;
+use super::producers::Producers;
+use super::scan::scan;
+use super::segment::{Opening, Seal, SegmentPaths, Store};
+use super::{WalError, files};
+
+/// What recovery is told.
+pub struct Recovery<'a> {
+    /// The log's folder; created if need be. The caller holds the data folder's lock.
+    pub folder: &'a Path,
+    /// The identity of a log that is new.
+    pub new_buffer_id: Uuid,
+    /// The time, microseconds since 1970.
+    pub now_us: i64,
+    /// True if `sync` may lose what a lane has loaded: keys that PostgreSQL may know are never used again.
+    pub may_lose_committed: bool,
+}
+
+/// Finds out what is there, fills `producers`, and opens the mark.
+///
+/// # Errors
+/// [`WalError`] if the folder cannot be read or written, or is of another format. Damage is not an error: what is
+/// damaged is set aside, and [`Recovered::damaged`] says so.
+pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Recovered, Mark), WalError> {
+    let folder = recovery.folder;
+    fs::create_dir_all(folder).map_err(|error| WalError::io("create", folder, error))?;
+    let (mark, marked_key) = Mark::open(&folder.join("synced"))?;
+    let first_keys = find_segments(folder)?;
+    let buffer_id = identity(recovery, &first_keys)?;
+    // An unreadable note only means that less is held against the database.
+    let committed = files::read(&folder.join(COMMITTED_FILE)).unwrap_or_default();
+    let mut recovered = Recovered { buffer_id, segments: Vec::new(), next_key: 1, damaged: false, committed };
+    let mut unclean = false;
+    let newest = first_keys.last().copied();
+    for first_key in first_keys {
+        let paths = SegmentPaths::new(folder, first_key);
+        unclean |= !paths.seal.exists();
+        let claimed = if Some(first_key) == newest { marked_key } else { 0 };
+        match recover_segment(&paths, buffer_id, Some(first_key) == newest, claimed, producers) {
+            Ok(Some((opening, seal))) => {
+                recovered.damaged |= seal.damaged;
+                recovered.next_key = recovered.next_key.max(seal.last_key + 1);
+                recovered.segments.push((opening, seal));
+            }
+            Ok(None) => paths.delete()?,
+            Err(error @ WalError::Io { .. }) => return Err(error),
+            Err(error) => {
+                recovered.damaged = true;
+                let target = paths.set_aside(recovery.now_us)?;
+                tracing::error!(%error, target = %target.display(), "a damaged segment was set aside, whole");
+            }
+        }
+    }
+    recovered.next_key = recovered.next_key.max(marked_key + 1);
+    if recovered.damaged || (unclean && recovery.may_lose_committed) {
+        recovered.next_key += DAMAGE_LEAP;
+    }
+    Ok((recovered, mark))
+}
+
+/// The log's identity: from its file, from a segment if the file is gone, otherwise new.
+fn identity(recovery: &Recovery<'_>, first_keys: &BTreeSet<u64>) -> Result<Uuid, WalError> {
+    let file = recovery.folder.join("buffer");
+    if file.exists() {
+        return files::read(&file);
+    }
+    let openings = first_keys.iter().map(|key| SegmentPaths::new(recovery.folder, *key).opening);
+    let known = openings.filter_map(|opening| files::read::<Opening>(&opening).ok()).next();
+    let buffer_id = known.map_or(recovery.new_buffer_id, |opening| opening.buffer_id);
+    files::write(&file, &buffer_id)?;
+    Ok(buffer_id)
+}
+
+/// The first keys of all segments, whichever of their files is left. Half-deleted ones are deleted.
+fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
+    let mut first_keys = BTreeSet::new();
+    let entries = fs::read_dir(folder).map_err(|error| WalError::io("read", folder, error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| WalError::io("read", folder, error))?.file_name();
+        let name = name.to_string_lossy();
+        let digits = name.split('.').next().unwrap_or_default();
+        if digits.len() != 20 || name.ends_with(".new") {
+            continue;
+        }
+        let Ok(first_key) = digits.parse() else { continue };
+        let paths = SegmentPaths::new(folder, first_key);
+        if paths.is_half_deleted() {
+            paths.delete()?;
+        } else {
+            first_keys.insert(first_key);
+        }
+    }
+    // A file may have been listed before its segment's half-deleted store was.
+    first_keys.retain(|first_key| {
+        let paths = SegmentPaths::new(folder, *first_key);
+        paths.store.exists() || paths.opening.exists() || paths.seal.exists()
+    });
+    Ok(first_keys)
+}
+
+/// None if the segment never held anything that was acknowledged.
+fn recover_segment(
+    paths: &SegmentPaths,
+    buffer_id: Uuid,
+    is_newest: bool,
+    claimed: u64,
+    producers: &mut Producers,
+) -> Result<Option<(Opening, Seal)>, WalError> {
+    if !paths.opening.exists() {
+        // Its creation was cut short: the `.open` file comes before the first value.
+        let empty = !paths.seal.exists() && Store::reopen(&paths.store)?.last_key()?.is_none();
+        return if empty { Ok(None) } else { Err(foreign(paths, "its .open file is missing")) };
+    }
+    let opening: Opening = files::read(&paths.opening)?;
+    if opening.buffer_id != buffer_id {
+        return Err(foreign(paths, "it belongs to another log"));
+    }
+    for state in &opening.producers {
+        producers.restore(&state.name, state.last_seq, state.seen_us);
+    }
+    let sealed: Option<Seal> = if paths.seal.exists() { Some(files::read(&paths.seal)?) } else { None };
+    if let Some(seal) = sealed.clone().filter(|_| !is_newest) {
+        return Ok(Some((opening, seal)));
+    }
+    let found = scan(&Store::reopen(&paths.store)?, &opening, sealed.as_ref(), claimed, producers)?;
+    if found.records == 0 {
+        return if found.damaged { Err(foreign(paths, "what had been synced is gone")) } else { Ok(None) };
+    }
+    if sealed.as_ref() != Some(&found) {
+        files::write(&paths.seal, &found)?;
+    }
+    Ok(Some((opening, found)))
+}
+
+fn foreign(paths: &SegmentPaths, reason: &str) -> WalError {
+    WalError::Foreign { path: paths.store.display().to_string(), reason: reason.into() }
+}

@@ -1,0 +1,88 @@
+//! Reads a segment through, and decides where what counts ends.
+
+use super::WalError;
+use super::append::{empty_seal, fold_checksum};
+use super::lanes::lane_of;
+use super::producers::Producers;
+use super::segment::{Opening, Seal, Store};
+use super::value;
+
+/// A value's header, as far as the scan needs it; none where the value is missing or broken.
+struct Found {
+    part: u8,
+    parts: u8,
+}
+
+/// Scans the segment and returns the seal that fits what is there. `claimed` is a key that is known to have been
+/// synced, or 0. Producers learn their marks from the values that count.
+///
+/// A key that is missing and that nobody claims begins the unsynced tail: it and all after it do not count. A key that
+/// is missing and claimed is damage: it is passed over, and the seal says so.
+///
+/// # Errors
+/// [`WalError::Store`] if sled cannot read its store.
+pub fn scan(
+    store: &Store,
+    opening: &Opening,
+    sealed: Option<&Seal>,
+    claimed: u64,
+    producers: &mut Producers,
+) -> Result<Seal, WalError> {
+    let (found, claimed) = read_all(store, opening, sealed, claimed)?;
+    let end = end_of_what_counts(opening.first_key, &found, claimed);
+    let mut seal = empty_seal(opening.lanes);
+    seal.damaged = sealed.is_some_and(|seal| seal.damaged);
+    for (key, found) in (opening.first_key..end).zip(&found) {
+        let value = store.get(key)?;
+        let decoded = value.as_deref().filter(|_| found.is_some()).map(|value| (value, value::trusted(value).0));
+        let Some((value, header)) = decoded else {
+            seal.damaged = true;
+            continue;
+        };
+        seal.checksum = fold_checksum(seal.checksum, value);
+        seal.value_bytes += value.len() as u64;
+        seal.last_key = key;
+        if header.part == 0 {
+            seal.records += u64::from(header.records) + u64::from(header.refused);
+        }
+        let first_part = key - u64::from(header.part);
+        seal.lane_last_keys[usize::from(lane_of(first_part, opening.lanes))] = key;
+        producers.restore(header.producer, header.last_seq, header.written_us);
+    }
+    seal.damaged |= claimed >= opening.first_key && seal.last_key < claimed;
+    Ok(seal)
+}
+
+/// All keys from the first on, and the highest key that anyone knows to be synced.
+fn read_all(
+    store: &Store,
+    opening: &Opening,
+    sealed: Option<&Seal>,
+    claimed: u64,
+) -> Result<(Vec<Option<Found>>, u64), WalError> {
+    let mut claimed = claimed.max(sealed.map_or(0, |seal| seal.last_key));
+    let mut found = Vec::new();
+    let Some(last_key) = store.last_key()? else { return Ok((found, claimed)) };
+    for key in opening.first_key..=last_key {
+        let value = store.get(key)?;
+        let decoded = value.as_deref().and_then(|value| value::decode(key, value).ok());
+        found.push(decoded.map(|(header, _)| {
+            claimed = claimed.max(header.synced);
+            Found { part: header.part, parts: header.parts }
+        }));
+    }
+    Ok((found, claimed))
+}
+
+/// The first key that does not count.
+fn end_of_what_counts(first_key: u64, found: &[Option<Found>], claimed: u64) -> u64 {
+    let keys = first_key..;
+    let tail = keys.zip(found).find(|(key, found)| found.is_none() && *key > claimed);
+    let end = tail.map_or(first_key + found.len() as u64, |(key, _)| key);
+    // A chunk whose last parts are missing was never acknowledged.
+    let last = (end > first_key).then(|| &found[(end - 1 - first_key) as usize]);
+    match last {
+        Some(Some(last)) if last.part + 1 < last.parts && end - 1 > claimed => end - 1 - u64::from(last.part),
+        _ => end,
+    }
+}

@@ -1,0 +1,75 @@
+//! The log's bounds: its own bytes, and what must stay free on its disk.
+
+use std::path::{Path, PathBuf};
+
+use super::WalError;
+
+/// How far the log may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of values.
+    pub max_bytes: u64,
+    /// Bytes that must stay free on the disk.
+    pub min_free_bytes: u64,
+}
+
+/// Why nothing more is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The log has reached its own bound.
+    Bytes,
+    /// The disk has.
+    Disk,
+}
+
+/// Watches the bounds. The disk is asked only every so many bytes: asking is a system call.
+pub struct Space {
+    folder: PathBuf,
+    bounds: Bounds,
+    asked_at_bytes: Option<u64>,
+}
+
+const ASK_EVERY_BYTES: u64 = 1024 * 1024;
+
+impl Space {
+    /// Watches the disk that `folder` is on.
+    #[must_use]
+    pub fn new(folder: &Path, bounds: Bounds) -> Self {
+        Self { folder: folder.to_owned(), bounds, asked_at_bytes: None }
+    }
+
+    /// Whether there is room, given the bytes that the log holds now.
+    ///
+    /// # Errors
+    /// [`WalError::Io`] if the disk cannot be asked.
+    pub fn check(&mut self, value_bytes: u64) -> Result<Option<Full>, WalError> {
+        if value_bytes >= self.bounds.max_bytes {
+            return Ok(Some(Full::Bytes));
+        }
+        if self.asked_at_bytes.is_some_and(|asked| value_bytes.abs_diff(asked) < ASK_EVERY_BYTES) {
+            return Ok(None);
+        }
+        let disk = rustix::fs::statvfs(&self.folder)
+            .map_err(|error| WalError::io("ask for the free space of", &self.folder, error.into()))?;
+        let free = disk.f_bavail * disk.f_frsize;
+        let full = free < self.bounds.min_free_bytes;
+        self.asked_at_bytes = (!full).then_some(value_bytes);
+        Ok(full.then_some(Full::Disk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bound_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |max_bytes, min_free_bytes, bytes| {
+            Space::new(folder.path(), Bounds { max_bytes, min_free_bytes }).check(bytes).unwrap()
+        };
+        assert_eq!(check(100, 1, 99), None);
+        assert_eq!(check(100, 1, 100), Some(Full::Bytes));
+        assert_eq!(check(100, u64::MAX, 0), Some(Full::Disk));
+    }
+}

@@ -1,0 +1,236 @@
+//! One value of the log: a fixed header, the producer's name, and a chunk's payload or a part of it.
+//!
+//! ## Layout, little-endian
+//! | bytes | field |
+//! |---|---|
+//! | 0 | format, [`FORMAT`] |
+//! | 1 | part: this value's place among its chunk's parts, from 0 |
+//! | 2 | parts: values that the chunk takes, 1 for nearly all |
+//! | 3 | 0 |
+//! | 4–7 | CRC32C of the key (big-endian) and of all that follows this field |
+//! | 8–15 | the highest key that was known to be synced when this value was written |
+//! | 16–31 | the producer's first and last sequence number in the chunk; 0 without a producer |
+//! | 32–39 | calls and refused records in the chunk |
+//! | 40–55 | the earliest and latest `occurred_at`, microseconds |
+//! | 56–63 | when the value was written, microseconds |
+//! | 64–65 | bytes of the producer's name, which follows; empty without a producer |
+//!
+//! The key is part of the checksum: a value that turns up under another key is damage, not data.
+
+use crate::pipeline::chunk::Chunk;
+
+/// The format that this version writes.
+pub const FORMAT: u8 = 1;
+/// Bytes of the header without the producer's name.
+pub const HEADER_BYTES: usize = 66;
+/// The most bytes of a value. 16 of them stay below the 128 KiB page from which sled goes to blob files.
+pub const VALUE_BYTES_MAX: usize = 7 * 1024;
+/// The most parts of a chunk.
+pub const PARTS_MAX: usize = 255;
+
+/// A header, decoded. The name borrows from the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// This value's place among its chunk's parts.
+    pub part: u8,
+    /// Values that the chunk takes.
+    pub parts: u8,
+    /// The highest key known to be synced when this was written.
+    pub synced: u64,
+    /// The producer's first sequence number in the chunk.
+    pub first_seq: u64,
+    /// The last.
+    pub last_seq: u64,
+    /// Calls in the chunk.
+    pub records: u32,
+    /// Refused records in the chunk.
+    pub refused: u32,
+    /// The earliest `occurred_at`.
+    pub min_us: i64,
+    /// The latest.
+    pub max_us: i64,
+    /// When the value was written, microseconds since 1970.
+    pub written_us: i64,
+    /// The producer's name, or empty.
+    pub producer: &'a str,
+}
+
+/// What the log adds to a chunk when it stores it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp<'a> {
+    /// The highest key known to be synced.
+    pub synced: u64,
+    /// The time, microseconds since 1970.
+    pub written_us: i64,
+    /// The producer's name, or empty.
+    pub producer: &'a str,
+}
+
+/// Why bytes are not a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Fewer bytes than a header.
+    #[error("it is cut short")]
+    Truncated,
+    /// The bytes are not those that were written, or not under this key.
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// Another version wrote it.
+    #[error("its format is {0}, and this version reads {FORMAT}")]
+    Format(u8),
+}
+
+/// Values that a chunk takes, given its producer's name.
+#[must_use]
+pub fn parts_of(payload_bytes: usize, producer: &str) -> usize {
+    payload_bytes.div_ceil(room(producer)).max(1)
+}
+
+fn room(producer: &str) -> usize {
+    VALUE_BYTES_MAX - HEADER_BYTES - producer.len()
+}
+
+/// Writes one part of a chunk into `out`, which is cleared first.
+pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part: usize, parts: usize) {
+    let room = room(stamp.producer);
+    let start = (part * room).min(chunk.payload.len());
+    let payload = &chunk.payload[start..(start + room).min(chunk.payload.len())];
+    out.clear();
+    // Parts are counted before the chunk is taken, and refused above PARTS_MAX; names are bounded by the handshake.
+    out.extend_from_slice(&[FORMAT, part as u8, parts as u8, 0]);
+    out.extend_from_slice(&[0; 4]);
+    for number in [stamp.synced, chunk.first_seq, chunk.last_seq] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    out.extend_from_slice(&chunk.records.to_le_bytes());
+    out.extend_from_slice(&chunk.refused.to_le_bytes());
+    out.extend_from_slice(&chunk.min_us.to_le_bytes());
+    out.extend_from_slice(&chunk.max_us.to_le_bytes());
+    out.extend_from_slice(&stamp.written_us.to_le_bytes());
+    out.extend_from_slice(&(stamp.producer.len() as u16).to_le_bytes());
+    out.extend_from_slice(stamp.producer.as_bytes());
+    out.extend_from_slice(payload);
+    let crc = checksum(key, out);
+    out[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Checks a value read under `key`, and returns its header and payload.
+///
+/// # Errors
+/// [`ValueError`] if the bytes are not exactly those that were written under this key.
+pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError> {
+    if bytes.len() < HEADER_BYTES {
+        return Err(ValueError::Truncated);
+    }
+    let stored = u32::from_le_bytes(array(bytes, 4));
+    if checksum(key, bytes) != stored {
+        return Err(ValueError::Checksum);
+    }
+    if bytes[0] != FORMAT {
+        return Err(ValueError::Format(bytes[0]));
+    }
+    parse(bytes).ok_or(ValueError::Truncated)
+}
+
+/// The header and payload of bytes that [`decode`] has accepted before.
+///
+/// # Panics
+/// If they were not accepted before.
+#[must_use]
+pub fn trusted(bytes: &[u8]) -> (Header<'_>, &[u8]) {
+    parse(bytes).expect("the value was checked when it was read")
+}
+
+/// The value's CRC32C, as it stands in its header.
+#[must_use]
+pub fn stored_checksum(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(array(bytes, 4))
+}
+
+fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
+    let producer_bytes = usize::from(u16::from_le_bytes(array(bytes, 64)));
+    let (producer, payload) = bytes[HEADER_BYTES..].split_at_checked(producer_bytes)?;
+    let header = Header {
+        part: bytes[1],
+        parts: bytes[2],
+        synced: u64::from_le_bytes(array(bytes, 8)),
+        first_seq: u64::from_le_bytes(array(bytes, 16)),
+        last_seq: u64::from_le_bytes(array(bytes, 24)),
+        records: u32::from_le_bytes(array(bytes, 32)),
+        refused: u32::from_le_bytes(array(bytes, 36)),
+        min_us: i64::from_le_bytes(array(bytes, 40)),
+        max_us: i64::from_le_bytes(array(bytes, 48)),
+        written_us: i64::from_le_bytes(array(bytes, 56)),
+        producer: std::str::from_utf8(producer).ok()?,
+    };
+    Some((header, payload))
+}
+
+fn checksum(key: u64, bytes: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&key.to_be_bytes());
+    let crc = crc32c::crc32c_append(crc, &bytes[..4]);
+    crc32c::crc32c_append(crc, &bytes[8..])
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    // Callers have checked that a whole header is there.
+    bytes[at..at + N].try_into().expect("a range of N bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunk(payload: Vec<u8>) -> Chunk {
+        Chunk { payload, records: 3, refused: 1, first_seq: 5, last_seq: 8, min_us: -4, max_us: 1 << 50 }
+    }
+
+    fn stamp(producer: &str) -> Stamp<'_> {
+        Stamp { synced: 77, written_us: 5, producer }
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_in_parts_reads_back(payload in prop::collection::vec(any::<u8>(), 0..30_000), producer in "[a-z]{0,128}", key: u64) {
+            let chunk = chunk(payload);
+            let parts = parts_of(chunk.payload.len(), &producer);
+            let mut read = Vec::new();
+            for part in 0..parts {
+                let key = key.wrapping_add(part as u64);
+                let mut value = Vec::new();
+                encode(&mut value, key, stamp(&producer), &chunk, part, parts);
+                prop_assert!(value.len() <= VALUE_BYTES_MAX);
+                let (header, payload) = decode(key, &value).unwrap();
+                prop_assert_eq!((header.part as usize, header.parts as usize), (part, parts));
+                prop_assert_eq!((header.producer, header.synced), (producer.as_str(), 77));
+                prop_assert_eq!((header.first_seq, header.last_seq, header.records), (5, 8, 3));
+                read.extend_from_slice(payload);
+            }
+            prop_assert_eq!(read, chunk.payload);
+        }
+
+        #[test]
+        fn one_flipped_bit_is_found(payload in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index, bit in 0..8u32) {
+            let mut value = Vec::new();
+            encode(&mut value, 9, stamp("p"), &chunk(payload), 0, 1);
+            let at = at.index(value.len());
+            value[at] ^= 1 << bit;
+            prop_assert!(decode(9, &value).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
+            prop_assert!(decode(1, &bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_value_under_another_key_is_refused() {
+        let mut value = Vec::new();
+        encode(&mut value, 9, stamp("p"), &chunk(vec![1, 2]), 0, 1);
+        assert!(decode(9, &value).is_ok());
+        assert_eq!(decode(10, &value), Err(ValueError::Checksum));
+    }
+}

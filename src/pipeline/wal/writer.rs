@@ -1,0 +1,237 @@
+//! The writer: one thread that makes chunks durable in groups, and says so.
+//!
+//! A group is whatever waits in the channel, up to [`GROUP_VALUES`] values: under light load a record is synced alone
+//! and at once, under heavy load one sync serves thousands. The order within a group is the channel's, and nothing is
+//! acknowledged before the group's commit has returned.
+//!
+//! The writer is also where a producer's name has one owner. An `Open` makes its connection the producer's session;
+//! since it travels through the same channel as the chunks, everything that the earlier connection had handed over
+//! before it is stored and counted in the answer, and everything after it is refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::WalError;
+use super::append::{Appender, Durability};
+use super::log::Log;
+use super::producers::Producers;
+use super::space::{Full, Space};
+use crate::clock::Clock;
+use crate::metrics::WalMetrics;
+use crate::pipeline::channel::{Closed, Intake, Origin, Submission};
+
+/// The most values of one group.
+pub const GROUP_VALUES: usize = 64;
+/// How often a writer without work looks around.
+const IDLE: Duration = Duration::from_millis(50);
+/// How often a writer without room looks for some.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+
+/// When a record is durable. The enum says what each setting can lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Synced before it is acknowledged. Loses nothing that was acknowledged.
+    Always,
+    /// Handed to the operating system before it is acknowledged, synced at this interval. A killed process loses
+    /// nothing; a power cut loses what was acknowledged within the interval.
+    Interval(Duration),
+    /// Handed to the operating system, which syncs when it likes. A killed process loses nothing; a power cut can lose
+    /// half a minute and more.
+    Os,
+}
+
+/// What others may see of the writer, and the one thing they may tell it.
+#[derive(Debug, Default)]
+pub struct WriterState {
+    full: AtomicU8,
+    abandon: AtomicBool,
+}
+
+impl WriterState {
+    /// Why nothing is taken at the moment, if so.
+    #[must_use]
+    pub fn full(&self) -> Option<Full> {
+        match self.full.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Full::Bytes),
+            _ => Some(Full::Disk),
+        }
+    }
+
+    /// Ends the writer although there is no room for what waits: it was not acknowledged, and the clients keep it.
+    pub fn abandon(&self) {
+        self.abandon.store(true, Ordering::Relaxed);
+    }
+
+    fn set_full(&self, full: Option<Full>) {
+        let number = match full {
+            None => 0,
+            Some(Full::Bytes) => 1,
+            Some(Full::Disk) => 2,
+        };
+        if self.full.swap(number, Ordering::Relaxed) != number {
+            match full {
+                Some(Full::Bytes) => tracing::error!("the write-ahead log is at wal.max_bytes: clients have to wait"),
+                Some(Full::Disk) => tracing::error!("the disk is at wal.min_free_bytes: clients have to wait"),
+                None => tracing::info!("the write-ahead log has room again"),
+            }
+        }
+    }
+}
+
+/// The writer thread's belongings.
+pub struct Writer {
+    /// Where chunks come from.
+    pub intake: Intake,
+    /// Where they go.
+    pub appender: Appender,
+    /// The log, for its size.
+    pub log: Arc<Log>,
+    /// Who numbers what.
+    pub producers: Producers,
+    /// The bounds.
+    pub space: Space,
+    /// When a record is durable.
+    pub sync: Sync,
+    /// At what size a segment is full, in bytes of values.
+    pub segment_bytes: u64,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What others may see.
+    pub state: Arc<WriterState>,
+    /// What is counted.
+    pub metrics: WalMetrics,
+}
+
+/// What is owed once the group is durable.
+#[derive(Default)]
+struct Group {
+    values: usize,
+    records: u64,
+    chunks: Vec<(Arc<Origin>, u64)>,
+    opened: Vec<(oneshot::Sender<u64>, u64)>,
+}
+
+impl Writer {
+    /// Works until every sender is gone, then seals the segment. Whoever waits learns of an error by its origin.
+    ///
+    /// # Errors
+    /// [`WalError`]: nothing was acknowledged that is not durable, and the process must end.
+    pub fn run(mut self) -> Result<(), WalError> {
+        let mut group = Group::default();
+        let result = self.work(&mut group);
+        for (origin, _) in group.chunks.drain(..) {
+            origin.close(Closed::Stopped);
+        }
+        result
+    }
+
+    fn work(&mut self, group: &mut Group) -> Result<(), WalError> {
+        let mut synced_at = Instant::now();
+        loop {
+            if !self.wait_for_room()? {
+                return self.appender.seal();
+            }
+            match self.intake.recv(IDLE) {
+                Ok(first) => self.gather(first, group)?,
+                Err(false) => {}
+                Err(true) => return self.appender.seal(),
+            }
+            let durability = match self.sync {
+                Sync::Always => Durability::Disk,
+                Sync::Interval(interval) if synced_at.elapsed() >= interval => Durability::Disk,
+                Sync::Interval(_) | Sync::Os => Durability::Os,
+            };
+            let owes = durability == Durability::Disk && self.appender.owes_sync();
+            if group.values > 0 || owes {
+                if durability == Durability::Disk {
+                    synced_at = Instant::now();
+                }
+                self.commit(group, durability)?;
+            }
+            // Also without a value: an `Open` is answered once all before it is durable, and it is now.
+            self.acknowledge(group);
+            if self.appender.segment_bytes() >= self.segment_bytes {
+                self.rotate()?;
+            }
+        }
+    }
+
+    fn gather(&mut self, first: Submission, group: &mut Group) -> Result<(), WalError> {
+        let now_us = self.clock.now_us();
+        let mut next = Some(first);
+        while let Some(submission) = next {
+            self.take(submission, group, now_us)?;
+            next = if group.values < GROUP_VALUES { self.intake.try_recv() } else { None };
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, submission: Submission, group: &mut Group, now_us: i64) -> Result<(), WalError> {
+        let (origin, chunk) = match submission {
+            Submission::Open { origin, last_seq } => {
+                let (session, known) = self.producers.open_session(&origin.producer, now_us);
+                origin.set_session(session);
+                group.opened.push((last_seq, known));
+                return Ok(());
+            }
+            Submission::Chunk { origin, chunk } => (origin, chunk),
+        };
+        let named = !origin.producer.is_empty();
+        if named && !self.producers.advance(&origin.producer, origin.session(), chunk.last_seq, now_us) {
+            origin.close(Closed::Fenced);
+            return Ok(());
+        }
+        group.records += u64::from(chunk.records);
+        group.values += self.appender.append(chunk, &origin.producer, now_us)?;
+        match group.chunks.last_mut() {
+            Some((last, chunks)) if Arc::ptr_eq(last, &origin) => *chunks += 1,
+            _ => group.chunks.push((origin, 1)),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, group: &Group, durability: Durability) -> Result<(), WalError> {
+        let start = Instant::now();
+        self.appender.commit(durability)?;
+        self.metrics.committed(start.elapsed(), group.records);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, group: &mut Group) {
+        for (origin, chunks) in group.chunks.drain(..) {
+            origin.advance(chunks);
+        }
+        for (answer, last_seq) in group.opened.drain(..) {
+            // A connection that is gone does not wait for its answer.
+            let _ = answer.send(last_seq);
+        }
+        *group = Group { chunks: std::mem::take(&mut group.chunks), ..Group::default() };
+    }
+
+    fn rotate(&mut self) -> Result<(), WalError> {
+        let producers = self.producers.snapshot(self.clock.now_us());
+        self.appender.rotate(producers)
+    }
+
+    /// False if the wait was abandoned. A full log whose segment is all in PostgreSQL frees it by beginning another.
+    fn wait_for_room(&mut self) -> Result<bool, WalError> {
+        loop {
+            let full = self.space.check(self.log.value_bytes())?;
+            self.state.set_full(full);
+            if full.is_none() {
+                return Ok(true);
+            }
+            if self.state.abandon.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            if self.log.unflushed_records() == 0 && self.appender.segment_bytes() > 0 {
+                self.rotate()?;
+            }
+            std::thread::sleep(FULL_PAUSE);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Keeps a day's rollup from exploding: past a bound of distinct models or endpoints, a new one counts as `(other)`.
+//!
+//! The log keeps what was sent, and says in `rollup_other` what the rollup made of it, so that the two can still be
+//! compared exactly. The bound is per daemon and day; it is a guard rail, not a quota.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::NaiveDate;
+
+/// The name under which whatever is beyond the bound is counted.
+pub const OTHER: &str = "(other)";
+/// Bit of `rollup_other`: the model counts as [`OTHER`].
+pub const OTHER_MODEL: i16 = 1;
+/// Bit of `rollup_other`: the endpoint counts as [`OTHER`].
+pub const OTHER_ENDPOINT: i16 = 2;
+
+/// Days whose names are remembered; the oldest is forgotten, and read again if it comes back.
+const DAYS_MAX: usize = 64;
+
+/// The bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyBounds {
+    /// Distinct models of a day.
+    pub models: usize,
+    /// Distinct endpoints of a day.
+    pub endpoints: usize,
+}
+
+/// What all lanes share.
+#[derive(Debug)]
+pub struct KeyGuard {
+    bounds: KeyBounds,
+    days: Mutex<BTreeMap<NaiveDate, Names>>,
+}
+
+/// The distinct names of a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Models.
+    pub models: HashSet<String>,
+    /// Endpoints.
+    pub endpoints: HashSet<String>,
+}
+
+impl KeyGuard {
+    /// A guard that knows no day yet.
+    #[must_use]
+    pub fn new(bounds: KeyBounds) -> Self {
+        Self { bounds, days: Mutex::default() }
+    }
+
+    /// Those of the days whose names have not been read from the rollup yet.
+    #[must_use]
+    pub fn unknown(&self, days: impl Iterator<Item = NaiveDate>) -> Vec<NaiveDate> {
+        let known = self.lock();
+        days.filter(|day| !known.contains_key(day)).collect()
+    }
+
+    /// Takes the names that a day has in the rollup.
+    pub fn learn(&self, day: NaiveDate, names: Names) {
+        let mut days = self.lock();
+        let known = days.entry(day).or_default();
+        known.models.extend(names.models);
+        known.endpoints.extend(names.endpoints);
+        while days.len() > DAYS_MAX {
+            days.pop_first();
+        }
+    }
+
+    /// Which of a new key's names count as [`OTHER`]: bits of `rollup_other`.
+    pub fn admit(&self, day: NaiveDate, model: &str, endpoint: &str) -> i16 {
+        let mut days = self.lock();
+        let names = days.entry(day).or_default();
+        let mut other = 0;
+        if !admit_name(&mut names.models, model, self.bounds.models) {
+            other |= OTHER_MODEL;
+        }
+        if !admit_name(&mut names.endpoints, endpoint, self.bounds.endpoints) {
+            other |= OTHER_ENDPOINT;
+        }
+        other
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NaiveDate, Names>> {
+        // Nothing panics while the lock is held; a poisoned one still guards whole sets.
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn admit_name(names: &mut HashSet<String>, name: &str, max: usize) -> bool {
+    // No name, and the name for the rest, are no new names.
+    if name.is_empty() || name == OTHER || names.contains(name) {
+        return true;
+    }
+    let room = names.len() < max;
+    if room {
+        names.insert(name.to_owned());
+    }
+    room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_names_pass_and_new_ones_beyond_the_bound_do_not() {
+        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 1 });
+        let day = NaiveDate::default();
+        assert_eq!(guard.unknown([day].into_iter()), [day]);
+        guard.learn(day, Names { models: ["a".into()].into(), endpoints: HashSet::new() });
+        assert!(guard.unknown([day].into_iter()).is_empty());
+        assert_eq!(guard.admit(day, "b", ""), 0);
+        assert_eq!(guard.admit(day, "c", "/x"), OTHER_MODEL);
+        assert_eq!(guard.admit(day, "a", "/y"), OTHER_ENDPOINT);
+        assert_eq!(guard.admit(day, "c", "/y"), OTHER_MODEL | OTHER_ENDPOINT);
+        assert_eq!(guard.admit(day, "b", "/x"), 0);
+    }
+}
