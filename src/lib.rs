@@ -1,1 +1,4 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
+
+pub mod clock;
+pub mod pricing;

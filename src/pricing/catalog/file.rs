@@ -1,0 +1,241 @@
+//! The catalog file: its form, and the checks that need nothing but the entry at hand.
+//!
+//! ```toml
+//! [[model]]
+//! provider = "claude"
+//! name = "claude-example-1"          # the family name, without a date
+//! aliases = ["claude-example-1-0"]   # other names of the same model
+//! source = "where the figures come from"
+//! source_date = "2026-10-24"
+//!
+//! [[model.price]]
+//! id = 9                             # never changed, never given to another price
+//! service_tier = "batch"             # default: standard
+//! effective_from = "2026-10-07"      # UTC midnight, or RFC 3339; default: no earlier price is known
+//! per_million = { input = "3", output = "15" }   # USD for a million tokens
+//! per_unit = { web_search = "0.01" }             # USD for one; `request` is a unit, too
+//!
+//! [[model.price.above]]              # larger prompts; per_unit holds for them as well
+//! prompt_tokens = 200_000
+//! per_million = { input = "6", output = "22.5" }
+//!
+//! [[plan]]                           # a provider that bills by plan
+//! provider = "rentcast"
+//! name = "growth"
+//! …
+//! ```
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, NaiveTime};
+use serde::Deserialize;
+
+use super::price::{MILLION, Price, Rates, SizeTier};
+use super::{Alias, CatalogError};
+use crate::pricing::money::Usd;
+use crate::pricing::plan::{Plan, PlanTerms};
+
+/// What a catalog file says, before the entries are checked against each other.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub prices: Vec<Price>,
+    pub aliases: Vec<Alias>,
+    pub plans: Vec<PlanTerms>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default, rename = "model")]
+    models: Vec<ModelEntry>,
+    #[serde(default, rename = "plan")]
+    plans: Vec<PlanEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelEntry {
+    provider: String,
+    name: String,
+    #[serde(default)]
+    aliases: Vec<String>,
+    source: String,
+    source_date: String,
+    #[serde(rename = "price")]
+    prices: Vec<PriceEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PriceEntry {
+    id: i32,
+    #[serde(default = "standard")]
+    service_tier: String,
+    effective_from: Option<String>,
+    #[serde(default)]
+    per_million: TokenRates,
+    #[serde(default)]
+    per_unit: BTreeMap<String, Usd>,
+    #[serde(default)]
+    above: Vec<AboveEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AboveEntry {
+    prompt_tokens: u64,
+    per_million: TokenRates,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct TokenRates {
+    input: Option<Usd>,
+    output: Option<Usd>,
+    cache_read: Option<Usd>,
+    cache_write_5m: Option<Usd>,
+    cache_write_1h: Option<Usd>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanEntry {
+    provider: String,
+    name: Plan,
+    id: i32,
+    effective_from: Option<String>,
+    monthly: Usd,
+    included_requests: u64,
+    request: Usd,
+    source: String,
+    source_date: String,
+}
+
+/// The service tier of an entry that names none.
+fn standard() -> String {
+    "standard".to_owned()
+}
+
+/// Reads a catalog file.
+pub(super) fn read(text: &str) -> Result<Contents, CatalogError> {
+    let file: File = toml::from_str(text).map_err(|error| CatalogError::Toml(Box::new(error)))?;
+    let mut contents = Contents::default();
+    for model in file.models {
+        add_model(&mut contents, model)?;
+    }
+    for plan in file.plans {
+        add_plan(&mut contents, plan)?;
+    }
+    Ok(contents)
+}
+
+fn add_model(contents: &mut Contents, model: ModelEntry) -> Result<(), CatalogError> {
+    check_date(&model.source_date, &model.name)?;
+    for entry in model.prices {
+        let rates = rates(&entry.per_million, &entry.per_unit, entry.id)?;
+        let above = entry.above.iter().map(|above| {
+            let rates = self::rates(&above.per_million, &entry.per_unit, entry.id)?;
+            Ok(SizeTier { prompt_tokens: above.prompt_tokens, rates })
+        });
+        contents.prices.push(Price {
+            id: entry.id,
+            provider: model.provider.clone(),
+            model: model.name.clone(),
+            above: above.collect::<Result<_, CatalogError>>()?,
+            service_tier: entry.service_tier,
+            effective_from_us: effective_from(entry.effective_from.as_deref(), &model.name)?,
+            rates,
+            plan: None,
+            source: model.source.clone(),
+            source_date: model.source_date.clone(),
+        });
+    }
+    let provider = &model.provider;
+    contents.aliases.extend(model.aliases.into_iter().map(|alias| Alias {
+        provider: provider.clone(),
+        alias,
+        model: model.name.clone(),
+    }));
+    Ok(())
+}
+
+fn add_plan(contents: &mut Contents, plan: PlanEntry) -> Result<(), CatalogError> {
+    let name = plan.name.name();
+    check_date(&plan.source_date, name)?;
+    let effective_from_us = effective_from(plan.effective_from.as_deref(), name)?;
+    let overage = not_negative(plan.request, plan.id)?;
+    contents.plans.push(PlanTerms {
+        plan: plan.name,
+        price_id: plan.id,
+        effective_from_us,
+        monthly: not_negative(plan.monthly, plan.id)?,
+        included_requests: plan.included_requests,
+        overage,
+    });
+    contents.prices.push(Price {
+        id: plan.id,
+        provider: plan.provider,
+        model: String::new(),
+        service_tier: standard(),
+        effective_from_us,
+        rates: Rates { request: Some(overage), ..Rates::default() },
+        above: Vec::new(),
+        plan: Some(plan.name),
+        source: plan.source,
+        source_date: plan.source_date,
+    });
+    Ok(())
+}
+
+/// Turns rates a million into rates a token, exactly.
+fn rates(per_million: &TokenRates, per_unit: &BTreeMap<String, Usd>, id: i32) -> Result<Rates, CatalogError> {
+    let token = |rate: Option<Usd>| rate.map(|rate| per_token(rate, id)).transpose();
+    let mut request = None;
+    let mut extra = Vec::new();
+    for (unit, rate) in per_unit {
+        let rate = not_negative(*rate, id)?;
+        match unit.as_str() {
+            "request" => request = Some(rate),
+            _ => extra.push((unit.clone(), rate)),
+        }
+    }
+    Ok(Rates {
+        input: token(per_million.input)?,
+        output: token(per_million.output)?,
+        cache_read: token(per_million.cache_read)?,
+        cache_write_5m: token(per_million.cache_write_5m)?,
+        cache_write_1h: token(per_million.cache_write_1h)?,
+        request,
+        extra,
+    })
+}
+
+fn per_token(rate: Usd, id: i32) -> Result<Usd, CatalogError> {
+    let attos = not_negative(rate, id)?.attos();
+    if attos % MILLION != 0 {
+        return Err(CatalogError::RateTooPrecise { id, rate });
+    }
+    Ok(Usd::from_attos(attos / MILLION))
+}
+
+fn not_negative(rate: Usd, id: i32) -> Result<Usd, CatalogError> {
+    if rate < Usd::ZERO { Err(CatalogError::NegativeRate { id, rate }) } else { Ok(rate) }
+}
+
+/// Microseconds since 1970 of a date or an RFC 3339 time.
+fn effective_from(text: Option<&str>, entry: &str) -> Result<i64, CatalogError> {
+    let Some(text) = text else { return Ok(0) };
+    let time = match text.parse::<NaiveDate>() {
+        Ok(date) => Some(date.and_time(NaiveTime::MIN).and_utc()),
+        Err(_) => DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc()),
+    };
+    time.map(|time| time.timestamp_micros()).ok_or_else(|| date_error(text, entry))
+}
+
+fn check_date(text: &str, entry: &str) -> Result<(), CatalogError> {
+    text.parse::<NaiveDate>().map(drop).map_err(|_| date_error(text, entry))
+}
+
+fn date_error(text: &str, entry: &str) -> CatalogError {
+    CatalogError::Date { entry: entry.to_owned(), text: text.to_owned() }
+}

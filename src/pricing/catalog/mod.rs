@@ -1,0 +1,299 @@
+//! The price catalog: every known price, and the one that applies to a call.
+//!
+//! *Which price.* The model is looked up by its exact name, then as an alias, then without a date suffix: what is left
+//! of `claude-sonnet-4-20250514` is a documented name, or the model is unknown. Nothing is guessed from resemblance:
+//! `claude-sonnet-4-9` does not cost what `claude-sonnet-4` costs. A provider that prices all of its calls alike (its
+//! entry has no model name) is found whatever the call's model says. Of the model's prices for the call's service tier,
+//! the last one that took effect by the time of the call applies; the first one also holds for all time before it.
+//!
+//! *How fast.* A record is priced while it is decoded, so a lookup hashes borrowed text, allocates nothing, and then
+//! walks lists of one or two entries.
+//!
+//! *What changes it.* A catalog is immutable. A correction builds a new one and swaps it in; ids stay, because stored
+//! rows refer to them.
+
+mod file;
+mod price;
+
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+
+use hashbrown::{Equivalent, HashMap};
+
+pub use self::price::{Price, Rates, SizeTier};
+use super::money::Usd;
+use super::names;
+use super::plan::{Plan, PlanTerms, PricingOptions};
+
+/// The catalog that is compiled in.
+const BUILTIN: &str = include_str!("../catalog.toml");
+
+/// Why a catalog is refused. It names the entry, so that it can be found in the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The text is not TOML, or has a key or a type that does not belong there.
+    #[error("the price catalog does not parse: {0}")]
+    Toml(Box<toml::de::Error>),
+    /// Two prices have one id.
+    #[error("price id {id} is given twice; stored rows refer to ids, so give the newer price one of its own")]
+    DuplicateId {
+        /// The id.
+        id: i32,
+    },
+    /// A price prices nothing.
+    #[error("price {id} has no rate at all; add per_million or per_unit")]
+    NoRates {
+        /// The price's id.
+        id: i32,
+    },
+    /// A rate is below zero.
+    #[error("price {id} has the negative rate {rate}")]
+    NegativeRate {
+        /// The price's id.
+        id: i32,
+        /// The rate, as quoted.
+        rate: Usd,
+    },
+    /// A rate for a million tokens is no whole number of attodollars a token.
+    #[error("price {id}: {rate} for a million tokens has more than 12 decimals")]
+    RateTooPrecise {
+        /// The price's id.
+        id: i32,
+        /// The rate, as quoted.
+        rate: Usd,
+    },
+    /// Prices of one model and service tier must follow each other in time.
+    #[error("price {id} does not take effect after the one before it; order a model's prices by effective_from")]
+    Order {
+        /// The later price's id.
+        id: i32,
+    },
+    /// Prompt sizes must rise, and a larger prompt must be priced for the same token buckets.
+    #[error("price {id}: `above` must rise by prompt_tokens, and rate the same token buckets each time")]
+    SizeTiers {
+        /// The price's id.
+        id: i32,
+    },
+    /// One name leads to two models, or an alias leads nowhere.
+    #[error("the name {name:?} of provider {provider:?} must stand for exactly one model")]
+    AmbiguousName {
+        /// The provider.
+        provider: String,
+        /// The name.
+        name: String,
+    },
+    /// The configured plan is not in the catalog.
+    #[error("the catalog has no terms for the plan {}", .plan.name())]
+    MissingPlan {
+        /// The plan.
+        plan: Plan,
+    },
+    /// A date does not parse.
+    #[error("{entry}: {text:?} is not a date; write 2026-10-07, or 2026-10-07T12:00:00Z where a time is meant")]
+    Date {
+        /// The model or plan.
+        entry: String,
+        /// What stands there.
+        text: String,
+    },
+}
+
+/// Another name of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The provider's stored name.
+    pub provider: String,
+    /// The other name.
+    pub alias: String,
+    /// The name under which the model's prices stand.
+    pub model: String,
+}
+
+/// Every known price. See the module's header for how one is chosen.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    prices: Vec<Price>,
+    plans: Vec<PlanTerms>,
+    models: Vec<Vec<TierPrices>>,
+    by_name: HashMap<Name, usize>,
+    providers: HashSet<String>,
+}
+
+/// A model's prices for one service tier, by rising `effective_from_us`, as indices into [`Catalog::prices`].
+#[derive(Debug, Clone)]
+struct TierPrices {
+    service_tier: String,
+    prices: Vec<usize>,
+}
+
+/// What a model is looked up by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Name {
+    provider: String,
+    model: String,
+}
+
+/// [`Name`], borrowed: the two hash alike.
+struct NameRef<'a>(&'a str, &'a str);
+
+impl Hash for NameRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+        self.1.hash(state);
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        NameRef(&self.provider, &self.model).hash(state);
+    }
+}
+
+impl Equivalent<Name> for NameRef<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        self.0 == name.provider && self.1 == name.model
+    }
+}
+
+/// Why no price was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Miss {
+    Provider,
+    Model,
+    ServiceTier,
+}
+
+impl Catalog {
+    /// The catalog that is compiled in.
+    ///
+    /// # Errors
+    /// None in a build that passed its tests: they build it for every plan.
+    pub fn builtin(options: &PricingOptions) -> Result<Self, CatalogError> {
+        Self::parse(BUILTIN, options)
+    }
+
+    /// Reads a catalog file.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if the text does not have the file's form, or its entries contradict each other.
+    pub fn parse(text: &str, options: &PricingOptions) -> Result<Self, CatalogError> {
+        let file::Contents { prices, aliases, plans } = file::read(text)?;
+        Self::new(prices, &aliases, plans, options)
+    }
+
+    /// Builds a catalog. Prices of one model and service tier must come in the order in which they took effect.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if the prices contradict each other.
+    pub fn new(
+        prices: Vec<Price>,
+        aliases: &[Alias],
+        plans: Vec<PlanTerms>,
+        options: &PricingOptions,
+    ) -> Result<Self, CatalogError> {
+        let plan = options.rentcast_plan;
+        let plans: Vec<_> = plans.into_iter().filter(|terms| terms.plan == plan).collect();
+        if plans.is_empty() {
+            return Err(CatalogError::MissingPlan { plan });
+        }
+        let mut catalog =
+            Self { prices, plans, models: Vec::new(), by_name: HashMap::new(), providers: HashSet::new() };
+        catalog.index(plan)?;
+        for alias in aliases {
+            catalog.add_alias(alias)?;
+        }
+        Ok(catalog)
+    }
+
+    /// Every price, those of other plans included: what `api_prices` holds.
+    pub fn prices(&self) -> impl ExactSizeIterator<Item = &Price> {
+        self.prices.iter()
+    }
+
+    /// The terms of the configured plan at an instant, in microseconds since 1970 UTC.
+    #[must_use]
+    pub fn plan_terms(&self, at_us: i64) -> &PlanTerms {
+        let current = self.plans.iter().rev().find(|terms| terms.effective_from_us <= at_us);
+        // `new` refuses a catalog without terms for the plan, so there is a first one.
+        current.unwrap_or(&self.plans[0])
+    }
+
+    /// The price that applies to a call.
+    pub(super) fn find(&self, provider: &str, model: &str, tier: &str, at_us: i64) -> Result<&Price, Miss> {
+        let tiers = self
+            .model(provider, model)
+            .ok_or_else(|| if self.providers.contains(provider) { Miss::Model } else { Miss::Provider })?;
+        let tier = if tier.is_empty() { "standard" } else { tier };
+        let tier = tiers.iter().find(|prices| prices.service_tier == tier).ok_or(Miss::ServiceTier)?;
+        let current = tier.prices.iter().rev().find(|price| self.prices[**price].effective_from_us <= at_us);
+        // A service tier is listed because it has a price, so there is a first one.
+        Ok(&self.prices[*current.unwrap_or(&tier.prices[0])])
+    }
+
+    fn model(&self, provider: &str, model: &str) -> Option<&[TierPrices]> {
+        let named = |model| self.by_name.get(&NameRef(provider, model));
+        let index = named(model).or_else(|| names::without_date(model).and_then(named)).or_else(|| named(""))?;
+        Some(&self.models[*index])
+    }
+
+    /// Checks every price and files it under its model, except the prices of plans other than `plan`.
+    fn index(&mut self, plan: Plan) -> Result<(), CatalogError> {
+        let mut ids = HashSet::new();
+        for (at, price) in self.prices.iter().enumerate() {
+            check(price)?;
+            if !ids.insert(price.id) {
+                return Err(CatalogError::DuplicateId { id: price.id });
+            }
+            if price.plan.is_some_and(|other| other != plan) {
+                continue;
+            }
+            self.providers.insert(price.provider.clone());
+            let name = Name { provider: price.provider.clone(), model: price.model.clone() };
+            let model = *self.by_name.entry(name).or_insert_with(|| {
+                self.models.push(Vec::new());
+                self.models.len() - 1
+            });
+            let tiers = &mut self.models[model];
+            let Some(tier) = tiers.iter_mut().find(|tier| tier.service_tier == price.service_tier) else {
+                tiers.push(TierPrices { service_tier: price.service_tier.clone(), prices: vec![at] });
+                continue;
+            };
+            let follows = |before: &usize| self.prices[*before].effective_from_us < price.effective_from_us;
+            if !tier.prices.last().is_none_or(follows) {
+                return Err(CatalogError::Order { id: price.id });
+            }
+            tier.prices.push(at);
+        }
+        Ok(())
+    }
+
+    fn add_alias(&mut self, alias: &Alias) -> Result<(), CatalogError> {
+        let model = self.by_name.get(&NameRef(&alias.provider, &alias.model)).copied();
+        let name = Name { provider: alias.provider.clone(), model: alias.alias.clone() };
+        match model {
+            Some(model) if !self.by_name.contains_key(&name) => {
+                self.by_name.insert(name, model);
+                Ok(())
+            }
+            _ => Err(CatalogError::AmbiguousName { provider: name.provider, name: name.model }),
+        }
+    }
+}
+
+fn check(price: &Price) -> Result<(), CatalogError> {
+    if price.rates.is_empty() {
+        return Err(CatalogError::NoRates { id: price.id });
+    }
+    let rated = |rates: &Rates| rates.token_rates().map(|(_, rate)| rate.is_some());
+    let mut largest = 0;
+    for tier in &price.above {
+        if tier.prompt_tokens <= largest || rated(&tier.rates) != rated(&price.rates) {
+            return Err(CatalogError::SizeTiers { id: price.id });
+        }
+        largest = tier.prompt_tokens;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! One price: what each unit of one model costs, for one service tier, from one instant on.
+
+use serde_json::{Map, Value, json};
+
+use crate::pricing::money::Usd;
+use crate::pricing::plan::Plan;
+
+/// Token rates are quoted, and shown, for this many tokens.
+pub(super) const MILLION: i128 = 1_000_000;
+
+/// One price of the catalog, as it is stored in `api_prices`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Identifies the price in stored rows, for ever: an id is never given to another price.
+    pub id: i32,
+    /// The provider's stored name.
+    pub provider: String,
+    /// The model's family name; empty if the provider prices all of its calls alike.
+    pub model: String,
+    /// `standard`, `batch` …
+    pub service_tier: String,
+    /// The price holds from here on, microseconds since 1970 UTC; 0 if no earlier one is known.
+    pub effective_from_us: i64,
+    /// The rates of prompts up to the first entry of `above`.
+    pub rates: Rates,
+    /// The rates of larger prompts, by rising size.
+    pub above: Vec<SizeTier>,
+    /// The plan that the price belongs to, if the provider bills by plan.
+    pub plan: Option<Plan>,
+    /// Where the figures come from.
+    pub source: String,
+    /// The date of that evidence, `YYYY-MM-DD`.
+    pub source_date: String,
+}
+
+/// What one unit costs; none where the vendor quotes no rate. Never negative.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// One input token.
+    pub input: Option<Usd>,
+    /// One output token.
+    pub output: Option<Usd>,
+    /// One token read from a cache.
+    pub cache_read: Option<Usd>,
+    /// One token written to a cache for 5 minutes.
+    pub cache_write_5m: Option<Usd>,
+    /// One token written to a cache for an hour.
+    pub cache_write_1h: Option<Usd>,
+    /// One request. None: requests as such are not billed.
+    pub request: Option<Usd>,
+    /// One of any other unit, by its name.
+    pub extra: Vec<(String, Usd)>,
+}
+
+/// Rates that hold for the *whole* request once its prompt is larger than `prompt_tokens`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SizeTier {
+    /// The largest prompt to which these rates do *not* yet apply.
+    pub prompt_tokens: u64,
+    /// The rates above it.
+    pub rates: Rates,
+}
+
+impl Price {
+    /// The rates for a request with a prompt of so many tokens.
+    #[must_use]
+    pub fn rates_for(&self, prompt_tokens: u64) -> &Rates {
+        let reached = self.above.iter().rev().find(|tier| prompt_tokens > tier.prompt_tokens);
+        reached.map_or(&self.rates, |tier| &tier.rates)
+    }
+
+    /// The rates as the JSON of `api_prices.rates`; amounts are decimal text:
+    /// `{"per_million_tokens": {"input": "3"}, "per_unit": {"web_search": "0.01"}, "above": [{"prompt_tokens": 200000,
+    /// "per_million_tokens": {…}}], "plan": "growth"}`. What is empty is left off.
+    #[must_use]
+    pub fn rates_json(&self) -> Value {
+        let mut object = self.rates.json();
+        if !self.above.is_empty() {
+            let above = self.above.iter().map(|tier| {
+                let mut object = tier.rates.json();
+                object.insert("prompt_tokens".into(), json!(tier.prompt_tokens));
+                Value::Object(object)
+            });
+            object.insert("above".into(), above.collect());
+        }
+        if let Some(plan) = self.plan {
+            object.insert("plan".into(), json!(plan.name()));
+        }
+        Value::Object(object)
+    }
+}
+
+impl Rates {
+    /// The token rates with their buckets' names.
+    #[must_use]
+    pub fn token_rates(&self) -> [(&'static str, Option<Usd>); 5] {
+        // Exhaustive: a new bucket does not compile until it is named here.
+        let Self { input, output, cache_read, cache_write_5m, cache_write_1h, request: _, extra: _ } = self;
+        [
+            ("input", *input),
+            ("output", *output),
+            ("cache_read", *cache_read),
+            ("cache_write_5m", *cache_write_5m),
+            ("cache_write_1h", *cache_write_1h),
+        ]
+    }
+
+    /// Whether no unit at all has a rate.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.request.is_none() && self.extra.is_empty() && self.token_rates().iter().all(|(_, rate)| rate.is_none())
+    }
+
+    fn json(&self) -> Map<String, Value> {
+        let tokens = self.token_rates().into_iter().filter_map(|(name, rate)| {
+            // A rate was quoted for a million tokens, so this product is what the file says.
+            Some((name.to_owned(), json!(rate?.checked_mul(MILLION)?)))
+        });
+        let request = self.request.map(|rate| ("request".to_owned(), json!(rate)));
+        let extra = self.extra.iter().map(|(unit, rate)| (unit.clone(), json!(rate)));
+        let parts: [(&str, Map<String, Value>); 2] =
+            [("per_million_tokens", tokens.collect()), ("per_unit", request.into_iter().chain(extra).collect())];
+        let parts = parts.into_iter().filter(|(_, rates)| !rates.is_empty());
+        parts.map(|(name, rates)| (name.to_owned(), Value::Object(rates))).collect()
+    }
+}

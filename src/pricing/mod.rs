@@ -1,0 +1,30 @@
+//! What things cost. Pure: text and numbers in, numbers out; no clock, no file, no network.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`money`] | [`Usd`] and [`Quantity`]: exact amounts as integers, and their text |
+//! | [`pg_numeric`] | [`Usd`] as PostgreSQL's binary NUMERIC |
+//! | [`names`] | providers' aliases, models' date suffixes |
+//! | [`usage`] | [`Usage`]: the billed part of a record |
+//! | [`plan`] | plans with a monthly fee and an overage rate |
+//! | [`catalog`] | [`Catalog`]: effective-dated prices, and which of them applies; the figures are in `catalog.toml` |
+//! | [`cost`] | [`Catalog::price`]: usage times rates |
+//!
+//! Rules that hold everywhere here: no binary float touches an amount; rates are stored per unit and never derived
+//! from one another; a call that cannot be priced in full is unpriced, not cheap.
+
+pub mod catalog;
+pub mod cost;
+mod decimal;
+pub mod money;
+pub mod names;
+pub mod pg_numeric;
+pub mod plan;
+pub mod usage;
+
+pub use catalog::{Catalog, CatalogError, Price};
+pub use cost::{Priced, UnpricedReason};
+pub use money::{DecimalError, Quantity, Usd};
+pub use names::{family, normalise_provider};
+pub use plan::{Plan, PlanTerms, PricingOptions};
+pub use usage::{Tokens, Usage};

@@ -1,0 +1,53 @@
+//! What a price is applied to: the billed part of one record, borrowed from wherever the record was decoded.
+
+use std::borrow::Cow;
+
+use super::money::Quantity;
+
+/// The billed part of one record. Names are as the record has them after
+/// [`normalise_provider`](super::names::normalise_provider).
+#[derive(Debug, Clone, Copy)]
+pub struct Usage<'a> {
+    /// `claude`, `rentcast`, `openai` …
+    pub provider: &'a str,
+    /// The model as the vendor names it, with or without a date suffix; empty where there is none.
+    pub model: &'a str,
+    /// The endpoint's path. No vendor in the catalog prices by it today.
+    pub endpoint: &'a str,
+    /// `standard`, `batch` …; empty means `standard`.
+    pub service_tier: &'a str,
+    /// When the call was made, in microseconds since 1970 UTC: the price of that instant is applied.
+    pub occurred_at_us: i64,
+    /// Tokens by bucket.
+    pub tokens: Tokens,
+    /// Billable requests.
+    pub requests: u64,
+    /// Any other billed unit and how much of it was used.
+    pub extra_units: &'a [(Cow<'a, str>, Quantity)],
+}
+
+/// Token buckets. They are disjoint: `input` excludes whatever was read from or written to a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// Prompt tokens billed at the full rate.
+    pub input: u64,
+    /// Generated tokens, thinking included.
+    pub output: u64,
+    /// Prompt tokens read from a cache.
+    pub cache_read: u64,
+    /// Prompt tokens written to a cache that lives 5 minutes.
+    pub cache_write_5m: u64,
+    /// Prompt tokens written to a cache that lives an hour.
+    pub cache_write_1h: u64,
+}
+
+impl Tokens {
+    /// The whole prompt, which decides the size tier: all buckets but `output`. Stops at `u64::MAX`.
+    #[must_use]
+    pub const fn prompt(&self) -> u64 {
+        self.input
+            .saturating_add(self.cache_read)
+            .saturating_add(self.cache_write_5m)
+            .saturating_add(self.cache_write_1h)
+    }
+}
