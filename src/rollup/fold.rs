@@ -46,9 +46,14 @@ impl Measures {
             *sum += unit as i64;
         }
         match call.cost.usd() {
-            Some(usd) => self.cost = self.cost.saturating_add(usd),
+            Some(usd) => self.add_cost(usd),
             None => self.unpriced += 1,
         }
+    }
+
+    fn add_cost(&mut self, usd: Usd) {
+        // A batch's records would have to cost 10^14 USD each to overflow.
+        self.cost = self.cost.checked_add(usd).expect("a batch's cost fits 10^20 USD");
     }
 
     fn add(&mut self, other: &Self) {
@@ -57,7 +62,7 @@ impl Measures {
         for (sum, unit) in self.units.iter_mut().zip(other.units) {
             *sum += unit;
         }
-        self.cost = self.cost.saturating_add(other.cost);
+        self.add_cost(other.cost);
         self.unpriced += other.unpriced;
     }
 }

@@ -190,8 +190,8 @@ impl Admission<'_> {
             let Field::Given(digits) = &quantity.0 else {
                 return Err(Refusal::new(Code::Type, field, "a quantity is decimal text or an integer"));
             };
-            let parsed = Quantity::parse(digits).ok().filter(|quantity| !quantity.is_negative());
-            let Some(parsed) = parsed else {
+            let parsed = Quantity::parse(digits);
+            let Ok(parsed) = parsed else {
                 return Err(Refusal::new(Code::Range, field, "a quantity is a decimal from 0 on, with at most 9 decimals"));
             };
             if json.insert(unit.to_string(), serde_json::Value::String(parsed.to_string())).is_some() {
@@ -303,8 +303,8 @@ fn stated_cost(cost: &Decimal<'_>) -> Admitted<Option<Usd>> {
         Field::Wrong(wrong) => return Err(wrong_type(field, "a decimal as text", *wrong)),
     };
     let usd = Usd::parse(text).map_err(|error| Refusal::new(Code::Format, field, error.to_string()))?;
-    let max = tallyd_protocol::limits::COST_USD;
-    if usd.attos().unsigned_abs() > Usd::from_dollars(max).attos().unsigned_abs() {
+    if !usd.fits_a_record() {
+        let max = Usd::RECORD_MAX;
         return Err(Refusal::new(Code::Range, field, format!("a cost lies within -{max} and {max} USD")));
     }
     Ok(Some(usd))

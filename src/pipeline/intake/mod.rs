@@ -10,7 +10,7 @@ pub mod admit;
 pub mod frame;
 pub mod line;
 pub mod raw;
-mod raw_value;
+pub mod raw_value;
 pub mod refusal;
 
 pub use admit::{Admission, Rules};

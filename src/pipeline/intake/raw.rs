@@ -4,8 +4,6 @@ use serde::Deserialize;
 
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units};
 
-pub use super::raw_value::{self as value, Wrong};
-
 /// A record, nothing of which has been checked. Field by field as `protocol/README.md` has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +49,7 @@ mod tests {
 
     use tallyd_protocol::Record;
 
+    use super::super::raw_value::Wrong;
     use super::*;
 
     #[test]

@@ -174,12 +174,12 @@ impl Scalar<'_> {
 }
 
 /// How a type reads itself from a scalar; none if the scalar is not of its kind.
-trait FromScalar<'a>: Sized {
-    fn from_scalar(scalar: &mut Scalar<'a>) -> Option<Self>;
+trait FromScalar<'de>: Sized {
+    fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self>;
 }
 
-impl<'a> FromScalar<'a> for i128 {
-    fn from_scalar(scalar: &mut Scalar<'a>) -> Option<Self> {
+impl<'de> FromScalar<'de> for i128 {
+    fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self> {
         match scalar {
             Scalar::Int(value) => Some(*value),
             _ => None,
@@ -187,8 +187,8 @@ impl<'a> FromScalar<'a> for i128 {
     }
 }
 
-impl<'a> FromScalar<'a> for Cow<'a, str> {
-    fn from_scalar(scalar: &mut Scalar<'a>) -> Option<Self> {
+impl<'de: 'a, 'a> FromScalar<'de> for Cow<'a, str> {
+    fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self> {
         match scalar {
             Scalar::Text(text) => Some(std::mem::take(text)),
             _ => None,
@@ -196,8 +196,8 @@ impl<'a> FromScalar<'a> for Cow<'a, str> {
     }
 }
 
-impl<'a> FromScalar<'a> for IdValue<'a> {
-    fn from_scalar(scalar: &mut Scalar<'a>) -> Option<Self> {
+impl<'de: 'a, 'a> FromScalar<'de> for IdValue<'a> {
+    fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self> {
         match scalar {
             Scalar::Bytes(bytes) => bytes.as_ref().try_into().ok().map(Self::Bytes),
             _ => Cow::from_scalar(scalar).map(Self::Text),
@@ -205,8 +205,8 @@ impl<'a> FromScalar<'a> for IdValue<'a> {
     }
 }
 
-impl<'a> FromScalar<'a> for TimeValue<'a> {
-    fn from_scalar(scalar: &mut Scalar<'a>) -> Option<Self> {
+impl<'de: 'a, 'a> FromScalar<'de> for TimeValue<'a> {
+    fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self> {
         i128::from_scalar(scalar).map(Self::Micros).or_else(|| Cow::from_scalar(scalar).map(Self::Text))
     }
 }
@@ -222,7 +222,7 @@ impl<'de, T: FromScalar<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-impl<'de> Deserialize<'de> for Decimal<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Decimal<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(match Scalar::deserialize(deserializer)? {
             Scalar::Nil => Field::Absent,
@@ -303,7 +303,7 @@ macro_rules! map_or_visitor {
             }
         }
 
-        impl<'de> Deserialize<'de> for $kind<'de> {
+        impl<'de: 'a, 'a> Deserialize<'de> for $kind<'a> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 deserializer.deserialize_any(MapOr($kind::default()))
             }

@@ -1,0 +1,347 @@
+//! The log against a model: random appends, commits, rotations, loads, trims, reopenings and kills.
+//!
+//! A kill is a copy of the folder as it is on disk at that moment, opened in place of the log. Whatever had been
+//! committed by then must come back, in order and unchanged; what had not may be missing, but only from the end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::append::{Appender, Durability};
+use super::lanes::lane_of;
+use super::log::Log;
+use super::producers::Producers;
+use super::reader::{Appetite, Run};
+use super::recovery::{Recovery, recover};
+use crate::pipeline::chunk::Chunk;
+
+const LANES: u16 = 2;
+const RECENT_BYTES: usize = 40_000;
+
+#[derive(Debug, Clone)]
+enum Operation {
+    /// Appends chunks with payloads of these sizes.
+    Append(Vec<usize>),
+    Commit,
+    Rotate,
+    /// A lane loads at most this many chunks.
+    Load(u16, usize),
+    Trim,
+    /// A clean stop and a start.
+    Reopen,
+    Kill,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let bytes = prop_oneof![4 => 0..200usize, 2 => 6_000..7_000usize, 1 => 7_000..25_000usize];
+    prop_oneof![
+        6 => prop::collection::vec(bytes, 1..12).prop_map(Operation::Append),
+        5 => Just(Operation::Commit),
+        2 => Just(Operation::Rotate),
+        4 => (0..LANES, 1..40usize).prop_map(|(lane, chunks)| Operation::Load(lane, chunks)),
+        3 => Just(Operation::Trim),
+        1 => Just(Operation::Reopen),
+        2 => Just(Operation::Kill),
+    ]
+}
+
+/// What a chunk must be when it is read: last key, sequence number, payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expected {
+    last_key: u64,
+    seq: u64,
+    payload: Vec<u8>,
+}
+
+struct Machine {
+    root: tempfile::TempDir,
+    folder: PathBuf,
+    folders: u32,
+    producer: Arc<str>,
+    log: Arc<Log>,
+    appender: Appender,
+    producers: Producers,
+    seq: u64,
+    /// Chunks that are committed and not loaded yet, by first key.
+    committed: BTreeMap<u64, Expected>,
+    uncommitted: BTreeMap<u64, Expected>,
+    loaded: [u64; LANES as usize],
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("0");
+        let (log, appender, producers) = open(&folder);
+        Self {
+            root,
+            folder,
+            folders: 0,
+            producer: "p".into(),
+            log,
+            appender,
+            producers,
+            seq: 0,
+            committed: BTreeMap::new(),
+            uncommitted: BTreeMap::new(),
+            loaded: [0; LANES as usize],
+        }
+    }
+
+    fn run(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Append(sizes) => sizes.iter().for_each(|bytes| self.append(*bytes)),
+            Operation::Commit => self.commit(),
+            Operation::Rotate => {
+                self.commit();
+                if self.appender.segment_bytes() > 0 {
+                    let snapshot = self.producers.snapshot(0);
+                    self.appender.rotate(snapshot).unwrap();
+                }
+            }
+            Operation::Load(lane, chunks) => self.load(*lane, *chunks),
+            Operation::Trim => self.log.trim(&self.loaded, 0).unwrap(),
+            Operation::Reopen => {
+                self.commit();
+                self.appender.seal().unwrap();
+                self.reopen(None);
+            }
+            Operation::Kill => {
+                self.folders += 1;
+                let copy = self.root.path().join(self.folders.to_string());
+                copy_folder(&self.folder, &copy);
+                self.reopen(Some(copy));
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: usize) {
+        self.seq += 1;
+        let payload: Vec<u8> = (0..bytes).map(|at| (at as u64 * 31 + self.seq) as u8).collect();
+        let first_key = self.appender.last_key() + 1;
+        let (first_seq, last_seq) = (self.seq, self.seq);
+        let chunk = Chunk { payload: payload.clone(), records: 1, refused: 0, first_seq, last_seq, min_us: 0, max_us: 0 };
+        let (session, _) = self.producers.open_session(&self.producer, 0);
+        assert!(self.producers.advance(&self.producer, session, self.seq, 0));
+        self.appender.append(chunk, &self.producer, self.seq as i64).unwrap();
+        let expected = Expected { last_key: self.appender.last_key(), seq: self.seq, payload };
+        self.uncommitted.insert(first_key, expected);
+    }
+
+    fn commit(&mut self) {
+        self.appender.commit(Durability::Disk).unwrap();
+        self.committed.append(&mut self.uncommitted);
+    }
+
+    fn pending(&self, lane: u16) -> Vec<(u64, Expected)> {
+        let of_lane = self.committed.iter().filter(|(key, _)| lane_of(**key, LANES) == lane);
+        of_lane.map(|(key, expected)| (*key, expected.clone())).collect()
+    }
+
+    fn collect(&self, lane: u16, chunks: usize) -> Run {
+        let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks };
+        let run = self.log.collect(lane, self.loaded[usize::from(lane)], appetite).unwrap();
+        assert_eq!(run.damaged_values, 0);
+        run
+    }
+
+    fn load(&mut self, lane: u16, chunks: usize) {
+        let expected: Vec<_> = self.pending(lane).into_iter().take(chunks).collect();
+        let run = self.collect(lane, chunks);
+        assert_eq!(read(&run), expected);
+        assert!(expected.is_empty() || run.scanned >= expected.last().unwrap().1.last_key);
+        if let Some(last_key) = run.last_key() {
+            self.loaded[usize::from(lane)] = last_key;
+            self.log.count_flushed(run.records as u64);
+        }
+        for (key, _) in expected {
+            self.committed.remove(&key);
+        }
+    }
+
+    /// Opens the folder anew, or a copy of it; checks that all that was committed is there.
+    fn reopen(&mut self, copy: Option<PathBuf>) {
+        let killed = copy.is_some();
+        if let Some(copy) = copy {
+            self.folder = copy;
+        }
+        let spare = self.root.path().join("spare");
+        let (log, appender, _) = open(&spare);
+        self.log = log;
+        self.appender = appender;
+        (self.log, self.appender, self.producers) = open(&self.folder);
+        std::fs::remove_dir_all(&spare).unwrap();
+        assert!(!self.log.is_damaged());
+        // What was on its way to the disk when the copy was made may or may not be there, from its beginning.
+        let survivors = self.log.durable_key();
+        let survived: BTreeMap<_, _> =
+            std::mem::take(&mut self.uncommitted).into_iter().filter(|(key, _)| *key <= survivors).collect();
+        assert!(killed || survived.is_empty());
+        self.committed.extend(survived);
+        for lane in 0..LANES {
+            assert_eq!(read(&self.collect(lane, usize::MAX)), self.pending(lane), "lane {lane}");
+        }
+        let last_seq = self.committed.values().map(|expected| expected.seq).max();
+        assert!(last_seq.is_none_or(|seq| self.producers.last_seq(&self.producer) >= seq));
+        self.seq = self.seq.max(self.producers.last_seq(&self.producer));
+    }
+}
+
+fn read(run: &Run) -> Vec<(u64, Expected)> {
+    let chunks = run.chunks.iter().map(|chunk| {
+        assert_eq!(&*chunk.producer, "p");
+        let (last_key, seq) = (chunk.last_key, chunk.written_us as u64);
+        (chunk.first_key, Expected { last_key, seq, payload: chunk.payload.clone() })
+    });
+    chunks.collect()
+}
+
+fn open(folder: &Path) -> (Arc<Log>, Appender, Producers) {
+    let mut producers = Producers::new(100, i64::MAX);
+    let recovery = Recovery { folder, new_buffer_id: Uuid::from_u128(7), now_us: 0, may_lose_committed: false };
+    let (recovered, mark) = recover(&recovery, &mut producers).unwrap();
+    let log = Log::new(folder, &recovered, RECENT_BYTES);
+    let snapshot = producers.snapshot(0);
+    let appender = Appender::new(Arc::clone(&log), mark, recovered.next_key, LANES, snapshot).unwrap();
+    (log, appender, producers)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            // A sealed store that is closing may take a file of its own away meanwhile.
+            match std::fs::copy(entry.path(), target) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_committed_comes_back_in_order(operations in prop::collection::vec(operation(), 1..40)) {
+        let mut machine = Machine::new();
+        for operation in &operations {
+            machine.run(operation);
+        }
+        machine.commit();
+        machine.reopen(None);
+    }
+}
+
+/// Commits chunks of one value each, and returns the folder's first segment.
+fn filled(folder: &Path, chunks: u64) -> super::segment::SegmentPaths {
+    let (_log, mut appender, _) = open(folder);
+    for seq in 1..=chunks {
+        let chunk = Chunk {
+            payload: vec![seq as u8; 3_000],
+            records: 1,
+            refused: 0,
+            first_seq: seq,
+            last_seq: seq,
+            min_us: 0,
+            max_us: 0,
+        };
+        appender.append(chunk, &"p".into(), 0).unwrap();
+        appender.commit(Durability::Disk).unwrap();
+    }
+    super::segment::SegmentPaths::new(folder, 1)
+}
+
+fn reopened(folder: &Path) -> (Arc<Log>, u64, u64) {
+    let (log, _appender, producers) = open(folder);
+    let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX };
+    let chunks = (0..LANES).map(|lane| log.collect(lane, 0, appetite).unwrap().chunks.len() as u64).sum();
+    (log, chunks, producers.last_seq("p"))
+}
+
+#[test]
+fn a_store_that_opens_empty_is_damage_and_its_keys_are_never_used_again() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    let paths = filled(&folder, 40);
+    std::fs::remove_dir_all(&paths.store).unwrap();
+    drop(super::segment::Store::create(&paths.store).unwrap());
+    let (log, chunks, _) = reopened(&folder);
+    assert!(log.is_damaged());
+    assert_eq!(chunks, 0);
+    assert!(log.durable_key() > super::log::DAMAGE_LEAP);
+    assert_eq!(std::fs::read_dir(folder.join("damaged")).unwrap().count(), 1, "the store is kept");
+}
+
+#[test]
+fn a_hole_that_a_later_value_knows_to_be_synced_is_damage_and_the_rest_loads() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    let paths = filled(&folder, 40);
+    let db = sled::open(&paths.store).unwrap();
+    db.remove(7u64.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let (log, chunks, last_seq) = reopened(&folder);
+    assert!(log.is_damaged());
+    assert_eq!((chunks, last_seq), (39, 40));
+}
+
+#[test]
+fn a_hole_that_nobody_claims_ends_the_log() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    let (log, mut appender, _) = open(&folder);
+    for seq in 1..=9 {
+        let payload = vec![seq as u8; 100];
+        let chunk = Chunk { payload, records: 1, refused: 0, first_seq: seq, last_seq: seq, min_us: 0, max_us: 0 };
+        appender.append(chunk, &"p".into(), 0).unwrap();
+        if seq == 5 {
+            appender.commit(Durability::Disk).unwrap();
+        }
+    }
+    drop(appender);
+    drop(log);
+    let paths = super::segment::SegmentPaths::new(&folder, 1);
+    let db = sled::open(&paths.store).unwrap();
+    db.remove(7u64.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let (log, chunks, last_seq) = reopened(&folder);
+    assert!(!log.is_damaged());
+    assert_eq!((chunks, last_seq, log.durable_key()), (6, 6, 6), "5 were synced, 6 reached the disk all the same");
+}
+
+#[test]
+fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    let paths = filled(&folder, 40);
+    let (log, _, _) = reopened(&folder);
+    drop(log);
+    let db = sled::open(&paths.store).unwrap();
+    let mut value = db.get(7u64.to_be_bytes()).unwrap().unwrap().to_vec();
+    value[500] ^= 1;
+    db.insert(7u64.to_be_bytes(), value).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    // A newer segment makes the first one a sealed one that is taken at its word.
+    let (log, mut appender, _) = open(&folder);
+    let chunk = Chunk { payload: vec![1], records: 1, refused: 0, first_seq: 41, last_seq: 41, min_us: 0, max_us: 0 };
+    appender.append(chunk, &"p".into(), 0).unwrap();
+    appender.commit(Durability::Disk).unwrap();
+    let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX };
+    let runs: Vec<_> = (0..LANES).map(|lane| log.collect(lane, 0, appetite).unwrap()).collect();
+    assert_eq!(runs.iter().map(|run| run.chunks.len()).sum::<usize>(), 40);
+    log.trim(&[1_000, 1_000], 5).unwrap();
+    assert!(log.is_damaged());
+    assert!(!paths.store.exists());
+    assert_eq!(std::fs::read_dir(folder.join("damaged")).unwrap().count(), 1, "the store is kept");
+}
