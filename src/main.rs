@@ -1,3 +1,7 @@
 //! The `tallyd` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tallyd::cli::main()
+}

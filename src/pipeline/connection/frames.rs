@@ -207,7 +207,7 @@ fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut 
 fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Ack {
     let catalog = shared.catalog.load();
     let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
-    let last_seq = records.first_seq + u64::from(records.count).saturating_sub(1);
+    let last_seq = records.first_seq - 1 + u64::from(records.count);
     let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count as usize));
     let (mut duplicate, mut unpriced) = (0, 0);
     let mut rejected = Vec::new();

@@ -45,6 +45,7 @@ pub struct Log {
     value_bytes: AtomicU64,
     unflushed_records: AtomicI64,
     damaged: AtomicBool,
+    committed_at_start: Vec<u64>,
 }
 
 /// What recovery found, ready to be opened.
@@ -83,7 +84,14 @@ impl Log {
             value_bytes: AtomicU64::new(bytes),
             unflushed_records: AtomicI64::new(records),
             damaged: AtomicBool::new(recovered.damaged),
+            committed_at_start: recovered.committed.clone(),
         })
+    }
+
+    /// What each lane had committed when the daemon last wrote it down.
+    #[must_use]
+    pub fn committed_at_start(&self) -> &[u64] {
+        &self.committed_at_start
     }
 
     /// The log's identity, which PostgreSQL's watermark rows carry.

@@ -1,0 +1,47 @@
+//! What runs beside the data plane, every so often.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+
+use crate::http::View;
+use crate::metrics::{UPKEEP_INTERVAL, registry};
+use crate::shutdown::Stage;
+
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the background tasks.
+pub(super) fn spawn(view: &Arc<View>) -> Stage<Infallible> {
+    let mut stage = Stage::default();
+    let shown = Arc::clone(view);
+    stage.spawn("gauges", async move {
+        loop {
+            show(&shown);
+            tokio::time::sleep(GAUGES_INTERVAL).await;
+        }
+    });
+    let renderer = view.metrics.clone();
+    stage.spawn("metrics upkeep", async move {
+        loop {
+            renderer.run_upkeep();
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+        }
+    });
+    stage
+}
+
+fn show(view: &View) {
+    let set = |name: &'static str, value: f64| gauge!(name).set(value);
+    set(registry::WAL_BYTES, view.log.value_bytes() as f64);
+    set(registry::WAL_SEGMENTS, view.log.segment_count() as f64);
+    set(registry::WAL_UNFLUSHED_RECORDS, view.log.unflushed_records() as f64);
+    set(registry::WAL_FULL, f64::from(u8::from(view.writer.full().is_some())));
+    set(registry::WAL_DAMAGED, f64::from(u8::from(view.log.is_damaged())));
+    let ingest = view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    set(registry::CHANNEL_BYTES, ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()) as f64);
+    if let Some(loading) = view.loading.get() {
+        set(registry::OLDEST_UNFLUSHED_SECONDS, loading.flusher.oldest_age().as_secs_f64());
+    }
+}

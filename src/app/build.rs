@@ -1,0 +1,179 @@
+//! Builds the stages up to the point where records are accepted.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
+use uuid::Uuid;
+
+use super::{App, AppError, WriterThread, background};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, WalConfig};
+use crate::http::{self, View};
+use crate::lock::DataLock;
+use crate::metrics::{self, IngestMetrics, WalMetrics};
+use crate::pipeline::channel::{self, Intake};
+use crate::pipeline::connection::{self, Access, WireLimits};
+use crate::pipeline::intake::Rules;
+use crate::pipeline::listener::{self, BindError};
+use crate::pipeline::wal::append::Appender;
+use crate::pipeline::wal::log::Log;
+use crate::pipeline::wal::producers::Producers;
+use crate::pipeline::wal::recovery::{Recovery, recover};
+use crate::pipeline::wal::space::{Bounds, Space};
+use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
+use crate::pricing::Catalog;
+use crate::shutdown::Stage;
+
+const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// Starts everything that does not need the database.
+pub(super) async fn start(config: Arc<Config>) -> Result<App, AppError> {
+    let started = Instant::now();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let lock = DataLock::take(&config.data_dir, "tallyd serve")?;
+    let renderer = metrics::install().map_err(|error| AppError::Metrics(error.to_string()))?;
+    let catalog = Catalog::builtin(&config.pricing)?;
+    let (ingest, intake) = channel::channel(config.wal.channel_bytes);
+    let (log, writer) = start_writer(&config, intake, &clock)?;
+    let shared = Arc::new(connection::Shared {
+        ingest: ingest.clone(),
+        rules: rules(&config),
+        limits: wire_limits(&config),
+        catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+        clock,
+        metrics: IngestMetrics::default(),
+    });
+    let view = Arc::new(View {
+        metrics: renderer,
+        log,
+        writer: Arc::clone(&writer.state),
+        ingest: Mutex::new(Some(ingest)),
+        accepting: AtomicBool::new(false),
+        loading: OnceCell::new(),
+        started,
+        socket: config.socket().display().to_string(),
+        data_dir: config.data_dir.display().to_string(),
+    });
+    let http = serve_http(&config, &view).await?;
+    let (stop_listening, _) = watch::channel(false);
+    let (stop_loading, _) = watch::channel(false);
+    let listeners = listen(&config, &shared, &stop_listening).await?;
+    view.accepting.store(true, std::sync::atomic::Ordering::Relaxed);
+    tracing::info!(
+        socket = view.socket,
+        http = config.http.listen,
+        unflushed = view.log.unflushed_records(),
+        after_ms = started.elapsed().as_millis() as u64,
+        "records are accepted"
+    );
+    let background = background::spawn(&view);
+    Ok(App { config, _lock: lock, shared, view, writer, stop_listening, stop_loading, listeners, http, background })
+}
+
+fn start_writer(
+    config: &Config,
+    intake: Intake,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<Log>, WriterThread), AppError> {
+    let wal = &config.wal;
+    let folder = config.data_dir.join("wal");
+    let mut producers = Producers::new(wal.max_producers, i64::from(wal.producer_idle_days) * DAY_US);
+    let recovery = Recovery {
+        folder: &folder,
+        new_buffer_id: Uuid::now_v7(),
+        now_us: clock.now_us(),
+        may_lose_committed: wal.sync != Sync::Always,
+    };
+    let (recovered, mark) = recover(&recovery, &mut producers)?;
+    let log = Log::new(&folder, &recovered, wal.recent_bytes);
+    let snapshot = producers.snapshot(clock.now_us());
+    let appender = Appender::new(Arc::clone(&log), mark, recovered.next_key, config.flusher.lanes, snapshot)?;
+    let state = Arc::new(WriterState::default());
+    let writer = Writer {
+        intake,
+        appender,
+        log: Arc::clone(&log),
+        producers,
+        space: space(&folder, wal),
+        sync: wal.sync,
+        segment_bytes: wal.segment_bytes,
+        clock: Arc::clone(clock),
+        state: Arc::clone(&state),
+        metrics: WalMetrics::default(),
+    };
+    let (end, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("tallyd-wal".into()).spawn(move || {
+        // Nobody listens once the daemon is on its way out.
+        let _ = end.send(writer.run());
+    });
+    let thread = thread.map_err(|error| AppError::Metrics(format!("no thread for the log's writer: {error}")))?;
+    Ok((log, WriterThread { thread, ended, state }))
+}
+
+fn space(folder: &Path, wal: &WalConfig) -> Space {
+    Space::new(folder, Bounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
+}
+
+fn rules(config: &Config) -> Rules {
+    let limits = &config.limits;
+    Rules {
+        text_bytes: limits.text_bytes,
+        metadata_bytes: limits.metadata_bytes,
+        extra_units: limits.extra_units,
+        occurred_at_min_us: limits.occurred_at_min_us,
+        ahead_us: limits.ahead_us,
+        strip_query: limits.strip_query,
+    }
+}
+
+fn wire_limits(config: &Config) -> WireLimits {
+    let listen = &config.listen;
+    WireLimits {
+        max_frame_bytes: listen.max_frame_bytes,
+        max_frame_records: listen.max_frame_records,
+        max_line_bytes: listen.max_line_bytes,
+        max_in_flight_frames: listen.max_in_flight_frames,
+        hello_timeout: listen.hello_timeout,
+    }
+}
+
+async fn listen(
+    config: &Config,
+    shared: &Arc<connection::Shared>,
+    stop: &watch::Sender<bool>,
+) -> Result<Stage<std::convert::Infallible>, AppError> {
+    let mut stage = Stage::default();
+    let connections = Arc::new(Semaphore::new(config.listen.max_connections));
+    let unix = listener::bind_unix(&config.socket(), config.listen.socket_mode).await?;
+    let mut bound = vec![("the Unix socket", unix, Access::Anyone)];
+    if let Some(address) = &config.listen.tcp {
+        let tokens = config.listen.tcp_tokens.iter().map(|token| token.expose().to_owned()).collect();
+        bound.push(("the TCP listener", listener::bind_tcp(address).await?, Access::Tokens(tokens)));
+    }
+    for (name, listener, access) in bound {
+        let (shared, connections, stop) = (Arc::clone(shared), Arc::clone(&connections), stop.subscribe());
+        stage.spawn(name, async move {
+            listener.run(shared, access, connections, stop).await;
+            Ok(())
+        });
+    }
+    Ok(stage)
+}
+
+async fn serve_http(config: &Config, view: &Arc<View>) -> Result<Stage<std::io::Error>, AppError> {
+    let mut stage = Stage::default();
+    let address = &config.http.listen;
+    let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;
+    let local = http::socket::bind(&config.data_dir)
+        .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
+    let router = http::public(Arc::clone(view));
+    stage.spawn("the HTTP listener", async move { axum::serve(public, router).await });
+    let router = http::local(Arc::clone(view));
+    stage.spawn("the control socket", async move { axum::serve(local, router).await });
+    Ok(stage)
+}

@@ -1,0 +1,122 @@
+//! The half that needs PostgreSQL: find or start it, bring its schema up to date, start the lanes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::database::error::FailureClass;
+use crate::database::migrate::{MigrateError, MigrateOptions, migrate};
+use crate::database::{Database, DatabaseError};
+use crate::http::{Loading, View};
+use crate::pipeline::flusher::lane::Lane;
+use crate::pipeline::flusher::periods::Partitions;
+use crate::pipeline::flusher::{self, FlushOptions, LaneState};
+use crate::pipeline::wal::WalError;
+use crate::rollup::day::Days;
+use crate::rollup::guard::{KeyBounds, KeyGuard};
+use crate::shutdown::Stage;
+
+/// Connections for questions, apart from the lanes' own.
+const POOL_SIZE: usize = 4;
+/// How long to wait before the schema is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why loading cannot begin. Waiting would not help.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadingError {
+    /// The database's address is wrong, or the private one does not start.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The schema contradicts the configuration.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+}
+
+/// Starts the lanes once the schema is in place. Waits for as long as the database is down.
+pub(super) async fn open(
+    config: &Config,
+    view: &Arc<View>,
+    stop: watch::Receiver<bool>,
+    lanes: &mut Stage<WalError>,
+) -> Result<(), LoadingError> {
+    let database = Arc::new(Database::open(&config.database_options()).await?);
+    let (is_migrated, migrated) = watch::channel(false);
+    let flusher = Arc::new(shared(config, view, &database, migrated));
+    for number in 0..flusher.lanes.len() {
+        // As many as lanes were configured, a 16-bit number.
+        let number = number as u16;
+        lanes.spawn(format!("flusher lane {number}"), Lane::new(Arc::clone(&flusher), number, stop.clone()).run());
+    }
+    let pool = database.pool(POOL_SIZE);
+    tracing::info!(database = database.redacted_url(), "the database is there");
+    // Set once, here.
+    let _ = view.loading.set(Loading { flusher, database: Arc::clone(&database), pool });
+    bring_up_to_date(config, &database).await?;
+    is_migrated.send_replace(true);
+    Ok(())
+}
+
+fn shared(
+    config: &Config,
+    view: &Arc<View>,
+    database: &Arc<Database>,
+    migrated: watch::Receiver<bool>,
+) -> flusher::Shared {
+    let options = &config.flusher;
+    // Segments that were written with more lanes need as many to drain.
+    let count = options.lanes.max(view.log.lanes());
+    let committed = view.log.committed_at_start();
+    let starting_at = |lane: u16| committed.get(usize::from(lane)).copied().unwrap_or(0);
+    flusher::Shared {
+        log: Arc::clone(&view.log),
+        database: Arc::clone(database),
+        options: FlushOptions {
+            max_batch_records: options.max_batch_records,
+            flush_interval: options.flush_interval,
+            deadline: options.statement_deadline,
+            retry_min: options.retry_min,
+            retry_max: options.retry_max,
+            accept_rewound: config.accept_rewound_database,
+        },
+        partitions: Partitions::new(config.log_table.partition),
+        guard: KeyGuard::new(KeyBounds {
+            models: config.rollup.max_models_per_day,
+            endpoints: config.rollup.max_endpoints_per_day,
+        }),
+        days: Days::new(config.rollup.time_zone),
+        clock: Arc::new(SystemClock),
+        lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
+        migrated,
+        committed_records: AtomicU64::new(0),
+    }
+}
+
+async fn bring_up_to_date(config: &Config, database: &Database) -> Result<(), LoadingError> {
+    let options = MigrateOptions::from(config);
+    let mut last = String::new();
+    loop {
+        let failed = match database.connect("tallyd migrate").await {
+            Ok(mut connection) => match migrate(&mut connection, &options).await {
+                Ok(report) => {
+                    tracing::info!(applied = report.applied.len(), "the schema is up to date");
+                    return Ok(());
+                }
+                Err(error) if error.is_final() => return Err(error.into()),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => {
+                let hint = if error.class() == FailureClass::Hold { " (a person must mend this)" } else { "" };
+                format!("{error}{hint}")
+            }
+        };
+        if failed != last {
+            tracing::warn!(error = failed, "the schema cannot be brought up to date yet; records are accepted meanwhile");
+            last = failed;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

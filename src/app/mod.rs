@@ -1,0 +1,223 @@
+//! The wiring: builds the stages, owns their handles, ends them in order.
+//!
+//! ## Start
+//! Data folder's lock → write-ahead log (recovered, writer thread) → listeners: records are accepted from here on, in
+//! milliseconds, whatever the database does → database (found or started) → schema → lanes.
+//!
+//! ## End
+//! SIGTERM or SIGINT: listeners stop; what has been received whole is made durable and answered; the writer drains the
+//! channel and seals its segment; the lanes load what is left until the deadline; the private PostgreSQL stops. What is
+//! not loaded by then is in the log, and loads at the next start.
+//!
+//! A stage that fails ends the daemon with an error: nothing is acknowledged by a daemon that is not whole.
+
+mod background;
+mod build;
+mod loading;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::config::Config;
+use crate::http::{self, View};
+use crate::lock::{DataLock, LockError};
+use crate::pipeline::connection;
+use crate::pipeline::listener::BindError;
+use crate::pipeline::recorder::Recorder;
+use crate::pipeline::wal::WalError;
+use crate::pipeline::wal::writer::WriterState;
+use crate::shutdown::{Deadline, Stage, TaskFailed};
+use loading::LoadingError;
+
+/// Why the daemon did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data folder is taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The write-ahead log failed.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// A socket could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The price catalog is not usable.
+    #[error(transparent)]
+    Catalog(#[from] crate::pricing::CatalogError),
+    /// The database cannot be used as it is.
+    #[error(transparent)]
+    Loading(#[from] LoadingError),
+    /// A task ended that should not have.
+    #[error(transparent)]
+    Task(#[from] TaskFailed),
+    /// The metrics' recorder could not be installed.
+    #[error("the metrics recorder could not be installed: {0}")]
+    Metrics(String),
+}
+
+/// A running daemon.
+pub struct App {
+    config: Arc<Config>,
+    /// Held until the very end.
+    _lock: DataLock,
+    shared: Arc<connection::Shared>,
+    view: Arc<View>,
+    writer: WriterThread,
+    stop_listening: watch::Sender<bool>,
+    stop_loading: watch::Sender<bool>,
+    listeners: Stage<std::convert::Infallible>,
+    http: Stage<std::io::Error>,
+    background: Stage<std::convert::Infallible>,
+}
+
+/// The writer's thread.
+struct WriterThread {
+    thread: std::thread::JoinHandle<()>,
+    ended: oneshot::Receiver<Result<(), WalError>>,
+    state: Arc<WriterState>,
+}
+
+impl App {
+    /// Starts accepting records. They are loaded once [`App::run`] has the database.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn start(config: Config) -> Result<Self, AppError> {
+        build::start(Arc::new(config)).await
+    }
+
+    /// Records from within this process.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        Recorder::new(Arc::clone(&self.shared))
+    }
+
+    /// Where records are taken.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(&self.view.socket)
+    }
+
+    /// What the control plane shows of it.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// Runs until `stop` resolves or a stage fails, then ends the stages in order.
+    ///
+    /// # Errors
+    /// [`AppError`] if a stage failed; all that was acknowledged is on disk all the same.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+        let mut lanes = Stage::<WalError>::default();
+        let outcome = {
+            let stop_loading = self.stop_loading.subscribe();
+            let opening = loading::open(&self.config, &self.view, stop_loading, &mut lanes);
+            tokio::pin!(stop);
+            tokio::select! {
+                opened = opening => match opened {
+                    Ok(()) => Ok(true),
+                    Err(error) => Err(error.into()),
+                },
+                () = &mut stop => Ok(false),
+                failed = self.listeners.failure() => Err(failed.into()),
+                ended = &mut self.writer.ended => Err(writer_error(ended)),
+            }
+        };
+        let outcome = match outcome {
+            Ok(true) => tokio::select! {
+                () = stop => Ok(()),
+                failed = lanes.failure() => Err(failed.into()),
+                failed = self.listeners.failure() => Err(failed.into()),
+                failed = self.background.failure() => Err(failed.into()),
+                failed = self.http.failure() => Err(failed.into()),
+                ended = &mut self.writer.ended => Err(writer_error(ended)),
+            },
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the daemon ends");
+        }
+        let ended = self.end(lanes, outcome.is_err()).await;
+        outcome.and(ended)
+    }
+
+    async fn end(self, lanes: Stage<WalError>, failed: bool) -> Result<(), AppError> {
+        let deadline = Deadline::after(self.config.shutdown.deadline);
+        tracing::info!("stopping: what has been received is made durable");
+        self.view.accepting.store(false, Ordering::Relaxed);
+        self.stop_listening.send_replace(true);
+        let listening = self.listeners.finish(deadline.at()).await;
+        // The writer ends once the last sender is gone: the connections' and these two.
+        drop(self.shared);
+        self.view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let written = end_writer(self.writer, failed, deadline).await;
+        self.stop_loading.send_replace(true);
+        let loaded = lanes.finish(deadline.at()).await;
+        drop(self.background);
+        drop(self.http);
+        if let Some(loading) = self.view.loading.get() {
+            let committed: Vec<_> = loading.flusher.lanes.iter().map(|lane| lane.committed()).collect();
+            self.view.log.trim(&loading.flusher.cleared(), 0)?;
+            self.view.log.note_committed(&committed)?;
+            loading.pool.close();
+            loading.database.close().await;
+        }
+        // Another daemon's socket would be in the way of the next start, not this one's.
+        let _ = std::fs::remove_file(&self.view.socket);
+        let unflushed = self.view.log.unflushed_records();
+        if unflushed > 0 {
+            tracing::warn!(records = unflushed, "stopped; these records are in the write-ahead log and load at the next start");
+        } else {
+            tracing::info!("stopped; every record is in PostgreSQL");
+        }
+        listening?;
+        loaded?;
+        written
+    }
+}
+
+fn writer_error(ended: Result<Result<(), WalError>, oneshot::error::RecvError>) -> AppError {
+    match ended {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(())) => TaskFailed { task: "the log's writer".into(), reason: "it ended by itself".into() }.into(),
+        Err(_) => TaskFailed { task: "the log's writer".into(), reason: "its thread panicked".into() }.into(),
+    }
+}
+
+async fn end_writer(writer: WriterThread, failed: bool, deadline: Deadline) -> Result<(), AppError> {
+    if failed && writer.thread.is_finished() {
+        // Its error is the reason for the end.
+        return Ok(());
+    }
+    let state = Arc::clone(&writer.state);
+    let mut ended = writer.ended;
+    let ended = match tokio::time::timeout_at(deadline.at(), &mut ended).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            // It waits for room. What it has not taken was not acknowledged.
+            state.abandon();
+            ended.await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        other => Err(writer_error(other)),
+    }
+}
+
+/// The exit code for a daemon that ended with this outcome.
+#[must_use]
+pub fn exit_code(outcome: &Result<(), AppError>) -> u8 {
+    match outcome {
+        Ok(()) => 0,
+        Err(AppError::Lock(LockError::Held { .. })) => 3,
+        Err(_) => 1,
+    }
+}
+
+pub use http::HealthReport;

@@ -1,0 +1,36 @@
+//! `tallyd config`: the configuration, checked and shown.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::config::Config;
+
+/// Look at the configuration.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tallyd config check\n  TALLYD_WAL_SYNC=os tallyd config check --show")]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration that a daemon started here would have. Exits 2 if something in it is wrong
+    Check {
+        /// Print it, secrets redacted
+        #[arg(long)]
+        show: bool,
+    },
+}
+
+pub fn run(args: &ConfigArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    // That it has been loaded means that it is right: every command loads it first.
+    let ConfigCommand::Check { show } = &args.command;
+    if *show {
+        print!("{}", config.effective_toml());
+    } else {
+        println!("the configuration is right");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,122 @@
+//! The command line. One file a command; what a command prints on stdout is data, on stderr talk.
+//!
+//! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
+
+mod config;
+mod demo;
+mod import;
+mod migrate;
+mod output;
+mod psql;
+mod reconcile;
+mod record;
+mod serve;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigSources};
+
+/// Records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
+#[derive(Parser)]
+#[command(name = "tallyd", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "Examples:
+  tallyd                                     start the daemon, with a PostgreSQL of its own
+  tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300
+  tallyd status
+  tallyd psql -c 'SELECT * FROM daily_api_costs'";
+
+/// Flags that every command takes. They win over the environment, which wins over the configuration file.
+#[derive(Args)]
+struct Common {
+    /// The configuration file [default: config.toml, if it is there]
+    #[arg(long, global = true, env = "TALLYD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the daemon keeps its write-ahead log and its PostgreSQL
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// The daemon's Unix socket
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The PostgreSQL to use instead of a private one
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon (the default)
+    Serve(serve::ServeArgs),
+    /// Bring the database's schema up to date
+    Migrate(migrate::MigrateArgs),
+    /// Record one call, or one a line from standard input
+    Record(record::RecordArgs),
+    /// Import calls from a CSV or NDJSON file, exactly once
+    Import(import::ImportArgs),
+    /// Show what the running daemon is doing
+    Status(status::StatusArgs),
+    /// Prove that the rollups equal the log
+    Reconcile(reconcile::ReconcileArgs),
+    /// Send realistic traffic to the running daemon
+    Demo(demo::DemoArgs),
+    /// Look at the configuration
+    Config(config::ConfigArgs),
+    /// Run psql on the daemon's database
+    Psql(psql::PsqlArgs),
+}
+
+impl Common {
+    fn load(&self) -> anyhow::Result<Config> {
+        let implied = PathBuf::from("config.toml");
+        let file = self.config.clone().or_else(|| implied.exists().then_some(implied));
+        let mut overrides = Vec::new();
+        let mut add = |key: &str, value: Option<String>| overrides.extend(value.map(|value| (key.to_owned(), value)));
+        add("data_dir", self.data_dir.as_ref().map(|path| path.display().to_string()));
+        add("listen.socket", self.socket.as_ref().map(|path| path.display().to_string()));
+        add("database.url", self.database_url.clone());
+        Ok(Config::load(ConfigSources { file, env: std::env::vars().collect(), overrides })?)
+    }
+}
+
+/// Runs the program. Returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match cli.common.load() {
+        Ok(config) => config,
+        Err(error) => {
+            output::error(&error);
+            return ExitCode::from(2);
+        }
+    };
+    let done = match cli.command.unwrap_or(Command::Serve(serve::ServeArgs::default())) {
+        Command::Serve(args) => serve::run(&args, config),
+        Command::Migrate(args) => migrate::run(&args, &config),
+        Command::Record(args) => record::run(&args, &config),
+        Command::Import(args) => import::run(&args, &config),
+        Command::Status(args) => status::run(&args, &config),
+        Command::Reconcile(args) => reconcile::run(&args, &config),
+        Command::Demo(args) => demo::run(&args, &config),
+        Command::Config(args) => config::run(&args, &config),
+        Command::Psql(args) => psql::run(&args, &config),
+    };
+    done.unwrap_or_else(|error| {
+        output::error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+/// A runtime for commands that ask something and end.
+fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(task)
+}

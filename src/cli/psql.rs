@@ -1,0 +1,29 @@
+//! `tallyd psql`: psql on the daemon's database.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::config::Config;
+use crate::database::Database;
+
+/// Run psql on the daemon's database with the given arguments.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tallyd psql\n  tallyd psql -Atc 'SELECT count(*) FROM api_usage_log'")]
+pub struct PsqlArgs {
+    /// psql's arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    args: Vec<String>,
+}
+
+pub fn run(args: &PsqlArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let status = super::block_on(async {
+        let database = Database::open(&config.database_options()).await?;
+        let mut command = database.psql_command(&args.args);
+        let status = tokio::task::spawn_blocking(move || command.status()).await?;
+        database.close().await;
+        status.context("psql could not be run; it comes with PostgreSQL's client programs (`apt-get install postgresql-client`)")
+    })?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}

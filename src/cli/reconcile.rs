@@ -1,0 +1,54 @@
+//! `tallyd reconcile`: the proof that every rollup equals the sum of the log.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::output::{self, count};
+use crate::config::Config;
+use crate::database::Database;
+use crate::database::reconcile::reconcile;
+
+/// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tallyd reconcile\n  tallyd reconcile --json | jq .differences")]
+pub struct ReconcileArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let found = super::block_on(async {
+        let database = Database::open(&config.database_options()).await?;
+        let found = {
+            let connection = database.connect("tallyd reconcile").await?;
+            reconcile(&connection).await
+        };
+        database.close().await;
+        Ok(found?)
+    })?;
+    if args.json {
+        output::json(&found)?;
+    } else {
+        let rows = count(found.log_rows.unsigned_abs());
+        println!("{rows} calls, {} USD, {} unpriced", found.log_cost_usd, found.unpriced_rows);
+        for difference in found.differences.iter().take(50) {
+            println!(
+                "  {} {}: {} is {}, the log says {}",
+                difference.table,
+                difference.key,
+                difference.column,
+                difference.rollup.as_deref().unwrap_or("missing"),
+                difference.log.as_deref().unwrap_or("nothing")
+            );
+        }
+        if found.equal {
+            println!("equal: every rollup is the sum of the log");
+        } else {
+            println!("NOT equal");
+            output::hint("`tallyd reconcile --json` lists the differences; has something other than tallyd written to the tables?");
+        }
+    }
+    Ok(if found.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,66 @@
+//! `tallyd serve`: the daemon.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::{App, exit_code};
+use crate::config::{Config, LogFormat};
+
+/// Run the daemon until SIGTERM or SIGINT.
+#[derive(Args, Default)]
+#[command(after_help = "Examples:
+  tallyd serve
+  TALLYD_DATABASE_URL=postgresql://tally@db.example.com/app tallyd serve
+  TALLYD_DATA_DIR=/var/lib/tallyd TALLYD_SOCKET=/run/tallyd/tallyd.sock tallyd serve")]
+pub struct ServeArgs {
+    /// Go on from the state of a database that was restored to an earlier one: what the write-ahead log still has is
+    /// loaded on top of it
+    #[arg(long)]
+    accept_rewound_database: bool,
+}
+
+/// Threads of the daemon's runtime, beside the log's writer.
+const WORKERS_MIN: usize = 2;
+
+pub fn run(args: &ServeArgs, mut config: Config) -> anyhow::Result<ExitCode> {
+    config.accept_rewound_database |= args.accept_rewound_database;
+    start_log(&config)?;
+    let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().thread_name("tallyd").build()?;
+    let outcome = runtime.block_on(async {
+        let app = App::start(config).await?;
+        app.run(stop_signal()).await
+    });
+    // A task that hangs must not keep the process.
+    runtime.shutdown_background();
+    let code = ExitCode::from(exit_code(&outcome));
+    if let Err(error) = outcome {
+        super::output::error(&error.into());
+    }
+    Ok(code)
+}
+
+async fn stop_signal() {
+    // Signal handlers can be installed in any process that has a runtime.
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("SIGINT"),
+    }
+}
+
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log.filter)
+        .map_err(|error| anyhow::anyhow!("log.filter is not a filter ({error}); `info` and `tallyd=debug,info` are"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

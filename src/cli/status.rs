@@ -1,0 +1,70 @@
+//! `tallyd status`: what the running daemon is doing.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::output::{self, bytes, count};
+use crate::config::Config;
+use crate::http::socket::{self, AskError};
+use crate::http::{Health, Status};
+
+/// Show what the running daemon is doing. Exits 0 if it is well, 1 if something is failing, 3 if none is running.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tallyd status\n  tallyd status --json | jq .wal.unflushed_records")]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let answer = super::block_on(async { Ok(socket::get(&config.data_dir, "/status").await) })?;
+    let body = match answer {
+        Ok(body) => body,
+        Err(error @ AskError::NotRunning(_)) => {
+            output::error(&error.into());
+            return Ok(ExitCode::from(3));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let status: Status = serde_json::from_slice(&body)?;
+    if args.json {
+        output::json(&status)?;
+    } else {
+        print(&status);
+    }
+    Ok(if status.health.status == Health::Failing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print(status: &Status) {
+    let health = &status.health;
+    println!("tallyd {}, process {}, up {} s", status.version, status.pid, status.uptime_seconds);
+    println!("  socket        {}", status.socket);
+    for (name, part) in [("ingest", &health.ingest), ("log", &health.wal), ("flusher", &health.flusher)] {
+        let word = match part.status {
+            Health::Ok => "ok",
+            Health::Degraded => "degraded",
+            Health::Failing => "FAILING",
+        };
+        println!("  {name:<13} {word}{}", part.message.as_ref().map_or_else(String::new, |text| format!(": {text}")));
+    }
+    let wal = &status.wal;
+    println!(
+        "  not loaded    {} records, the oldest {:.1} s old; {} in {} segments",
+        count(wal.unflushed_records),
+        wal.oldest_unflushed_seconds,
+        bytes(wal.bytes),
+        wal.segments
+    );
+    let database = &status.database;
+    println!("  database      {}", database.url.as_deref().unwrap_or("not started yet"));
+    match database.committed_records {
+        Some(records) => println!(
+            "  committed     {} calls, {} of them since this start",
+            count(records),
+            count(database.committed_since_start)
+        ),
+        None => println!("  committed     {} calls since this start; the database does not answer", count(database.committed_since_start)),
+    }
+}
