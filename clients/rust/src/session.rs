@@ -209,17 +209,18 @@ impl Session {
 
     /// A daemon that closes a connection says why first: its error frame is worth more than `EPIPE`.
     fn last_words(&mut self, error: io::Error) -> SessionError {
-        let gone = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
-        while gone {
+        if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+            return error.into();
+        }
+        loop {
             match receive(&mut self.stream, &mut self.inbox) {
                 Ok(ServerMessage::Error(error)) => {
                     return SessionError::Refused { code: error.code, message: error.message };
                 }
                 Ok(_) => {}
-                Err(_) => break,
+                Err(_) => return error.into(),
             }
         }
-        error.into()
     }
 
     /// Waits for the ack of the oldest frame that has none yet.
