@@ -288,6 +288,16 @@ fn a_record_larger_than_a_frame_is_refused_here_and_its_neighbours_go_through() 
 }
 
 #[test]
+fn a_record_larger_than_any_frame_is_refused_before_it_is_sent() {
+    let (_dir, path) = socket();
+    let recorder = builder(&path).build();
+    recorder.record(Record { metadata: Some("x".repeat(1 << 20).into()), ..Record::rentcast("/avm") });
+    // No daemon is needed to settle it.
+    assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
+    assert_eq!((recorder.stats().rejected, recorder.stats().in_flight), (1, 0));
+}
+
+#[test]
 fn a_fenced_producer_stays_away_and_says_so() {
     let (_dir, path) = socket();
     let daemon = Daemon::start(&path, [Script::Fence(1)]);
@@ -369,15 +379,23 @@ fn a_callback_may_drop_the_recorder() {
     let (_dir, path) = socket();
     let _daemon = Daemon::start(&path, [Script::Refuse(vec![1])]);
     let slot: Arc<Mutex<Option<Recorder>>> = Arc::default();
+    let dropped = Arc::new(AtomicU64::new(0));
+    // Waiting for itself, it would use up the deadline, which is longer than the test's patience.
     let recorder = builder(&path)
+        .drop_deadline(2 * PATIENCE)
         .on_reject({
             let slot = Arc::clone(&slot);
-            move |_| drop(slot.lock().unwrap().take())
+            let dropped = Arc::clone(&dropped);
+            move |_| {
+                let recorder = slot.lock().unwrap().take();
+                drop(recorder);
+                dropped.store(1, Ordering::Release);
+            }
         })
         .build();
     let mut held = slot.lock().unwrap();
     recorder.record(Record::rentcast("/avm"));
     *held = Some(recorder);
     drop(held);
-    until("the drop", || slot.lock().unwrap().is_none());
+    until("the drop", || dropped.load(Ordering::Acquire) == 1);
 }

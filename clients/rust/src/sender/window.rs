@@ -244,3 +244,6 @@ fn id_of(records: &[u8]) -> Option<[u8; 16]> {
     let head = if *records.first()? == 0xdc { 3 } else { 1 };
     records.get(head..)?.strip_prefix(&[0xc4, 16])?.first_chunk().copied()
 }
+
+#[cfg(test)]
+mod tests;

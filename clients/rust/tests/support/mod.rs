@@ -29,7 +29,7 @@ pub enum Script {
     LoseThenClose(usize),
     /// Answers the hello with these bytes.
     Answer(Vec<u8>),
-    /// Answers the first frame with these bytes.
+    /// Forgets the first frame, and answers it with these bytes.
     AnswerFrame(Vec<u8>),
     /// Keeps everything, and acknowledges once [`Daemon::release`] was called.
     HoldAcks,
@@ -194,10 +194,12 @@ fn serve(mut stream: &UnixStream, script: Option<&Script>, state: &State) -> io:
         if matches!(script, Some(Script::LoseThenClose(frames)) if *frames == frame) {
             return Ok(());
         }
+        if let Some(Script::AnswerFrame(bytes)) = script {
+            return stream.write_all(bytes);
+        }
         let ack = keep(&body, script, max_records, state);
         match script {
             Some(Script::KeepThenClose(frames)) if *frames == frame => return Ok(()),
-            Some(Script::AnswerFrame(bytes)) => return stream.write_all(bytes),
             Some(Script::HoldAcks) => state.wait("the release of acks", |kept| kept.released || kept.stopping),
             _ => {}
         }
