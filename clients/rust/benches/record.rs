@@ -1,8 +1,9 @@
 //! What `record()` costs its caller, with the daemon healthy, dead and stuck: it must be the same.
+//! `full` is a dead daemon whose ring has filled up, so that every record is dropped.
 //!
 //! `cargo bench -p tallyd-client`. Calls are timed one by one, paced so that the ring of a healthy daemon does not fill
 //! up. The clock's own cost, printed first, is part of every figure: two of its readings enclose each call.
-//! The rounds take turns, so that a change of the machine's mood meets all three alike.
+//! The cases take turns, so that a change of the machine's mood meets them all alike.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -21,7 +22,7 @@ fn main() {
     print("clock", &mut time(|| Duration::ZERO));
     for round in 1..=ROUNDS {
         println!("round {round}");
-        for case in ["healthy", "dead", "stuck"] {
+        for case in ["healthy", "dead", "stuck", "full"] {
             run(case);
         }
     }
@@ -36,7 +37,11 @@ fn run(case: &str) {
         "stuck" => Some(Daemon::start(&path, [Script::Stuck])),
         _ => None,
     };
-    let recorder = Recorder::builder(Endpoint::unix(&path)).drop_deadline(Duration::from_millis(10)).build();
+    let mut builder = Recorder::builder(Endpoint::unix(&path)).drop_deadline(Duration::from_millis(10));
+    if case == "full" {
+        builder = builder.ring_capacity(1).window_bytes(1);
+    }
+    let recorder = builder.build();
     let mut times = time(|| {
         let record = Record::claude("claude-sonnet-4-20250514", 1200, 350);
         let begun = Instant::now();

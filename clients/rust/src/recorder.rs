@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tallyd_protocol::Record;
 use tallyd_protocol::record::Text;
@@ -50,7 +50,7 @@ impl Recorder {
 
     /// Waits until everything recorded before the call is settled, or `deadline` has passed. Blocks.
     pub fn flush(&self, deadline: Duration) -> FlushOutcome {
-        let until = Instant::now() + deadline;
+        let until = clock::after(deadline);
         let asked = self.shared.flushes.fetch_add(1, Ordering::AcqRel) + 1;
         self.wake();
         if self.shared.wait_until(until, |control| control.flushed >= asked) {
@@ -71,7 +71,7 @@ impl Recorder {
     }
 
     /// Flushes within `deadline` and ends the sender. What is outstanding then is lost to this process: records still
-    /// in the ring go to the drop callback. Dropping the recorder does the same with the builder's deadline.
+    /// in the ring go to the drop callback, which gets 200 ms more. Dropping the recorder does the same with the builder's deadline.
     pub fn close(mut self, deadline: Duration) -> FlushOutcome {
         self.stop(deadline)
     }
@@ -83,7 +83,7 @@ impl Recorder {
     }
 
     fn stop(&mut self, deadline: Duration) -> FlushOutcome {
-        let until = Instant::now() + deadline;
+        let until = clock::after(deadline);
         self.shared.update(|control| control.stop_at = Some(until));
         self.wake();
         let Some(handle) = self.thread.take() else {
@@ -98,7 +98,7 @@ impl Recorder {
             return outcome(self.shared.in_flight());
         }
         let left = self.shared.control().left.unwrap_or(0);
-        // What is left to do is to hand the ring's rest to the drop callback; its panics are caught.
+        // The thread has nothing left to do; a panic of its own would have been reported by the panic hook.
         let _ = handle.join();
         outcome(left)
     }

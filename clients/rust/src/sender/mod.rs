@@ -20,6 +20,7 @@ use tallyd_protocol::{Ack, Record, id, limits};
 
 use self::link::{Connection, Exchange, Link};
 use self::window::Window;
+use crate::clock;
 use crate::endpoint::Endpoint;
 use crate::rng::Rng;
 use crate::session::{HelloOptions, Session, SessionError};
@@ -117,10 +118,10 @@ impl Sender {
             thread::park_timeout(nap);
             nap = (nap * 2).min(NAP_MAX);
         }
-        drop(gone);
         while let Some(record) = self.shared.ring.pop() {
             self.shared.drop_record(record);
         }
+        drop(gone);
     }
 
     /// Ring → window. Returns whether there was anything.
@@ -222,7 +223,7 @@ impl Sender {
         self.failures = self.failures.saturating_add(1);
         let half = delay / 2;
         let jitter = self.rng.below(u64::try_from(half.as_nanos()).unwrap_or(u64::MAX));
-        self.link = Link::Down(Instant::now() + half + Duration::from_nanos(jitter));
+        self.link = Link::Down(clock::after(half + Duration::from_nanos(jitter)));
         let text = error.to_string();
         self.shared.update(|control| control.last_error = Some(text));
     }
