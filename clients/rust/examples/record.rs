@@ -1,0 +1,34 @@
+//! Records a call, and says what became of it: `cargo run -p tallyd-client --example record -- /run/tallyd/tallyd.sock`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tallyd_client::{Endpoint, FlushOutcome, Record, Recorder};
+
+fn main() -> ExitCode {
+    let path = std::env::args().nth(1).unwrap_or_else(|| "/run/tallyd/tallyd.sock".to_owned());
+    let recorder = Recorder::builder(Endpoint::unix(path))
+        .app("example")
+        .on_drop(|record| eprintln!("the ring is full, not recorded: {record:?}"))
+        .on_reject(|rejected| eprintln!("refused: {} ({})", rejected.message, rejected.code))
+        .build();
+
+    // Where the call is made: this returns at once, whatever the daemon does.
+    recorder.record(Record::claude("claude-sonnet-4-20250514", 1200, 350).user("u-42"));
+    recorder.record(Record::rentcast("/avm/value").user("u-42"));
+
+    // At the end of the process, or before a serverless function freezes.
+    match recorder.flush(Duration::from_secs(2)) {
+        FlushOutcome::Settled => {
+            println!("{:?}", recorder.stats());
+            ExitCode::SUCCESS
+        }
+        FlushOutcome::Outstanding(records) => {
+            let why = recorder.stats().last_error.unwrap_or_else(|| "the daemon is slow".to_owned());
+            eprintln!(
+                "{records} records are not settled: {why}\nhint: is tallyd running, and is the path its socket's?"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The recorder: what an application calls.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tallyd_protocol::Record;
+use tallyd_protocol::record::Text;
+
+use crate::rng::Rng;
+use crate::sender::{Sender, Settings};
+use crate::session::HelloOptions;
+use crate::stats::{FlushOutcome, OnDrop, OnReject, Rejected, Shared, Stats};
+use crate::{Endpoint, clock, name};
+
+/// Records paid API calls. One for the whole process; share it behind an `Arc`.
+pub struct Recorder {
+    shared: Arc<Shared>,
+    /// None if the system gave no thread.
+    thread: Option<JoinHandle<()>>,
+    drop_deadline: Duration,
+}
+
+impl Recorder {
+    /// Begins a recorder for the daemon at `endpoint`.
+    pub fn builder(endpoint: Endpoint) -> Builder {
+        Builder::new(endpoint)
+    }
+
+    /// Records one call, now if it has no time of its own. Returns whether it was taken; false means that the ring is
+    /// full, the record was counted and given to the drop callback.
+    ///
+    /// Never blocks, never panics, allocates nothing and wakes nobody; what the drop callback does is its own affair.
+    /// Fields are not looked at here: the daemon refuses what is wrong, and the reject callback hears of it.
+    #[inline]
+    pub fn record(&self, mut record: Record) -> bool {
+        if record.occurred_at.is_none() {
+            record.occurred_at = Some(clock::unix_us());
+        }
+        match self.shared.ring.push(record) {
+            Ok(()) => true,
+            Err(record) => {
+                self.shared.drop_record(record);
+                false
+            }
+        }
+    }
+
+    /// Waits until everything recorded before the call is settled, or `deadline` has passed. Blocks.
+    pub fn flush(&self, deadline: Duration) -> FlushOutcome {
+        let until = clock::after(deadline);
+        let asked = self.shared.flushes.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake();
+        if self.shared.wait_until(until, |control| control.flushed >= asked) {
+            FlushOutcome::Settled
+        } else {
+            FlushOutcome::Outstanding(self.shared.in_flight())
+        }
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Whether the daemon's last ack said that the budget is used up, and paid calls should be held back.
+    pub fn should_throttle(&self) -> bool {
+        self.shared.should_throttle.load(Ordering::Relaxed)
+    }
+
+    /// Flushes within `deadline` and ends the sender. What is outstanding then is lost to this process: records still
+    /// in the ring go to the drop callback, which gets 200 ms more. Dropping the recorder does the same with the builder's deadline.
+    pub fn close(mut self, deadline: Duration) -> FlushOutcome {
+        self.stop(deadline)
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
+    fn stop(&mut self, deadline: Duration) -> FlushOutcome {
+        let until = clock::after(deadline);
+        self.shared.update(|control| control.stop_at = Some(until));
+        self.wake();
+        let Some(handle) = self.thread.take() else {
+            return outcome(self.shared.in_flight());
+        };
+        // A recorder that is dropped by one of its own callbacks cannot wait for itself.
+        let own = thread::current().id() == handle.thread().id();
+        // The sender looks at its deadline at least every 20 ms, unless a callback holds it: then it is left behind,
+        // and ends by itself.
+        let grace = until + Duration::from_millis(200);
+        if own || !self.shared.wait_until(grace, |control| control.left.is_some()) {
+            return outcome(self.shared.in_flight());
+        }
+        let left = self.shared.control().left.unwrap_or(0);
+        // The thread has nothing left to do; a panic of its own would have been reported by the panic hook.
+        let _ = handle.join();
+        outcome(left)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let _ = self.stop(self.drop_deadline);
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+fn outcome(outstanding: u64) -> FlushOutcome {
+    if outstanding == 0 { FlushOutcome::Settled } else { FlushOutcome::Outstanding(outstanding) }
+}
+
+/// Builds a [`Recorder`]. Every setting has a default that suits a server.
+#[must_use]
+pub struct Builder {
+    settings: Settings,
+    ring_capacity: usize,
+    drop_deadline: Duration,
+    on_drop: Option<OnDrop>,
+    on_reject: Option<OnReject>,
+}
+
+impl Builder {
+    fn new(endpoint: Endpoint) -> Self {
+        let settings = Settings {
+            endpoint,
+            hello: HelloOptions::new(""),
+            app: Text::Borrowed(""),
+            window_bytes: 32 * 1024 * 1024,
+            window_frames: 4096,
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
+            fenced_backoff: Duration::from_secs(60),
+            ack_timeout: Duration::from_secs(60),
+        };
+        let drop_deadline = Duration::from_secs(2);
+        Self { settings, ring_capacity: 16_384, drop_deadline, on_drop: None, on_reject: None }
+    }
+
+    /// The application's name: fills in [`Record::app`] where it is empty, and begins the default producer name.
+    pub fn app(mut self, app: impl Into<Text>) -> Self {
+        self.settings.app = app.into();
+        self
+    }
+
+    /// A producer name of one's own, for a process that has a stable identity and never runs twice at once. The
+    /// default, `<app>@<host>-<pid>-<random>`, is right for everything else. Longer names than the protocol takes are
+    /// shortened and keep a hash of the whole; an empty one means the default.
+    pub fn producer(mut self, name: impl Into<String>) -> Self {
+        self.settings.hello.producer = name.into();
+        self
+    }
+
+    /// Records that the ring holds, at least 1. Default 16,384, at some 350 bytes each. It has to take what is
+    /// recorded within 20 ms, and whatever the window does not take while the daemon is away.
+    pub fn ring_capacity(mut self, records: usize) -> Self {
+        self.ring_capacity = records;
+        self
+    }
+
+    /// Encoded bytes that may wait for the daemon, besides the ring. Default 32 MiB, some 300,000 records. The bound
+    /// is looked at before a record is added, so one record may stand above it.
+    pub fn window_bytes(mut self, bytes: usize) -> Self {
+        self.settings.window_bytes = bytes.max(1);
+        self
+    }
+
+    /// Frames that may wait for the daemon. Default 4096.
+    pub fn window_frames(mut self, frames: usize) -> Self {
+        self.settings.window_frames = frames.max(1);
+        self
+    }
+
+    /// The wait after the first failed connection, and its bound as it doubles. Default 50 ms and 5 s.
+    pub fn reconnect_backoff(mut self, min: Duration, max: Duration) -> Self {
+        (self.settings.backoff_min, self.settings.backoff_max) = (min, max.max(min));
+        self
+    }
+
+    /// The wait after another process took over this producer's name. Default 60 s.
+    pub fn fenced_backoff(mut self, wait: Duration) -> Self {
+        self.settings.fenced_backoff = wait;
+        self
+    }
+
+    /// How long a daemon may owe an ack in silence before the connection is made anew. Default 60 s.
+    pub fn ack_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.ack_timeout = timeout;
+        self
+    }
+
+    /// How long dropping the recorder may wait for the daemon. Default 2 s.
+    pub fn drop_deadline(mut self, deadline: Duration) -> Self {
+        self.drop_deadline = deadline;
+        self
+    }
+
+    /// Gets every record that is not kept. Runs on the recording thread (at the end, on the sender's): keep it short.
+    /// If it panics, the panic is caught, provided that the program unwinds.
+    pub fn on_drop(mut self, callback: impl Fn(Record) + Send + Sync + 'static) -> Self {
+        self.on_drop = Some(Box::new(callback));
+        self
+    }
+
+    /// Gets every record that was refused. Runs on the sender thread: keep it short. If it panics, the panic is
+    /// caught, provided that the program unwinds.
+    pub fn on_reject(mut self, callback: impl Fn(Rejected) + Send + Sync + 'static) -> Self {
+        self.on_reject = Some(Box::new(callback));
+        self
+    }
+
+    /// Starts the sender thread. The daemon need not be there yet.
+    ///
+    /// If the system gives no thread, the recorder is still there and keeps what its ring holds; everything else is
+    /// dropped as with a full ring, and [`Stats::last_error`] says why.
+    pub fn build(mut self) -> Recorder {
+        let mut rng = Rng::from_entropy();
+        let producer = name::chosen_producer(&self.settings.hello.producer);
+        self.settings.hello.producer = producer.unwrap_or_else(|| name::default_producer(&self.settings.app, &mut rng));
+        let shared = Arc::new(Shared::new(self.ring_capacity, self.on_drop, self.on_reject));
+        let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
+        let thread = match thread::Builder::new().name("tallyd-sender".to_owned()).spawn(|| sender.run()) {
+            Ok(handle) => Some(handle),
+            Err(error) => {
+                let text = format!("the sender thread could not be started: {error}");
+                shared.update(|control| control.last_error = Some(text));
+                None
+            }
+        };
+        Recorder { shared, thread, drop_deadline: self.drop_deadline }
+    }
+}

@@ -1,0 +1,296 @@
+//! The sender thread: takes records out of the ring, and gets them to the daemon.
+//!
+//! One loop, no blocking call but a bounded nap. Each turn: ring → window, window → socket, acks → counters, then
+//! flushes and the end. The nap doubles from 0.5 ms to 20 ms while nothing happens, so producers never have to wake
+//! anybody; `flush` and the end do.
+//!
+//! The window is bounded in bytes and frames. At its bound the ring is left alone, fills up, and says so to
+//! `record()`: memory never grows with the daemon's absence.
+
+mod link;
+mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tallyd_protocol::record::Text;
+use tallyd_protocol::{Ack, Record, id, limits};
+
+use self::link::{Connection, Exchange, Link};
+use self::window::Window;
+use crate::clock;
+use crate::endpoint::Endpoint;
+use crate::rng::Rng;
+use crate::session::{HelloOptions, Session, SessionError};
+use crate::stats::{Rejected, Shared};
+
+const NAP_MIN: Duration = Duration::from_micros(500);
+const NAP_MAX: Duration = Duration::from_millis(20);
+/// Records taken from the ring before the socket gets its turn.
+const INTAKE: usize = 4096;
+/// No daemon takes frames smaller than this: a record with every text at its bound needs more.
+const FRAME_BYTES_MIN: u32 = 1024;
+/// The code of the error frame that a producer gets whose name another connection took over.
+const FENCED: &str = "fenced";
+
+/// What the sender is told when it is built.
+pub struct Settings {
+    pub endpoint: Endpoint,
+    pub hello: HelloOptions,
+    pub app: Text,
+    pub window_bytes: usize,
+    pub window_frames: usize,
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+    pub fenced_backoff: Duration,
+    pub ack_timeout: Duration,
+}
+
+/// The sender. See the module.
+pub struct Sender {
+    shared: Arc<Shared>,
+    settings: Settings,
+    rng: Rng,
+    window: Window,
+    link: Link,
+    /// Failed or ended connections since the last ack.
+    failures: u32,
+    connected_before: bool,
+    fenced: bool,
+    /// A flush that waits: how many were asked for, and the ring position that settles them.
+    flush: Option<(u64, u64)>,
+    flushes_seen: u64,
+}
+
+/// Says that the sender is gone, however it went.
+struct Gone(Arc<Shared>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.connected.store(false, Ordering::Relaxed);
+        let left = self.0.in_flight();
+        self.0.update(|control| control.left = Some(left));
+    }
+}
+
+impl Sender {
+    pub fn new(shared: Arc<Shared>, settings: Settings, rng: Rng) -> Self {
+        let window = Window::new(settings.window_bytes, settings.window_frames);
+        Self {
+            shared,
+            settings,
+            rng,
+            window,
+            link: Link::Down(Instant::now()),
+            failures: 0,
+            connected_before: false,
+            fenced: false,
+            flush: None,
+            flushes_seen: 0,
+        }
+    }
+
+    /// The thread's body. Returns when it was asked to stop and everything is settled, or its time is up.
+    pub fn run(mut self) {
+        let gone = Gone(Arc::clone(&self.shared));
+        let mut nap = NAP_MIN;
+        let mut stopping = false;
+        loop {
+            let took = self.take_in();
+            let moved = self.drive();
+            let asked = self.settle_flushes();
+            let stop_at = self.shared.control().stop_at;
+            if let Some(stop_at) = stop_at {
+                let done = self.window.records() == 0 && self.shared.ring.is_empty();
+                if done || Instant::now() >= stop_at {
+                    break;
+                }
+                self.hurry(!stopping);
+                stopping = true;
+            }
+            self.hurry(asked);
+            if took || moved {
+                nap = NAP_MIN;
+                continue;
+            }
+            thread::park_timeout(nap);
+            nap = (nap * 2).min(NAP_MAX);
+        }
+        while let Some(record) = self.shared.ring.pop() {
+            self.shared.drop_record(record);
+        }
+        drop(gone);
+    }
+
+    /// Ring → window. Returns whether there was anything.
+    fn take_in(&mut self) -> bool {
+        let max = match &self.link {
+            Link::Up(connection) => connection.max_frame_bytes,
+            _ => limits::FRAME_BYTES,
+        };
+        let mut took = 0;
+        while took < INTAKE && self.window.has_room() {
+            let Some(mut record) = self.shared.ring.pop() else { break };
+            took += 1;
+            self.complete(&mut record);
+            let position = self.shared.ring.popped() - 1;
+            if let Err(bytes) = self.window.add(&record, position, max) {
+                self.refuse_oversized(0, record.id, &format!("the record is {bytes} bytes, a frame holds {max}"));
+            }
+        }
+        took > 0
+    }
+
+    /// Fills in what the application left to the client. The id sorts by the time of the call.
+    fn complete(&mut self, record: &mut Record) {
+        if record.id.is_none() {
+            record.id = Some(id::v7(record.occurred_at.unwrap_or(0), self.rng.next_u128()));
+        }
+        if record.app.is_empty() {
+            record.app = self.settings.app.clone();
+        }
+    }
+
+    /// Moves the link on. Returns whether anything happened.
+    fn drive(&mut self) -> bool {
+        match &mut self.link {
+            Link::Down(due) if Instant::now() < *due => false,
+            Link::Down(_) => {
+                let (endpoint, hello) = (&self.settings.endpoint, self.settings.hello.clone());
+                match Link::connect(endpoint, hello, thread::current()) {
+                    Ok(link) => self.link = link,
+                    Err(error) => self.down(&error.into()),
+                }
+                false
+            }
+            Link::Connecting(receiver) => match link::outcome(receiver) {
+                None => false,
+                Some(Ok(session)) => {
+                    self.up(session);
+                    true
+                }
+                Some(Err(error)) => {
+                    self.down(&error);
+                    false
+                }
+            },
+            Link::Up(connection) => {
+                let mut got = Exchange::default();
+                let result = connection.exchange(&mut self.window, &mut got);
+                let moved = got.moved;
+                if let Err(error) = self.digest(got).and(result) {
+                    self.down(&error);
+                }
+                moved
+            }
+        }
+    }
+
+    fn up(&mut self, session: Session) {
+        let welcome = session.welcome();
+        // Numbers that cannot be counted on from, or frames that hold no record, would cost records if believed.
+        if welcome.last_seq > u64::MAX / 2 || welcome.max_records == 0 || welcome.max_frame_bytes < FRAME_BYTES_MIN {
+            return self.down(&SessionError::Protocol(format!("an impossible welcome: {welcome:?}")));
+        }
+        let settled = self.window.welcome(session.last_seq());
+        self.shared.acked.fetch_add(settled, Ordering::Release);
+        match Connection::new(session, self.settings.ack_timeout) {
+            Ok(connection) => self.link = Link::Up(Box::new(connection)),
+            Err(error) => return self.down(&error.into()),
+        }
+        if std::mem::replace(&mut self.connected_before, true) {
+            self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+        self.fenced = false;
+        self.shared.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the link, and says when the next attempt is due: exponentially later, with jitter, so that a fleet does
+    /// not come back at one moment. A fenced producer waits long: it would only fence off the other in turn.
+    fn down(&mut self, error: &SessionError) {
+        self.shared.connected.store(false, Ordering::Relaxed);
+        self.window.disconnected();
+        self.fenced = matches!(error, SessionError::Refused { code, .. } if code == FENCED);
+        let delay = if self.fenced {
+            self.shared.fenced.fetch_add(1, Ordering::Relaxed);
+            self.settings.fenced_backoff
+        } else {
+            let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+            self.settings.backoff_min.saturating_mul(factor).min(self.settings.backoff_max)
+        };
+        self.failures = self.failures.saturating_add(1);
+        let half = delay / 2;
+        let jitter = self.rng.below(u64::try_from(half.as_nanos()).unwrap_or(u64::MAX));
+        self.link = Link::Down(clock::after(half + Duration::from_nanos(jitter)));
+        let text = error.to_string();
+        self.shared.update(|control| control.last_error = Some(text));
+    }
+
+    /// Somebody waits: the next attempt is now, unless the name is another's.
+    fn hurry(&mut self, asked: bool) {
+        if let Link::Down(due) = &mut self.link
+            && asked
+            && !self.fenced
+        {
+            *due = Instant::now();
+        }
+    }
+
+    /// Counts what an exchange settled.
+    fn digest(&mut self, got: Exchange) -> Result<(), SessionError> {
+        for record in got.oversized {
+            self.refuse_oversized(record.seq, record.id, "the record is larger than the daemon's frames");
+        }
+        got.acks.into_iter().try_for_each(|ack| self.acknowledged(ack))
+    }
+
+    fn acknowledged(&mut self, ack: Ack) -> Result<(), SessionError> {
+        if !self.window.knows(ack.seq) {
+            return Err(SessionError::Protocol(format!("an ack for {}, which was never sent", ack.seq)));
+        }
+        self.failures = 0;
+        if let Some(budget) = ack.budget {
+            self.shared.should_throttle.store(budget.should_throttle, Ordering::Relaxed);
+        }
+        // Only what this ack settles can be refused by it, and once: whatever else a broken daemon lists is ignored.
+        let mut refused = Vec::new();
+        let mut last = 0;
+        for rejection in ack.rejected {
+            if rejection.seq > last && rejection.seq <= ack.seq && self.window.id(rejection.seq).is_some() {
+                last = rejection.seq;
+                let id = self.window.id(rejection.seq);
+                let (seq, code, message) = (rejection.seq, rejection.code, rejection.message);
+                refused.push(Rejected { id, seq, code, message, field: rejection.field });
+            }
+        }
+        let settled = self.window.settle(ack.seq).saturating_sub(refused.len() as u64);
+        self.shared.acked.fetch_add(settled, Ordering::Release);
+        refused.into_iter().for_each(|rejected| self.shared.reject(rejected));
+        Ok(())
+    }
+
+    fn refuse_oversized(&self, seq: u64, id: Option<[u8; 16]>, what: &str) {
+        let message = format!("{what}: shorten its texts or its metadata");
+        self.shared.reject(Rejected { id, seq, code: "too_long".to_owned(), message, field: None });
+    }
+
+    /// Notes new flushes, and ends those whose records are settled. Returns whether there are new ones.
+    fn settle_flushes(&mut self) -> bool {
+        let asked = self.shared.flushes.load(Ordering::Acquire);
+        let new = asked != self.flushes_seen;
+        if new {
+            self.flushes_seen = asked;
+            self.flush = Some((asked, self.shared.ring.barrier()));
+        }
+        let settled = self.window.position().unwrap_or_else(|| self.shared.ring.popped());
+        if let Some((asked, barrier)) = self.flush
+            && settled >= barrier
+        {
+            self.flush = None;
+            self.shared.update(|control| control.flushed = asked);
+        }
+        new
+    }
+}

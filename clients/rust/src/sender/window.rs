@@ -1,0 +1,249 @@
+//! The window: every record that left the ring and is not settled yet, encoded once, in order.
+//!
+//! ```text
+//! frames:  [ written, numbered | written … | being written | not numbered … | open ]
+//!                                     cursor ^
+//! ```
+//! A frame is numbered when it is first written, and keeps its numbers once all of it was handed to the socket: from
+//! then on the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so it gives its
+//! numbers back. That matters when two processes share a producer name by mistake: records that were never sent are
+//! never mistaken for durable ones, whatever numbers the other process used.
+
+use std::collections::VecDeque;
+
+use tallyd_protocol::message::write_records_head;
+use tallyd_protocol::{Record, frame, record, scan};
+
+/// Records and bytes after which a frame is closed: large enough that the daemon's work a frame does not count, small
+/// enough that an ack comes soon.
+const FRAME_RECORDS: u32 = 1024;
+const FRAME_BYTES: usize = 64 * 1024;
+/// Bytes of a `records` body around its records, at most: the names, `first_seq`, and the array's head.
+const HEAD_BYTES: usize = 48;
+
+/// Some encoded records.
+#[derive(Debug)]
+struct Frame {
+    /// 0 until numbered: sequence numbers start at 1.
+    first_seq: u64,
+    count: u32,
+    /// The record's array forms, one behind the other.
+    records: Vec<u8>,
+    /// Whether all of it went to a socket once.
+    written: bool,
+    /// The ring position of its first record.
+    position: u64,
+}
+
+impl Frame {
+    fn last_seq(&self) -> u64 {
+        self.first_seq + u64::from(self.count).saturating_sub(1)
+    }
+
+    fn is_open(&self) -> bool {
+        self.first_seq == 0 && self.count < FRAME_RECORDS && self.records.len() < FRAME_BYTES
+    }
+
+    /// Cuts the frame in two; this one keeps the first half.
+    fn split(&mut self) -> Self {
+        let keep = self.count / 2;
+        let at = end_of(&self.records, keep);
+        let first_seq = if self.first_seq == 0 { 0 } else { self.first_seq + u64::from(keep) };
+        let rest = Self { first_seq, count: self.count - keep, records: self.records.split_off(at), ..*self };
+        self.count = keep;
+        rest
+    }
+}
+
+/// Where the first `count` records end.
+fn end_of(records: &[u8], count: u32) -> usize {
+    // The bytes were written by this crate, so the scan cannot fail; if it did, the rest would stay in one piece.
+    (0..count).fold(0, |at, _| at + scan::value_bytes(&records[at..]).unwrap_or(records.len() - at))
+}
+
+/// What to write next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Everything is written.
+    Nothing,
+    /// A frame was put into the buffer.
+    Frame,
+    /// One record is larger than the daemon accepts. It has been taken out.
+    Oversized {
+        /// Its sequence number, 0 if it has none.
+        seq: u64,
+        /// Its id.
+        id: Option<[u8; 16]>,
+    },
+}
+
+/// The window. See the module.
+#[derive(Debug)]
+pub struct Window {
+    frames: VecDeque<Frame>,
+    /// The first frame that this connection has not written in full.
+    cursor: usize,
+    next_seq: u64,
+    /// The highest number that a daemon may rightly acknowledge.
+    known_seq: u64,
+    bytes: usize,
+    records: u64,
+    max_bytes: usize,
+    max_frames: usize,
+}
+
+impl Window {
+    pub fn new(max_bytes: usize, max_frames: usize) -> Self {
+        let frames = VecDeque::new();
+        Self { frames, cursor: 0, next_seq: 1, known_seq: 0, bytes: 0, records: 0, max_bytes, max_frames }
+    }
+
+    /// Records that are not settled.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Whether another record is taken.
+    pub fn has_room(&self) -> bool {
+        let frame = self.frames.len() < self.max_frames || self.frames.back().is_some_and(Frame::is_open);
+        frame && self.bytes < self.max_bytes
+    }
+
+    /// Whether the daemon owes an ack.
+    pub fn awaits_ack(&self) -> bool {
+        self.cursor > 0
+    }
+
+    /// The ring position of the oldest record that is not settled, if there is one.
+    pub fn position(&self) -> Option<u64> {
+        self.frames.front().map(|frame| frame.position)
+    }
+
+    /// Encodes a record at the end. `position` is its place in the ring's order.
+    ///
+    /// # Errors
+    /// The bytes of its encoding, if they are more than `max`. The record is not kept then.
+    pub fn add(&mut self, record: &Record, position: u64, max: usize) -> Result<(), usize> {
+        if !self.frames.back().is_some_and(Frame::is_open) {
+            let frame = Frame { first_seq: 0, count: 0, records: Vec::new(), written: false, position };
+            self.frames.push_back(frame);
+        }
+        let Some(open) = self.frames.back_mut() else { return Ok(()) };
+        let before = open.records.len();
+        record::write(&mut open.records, record);
+        let bytes = open.records.len() - before;
+        if bytes + HEAD_BYTES > max {
+            open.records.truncate(before);
+            if open.count == 0 {
+                self.frames.pop_back();
+            }
+            return Err(bytes);
+        }
+        open.count += 1;
+        self.records += 1;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Begins a connection on which the daemon has everything up to `last_seq`. Returns the records settled by that.
+    pub fn welcome(&mut self, last_seq: u64) -> u64 {
+        self.disconnected();
+        let before = self.records;
+        while self.frames.front().is_some_and(|frame| frame.first_seq != 0 && frame.last_seq() <= last_seq) {
+            self.pop();
+        }
+        self.next_seq = self.next_seq.max(last_seq.saturating_add(1));
+        self.known_seq = self.known_seq.max(last_seq);
+        before - self.records
+    }
+
+    /// Ends a connection: everything will be written again, in order.
+    pub fn disconnected(&mut self) {
+        self.cursor = 0;
+        if let Some(cut) = self.frames.iter().position(|frame| frame.first_seq != 0 && !frame.written) {
+            self.next_seq = self.frames[cut].first_seq;
+            self.frames.iter_mut().skip(cut).for_each(|frame| frame.first_seq = 0);
+        }
+    }
+
+    /// Appends the next frame to `out`, within the daemon's bounds.
+    pub fn next(&mut self, out: &mut Vec<u8>, max_records: usize, max_bytes: usize) -> Next {
+        loop {
+            let Some(frame) = self.frames.get_mut(self.cursor) else { return Next::Nothing };
+            let fits = frame.count as usize <= max_records && frame.records.len() + HEAD_BYTES <= max_bytes;
+            if fits {
+                break;
+            }
+            if frame.count <= 1 {
+                return self.take_oversized();
+            }
+            let rest = frame.split();
+            self.frames.insert(self.cursor + 1, rest);
+        }
+        let frame = &mut self.frames[self.cursor];
+        if frame.first_seq == 0 {
+            frame.first_seq = self.next_seq;
+            self.next_seq += u64::from(frame.count);
+        }
+        frame::write(out, |body| {
+            write_records_head(body, frame.first_seq, frame.count);
+            body.extend_from_slice(&frame.records);
+        });
+        Next::Frame
+    }
+
+    fn take_oversized(&mut self) -> Next {
+        let Some(frame) = self.frames.remove(self.cursor) else { return Next::Nothing };
+        self.bytes -= frame.records.len();
+        self.records -= u64::from(frame.count);
+        Next::Oversized { seq: frame.first_seq, id: id_of(&frame.records) }
+    }
+
+    /// The frame that [`Self::next`] gave is with the socket.
+    pub fn wrote(&mut self) {
+        let frame = &mut self.frames[self.cursor];
+        frame.written = true;
+        self.known_seq = self.known_seq.max(frame.last_seq());
+        self.cursor += 1;
+    }
+
+    /// Whether a daemon can rightly acknowledge `seq`.
+    pub fn knows(&self, seq: u64) -> bool {
+        seq <= self.known_seq
+    }
+
+    /// The id of a written record that an ack may refuse.
+    pub fn id(&self, seq: u64) -> Option<[u8; 16]> {
+        let mut written = self.frames.iter().take(self.cursor);
+        let frame = written.find(|frame| (frame.first_seq..=frame.last_seq()).contains(&seq))?;
+        // The difference is below `count`, a u32.
+        let index = (seq - frame.first_seq) as u32;
+        id_of(&frame.records[end_of(&frame.records, index)..])
+    }
+
+    /// Forgets what is wholly covered by `seq`. Returns the records settled by that.
+    pub fn settle(&mut self, seq: u64) -> u64 {
+        let before = self.records;
+        while self.cursor > 0 && self.frames.front().is_some_and(|frame| frame.last_seq() <= seq) {
+            self.pop();
+            self.cursor -= 1;
+        }
+        before - self.records
+    }
+
+    fn pop(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.bytes -= frame.records.len();
+            self.records -= u64::from(frame.count);
+        }
+    }
+}
+
+/// The id of the first record: the array's head (1 or 3 bytes for at most 20 fields), then `bin 8` of 16 bytes.
+fn id_of(records: &[u8]) -> Option<[u8; 16]> {
+    let head = if *records.first()? == 0xdc { 3 } else { 1 };
+    records.get(head..)?.strip_prefix(&[0xc4, 16])?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! One blocking connection, for callers that bring their own sequence numbers.
+//!
+//! Several frames may be sent before their acks are read; how many is the caller's choice. The daemon answers each
+//! frame with one ack, in order. Keep the window moderate (some dozens of frames): a caller that never reads leaves the
+//! daemon with nowhere to put its acks, and then the daemon stops reading as well.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tallyd_protocol::message::write_records_frame;
+use tallyd_protocol::{Ack, ClientMessage, Hello, PROTOCOL_VERSION, Record, ServerMessage, Welcome, frame};
+
+use crate::endpoint::{Endpoint, Stream};
+use crate::inbox::{Garbage, Inbox};
+
+/// The client library's name and version, as the daemon logs it.
+const CLIENT: &str = concat!("tallyd-rust/", env!("CARGO_PKG_VERSION"));
+
+/// How a connection introduces itself.
+#[derive(Debug, Clone)]
+pub struct HelloOptions {
+    /// The producer's stable name, at most [`tallyd_protocol::limits::PRODUCER_BYTES`] bytes.
+    pub producer: String,
+    /// Asks for each record's cost in [`Ack::costs`].
+    pub want_costs: bool,
+    /// Bounds a TCP connect. A Unix connect has no timeout.
+    pub connect_timeout: Duration,
+    /// Bounds each read, the handshake's included. None waits for ever.
+    pub read_timeout: Option<Duration>,
+    /// Bounds each write, the handshake's included. None waits for ever.
+    pub write_timeout: Option<Duration>,
+}
+
+impl HelloOptions {
+    /// The options with 10 seconds for each step.
+    pub fn new(producer: impl Into<String>) -> Self {
+        let timeout = Duration::from_secs(10);
+        Self {
+            producer: producer.into(),
+            want_costs: false,
+            connect_timeout: timeout,
+            read_timeout: Some(timeout),
+            write_timeout: Some(timeout),
+        }
+    }
+}
+
+/// Why a session ended, or why a frame was not sent.
+#[derive(Debug)]
+pub enum SessionError {
+    /// The socket failed. `WouldBlock` and `TimedOut` from [`Session::recv_ack`] mean only that no ack came in time:
+    /// the session goes on.
+    Io(io::Error),
+    /// The daemon said why it closes the connection.
+    Refused {
+        /// A stable name, as listed in the protocol's specification: `fenced`, `unauthorized` …
+        code: String,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// The daemon answers in a version that this crate does not speak.
+    Version {
+        /// The daemon's version.
+        daemon: u32,
+    },
+    /// The daemon sent something that is not the protocol, or not now.
+    Protocol(String),
+    /// More records than the daemon takes in one frame. Nothing was sent: split the batch.
+    TooManyRecords {
+        /// Records given.
+        records: usize,
+        /// Records accepted, [`Welcome::max_records`].
+        max: usize,
+    },
+    /// A frame larger than the daemon takes. Nothing was sent: split the batch.
+    TooLarge {
+        /// Bytes of the frame's body.
+        bytes: usize,
+        /// Bytes accepted, [`Welcome::max_frame_bytes`].
+        max: usize,
+    },
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "the connection to tallyd failed: {error}"),
+            Self::Refused { code, message } => write!(f, "tallyd refused the connection ({code}): {message}"),
+            Self::Version { daemon } => {
+                write!(f, "tallyd answers in protocol version {daemon}, this client speaks {PROTOCOL_VERSION}")
+            }
+            Self::Protocol(what) => write!(f, "what answers is not tallyd, or is broken: {what}"),
+            Self::TooManyRecords { records, max } => {
+                write!(f, "a frame of {records} records, tallyd takes at most {max}: split it")
+            }
+            Self::TooLarge { bytes, max } => {
+                write!(f, "a frame of {bytes} bytes, tallyd takes at most {max}: split it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SessionError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for SessionError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Garbage> for SessionError {
+    fn from(garbage: Garbage) -> Self {
+        Self::Protocol(garbage.to_string())
+    }
+}
+
+/// One connection, past its handshake.
+#[derive(Debug)]
+pub struct Session {
+    stream: Stream,
+    inbox: Inbox,
+    welcome: Welcome,
+    out: Vec<u8>,
+}
+
+impl Session {
+    /// Connects and shakes hands. Blocks.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the daemon is absent, too slow, of another version, or refuses.
+    pub fn connect(endpoint: &Endpoint, options: HelloOptions) -> Result<Self, SessionError> {
+        let mut stream = endpoint.connect(options.connect_timeout)?;
+        stream.set_read_timeout(options.read_timeout)?;
+        stream.set_write_timeout(options.write_timeout)?;
+        let mut out = Vec::new();
+        let hello = Hello {
+            protocol: PROTOCOL_VERSION,
+            producer: options.producer,
+            client: CLIENT.to_owned(),
+            token: endpoint.token(),
+            want_costs: options.want_costs,
+        };
+        ClientMessage::Hello(hello).write_frame(&mut out);
+        stream.write_all(&out)?;
+        let mut inbox = Inbox::default();
+        match receive(&mut stream, &mut inbox)? {
+            ServerMessage::Welcome(welcome) if welcome.protocol == PROTOCOL_VERSION => {
+                Ok(Self { stream, inbox, welcome, out })
+            }
+            ServerMessage::Welcome(welcome) => Err(SessionError::Version { daemon: welcome.protocol }),
+            ServerMessage::Ack(_) => Err(SessionError::Protocol("an ack came before the welcome".to_owned())),
+            ServerMessage::Error(error) => Err(SessionError::Refused { code: error.code, message: error.message }),
+        }
+    }
+
+    /// What the daemon said in the handshake: its bounds for a frame.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// The producer's highest durable sequence number at the time of the handshake, 0 for a new producer.
+    pub fn last_seq(&self) -> u64 {
+        self.welcome.last_seq
+    }
+
+    /// Bounds each read from now on. None waits for ever.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a duration of zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
+    }
+
+    /// Bounds each write from now on. None waits for ever.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a duration of zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_write_timeout(timeout)
+    }
+
+    /// Sends one frame: `records[i]` has the sequence number `first_seq + i`. Fills in nothing: give ids and times if
+    /// the records may have to be sent again. An empty slice is a frame too, and gets its ack.
+    ///
+    /// # Errors
+    /// `TooManyRecords` and `TooLarge` if nothing was sent; after any other the session is of no further use, as part
+    /// of the frame may have gone out.
+    pub fn send(&mut self, first_seq: u64, records: &[Record]) -> Result<(), SessionError> {
+        let max = self.welcome.max_records as usize;
+        if records.len() > max {
+            return Err(SessionError::TooManyRecords { records: records.len(), max });
+        }
+        self.out.clear();
+        write_records_frame(&mut self.out, first_seq, records);
+        let (bytes, max) = (self.out.len() - frame::PREFIX_BYTES, self.welcome.max_frame_bytes as usize);
+        if bytes > max {
+            return Err(SessionError::TooLarge { bytes, max });
+        }
+        self.stream.write_all(&self.out).map_err(|error| self.last_words(error))
+    }
+
+    /// A daemon that closes a connection says why first: its error frame is worth more than `EPIPE`.
+    fn last_words(&mut self, error: io::Error) -> SessionError {
+        if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
+            return error.into();
+        }
+        loop {
+            match receive(&mut self.stream, &mut self.inbox) {
+                Ok(ServerMessage::Error(error)) => {
+                    return SessionError::Refused { code: error.code, message: error.message };
+                }
+                Ok(_) => {}
+                Err(_) => return error.into(),
+            }
+        }
+    }
+
+    /// Waits for the ack of the oldest frame that has none yet.
+    ///
+    /// # Errors
+    /// [`SessionError`]. After a timeout the call can be made again: what has arrived is kept.
+    pub fn recv_ack(&mut self) -> Result<Ack, SessionError> {
+        match receive(&mut self.stream, &mut self.inbox)? {
+            ServerMessage::Ack(ack) => Ok(ack),
+            ServerMessage::Welcome(_) => Err(SessionError::Protocol("a second welcome came".to_owned())),
+            ServerMessage::Error(error) => Err(SessionError::Refused { code: error.code, message: error.message }),
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (Stream, Inbox, Welcome) {
+        (self.stream, self.inbox, self.welcome)
+    }
+}
+
+fn receive(stream: &mut Stream, inbox: &mut Inbox) -> Result<ServerMessage, SessionError> {
+    loop {
+        if let Some(message) = inbox.next()? {
+            return Ok(message);
+        }
+        match inbox.fill(stream) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "tallyd closed it").into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

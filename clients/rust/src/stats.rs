@@ -1,0 +1,175 @@
+//! What the recorder counts, and the state that its two sides share.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tallyd_protocol::Record;
+
+use crate::ring::Ring;
+
+/// A snapshot of the counters, in records unless it says otherwise. Each is exact; together they are read one after
+/// the other, so they may be a few records apart under load.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Accepted by `record()`.
+    pub recorded: u64,
+    /// Not kept: the ring was full, or the recorder was closed before the sender could take them.
+    pub dropped: u64,
+    /// Durable in the daemon.
+    pub acked: u64,
+    /// Refused by the daemon, or too large for any frame.
+    pub rejected: u64,
+    /// Recorded and not settled yet.
+    pub in_flight: u64,
+    /// Connections made after the first.
+    pub reconnects: u64,
+    /// Times that another process took over this producer's name. Above 0: two processes share one name.
+    pub fenced: u64,
+    /// Whether the daemon is connected.
+    pub connected: bool,
+    /// Why the last connection failed or ended, for a log or a health page.
+    pub last_error: Option<String>,
+}
+
+/// What [`crate::Recorder::flush`] achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum FlushOutcome {
+    /// Everything recorded before the call is on disk in the daemon, or was refused and reported.
+    Settled,
+    /// The deadline passed first. This many records were recorded and not settled at that moment, those recorded
+    /// since the call included.
+    Outstanding(u64),
+}
+
+/// A record that was refused. It is not sent again: unchanged, it would get the same answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The record's id, given or filled in.
+    pub id: Option<[u8; 16]>,
+    /// Its sequence number; 0 if it was refused before it had one.
+    pub seq: u64,
+    /// A stable name for the reason, as listed in the protocol's specification.
+    pub code: String,
+    /// What is wrong, and what would be accepted.
+    pub message: String,
+    /// The field at fault, if it is one.
+    pub field: Option<String>,
+}
+
+/// Gets the records that find the ring full. Runs on the recording thread.
+pub type OnDrop = Box<dyn Fn(Record) + Send + Sync>;
+/// Gets refused records. Runs on the sender thread.
+pub type OnReject = Box<dyn Fn(Rejected) + Send + Sync>;
+
+/// What the recorder and its sender share.
+pub struct Shared {
+    pub ring: Ring,
+    pub dropped: AtomicU64,
+    pub acked: AtomicU64,
+    pub rejected: AtomicU64,
+    pub reconnects: AtomicU64,
+    pub fenced: AtomicU64,
+    pub connected: AtomicBool,
+    pub should_throttle: AtomicBool,
+    /// Flushes asked for so far.
+    pub flushes: AtomicU64,
+    pub on_drop: Option<OnDrop>,
+    pub on_reject: Option<OnReject>,
+    control: Mutex<Control>,
+    changed: Condvar,
+}
+
+/// The rare part of the shared state: flushes, the end, and errors. `record()` never touches it.
+#[derive(Default)]
+pub struct Control {
+    /// Flushes done so far.
+    pub flushed: u64,
+    /// When the sender has to be gone, once it is asked to go.
+    pub stop_at: Option<Instant>,
+    /// What the sender left behind, once it is gone.
+    pub left: Option<u64>,
+    pub last_error: Option<String>,
+}
+
+impl Shared {
+    pub fn new(ring_capacity: usize, on_drop: Option<OnDrop>, on_reject: Option<OnReject>) -> Self {
+        Self {
+            ring: Ring::new(ring_capacity),
+            dropped: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            fenced: AtomicU64::new(0),
+            connected: AtomicBool::new(false),
+            should_throttle: AtomicBool::new(false),
+            flushes: AtomicU64::new(0),
+            on_drop,
+            on_reject,
+            control: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// No code that can panic runs under the lock, so a poisoned one is as good as any.
+    pub fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the rare state and tells whoever waits for it.
+    pub fn update(&self, change: impl FnOnce(&mut Control)) {
+        change(&mut self.control());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `done` or the deadline. Returns whether it is done.
+    pub fn wait_until(&self, deadline: Instant, done: impl Fn(&Control) -> bool) -> bool {
+        let mut control = self.control();
+        while !done(&control) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            control = self.changed.wait_timeout(control, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Counts a record that is not kept, and hands it to the callback. A panic of the callback stays here.
+    pub fn drop_record(&self, record: Record) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Some(on_drop) = &self.on_drop {
+            let _ = catch_unwind(AssertUnwindSafe(|| on_drop(record)));
+        }
+    }
+
+    /// Counts a refused record, and reports it. A panic of the callback stays here.
+    pub fn reject(&self, rejected: Rejected) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        if let Some(on_reject) = &self.on_reject {
+            let _ = catch_unwind(AssertUnwindSafe(|| on_reject(rejected)));
+        }
+    }
+
+    /// Records accepted and not settled.
+    pub fn in_flight(&self) -> u64 {
+        let settled = self.acked.load(Ordering::Acquire) + self.rejected.load(Ordering::Acquire);
+        self.ring.pushed().saturating_sub(settled)
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            in_flight: self.in_flight(),
+            recorded: self.ring.pushed(),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            acked: self.acked.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            reconnects: self.reconnects.load(Ordering::Relaxed),
+            fenced: self.fenced.load(Ordering::Relaxed),
+            connected: self.connected.load(Ordering::Relaxed),
+            last_error: self.control().last_error.clone(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The shared vectors (`clients/vectors/`, described in `clients/README.md`): this crate writes and reads them byte for
+//! byte. What only a daemon can judge (`accepted`, `refused`, `ndjson`) is checked for being well-formed here.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+use tallyd_protocol::message::write_records_frame;
+use tallyd_protocol::{ClientMessage, Record, ServerMessage, frame, limits, record, scan};
+
+fn vectors(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/vectors").join(file);
+    let vectors: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let names: HashSet<&str> = vectors.iter().map(|vector| vector["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), vectors.len(), "{file}: two vectors of one name");
+    assert!(vectors.len() > 10, "{file} has lost its vectors");
+    vectors
+}
+
+fn bytes(vector: &Value, key: &str) -> Vec<u8> {
+    let hex = vector[key].as_str().unwrap_or_else(|| panic!("{vector} has no {key}"));
+    assert_eq!(hex.len() % 2, 0, "{hex}");
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+fn body(frame: &[u8]) -> &[u8] {
+    let (prefix, body) = frame.split_first_chunk().unwrap();
+    assert_eq!(frame::body_bytes(*prefix, limits::FRAME_BYTES), Ok(body.len()));
+    body
+}
+
+fn text(value: &Value) -> record::Text {
+    value.as_str().unwrap().to_owned().into()
+}
+
+fn uuid(value: &Value) -> [u8; 16] {
+    u128::from_str_radix(&value.as_str().unwrap().replace('-', ""), 16).unwrap().to_be_bytes()
+}
+
+/// A record from its field names and values.
+fn record(json: &Value) -> Record {
+    let mut record = Record::default();
+    for (field, value) in json.as_object().unwrap() {
+        let count = || value.as_u64().unwrap();
+        match field.as_str() {
+            "id" => record.id = Some(uuid(value)),
+            "occurred_at" => record.occurred_at = Some(value.as_i64().unwrap()),
+            "provider" => record.provider = text(value),
+            "model" => record.model = text(value),
+            "endpoint" => record.endpoint = text(value),
+            "user_id" => record.user_id = text(value),
+            "app" => record.app = text(value),
+            "request_id" => record.request_id = text(value),
+            "input_tokens" => record.input_tokens = count(),
+            "output_tokens" => record.output_tokens = count(),
+            "cache_read_tokens" => record.cache_read_tokens = count(),
+            "cache_write_5m_tokens" => record.cache_write_5m_tokens = count(),
+            "cache_write_1h_tokens" => record.cache_write_1h_tokens = count(),
+            "requests" => record.requests = count(),
+            "extra_units" => {
+                let units = value.as_object().unwrap().iter();
+                record.extra_units = units.map(|(unit, quantity)| (unit.clone().into(), text(quantity))).collect();
+            }
+            "service_tier" => record.service_tier = text(value),
+            "status" => record.status = count().try_into().unwrap(),
+            "latency_ms" => record.latency_ms = Some(count().try_into().unwrap()),
+            "cost_usd" => record.cost_usd = Some(text(value)),
+            "metadata" => record.metadata = Some(text(value)),
+            other => panic!("no field is called {other}"),
+        }
+    }
+    record
+}
+
+#[test]
+fn records_are_written_byte_for_byte() {
+    for vector in vectors("records.json") {
+        let mut written = Vec::new();
+        record::write(&mut written, &record(&vector["record"]));
+        assert_eq!(written, bytes(&vector, "array_hex"), "{}", vector["name"]);
+        assert_eq!(scan::value_bytes(&written), Ok(written.len()));
+        let map = bytes(&vector, "map_hex");
+        assert_eq!(scan::value_bytes(&map), Ok(map.len()), "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn the_vectors_set_every_field() {
+    let vectors = vectors("records.json");
+    let full = vectors.iter().find(|vector| vector["name"] == "every field set").unwrap();
+    let names: HashSet<&str> = full["record"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, record::FIELDS.into_iter().collect());
+}
+
+#[test]
+fn frames_are_written_and_read_byte_for_byte() {
+    for vector in vectors("frames.json") {
+        let (name, frame, message) = (&vector["name"], bytes(&vector, "hex"), &vector["message"]);
+        let mut written = Vec::new();
+        if let Some(records) = message.get("records") {
+            let list: Vec<Record> = records["records"].as_array().unwrap().iter().map(record).collect();
+            write_records_frame(&mut written, records["first_seq"].as_u64().unwrap(), &list);
+        } else if vector["sender"] == "client" {
+            let expected: ClientMessage = serde_json::from_value(message.clone()).unwrap();
+            expected.write_frame(&mut written);
+            assert_eq!(rmp_serde::from_slice::<ClientMessage>(body(&frame)).unwrap(), expected, "{name}");
+        } else {
+            let expected: ServerMessage = serde_json::from_value(message.clone()).unwrap();
+            expected.write_frame(&mut written);
+            assert_eq!(ServerMessage::read(body(&frame)).unwrap(), expected, "{name}");
+        }
+        assert_eq!(written, frame, "{name}");
+    }
+}
+
+#[test]
+fn records_in_other_forms_are_whole_values() {
+    for file in ["accepted.json", "refused.json"] {
+        for vector in vectors(file) {
+            let value = bytes(&vector, "hex");
+            assert_eq!(scan::value_bytes(&value), Ok(value.len()), "{file}: {}", vector["name"]);
+            // Whatever is accepted has one form that every client writes.
+            if file == "accepted.json" {
+                assert!(!record(&vector["record"]).provider.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn codes_and_fields_are_those_of_the_specification() {
+    let specification = include_str!("../README.md");
+    for file in ["refused.json", "malformed.json", "ndjson.json"] {
+        for vector in vectors(file) {
+            if let Some(code) = vector["code"].as_str() {
+                assert!(specification.contains(&format!("| `{code}` |")), "{file}: {code} is not specified");
+            } else {
+                assert!(!record(&vector["record"]).provider.is_empty(), "{file}: {}", vector["name"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_specification_lists_the_fields_in_order() {
+    let specification = include_str!("../README.md");
+    let places: Vec<usize> = (record::FIELDS.iter().enumerate())
+        .map(|(index, field)| specification.find(&format!("| {} | `{field}` |", index + 1)).expect(field))
+        .collect();
+    assert!(places.is_sorted());
+}
+
+#[test]
+fn malformed_prefixes_and_values_are_found_without_decoding() {
+    let vectors = vectors("malformed.json");
+    for vector in vectors {
+        let wire = bytes(&vector, "hex");
+        let (prefix, body) = wire.split_first_chunk().unwrap();
+        match (frame::body_bytes(*prefix, limits::FRAME_BYTES), vector["code"].as_str().unwrap()) {
+            (Err(frame::PrefixError::TooLarge { .. }), code) => assert_eq!(code, "too_large"),
+            (Err(frame::PrefixError::Empty), code) => assert_eq!(code, "malformed"),
+            (Ok(bytes), code) => {
+                assert_eq!(bytes, body.len(), "{}", vector["name"]);
+                assert_ne!(code, "too_large", "{}", vector["name"]);
+                if scan::value_bytes(body) != Ok(body.len()) {
+                    assert_eq!(code, "malformed", "{}", vector["name"]);
+                }
+            }
+        }
+    }
+}
