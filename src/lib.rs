@@ -1,4 +1,5 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 
 pub mod clock;
+pub mod config;
 pub mod pricing;
