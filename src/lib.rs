@@ -1,6 +1,23 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
+//!
+//! The modules, in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | the command line, one file a command |
+//! | [`config`] | the configuration, one file a section |
+//! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
+//! | [`pipeline`] | the data plane: listener, connection, intake, chunk, channel, write-ahead log, flusher |
+//! | [`pricing`] | what things cost: pure, exact |
+//! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
+//! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
+//! | [`http`] | the control plane: health, metrics, status |
+//! | [`metrics`] | every metric, a documented line each |
 
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod database;
 pub mod http;
 pub mod lock;
@@ -9,3 +26,6 @@ pub mod pipeline;
 pub mod pricing;
 pub mod rollup;
 pub mod shutdown;
+
+pub use app::App;
+pub use pipeline::recorder::Recorder;

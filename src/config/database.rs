@@ -1,0 +1,40 @@
+//! `[database]`: the PostgreSQL that records end up in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, in_range};
+use super::{SecretUrl, form};
+
+/// How to reach PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// URL or `key=value` connection string; its password is secret. Empty, the default: the daemon starts a private
+    /// PostgreSQL of its own in the data folder.
+    #[serde(with = "form::empty_is_none")]
+    pub url: Option<SecretUrl>,
+    /// PEM file with the authorities that may sign the server's certificate. Empty, the default: the system's.
+    #[serde(with = "form::empty_is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// How long one attempt to connect may take. Default 10 seconds.
+    #[serde(rename = "connect_timeout_ms", with = "form::milliseconds")]
+    pub connect_timeout: Duration,
+    /// Folder with the PostgreSQL server's programs, for the private one. Empty, the default: they are searched for.
+    #[serde(with = "form::empty_is_none")]
+    pub embedded_bin_dir: Option<PathBuf>,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: None, ca_file: None, connect_timeout: Duration::from_secs(10), embedded_bin_dir: None }
+    }
+}
+
+impl Database {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        in_range("database.connect_timeout_ms", self.connect_timeout.as_millis(), 100..=600_000)
+    }
+}

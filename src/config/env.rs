@@ -1,0 +1,105 @@
+//! Environment variables as settings.
+//!
+//! | variable | sets |
+//! |---|---|
+//! | `TALLYD_<SECTION>_<KEY>` | that key; lists are separated by commas |
+//! | `TALLYD_SOCKET`, `TALLYD_LOG` | `listen.socket`, `log.filter`, unless the full name is set too |
+//! | `DATABASE_URL` | `database.url`, unless `TALLYD_DATABASE_URL` is set |
+//! | `PORT` | `http.listen`, as `0.0.0.0:PORT`, unless `TALLYD_HTTP_LISTEN` is set |
+//! | `TALLYD_CONFIG` | nothing here: the command line reads it to find the file |
+//!
+//! Any other `TALLYD_` variable is an error. Not so what Kubernetes adds for a service called `tallyd`
+//! (`TALLYD_SERVICE_HOST`, `TALLYD_PORT_7420_TCP` …), which nobody wrote.
+
+use std::collections::BTreeMap;
+
+use super::edit_distance;
+use super::error::{ConfigError, Origin};
+
+const PREFIX: &str = "TALLYD_";
+/// Read by the command line.
+const FILE_VARIABLE: &str = "TALLYD_CONFIG";
+/// The port that the platform assigned to the container.
+const PORT: &str = "PORT";
+/// Shorter names of keys.
+const SHORT_NAMES: [(&str, &str); 2] = [("TALLYD_SOCKET", "listen.socket"), ("TALLYD_LOG", "log.filter")];
+
+/// The variable of a key: `wal.max_bytes` is set by `TALLYD_WAL_MAX_BYTES`.
+#[must_use]
+pub fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// One setting: the variable, the key that it sets, and the value's text.
+type Setting = (String, String, String);
+
+/// Finds the settings among all variables.
+pub(super) fn settings<'a>(
+    variables: impl IntoIterator<Item = (String, String)>,
+    keys: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Setting>, ConfigError> {
+    let keys: BTreeMap<String, &str> = keys.map(|key| (variable(key), key)).collect();
+    // By key: of two variables for one key, the one with the lower rank holds.
+    let mut chosen: BTreeMap<String, (u8, Setting)> = BTreeMap::new();
+    for (name, text) in variables {
+        let Some((rank, key, text)) = setting(&name, text, &keys)? else { continue };
+        let stronger = chosen.get(&key).is_none_or(|(present, _)| rank < *present);
+        if stronger {
+            chosen.insert(key.clone(), (rank, (name, key, text)));
+        }
+    }
+    let chosen = chosen.into_values().map(|(_, (name, key, text))| {
+        // Only now: a port that does not count may be anything.
+        let text = if name == PORT { listen_on(&text)? } else { text };
+        Ok((name, key, text))
+    });
+    chosen.collect()
+}
+
+/// What one variable sets: its rank among the variables of that key, the key and the value. None: nothing.
+fn setting(
+    name: &str,
+    text: String,
+    keys: &BTreeMap<String, &str>,
+) -> Result<Option<(u8, String, String)>, ConfigError> {
+    if let Some(key) = keys.get(name) {
+        return Ok(Some((0, (*key).to_owned(), text)));
+    }
+    if let Some((_, key)) = SHORT_NAMES.iter().find(|(short, _)| *short == name) {
+        return Ok(Some((1, (*key).to_owned(), text)));
+    }
+    match name {
+        // Platforms leave variables empty that they have no value for.
+        "DATABASE_URL" | PORT if text.is_empty() => Ok(None),
+        "DATABASE_URL" => Ok(Some((1, "database.url".to_owned(), text))),
+        PORT => Ok(Some((1, "http.listen".to_owned(), text))),
+        FILE_VARIABLE => Ok(None),
+        _ if !name.starts_with(PREFIX) || is_service_link(name) => Ok(None),
+        _ => Err(unknown(name, keys)),
+    }
+}
+
+/// The address for a port that the platform assigned: it connects from outside of the container.
+fn listen_on(port: &str) -> Result<String, ConfigError> {
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(format!("0.0.0.0:{port}")),
+        _ => Err(ConfigError::Value {
+            origin: Origin::Variable(PORT.to_owned()),
+            key: "http.listen".to_owned(),
+            reason: format!("{port:?} is no port; set PORT to a number between 1 and 65535, or unset it"),
+        }),
+    }
+}
+
+/// Whether Kubernetes made the variable for a service called `tallyd`. No section is called `service` or `port`.
+fn is_service_link(name: &str) -> bool {
+    let rest = &name[PREFIX.len()..];
+    rest == "PORT" || rest == "SERVICE_HOST" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_PORT")
+}
+
+fn unknown(name: &str, keys: &BTreeMap<String, &str>) -> ConfigError {
+    let short = SHORT_NAMES.iter().map(|(short, _)| *short);
+    let known = keys.keys().map(String::as_str).chain(short).chain([FILE_VARIABLE]);
+    let closest = edit_distance::closest(name, known).map_or(FILE_VARIABLE, |(closest, _)| closest);
+    ConfigError::UnknownVariable { name: name.to_owned(), closest: closest.to_owned() }
+}

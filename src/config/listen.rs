@@ -1,0 +1,89 @@
+//! `[listen]`: where records come in, and how much one connection may ask of the daemon.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tallyd_protocol::limits;
+
+use super::error::{ConfigError, in_range, is_address};
+use super::{Secret, form};
+
+/// Bytes that a Unix socket's path may have: `sun_path` less its closing zero, on every system that tallyd runs on.
+const SOCKET_PATH_BYTES: usize = 103;
+
+/// The listeners of the wire protocol.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// Path of the Unix socket. Empty, the default: `tallyd.sock` in the data folder.
+    #[serde(with = "form::empty_is_none")]
+    pub socket: Option<PathBuf>,
+    /// Permissions of the socket's file, octal: whoever may write to it may record. Default `0660`.
+    #[serde(with = "form::octal")]
+    pub socket_mode: u32,
+    /// Address for the same protocol over TCP, `host:port`. Empty, the default: none.
+    #[serde(with = "form::empty_is_none")]
+    pub tcp: Option<String>,
+    /// Tokens that TCP clients may show, secret. Required with `tcp`; several, so that one can be replaced.
+    pub tcp_tokens: Vec<Secret>,
+    /// Connections at once, all listeners together; more are closed at once. Default 12,000.
+    pub max_connections: usize,
+    /// Bytes of one frame. Default 1 MiB.
+    pub max_frame_bytes: usize,
+    /// Records of one frame. Default 16,384.
+    pub max_frame_records: usize,
+    /// Frames of one connection that wait for their acknowledgement; the connection is not read beyond. Default 64.
+    pub max_in_flight_frames: usize,
+    /// Bytes of one line of newline-delimited JSON. Default 64 KiB.
+    pub max_line_bytes: usize,
+    /// How long a new connection may take to say hello. Default 10 seconds.
+    #[serde(rename = "hello_timeout_ms", with = "form::milliseconds")]
+    pub hello_timeout: Duration,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            socket_mode: 0o660,
+            tcp: None,
+            tcp_tokens: Vec::new(),
+            max_connections: 12_000,
+            max_frame_bytes: limits::FRAME_BYTES,
+            max_frame_records: limits::FRAME_RECORDS,
+            max_in_flight_frames: 64,
+            max_line_bytes: 64 * 1024,
+            hello_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Listen {
+    pub(super) fn validate(&self, socket_path: &Path) -> Result<(), ConfigError> {
+        let path_bytes = socket_path.as_os_str().len();
+        if path_bytes > SOCKET_PATH_BYTES {
+            let reason = format!(
+                "{} has {path_bytes} bytes, a Unix socket's path at most {SOCKET_PATH_BYTES}; set a shorter one",
+                socket_path.display()
+            );
+            return Err(ConfigError::Invalid { key: "listen.socket", reason });
+        }
+        if let Some(address) = &self.tcp {
+            is_address("listen.tcp", address)?;
+            if self.tcp_tokens.is_empty() {
+                let reason = "listen.tcp is set, and without tokens nobody could connect; add at least one";
+                return Err(ConfigError::invalid("listen.tcp_tokens", reason));
+            }
+        }
+        if self.tcp_tokens.iter().any(|token| token.expose().is_empty()) {
+            return Err(ConfigError::invalid("listen.tcp_tokens", "a token is empty; remove it, or give it a value"));
+        }
+        in_range("listen.max_connections", self.max_connections, 1..=1_000_000)?;
+        in_range("listen.max_frame_bytes", self.max_frame_bytes, 4096..=256 * 1024 * 1024)?;
+        in_range("listen.max_frame_records", self.max_frame_records, 1..=1_000_000)?;
+        in_range("listen.max_in_flight_frames", self.max_in_flight_frames, 1..=65_536)?;
+        in_range("listen.max_line_bytes", self.max_line_bytes, 1024..=256 * 1024 * 1024)?;
+        in_range("listen.hello_timeout_ms", self.hello_timeout.as_millis(), 100..=600_000)
+    }
+}

@@ -1,0 +1,46 @@
+//! `[log]`: what the daemon says about itself, on standard error.
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use super::error::ConfigError;
+
+/// The form of one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// The daemon's own log.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module as in
+    /// `info,tallyd::pipeline=debug`. Default `info`.
+    pub filter: String,
+    /// The form of a line. Default `text`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Log {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        match EnvFilter::builder().parse(&self.filter) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let reason = format!("{:?}: {error}; write a level such as info, or module=level pairs", self.filter);
+                Err(ConfigError::Invalid { key: "log.filter", reason })
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Configuration: defaults < `config.toml` < environment < flags.
+//!
+//! Each section is a file of this module: a struct whose fields are typed (a `Duration`, a time zone, an enum) and
+//! documented, with its defaults and its checks beside it. The daemon runs without any configuration at all; the shipped
+//! `config.toml` lists every key with its default, commented out, and a test holds the two together.
+//!
+//! *Strict.* An unknown key or `TALLYD_` variable, a value of another type, and settings that contradict each other
+//! are errors that say where the value came from and what would be accepted: a daemon that shrugs at
+//! `max_byte = 1000000` runs with a setting nobody chose.
+//!
+//! *Environment.* Every key has a variable: `TALLYD_`, the section, `_`, the key (`TALLYD_WAL_MAX_BYTES`). Those of
+//! platforms and habit come besides: `DATABASE_URL`, `PORT`, `TALLYD_SOCKET`, `TALLYD_LOG` ([`env`]).
+//!
+//! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
+//! [`Config::effective_toml`] shows can be pasted into a bug report.
+
+mod database;
+mod edit_distance;
+mod effective;
+pub mod env;
+mod error;
+mod flusher;
+mod form;
+mod http;
+mod layers;
+mod limits;
+mod listen;
+mod log;
+mod log_table;
+mod rollup;
+pub mod secret;
+mod shutdown;
+mod wal;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::database::Database;
+pub use self::error::{ConfigError, Origin};
+pub use self::flusher::Flusher;
+pub use self::http::Http;
+pub use self::limits::Limits;
+pub use self::listen::Listen;
+pub use self::log::{Log, LogFormat};
+pub use self::log_table::{LogTable, Partition, UserIndex};
+pub use self::rollup::Rollup;
+pub use self::secret::{Secret, SecretUrl, redact_url};
+pub use self::shutdown::Shutdown;
+pub use self::wal::{Sync, Wal};
+use crate::pricing::PricingOptions;
+
+/// The whole configuration. Made by [`Config::load`], which checks it; [`Config::default`] is valid, too.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder of everything that the daemon keeps on disk; made at the first start. Default `./tallyd-data`.
+    pub data_dir: PathBuf,
+    /// Where records come in.
+    pub listen: Listen,
+    /// What a record may be.
+    pub limits: Limits,
+    /// The write-ahead buffer.
+    pub wal: Wal,
+    /// The way from the buffer into PostgreSQL.
+    pub flusher: Flusher,
+    /// PostgreSQL.
+    pub database: Database,
+    /// The daily tables.
+    pub rollup: Rollup,
+    /// The table of single calls.
+    pub log_table: LogTable,
+    /// The HTTP API and page.
+    pub http: Http,
+    /// What the price catalog cannot know.
+    pub pricing: PricingOptions,
+    /// The orderly end.
+    pub shutdown: Shutdown,
+    /// The daemon's own log.
+    pub log: Log,
+    /// Where each value that was set came from, by its key (`wal.max_bytes`). What is not in it is a default.
+    #[serde(skip)]
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// What [`Config::load`] reads, from the weakest to the strongest.
+#[derive(Debug, Default)]
+pub struct ConfigSources<E> {
+    /// A TOML file; it must exist.
+    pub file: Option<PathBuf>,
+    /// Environment variables, usually all of the process'.
+    pub env: E,
+    /// Keys and values from the command line: `("wal.max_bytes", "1000000")`.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./tallyd-data"),
+            listen: Listen::default(),
+            limits: Limits::default(),
+            wal: Wal::default(),
+            flusher: Flusher::default(),
+            database: Database::default(),
+            rollup: Rollup::default(),
+            log_table: LogTable::default(),
+            http: Http::default(),
+            pricing: PricingOptions::default(),
+            shutdown: Shutdown::default(),
+            log: Log::default(),
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the sources over the defaults, and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub fn load<E>(sources: ConfigSources<E>) -> Result<Self, ConfigError>
+    where
+        E: IntoIterator<Item = (String, String)>,
+    {
+        let mut layers = layers::Layers::new();
+        if let Some(path) = &sources.file {
+            layers.add_file(path)?;
+        }
+        for (name, key, text) in env::settings(sources.env, layers.keys())? {
+            layers.add_text(&key, &text, Origin::Variable(name))?;
+        }
+        for (key, text) in &sources.overrides {
+            layers.add_text(key, text, Origin::Flag)?;
+        }
+        let config = layers.into_config()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The Unix socket's path: `listen.socket`, or `tallyd.sock` in the data folder.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        self.listen.socket.clone().unwrap_or_else(|| self.data_dir.join("tallyd.sock"))
+    }
+
+    /// Checks what a value alone cannot show.
+    fn validate(&self) -> Result<(), ConfigError> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(ConfigError::invalid("data_dir", "it is empty; name a folder that the daemon may write to"));
+        }
+        self.listen.validate(&self.socket_path())?;
+        self.limits.validate(self.listen.max_frame_bytes)?;
+        self.wal.validate(self.listen.max_frame_bytes)?;
+        self.flusher.validate()?;
+        self.database.validate()?;
+        self.rollup.validate()?;
+        self.log_table.validate()?;
+        self.http.validate()?;
+        self.shutdown.validate()?;
+        self.log.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! `[rollup]`: the daily tables.
+
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, in_range};
+use super::form;
+
+/// What the daily tables count by.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rollup {
+    /// The time zone in which a day begins, by its IANA name. The database remembers it: changing it later takes a
+    /// rebuild of the daily tables, and the daemon names the command. Default `UTC`.
+    #[serde(with = "form::time_zone")]
+    pub time_zone: Tz,
+    /// Distinct models a day and provider; further ones count as `(other)` in the daily tables. Default 1,000.
+    pub max_models_per_day: usize,
+    /// Distinct endpoints a day and provider; further ones count as `(other)` in the daily tables. Default 2,000.
+    pub max_endpoints_per_day: usize,
+}
+
+impl Default for Rollup {
+    fn default() -> Self {
+        Self { time_zone: Tz::UTC, max_models_per_day: 1000, max_endpoints_per_day: 2000 }
+    }
+}
+
+impl Rollup {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        in_range("rollup.max_models_per_day", self.max_models_per_day, 1..=1_000_000)?;
+        in_range("rollup.max_endpoints_per_day", self.max_endpoints_per_day, 1..=1_000_000)
+    }
+}

@@ -1,0 +1,93 @@
+//! `[wal]`: the write-ahead buffer on disk, where a record is safe before it is acknowledged.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, in_range};
+use super::form;
+
+/// When the buffer is synced to disk, by what can be lost of records that were already acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// Before every acknowledgement, many records at a time. Nothing acknowledged is ever lost, not even when the power
+    /// fails.
+    #[default]
+    Always,
+    /// Every `interval_ms`. Killing the daemon loses nothing; a power cut or a crash of the system loses up to that long.
+    Interval,
+    /// When the operating system decides. Killing the daemon loses nothing; a power cut or a crash of the system loses
+    /// whatever had not been written yet: often half a minute, and there is no bound.
+    Os,
+}
+
+/// The write-ahead buffer.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wal {
+    /// When records are synced to disk. Default `always`.
+    pub sync: Sync,
+    /// The pause between two syncs, for `sync = "interval"`. Default 1 second.
+    #[serde(rename = "interval_ms", with = "form::milliseconds")]
+    pub interval: Duration,
+    /// Bytes of records in one segment, the unit in which space comes back. Default 32 MiB.
+    pub segment_bytes: u64,
+    /// Bytes of records in all segments; at this bound the daemon stops reading, and clients hold theirs. Default 8 GiB.
+    pub max_bytes: u64,
+    /// Bytes of the disk that are left free; the daemon stops reading before it takes them. Default 256 MiB.
+    pub min_free_bytes: u64,
+    /// Bytes of records that wait in memory to be written; connections wait beyond. Default 16 MiB.
+    pub channel_bytes: usize,
+    /// Bytes of written records kept in memory for the flusher, so that it need not read them back. Default 32 MiB.
+    pub recent_bytes: usize,
+    /// Producers whose last sequence number is remembered; a new one beyond is refused. Default 65,536.
+    pub max_producers: usize,
+    /// A producer that has been silent for so long is forgotten, and must not resend older records. Default 30 days.
+    #[serde(rename = "producer_idle_days", with = "form::days")]
+    pub producer_idle: Duration,
+}
+
+impl Default for Wal {
+    fn default() -> Self {
+        Self {
+            sync: Sync::Always,
+            interval: Duration::from_secs(1),
+            segment_bytes: 32 << 20,
+            max_bytes: 8 << 30,
+            min_free_bytes: 256 << 20,
+            channel_bytes: 16 << 20,
+            recent_bytes: 32 << 20,
+            max_producers: 65_536,
+            producer_idle: Duration::from_secs(30 * 24 * 60 * 60),
+        }
+    }
+}
+
+impl Wal {
+    pub(super) fn validate(&self, max_frame_bytes: usize) -> Result<(), ConfigError> {
+        in_range("wal.interval_ms", self.interval.as_millis(), 1..=60_000)?;
+        in_range("wal.segment_bytes", self.segment_bytes, 64 << 10..=1 << 30)?;
+        in_range("wal.max_bytes", self.max_bytes, 256 << 10..=1 << 50)?;
+        if self.segment_bytes > self.max_bytes / 4 {
+            let reason = format!(
+                "{} is more than a quarter of wal.max_bytes ({}), and space comes back a segment at a time; lower it, or \
+                 raise that",
+                self.segment_bytes, self.max_bytes
+            );
+            return Err(ConfigError::Invalid { key: "wal.segment_bytes", reason });
+        }
+        if self.channel_bytes < max_frame_bytes {
+            let reason = format!(
+                "{} is less than listen.max_frame_bytes ({max_frame_bytes}), so the largest frame would never pass; raise \
+                 it, or lower that",
+                self.channel_bytes
+            );
+            return Err(ConfigError::Invalid { key: "wal.channel_bytes", reason });
+        }
+        in_range("wal.channel_bytes", self.channel_bytes, 4096..=16 << 30)?;
+        in_range("wal.recent_bytes", self.recent_bytes, 0..=64 << 30)?;
+        in_range("wal.max_producers", self.max_producers, 1..=16_777_216)?;
+        in_range("wal.producer_idle_days", self.producer_idle.as_secs() / 86_400, 1..=3650)
+    }
+}
