@@ -1,15 +1,15 @@
 //! Configuration: defaults < `config.toml` < environment < flags.
 //!
 //! Each section is a file of this module: a struct whose fields are typed (a `Duration`, a time zone, an enum) and
-//! documented, with its defaults and its checks beside it. The daemon runs without any configuration at all; the shipped
-//! `config.toml` lists every key with its default, commented out, and a test holds the two together.
+//! documented, with its defaults and its checks beside it. The daemon runs without any configuration at all; the
+//! shipped `config.toml` lists every key with its default, commented out, and a test holds the two together.
 //!
 //! *Strict.* An unknown key or `TALLYD_` variable, a value of another type, and settings that contradict each other
 //! are errors that say where the value came from and what would be accepted: a daemon that shrugs at
 //! `max_byte = 1000000` runs with a setting nobody chose.
 //!
 //! *Environment.* Every key has a variable: `TALLYD_`, the section, `_`, the key (`TALLYD_WAL_MAX_BYTES`). Those of
-//! platforms and habit come besides: `DATABASE_URL`, `PORT`, `TALLYD_SOCKET`, `TALLYD_LOG` ([`env`]).
+//! platforms and habit come besides: `DATABASE_URL`, `PORT`, `TALLYD_SOCKET`, `TALLYD_LOG` ([`mod@env`]).
 //!
 //! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
 //! [`Config::effective_toml`] shows can be pasted into a bug report.

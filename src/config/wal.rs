@@ -15,7 +15,8 @@ pub enum Sync {
     /// fails.
     #[default]
     Always,
-    /// Every `interval_ms`. Killing the daemon loses nothing; a power cut or a crash of the system loses up to that long.
+    /// Every `interval_ms`. Killing the daemon loses nothing; a power cut or a crash of the system loses up to that
+    /// long.
     Interval,
     /// When the operating system decides. Killing the daemon loses nothing; a power cut or a crash of the system loses
     /// whatever had not been written yet: often half a minute, and there is no bound.
@@ -33,7 +34,8 @@ pub struct Wal {
     pub interval: Duration,
     /// Bytes of records in one segment, the unit in which space comes back. Default 32 MiB.
     pub segment_bytes: u64,
-    /// Bytes of records in all segments; at this bound the daemon stops reading, and clients hold theirs. Default 8 GiB.
+    /// Bytes of records in all segments; at this bound the daemon stops reading, and clients hold theirs. Default
+    /// 8 GiB.
     pub max_bytes: u64,
     /// Bytes of the disk that are left free; the daemon stops reading before it takes them. Default 256 MiB.
     pub min_free_bytes: u64,
@@ -71,16 +73,16 @@ impl Wal {
         in_range("wal.max_bytes", self.max_bytes, 256 << 10..=1 << 50)?;
         if self.segment_bytes > self.max_bytes / 4 {
             let reason = format!(
-                "{} is more than a quarter of wal.max_bytes ({}), and space comes back a segment at a time; lower it, or \
-                 raise that",
+                "{} is more than a quarter of wal.max_bytes ({}), and space comes back a segment at a time; \
+                 lower it, or raise that",
                 self.segment_bytes, self.max_bytes
             );
             return Err(ConfigError::Invalid { key: "wal.segment_bytes", reason });
         }
         if self.channel_bytes < max_frame_bytes {
             let reason = format!(
-                "{} is less than listen.max_frame_bytes ({max_frame_bytes}), so the largest frame would never pass; raise \
-                 it, or lower that",
+                "{} is less than listen.max_frame_bytes ({max_frame_bytes}), so the largest frame would never pass; \
+                 raise it, or lower that",
                 self.channel_bytes
             );
             return Err(ConfigError::Invalid { key: "wal.channel_bytes", reason });

@@ -65,7 +65,7 @@ impl Mantissa {
                     digits += 1;
                     decimals += i64::from(point);
                     if *byte == b'0' {
-                        zeros += u32::from(value != 0);
+                        zeros += 1;
                     } else {
                         value = append(value, zeros, byte - b'0').ok_or(DecimalError::OutOfRange)?;
                         zeros = 0;

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// USD for a million tokens: input, output, 5-minute write, 1-hour write, cache read. Copied from the vendor's price
-/// table, evidence of 2026-10-24, not from `catalog.toml`.
+/// USD for a million tokens: input, output, 5-minute write, 1-hour write, cache read. Copied from a price survey with
+/// evidence up to 2026-10-24, not from `catalog.toml`.
 const CLAUDE: [(&str, [&str; 5]); 18] = [
     ("claude-fable-5-1", ["10", "50", "12.5", "20", "0.25"]),
     ("claude-fable-5", ["10", "50", "12.5", "20", "1"]),

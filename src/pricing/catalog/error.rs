@@ -1,0 +1,74 @@
+//! Why a price catalog is refused.
+
+use crate::pricing::money::Usd;
+use crate::pricing::plan::Plan;
+
+/// Why a catalog is refused. It names the entry, so that it can be found in the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The text is not TOML, or has a key or a type that does not belong there.
+    #[error("the price catalog does not parse: {0}")]
+    Toml(Box<toml::de::Error>),
+    /// Two prices have one id.
+    #[error("price id {id} is given twice; stored rows refer to ids, so give the newer price one of its own")]
+    DuplicateId {
+        /// The id.
+        id: i32,
+    },
+    /// A price prices nothing.
+    #[error("price {id} has no rate at all; add per_million or per_unit")]
+    NoRates {
+        /// The price's id.
+        id: i32,
+    },
+    /// A rate is below zero.
+    #[error("price {id} has the negative rate {rate}")]
+    NegativeRate {
+        /// The price's id.
+        id: i32,
+        /// The rate, as quoted.
+        rate: Usd,
+    },
+    /// A rate for a million tokens is no whole number of attodollars a token.
+    #[error("price {id}: {rate} for a million tokens has more than 12 decimals")]
+    RateTooPrecise {
+        /// The price's id.
+        id: i32,
+        /// The rate, as quoted.
+        rate: Usd,
+    },
+    /// Prices of one model and service tier must follow each other in time.
+    #[error("price {id} does not take effect after the one before it; order a model's prices by effective_from")]
+    Order {
+        /// The later price's id.
+        id: i32,
+    },
+    /// Prompt sizes must rise, and a larger prompt must be priced for the same token buckets.
+    #[error("price {id}: `above` must rise by prompt_tokens, and rate the same token buckets each time")]
+    SizeTiers {
+        /// The price's id.
+        id: i32,
+    },
+    /// One name leads to two models, or an alias leads nowhere.
+    #[error("the name {name:?} of provider {provider:?} must stand for exactly one model")]
+    AmbiguousName {
+        /// The provider.
+        provider: String,
+        /// The name.
+        name: String,
+    },
+    /// The configured plan is not in the catalog.
+    #[error("the catalog has no terms for the plan {}", .plan.name())]
+    MissingPlan {
+        /// The plan.
+        plan: Plan,
+    },
+    /// A date does not parse.
+    #[error("{entry}: {text:?} is not a date; write 2026-10-07, or 2026-10-07T12:00:00Z where a time is meant")]
+    Date {
+        /// The model or plan.
+        entry: String,
+        /// What stands there.
+        text: String,
+    },
+}
