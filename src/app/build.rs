@@ -10,9 +10,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use uuid::Uuid;
 
-use super::{App, AppError, WriterThread, background};
+use super::{App, AppError, StartOptions, WriterThread, background};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, WalConfig};
+use crate::config::{self, Config};
 use crate::http::{self, View};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics, WalMetrics};
@@ -29,10 +29,8 @@ use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
 use crate::pricing::Catalog;
 use crate::shutdown::Stage;
 
-const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
-
 /// Starts everything that does not need the database.
-pub(super) async fn start(config: Arc<Config>) -> Result<App, AppError> {
+pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<App, AppError> {
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = DataLock::take(&config.data_dir, "tallyd serve")?;
@@ -56,7 +54,7 @@ pub(super) async fn start(config: Arc<Config>) -> Result<App, AppError> {
         accepting: AtomicBool::new(false),
         loading: OnceCell::new(),
         started,
-        socket: config.socket().display().to_string(),
+        socket: config.socket_path().display().to_string(),
         data_dir: config.data_dir.display().to_string(),
     });
     let http = serve_http(&config, &view).await?;
@@ -72,7 +70,7 @@ pub(super) async fn start(config: Arc<Config>) -> Result<App, AppError> {
         "records are accepted"
     );
     let background = background::spawn(&view);
-    Ok(App { config, _lock: lock, shared, view, writer, stop_listening, stop_loading, listeners, http, background })
+    Ok(App { config, options, _lock: lock, shared, view, writer, stop_listening, stop_loading, listeners, http, background })
 }
 
 fn start_writer(
@@ -82,17 +80,19 @@ fn start_writer(
 ) -> Result<(Arc<Log>, WriterThread), AppError> {
     let wal = &config.wal;
     let folder = config.data_dir.join("wal");
-    let mut producers = Producers::new(wal.max_producers, i64::from(wal.producer_idle_days) * DAY_US);
+    // Days, which fit.
+    let idle_us = i64::try_from(wal.producer_idle.as_micros()).unwrap_or(i64::MAX);
+    let mut producers = Producers::new(wal.max_producers, idle_us);
     let recovery = Recovery {
         folder: &folder,
         new_buffer_id: Uuid::now_v7(),
         now_us: clock.now_us(),
-        may_lose_committed: wal.sync != Sync::Always,
+        may_lose_committed: wal.sync != config::Sync::Always,
     };
     let (recovered, mark) = recover(&recovery, &mut producers)?;
     let log = Log::new(&folder, &recovered, wal.recent_bytes);
     let snapshot = producers.snapshot(clock.now_us());
-    let appender = Appender::new(Arc::clone(&log), mark, recovered.next_key, config.flusher.lanes, snapshot)?;
+    let appender = Appender::new(Arc::clone(&log), mark, recovered.next_key, lanes(config), snapshot)?;
     let state = Arc::new(WriterState::default());
     let writer = Writer {
         intake,
@@ -100,7 +100,7 @@ fn start_writer(
         log: Arc::clone(&log),
         producers,
         space: space(&folder, wal),
-        sync: wal.sync,
+        sync: sync(wal),
         segment_bytes: wal.segment_bytes,
         clock: Arc::clone(clock),
         state: Arc::clone(&state),
@@ -115,7 +115,20 @@ fn start_writer(
     Ok((log, WriterThread { thread, ended, state }))
 }
 
-fn space(folder: &Path, wal: &WalConfig) -> Space {
+/// Lanes are few: the configuration bounds them.
+pub(super) fn lanes(config: &Config) -> u16 {
+    u16::try_from(config.flusher.lanes).unwrap_or(u16::MAX)
+}
+
+fn sync(wal: &config::Wal) -> Sync {
+    match wal.sync {
+        config::Sync::Always => Sync::Always,
+        config::Sync::Interval => Sync::Interval(wal.interval),
+        config::Sync::Os => Sync::Os,
+    }
+}
+
+fn space(folder: &Path, wal: &config::Wal) -> Space {
     Space::new(folder, Bounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
 }
 
@@ -126,7 +139,8 @@ fn rules(config: &Config) -> Rules {
         metadata_bytes: limits.metadata_bytes,
         extra_units: limits.extra_units,
         occurred_at_min_us: limits.occurred_at_min_us,
-        ahead_us: limits.ahead_us,
+        // Bounded by the configuration, so it fits.
+        ahead_us: limits.ahead.as_micros() as i64,
         strip_query: limits.strip_query,
     }
 }
@@ -149,7 +163,7 @@ async fn listen(
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
     let connections = Arc::new(Semaphore::new(config.listen.max_connections));
-    let unix = listener::bind_unix(&config.socket(), config.listen.socket_mode).await?;
+    let unix = listener::bind_unix(&config.socket_path(), config.listen.socket_mode).await?;
     let mut bound = vec![("the Unix socket", unix, Access::Anyone)];
     if let Some(address) = &config.listen.tcp {
         let tokens = config.listen.tcp_tokens.iter().map(|token| token.expose().to_owned()).collect();

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::build::lanes as configured_lanes;
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, Partition};
 use crate::database::error::FailureClass;
 use crate::database::migrate::{MigrateError, MigrateOptions, migrate};
-use crate::database::{Database, DatabaseError};
+use crate::database::{Database, DatabaseError, DatabaseOptions};
 use crate::http::{Loading, View};
 use crate::pipeline::flusher::lane::Lane;
-use crate::pipeline::flusher::periods::Partitions;
+use crate::pipeline::flusher::periods::{Granularity, Partitions};
 use crate::pipeline::flusher::{self, FlushOptions, LaneState};
 use crate::pipeline::wal::WalError;
 use crate::rollup::day::Days;
@@ -39,13 +40,14 @@ pub enum LoadingError {
 /// Starts the lanes once the schema is in place. Waits for as long as the database is down.
 pub(super) async fn open(
     config: &Config,
+    accept_rewound: bool,
     view: &Arc<View>,
     stop: watch::Receiver<bool>,
     lanes: &mut Stage<WalError>,
 ) -> Result<(), LoadingError> {
-    let database = Arc::new(Database::open(&config.database_options()).await?);
+    let database = Arc::new(Database::open(&DatabaseOptions::from(config)).await?);
     let (is_migrated, migrated) = watch::channel(false);
-    let flusher = Arc::new(shared(config, view, &database, migrated));
+    let flusher = Arc::new(shared(config, accept_rewound, view, &database, migrated));
     for number in 0..flusher.lanes.len() {
         // As many as lanes were configured, a 16-bit number.
         let number = number as u16;
@@ -62,13 +64,14 @@ pub(super) async fn open(
 
 fn shared(
     config: &Config,
+    accept_rewound: bool,
     view: &Arc<View>,
     database: &Arc<Database>,
     migrated: watch::Receiver<bool>,
 ) -> flusher::Shared {
     let options = &config.flusher;
     // Segments that were written with more lanes need as many to drain.
-    let count = options.lanes.max(view.log.lanes());
+    let count = configured_lanes(config).max(view.log.lanes());
     let committed = view.log.committed_at_start();
     let starting_at = |lane: u16| committed.get(usize::from(lane)).copied().unwrap_or(0);
     flusher::Shared {
@@ -80,9 +83,9 @@ fn shared(
             deadline: options.statement_deadline,
             retry_min: options.retry_min,
             retry_max: options.retry_max,
-            accept_rewound: config.accept_rewound_database,
+            accept_rewound,
         },
-        partitions: Partitions::new(config.log_table.partition),
+        partitions: Partitions::new(granularity(config)),
         guard: KeyGuard::new(KeyBounds {
             models: config.rollup.max_models_per_day,
             endpoints: config.rollup.max_endpoints_per_day,
@@ -92,6 +95,13 @@ fn shared(
         lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
         migrated,
         committed_records: AtomicU64::new(0),
+    }
+}
+
+fn granularity(config: &Config) -> Granularity {
+    match config.log_table.partition {
+        Partition::Day => Granularity::Day,
+        Partition::Month => Granularity::Month,
     }
 }
 

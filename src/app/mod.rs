@@ -58,9 +58,17 @@ pub enum AppError {
     Metrics(String),
 }
 
+/// What is said once, at the start, and is no setting.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartOptions {
+    /// Goes on from the state of a database that was restored to an earlier one.
+    pub accept_rewound_database: bool,
+}
+
 /// A running daemon.
 pub struct App {
     config: Arc<Config>,
+    options: StartOptions,
     /// Held until the very end.
     _lock: DataLock,
     shared: Arc<connection::Shared>,
@@ -85,8 +93,8 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn start(config: Config) -> Result<Self, AppError> {
-        build::start(Arc::new(config)).await
+    pub async fn start(config: Config, options: StartOptions) -> Result<Self, AppError> {
+        build::start(Arc::new(config), options).await
     }
 
     /// Records from within this process.
@@ -112,11 +120,11 @@ impl App {
     /// # Errors
     /// [`AppError`] if a stage failed; all that was acknowledged is on disk all the same.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+        tokio::pin!(stop);
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
             let stop_loading = self.stop_loading.subscribe();
-            let opening = loading::open(&self.config, &self.view, stop_loading, &mut lanes);
-            tokio::pin!(stop);
+            let opening = loading::open(&self.config, self.options.accept_rewound_database, &self.view, stop_loading, &mut lanes);
             tokio::select! {
                 opened = opening => match opened {
                     Ok(()) => Ok(true),
@@ -129,7 +137,7 @@ impl App {
         };
         let outcome = match outcome {
             Ok(true) => tokio::select! {
-                () = stop => Ok(()),
+                () = &mut stop => Ok(()),
                 failed = lanes.failure() => Err(failed.into()),
                 failed = self.listeners.failure() => Err(failed.into()),
                 failed = self.background.failure() => Err(failed.into()),

@@ -28,7 +28,7 @@ pub fn run(args: &ConfigArgs, config: &Config) -> anyhow::Result<ExitCode> {
     // That it has been loaded means that it is right: every command loads it first.
     let ConfigCommand::Check { show } = &args.command;
     if *show {
-        print!("{}", config.effective_toml());
+        print!("{}", config.effective_toml()?);
     } else {
         println!("the configuration is right");
     }

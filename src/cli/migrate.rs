@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output;
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::{Database, DatabaseOptions};
 use crate::database::migrate::{MigrateOptions, migrate};
 
 /// Bring the database's schema up to date. The daemon does the same when it starts.
@@ -20,7 +20,7 @@ pub struct MigrateArgs {
 
 pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (report, url) = super::block_on(async {
-        let database = Database::open(&config.database_options()).await?;
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
         let report = {
             let mut connection = database.connect("tallyd migrate").await?;
             migrate(&mut connection, &MigrateOptions::from(config)).await

@@ -84,7 +84,7 @@ impl Common {
         add("data_dir", self.data_dir.as_ref().map(|path| path.display().to_string()));
         add("listen.socket", self.socket.as_ref().map(|path| path.display().to_string()));
         add("database.url", self.database_url.clone());
-        Ok(Config::load(ConfigSources { file, env: std::env::vars().collect(), overrides })?)
+        Ok(Config::load(ConfigSources { file, env: std::env::vars(), overrides })?)
     }
 }
 

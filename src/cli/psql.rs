@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::{Database, DatabaseOptions};
 
 /// Run psql on the daemon's database with the given arguments.
 #[derive(Args)]
@@ -19,7 +19,7 @@ pub struct PsqlArgs {
 
 pub fn run(args: &PsqlArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let status = super::block_on(async {
-        let database = Database::open(&config.database_options()).await?;
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
         let mut command = database.psql_command(&args.args);
         let status = tokio::task::spawn_blocking(move || command.status()).await?;
         database.close().await;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output::{self, count};
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::{Database, DatabaseOptions};
 use crate::database::reconcile::reconcile;
 
 /// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
@@ -20,7 +20,7 @@ pub struct ReconcileArgs {
 
 pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let found = super::block_on(async {
-        let database = Database::open(&config.database_options()).await?;
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
         let found = {
             let connection = database.connect("tallyd reconcile").await?;
             reconcile(&connection).await

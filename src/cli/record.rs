@@ -72,7 +72,7 @@ pub struct RecordArgs {
 }
 
 pub fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let socket = config.socket();
+    let socket = config.socket_path();
     let connect = UnixStream::connect(&socket);
     let stream = connect.with_context(|| format!("no daemon answers on {}; start one with `tallyd serve`", socket.display()))?;
     let answers = BufReader::new(stream.try_clone()?);
@@ -97,7 +97,7 @@ type Lines = Box<dyn Iterator<Item = std::io::Result<String>> + Send>;
 
 fn lines(args: &RecordArgs) -> anyhow::Result<Lines> {
     if args.stdin {
-        return Ok(Box::new(std::io::stdin().lines()));
+        return Ok(Box::new(BufReader::new(std::io::stdin()).lines()));
     }
     let line = match &args.json {
         // One line on the wire, however it was typed.

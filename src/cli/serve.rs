@@ -1,12 +1,13 @@
 //! `tallyd serve`: the daemon.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::app::{App, exit_code};
+use crate::app::{App, StartOptions, exit_code};
 use crate::config::{Config, LogFormat};
 
 /// Run the daemon until SIGTERM or SIGINT.
@@ -25,14 +26,14 @@ pub struct ServeArgs {
 /// Threads of the daemon's runtime, beside the log's writer.
 const WORKERS_MIN: usize = 2;
 
-pub fn run(args: &ServeArgs, mut config: Config) -> anyhow::Result<ExitCode> {
-    config.accept_rewound_database |= args.accept_rewound_database;
+pub fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
+    let options = StartOptions { accept_rewound_database: args.accept_rewound_database };
     start_log(&config)?;
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().thread_name("tallyd").build()?;
     let outcome = runtime.block_on(async {
-        let app = App::start(config).await?;
+        let app = App::start(config, options).await?;
         app.run(stop_signal()).await
     });
     // A task that hangs must not keep the process.
@@ -57,7 +58,7 @@ async fn stop_signal() {
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log.filter)
         .map_err(|error| anyhow::anyhow!("log.filter is not a filter ({error}); `info` and `tallyd=debug,info` are"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
