@@ -60,7 +60,7 @@ enum Command {
     /// Bring the database's schema up to date
     Migrate(migrate::MigrateArgs),
     /// Record one call, or one a line from standard input
-    Record(record::RecordArgs),
+    Record(Box<record::RecordArgs>),
     /// Import calls from a CSV or NDJSON file, exactly once
     Import(import::ImportArgs),
     /// Show what the running daemon is doing

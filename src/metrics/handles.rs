@@ -42,7 +42,6 @@ impl IngestMetrics {
     }
 
     /// The gauge of open connections of a transport.
-    #[must_use]
     pub fn connections(transport: &'static str) -> Gauge {
         gauge!(name::CONNECTIONS, "transport" => transport)
     }

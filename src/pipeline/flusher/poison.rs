@@ -43,9 +43,9 @@ pub async fn load_without_poison(
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut records = 0;
     // Ranges still to be tried, the next one last.
-    let mut ranges = vec![0..calls.len()];
-    while let Some(range) = ranges.pop().filter(|range| !range.is_empty()) {
-        let rows = &calls[range.clone()];
+    let mut ranges = vec![(0, calls.len())];
+    while let Some((start, end)) = ranges.pop().filter(|(start, end)| start < end) {
+        let rows = &calls[start..end];
         match try_rows(client, rows, &mut fold).await? {
             Ok(()) => {
                 for (_, call) in rows {
@@ -59,9 +59,8 @@ pub async fn load_without_poison(
                 letters.push_poison(chunk, *position, call, code, &describe(&error));
             }
             Err(_) => {
-                let middle = range.start + range.len() / 2;
-                ranges.push(middle..range.end);
-                ranges.push(range.start..middle);
+                let middle = start + rows.len() / 2;
+                ranges.extend([(middle, end), (start, middle)]);
             }
         }
     }
