@@ -262,7 +262,8 @@ impl Cluster {
 
     pub fn dump_log(&self) -> PathBuf {
         let file = self.folder.path().join("rows");
-        self.psql("tallyd", &format!("\\copy (SELECT * FROM api_usage_log) TO '{}' BINARY", file.display())).expect("rows");
+        self.psql("tallyd", &format!("\\copy (SELECT * FROM api_usage_log) TO '{}' BINARY", file.display()))
+            .expect("rows");
         file
     }
 

@@ -70,14 +70,22 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         "records are accepted"
     );
     let background = background::spawn(&view);
-    Ok(App { config, options, _lock: lock, shared, view, writer, stop_listening, stop_loading, listeners, http, background })
+    Ok(App {
+        config,
+        options,
+        _lock: lock,
+        shared,
+        view,
+        writer,
+        stop_listening,
+        stop_loading,
+        listeners,
+        http,
+        background,
+    })
 }
 
-fn start_writer(
-    config: &Config,
-    intake: Intake,
-    clock: &Arc<dyn Clock>,
-) -> Result<(Arc<Log>, WriterThread), AppError> {
+fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Result<(Arc<Log>, WriterThread), AppError> {
     let wal = &config.wal;
     let folder = config.data_dir.join("wal");
     // Days, which fit.

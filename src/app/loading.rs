@@ -124,7 +124,10 @@ async fn bring_up_to_date(config: &Config, database: &Database) -> Result<(), Lo
             }
         };
         if failed != last {
-            tracing::warn!(error = failed, "the schema cannot be brought up to date yet; records are accepted meanwhile");
+            tracing::warn!(
+                error = failed,
+                "the schema cannot be brought up to date yet; records are accepted meanwhile"
+            );
             last = failed;
         }
         tokio::time::sleep(RETRY).await;

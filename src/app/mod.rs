@@ -124,7 +124,8 @@ impl App {
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
             let stop_loading = self.stop_loading.subscribe();
-            let opening = loading::open(&self.config, self.options.accept_rewound_database, &self.view, stop_loading, &mut lanes);
+            let opening =
+                loading::open(&self.config, self.options.accept_rewound_database, &self.view, stop_loading, &mut lanes);
             tokio::select! {
                 opened = opening => match opened {
                     Ok(()) => Ok(true),
@@ -179,7 +180,10 @@ impl App {
         let _ = std::fs::remove_file(&self.view.socket);
         let unflushed = self.view.log.unflushed_records();
         if unflushed > 0 {
-            tracing::warn!(records = unflushed, "stopped; these records are in the write-ahead log and load at the next start");
+            tracing::warn!(
+                records = unflushed,
+                "stopped; these records are in the write-ahead log and load at the next start"
+            );
         } else {
             tracing::info!("stopped; every record is in PostgreSQL");
         }

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::output;
 use crate::config::Config;
-use crate::database::{Database, DatabaseOptions};
 use crate::database::migrate::{MigrateOptions, migrate};
+use crate::database::{Database, DatabaseOptions};
 
 /// Bring the database's schema up to date. The daemon does the same when it starts.
 #[derive(Args)]

@@ -23,7 +23,9 @@ pub fn run(args: &PsqlArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let mut command = database.psql_command(&args.args);
         let status = tokio::task::spawn_blocking(move || command.status()).await?;
         database.close().await;
-        status.context("psql could not be run; it comes with PostgreSQL's client programs (`apt-get install postgresql-client`)")
+        status.context(
+            "psql could not be run; it comes with PostgreSQL's client programs (`apt-get install postgresql-client`)",
+        )
     })?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

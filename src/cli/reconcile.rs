@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::output::{self, count};
 use crate::config::Config;
-use crate::database::{Database, DatabaseOptions};
 use crate::database::reconcile::reconcile;
+use crate::database::{Database, DatabaseOptions};
 
 /// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
 #[derive(Args)]
@@ -47,7 +47,9 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
             println!("equal: every rollup is the sum of the log");
         } else {
             println!("NOT equal");
-            output::hint("`tallyd reconcile --json` lists the differences; has something other than tallyd written to the tables?");
+            output::hint(
+                "`tallyd reconcile --json` lists the differences; has something other than tallyd written to the tables?",
+            );
         }
     }
     Ok(if found.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })

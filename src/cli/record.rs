@@ -74,7 +74,8 @@ pub struct RecordArgs {
 pub fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let socket = config.socket_path();
     let connect = UnixStream::connect(&socket);
-    let stream = connect.with_context(|| format!("no daemon answers on {}; start one with `tallyd serve`", socket.display()))?;
+    let stream =
+        connect.with_context(|| format!("no daemon answers on {}; start one with `tallyd serve`", socket.display()))?;
     let answers = BufReader::new(stream.try_clone()?);
     let sending = std::thread::spawn({
         let lines = lines(args)?;
@@ -82,7 +83,8 @@ pub fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
     });
     let mut accepted = true;
     for answer in answers.lines() {
-        let answer = answer.context("the daemon closed the connection; what it has not answered may not be recorded")?;
+        let answer =
+            answer.context("the daemon closed the connection; what it has not answered may not be recorded")?;
         accepted &= answer.starts_with("{\"ok\":true");
         println!("{answer}");
     }

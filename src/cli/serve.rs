@@ -30,8 +30,11 @@ pub fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
     let options = StartOptions { accept_rewound_database: args.accept_rewound_database };
     start_log(&config)?;
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().thread_name("tallyd").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .thread_name("tallyd")
+        .build()?;
     let outcome = runtime.block_on(async {
         let app = App::start(config, options).await?;
         app.run(stop_signal()).await
@@ -58,7 +61,10 @@ async fn stop_signal() {
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log.filter)
         .map_err(|error| anyhow::anyhow!("log.filter is not a filter ({error}); `info` and `tallyd=debug,info` are"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

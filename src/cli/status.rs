@@ -65,6 +65,9 @@ fn print(status: &Status) {
             count(records),
             count(database.committed_since_start)
         ),
-        None => println!("  committed     {} calls since this start; the database does not answer", count(database.committed_since_start)),
+        None => println!(
+            "  committed     {} calls since this start; the database does not answer",
+            count(database.committed_since_start)
+        ),
     }
 }

@@ -78,7 +78,9 @@ fn ingest(view: &View) -> Component {
 
 fn wal(view: &View) -> Component {
     match view.writer.full() {
-        Some(Full::Bytes) => Component::new(Health::Failing, "at wal.max_bytes: clients wait until PostgreSQL catches up"),
+        Some(Full::Bytes) => {
+            Component::new(Health::Failing, "at wal.max_bytes: clients wait until PostgreSQL catches up")
+        }
         Some(Full::Disk) => Component::new(Health::Failing, "the disk is at wal.min_free_bytes: free some space"),
         None if view.log.is_damaged() => {
             Component::new(Health::Failing, "values could not be read; see the log, and the folder wal/damaged")

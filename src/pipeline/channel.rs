@@ -175,10 +175,7 @@ pub fn channel(bytes: usize) -> (Ingest, Intake) {
     let permits = Arc::new(Semaphore::new(permits_max));
     // Clamped above.
     let permits_max = permits_max as u32;
-    (
-        Ingest { sender, permits: Arc::clone(&permits), permits_max },
-        Intake { receiver, permits, permits_max },
-    )
+    (Ingest { sender, permits: Arc::clone(&permits), permits_max }, Intake { receiver, permits, permits_max })
 }
 
 impl Ingest {

@@ -155,10 +155,8 @@ impl<'a, 'g> Fold<'a, 'g> {
     fn cost_entry(&mut self, day: NaiveDate, call: &Call<'a>, change: impl FnOnce(&mut Measures)) -> i16 {
         let key = CostKey { day, provider: call.provider, model: call.model, endpoint: call.endpoint };
         let guard = self.guard;
-        let (other, measures) = self
-            .costs
-            .entry(key)
-            .or_insert_with(|| (guard.admit(day, call.model, call.endpoint), Measures::default()));
+        let (other, measures) =
+            self.costs.entry(key).or_insert_with(|| (guard.admit(day, call.model, call.endpoint), Measures::default()));
         change(measures);
         *other
     }

@@ -166,7 +166,8 @@ mod tests {
 
     impl Owned {
         fn call(&self) -> Call<'_> {
-            let [provider, model, endpoint, user_id, app, request_id, extra_units, service_tier, metadata] = &self.texts;
+            let [provider, model, endpoint, user_id, app, request_id, extra_units, service_tier, metadata] =
+                &self.texts;
             Call {
                 id: self.id,
                 occurred_at_us: self.occurred_at_us,
@@ -260,8 +261,7 @@ mod tests {
     #[test]
     fn a_refused_record_reads_back_cut_to_its_bound() {
         let payload = vec![7; 5_000];
-        let refused =
-            Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: &payload };
+        let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: &payload };
         let mut builder = ChunkBuilder::new();
         assert!(builder.push_refused(9, &refused).is_none());
         let chunk = builder.finish().expect("one entry");

@@ -165,9 +165,9 @@ impl ChunkBuilder {
             return;
         }
         let bytes = name.as_bytes();
-        let known = self.recent[column].iter().find(|known| {
-            known.len as usize == bytes.len() && &out[known.start as usize..][..bytes.len()] == bytes
-        });
+        let known = self.recent[column]
+            .iter()
+            .find(|known| known.len as usize == bytes.len() && &out[known.start as usize..][..bytes.len()] == bytes);
         if let Some(known) = known {
             write_u64(out, 2 * (u64::from(known.index) + 1));
             return;

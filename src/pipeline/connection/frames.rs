@@ -193,8 +193,8 @@ fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut 
         Ok(ClientFrame::Hello(_)) => return Err(Fault::new("malformed", "`hello` comes once, at the beginning")),
         Err(error) => return Err(Fault::new("malformed", error)),
     };
-    if records.count as usize > shared.limits.max_frame_records {
-        let message = format!("{} records, at most {} are accepted", records.count, shared.limits.max_frame_records);
+    if records.count() > shared.limits.max_frame_records {
+        let message = format!("{} records, at most {} are accepted", records.count(), shared.limits.max_frame_records);
         return Err(Fault::new("too_large", message));
     }
     let ack = take_records(records, shared, session, outbox);
@@ -207,12 +207,14 @@ fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut 
 fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Ack {
     let catalog = shared.catalog.load();
     let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
-    let last_seq = records.first_seq - 1 + u64::from(records.count);
-    let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count as usize));
+    let last_seq = records.first_seq - 1 + records.count() as u64;
+    let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count()));
     let (mut duplicate, mut unpriced) = (0, 0);
     let mut rejected = Vec::new();
-    records.each(|index, record| {
-        let seq = records.first_seq + u64::from(index);
+    let mut next_seq = records.first_seq;
+    records.each(|record| {
+        let seq = next_seq;
+        next_seq += 1;
         let mut cost = None;
         if seq <= session.known_seq {
             duplicate += 1;
@@ -232,19 +234,14 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
             costs.push(cost);
         }
     });
-    shared.metrics.received.increment(u64::from(records.count));
+    shared.metrics.received.increment(records.count() as u64);
     shared.metrics.duplicate.increment(duplicate);
     shared.metrics.unpriced.increment(unpriced);
     session.known_seq = session.known_seq.max(last_seq);
     Ack { seq: last_seq, costs, rejected, budget: None }
 }
 
-fn admit(
-    admission: &Admission<'_>,
-    record: &FrameRecord<'_>,
-    seq: u64,
-    outbox: &mut Outbox,
-) -> Result<Cost, Refusal> {
+fn admit(admission: &Admission<'_>, record: &FrameRecord<'_>, seq: u64, outbox: &mut Outbox) -> Result<Cost, Refusal> {
     let mut scratch = Scratch::default();
     let admitted = record.record.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
     match admitted {

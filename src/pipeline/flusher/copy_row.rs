@@ -57,10 +57,13 @@ pub fn write(out: &mut Vec<u8>, call: &Call<'_>, rollup_other: i16) {
         None => out.put_i32(-1),
     }
     text(out, call.cost.source());
-    int4(out, match call.cost {
-        Cost::Catalog { price_id, .. } => Some(price_id),
-        Cost::Client(_) | Cost::Unpriced => None,
-    });
+    int4(
+        out,
+        match call.cost {
+            Cost::Catalog { price_id, .. } => Some(price_id),
+            Cost::Client(_) | Cost::Unpriced => None,
+        },
+    );
     int2(out, rollup_other);
     jsonb(out, call.metadata);
 }

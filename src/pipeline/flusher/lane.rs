@@ -188,7 +188,10 @@ impl Lane {
         // Reads the disk only behind a backlog; another thread takes over this one's tasks meanwhile.
         let more = tokio::task::block_in_place(|| self.shared.log.collect(self.number, after, appetite))?;
         if more.damaged_values > 0 {
-            tracing::error!(values = more.damaged_values, "values of the write-ahead log cannot be read; the rest loads");
+            tracing::error!(
+                values = more.damaged_values,
+                "values of the write-ahead log cannot be read; the rest loads"
+            );
         }
         run.append(more);
         Ok(())

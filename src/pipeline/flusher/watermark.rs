@@ -59,7 +59,8 @@ impl Watermark {
     /// PostgreSQL's.
     pub async fn read(&self, client: &Client) -> Result<u64, tokio_postgres::Error> {
         let lane = self.lane as i16;
-        let insert = "INSERT INTO ingest_watermark (buffer_id, lane, last_seq) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING";
+        let insert =
+            "INSERT INTO ingest_watermark (buffer_id, lane, last_seq) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING";
         client.execute_typed(insert, &[(&self.buffer_id, Type::UUID), (&lane, Type::INT2)]).await?;
         let select = "SELECT last_seq FROM ingest_watermark WHERE buffer_id = $1 AND lane = $2";
         let rows = client.query_typed(select, &[(&self.buffer_id, Type::UUID), (&lane, Type::INT2)]).await?;

@@ -74,7 +74,11 @@ impl Admission<'_> {
     pub fn admit<'a>(&self, raw: &'a RawRecord<'a>, scratch: &'a mut Scratch<'a>) -> Admitted<Call<'a>> {
         let provider = self.text("provider", &raw.provider)?;
         if provider.is_empty() {
-            return Err(Refusal::new(Code::Missing, "provider", "a record names its provider: claude, rentcast, openai …"));
+            return Err(Refusal::new(
+                Code::Missing,
+                "provider",
+                "a record names its provider: claude, rentcast, openai …",
+            ));
         }
         scratch.provider = normalise_provider(provider);
         self.read_units(&raw.extra_units, scratch)?;
@@ -148,6 +152,8 @@ impl Admission<'_> {
             Field::Given(IdValue::Text(text)) => Uuid::try_parse(text)
                 .map(Uuid::into_bytes)
                 .map_err(|_| Refusal::new(Code::Format, "id", "an id is a UUID, or left out to get one")),
+            // Bytes of another length arrive as what is not text.
+            Field::Wrong(Wrong::Encoding) => Err(Refusal::new(Code::Format, "id", "a binary id has 16 bytes")),
             Field::Wrong(wrong) => Err(wrong_type("id", "16 bytes or a UUID's text", *wrong)),
         }
     }
@@ -157,9 +163,11 @@ impl Admission<'_> {
         let us = match at {
             Field::Absent => i128::from(self.now_us),
             Field::Given(TimeValue::Micros(us)) => *us,
-            Field::Given(TimeValue::Text(text)) => DateTime::parse_from_rfc3339(text)
-                .map(|time| i128::from(time.timestamp_micros()))
-                .map_err(|_| Refusal::new(Code::Format, field, "a time is RFC 3339 text with its zone, or microseconds"))?,
+            Field::Given(TimeValue::Text(text)) => {
+                DateTime::parse_from_rfc3339(text).map(|time| i128::from(time.timestamp_micros())).map_err(|_| {
+                    Refusal::new(Code::Format, field, "a time is RFC 3339 text with its zone, or microseconds")
+                })?
+            }
             Field::Wrong(wrong) => return Err(wrong_type(field, "microseconds since 1970 or RFC 3339 text", *wrong)),
         };
         if us < i128::from(self.rules.occurred_at_min_us) {
@@ -192,7 +200,11 @@ impl Admission<'_> {
             };
             let parsed = Quantity::parse(digits);
             let Ok(parsed) = parsed else {
-                return Err(Refusal::new(Code::Range, field, "a quantity is a decimal from 0 on, with at most 9 decimals"));
+                return Err(Refusal::new(
+                    Code::Range,
+                    field,
+                    "a quantity is a decimal from 0 on, with at most 9 decimals",
+                ));
             };
             if json.insert(unit.to_string(), serde_json::Value::String(parsed.to_string())).is_some() {
                 return Err(Refusal::new(Code::Format, field, "a unit is there twice"));

@@ -1,10 +1,11 @@
 //! The records of a frame.
 //!
-//! A `records` message is read by hand down to its array, and each record by serde, with text borrowed from the frame.
-//! If one of them does not decode, its end is found by a scan, so its neighbours are not touched. Only bytes that are
-//! not MessagePack, or that end too early, are the whole frame's fault.
+//! A `records` message is read by hand down to its array. A scan finds where each record ends, and serde decodes it from
+//! its own bytes, with text borrowed from the frame: one that does not decode leaves its neighbours untouched. Only bytes
+//! that are not MessagePack, or that end too early, are the whole frame's fault, and that is known before any record is
+//! taken.
 
-use serde::Deserialize;
+use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::{ClientMessage, Hello, scan};
 
 use super::raw::RawRecord;
@@ -25,13 +26,12 @@ pub enum ClientFrame<'a> {
 pub struct Malformed(String);
 
 /// A `records` message.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Records<'a> {
     /// The first record's sequence number.
     pub first_seq: u64,
-    /// How many records there are.
-    pub count: u32,
-    encoded: &'a [u8],
+    /// Each record's encoding.
+    encoded: Vec<&'a [u8]>,
 }
 
 /// One record of a frame: decoded or refused, and its bytes.
@@ -71,23 +71,31 @@ fn read_records(mut rest: &[u8]) -> Result<Records<'_>, Malformed> {
             "first_seq" => {
                 first_seq = Some(rmp::decode::read_int::<u64, _>(&mut rest).map_err(|_| malformed(expected))?);
             }
-            "records" => {
-                let bytes = scan::value_bytes(rest).map_err(|error| Malformed(error.to_string()))?;
-                let (mut array, after) = rest.split_at(bytes);
-                let count = rmp::decode::read_array_len(&mut array).map_err(|_| malformed(expected))?;
-                records = Some((count, array));
-                rest = after;
-            }
+            "records" => records = Some(split_array(&mut rest)?),
             _ => return Err(malformed(expected)),
         }
     }
     match (first_seq, records) {
-        (Some(first_seq), Some((count, encoded))) if first_seq >= 1 && rest.is_empty() => {
-            first_seq.checked_add(u64::from(count)).ok_or_else(|| malformed("sequence numbers overflow"))?;
-            Ok(Records { first_seq, count, encoded })
+        (Some(first_seq), Some(encoded)) if first_seq >= 1 && rest.is_empty() => {
+            first_seq.checked_add(encoded.len() as u64).ok_or_else(|| malformed("sequence numbers overflow"))?;
+            Ok(Records { first_seq, encoded })
         }
         _ => Err(malformed(expected)),
     }
+}
+
+/// Splits an array into its elements' encodings, and moves `rest` past it.
+fn split_array<'a>(rest: &mut &'a [u8]) -> Result<Vec<&'a [u8]>, Malformed> {
+    let count = rmp::decode::read_array_len(rest).map_err(|_| malformed("`records` is not an array"))?;
+    // An element has at least a byte: a claim beyond that is not believed.
+    let mut elements = Vec::with_capacity(rest.len().min(count as usize));
+    for _ in 0..count {
+        let bytes = scan::value_bytes(rest).map_err(|error| Malformed(error.to_string()))?;
+        let (element, after) = rest.split_at(bytes);
+        elements.push(element);
+        *rest = after;
+    }
+    Ok(elements)
 }
 
 fn read_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Malformed> {
@@ -102,21 +110,29 @@ fn malformed(what: &'static str) -> Malformed {
 }
 
 impl<'a> Records<'a> {
-    /// Hands each record to `take`, with its place in the frame.
-    pub fn each(&self, mut take: impl FnMut(u32, FrameRecord<'a>)) {
-        let mut rest = self.encoded;
-        for index in 0..self.count {
-            let mut decoder = rmp_serde::Deserializer::from_read_ref(rest);
-            let (record, bytes) = match RawRecord::deserialize(&mut decoder) {
-                Ok(record) => (Ok(record), rest.len() - decoder.get_ref().len()),
-                // The whole array was scanned before, so every record's end is known to be there.
-                Err(error) => (Err(refusal(&error.to_string())), scan::value_bytes(rest).unwrap_or(rest.len())),
-            };
-            let (bytes, after) = rest.split_at(bytes);
-            take(index, FrameRecord { record, bytes });
-            rest = after;
+    /// How many records there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.encoded.len()
+    }
+
+    /// Hands each record to `take`, in order.
+    pub fn each(&self, mut take: impl FnMut(FrameRecord<'a>)) {
+        for bytes in &self.encoded {
+            take(FrameRecord { record: decode(bytes), bytes });
         }
     }
+}
+
+fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+    // serde stops at the last field that it knows; what a longer array says would be lost in silence.
+    if matches!(bytes.first(), Some(0xdc | 0xdd))
+        && rmp::decode::read_array_len(&mut &*bytes).is_ok_and(|fields| fields as usize > FIELDS.len())
+    {
+        let message = format!("the record's array has more than the {} fields of this protocol", FIELDS.len());
+        return Err(Refusal::new(Code::UnknownField, "", message));
+    }
+    rmp_serde::from_slice(bytes).map_err(|error| refusal(&error.to_string()))
 }
 
 /// Names what serde found.
@@ -125,4 +141,63 @@ pub(super) fn refusal(error: &str) -> Refusal {
         return Refusal::new(Code::UnknownField, "", format!("{error}; see protocol/README.md for the fields"));
     }
     Refusal::new(Code::Invalid, "", format!("not a usage record: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tallyd_protocol::{Record, message};
+
+    use super::*;
+    use crate::pipeline::intake::raw_value::Field;
+
+    fn body(records: &[Record]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        message::write_records_frame(&mut frame, 5, records);
+        frame.split_off(4)
+    }
+
+    #[test]
+    fn each_record_is_decoded_from_its_own_bytes() {
+        let records: Vec<_> = (0..40).map(|tokens| Record::claude("m", tokens, 1)).collect();
+        let body = body(&records);
+        let Ok(ClientFrame::Records(read)) = read(&body) else { panic!("records") };
+        assert_eq!((read.first_seq, read.count()), (5, 40));
+        let mut tokens = Vec::new();
+        read.each(|record| tokens.push(record.record.unwrap().input_tokens));
+        // A trailing default is left off, and reads back as absent.
+        let expected = (0..40).map(|tokens| Field::Given(i128::from(tokens)));
+        assert_eq!(tokens, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_broken_record_leaves_its_neighbours_alone() {
+        let mut body = Vec::new();
+        message::write_records_head(&mut body, 1, 4);
+        tallyd_protocol::record::write(&mut body, &Record::rentcast("/a"));
+        body.push(7);
+        body.extend_from_slice(&[0x81, 0xa1, b'x', 1]);
+        tallyd_protocol::record::write(&mut body, &Record::rentcast("/b"));
+        let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("records") };
+        let mut codes = Vec::new();
+        records.each(|record| codes.push(record.record.map(drop).map_err(|refusal| refusal.code)));
+        assert_eq!(codes, [Ok(()), Err(Code::Invalid), Err(Code::UnknownField), Ok(())]);
+    }
+
+    #[test]
+    fn a_record_of_too_many_fields_is_refused() {
+        let mut body = Vec::new();
+        message::write_records_head(&mut body, 1, 1);
+        body.extend_from_slice(&[0xdc, 0, 21]);
+        body.extend_from_slice(&[0xc0; 21]);
+        let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("records") };
+        records.each(|record| assert_eq!(record.record.unwrap_err().code, Code::UnknownField));
+    }
+
+    #[test]
+    fn a_frame_that_ends_too_early_is_refused_whole() {
+        let body = body(&[Record::rentcast("/a"), Record::rentcast("/b")]);
+        for end in 0..body.len() {
+            assert!(read(&body[..end]).is_err(), "{end} of {} bytes", body.len());
+        }
+    }
 }

@@ -15,6 +15,6 @@ pub fn read(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     })?;
     serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => refusal(&error.to_string()),
-        _ => Refusal::new(Code::Invalid, "", format!("the line is not a JSON object: {error}")),
+        _ => Refusal::new(Code::Format, "", format!("the line is not a JSON object: {error}")),
     })
 }

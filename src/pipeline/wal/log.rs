@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{WalError, files};
 use super::recent::{RecentChunks, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths, Store};
+use super::{WalError, files};
 
 /// How far the next key leaps after damage: no key that may have been used is used again.
 pub const DAMAGE_LEAP: u64 = 1 << 40;

@@ -123,7 +123,8 @@ impl Machine {
         let payload: Vec<u8> = (0..bytes).map(|at| (at as u64 * 31 + self.seq) as u8).collect();
         let first_key = self.appender.last_key() + 1;
         let (first_seq, last_seq) = (self.seq, self.seq);
-        let chunk = Chunk { payload: payload.clone(), records: 1, refused: 0, first_seq, last_seq, min_us: 0, max_us: 0 };
+        let chunk =
+            Chunk { payload: payload.clone(), records: 1, refused: 0, first_seq, last_seq, min_us: 0, max_us: 0 };
         let (session, _) = self.producers.open_session(&self.producer, 0);
         assert!(self.producers.advance(&self.producer, session, self.seq, 0));
         self.appender.append(chunk, &self.producer, self.seq as i64).unwrap();

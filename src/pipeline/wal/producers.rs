@@ -105,11 +105,7 @@ impl Producers {
         self.states.retain(|name, state| state.seen_us >= oldest_us || name.starts_with(IMPORT_PREFIX));
         let all = self.states.iter();
         let mut all: Vec<_> = all
-            .map(|(name, state)| Snapshot {
-                name: name.to_string(),
-                last_seq: state.last_seq,
-                seen_us: state.seen_us,
-            })
+            .map(|(name, state)| Snapshot { name: name.to_string(), last_seq: state.last_seq, seen_us: state.seen_us })
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all

@@ -86,9 +86,8 @@ impl Log {
                 key = end_of(&segment, durable) + 1;
                 continue;
             }
-            let sated = run.records >= appetite.records
-                || run.bytes >= appetite.bytes
-                || run.chunks.len() >= appetite.chunks;
+            let sated =
+                run.records >= appetite.records || run.bytes >= appetite.bytes || run.chunks.len() >= appetite.chunks;
             if sated {
                 run.more = true;
                 break;

@@ -188,10 +188,7 @@ impl Store {
     /// # Errors
     /// [`WalError::Store`].
     pub fn insert(&self, key: u64, value: &[u8]) -> Result<(), WalError> {
-        self.db
-            .insert(key.to_be_bytes(), value)
-            .map(drop)
-            .map_err(|error| WalError::store("append", &self.path, error))
+        self.db.insert(key.to_be_bytes(), value).map(drop).map_err(|error| WalError::store("append", &self.path, error))
     }
 
     /// Hands everything to the operating system: it survives this process.
