@@ -136,7 +136,7 @@ impl Daemon {
             .env("TALLYD_DATABASE_URL", cluster.url())
             .env("TALLYD_DATA_DIR", folder.path())
             .env("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
-            .env("TALLYD_LOG", "warn")
+            .env("TALLYD_LOG", std::env::var("TALLYD_LOG").unwrap_or_else(|_| "warn".into()))
             .stdin(Stdio::null())
             .spawn()
             .expect("the daemon");

@@ -17,6 +17,10 @@ use crate::pipeline::wal::reader::{Appetite, Run};
 
 /// How often a batch that is filling is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a batch may fill, in loading times of the batch before it.
+const BUSY_PATIENCE: f64 = 3.0;
+/// The longest time that a batch fills because loading is slow.
+const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
 /// Bytes of payload of one batch: it is in memory until it is committed.
 const BATCH_BYTES: usize = 32 * 1024 * 1024;
 
@@ -33,6 +37,8 @@ pub struct Lane {
     /// Chunks of a batch. Halved by a row that PostgreSQL refuses, doubled by each batch that it takes.
     chunks_max: usize,
     failures: u32,
+    /// How long the last batch took to load.
+    last_took: Duration,
 }
 
 /// How the lane goes on after a failure.
@@ -55,6 +61,7 @@ impl Lane {
             committed: None,
             chunks_max: usize::MAX,
             failures: 0,
+            last_took: Duration::ZERO,
         }
     }
 
@@ -165,7 +172,7 @@ impl Lane {
             state.oldest_us.store(first.written_us, Ordering::Relaxed);
             let age_us = self.shared.clock.now_us().saturating_sub(first.written_us).max(0);
             let age = Duration::from_micros(age_us as u64);
-            let left = self.shared.options.flush_interval.saturating_sub(age);
+            let left = self.patience().saturating_sub(age);
             if run.more || left.is_zero() || *self.stop.borrow() {
                 return Ok(Some(run));
             }
@@ -174,6 +181,13 @@ impl Lane {
                 _ = self.stop.wait_for(|stop| *stop) => {}
             }
         }
+    }
+
+    /// How old a batch's first record may get. A rollup row costs PostgreSQL the same whatever it adds up, so batches that
+    /// take long to load are worth waiting for: they touch each key less often.
+    fn patience(&self) -> Duration {
+        let interval = self.shared.options.flush_interval;
+        interval.max(self.last_took.mul_f64(BUSY_PATIENCE)).min(interval.max(PATIENCE_MAX))
     }
 
     /// Adds to the batch what has become durable.
@@ -198,7 +212,9 @@ impl Lane {
     }
 
     async fn settle(&mut self, run: &Run, committed: Committed, took: Duration) -> Result<(), WalError> {
+        tracing::debug!(lane = self.number, records = run.records, took_ms = took.as_millis() as u64, "a batch is committed");
         self.failures = 0;
+        self.last_took = took;
         self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };
         self.set_trouble(None);
         self.metrics.committed(took, committed.records, committed.refused, committed.poison);
