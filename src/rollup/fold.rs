@@ -1,9 +1,11 @@
 //! Sums a batch by rollup key. Keys borrow from the batch's chunks: nothing is allocated a record.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
 use chrono::NaiveDate;
-use hashbrown::HashMap;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::day::Days;
 use super::guard::{KeyGuard, OTHER, OTHER_ENDPOINT, OTHER_MODEL};
@@ -108,13 +110,71 @@ impl Default for UserSums {
     }
 }
 
-/// Folds one batch.
+/// Folds one batch. Names are copied once a key into an arena of the fold's own: a look-up then touches a few hundred
+/// kilobytes, not the whole batch.
 pub struct Fold<'a, 'g> {
     guard: &'g KeyGuard,
     days: Days,
-    /// Sums of a key as it was sent, and what the rollup makes of the key.
-    costs: HashMap<CostKey<'a>, (i16, Measures)>,
-    users: HashMap<UserKey<'a>, UserSums>,
+    hasher: DefaultHashBuilder,
+    names: String,
+    costs: Rows<CostNames, (i16, Measures)>,
+    users: Rows<UserNames, UserSums>,
+    /// Where the rows of recent cost keys are, by the addresses of their names: within a chunk a name that repeats is the
+    /// same slice, so most calls need neither a hash nor a comparison of text.
+    memo: [Option<Memo<'a>>; MEMO_ENTRIES],
+}
+
+const MEMO_ENTRIES: usize = 64;
+
+#[derive(Clone, Copy)]
+struct Memo<'a> {
+    key: CostKey<'a>,
+    row: usize,
+}
+
+/// A piece of the arena.
+#[derive(Clone, Copy)]
+struct Name {
+    start: u32,
+    len: u32,
+}
+
+struct CostNames {
+    day: NaiveDate,
+    provider: Name,
+    model: Name,
+    endpoint: Name,
+}
+
+struct UserNames {
+    day: NaiveDate,
+    user_id: Name,
+    provider: Name,
+}
+
+/// Rows in the order of their appearance, found by hash.
+struct Rows<K, V> {
+    table: HashTable<usize>,
+    rows: Vec<(u64, K, V)>,
+}
+
+impl<K, V> Rows<K, V> {
+    const fn new() -> Self {
+        Self { table: HashTable::new(), rows: Vec::new() }
+    }
+
+    fn find(&self, hash: u64, is_key: impl Fn(&K) -> bool) -> Option<usize> {
+        let rows = &self.rows;
+        self.table.find(hash, |row| rows[*row].0 == hash && is_key(&rows[*row].1)).copied()
+    }
+
+    fn insert(&mut self, hash: u64, key: K, value: V) -> usize {
+        let row = self.rows.len();
+        self.rows.push((hash, key, value));
+        let rows = &self.rows;
+        self.table.insert_unique(hash, row, |row| rows[*row].0);
+        row
+    }
 }
 
 /// What a batch adds, sorted by key.
@@ -131,15 +191,26 @@ impl<'a, 'g> Fold<'a, 'g> {
     /// An empty fold. The guard must know the days that will come.
     #[must_use]
     pub fn new(guard: &'g KeyGuard, days: Days) -> Self {
-        Self { guard, days, costs: HashMap::new(), users: HashMap::new() }
+        Self {
+            guard,
+            days,
+            hasher: DefaultHashBuilder::default(),
+            names: String::new(),
+            costs: Rows::new(),
+            users: Rows::new(),
+            memo: [None; MEMO_ENTRIES],
+        }
     }
 
     /// Adds a call. Returns what its row has in `rollup_other`.
     pub fn add(&mut self, call: &Call<'a>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
-        let other = self.cost_entry(day, call, |measures| measures.add_call(call));
-        let user = UserKey { day, user_id: call.user_id, provider: call.provider };
-        let sums = self.users.entry(user).or_default();
+        let row = self.cost_row(day, call);
+        let (other, measures) = &mut self.costs.rows[row].2;
+        let other = *other;
+        measures.add_call(call);
+        let row = self.user_row(day, call);
+        let sums = &mut self.users.rows[row].2;
         sums.measures.add_call(call);
         sums.first_us = sums.first_us.min(call.occurred_at_us);
         sums.last_us = sums.last_us.max(call.occurred_at_us);
@@ -149,38 +220,90 @@ impl<'a, 'g> Fold<'a, 'g> {
     /// What a call's row would have in `rollup_other`, without adding the call.
     pub fn other_of(&mut self, call: &Call<'a>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
-        self.cost_entry(day, call, |_| ())
+        let row = self.cost_row(day, call);
+        self.costs.rows[row].2.0
     }
 
-    fn cost_entry(&mut self, day: NaiveDate, call: &Call<'a>, change: impl FnOnce(&mut Measures)) -> i16 {
+    fn cost_row(&mut self, day: NaiveDate, call: &Call<'a>) -> usize {
         let key = CostKey { day, provider: call.provider, model: call.model, endpoint: call.endpoint };
-        let guard = self.guard;
-        let (other, measures) =
-            self.costs.entry(key).or_insert_with(|| (guard.admit(day, call.model, call.endpoint), Measures::default()));
-        change(measures);
-        *other
+        let slot = (key.model.as_ptr().addr() ^ key.endpoint.as_ptr().addr().rotate_left(3)) % MEMO_ENTRIES;
+        if let Some(memo) = self.memo[slot].filter(|memo| memo.key.is_same(&key)) {
+            return memo.row;
+        }
+        let hash = self.hasher.hash_one(key);
+        let names = &self.names;
+        let known = self.costs.find(hash, |known| {
+            known.day == day
+                && text(names, known.model) == key.model
+                && text(names, known.endpoint) == key.endpoint
+                && text(names, known.provider) == key.provider
+        });
+        let row = known.unwrap_or_else(|| {
+            let [provider, model, endpoint] = [key.provider, key.model, key.endpoint].map(|name| self.keep(name));
+            let other = self.guard.admit(day, key.model, key.endpoint);
+            self.costs.insert(hash, CostNames { day, provider, model, endpoint }, (other, Measures::default()))
+        });
+        self.memo[slot] = Some(Memo { key, row });
+        row
+    }
+
+    fn user_row(&mut self, day: NaiveDate, call: &Call<'a>) -> usize {
+        let hash = self.hasher.hash_one((day, call.user_id, call.provider));
+        let names = &self.names;
+        let known = self.users.find(hash, |known| {
+            known.day == day
+                && text(names, known.user_id) == call.user_id
+                && text(names, known.provider) == call.provider
+        });
+        known.unwrap_or_else(|| {
+            let [user_id, provider] = [call.user_id, call.provider].map(|name| self.keep(name));
+            self.users.insert(hash, UserNames { day, user_id, provider }, UserSums::default())
+        })
+    }
+
+    fn keep(&mut self, name: &str) -> Name {
+        // A batch's payloads are bounded to megabytes, and so are its names.
+        let start = self.names.len() as u32;
+        self.names.push_str(name);
+        Name { start, len: name.len() as u32 }
     }
 
     /// The sums, sorted by key; keys that the guard has renamed fall together.
     #[must_use]
-    pub fn finish(self) -> Deltas<'a> {
+    pub fn deltas(&self) -> Deltas<'_> {
         let mut deltas = Deltas { costs: BTreeMap::new(), users: BTreeMap::new(), totals: BTreeMap::new() };
-        for (mut key, (other, measures)) in self.costs.into_iter().filter(|(_, (_, measures))| measures.calls > 0) {
-            if other & OTHER_MODEL != 0 {
-                key.model = OTHER;
-            }
-            if other & OTHER_ENDPOINT != 0 {
-                key.endpoint = OTHER;
-            }
-            deltas.costs.entry(key).or_default().add(&measures);
+        for (_, key, (other, measures)) in self.costs.rows.iter().filter(|(_, _, (_, measures))| measures.calls > 0) {
+            let [provider, model, endpoint] =
+                [key.provider, key.model, key.endpoint].map(|name| text(&self.names, name));
+            let model = if other & OTHER_MODEL == 0 { model } else { OTHER };
+            let endpoint = if other & OTHER_ENDPOINT == 0 { endpoint } else { OTHER };
+            deltas.costs.entry(CostKey { day: key.day, provider, model, endpoint }).or_default().add(measures);
         }
-        for (key, sums) in self.users {
-            let total: &mut UserSums = deltas.totals.entry((key.user_id, key.provider)).or_default();
+        for (_, key, sums) in &self.users.rows {
+            let [user_id, provider] = [key.user_id, key.provider].map(|name| text(&self.names, name));
+            let total: &mut UserSums = deltas.totals.entry((user_id, provider)).or_default();
             total.measures.add(&sums.measures);
             total.first_us = total.first_us.min(sums.first_us);
             total.last_us = total.last_us.max(sums.last_us);
-            deltas.users.insert(key, sums);
+            deltas.users.insert(UserKey { day: key.day, user_id, provider }, *sums);
         }
         deltas
     }
 }
+
+impl CostKey<'_> {
+    /// True if the names are the very same slices: then they are equal, without looking.
+    fn is_same(&self, other: &Self) -> bool {
+        self.day == other.day
+            && std::ptr::eq(self.model, other.model)
+            && std::ptr::eq(self.endpoint, other.endpoint)
+            && std::ptr::eq(self.provider, other.provider)
+    }
+}
+
+fn text(names: &str, name: Name) -> &str {
+    &names[name.start as usize..][..name.len as usize]
+}
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ struct Name {
     start: u32,
     len: u32,
     index: u32,
+    /// Its last bytes: users' ids begin alike and end differently, so these settle most comparisons.
+    tail: u64,
 }
 
 /// Encodes records into chunks of bounded size.
@@ -165,20 +167,30 @@ impl ChunkBuilder {
             return;
         }
         let bytes = name.as_bytes();
-        let known = self.recent[column]
-            .iter()
-            .find(|known| known.len as usize == bytes.len() && &out[known.start as usize..][..bytes.len()] == bytes);
+        let tail = tail_of(bytes);
+        let known = self.recent[column].iter().find(|known| {
+            known.tail == tail
+                && known.len as usize == bytes.len()
+                && &out[known.start as usize..][..bytes.len()] == bytes
+        });
         if let Some(known) = known {
             write_u64(out, 2 * (u64::from(known.index) + 1));
             return;
         }
         write_u64(out, 2 * bytes.len() as u64 + 1);
-        let place = Name { start: out.len() as u32, len: bytes.len() as u32, index: self.names };
+        let place = Name { start: out.len() as u32, len: bytes.len() as u32, index: self.names, tail };
         out.extend_from_slice(bytes);
         self.names += 1;
         let next = &mut self.next[column];
         self.recent[column][usize::from(*next)] = place;
         *next = (*next + 1) % RECENT_NAMES as u8;
+    }
+}
+
+fn tail_of(bytes: &[u8]) -> u64 {
+    match bytes.last_chunk::<8>() {
+        Some(tail) => u64::from_le_bytes(*tail),
+        None => bytes.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte)),
     }
 }
 

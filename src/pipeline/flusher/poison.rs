@@ -65,7 +65,7 @@ pub async fn load_without_poison(
         }
     }
     letters.insert(client, watermark.buffer_id).await?;
-    sql::upsert(client, &fold.finish()).await?;
+    sql::upsert(client, &fold.deltas()).await?;
     client.batch_execute("COMMIT").await?;
     Ok(Committed { records, refused, poison: letters.len() as u64 - refused })
 }

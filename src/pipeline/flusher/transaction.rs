@@ -66,7 +66,7 @@ pub async fn load(
         0
     };
     letters.insert(client, watermark.buffer_id).await?;
-    sql::upsert(client, &fold.finish()).await?;
+    sql::upsert(client, &fold.deltas()).await?;
     client.batch_execute("COMMIT").await?;
     Ok(Committed { records, refused: letters.len() as u64, poison: 0 })
 }

@@ -1,0 +1,105 @@
+use chrono_tz::Tz;
+use proptest::prelude::*;
+
+use super::super::guard::KeyBounds;
+use super::*;
+use crate::pipeline::chunk::{Chunk, ChunkBuilder, Cost, Entry, PayloadReader, STANDARD_TIER};
+use crate::pricing::Tokens;
+
+const DAY_US: i64 = 86_400_000_000;
+
+#[derive(Debug, Clone)]
+struct Sample {
+    day: i64,
+    names: [usize; 4],
+    input: u64,
+    status: u16,
+    cost: Option<i64>,
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    let names = prop::array::uniform4(0..4usize);
+    (0..3i64, names, 0..1_000u64, prop_oneof![Just(200u16), Just(400), Just(529)], any::<Option<i64>>())
+        .prop_map(|(day, names, input, status, cost)| Sample { day, names, input, status, cost })
+}
+
+const NAMES: [&str; 4] = ["", "a", "ab", "b"];
+
+fn chunks(samples: &[Sample]) -> Vec<Chunk> {
+    let mut builder = ChunkBuilder::new();
+    let mut chunks = Vec::new();
+    for (seq, sample) in samples.iter().enumerate() {
+        let [provider, model, endpoint, user_id] = sample.names.map(|name| NAMES[name]);
+        let call = Call {
+            id: [0; 16],
+            occurred_at_us: sample.day * DAY_US + seq as i64,
+            provider,
+            model,
+            endpoint,
+            user_id,
+            app: "",
+            request_id: "",
+            tokens: Tokens { input: sample.input, ..Tokens::default() },
+            requests: 1,
+            extra_units: "",
+            service_tier: STANDARD_TIER,
+            status: sample.status,
+            latency_ms: None,
+            cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
+            metadata: "",
+        };
+        chunks.extend(builder.push_call(seq as u64, &call));
+        if seq % 7 == 6 {
+            // Several chunks, so that equal names stand at several addresses.
+            chunks.extend(builder.finish());
+        }
+    }
+    chunks.extend(builder.finish());
+    chunks
+}
+
+proptest! {
+    #[test]
+    fn the_sums_are_those_of_a_plain_map(samples in prop::collection::vec(sample(), 0..80)) {
+        let chunks = chunks(&samples);
+        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 3 });
+        let mut fold = Fold::new(&guard, Days::new(Tz::UTC));
+        let mut expected: BTreeMap<(i64, [String; 3]), (i64, i64, i64, i128, i64)> = BTreeMap::new();
+        let mut users: BTreeMap<(i64, &str, &str), (i64, i64, i64)> = BTreeMap::new();
+        let mut seq = 0;
+        for chunk in &chunks {
+            for entry in PayloadReader::new(&chunk.payload) {
+                let Ok(Entry::Call(call)) = entry else { panic!("a call") };
+                let other = fold.add(&call);
+                prop_assert_eq!(other, fold.other_of(&call));
+                let day = call.occurred_at_us / DAY_US;
+                let name = |bit: i16, name: &str| if other & bit == 0 { name.to_owned() } else { OTHER.to_owned() };
+                let names = [call.provider.to_owned(), name(OTHER_MODEL, call.model), name(OTHER_ENDPOINT, call.endpoint)];
+                let sums = expected.entry((day, names)).or_default();
+                sums.0 += 1;
+                sums.1 += i64::from(call.status >= 400);
+                sums.2 += call.tokens.input as i64;
+                sums.3 += call.cost.usd().map_or(0, Usd::attos);
+                sums.4 += i64::from(call.cost.usd().is_none());
+                let user = [NAMES[samples[seq].names[3]], NAMES[samples[seq].names[0]]];
+                let user = users.entry((day, user[0], user[1])).or_insert((0, i64::MAX, i64::MIN));
+                *user = (user.0 + 1, user.1.min(call.occurred_at_us), user.2.max(call.occurred_at_us));
+                seq += 1;
+            }
+        }
+        let deltas = fold.deltas();
+        let found = deltas.costs.iter().map(|(key, sums)| {
+            let day = key.day.signed_duration_since(NaiveDate::default()).num_days();
+            let names = [key.provider, key.model, key.endpoint].map(str::to_owned);
+            ((day, names), (sums.calls, sums.errors, sums.units[0], sums.cost.attos(), sums.unpriced))
+        });
+        prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
+        let found = deltas.users.iter().map(|(key, sums)| {
+            let day = key.day.signed_duration_since(NaiveDate::default()).num_days();
+            ((day, key.user_id, key.provider), (sums.measures.calls, sums.first_us, sums.last_us))
+        });
+        prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), users);
+        let calls: i64 = deltas.totals.values().map(|sums| sums.measures.calls).sum();
+        prop_assert_eq!(calls as usize, samples.len());
+    }
+}
