@@ -1,0 +1,3 @@
+//! PostgreSQL: where it is, how it is reached, and what is in it.
+
+pub mod embedded;

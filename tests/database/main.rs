@@ -1,0 +1,4 @@
+//! The database: the private cluster, the schema, and what is promised of both. Needs PostgreSQL's server programs.
+
+mod embedded;
+mod support;
