@@ -1,3 +1,20 @@
 //! PostgreSQL: where it is, how it is reached, and what is in it.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`source`] | [`Database`]: a PostgreSQL by URL, or the private cluster |
+//! | [`embedded`] | the private cluster |
+//! | [`url`], [`tls`] | addresses, and encryption |
+//! | [`connection`] | [`Connection`]: one session |
+//! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
+pub mod connection;
 pub mod embedded;
+pub mod error;
+pub mod source;
+pub mod tls;
+pub mod url;
+
+pub use connection::{ConnectError, Connection, describe};
+pub use error::{FailureClass, classify};
+pub use source::{Database, DatabaseError, DatabaseOptions};

@@ -1,4 +1,5 @@
 //! The database: the private cluster, the schema, and what is promised of both. Needs PostgreSQL's server programs.
 
 mod embedded;
+mod source;
 mod support;

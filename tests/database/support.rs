@@ -3,12 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tallyd::database::DatabaseOptions;
 use tallyd::database::embedded::{DATABASE, Embedded, USER};
 use tokio_postgres::{Client, NoTls};
 
 /// A data directory that is removed with the test. It is closed to every other user, as its parent may be.
 pub fn data_dir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("tallyd-").tempdir().unwrap()
+}
+
+/// A private cluster in the data directory.
+pub fn options(data_dir: &Path) -> DatabaseOptions {
+    DatabaseOptions {
+        url: None,
+        data_dir: data_dir.to_owned(),
+        ca_file: None,
+        connect_timeout: Duration::from_secs(10),
+        bin_dir: None,
+    }
 }
 
 /// A session with the cluster.

@@ -130,13 +130,16 @@ impl Embedded {
     pub async fn ensure(&self) -> Result<(), EmbeddedError> {
         let mut state = self.state.lock().await;
         match &*state {
-            State::Stopped => Err(EmbeddedError::Stopped),
-            State::Owned(keeper) if keeper.ended().is_none() => Ok(()),
-            State::Owned(_) | State::Attached => {
-                *state = acquire(&self.data_dir, self.bin_dir.as_deref()).await?;
-                Ok(())
-            }
+            State::Stopped => return Err(EmbeddedError::Stopped),
+            // It may be about to end, and nobody knows yet: this returns when it serves, and when it has ended.
+            State::Owned(keeper) => match wait_until_ready(&self.data_dir, keeper).await {
+                Err(EmbeddedError::Exited { .. }) => {}
+                outcome => return outcome,
+            },
+            State::Attached => {}
         }
+        *state = acquire(&self.data_dir, self.bin_dir.as_deref()).await?;
+        Ok(())
     }
 
     /// Stops the server if it is ours, and waits for its end (a fast shutdown, 35 s at the worst). Another process' server
@@ -167,7 +170,7 @@ async fn acquire(data_dir: &Path, bin_dir: Option<&Path>) -> Result<State, Embed
             return start(data_dir, bin_dir, lock).await.map(State::Owned);
         }
         // While its owner is still making it there is nothing to name.
-        if cluster.exists() && probe(&SocketDir::of(&cluster)?.host, DATABASE).await.is_ok() {
+        if cluster.exists() && matches!(probe(&SocketDir::of(&cluster)?.host).await, Reach::Up) {
             return Ok(State::Attached);
         }
         if Instant::now() >= deadline {
@@ -280,12 +283,10 @@ async fn wait_until_ready(data_dir: &Path, keeper: &Keeper) -> Result<(), Embedd
     let socket = SocketDir::of(&cluster)?;
     let deadline = Instant::now() + START_DEADLINE;
     loop {
-        match probe(&socket.host, DATABASE).await {
-            Ok(()) => return Ok(()),
-            Err(Some(error)) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {
-                return create_database(&socket.host).await;
-            }
-            Err(_) => {}
+        match probe(&socket.host).await {
+            Reach::Up => return Ok(()),
+            Reach::NoDatabase => return create_database(&socket.host).await,
+            Reach::Down => {}
         }
         if let Some(status) = keeper.ended() {
             return Err(EmbeddedError::Exited { status: status.to_string(), tail: log.tail(), log: log.path });
@@ -303,12 +304,26 @@ fn config(host: &Path, database: &str) -> tokio_postgres::Config {
     config
 }
 
-/// Whether a session can be had. The error is `None` if that could not be found out in time.
-async fn probe(host: &Path, database: &str) -> Result<(), Option<tokio_postgres::Error>> {
-    match timeout(PROBE_DEADLINE, config(host, database).connect(NoTls)).await {
-        Ok(Ok(_session)) => Ok(()),
-        Ok(Err(error)) => Err(Some(error)),
-        Err(_elapsed) => Err(None),
+/// What an attempt to connect has shown.
+enum Reach {
+    /// The server takes sessions. (All of them may be in use.)
+    Up,
+    /// The server does, and has no database yet.
+    NoDatabase,
+    /// Nobody answers, or only to say that it is starting up or shutting down.
+    Down,
+}
+
+async fn probe(host: &Path) -> Reach {
+    match timeout(PROBE_DEADLINE, config(host, DATABASE).connect(NoTls)).await {
+        Ok(Ok(_session)) => Reach::Up,
+        Ok(Err(error)) => match error.code() {
+            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => Reach::NoDatabase,
+            Some(code) if code.code().starts_with("57") => Reach::Down,
+            Some(_) => Reach::Up,
+            None => Reach::Down,
+        },
+        Err(_elapsed) => Reach::Down,
     }
 }
 
