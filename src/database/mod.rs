@@ -6,15 +6,22 @@
 //! | [`embedded`] | the private cluster |
 //! | [`url`], [`tls`] | addresses, and encryption |
 //! | [`connection`] | [`Connection`]: one session |
+//! | [`migrate`] | the schema, brought up to date; a rebuild of the rollups |
+//! | [`reconcile`] | proves that the rollups equal the log |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
 pub mod connection;
 pub mod embedded;
 pub mod error;
+pub mod migrate;
+pub mod reconcile;
+mod rollups;
 pub mod source;
 pub mod tls;
 pub mod url;
 
 pub use connection::{ConnectError, Connection, describe};
 pub use error::{FailureClass, classify};
+pub use migrate::{Granularity, MigrateError, MigrateOptions, MigrateReport, migrate, rebuild_rollups};
+pub use reconcile::{Difference, MAX_DIFFERENCES, ReconcileError, Reconciliation, reconcile};
 pub use source::{Database, DatabaseError, DatabaseOptions};

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tallyd::database::DatabaseOptions;
 use tallyd::database::embedded::{DATABASE, Embedded, USER};
+use tallyd::database::{Database, DatabaseOptions, Granularity, MigrateOptions, migrate};
 use tokio_postgres::{Client, NoTls};
 
 /// A data directory that is removed with the test. It is closed to every other user, as its parent may be.
@@ -21,6 +21,18 @@ pub fn options(data_dir: &Path) -> DatabaseOptions {
         connect_timeout: Duration::from_secs(10),
         bin_dir: None,
     }
+}
+
+/// What a daemon migrates with if nothing is configured.
+pub fn migrate_options() -> MigrateOptions {
+    MigrateOptions { reporting_time_zone: "UTC".into(), granularity: Granularity::Month, partitions_ahead: 2 }
+}
+
+/// A private cluster with the schema in it.
+pub async fn migrated(data_dir: &Path) -> Database {
+    let db = Database::open(&options(data_dir)).await.unwrap();
+    migrate(&mut db.connect("migrate").await.unwrap(), &migrate_options()).await.unwrap();
+    db
 }
 
 /// A session with the cluster.
