@@ -158,7 +158,7 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
         let name = format!("V{version}__{name}");
         match known.get(done) {
             Some(migration) if migration.version() == version && migration.checksum().to_string() == checksum => {
-                done += 1
+                done += 1;
             }
             Some(migration) if migration.version() == version => return Err(MigrateError::Diverged { name }),
             _ => return Err(MigrateError::Newer { name }),
@@ -242,7 +242,7 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<(), Migr
         let table = rollup.table;
         let delete = format!("DELETE FROM public.{table} WHERE day >= (SELECT day FROM pg_temp.tallyd_first_day)");
         transaction.batch_execute(&delete).await?;
-        let insert = format!("INSERT INTO public.{table} ({}) {}", rollup.column_list(), rollup.from_log("true"));
+        let insert = format!("INSERT INTO public.{table} ({}) {}", rollup.column_list(), rollup.select_from_log());
         transaction.query_typed(&insert, &[(&zone, Type::TEXT)]).await?;
     }
     transaction.batch_execute(&totals()).await?;

@@ -122,7 +122,7 @@ fn comparison(rollup: &Rollup) -> String {
          ORDER BY {key_list}, v.name LIMIT $2",
         key_text = key_text.join(", "),
         table = rollup.table,
-        sums = rollup.from_log("true"),
+        sums = rollup.select_from_log(),
         key_list = keys.join(", "),
         columns = columns.join(", "),
     )

@@ -50,19 +50,15 @@ impl Rollup {
         self.sums.iter().flat_map(|sums| sums.iter().copied())
     }
 
-    /// `SELECT` of what the table should hold, in the order key, columns. `filter` is a condition on `l`.
-    pub(super) fn from_log(&self, filter: &str) -> String {
+    /// `SELECT` of what the table should hold, in the order key, columns.
+    pub(super) fn select_from_log(&self) -> String {
         let named = |(name, sum): (&str, &str)| format!("{sum} AS {name}");
         let selected: Vec<String> = self.keys.iter().copied().chain(self.columns()).map(named).collect();
         let positions: Vec<String> = (1..=self.keys.len()).map(|position| position.to_string()).collect();
-        format!(
-            "SELECT {} FROM public.api_usage_log AS l WHERE {filter} GROUP BY {}",
-            selected.join(", "),
-            positions.join(", ")
-        )
+        format!("SELECT {} FROM public.api_usage_log AS l GROUP BY {}", selected.join(", "), positions.join(", "))
     }
 
-    /// The names of all columns that [`Rollup::from_log`] selects.
+    /// The names of all columns that [`Rollup::select_from_log`] selects.
     pub(super) fn column_list(&self) -> String {
         let names: Vec<&str> = self.keys.iter().copied().chain(self.columns()).map(|(name, _)| name).collect();
         names.join(", ")

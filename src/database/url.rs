@@ -198,7 +198,7 @@ impl TlsParameters {
             Some(("sslmode", value)) => self.mode = Some(plain(value)),
             // `system` is libpq's word for what happens without a file.
             Some(("sslrootcert", value)) => {
-                self.root_certificate = Some(plain(value)).filter(|v| v != "system").map(Into::into)
+                self.root_certificate = Some(plain(value)).filter(|v| v != "system").map(Into::into);
             }
             _ => return false,
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -90,17 +91,23 @@ async fn a_killed_server_is_started_again_with_everything_committed() {
     assert_eq!(value(&session(&cluster).await, "SELECT count(*) FROM t").await, "1000");
     assert_ne!(postmaster(dir.path()), killed);
 
-    // The same for a `tallyd` that comes later. The stale number is now that of a process that runs: ours.
+    // The same for a `tallyd` that comes later. The stale number is now that of a process that has nothing to do with it,
+    // and runs as the server's user: in a container, numbers come back.
     signal(postmaster(dir.path()), Signal::KILL);
     eventually("the end of all processes", || processes(dir.path()).is_empty());
+    let owner = fs::metadata(cluster.dir()).unwrap();
     drop(cluster);
+    let mut other =
+        Command::new("sleep").arg("600").current_dir("/").uid(owner.uid()).gid(owner.gid()).spawn().unwrap();
     let pid_file = dir.path().join("postgres/postmaster.pid");
     let text = fs::read_to_string(&pid_file).unwrap();
     let (_, rest) = text.split_once('\n').unwrap();
-    fs::write(&pid_file, format!("{}\n{rest}", std::process::id())).unwrap();
+    fs::write(&pid_file, format!("{}\n{rest}", other.id())).unwrap();
     let again = Embedded::open(dir.path(), None).await.unwrap();
     assert_eq!(value(&session(&again).await, "SELECT count(*) FROM t").await, "1000");
     again.stop().await;
+    other.kill().unwrap();
+    other.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

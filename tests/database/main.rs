@@ -6,3 +6,4 @@ mod partitions;
 mod rollups;
 mod source;
 mod support;
+mod tls;

@@ -7,18 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::NoTls;
-use tokio_postgres::error::SqlState;
+use tokio::time::{Instant, sleep};
 
+use super::USER;
 use super::error::EmbeddedError;
 use super::lock::ClusterLock;
+use super::probe::{Reach, create_database, probe};
 use super::process::{self, Keeper, Server};
 use super::programs::Programs;
 use super::server_log::ServerLog;
 use super::socket::SocketDir;
 use super::user::{self, Account};
-use super::{DATABASE, USER};
 
 /// How long another process' server may take to shut down, or to come up.
 const BUSY_DEADLINE: Duration = Duration::from_secs(60);
@@ -26,8 +25,6 @@ const BUSY_DEADLINE: Duration = Duration::from_secs(60);
 const START_DEADLINE: Duration = Duration::from_secs(600);
 /// Between two looks at what is being waited for.
 const POLL: Duration = Duration::from_millis(25);
-/// One attempt to connect, over a Unix socket.
-const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a promise depends on: on the command line, where no file can weaken it.
 const FIXED: [&str; 9] = [
@@ -296,43 +293,4 @@ async fn wait_until_ready(data_dir: &Path, keeper: &Keeper) -> Result<(), Embedd
         }
         sleep(POLL).await;
     }
-}
-
-fn config(host: &Path, database: &str) -> tokio_postgres::Config {
-    let mut config = tokio_postgres::Config::new();
-    config.host_path(host).user(USER).dbname(database).application_name("tallyd start");
-    config
-}
-
-/// What an attempt to connect has shown.
-enum Reach {
-    /// The server takes sessions. (All of them may be in use.)
-    Up,
-    /// The server does, and has no database yet.
-    NoDatabase,
-    /// Nobody answers, or only to say that it is starting up or shutting down.
-    Down,
-}
-
-async fn probe(host: &Path) -> Reach {
-    match timeout(PROBE_DEADLINE, config(host, DATABASE).connect(NoTls)).await {
-        Ok(Ok(_session)) => Reach::Up,
-        Ok(Err(error)) => match error.code() {
-            Some(code) if *code == SqlState::INVALID_CATALOG_NAME => Reach::NoDatabase,
-            Some(code) if code.code().starts_with("57") => Reach::Down,
-            Some(_) => Reach::Up,
-            None => Reach::Down,
-        },
-        Err(_elapsed) => Reach::Down,
-    }
-}
-
-async fn create_database(host: &Path) -> Result<(), EmbeddedError> {
-    let (client, driver) = config(host, "postgres").connect(NoTls).await.map_err(EmbeddedError::CreateDatabase)?;
-    let driver = tokio::spawn(driver);
-    let made = client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await;
-    drop(client);
-    // It ends because its client has gone. Its error, if any, is the client's.
-    let _ = driver.await;
-    made.map_err(EmbeddedError::CreateDatabase)
 }

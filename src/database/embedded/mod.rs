@@ -37,6 +37,7 @@
 mod cluster;
 mod error;
 mod lock;
+mod probe;
 mod process;
 mod programs;
 mod server_log;

@@ -127,7 +127,7 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
             Some((version, PathBuf::from(format!("{}{after}", entry.path().display()))))
         })
         .collect();
-    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     found.into_iter().map(|(_, dir)| dir).collect()
 }
 
