@@ -90,7 +90,7 @@ async fn failures_are_classified_as_the_server_reports_them() {
         ("INSERT INTO p VALUES (7)", FailureClass::Data),
         ("SELECT 1/0", FailureClass::Data),
         ("INSERT INTO nowhere VALUES (1)", FailureClass::Hold),
-        ("SET default_transaction_read_only = on; INSERT INTO p VALUES (1)", FailureClass::Hold),
+        ("SET TRANSACTION READ ONLY; INSERT INTO p VALUES (1)", FailureClass::Hold),
         ("SET statement_timeout = 1; SELECT pg_sleep(10)", FailureClass::Transient),
     ];
     for (sql, class) in failures {
