@@ -126,7 +126,7 @@ BEGIN
     END IF;
 
     -- The number is 'tallypar' in ASCII: any constant that nobody else uses.
-    PERFORM pg_advisory_xact_lock(8385265196107424114);
+    PERFORM pg_advisory_xact_lock(8386103194290250098);
     -- Somebody else may have made it while we waited. (A new statement sees what was committed in the meantime.)
     SELECT p.partition_name INTO made FROM public.tallyd_partition_at(at) AS p LIMIT 1;
     IF FOUND THEN

@@ -1,21 +1,126 @@
-//! placeholder
-#![allow(missing_docs)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+//! What a failure of PostgreSQL means for whoever has work to do there.
+//!
+//! The flusher lives by this table: it retries what passes by itself, isolates a row that PostgreSQL will not take, and
+//! stops (without dropping anything) where a person has to act.
+//!
+//! | class | SQLSTATE | examples | what to do |
+//! |---|---|---|---|
+//! | [`Transient`](FailureClass::Transient) | 08, 53, 57, 58, 55006, 25P03, 25P04, 26000; no SQLSTATE: closed, timed out, I/O | restart, failover, disk full, too many connections, a statement cancelled | reconnect and retry, with jitter, for ever |
+//! | [`Serialization`](FailureClass::Serialization) | 40, 55P03 | deadlock, lock timeout | retry the transaction at once |
+//! | [`MissingPartition`](FailureClass::MissingPartition) | 23514 without a constraint's name | no partition holds the row | make it, retry |
+//! | [`Data`](FailureClass::Data) | 21, 22, 23, 44, 54 | a value out of range, a violated constraint, a row too large | bisect to the row at fault |
+//! | [`Hold`](FailureClass::Hold) | 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there, read-only, corruption | stop, alarm, look again now and then |
+//!
+//! A disk that is full (53100) is transient: somebody makes room, and the work goes on. What is unknown is held: to retry
+//! it at full speed, or to call a row guilty, would be a guess.
+
+use std::error::Error as StdError;
+use std::io;
+
+use tokio_postgres::error::SqlState;
+
+/// What to do about a failure; the module's table says which failures are which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureClass {
+    /// It passes by itself. Reconnect and retry.
     Transient,
+    /// Two transactions were in each other's way. Retry this one.
     Serialization,
-    Data,
+    /// The log has no partition for a row. Make it and retry.
     MissingPartition,
+    /// PostgreSQL does not take a value. Other rows are fine.
+    Data,
+    /// A person has to act.
     Hold,
 }
-impl FailureClass {
-    pub fn name(self) -> &'static str {
-        "x"
+
+/// Classifies a failure.
+#[must_use]
+pub fn classify(error: &tokio_postgres::Error) -> FailureClass {
+    match error.as_db_error() {
+        Some(db) => classify_state(db.code(), db.constraint().is_some()),
+        None => classify_local(error.source()),
     }
 }
-pub fn classify(_e: &tokio_postgres::Error) -> FailureClass {
-    FailureClass::Transient
+
+/// Classifies what the server reported. A violated CHECK names its constraint; a row that no partition takes has the same
+/// SQLSTATE and names none. (The message would tell as well, but it is translated.)
+fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
+    let code = state.code();
+    match code {
+        "23514" if !names_a_constraint => FailureClass::MissingPartition,
+        "55P03" => FailureClass::Serialization,
+        "55006" | "25P03" | "25P04" | "26000" => FailureClass::Transient,
+        _ => match code.get(..2).unwrap_or_default() {
+            "08" | "53" | "57" | "58" => FailureClass::Transient,
+            "40" => FailureClass::Serialization,
+            "21" | "22" | "23" | "44" | "54" => FailureClass::Data,
+            _ => FailureClass::Hold,
+        },
+    }
 }
-pub fn describe(e: &tokio_postgres::Error) -> String {
-    e.to_string()
+
+/// Classifies what the server had no part in, by its cause. Closed connections, timeouts and unexpected messages have
+/// none.
+fn classify_local(cause: Option<&(dyn StdError + 'static)>) -> FailureClass {
+    if cause.is_none() {
+        return FailureClass::Transient;
+    }
+    let mut is_io = false;
+    let mut next = cause;
+    while let Some(error) = next {
+        let mut inner: Option<&(dyn StdError + 'static)> = Some(error);
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            is_io = true;
+            // An I/O error that wraps another shows it here, and only that one's source as its own.
+            inner = error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
+        }
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return match tls {
+                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => FailureClass::Hold,
+                _ => FailureClass::Transient,
+            };
+        }
+        next = error.source();
+    }
+    if is_io { FailureClass::Transient } else { FailureClass::Hold }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(code: &str) -> FailureClass {
+        classify_state(&SqlState::from_code(code), true)
+    }
+
+    #[test]
+    fn what_the_server_reports_falls_into_its_class() {
+        use FailureClass::{Data, Hold, Serialization, Transient};
+        let table = [
+            (Transient, "08006 08P01 53100 53200 53300 57P01 57P02 57P03 57014 58030 55006 25P03 26000"),
+            (Serialization, "40001 40P01 55P03"),
+            (Data, "22P04 22003 22021 23502 23505 23514 54000 21000 44000"),
+            (Hold, "28P01 28000 3D000 3F000 42P01 42501 42703 0A000 25006 25P02 P0001 XX000 XX001 99999"),
+        ];
+        for (class, codes) in table {
+            for code in codes.split(' ') {
+                assert_eq!(state(code), class, "{code}");
+            }
+        }
+        assert_eq!(classify_state(&SqlState::CHECK_VIOLATION, false), FailureClass::MissingPartition);
+        assert_eq!(classify_state(&SqlState::UNIQUE_VIOLATION, false), Data);
+    }
+
+    #[test]
+    fn what_happens_on_this_side_is_transient_unless_a_person_has_to_act() {
+        assert_eq!(classify_local(None), FailureClass::Transient);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(classify_local(Some(&reset)), FailureClass::Transient);
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        assert_eq!(classify_local(Some(&io::Error::other(expired))), FailureClass::Hold);
+        let garbled = rustls::Error::DecryptError;
+        assert_eq!(classify_local(Some(&io::Error::other(garbled))), FailureClass::Transient);
+        assert_eq!(classify_local(Some(&std::fmt::Error)), FailureClass::Hold);
+    }
 }

@@ -1,34 +1,275 @@
-//! placeholder
-#![allow(missing_docs)]
-pub struct MigrateOptions;
-impl From<&crate::config::Config> for MigrateOptions {
-    fn from(_: &crate::config::Config) -> Self {
-        Self
-    }
+//! Brings a database to this version's schema, and checks what every daemon on it has to agree about.
+//!
+//! All of it is one transaction under an advisory lock: any number of daemons may start at once, a failure leaves nothing
+//! half done, and a pooler in transaction mode does no harm. `refinery` embeds the files of `migrations/` and computes
+//! their checksums; the history table has its layout. Its own runner is not used, because it keeps a transaction a file
+//! and statements with names. So no migration may hold what cannot run in a transaction (`CREATE INDEX CONCURRENTLY`).
+
+use std::str::FromStr;
+
+use chrono_tz::Tz;
+use refinery::Migration;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
+use uuid::Uuid;
+
+use super::describe;
+use super::rollups::ROLLUPS;
+
+mod embedded {
+    #![allow(missing_docs, reason = "the macro's function cannot be documented")]
+    refinery::embed_migrations!("migrations");
 }
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct MigrateError(#[from] tokio_postgres::Error);
-impl MigrateError {
-    pub fn is_final(&self) -> bool {
-        false
-    }
+
+/// What a migration needs to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateOptions {
+    /// The zone whose midnights part the rollups' days, as in the IANA database: `UTC`, `Europe/Berlin`.
+    pub reporting_time_zone: String,
+    /// The size of new partitions of the log.
+    pub granularity: Granularity,
+    /// How many partitions to make ahead of the one for now.
+    pub partitions_ahead: u32,
 }
-#[derive(serde::Serialize)]
-pub struct Report {
-    pub applied: Vec<String>,
+
+/// The size of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granularity {
+    /// A month in UTC.
+    Month,
+    /// A day in UTC.
+    Day,
 }
-pub async fn migrate(c: &mut tokio_postgres::Client, _o: &MigrateOptions) -> Result<Report, MigrateError> {
-    if c.query("SELECT to_regclass('api_usage_log') IS NULL", &[]).await?[0].get(0) {
-        let mut names: Vec<_> = std::fs::read_dir("/work/main/migrations")
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .filter(|p| p.extension().is_some_and(|e| e == "sql"))
-            .collect();
-        names.sort();
-        for n in names {
-            c.batch_execute(&std::fs::read_to_string(n).unwrap()).await?;
+
+impl Granularity {
+    /// Its name in SQL, and in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Month => "month",
+            Self::Day => "day",
         }
     }
-    Ok(Report { applied: vec![] })
+}
+
+/// What a migration found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateReport {
+    /// The migrations that were applied now: `V1__usage_log`.
+    pub applied: Vec<String>,
+    /// The identity of the database, made once. A restored copy has the same.
+    pub database_id: Uuid,
+    /// The partitions that hold now and what comes, in order.
+    pub partitions: Vec<String>,
+}
+
+/// Why a database cannot be used by this version, or with this configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// PostgreSQL failed.
+    #[error("the database cannot be prepared: {}", describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// A file failed.
+    #[error("migration {name} failed: {}", describe(source))]
+    Migration {
+        /// The file.
+        name: String,
+        /// Why.
+        source: tokio_postgres::Error,
+    },
+    /// A file has changed since it was applied.
+    #[error(
+        "migration {name} differs from the one that was applied to this database. \
+         hint: run the version of tallyd that it belongs to; released migrations are never edited"
+    )]
+    Diverged {
+        /// The file.
+        name: String,
+    },
+    /// The database is newer than this program.
+    #[error("the database has migration {name}, which this tallyd does not know. hint: run a newer tallyd")]
+    Newer {
+        /// The unknown migration.
+        name: String,
+    },
+    /// The rollups' days are in another zone.
+    #[error(
+        "the rollups of this database have days in the time zone {stored}, and {configured} is configured. hint: configure \
+         {stored}, or stop every tallyd on this database and run `tallyd rollups rebuild --time-zone {configured}`"
+    )]
+    TimeZone {
+        /// The zone in the database.
+        stored: String,
+        /// The zone in the configuration.
+        configured: String,
+    },
+    /// There is no such zone.
+    #[error("there is no time zone {zone:?}. hint: names are like UTC or Europe/Berlin")]
+    UnknownTimeZone {
+        /// What was given.
+        zone: String,
+    },
+    /// Somebody removed a row of `tallyd_settings`.
+    #[error("tallyd_settings has no valid {key}. hint: restore that row from a backup")]
+    Setting {
+        /// The row.
+        key: &'static str,
+    },
+}
+
+/// The lock that one migrating process holds, until its transaction ends: `tallymig` in ASCII.
+const LOCK: i64 = 0x7461_6c6c_796d_6967;
+
+/// Applies what is missing, settles the time zone, and makes the partitions for now and what comes.
+///
+/// On a database that has no calls yet the time zone is set to the configured one.
+///
+/// # Errors
+/// [`MigrateError`]; nothing has been changed then.
+pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
+    check_zone(&options.reporting_time_zone)?;
+    let transaction = client.transaction().await?;
+    transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    let applied = apply(&transaction, embedded::migrations::runner().get_migrations()).await?;
+    settle_zone(&transaction, &options.reporting_time_zone).await?;
+    let ahead = "SELECT public.tallyd_ensure_partitions(now(), now() + $1 * ('1 ' || $2)::interval, $2)";
+    let count = f64::from(options.partitions_ahead);
+    let granularity = options.granularity.as_str();
+    let partitions = transaction.query_typed(ahead, &[(&count, Type::FLOAT8), (&granularity, Type::TEXT)]).await?;
+    let partitions = partitions.iter().map(|row| row.get(0)).collect();
+    let database_id = setting(&transaction, "database_id").await?;
+    let database_id = database_id.parse().map_err(|_| MigrateError::Setting { key: "database_id" })?;
+    transaction.commit().await?;
+    Ok(MigrateReport { applied, database_id, partitions })
+}
+
+/// Applies the migrations that the history does not have, and returns their names.
+async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<Vec<String>, MigrateError> {
+    let history = "CREATE TABLE IF NOT EXISTS public.tallyd_schema_history \
+        (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
+    // It says so if the table is there, which is of no interest.
+    transaction.batch_execute(&format!("SET LOCAL client_min_messages = warning; {history}")).await?;
+    let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
+    let mut known: Vec<&Migration> = migrations.iter().collect();
+    known.sort();
+    let mut done = 0;
+    for row in transaction.query_typed(history, &[]).await? {
+        let (version, name, checksum): (i32, String, String) = (row.get(0), row.get(1), row.get(2));
+        let name = format!("V{version}__{name}");
+        match known.get(done) {
+            Some(migration) if migration.version() == version && migration.checksum().to_string() == checksum => {
+                done += 1;
+            }
+            Some(migration) if migration.version() == version => return Err(MigrateError::Diverged { name }),
+            _ => return Err(MigrateError::Newer { name }),
+        }
+    }
+    let mut applied = Vec::new();
+    for migration in &known[done..] {
+        let name = format!("V{}__{}", migration.version(), migration.name());
+        let failed = |source| MigrateError::Migration { name: name.clone(), source };
+        transaction.batch_execute(migration.sql().unwrap_or_default()).await.map_err(failed)?;
+        let (version, title, checksum) = (migration.version(), migration.name(), migration.checksum().to_string());
+        let note = "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES \
+            ($1, $2, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), $3)";
+        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+            [(&version, Type::INT4), (&title, Type::TEXT), (&checksum, Type::TEXT)];
+        transaction.query_typed(note, &values).await.map_err(failed)?;
+        applied.push(name);
+    }
+    Ok(applied)
+}
+
+/// Sets the zone where nothing has been recorded yet, and otherwise checks that it is the configured one.
+async fn settle_zone(transaction: &Transaction<'_>, configured: &str) -> Result<(), MigrateError> {
+    let stored = setting(transaction, "reporting_time_zone").await?;
+    if stored == configured {
+        return Ok(());
+    }
+    let empty = "SELECT NOT EXISTS (SELECT FROM public.daily_api_costs) \
+        AND NOT EXISTS (SELECT FROM public.daily_user_api_costs) AND NOT EXISTS (SELECT FROM public.api_usage_log)";
+    let empty = transaction.query_typed(empty, &[]).await?;
+    if empty.first().is_some_and(|row| row.get(0)) {
+        return Ok(set_zone(transaction, configured).await?);
+    }
+    Err(MigrateError::TimeZone { stored, configured: configured.to_owned() })
+}
+
+async fn setting(transaction: &Transaction<'_>, key: &'static str) -> Result<String, MigrateError> {
+    let value = "SELECT value FROM public.tallyd_settings WHERE key = $1";
+    let rows = transaction.query_typed(value, &[(&key, Type::TEXT)]).await?;
+    rows.first().map(|row| row.get(0)).ok_or(MigrateError::Setting { key })
+}
+
+async fn set_zone(transaction: &Transaction<'_>, zone: &str) -> Result<(), tokio_postgres::Error> {
+    let sql = "INSERT INTO public.tallyd_settings (key, value) VALUES ('reporting_time_zone', $1) \
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    transaction.query_typed(sql, &[(&zone, Type::TEXT)]).await.map(drop)
+}
+
+/// PostgreSQL takes abbreviations and offsets for zones too (`EST`, `+02`, which means the opposite of what one thinks);
+/// the daemon computes days by the IANA database, so only what both know will do.
+fn check_zone(zone: &str) -> Result<(), MigrateError> {
+    Tz::from_str(zone).map(drop).map_err(|_| MigrateError::UnknownTimeZone { zone: zone.to_owned() })
+}
+
+/// Computes all rollups anew from the log, with days in `zone`, and stores that zone.
+///
+/// The log and the rollups are locked against writers from the first statement to the last; readers see the old state
+/// until the end. A daemon that was started with the old zone would go on in it: stop them all before.
+///
+/// Days before the log's first are kept as they are: their calls are gone, dropped with their partitions, and the rollups
+/// are all that is left of them. Lifetime totals are then the kept days of a user and the log together.
+///
+/// # Errors
+/// [`MigrateError`]; nothing has been changed then.
+pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<(), MigrateError> {
+    check_zone(zone)?;
+    let transaction = client.transaction().await?;
+    // In the writers' order. The first waits for those who have rows in the log whose rollups are still to come.
+    let lock = "LOCK TABLE public.api_usage_log, public.daily_api_costs, public.daily_user_api_costs, \
+        public.user_api_totals IN SHARE ROW EXCLUSIVE MODE";
+    transaction.batch_execute(lock).await?;
+    let old_zone = setting(&transaction, "reporting_time_zone").await?;
+    check_zone(&old_zone)?;
+    let first_day = "CREATE TEMP TABLE tallyd_first_day ON COMMIT DROP AS \
+        SELECT coalesce(least((min(occurred_at) AT TIME ZONE $1)::date, (min(occurred_at) AT TIME ZONE $2)::date), \
+        'infinity') AS day FROM public.api_usage_log";
+    // A statement that creates a table takes no parameters; the zones are known names, without any quote.
+    let first_day = first_day.replace("$1", &format!("'{old_zone}'")).replace("$2", &format!("'{zone}'"));
+    transaction.batch_execute(&first_day).await?;
+    for rollup in &ROLLUPS[..2] {
+        let table = rollup.table;
+        let delete = format!("DELETE FROM public.{table} WHERE day >= (SELECT day FROM pg_temp.tallyd_first_day)");
+        transaction.batch_execute(&delete).await?;
+        let insert = format!("INSERT INTO public.{table} ({}) {}", rollup.column_list(), rollup.select_from_log());
+        transaction.query_typed(&insert, &[(&zone, Type::TEXT)]).await?;
+    }
+    transaction.batch_execute(&totals()).await?;
+    set_zone(&transaction, zone).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The lifetime totals: the daily sums by user, kept and new ones together.
+fn totals() -> String {
+    let sums: Vec<String> = super::rollups::MEASURES.iter().map(|(name, _)| format!("sum(d.{name})")).collect();
+    format!(
+        "CREATE TEMP TABLE tallyd_old_totals ON COMMIT DROP AS \
+             SELECT user_id, provider, first_call_at, last_call_at FROM public.user_api_totals; \
+         DELETE FROM public.user_api_totals; \
+         INSERT INTO public.user_api_totals ({columns}) \
+         SELECT d.user_id, d.provider, {sums}, \
+             CASE WHEN min(d.day) < min(f.day) THEN coalesce(min(o.first_call_at), min(l.first_at), min(d.day)) \
+                  ELSE min(l.first_at) END, \
+             coalesce(min(l.last_at), min(o.last_call_at), max(d.day)) \
+         FROM public.daily_user_api_costs AS d \
+         CROSS JOIN pg_temp.tallyd_first_day AS f \
+         LEFT JOIN (SELECT user_id, provider, min(occurred_at) AS first_at, max(occurred_at) AS last_at \
+                    FROM public.api_usage_log GROUP BY 1, 2) AS l USING (user_id, provider) \
+         LEFT JOIN pg_temp.tallyd_old_totals AS o USING (user_id, provider) \
+         GROUP BY d.user_id, d.provider",
+        columns = ROLLUPS[2].column_list(),
+        sums = sums.join(", "),
+    )
 }

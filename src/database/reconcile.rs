@@ -1,21 +1,129 @@
-//! placeholder
-#![allow(missing_docs)]
-#[derive(serde::Serialize)]
-pub struct D {
-    pub table: String,
+//! Proves that the rollups equal the sums over the log, or says where they do not.
+//!
+//! Everything is read in one repeatable-read transaction: the daemon goes on loading meanwhile, and what is compared is
+//! one committed state. Each rollup takes one scan of the log.
+
+use serde::Serialize;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+
+use super::rollups::{ROLLUPS, Rollup};
+
+/// Differences that a [`Reconciliation`] lists; more are only counted.
+pub const MAX_DIFFERENCES: usize = 1000;
+
+/// The outcome of comparing the rollups with the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reconciliation {
+    /// Whether all three rollups equal the log in every column.
+    pub equal: bool,
+    /// Calls in the log.
+    pub log_rows: i64,
+    /// The sum of their costs in USD, as exact decimal text.
+    pub log_cost_usd: String,
+    /// Calls in the log that have no price.
+    pub unpriced_rows: i64,
+    /// How many values differ.
+    pub difference_count: i64,
+    /// The first [`MAX_DIFFERENCES`] of them.
+    pub differences: Vec<Difference>,
+}
+
+/// One value that differs. A row that only one side has is one difference, in `calls`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The rollup's table.
+    pub table: &'static str,
+    /// The row: `day=2026-11-23, provider=claude, …`.
     pub key: String,
+    /// The column.
     pub column: String,
+    /// What the rollup says; none where it has no such row.
     pub rollup: Option<String>,
+    /// What the log adds up to; none where it has no such call.
     pub log: Option<String>,
 }
-#[derive(serde::Serialize)]
-pub struct R {
-    pub log_rows: i64,
-    pub log_cost_usd: String,
-    pub unpriced_rows: i64,
-    pub equal: bool,
-    pub differences: Vec<D>,
+
+/// Why nothing could be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// PostgreSQL failed.
+    #[error("the rollups cannot be compared with the log: {}", super::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// The schema is not there, or somebody has removed the setting.
+    #[error("tallyd_settings has no reporting_time_zone. hint: run `tallyd migrate`")]
+    NoTimeZone,
 }
-pub async fn reconcile(_c: &tokio_postgres::Client) -> Result<R, tokio_postgres::Error> {
-    Ok(R { log_rows: 0, log_cost_usd: String::new(), unpriced_rows: 0, equal: true, differences: vec![] })
+
+/// Compares the rollups with the log.
+///
+/// The client is borrowed mutably because it is in a transaction meanwhile, which must end however this does.
+///
+/// # Errors
+/// [`ReconcileError`]; never because of a difference.
+pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileError> {
+    let transaction =
+        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    // Typed queries need no prepared statement with a name, which a pooler could give to somebody else.
+    let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
+    let zone = transaction.query_typed(zone, &[]).await?;
+    let zone: &str = zone.first().ok_or(ReconcileError::NoTimeZone)?.get(0);
+
+    let log = "SELECT count(*), coalesce(sum(cost_usd), 0)::text, count(*) FILTER (WHERE cost_usd IS NULL) \
+        FROM public.api_usage_log";
+    let log = transaction.query_typed(log, &[]).await?;
+    // An aggregate without GROUP BY returns one row, whatever the table holds.
+    let log = log.first().expect("an aggregate returns a row");
+    let (log_rows, log_cost_usd, unpriced_rows) = (log.get(0), log.get(1), log.get(2));
+
+    let (mut differences, mut difference_count) = (Vec::new(), 0);
+    for rollup in &ROLLUPS {
+        difference_count += compare(&transaction, rollup, zone, &mut differences).await?;
+    }
+    transaction.rollback().await?;
+    let equal = difference_count == 0;
+    Ok(Reconciliation { equal, log_rows, log_cost_usd, unpriced_rows, difference_count, differences })
+}
+
+/// Appends a rollup's differences within the bound, and returns how many there are.
+async fn compare(
+    transaction: &Transaction<'_>,
+    rollup: &Rollup,
+    zone: &str,
+    differences: &mut Vec<Difference>,
+) -> Result<i64, tokio_postgres::Error> {
+    let room = i64::try_from(MAX_DIFFERENCES.saturating_sub(differences.len())).unwrap_or(0);
+    // One row more than there is room for nothing: the count comes with the rows, so at least one is fetched.
+    let rows = transaction.query_typed(&comparison(rollup), &[(&zone, Type::TEXT), (&room.max(1), Type::INT8)]).await?;
+    let listed = rows.iter().take(usize::try_from(room).unwrap_or(0)).map(|row| Difference {
+        table: rollup.table,
+        key: row.get(1),
+        column: row.get(2),
+        rollup: row.get(3),
+        log: row.get(4),
+    });
+    differences.extend(listed);
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
+
+/// The comparison in SQL: both sides joined by key, each column a row, those that differ.
+fn comparison(rollup: &Rollup) -> String {
+    let keys: Vec<&str> = rollup.keys.iter().map(|(name, _)| *name).collect();
+    let key_text: Vec<String> = keys.iter().map(|key| format!("'{key}=' || coalesce(r.{key}, s.{key})")).collect();
+    let columns: Vec<String> = rollup
+        .columns()
+        .map(|(name, _)| format!("('{name}', r.{name}::text, s.{name}::text, r.{name} IS DISTINCT FROM s.{name})"))
+        .collect();
+    format!(
+        "SELECT count(*) OVER (), concat_ws(', ', {key_text}), v.name, v.rollup, v.log \
+         FROM public.{table} AS r FULL JOIN ({sums}) AS s USING ({key_list}) \
+         CROSS JOIN LATERAL (VALUES {columns}) AS v(name, rollup, log, differs) \
+         WHERE v.differs AND (v.name = 'calls' OR (r.calls IS NOT NULL AND s.calls IS NOT NULL)) \
+         ORDER BY {key_list}, v.name LIMIT $2",
+        key_text = key_text.join(", "),
+        table = rollup.table,
+        sums = rollup.select_from_log(),
+        key_list = keys.join(", "),
+        columns = columns.join(", "),
+    )
 }

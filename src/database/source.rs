@@ -1,0 +1,218 @@
+//! Where the database is: the PostgreSQL of a URL, or the private cluster.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::connection::{ConnectError, Connection};
+use super::embedded::{self, Embedded, EmbeddedError};
+use super::tls::{self, TlsError};
+use super::url::{Address, AddressError};
+
+/// Where to find or make the database.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// A URL, or libpq's `key=value` form. Without it a private cluster is used.
+    pub url: Option<String>,
+    /// The daemon's data directory, in which a private cluster is made.
+    pub data_dir: PathBuf,
+    /// Authorities to trust instead of the system's, in PEM form. Implies `sslmode=require`.
+    pub ca_file: Option<PathBuf>,
+    /// How long a connection attempt may take, from the first packet to the end of the log-in.
+    pub connect_timeout: Duration,
+    /// Where the programs (`postgres`, `psql`) are, if they are not to be looked for.
+    pub bin_dir: Option<PathBuf>,
+}
+
+/// Why there is no database to work with. A PostgreSQL that is merely down is no such reason.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The URL is wrong.
+    #[error("the database's address is wrong: {0}")]
+    Address(#[from] AddressError),
+    /// Its certificates are.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The private cluster cannot be used.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+}
+
+/// A database, and how to reach it. Clones are the same one.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: Address,
+    tls: MakeRustlsConnect,
+    connect_timeout: Duration,
+    bin_dir: Option<PathBuf>,
+    cluster: Option<Embedded>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("url", &self.redacted_url()).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the database. With a URL nothing is connected yet: PostgreSQL may be down, and records are accepted
+    /// meanwhile. Without one, a private cluster runs when this returns; it is made first if need be.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], if the URL or a CA file is wrong, or the private cluster cannot run.
+    pub async fn open(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
+        let (address, cluster) = match &options.url {
+            Some(url) => (Address::parse(url, options.ca_file.as_deref(), options.connect_timeout)?, None),
+            None => {
+                let cluster = Embedded::open(&options.data_dir, options.bin_dir.as_deref()).await?;
+                let (user, database) = (embedded::USER, embedded::DATABASE);
+                (Address::embedded(cluster.host(), user, database, options.connect_timeout), Some(cluster))
+            }
+        };
+        let tls = tls::connector(address.verify, address.ca_file.as_deref(), address.is_direct_tls())?;
+        let (connect_timeout, bin_dir) = (options.connect_timeout, options.bin_dir.clone());
+        Ok(Self { inner: Arc::new(Inner { address, tls, connect_timeout, bin_dir, cluster }) })
+    }
+
+    /// How the driver is told to connect. It holds the password.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.address.config
+    }
+
+    /// The private cluster, where there is one.
+    #[must_use]
+    pub fn embedded(&self) -> Option<&Embedded> {
+        self.inner.cluster.as_ref()
+    }
+
+    /// The address, fit to be printed: the password is `***`. A private cluster's can be given to `psql`.
+    #[must_use]
+    pub fn redacted_url(&self) -> String {
+        self.inner.address.redacted()
+    }
+
+    /// Opens a session. A private cluster that has gone is started again first; that may take a minute at the worst.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; its [`class`](ConnectError::class) says whether to try again.
+    pub async fn connect(&self, application_name: &str) -> Result<Connection, ConnectError> {
+        match self.attempt(application_name).await {
+            Err(error) if self.may_have_gone(&error) => {
+                self.revive().await?;
+                self.attempt(application_name).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn attempt(&self, application_name: &str) -> Result<Connection, ConnectError> {
+        let limit = self.inner.connect_timeout;
+        let mut config = self.inner.address.config.clone();
+        config.application_name(application_name);
+        // The driver's own limit covers the TCP handshake only.
+        match timeout(limit, config.connect(self.inner.tls.clone())).await {
+            Ok(Ok((client, driver))) => Ok(Connection::new(client, tokio::spawn(driver))),
+            Ok(Err(source)) => Err(ConnectError::Refused { address: self.redacted_url(), source }),
+            Err(_elapsed) => Err(ConnectError::Timeout { address: self.redacted_url(), limit }),
+        }
+    }
+
+    /// Whether a private cluster's server may be gone: nobody answered, or one that shuts down did.
+    fn may_have_gone(&self, error: &ConnectError) -> bool {
+        let gone = match error {
+            ConnectError::Refused { source, .. } => source.code().is_none_or(|code| code.code().starts_with("57")),
+            ConnectError::Timeout { .. } | ConnectError::Embedded(_) => false,
+        };
+        gone && self.inner.cluster.is_some()
+    }
+
+    async fn revive(&self) -> Result<(), EmbeddedError> {
+        match &self.inner.cluster {
+            Some(cluster) => cluster.ensure().await,
+            None => Ok(()),
+        }
+    }
+
+    /// A pool of at most `size` sessions, for the control plane. It opens none before they are needed.
+    #[must_use]
+    pub fn pool(&self, size: usize) -> Pool {
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let mut address = self.inner.address.config.clone();
+        address.application_name("tallyd control");
+        let manager = Manager::from_connect(address, PoolConnect(self.clone()), config);
+        Pool::builder(manager)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(self.inner.connect_timeout))
+            .create_timeout(Some(self.inner.connect_timeout))
+            .build()
+            // It fails only if timeouts are set without a runtime.
+            .expect("a pool with a runtime can have timeouts")
+    }
+
+    /// `psql`, told where to connect. `args` are added as they are.
+    ///
+    /// It is the one that belongs to the server programs where there is one, otherwise the first of `PATH`. The password
+    /// is in its environment, not in its arguments.
+    pub fn psql_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let dir = match &self.inner.cluster {
+            Some(cluster) => cluster.programs(),
+            None => self.inner.bin_dir.clone(),
+        };
+        let program = dir.map(|dir| dir.join("psql")).filter(|psql| psql.is_file());
+        let mut command = Command::new(program.unwrap_or_else(|| "psql".into()));
+        self.inner.address.set_environment(&mut command);
+        command.args(args);
+        command
+    }
+
+    /// Stops a private cluster that this process owns, and waits for its end; clones cannot connect any more. Any other
+    /// PostgreSQL is left alone.
+    pub async fn close(self) {
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.stop().await;
+        }
+    }
+}
+
+/// Opens the sessions of a pool, with the same revival of a private cluster.
+struct PoolConnect(Database);
+
+type PoolSession = (Client, JoinHandle<()>);
+
+impl deadpool_postgres::Connect for PoolConnect {
+    fn connect(
+        &self,
+        config: &Config,
+    ) -> futures_util::future::BoxFuture<'_, Result<PoolSession, tokio_postgres::Error>> {
+        let config = config.clone();
+        Box::pin(async move {
+            let tls = &self.0.inner.tls;
+            let (client, driver) = match config.connect(tls.clone()).await {
+                Err(error) if self.0.inner.cluster.is_some() => {
+                    if let Err(reason) = self.0.revive().await {
+                        tracing::warn!(%reason, "the private PostgreSQL cannot be started again");
+                        return Err(error);
+                    }
+                    config.connect(tls.clone()).await?
+                }
+                outcome => outcome?,
+            };
+            // Its error reaches whoever uses the client.
+            Ok((client, tokio::spawn(async move { drop(driver.await) })))
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! Encryption of the way to PostgreSQL, by rustls.
+//!
+//! | `sslmode` | encrypted | server verified |
+//! |---|---|---|
+//! | `disable` | no | |
+//! | `allow`, `prefer` (the default) | if the server can | no: whoever can forge a certificate could as well refuse encryption |
+//! | `require`, `verify-ca`, `verify-full` | yes | certificate and host name |
+//!
+//! `require` is stricter than libpq's, which encrypts for anybody: a connection that was asked to be secure is. A CA file
+//! (`database.ca_file`, or `sslrootcert` in the URL) is trusted instead of the system's certificates, and lifts `prefer`
+//! to `require`. Unix sockets are never encrypted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Why no TLS can be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The CA file is not there, or is not PEM.
+    #[error("the CA file {} cannot be read: {reason}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The CA file holds nothing to trust.
+    #[error("the CA file {} holds no certificate; it must have one in PEM form", path.display())]
+    EmptyCaFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system has no certificates.
+    #[error(
+        "this system has no trusted certificates ({reason}). \
+         hint: install them (`apt-get install ca-certificates`), or give the server's CA as database.ca_file"
+    )]
+    NoRoots {
+        /// Why, as far as is known.
+        reason: String,
+    },
+    /// The TLS library refuses its own defaults.
+    #[error("TLS cannot be set up: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// Whether the server has to prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// Any certificate will do. Also where there is no encryption at all.
+    Nothing,
+    /// A certificate from a trusted authority, for the host's name.
+    Full,
+}
+
+/// Makes what connections encrypt with.
+pub(super) fn connector(verify: Verify, ca_file: Option<&Path>, direct: bool) -> Result<MakeRustlsConnect, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let mut config = match verify {
+        Verify::Full => builder.with_root_certificates(roots(ca_file)?).with_no_client_auth(),
+        Verify::Nothing => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth(),
+    };
+    if direct {
+        // PostgreSQL 17 and later want to be named where TLS comes before the first message.
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = ca_file {
+        let unreadable = |reason: String| TlsError::CaFile { path: path.to_owned(), reason };
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))? {
+            roots
+                .add(certificate.map_err(|error| unreadable(error.to_string()))?)
+                .map_err(|error| unreadable(error.to_string()))?;
+        }
+        return if roots.is_empty() { Err(TlsError::EmptyCaFile { path: path.to_owned() }) } else { Ok(roots) };
+    }
+    let found = rustls_native_certs::load_native_certs();
+    // A few certificates that this library cannot read are no reason not to trust the others.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let reason = found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string);
+        return Err(TlsError::NoRoots { reason });
+    }
+    Ok(roots)
+}
+
+/// Takes every certificate, for `prefer`. The handshake's signatures are checked all the same.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

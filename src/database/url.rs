@@ -1,0 +1,270 @@
+//! The address of a PostgreSQL: a URL, or libpq's `key=value` form.
+//!
+//! The driver parses both. What it does not know is taken out before: `sslmode=allow|verify-ca|verify-full` and
+//! `sslrootcert`, which are about certificates. What TLS then does is in [`super::tls`].
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+
+use super::tls::Verify;
+
+/// An address, understood.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    pub(super) config: Config,
+    pub(super) verify: Verify,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+/// Why an address is not one. The address itself is not quoted: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}. hint: it looks like postgresql://user:password@host:5432/database?sslmode=require")]
+pub struct AddressError {
+    reason: String,
+}
+
+impl Address {
+    /// Parses the address and sets what a daemon needs: limits after which a connection that went dead is given up.
+    pub(super) fn parse(url: &str, ca_file: Option<&Path>, connect_timeout: Duration) -> Result<Self, AddressError> {
+        let tls = TlsParameters::take_from(url);
+        let mut config: Config = tls.rest.parse().map_err(|error: tokio_postgres::Error| AddressError {
+            reason: std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(AddressError { reason: "the address names no host".into() });
+        }
+        let ca_file = ca_file.map(Path::to_owned).or(tls.root_certificate);
+        let mode = match tls.mode.as_deref() {
+            None | Some("allow" | "prefer") if ca_file.is_some() => SslMode::Require,
+            None | Some("allow" | "prefer") => SslMode::Prefer,
+            Some("disable") => SslMode::Disable,
+            Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
+            Some(other) => {
+                let known = "disable, allow, prefer, require, verify-ca or verify-full";
+                return Err(AddressError { reason: format!("sslmode is {other}, not {known}") });
+            }
+        };
+        config.ssl_mode(mode);
+        patience(&mut config, connect_timeout);
+        let verify = if mode == SslMode::Require { Verify::Full } else { Verify::Nothing };
+        Ok(Self { config, verify, ca_file })
+    }
+
+    /// The private cluster's.
+    pub(super) fn embedded(host: &Path, user: &str, database: &str, connect_timeout: Duration) -> Self {
+        let mut config = Config::new();
+        config.host_path(host).user(user).dbname(database).ssl_mode(SslMode::Disable);
+        patience(&mut config, connect_timeout);
+        Self { config, verify: Verify::Nothing, ca_file: None }
+    }
+
+    pub(super) fn is_direct_tls(&self) -> bool {
+        self.config.get_ssl_negotiation() == SslNegotiation::Direct
+    }
+
+    /// The address as a URL that a person may see: the password is `***`.
+    pub(super) fn redacted(&self) -> String {
+        let mut url = String::from("postgresql://");
+        let config = &self.config;
+        let on_unix = matches!(config.get_hosts(), [Host::Unix(_)]);
+        if let (Some(user), false) = (config.get_user(), on_unix) {
+            url += &encode(user);
+            url += if config.get_password().is_some() { ":***@" } else { "@" };
+        }
+        if !on_unix {
+            url += &self.hosts().join(",");
+        }
+        url += "/";
+        url += &encode(config.get_dbname().unwrap_or_default());
+        let mut parameters = Vec::new();
+        match (config.get_hosts(), on_unix) {
+            ([Host::Unix(path)], true) => {
+                parameters.push(format!("host={}", encode(&path.to_string_lossy())));
+                parameters.extend(config.get_user().map(|user| format!("user={}", encode(user))));
+                parameters.extend(config.get_password().map(|_| "password=***".to_owned()));
+                parameters.extend(config.get_ports().first().map(|port| format!("port={port}")));
+            }
+            _ => parameters.push(format!("sslmode={}", self.ssl_mode())),
+        }
+        url + "?" + &parameters.join("&")
+    }
+
+    /// The hosts with their ports, as they stand in a URL.
+    fn hosts(&self) -> Vec<String> {
+        let ports = self.config.get_ports();
+        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        let addresses = self.config.get_hostaddrs().iter().map(ToString::to_string);
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => encode(&path.to_string_lossy()),
+        });
+        let names: Vec<String> = if self.config.get_hosts().is_empty() { addresses.collect() } else { hosts.collect() };
+        names.iter().enumerate().map(|(at, name)| format!("{}:{}", bracketed(name), port(at))).collect()
+    }
+
+    /// libpq's word for what we do, as far as it has one.
+    fn ssl_mode(&self) -> &'static str {
+        match (self.config.get_ssl_mode(), &self.ca_file) {
+            (SslMode::Disable, _) => "disable",
+            (SslMode::Require, Some(_)) => "verify-full",
+            // libpq before version 16 cannot use the system's certificates: it would refuse `verify-full` here.
+            (SslMode::Require, None) => "require",
+            _ => "prefer",
+        }
+    }
+
+    /// Tells a program that uses libpq to connect here: by its environment, since arguments are for all to see.
+    pub(super) fn set_environment(&self, command: &mut Command) {
+        let config = &self.config;
+        let hosts: Vec<String> = config
+            .get_hosts()
+            .iter()
+            .map(|host| match host {
+                Host::Tcp(name) => name.clone(),
+                Host::Unix(path) => path.to_string_lossy().into_owned(),
+            })
+            .collect();
+        let addresses: Vec<String> = config.get_hostaddrs().iter().map(ToString::to_string).collect();
+        let ports: Vec<String> = config.get_ports().iter().map(ToString::to_string).collect();
+        let seconds = config.get_connect_timeout().map_or(0, Duration::as_secs).max(2);
+        let variables = [
+            ("PGHOST", Some(hosts.join(","))),
+            ("PGHOSTADDR", Some(addresses.join(","))),
+            ("PGPORT", Some(ports.join(","))),
+            ("PGUSER", config.get_user().map(str::to_owned)),
+            ("PGDATABASE", config.get_dbname().map(str::to_owned)),
+            ("PGOPTIONS", config.get_options().map(str::to_owned)),
+            ("PGSSLMODE", Some(self.ssl_mode().to_owned())),
+            ("PGSSLROOTCERT", self.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned())),
+            ("PGCONNECT_TIMEOUT", Some(seconds.to_string())),
+        ];
+        for (name, value) in variables {
+            match value.filter(|value| !value.is_empty()) {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env_remove("PGSERVICE");
+        match config.get_password() {
+            Some(password) => {
+                command.env("PGPASSWORD", std::os::unix::ffi::OsStrExt::from_bytes(password) as &std::ffi::OsStr)
+            }
+            None => command.env_remove("PGPASSWORD"),
+        };
+    }
+}
+
+/// What makes a connection that went dead end with an error, instead of waiting for hours.
+fn patience(config: &mut Config, connect_timeout: Duration) {
+    config
+        .connect_timeout(connect_timeout)
+        .tcp_user_timeout(Duration::from_secs(30))
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(30))
+        .keepalives_interval(Duration::from_secs(10))
+        .keepalives_retries(3);
+}
+
+/// The parameters about certificates, and the address without them.
+struct TlsParameters {
+    rest: String,
+    mode: Option<String>,
+    root_certificate: Option<PathBuf>,
+}
+
+impl TlsParameters {
+    fn take_from(url: &str) -> Self {
+        let mut taken = Self { rest: String::new(), mode: None, root_certificate: None };
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let (base, query) = url.split_once('?').unwrap_or((url, ""));
+            let kept: Vec<&str> =
+                query.split('&').filter(|pair| !pair.is_empty() && !taken.take(pair, decode)).collect();
+            taken.rest = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+        } else {
+            let kept: Vec<&str> = words(url).into_iter().filter(|pair| !taken.take(pair, unquote)).collect();
+            taken.rest = kept.join(" ");
+        }
+        taken
+    }
+
+    /// Takes the parameter if it is one of ours.
+    fn take(&mut self, pair: &str, plain: impl Fn(&str) -> String) -> bool {
+        match pair.split_once('=') {
+            Some(("sslmode", value)) => self.mode = Some(plain(value)),
+            // `system` is libpq's word for what happens without a file.
+            Some(("sslrootcert", value)) => {
+                self.root_certificate = Some(plain(value)).filter(|v| v != "system").map(Into::into);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Splits `key=value` pairs at white space outside of quotes.
+fn words(text: &str) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(|c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '\'' => quoted = !quoted,
+            _ => return c.is_whitespace() && !quoted,
+        }
+        false
+    })
+    .filter(|word| !word.is_empty())
+    .collect()
+}
+
+fn unquote(value: &str) -> String {
+    value
+        .strip_prefix('\'')
+        .and_then(|value| value.strip_suffix('\''))
+        .unwrap_or(value)
+        .replace("\\'", "'")
+        .replace("\\\\", "\\")
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Percent-encodes all but what is plain everywhere in a URL.
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Decodes percent-encoded text; what is not a code stays as it is.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let code = tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match (first, code) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+#[path = "url_tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! The rollups equal the log, and a difference of any kind is found.
+
+use tallyd::database::{Database, Difference, MAX_DIFFERENCES, reconcile};
+use tokio_postgres::Client;
+
+use crate::support::{data_dir, migrated, value};
+
+async fn calls(db: &Database, sessions: usize, each: usize) {
+    let sessions = (0..sessions).map(|session| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let client = db.connect("calls").await.unwrap();
+            for call in 0..each {
+                let cost = if call % 5 == 0 { "NULL".into() } else { format!("0.{:07}", call * 13 + session) };
+                let sql = format!(
+                    "SELECT increment_daily_cost(provider => '{}', model => 'm{}', endpoint => '/e?street={call}', user_id => 'u{}', \
+                     cost_usd => {cost}, input_tokens => {call}, output_tokens => 2, cache_read_tokens => 3, cache_write_5m_tokens => 4, \
+                     cache_write_1h_tokens => 5, status => {}, occurred_at => now() - interval '1 hour' * {call})",
+                    ["claude", "Anthropic", "rentcast"][call % 3], call % 2, call % 4, [200, 429][call % 2],
+                );
+                client.batch_execute(&sql).await.unwrap();
+            }
+        })
+    });
+    for session in futures_util::future::join_all(sessions).await {
+        session.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_calls_add_up_exactly() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    calls(&db, 8, 50).await;
+    let mut client = db.connect("r").await.unwrap();
+    let outcome = reconcile(&mut client).await.unwrap();
+    assert!(outcome.equal, "{:?}", outcome.differences);
+    assert_eq!((outcome.log_rows, outcome.unpriced_rows), (400, 80));
+    assert_eq!(outcome.log_cost_usd, value(&client, "SELECT sum(cost_usd)::text FROM api_usage_log").await);
+    let sums = "SELECT sum(calls) || ' ' || sum(errors) || ' ' || sum(unpriced_calls) || ' ' || sum(cache_write_1h_tokens) FROM ";
+    for table in ["daily_api_costs", "daily_user_api_costs", "user_api_totals"] {
+        assert_eq!(value(&client, &format!("{sums}{table}")).await, "400 200 80 2000");
+    }
+    assert_eq!(
+        value(&client, "SELECT string_agg(DISTINCT endpoint || ' ' || provider, ',') FROM daily_api_costs").await,
+        "/e claude,/e rentcast"
+    );
+    // What counts under '(other)' is compared there.
+    let other = "UPDATE api_usage_log SET rollup_other = 3; \
+        WITH gone AS (DELETE FROM daily_api_costs RETURNING *) INSERT INTO daily_api_costs \
+        SELECT day, provider, '(other)', '(other)', sum(calls), sum(errors), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), \
+        sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(requests), sum(cost_usd), sum(unpriced_calls), now() \
+        FROM gone GROUP BY day, provider";
+    client.batch_execute(other).await.unwrap();
+    assert!(reconcile(&mut client).await.unwrap().equal);
+    client.batch_execute("UPDATE api_usage_log SET rollup_other = 1").await.unwrap();
+    assert!(!reconcile(&mut client).await.unwrap().equal);
+    db.close().await;
+}
+
+/// Runs `damage`, returns the differences that it makes, and undoes it.
+async fn differences(client: &mut Client, damage: &str) -> Vec<Difference> {
+    let tables = ["daily_api_costs", "daily_user_api_costs", "user_api_totals"];
+    for table in tables {
+        client.batch_execute(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await.unwrap();
+    }
+    client.batch_execute(damage).await.unwrap();
+    let outcome = reconcile(client).await.unwrap();
+    assert_eq!(outcome.equal, outcome.differences.is_empty());
+    for table in tables {
+        let restore = format!("DELETE FROM {table}; INSERT INTO {table} TABLE saved_{table}; DROP TABLE saved_{table}");
+        client.batch_execute(&restore).await.unwrap();
+    }
+    assert!(reconcile(client).await.unwrap().equal);
+    outcome.differences
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_altered_lost_or_invented_is_found() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let mut client = db.connect("r").await.unwrap();
+    let call = "SELECT increment_daily_cost('claude', model => 'm', endpoint => '/e', user_id => 'u', cost_usd => 0.25, \
+        occurred_at => '2026-01-05 10:00Z')";
+    client.batch_execute(call).await.unwrap();
+
+    let keys = [
+        ("daily_api_costs", "day=2026-01-05, provider=claude, model=m, endpoint=/e"),
+        ("daily_user_api_costs", "day=2026-01-05, user_id=u, provider=claude"),
+        ("user_api_totals", "user_id=u, provider=claude"),
+    ];
+    let measures = [
+        "calls",
+        "errors",
+        "input_tokens",
+        "output_tokens",
+        "cache_read_tokens",
+        "cache_write_5m_tokens",
+        "cache_write_1h_tokens",
+        "requests",
+        "cost_usd",
+        "unpriced_calls",
+    ];
+    for (table, key) in keys {
+        for column in measures {
+            let found = differences(&mut client, &format!("UPDATE {table} SET {column} = {column} + 1")).await;
+            assert_eq!(found.len(), 1, "{table} {column}: {found:?}");
+            assert_eq!((found[0].table, found[0].key.as_str(), found[0].column.as_str()), (table, key, column));
+        }
+        let found = differences(&mut client, &format!("DELETE FROM {table}")).await;
+        let lost = Difference { table, key: key.into(), column: "calls".into(), rollup: None, log: Some("1".into()) };
+        assert_eq!(found, [lost]);
+        let columns =
+            if table == "user_api_totals" { "provider, first_call_at, last_call_at" } else { "provider, day" };
+        let values = if table == "user_api_totals" { "'ghost', now(), now()" } else { "'ghost', '2026-01-05'" };
+        let found = differences(&mut client, &format!("INSERT INTO {table} ({columns}) VALUES ({values})")).await;
+        assert_eq!((found.len(), found[0].rollup.as_deref(), found[0].log.as_deref()), (1, Some("0"), None));
+    }
+    for column in ["first_call_at", "last_call_at"] {
+        let found =
+            differences(&mut client, &format!("UPDATE user_api_totals SET {column} = {column} - interval '1 us'"))
+                .await;
+        assert_eq!((found.len(), found[0].column.as_str()), (1, column));
+    }
+    let found = differences(&mut client, "UPDATE daily_api_costs SET cost_usd = cost_usd + 0.000000000000000001").await;
+    assert_eq!(found[0].rollup.as_deref(), Some("0.250000000000000001"));
+    assert_eq!(found[0].log.as_deref(), Some("0.25"));
+    assert_eq!(serde_json::to_value(&found[0]).unwrap()["table"], "daily_api_costs");
+
+    let many =
+        "INSERT INTO daily_user_api_costs (day, user_id) SELECT '2026-01-01', g::text FROM generate_series(1, 1500) g";
+    client.batch_execute(many).await.unwrap();
+    client.batch_execute("UPDATE user_api_totals SET calls = 9").await.unwrap();
+    let outcome = reconcile(&mut client).await.unwrap();
+    assert_eq!((outcome.differences.len(), outcome.difference_count), (MAX_DIFFERENCES, 1501));
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_sees_one_state_while_calls_come_in() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let writer = tokio::spawn({
+        let db = db.clone();
+        async move { calls(&db, 3, 100).await }
+    });
+    let mut client = db.connect("r").await.unwrap();
+    let mut compared = 0;
+    while !writer.is_finished() || compared == 0 {
+        let outcome = reconcile(&mut client).await.unwrap();
+        assert!(outcome.equal, "{:?}", outcome.differences);
+        compared += 1;
+    }
+    writer.await.unwrap();
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_outside_the_bounds_is_refused_whole() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let client = db.connect("r").await.unwrap();
+    let refused = [
+        ("''", "provider is empty"),
+        ("'x', input_tokens => -1", "negative"),
+        ("'x', requests => 1000000000001", "10^12"),
+        ("'x', cost_usd => 'NaN'", "10^9"),
+        ("'x', cost_usd => 1000000001", "10^9"),
+        ("'x', user_id => repeat('y', 513)", "512 bytes"),
+        ("'x', metadata => '[1]'", "metadata"),
+        ("'x', occurred_at => '2014-12-31 00:00Z'", "2015"),
+        ("'x', occurred_at => now() + interval '6 minutes'", "ahead"),
+    ];
+    for (arguments, reason) in refused {
+        let error = client.batch_execute(&format!("SELECT increment_daily_cost({arguments})")).await.unwrap_err();
+        let message = error.as_db_error().unwrap().message();
+        assert!(message.contains(reason), "{arguments}: {message}");
+    }
+    assert_eq!(value(&client, "SELECT count(*) FROM api_usage_log").await, "0");
+    let id = "0198c0de-0000-7000-8000-000000000001";
+    assert_eq!(
+        value(&client, &format!("SELECT increment_daily_cost('x', id => '{id}', extra_units => '{{\"image\": 2}}')"))
+            .await,
+        id
+    );
+    assert_eq!(
+        value(&client, "SELECT cost_source || coalesce(cost_usd::text, ' none') FROM api_usage_log").await,
+        "unpriced none"
+    );
+
+    client.batch_execute("CREATE ROLE visitor; SET ROLE visitor").await.unwrap();
+    for sql in [
+        "SELECT increment_daily_cost('x')",
+        "SELECT tallyd_ensure_partition(now(), 'day')",
+        "SELECT * FROM tallyd_ensure_partitions(now(), now())",
+    ] {
+        let error = client.batch_execute(sql).await.unwrap_err();
+        assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE), "{sql}");
+    }
+    db.close().await;
+}

@@ -1,0 +1,91 @@
+//! What the tests share.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tallyd::database::embedded::{DATABASE, Embedded, USER};
+use tallyd::database::{Database, DatabaseOptions, Granularity, MigrateOptions, migrate};
+use tokio_postgres::{Client, NoTls};
+
+/// A data directory that is removed with the test. It is closed to every other user, as its parent may be.
+pub fn data_dir() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("tallyd-").tempdir().unwrap()
+}
+
+/// A private cluster in the data directory.
+pub fn options(data_dir: &Path) -> DatabaseOptions {
+    DatabaseOptions {
+        url: None,
+        data_dir: data_dir.to_owned(),
+        ca_file: None,
+        connect_timeout: Duration::from_secs(10),
+        bin_dir: None,
+    }
+}
+
+/// What a daemon migrates with if nothing is configured.
+pub fn migrate_options() -> MigrateOptions {
+    MigrateOptions { reporting_time_zone: "UTC".into(), granularity: Granularity::Month, partitions_ahead: 2 }
+}
+
+/// A private cluster with the schema in it.
+pub async fn migrated(data_dir: &Path) -> Database {
+    let db = Database::open(&options(data_dir)).await.unwrap();
+    migrate(&mut db.connect("migrate").await.unwrap(), &migrate_options()).await.unwrap();
+    db
+}
+
+/// A session with the cluster.
+pub async fn session(cluster: &Embedded) -> Client {
+    try_session(cluster.host()).await.unwrap()
+}
+
+/// A session by the name that clients have for a cluster.
+pub async fn try_session(host: &Path) -> Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    let (client, driver) = config.host_path(host).user(USER).dbname(DATABASE).connect(NoTls).await?;
+    tokio::spawn(driver);
+    Ok(client)
+}
+
+/// The value of a query that returns one.
+pub async fn value(client: &Client, sql: &str) -> String {
+    client
+        .simple_query(sql)
+        .await
+        .unwrap()
+        .into_iter()
+        .find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+            _ => None,
+        })
+        .expect("the query returns a row")
+}
+
+/// The server process of a cluster, from the file in which it says so.
+pub fn postmaster(data_dir: &Path) -> i32 {
+    let text = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap();
+    text.lines().next().unwrap().trim().parse().unwrap()
+}
+
+/// The processes that work in a cluster's folder.
+pub fn processes(data_dir: &Path) -> Vec<PathBuf> {
+    let cluster = std::fs::canonicalize(data_dir).unwrap().join("postgres");
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let works_there = |dir: &PathBuf| std::fs::read_link(dir.join("cwd")).is_ok_and(|cwd| cwd == cluster);
+    entries.flatten().map(|entry| entry.path()).filter(works_there).collect()
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Waits until the condition holds, and fails the test if it does not within 30 seconds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
