@@ -8,13 +8,11 @@ use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
 use crate::clock::SystemClock;
-use crate::config::{Config, Partition};
-use crate::database::error::FailureClass;
-use crate::database::migrate::{MigrateError, MigrateOptions, migrate};
-use crate::database::{Database, DatabaseError, DatabaseOptions};
+use crate::config::Config;
+use crate::database::{Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, migrate};
 use crate::http::{Loading, View};
 use crate::pipeline::flusher::lane::Lane;
-use crate::pipeline::flusher::periods::{Granularity, Partitions};
+use crate::pipeline::flusher::periods::Partitions;
 use crate::pipeline::flusher::{self, FlushOptions, LaneState};
 use crate::pipeline::wal::WalError;
 use crate::rollup::day::Days;
@@ -85,7 +83,7 @@ fn shared(
             retry_max: options.retry_max,
             accept_rewound,
         },
-        partitions: Partitions::new(granularity(config)),
+        partitions: Partitions::new(config.log_table.partition.into()),
         guard: KeyGuard::new(KeyBounds {
             models: config.rollup.max_models_per_day,
             endpoints: config.rollup.max_endpoints_per_day,
@@ -95,13 +93,6 @@ fn shared(
         lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
         migrated,
         committed_records: AtomicU64::new(0),
-    }
-}
-
-fn granularity(config: &Config) -> Granularity {
-    match config.log_table.partition {
-        Partition::Day => Granularity::Day,
-        Partition::Month => Granularity::Month,
     }
 }
 

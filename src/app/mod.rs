@@ -174,7 +174,7 @@ impl App {
             self.view.log.trim(&loading.flusher.cleared(), 0)?;
             self.view.log.note_committed(&committed)?;
             loading.pool.close();
-            loading.database.close().await;
+            crate::database::Database::clone(&loading.database).close().await;
         }
         // Another daemon's socket would be in the way of the next start, not this one's.
         let _ = std::fs::remove_file(&self.view.socket);

@@ -6,8 +6,7 @@ use clap::Args;
 
 use super::output;
 use crate::config::Config;
-use crate::database::migrate::{MigrateOptions, migrate};
-use crate::database::{Database, DatabaseOptions};
+use crate::database::{Database, DatabaseOptions, MigrateOptions, migrate};
 
 /// Bring the database's schema up to date. The daemon does the same when it starts.
 #[derive(Args)]

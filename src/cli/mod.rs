@@ -10,6 +10,7 @@ mod output;
 mod psql;
 mod reconcile;
 mod record;
+mod rollups;
 mod serve;
 mod status;
 
@@ -67,6 +68,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Prove that the rollups equal the log
     Reconcile(reconcile::ReconcileArgs),
+    /// Work on the rollup tables
+    Rollups(rollups::RollupsArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Look at the configuration
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
+        Command::Rollups(args) => rollups::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),

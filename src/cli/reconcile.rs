@@ -6,8 +6,7 @@ use clap::Args;
 
 use super::output::{self, count};
 use crate::config::Config;
-use crate::database::reconcile::reconcile;
-use crate::database::{Database, DatabaseOptions};
+use crate::database::{Database, DatabaseOptions, reconcile};
 
 /// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
 #[derive(Args)]
@@ -22,8 +21,8 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let found = super::block_on(async {
         let database = Database::open(&DatabaseOptions::from(config)).await?;
         let found = {
-            let connection = database.connect("tallyd reconcile").await?;
-            reconcile(&connection).await
+            let mut connection = database.connect("tallyd reconcile").await?;
+            reconcile(&mut connection).await
         };
         database.close().await;
         Ok(found?)

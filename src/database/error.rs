@@ -34,6 +34,20 @@ pub enum FailureClass {
     Hold,
 }
 
+impl FailureClass {
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Serialization => "serialization",
+            Self::MissingPartition => "missing_partition",
+            Self::Data => "data",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 /// Classifies a failure.
 #[must_use]
 pub fn classify(error: &tokio_postgres::Error) -> FailureClass {

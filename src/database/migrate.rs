@@ -53,7 +53,7 @@ impl Granularity {
 }
 
 /// What a migration found and did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct MigrateReport {
     /// The migrations that were applied now: `V1__usage_log`.
     pub applied: Vec<String>,
@@ -115,6 +115,15 @@ pub enum MigrateError {
         /// The row.
         key: &'static str,
     },
+}
+
+impl MigrateError {
+    /// True if the database and the configuration contradict each other: trying again later cannot help. What
+    /// PostgreSQL itself reports may pass, or be mended while the daemon accepts records.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        !matches!(self, Self::Database(_) | Self::Migration { .. })
+    }
 }
 
 /// The lock that one migrating process holds, until its transaction ends: `tallymig` in ASCII.

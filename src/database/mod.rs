@@ -14,6 +14,7 @@ pub mod connection;
 pub mod embedded;
 pub mod error;
 pub mod migrate;
+mod options;
 pub mod reconcile;
 mod rollups;
 pub mod source;

@@ -182,10 +182,10 @@ impl LaneState {
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
     /// PostgreSQL said no, or the connection broke.
-    #[error("{}", crate::database::error::describe(.0))]
+    #[error("{}", crate::database::describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// A row was refused, and smaller batches will tell which.
-    #[error("a row was refused, the batch is halved: {}", crate::database::error::describe(.0))]
+    #[error("a row was refused, the batch is halved: {}", crate::database::describe(.0))]
     Narrowed(tokio_postgres::Error),
     /// The connection could not be made.
     #[error(transparent)]

@@ -11,36 +11,18 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::FlushError;
+use crate::database::Granularity;
 use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::wal::recent::StoredChunk;
 use crate::rollup::day::Days;
 use crate::rollup::guard::{KeyGuard, Names};
 
-/// How finely the log is partitioned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Granularity {
-    /// A partition a day.
-    Day,
-    /// A partition a month.
-    Month,
-}
-
-impl Granularity {
-    /// The name that `tallyd_ensure_partition` takes.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Day => "day",
-            Self::Month => "month",
-        }
-    }
-
-    fn start(self, us: i64) -> NaiveDate {
-        let date = DateTime::from_timestamp_micros(us).unwrap_or_default().date_naive();
-        match self {
-            Self::Day => date,
-            Self::Month => date.with_day(1).unwrap_or(date),
-        }
+/// The first day of the partition that an instant needs.
+fn start_of(granularity: Granularity, us: i64) -> NaiveDate {
+    let date = DateTime::from_timestamp_micros(us).unwrap_or_default().date_naive();
+    match granularity {
+        Granularity::Day => date,
+        Granularity::Month => date.with_day(1).unwrap_or(date),
     }
 }
 
@@ -69,7 +51,7 @@ impl Partitions {
     pub async fn ensure(&self, client: &Client, chunks: &[impl AsRef<StoredChunk>]) -> Result<(), FlushError> {
         let mut needed = BTreeSet::new();
         for chunk in chunks {
-            each_extreme(chunk.as_ref(), |us| self.granularity.start(us), &mut needed)?;
+            each_extreme(chunk.as_ref(), |us| start_of(self.granularity, us), &mut needed)?;
         }
         {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +59,7 @@ impl Partitions {
         }
         for start in needed {
             let sql = "SELECT tallyd_ensure_partition($1::date::timestamp AT TIME ZONE 'UTC', $2)";
-            client.query_typed(sql, &[(&start, Type::DATE), (&self.granularity.name(), Type::TEXT)]).await?;
+            client.query_typed(sql, &[(&start, Type::DATE), (&self.granularity.as_str(), Type::TEXT)]).await?;
             self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(start);
         }
         Ok(())

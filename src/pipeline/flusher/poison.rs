@@ -12,7 +12,7 @@ use super::dead_letters::DeadLetters;
 use super::transaction::{BEGIN, Committed};
 use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row};
-use crate::database::error::{FailureClass, classify, describe};
+use crate::database::{FailureClass, classify, describe};
 use crate::pipeline::chunk::{Call, Entry, PayloadReader};
 use crate::pipeline::wal::recent::StoredChunk;
 use crate::rollup::fold::Fold;
