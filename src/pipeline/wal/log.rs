@@ -39,6 +39,8 @@ pub struct Log {
     folder: PathBuf,
     buffer_id: Uuid,
     segments: Mutex<BTreeMap<u64, Segment>>,
+    /// Held while a store is opened: sled admits one handle, and lanes share it.
+    opening: Mutex<()>,
     /// The hand-off of fresh chunks.
     pub recent: RecentChunks,
     durable_key: watch::Sender<u64>,
@@ -79,6 +81,7 @@ impl Log {
             folder: folder.to_owned(),
             buffer_id: recovered.buffer_id,
             segments: Mutex::new(segments),
+            opening: Mutex::default(),
             recent: RecentChunks::new(recent_bytes),
             durable_key: watch::Sender::new(recovered.next_key - 1),
             value_bytes: AtomicU64::new(bytes),
@@ -164,6 +167,8 @@ impl Log {
     /// # Errors
     /// [`WalError`] if the store does not open.
     pub fn open_store(&self, first_key: u64) -> Result<Option<Arc<Store>>, WalError> {
+        // Another lane may be opening this very store; it is there once the lock is ours.
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.lock().get(&first_key).map(|segment| segment.store.clone());
         match known {
             None => return Ok(None),
