@@ -203,18 +203,18 @@ impl Log {
         if let Some(oldest) = committed.iter().min() {
             self.recent.release(*oldest);
         }
-        self.lock().values().next().is_some_and(|segment| is_committed(segment, committed))
+        trimmable(&self.lock(), committed).next().is_some()
     }
 
-    /// Deletes the segments that every lane has committed past. `committed[lane]` is the lane's watermark.
+    /// Deletes the segments that every lane has committed past. `committed[lane]` is the lane's watermark. The newest
+    /// segment stays, also a sealed one: the producers' marks are in it, and without them a resend would count twice.
     ///
     /// # Errors
     /// [`WalError::Io`].
     pub fn trim(&self, committed: &[u64], now_us: i64) -> Result<(), WalError> {
         let done: Vec<Segment> = {
             let mut segments = self.lock();
-            let done = segments.values().filter(|segment| is_committed(segment, committed));
-            let done: Vec<Segment> = done.cloned().collect();
+            let done: Vec<Segment> = trimmable(&segments, committed).cloned().collect();
             for segment in &done {
                 segments.remove(&segment.first_key);
             }
@@ -278,6 +278,11 @@ impl Log {
         // Nothing panics while the lock is held; a poisoned one still guards a whole map.
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The segments but the newest that every lane has committed past.
+fn trimmable<'a>(segments: &'a BTreeMap<u64, Segment>, committed: &'a [u64]) -> impl Iterator<Item = &'a Segment> {
+    segments.values().rev().skip(1).filter(|segment| is_committed(segment, committed))
 }
 
 fn is_committed(segment: &Segment, committed: &[u64]) -> bool {

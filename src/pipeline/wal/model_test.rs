@@ -376,3 +376,19 @@ fn lanes_that_meet_at_a_sealed_segment_share_its_store() {
         }
     });
 }
+
+#[test]
+fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    filled(&folder, 40);
+    let (log, mut appender, _) = open(&folder);
+    let chunk = Chunk { payload: vec![1], records: 1, refused: 0, first_seq: 41, last_seq: 41, min_us: 0, max_us: 0 };
+    appender.append(chunk, &"p".into(), 0).unwrap();
+    appender.commit(Durability::Disk).unwrap();
+    appender.seal().unwrap();
+    log.trim(&[41, 41], 0).unwrap();
+    assert_eq!(log.segment_count(), 1, "the older one is gone");
+    drop((log, appender));
+    assert_eq!(open(&folder).2.last_seq("p"), 41);
+}
