@@ -3,7 +3,7 @@
 //! A record's id is its producer's number and its sequence number, so what must be in the database needs no bookkeeping
 //! beyond the highest acknowledged number.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use super::until;
 const FRAME_RECORDS: u64 = 25;
 /// Frames that wait for their acknowledgement.
 const WINDOW: usize = 8;
+/// The pause between two frames: faults are met under load, and what was sent is compared in a moment.
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// Producers at work.
 pub struct Load {
@@ -93,6 +95,26 @@ impl Sent {
         self.assert_only(postgres);
     }
 
+    /// Asserts that these calls are in the database now, and no call twice. What was taken whole and not acknowledged any
+    /// more may be there, too.
+    #[track_caller]
+    pub fn assert_among(&self, postgres: &Postgres) {
+        let found = postgres.psql("SELECT id, count(*) FROM api_usage_log GROUP BY id");
+        let found: HashSet<_> = found.lines().collect();
+        if let Some(twice) = found.iter().find(|line| !line.ends_with("|1")) {
+            panic!("{twice} times");
+        }
+        for (last, number) in self.last_seqs.iter().zip(0..) {
+            for seq in 1..=*last {
+                let expected = format!("{}|1", uuid::Uuid::from_bytes(id(number, seq)));
+                assert!(
+                    found.contains(expected.as_str()),
+                    "{seq} of producer {number} is missing, {last} acknowledged"
+                );
+            }
+        }
+    }
+
     /// Asserts that these calls and no others are in the database now, each once, with what they say.
     #[track_caller]
     pub fn assert_only(&self, postgres: &Postgres) {
@@ -152,6 +174,7 @@ impl Producer {
                 self.window.push_back(self.next_seq);
                 self.next_seq += FRAME_RECORDS;
                 session.send(self.next_seq - FRAME_RECORDS, &records(self.number, self.next_seq - FRAME_RECORDS))?;
+                std::thread::sleep(PAUSE);
                 continue;
             }
             let ack = match session.recv_ack() {
