@@ -256,7 +256,7 @@ fn admit(admission: &Admission<'_>, record: &FrameRecord<'_>, seq: u64, outbox: 
         }
         Err(refusal) => {
             let code = refusal.code.name();
-            let (field, message) = (refusal.field, &refusal.message);
+            let (field, message) = (&refusal.field, &refusal.message);
             let payload_format = "msgpack";
             outbox.push_refused(seq, &Refused { code, field, message, payload_format, payload: record.bytes });
             Err(refusal)
@@ -265,6 +265,6 @@ fn admit(admission: &Admission<'_>, record: &FrameRecord<'_>, seq: u64, outbox: 
 }
 
 fn rejection(seq: u64, refusal: &Refusal) -> Rejection {
-    let field = (!refusal.field.is_empty()).then(|| refusal.field.to_owned());
+    let field = (!refusal.field.is_empty()).then(|| refusal.field.to_string());
     Rejection { seq, code: refusal.code.name().into(), message: refusal.message.to_string(), field }
 }

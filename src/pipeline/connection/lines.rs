@@ -137,7 +137,7 @@ fn refuse_long_line(line: &[u8], max: usize, shared: &Shared, outbox: &mut Outbo
 
 fn refuse(refusal: &Refusal, line: &[u8], shared: &Shared, outbox: &mut Outbox) {
     shared.metrics.refused(refusal.code);
-    let (code, field, message) = (refusal.code.name(), refusal.field, &*refusal.message);
+    let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
     outbox.push_refused(0, &Refused { code, field, message, payload_format: "json", payload: line });
     let field = (!field.is_empty()).then_some(field);
     outbox.push_reply(Answer::Refused { error: Error { code, message, field } }.line());

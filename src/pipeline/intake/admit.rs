@@ -152,8 +152,10 @@ impl Admission<'_> {
             Field::Given(IdValue::Text(text)) => Uuid::try_parse(text)
                 .map(Uuid::into_bytes)
                 .map_err(|_| Refusal::new(Code::Format, "id", "an id is a UUID, or left out to get one")),
-            // Bytes of another length arrive as what is not text.
-            Field::Wrong(Wrong::Encoding) => Err(Refusal::new(Code::Format, "id", "a binary id has 16 bytes")),
+            // Bytes of another length, whatever they would be as text.
+            Field::Wrong(Wrong::Encoding | Wrong::Binary) => {
+                Err(Refusal::new(Code::Format, "id", "a binary id has 16 bytes"))
+            }
             Field::Wrong(wrong) => Err(wrong_type("id", "16 bytes or a UUID's text", *wrong)),
         }
     }
@@ -268,6 +270,7 @@ fn has_escaped_nul(json: &str) -> bool {
 fn wrong_type(field: &'static str, expected: &str, wrong: Wrong) -> Refusal {
     match wrong {
         Wrong::Encoding => Refusal::new(Code::Encoding, field, "the text is not UTF-8"),
+        Wrong::Binary => Refusal::new(Code::Type, field, format!("expected {expected}, found binary data")),
         Wrong::Kind(kind) => Refusal::new(Code::Type, field, format!("expected {expected}, found {kind}")),
     }
 }

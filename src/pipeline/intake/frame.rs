@@ -125,6 +125,9 @@ impl<'a> Records<'a> {
 }
 
 fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+    if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
+        return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
+    }
     // serde stops at the last field that it knows; what a longer array says would be lost in silence.
     if matches!(bytes.first(), Some(0xdc | 0xdd))
         && rmp::decode::read_array_len(&mut &*bytes).is_ok_and(|fields| fields as usize > FIELDS.len())
@@ -135,12 +138,27 @@ fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     rmp_serde::from_slice(bytes).map_err(|error| refusal(&error.to_string()))
 }
 
+/// Characters of what a sender wrote that are said back.
+const ECHO_CHARS: usize = 64;
+
 /// Names what serde found.
 pub(super) fn refusal(error: &str) -> Refusal {
-    if error.contains("unknown field") {
-        return Refusal::new(Code::UnknownField, "", format!("{error}; see protocol/README.md for the fields"));
+    if let Some(name) = quoted_after(error, "unknown field `") {
+        let message = format!("no field is called `{name}`; see protocol/README.md for the fields");
+        return Refusal::new(Code::UnknownField, name, message);
     }
+    if let Some(name) = quoted_after(error, "duplicate field `") {
+        return Refusal::new(Code::Invalid, name, "the field is there twice");
+    }
+    let error: String = error.chars().take(4 * ECHO_CHARS).collect();
     Refusal::new(Code::Invalid, "", format!("not a usage record: {error}"))
+}
+
+/// The name in backticks after `heading`. It is the sender's: what cannot be stored or printed is left out of it.
+fn quoted_after(error: &str, heading: &str) -> Option<String> {
+    let (_, quoted) = error.split_once(heading)?;
+    let name = quoted.split("`, expected").next().unwrap_or_default().trim_end_matches('`');
+    Some(name.chars().filter(|character| !character.is_control()).take(ECHO_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -180,7 +198,7 @@ mod tests {
         let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("records") };
         let mut codes = Vec::new();
         records.each(|record| codes.push(record.record.map(drop).map_err(|refusal| refusal.code)));
-        assert_eq!(codes, [Ok(()), Err(Code::Invalid), Err(Code::UnknownField), Ok(())]);
+        assert_eq!(codes, [Ok(()), Err(Code::Type), Err(Code::UnknownField), Ok(())]);
     }
 
     #[test]

@@ -16,3 +16,6 @@ pub mod refusal;
 pub use admit::{Admission, Rules};
 pub use raw::RawRecord;
 pub use refusal::{Code, Refusal};
+
+#[cfg(test)]
+mod vectors_test;

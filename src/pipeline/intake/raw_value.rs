@@ -17,6 +17,8 @@ pub enum Wrong {
     Kind(&'static str),
     /// Text that is not UTF-8.
     Encoding,
+    /// Binary data.
+    Binary,
 }
 
 /// A field of type `T`, absent or nil, or something else.
@@ -166,8 +168,9 @@ impl Scalar<'_> {
             Self::Int(_) => "an integer",
             Self::Digits(_) => "a number with a fraction or an exponent",
             Self::Text(_) => "text",
-            // MessagePack text that is not UTF-8 arrives as bytes; binary would, too.
-            Self::Bytes(_) => return Wrong::Encoding,
+            // MessagePack text that is not UTF-8 arrives as bytes, and so does binary data; text that is UTF-8 does not.
+            Self::Bytes(bytes) if std::str::from_utf8(bytes).is_err() => return Wrong::Encoding,
+            Self::Bytes(_) => return Wrong::Binary,
             Self::Other(kind) => kind,
         })
     }

@@ -69,15 +69,15 @@ impl Code {
 pub struct Refusal {
     /// The reason's name.
     pub code: Code,
-    /// The field at fault, or empty.
-    pub field: &'static str,
+    /// The field at fault, or empty. A name that no field has is as the sender wrote it, bounded and printable.
+    pub field: Cow<'static, str>,
     /// What is wrong, and what would be accepted.
     pub message: Cow<'static, str>,
 }
 
 impl Refusal {
     /// A refusal of one field.
-    pub fn new(code: Code, field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, field, message: message.into() }
+    pub fn new(code: Code, field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, field: field.into(), message: message.into() }
     }
 }
