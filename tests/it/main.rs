@@ -11,4 +11,11 @@
 
 mod support;
 
+mod crash;
+mod holds;
 mod one_record;
+mod outage;
+mod poison;
+mod sessions;
+mod shutdown;
+mod vectors;
