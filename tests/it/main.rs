@@ -12,10 +12,15 @@
 mod support;
 
 mod crash;
+mod embedded;
+mod full;
 mod holds;
+mod hostile;
 mod one_record;
 mod outage;
 mod poison;
+mod rollups;
 mod sessions;
 mod shutdown;
+mod tcp;
 mod vectors;

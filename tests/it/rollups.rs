@@ -1,0 +1,67 @@
+//! The rollups: bounded keys, days of the reporting time zone, and a proof that can fail.
+
+use serde_json::Value;
+
+use crate::support::daemon::Daemon;
+use crate::support::postgres::Postgres;
+
+fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
+    (0..count).map(|number| line(number) + "\n").collect()
+}
+
+#[test]
+fn past_the_bound_models_count_as_other_in_the_rollup_and_as_themselves_in_the_log() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_MAX_MODELS_PER_DAY", "3").start();
+    let all = lines(40, |number| format!(r#"{{"provider":"claude","model":"m-{}","input_tokens":1}}"#, number % 10));
+    daemon.lines(&all);
+    postgres.until_calls(40);
+    // The bound outlives a restart, and so do the names within it.
+    assert_eq!(daemon.terminate().code(), Some(0));
+    daemon.up();
+    daemon.lines(&all);
+    postgres.until_calls(80);
+    assert_eq!(postgres.psql("SELECT count(DISTINCT model) FROM api_usage_log"), "10");
+    let rollup = "SELECT count(*), sum(calls) FILTER (WHERE model = '(other)') FROM daily_api_costs";
+    assert_eq!(postgres.psql(rollup), "4|56");
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn days_begin_at_midnight_of_the_reporting_time_zone() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_TIME_ZONE", "Pacific/Auckland").start();
+    // Midnight there is 12:00 UTC in winter and 11:00 UTC in summer.
+    let times = ["2025-06-30T11:59:59.999999Z", "2025-06-30T12:00:00Z", "2025-12-31T10:59:59Z", "2025-12-31T11:00:00Z"];
+    daemon.lines(&lines(4, |number| {
+        format!(r#"{{"provider":"rentcast","user_id":"u","occurred_at":"{}"}}"#, times[number])
+    }));
+    postgres.until_calls(4);
+    for table in ["daily_api_costs", "daily_user_api_costs"] {
+        let days = postgres.psql(&format!("SELECT day, calls FROM {table} ORDER BY day"));
+        assert_eq!(days, "2025-06-30|1\n2025-07-01|1\n2025-12-31|1\n2026-01-01|1", "{table}");
+    }
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn an_altered_rollup_is_found_and_named() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm","cost_usd":"0.20","user_id":"u"}"#);
+    postgres.until_calls(1);
+    daemon.assert_reconciled();
+    for (table, column) in
+        [("daily_api_costs", "cost_usd"), ("daily_user_api_costs", "requests"), ("user_api_totals", "calls")]
+    {
+        postgres.psql(&format!("UPDATE {table} SET {column} = {column} + 1"));
+        let output = daemon.run(&["reconcile", "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{table}");
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let differences = found["differences"].as_array().unwrap();
+        assert_eq!((found["equal"].as_bool(), differences.len()), (Some(false), 1), "{found:#}");
+        assert_eq!((&differences[0]["table"], &differences[0]["column"]), (&table.into(), &column.into()));
+        postgres.psql(&format!("UPDATE {table} SET {column} = {column} - 1"));
+    }
+    daemon.assert_reconciled();
+}
