@@ -9,7 +9,7 @@ use tallyd::pricing::{Catalog, PricingOptions};
 use crate::support::{data_dir, migrate_options, migrated, value};
 
 const BUILT: &str = "SELECT coalesce(string_agg(x.relname, ' ' ORDER BY x.relname), '') FROM pg_index i \
-     JOIN pg_class x ON x.oid = i.indexrelid WHERE x.relname LIKE '%\\_user' AND i.indisvalid";
+     JOIN pg_class x ON x.oid = i.indexrelid WHERE x.relname LIKE 'api\\_usage%\\_user' AND i.indisvalid";
 
 fn options(user_index: UserIndex) -> UpkeepOptions {
     UpkeepOptions { granularity: Granularity::Month, partitions_ahead: 2, user_index }
