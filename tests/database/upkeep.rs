@@ -28,7 +28,9 @@ async fn a_partition_is_indexed_once_its_time_is_over() {
 
     // One that was left half-built is built again.
     client
-        .batch_execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'api_usage_log_2025_01_user'::regclass")
+        .batch_execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'api_usage_log_2025_01_user'::regclass",
+        )
         .await
         .unwrap();
     assert_eq!(upkeep(&client, options(UserIndex::Sealed)).await.unwrap(), ["api_usage_log_2025_01_user"]);
@@ -46,7 +48,8 @@ async fn every_price_of_the_catalog_can_be_looked_up() {
     write_catalog(&client, &catalog).await.unwrap();
     client.batch_execute("UPDATE api_prices SET source = 'altered'").await.unwrap();
     write_catalog(&client, &catalog).await.unwrap();
-    let count = value(&client, "SELECT count(*) FROM api_prices WHERE origin = 'builtin' AND source <> 'altered'").await;
+    let count =
+        value(&client, "SELECT count(*) FROM api_prices WHERE origin = 'builtin' AND source <> 'altered'").await;
     assert_eq!(count, catalog.prices().len().to_string());
     let input = "SELECT rates #>> '{}' LIKE '%3%' FROM api_prices WHERE model = 'claude-sonnet-4-5' LIMIT 1";
     assert_eq!(value(&client, input).await, "t");

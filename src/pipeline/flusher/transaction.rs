@@ -82,15 +82,18 @@ async fn copy<'a>(
     let mut sink = std::pin::pin!(sink);
     let mut piece = Vec::with_capacity(PIECE_CAPACITY);
     piece.extend_from_slice(copy_row::HEADER);
+    let (mut calls, mut others) = (Vec::new(), Vec::new());
     for chunk in chunks {
+        calls.clear();
         for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
             match entry? {
-                Entry::Call(call) => {
-                    let other = fold.add(&call);
-                    copy_row::write(&mut piece, &call, other);
-                }
+                Entry::Call(call) => calls.push(call),
                 Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
             }
+        }
+        fold.add_all(calls.iter(), &mut others);
+        for (call, other) in calls.iter().zip(&others) {
+            copy_row::write(&mut piece, call, *other);
         }
         if piece.len() >= PIECE_BYTES {
             let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
