@@ -1,6 +1,7 @@
 //! One batch, one transaction.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -55,6 +56,7 @@ pub async fn load(
     chunks: &[Arc<StoredChunk>],
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
+    let start = Instant::now();
     client.batch_execute(BEGIN).await?;
     watermark.advance(client, from, to).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
@@ -66,8 +68,20 @@ pub async fn load(
         0
     };
     letters.insert(client, watermark.buffer_id).await?;
-    sql::upsert(client, &fold.deltas()).await?;
+    let copied = start.elapsed();
+    let deltas = fold.deltas();
+    sql::upsert(client, &deltas).await?;
+    let rolled_up = start.elapsed();
     client.batch_execute("COMMIT").await?;
+    tracing::debug!(
+        lane = watermark.lane,
+        records,
+        users = deltas.users.len(),
+        copy_ms = copied.as_millis() as u64,
+        rollups_ms = (rolled_up - copied).as_millis() as u64,
+        commit_ms = (start.elapsed() - rolled_up).as_millis() as u64,
+        "a batch is committed"
+    );
     Ok(Committed { records, refused: letters.len() as u64, poison: 0 })
 }
 
