@@ -6,8 +6,8 @@
 //! | [`embedded`] | the private cluster |
 //! | [`url`], [`tls`] | addresses, and encryption |
 //! | [`connection`] | [`Connection`]: one session |
-//! | [`migrate`] | the schema, brought up to date; a rebuild of the rollups |
-//! | [`reconcile`] | proves that the rollups equal the log |
+//! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
+//! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
 pub mod connection;
