@@ -6,8 +6,8 @@
 //! | [`embedded`] | the private cluster |
 //! | [`url`], [`tls`] | addresses, and encryption |
 //! | [`connection`] | [`Connection`]: one session |
-//! | [`migrate`] | the schema, brought up to date; a rebuild of the rollups |
-//! | [`reconcile`] | proves that the rollups equal the log |
+//! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
+//! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`prices`] | the catalog as rows, for whoever asks with SQL |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
