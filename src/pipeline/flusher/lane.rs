@@ -33,7 +33,8 @@ pub struct Lane {
     stop: watch::Receiver<bool>,
     /// Everything of the lane up to here is in PostgreSQL; none before it has been read.
     committed: Option<u64>,
-    /// Chunks of a batch. Halved by a row that PostgreSQL refuses, doubled by each batch that it takes.
+    /// Chunks of a batch. Halved by a row that PostgreSQL refuses and by a batch that takes too long, doubled by each batch
+    /// that is loaded.
     chunks_max: usize,
     failures: u32,
     /// How long the last batch took to load.
@@ -129,6 +130,11 @@ impl Lane {
                 Err(FlushError::Postgres(error)) if self.narrows(&error) => {
                     self.chunks_max = run.chunks.len() / 2;
                     return Ok(Err(FlushError::Narrowed(error)));
+                }
+                Err(error @ FlushError::Deadline(_)) => {
+                    // Behind a backlog the next batch would be larger still, and too late for ever.
+                    self.chunks_max = (run.chunks.len() / 2).max(1);
+                    return Ok(Err(error));
                 }
                 Err(error) => return Ok(Err(error)),
             }

@@ -17,7 +17,7 @@
 //! ## Failures
 //! | class | what a lane does |
 //! |---|---|
-//! | transient: connection, timeout, deadlock, shutdown … | tries again for ever, with jitter |
+//! | transient: connection, timeout, deadlock, shutdown … | tries again for ever, with jitter; half a batch that took too long |
 //! | data: a row that PostgreSQL refuses | halves the batch until it is one chunk, then finds the row ([`poison`]) |
 //! | partition missing | makes it, tries again |
 //! | hold: password, missing table, rewound database … | stops loading, says so, looks again every few seconds |

@@ -39,6 +39,8 @@ pub struct Log {
     folder: PathBuf,
     buffer_id: Uuid,
     segments: Mutex<BTreeMap<u64, Segment>>,
+    /// Held while a store is opened: sled admits one handle, and lanes share it.
+    opening: Mutex<()>,
     /// The hand-off of fresh chunks.
     pub recent: RecentChunks,
     durable_key: watch::Sender<u64>,
@@ -79,6 +81,7 @@ impl Log {
             folder: folder.to_owned(),
             buffer_id: recovered.buffer_id,
             segments: Mutex::new(segments),
+            opening: Mutex::default(),
             recent: RecentChunks::new(recent_bytes),
             durable_key: watch::Sender::new(recovered.next_key - 1),
             value_bytes: AtomicU64::new(bytes),
@@ -164,6 +167,8 @@ impl Log {
     /// # Errors
     /// [`WalError`] if the store does not open.
     pub fn open_store(&self, first_key: u64) -> Result<Option<Arc<Store>>, WalError> {
+        // Another lane may be opening this very store; it is there once the lock is ours.
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.lock().get(&first_key).map(|segment| segment.store.clone());
         match known {
             None => return Ok(None),
@@ -198,18 +203,18 @@ impl Log {
         if let Some(oldest) = committed.iter().min() {
             self.recent.release(*oldest);
         }
-        self.lock().values().next().is_some_and(|segment| is_committed(segment, committed))
+        trimmable(&self.lock(), committed).next().is_some()
     }
 
-    /// Deletes the segments that every lane has committed past. `committed[lane]` is the lane's watermark.
+    /// Deletes the segments that every lane has committed past. `committed[lane]` is the lane's watermark. The newest
+    /// segment stays, also a sealed one: the producers' marks are in it, and without them a resend would count twice.
     ///
     /// # Errors
     /// [`WalError::Io`].
     pub fn trim(&self, committed: &[u64], now_us: i64) -> Result<(), WalError> {
         let done: Vec<Segment> = {
             let mut segments = self.lock();
-            let done = segments.values().filter(|segment| is_committed(segment, committed));
-            let done: Vec<Segment> = done.cloned().collect();
+            let done: Vec<Segment> = trimmable(&segments, committed).cloned().collect();
             for segment in &done {
                 segments.remove(&segment.first_key);
             }
@@ -273,6 +278,11 @@ impl Log {
         // Nothing panics while the lock is held; a poisoned one still guards a whole map.
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The segments but the newest that every lane has committed past.
+fn trimmable<'a>(segments: &'a BTreeMap<u64, Segment>, committed: &'a [u64]) -> impl Iterator<Item = &'a Segment> {
+    segments.values().rev().skip(1).filter(|segment| is_committed(segment, committed))
 }
 
 fn is_committed(segment: &Segment, committed: &[u64]) -> bool {

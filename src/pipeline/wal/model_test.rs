@@ -346,3 +346,49 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
     assert!(!paths.store.exists());
     assert_eq!(std::fs::read_dir(folder.join("damaged")).unwrap().count(), 1, "the store is kept");
 }
+
+#[test]
+fn a_kill_while_the_next_segment_is_made_keeps_the_producers_marks() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    filled(&folder, 40);
+    // A start seals the first segment and makes the next one, whose last step is its `.open` file.
+    drop(open(&folder));
+    std::fs::remove_file(super::segment::SegmentPaths::new(&folder, 41).opening).unwrap();
+    let (log, chunks, last_seq) = reopened(&folder);
+    assert!(!log.is_damaged());
+    assert_eq!((chunks, last_seq), (40, 40));
+}
+
+#[test]
+fn lanes_that_meet_at_a_sealed_segment_share_its_store() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    filled(&folder, 40);
+    let (log, _appender, _) = open(&folder);
+    let at_once = std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                at_once.wait();
+                assert!(log.open_store(1).unwrap().is_some());
+            });
+        }
+    });
+}
+
+#[test]
+fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    filled(&folder, 40);
+    let (log, mut appender, _) = open(&folder);
+    let chunk = Chunk { payload: vec![1], records: 1, refused: 0, first_seq: 41, last_seq: 41, min_us: 0, max_us: 0 };
+    appender.append(chunk, &"p".into(), 0).unwrap();
+    appender.commit(Durability::Disk).unwrap();
+    appender.seal().unwrap();
+    log.trim(&[41, 41], 0).unwrap();
+    assert_eq!(log.segment_count(), 1, "the older one is gone");
+    drop((log, appender));
+    assert_eq!(open(&folder).2.last_seq("p"), 41);
+}

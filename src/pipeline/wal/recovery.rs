@@ -1,8 +1,8 @@
 //! What a start finds, and what it makes of it.
 //!
 //! Sealed segments are taken at their seal's word: they are opened when a lane reaches them, and each value is checked
-//! then. So a start takes no longer behind a large backlog than behind none. Only the newest segment is scanned, and
-//! any other that has no seal: that rebuilds the producers' marks, and tells an unsynced tail from damage.
+//! then. So a start takes no longer behind a large backlog than behind none. Only the newest segment that was used is
+//! scanned, and any other that has no seal: that rebuilds the producers' marks, and tells an unsynced tail from damage.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -47,26 +47,33 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
     let committed = files::read(&folder.join(COMMITTED_FILE)).unwrap_or_default();
     let mut recovered = Recovered { buffer_id, segments: Vec::new(), next_key: 1, damaged: false, committed };
     let mut unclean = false;
-    let newest = first_keys.last().copied();
-    for first_key in first_keys {
+    // From the newest on, until the marks are known: one whose creation was cut short, or that is set aside, has none.
+    let mut look = Look { marks: true, claimed: marked_key };
+    for first_key in first_keys.into_iter().rev() {
         let paths = SegmentPaths::new(folder, first_key);
         unclean |= !paths.seal.exists();
-        let claimed = if Some(first_key) == newest { marked_key } else { 0 };
-        match recover_segment(&paths, buffer_id, Some(first_key) == newest, claimed, producers) {
+        let is_used = paths.opening.exists();
+        match recover_segment(&paths, buffer_id, look, producers) {
             Ok(Some((opening, seal))) => {
                 recovered.damaged |= seal.damaged;
                 recovered.next_key = recovered.next_key.max(seal.last_key + 1);
                 recovered.segments.push((opening, seal));
+                look = Look { marks: false, claimed: 0 };
             }
-            Ok(None) => paths.delete()?,
+            Ok(None) => {
+                paths.delete()?;
+                look.marks &= !is_used;
+            }
             Err(error @ WalError::Io { .. }) => return Err(error),
             Err(error) => {
                 recovered.damaged = true;
+                look.claimed = 0;
                 let target = paths.set_aside(recovery.now_us)?;
                 tracing::error!(%error, target = %target.display(), "a damaged segment was set aside, whole");
             }
         }
     }
+    recovered.segments.reverse();
     recovered.next_key = recovered.next_key.max(marked_key + 1);
     if recovered.damaged || (unclean && recovery.may_lose_committed) {
         recovered.next_key += DAMAGE_LEAP;
@@ -114,12 +121,20 @@ fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
     Ok(first_keys)
 }
 
+/// What is still to be found out.
+#[derive(Clone, Copy)]
+struct Look {
+    /// The producers' marks.
+    marks: bool,
+    /// Whether everything up to this key is there.
+    claimed: u64,
+}
+
 /// None if the segment never held anything that was acknowledged.
 fn recover_segment(
     paths: &SegmentPaths,
     buffer_id: Uuid,
-    is_newest: bool,
-    claimed: u64,
+    look: Look,
     producers: &mut Producers,
 ) -> Result<Option<(Opening, Seal)>, WalError> {
     if !paths.opening.exists() {
@@ -135,10 +150,10 @@ fn recover_segment(
         producers.restore(&state.name, state.last_seq, state.seen_us);
     }
     let sealed: Option<Seal> = if paths.seal.exists() { Some(files::read(&paths.seal)?) } else { None };
-    if let Some(seal) = sealed.clone().filter(|_| !is_newest) {
+    if let Some(seal) = sealed.clone().filter(|_| !look.marks) {
         return Ok(Some((opening, seal)));
     }
-    let found = scan(&Store::reopen(&paths.store)?, &opening, sealed.as_ref(), claimed, producers)?;
+    let found = scan(&Store::reopen(&paths.store)?, &opening, sealed.as_ref(), look.claimed, producers)?;
     if found.records == 0 {
         return if found.damaged { Err(foreign(paths, "what had been synced is gone")) } else { Ok(None) };
     }

@@ -1,0 +1,219 @@
+//! The daemon under test: the real program as a child process, on a data folder of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tallyd_client::{Endpoint, HelloOptions, Session, SessionError};
+
+use super::{PATIENCE, bound_to_us, signal, until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyd");
+
+/// A data folder, settings, and the daemon while it runs.
+pub struct Daemon {
+    home: tempfile::TempDir,
+    settings: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// A daemon that is not started yet, on a new data folder. Retries are quick, so that tests are.
+    pub fn on(url: &str) -> Self {
+        Self::embedded().with("TALLYD_DATABASE_URL", url)
+    }
+
+    /// The same with a PostgreSQL of its own.
+    pub fn embedded() -> Self {
+        let home = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
+        let data = home.path().join("data");
+        Self { home, settings: Vec::new(), child: None }
+            .with("TALLYD_DATA_DIR", &data.display().to_string())
+            .with("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
+            .with("TALLYD_FLUSHER_FLUSH_INTERVAL_MS", "20")
+            .with("TALLYD_FLUSHER_RETRY_MIN_MS", "10")
+            .with("TALLYD_FLUSHER_RETRY_MAX_MS", "100")
+            .with("TALLYD_LOG", "info,tallyd=debug")
+    }
+
+    /// Changes a setting, for the next start.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// Changes a setting, for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.into(), value.into()));
+    }
+
+    /// Starts it, and waits until it accepts records.
+    pub fn start(mut self) -> Self {
+        self.up();
+        self
+    }
+
+    /// Starts it again, and waits until it accepts records.
+    pub fn up(&mut self) {
+        self.up_with(&["serve"]);
+    }
+
+    /// The same with other arguments.
+    pub fn up_with(&mut self, arguments: &[&str]) {
+        assert!(self.child.is_none(), "the daemon runs already");
+        let log = fs::File::options().append(true).create(true).open(self.log_path()).unwrap();
+        let child = self.environment(bound_to_us(PROGRAM)).args(arguments).stdout(Stdio::null()).stderr(log).spawn();
+        self.child = Some(child.unwrap());
+        self.until_status("it accepts records", |status| status["health"]["ingest"]["status"] == "ok");
+    }
+
+    /// A command of the program, with the daemon's settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.environment(Command::new(PROGRAM));
+        command.args(arguments);
+        command
+    }
+
+    /// Runs a command of the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn environment(&self, mut command: Command) -> Command {
+        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "TMPDIR"));
+        command.envs(self.settings.iter().cloned()).current_dir(self.home.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, and its exit status.
+    pub fn terminate(&mut self) -> ExitStatus {
+        signal(self.pid(), Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the daemon runs");
+        until("the daemon ends", || child.try_wait().unwrap().ok_or_else(|| "it runs".into()))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.data().join("tallyd.sock")
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// A connection to its socket that gives up after a while.
+    pub fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// A session of the client library that asks for costs.
+    pub fn session(&self, producer: &str) -> Session {
+        self.try_session(producer).unwrap()
+    }
+
+    /// The same, or the daemon's refusal.
+    pub fn try_session(&self, producer: &str) -> Result<Session, SessionError> {
+        let options = HelloOptions { want_costs: true, read_timeout: Some(PATIENCE), ..HelloOptions::new(producer) };
+        Session::connect(&Endpoint::unix(self.socket()), options)
+    }
+
+    /// Sends lines, and returns the answers.
+    pub fn lines(&self, text: &str) -> Vec<Value> {
+        let mut stream = self.connect();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        BufReader::new(stream).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+    }
+
+    /// What `tallyd status --json` prints; none if it finds no daemon.
+    pub fn status(&self) -> Option<Value> {
+        serde_json::from_slice(&self.run(&["status", "--json"]).stdout).ok()
+    }
+
+    /// Waits for a status.
+    #[track_caller]
+    pub fn until_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        until(what, || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(ended.is_none(), "the daemon has ended: {ended:?}");
+            match self.status() {
+                Some(status) if holds(&status) => Ok(status),
+                other => Err(format!("{other:#?}")),
+            }
+        })
+    }
+
+    /// Asks `tallyd reconcile` whether every rollup equals the log.
+    #[track_caller]
+    pub fn assert_reconciled(&self) -> Value {
+        let output = self.run(&["reconcile", "--json"]);
+        let found: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("reconcile: {}", String::from_utf8_lossy(&output.stderr)));
+        assert!(output.status.success() && found["equal"] == true, "{found:#}");
+        found
+    }
+
+    /// Its resident memory, and the most that it has been.
+    pub fn resident_bytes(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// What it has logged, over all starts.
+    pub fn log(&self) -> String {
+        let mut log = String::new();
+        // It may not have been started.
+        let _ = fs::File::open(self.log_path()).and_then(|mut file| file.read_to_string(&mut log));
+        log
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.home.path().join("log")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.lines().count().saturating_sub(100);
+            eprintln!("--- the daemon's log ends with:");
+            log.lines().skip(from).for_each(|line| eprintln!("{line}"));
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

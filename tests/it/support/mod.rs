@@ -1,0 +1,39 @@
+//! The machinery: servers to break, a daemon to break, load, and patience.
+
+pub mod daemon;
+pub mod load;
+pub mod postgres;
+pub mod proxy;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen: far longer than it takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until the answer is `Ok`. A test that asks for too long fails with the last answer.
+#[track_caller]
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(value) => return value,
+            Err(state) => assert!(Instant::now() < deadline, "waited in vain until {what}; at last: {state}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A command that is killed with the thread that starts it, so that no aborted test leaves a server behind.
+pub fn bound_to_us(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+/// Sends a signal to a process that the test started.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    // A process id is a positive 32-bit number.
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}

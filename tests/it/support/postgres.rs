@@ -1,0 +1,250 @@
+//! A private PostgreSQL cluster that a test may stop, kill, freeze, back up and restore.
+//!
+//! `initdb` takes a second, so its result is kept in the build's folder and copied. fsync stays on: what the daemon is told
+//! to be committed must be. A server cannot run as root, so under root it becomes the user `postgres`.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use rustix::process::Signal;
+
+use super::{bound_to_us, signal, until};
+
+/// How a server is made to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Ends its sessions, writes everything out.
+    Fast,
+    /// Ends at once; recovers at the next start.
+    Immediate,
+    /// SIGKILL: as above, without a word to anybody.
+    Kill,
+}
+
+/// A cluster, and its server while it runs.
+pub struct Postgres {
+    home: tempfile::TempDir,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// A cluster whose server answers.
+    pub fn start() -> Self {
+        let mut postgres = Self::stopped();
+        postgres.up();
+        postgres
+    }
+
+    /// A cluster whose server has not been started.
+    pub fn stopped() -> Self {
+        let home = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let sockets = home.path().join("s");
+        fs::create_dir(&sockets).unwrap();
+        if let Some((uid, gid)) = server_account() {
+            for folder in [home.path(), &sockets] {
+                std::os::unix::fs::chown(folder, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let postgres = Self { home, server: None };
+        copy(&template(&postgres), &postgres.data());
+        postgres
+    }
+
+    /// Starts the server, also while an earlier one of the cluster is still going down, and waits until it answers.
+    pub fn up(&mut self) {
+        assert!(self.server.is_none(), "the server runs already");
+        let mut server = self.spawn();
+        until("PostgreSQL answers", || {
+            if server.try_wait().unwrap().is_some() {
+                // The backends of a killed server take a moment to notice that they are orphans.
+                server = self.spawn();
+            }
+            self.try_psql("SELECT 1").map_err(|error| format!("{error}\n{}", self.log()))
+        });
+        self.server = Some(server);
+    }
+
+    /// Ends the server and waits for its end.
+    pub fn down(&mut self, how: Stop) {
+        let mut server = self.server.take().expect("the server runs");
+        signal(
+            server.id(),
+            match how {
+                Stop::Fast => Signal::INT,
+                Stop::Immediate => Signal::QUIT,
+                Stop::Kill => Signal::KILL,
+            },
+        );
+        server.wait().unwrap();
+    }
+
+    /// Stops the server's processes in their tracks, or lets them go on: connections stay open, and nothing answers.
+    pub fn freeze(&self, frozen: bool) {
+        let server = self.server.as_ref().expect("the server runs").id();
+        let which = if frozen { Signal::STOP } else { Signal::CONT };
+        for pid in children(server).into_iter().chain([server]) {
+            signal(pid, which);
+        }
+    }
+
+    /// Copies the stopped cluster, for [`Postgres::restore`].
+    pub fn back_up(&self) {
+        assert!(self.server.is_none(), "a backup is taken of a stopped server");
+        copy(&self.data(), &self.home.path().join("backup"));
+    }
+
+    /// Puts the stopped cluster back to its backup.
+    pub fn restore(&self) {
+        assert!(self.server.is_none(), "a backup is restored under a stopped server");
+        fs::remove_dir_all(self.data()).unwrap();
+        fs::rename(self.home.path().join("backup"), self.data()).unwrap();
+    }
+
+    /// The address for the daemon.
+    pub fn url(&self) -> String {
+        url(&self.sockets())
+    }
+
+    /// The folder of the server's socket.
+    pub fn sockets(&self) -> PathBuf {
+        self.home.path().join("s")
+    }
+
+    /// What psql prints for a statement.
+    ///
+    /// # Panics
+    /// If the statement fails.
+    #[track_caller]
+    pub fn psql(&self, sql: &str) -> String {
+        self.try_psql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// What psql prints for a statement, without the last newline, or its error.
+    pub fn try_psql(&self, sql: &str) -> Result<String, String> {
+        let mut command = Command::new("psql");
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-c", sql, "-h"]);
+        let output = command.arg(self.sockets()).output().expect("psql is installed");
+        if output.status.success() {
+            return Ok(String::from_utf8(output.stdout).unwrap().trim_end().to_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+    }
+
+    /// Waits until a statement prints this.
+    #[track_caller]
+    pub fn until(&self, sql: &str, expected: &str) {
+        until(&format!("{sql} is {expected}"), || match self.try_psql(sql) {
+            Ok(found) if found == expected => Ok(()),
+            Ok(other) | Err(other) => Err(other),
+        });
+    }
+
+    /// Waits until the log has so many calls.
+    #[track_caller]
+    pub fn until_calls(&self, calls: usize) {
+        self.until("SELECT count(*) FROM api_usage_log", &calls.to_string());
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    fn spawn(&self) -> Child {
+        let log = fs::File::options().append(true).create(true).open(self.home.path().join("log")).unwrap();
+        let mut command = as_server("postgres");
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.sockets());
+        command.args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=40"]);
+        command.current_dir(self.home.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        let last: Vec<_> = log.lines().rev().take(20).collect();
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        if std::thread::panicking() {
+            eprintln!("--- PostgreSQL's log ends with:\n{}", self.log());
+        }
+        for which in [Signal::CONT, Signal::QUIT] {
+            signal(server.id(), which);
+        }
+        let _ = server.wait();
+    }
+}
+
+/// The address of the server, or of a proxy, whose socket lies in this folder.
+pub fn url(sockets: &Path) -> String {
+    format!("host={} user=postgres dbname=postgres", sockets.display())
+}
+
+/// The cluster that all others are copied from.
+fn template(first: &Postgres) -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let output = Command::new(bin("postgres")).arg("--version").output().unwrap();
+    let version: String = String::from_utf8(output.stdout).unwrap().chars().filter(char::is_ascii_digit).collect();
+    let account = server_account().map_or_else(|| "own".into(), |(uid, _)| uid.to_string());
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let template = build.join(format!("cluster-{version}-{account}"));
+    if !template.exists() {
+        let mut command = as_server("initdb");
+        command.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D"]);
+        command.args([&first.data()]).current_dir(first.home.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // Renamed into place whole: another test process may be looking.
+        let unready = build.join(format!("cluster-{}", std::process::id()));
+        copy(&first.data(), &unready);
+        fs::remove_dir_all(first.data()).unwrap();
+        if fs::rename(&unready, &template).is_err() {
+            fs::remove_dir_all(&unready).unwrap();
+        }
+    }
+    template
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success(), "cp -a {from:?} {to:?}");
+}
+
+fn bin(program: &str) -> PathBuf {
+    let output = Command::new("pg_config").arg("--bindir").output().expect("pg_config is installed");
+    Path::new(String::from_utf8(output.stdout).unwrap().trim()).join(program)
+}
+
+/// A server program, run as an account that it accepts.
+fn as_server(program: &str) -> Command {
+    match server_account() {
+        None => bound_to_us(bin(program)),
+        Some((uid, gid)) => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--clear-groups"]);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(bin(program));
+            command
+        }
+    }
+}
+
+/// Whom the server must run as; none if we may run it ourselves.
+fn server_account() -> Option<(u32, u32)> {
+    let we_are_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let ask = |flag: &str| {
+        let output = Command::new("id").args([flag, "postgres"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().expect("under root, a user `postgres` is needed")
+    };
+    we_are_root.then(|| (ask("-u"), ask("-g")))
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    fs::read_to_string(path).unwrap().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}

@@ -1,0 +1,120 @@
+//! A Unix socket between the daemon and PostgreSQL, to break the connection where it hurts.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// The end of a batch as it stands on the wire: a simple query.
+const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// The server's socket, by its default port.
+const SOCKET: &str = ".s.PGSQL.5432";
+
+/// A proxy that runs until it is dropped.
+pub struct Proxy {
+    folder: tempfile::TempDir,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    streams: Mutex<Vec<UnixStream>>,
+    commits_to_lose: AtomicU32,
+    commits_lost: AtomicU32,
+    ended: AtomicBool,
+}
+
+impl Proxy {
+    /// A proxy to the server whose socket lies in `upstream`.
+    pub fn to(upstream: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let (state, upstream) = (Arc::new(State::default()), upstream.join(SOCKET));
+        let proxy = Self { folder, state: Arc::clone(&state) };
+        thread::spawn(move || accept(&listener, &upstream, &state));
+        proxy
+    }
+
+    /// The folder of its socket.
+    pub fn sockets(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Cuts every connection.
+    pub fn cut(&self) {
+        for stream in self.state.streams.lock().unwrap().drain(..) {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Lets the next COMMITs through, and cuts their connections instead of passing the server's answer on.
+    pub fn lose_commits(&self, count: u32) {
+        self.state.commits_to_lose.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// How many answers to a COMMIT were lost.
+    pub fn commits_lost(&self) -> u32 {
+        self.state.commits_lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::SeqCst);
+        self.cut();
+        // Wakes the accept call, which then sees the flag.
+        let _ = UnixStream::connect(self.folder.path().join(SOCKET));
+    }
+}
+
+fn accept(listener: &UnixListener, upstream: &Path, state: &Arc<State>) {
+    while let Ok((client, _)) = listener.accept() {
+        if state.ended.load(Ordering::SeqCst) {
+            return;
+        }
+        // A server that is down is a connection that closes.
+        let Ok(server) = UnixStream::connect(upstream) else { continue };
+        let clone = |stream: &UnixStream| stream.try_clone().unwrap();
+        state.streams.lock().unwrap().extend([clone(&client), clone(&server)]);
+        let losing = Arc::new(AtomicBool::new(false));
+        let (to_server, to_client) = ((clone(&client), clone(&server)), (server, client));
+        let (up, down) = (Arc::clone(state), Arc::clone(state));
+        let lost = Arc::clone(&losing);
+        thread::spawn(move || pump(to_server, |bytes| notice_commit(bytes, &up, &losing)));
+        thread::spawn(move || {
+            pump(to_client, |_| {
+                let lose = lost.load(Ordering::SeqCst);
+                down.commits_lost.fetch_add(u32::from(lose), Ordering::SeqCst);
+                !lose
+            });
+        });
+    }
+}
+
+/// Marks the connection whose COMMIT is on its way and whose answer is to be lost.
+fn notice_commit(bytes: &[u8], state: &State, losing: &AtomicBool) -> bool {
+    if bytes.windows(COMMIT.len()).any(|window| window == COMMIT) {
+        let take = |left: u32| left.checked_sub(1);
+        if state.commits_to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
+            losing.store(true, Ordering::SeqCst);
+        }
+    }
+    true
+}
+
+/// Passes on what `pass` agrees to, then ends both connections.
+fn pump((mut from, mut to): (UnixStream, UnixStream), mut pass: impl FnMut(&[u8]) -> bool) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read) = from.read(&mut buffer) {
+        if read == 0 || !pass(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    for stream in [from, to] {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
