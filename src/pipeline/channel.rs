@@ -38,6 +38,8 @@ pub struct Origin {
     durable: AtomicU64,
     closed: AtomicU8,
     changed: Notify,
+    /// Apart from `changed`, so that a reader is not woken by each commit.
+    closing: Notify,
 }
 
 const OPEN: u8 = 0;
@@ -54,6 +56,7 @@ impl Origin {
             durable: AtomicU64::new(0),
             closed: AtomicU8::new(OPEN),
             changed: Notify::new(),
+            closing: Notify::new(),
         })
     }
 
@@ -91,6 +94,18 @@ impl Origin {
         }
     }
 
+    /// Waits until nothing more is taken from it.
+    pub async fn wait_closed(&self) -> Closed {
+        loop {
+            // Registered before the check, as above.
+            let closing = self.closing.notified();
+            if let Some(closed) = self.closed() {
+                return closed;
+            }
+            closing.await;
+        }
+    }
+
     /// The session that the writer has given it.
     pub(super) fn session(&self) -> u64 {
         self.session.load(Ordering::Relaxed)
@@ -112,6 +127,7 @@ impl Origin {
         // The first reason stays.
         let _ = self.closed.compare_exchange(OPEN, why, Ordering::AcqRel, Ordering::Acquire);
         self.changed.notify_waiters();
+        self.closing.notify_waiters();
     }
 }
 

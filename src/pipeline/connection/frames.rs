@@ -75,7 +75,12 @@ where
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
     let mut outbox = Outbox::new(Arc::clone(&session.origin), sender);
     let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver));
-    let read = read_records(&mut buffer, shared, &mut session, &mut outbox).await;
+    let origin = Arc::clone(&session.origin);
+    let read = tokio::select! {
+        read = read_records(&mut buffer, shared, &mut session, &mut outbox) => read,
+        // A client that waits for an ack sends nothing that would make us look.
+        closed = origin.wait_closed() => Err(closed.into()),
+    };
     // What was received whole before the fault is made durable and answered first.
     let flushed = outbox.flush(shared).await;
     drop(outbox);
