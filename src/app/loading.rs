@@ -9,12 +9,17 @@ use tokio::sync::watch;
 use super::build::lanes as configured_lanes;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::database::{Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, migrate};
+use crate::database::prices::write_catalog;
+use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
+use crate::database::{
+    Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
+};
 use crate::http::{Loading, View};
 use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::periods::Partitions;
 use crate::pipeline::flusher::{self, FlushOptions, LaneState};
 use crate::pipeline::wal::WalError;
+use crate::pricing::Catalog;
 use crate::rollup::day::Days;
 use crate::rollup::guard::{KeyBounds, KeyGuard};
 use crate::shutdown::Stage;
@@ -23,6 +28,9 @@ use crate::shutdown::Stage;
 const POOL_SIZE: usize = 4;
 /// How long to wait before the schema is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long to wait before upkeep is tried again.
+const UPKEEP_RETRY: Duration = Duration::from_secs(60);
 
 /// Why loading cannot begin. Waiting would not help.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +47,7 @@ pub enum LoadingError {
 pub(super) async fn open(
     config: &Config,
     accept_rewound: bool,
+    catalog: Arc<Catalog>,
     view: &Arc<View>,
     stop: watch::Receiver<bool>,
     lanes: &mut Stage<WalError>,
@@ -57,6 +66,7 @@ pub(super) async fn open(
     let _ = view.loading.set(Loading { flusher, database: Arc::clone(&database), pool });
     bring_up_to_date(config, &database).await?;
     is_migrated.send_replace(true);
+    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog, stop));
     Ok(())
 }
 
@@ -93,6 +103,41 @@ fn shared(
         lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
         migrated,
         committed_records: AtomicU64::new(0),
+    }
+}
+
+/// Does what the schema needs, at the start and then every hour, until told to stop.
+async fn keep_up(
+    options: UpkeepOptions,
+    database: Arc<Database>,
+    catalog: Arc<Catalog>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), WalError> {
+    loop {
+        let work = async {
+            let connection = database.connect("tallyd upkeep").await.map_err(|error| error.to_string())?;
+            write_catalog(&connection, &catalog).await.map_err(|error| describe(&error))?;
+            upkeep(&connection, options).await.map_err(|error| describe(&error))
+        };
+        let pause = tokio::select! {
+            done = work => match done {
+                Ok(built) => {
+                    if !built.is_empty() {
+                        tracing::info!(indexes = built.join(", "), "sealed partitions were indexed by user");
+                    }
+                    INTERVAL
+                }
+                Err(error) => {
+                    tracing::warn!(error, "the schema's upkeep is tried again in a minute");
+                    UPKEEP_RETRY
+                }
+            },
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
     }
 }
 

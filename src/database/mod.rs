@@ -6,8 +6,10 @@
 //! | [`embedded`] | the private cluster |
 //! | [`url`], [`tls`] | addresses, and encryption |
 //! | [`connection`] | [`Connection`]: one session |
-//! | [`migrate`] | the schema, brought up to date; a rebuild of the rollups |
-//! | [`reconcile`] | proves that the rollups equal the log |
+//! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
+//! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
+//! | [`prices`] | the catalog as rows, for whoever asks with SQL |
+//! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
 pub mod connection;
@@ -15,10 +17,12 @@ pub mod embedded;
 pub mod error;
 pub mod migrate;
 mod options;
+pub mod prices;
 pub mod reconcile;
 mod rollups;
 pub mod source;
 pub mod tls;
+pub mod upkeep;
 pub mod url;
 
 pub use connection::{ConnectError, Connection, describe};

@@ -1,5 +1,6 @@
 //! What the database needs of the configuration.
 
+use super::upkeep::UpkeepOptions;
 use super::{DatabaseOptions, Granularity, MigrateOptions};
 use crate::config::{Config, Partition};
 
@@ -31,6 +32,17 @@ impl From<&Config> for MigrateOptions {
             reporting_time_zone: config.rollup.time_zone.name().to_owned(),
             granularity: config.log_table.partition.into(),
             partitions_ahead: config.log_table.partitions_ahead,
+        }
+    }
+}
+
+impl From<&Config> for UpkeepOptions {
+    fn from(config: &Config) -> Self {
+        let table = &config.log_table;
+        Self {
+            granularity: table.partition.into(),
+            partitions_ahead: table.partitions_ahead,
+            user_index: table.user_index,
         }
     }
 }

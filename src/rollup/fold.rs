@@ -104,6 +104,14 @@ pub struct UserSums {
     pub last_us: i64,
 }
 
+impl UserSums {
+    fn add_call(&mut self, call: &Call<'_>) {
+        self.measures.add_call(call);
+        self.first_us = self.first_us.min(call.occurred_at_us);
+        self.last_us = self.last_us.max(call.occurred_at_us);
+    }
+}
+
 impl Default for UserSums {
     fn default() -> Self {
         Self { measures: Measures::default(), first_us: i64::MAX, last_us: i64::MIN }
@@ -122,6 +130,8 @@ pub struct Fold<'a, 'g> {
     /// Where the rows of recent cost keys are, by the addresses of their names: within a chunk a name that repeats is the
     /// same slice, so most calls need neither a hash nor a comparison of text.
     memo: [Option<Memo<'a>>; MEMO_ENTRIES],
+    /// Memory of [`Fold::add_all`]: days and users' rows.
+    found: Vec<(NaiveDate, usize)>,
 }
 
 const MEMO_ENTRIES: usize = 64;
@@ -139,6 +149,31 @@ struct Name {
     len: u32,
 }
 
+/// Bytes of a user's name that stand in its row: a UUID's text, and some more.
+const INLINE_BYTES: usize = 40;
+
+/// A user's name, in the row itself where it fits: users come in no order, and each look-up is as dear as the cache lines
+/// that it touches.
+#[derive(Clone, Copy)]
+enum UserName {
+    Inline(u8, [u8; INLINE_BYTES]),
+    InArena(Name),
+}
+
+impl UserName {
+    fn bytes<'t>(&'t self, names: &'t str) -> &'t [u8] {
+        match self {
+            Self::Inline(len, bytes) => &bytes[..usize::from(*len)],
+            Self::InArena(name) => text(names, *name).as_bytes(),
+        }
+    }
+
+    fn text<'t>(&'t self, names: &'t str) -> &'t str {
+        // It was copied from text.
+        std::str::from_utf8(self.bytes(names)).expect("a name is text")
+    }
+}
+
 struct CostNames {
     day: NaiveDate,
     provider: Name,
@@ -148,14 +183,15 @@ struct CostNames {
 
 struct UserNames {
     day: NaiveDate,
-    user_id: Name,
+    user_id: UserName,
     provider: Name,
 }
 
 /// Rows in the order of their appearance, found by hash.
 struct Rows<K, V> {
-    table: HashTable<usize>,
-    rows: Vec<(u64, K, V)>,
+    /// Each row's hash and place.
+    table: HashTable<(u64, u32)>,
+    rows: Vec<(K, V)>,
 }
 
 impl<K, V> Rows<K, V> {
@@ -164,15 +200,15 @@ impl<K, V> Rows<K, V> {
     }
 
     fn find(&self, hash: u64, is_key: impl Fn(&K) -> bool) -> Option<usize> {
-        let rows = &self.rows;
-        self.table.find(hash, |row| rows[*row].0 == hash && is_key(&rows[*row].1)).copied()
+        let is_row = |(known, row): &(u64, u32)| *known == hash && is_key(&self.rows[*row as usize].0);
+        self.table.find(hash, is_row).map(|(_, row)| *row as usize)
     }
 
     fn insert(&mut self, hash: u64, key: K, value: V) -> usize {
         let row = self.rows.len();
-        self.rows.push((hash, key, value));
-        let rows = &self.rows;
-        self.table.insert_unique(hash, row, |row| rows[*row].0);
+        self.rows.push((key, value));
+        // A batch has far fewer than 2^32 records.
+        self.table.insert_unique(hash, (hash, row as u32), |(known, _)| *known);
         row
     }
 }
@@ -199,21 +235,44 @@ impl<'a, 'g> Fold<'a, 'g> {
             costs: Rows::new(),
             users: Rows::new(),
             memo: [None; MEMO_ENTRIES],
+            found: Vec::new(),
         }
+    }
+
+    /// Adds calls. `others` gets what each one's row has in `rollup_other`.
+    ///
+    /// Users come in no order, so finding one misses the cache twice. The rows of all calls are found first, in a loop
+    /// of nothing else, where the processor waits for several of them at once.
+    pub fn add_all<'c>(&mut self, calls: impl Iterator<Item = &'c Call<'a>> + Clone, others: &mut Vec<i16>)
+    where
+        'a: 'c,
+    {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        found.extend(calls.clone().map(|call| {
+            let day = self.days.of(call.occurred_at_us);
+            (day, self.user_row(day, call))
+        }));
+        others.clear();
+        for (call, (day, row)) in calls.zip(&found) {
+            self.users.rows[*row].1.add_call(call);
+            let row = self.cost_row(*day, call);
+            let (other, measures) = &mut self.costs.rows[row].1;
+            measures.add_call(call);
+            others.push(*other);
+        }
+        self.found = found;
     }
 
     /// Adds a call. Returns what its row has in `rollup_other`.
     pub fn add(&mut self, call: &Call<'a>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
         let row = self.cost_row(day, call);
-        let (other, measures) = &mut self.costs.rows[row].2;
+        let (other, measures) = &mut self.costs.rows[row].1;
         let other = *other;
         measures.add_call(call);
         let row = self.user_row(day, call);
-        let sums = &mut self.users.rows[row].2;
-        sums.measures.add_call(call);
-        sums.first_us = sums.first_us.min(call.occurred_at_us);
-        sums.last_us = sums.last_us.max(call.occurred_at_us);
+        self.users.rows[row].1.add_call(call);
         other
     }
 
@@ -221,7 +280,7 @@ impl<'a, 'g> Fold<'a, 'g> {
     pub fn other_of(&mut self, call: &Call<'a>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
         let row = self.cost_row(day, call);
-        self.costs.rows[row].2.0
+        self.costs.rows[row].1.0
     }
 
     fn cost_row(&mut self, day: NaiveDate, call: &Call<'a>) -> usize {
@@ -252,11 +311,12 @@ impl<'a, 'g> Fold<'a, 'g> {
         let names = &self.names;
         let known = self.users.find(hash, |known| {
             known.day == day
-                && text(names, known.user_id) == call.user_id
+                && known.user_id.bytes(names) == call.user_id.as_bytes()
                 && text(names, known.provider) == call.provider
         });
         known.unwrap_or_else(|| {
-            let [user_id, provider] = [call.user_id, call.provider].map(|name| self.keep(name));
+            let provider = self.keep(call.provider);
+            let user_id = self.keep_user(call.user_id);
             self.users.insert(hash, UserNames { day, user_id, provider }, UserSums::default())
         })
     }
@@ -268,19 +328,28 @@ impl<'a, 'g> Fold<'a, 'g> {
         Name { start, len: name.len() as u32 }
     }
 
+    fn keep_user(&mut self, user_id: &str) -> UserName {
+        if user_id.len() > INLINE_BYTES {
+            return UserName::InArena(self.keep(user_id));
+        }
+        let mut bytes = [0; INLINE_BYTES];
+        bytes[..user_id.len()].copy_from_slice(user_id.as_bytes());
+        UserName::Inline(user_id.len() as u8, bytes)
+    }
+
     /// The sums, sorted by key; keys that the guard has renamed fall together.
     #[must_use]
     pub fn deltas(&self) -> Deltas<'_> {
         let mut deltas = Deltas { costs: BTreeMap::new(), users: BTreeMap::new(), totals: BTreeMap::new() };
-        for (_, key, (other, measures)) in self.costs.rows.iter().filter(|(_, _, (_, measures))| measures.calls > 0) {
+        for (key, (other, measures)) in self.costs.rows.iter().filter(|(_, (_, measures))| measures.calls > 0) {
             let [provider, model, endpoint] =
                 [key.provider, key.model, key.endpoint].map(|name| text(&self.names, name));
             let model = if other & OTHER_MODEL == 0 { model } else { OTHER };
             let endpoint = if other & OTHER_ENDPOINT == 0 { endpoint } else { OTHER };
             deltas.costs.entry(CostKey { day: key.day, provider, model, endpoint }).or_default().add(measures);
         }
-        for (_, key, sums) in &self.users.rows {
-            let [user_id, provider] = [key.user_id, key.provider].map(|name| text(&self.names, name));
+        for (key, sums) in &self.users.rows {
+            let (user_id, provider) = (key.user_id.text(&self.names), text(&self.names, key.provider));
             let total: &mut UserSums = deltas.totals.entry((user_id, provider)).or_default();
             total.measures.add(&sums.measures);
             total.first_us = total.first_us.min(sums.first_us);

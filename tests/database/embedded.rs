@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 use tallyd::database::embedded::{Embedded, EmbeddedError};
@@ -79,6 +79,16 @@ async fn a_path_too_long_for_a_socket_works_for_us_and_for_other_processes() {
     cluster.stop().await;
 }
 
+/// A process that ends with the test, also with one that fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_is_started_again_with_everything_committed() {
     let dir = data_dir();
@@ -97,17 +107,17 @@ async fn a_killed_server_is_started_again_with_everything_committed() {
     eventually("the end of all processes", || processes(dir.path()).is_empty());
     let owner = fs::metadata(cluster.dir()).unwrap();
     drop(cluster);
-    let mut other =
-        Command::new("sleep").arg("600").current_dir("/").uid(owner.uid()).gid(owner.gid()).spawn().unwrap();
+    let mut other = Command::new("sleep");
+    other.arg("600").current_dir("/").uid(owner.uid()).gid(owner.gid()).stdout(Stdio::null()).stderr(Stdio::null());
+    let other = Killed(other.spawn().unwrap());
     let pid_file = dir.path().join("postgres/postmaster.pid");
     let text = fs::read_to_string(&pid_file).unwrap();
     let (_, rest) = text.split_once('\n').unwrap();
-    fs::write(&pid_file, format!("{}\n{rest}", other.id())).unwrap();
+    fs::write(&pid_file, format!("{}\n{rest}", other.0.id())).unwrap();
     let again = Embedded::open(dir.path(), None).await.unwrap();
     assert_eq!(value(&session(&again).await, "SELECT count(*) FROM t").await, "1000");
     again.stop().await;
-    other.kill().unwrap();
-    other.wait().unwrap();
+    drop(other);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,21 +190,22 @@ fn holds_a_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_daemon_leaves_no_server_and_the_next_one_waits_for_its_end() {
     let dir = data_dir();
-    let mut daemon = Command::new(std::env::current_exe().unwrap())
+    let daemon = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "embedded::holds_a_cluster"])
         .env("TALLYD_TEST_HOLDS", dir.path())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let daemon = Killed(daemon.unwrap());
     eventually("the daemon's cluster", || dir.path().join("held").exists());
     let server = postmaster(dir.path());
     let guest = Embedded::open(dir.path(), None).await.unwrap();
     assert!(!guest.is_owned().await, "the runtime's threads have ended, and the server runs all the same");
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    drop(daemon);
     let next = Embedded::open(dir.path(), None).await.unwrap();
     // It may still have reached the old server, in the moment before its shutdown.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while try_session(next.host()).await.is_err() || !next.is_owned().await {
+        assert!(std::time::Instant::now() < deadline, "the old server has outlived its daemon");
         next.ensure().await.unwrap();
         tokio::task::yield_now().await;
     }

@@ -7,3 +7,4 @@ mod rollups;
 mod source;
 mod support;
 mod tls;
+mod upkeep;

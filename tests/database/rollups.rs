@@ -137,21 +137,29 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_comparison_sees_one_state_while_calls_come_in() {
+async fn a_comparison_sees_one_state_whatever_is_committed_between_its_statements() {
     let dir = data_dir();
     let db = migrated(dir.path()).await;
-    let writer = tokio::spawn({
-        let db = db.clone();
-        async move { calls(&db, 3, 100).await }
-    });
-    let mut client = db.connect("r").await.unwrap();
-    let mut compared = 0;
-    while !writer.is_finished() || compared == 0 {
-        let outcome = reconcile(&mut client).await.unwrap();
-        assert!(outcome.equal, "{:?}", outcome.differences);
-        compared += 1;
+    let mut writer = db.connect("writer").await.unwrap();
+    writer.batch_execute("SELECT increment_daily_cost('claude', cost_usd => 1)").await.unwrap();
+    // Stops the comparison at its first rollup, when it has read the log already.
+    let barrier = writer.transaction().await.unwrap();
+    barrier.batch_execute("LOCK TABLE daily_api_costs IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let other = db.clone();
+    let comparison =
+        tokio::spawn(async move { reconcile(&mut other.connect("compare").await.unwrap()).await.unwrap() });
+    let watcher = db.connect("watcher").await.unwrap();
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'compare' AND wait_event_type = 'Lock'";
+    while value(&watcher, waiting).await == "0" {
+        assert!(!comparison.is_finished());
     }
-    writer.await.unwrap();
+    barrier.batch_execute("UPDATE user_api_totals SET calls = calls + 1").await.unwrap();
+    barrier.commit().await.unwrap();
+    let before = comparison.await.unwrap();
+    assert!(before.equal, "{:?}", before.differences);
+    let after = reconcile(&mut db.connect("compare").await.unwrap()).await.unwrap();
+    assert_eq!(after.difference_count, 1);
     db.close().await;
 }
 

@@ -14,7 +14,7 @@
 //! * **Making.** `initdb` works in `postgres.new`, which is renamed once it is complete: a cluster is there whole or not
 //!   at all, whenever the machine stops.
 //! * **Running.** The server is a child process of ours, started by a thread that lives as long as it does
-//!   ([`process`]). There is no TCP port. Superuser and database are both called `tallyd`.
+//!   (`process.rs`). There is no TCP port. Superuser and database are both called `tallyd`.
 //! * **One runner.** The lock's descriptor is inherited by the server and by all of its processes, so the lock is free
 //!   exactly when the last of them is gone, whatever became of the `tallyd` that started them. Whoever finds it taken
 //!   either reaches a server, and uses it without owning it, or waits: the old server is shutting down.

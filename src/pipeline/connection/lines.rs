@@ -1,18 +1,19 @@
 //! Newline-delimited JSON: for people and for scripts. A record a line, an answer a line.
 //!
 //! There are no sequence numbers, so a line that is sent twice counts twice. The answers come in the order of the lines,
-//! and an `ok` only once its record is durable.
+//! and an `ok` only once its record is durable. Over TCP the first line is the token, `{"token": "…"}`, and has no answer
+//! unless it is wrong.
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::buffer::ReadBuffer;
 use super::outbox::Outbox;
-use super::{Shared, replies};
+use super::{Access, Shared, replies};
 use crate::pipeline::channel::Origin;
 use crate::pipeline::chunk::Refused;
 use crate::pipeline::intake::admit::Scratch;
@@ -41,12 +42,35 @@ impl Answer<'_> {
     }
 }
 
+/// The first line of a connection over TCP.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Greeting<'a> {
+    #[serde(borrow)]
+    token: std::borrow::Cow<'a, str>,
+}
+
+/// Bytes that a stranger's first line may have.
+const GREETING_BYTES_MAX: usize = 4_096;
+
 /// Serves a connection of lines to its end.
-pub async fn serve<R, W>(mut buffer: ReadBuffer<R>, writer: W, shared: &Arc<Shared>)
+pub async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
+    if matches!(access, Access::Tokens(_)) {
+        let greeting = tokio::time::timeout(shared.limits.hello_timeout, is_admitted(&mut buffer, access)).await;
+        if !greeting.unwrap_or(false) {
+            shared.metrics.protocol_error("unauthorized");
+            let message = "over TCP the first line is {\"token\": …} with one of listen.tcp_tokens";
+            let answer = Answer::Refused { error: Error { code: "unauthorized", message, field: None } };
+            // The client may be gone.
+            let _ = writer.write_all(&answer.line()).await;
+            let _ = writer.shutdown().await;
+            return;
+        }
+    }
     let origin = Origin::new("");
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
     let mut outbox = Outbox::new(Arc::clone(&origin), sender);
@@ -63,6 +87,23 @@ where
         let _ = writer.write_all(&answer.line()).await;
     }
     let _ = writer.shutdown().await;
+}
+
+/// Reads the greeting. False if it is none, or its token is wrong.
+async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &Access) -> bool {
+    loop {
+        if let Some(end) = buffer.bytes().iter().position(|byte| *byte == b'\n') {
+            let greeting = serde_json::from_slice::<Greeting<'_>>(&buffer.bytes()[..end]);
+            let admitted = greeting.is_ok_and(|greeting| access.admits(Some(&greeting.token)));
+            buffer.consume(end + 1);
+            return admitted;
+        }
+        let more = buffer.bytes().len() + 1;
+        // A socket that fails has ended.
+        if more > GREETING_BYTES_MAX || !buffer.read_more(more).await.unwrap_or(false) {
+            return false;
+        }
+    }
 }
 
 async fn read_lines<R: AsyncRead + Unpin>(

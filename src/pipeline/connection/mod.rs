@@ -96,8 +96,8 @@ where
     let mut buffer = ReadBuffer::new(reader, stop);
     let first = tokio::time::timeout(shared.limits.hello_timeout, buffer.fill(1)).await;
     let Ok(Ok(true)) = first else { return };
-    if buffer.bytes()[0] == b'{' && matches!(access, Access::Anyone) {
-        lines::serve(buffer, writer, &shared).await;
+    if buffer.bytes()[0] == b'{' {
+        lines::serve(buffer, writer, &shared, &access).await;
     } else {
         frames::serve(buffer, writer, &shared, &access).await;
     }

@@ -217,12 +217,6 @@ impl Lane {
     }
 
     async fn settle(&mut self, run: &Run, committed: Committed, took: Duration) -> Result<(), WalError> {
-        tracing::debug!(
-            lane = self.number,
-            records = run.records,
-            took_ms = took.as_millis() as u64,
-            "a batch is committed"
-        );
         self.failures = 0;
         self.last_took = took;
         self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };

@@ -1,6 +1,7 @@
 //! One batch, one transaction.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -55,6 +56,7 @@ pub async fn load(
     chunks: &[Arc<StoredChunk>],
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
+    let start = Instant::now();
     client.batch_execute(BEGIN).await?;
     watermark.advance(client, from, to).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
@@ -66,8 +68,20 @@ pub async fn load(
         0
     };
     letters.insert(client, watermark.buffer_id).await?;
-    sql::upsert(client, &fold.deltas()).await?;
+    let copied = start.elapsed();
+    let deltas = fold.deltas();
+    sql::upsert(client, &deltas).await?;
+    let rolled_up = start.elapsed();
     client.batch_execute("COMMIT").await?;
+    tracing::debug!(
+        lane = watermark.lane,
+        records,
+        users = deltas.users.len(),
+        copy_ms = copied.as_millis() as u64,
+        rollups_ms = (rolled_up - copied).as_millis() as u64,
+        commit_ms = (start.elapsed() - rolled_up).as_millis() as u64,
+        "a batch is committed"
+    );
     Ok(Committed { records, refused: letters.len() as u64, poison: 0 })
 }
 
@@ -82,15 +96,18 @@ async fn copy<'a>(
     let mut sink = std::pin::pin!(sink);
     let mut piece = Vec::with_capacity(PIECE_CAPACITY);
     piece.extend_from_slice(copy_row::HEADER);
+    let (mut calls, mut others) = (Vec::new(), Vec::new());
     for chunk in chunks {
+        calls.clear();
         for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
             match entry? {
-                Entry::Call(call) => {
-                    let other = fold.add(&call);
-                    copy_row::write(&mut piece, &call, other);
-                }
+                Entry::Call(call) => calls.push(call),
                 Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
             }
+        }
+        fold.add_all(calls.iter(), &mut others);
+        for (call, other) in calls.iter().zip(&others) {
+            copy_row::write(&mut piece, call, *other);
         }
         if piece.len() >= PIECE_BYTES {
             let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));

@@ -5,7 +5,8 @@
 //! scanned, and any other that has no seal: that rebuilds the producers' marks, and tells an unsynced tail from damage.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use uuid::Uuid;
@@ -36,7 +37,9 @@ pub struct Recovery<'a> {
 /// damaged is set aside, and [`Recovered::damaged`] says so.
 pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Recovered, Mark), WalError> {
     let folder = recovery.folder;
-    fs::create_dir_all(folder).map_err(|error| WalError::io("create", folder, error))?;
+    // Records are nobody else's to read.
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    created.map_err(|error| WalError::io("create", folder, error))?;
     let (mark, marked_key) = Mark::open(&folder.join("synced"))?;
     let first_keys = find_segments(folder)?;
     let buffer_id = identity(recovery, &first_keys)?;

@@ -23,7 +23,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         .prop_map(|(day, names, input, status, cost)| Sample { day, names, input, status, cost })
 }
 
-const NAMES: [&str; 4] = ["", "a", "ab", "b"];
+const NAMES: [&str; 4] = ["", "a", "ab", "a name that does not fit the row that it belongs to"];
 
 fn chunks(samples: &[Sample]) -> Vec<Chunk> {
     let mut builder = ChunkBuilder::new();
@@ -87,7 +87,19 @@ proptest! {
                 seq += 1;
             }
         }
-        let deltas = fold.deltas();
+        let mut together = Fold::new(&guard, Days::new(Tz::UTC));
+        let mut others = Vec::new();
+        for chunk in &chunks {
+            let entries = PayloadReader::new(&chunk.payload).map(Result::unwrap);
+            let calls: Vec<_> = entries.map(|entry| if let Entry::Call(call) = entry { call } else { panic!() }).collect();
+            together.add_all(calls.iter(), &mut others);
+            let expected: Vec<_> = calls.iter().map(|call| fold.other_of(call)).collect();
+            prop_assert_eq!(&others, &expected);
+        }
+        let (deltas, together) = (fold.deltas(), together.deltas());
+        prop_assert_eq!(&deltas.costs, &together.costs);
+        prop_assert_eq!(&deltas.users, &together.users);
+        prop_assert_eq!(&deltas.totals, &together.totals);
         let found = deltas.costs.iter().map(|(key, sums)| {
             let day = key.day.signed_duration_since(NaiveDate::default()).num_days();
             let names = [key.provider, key.model, key.endpoint].map(str::to_owned);

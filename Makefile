@@ -1,0 +1,30 @@
+# `make` lists what there is. Each target installs what it needs where `apt-get` exists.
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint bench-quick bench-client
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: build ## Run the daemon in the foreground, with a PostgreSQL of its own, until Ctrl-C
+	@scripts/need-postgresql
+	target/release/tallyd
+
+build: ## Build target/release/tallyd
+	cargo build --release
+
+test: ## Run every test, against real private PostgreSQL clusters
+	@scripts/need-postgresql
+	cargo test --workspace
+
+lint: ## Check the format, clippy, licences and sources
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@scripts/need-cargo-deny
+	cargo deny --log-level error check bans licenses sources
+
+bench-quick: ## Records a second from the socket to committed rows, as a share of a bare \copy (3 rounds)
+	@scripts/need-postgresql
+	cargo bench --bench end_to_end -- --records 1000000 --rounds 3 --json target/bench/quick.json
+
+bench-client: ## What Recorder::record() costs the caller, with the daemon healthy, dead and stuck
+	cargo bench -p tallyd-client
