@@ -20,6 +20,8 @@ const FRAME_RECORDS: usize = 500;
 const WINDOW: usize = 16;
 /// Refused rows that are shown one by one.
 const SHOWN: u64 = 20;
+/// How long the first connection may take.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// The pause between attempts to reach the daemon.
 const RETRY: Duration = Duration::from_millis(200);
 

@@ -12,6 +12,9 @@ use tokio::sync::watch;
 
 const SMALL_BYTES: usize = 512;
 const LARGE_BYTES: usize = 256 * 1024;
+/// How much a client may still send after it was told to go, and for how long.
+const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How long a grown buffer is kept for a client that sends nothing.
 const KEPT_WHILE_QUIET: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,23 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     /// Drops the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.bytes.advance(count);
+    }
+
+    /// Reads and drops what the client still sends, until it ends or has had its chance. A socket that is closed with
+    /// bytes unread is reset, and the client may never see what it was told last.
+    pub async fn drain(&mut self) {
+        let draining = async {
+            let mut dropped = 0;
+            while dropped < DRAINED_BYTES_MAX {
+                self.bytes.clear();
+                match self.reader.read_buf(&mut self.bytes).await {
+                    Ok(read) if read > 0 => dropped += read,
+                    _ => break,
+                }
+            }
+        };
+        // The client had its time.
+        let _ = tokio::time::timeout(DRAIN_TIME, draining).await;
     }
 
     /// Reads until at least `count` bytes are there. False if the client ended or `stop` became true before that.

@@ -67,7 +67,10 @@ where
     let (mut session, welcome) = match greeted {
         Ok(Some(greeted)) => greeted,
         Ok(None) => return,
-        Err(fault) => return close(writer, fault, shared).await,
+        Err(fault) => {
+            close(writer, fault, shared).await;
+            return buffer.drain().await;
+        }
     };
     if writer.write_all(&welcome).await.is_err() {
         return;
@@ -91,6 +94,7 @@ where
     };
     if let Some(fault) = fault {
         close(writer, fault, shared).await;
+        buffer.drain().await;
     }
 }
 
