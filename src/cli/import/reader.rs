@@ -70,8 +70,8 @@ impl Rows {
     /// The next row; none at the end. Empty lines of NDJSON are no rows.
     pub fn next_row(&mut self) -> Option<Row> {
         let mut record = Record::default();
-        let constants = self.mapping.constants.iter();
-        let mut read = constants.map(|(field, value)| set_text(&mut record, field, value)).collect::<Result<(), _>>();
+        let mut constants = self.mapping.constants.iter();
+        let mut read = constants.try_for_each(|(field, value)| set_text(&mut record, field, value));
         let row = match &mut self.source {
             Source::Csv { reader, columns, cells, .. } => {
                 let more = reader.read_record(cells);

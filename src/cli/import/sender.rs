@@ -103,14 +103,19 @@ impl Sender {
         }
     }
 
-    /// Connects for the first time: without waiting, so that a wrong path is told at once.
+    /// Connects for the first time. A daemon that is just starting is waited for, a wrong path is told soon.
     pub fn connect(&mut self) -> anyhow::Result<()> {
-        let session = self.open().map_err(|error| {
-            anyhow::anyhow!(
-                "no daemon takes records on {}: {error}; start one with `tallyd serve`",
-                self.socket.display()
-            )
-        })?;
+        let deadline = Instant::now() + self.patience.min(FIRST_PATIENCE);
+        let session = loop {
+            match self.open() {
+                Ok(session) => break session,
+                Err(error) if Instant::now() >= deadline => {
+                    let socket = self.socket.display();
+                    bail!("no daemon takes records on {socket}: {error}; start one with `tallyd serve`");
+                }
+                Err(_) => std::thread::sleep(RETRY),
+            }
+        };
         self.settled_before = session.last_seq();
         self.session = Some(session);
         Ok(())

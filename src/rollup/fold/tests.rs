@@ -8,6 +8,9 @@ use crate::pricing::Tokens;
 
 const DAY_US: i64 = 86_400_000_000;
 
+/// Calls, errors, input tokens, attodollars, unpriced calls.
+type Sums = (i64, i64, i64, i128, i64);
+
 #[derive(Debug, Clone)]
 struct Sample {
     day: i64,
@@ -64,7 +67,7 @@ proptest! {
         let chunks = chunks(&samples);
         let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 3 });
         let mut fold = Fold::new(&guard, Days::new(Tz::UTC));
-        let mut expected: BTreeMap<(i64, [String; 3]), (i64, i64, i64, i128, i64)> = BTreeMap::new();
+        let mut expected: BTreeMap<(i64, [String; 3]), Sums> = BTreeMap::new();
         let mut users: BTreeMap<(i64, &str, &str), (i64, i64, i64)> = BTreeMap::new();
         let mut seq = 0;
         for chunk in &chunks {
