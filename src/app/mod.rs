@@ -171,8 +171,8 @@ impl App {
         drop(self.background);
         drop(self.http);
         if let Some(loading) = self.view.loading.get() {
-            let committed: Vec<_> = loading.flusher.lanes.iter().map(|lane| lane.committed()).collect();
-            self.view.log.trim(&loading.flusher.cleared(), 0)?;
+            let committed = loading.flusher.committed();
+            self.view.log.trim(&loading.flusher.cleared(), &committed, 0)?;
             self.view.log.note_committed(&committed)?;
             loading.pool.close();
             crate::database::Database::clone(&loading.database).close().await;

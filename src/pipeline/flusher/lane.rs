@@ -246,7 +246,7 @@ impl Lane {
             return Ok(());
         }
         let (shared, now_us) = (Arc::clone(&self.shared), self.shared.clock.now_us());
-        let trimming = tokio::task::spawn_blocking(move || shared.log.trim(&cleared, now_us));
+        let trimming = tokio::task::spawn_blocking(move || shared.log.trim(&cleared, &shared.committed(), now_us));
         match trimming.await {
             Ok(trimmed) => trimmed,
             // A panic there is one here: the process ends.

@@ -93,6 +93,12 @@ impl Shared {
         self.lanes.iter().map(|lane| lane.cleared.load(Ordering::Acquire)).collect()
     }
 
+    /// Each lane's watermark.
+    #[must_use]
+    pub fn committed(&self) -> Vec<u64> {
+        self.lanes.iter().map(LaneState::committed).collect()
+    }
+
     /// The age of the oldest record that is not in PostgreSQL, as far as lanes have seen it.
     #[must_use]
     pub fn oldest_age(&self) -> Duration {

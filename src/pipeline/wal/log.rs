@@ -41,6 +41,8 @@ pub struct Log {
     segments: Mutex<BTreeMap<u64, Segment>>,
     /// Held while a store is opened: sled admits one handle, and lanes share it.
     opening: Mutex<()>,
+    /// Held while [`COMMITTED_FILE`] is written: lanes trim at the same time.
+    noting: Mutex<()>,
     /// The hand-off of fresh chunks.
     pub recent: RecentChunks,
     durable_key: watch::Sender<u64>,
@@ -82,6 +84,7 @@ impl Log {
             buffer_id: recovered.buffer_id,
             segments: Mutex::new(segments),
             opening: Mutex::default(),
+            noting: Mutex::default(),
             recent: RecentChunks::new(recent_bytes),
             durable_key: watch::Sender::new(recovered.next_key - 1),
             value_bytes: AtomicU64::new(bytes),
@@ -199,22 +202,24 @@ impl Log {
 
     /// True if [`Log::trim`] would delete something.
     #[must_use]
-    pub fn can_trim(&self, committed: &[u64]) -> bool {
-        if let Some(oldest) = committed.iter().min() {
+    pub fn can_trim(&self, cleared: &[u64]) -> bool {
+        if let Some(oldest) = cleared.iter().min() {
             self.recent.release(*oldest);
         }
-        trimmable(&self.lock(), committed).next().is_some()
+        trimmable(&self.lock(), cleared).next().is_some()
     }
 
-    /// Deletes the segments that every lane has committed past. `committed[lane]` is the lane's watermark. The newest
-    /// segment stays, also a sealed one: the producers' marks are in it, and without them a resend would count twice.
+    /// Deletes the segments that no lane needs: `cleared[lane]` is the key up to which nothing of the lane is left to
+    /// load. Before that it writes down `committed`, the lanes' watermarks. The two differ: a lane without work passes
+    /// keys of others, which the database never hears of, and which it would seem to have forgotten. The newest segment
+    /// stays, also a sealed one: the producers' marks are in it, and without them a resend would count twice.
     ///
     /// # Errors
     /// [`WalError::Io`].
-    pub fn trim(&self, committed: &[u64], now_us: i64) -> Result<(), WalError> {
+    pub fn trim(&self, cleared: &[u64], committed: &[u64], now_us: i64) -> Result<(), WalError> {
         let done: Vec<Segment> = {
             let mut segments = self.lock();
-            let done: Vec<Segment> = trimmable(&segments, committed).cloned().collect();
+            let done: Vec<Segment> = trimmable(&segments, cleared).cloned().collect();
             for segment in &done {
                 segments.remove(&segment.first_key);
             }
@@ -271,6 +276,7 @@ impl Log {
     /// # Errors
     /// [`WalError::Io`].
     pub fn note_committed(&self, committed: &[u64]) -> Result<(), WalError> {
+        let _noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
         files::write(&self.folder.join(COMMITTED_FILE), &committed)
     }
 
@@ -280,12 +286,12 @@ impl Log {
     }
 }
 
-/// The segments but the newest that every lane has committed past.
-fn trimmable<'a>(segments: &'a BTreeMap<u64, Segment>, committed: &'a [u64]) -> impl Iterator<Item = &'a Segment> {
-    segments.values().rev().skip(1).filter(|segment| is_committed(segment, committed))
+/// The segments but the newest that no lane needs.
+fn trimmable<'a>(segments: &'a BTreeMap<u64, Segment>, cleared: &'a [u64]) -> impl Iterator<Item = &'a Segment> {
+    segments.values().rev().skip(1).filter(|segment| is_cleared(segment, cleared))
 }
 
-fn is_committed(segment: &Segment, committed: &[u64]) -> bool {
+fn is_cleared(segment: &Segment, cleared: &[u64]) -> bool {
     let Some(seal) = &segment.seal else { return false };
-    seal.lane_last_keys.iter().enumerate().all(|(lane, last)| committed.get(lane).is_some_and(|mark| mark >= last))
+    seal.lane_last_keys.iter().enumerate().all(|(lane, last)| cleared.get(lane).is_some_and(|mark| mark >= last))
 }

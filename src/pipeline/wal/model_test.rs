@@ -103,7 +103,7 @@ impl Machine {
                 }
             }
             Operation::Load(lane, chunks) => self.load(*lane, *chunks),
-            Operation::Trim => self.log.trim(&self.loaded, 0).unwrap(),
+            Operation::Trim => self.log.trim(&self.loaded, &self.loaded, 0).unwrap(),
             Operation::Reopen => {
                 self.commit();
                 self.appender.seal().unwrap();
@@ -341,7 +341,7 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
     let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX };
     let runs: Vec<_> = (0..LANES).map(|lane| log.collect(lane, 0, appetite).unwrap()).collect();
     assert_eq!(runs.iter().map(|run| run.chunks.len()).sum::<usize>(), 40);
-    log.trim(&[1_000, 1_000], 5).unwrap();
+    log.trim(&[1_000, 1_000], &[0, 0], 5).unwrap();
     assert!(log.is_damaged());
     assert!(!paths.store.exists());
     assert_eq!(std::fs::read_dir(folder.join("damaged")).unwrap().count(), 1, "the store is kept");
@@ -387,8 +387,10 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
     appender.append(chunk, &"p".into(), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
     appender.seal().unwrap();
-    log.trim(&[41, 41], 0).unwrap();
+    log.trim(&[41, 41], &[33, 41], 0).unwrap();
     assert_eq!(log.segment_count(), 1, "the older one is gone");
     drop((log, appender));
-    assert_eq!(open(&folder).2.last_seq("p"), 41);
+    let (log, _appender, producers) = open(&folder);
+    assert_eq!(producers.last_seq("p"), 41);
+    assert_eq!(log.committed_at_start(), [33, 41], "no more is expected of the database than it has been told");
 }
