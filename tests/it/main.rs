@@ -16,6 +16,7 @@ mod embedded;
 mod full;
 mod holds;
 mod hostile;
+mod import;
 mod one_record;
 mod outage;
 mod poison;
