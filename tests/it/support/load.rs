@@ -195,7 +195,7 @@ fn records(producer: u64, first_seq: u64) -> Vec<Record> {
 
 /// Days, users and models differ, so that several rows of each rollup are at stake; every tenth model has no price.
 fn record(producer: u64, seq: u64) -> Record {
-    let model = if seq % 10 == 0 { "of-tomorrow" } else { "claude-sonnet-4-5" };
+    let model = if seq.is_multiple_of(10) { "of-tomorrow" } else { "claude-sonnet-4-5" };
     Record {
         id: Some(id(producer, seq)),
         // Over three days from 2026-03-01 on.
