@@ -84,7 +84,7 @@ pub fn records(count: usize) -> Vec<Record> {
     };
     let call = |index: usize, random: &mut dyn FnMut(u64) -> u64| {
         let user = random(10_000) as usize;
-        let mut record = if user % 8 == 0 {
+        let mut record = if user.is_multiple_of(8) {
             Record::rentcast(if random(2) == 0 { "/v1/avm/value" } else { "/v1/properties" })
         } else {
             let mut call = Record::claude(MODELS[random(6) as usize], 200 + random(4_000), 20 + random(900));
