@@ -160,7 +160,9 @@ impl Lane {
     async fn next_batch(&mut self) -> Result<Option<Run>, WalError> {
         let mut run = Run::default();
         loop {
+            let before = run.records;
             self.extend(&mut run)?;
+            let is_growing = run.records > before;
             let state = &self.shared.lanes[usize::from(self.number)];
             let Some(first) = run.chunks.first() else {
                 state.oldest_us.store(i64::MAX, Ordering::Relaxed);
@@ -177,7 +179,8 @@ impl Lane {
             state.oldest_us.store(first.written_us, Ordering::Relaxed);
             let age_us = self.shared.clock.now_us().saturating_sub(first.written_us).max(0);
             let age = Duration::from_micros(age_us as u64);
-            let left = self.patience().saturating_sub(age);
+            let patience = if is_growing { self.patience() } else { self.shared.options.flush_interval };
+            let left = patience.saturating_sub(age);
             if run.more || left.is_zero() || *self.stop.borrow() {
                 return Ok(Some(run));
             }
@@ -189,7 +192,7 @@ impl Lane {
     }
 
     /// How old a batch's first record may get. A rollup row costs PostgreSQL the same whatever it adds up, so batches that
-    /// take long to load are worth waiting for: they touch each key less often.
+    /// take long to load are worth waiting for while more arrives: they touch each key less often.
     fn patience(&self) -> Duration {
         let interval = self.shared.options.flush_interval;
         interval.max(self.last_took.mul_f64(BUSY_PATIENCE)).min(interval.max(PATIENCE_MAX))
