@@ -1,5 +1,6 @@
 //! The house: documents and structure that could drift from the code.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,7 +57,7 @@ fn every_metric_of_a_dashboard_exists() {
 }
 
 #[test]
-fn the_readme_names_targets_commands_and_files_that_exist() {
+fn the_readme_names_targets_and_files_that_exist() {
     let readme = read("README.md");
     let makefile = read("Makefile");
     let targets = readme
@@ -69,34 +70,141 @@ fn the_readme_names_targets_commands_and_files_that_exist() {
         let link = readme[at + 2..].split(')').next().unwrap();
         assert!(link.starts_with("https://") || root().join(link).exists(), "{link}");
     }
-    let help = Command::new(env!("CARGO_BIN_EXE_tallyd")).arg("--help").output().unwrap();
-    let help = String::from_utf8_lossy(&help.stdout);
-    for line in readme.lines().filter_map(|line| line.trim_start_matches("$ target/release/").strip_prefix("tallyd ")) {
-        let command = line.split_whitespace().next().unwrap();
-        let is_command = command.chars().all(|c| c.is_ascii_lowercase());
-        assert!(!is_command || command == "is" || help.contains(&format!("\n  {command} ")), "tallyd {command}");
+}
+
+/// The commands that the README shows: what follows `tallyd` in its shell blocks, continued lines joined.
+fn shown_commands(readme: &str) -> Vec<Vec<String>> {
+    let joined = readme.replace("\\\n", " ");
+    let blocks = joined.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let lines = blocks.flat_map(str::lines).filter_map(|line| {
+        let line = line.split(" # ").next().unwrap_or(line);
+        let mut rest = line.split_whitespace().skip_while(|word| *word == "$" || word.contains('='));
+        let program = rest.next()?;
+        (program == "tallyd" || program.ends_with("/tallyd")).then(|| rest.map(str::to_owned).collect())
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_readmes_commands_and_flags_exist() {
+    let commands = shown_commands(&read("README.md"));
+    assert!(commands.len() >= 6, "only {commands:?} were found");
+    for words in commands {
+        let command = words.first().expect("the README never shows `tallyd` alone in a block");
+        let output = Command::new(env!("CARGO_BIN_EXE_tallyd")).args([command, "--help"]).output().unwrap();
+        assert!(output.status.success(), "tallyd {command}: {}", String::from_utf8_lossy(&output.stderr));
+        let help = String::from_utf8_lossy(&output.stdout);
+        let flags: Vec<_> = help.split(|c: char| c.is_whitespace() || c == ',').collect();
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(flags.contains(&flag.as_str()), "tallyd {command} {flag}");
+        }
     }
+}
+
+#[test]
+fn the_readmes_environment_variables_are_settings() {
+    let readme = read("README.md");
+    let is_part = |c: char| c.is_ascii_uppercase() || c == '_';
+    let names: BTreeSet<_> = words(&readme, is_part)
+        .filter(|name| {
+            name.starts_with("TALLYD_") && !name.ends_with('_') || *name == "DATABASE_URL" || *name == "PORT"
+        })
+        .collect();
+    assert!(names.len() >= 6, "only {names:?} were found");
+    for name in names {
+        // Not a good value for each of them. Only what is said of an unknown name matters.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
+        let output =
+            command.args(["config", "check"]).env_clear().env(name, "1234").current_dir(root()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("unknown environment variable"), "{said}");
+    }
+}
+
+#[test]
+fn nothing_was_left_to_be_filled_in() {
+    for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benches/README.md", "grafana/README.md"] {
+        let text = read(file);
+        let is_blank = |line: &&str| {
+            let word = line.trim();
+            word.len() > 2 && word.starts_with('@') && word.ends_with('@')
+        };
+        assert_eq!(text.lines().find(is_blank), None, "{file}");
+    }
+}
+
+#[test]
+fn no_file_holds_a_path_of_one_machine() {
+    // In two parts, so that this file does not hold them itself.
+    let homes = ["/home", "/Users", "/root"].map(|home| format!("{home}/"));
+    let mut places = homes.to_vec();
+    places.push(format!("{}/", root().display()));
+    let mut files = Vec::new();
+    walk(&root(), &mut |path| files.push(path.to_owned()));
+    assert!(files.len() > 100, "only {} files were looked at", files.len());
+    for path in files {
+        // What is not text names no path that a reader would follow.
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for place in &places {
+            for (at, _) in text.match_indices(place.as_str()) {
+                let before = text[..at].chars().next_back();
+                // `clients/src/` is no `/src/`.
+                let is_absolute = before.is_none_or(|c| !c.is_alphanumeric() && !"._-}/*>".contains(c));
+                assert!(!is_absolute, "{place} in {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_files_that_the_architecture_names_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let named = architecture.split('`').skip(1).step_by(2);
+    let mut checked = 0;
+    for name in named.filter(|name| name.ends_with(".rs") || name.contains('/') && name.ends_with('/')) {
+        for file in expanded(name) {
+            let places = ["", "src/pipeline", "src"];
+            assert!(places.iter().any(|place| root().join(place).join(&file).exists()), "{file}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} were found");
+}
+
+/// `a/{b,c}.rs` as `a/b.rs` and `a/c.rs`.
+fn expanded(name: &str) -> Vec<String> {
+    let Some((before, rest)) = name.split_once('{') else { return vec![name.to_owned()] };
+    let (choices, after) = rest.split_once('}').expect("a brace that is opened is closed");
+    choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect()
 }
 
 #[test]
 fn the_tests_that_the_architecture_names_exist() {
     let architecture = read("ARCHITECTURE.md");
     let mut sources = String::new();
-    collect(&root().join("src"), &mut sources);
+    walk(&root().join("src"), &mut |path| {
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    });
     let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
     let names = words(&architecture, is_part).filter(|word| word.matches('_').count() >= 4);
+    let mut checked = 0;
     for name in names {
         assert!(sources.contains(&format!("fn {name}(")), "{name}");
+        checked += 1;
     }
+    assert!(checked >= 5, "only {checked} were found");
 }
 
-fn collect(folder: &Path, text: &mut String) {
+/// Every file of the project itself: nothing that was built, fetched or recorded.
+fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&std::fs::read_to_string(path).unwrap());
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if ["target", ".git", "tallyd-data", "node_modules"].contains(&name.as_str()) {
+            continue;
         }
+        if path.is_dir() { walk(&path, visit) } else { visit(&path) }
     }
 }
