@@ -27,8 +27,7 @@ const APPS: [(&str, u32); 3] = [("web", 620), ("worker", 260), ("mobile-api", 12
 const FAILURES: [(u16, u32); 4] = [(429, 600), (529, 250), (504, 100), (500, 50)];
 
 /// How busy each hour of a day is, in hundredths of the busiest, from midnight UTC on.
-const HOURS: [u32; 24] =
-    [14, 10, 8, 7, 8, 12, 22, 40, 64, 84, 95, 98, 88, 92, 100, 99, 93, 82, 66, 52, 42, 34, 26, 19];
+const HOURS: [u32; 24] = [14, 10, 8, 7, 8, 12, 22, 40, 64, 84, 95, 98, 88, 92, 100, 99, 93, 82, 66, 52, 42, 34, 26, 19];
 /// How busy each day of a week is, in hundredths of the busiest, from Monday on.
 const WEEKDAYS: [u32; 7] = [94, 100, 99, 96, 86, 38, 32];
 

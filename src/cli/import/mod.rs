@@ -152,7 +152,7 @@ pub fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
 /// Sends every row that the daemon does not have yet.
 fn send(target: Target, snapshot: &Snapshot, rows: &mut Rows, talk: &mut Talk) -> anyhow::Result<Summary> {
     let producer = target.producer.clone();
-    let (mut read, mut skipped) = (0, 0);
+    let (mut read, mut skipped) = (0_u64, 0);
     let mut sender = Sender::connect(target, snapshot)?;
     while let Some(row) = rows.next_row()? {
         read += 1;
@@ -166,7 +166,7 @@ fn send(target: Target, snapshot: &Snapshot, rows: &mut Rows, talk: &mut Talk) -
                 }
             }
         }
-        if read % 256 == 0 {
+        if read.is_multiple_of(256) {
             talk.progress(rows.bytes_read(), sender.recorded());
         }
     }
