@@ -22,9 +22,10 @@ lint: ## Check the format, clippy, licences and sources
 	@scripts/need-cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench-quick: ## Records a second from the socket to committed rows, as a share of a bare \copy (3 rounds)
+bench-quick: ## Records a second from the socket to committed rows, as a share of a bare \copy; 500 and 10,000 users
 	@scripts/need-postgresql
-	cargo bench --bench end_to_end -- --records 1000000 --rounds 3 --json target/bench/quick.json
+	cargo bench --bench end_to_end -- --rounds 3 --users 500 --json target/bench/quick-500.json
+	cargo bench --bench end_to_end -- --rounds 3 --users 10000 --json target/bench/quick-10000.json
 
 bench-client: ## What Recorder::record() costs the caller, with the daemon healthy, dead and stuck
 	cargo bench -p tallyd-client

@@ -6,7 +6,7 @@
 //! sends until the last record is committed, with the log synced, all rollups kept, every record priced. A round of
 //! `\copy`: the very rows that the round before has loaded, from a file, into the same emptied table, by psql.
 //!
-//! `cargo bench --bench end_to_end -- [--records N] [--rounds N] [--json FILE]`
+//! `cargo bench --bench end_to_end -- [--records N] [--rounds N] [--users N] [--json FILE]`
 
 mod support;
 
@@ -18,8 +18,11 @@ fn main() {
     let options = Options::from_arguments();
     let cluster = Cluster::start();
     println!("{}", cluster.describe());
-    println!("{} records a round, {} rounds, alternating\n", options.records, options.rounds);
-    let batch = records(options.records);
+    println!(
+        "{} records of {} users a round, {} rounds, alternating\n",
+        options.records, options.users, options.rounds
+    );
+    let batch = records(options.records, options.users);
     let (mut tallyd, mut copy) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         cluster.empty_tables();

@@ -16,21 +16,24 @@ const FRAME_RECORDS: usize = 2_000;
 pub struct Options {
     pub records: usize,
     pub rounds: usize,
+    /// Distinct users: what the users' rollups cost goes by them.
+    pub users: usize,
     json: Option<PathBuf>,
 }
 
 impl Options {
     pub fn from_arguments() -> Self {
-        let mut options = Self { records: 1_000_000, rounds: 5, json: None };
+        let mut options = Self { records: 1_000_000, rounds: 5, users: 10_000, json: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} takes a value"));
             match argument.as_str() {
                 "--records" => options.records = value().parse().expect("a number of records"),
                 "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
+                "--users" => options.users = value().parse().expect("a number of users"),
                 "--json" => options.json = Some(value().into()),
                 "--bench" => {}
-                other => panic!("unknown argument {other}: there are --records, --rounds and --json"),
+                other => panic!("unknown argument {other}: there are --records, --rounds, --users and --json"),
             }
         }
         options
@@ -41,6 +44,7 @@ impl Options {
         let report = serde_json::json!({
             "records": self.records,
             "rounds": self.rounds,
+            "users": self.users,
             "tallyd_records_per_second": tallyd,
             "copy_rows_per_second": copy,
             "ratio_median": median(ratios),
@@ -61,9 +65,9 @@ pub fn median(figures: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-/// Calls of 10,000 users, seven in eight to Claude's models and the others to RentCast, a fifth of Claude's with cache
-/// tokens: 10,000 distinct keys in each of the users' rollups, in no order. The same ones every time.
-pub fn records(count: usize) -> Vec<Record> {
+/// Calls of so many users, seven in eight to Claude's models and the others to RentCast, a fifth of Claude's with cache
+/// tokens: as many distinct keys in each of the users' rollups, in no order. The same ones every time.
+pub fn records(count: usize, user_count: usize) -> Vec<Record> {
     const MODELS: [&str; 6] = [
         "claude-opus-4-5",
         "claude-sonnet-4-5-20250929",
@@ -73,7 +77,7 @@ pub fn records(count: usize) -> Vec<Record> {
         "claude-opus-4-1",
     ];
     let users: Vec<&'static str> =
-        (0..10_000).map(|user| &*format!("0192f0c1-7a10-7000-8000-{user:012}").leak()).collect();
+        (0..user_count).map(|user| &*format!("0192f0c1-7a10-7000-8000-{user:012}").leak()).collect();
     let now_us = chrono::DateTime::parse_from_rfc3339("2026-11-20T12:00:00Z").expect("a time").timestamp_micros();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |below: u64| {
@@ -83,7 +87,7 @@ pub fn records(count: usize) -> Vec<Record> {
         state % below
     };
     let call = |index: usize, random: &mut dyn FnMut(u64) -> u64| {
-        let user = random(10_000) as usize;
+        let user = random(user_count as u64) as usize;
         let mut record = if user.is_multiple_of(8) {
             Record::rentcast(if random(2) == 0 { "/v1/avm/value" } else { "/v1/properties" })
         } else {

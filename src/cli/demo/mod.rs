@@ -1,6 +1,10 @@
 //! `tallyd demo`: realistic traffic against a running daemon, through the client that applications use.
+//!
+//! An application that finds the recorder's ring full goes on and loses the record. A demonstration waits instead: it keeps
+//! what is not settled below what the ring alone can hold, so that nothing is ever dropped, however fast it goes and
+//! however long the daemon is away.
 
-mod traffic;
+pub mod traffic;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -25,25 +29,35 @@ use traffic::Traffic;
   tallyd demo --backfill 90 --rate 0 --seconds 10      a quarter of history, as fast as it goes")]
 pub struct DemoArgs {
     /// Calls a second; 0 is as fast as the daemon takes them
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_name = "N")]
     rate: u32,
     /// How long [default: until Ctrl-C]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Distinct users
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
-    /// The same seed makes the same calls
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// The same seed makes the same calls [default: another one each time, printed at the end]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Spread the calls over so many past days instead of making them now
-    #[arg(long, default_value_t = 0, value_name = "DAYS")]
+    #[arg(long, default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=BACKFILL_DAYS_MAX))]
     backfill: u32,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// Ten years; the daemon takes nothing from before 2015.
+const BACKFILL_DAYS_MAX: i64 = 3_650;
+/// Records that the recorder's ring holds.
+const RING: usize = 1 << 16;
+/// Calls that are made before the recorder is asked again how much room there is.
+const BURST: u64 = 256;
+/// Unsettled records above which the demonstration waits: a burst still fits the ring then.
+const UNSETTLED_MAX: u64 = RING as u64 - BURST;
+/// How long it waits before it looks again.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How often the live line is written.
 const LIVE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long the daemon may take to acknowledge what is left at the end.
@@ -54,7 +68,8 @@ struct Summary {
     seed: u64,
     recorded: u64,
     acked: u64,
-    rejected: u64,
+    refused: u64,
+    dropped: u64,
     outstanding: u64,
     seconds: f64,
     acked_per_second: f64,
@@ -62,41 +77,42 @@ struct Summary {
 
 pub fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let stopped = stop_flag()?;
-    let recorder = Recorder::builder(Endpoint::unix(config.socket_path())).app("tallyd-demo").build();
-    let mut traffic = Traffic::new(args.seed, args.users, args.backfill);
+    // Short enough to be typed again.
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let endpoint = Endpoint::unix(config.socket_path());
+    let recorder = Recorder::builder(endpoint).app("tallyd-demo").ring_capacity(RING).build();
+    let mut traffic = Traffic::new(seed, args.users, args.backfill);
     let started = Instant::now();
-    let mut shown = started;
-    let mut made = 0u64;
-    while !stopped.load(Ordering::Relaxed) && args.seconds.is_none_or(|seconds| started.elapsed().as_secs() < seconds) {
-        let due = match args.rate {
-            0 => made + 1_000,
-            rate => (started.elapsed().as_secs_f64() * f64::from(rate)) as u64 + 1,
-        };
-        let now_us = SystemClock.now_us();
-        while made < due && !stopped.load(Ordering::Relaxed) {
-            if !has_room(&recorder) {
-                // The daemon holds its clients back; a demonstration waits where an application would go on.
-                break;
+    let end = args.seconds.map(Duration::from_secs);
+    let is_over = || stopped.load(Ordering::Relaxed) || end.is_some_and(|end| started.elapsed() >= end);
+    let mut live = Live::new(started);
+    let mut made = 0;
+    while !is_over() {
+        let burst = due(args.rate, started.elapsed(), made).min(BURST);
+        if burst > 0 && recorder.stats().in_flight <= UNSETTLED_MAX {
+            let now_us = SystemClock.now_us();
+            for _ in 0..burst {
+                // It always fits; what did not would be counted as dropped, and told.
+                recorder.record(traffic.call(now_us));
             }
-            recorder.record(traffic.call(now_us));
-            made += 1;
+            made += burst;
+        } else {
+            std::thread::sleep(PAUSE);
         }
-        if shown.elapsed() >= LIVE_INTERVAL {
-            shown = Instant::now();
-            live(&recorder.stats(), started.elapsed());
-        }
-        if args.rate != 0 || !has_room(&recorder) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        live.show(&recorder, false);
     }
     let outcome = recorder.flush(FLUSH_DEADLINE);
-    finish(args, &recorder, outcome, started.elapsed())
+    live.show(&recorder, true);
+    finish(&recorder.stats(), outcome, seed, started.elapsed(), args.json)
 }
 
-/// True while the recorder's ring has room to spare: nothing is dropped then.
-fn has_room(recorder: &Recorder) -> bool {
-    let stats = recorder.stats();
-    stats.recorded - stats.acked - stats.rejected < 50_000 && stats.in_flight < 8_000
+/// Calls that should have been made by now and were not.
+fn due(rate: u32, elapsed: Duration, made: u64) -> u64 {
+    if rate == 0 {
+        return u64::MAX;
+    }
+    let by_now = elapsed.as_micros() * u128::from(rate) / 1_000_000;
+    u64::try_from(by_now).unwrap_or(u64::MAX).saturating_sub(made)
 }
 
 fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
@@ -107,63 +123,122 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
         // Without the handler Ctrl-C simply ends the process.
         if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
             flag.store(true, Ordering::Relaxed);
+            // Whoever presses it again does not want to wait for what is outstanding.
+            if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+                std::process::exit(1);
+            }
         }
     })?;
     Ok(stopped)
 }
 
-fn live(stats: &Stats, elapsed: Duration) {
-    if !std::io::stderr().is_terminal() {
-        return;
+/// The live line on a terminal, a line now and then elsewhere.
+struct Live {
+    started: Instant,
+    shown: Instant,
+    on_terminal: bool,
+}
+
+impl Live {
+    fn new(started: Instant) -> Self {
+        Self { started, shown: started, on_terminal: std::io::stderr().is_terminal() }
     }
-    let rate = stats.acked as f64 / elapsed.as_secs_f64().max(0.001);
-    let state = if stats.connected { "" } else { "  (no daemon: waiting)" };
-    eprint!(
-        "\r\x1b[K{} recorded, {} on disk, {} refused, {} a second{state}",
+
+    /// Shows the counters if it is time to, and the last ones for good.
+    fn show(&mut self, recorder: &Recorder, is_last: bool) {
+        let interval = if self.on_terminal { LIVE_INTERVAL } else { 20 * LIVE_INTERVAL };
+        if !is_last && self.shown.elapsed() < interval {
+            return;
+        }
+        self.shown = Instant::now();
+        let line = line(&recorder.stats(), self.started.elapsed());
+        let (before, after) = if self.on_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        let after = if is_last { "\n" } else { after };
+        // A line that cannot be shown is no reason to stop.
+        let mut stderr = std::io::stderr();
+        let _ = write!(stderr, "{before}{line}{after}").and_then(|()| stderr.flush());
+    }
+}
+
+fn line(stats: &Stats, elapsed: Duration) -> String {
+    let rate = per_second(stats.acked, elapsed);
+    format!(
+        "{} recorded, {} on disk, {} refused, {} dropped, {} a second{}",
         count(stats.recorded),
         count(stats.acked),
         count(stats.rejected),
-        count(rate as u64)
-    );
-    // A line that is not shown is shown a moment later.
-    let _ = std::io::stderr().flush();
+        count(stats.dropped),
+        count(rate as u64),
+        if stats.connected { "" } else { "  (no daemon: waiting)" }
+    )
 }
 
-fn finish(args: &DemoArgs, recorder: &Recorder, outcome: FlushOutcome, elapsed: Duration) -> anyhow::Result<ExitCode> {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
-    }
-    let stats = recorder.stats();
+fn per_second(records: u64, elapsed: Duration) -> f64 {
+    records as f64 / elapsed.as_secs_f64().max(0.001)
+}
+
+fn finish(
+    stats: &Stats,
+    outcome: FlushOutcome,
+    seed: u64,
+    elapsed: Duration,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let outstanding = match outcome {
         FlushOutcome::Settled => 0,
         FlushOutcome::Outstanding(records) => records,
     };
-    let seconds = elapsed.as_secs_f64();
     let summary = Summary {
-        seed: args.seed,
+        seed,
         recorded: stats.recorded,
         acked: stats.acked,
-        rejected: stats.rejected,
+        refused: stats.rejected,
+        dropped: stats.dropped,
         outstanding,
-        seconds,
-        acked_per_second: stats.acked as f64 / seconds.max(0.001),
+        seconds: elapsed.as_secs_f64(),
+        acked_per_second: per_second(stats.acked, elapsed),
     };
-    if args.json {
+    if as_json {
         output::json(&summary)?;
     } else {
-        println!(
-            "{} calls recorded, {} on disk, {} refused, {} a second (seed {})",
-            count(summary.recorded),
-            count(summary.acked),
-            count(summary.rejected),
-            count(summary.acked_per_second as u64),
-            summary.seed
-        );
+        let (recorded, acked, refused) = (count(stats.recorded), count(stats.acked), count(stats.rejected));
+        let rate = count(summary.acked_per_second as u64);
+        println!("{recorded} calls recorded, {acked} on disk, {refused} refused, {rate} a second (seed {seed})");
     }
-    if outstanding > 0 {
-        eprintln!("error: {} calls were not acknowledged", count(outstanding));
-        output::hint("is a daemon running? `tallyd status` tells");
-        return Ok(ExitCode::FAILURE);
+    if outstanding + stats.dropped == 0 {
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    eprintln!("error: {} calls were not acknowledged", count(outstanding + stats.dropped));
+    if let Some(error) = &stats.last_error {
+        eprintln!("  because: {error}");
+    }
+    output::hint("is a daemon running? `tallyd status` tells");
+    Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_kept_from_the_first_second_on() {
+        assert_eq!(due(200, Duration::ZERO, 0), 0);
+        assert_eq!(due(200, Duration::from_millis(50), 0), 10);
+        assert_eq!(due(200, Duration::from_secs(10), 1_990), 10);
+        // After a wait for the daemon there is much to catch up on, and never less than nothing.
+        assert_eq!(due(200, Duration::from_secs(1), 300), 0);
+        assert_eq!(due(0, Duration::ZERO, 1 << 40), u64::MAX);
+        assert_eq!(due(u32::MAX, Duration::from_secs(u64::MAX), 0), u64::MAX);
+    }
+
+    #[test]
+    fn only_a_run_that_is_settled_in_full_is_a_success() {
+        let code = |outcome, dropped| {
+            let stats = Stats { recorded: 2, acked: 2, dropped, ..Stats::default() };
+            finish(&stats, outcome, 1, Duration::from_secs(1), false).unwrap()
+        };
+        assert_eq!(code(FlushOutcome::Settled, 0), ExitCode::SUCCESS);
+        assert_eq!(code(FlushOutcome::Outstanding(1), 0), ExitCode::FAILURE);
+        assert_eq!(code(FlushOutcome::Settled, 1), ExitCode::FAILURE);
+    }
 }

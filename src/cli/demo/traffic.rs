@@ -1,23 +1,35 @@
-//! Made-up calls that look like a product's: a few users make most of them, prompts are often cached, some calls fail,
-//! some models have no known price.
+//! Made-up calls that look like a product's: a few users make most of them, prompts are mostly read from a cache, what is
+//! generated decides how long a call takes, some calls fail, some models have no known price.
+//!
+//! The shape of a past period is that of an office's software that is catching on: busy by day, quiet at weekends, and
+//! growing to its end.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tallyd_client::Record;
 
 const DAY_US: i64 = 86_400_000_000;
+const HOUR_US: i64 = 3_600_000_000;
 
-/// Models, and how many calls of a hundred go to each.
+/// Models, and how many calls of a thousand go to each. The last is unknown to every price list.
 const MODELS: [(&str, u32); 6] = [
-    ("claude-sonnet-4-5-20250929", 45),
-    ("claude-haiku-4-5", 30),
-    ("claude-opus-4-5", 14),
-    ("claude-sonnet-4-20250514", 8),
-    ("claude-opus-4-1", 2),
-    ("claude-experimental-preview", 1),
+    ("claude-sonnet-4-5-20250929", 455),
+    ("claude-haiku-4-5", 305),
+    ("claude-opus-4-5", 140),
+    ("claude-sonnet-4-20250514", 78),
+    ("claude-opus-4-1", 20),
+    ("claude-experimental-preview", 2),
 ];
-const RENTCAST: [&str; 3] = ["/v1/avm/value", "/v1/avm/rent/long-term", "/v1/properties"];
-const APPS: [&str; 3] = ["web", "worker", "mobile-api"];
+const RENTCAST: [(&str, u32); 4] =
+    [("/v1/avm/value", 450), ("/v1/avm/rent/long-term", 300), ("/v1/properties", 200), ("/v1/listings/sale", 50)];
+const APPS: [(&str, u32); 3] = [("web", 620), ("worker", 260), ("mobile-api", 120)];
+/// Statuses of calls that fail: too many requests, overloaded, a gateway's timeout, a broken server.
+const FAILURES: [(u16, u32); 4] = [(429, 600), (529, 250), (504, 100), (500, 50)];
+
+/// How busy each hour of a day is, in hundredths of the busiest, from midnight UTC on.
+const HOURS: [u32; 24] = [14, 10, 8, 7, 8, 12, 22, 40, 64, 84, 95, 98, 88, 92, 100, 99, 93, 82, 66, 52, 42, 34, 26, 19];
+/// How busy each day of a week is, in hundredths of the busiest, from Monday on.
+const WEEKDAYS: [u32; 7] = [94, 100, 99, 96, 86, 38, 32];
 
 /// Makes calls; the same seed makes the same ones.
 pub struct Traffic {
@@ -27,99 +39,194 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Calls of so many users, spread over so many past days, or made now if that is 0.
+    /// Calls of so many users, at least one, spread over so many past days, or made now if that is 0.
     pub fn new(seed: u64, users: u32, backfill_days: u32) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), users, backfill_days }
+        Self { random: StdRng::seed_from_u64(seed), users: users.max(1), backfill_days }
     }
 
     /// The next call, at a time up to `now_us`.
     pub fn call(&mut self, now_us: i64) -> Record {
-        let mut call = if self.random.random_ratio(1, 7) { self.rentcast() } else { self.claude() };
+        let mut call = if self.one_in(7) { self.rentcast() } else { self.claude() };
         call.user_id = format!("user-{:05}", self.user()).into();
-        call.app = APPS[self.random.random_range(0..APPS.len())].into();
+        call.app = self.pick(&APPS).into();
         call.occurred_at = Some(self.time(now_us));
-        if self.random.random_ratio(1, 60) {
-            call.status = if self.random.random_ratio(2, 3) { 429 } else { 529 };
-            call.output_tokens = 0;
+        if self.one_in(60) {
+            self.fail(&mut call);
         }
         call
     }
 
     fn claude(&mut self) -> Record {
-        let pick = self.random.random_range(0..100);
-        let mut below = 0;
-        let model = MODELS.iter().find(|(_, share)| {
-            below += share;
-            pick < below
-        });
-        // The shares add up to a hundred.
-        let model = model.map_or(MODELS[0].0, |(model, _)| *model);
-        let input = self.random.random_range(50..6_000);
-        let mut call = Record::claude(model, input, self.random.random_range(20..1_500));
+        let model = self.pick(&MODELS);
+        let output = self.about(20, 4_000);
+        let mut call = Record::claude(model, self.about(30, 12_000), output);
         call.endpoint = "/v1/messages".into();
-        call.latency_ms = Some(self.random.random_range(400..9_000));
-        match self.random.random_range(0..10) {
-            0..4 => call.cache_read_tokens = self.random.random_range(1_000..40_000),
-            4 => call.cache_write_5m_tokens = self.random.random_range(1_000..20_000),
-            5 if self.random.random_ratio(1, 4) => call.cache_write_1h_tokens = self.random.random_range(1_000..20_000),
+        match self.random.random_range(0..20) {
+            // A conversation that goes on: what was said is read, what is new is written.
+            0..9 => {
+                call.cache_read_tokens = self.about(1_500, 120_000);
+                call.cache_write_5m_tokens = self.about(100, 6_000);
+            }
+            9..12 => call.cache_write_5m_tokens = self.about(1_200, 30_000),
+            12 => call.cache_write_1h_tokens = self.about(1_200, 30_000),
             _ => {}
         }
-        if self.random.random_ratio(1, 12) {
+        if self.one_in(12) {
+            // A batch is answered within a day: a latency would say nothing.
             call.service_tier = "batch".into();
-        } else if self.random.random_ratio(1, 25) {
+            return call;
+        }
+        let ms_per_token = self.random.random_range(8..22);
+        let latency_ms = self.about(350, 1_800) + output * ms_per_token;
+        call.latency_ms = u32::try_from(latency_ms).ok();
+        if self.one_in(25) {
             call.extra_units = vec![("web_search".into(), self.random.random_range(1..4).to_string().into())];
         }
         call
     }
 
     fn rentcast(&mut self) -> Record {
-        let mut call = Record::rentcast(RENTCAST[self.random.random_range(0..RENTCAST.len())]);
-        call.latency_ms = Some(self.random.random_range(80..900));
+        let mut call = Record::rentcast(self.pick(&RENTCAST));
+        call.latency_ms = u32::try_from(self.about(80, 1_500)).ok();
         call
     }
 
-    /// A few users make most of the calls: the cube of a uniform number leans towards the first.
-    fn user(&mut self) -> u32 {
-        let uniform: f64 = self.random.random();
-        (uniform.powi(3) * f64::from(self.users)) as u32
+    /// A call that failed was answered early, and costs nothing.
+    fn fail(&mut self, call: &mut Record) {
+        *call = Record {
+            status: self.pick(&FAILURES),
+            latency_ms: u32::try_from(self.about(20, 700)).ok(),
+            input_tokens: 0,
+            output_tokens: 0,
+            cache_read_tokens: 0,
+            cache_write_5m_tokens: 0,
+            cache_write_1h_tokens: 0,
+            requests: 0,
+            extra_units: Vec::new(),
+            ..std::mem::take(call)
+        };
     }
 
-    /// Now, or at some time of the past days: fewer calls at weekends and at night.
+    fn one_in(&mut self, many: u32) -> bool {
+        self.random.random_ratio(1, many)
+    }
+
+    /// One of the choices, as often as its share of a thousand says.
+    fn pick<T: Copy>(&mut self, choices: &[(T, u32)]) -> T {
+        let mut left = self.random.random_range(0..1_000);
+        for (choice, share) in choices {
+            if left < *share {
+                return *choice;
+            }
+            left -= share;
+        }
+        // The shares add up to a thousand, as a test knows.
+        choices[0].0
+    }
+
+    /// A number whose logarithm is uniform: small ones are common, large ones are rare.
+    fn about(&mut self, low: u32, high: u32) -> u64 {
+        let exponent: f64 = self.random.random();
+        (f64::from(low) * (f64::from(high) / f64::from(low)).powf(exponent)) as u64
+    }
+
+    /// Zipf's law, nearly: the user of rank `r` makes calls in proportion to `1 / r`.
+    fn user(&mut self) -> u32 {
+        let exponent: f64 = self.random.random();
+        let rank = (f64::from(self.users) + 1.0).powf(exponent) as u32;
+        rank.clamp(1, self.users)
+    }
+
+    /// Now, or a time of the past days, drawn until one is as likely as its hour, its weekday and the growth make it.
     fn time(&mut self, now_us: i64) -> i64 {
-        if self.backfill_days == 0 {
+        let span_us = i64::from(self.backfill_days) * DAY_US;
+        if span_us == 0 {
             return now_us;
         }
         loop {
-            let us = now_us - self.random.random_range(0..i64::from(self.backfill_days) * DAY_US);
-            let hour = us.rem_euclid(DAY_US) / 3_600_000_000;
-            // 1970 began on a Thursday.
-            let weekday = (us.div_euclid(DAY_US) + 3).rem_euclid(7);
-            let share = if weekday >= 5 { 35 } else { 100 } * if (7..22).contains(&hour) { 10 } else { 3 } / 10;
-            if self.random.random_range(0..100) < share {
+            let ago_us = self.random.random_range(0..span_us);
+            let us = now_us - ago_us;
+            let growth = 100 - u32::try_from(50 * ago_us / span_us).unwrap_or(0);
+            let share = HOURS[hour(us)] * WEEKDAYS[weekday(us)] * growth;
+            if self.random.random_ratio(share, 1_000_000) {
                 return us;
             }
         }
     }
 }
 
+/// 0 to 23, UTC.
+fn hour(us: i64) -> usize {
+    usize::try_from(us.rem_euclid(DAY_US) / HOUR_US).unwrap_or(0)
+}
+
+/// 0 is Monday. 1970 began on a Thursday.
+fn weekday(us: i64) -> usize {
+    usize::try_from((us.div_euclid(DAY_US) + 3).rem_euclid(7)).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    /// 2025-06-15T15:06:40Z, a Sunday.
+    const NOW_US: i64 = 1_750_000_000_000_000;
+
+    fn calls(seed: u64, count: usize, backfill_days: u32) -> Vec<Record> {
+        let mut traffic = Traffic::new(seed, 100, backfill_days);
+        (0..count).map(|_| traffic.call(NOW_US)).collect()
+    }
 
     #[test]
     fn a_seed_makes_the_same_calls_and_they_lie_in_the_past_days() {
-        let now_us = 1_750_000_000_000_000;
-        let calls = |seed| {
-            let mut traffic = Traffic::new(seed, 100, 30);
-            (0..500).map(|_| traffic.call(now_us)).collect::<Vec<_>>()
-        };
-        assert_eq!(calls(7), calls(7));
-        assert_ne!(calls(7), calls(8));
-        for call in calls(7) {
+        assert_eq!(calls(7, 500, 30), calls(7, 500, 30));
+        assert_ne!(calls(7, 500, 30), calls(8, 500, 30));
+        for call in calls(7, 500, 30) {
             let at = call.occurred_at.unwrap();
-            assert!((now_us - 30 * DAY_US..=now_us).contains(&at));
+            assert!((NOW_US - 30 * DAY_US..=NOW_US).contains(&at));
         }
-        let shares: u32 = MODELS.iter().map(|(_, share)| share).sum();
-        assert_eq!(shares, 100);
+        assert!(calls(7, 50, 0).iter().all(|call| call.occurred_at == Some(NOW_US)));
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let sum = |shares: &[u32]| shares.iter().sum::<u32>();
+        assert_eq!(sum(&MODELS.map(|(_, share)| share)), 1_000);
+        assert_eq!(sum(&RENTCAST.map(|(_, share)| share)), 1_000);
+        assert_eq!(sum(&APPS.map(|(_, share)| share)), 1_000);
+        assert_eq!(sum(&FAILURES.map(|(_, share)| share)), 1_000);
+        assert!(HOURS.iter().chain(&WEEKDAYS).all(|share| (1..=100).contains(share)));
+    }
+
+    #[test]
+    fn the_calls_look_like_a_products() {
+        let calls = calls(1, 20_000, 0);
+        let share = |is: fn(&Record) -> bool| calls.iter().filter(|call| is(call)).count() as f64 / 20_000.0;
+        assert!((0.12..0.17).contains(&share(|call| call.provider == "rentcast")));
+        assert!((0.01..0.025).contains(&share(|call| call.status >= 400)));
+        assert!((0.05..0.10).contains(&share(|call| call.service_tier == "batch")));
+        assert!((0.3..0.5).contains(&share(|call| call.cache_read_tokens > 0)));
+        assert!((0.0003..0.004).contains(&share(|call| call.model == "claude-experimental-preview")));
+        assert_eq!(share(|call| call.status >= 400 && call.input_tokens + call.requests > 0), 0.0);
+
+        // By Zipf's law the first of a hundred users makes about a seventh of the calls, the second a good half of that.
+        let mut users = BTreeMap::new();
+        calls.iter().for_each(|call| *users.entry(call.user_id.clone()).or_insert(0.0) += 1.0 / 20_000.0);
+        assert_eq!(users.len(), 100);
+        assert!((0.13..0.18).contains(&users["user-00001"]), "{}", users["user-00001"]);
+        assert!(users["user-00002"] < 0.7 * users["user-00001"] && users["user-00100"] < 0.01);
+    }
+
+    #[test]
+    fn the_past_has_days_weeks_and_growth() {
+        assert_eq!((weekday(NOW_US), hour(NOW_US)), (6, 15));
+        let calls = calls(3, 20_000, 28);
+        let count = |is: fn(i64) -> bool| calls.iter().filter(|call| is(call.occurred_at.unwrap())).count();
+        assert!(count(|us| hour(us) == 14) > 5 * count(|us| hour(us) == 3));
+        assert!(count(|us| weekday(us) == 1) > 2 * count(|us| weekday(us) == 6));
+        let late = count(|us| us > NOW_US - 14 * DAY_US);
+        assert!((11_000..12_500).contains(&late), "{late}");
     }
 }

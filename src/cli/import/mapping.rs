@@ -1,7 +1,10 @@
 //! Which column holds which field, and what every record has.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use tallyd_protocol::Record;
 use tallyd_protocol::record::FIELDS;
+
+use super::row::set_text;
 
 /// A mapping as the command line gave it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,19 +16,17 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Reads `FIELD=COLUMN` and `FIELD=VALUE` pairs.
+    /// Reads the arguments of `--map` and `--set`, each one `FIELD=…` or several with commas between.
+    ///
+    /// # Errors
+    /// What is not a field, has no value, or is given twice.
     pub fn parse(map: &[String], set: &[String]) -> anyhow::Result<Self> {
         let mut mapping = Self::default();
-        for (flag, pairs, target) in [("--map", map, &mut mapping.columns), ("--set", set, &mut mapping.constants)] {
-            for pair in pairs {
-                let Some((name, value)) = pair.split_once('=') else {
-                    bail!("{flag} {pair}: expected FIELD=…, as in provider=claude");
-                };
-                let Some(field) = FIELDS.iter().find(|field| **field == name.trim()) else {
-                    bail!("{flag} {pair}: {name} is not a field; the fields are {}", FIELDS.join(", "));
-                };
-                target.push((*field, value.trim().to_owned()));
-            }
+        for argument in map {
+            pairs("--map", argument, &mut mapping.columns)?;
+        }
+        for argument in set {
+            pairs("--set", argument, &mut mapping.constants)?;
         }
         let mut named: Vec<_> = mapping.columns.iter().chain(&mapping.constants).map(|(field, _)| *field).collect();
         named.sort_unstable();
@@ -40,15 +41,66 @@ impl Mapping {
         self.columns.iter().chain(&self.constants).any(|(named, _)| *named == field)
     }
 
-    /// A text that is the same for mappings that read alike.
-    pub fn canonical(&self) -> String {
-        let pairs = |kind: char, pairs: &[(&str, String)]| {
-            let mut lines: Vec<_> = pairs.iter().map(|(field, value)| format!("{kind}{field}={value}\n")).collect();
-            lines.sort();
-            lines.concat()
-        };
-        pairs('m', &self.columns) + &pairs('s', &self.constants)
+    /// The fields that a column of this name fills: those it is mapped to, and the one that has its name.
+    pub fn fields_of<'m>(&'m self, column: &'m str) -> impl Iterator<Item = &'static str> + 'm {
+        let mapped = self.columns.iter().filter(move |(_, name)| name == column).map(|(field, _)| *field);
+        let own = FIELDS.iter().copied().find(|field| *field == column && !self.names(field));
+        mapped.chain(own)
     }
+
+    /// The record that every row starts from: the constants, and defaults.
+    ///
+    /// # Errors
+    /// A constant that does not read as its field's value.
+    pub fn template(&self) -> anyhow::Result<Record> {
+        let mut record = Record::default();
+        for (field, value) in &self.constants {
+            set_text(&mut record, field, value).with_context(|| format!("--set {field}={value}"))?;
+        }
+        Ok(record)
+    }
+
+    /// A text that is the same for mappings that read alike, and for no others.
+    pub fn canonical(&self) -> String {
+        let sorted = |pairs: &[(&'static str, String)]| {
+            let mut pairs = pairs.to_vec();
+            pairs.sort();
+            pairs
+        };
+        serde_json::json!([sorted(&self.columns), sorted(&self.constants)]).to_string()
+    }
+}
+
+/// A comma parts two pairs where a name and `=` follow it, and belongs to the value anywhere else.
+fn pairs(flag: &str, argument: &str, into: &mut Vec<(&'static str, String)>) -> anyhow::Result<()> {
+    let first = into.len();
+    for part in argument.split(',') {
+        match part.split_once('=') {
+            Some((name, value)) if into.len() == first || is_name(name.trim()) => {
+                let name = name.trim();
+                let Some(field) = FIELDS.iter().find(|field| **field == name) else {
+                    bail!("{flag} {argument}: {name} is not a field; the fields are {}", FIELDS.join(", "));
+                };
+                into.push((*field, value.trim().to_owned()));
+            }
+            // A field's name alone is a pair whose value was forgotten.
+            _ if into.len() == first || FIELDS.contains(&part.trim()) => {
+                bail!("{flag} {argument}: expected FIELD=…, as in provider=claude, where {part:?} stands")
+            }
+            _ => {
+                // There is one: the arms above have seen to it.
+                if let Some((_, value)) = into.last_mut() {
+                    value.push(',');
+                    value.push_str(part);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -63,17 +115,32 @@ mod tests {
     #[test]
     fn the_order_of_pairs_does_not_matter_and_their_kind_does() {
         let one = parse(&["model=M", "app=A"], &["provider=claude"]).unwrap();
-        let other = parse(&["app=A", "model=M"], &["provider=claude"]).unwrap();
+        let other = parse(&["app=A,model=M"], &["provider=claude"]).unwrap();
         assert_eq!(one.canonical(), other.canonical());
         let constant = parse(&["app=A"], &["model=M", "provider=claude"]).unwrap();
         assert_ne!(one.canonical(), constant.canonical());
+        // A value that looks like two pairs on two lines is still one value.
+        let one = parse(&[], &["app=a\nmodel=m"]).unwrap();
+        let two = parse(&[], &["app=a", "model=m"]).unwrap();
+        assert_ne!(one.canonical(), two.canonical());
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         let error = |map: &[&str], set: &[&str]| parse(map, set).unwrap_err().to_string();
         assert!(error(&["tokens=X"], &[]).contains("tokens is not a field; the fields are id, occurred_at"));
+        assert!(error(&["app=A,tokens=X"], &[]).contains("tokens is not a field"));
         assert!(error(&["model"], &[]).contains("expected FIELD=…"));
+        assert!(error(&[], &["provider=claude,model"]).contains("where \"model\" stands"));
         assert_eq!(error(&["model=A"], &["model=B"]), "the field model is given twice");
+        let template = parse(&[], &["status=ok"]).unwrap().template().unwrap_err();
+        assert_eq!(template.to_string(), "--set status=ok");
+    }
+
+    #[test]
+    fn a_comma_in_a_value_is_kept() {
+        let mapping = parse(&["endpoint=Path, as sent"], &[r#"metadata={"a":1,"b":"c=d"}"#, "app=x, y"]).unwrap();
+        assert_eq!(mapping.columns, [("endpoint", "Path, as sent".into())]);
+        assert_eq!(mapping.constants, [("metadata", r#"{"a":1,"b":"c=d"}"#.into()), ("app", "x, y".into())]);
     }
 }

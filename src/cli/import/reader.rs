@@ -1,23 +1,27 @@
-//! Reads a file row by row, without holding more than one.
+//! Reads a file row by row, without holding more than one. [`Rows`] numbers them; what a row is, each format says.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+mod csv_rows;
+mod json_rows;
 
-use anyhow::{Context, bail};
-use serde_json::{Map, Value};
+use anyhow::Context;
 use tallyd_protocol::Record;
-use tallyd_protocol::record::FIELDS;
 
 use super::Format;
 use super::mapping::Mapping;
-use super::row::{RowError, set_json, set_text};
+use super::row::RowError;
+use super::snapshot::Snapshot;
+use csv_rows::CsvRows;
+use json_rows::JsonRows;
 
-/// One row: its number from 1 on, and its record, or why there is none.
+/// Bytes that one row may have. A frame takes no more, and a quote that is never closed must not swallow the file.
+const ROW_BYTES: usize = 1024 * 1024;
+
+/// One row: where it is, and its record, or why there is none.
 pub struct Row {
-    /// The number, which is the sequence number, too.
+    /// Its number from 1 on, which is its sequence number, too.
     pub number: u64,
+    /// The file's line that it begins on, from 1 on; in CSV that of the first empty line before it, if there is one.
+    pub line: u64,
     /// What it says.
     pub record: Result<Record, RowError>,
 }
@@ -25,125 +29,153 @@ pub struct Row {
 /// The rows of a file.
 pub struct Rows {
     source: Source,
-    mapping: Mapping,
+    template: Record,
     number: u64,
-    bytes: u64,
+    notes: Vec<String>,
 }
 
 enum Source {
-    Csv {
-        reader: csv::Reader<File>,
-        columns: Vec<(&'static str, usize)>,
-        ignored: Vec<String>,
-        cells: csv::StringRecord,
-    },
-    Ndjson {
-        reader: BufReader<File>,
-        line: String,
-    },
+    Csv(CsvRows),
+    Json(JsonRows),
 }
+
+/// A row's line, and whether it could be read into the record.
+type Read = (u64, Result<(), RowError>);
 
 impl Rows {
     /// Opens the file and finds the columns.
-    pub fn open(path: &Path, format: Format, mapping: Mapping) -> anyhow::Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the mapping does not fit it: the message names what there is.
+    pub fn open(snapshot: &Snapshot, format: Format, mapping: Mapping) -> anyhow::Result<Self> {
+        let template = mapping.template()?;
+        let mut notes = Vec::new();
         let source = match format {
-            Format::Csv => open_csv(file, &mapping).with_context(|| format!("in {}", path.display()))?,
-            Format::Ndjson => Source::Ndjson { reader: BufReader::with_capacity(1 << 16, file), line: String::new() },
+            Format::Csv => CsvRows::open(snapshot, &mapping, &mut notes).map(Source::Csv),
+            Format::Ndjson => JsonRows::open(snapshot, mapping).map(Source::Json),
         };
-        Ok(Self { source, mapping, number: 0, bytes: 0 })
+        let source = source.with_context(|| format!("cannot import {}", snapshot.path().display()))?;
+        Ok(Self { source, template, number: 0, notes })
     }
 
-    /// The columns that no field comes from.
-    pub fn ignored_columns(&self) -> Option<String> {
-        match &self.source {
-            Source::Csv { ignored, .. } if !ignored.is_empty() => Some(ignored.join(", ")),
-            _ => None,
-        }
+    /// The next row; none at the end. Empty lines are no rows.
+    ///
+    /// # Errors
+    /// If the file cannot be read on.
+    pub fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
+        let mut record = self.template.clone();
+        let read = match &mut self.source {
+            Source::Csv(rows) => rows.next(&mut record)?,
+            Source::Json(rows) => rows.next(&mut record, &mut self.notes)?,
+        };
+        let Some((line, read)) = read else { return Ok(None) };
+        self.number += 1;
+        Ok(Some(Row { number: self.number, line, record: read.map(|()| record) }))
     }
 
     /// Bytes of the file that have been read.
-    pub const fn bytes_read(&self) -> u64 {
-        self.bytes
+    pub fn bytes_read(&self) -> u64 {
+        match &self.source {
+            Source::Csv(rows) => rows.bytes_read(),
+            Source::Json(rows) => rows.bytes_read(),
+        }
     }
 
-    /// The next row; none at the end. Empty lines of NDJSON are no rows.
-    pub fn next_row(&mut self) -> Option<Row> {
-        let mut record = Record::default();
-        let mut constants = self.mapping.constants.iter();
-        let mut read = constants.try_for_each(|(field, value)| set_text(&mut record, field, value));
-        let row = match &mut self.source {
-            Source::Csv { reader, columns, cells, .. } => {
-                let more = reader.read_record(cells);
-                self.bytes = reader.position().byte();
-                match more {
-                    Ok(false) => return None,
-                    Ok(true) => columns.iter().try_for_each(|(field, column)| {
-                        set_text(&mut record, field, cells.get(*column).unwrap_or_default())
-                    }),
-                    Err(error) => Err(RowError { field: "the row".into(), problem: error.to_string() }),
-                }
-            }
-            Source::Ndjson { reader, line } => loop {
-                line.clear();
-                match reader.read_line(line) {
-                    Ok(0) => return None,
-                    Ok(bytes) => self.bytes += bytes as u64,
-                    Err(error) => break Err(RowError { field: "the line".into(), problem: error.to_string() }),
-                }
-                if !line.trim().is_empty() {
-                    break read_object(line, &self.mapping, &mut record);
-                }
-            },
-        };
-        read = read.and(row);
-        self.number += 1;
-        Some(Row { number: self.number, record: read.map(|()| record) })
+    /// What a person should know, said once: columns that are ignored.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 }
 
-fn open_csv(file: File, mapping: &Mapping) -> anyhow::Result<Source> {
-    let mut reader = csv::ReaderBuilder::new().from_reader(file);
-    let headers: Vec<String> = reader.headers()?.iter().map(|header| header.trim().to_owned()).collect();
-    let mut columns = Vec::new();
-    for (field, column) in &mapping.columns {
-        let Some(at) = headers.iter().position(|header| header == column) else {
-            bail!("there is no column {column}; the columns are {}", headers.join(", "));
-        };
-        columns.push((*field, at));
-    }
-    for (at, header) in headers.iter().enumerate() {
-        let field = FIELDS.iter().find(|field| *field == header);
-        if let Some(field) = field.filter(|field| !mapping.names(field)) {
-            columns.push((*field, at));
-        }
-    }
-    if columns.is_empty() {
-        bail!("no column has a field's name, and --map names none; the columns are {}", headers.join(", "));
-    }
-    let used: BTreeSet<_> = columns.iter().map(|(_, at)| *at).collect();
-    let ignored = headers.iter().enumerate().filter(|(at, _)| !used.contains(at)).map(|(_, name)| name.clone());
-    let ignored = ignored.collect();
-    Ok(Source::Csv { reader, columns, ignored, cells: csv::StringRecord::new() })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn read_object(line: &str, mapping: &Mapping, record: &mut Record) -> Result<(), RowError> {
-    let object: Map<String, Value> = serde_json::from_str(line)
-        .map_err(|error| RowError { field: "the line".into(), problem: format!("not a JSON object: {error}") })?;
-    for (field, key) in &mapping.columns {
-        if let Some(value) = object.get(key) {
-            set_json(record, field, value)?;
+    /// A row's number, its line, and the model or the error.
+    type Shown = (u64, u64, String);
+
+    fn read(text: &[u8], format: Format, map: &str) -> anyhow::Result<(Vec<Shown>, Vec<String>)> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("calls");
+        std::fs::write(&path, text)?;
+        let map = if map.is_empty() { vec![] } else { vec![map.to_owned()] };
+        let mapping = Mapping::parse(&map, &["provider=claude".to_owned()])?;
+        let mut rows = Rows::open(&Snapshot::take(&path)?, format, mapping)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next_row()? {
+            let said = row.record.map_or_else(|error| error.to_string(), |record| record.model.into_owned());
+            all.push((row.number, row.line, said));
         }
+        assert_eq!(rows.bytes_read(), text.len() as u64);
+        Ok((all, rows.take_notes()))
     }
-    for (key, value) in &object {
-        let field = FIELDS.iter().find(|field| *field == key);
-        match field {
-            Some(field) if !mapping.names(field) => set_json(record, field, value)?,
-            Some(_) => {}
-            None if mapping.columns.iter().any(|(_, column)| column == key) => {}
-            // As on the wire: a misspelt name would be money lost in silence.
-            None => return Err(RowError { field: key.clone(), problem: "no field has this name".into() }),
-        }
+
+    fn error(text: &str, format: Format, map: &str) -> String {
+        format!("{:#}", read(text.as_bytes(), format, map).unwrap_err())
     }
-    Ok(())
+
+    #[test]
+    fn broken_csv_rows_are_refused_alone_and_keep_their_numbers() {
+        let text = b"\xef\xbb\xbfmodel,status,note\na,200,\n\nb,200\n\"c\nd\",, x\ne,many,\n\xff,200,\nf,200,\n";
+        let (rows, notes) = read(text, Format::Csv, "").unwrap();
+        let expected = [
+            (1, 2, "a"),
+            (2, 3, "the row has 2 cells, the first line has 3"),
+            (3, 5, "c\nd"),
+            (4, 7, "status: \"many\" is not a whole number from 0 on that fits"),
+            (5, 8, "the row is not UTF-8"),
+            (6, 9, "f"),
+        ];
+        assert_eq!(rows, expected.map(|(number, line, said)| (number, line, said.to_owned())));
+        assert_eq!(notes, ["columns that are not imported: note"]);
+    }
+
+    #[test]
+    fn broken_lines_of_json_are_refused_alone_and_keep_their_numbers() {
+        let long = format!("{{\"model\":\"{}\"}}", "x".repeat(ROW_BYTES));
+        let text = format!(
+            "\u{feff}{{\"model\":\"a\",\"who\":1}}\n\n{{\"model\"\n{long}\n{{\"status\":\"\",\"model\":\"b\"}}\n\
+             {{\"model\":\"c\",\"model\":\"d\"}}\r\n{{\"model\":\"e\",\"who\":2}}"
+        );
+        let (rows, notes) = read(text.as_bytes(), Format::Ndjson, "").unwrap();
+        let expected = [
+            (1, 1, "a"),
+            (2, 3, "not a JSON object: EOF while parsing an object at column 8"),
+            (3, 4, "the line has more than 1048576 bytes"),
+            (4, 5, "b"),
+            (5, 6, "model: there is more than one value"),
+            (6, 7, "e"),
+        ];
+        assert_eq!(rows, expected.map(|(number, line, said)| (number, line, said.to_owned())));
+        assert_eq!(notes, ["a key that is not imported: who"]);
+    }
+
+    #[test]
+    fn a_mapping_that_does_not_fit_names_what_there_is() {
+        let csv = |text: &str, map: &str| error(text, Format::Csv, map);
+        assert!(csv("A,B\n", "model=C").ends_with("there is no column C; the columns are A, B"));
+        assert!(csv("A,A\n", "model=A").ends_with("there are 2 columns named A: which one holds model?"));
+        assert!(csv("A,B\n", "").contains("no column has a field's name"));
+        assert!(csv("", "").ends_with("the file is empty: its first line should name the columns"));
+        let json = error("{\"A\":1}\n{\"B\":1}\nnonsense\n", Format::Ndjson, "model=C");
+        assert!(json.ends_with("no line has the key C; the keys are A, B"), "{json}");
+        // A key that is first seen late is as good as any.
+        let rows = read(b"{\"A\":1}\n{\"C\":\"m\"}\n", Format::Ndjson, "model=C").unwrap().0;
+        assert_eq!(rows[1].2, "m");
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_does_not_swallow_the_file() {
+        let text = format!("model\na\n\"{}", "x\n".repeat(ROW_BYTES));
+        let said = error(&text, Format::Csv, "");
+        assert!(said.contains("the row on line 3 has more than 1048576 bytes: is a quote not closed?"), "{said}");
+    }
+
+    #[test]
+    fn one_column_can_fill_two_fields() {
+        let (rows, _) = read(b"X\n7\n", Format::Csv, "model=X,input_tokens=X").unwrap();
+        assert_eq!(rows, [(1, 2, "7".to_owned())]);
+        let (rows, _) = read(b"{\"X\":\"7\"}\n", Format::Ndjson, "model=X,input_tokens=X").unwrap();
+        assert_eq!(rows, [(1, 1, "7".to_owned())]);
+    }
 }

@@ -2,36 +2,63 @@
 //! files have and the wire has not: numbers as text, times without a zone, empty cells.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use serde_json::Value;
 use tallyd_protocol::Record;
+use tallyd_protocol::record::Text;
 use uuid::Uuid;
 
-/// Why a row cannot be read: the field, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
+use super::json::Object;
+
+/// Why a row cannot be read: the field, its column, and what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowError {
-    /// The field at fault.
-    pub field: String,
+    /// The field at fault; none if it is the row as a whole.
+    pub field: Option<&'static str>,
+    /// The column that the field comes from, if it has a name of its own.
+    pub column: Option<String>,
     /// What is wrong, and what would be right.
     pub problem: String,
 }
 
 impl RowError {
-    fn new(field: &str, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
+    /// A field that does not read.
+    pub fn field(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field: Some(field), column: None, problem: problem.into() }
+    }
+
+    /// A row that does not read at all.
+    pub fn row(problem: impl Into<String>) -> Self {
+        Self { field: None, column: None, problem: problem.into() }
+    }
+
+    /// Adds the column that the field's value was in.
+    #[must_use]
+    pub fn in_column(mut self, column: &str) -> Self {
+        self.column = (self.field != Some(column)).then(|| column.to_owned());
+        self
     }
 }
 
-/// Puts a cell's text into the record. Empty text leaves the field's default.
+impl std::fmt::Display for RowError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.field, &self.column) {
+            (Some(field), Some(column)) => write!(f, "{field} (column {column}): {}", self.problem),
+            (Some(field), None) => write!(f, "{field}: {}", self.problem),
+            (None, _) => f.write_str(&self.problem),
+        }
+    }
+}
+
+impl std::error::Error for RowError {}
+
+/// Puts a text into the record. Empty text leaves the field's default.
 ///
 /// # Errors
 /// [`RowError`].
 pub fn set_text(record: &mut Record, field: &'static str, text: &str) -> Result<(), RowError> {
-    let text = text.trim();
     if text.is_empty() {
         return Ok(());
     }
-    let owned = || text.to_owned().into();
+    let owned = || Text::Owned(text.to_owned());
     match field {
         "id" => record.id = Some(uuid(text)?),
         "occurred_at" => record.occurred_at = Some(time(text)?),
@@ -53,54 +80,20 @@ pub fn set_text(record: &mut Record, field: &'static str, text: &str) -> Result<
         "status" => record.status = number(field, text)?,
         "latency_ms" => record.latency_ms = Some(number(field, text)?),
         "extra_units" => {
-            let units =
-                serde_json::from_str(text).map_err(|_| RowError::new(field, "expected a JSON object of units"))?;
-            set_units(record, &units)?;
+            let units = Object::read(text).map_err(|error| RowError::field(field, error.problem))?;
+            record.extra_units = units.units()?;
         }
-        other => return Err(RowError::new(other, "no such field")),
-    }
-    Ok(())
-}
-
-/// Puts a JSON value into the record. Numbers keep their digits.
-///
-/// # Errors
-/// [`RowError`].
-pub fn set_json(record: &mut Record, field: &'static str, value: &Value) -> Result<(), RowError> {
-    match (field, value) {
-        (_, Value::Null) => Ok(()),
-        (_, Value::String(text)) => set_text(record, field, text),
-        ("metadata", Value::Object(_)) => {
-            record.metadata = Some(value.to_string().into());
-            Ok(())
-        }
-        ("extra_units", _) => set_units(record, value),
-        (_, Value::Number(number)) => set_text(record, field, &number.to_string()),
-        _ => Err(RowError::new(field, format!("{value} is neither text nor a number"))),
-    }
-}
-
-fn set_units(record: &mut Record, units: &Value) -> Result<(), RowError> {
-    let Value::Object(units) = units else {
-        return Err(RowError::new("extra_units", "expected a JSON object of units"));
-    };
-    for (unit, quantity) in units {
-        let quantity = match quantity {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            other => return Err(RowError::new("extra_units", format!("{other} is not a quantity"))),
-        };
-        record.extra_units.push((unit.clone().into(), quantity.into()));
+        other => return Err(RowError::field(other, "no such field")),
     }
     Ok(())
 }
 
 fn number<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, RowError> {
-    text.parse().map_err(|_| RowError::new(field, format!("{text:?} is not a whole number from 0 on that fits")))
+    text.parse().map_err(|_| RowError::field(field, format!("{text:?} is not a whole number from 0 on that fits")))
 }
 
 fn uuid(text: &str) -> Result<[u8; 16], RowError> {
-    let parsed = Uuid::try_parse(text).map_err(|_| RowError::new("id", format!("{text:?} is not a UUID")))?;
+    let parsed = Uuid::try_parse(text).map_err(|_| RowError::field("id", format!("{text:?} is not a UUID")))?;
     Ok(parsed.into_bytes())
 }
 
@@ -109,7 +102,10 @@ fn time(text: &str) -> Result<i64, RowError> {
     if let Ok(micros) = text.parse::<i64>() {
         return Ok(micros);
     }
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+    // The second form is PostgreSQL's: a space, and a zone that may be hours alone.
+    let zoned =
+        DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"));
+    if let Ok(time) = zoned {
         return Ok(time.timestamp_micros());
     }
     for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"] {
@@ -121,7 +117,7 @@ fn time(text: &str) -> Result<i64, RowError> {
     let time = midnight.ok_or_else(|| {
         let problem =
             format!("{text:?} is not a time: expected RFC 3339, `2026-01-31 12:00:00`, or microseconds since 1970");
-        RowError::new("occurred_at", problem)
+        RowError::field("occurred_at", problem)
     })?;
     Ok(time.and_utc().timestamp_micros())
 }
@@ -137,6 +133,7 @@ mod tests {
             ("2023-11-16 18:15:46.6805909", 1_700_158_546_680_590),
             ("2023-11-16T18:15:46.68059Z", 1_700_158_546_680_590),
             ("2023-11-16T20:15:46.68059+02:00", 1_700_158_546_680_590),
+            ("2023-11-16 18:15:46.68059+00", 1_700_158_546_680_590),
             ("2023-11-16T18:15:46", 1_700_158_546_000_000),
             ("2023-11-16", 1_700_092_800_000_000),
             ("1700158546680590", 1_700_158_546_680_590),
@@ -145,27 +142,22 @@ mod tests {
             assert_eq!(time(text), Ok(us), "{text}");
         }
         assert!(time("16.11.2023").unwrap_err().to_string().starts_with("occurred_at: \"16.11.2023\" is not a time"));
+        for text in ["2023-02-30", "2023-11-16 25:00:00", "1.7e9"] {
+            assert!(time(text).is_err(), "{text}");
+        }
     }
 
     #[test]
-    fn cells_and_json_values_read_alike() {
-        let mut cells = Record::default();
-        let mut json = Record::default();
-        let values = serde_json::json!({"input_tokens": 374, "cost_usd": "0.10", "latency_ms": null, "model": "m",
-            "extra_units": {"image": 2}});
-        for (field, text) in [
-            ("input_tokens", "374"),
-            ("cost_usd", " 0.10"),
-            ("latency_ms", ""),
-            ("model", "m"),
-            ("extra_units", r#"{"image": 2}"#),
-        ] {
-            set_text(&mut cells, field, text).unwrap();
-            set_json(&mut json, field, &values[field]).unwrap();
+    fn numbers_that_do_not_fit_are_refused_and_decimals_stay_text() {
+        let mut record = Record::default();
+        for (field, text) in [("status", "-1"), ("status", "65536"), ("input_tokens", "1.5"), ("id", "7")] {
+            let error = set_text(&mut record, field, text).unwrap_err().in_column("C").to_string();
+            assert!(error.starts_with(&format!("{field} (column C): \"{text}\" is not")), "{error}");
         }
-        assert_eq!(cells, json);
-        assert_eq!(cells.cost_usd.as_deref(), Some("0.10"));
-        assert!(set_text(&mut cells, "status", "-1").is_err());
-        assert!(set_json(&mut cells, "status", &serde_json::json!([1])).is_err());
+        assert_eq!(record, Record::default());
+        set_text(&mut record, "cost_usd", "0.10000000000000000001").unwrap();
+        assert_eq!(record.cost_usd.as_deref(), Some("0.10000000000000000001"));
+        set_text(&mut record, "requests", "").unwrap();
+        assert_eq!(record.requests, 1);
     }
 }

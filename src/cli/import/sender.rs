@@ -1,72 +1,58 @@
 //! Sends rows as a producer of its own, with a window of frames under way, and resumes where the daemon left off.
+//!
+//! ```text
+//! push(row) -> filling (one frame) -> window (sent, not settled) -> forgotten once acknowledged
+//!                                       ^ sent again after a reconnect, but for what the welcome says is there
+//! ```
+//! * A frame is closed when it is full, in records or in bytes, and before a gap in the rows' numbers.
+//! * An ack that does not come is waited for as long as the connection stands: a daemon at its bound holds its clients
+//!   back. A write waits in the same way. That both sides wait for room does not happen: the daemon keeps more acks in
+//!   memory (`listen.max_in_flight_frames`, 64) than a window has.
+//! * A connection that is lost is made anew until nothing was settled for as long as the caller is ready to wait. A
+//!   handshake alone is no success, or a daemon that dies of a frame would be tried for ever.
 
 use std::collections::VecDeque;
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tallyd_client::{Endpoint, HelloOptions, Record, Session, SessionError};
+use tallyd_client::{Ack, Endpoint, HelloOptions, Record, Session, SessionError, Welcome};
 
-use super::super::output;
-use super::reader::Row;
+use super::error::{SendError, given_up, may_pass};
+use super::snapshot::Snapshot;
+use super::talk::Talk;
 
-/// Records of one frame.
-const FRAME_RECORDS: usize = 500;
 /// Frames under way.
 const WINDOW: usize = 16;
-/// Refused rows that are shown one by one.
-const SHOWN: u64 = 20;
-/// How long the first connection may take.
-const FIRST_PATIENCE: Duration = Duration::from_secs(3);
-/// The pause between attempts to reach the daemon.
-const RETRY: Duration = Duration::from_millis(200);
+/// How long the first connection may take: a daemon that is just starting is waited for, a wrong path is told soon.
+const FIRST_WAIT: Duration = Duration::from_secs(3);
+/// The first pause between attempts to reach the daemon, and its bound as it doubles.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Without an ack for so long, a person is told why.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Bytes of a frame beside its records.
+const FRAME_HEAD_BYTES: usize = 64;
 
-/// What became of the file.
-#[derive(Debug, Default, Serialize)]
-pub struct Summary {
-    /// Rows of the file.
-    pub rows: u64,
-    /// Rows that this run recorded.
-    pub recorded: u64,
-    /// Rows that an earlier run had settled.
-    pub skipped: u64,
-    /// Rows that cannot be read, or that the daemon refused.
-    pub refused: u64,
-    /// The producer's name, which stands for the file's content and how it was read.
+/// Whom the rows are sent to, and how.
+pub struct Target {
+    /// Where the daemon listens.
+    pub endpoint: Endpoint,
+    /// The producer's name.
     pub producer: String,
-    /// How long it took.
-    pub seconds: f64,
+    /// How long nothing may be settled before a lost daemon is given up.
+    pub wait: Duration,
+    /// Records of a frame, unless the daemon takes fewer.
+    pub batch: usize,
 }
 
-/// A bar on a terminal, nothing elsewhere.
-pub struct Progress(ProgressBar);
-
-impl Progress {
-    /// Shows progress through a file of so many bytes.
-    pub fn new(bytes: u64) -> Self {
-        let target =
-            if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(bytes), target);
-        let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}  {elapsed} elapsed, {eta} to go");
-        // The template is a constant.
-        bar.set_style(style.expect("the template is right"));
-        Self(bar)
-    }
-
-    fn show(&self, bytes: u64, settled: u64) {
-        self.0.set_position(bytes);
-        self.0.set_message(format!("{} rows on disk", output::count(settled)));
-    }
-}
-
-/// A frame, kept until it is acknowledged.
+/// Consecutive rows. Kept until it is acknowledged.
+#[derive(Default)]
 struct Frame {
     first_seq: u64,
     records: Vec<Record>,
+    /// The file's line of each.
+    lines: Vec<u64>,
+    bytes: usize,
 }
 
 impl Frame {
@@ -76,178 +62,232 @@ impl Frame {
 }
 
 /// The sending side of an import.
-pub struct Sender {
-    socket: PathBuf,
-    patience: Duration,
-    session: Option<Session>,
-    /// What the daemon had before this run.
-    settled_before: u64,
+pub struct Sender<'f> {
+    target: Target,
+    snapshot: &'f Snapshot,
+    session: Session,
+    /// The highest row that the daemon had before this run.
+    before: u64,
     filling: Frame,
-    under_way: VecDeque<Frame>,
-    summary: Summary,
-    progress: Progress,
+    window: VecDeque<Frame>,
+    /// The highest settled row, and how many this run has settled.
+    settled: (u64, u64),
+    /// Refused by the daemon, among those.
+    rejected: u64,
+    /// Settled by a welcome, so that a refusal among them was not heard of.
+    unheard: u64,
+    last_success: Instant,
 }
 
-impl Sender {
-    /// A sender that waits up to `patience` for a daemon that has gone away.
-    pub fn new(socket: PathBuf, producer: String, patience: Duration, progress: Progress) -> Self {
-        Self {
-            socket,
-            patience,
-            session: None,
-            settled_before: 0,
-            filling: Frame { first_seq: 0, records: Vec::new() },
-            under_way: VecDeque::new(),
-            summary: Summary { producer, ..Summary::default() },
-            progress,
-        }
-    }
-
-    /// Connects for the first time. A daemon that is just starting is waited for, a wrong path is told soon.
-    pub fn connect(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + self.patience.min(FIRST_PATIENCE);
+impl<'f> Sender<'f> {
+    /// Connects for the first time.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn connect(target: Target, snapshot: &'f Snapshot) -> Result<Self, SendError> {
+        let started = Instant::now();
+        let patience = target.wait.min(FIRST_WAIT);
+        let mut pause = BACKOFF.0;
         let session = loop {
-            match self.open() {
+            match open(&target) {
                 Ok(session) => break session,
-                Err(error) if Instant::now() >= deadline => {
-                    let socket = self.socket.display();
-                    bail!("no daemon takes records on {socket}: {error}; start one with `tallyd serve`");
-                }
-                Err(_) => std::thread::sleep(RETRY),
+                Err(error) if !may_pass(&error) => return Err(given_up(error)),
+                Err(error) if started.elapsed() + pause > patience => return Err(SendError::NoDaemon(error)),
+                Err(_) => back_off(&mut pause),
             }
         };
-        self.settled_before = session.last_seq();
-        self.session = Some(session);
-        Ok(())
+        let before = session.last_seq();
+        Ok(Self {
+            target,
+            snapshot,
+            session,
+            before,
+            filling: Frame::default(),
+            window: VecDeque::new(),
+            settled: (before, 0),
+            rejected: 0,
+            unheard: 0,
+            last_success: Instant::now(),
+        })
     }
 
-    /// Takes a row.
-    pub fn push(&mut self, row: Row, bytes_read: u64) -> anyhow::Result<()> {
-        self.summary.rows += 1;
-        if row.number <= self.settled_before {
-            self.summary.skipped += 1;
-            return Ok(());
+    /// True if an earlier run has settled the row.
+    pub const fn has(&self, row: u64) -> bool {
+        row <= self.before
+    }
+
+    /// Rows that this run has recorded so far.
+    pub const fn recorded(&self) -> u64 {
+        self.settled.1 - self.rejected
+    }
+
+    /// Rows whose refusal, if they were refused, was lost with a connection.
+    pub const fn unheard(&self) -> u64 {
+        self.unheard
+    }
+
+    /// Takes a row; sends a frame if that is full. Returns false if the row is too large for any frame.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn push(&mut self, number: u64, line: u64, mut record: Record, talk: &mut Talk) -> Result<bool, SendError> {
+        record.id = record.id.or_else(|| Some(id(&self.target.producer, number)));
+        let bytes = bytes_at_most(&record);
+        let Welcome { max_frame_bytes, max_records, .. } = *self.session.welcome();
+        let (max_bytes, max_records) = (max_frame_bytes as usize, self.target.batch.min(max_records as usize).max(1));
+        if bytes + FRAME_HEAD_BYTES > max_bytes {
+            return Ok(false);
         }
-        let mut record = match row.record {
-            Ok(record) => record,
-            Err(error) => {
-                self.refuse(row.number, &error.to_string());
-                // Its number stays unused, so the next row begins a frame.
-                return self.send_filling(bytes_read);
-            }
-        };
+        let follows = self.filling.records.is_empty() || self.filling.last_seq() + 1 == number;
+        if !follows || self.filling.bytes + bytes + FRAME_HEAD_BYTES > max_bytes {
+            self.send_filling(talk)?;
+        }
         if self.filling.records.is_empty() {
-            self.filling.first_seq = row.number;
+            self.filling.first_seq = number;
         }
-        record.id = record.id.or_else(|| Some(id(&self.summary.producer, row.number)));
         self.filling.records.push(record);
-        if self.filling.records.len() >= FRAME_RECORDS { self.send_filling(bytes_read) } else { Ok(()) }
+        self.filling.lines.push(line);
+        self.filling.bytes += bytes;
+        if self.filling.records.len() >= max_records {
+            self.send_filling(talk)?;
+        }
+        Ok(true)
     }
 
     /// Sends what is left, and waits until everything is settled.
-    pub fn finish(mut self) -> anyhow::Result<Summary> {
-        self.send_filling(0)?;
-        while !self.under_way.is_empty() {
-            self.await_ack()?;
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn finish(&mut self, talk: &mut Talk) -> Result<(), SendError> {
+        self.send_filling(talk)?;
+        while !self.window.is_empty() {
+            self.await_ack(talk)?;
         }
-        self.progress.0.finish_and_clear();
-        if self.summary.refused > SHOWN {
-            eprintln!("… and {} more refused rows", output::count(self.summary.refused - SHOWN));
-        }
-        Ok(self.summary)
+        Ok(self.snapshot.check()?)
     }
 
-    fn send_filling(&mut self, bytes_read: u64) -> anyhow::Result<()> {
+    fn send_filling(&mut self, talk: &mut Talk) -> Result<(), SendError> {
         if self.filling.records.is_empty() {
             return Ok(());
         }
-        let next = Frame { first_seq: 0, records: Vec::with_capacity(FRAME_RECORDS) };
-        let frame = std::mem::replace(&mut self.filling, next);
-        while self.under_way.len() >= WINDOW {
-            self.await_ack()?;
+        while self.window.len() >= WINDOW {
+            self.await_ack(talk)?;
         }
-        self.under_way.push_back(frame);
-        let sent = match (&mut self.session, self.under_way.back()) {
-            (Some(session), Some(frame)) => session.send(frame.first_seq, &frame.records),
-            _ => Ok(()),
-        };
-        if let Err(error) = sent {
-            self.resume(error)?;
+        self.snapshot.check()?;
+        if self.window.is_empty() {
+            // Time that the reading took is not the daemon's.
+            self.last_success = Instant::now();
         }
-        self.progress.show(bytes_read, self.summary.recorded);
-        Ok(())
+        let frame = std::mem::take(&mut self.filling);
+        let sent = self.session.send(frame.first_seq, &frame.records);
+        self.window.push_back(frame);
+        sent.or_else(|error| self.resume(error, talk))
     }
 
-    fn await_ack(&mut self) -> anyhow::Result<()> {
-        let Some(session) = &mut self.session else { bail!("the import lost its connection") };
-        match session.recv_ack() {
-            Ok(ack) => {
-                let rejected = ack.rejected.len() as u64;
-                for rejection in ack.rejected {
-                    let field = rejection.field.map_or_else(String::new, |field| format!("{field}: "));
-                    self.refuse(rejection.seq, &format!("{field}{}", rejection.message));
+    fn await_ack(&mut self, talk: &mut Talk) -> Result<(), SendError> {
+        let asked = Instant::now();
+        let mut was_told = false;
+        loop {
+            match self.session.recv_ack() {
+                Ok(ack) => {
+                    self.take_ack(ack, talk);
+                    return Ok(());
                 }
-                self.settle(ack.seq);
-                self.summary.recorded -= rejected.min(self.summary.recorded);
-                Ok(())
+                Err(SessionError::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    if !was_told && asked.elapsed() >= SILENCE {
+                        was_told = true;
+                        talk.trouble("the daemon holds its clients back; the import waits, `tallyd status` tells why");
+                    }
+                }
+                Err(error) => return self.resume(error, talk),
             }
-            Err(error) => self.resume(error),
         }
     }
 
-    fn settle(&mut self, seq: u64) {
-        while self.under_way.front().is_some_and(|frame| frame.last_seq() <= seq) {
-            let settled = self.under_way.pop_front().map_or(0, |frame| frame.records.len());
-            self.summary.recorded += settled as u64;
+    fn take_ack(&mut self, ack: Ack, talk: &mut Talk) {
+        for rejection in ack.rejected {
+            self.rejected += 1;
+            let line = self.line_of(rejection.seq);
+            let field = rejection.field.map_or_else(String::new, |field| format!("{field}: "));
+            talk.refused(rejection.seq, line, &format!("{field}{} ({})", rejection.message, rejection.code));
         }
+        self.settle(ack.seq);
+    }
+
+    fn line_of(&self, row: u64) -> u64 {
+        let frame = self.window.iter().find(|frame| (frame.first_seq..=frame.last_seq()).contains(&row));
+        let line = frame.and_then(|frame| frame.lines.get(usize::try_from(row - frame.first_seq).ok()?));
+        line.copied().unwrap_or(0)
+    }
+
+    /// Forgets what is settled. Returns how many rows that were.
+    fn settle(&mut self, seq: u64) -> u64 {
+        let mut rows = 0;
+        while self.window.front().is_some_and(|frame| frame.last_seq() <= seq) {
+            let Some(frame) = self.window.pop_front() else { break };
+            rows += frame.records.len() as u64;
+            self.settled.0 = frame.last_seq();
+        }
+        self.settled.1 += rows;
+        if rows > 0 {
+            self.last_success = Instant::now();
+        }
+        rows
     }
 
     /// Connects anew, forgets what the daemon has, and sends the rest again.
-    fn resume(&mut self, error: SessionError) -> anyhow::Result<()> {
-        let mut error = error;
-        let deadline = Instant::now() + self.patience;
-        loop {
-            match &error {
-                SessionError::Refused { code, message } if code != "shutting_down" => {
-                    bail!("the daemon refused to go on: {message} ({code})")
-                }
-                SessionError::TooManyRecords { .. } | SessionError::TooLarge { .. } => {
-                    bail!("the daemon's limits are too small for this import: {error}")
-                }
-                _ => {}
+    fn resume(&mut self, mut error: SessionError, talk: &mut Talk) -> Result<(), SendError> {
+        let mut pause = BACKOFF.0;
+        if may_pass(&error) {
+            talk.trouble(&format!("{error}; connecting again"));
+        }
+        while may_pass(&error) {
+            let away = self.last_success.elapsed();
+            if away + pause > self.target.wait {
+                return Err(SendError::Lost { seconds: away.as_secs(), settled: self.settled.0, error });
             }
-            if Instant::now() >= deadline {
-                output::hint("the same command resumes the import once the daemon is back");
-                bail!("the daemon has been away for {} s: {error}", self.patience.as_secs());
-            }
+            back_off(&mut pause);
             match self.reconnect() {
                 Ok(()) => return Ok(()),
                 Err(again) => error = again,
             }
-            std::thread::sleep(RETRY);
         }
+        Err(given_up(error))
     }
 
     fn reconnect(&mut self) -> Result<(), SessionError> {
-        let mut session = self.open()?;
-        self.settle(session.last_seq());
-        for frame in &self.under_way {
+        let mut session = open(&self.target)?;
+        self.unheard += self.settle(session.last_seq());
+        for frame in &self.window {
             session.send(frame.first_seq, &frame.records)?;
         }
-        self.session = Some(session);
+        self.session = session;
         Ok(())
     }
+}
 
-    fn open(&self) -> Result<Session, SessionError> {
-        Session::connect(&Endpoint::unix(&self.socket), HelloOptions::new(&self.summary.producer))
-    }
+fn open(target: &Target) -> Result<Session, SessionError> {
+    let session = Session::connect(&target.endpoint, HelloOptions::new(&target.producer))?;
+    session.set_write_timeout(None)?;
+    session.set_read_timeout(Some(Duration::from_secs(1)))?;
+    Ok(session)
+}
 
-    fn refuse(&mut self, row: u64, reason: &str) {
-        self.summary.refused += 1;
-        if self.summary.refused <= SHOWN {
-            self.progress.0.suspend(|| eprintln!("row {row} was refused: {reason}"));
-        }
-    }
+fn back_off(pause: &mut Duration) {
+    std::thread::sleep(*pause);
+    *pause = (*pause * 2).min(BACKOFF.1);
+}
+
+/// A bound of the record's encoded bytes: its texts, and what numbers and lengths may take.
+fn bytes_at_most(record: &Record) -> usize {
+    let optional = |text: &Option<_>| text.as_ref().map_or(0, |text: &std::borrow::Cow<'_, str>| text.len());
+    let texts = [&record.provider, &record.model, &record.endpoint, &record.user_id, &record.app, &record.request_id];
+    let units = record.extra_units.iter().map(|(unit, quantity)| unit.len() + quantity.len() + 10);
+    256 + texts.iter().map(|text| text.len()).sum::<usize>()
+        + record.service_tier.len()
+        + optional(&record.cost_usd)
+        + optional(&record.metadata)
+        + units.sum::<usize>()
 }
 
 /// The same id for the same row of the same import: a version 8 UUID (RFC 9562).

@@ -1,0 +1,64 @@
+//! Why an import ends early, and what may pass if it is tried again.
+
+use tallyd_client::SessionError;
+
+use super::snapshot::Changed;
+
+/// Why an import ended early. What was acknowledged stays recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// Nothing answered from the beginning.
+    #[error("no daemon takes records on the socket: {0}")]
+    NoDaemon(SessionError),
+    /// The daemon went away and did not come back.
+    #[error("the daemon has been away for {seconds} s, rows up to {settled} are recorded: {error}")]
+    Lost {
+        /// How long it was waited for.
+        seconds: u64,
+        /// The highest row that is known to be settled.
+        settled: u64,
+        /// What the last attempt met.
+        error: SessionError,
+    },
+    /// Another connection uses the same name.
+    #[error("another import of the same file with the same options has begun, and goes on instead of this one")]
+    Fenced,
+    /// The daemon closed the connection for a reason that stays.
+    #[error("the daemon refused to go on: {0}")]
+    Refused(SessionError),
+    /// The file is not what was digested.
+    #[error(transparent)]
+    Changed(#[from] Changed),
+}
+
+impl SendError {
+    /// What a person can do.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoDaemon(_) => Some("start one with `tallyd serve`, or name its socket with --socket"),
+            Self::Lost { .. } => Some("the same command resumes the import once the daemon is back"),
+            Self::Refused(_) => Some("the same command resumes the import; `tallyd status` shows the daemon's health"),
+            Self::Fenced | Self::Changed(_) => None,
+        }
+    }
+}
+
+/// True for what another attempt may find better.
+pub fn may_pass(error: &SessionError) -> bool {
+    match error {
+        SessionError::Io(_) => true,
+        SessionError::Refused { code, .. } => !matches!(
+            code.as_str(),
+            "fenced" | "malformed" | "too_large" | "protocol_version" | "producer" | "unauthorized"
+        ),
+        _ => false,
+    }
+}
+
+/// The error that ends the import.
+pub fn given_up(error: SessionError) -> SendError {
+    match error {
+        SessionError::Refused { code, .. } if code == "fenced" => SendError::Fenced,
+        error => SendError::Refused(error),
+    }
+}
