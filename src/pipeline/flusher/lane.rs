@@ -142,12 +142,14 @@ impl Lane {
     }
 
     async fn load(&self, connection: &Connection, from: u64, run: &Run) -> Result<Committed, FlushError> {
-        transaction::prepare(&self.shared, connection, &run.chunks).await?;
+        let partition = transaction::prepare(&self.shared, connection, &run.chunks).await?;
         match run.chunks.as_slice() {
             [chunk] if self.chunks_max == 0 => {
                 poison::load_without_poison(&self.shared, connection, self.watermark, from, chunk).await
             }
-            chunks => transaction::load(&self.shared, connection, self.watermark, from, chunks).await,
+            chunks => {
+                transaction::load(&self.shared, connection, self.watermark, from, chunks, partition.as_deref()).await
+            }
         }
     }
 
@@ -317,6 +319,7 @@ fn class_of(error: &FlushError) -> FailureClass {
         FlushError::Postgres(error) | FlushError::Narrowed(error) => classify(error),
         FlushError::Connect(error) => error.class(),
         FlushError::Deadline(_) | FlushError::Moved | FlushError::NotMigrated => FailureClass::Transient,
+        FlushError::Detached(_) => FailureClass::MissingPartition,
         FlushError::Watermark(_) | FlushError::Payload(_) => FailureClass::Hold,
     }
 }

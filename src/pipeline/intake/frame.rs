@@ -8,6 +8,7 @@
 use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::{ClientMessage, Hello, scan};
 
+use super::array;
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
 
@@ -125,6 +126,9 @@ impl<'a> Records<'a> {
 }
 
 fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+    if let Some(record) = array::read(bytes) {
+        return Ok(record);
+    }
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }
