@@ -88,7 +88,7 @@ pub fn judge(ledgers: &[Ledger], postgres: &Postgres) -> Verdict {
 fn forgive_unacked(verdict: &mut Verdict, stored: &mut Stored, producer: u64, seq: u64) {
     let record = calls::call(producer, seq);
     let name = || format!("{seq} of producer {producer}, not acknowledged,");
-    if calls::is_refused(seq) {
+    if calls::is_refused(producer, seq) {
         if let Some(times @ 2..) = stored.letters.remove(&calls::letter(&record)) {
             count_doubled(verdict, times, name);
         }

@@ -171,12 +171,12 @@ impl Producer {
         let before = ledger.acked.len() as u64;
         for seq in before + 1..=seq.min(ledger.sent) {
             let record = calls::call(self.number, seq);
-            let is_refused = calls::is_refused(seq);
+            let is_refused = calls::is_refused(self.number, seq);
             let print = if is_refused { calls::letter(&record) } else { calls::fingerprint(&record) };
             ledger.acked.push(Acked { seq, print, refused: is_refused });
         }
         for seq in refused {
-            assert!(calls::is_refused(*seq), "{seq} of producer {} was refused", self.number);
+            assert!(calls::is_refused(self.number, *seq), "{seq} of producer {} was refused", self.number);
         }
         self.acked.fetch_add((ledger.acked.len() as u64).saturating_sub(before), Ordering::SeqCst);
         self.window.retain(|(_, last)| *last > seq);

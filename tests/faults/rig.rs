@@ -68,9 +68,20 @@ impl Rig {
 
     /// Puts so many new producers to work, in place of any before, which end first.
     pub fn produce(&mut self, producers: u64) {
+        let first = self.next_producer;
+        self.produce_from(first, producers);
+    }
+
+    /// The same with producers that send nothing which is refused.
+    pub fn produce_flawless(&mut self, producers: u64) {
+        let first = self.next_producer + calls::FLAWLESS;
+        self.produce_from(first, producers);
+    }
+
+    fn produce_from(&mut self, first: u64, producers: u64) {
         self.rest();
-        let numbers = self.next_producer..self.next_producer + producers;
-        self.next_producer = numbers.end;
+        self.next_producer += producers;
+        let numbers = first..first + producers;
         self.producers = Some(Producers::start(&self.daemon.socket(), numbers));
     }
 

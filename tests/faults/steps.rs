@@ -66,7 +66,8 @@ pub fn an_ignored_watermark_is_noticed(run: &mut Run) {
             let ignored = "flusher.watermark_ignored=return;flusher.watermark_unchecked=return";
             failpoints(daemon).with("FAILPOINTS", ignored)
         });
-        rig.produce(2);
+        // A refused record's second copy meets a unique constraint, and would hide what is looked for.
+        rig.produce_flawless(2);
         // Past the schema's own COMMITs.
         rig.postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
         let proxy = rig.proxy.as_ref().unwrap();
