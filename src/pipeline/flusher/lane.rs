@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const BUSY_PATIENCE: f64 = 3.0;
 /// The longest time that a batch fills because loading is slow.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
-/// Bytes of payload of one batch: it is in memory until it is committed.
+/// Bytes of payload of one batch. What comes fresh from the writer is in memory until it is committed.
 const BATCH_BYTES: usize = 32 * 1024 * 1024;
 
 /// A lane at work.
@@ -323,7 +323,9 @@ fn class_of(error: &FlushError) -> FailureClass {
     match error {
         FlushError::Postgres(error) | FlushError::Narrowed(error) => classify(error),
         FlushError::Connect(error) => error.class(),
-        FlushError::Deadline(_) | FlushError::Moved | FlushError::NotMigrated => FailureClass::Transient,
+        FlushError::Deadline(_) | FlushError::Log(_) | FlushError::Moved | FlushError::NotMigrated => {
+            FailureClass::Transient
+        }
         FlushError::Detached(_) => FailureClass::MissingPartition,
         FlushError::Watermark(_) | FlushError::Payload(_) => FailureClass::Hold,
     }

@@ -6,7 +6,7 @@ use super::lanes::lane_of;
 use super::log::Log;
 use super::mark::Mark;
 use super::producers::Snapshot;
-use super::recent::StoredChunk;
+use super::recent::{Payload, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths, Store};
 use super::value::{self, Stamp};
 use super::{WalError, files};
@@ -211,6 +211,6 @@ fn stored(first_key: u64, last_key: u64, chunk: Chunk, producer: &Arc<str>, writ
         columns: chunk.columns,
         written_us,
         producer: Arc::clone(producer),
-        payload: chunk.payload,
+        payload: Payload::Held(chunk.payload),
     }
 }

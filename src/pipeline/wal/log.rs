@@ -34,6 +34,10 @@ pub struct Segment {
     pub seal: Option<Arc<Seal>>,
 }
 
+/// Sealed segments that stay open. Lanes read on while they load, so a segment is opened two or three times; more that
+/// stay open would be more in memory, because sled's cache lets hardly anything go of a store of that size.
+const SEALED_OPEN_MAX: usize = 2;
+
 /// The log, shared by the writer and the lanes.
 pub struct Log {
     folder: PathBuf,
@@ -168,8 +172,8 @@ impl Log {
         segments.range(key..).next().map(|(_, segment)| segment.clone())
     }
 
-    /// The store of a segment, opened if it is not. At most one sealed segment stays open: reading is in order. None if
-    /// the segment is gone, or so damaged that it does not open: an error would end the daemon at each start anew.
+    /// The store of a segment, opened if it is not. At most [`SEALED_OPEN_MAX`] sealed segments stay open. None if the
+    /// segment is gone, or so damaged that it does not open: an error would end the daemon at each start anew.
     ///
     /// # Errors
     /// [`WalError`] if the operating system keeps the store from opening.
@@ -192,12 +196,14 @@ impl Log {
             }
         };
         let mut segments = self.lock();
-        for segment in segments.values_mut().filter(|segment| segment.seal.is_some()) {
-            if segment.first_key == first_key {
-                segment.store = Some(Arc::clone(&opened));
-            } else if segment.first_key < first_key {
-                segment.store = None;
-            }
+        if let Some(segment) = segments.get_mut(&first_key) {
+            segment.store = Some(Arc::clone(&opened));
+        }
+        let is_open = |segment: &&mut Segment| segment.seal.is_some() && segment.store.is_some();
+        let too_many = segments.values_mut().filter(|segment| is_open(segment)).count().saturating_sub(SEALED_OPEN_MAX);
+        // Reading goes forward: the oldest ones are done with.
+        for segment in segments.values_mut().filter(is_open).take(too_many) {
+            segment.store = None;
         }
         Ok(Some(opened))
     }

@@ -101,6 +101,12 @@ pub enum WalError {
         /// Which store.
         path: String,
     },
+    /// A value that had been read before is not there, or not what it was.
+    #[error("the value {key} of the write-ahead log could be read before, and cannot be read again")]
+    Unreadable {
+        /// Its key.
+        key: u64,
+    },
     /// The folder belongs to another format or is not a log.
     #[error("{path} is not a write-ahead log that this version reads: {reason}")]
     Foreign {
