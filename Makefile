@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint bench-quick bench-client
+.PHONY: help run build test lint bench-quick bench-client fuzz
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,3 +29,7 @@ bench-quick: ## Records a second from the socket to committed rows, as a share o
 
 bench-client: ## What Recorder::record() costs the caller, with the daemon healthy, dead and stuck
 	cargo bench -p tallyd-client
+
+fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 if anything is found
+	@scripts/need-cargo-fuzz
+	scripts/fuzz

@@ -13,12 +13,15 @@
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
+//! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
 
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod database;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod lock;
 pub mod metrics;
