@@ -14,12 +14,14 @@
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
+//! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod failpoint;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;

@@ -145,3 +145,39 @@ fn every_target_has_its_program() {
         assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{}", target.name);
     }
 }
+
+/// One record of a frame whose metadata is `metadata`, as MessagePack.
+fn with_metadata(metadata: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    tallyd_protocol::message::write_records_head(&mut body, 1, 1);
+    body.extend_from_slice(b"\x82\xa8provider\xa1x\xa8metadata");
+    body.extend_from_slice(metadata);
+    body
+}
+
+fn frame_target() -> &'static Target {
+    TARGETS.iter().find(|target| target.name == "frame").unwrap()
+}
+
+/// On a stack like those of the daemon's workers.
+fn on_a_workers_stack(test: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(2 << 20).spawn(test).unwrap().join().unwrap();
+}
+
+#[test]
+fn metadata_that_is_nested_deeply_is_refused_on_a_workers_stack() {
+    on_a_workers_stack(|| {
+        for depth in [100, 1_000, 10_000, 300_000] {
+            let maps = [&b"\x81\xa1k".repeat(depth)[..], b"\x80"].concat();
+            run(frame_target(), &with_metadata(&maps), "nested maps");
+            let lists = [&b"\x81\xa1k"[..], &b"\x91".repeat(depth), b"\x90"].concat();
+            run(frame_target(), &with_metadata(&lists), "nested lists");
+        }
+    });
+}
+
+#[test]
+fn a_million_small_maps_in_metadata_cost_bounded_memory() {
+    let maps = [&b"\x81\xa1k\xdd\x00\x04\x93\xe0"[..], &b"\x81\xa0\x00".repeat(300_000)].concat();
+    run(frame_target(), &with_metadata(&maps), "many maps");
+}

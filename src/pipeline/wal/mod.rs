@@ -116,6 +116,19 @@ impl WalError {
         Self::Io { action, path: path.display().to_string(), source }
     }
 
+    /// True if the operating system refused something, as opposed to bytes that are not what they should be. sled
+    /// reports both as errors of I/O; bytes are to blame where they have one of these kinds.
+    fn is_the_systems(&self) -> bool {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match self {
+            Self::Io { .. } => true,
+            Self::Store { source: sled::Error::Io(error), .. } => {
+                !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+            }
+            _ => false,
+        }
+    }
+
     fn store(action: &'static str, path: &std::path::Path, source: sled::Error) -> Self {
         Self::Store { action, path: path.display().to_string(), source }
     }
