@@ -155,8 +155,8 @@ fn with_metadata(metadata: &[u8]) -> Vec<u8> {
     body
 }
 
-fn frame_target() -> &'static Target {
-    TARGETS.iter().find(|target| target.name == "frame").unwrap()
+fn target(name: &str) -> &'static Target {
+    TARGETS.iter().find(|target| target.name == name).unwrap()
 }
 
 /// On a stack like those of the daemon's workers.
@@ -169,9 +169,11 @@ fn metadata_that_is_nested_deeply_is_refused_on_a_workers_stack() {
     on_a_workers_stack(|| {
         for depth in [100, 1_000, 10_000, 300_000] {
             let maps = [&b"\x81\xa1k".repeat(depth)[..], b"\x80"].concat();
-            run(frame_target(), &with_metadata(&maps), "nested maps");
+            run(target("frame"), &with_metadata(&maps), "nested maps");
             let lists = [&b"\x81\xa1k"[..], &b"\x91".repeat(depth), b"\x90"].concat();
-            run(frame_target(), &with_metadata(&lists), "nested lists");
+            run(target("frame"), &with_metadata(&lists), "nested lists");
+            let unknown = [&b"\x81\xa3ack\x82\xa3seq\x01\xa1x"[..], &b"\x91".repeat(depth), b"\x90"].concat();
+            run(target("reply"), &unknown, "nested lists");
         }
     });
 }
@@ -179,5 +181,21 @@ fn metadata_that_is_nested_deeply_is_refused_on_a_workers_stack() {
 #[test]
 fn a_million_small_maps_in_metadata_cost_bounded_memory() {
     let maps = [&b"\x81\xa1k\xdd\x00\x04\x93\xe0"[..], &b"\x81\xa0\x00".repeat(300_000)].concat();
-    run(frame_target(), &with_metadata(&maps), "many maps");
+    run(target("frame"), &with_metadata(&maps), "many maps");
+}
+
+#[test]
+fn a_json_number_where_a_map_is_expected_is_refused_as_one() {
+    use tallyd::pipeline::intake::admit::{Admission, Scratch};
+    use tallyd::pipeline::intake::{Code, Rules, line};
+    let catalog = tallyd::pricing::Catalog::builtin(&tallyd::pricing::PricingOptions::default()).unwrap();
+    let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: 1_795_392_000_000_000 };
+    let cases = ["5", "1.5", "1e400", "-0"].map(|value| [("extra_units", value), ("metadata", value)]);
+    for (field, value) in cases.into_iter().flatten() {
+        let text = format!(r#"{{"provider":"x","{field}":{value}}}"#);
+        let raw = line::read(text.as_bytes()).unwrap();
+        let mut scratch = Scratch::default();
+        let refusal = admission.admit(&raw, &mut scratch).unwrap_err();
+        assert_eq!((refusal.code, &*refusal.field), (Code::Type, field), "{}", refusal.message);
+    }
 }

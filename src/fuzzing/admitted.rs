@@ -112,6 +112,7 @@ fn units(text: &str) -> Vec<(String, String)> {
         let parsed = Quantity::parse(&quantity).expect("a quantity is stored as a decimal");
         assert_eq!(parsed.to_string(), quantity);
         assert!(!unit.contains('\0'));
+        assert_ne!(unit, "$serde_json::private::Number", "a number was taken for a map");
         (unit, quantity)
     });
     read.collect()
