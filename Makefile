@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: fuzz
+.PHONY: fuzz golden
 .PHONY: help run build test faults lint bench-quick bench-client
 
 help: ## List the targets
@@ -41,3 +41,6 @@ bench-client: ## What Recorder::record() costs the caller, with the daemon healt
 fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 if anything is found
 	@scripts/need-cargo-fuzz
 	scripts/fuzz
+
+golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the older folders
+	TALLYD_WRITE_GOLDEN=1 cargo test --test faults fault_32
