@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: fuzz golden
+.PHONY: fuzz golden model
 .PHONY: help run build test faults lint bench-quick bench-client
 
 help: ## List the targets
@@ -17,6 +17,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
 	cargo test --workspace
+	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql
@@ -44,3 +45,7 @@ fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 
 
 golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the older folders
 	TALLYD_WRITE_GOLDEN=1 cargo test --test faults fault_32
+
+model: ## Run the code where threads meet in every order that they can run in (make test: with two preemptions)
+	cargo test -p tallyd-client --features model --lib model::
+	cargo test -p tallyd --features model --lib channel::model::
