@@ -6,11 +6,14 @@
 //! sends until the last record is committed, with the log synced, all rollups kept, every record priced. A round of
 //! `\copy`: the very rows that the round before has loaded, from a file, into the same emptied table, by psql.
 //!
-//! `cargo bench --bench end_to_end -- [--records N] [--rounds N] [--users N] [--json FILE]`
+//! `cargo bench --bench end_to_end -- [--records N] [--rounds N] [--users N] [--against BINARY] [--json FILE]`
 
 mod support;
 
+use std::path::Path;
 use std::time::Instant;
+
+use tallyd_client::Record;
 
 use support::{Cluster, Daemon, Options, median, records, send_all};
 
@@ -23,34 +26,19 @@ fn main() {
         options.records, options.users, options.rounds
     );
     let batch = records(options.records, options.users);
-    let (mut tallyd, mut copy) = (Vec::new(), Vec::new());
+    let this = Path::new(env!("CARGO_BIN_EXE_tallyd"));
+    let (mut tallyd, mut copy, mut other) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=options.rounds {
-        cluster.empty_tables();
-        let daemon = Daemon::start(&cluster);
-        let start = Instant::now();
-        send_all(&daemon, &batch);
-        daemon.wait_committed(options.records);
-        let took = start.elapsed().as_secs_f64();
-        let cpu = daemon.cpu_seconds();
-        let memory = daemon.peak_memory_bytes();
-        daemon.stop();
-        cluster.check_equal();
+        if let Some(binary) = &options.against {
+            other.push(end_to_end(&cluster, binary, &batch, &format!("round {round}, the other")));
+        }
+        tallyd.push(end_to_end(&cluster, this, &batch, &format!("round {round}")));
         let file = cluster.dump_log();
         cluster.empty_tables();
         let start = Instant::now();
         cluster.copy_back(&file);
-        let copied = start.elapsed().as_secs_f64();
-        let rate = |seconds: f64| options.records as f64 / seconds;
-        println!(
-            "round {round}: tallyd {:>9.0} records/s, \\copy {:>9.0} rows/s, ratio {:.2}; daemon {:.2} us CPU a record, {} MiB at most",
-            rate(took),
-            rate(copied),
-            copied / took,
-            cpu * 1e6 / options.records as f64,
-            memory >> 20,
-        );
-        tallyd.push(rate(took));
-        copy.push(rate(copied));
+        copy.push(options.records as f64 / start.elapsed().as_secs_f64());
+        println!("round {round}: \\copy {:>9.0} rows/s", copy.last().expect("a round"));
     }
     let ratios: Vec<f64> = tallyd.iter().zip(&copy).map(|(tallyd, copy)| tallyd / copy).collect();
     println!(
@@ -62,5 +50,27 @@ fn main() {
         ratios.iter().copied().fold(f64::INFINITY, f64::min),
         ratios.iter().copied().fold(0.0, f64::max),
     );
+    if !other.is_empty() {
+        let gains: Vec<f64> = tallyd.iter().zip(&other).map(|(this, other)| this / other).collect();
+        println!("this build / the other: {:.2}", median(&gains));
+    }
     options.write_json(&tallyd, &copy, &ratios);
+}
+
+/// One round of the daemon, from an empty table to the last commit. Returns records a second.
+fn end_to_end(cluster: &Cluster, binary: &Path, batch: &[Record], label: &str) -> f64 {
+    cluster.empty_tables();
+    let daemon = Daemon::start(cluster, binary);
+    let start = Instant::now();
+    send_all(&daemon, batch);
+    daemon.wait_committed(batch.len());
+    let rate = batch.len() as f64 / start.elapsed().as_secs_f64();
+    let cpu_us = daemon.cpu_seconds() * 1e6 / batch.len() as f64;
+    println!(
+        "{label}: {rate:>9.0} records/s; daemon {cpu_us:.2} us CPU a record, {} MiB at most",
+        daemon.peak_memory_bytes() >> 20
+    );
+    daemon.stop();
+    cluster.check_equal();
+    rate
 }

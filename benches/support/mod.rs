@@ -1,7 +1,7 @@
 //! What the benchmarks share: a private cluster, the release daemon, records, figures.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,14 @@ pub struct Options {
     pub rounds: usize,
     /// Distinct users: what the users' rollups cost goes by them.
     pub users: usize,
+    /// Another build of the daemon, to be measured in turn with this one.
+    pub against: Option<PathBuf>,
     json: Option<PathBuf>,
 }
 
 impl Options {
     pub fn from_arguments() -> Self {
-        let mut options = Self { records: 1_000_000, rounds: 5, users: 10_000, json: None };
+        let mut options = Self { records: 1_000_000, rounds: 5, users: 10_000, against: None, json: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} takes a value"));
@@ -31,9 +33,12 @@ impl Options {
                 "--records" => options.records = value().parse().expect("a number of records"),
                 "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
                 "--users" => options.users = value().parse().expect("a number of users"),
+                "--against" => options.against = Some(value().into()),
                 "--json" => options.json = Some(value().into()),
                 "--bench" => {}
-                other => panic!("unknown argument {other}: there are --records, --rounds, --users and --json"),
+                other => {
+                    panic!("unknown argument {other}: there are --records, --rounds, --users, --against and --json")
+                }
             }
         }
         options
@@ -135,9 +140,9 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn start(cluster: &Cluster) -> Self {
+    pub fn start(cluster: &Cluster, binary: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let child = Command::new(env!("CARGO_BIN_EXE_tallyd"))
+        let child = Command::new(binary)
             .env("TALLYD_DATABASE_URL", cluster.url())
             .env("TALLYD_DATA_DIR", folder.path())
             .env("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
@@ -160,8 +165,22 @@ impl Daemon {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
+    /// Waits until so many records are committed. Asks the daemon's counter from within this process: a command a look
+    /// would take a good part of a core from both sides' PostgreSQL.
     pub fn wait_committed(&self, records: usize) {
-        self.wait(|status| status["database"]["committed_since_start"] == records);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let deadline = Instant::now() + Duration::from_secs(600);
+        while runtime.block_on(self.committed()) < records {
+            assert!(Instant::now() < deadline, "the daemon did not get there: {:#}", self.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    async fn committed(&self) -> usize {
+        let answer = tallyd::http::socket::get(self.folder.path(), "/metrics").await.expect("the daemon's metrics");
+        let text = String::from_utf8_lossy(&answer);
+        let line = text.lines().find_map(|line| line.strip_prefix("tallyd_records_committed_total "));
+        line.map_or(0, |count| count.trim().parse().expect("a count"))
     }
 
     fn wait(&self, done: impl Fn(&serde_json::Value) -> bool) {

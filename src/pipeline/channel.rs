@@ -316,7 +316,8 @@ mod tests {
 
     fn chunk(bytes: usize) -> Chunk {
         let (first_seq, last_seq, min_us, max_us) = (1, 1, 0, 0);
-        Chunk { payload: vec![0; bytes], records: 1, refused: 0, first_seq, last_seq, min_us, max_us }
+        let columns = crate::pipeline::chunk::Columns::NONE;
+        Chunk { payload: vec![0; bytes], records: 1, refused: 0, first_seq, last_seq, min_us, max_us, columns }
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ pub fn flipped_bits(run: &mut Run) {
     let (mut lost, mut set_aside) = (0, 0);
     for _ in run.rounds() {
         let mut rig = Rig::start(run, |daemon| daemon);
-        rig.postgres.until("SELECT count(*) >= 0 FROM api_usage_log", "t");
+        rig.postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
         // A backlog of several segments, none of it loaded.
         rig.postgres.down(Stop::Fast);
         rig.produce(3);

@@ -176,10 +176,11 @@ impl Rig {
     #[track_caller]
     pub fn drain_under_load(&mut self, more: u64) {
         let count = "SELECT count(*) FROM api_usage_log";
-        let before: u64 = self.postgres.psql(count).parse().unwrap();
+        let mut before = None;
         until("records are loaded", || {
             let now: u64 = self.postgres.try_psql(count)?.parse().unwrap();
-            if now >= before + more { Ok(()) } else { Err(format!("{} of {more}", now - before)) }
+            let loaded = now - *before.get_or_insert(now);
+            if loaded >= more { Ok(()) } else { Err(format!("{loaded} of {more}")) }
         });
     }
 

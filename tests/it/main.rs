@@ -19,6 +19,7 @@ mod hostile;
 mod import;
 mod one_record;
 mod outage;
+mod partitions;
 mod poison;
 mod rollups;
 mod sessions;

@@ -17,12 +17,14 @@
 //! ## Versions
 //! The log's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
 
+mod columns;
 mod read;
 mod varint;
 mod write;
 
 use crate::pricing::{Tokens, Usd};
 
+pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};
 

@@ -199,6 +199,9 @@ pub enum FlushError {
     /// It took longer than `flusher.statement_deadline_ms`.
     #[error("PostgreSQL did not finish a batch within {0:?}")]
     Deadline(Duration),
+    /// A partition is not one any more; rows that went into it would be lost to the log.
+    #[error("{0} was taken from api_usage_log meanwhile; its rows go to wherever the log has them now")]
+    Detached(String),
     /// The watermark has moved: the batch, or a part of it, is there already.
     #[error("the watermark has moved; it is read again")]
     Moved,

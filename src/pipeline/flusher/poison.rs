@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::Client;
 
+use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
 use super::transaction::{BEGIN, Committed};
 use super::watermark::Watermark;
@@ -77,12 +78,13 @@ async fn try_rows<'a>(
     fold: &mut Fold<'a, '_>,
 ) -> Result<Result<(), tokio_postgres::Error>, FlushError> {
     client.batch_execute("SAVEPOINT rows").await?;
+    let layout = Layout::whole();
     let mut data = copy_row::HEADER.to_vec();
     for (_, call) in rows {
-        copy_row::write(&mut data, call, fold.other_of(call));
+        layout.write(&mut data, call, fold.other_of(call));
     }
     data.extend_from_slice(copy_row::TRAILER);
-    match copy(client, data.into()).await {
+    match copy(client, &layout, data.into()).await {
         Ok(()) => {
             client.batch_execute("RELEASE SAVEPOINT rows").await?;
             Ok(Ok(()))
@@ -95,8 +97,8 @@ async fn try_rows<'a>(
     }
 }
 
-async fn copy(client: &Client, data: Bytes) -> Result<(), tokio_postgres::Error> {
-    let sink = client.copy_in::<_, Bytes>(copy_row::COPY_SQL).await?;
+async fn copy(client: &Client, layout: &Layout, data: Bytes) -> Result<(), tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(layout.sql()).await?;
     let mut sink = std::pin::pin!(sink);
     sink.feed(data).await?;
     sink.finish().await.map(drop)

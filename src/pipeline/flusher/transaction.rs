@@ -5,13 +5,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, CopyInSink};
 
+use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
+use super::periods::Partition;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row, periods};
 use crate::failpoint;
-use crate::pipeline::chunk::{Entry, PayloadReader};
+use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
 use crate::pipeline::wal::recent::StoredChunk;
 use crate::rollup::fold::Fold;
 use crate::rollup::sql;
@@ -36,16 +39,23 @@ pub struct Committed {
     pub poison: u64,
 }
 
-/// Makes sure of what a batch needs before its transaction begins.
+/// Makes sure of what a batch needs before its transaction begins. Returns the partition that takes all of it, if one
+/// does.
 ///
 /// # Errors
 /// [`FlushError`].
-pub async fn prepare(shared: &Shared, client: &Client, chunks: &[Arc<StoredChunk>]) -> Result<(), FlushError> {
-    shared.partitions.ensure(client, chunks).await?;
-    periods::learn_days(client, &shared.guard, &shared.days, chunks).await
+pub async fn prepare(
+    shared: &Shared,
+    client: &Client,
+    chunks: &[Arc<StoredChunk>],
+) -> Result<Option<Arc<Partition>>, FlushError> {
+    let partition = shared.partitions.ensure(client, chunks).await?;
+    periods::learn_days(client, &shared.guard, &shared.days, chunks).await?;
+    Ok(partition)
 }
 
-/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key.
+/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. With a
+/// `partition`, it takes all of the rows.
 ///
 /// # Errors
 /// [`FlushError`]. The connection must not be used after one: its transaction may still be open, or have committed.
@@ -55,6 +65,7 @@ pub async fn load(
     watermark: Watermark,
     from: u64,
     chunks: &[Arc<StoredChunk>],
+    partition: Option<&Partition>,
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
     let start = Instant::now();
@@ -63,7 +74,7 @@ pub async fn load(
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        copy(client, chunks, &mut fold, &mut letters).await?
+        copy(client, chunks, partition, &mut fold, &mut letters).await?
     } else {
         collect_refused(chunks, &mut letters)?;
         0
@@ -93,10 +104,12 @@ pub async fn load(
 async fn copy<'a>(
     client: &Client,
     chunks: &'a [Arc<StoredChunk>],
+    partition: Option<&Partition>,
     fold: &mut Fold<'a, '_>,
     letters: &mut DeadLetters,
 ) -> Result<u64, FlushError> {
-    let sink = client.copy_in::<_, Bytes>(copy_row::COPY_SQL).await?;
+    let layout = layout(chunks, partition);
+    let sink = open(client, &layout, partition).await?;
     let mut sink = std::pin::pin!(sink);
     let mut piece = Vec::with_capacity(PIECE_CAPACITY);
     piece.extend_from_slice(copy_row::HEADER);
@@ -111,7 +124,7 @@ async fn copy<'a>(
         }
         fold.add_all(calls.iter(), &mut others);
         for (call, other) in calls.iter().zip(&others) {
-            copy_row::write(&mut piece, call, *other);
+            layout.write(&mut piece, call, *other);
         }
         if piece.len() >= PIECE_BYTES {
             let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
@@ -121,7 +134,31 @@ async fn copy<'a>(
     }
     piece.extend_from_slice(copy_row::TRAILER);
     sink.feed(piece.into()).await?;
-    Ok(sink.finish().await?)
+    let copied = sink.finish().await?;
+    if let Some(partition) = partition {
+        partition.still_attached(client).await?;
+    }
+    Ok(copied)
+}
+
+fn layout(chunks: &[Arc<StoredChunk>], partition: Option<&Partition>) -> Layout {
+    let Some(partition) = partition else { return Layout::whole() };
+    let needed = chunks.iter().fold(Columns::NONE, |set, chunk| set | chunk.columns);
+    Layout::new(partition.table(), partition.columns(needed))
+}
+
+async fn open(
+    client: &Client,
+    layout: &Layout,
+    partition: Option<&Partition>,
+) -> Result<CopyInSink<Bytes>, FlushError> {
+    match (client.copy_in(layout.sql()).await, partition) {
+        // Dropped since it was found: another look tells where its rows go.
+        (Err(error), Some(partition)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            Err(FlushError::Detached(partition.table().to_owned()))
+        }
+        (opened, _) => Ok(opened?),
+    }
 }
 
 fn collect_refused(chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::{ClientMessage, Hello, scan};
 
+use super::array;
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
 
@@ -129,6 +130,9 @@ impl<'a> Records<'a> {
 }
 
 fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+    if let Some(record) = array::read(bytes) {
+        return Ok(record);
+    }
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }

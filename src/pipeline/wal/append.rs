@@ -208,6 +208,7 @@ fn stored(first_key: u64, last_key: u64, chunk: Chunk, producer: &Arc<str>, writ
         refused: chunk.refused,
         min_us: chunk.min_us,
         max_us: chunk.max_us,
+        columns: chunk.columns,
         written_us,
         producer: Arc::clone(producer),
         payload: chunk.payload,

@@ -129,6 +129,17 @@ impl WalError {
         }
     }
 
+    /// What sled's panic means. It panics on damage, and where the system gives it no memory or no thread.
+    fn panicked(action: &'static str, path: &std::path::Path, panic: &(dyn std::any::Any + Send)) -> Self {
+        let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        if ["allocate", "os error", "Os {"].iter().any(|sign| said.contains(sign)) {
+            return Self::io(action, path, std::io::Error::other(said));
+        }
+        let reason = format!("sled panicked when it was to {action} the store: {said}");
+        Self::Foreign { path: path.display().to_string(), reason }
+    }
+
     fn store(action: &'static str, path: &std::path::Path, source: sled::Error) -> Self {
         Self::Store { action, path: path.display().to_string(), source }
     }

@@ -174,6 +174,7 @@ fn read_chunk(store: &Store, first_key: u64) -> Result<At, WalError> {
         refused: head.refused,
         min_us: head.min_us,
         max_us: head.max_us,
+        columns: head.columns,
         written_us: head.written_us,
         producer: head.producer.into(),
         payload,

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::pipeline::chunk::Columns;
+
 /// A durable chunk, as the flusher takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredChunk {
@@ -21,6 +23,8 @@ pub struct StoredChunk {
     pub min_us: i64,
     /// The latest; `i64::MIN` without any.
     pub max_us: i64,
+    /// Columns in which some call differs from the table's defaults.
+    pub columns: Columns,
     /// When it was written to the log, microseconds since 1970.
     pub written_us: i64,
     /// The producer's name, or empty.
@@ -125,6 +129,7 @@ mod tests {
             refused: 0,
             min_us: 0,
             max_us: 0,
+            columns: Columns::NONE,
             written_us: 0,
             producer: "".into(),
             payload: vec![0; 1_000],
