@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
 
-use crate::pipeline::chunk::{Call, Chunk, ChunkBuilder, Cost, Entry, PayloadReader, Refused};
-use crate::pipeline::flusher::copy_row;
+use crate::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, Cost, Entry, PayloadReader, Refused};
+use crate::pipeline::flusher::copy_row::Layout;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::frame::{self, ClientFrame};
 use crate::pipeline::intake::{Admission, Code, RawRecord, Refusal, Rules};
@@ -126,9 +126,13 @@ fn check_chunk(call: &Call<'_>) {
     chunks.extend(builder.finish());
     let read: Vec<_> = chunks.iter().flat_map(entries).collect();
     assert_eq!(read, [Entry::Call(*call); 2]);
-    let mut row = Vec::new();
-    copy_row::write(&mut row, call, 0);
-    assert!(!row.is_empty());
+    let needed = Columns::of(call);
+    assert!(chunks.iter().all(|chunk| chunk.columns.has(needed)));
+    for columns in [needed, Columns::EVERY] {
+        let mut row = Vec::new();
+        Layout::new("t", columns).write(&mut row, call, 0);
+        assert!(!row.is_empty());
+    }
 }
 
 fn entries(chunk: &Chunk) -> Vec<Entry<'_>> {

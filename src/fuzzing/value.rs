@@ -37,6 +37,7 @@ fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
             last_seq: header.last_seq,
             min_us: header.min_us,
             max_us: header.max_us,
+            columns: header.columns,
         };
         let stamp = Stamp { synced: header.synced, written_us: header.written_us, producer: header.producer };
         let mut again = Vec::new();

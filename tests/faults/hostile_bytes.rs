@@ -1,6 +1,7 @@
 //! Row 34: hostile bytes on every listener, while producers are at work.
 //!
-//! The bytes are noise, or mutations of the fuzzers' corpora, so that many of them get far. Whatever they are: each
+//! The bytes are noise, frames that are deep or large once they are decoded, or mutations of the fuzzers' corpora, so that
+//! many of them get far. Whatever they are: each
 //! connection is answered or closed, no task panics, memory stays bounded, and the producers notice nothing. What happens
 //! to be a record is taken, and the oracle does not mind it.
 
@@ -106,6 +107,7 @@ pub fn hostile_bytes(run: &mut Run) {
     for round in run.rounds() {
         for door in DOORS {
             let mut bytes = match (door, round % 4) {
+                (Door::UnixAfterHello | Door::TcpAfterHello, 0) => bomb(round / 4),
                 (_, 0) => noise(run),
                 (Door::Http | Door::LocalHttp, _) => requests.input(),
                 (Door::TcpAfterToken, _) | (_, 1) => lines.input(),
@@ -130,6 +132,23 @@ pub fn hostile_bytes(run: &mut Run) {
     run.figure("memory_bytes_max", most);
     rig.judge_without_foreign(run);
     assert!(!rig.daemon.log().contains("panicked"));
+}
+
+/// A frame that is small on the wire, and large or deep once it is decoded.
+fn bomb(number: u32) -> Vec<u8> {
+    let inside = match number % 3 {
+        // Three bytes, of which a tree makes hundreds.
+        0 => [&b"\xa8metadata\x81\xa1k\xdd\x00\x04\x93\xe0"[..], &b"\x81\xa0\x00".repeat(300_000)].concat(),
+        1 => [&b"\xa8metadata"[..], &b"\x81\xa1k".repeat(1_000), b"\x80"].concat(),
+        _ => [&b"\xa8metadata"[..], &b"\x81\xa1k".repeat(300_000), b"\x80"].concat(),
+    };
+    let mut frame = Vec::new();
+    tallyd_protocol::frame::write(&mut frame, |body| {
+        tallyd_protocol::message::write_records_head(body, 1, 1);
+        body.extend_from_slice(b"\x82\xa8provider\xa1x");
+        body.extend_from_slice(&inside);
+    });
+    frame
 }
 
 fn noise(run: &mut Run) -> Vec<u8> {
