@@ -5,6 +5,7 @@ use tallyd_protocol::{ClientMessage, limits};
 
 use super::admitted;
 use crate::pipeline::intake::frame::{self, ClientFrame};
+use crate::pipeline::intake::{RawRecord, array};
 
 /// Names of the protocol, as MessagePack texts.
 pub const WORDS: [&[u8]; 14] = [
@@ -55,6 +56,10 @@ fn read(body: &[u8]) {
             records.each(|record| {
                 seen += 1;
                 bytes += record.bytes.len();
+                if let Some(by_hand) = array::read(record.bytes) {
+                    let by_serde = rmp_serde::from_slice::<RawRecord<'_>>(record.bytes);
+                    assert_eq!(by_serde.expect("serde reads all that is read by hand"), by_hand);
+                }
                 admitted::check(record.record, record.bytes, "msgpack");
             });
             assert_eq!(seen, count);

@@ -66,7 +66,7 @@ fn judge(rig: &mut Rig, expected: &Value) -> u64 {
     rig.daemon.up();
     rig.drain();
     let status = rig.daemon.until_status("it answers", |_| true);
-    assert_eq!(status["wal"]["damaged"].as_bool().unwrap_or(false), false, "{status:#}");
+    assert_eq!(status["wal"]["damaged"], false, "{status:#}");
     assert_same("calls", &calls(&rig.postgres), &expected["calls"]);
     assert_same("dead letters", &letters(&rig.postgres), &expected["dead_letters"]);
     for (producer, last_seq) in expected["producers"].as_object().unwrap() {
