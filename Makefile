@@ -1,5 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
+.PHONY: fuzz golden model
 .PHONY: help run build test faults lint bench-quick bench-client
 
 help: ## List the targets
@@ -16,6 +17,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
 	cargo test --workspace
+	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql
@@ -36,3 +38,14 @@ bench-quick: ## Records a second from the socket to committed rows, as a share o
 
 bench-client: ## What Recorder::record() costs the caller, with the daemon healthy, dead and stuck
 	cargo bench -p tallyd-client
+
+fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 if anything is found
+	@scripts/need-cargo-fuzz
+	scripts/fuzz
+
+golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the older folders
+	TALLYD_WRITE_GOLDEN=1 cargo test --test faults fault_32
+
+model: ## Run the code where threads meet in every order that they can run in (make test: with two preemptions)
+	cargo test -p tallyd-client --features model --lib model::
+	cargo test -p tallyd --features model --lib channel::model::

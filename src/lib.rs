@@ -13,6 +13,8 @@
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
+//! | [`sync`] | the atomics where threads meet; a model checker's, where it is at work |
+//! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
 //! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
@@ -21,6 +23,8 @@ pub mod clock;
 pub mod config;
 pub mod database;
 pub mod failpoint;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod lock;
 pub mod metrics;
@@ -28,6 +32,7 @@ pub mod pipeline;
 pub mod pricing;
 pub mod rollup;
 pub mod shutdown;
+pub mod sync;
 
 pub use app::App;
 pub use pipeline::recorder::Recorder;

@@ -33,7 +33,7 @@ mod shutdown;
 mod wal;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -128,10 +128,28 @@ impl Config {
         if let Some(path) = &sources.file {
             layers.add_file(path)?;
         }
-        for (name, key, text) in env::settings(sources.env, layers.keys())? {
+        Self::over(layers, sources.env, &sources.overrides)
+    }
+
+    /// Reads a file's text and an environment over the defaults: [`Config::load`] without a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub(crate) fn from_text(file: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut layers = layers::Layers::new();
+        layers.add_toml(file, Path::new("config.toml"))?;
+        Self::over(layers, env, &[])
+    }
+
+    fn over(
+        mut layers: layers::Layers,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, ConfigError> {
+        for (name, key, text) in env::settings(env, layers.keys())? {
             layers.add_text(&key, &text, Origin::Variable(name))?;
         }
-        for (key, text) in &sources.overrides {
+        for (key, text) in overrides {
             layers.add_text(key, text, Origin::Flag)?;
         }
         let config = layers.into_config()?;

@@ -14,6 +14,13 @@ mod lines;
 mod outbox;
 mod replies;
 
+/// What models of the connection's end of the channel run.
+#[cfg(all(test, feature = "model"))]
+pub(super) mod model {
+    pub use super::outbox::Reply;
+    pub use super::replies::run as replies;
+}
+
 use std::sync::Arc;
 use std::time::Duration;
 

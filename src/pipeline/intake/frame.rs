@@ -5,6 +5,7 @@
 //! that are not MessagePack, or that end too early, are the whole frame's fault, and that is known before any record is
 //! taken.
 
+use serde::Deserialize;
 use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::{ClientMessage, Hello, scan};
 
@@ -42,6 +43,9 @@ pub struct FrameRecord<'a> {
     /// Its encoding, for the dead letters.
     pub bytes: &'a [u8],
 }
+
+/// How deep a record may be nested, as in JSON: the reader recurses, and its stack is bounded.
+const DEPTH_MAX: usize = 128;
 
 /// Reads a frame's body.
 ///
@@ -139,7 +143,9 @@ fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
         let message = format!("the record's array has more than the {} fields of this protocol", FIELDS.len());
         return Err(Refusal::new(Code::UnknownField, "", message));
     }
-    rmp_serde::from_slice(bytes).map_err(|error| refusal(&error.to_string()))
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    decoder.set_max_depth(DEPTH_MAX);
+    RawRecord::deserialize(&mut decoder).map_err(|error| refusal(&error.to_string()))
 }
 
 /// Characters of what a sender wrote that are said back.

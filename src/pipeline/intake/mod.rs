@@ -9,6 +9,7 @@
 pub mod admit;
 pub mod array;
 pub mod frame;
+mod json_text;
 pub mod line;
 pub mod raw;
 pub mod raw_value;

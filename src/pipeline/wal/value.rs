@@ -172,7 +172,8 @@ fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     Some((header, payload))
 }
 
-fn checksum(key: u64, bytes: &[u8]) -> u32 {
+/// The checksum that belongs into a value's header.
+pub(crate) fn checksum(key: u64, bytes: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&key.to_be_bytes());
     let crc = crc32c::crc32c_append(crc, &bytes[..4]);
     crc32c::crc32c_append(crc, &bytes[8..])
