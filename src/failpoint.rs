@@ -21,7 +21,8 @@ pub const fn hit(_name: &str) -> Option<i64> {
 /// Passes the fail point `name`. None unless a test says otherwise.
 #[cfg(feature = "failpoints")]
 pub fn hit(name: &str) -> Option<i64> {
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::{Signal, kill_process};
+    use rustix::thread::gettid;
 
     let told = told(name)?;
     let signal = match told.as_str() {
@@ -29,8 +30,9 @@ pub fn hit(name: &str) -> Option<i64> {
         "stop" => Signal::STOP,
         number => return Some(number.parse().unwrap_or(0)),
     };
-    // A process may always send a signal to itself.
-    let _ = kill_process(getpid(), signal);
+    // To the process, by the name of this thread: so it is this thread that takes the signal, before it goes on. A process
+    // may always send itself one.
+    let _ = kill_process(gettid(), signal);
     None
 }
 

@@ -172,6 +172,10 @@ impl Lane {
             let Some(first) = run.chunks.first() else {
                 state.oldest_us.store(i64::MAX, Ordering::Relaxed);
                 state.set_cleared(run.scanned);
+                if run.damaged_values > 0 {
+                    // Nothing of the segment loads any more, so no commit would let it go.
+                    self.trim().await?;
+                }
                 if *self.stop.borrow() {
                     return Ok(None);
                 }

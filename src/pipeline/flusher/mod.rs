@@ -155,11 +155,12 @@ impl LaneState {
         self.holds.load(Ordering::Relaxed)
     }
 
-    /// A lane that had committed up to `key` when the daemon last said so on disk.
+    /// A lane that had committed up to `key` when the daemon last said so on disk. Nothing is cleared before the lane has
+    /// asked the database itself and counted what is there: another lane could trim it uncounted.
     #[must_use]
     pub fn starting_at(key: u64) -> Self {
         let state = Self::default();
-        state.set_committed(key);
+        state.committed.store(key, Ordering::Release);
         state
     }
 

@@ -69,6 +69,9 @@ pub mod writer;
 #[cfg(test)]
 mod model_test;
 
+/// A process that cannot have so much more has not enough memory to tell a store that is damaged from one that is not.
+const PLENTY_BYTES: usize = 64 << 20;
+
 /// Why the log cannot go on. Every variant is fatal to the process.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
@@ -139,7 +142,9 @@ impl WalError {
     fn panicked(action: &'static str, path: &std::path::Path, panic: &(dyn std::any::Any + Send)) -> Self {
         let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
         let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        if ["allocate", "os error", "Os {"].iter().any(|sign| said.contains(sign)) {
+        // What it says for want of memory depends on where it went without.
+        let is_starved = Vec::<u8>::new().try_reserve_exact(PLENTY_BYTES).is_err();
+        if is_starved || ["allocate", "os error", "Os {"].iter().any(|sign| said.contains(sign)) {
             return Self::io(action, path, std::io::Error::other(said));
         }
         let reason = format!("sled panicked when it was to {action} the store: {said}");
