@@ -11,6 +11,7 @@
 //! | [`pricing`] | what things cost: pure, exact |
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
+//! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod dead_letters;
 pub mod http;
 pub mod lock;
 pub mod metrics;

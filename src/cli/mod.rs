@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
 mod config;
+mod dead_letters;
 mod demo;
 mod import;
 mod migrate;
@@ -68,6 +69,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Prove that the rollups equal the log
     Reconcile(reconcile::ReconcileArgs),
+    /// Look at records that were refused, and retry or drop them
+    #[command(name = "dead-letters")]
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
     /// Send realistic traffic to the running daemon
@@ -109,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
+        Command::DeadLetters(args) => dead_letters::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),

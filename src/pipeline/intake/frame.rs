@@ -124,7 +124,11 @@ impl<'a> Records<'a> {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+/// Decodes one record, a map or an array.
+///
+/// # Errors
+/// The [`Refusal`] that answers it.
+pub fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }

@@ -4,9 +4,10 @@
 //! to be committed must be. A server cannot run as root, so under root it becomes the user `postgres`.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
 use rustix::process::Signal;
@@ -134,6 +135,15 @@ impl Postgres {
         Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
     }
 
+    /// A session that stays open between statements, to hold locks.
+    pub fn session(&self) -> PsqlSession {
+        let mut command = bound_to_us("psql");
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]).arg(self.sockets());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql is installed");
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        PsqlSession { statements: child.stdin.take().unwrap(), answers, child }
+    }
+
     /// Waits until a statement prints this.
     #[track_caller]
     pub fn until(&self, sql: &str, expected: &str) {
@@ -178,6 +188,33 @@ impl Drop for Postgres {
             signal(server.id(), which);
         }
         let _ = server.wait();
+    }
+}
+
+/// An open session of psql. Dropped, it ends, and its transaction with it.
+pub struct PsqlSession {
+    child: Child,
+    statements: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl PsqlSession {
+    /// Runs statements, and waits until they are done.
+    #[track_caller]
+    pub fn run(&mut self, sql: &str) {
+        writeln!(self.statements, "{sql};\n\\echo done").unwrap();
+        let mut line = String::new();
+        while line != "done\n" {
+            line.clear();
+            assert!(self.answers.read_line(&mut line).unwrap() > 0, "psql has ended: {sql}");
+        }
+    }
+}
+
+impl Drop for PsqlSession {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
