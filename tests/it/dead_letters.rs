@@ -120,6 +120,18 @@ fn dropping_needs_a_yes_and_deletes_what_the_record_said() {
     assert_eq!(postgres.psql("SELECT provider FROM api_usage_log"), "b");
 }
 
+#[test]
+fn a_record_that_takes_several_values_of_the_log_is_corrected_whole() {
+    let postgres = Postgres::start();
+    let note = "x".repeat(15_000);
+    let line = format!(r#"{{"provider":"rentcast","metadata":{{"note":"{note}"}},"status":"good"}}"#);
+    let daemon = with_letters(&postgres, &[&line]);
+    let retried = letters(&daemon, &["retry", "1", "--set", "status=200"]);
+    assert!(retried.status.success(), "{retried:?}");
+    assert_eq!(postgres.psql("SELECT length(metadata ->> 'note') FROM api_usage_log"), "15000");
+    daemon.assert_reconciled();
+}
+
 fn spawn_retry(daemon: &Daemon) -> Child {
     let mut command = daemon.command(&["dead-letters", "retry", "--since", "1h", "--unset", "colour", "--json"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
