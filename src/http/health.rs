@@ -94,7 +94,13 @@ fn flusher(view: &View) -> Component {
         return Component::new(Health::Degraded, "the database is not started yet");
     };
     if !*loading.flusher.migrated.borrow() {
-        return Component::new(Health::Degraded, "the schema is not in place yet; see the log");
+        let trouble = loading.schema.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let message = |text| format!("the schema is not in place yet: {text}");
+        return match trouble {
+            Some(trouble) if trouble.hold => Component::new(Health::Failing, message(trouble.message)),
+            Some(trouble) => Component::new(Health::Degraded, message(trouble.message)),
+            None => Component::new(Health::Degraded, "the schema is being brought up to date"),
+        };
     }
     let trouble = loading.flusher.lanes.iter().filter_map(|lane| lane.trouble());
     match trouble.max_by_key(|trouble| trouble.hold) {

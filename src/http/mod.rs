@@ -56,4 +56,6 @@ pub struct Loading {
     pub database: Arc<Database>,
     /// Connections for questions.
     pub pool: deadpool_postgres::Pool,
+    /// Why the schema cannot be brought up to date, while that is so.
+    pub schema: std::sync::Mutex<Option<flusher::Trouble>>,
 }
