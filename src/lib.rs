@@ -14,6 +14,7 @@
 //! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
+//! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod config;
 pub mod database;
 pub mod dead_letters;
+pub mod failpoint;
 pub mod http;
 pub mod lock;
 pub mod metrics;

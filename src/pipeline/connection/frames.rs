@@ -184,6 +184,7 @@ async fn read_records<R: AsyncRead + Unpin>(
 ) -> Result<(), Fault> {
     let max = shared.limits.max_frame_bytes;
     while let Some(bytes) = next_frame(buffer, max).await? {
+        crate::failpoint::hit("connection.frame");
         take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], shared, session, outbox)?;
         buffer.consume(bytes);
         if outbox.is_heavy() || !has_frame(buffer.bytes(), max) {

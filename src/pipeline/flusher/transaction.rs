@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use super::dead_letters::DeadLetters;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row, periods};
+use crate::failpoint;
 use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::wal::recent::StoredChunk;
 use crate::rollup::fold::Fold;
@@ -68,11 +69,14 @@ pub async fn load(
         0
     };
     letters.insert(client, watermark.buffer_id).await?;
+    failpoint::hit("flusher.copied");
     let copied = start.elapsed();
     let deltas = fold.deltas();
     sql::upsert(client, &deltas).await?;
     let rolled_up = start.elapsed();
+    failpoint::hit("flusher.rolled_up");
     client.batch_execute("COMMIT").await?;
+    failpoint::hit("flusher.committed");
     tracing::debug!(
         lane = watermark.lane,
         records,
@@ -112,6 +116,7 @@ async fn copy<'a>(
         if piece.len() >= PIECE_BYTES {
             let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
             sink.feed(full.into()).await?;
+            failpoint::hit("flusher.copying");
         }
     }
     piece.extend_from_slice(copy_row::TRAILER);

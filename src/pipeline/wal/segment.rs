@@ -77,6 +77,7 @@ impl SegmentPaths {
         let doomed = self.doomed();
         if self.store.exists() {
             fs::rename(&self.store, &doomed).map_err(|error| WalError::io("rename", &self.store, error))?;
+            crate::failpoint::hit("wal.deleting");
         }
         for file in [&self.seal, &self.opening].into_iter().filter(|file| file.exists()) {
             fs::remove_file(file).map_err(|error| WalError::io("delete", file, error))?;

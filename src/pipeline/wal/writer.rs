@@ -20,6 +20,7 @@ use super::log::Log;
 use super::producers::Producers;
 use super::space::{Full, Space};
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::metrics::WalMetrics;
 use crate::pipeline::channel::{Closed, Intake, Origin, Submission};
 
@@ -197,6 +198,7 @@ impl Writer {
     fn commit(&mut self, group: &Group, durability: Durability) -> Result<(), WalError> {
         let start = Instant::now();
         self.appender.commit(durability)?;
+        failpoint::hit("wal.committed");
         self.metrics.committed(start.elapsed(), group.records);
         Ok(())
     }
