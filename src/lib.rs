@@ -12,6 +12,7 @@
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
 //! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
+//! | [`replay`](mod@replay) | what is readable in a damaged segment, loaded once |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
@@ -28,6 +29,7 @@ pub mod lock;
 pub mod metrics;
 pub mod pipeline;
 pub mod pricing;
+pub mod replay;
 pub mod rollup;
 pub mod shutdown;
 

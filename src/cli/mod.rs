@@ -14,6 +14,7 @@ mod record;
 mod rollups;
 mod serve;
 mod status;
+mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ enum Command {
     /// Look at records that were refused, and retry or drop them
     #[command(name = "dead-letters")]
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Look at the write-ahead log's segments, and load what is readable in a damaged one
+    Wal(wal::WalArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
     /// Send realistic traffic to the running daemon
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
+        Command::Wal(args) => wal::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),

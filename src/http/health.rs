@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::View;
+use crate::pipeline::wal::inspect;
 use crate::pipeline::wal::space::Full;
 
 /// How a part or the whole is, from best to worst.
@@ -82,9 +83,37 @@ fn wal(view: &View) -> Component {
             Component::new(Health::Failing, "at wal.max_bytes: clients wait until PostgreSQL catches up")
         }
         Some(Full::Disk) => Component::new(Health::Failing, "the disk is at wal.min_free_bytes: free some space"),
-        None if view.log.is_damaged() => {
-            Component::new(Health::Failing, "values could not be read; see the log, and the folder wal/damaged")
-        }
+        None => damage(view),
+    }
+}
+
+fn unsettled(view: &View) -> Vec<String> {
+    inspect::unsettled(&std::path::Path::new(&view.data_dir).join("wal"))
+}
+
+/// True while values that had been synced cannot be read, and nobody has replayed what is left of them.
+#[must_use]
+pub fn is_damaged(view: &View) -> bool {
+    view.log.holds_damage() || !unsettled(view).is_empty()
+}
+
+/// What was set aside stays a person's business over restarts, until it has been replayed.
+fn damage(view: &View) -> Component {
+    let unsettled = unsettled(view);
+    match unsettled.first() {
+        Some(name) => Component::new(
+            Health::Failing,
+            format!(
+                "{} damaged segments were set aside: `tallyd wal inspect {name}` shows what is readable, `tallyd wal replay \
+                 --all` loads it",
+                unsettled.len()
+            ),
+        ),
+        None if view.log.holds_damage() => Component::new(
+            Health::Failing,
+            "values that had been synced could not be read; see the log. What is readable loads, and the segment is set \
+             aside then",
+        ),
         None => Component::ok(),
     }
 }

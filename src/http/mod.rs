@@ -22,7 +22,7 @@ use crate::pipeline::flusher;
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::writer::WriterState;
 
-pub use health::{Health, HealthReport};
+pub use health::{Health, HealthReport, is_damaged};
 pub use router::{local, public};
 pub use status::Status;
 

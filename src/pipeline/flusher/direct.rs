@@ -25,6 +25,7 @@ pub struct Direct {
     partitions: Partitions,
     guard: KeyGuard,
     days: Days,
+    zone: Tz,
 }
 
 /// Why nothing can be loaded.
@@ -47,13 +48,15 @@ impl Direct {
         let sql = "SELECT value FROM public.tallyd_settings WHERE key = $1";
         let rows = client.query_typed(sql, &[(&"reporting_time_zone", Type::TEXT)]).await?;
         let zone = rows.first().and_then(|row| row.get::<_, &str>(0).parse::<Tz>().ok());
+        let zone = zone.ok_or(DirectError::NoTimeZone)?;
         Ok(Self {
             partitions: Partitions::new(config.log_table.partition.into()),
             guard: KeyGuard::new(KeyBounds {
                 models: config.rollup.max_models_per_day,
                 endpoints: config.rollup.max_endpoints_per_day,
             }),
-            days: Days::new(zone.ok_or(DirectError::NoTimeZone)?),
+            days: Days::new(zone),
+            zone,
         })
     }
 
@@ -65,6 +68,18 @@ impl Direct {
         let chunks: Vec<_> = calls.iter().map(|call| Arc::new(stand_in(call.occurred_at_us))).collect();
         self.partitions.ensure(client, &chunks).await?;
         learn_days(client, &self.guard, &self.days, &chunks).await
+    }
+
+    /// The days of the rollups.
+    #[must_use]
+    pub fn days(&self) -> Days {
+        self.days.clone()
+    }
+
+    /// The zone whose midnights part them.
+    #[must_use]
+    pub fn zone(&self) -> Tz {
+        self.zone
     }
 
     /// Begins the caller's transaction. Its COMMIT waits for the disk, whatever the server's default is.
