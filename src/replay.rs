@@ -115,7 +115,7 @@ impl<'d> Replay<'d> {
         let missing: Vec<_> = calls.iter().map(|(_, _, call)| *call).collect();
         let poison = self.direct.load(client, &missing).await?;
         done.loaded = (missing.len() - poison.len()) as u64;
-        done.letters = letters.insert(client, self.buffer_id).await?;
+        done.letters = letters.insert_missing(client, self.buffer_id).await?;
         done.poison = self.bury(client, &calls, &poison).await?;
         client.batch_execute("COMMIT").await?;
         Ok(done)
@@ -134,7 +134,7 @@ impl<'d> Replay<'d> {
             let code = error.code().map_or("", |code| code.code());
             letters.push_poison(chunk, *position, call, code, &describe(error));
         }
-        letters.insert(client, self.buffer_id).await
+        letters.insert_missing(client, self.buffer_id).await
     }
 
     /// Days that the rollups have and the log has not.

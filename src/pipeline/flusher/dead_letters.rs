@@ -69,21 +69,34 @@ impl DeadLetters {
         self.formats.push(format.to_owned());
     }
 
-    /// Writes those that are not there yet, within the caller's transaction. Returns how many that were.
+    /// Writes them, within the caller's transaction. One that is there already is an error: its batch was loaded before.
     ///
     /// # Errors
     /// PostgreSQL's.
     pub async fn insert(&self, client: &Client, buffer_id: Uuid) -> Result<u64, tokio_postgres::Error> {
+        self.write(client, buffer_id, "").await
+    }
+
+    /// Writes those that are not there yet, within the caller's transaction. Returns how many that were.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn insert_missing(&self, client: &Client, buffer_id: Uuid) -> Result<u64, tokio_postgres::Error> {
+        self.write(client, buffer_id, "ON CONFLICT (buffer_id, wal_seq, position) DO NOTHING").await
+    }
+
+    async fn write(&self, client: &Client, buffer_id: Uuid, conflict: &str) -> Result<u64, tokio_postgres::Error> {
         if self.is_empty() {
             return Ok(0);
         }
-        let sql = "INSERT INTO dead_letters \
+        let sql = format!(
+            "INSERT INTO dead_letters \
              (kind, code, message, field, producer, buffer_id, wal_seq, position, occurred_at, payload, payload_format) \
              SELECT kind, code, message, field, producer, $1, wal_seq, position, occurred_at, payload, format \
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int8[], $8::int4[], \
              $9::timestamptz[], $10::bytea[], $11::text[]) \
-             AS d (kind, code, message, field, producer, wal_seq, position, occurred_at, payload, format) \
-             ON CONFLICT (buffer_id, wal_seq, position) DO NOTHING";
+             AS d (kind, code, message, field, producer, wal_seq, position, occurred_at, payload, format) {conflict}"
+        );
         let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
             (&buffer_id, Type::UUID),
             (&self.kinds, Type::TEXT_ARRAY),
@@ -97,7 +110,7 @@ impl DeadLetters {
             (&self.payloads, Type::BYTEA_ARRAY),
             (&self.formats, Type::TEXT_ARRAY),
         ];
-        client.execute_typed(sql, &parameters).await
+        client.execute_typed(&sql, &parameters).await
     }
 }
 
