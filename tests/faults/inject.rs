@@ -1,11 +1,15 @@
 //! Ways to break the daemon from outside, and the build of it that breaks from inside.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::Signal;
+
 use crate::run::{Run, target};
 use crate::support::daemon::Daemon;
+use crate::support::{signal, until};
 
 /// The daemon, built with fail points: once in a test run, beside the ordinary build.
 pub fn failpoints(daemon: Daemon) -> Daemon {
@@ -40,6 +44,28 @@ pub fn strace(injections: &[String]) -> Vec<String> {
         words.extend(["-e".into(), format!("inject={injection}")]);
     }
     words
+}
+
+/// Stops a process in its tracks.
+pub fn stop(pid: u32) {
+    signal(pid, Signal::STOP);
+    until_stopped(pid);
+}
+
+/// Waits until each of a process's threads stands still.
+pub fn until_stopped(pid: u32) {
+    until("the process stands still", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
+        for thread in threads.flatten() {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state follows the name, which may hold anything.
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            if !matches!(state, Some('T' | 't')) {
+                return Err(stat);
+            }
+        }
+        Ok(())
+    });
 }
 
 /// True if programs can be traced here; otherwise the run says so.

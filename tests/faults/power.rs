@@ -111,8 +111,11 @@ impl Tmpfs {
     pub fn fill(&self, but: u64) {
         let disk = rustix::fs::statvfs(self.folder.path()).unwrap();
         let bytes = (disk.f_bavail * disk.f_frsize).saturating_sub(but);
-        // Unlike a file that is only made long, this one takes its bytes.
-        fs::write(self.filling(), vec![1; usize::try_from(bytes).unwrap()]).unwrap();
+        // Unlike a file that is only made long, this one takes its bytes. The daemon takes some meanwhile.
+        match fs::write(self.filling(), vec![1; usize::try_from(bytes).unwrap()]) {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+            other => other.unwrap(),
+        }
     }
 
     /// Gives back what [`Tmpfs::fill`] has taken.

@@ -160,6 +160,29 @@ impl Rig {
         self.daemon.assert_reconciled();
     }
 
+    /// The same where clients of the row's own have sent what no ledger has.
+    #[track_caller]
+    pub fn judge_without_foreign(&mut self, run: &mut Run) {
+        self.rest();
+        self.drain();
+        self.fresh_record();
+        let verdict = Verdict { foreign: 0, ..self.verdict() };
+        run.count(&verdict);
+        assert!(verdict.is_clean(), "{verdict:#?}");
+        self.daemon.assert_reconciled();
+    }
+
+    /// Waits until so many more records are in the log, while producers go on.
+    #[track_caller]
+    pub fn drain_under_load(&mut self, more: u64) {
+        let count = "SELECT count(*) FROM api_usage_log";
+        let before: u64 = self.postgres.psql(count).parse().unwrap();
+        until("records are loaded", || {
+            let now: u64 = self.postgres.try_psql(count)?.parse().unwrap();
+            if now >= before + more { Ok(()) } else { Err(format!("{} of {more}", now - before)) }
+        });
+    }
+
     /// The comparison alone, with whatever it finds.
     #[track_caller]
     pub fn verdict(&mut self) -> Verdict {

@@ -99,6 +99,11 @@ impl Run {
         self.doubled += verdict.doubled;
     }
 
+    /// Counts what was acknowledged, in a row where records in damaged segments are missing by right.
+    pub fn count_acked(&mut self, verdict: &Verdict) {
+        self.acked += verdict.acked;
+    }
+
     /// Counts what the oracle noticed in a daemon that was made to lose or double records. It is not the daemon's.
     pub fn noticed(&mut self, verdict: &Verdict) {
         self.acked += verdict.acked;

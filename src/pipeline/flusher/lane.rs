@@ -161,6 +161,7 @@ impl Lane {
     /// Waits until a batch is full or old enough. None once the lane is told to stop and nothing is left.
     async fn next_batch(&mut self) -> Result<Option<Run>, WalError> {
         let mut run = Run::default();
+        let mut began = None;
         loop {
             let before = run.records;
             self.extend(&mut run)?;
@@ -180,7 +181,9 @@ impl Lane {
             };
             state.oldest_us.store(first.written_us, Ordering::Relaxed);
             let age_us = self.shared.clock.now_us().saturating_sub(first.written_us).max(0);
-            let age = Duration::from_micros(age_us as u64);
+            // The wall clock may have been set back: what waits here grows old all the same.
+            let waited = began.get_or_insert_with(Instant::now).elapsed();
+            let age = Duration::from_micros(age_us as u64).max(waited);
             let patience = if is_growing { self.patience() } else { self.shared.options.flush_interval };
             let left = patience.saturating_sub(age);
             if run.more || left.is_zero() || *self.stop.borrow() {

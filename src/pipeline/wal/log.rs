@@ -43,6 +43,8 @@ pub struct Log {
     opening: Mutex<()>,
     /// Held while [`COMMITTED_FILE`] is written: lanes trim at the same time.
     noting: Mutex<()>,
+    /// Held while segments are taken out.
+    trimming: Mutex<()>,
     /// The hand-off of fresh chunks.
     pub recent: RecentChunks,
     durable_key: watch::Sender<u64>,
@@ -87,6 +89,7 @@ impl Log {
             segments: Mutex::new(segments),
             opening: Mutex::default(),
             noting: Mutex::default(),
+            trimming: Mutex::default(),
             recent: RecentChunks::new(recent_bytes),
             durable_key: watch::Sender::new(recovered.next_key - 1),
             value_bytes: AtomicU64::new(bytes),
@@ -168,10 +171,11 @@ impl Log {
         segments.range(key..).next().map(|(_, segment)| segment.clone())
     }
 
-    /// The store of a segment, opened if it is not. At most one sealed segment stays open: reading is in order.
+    /// The store of a segment, opened if it is not. At most one sealed segment stays open: reading is in order. None if
+    /// the segment is gone, or so damaged that it does not open: an error would end the daemon at each start anew.
     ///
     /// # Errors
-    /// [`WalError`] if the store does not open.
+    /// [`WalError`] if the operating system keeps the store from opening.
     pub fn open_store(&self, first_key: u64) -> Result<Option<Arc<Store>>, WalError> {
         // Another lane may be opening this very store; it is there once the lock is ours.
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +187,15 @@ impl Log {
         }
         let path = SegmentPaths::new(&self.folder, first_key).store;
         original::keep(&path);
-        let opened = Arc::new(Store::reopen(&path)?);
+        let opened = match Store::reopen(&path) {
+            Ok(opened) => Arc::new(opened),
+            Err(error) if error.is_the_systems() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "a segment does not open; the rest loads");
+                self.report_damage(first_key);
+                return Ok(None);
+            }
+        };
         let mut segments = self.lock();
         for segment in segments.values_mut().filter(|segment| segment.seal.is_some()) {
             if segment.first_key == first_key {
@@ -230,14 +242,14 @@ impl Log {
     /// # Errors
     /// [`WalError::Io`].
     pub fn trim(&self, cleared: &[u64], committed: &[u64], now_us: i64) -> Result<(), WalError> {
-        let done: Vec<Segment> = {
-            let mut segments = self.lock();
-            let done: Vec<Segment> = trimmable(&segments, cleared).cloned().collect();
-            for segment in &done {
-                segments.remove(&segment.first_key);
-            }
-            done
-        };
+        let _trimming = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        let done: Vec<Segment> = trimmable(&self.lock(), cleared).cloned().collect();
+        // What cannot be read was never counted as loaded, and will not be.
+        let unreadable = done.iter().filter_map(|segment| self.count_unreadable(segment)).sum();
+        self.count_flushed(unreadable);
+        for segment in &done {
+            self.lock().remove(&segment.first_key);
+        }
         if !done.is_empty() {
             self.note_committed(committed)?;
             crate::failpoint::hit("wal.trimming");
@@ -255,6 +267,13 @@ impl Log {
             self.value_bytes.fetch_sub(seal.value_bytes, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// How many records of a damaged segment no lane can have loaded. None if it is whole.
+    fn count_unreadable(&self, segment: &Segment) -> Option<u64> {
+        let seal = segment.seal.as_ref().filter(|seal| seal.damaged)?;
+        let count = |lane| self.count_records(lane, segment.first_key - 1, seal.last_key);
+        Some(seal.records.saturating_sub((0..segment.lanes).map(count).sum()))
     }
 
     /// Where the log's files are.

@@ -201,7 +201,7 @@ fn read(run: &Run) -> Vec<(u64, Expected)> {
 }
 
 fn open(folder: &Path) -> (Arc<Log>, Appender, Producers) {
-    let mut producers = Producers::new(100, i64::MAX);
+    let mut producers = Producers::new(100, i64::MAX, std::time::Duration::ZERO);
     let recovery = Recovery { folder, new_buffer_id: Uuid::from_u128(7), now_us: 0, may_lose_committed: false };
     let (recovered, mark) = recover(&recovery, &mut producers).unwrap();
     let log = Log::new(folder, &recovered, RECENT_BYTES);

@@ -187,11 +187,13 @@ impl Writer {
             return Ok(());
         }
         group.records += u64::from(chunk.records);
-        group.values += self.appender.append(chunk, &origin.producer, now_us)?;
+        let appended = self.appender.append(chunk, &origin.producer, now_us);
+        // Also after an error: whoever is in the group is told.
         match group.chunks.last_mut() {
             Some((last, chunks)) if Arc::ptr_eq(last, &origin) => *chunks += 1,
             _ => group.chunks.push((origin, 1)),
         }
+        group.values += appended?;
         Ok(())
     }
 
