@@ -61,6 +61,10 @@ mod kills;
 mod power_cuts;
 mod process;
 mod steps;
+
+mod database;
+mod restored;
+mod schema;
 mod syscalls;
 mod torn;
 
@@ -98,3 +102,19 @@ row!(29, fault_29_a_task_dies, process::a_task_dies, 6, 120);
 row!(30, fault_30_few_descriptors, process::few_descriptors, 1, 20);
 row!(30, fault_30_little_memory, process::little_memory, 3, 60);
 row!(31, fault_31_sigterm_under_load, process::sigterm_under_load, 3, 100);
+
+row!(16, fault_16_postgresql_stopped_for_long, database::stopped_for_long, 1, 3);
+row!(17, fault_17_postgresql_killed_in_mid_transaction, database::killed_in_mid_transaction, 2, 60);
+row!(18, fault_18_the_reply_to_commit_is_lost, database::commit_reply_lost, 3, 300);
+row!(19, fault_19_the_connection_hangs_in_mid_copy, database::hangs_in_mid_copy, 2, 60);
+row!(20, fault_20_backend_terminated, database::backend_terminated, 3, 200);
+row!(21, fault_21_deadlock, database::deadlock, 1, 30);
+row!(21, fault_21_lock_timeout, database::lock_timeout, 1, 60);
+row!(21, fault_21_serialization_failure, database::serialization_failure, 2, 60);
+row!(22, fault_22_poison_rows, schema::poison_rows, 3, 100);
+row!(23, fault_23_partition_dropped, schema::partition_dropped, 2, 60);
+row!(23, fault_23_table_changed, schema::table_changed, 3, 60);
+row!(24, fault_24_wrong_password, schema::wrong_password, 2, 40);
+row!(24, fault_24_table_missing, schema::table_missing, 3, 60);
+row!(25, fault_25_a_zombie_flusher_wakes_up, restored::zombie_flusher, 2, 40);
+row!(33, fault_33_database_restored, restored::database_restored, 1, 30);
