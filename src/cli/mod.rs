@@ -110,7 +110,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command.unwrap_or(Command::Serve(serve::ServeArgs::default())) {
-        Command::Serve(args) => serve::run(&args, config),
+        Command::Serve(args) => serve::run(&args, config, || cli.common.load()),
         Command::Migrate(args) => migrate::run(&args, &config),
         Command::Record(args) => record::run(&args, &config),
         Command::Import(args) => import::run(&args, &config),

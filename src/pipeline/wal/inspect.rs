@@ -8,10 +8,12 @@
 //! The same values as at a start ([`super::recovery`]): all up to the first key that is missing and that nobody claims
 //! to have synced. What comes after was never acknowledged, so its sender has sent it again.
 
+mod contents;
+mod copy;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use super::original;
 use super::recent::StoredChunk;
 use super::salvage;
-use super::segment::{Opening, Seal, SegmentPaths, Store};
-use super::value;
+use super::segment::{Opening, Seal, SegmentPaths};
 use super::{WalError, files};
+use contents::assemble;
+use copy::{Copy, from_store};
 
 /// The folder of what was set aside.
 pub const DAMAGED: &str = "damaged";
@@ -231,128 +234,4 @@ impl Segment {
     pub fn note_replayed(&self, note: ReplayNote) -> Result<(), WalError> {
         files::write(&self.folder.join(REPLAYED_FILE), &note)
     }
-}
-
-/// All values that sled still finds and whose checksum is right.
-fn from_store(path: &Path, keys: &RangeInclusive<u64>) -> Result<BTreeMap<u64, Vec<u8>>, WalError> {
-    let store = Store::reopen(path)?;
-    let mut values = BTreeMap::new();
-    let Some(last) = store.last_key()? else { return Ok(values) };
-    for key in *keys.start()..=last.min(*keys.end()) {
-        // One page that cannot be read says nothing of the others.
-        let Ok(Some(value)) = store.get(key) else { continue };
-        if value::decode(key, &value).is_ok() {
-            values.insert(key, value.to_vec());
-        }
-    }
-    Ok(values)
-}
-
-/// Chunks from values, and what is missing between them.
-fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> Contents {
-    let synced = values.values().map(|value| value::trusted(value).0.synced).max().unwrap_or(0);
-    // Nobody claims more than a seal does: what is in a store beyond it did not count at an earlier start.
-    let claimed = sealed.unwrap_or(synced);
-    let last = values.keys().next_back().copied().unwrap_or(first_key).max(claimed);
-    let end =
-        (claimed.max(first_key)..=last).find(|key| *key > claimed && !values.contains_key(key)).unwrap_or(last + 1);
-    let mut contents = Contents {
-        buffer_id: None,
-        chunks: Vec::new(),
-        missing: Vec::new(),
-        unacknowledged: values.range(end..).count() as u64,
-        salvaged: 0,
-        store_error: None,
-    };
-    let mut key = first_key;
-    while key < end {
-        match chunk(values, key, end) {
-            Ok(chunk) => {
-                key = chunk.last_key + 1;
-                contents.chunks.push(chunk);
-            }
-            // The tail of a chunk whose last parts were never synced is no damage.
-            Err(parts) if key + parts > end && end > claimed => {
-                contents.unacknowledged += end - key;
-                key = end;
-            }
-            Err(_) => {
-                match contents.missing.last_mut() {
-                    Some(range) if range.end() + 1 == key => *range = *range.start()..=key,
-                    _ => contents.missing.push(key..=key),
-                }
-                key += 1;
-            }
-        }
-    }
-    contents
-}
-
-/// The chunk that begins with this key, or how many values it would take.
-fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Result<StoredChunk, u64> {
-    let (head, payload) = values.get(&first_key).map(|value| value::trusted(value)).ok_or(1_u64)?;
-    let parts = u64::from(head.parts);
-    if head.part != 0 || first_key + parts > end {
-        return Err(if head.part == 0 { parts } else { 1 });
-    }
-    let mut payload = payload.to_vec();
-    for part in 1..parts {
-        let (later, rest) = values.get(&(first_key + part)).map(|value| value::trusted(value)).ok_or(1_u64)?;
-        if u64::from(later.part) != part {
-            return Err(1);
-        }
-        payload.extend_from_slice(rest);
-    }
-    Ok(StoredChunk {
-        first_key,
-        last_key: first_key + parts - 1,
-        records: head.records,
-        refused: head.refused,
-        min_us: head.min_us,
-        max_us: head.max_us,
-        written_us: head.written_us,
-        producer: head.producer.into(),
-        payload,
-    })
-}
-
-/// A copy of a store in a folder of its own, which goes with it.
-struct Copy {
-    path: PathBuf,
-}
-
-impl Copy {
-    fn of(store: &Path) -> Result<Self, WalError> {
-        let name = format!("tallyd-inspect-{}-{:016x}", std::process::id(), rand::random::<u64>());
-        let path = std::env::temp_dir().join(name);
-        // Records are nobody else's to read.
-        let made = fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| WalError::io("create", &path, error))?;
-        let copy = Self { path };
-        copy_files(store, &copy.path)?;
-        Ok(copy)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        // What stays behind is in the system's temporary folder.
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-fn copy_files(from: &Path, to: &Path) -> Result<(), WalError> {
-    let entries = fs::read_dir(from).map_err(|error| WalError::io("read", from, error))?;
-    for entry in entries {
-        let path = entry.map_err(|error| WalError::io("read", from, error))?.path();
-        let Some(target) = path.file_name().map(|name| to.join(name)) else { continue };
-        if path.is_file() {
-            match fs::copy(&path, &target) {
-                // sled replaces its snapshots.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => drop(other.map_err(|error| WalError::io("copy", &path, error))?),
-            }
-        }
-    }
-    Ok(())
 }
