@@ -11,6 +11,8 @@
 //! | [`pricing`] | what things cost: pure, exact |
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
+//! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
+//! | [`replay`](mod@replay) | what is readable in a damaged segment, loaded once |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`sync`] | the atomics where threads meet; a model checker's, where it is at work |
@@ -22,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod dead_letters;
 pub mod failpoint;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -30,6 +33,7 @@ pub mod lock;
 pub mod metrics;
 pub mod pipeline;
 pub mod pricing;
+pub mod replay;
 pub mod rollup;
 pub mod shutdown;
 pub mod sync;

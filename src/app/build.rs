@@ -140,7 +140,8 @@ fn space(folder: &Path, wal: &config::Wal) -> Space {
     Space::new(folder, Bounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
 }
 
-fn rules(config: &Config) -> Rules {
+/// The bounds of a record, as configured.
+pub(crate) fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
     Rules {
         text_bytes: limits.text_bytes,

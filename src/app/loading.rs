@@ -1,7 +1,7 @@
 //! The half that needs PostgreSQL: find or start it, bring its schema up to date, start the lanes.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,9 +15,10 @@ use crate::database::{
     Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
 };
 use crate::http::{Loading, View};
+use crate::metrics::registry;
 use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::periods::Partitions;
-use crate::pipeline::flusher::{self, FlushOptions, LaneState};
+use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
 use crate::pipeline::wal::WalError;
 use crate::pricing::Catalog;
 use crate::rollup::day::Days;
@@ -63,8 +64,9 @@ pub(super) async fn open(
     let pool = database.pool(POOL_SIZE);
     tracing::info!(database = database.redacted_url(), "the database is there");
     // Set once, here.
-    let _ = view.loading.set(Loading { flusher, database: Arc::clone(&database), pool });
-    bring_up_to_date(config, &database).await?;
+    let loading = Loading { flusher, database: Arc::clone(&database), pool, schema: Mutex::default() };
+    let _ = view.loading.set(loading);
+    bring_up_to_date(config, &database, view).await?;
     is_migrated.send_replace(true);
     lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog, stop));
     Ok(())
@@ -141,31 +143,40 @@ async fn keep_up(
     }
 }
 
-async fn bring_up_to_date(config: &Config, database: &Database) -> Result<(), LoadingError> {
+async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> Result<(), LoadingError> {
     let options = MigrateOptions::from(config);
     let mut last = String::new();
     loop {
-        let failed = match database.connect("tallyd migrate").await {
+        let (class, message) = match database.connect("tallyd migrate").await {
             Ok(mut connection) => match migrate(&mut connection, &options).await {
                 Ok(report) => {
                     tracing::info!(applied = report.applied.len(), "the schema is up to date");
+                    note_schema(view, None);
                     return Ok(());
                 }
                 Err(error) if error.is_final() => return Err(error.into()),
-                Err(error) => error.to_string(),
+                Err(error) => (error.class(), error.to_string()),
             },
-            Err(error) => {
-                let hint = if error.class() == FailureClass::Hold { " (a person must mend this)" } else { "" };
-                format!("{error}{hint}")
-            }
+            Err(error) => (error.class(), error.to_string()),
         };
-        if failed != last {
+        if message != last {
             tracing::warn!(
-                error = failed,
+                class = class.name(),
+                error = message,
                 "the schema cannot be brought up to date yet; records are accepted meanwhile"
             );
-            last = failed;
+            last.clone_from(&message);
         }
+        note_schema(view, Some(Trouble { hold: class == FailureClass::Hold, message }));
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Tells health and metrics what keeps the schema from being in place.
+fn note_schema(view: &View, trouble: Option<Trouble>) {
+    let holds = trouble.as_ref().is_some_and(|trouble| trouble.hold);
+    metrics::gauge!(registry::FLUSH_HOLD, "lane" => "schema").set(f64::from(u8::from(holds)));
+    if let Some(loading) = view.loading.get() {
+        *loading.schema.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }

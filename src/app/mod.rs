@@ -31,6 +31,7 @@ use crate::pipeline::recorder::Recorder;
 use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::writer::WriterState;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
+pub(crate) use build::rules;
 use loading::LoadingError;
 
 /// Why the daemon did not start, or ended by itself.

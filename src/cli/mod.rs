@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
 mod config;
+mod dead_letters;
 mod demo;
 mod import;
 mod migrate;
@@ -13,6 +14,7 @@ mod record;
 mod rollups;
 mod serve;
 mod status;
+mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +70,11 @@ enum Command {
     Status(status::StatusArgs),
     /// Prove that the rollups equal the log
     Reconcile(reconcile::ReconcileArgs),
+    /// Look at records that were refused, and retry or drop them
+    #[command(name = "dead-letters")]
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Look at the write-ahead log's segments, and load what is readable in a damaged one
+    Wal(wal::WalArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
     /// Send realistic traffic to the running daemon
@@ -103,12 +110,14 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command.unwrap_or(Command::Serve(serve::ServeArgs::default())) {
-        Command::Serve(args) => serve::run(&args, config),
+        Command::Serve(args) => serve::run(&args, config, || cli.common.load()),
         Command::Migrate(args) => migrate::run(&args, &config),
         Command::Record(args) => record::run(&args, &config),
         Command::Import(args) => import::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
+        Command::DeadLetters(args) => dead_letters::run(&args, &config),
+        Command::Wal(args) => wal::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),

@@ -13,8 +13,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
-use super::describe;
 use super::rollups::ROLLUPS;
+use super::{FailureClass, classify, describe};
 
 mod embedded {
     #![allow(missing_docs, reason = "the macro's function cannot be documented")]
@@ -123,6 +123,15 @@ impl MigrateError {
     #[must_use]
     pub const fn is_final(&self) -> bool {
         !matches!(self, Self::Database(_) | Self::Migration { .. })
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Database(source) | Self::Migration { source, .. } => classify(source),
+            _ => FailureClass::Hold,
+        }
     }
 }
 

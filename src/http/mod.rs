@@ -22,7 +22,7 @@ use crate::pipeline::flusher;
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::writer::WriterState;
 
-pub use health::{Health, HealthReport};
+pub use health::{Health, HealthReport, is_damaged};
 pub use router::{local, public};
 pub use status::Status;
 
@@ -56,4 +56,6 @@ pub struct Loading {
     pub database: Arc<Database>,
     /// Connections for questions.
     pub pool: deadpool_postgres::Pool,
+    /// Why the schema cannot be brought up to date, while that is so.
+    pub schema: std::sync::Mutex<Option<flusher::Trouble>>,
 }

@@ -40,7 +40,7 @@ registry! {
     gauge OLDEST_UNFLUSHED_SECONDS = "tallyd_oldest_unflushed_age_seconds";
     /// 1 while the write-ahead log is at one of its bounds and clients have to wait.
     gauge WAL_FULL = "tallyd_wal_full";
-    /// 1 once values that had been synced could not be read; see the log for where they were set aside.
+    /// 1 while values that had been synced cannot be read and what is left of them was not replayed; see tallyd wal list.
     gauge WAL_DAMAGED = "tallyd_wal_damaged";
     /// Time to make one group of records durable, the disk's sync included.
     histogram WAL_COMMIT_SECONDS = "tallyd_wal_commit_seconds";

@@ -12,6 +12,8 @@
 mod support;
 
 mod crash;
+mod damage;
+mod dead_letters;
 mod embedded;
 mod full;
 mod holds;

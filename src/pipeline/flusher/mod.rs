@@ -26,6 +26,7 @@
 
 pub mod copy_row;
 pub mod dead_letters;
+pub mod direct;
 pub mod lane;
 pub mod periods;
 pub mod poison;

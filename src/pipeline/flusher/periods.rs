@@ -7,6 +7,7 @@
 //! row through the parent costs a tenth of a COPY. That is only right while the partition is one, so the transaction
 //! asks again after it has taken the partition's lock ([`Partition::still_attached`]).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +18,7 @@ use tokio_postgres::types::Type;
 use super::FlushError;
 use crate::database::Granularity;
 use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
+use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::recent::StoredChunk;
 use crate::rollup::day::Days;
@@ -67,7 +69,7 @@ impl Partitions {
     pub async fn ensure(
         &self,
         client: &Client,
-        log: &Log,
+        log: Option<&Log>,
         chunks: &[impl AsRef<StoredChunk>],
     ) -> Result<Option<Arc<Partition>>, FlushError> {
         loop {
@@ -85,7 +87,7 @@ impl Partitions {
     }
 
     /// Which of the known partitions the chunks need, and one instant a day that none of them holds.
-    fn find(&self, log: &Log, chunks: &[impl AsRef<StoredChunk>]) -> Result<Found, FlushError> {
+    fn find(&self, log: Option<&Log>, chunks: &[impl AsRef<StoredChunk>]) -> Result<Found, FlushError> {
         let known = self.lock();
         let mut found = Found::default();
         for chunk in chunks.iter().map(AsRef::as_ref).filter(|chunk| chunk.records > 0) {
@@ -93,7 +95,7 @@ impl Partitions {
             match first.zip(last).filter(|(first, last)| first.oid == last.oid) {
                 Some((only, _)) => found.take(chunk.min_us, Some(only)),
                 None => {
-                    for entry in PayloadReader::new(&log.payload(chunk)?) {
+                    for entry in PayloadReader::new(&payload(log, chunk)?) {
                         if let Entry::Call(call) = entry? {
                             found.take(call.occurred_at_us, holder(&known, call.occurred_at_us));
                         }
@@ -170,6 +172,15 @@ impl Found {
     }
 }
 
+/// A chunk's entries; without a log, only of chunks that are in memory.
+fn payload<'c>(log: Option<&Log>, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]>, WalError> {
+    match (chunk.payload.held(), log) {
+        (Some(bytes), _) => Ok(Cow::Borrowed(bytes)),
+        (None, Some(log)) => log.payload(chunk),
+        (None, None) => Err(WalError::Unreadable { key: chunk.first_key }),
+    }
+}
+
 fn holder(known: &Known, us: i64) -> Option<&Arc<Partition>> {
     known.range(..=us).next_back().map(|(_, partition)| partition).filter(|partition| us < partition.until_us)
 }
@@ -215,7 +226,7 @@ pub async fn learn_days(
     client: &Client,
     guard: &KeyGuard,
     days: &Days,
-    log: &Log,
+    log: Option<&Log>,
     chunks: &[impl AsRef<StoredChunk>],
 ) -> Result<(), FlushError> {
     let mut days = days.clone();
@@ -239,7 +250,7 @@ pub async fn learn_days(
 
 /// Collects the periods of a chunk's calls.
 fn each_extreme(
-    log: &Log,
+    log: Option<&Log>,
     chunk: &StoredChunk,
     mut period: impl FnMut(i64) -> NaiveDate,
     periods: &mut BTreeSet<NaiveDate>,
@@ -250,7 +261,7 @@ fn each_extreme(
     let (first, last) = (period(chunk.min_us), period(chunk.max_us));
     periods.extend([first, last]);
     if first != last {
-        for entry in PayloadReader::new(&log.payload(chunk)?) {
+        for entry in PayloadReader::new(&payload(log, chunk)?) {
             if let Entry::Call(call) = entry? {
                 periods.insert(period(call.occurred_at_us));
             }

@@ -32,10 +32,13 @@ pub async fn load_without_poison(
 ) -> Result<Committed, FlushError> {
     let mut letters = DeadLetters::default();
     let payload = tokio::task::block_in_place(|| shared.log.payload(chunk))?;
-    let mut calls = Vec::new();
+    let (mut positions, mut calls) = (Vec::new(), Vec::new());
     for (position, entry) in PayloadReader::new(&payload).enumerate() {
         match entry? {
-            Entry::Call(call) => calls.push((position, call)),
+            Entry::Call(call) => {
+                positions.push(position);
+                calls.push(call);
+            }
             Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
         }
     }
@@ -43,45 +46,62 @@ pub async fn load_without_poison(
     client.batch_execute(BEGIN).await?;
     watermark.advance(client, from, chunk.last_key).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
-    let mut records = 0;
+    let poison = copy_calls(client, &calls, &mut fold).await?;
+    for (index, error) in &poison {
+        let code = error.code().map_or("", |code| code.code());
+        letters.push_poison(chunk, positions[*index], &calls[*index], code, &describe(error));
+    }
+    letters.insert(client, watermark.buffer_id).await?;
+    sql::upsert(client, &fold.deltas()).await?;
+    client.batch_execute("COMMIT").await?;
+    let poison = poison.len() as u64;
+    Ok(Committed { records: calls.len() as u64 - poison, refused, poison })
+}
+
+/// Copies calls within the caller's transaction and folds those that PostgreSQL takes. Returns the places of the others,
+/// each with what PostgreSQL said of it.
+///
+/// # Errors
+/// [`FlushError`] if it is not a row's fault; the transaction is lost then.
+pub async fn copy_calls(
+    client: &Client,
+    calls: &[Call<'_>],
+    fold: &mut Fold<'_>,
+) -> Result<Vec<(usize, tokio_postgres::Error)>, FlushError> {
+    let mut poison = Vec::new();
     // Ranges still to be tried, the next one last.
     let mut ranges = vec![(0, calls.len())];
-    while let Some((start, end)) = ranges.pop().filter(|(start, end)| start < end) {
+    while let Some((start, end)) = ranges.pop() {
         let rows = &calls[start..end];
-        match try_rows(client, rows, &mut fold).await? {
+        if rows.is_empty() {
+            continue;
+        }
+        match try_rows(client, rows, fold).await? {
             Ok(()) => {
-                for (_, call) in rows {
+                for call in rows {
                     fold.add(call);
                 }
-                records += rows.len() as u64;
             }
-            Err(error) if rows.len() == 1 => {
-                let (position, call) = &rows[0];
-                let code = error.code().map_or("", |code| code.code());
-                letters.push_poison(chunk, *position, call, code, &describe(&error));
-            }
+            Err(error) if rows.len() == 1 => poison.push((start, error)),
             Err(_) => {
                 let middle = start + rows.len() / 2;
                 ranges.extend([(middle, end), (start, middle)]);
             }
         }
     }
-    letters.insert(client, watermark.buffer_id).await?;
-    sql::upsert(client, &fold.deltas()).await?;
-    client.batch_execute("COMMIT").await?;
-    Ok(Committed { records, refused, poison: letters.len() as u64 - refused })
+    Ok(poison)
 }
 
 /// Copies rows under a savepoint. The inner error is one of the data; the transaction goes on after it.
 async fn try_rows(
     client: &Client,
-    rows: &[(usize, Call<'_>)],
+    rows: &[Call<'_>],
     fold: &mut Fold<'_>,
 ) -> Result<Result<(), tokio_postgres::Error>, FlushError> {
     client.batch_execute("SAVEPOINT rows").await?;
     let layout = Layout::whole();
     let mut data = copy_row::HEADER.to_vec();
-    for (_, call) in rows {
+    for call in rows {
         layout.write(&mut data, call, fold.other_of(call));
     }
     data.extend_from_slice(copy_row::TRAILER);

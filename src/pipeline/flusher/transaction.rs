@@ -54,8 +54,8 @@ pub async fn prepare(
     client: &Client,
     chunks: &[Arc<StoredChunk>],
 ) -> Result<Option<Arc<Partition>>, FlushError> {
-    let partition = shared.partitions.ensure(client, &shared.log, chunks).await?;
-    periods::learn_days(client, &shared.guard, &shared.days, &shared.log, chunks).await?;
+    let partition = shared.partitions.ensure(client, Some(&shared.log), chunks).await?;
+    periods::learn_days(client, &shared.guard, &shared.days, Some(&shared.log), chunks).await?;
     Ok(partition)
 }
 

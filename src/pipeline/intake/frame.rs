@@ -129,7 +129,11 @@ impl<'a> Records<'a> {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+/// Decodes one record, a map or an array.
+///
+/// # Errors
+/// The [`Refusal`] that answers it.
+pub fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     if let Some(record) = array::read(bytes) {
         return Ok(record);
     }

@@ -3,7 +3,7 @@
 //! [`Log`] is shared. The writer alone appends, through [`super::append::Appender`]; lanes read through [`super::reader`]. The map of
 //! segments is behind one lock that is held for look-ups and changes, never for I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::recent::{RecentChunks, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths, Store};
-use super::{WalError, files};
+use super::{WalError, files, original};
 
 /// How far the next key leaps after damage: no key that may have been used is used again.
 pub const DAMAGE_LEAP: u64 = 1 << 40;
@@ -55,6 +55,8 @@ pub struct Log {
     value_bytes: AtomicU64,
     unflushed_records: AtomicI64,
     damaged: AtomicBool,
+    /// First keys of segments without a seal in which a value could not be read: their seal will say so.
+    damaged_unsealed: Mutex<BTreeSet<u64>>,
     committed_at_start: Vec<u64>,
 }
 
@@ -97,6 +99,7 @@ impl Log {
             value_bytes: AtomicU64::new(bytes),
             unflushed_records: AtomicI64::new(records),
             damaged: AtomicBool::new(recovered.damaged),
+            damaged_unsealed: Mutex::default(),
             committed_at_start: recovered.committed.clone(),
         })
     }
@@ -186,7 +189,9 @@ impl Log {
             Some(Some(store)) => return Ok(Some(store)),
             Some(None) => {}
         }
-        let opened = match Store::reopen(&SegmentPaths::new(&self.folder, first_key).store) {
+        let path = SegmentPaths::new(&self.folder, first_key).store;
+        original::keep(&path);
+        let opened = match Store::reopen(&path) {
             Ok(opened) => Arc::new(opened),
             Err(error) if error.is_the_systems() => return Err(error),
             Err(error) => {
@@ -213,9 +218,17 @@ impl Log {
         self.damaged.store(true, Ordering::Relaxed);
         let mut segments = self.lock();
         let Some(segment) = segments.get_mut(&first_key) else { return };
-        if let Some(seal) = &mut segment.seal {
-            Arc::make_mut(seal).damaged = true;
+        match &mut segment.seal {
+            Some(seal) => Arc::make_mut(seal).damaged = true,
+            None => drop(self.lock_unsealed().insert(first_key)),
         }
+    }
+
+    /// True if a segment that is still here has values that cannot be read. It will be set aside.
+    #[must_use]
+    pub fn holds_damage(&self) -> bool {
+        let is_damaged = |segment: &Segment| segment.seal.as_ref().is_some_and(|seal| seal.damaged);
+        self.lock().values().any(is_damaged) || !self.lock_unsealed().is_empty()
     }
 
     /// True if [`Log::trim`] would delete something.
@@ -281,8 +294,9 @@ impl Log {
     }
 
     /// The segment that the writer has ended. Returns its store, for the caller to close off the lock.
-    pub(super) fn end_segment(&self, first_key: u64, seal: Seal) -> Option<Arc<Store>> {
+    pub(super) fn end_segment(&self, first_key: u64, mut seal: Seal) -> Option<Arc<Store>> {
         let mut segments = self.lock();
+        seal.damaged |= self.lock_unsealed().remove(&first_key);
         let segment = segments.get_mut(&first_key)?;
         segment.seal = Some(Arc::new(seal));
         segment.store.take()
@@ -304,6 +318,10 @@ impl Log {
     pub fn note_committed(&self, committed: &[u64]) -> Result<(), WalError> {
         let _noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
         files::write(&self.folder.join(COMMITTED_FILE), &committed)
+    }
+
+    fn lock_unsealed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.damaged_unsealed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {

@@ -22,7 +22,7 @@
 //! wal/committed                    what each lane had committed when a segment was last deleted
 //! wal/00000000000000000001.open    segment: first key, lanes, each producer's high-water mark; synced at creation
 //! wal/00000000000000000001.sealed  segment: last key, values, records, checksum; synced at rotation
-//! wal/00000000000000000001/        the sled store
+//! wal/00000000000000000001/        the sled store; `original` in it is its file before sled opened it again ([`original`])
 //! wal/damaged/                     what was set aside, whole
 //! ```
 //! Keys are `u64`, big-endian in sled, and contiguous within a segment. A value holds one chunk, or one part of a chunk
@@ -45,7 +45,8 @@
 //! dropped with all that follows it, because keeping a later value would move a producer's high-water mark over lost
 //! records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
 //! is moved to `wal/damaged/` instead of deleted, and health says so until a person has looked. After damage the next
-//! key leaps by [`log::DAMAGE_LEAP`], so that no lost key is ever used twice.
+//! key leaps by [`log::DAMAGE_LEAP`], so that no lost key is ever used twice. What is readable in a segment that was set aside
+//! is found by [`inspect`], also where sled finds nothing any more ([`salvage`]), and loaded by [`crate::replay`].
 //!
 //! ## Bounds
 //! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
@@ -53,13 +54,16 @@
 
 pub mod append;
 pub mod files;
+pub mod inspect;
 pub mod lanes;
 pub mod log;
 pub mod mark;
+pub mod original;
 pub mod producers;
 pub mod reader;
 pub mod recent;
 pub mod recovery;
+pub mod salvage;
 pub mod scan;
 pub mod segment;
 pub mod space;

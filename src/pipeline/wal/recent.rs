@@ -52,6 +52,15 @@ impl Payload {
         }
     }
 
+    /// Its bytes, if they are in memory.
+    #[must_use]
+    pub fn held(&self) -> Option<&[u8]> {
+        match self {
+            Self::Held(bytes) => Some(bytes),
+            Self::Stored(_) => None,
+        }
+    }
+
     /// True if there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -137,6 +137,19 @@ pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError>
     parse(bytes).ok_or(ValueError::Truncated)
 }
 
+/// The key under which a value was written, if it is one of these: its checksum tells. For values that are found without
+/// their key; [`decode`] accepts them under the key that this returns.
+#[must_use]
+pub fn key_of(bytes: &[u8], mut candidates: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    if bytes.len() < HEADER_BYTES {
+        return None;
+    }
+    let stored = stored_checksum(bytes);
+    // The checksum over the key is prepended in a step that does not read the value again.
+    let rest = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
+    candidates.find(|key| crc32c::crc32c_combine(crc32c::crc32c(&key.to_be_bytes()), rest, bytes.len() - 4) == stored)
+}
+
 /// The header and payload of bytes that [`decode`] has accepted before.
 ///
 /// # Panics
