@@ -12,12 +12,12 @@ use crate::config::Config;
 use crate::database::prices::write_catalog;
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{
-    Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
+    CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
 };
 use crate::http::{Loading, View};
 use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::periods::Partitions;
-use crate::pipeline::flusher::{self, FlushOptions, LaneState};
+use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
 use crate::pipeline::wal::WalError;
 use crate::pricing::Catalog;
 use crate::rollup::day::Days;
@@ -62,9 +62,10 @@ pub(super) async fn open(
     }
     let pool = database.pool(POOL_SIZE);
     tracing::info!(database = database.redacted_url(), "the database is there");
+    let loads = Arc::clone(&flusher);
     // Set once, here.
     let _ = view.loading.set(Loading { flusher, database: Arc::clone(&database), pool });
-    bring_up_to_date(config, &database).await?;
+    bring_up_to_date(config, &database, &loads).await?;
     is_migrated.send_replace(true);
     lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog, stop));
     Ok(())
@@ -141,7 +142,14 @@ async fn keep_up(
     }
 }
 
-async fn bring_up_to_date(config: &Config, database: &Database) -> Result<(), LoadingError> {
+/// Shows why loading waits for a person. The lanes themselves wait for the schema, and say nothing of their own.
+fn show_trouble(flusher: &flusher::Shared, trouble: Option<Trouble>) {
+    for lane in &flusher.lanes {
+        lane.set_trouble(trouble.clone());
+    }
+}
+
+async fn bring_up_to_date(config: &Config, database: &Database, flusher: &flusher::Shared) -> Result<(), LoadingError> {
     let options = MigrateOptions::from(config);
     let mut last = String::new();
     loop {
@@ -149,9 +157,18 @@ async fn bring_up_to_date(config: &Config, database: &Database) -> Result<(), Lo
             Ok(mut connection) => match migrate(&mut connection, &options).await {
                 Ok(report) => {
                     tracing::info!(applied = report.applied.len(), "the schema is up to date");
+                    if matches!(report.access.copy, CopyAccess::Refused { .. }) {
+                        tracing::warn!(advice = report.access.advice().join("; "), "the daemon's role cannot load");
+                    }
+                    show_trouble(flusher, None);
                     return Ok(());
                 }
                 Err(error) if error.is_final() => return Err(error.into()),
+                Err(error @ MigrateError::Role { .. }) => {
+                    let message = error.to_string();
+                    show_trouble(flusher, Some(Trouble { hold: true, message: message.clone() }));
+                    message
+                }
                 Err(error) => error.to_string(),
             },
             Err(error) => {

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::View;
+use crate::pipeline::flusher::LaneState;
 use crate::pipeline::wal::space::Full;
 
 /// How a part or the whole is, from best to worst.
@@ -93,10 +94,10 @@ fn flusher(view: &View) -> Component {
     let Some(loading) = view.loading.get() else {
         return Component::new(Health::Degraded, "the database is not started yet");
     };
-    if !*loading.flusher.migrated.borrow() {
+    let trouble = loading.flusher.lanes.iter().filter_map(|lane| lane.trouble());
+    if !*loading.flusher.migrated.borrow() && !loading.flusher.lanes.iter().any(LaneState::holds) {
         return Component::new(Health::Degraded, "the schema is not in place yet; see the log");
     }
-    let trouble = loading.flusher.lanes.iter().filter_map(|lane| lane.trouble());
     match trouble.max_by_key(|trouble| trouble.hold) {
         Some(trouble) if trouble.hold => Component::new(Health::Failing, trouble.message),
         Some(trouble) => Component::new(Health::Degraded, trouble.message),
