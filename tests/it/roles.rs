@@ -47,7 +47,7 @@ fn the_owner_and_the_writer_load_and_another_role_is_told_why_it_cannot() {
     let message = status["health"]["flusher"]["message"].as_str().unwrap();
     assert!(message.contains("BYPASSRLS") && message.contains("owner"), "{message}");
     let advice = String::from_utf8_lossy(&daemon.run(&["migrate"]).stderr).into_owned();
-    assert!(advice.contains("other is under the row level security of"), "{advice}");
+    assert!(advice.contains("the role other cannot see what was migrated"), "{advice}");
     postgres.psql("ALTER ROLE other BYPASSRLS");
     postgres.until_calls(4);
     daemon.assert_reconciled();
