@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint bench-quick bench-client
+.PHONY: help run build test faults lint bench-quick bench-client
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,7 +14,14 @@ build: ## Build target/release/tallyd
 
 test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
+	@scripts/need-strace
 	cargo test --workspace
+
+faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
+	@scripts/need-postgresql
+	@scripts/need-strace
+	@rm -f target/faults/report.json
+	TALLYD_FAULTS=deep cargo test --test faults -- --test-threads=1 --nocapture
 
 lint: ## Check the format, clippy, licences and sources
 	cargo fmt --all --check

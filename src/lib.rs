@@ -13,12 +13,14 @@
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
+//! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod failpoint;
 pub mod http;
 pub mod lock;
 pub mod metrics;

@@ -19,6 +19,7 @@ pub(super) fn spawn(view: &Arc<View>) -> Stage<Infallible> {
     stage.spawn("gauges", async move {
         loop {
             show(&shown);
+            crate::failpoint::hit("background.gauges");
             tokio::time::sleep(GAUGES_INTERVAL).await;
         }
     });

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use uuid::Uuid;
 
-use super::{App, AppError, StartOptions, WriterThread, background};
+use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::http::{self, View};
@@ -22,7 +22,7 @@ use crate::pipeline::intake::Rules;
 use crate::pipeline::listener::{self, BindError};
 use crate::pipeline::wal::append::Appender;
 use crate::pipeline::wal::log::Log;
-use crate::pipeline::wal::producers::Producers;
+use crate::pipeline::wal::producers::{GRACE, Producers};
 use crate::pipeline::wal::recovery::{Recovery, recover};
 use crate::pipeline::wal::space::{Bounds, Space};
 use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
@@ -90,7 +90,7 @@ fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Resu
     let folder = config.data_dir.join("wal");
     // Days, which fit.
     let idle_us = i64::try_from(wal.producer_idle.as_micros()).unwrap_or(i64::MAX);
-    let mut producers = Producers::new(wal.max_producers, idle_us);
+    let mut producers = Producers::new(wal.max_producers, idle_us, GRACE);
     let recovery = Recovery {
         folder: &folder,
         new_buffer_id: Uuid::now_v7(),
@@ -170,7 +170,7 @@ async fn listen(
     stop: &watch::Sender<bool>,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
-    let connections = Arc::new(Semaphore::new(config.listen.max_connections));
+    let connections = Arc::new(Semaphore::new(descriptors::connections(config.listen.max_connections)));
     let unix = listener::bind_unix(&config.socket_path(), config.listen.socket_mode).await?;
     let mut bound = vec![("the Unix socket", unix, Access::Anyone)];
     if let Some(address) = &config.listen.tcp {

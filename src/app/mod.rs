@@ -13,6 +13,7 @@
 
 mod background;
 mod build;
+mod descriptors;
 mod loading;
 
 use std::path::PathBuf;

@@ -190,7 +190,7 @@ fn contradictions_are_refused_with_what_to_do() {
         ("[listen]\ntcp_tokens = [\"\"]", &["listen.tcp_tokens", "a token is empty"]),
         ("[listen]\nmax_connections = 0", &["listen.max_connections", "between 1 and"]),
         ("[limits]\nmetadata_bytes = 1000000", &["limits.metadata_bytes", "listen.max_frame_bytes"]),
-        ("[wal]\nmax_bytes = 134217727", &["wal.segment_bytes", "a quarter of wal.max_bytes"]),
+        ("[wal]\nmax_bytes = 67108863", &["wal.segment_bytes", "a quarter of wal.max_bytes"]),
         ("[wal]\nchannel_bytes = 1048575", &["wal.channel_bytes", "listen.max_frame_bytes"]),
         ("[flusher]\nretry_min_ms = 20000", &["flusher.retry_max_ms", "retry_min_ms"]),
         ("[http]\nlisten = \"localhost\"", &["http.listen", "write host:port"]),

@@ -213,7 +213,9 @@ impl Ingest {
         if let Some(closed) = origin.closed() {
             return Err(closed);
         }
-        self.send(Submission::Chunk { origin: Arc::clone(origin), chunk }).await
+        let sent = self.send(Submission::Chunk { origin: Arc::clone(origin), chunk }).await;
+        self.tell_if_stopped(origin);
+        sent
     }
 
     /// Hands a chunk over if there is room now. Gives it back otherwise.
@@ -231,7 +233,17 @@ impl Ingest {
             Ok(held) => held.forget(),
             Err(_) => return Err(back(submission)),
         }
-        self.sender.try_send(submission).map_err(|error| back(error.into_inner()))
+        let sent = self.sender.try_send(submission).map_err(|error| back(error.into_inner()));
+        self.tell_if_stopped(origin);
+        sent
+    }
+
+    /// A writer that is gone closes the origins of what it finds in the channel. What comes after that, it cannot know:
+    /// replies that speak for it would wait for ever.
+    fn tell_if_stopped(&self, origin: &Origin) {
+        if self.permits.is_closed() {
+            origin.close(Closed::Stopped);
+        }
     }
 
     /// Bytes that wait in the channel, to the nearest permit.

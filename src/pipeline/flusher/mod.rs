@@ -209,6 +209,9 @@ pub enum FlushError {
     /// The watermark contradicts the log.
     #[error(transparent)]
     Watermark(#[from] watermark::WatermarkError),
+    /// The log cannot be read. If that lasts, the next look at it ends the process.
+    #[error(transparent)]
+    Log(#[from] super::wal::WalError),
     /// A chunk's payload is not one that this version reads.
     #[error(transparent)]
     Payload(#[from] super::chunk::PayloadError),

@@ -17,6 +17,7 @@ use tokio_postgres::types::Type;
 use super::FlushError;
 use crate::database::Granularity;
 use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
+use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::recent::StoredChunk;
 use crate::rollup::day::Days;
 use crate::rollup::guard::{KeyGuard, Names};
@@ -66,10 +67,11 @@ impl Partitions {
     pub async fn ensure(
         &self,
         client: &Client,
+        log: &Log,
         chunks: &[impl AsRef<StoredChunk>],
     ) -> Result<Option<Arc<Partition>>, FlushError> {
         loop {
-            let found = self.find(chunks)?;
+            let found = self.find(log, chunks)?;
             if found.missing.is_empty() {
                 let mut used = found.used.into_values();
                 let only = used.next().filter(|partition| partition.direct);
@@ -83,7 +85,7 @@ impl Partitions {
     }
 
     /// Which of the known partitions the chunks need, and one instant a day that none of them holds.
-    fn find(&self, chunks: &[impl AsRef<StoredChunk>]) -> Result<Found, FlushError> {
+    fn find(&self, log: &Log, chunks: &[impl AsRef<StoredChunk>]) -> Result<Found, FlushError> {
         let known = self.lock();
         let mut found = Found::default();
         for chunk in chunks.iter().map(AsRef::as_ref).filter(|chunk| chunk.records > 0) {
@@ -91,7 +93,7 @@ impl Partitions {
             match first.zip(last).filter(|(first, last)| first.oid == last.oid) {
                 Some((only, _)) => found.take(chunk.min_us, Some(only)),
                 None => {
-                    for entry in PayloadReader::new(&chunk.payload) {
+                    for entry in PayloadReader::new(&log.payload(chunk)?) {
                         if let Entry::Call(call) = entry? {
                             found.take(call.occurred_at_us, holder(&known, call.occurred_at_us));
                         }
@@ -213,12 +215,13 @@ pub async fn learn_days(
     client: &Client,
     guard: &KeyGuard,
     days: &Days,
+    log: &Log,
     chunks: &[impl AsRef<StoredChunk>],
 ) -> Result<(), FlushError> {
     let mut days = days.clone();
     let mut needed = BTreeSet::new();
     for chunk in chunks {
-        each_extreme(chunk.as_ref(), |us| days.of(us), &mut needed)?;
+        each_extreme(log, chunk.as_ref(), |us| days.of(us), &mut needed)?;
     }
     for day in guard.unknown(needed.into_iter()) {
         let mut names = Names::default();
@@ -236,6 +239,7 @@ pub async fn learn_days(
 
 /// Collects the periods of a chunk's calls.
 fn each_extreme(
+    log: &Log,
     chunk: &StoredChunk,
     mut period: impl FnMut(i64) -> NaiveDate,
     periods: &mut BTreeSet<NaiveDate>,
@@ -246,7 +250,7 @@ fn each_extreme(
     let (first, last) = (period(chunk.min_us), period(chunk.max_us));
     periods.extend([first, last]);
     if first != last {
-        for entry in PayloadReader::new(&chunk.payload) {
+        for entry in PayloadReader::new(&log.payload(chunk)?) {
             if let Entry::Call(call) = entry? {
                 periods.insert(period(call.occurred_at_us));
             }

@@ -31,8 +31,9 @@ pub async fn load_without_poison(
     chunk: &StoredChunk,
 ) -> Result<Committed, FlushError> {
     let mut letters = DeadLetters::default();
+    let payload = tokio::task::block_in_place(|| shared.log.payload(chunk))?;
     let mut calls = Vec::new();
-    for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
+    for (position, entry) in PayloadReader::new(&payload).enumerate() {
         match entry? {
             Entry::Call(call) => calls.push((position, call)),
             Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
@@ -72,10 +73,10 @@ pub async fn load_without_poison(
 }
 
 /// Copies rows under a savepoint. The inner error is one of the data; the transaction goes on after it.
-async fn try_rows<'a>(
+async fn try_rows(
     client: &Client,
-    rows: &[(usize, Call<'a>)],
-    fold: &mut Fold<'a, '_>,
+    rows: &[(usize, Call<'_>)],
+    fold: &mut Fold<'_>,
 ) -> Result<Result<(), tokio_postgres::Error>, FlushError> {
     client.batch_execute("SAVEPOINT rows").await?;
     let layout = Layout::whole();

@@ -1,5 +1,6 @@
 //! One batch, one transaction.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,8 +14,10 @@ use super::dead_letters::DeadLetters;
 use super::periods::Partition;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row, periods};
+use crate::failpoint;
 use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
-use crate::pipeline::wal::recent::StoredChunk;
+use crate::pipeline::wal::log::Log;
+use crate::pipeline::wal::recent::{Payload, StoredChunk};
 use crate::rollup::fold::Fold;
 use crate::rollup::sql;
 
@@ -22,6 +25,9 @@ use crate::rollup::sql;
 const PIECE_BYTES: usize = 128 * 1024;
 /// A piece ends with the chunk that fills it: one chunk's rows fit above the mark.
 const PIECE_CAPACITY: usize = PIECE_BYTES + 64 * 1024;
+
+/// Chunks that are read from the disk together: some 400 KB.
+const CHUNKS_AT_ONCE: usize = 64;
 
 /// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is: the log is trimmed after it.
 pub(super) const BEGIN: &str = "BEGIN; SELECT set_config('synchronous_commit', \
@@ -48,8 +54,8 @@ pub async fn prepare(
     client: &Client,
     chunks: &[Arc<StoredChunk>],
 ) -> Result<Option<Arc<Partition>>, FlushError> {
-    let partition = shared.partitions.ensure(client, chunks).await?;
-    periods::learn_days(client, &shared.guard, &shared.days, chunks).await?;
+    let partition = shared.partitions.ensure(client, &shared.log, chunks).await?;
+    periods::learn_days(client, &shared.guard, &shared.days, &shared.log, chunks).await?;
     Ok(partition)
 }
 
@@ -73,17 +79,20 @@ pub async fn load(
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        copy(client, chunks, partition, &mut fold, &mut letters).await?
+        copy(&shared.log, client, chunks, partition, &mut fold, &mut letters).await?
     } else {
-        collect_refused(chunks, &mut letters)?;
+        collect_refused(&shared.log, chunks, &mut letters)?;
         0
     };
     letters.insert(client, watermark.buffer_id).await?;
+    failpoint::hit("flusher.copied");
     let copied = start.elapsed();
     let deltas = fold.deltas();
     sql::upsert(client, &deltas).await?;
     let rolled_up = start.elapsed();
+    failpoint::hit("flusher.rolled_up");
     client.batch_execute("COMMIT").await?;
+    failpoint::hit("flusher.committed");
     tracing::debug!(
         lane = watermark.lane,
         records,
@@ -96,12 +105,13 @@ pub async fn load(
     Ok(Committed { records, refused: letters.len() as u64, poison: 0 })
 }
 
-/// Streams the rows while they are encoded. Returns how many PostgreSQL took.
-async fn copy<'a>(
+/// Streams the rows while they are read and encoded. Returns how many PostgreSQL took.
+async fn copy(
+    log: &Log,
     client: &Client,
-    chunks: &'a [Arc<StoredChunk>],
+    chunks: &[Arc<StoredChunk>],
     partition: Option<&Partition>,
-    fold: &mut Fold<'a, '_>,
+    fold: &mut Fold<'_>,
     letters: &mut DeadLetters,
 ) -> Result<u64, FlushError> {
     let layout = layout(chunks, partition);
@@ -109,22 +119,24 @@ async fn copy<'a>(
     let mut sink = std::pin::pin!(sink);
     let mut piece = Vec::with_capacity(PIECE_CAPACITY);
     piece.extend_from_slice(copy_row::HEADER);
-    let (mut calls, mut others) = (Vec::new(), Vec::new());
-    for chunk in chunks {
-        calls.clear();
-        for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
-            match entry? {
-                Entry::Call(call) => calls.push(call),
-                Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+    let mut others = Vec::new();
+    for some in chunks.chunks(CHUNKS_AT_ONCE) {
+        for (chunk, payload) in some.iter().zip(payloads(log, some)?) {
+            let mut calls = Vec::with_capacity(chunk.records as usize);
+            for (position, entry) in PayloadReader::new(&payload).enumerate() {
+                match entry? {
+                    Entry::Call(call) => calls.push(call),
+                    Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+                }
             }
-        }
-        fold.add_all(calls.iter(), &mut others);
-        for (call, other) in calls.iter().zip(&others) {
-            layout.write(&mut piece, call, *other);
-        }
-        if piece.len() >= PIECE_BYTES {
-            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
-            sink.feed(full.into()).await?;
+            fold.add_all(&calls, &mut others);
+            for (call, other) in calls.iter().zip(&others) {
+                layout.write(&mut piece, call, *other);
+            }
+            if piece.len() >= PIECE_BYTES {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
+                sink.feed(full.into()).await?;
+            }
         }
     }
     piece.extend_from_slice(copy_row::TRAILER);
@@ -156,11 +168,20 @@ async fn open(
     }
 }
 
-fn collect_refused(chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {
-    for chunk in chunks {
-        for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
-            if let Entry::Refused(refused) = entry? {
-                letters.push_refused(chunk, position, &refused);
+/// What is in the chunks. Where the disk has to be read, another thread takes over this one's tasks meanwhile.
+fn payloads<'c>(log: &Log, chunks: &'c [Arc<StoredChunk>]) -> Result<Vec<Cow<'c, [u8]>>, FlushError> {
+    let read = || chunks.iter().map(|chunk| log.payload(chunk)).collect::<Result<_, _>>();
+    let is_held = |chunk: &Arc<StoredChunk>| matches!(chunk.payload, Payload::Held(_));
+    Ok(if chunks.iter().all(is_held) { read()? } else { tokio::task::block_in_place(read)? })
+}
+
+fn collect_refused(log: &Log, chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {
+    for some in chunks.chunks(CHUNKS_AT_ONCE) {
+        for (chunk, payload) in some.iter().zip(payloads(log, some)?) {
+            for (position, entry) in PayloadReader::new(&payload).enumerate() {
+                if let Entry::Refused(refused) = entry? {
+                    letters.push_refused(chunk, position, &refused);
+                }
             }
         }
     }

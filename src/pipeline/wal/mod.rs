@@ -101,6 +101,12 @@ pub enum WalError {
         /// Which store.
         path: String,
     },
+    /// A value that had been read before is not there, or not what it was.
+    #[error("the value {key} of the write-ahead log could be read before, and cannot be read again")]
+    Unreadable {
+        /// Its key.
+        key: u64,
+    },
     /// The folder belongs to another format or is not a log.
     #[error("{path} is not a write-ahead log that this version reads: {reason}")]
     Foreign {
@@ -114,6 +120,30 @@ pub enum WalError {
 impl WalError {
     fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Io { action, path: path.display().to_string(), source }
+    }
+
+    /// True if the operating system refused something, as opposed to bytes that are not what they should be. sled
+    /// reports both as errors of I/O; bytes are to blame where they have one of these kinds.
+    fn is_the_systems(&self) -> bool {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match self {
+            Self::Io { .. } => true,
+            Self::Store { source: sled::Error::Io(error), .. } => {
+                !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+            }
+            _ => false,
+        }
+    }
+
+    /// What sled's panic means. It panics on damage, and where the system gives it no memory or no thread.
+    fn panicked(action: &'static str, path: &std::path::Path, panic: &(dyn std::any::Any + Send)) -> Self {
+        let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        if ["allocate", "os error", "Os {"].iter().any(|sign| said.contains(sign)) {
+            return Self::io(action, path, std::io::Error::other(said));
+        }
+        let reason = format!("sled panicked when it was to {action} the store: {said}");
+        Self::Foreign { path: path.display().to_string(), reason }
     }
 
     fn store(action: &'static str, path: &std::path::Path, source: sled::Error) -> Self {

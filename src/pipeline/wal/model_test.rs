@@ -160,7 +160,7 @@ impl Machine {
     fn load(&mut self, lane: u16, chunks: usize) {
         let expected: Vec<_> = self.pending(lane).into_iter().take(chunks).collect();
         let run = self.collect(lane, chunks);
-        assert_eq!(read(&run), expected);
+        assert_eq!(read(&self.log, &run), expected);
         assert!(expected.is_empty() || run.scanned >= expected.last().unwrap().1.last_key);
         if let Some(last_key) = run.last_key() {
             self.loaded[usize::from(lane)] = last_key;
@@ -191,7 +191,7 @@ impl Machine {
         assert!(killed || survived.is_empty());
         self.committed.extend(survived);
         for lane in 0..LANES {
-            assert_eq!(read(&self.collect(lane, usize::MAX)), self.pending(lane), "lane {lane}");
+            assert_eq!(read(&self.log, &self.collect(lane, usize::MAX)), self.pending(lane), "lane {lane}");
         }
         let last_seq = self.committed.values().map(|expected| expected.seq).max();
         assert!(last_seq.is_none_or(|seq| self.producers.last_seq(&self.producer) >= seq));
@@ -199,17 +199,17 @@ impl Machine {
     }
 }
 
-fn read(run: &Run) -> Vec<(u64, Expected)> {
+fn read(log: &Log, run: &Run) -> Vec<(u64, Expected)> {
     let chunks = run.chunks.iter().map(|chunk| {
         assert_eq!(&*chunk.producer, "p");
         let (last_key, seq) = (chunk.last_key, chunk.written_us as u64);
-        (chunk.first_key, Expected { last_key, seq, payload: chunk.payload.clone() })
+        (chunk.first_key, Expected { last_key, seq, payload: log.payload(chunk).unwrap().into_owned() })
     });
     chunks.collect()
 }
 
 fn open(folder: &Path) -> (Arc<Log>, Appender, Producers) {
-    let mut producers = Producers::new(100, i64::MAX);
+    let mut producers = Producers::new(100, i64::MAX, std::time::Duration::ZERO);
     let recovery = Recovery { folder, new_buffer_id: Uuid::from_u128(7), now_us: 0, may_lose_committed: false };
     let (recovered, mark) = recover(&recovery, &mut producers).unwrap();
     let log = Log::new(folder, &recovered, RECENT_BYTES);

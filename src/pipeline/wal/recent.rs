@@ -30,7 +30,33 @@ pub struct StoredChunk {
     /// The producer's name, or empty.
     pub producer: Arc<str>,
     /// Its entries; see [`crate::pipeline::chunk`].
-    pub payload: Vec<u8>,
+    pub payload: Payload,
+}
+
+/// Where a chunk's entries are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// In memory.
+    Held(Vec<u8>),
+    /// In the log, so many bytes of them: behind a backlog, a batch in memory would be most of what the daemon takes.
+    Stored(usize),
+}
+
+impl Payload {
+    /// Its bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Held(bytes) => bytes.len(),
+            Self::Stored(len) => *len,
+        }
+    }
+
+    /// True if there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What the hand-off knows of a key.
@@ -113,8 +139,12 @@ impl RecentChunks {
 }
 
 fn cost(chunk: &StoredChunk) -> usize {
-    // Capacity, not length: builders allocate a full value's worth at once.
-    chunk.payload.capacity() + OVERHEAD_BYTES
+    let held = match &chunk.payload {
+        // Capacity, not length: builders allocate a full value's worth at once.
+        Payload::Held(bytes) => bytes.capacity(),
+        Payload::Stored(_) => 0,
+    };
+    held + OVERHEAD_BYTES
 }
 
 #[cfg(test)]
@@ -132,7 +162,7 @@ mod tests {
             columns: Columns::NONE,
             written_us: 0,
             producer: "".into(),
-            payload: vec![0; 1_000],
+            payload: Payload::Held(vec![0; 1_000]),
         }
     }
 

@@ -95,7 +95,7 @@ proptest! {
         for chunk in &chunks {
             let entries = PayloadReader::new(&chunk.payload).map(Result::unwrap);
             let calls: Vec<_> = entries.map(|entry| if let Entry::Call(call) = entry { call } else { panic!() }).collect();
-            together.add_all(calls.iter(), &mut others);
+            together.add_all(&calls, &mut others);
             let expected: Vec<_> = calls.iter().map(|call| fold.other_of(call)).collect();
             prop_assert_eq!(&others, &expected);
         }
