@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::database::prices::write_catalog;
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{
-    Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
+    CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
 };
 use crate::http::{Loading, View};
 use crate::metrics::registry;
@@ -151,6 +151,9 @@ async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> 
             Ok(mut connection) => match migrate(&mut connection, &options).await {
                 Ok(report) => {
                     tracing::info!(applied = report.applied.len(), "the schema is up to date");
+                    if matches!(report.access.copy, CopyAccess::Refused { .. }) {
+                        tracing::warn!(advice = report.access.advice().join("; "), "the daemon's role cannot load");
+                    }
                     note_schema(view, None);
                     return Ok(());
                 }

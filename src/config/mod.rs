@@ -30,6 +30,7 @@ mod log_table;
 mod rollup;
 pub mod secret;
 mod shutdown;
+mod users;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub use self::log_table::{LogTable, Partition, UserIndex};
 pub use self::rollup::Rollup;
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::shutdown::Shutdown;
+pub use self::users::Users;
 pub use self::wal::{Sync, Wal};
 use crate::pricing::PricingOptions;
 
@@ -71,6 +73,8 @@ pub struct Config {
     pub rollup: Rollup,
     /// The table of single calls.
     pub log_table: LogTable,
+    /// The application's users and their sessions.
+    pub users: Users,
     /// The HTTP API and page.
     pub http: Http,
     /// What the price catalog cannot know.
@@ -106,6 +110,7 @@ impl Default for Config {
             database: Database::default(),
             rollup: Rollup::default(),
             log_table: LogTable::default(),
+            users: Users::default(),
             http: Http::default(),
             pricing: PricingOptions::default(),
             shutdown: Shutdown::default(),
@@ -175,6 +180,7 @@ impl Config {
         self.database.validate()?;
         self.rollup.validate()?;
         self.log_table.validate()?;
+        self.users.validate()?;
         self.http.validate()?;
         self.shutdown.validate()?;
         self.log.validate()

@@ -9,9 +9,12 @@
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`prices`] | the catalog as rows, for whoever asks with SQL |
+//! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
+//! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
+pub mod access;
 pub mod connection;
 pub mod embedded;
 pub mod error;
@@ -20,11 +23,14 @@ mod options;
 pub mod prices;
 pub mod reconcile;
 mod rollups;
+pub mod sessions;
 pub mod source;
 pub mod tls;
 pub mod upkeep;
 pub mod url;
+pub mod users;
 
+pub use access::{Access, CopyAccess};
 pub use connection::{ConnectError, Connection, describe};
 pub use error::{FailureClass, classify};
 pub use migrate::{Granularity, MigrateError, MigrateOptions, MigrateReport, migrate, rebuild_rollups};

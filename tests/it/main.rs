@@ -23,6 +23,7 @@ mod one_record;
 mod outage;
 mod partitions;
 mod poison;
+mod roles;
 mod rollups;
 mod sessions;
 mod shutdown;

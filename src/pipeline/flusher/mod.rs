@@ -180,7 +180,8 @@ impl LaneState {
         self.cleared.store(key, Ordering::Release);
     }
 
-    fn set_trouble(&self, trouble: Option<Trouble>) {
+    /// Says why the lane does not load, or that it does again.
+    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
         self.holds.store(trouble.as_ref().is_some_and(|trouble| trouble.hold), Ordering::Relaxed);
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
@@ -190,7 +191,7 @@ impl LaneState {
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
     /// PostgreSQL said no, or the connection broke.
-    #[error("{}", crate::database::describe(.0))]
+    #[error("{}", crate::database::access::explain(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// A row was refused, and smaller batches will tell which.
     #[error("a row was refused, the batch is halved: {}", crate::database::describe(.0))]
