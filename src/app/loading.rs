@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::database::prices::feed::PriceFeed;
 use crate::database::prices::write_catalog;
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{
@@ -47,7 +49,7 @@ pub enum LoadingError {
 pub(super) async fn open(
     config: &Config,
     accept_rewound: bool,
-    catalog: Arc<Catalog>,
+    catalog: &Arc<ArcSwap<Catalog>>,
     view: &Arc<View>,
     stop: watch::Receiver<bool>,
     lanes: &mut Stage<WalError>,
@@ -66,7 +68,20 @@ pub(super) async fn open(
     let _ = view.loading.set(Loading { flusher, database: Arc::clone(&database), pool });
     bring_up_to_date(config, &database).await?;
     is_migrated.send_replace(true);
-    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog, stop));
+    let feed = PriceFeed {
+        database: Arc::clone(&database),
+        options: config.pricing.clone(),
+        catalog: Arc::clone(catalog),
+        data_dir: config.data_dir.clone(),
+    };
+    lanes.spawn("prices", {
+        let stop = stop.clone();
+        async move {
+            feed.run(stop).await;
+            Ok(())
+        }
+    });
+    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog.load_full(), stop));
     Ok(())
 }
 

@@ -124,9 +124,9 @@ impl App {
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
             let stop_loading = self.stop_loading.subscribe();
-            let catalog = self.shared.catalog.load_full();
+            let catalog = Arc::clone(&self.shared.catalog);
             let accept_rewound = self.options.accept_rewound_database;
-            let opening = loading::open(&self.config, accept_rewound, catalog, &self.view, stop_loading, &mut lanes);
+            let opening = loading::open(&self.config, accept_rewound, &catalog, &self.view, stop_loading, &mut lanes);
             tokio::select! {
                 opened = opening => match opened {
                     Ok(()) => Ok(true),

@@ -158,6 +158,9 @@ impl Config {
         self.rollup.validate()?;
         self.log_table.validate()?;
         self.http.validate()?;
+        error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;
+        crate::pricing::Catalog::builtin(&self.pricing)
+            .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;
         self.shutdown.validate()?;
         self.log.validate()
     }

@@ -58,6 +58,10 @@ registry! {
     counter FLUSH_FAILURES = "tallyd_flush_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold";
+    /// Times that prices were read from the database, at the start and after each change.
+    counter PRICE_RELOADS = "tallyd_price_reloads_total";
+    /// Rows of `api_prices` that cannot be applied; see the daemon's log, or `tallyd prices check`.
+    gauge PRICES_INVALID = "tallyd_prices_invalid";
 }
 
 /// Hands the help texts to the recorder.

@@ -22,7 +22,7 @@ pub mod pg_numeric;
 pub mod plan;
 pub mod usage;
 
-pub use catalog::{Catalog, CatalogError, Price};
+pub use catalog::{Catalog, CatalogError, Origin, Price, PriceEntry, PriceSpec, StoredPrice};
 pub use cost::{Priced, UnpricedReason};
 pub use money::{DecimalError, Quantity, Usd};
 pub use names::{family, normalise_provider};

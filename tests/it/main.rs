@@ -20,6 +20,7 @@ mod import;
 mod one_record;
 mod outage;
 mod poison;
+mod prices;
 mod rollups;
 mod sessions;
 mod shutdown;
