@@ -11,6 +11,7 @@
 //! | [`pricing`] | what things cost: pure, exact |
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
+//! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 
@@ -22,6 +23,7 @@ pub mod database;
 pub mod http;
 pub mod lock;
 pub mod metrics;
+pub mod outbound;
 pub mod pipeline;
 pub mod pricing;
 pub mod rollup;

@@ -7,6 +7,7 @@ mod demo;
 mod import;
 mod migrate;
 mod output;
+mod prices;
 mod psql;
 mod reconcile;
 mod record;
@@ -70,6 +71,8 @@ enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
+    /// Look at prices, change them, import price lists
+    Prices(prices::PricesArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Look at the configuration
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
+        Command::Prices(args) => prices::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
@@ -117,6 +121,24 @@ pub fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         output::error(&error);
         ExitCode::FAILURE
+    })
+}
+
+/// Runs a task on a connection to the database, and closes the database afterwards.
+fn with_database<T>(
+    config: &Config,
+    name: &str,
+    task: impl AsyncFnOnce(&mut crate::database::Connection) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    use crate::database::{Database, DatabaseOptions};
+    block_on(async {
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let done = match database.connect(name).await {
+            Ok(mut connection) => task(&mut connection).await,
+            Err(error) => Err(error.into()),
+        };
+        database.close().await;
+        done
     })
 }
 

@@ -8,7 +8,8 @@
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
-//! | [`prices`] | the catalog as rows, for whoever asks with SQL |
+//! | [`prices`] | prices as rows: read, added, watched by every daemon |
+//! | [`unpriced`] | calls without a price, by model |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
@@ -22,6 +23,7 @@ pub mod reconcile;
 mod rollups;
 pub mod source;
 pub mod tls;
+pub mod unpriced;
 pub mod upkeep;
 pub mod url;
 

@@ -6,12 +6,12 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, Stop};
 use crate::support::until;
 
-const CALL: &str = r#"{"provider":"claude","model":"claude-sonnet-4-5","input_tokens":1000000,"service_tier":"batch"}"#;
+const CALL: &str = r#"{"provider":"claude","model":"claude-opus-4-5","input_tokens":1000000,"service_tier":"batch"}"#;
 
 fn add(postgres: &Postgres, from: &str, usd: &str) {
     postgres.psql(&format!(
         "INSERT INTO api_prices (provider, model, service_tier, effective_from, rates, origin) VALUES ('claude', \
-         'claude-sonnet-4-5', 'batch', '{from}', '{{\"per_million_tokens\": {{\"input\": \"{usd}\"}}}}', 'manual')"
+         'claude-opus-4-5', 'batch', '{from}', '{{\"per_million_tokens\": {{\"input\": \"{usd}\"}}}}', 'manual')"
     ));
 }
 
@@ -42,7 +42,7 @@ fn a_price_that_is_added_is_applied_by_every_daemon_and_outlives_a_restart_witho
     let (mut first, second) = (start(), start());
     until_up_to_date(&first);
     until_up_to_date(&second);
-    assert_eq!(cost(&first), "1.5");
+    assert_eq!(cost(&first), "2.5");
     add(&postgres, "2015-01-01", "0.7");
     until_cost(&first, "0.7");
     until_cost(&second, "0.7");
@@ -71,7 +71,7 @@ fn a_change_is_found_by_looking_where_notifications_do_not_come_through() {
     add(&postgres, "2015-01-01", "0.7");
     until_cost(&daemon, "0.7");
     postgres.psql("UPDATE api_prices SET withdrawn_at = now() WHERE id = 1000000");
-    until_cost(&daemon, "1.5");
+    until_cost(&daemon, "2.5");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_change_at_an_instant_prices_each_side_whatever_the_order_of_arrival() {
     let call = |at: &str| format!("{},\"occurred_at\":\"{at}\"}}\n", CALL.trim_end_matches('}'));
     let sides = [
         ("2026-03-01T00:00:00Z", "1"),
-        ("2026-01-31T23:59:59.999999Z", "1.5"),
+        ("2026-01-31T23:59:59.999999Z", "2.5"),
         ("2026-02-28T23:59:59.999999Z", "0.4"),
         ("2026-02-01T00:00:00Z", "0.4"),
     ];

@@ -277,7 +277,7 @@ impl Catalog {
     }
 }
 
-fn check(price: &Price) -> Result<(), CatalogError> {
+pub(super) fn check(price: &Price) -> Result<(), CatalogError> {
     if price.rates.is_empty() {
         return Err(CatalogError::NoRates { id: price.id });
     }
