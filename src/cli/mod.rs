@@ -11,6 +11,7 @@ mod prices;
 mod psql;
 mod reconcile;
 mod record;
+mod reprice;
 mod rollups;
 mod serve;
 mod status;
@@ -73,6 +74,8 @@ enum Command {
     Rollups(rollups::RollupsArgs),
     /// Look at prices, change them, import price lists
     Prices(prices::PricesArgs),
+    /// Compute stored costs anew after prices were corrected
+    Reprice(reprice::RepriceArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Look at the configuration
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
+        Command::Reprice(args) => reprice::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),

@@ -10,6 +10,7 @@
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
 //! | [`unpriced`] | calls without a price, by model |
+//! | [`reprice`] | stored costs, computed anew after a correction |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
@@ -20,6 +21,7 @@ pub mod migrate;
 mod options;
 pub mod prices;
 pub mod reconcile;
+pub mod reprice;
 mod rollups;
 pub mod source;
 pub mod tls;

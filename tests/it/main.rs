@@ -21,6 +21,7 @@ mod one_record;
 mod outage;
 mod poison;
 mod prices;
+mod reprice;
 mod rollups;
 mod sessions;
 mod shutdown;
