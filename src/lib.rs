@@ -9,6 +9,7 @@
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
 //! | [`pipeline`] | the data plane: listener, connection, intake, chunk, channel, write-ahead log, flusher |
 //! | [`pricing`] | what things cost: pure, exact |
+//! | [`budget`] | budgets and alerts: where they stand, who is told |
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
@@ -16,6 +17,7 @@
 //! | [`metrics`] | every metric, a documented line each |
 
 pub mod app;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -44,6 +44,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         rules: rules(&config),
         limits: wire_limits(&config),
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+        budgets: Arc::default(),
         clock,
         metrics: IngestMetrics::default(),
     });

@@ -8,6 +8,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
+use crate::budget::Board;
+use crate::budget::watch::BudgetWatch;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::database::prices::feed::PriceFeed;
@@ -45,11 +47,19 @@ pub enum LoadingError {
     Migrate(#[from] MigrateError),
 }
 
+/// What the database keeps up to date for the data plane.
+pub(super) struct Live {
+    /// The prices.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Where the budgets stand.
+    pub budgets: Arc<ArcSwap<Board>>,
+}
+
 /// Starts the lanes once the schema is in place. Waits for as long as the database is down.
 pub(super) async fn open(
     config: &Config,
     accept_rewound: bool,
-    catalog: &Arc<ArcSwap<Catalog>>,
+    live: &Live,
     view: &Arc<View>,
     stop: watch::Receiver<bool>,
     lanes: &mut Stage<WalError>,
@@ -71,7 +81,7 @@ pub(super) async fn open(
     let feed = PriceFeed {
         database: Arc::clone(&database),
         options: config.pricing.clone(),
-        catalog: Arc::clone(catalog),
+        catalog: Arc::clone(&live.catalog),
         data_dir: config.data_dir.clone(),
     };
     lanes.spawn("prices", {
@@ -81,7 +91,22 @@ pub(super) async fn open(
             Ok(())
         }
     });
-    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog.load_full(), stop));
+    let budgets = BudgetWatch {
+        database: Arc::clone(&database),
+        options: config.alerts.clone(),
+        zone: config.rollup.time_zone,
+        clock: Arc::new(SystemClock),
+        board: Arc::clone(&live.budgets),
+        catalog: Arc::clone(&live.catalog),
+    };
+    lanes.spawn("budgets", {
+        let stop = stop.clone();
+        async move {
+            budgets.run(stop).await;
+            Ok(())
+        }
+    });
+    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, live.catalog.load_full(), stop));
     Ok(())
 }
 

@@ -30,7 +30,7 @@ use crate::pipeline::recorder::Recorder;
 use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::writer::WriterState;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
-use loading::LoadingError;
+use loading::{Live, LoadingError};
 
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -124,9 +124,9 @@ impl App {
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
             let stop_loading = self.stop_loading.subscribe();
-            let catalog = Arc::clone(&self.shared.catalog);
+            let live = Live { catalog: Arc::clone(&self.shared.catalog), budgets: Arc::clone(&self.shared.budgets) };
             let accept_rewound = self.options.accept_rewound_database;
-            let opening = loading::open(&self.config, accept_rewound, &catalog, &self.view, stop_loading, &mut lanes);
+            let opening = loading::open(&self.config, accept_rewound, &live, &self.view, stop_loading, &mut lanes);
             tokio::select! {
                 opened = opening => match opened {
                     Ok(()) => Ok(true),

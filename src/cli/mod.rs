@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
+mod budgets;
 mod config;
 mod demo;
 mod import;
@@ -76,6 +77,8 @@ enum Command {
     Prices(prices::PricesArgs),
     /// Compute stored costs anew after prices were corrected
     Reprice(reprice::RepriceArgs),
+    /// Set budgets, and show where they stand
+    Budgets(budgets::BudgetsArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Look at the configuration
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
+        Command::Budgets(args) => budgets::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),

@@ -14,6 +14,7 @@
 //! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
 //! [`Config::effective_toml`] shows can be pasted into a bug report.
 
+mod alerts;
 mod database;
 mod edit_distance;
 mod effective;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::alerts::Alerts;
 pub use self::database::Database;
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
@@ -75,6 +77,8 @@ pub struct Config {
     pub http: Http,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
+    /// Budgets and alerts.
+    pub alerts: Alerts,
     /// The orderly end.
     pub shutdown: Shutdown,
     /// The daemon's own log.
@@ -108,6 +112,7 @@ impl Default for Config {
             log_table: LogTable::default(),
             http: Http::default(),
             pricing: PricingOptions::default(),
+            alerts: Alerts::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             origins: BTreeMap::new(),
@@ -161,6 +166,7 @@ impl Config {
         error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;
         crate::pricing::Catalog::builtin(&self.pricing)
             .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;
+        self.alerts.validate()?;
         self.shutdown.validate()?;
         self.log.validate()
     }

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod budgets;
 mod crash;
 mod embedded;
 mod full;
