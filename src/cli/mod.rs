@@ -8,6 +8,7 @@ mod demo;
 mod import;
 mod migrate;
 mod output;
+mod plans;
 mod prices;
 mod psql;
 mod reconcile;
@@ -79,6 +80,8 @@ enum Command {
     Reprice(reprice::RepriceArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
+    /// Compare the plans of a provider that bills by plan
+    Plans(plans::PlansArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Look at the configuration
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
+        Command::Plans(args) => plans::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),

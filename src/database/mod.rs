@@ -8,6 +8,7 @@
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
+//! | [`plans`] | what each plan of a provider would have cost |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
 //! | [`unpriced`] | calls without a price, by model |
 //! | [`reprice`] | stored costs, computed anew after a correction |
@@ -19,6 +20,7 @@ pub mod embedded;
 pub mod error;
 pub mod migrate;
 mod options;
+pub mod plans;
 pub mod prices;
 pub mod reconcile;
 pub mod reprice;

@@ -79,8 +79,8 @@ fn a_change_at_an_instant_prices_each_side_whatever_the_order_of_arrival() {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).start();
     until_up_to_date(&daemon);
-    add(&postgres, "2026-03-01T00:00:00Z", "1");
     add(&postgres, "2026-02-01T00:00:00Z", "0.4");
+    add(&postgres, "2026-03-01T00:00:00Z", "1");
     until_cost(&daemon, "1");
     let call = |at: &str| format!("{},\"occurred_at\":\"{at}\"}}\n", CALL.trim_end_matches('}'));
     let sides = [
@@ -126,4 +126,26 @@ fn a_bad_row_is_left_out_and_the_record_of_changes_cannot_be_altered() {
     ] {
         assert!(postgres.try_psql(forbidden).is_err(), "{forbidden}");
     }
+}
+
+#[test]
+fn plans_are_compared_by_their_bills_over_whole_months() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    let call = |at: &str, requests: u32| {
+        format!("{{\"provider\":\"rentcast\",\"occurred_at\":\"{at}T12:00:00Z\",\"requests\":{requests}}}\n")
+    };
+    daemon.lines(&[call("2026-01-31", 1_500), call("2026-02-01", 100), call("2026-02-28", 1_900)].concat());
+    postgres.until_calls(3);
+    let output = daemon.run(&["plans", "--from", "2026-01-01", "--to", "2026-04-01", "--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let requests: Vec<_> =
+        found["months"].as_array().unwrap().iter().map(|m| m["requests"].as_i64().unwrap()).collect();
+    assert_eq!(requests, [1_500, 2_000, 0]);
+    let bills: Vec<_> =
+        found["plans"].as_array().unwrap().iter().map(|plan| plan["bill_usd"].as_str().unwrap()).collect();
+    // (1,450 + 1,950) * 0.20; 3 * 74 + (500 + 1,000) * 0.06; 3 fees alone.
+    assert_eq!(bills, ["680", "312", "597", "1347"]);
+    assert_eq!((&found["plans"][1]["cheapest"], &found["partial_months"]), (&true.into(), &false.into()));
+    assert_eq!(found["months"][0]["marginal_usd"], "300");
 }
