@@ -12,6 +12,7 @@
 //! | [`budget`] | budgets and alerts: where they stand, who is told |
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
+//! | [`forecast`] | what spending will come to, from what it was |
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod forecast;
 pub mod http;
 pub mod lock;
 pub mod metrics;

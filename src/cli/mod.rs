@@ -5,6 +5,7 @@
 mod budgets;
 mod config;
 mod demo;
+mod forecast;
 mod import;
 mod migrate;
 mod output;
@@ -82,6 +83,8 @@ enum Command {
     Budgets(budgets::BudgetsArgs),
     /// Compare the plans of a provider that bills by plan
     Plans(plans::PlansArgs),
+    /// Estimate what spending will come to
+    Forecast(forecast::ForecastArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Look at the configuration
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
         Command::Plans(args) => plans::run(&args, &config),
+        Command::Forecast(args) => forecast::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),

@@ -147,15 +147,17 @@ fn acknowledgements_ask_to_hold_back_once_a_budget_is_used_up() {
     };
     assert_eq!(budget(), None, "there is no budget");
     set(&daemon, &["0.3"]);
-    until("acknowledgements tell the status", || match budget() {
-        Some(state) if state.should_throttle => Ok(assert_eq!(state.status, "exceeded")),
+    let told = until("acknowledgements tell the status", || match budget() {
+        Some(state) if state.should_throttle => Ok(state.status),
         other => Err(format!("{other:?}")),
     });
+    assert_eq!(told, "exceeded");
     set(&daemon, &["1000000"]);
-    until("a larger budget lets them go on", || match budget() {
-        Some(state) if !state.should_throttle => Ok(assert_eq!(state.status, "normal")),
+    let told = until("a larger budget lets them go on", || match budget() {
+        Some(state) if !state.should_throttle => Ok(state.status),
         other => Err(format!("{other:?}")),
     });
+    assert_eq!(told, "normal");
 }
 
 #[test]

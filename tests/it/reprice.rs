@@ -141,7 +141,7 @@ fn killed_in_the_middle_and_run_again_under_load_nothing_is_priced_twice() {
         daemon.assert_reconciled();
     }
     assert!(kills > 0, "no run was killed in its middle");
-    let done = reprice(&daemon, &["--batch-rows", "10"]);
+    reprice(&daemon, &["--batch-rows", "10"]);
     let sent = load.finish();
     assert_eq!(postgres.psql("SELECT string_agg(state, ',') FROM reprice_jobs WHERE calls_changed > 0"), "done");
     assert_eq!(postgres.psql(changed), "2000", "each call was changed once");
