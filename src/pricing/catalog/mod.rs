@@ -21,15 +21,17 @@ pub mod entry;
 mod error;
 mod file;
 mod price;
+mod stored;
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 
 use hashbrown::{Equivalent, HashMap};
 
-pub use self::entry::{AboveEntry, PriceEntry, PriceSpec, StoredPrice, TokenRates};
+pub use self::entry::{AboveEntry, PriceEntry, PriceSpec, TokenRates};
 pub use self::error::CatalogError;
 pub use self::price::{Origin, Price, Rates, SizeTier};
+pub use self::stored::StoredPrice;
 use super::names;
 use super::plan::{Plan, PlanTerms, PricingOptions};
 
