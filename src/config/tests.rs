@@ -153,7 +153,7 @@ fn unknown_names_are_refused_with_what_was_perhaps_meant() {
         &["config.toml", "wal.max_byte", "did you mean wal.max_bytes?", "sync"],
     );
     says(&message("[lisen]\ntcp = \"\"", &[], &[]), &["unknown key lisen", "did you mean listen", "shutdown"]);
-    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: data_dir"]);
+    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: alerts, data_dir"]);
     says(&message("[listen.tcp]\nport = 1", &[], &[]), &["listen.tcp must be text in quotes, not a section"]);
     says(
         &message("", &[("TALLYD_HTP_LISTEN", "x")], &[]),
