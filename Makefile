@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: fuzz golden model
+.PHONY: fuzz golden model bench-forecast
 .PHONY: help run build test faults lint bench-quick bench-client
 
 help: ## List the targets
@@ -35,6 +35,9 @@ bench-quick: ## Records a second from the socket to committed rows, as a share o
 	@scripts/need-postgresql
 	cargo bench --bench end_to_end -- --rounds 3 --users 500 --json target/bench/quick-500.json
 	cargo bench --bench end_to_end -- --rounds 3 --users 10000 --json target/bench/quick-10000.json
+
+bench-forecast: ## Backtest the forecast against naive ones, with its interval's coverage
+	cargo bench --bench forecast
 
 bench-client: ## What Recorder::record() costs the caller, with the daemon healthy, dead and stuck
 	cargo bench -p tallyd-client

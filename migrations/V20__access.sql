@@ -75,7 +75,8 @@ AS $$
         OR c.relnamespace = 'public'::regnamespace AND (
             c.relname LIKE 'tallyd\_%'
             OR c.relname IN ('daily_api_costs', 'daily_user_api_costs', 'user_api_totals', 'ingest_watermark',
-                             'dead_letters', 'api_prices', 'api_price_changes', 'api_budgets')))
+                             'dead_letters', 'api_prices', 'api_price_changes', 'api_budgets', 'api_budget_states', 'api_alerts',
+                             'reprice_jobs')))
     ORDER BY c.relname
 $$;
 

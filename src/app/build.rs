@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
+use crate::database::prices::cache;
 use crate::http::{self, View};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics, WalMetrics};
@@ -26,7 +27,7 @@ use crate::pipeline::wal::producers::{GRACE, Producers};
 use crate::pipeline::wal::recovery::{Recovery, recover};
 use crate::pipeline::wal::space::{Bounds, Space};
 use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
-use crate::pricing::Catalog;
+use crate::pricing::{Catalog, CatalogError};
 use crate::shutdown::Stage;
 
 /// Starts everything that does not need the database.
@@ -35,7 +36,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = DataLock::take(&config.data_dir, "tallyd serve")?;
     let renderer = metrics::install().map_err(|error| AppError::Metrics(error.to_string()))?;
-    let catalog = Catalog::builtin(&config.pricing)?;
+    let catalog = catalog(&config)?;
     let (ingest, intake) = channel::channel(config.wal.channel_bytes);
     let (log, writer) = start_writer(&config, intake, &clock)?;
     let shared = Arc::new(connection::Shared {
@@ -43,6 +44,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         rules: rules(&config),
         limits: wire_limits(&config),
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+        budgets: Arc::default(),
         clock,
         metrics: IngestMetrics::default(),
     });
@@ -83,6 +85,15 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         http,
         background,
     })
+}
+
+/// The prices to begin with: what the database last said, until it can be asked.
+fn catalog(config: &Config) -> Result<Catalog, CatalogError> {
+    let (catalog, _) = Catalog::layered(&config.pricing, &cache::read(&config.data_dir)).or_else(|error| {
+        tracing::error!(%error, "the copy of the added prices is left out");
+        Catalog::layered(&config.pricing, &[])
+    })?;
+    Ok(catalog)
 }
 
 fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Result<(Arc<Log>, WriterThread), AppError> {

@@ -4,11 +4,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
+use crate::budget::Board;
+use crate::budget::watch::BudgetWatch;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::database::prices::feed::PriceFeed;
 use crate::database::prices::write_catalog;
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{
@@ -44,11 +48,19 @@ pub enum LoadingError {
     Migrate(#[from] MigrateError),
 }
 
+/// What the database keeps up to date for the data plane.
+pub(super) struct Live {
+    /// The prices.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Where the budgets stand.
+    pub budgets: Arc<ArcSwap<Board>>,
+}
+
 /// Starts the lanes once the schema is in place. Waits for as long as the database is down.
 pub(super) async fn open(
     config: &Config,
     accept_rewound: bool,
-    catalog: Arc<Catalog>,
+    live: &Live,
     view: &Arc<View>,
     stop: watch::Receiver<bool>,
     lanes: &mut Stage<WalError>,
@@ -68,7 +80,35 @@ pub(super) async fn open(
     let _ = view.loading.set(loading);
     bring_up_to_date(config, &database, view).await?;
     is_migrated.send_replace(true);
-    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog, stop));
+    let feed = PriceFeed {
+        database: Arc::clone(&database),
+        options: config.pricing.clone(),
+        catalog: Arc::clone(&live.catalog),
+        data_dir: config.data_dir.clone(),
+    };
+    lanes.spawn("prices", {
+        let stop = stop.clone();
+        async move {
+            feed.run(stop).await;
+            Ok(())
+        }
+    });
+    let budgets = BudgetWatch {
+        database: Arc::clone(&database),
+        options: config.alerts.clone(),
+        zone: config.rollup.time_zone,
+        clock: Arc::new(SystemClock),
+        board: Arc::clone(&live.budgets),
+        catalog: Arc::clone(&live.catalog),
+    };
+    lanes.spawn("budgets", {
+        let stop = stop.clone();
+        async move {
+            budgets.run(stop).await;
+            Ok(())
+        }
+    });
+    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, live.catalog.load_full(), stop));
     Ok(())
 }
 

@@ -2,15 +2,20 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
+mod budgets;
 mod config;
 mod dead_letters;
 mod demo;
+mod forecast;
 mod import;
 mod migrate;
 mod output;
+mod plans;
+mod prices;
 mod psql;
 mod reconcile;
 mod record;
+mod reprice;
 mod rollups;
 mod serve;
 mod status;
@@ -77,6 +82,16 @@ enum Command {
     Wal(wal::WalArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
+    /// Look at prices, change them, import price lists
+    Prices(prices::PricesArgs),
+    /// Compute stored costs anew after prices were corrected
+    Reprice(reprice::RepriceArgs),
+    /// Set budgets, and show where they stand
+    Budgets(budgets::BudgetsArgs),
+    /// Compare the plans of a provider that bills by plan
+    Plans(plans::PlansArgs),
+    /// Estimate what spending will come to
+    Forecast(forecast::ForecastArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Look at the configuration
@@ -119,6 +134,11 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
+        Command::Prices(args) => prices::run(&args, &config),
+        Command::Reprice(args) => reprice::run(&args, &config),
+        Command::Budgets(args) => budgets::run(&args, &config),
+        Command::Plans(args) => plans::run(&args, &config),
+        Command::Forecast(args) => forecast::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
@@ -126,6 +146,24 @@ pub fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         output::error(&error);
         ExitCode::FAILURE
+    })
+}
+
+/// Runs a task on a connection to the database, and closes the database afterwards.
+fn with_database<T>(
+    config: &Config,
+    name: &str,
+    task: impl AsyncFnOnce(&mut crate::database::Connection) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    use crate::database::{Database, DatabaseOptions};
+    block_on(async {
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let done = match database.connect(name).await {
+            Ok(mut connection) => task(&mut connection).await,
+            Err(error) => Err(error.into()),
+        };
+        database.close().await;
+        done
     })
 }
 

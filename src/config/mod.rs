@@ -14,6 +14,7 @@
 //! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
 //! [`Config::effective_toml`] shows can be pasted into a bug report.
 
+mod alerts;
 mod database;
 mod edit_distance;
 mod effective;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::alerts::Alerts;
 pub use self::database::Database;
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
@@ -79,6 +81,8 @@ pub struct Config {
     pub http: Http,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
+    /// Budgets and alerts.
+    pub alerts: Alerts,
     /// The orderly end.
     pub shutdown: Shutdown,
     /// The daemon's own log.
@@ -113,6 +117,7 @@ impl Default for Config {
             users: Users::default(),
             http: Http::default(),
             pricing: PricingOptions::default(),
+            alerts: Alerts::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             origins: BTreeMap::new(),
@@ -182,6 +187,10 @@ impl Config {
         self.log_table.validate()?;
         self.users.validate()?;
         self.http.validate()?;
+        error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;
+        crate::pricing::Catalog::builtin(&self.pricing)
+            .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;
+        self.alerts.validate()?;
         self.shutdown.validate()?;
         self.log.validate()
     }

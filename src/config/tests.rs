@@ -90,6 +90,11 @@ fn values_are_typed() {
         user_index = "never"
         [pricing]
         rentcast_plan = "growth"
+        [[pricing.prices]]
+        provider = "claude"
+        model = "claude-sonnet-5"
+        effective_from = "2026-12-01"
+        per_million = { input = "1.8", output = "9" }
         [log]
         format = "json"
     "#;
@@ -103,6 +108,7 @@ fn values_are_typed() {
     assert_eq!(config.rollup.time_zone, chrono_tz::Europe::Berlin);
     assert_eq!((config.log_table.partition, config.log_table.user_index), (Partition::Day, UserIndex::Never));
     assert_eq!(config.pricing.rentcast_plan, crate::pricing::Plan::Growth);
+    assert_eq!(config.pricing.prices[0].spec().unwrap().effective_from_us, 1_796_083_200_000_000);
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -147,7 +153,7 @@ fn unknown_names_are_refused_with_what_was_perhaps_meant() {
         &["config.toml", "wal.max_byte", "did you mean wal.max_bytes?", "sync"],
     );
     says(&message("[lisen]\ntcp = \"\"", &[], &[]), &["unknown key lisen", "did you mean listen", "shutdown"]);
-    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: data_dir"]);
+    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: alerts, data_dir"]);
     says(&message("[listen.tcp]\nport = 1", &[], &[]), &["listen.tcp must be text in quotes, not a section"]);
     says(
         &message("", &[("TALLYD_HTP_LISTEN", "x")], &[]),
@@ -195,6 +201,11 @@ fn contradictions_are_refused_with_what_to_do() {
         ("[flusher]\nretry_min_ms = 20000", &["flusher.retry_max_ms", "retry_min_ms"]),
         ("[http]\nlisten = \"localhost\"", &["http.listen", "write host:port"]),
         ("[log]\nfilter = \"tallyd=loud\"", &["log.filter", "tallyd=loud"]),
+        (
+            "[[pricing.prices]]\nprovider = \"p\"\nper_million = { input = \"-1\" }",
+            &["pricing.prices", "negative rate"],
+        ),
+        ("[pricing]\nrefresh_ms = 0", &["pricing.refresh_ms"]),
         ("[shutdown]\ndeadline_ms = 0", &["shutdown.deadline_ms", "between 100 and"]),
         ("[log_table]\npartitions_ahead = 0", &["log_table.partitions_ahead"]),
         ("[rollup]\nmax_models_per_day = 0", &["rollup.max_models_per_day"]),

@@ -22,7 +22,7 @@ pub const WORDS: [&[u8]; 10] = [
 pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for plan in Plan::ALL {
-        match Catalog::parse(text, &PricingOptions { rentcast_plan: plan }) {
+        match Catalog::parse(text, &PricingOptions { rentcast_plan: plan, ..PricingOptions::default() }) {
             Ok(catalog) => check(&catalog),
             Err(error) => assert!(!error.to_string().is_empty()),
         }

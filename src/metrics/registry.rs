@@ -58,6 +58,20 @@ registry! {
     counter FLUSH_FAILURES = "tallyd_flush_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold";
+    /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
+    gauge UNPRICED_CALLS = "tallyd_unpriced_calls";
+    /// Share of a budget that is used in its current period, by the budget's id; 1 is all of it.
+    gauge BUDGET_USED_RATIO = "tallyd_budget_used_ratio";
+    /// Alerts that this daemon has raised.
+    counter ALERTS_RAISED = "tallyd_alerts_raised_total";
+    /// Alerts that this daemon has delivered to the webhook.
+    counter ALERTS_DELIVERED = "tallyd_alerts_delivered_total";
+    /// Deliveries that failed and are tried again.
+    counter ALERT_FAILURES = "tallyd_alert_failures_total";
+    /// Times that prices were read from the database, at the start and after each change.
+    counter PRICE_RELOADS = "tallyd_price_reloads_total";
+    /// Rows of `api_prices` that cannot be applied; see the daemon's log, or `tallyd prices check`.
+    gauge PRICES_INVALID = "tallyd_prices_invalid";
 }
 
 /// Hands the help texts to the recorder.

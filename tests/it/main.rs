@@ -11,6 +11,7 @@
 
 mod support;
 
+mod budgets;
 mod crash;
 mod damage;
 mod dead_letters;
@@ -23,6 +24,8 @@ mod one_record;
 mod outage;
 mod partitions;
 mod poison;
+mod prices;
+mod reprice;
 mod roles;
 mod rollups;
 mod sessions;

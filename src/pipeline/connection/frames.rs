@@ -247,7 +247,7 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     shared.metrics.duplicate.increment(duplicate);
     shared.metrics.unpriced.increment(unpriced);
     session.known_seq = session.known_seq.max(last_seq);
-    Ack { seq: last_seq, costs, rejected, budget: None }
+    Ack { seq: last_seq, costs, rejected, budget: shared.budgets.load().global().cloned() }
 }
 
 fn admit(admission: &Admission<'_>, record: &FrameRecord<'_>, seq: u64, outbox: &mut Outbox) -> Result<Cost, Refusal> {

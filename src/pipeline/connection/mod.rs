@@ -29,6 +29,7 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::budget::Board;
 use crate::clock::Clock;
 use crate::metrics::IngestMetrics;
 use crate::pipeline::channel::Ingest;
@@ -61,6 +62,8 @@ pub struct Shared {
     pub limits: WireLimits,
     /// The prices that hold now.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Where the budgets stand.
+    pub budgets: Arc<ArcSwap<Board>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
