@@ -56,7 +56,7 @@ fn a_column_that_was_changed_holds_loading_and_makes_no_row_guilty() {
         ("ALTER COLUMN input_tokens TYPE int4", "ALTER COLUMN input_tokens TYPE int8"),
         ("ALTER COLUMN metadata TYPE text", "ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb"),
         ("ADD COLUMN more int4 NOT NULL DEFAULT 0", "DROP COLUMN more"),
-        ("RENAME COLUMN app TO application", "RENAME COLUMN application TO app"),
+        ("RENAME COLUMN user_id TO person", "RENAME COLUMN person TO user_id"),
         ("ADD COLUMN needed int4", "DROP COLUMN needed"),
     ];
     postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");

@@ -92,14 +92,14 @@ impl Partitions {
         let mut found = Found::default();
         for chunk in chunks.iter().map(AsRef::as_ref).filter(|chunk| chunk.records > 0) {
             let (first, last) = (holder(&known, chunk.min_us), holder(&known, chunk.max_us));
-            match first.zip(last).filter(|(first, last)| first.oid == last.oid) {
-                Some((only, _)) => found.take(chunk.min_us, Some(only)),
-                None => {
-                    for entry in PayloadReader::new(&payload(log, chunk)?) {
-                        if let Entry::Call(call) = entry? {
-                            found.take(call.occurred_at_us, holder(&known, call.occurred_at_us));
-                        }
-                    }
+            found.take(chunk.min_us, first);
+            found.take(chunk.max_us, last);
+            if chunk.min_us == chunk.max_us || first.zip(last).is_some_and(|(first, last)| first.oid == last.oid) {
+                continue;
+            }
+            for entry in PayloadReader::new(&payload(log, chunk)?) {
+                if let Entry::Call(call) = entry? {
+                    found.take(call.occurred_at_us, holder(&known, call.occurred_at_us));
                 }
             }
         }

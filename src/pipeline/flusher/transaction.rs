@@ -136,6 +136,7 @@ async fn copy(
             if piece.len() >= PIECE_BYTES {
                 let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
                 sink.feed(full.into()).await?;
+                failpoint::hit("flusher.copying");
             }
         }
     }
