@@ -13,6 +13,7 @@ mod record;
 mod rollups;
 mod serve;
 mod status;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ enum Command {
     Rollups(rollups::RollupsArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
+    /// Make, list and revoke tokens for the HTTP API
+    Token(token::TokenArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
     /// Run psql on the daemon's database
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
+        Command::Token(args) => token::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
     };

@@ -14,6 +14,7 @@
 //! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
 //! [`Config::effective_toml`] shows can be pasted into a bug report.
 
+mod auth;
 mod database;
 mod edit_distance;
 mod effective;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::auth::Auth;
 pub use self::database::Database;
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
@@ -73,6 +75,8 @@ pub struct Config {
     pub log_table: LogTable,
     /// The HTTP API and page.
     pub http: Http,
+    /// Who may ask.
+    pub auth: Auth,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
     /// The orderly end.
@@ -107,6 +111,7 @@ impl Default for Config {
             rollup: Rollup::default(),
             log_table: LogTable::default(),
             http: Http::default(),
+            auth: Auth::default(),
             pricing: PricingOptions::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
@@ -158,6 +163,7 @@ impl Config {
         self.rollup.validate()?;
         self.log_table.validate()?;
         self.http.validate()?;
+        self.auth.validate()?;
         self.shutdown.validate()?;
         self.log.validate()
     }

@@ -9,6 +9,7 @@
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`prices`] | the catalog as rows, for whoever asks with SQL |
+//! | [`queries`] | what the HTTP API asks and changes |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
@@ -18,6 +19,7 @@ pub mod error;
 pub mod migrate;
 mod options;
 pub mod prices;
+pub mod queries;
 pub mod reconcile;
 mod rollups;
 pub mod source;

@@ -58,6 +58,10 @@ registry! {
     counter FLUSH_FAILURES = "tallyd_flush_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold";
+    /// Requests that were not let in, by reason.
+    counter AUTH_FAILURES = "tallyd_auth_failures_total";
+    /// Answers of the HTTP API, by route and class of status.
+    counter HTTP_RESPONSES = "tallyd_http_responses_total";
 }
 
 /// Hands the help texts to the recorder.

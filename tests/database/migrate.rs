@@ -17,7 +17,14 @@ async fn four_at_once_apply_each_file_once() {
     applied.sort_unstable();
     assert_eq!(
         applied,
-        ["V1__usage_log", "V2__rollups", "V3__ingestion", "V4__settings_prices_budgets", "V5__increment_daily_cost"]
+        [
+            "V1__usage_log",
+            "V2__rollups",
+            "V3__ingestion",
+            "V4__settings_prices_budgets",
+            "V5__increment_daily_cost",
+            "V9__tokens_and_audit"
+        ]
     );
     for report in &reports {
         assert_eq!(report.database_id, reports[0].database_id);
