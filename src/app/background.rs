@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use metrics::gauge;
 
+use crate::database::describe;
+use crate::database::queries::tokens;
 use crate::http::View;
+use crate::http::auth::tokens::POLL;
 use crate::metrics::{UPKEEP_INTERVAL, registry};
 use crate::shutdown::Stage;
 
@@ -30,7 +33,27 @@ pub(super) fn spawn(view: &Arc<View>) -> Stage<Infallible> {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
         }
     });
+    let shown = Arc::clone(view);
+    stage.spawn("tokens", async move {
+        loop {
+            renew_tokens(&shown).await;
+            tokio::time::sleep(POLL).await;
+        }
+    });
     stage
+}
+
+/// Renews the daemon's copy of the static tokens. While the database is down the last one stays in force.
+async fn renew_tokens(view: &View) {
+    let Some(loading) = view.loading.get() else { return };
+    if !*loading.flusher.migrated.borrow() {
+        return;
+    }
+    let Ok(client) = loading.pool.get().await else { return };
+    match tokens::in_force(&client).await {
+        Ok(tokens) => view.auth.tokens.replace(tokens),
+        Err(error) => tracing::debug!(error = describe(&error), "the static tokens could not be renewed"),
+    }
 }
 
 fn show(view: &View) {

@@ -48,12 +48,17 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         clock,
         metrics: IngestMetrics::default(),
     });
+    let auth = http::auth::Auth::new(&config, &shared.clock);
     let view = Arc::new(View {
         metrics: renderer,
         log,
         writer: Arc::clone(&writer.state),
         ingest: Mutex::new(Some(ingest)),
         accepting: AtomicBool::new(false),
+        intake: Mutex::new(Some(Arc::clone(&shared))),
+        auth,
+        clock: Arc::clone(&shared.clock),
+        settings: http_settings(&config),
         loading: OnceCell::new(),
         started,
         socket: config.socket_path().display().to_string(),
@@ -199,6 +204,15 @@ async fn listen(
     Ok(stage)
 }
 
+fn http_settings(config: &Config) -> http::Settings {
+    http::Settings {
+        zone: config.rollup.time_zone,
+        statement_timeout: config.http.statement_timeout,
+        max_body_bytes: config.http.max_body_bytes,
+        cors_origins: config.http.cors_origins.clone(),
+    }
+}
+
 async fn serve_http(config: &Config, view: &Arc<View>) -> Result<Stage<std::io::Error>, AppError> {
     let mut stage = Stage::default();
     let address = &config.http.listen;
@@ -206,6 +220,7 @@ async fn serve_http(config: &Config, view: &Arc<View>) -> Result<Stage<std::io::
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
     let router = http::public(Arc::clone(view));
+    let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
     stage.spawn("the HTTP listener", async move { axum::serve(public, router).await });
     let router = http::local(Arc::clone(view));
     stage.spawn("the control socket", async move { axum::serve(local, router).await });

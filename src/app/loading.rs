@@ -29,8 +29,6 @@ use crate::rollup::day::Days;
 use crate::rollup::guard::{KeyBounds, KeyGuard};
 use crate::shutdown::Stage;
 
-/// Connections for questions, apart from the lanes' own.
-const POOL_SIZE: usize = 4;
 /// How long to wait before the schema is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -73,7 +71,7 @@ pub(super) async fn open(
         let number = number as u16;
         lanes.spawn(format!("flusher lane {number}"), Lane::new(Arc::clone(&flusher), number, stop.clone()).run());
     }
-    let pool = database.pool(POOL_SIZE);
+    let pool = database.pool(config.http.pool_size);
     tracing::info!(database = database.redacted_url(), "the database is there");
     // Set once, here.
     let loading = Loading { flusher, database: Arc::clone(&database), pool, schema: Mutex::default() };

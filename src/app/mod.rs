@@ -164,8 +164,9 @@ impl App {
         self.view.accepting.store(false, Ordering::Relaxed);
         self.stop_listening.send_replace(true);
         let listening = self.listeners.finish(deadline.at()).await;
-        // The writer ends once the last sender is gone: the connections' and these two.
+        // The writer ends once the last sender is gone: the connections', those of requests under way, and these three.
         drop(self.shared);
+        self.view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         self.view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let written = end_writer(self.writer, failed, deadline).await;
         self.stop_loading.send_replace(true);

@@ -19,6 +19,7 @@ mod reprice;
 mod rollups;
 mod serve;
 mod status;
+mod token;
 mod wal;
 
 use std::path::PathBuf;
@@ -94,6 +95,8 @@ enum Command {
     Forecast(forecast::ForecastArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
+    /// Make, list and revoke tokens for the HTTP API
+    Token(token::TokenArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
     /// Run psql on the daemon's database
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Plans(args) => plans::run(&args, &config),
         Command::Forecast(args) => forecast::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
+        Command::Token(args) => token::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
     };

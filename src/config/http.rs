@@ -1,8 +1,11 @@
 //! `[http]`: the API, the page, metrics and health.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, is_address};
+use super::error::{ConfigError, in_range, is_address};
+use super::form;
 
 /// The HTTP server.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -10,16 +13,47 @@ use super::error::{ConfigError, is_address};
 pub struct Http {
     /// Address, `host:port`; a port of 0 takes a free one. Default `127.0.0.1:7420`: this machine alone.
     pub listen: String,
+    /// Origins whose pages may call the API from a browser, such as `https://admin.example.com`. Default: none.
+    pub cors_origins: Vec<String>,
+    /// Proxies in front that append to `X-Forwarded-For`, by their number; that many entries from the right is the
+    /// client. Default 0: the header is not believed.
+    pub trusted_proxies: u32,
+    /// Bytes of a request's body, before and after decompression. Default 8 MiB.
+    pub max_body_bytes: usize,
+    /// Connections that answer questions, apart from the loading ones. Default 4.
+    pub pool_size: usize,
+    /// How long one question may take in the database. Default 15 seconds.
+    #[serde(rename = "statement_timeout_ms", with = "form::milliseconds")]
+    pub statement_timeout: Duration,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7420".to_owned() }
+        Self {
+            listen: "127.0.0.1:7420".to_owned(),
+            cors_origins: Vec::new(),
+            trusted_proxies: 0,
+            max_body_bytes: 8 * 1024 * 1024,
+            pool_size: 4,
+            statement_timeout: Duration::from_secs(15),
+        }
     }
 }
 
 impl Http {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        for origin in &self.cors_origins {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if host.is_none_or(|host| host.is_empty() || host.contains('/') || !host.is_ascii()) {
+                let reason =
+                    format!("{origin:?} is no origin; write scheme and host, such as https://admin.example.com");
+                return Err(ConfigError::invalid("http.cors_origins", reason));
+            }
+        }
+        in_range("http.trusted_proxies", self.trusted_proxies, 0..=16)?;
+        in_range("http.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024)?;
+        in_range("http.pool_size", self.pool_size, 1..=64)?;
+        in_range("http.statement_timeout_ms", self.statement_timeout.as_millis(), 100..=600_000)?;
         is_address("http.listen", &self.listen)
     }
 }

@@ -15,6 +15,7 @@
 //! [`Config::effective_toml`] shows can be pasted into a bug report.
 
 mod alerts;
+mod auth;
 mod database;
 mod edit_distance;
 mod effective;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::alerts::Alerts;
+pub use self::auth::Auth;
 pub use self::database::Database;
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
@@ -79,6 +81,8 @@ pub struct Config {
     pub users: Users,
     /// The HTTP API and page.
     pub http: Http,
+    /// Who may ask.
+    pub auth: Auth,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
     /// Budgets and alerts.
@@ -116,6 +120,7 @@ impl Default for Config {
             log_table: LogTable::default(),
             users: Users::default(),
             http: Http::default(),
+            auth: Auth::default(),
             pricing: PricingOptions::default(),
             alerts: Alerts::default(),
             shutdown: Shutdown::default(),
@@ -191,6 +196,7 @@ impl Config {
         crate::pricing::Catalog::builtin(&self.pricing)
             .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;
         self.alerts.validate()?;
+        self.auth.validate()?;
         self.shutdown.validate()?;
         self.log.validate()
     }

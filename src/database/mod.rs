@@ -13,6 +13,7 @@
 //! | [`unpriced`] | calls without a price, by model |
 //! | [`reprice`] | stored costs, computed anew after a correction |
 //! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
+//! | [`queries`] | what the HTTP API asks and changes |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
@@ -25,6 +26,7 @@ pub mod migrate;
 mod options;
 pub mod plans;
 pub mod prices;
+pub mod queries;
 pub mod reconcile;
 pub mod reprice;
 mod rollups;

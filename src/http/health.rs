@@ -9,13 +9,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::View;
 use crate::pipeline::wal::inspect;
 use crate::pipeline::wal::space::Full;
 
 /// How a part or the whole is, from best to worst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// It works.
@@ -27,7 +28,7 @@ pub enum Health {
 }
 
 /// One part's health.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Component {
     /// How it is.
     pub status: Health,
@@ -37,7 +38,7 @@ pub struct Component {
 }
 
 /// All parts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HealthReport {
     /// The worst of the parts.
     pub status: Health,
@@ -139,14 +140,20 @@ fn flusher(view: &View) -> Component {
     }
 }
 
-/// `GET /healthz`: 200 unless something is failing.
+/// How each part is: 200 unless something is failing.
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, description = "Nothing is failing", body = HealthReport),
+        (status = 503, description = "Something is failing: a person must act", body = HealthReport)))]
 pub async fn healthz(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
     let report = HealthReport::of(&view);
     let code = if report.status == Health::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(report))
 }
 
-/// `GET /readyz`: 200 while records are accepted.
+/// 200 while records are accepted.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+    responses((status = 200, description = "Records are accepted", body = String),
+        (status = 503, description = "They are not", body = String)))]
 pub async fn readyz(State(view): State<super::router::Handle>) -> (StatusCode, &'static str) {
     let full = view.writer.full().is_some();
     if view.accepting.load(Ordering::Relaxed) && !full {

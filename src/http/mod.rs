@@ -1,13 +1,31 @@
-//! The control plane over HTTP: health and metrics for whoever watches, status for the command line.
+//! The control plane over HTTP: health and metrics for whoever watches, costs for whoever may know them, status for the
+//! command line.
 //!
 //! It holds read-only handles of the data plane and its own small pool of connections: a slow question here slows
 //! nothing there. Two routers: the public one on `http.listen`, and the local one on a Unix socket in the data folder
 //! that only the daemon's own user can open, for `tallyd status`.
 
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`router`] | every route, in one table |
+//! | [`auth`] | who asks, and what they may do |
+//! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
+//! | [`v1`] | the API proper |
+//! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
+
+pub mod admin;
+pub mod answer;
+pub mod auth;
+pub mod body;
+pub mod csv;
+pub mod error;
 mod health;
-mod router;
+pub mod parameters;
+pub mod router;
 pub mod socket;
 mod status;
+pub mod v1;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,8 +34,10 @@ use std::time::Instant;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::OnceCell;
 
+use crate::clock::Clock;
 use crate::database::Database;
 use crate::pipeline::channel::Ingest;
+use crate::pipeline::connection;
 use crate::pipeline::flusher;
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::writer::WriterState;
@@ -38,6 +58,14 @@ pub struct View {
     pub ingest: std::sync::Mutex<Option<Ingest>>,
     /// True while records are accepted.
     pub accepting: AtomicBool,
+    /// What connections share, for records that come over HTTP. Emptied at shutdown, for the same reason.
+    pub intake: std::sync::Mutex<Option<Arc<connection::Shared>>>,
+    /// Who may ask.
+    pub auth: auth::Auth,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Settings of the API.
+    pub settings: Settings,
     /// The flusher and the database, once they are there.
     pub loading: OnceCell<Loading>,
     /// When the daemon started.
@@ -46,6 +74,18 @@ pub struct View {
     pub socket: String,
     /// The data folder.
     pub data_dir: String,
+}
+
+/// Settings of the API.
+pub struct Settings {
+    /// The zone of the days in answers.
+    pub zone: chrono_tz::Tz,
+    /// How long one statement may take.
+    pub statement_timeout: std::time::Duration,
+    /// Bytes of a request's body.
+    pub max_body_bytes: usize,
+    /// Origins whose pages may call the API.
+    pub cors_origins: Vec<String>,
 }
 
 /// The part of the view that needs the database's server.

@@ -1,25 +1,81 @@
-//! Every route, in one table.
+//! Every route, in one table: what is open, what takes which role.
+//!
+//! A handler's path and method stand in its `#[utoipa::path]`, so the table, the routes and the OpenAPI document are one
+//! thing. Nothing on `http.listen` tells what anything cost without a token.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, StatusCode};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
+use axum::{Router, response::IntoResponse};
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::CorsLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::{View, health, status};
+use super::auth::{Gate, Role, gate};
+use super::error::ApiError;
+use super::{View, admin, answer, health, status, v1};
 
 /// What handlers hold.
 pub type Handle = Arc<View>;
 
-/// Routes on `http.listen`. Nothing here tells what anything cost.
+/// Open to everybody: health and counters, no costs.
+fn open() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz)).routes(routes!(metrics))
+}
+
+/// For the roles `read` and `admin`; what changes something is for `admin` alone.
+fn questions() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        // As in the system that tallyd replaces.
+        .routes(routes!(admin::cost_history::cost_history))
+        .routes(routes!(admin::costs::costs))
+        .routes(routes!(admin::costs::set_budget))
+        .routes(routes!(admin::users::user_stats))
+        .routes(routes!(admin::users::all))
+        .routes(routes!(admin::metrics::metrics))
+        .routes(routes!(admin::pricing::pricing))
+        .routes(routes!(admin::pricing::set_rentcast_cost))
+        // The API proper.
+        .routes(routes!(v1::costs::costs))
+        .routes(routes!(v1::users::users))
+        .routes(routes!(v1::users::user))
+        .routes(routes!(v1::sessions::sessions))
+        .routes(routes!(v1::records::search))
+        .routes(routes!(v1::dead_letters::dead_letters))
+        .routes(routes!(v1::prices::prices))
+        .routes(routes!(v1::pipeline::pipeline))
+        .routes(routes!(v1::audit::audit))
+    // Budgets and forecasts: .routes(routes!(v1::budgets::…)) and so on belong here.
+}
+
+/// Routes on `http.listen`.
 pub fn public(view: Handle) -> Router {
-    Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(metrics))
+    let for_role = |needs| from_fn_with_state(Gate { view: Arc::clone(&view), needs }, gate);
+    let questions = questions()
+        .route_layer(from_fn(answer::tag))
+        .route_layer(for_role(Role::Read))
+        .route_layer(from_fn(answer::count));
+    let (router, _document) = OpenApiRouter::new().merge(open()).merge(questions).split_for_parts();
+    let header = |name: &'static str, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value))
+    };
+    router
         .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))
+        .layer(CompressionLayer::new())
+        .layer(cors(&view.settings.cors_origins))
+        .layer(header("x-content-type-options", "nosniff"))
+        .layer(header("x-frame-options", "DENY"))
+        .layer(header("referrer-policy", "no-referrer"))
+        .layer(header("content-security-policy", "default-src 'none'; frame-ancestors 'none'"))
+        .layer(header("cross-origin-resource-policy", "same-origin"))
         .with_state(view)
 }
 
@@ -33,10 +89,29 @@ pub fn local(view: Handle) -> Router {
         .with_state(view)
 }
 
+/// Browsers' pages of other origins: those that are configured, with tokens in headers and never with cookies.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, HeaderName::from_static("idempotency-key")])
+        .expose_headers([ETAG, RETRY_AFTER])
+        .max_age(std::time::Duration::from_secs(600))
+}
+
+/// The daemon's metrics, in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "health", security(()),
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(view): State<Handle>) -> ([(HeaderName, &'static str); 1], String) {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], view.metrics.render())
 }
 
-async fn not_found() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "not found: there are /healthz, /readyz and /metrics\n")
+async fn not_found() -> impl IntoResponse {
+    ApiError::not_found("there is nothing here", "/api/docs lists what there is; health is at /healthz and /readyz")
+}
+
+async fn method_not_allowed() -> impl IntoResponse {
+    let (code, message) = ("method_not_allowed", "the path takes other methods");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code, message, "the header Allow names them, and /api/docs")
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{HealthReport, View};
 
@@ -13,7 +14,7 @@ use super::{HealthReport, View};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The daemon at a glance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The running version.
     pub version: String,
@@ -34,7 +35,7 @@ pub struct Status {
 }
 
 /// The write-ahead log at a glance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WalStatus {
     /// Records that are durable and not in PostgreSQL yet.
     pub unflushed_records: u64,
@@ -53,7 +54,7 @@ pub struct WalStatus {
 }
 
 /// The database at a glance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DatabaseStatus {
     /// Where it is, without its password. None before it is started.
     pub url: Option<String>,
@@ -68,7 +69,7 @@ pub struct DatabaseStatus {
 }
 
 /// A lane at a glance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LaneStatus {
     /// Everything of the lane up to this key is in PostgreSQL.
     pub committed_key: u64,

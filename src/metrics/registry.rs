@@ -72,6 +72,10 @@ registry! {
     counter PRICE_RELOADS = "tallyd_price_reloads_total";
     /// Rows of `api_prices` that cannot be applied; see the daemon's log, or `tallyd prices check`.
     gauge PRICES_INVALID = "tallyd_prices_invalid";
+    /// Requests that were not let in, by reason.
+    counter AUTH_FAILURES = "tallyd_auth_failures_total";
+    /// Answers of the HTTP API, by route and class of status.
+    counter HTTP_RESPONSES = "tallyd_http_responses_total";
 }
 
 /// Hands the help texts to the recorder.

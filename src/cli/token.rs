@@ -1,0 +1,185 @@
+//! `tallyd token`: static tokens for the HTTP API.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::output;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::database::queries::tokens::{self, ListedToken, NewToken};
+use crate::database::{Connection, Database, DatabaseOptions};
+use crate::http::auth::Role;
+use crate::http::auth::tokens::{compose, digest};
+
+/// Make, list and revoke tokens for the HTTP API. Each change is in the audit log.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd token create --name grafana --role read
+  tallyd token create --name checkout --role ingest --expires-days 90 --json | jq -r .token
+  tallyd token list
+  tallyd token revoke 3")]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Make a token and print it. It is shown this once: only its hash is kept
+    #[command(after_help = "Example:\n  tallyd token create --name grafana --role read")]
+    Create {
+        /// What it is for
+        #[arg(long)]
+        name: String,
+        /// What it allows
+        #[arg(long)]
+        role: RoleArg,
+        /// Days until it ends [default: it does not]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+        expires_days: Option<u32>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List all tokens, the revoked ones included
+    #[command(after_help = "Example:\n  tallyd token list --json | jq '.[] | select(.revoked_at == null)'")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token; running daemons refuse it within two seconds
+    #[command(after_help = "Example:\n  tallyd token revoke 3")]
+    Revoke {
+        /// The token's number, from `tallyd token list`
+        id: i32,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    /// Everything
+    Admin,
+    /// Ask, and change nothing
+    Read,
+    /// Send records, and ask nothing
+    Ingest,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Admin => Self::Admin,
+            RoleArg::Read => Self::Read,
+            RoleArg::Ingest => Self::Ingest,
+        }
+    }
+}
+
+/// Characters of a name.
+const NAME_CHARS_MAX: usize = 100;
+
+pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    super::block_on(async {
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let done = {
+            let mut connection = database.connect("tallyd token").await?;
+            run_on(args, &mut connection).await
+        };
+        database.close().await;
+        done
+    })
+}
+
+async fn run_on(args: &TokenArgs, connection: &mut Connection) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        TokenCommand::Create { name, role, expires_days, json } => {
+            create(connection, name, (*role).into(), *expires_days, *json).await
+        }
+        TokenCommand::List { json } => list(connection, *json).await,
+        TokenCommand::Revoke { id } => revoke(connection, *id).await,
+    }
+}
+
+async fn create(
+    connection: &mut Connection,
+    name: &str,
+    role: Role,
+    expires_days: Option<u32>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        anyhow::bail!("a name has 1 to {NAME_CHARS_MAX} printable characters");
+    }
+    let expires_at = expires_days.map(|days| now() + TimeDelta::days(i64::from(days)));
+    let token = NewToken { name: name.to_owned(), role, expires_at, created_by: actor() };
+    let secret: [u8; 32] = rand::random();
+    let transaction = connection.transaction().await?;
+    let mut text = String::new();
+    let id = tokens::create(&transaction, &token, |id| {
+        text = compose(id, secret);
+        digest(&text)
+    });
+    let id = id.await.context("the token could not be stored; is the schema in place? (`tallyd migrate`)")?;
+    transaction.commit().await?;
+    if as_json {
+        output::json(&json!({ "id": id, "name": name, "role": role, "expires_at": expires_at, "token": text }))?;
+    } else {
+        println!("{text}");
+        output::hint("keep it now: only its hash is stored. Send it as `Authorization: Bearer …`");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(connection: &Connection, as_json: bool) -> anyhow::Result<ExitCode> {
+    let tokens = tokens::list(connection).await?;
+    if as_json {
+        output::json(&tokens)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if tokens.is_empty() {
+        output::hint("there are none; `tallyd token create --name me --role read` makes one");
+    }
+    for token in &tokens {
+        let made = token.created_at.format("%Y-%m-%d");
+        println!("{:>4}  {:<7} {:<9} {made}  {}", token.id, token.role, state(token), token.name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn state(token: &ListedToken) -> &'static str {
+    match (token.revoked_at, token.expires_at) {
+        (Some(_), _) => "revoked",
+        (None, Some(at)) if at <= now() => "expired",
+        (None, _) => "in force",
+    }
+}
+
+async fn revoke(connection: &mut Connection, id: i32) -> anyhow::Result<ExitCode> {
+    let transaction = connection.transaction().await?;
+    let revoked = tokens::revoke(&transaction, id, &actor()).await?;
+    transaction.commit().await?;
+    if revoked {
+        println!("token {id} is revoked");
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::error(&anyhow::anyhow!("no token {id} is in force"));
+    output::hint("`tallyd token list` shows their numbers");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Who runs the command, as far as the system tells.
+fn actor() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    format!("cli:{}", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
+}
+
+fn now() -> DateTime<Utc> {
+    // The clock's microseconds lie within the calendar.
+    DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default()
+}

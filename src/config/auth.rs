@@ -1,0 +1,97 @@
+//! `[auth]`: who may ask the HTTP API. Static tokens need no setting: `tallyd token create` makes them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, in_range};
+use super::{Secret, form};
+
+/// JSON Web Tokens, and what failures cost.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Issuer of the JWTs that are accepted, exactly as in their `iss`; with Supabase
+    /// `https://<project>.supabase.co/auth/v1`. Empty, the default: no JWT is.
+    #[serde(with = "form::empty_is_none")]
+    pub issuer: Option<String>,
+    /// Where the issuer's keys are. Empty, the default: `/.well-known/jwks.json` below the issuer.
+    #[serde(with = "form::empty_is_none")]
+    pub jwks_url: Option<String>,
+    /// The audience that a JWT must be for. Default `authenticated`, Supabase's for users who have logged in.
+    pub audience: String,
+    /// Shared secret of an issuer that signs with HS256, secret. Empty, the default: HS256 is refused.
+    #[serde(with = "form::empty_is_none")]
+    pub hs256_secret: Option<Secret>,
+    /// How long the issuer's keys are taken as they are before they are fetched again. Default 10 minutes.
+    #[serde(rename = "jwks_ttl_ms", with = "form::milliseconds")]
+    pub jwks_ttl: Duration,
+    /// The least time between two fetches, whatever keys tokens name. Default 10 seconds.
+    #[serde(rename = "jwks_refetch_ms", with = "form::milliseconds")]
+    pub jwks_refetch: Duration,
+    /// How long keys are used while the issuer does not answer. Default 24 hours.
+    #[serde(rename = "jwks_max_stale_ms", with = "form::milliseconds")]
+    pub jwks_max_stale: Duration,
+    /// How long it is remembered that `user_profiles` names somebody an admin, or does not. Default 5 seconds.
+    #[serde(rename = "admin_ttl_ms", with = "form::milliseconds")]
+    pub admin_ttl: Duration,
+    /// Failed attempts of one address in a minute; beyond, its JWTs are not looked at. Default 30.
+    pub failures_per_minute: u32,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            jwks_url: None,
+            audience: "authenticated".to_owned(),
+            hs256_secret: None,
+            jwks_ttl: Duration::from_secs(600),
+            jwks_refetch: Duration::from_secs(10),
+            jwks_max_stale: Duration::from_secs(24 * 60 * 60),
+            admin_ttl: Duration::from_secs(5),
+            failures_per_minute: 30,
+        }
+    }
+}
+
+/// Bytes that a shared secret has at least: fewer could be found by trying.
+const SECRET_BYTES_MIN: usize = 32;
+
+impl Auth {
+    /// Where the issuer's keys are fetched; none if no issuer is configured, or it signs with a shared secret alone.
+    #[must_use]
+    pub fn keys_url(&self) -> Option<String> {
+        let derived = || {
+            let issuer = self.issuer.as_deref().filter(|_| self.hs256_secret.is_none())?;
+            Some(format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')))
+        };
+        self.jwks_url.clone().or_else(derived)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.issuer.is_none() && (self.jwks_url.is_some() || self.hs256_secret.is_some()) {
+            let reason = "keys are configured, and nobody whose tokens they verify; set the `iss` of your tokens";
+            return Err(ConfigError::invalid("auth.issuer", reason));
+        }
+        if self.hs256_secret.as_ref().is_some_and(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
+            let reason = format!("fewer than {SECRET_BYTES_MIN} bytes can be guessed; use the issuer's own secret");
+            return Err(ConfigError::invalid("auth.hs256_secret", reason));
+        }
+        if self.audience.is_empty() {
+            return Err(ConfigError::invalid("auth.audience", "it is empty; a token is always for somebody"));
+        }
+        if let Some(url) = self.keys_url() {
+            let scheme = ["https://", "http://"].into_iter().any(|scheme| url.starts_with(scheme));
+            if !scheme || url.parse::<axum::http::Uri>().is_err() {
+                let reason = format!("{url:?} is no URL; write https://host/path");
+                return Err(ConfigError::invalid("auth.jwks_url", reason));
+            }
+        }
+        in_range("auth.jwks_ttl_ms", self.jwks_ttl.as_millis(), 100..=86_400_000)?;
+        in_range("auth.jwks_refetch_ms", self.jwks_refetch.as_millis(), 10..=3_600_000)?;
+        in_range("auth.jwks_max_stale_ms", self.jwks_max_stale.as_millis(), 0..=30 * 86_400_000)?;
+        in_range("auth.admin_ttl_ms", self.admin_ttl.as_millis(), 0..=60_000)?;
+        in_range("auth.failures_per_minute", self.failures_per_minute, 1..=1_000_000)
+    }
+}

@@ -1,0 +1,89 @@
+//! `tallyd_audit_log`: who changed what.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::Transaction;
+use tokio_postgres::types::Type;
+use utoipa::ToSchema;
+
+use super::{Parameter, QueryError, Reading};
+
+/// A change to be noted, in the transaction that makes it.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// Who.
+    pub actor: &'a str,
+    /// Where from.
+    pub address: &'a str,
+    /// What was done.
+    pub action: &'a str,
+    /// To what.
+    pub object: &'a str,
+    /// Before.
+    pub old: Option<Value>,
+    /// After.
+    pub new: Option<Value>,
+}
+
+/// A change that was noted.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// Its number, rising.
+    pub id: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who: `user:<sub>`, `token:<id> <name>` or `cli:<user>`.
+    pub actor: String,
+    /// Where from; empty on the command line.
+    pub address: String,
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// Before.
+    #[schema(value_type = Option<Object>)]
+    pub old_value: Option<Value>,
+    /// After.
+    #[schema(value_type = Option<Object>)]
+    pub new_value: Option<Value>,
+}
+
+/// Notes a change.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn write(transaction: &Transaction<'_>, change: &Change<'_>) -> Result<(), tokio_postgres::Error> {
+    let sql = "INSERT INTO public.tallyd_audit_log (actor, address, action, object, old_value, new_value) \
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    let values: [Parameter<'_>; 6] = [
+        (&change.actor, Type::TEXT),
+        (&change.address, Type::TEXT),
+        (&change.action, Type::TEXT),
+        (&change.object, Type::TEXT),
+        (&change.old, Type::JSONB),
+        (&change.new, Type::JSONB),
+    ];
+    transaction.query_typed(sql, &values).await.map(drop)
+}
+
+/// The entries before `before` (or the newest), newest first.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn page(reading: &Reading, before: Option<i64>, limit: i64) -> Result<Vec<AuditEntry>, QueryError> {
+    let sql = "SELECT id, at, actor, address, action, object, old_value, new_value FROM public.tallyd_audit_log \
+        WHERE id < coalesce($1, 9223372036854775807) ORDER BY id DESC LIMIT $2";
+    let rows = reading.query_typed(sql, &[(&before, Type::INT8), (&limit, Type::INT8)]).await?;
+    let read = |row: &tokio_postgres::Row| AuditEntry {
+        id: row.get(0),
+        at: row.get(1),
+        actor: row.get(2),
+        address: row.get(3),
+        action: row.get(4),
+        object: row.get(5),
+        old_value: row.get(6),
+        new_value: row.get(7),
+    };
+    Ok(rows.iter().map(read).collect())
+}

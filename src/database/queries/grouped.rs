@@ -1,0 +1,272 @@
+//! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
+//!
+//! The cheapest table that can answer is asked: `daily_api_costs` for providers, models and endpoints,
+//! `daily_user_api_costs` for users, and the log for what neither has (hours, applications, users' models).
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::Type;
+use utoipa::ToSchema;
+
+use super::sums::{OF_LOG, OF_ROLLUP, Sums};
+use super::{Parameter, QueryError, Reading};
+
+/// What calls can be told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dimension {
+    /// `claude`, `rentcast` …
+    Provider,
+    /// As it was sent.
+    Model,
+    /// Without its query string.
+    Endpoint,
+    /// The user's id.
+    User,
+    /// The application.
+    App,
+}
+
+/// A stretch of time that is summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Bucket {
+    /// An hour of the clock.
+    Hour,
+    /// A day of the reporting time zone.
+    #[default]
+    Day,
+    /// Monday to Sunday.
+    Week,
+    /// A calendar month.
+    Month,
+    /// The whole range.
+    Total,
+}
+
+/// What rows are ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SortBy {
+    /// Time, then the groups' names.
+    #[default]
+    Bucket,
+    /// Cost.
+    Cost,
+    /// Calls.
+    Calls,
+}
+
+/// The table that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// `daily_api_costs`.
+    DailyApiCosts,
+    /// `daily_user_api_costs`.
+    DailyUserApiCosts,
+    /// `api_usage_log`: exact to the call, and slower.
+    ApiUsageLog,
+}
+
+/// A question.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The first day.
+    pub from: NaiveDate,
+    /// The last day, included.
+    pub to: NaiveDate,
+    /// The reporting time zone's name.
+    pub zone: String,
+    /// The stretches.
+    pub bucket: Bucket,
+    /// What to tell apart; each at most once.
+    pub group_by: Vec<Dimension>,
+    /// Only these: a dimension and its value.
+    pub filters: Vec<(Dimension, String)>,
+    /// The order.
+    pub sort: SortBy,
+    /// The other way round.
+    pub descending: bool,
+    /// Rows at most.
+    pub limit: i64,
+    /// Rows to skip.
+    pub offset: i64,
+}
+
+/// A group in a bucket.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct GroupRow {
+    /// The bucket's beginning: a date, or for hours an instant in UTC; absent for the total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// The group's provider, if it is grouped by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The group's model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The group's endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The group's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The group's application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The sums.
+    #[serde(flatten)]
+    pub sums: Sums,
+}
+
+impl Dimension {
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::Endpoint => "endpoint",
+            Self::User => "user_id",
+            Self::App => "app",
+        }
+    }
+}
+
+impl Question {
+    /// The table that answers it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        let asks = |dimension| {
+            self.group_by.contains(&dimension) || self.filters.iter().any(|(filtered, _)| *filtered == dimension)
+        };
+        let user = asks(Dimension::User);
+        if self.bucket == Bucket::Hour || asks(Dimension::App) {
+            Source::ApiUsageLog
+        } else if user && (asks(Dimension::Model) || asks(Dimension::Endpoint)) {
+            Source::ApiUsageLog
+        } else if user {
+            Source::DailyUserApiCosts
+        } else {
+            Source::DailyApiCosts
+        }
+    }
+
+    /// Asks it.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn ask(&self, reading: &Reading) -> Result<Vec<GroupRow>, QueryError> {
+        let mut parameters: Vec<Parameter<'_>> = vec![
+            (&self.from, Type::DATE),
+            (&self.to, Type::DATE),
+            (&self.limit, Type::INT8),
+            (&self.offset, Type::INT8),
+        ];
+        if self.source() == Source::ApiUsageLog {
+            parameters.push((&self.zone, Type::TEXT));
+        }
+        let sql = self.sql(parameters.len());
+        parameters.extend(self.filters.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
+        let rows = reading.query_typed(&sql, &parameters).await?;
+        rows.iter().map(|row| self.read(row)).collect()
+    }
+
+    /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if the log is read; filters follow.
+    fn sql(&self, parameters: usize) -> String {
+        let source = self.source();
+        let log = source == Source::ApiUsageLog;
+        let (table, sums) = match source {
+            Source::DailyApiCosts => ("public.daily_api_costs", OF_ROLLUP),
+            Source::DailyUserApiCosts => ("public.daily_user_api_costs", OF_ROLLUP),
+            Source::ApiUsageLog => ("public.api_usage_log", OF_LOG),
+        };
+        let range = if log {
+            "occurred_at >= $1::timestamp AT TIME ZONE $5 AND occurred_at < ($2 + 1)::timestamp AT TIME ZONE $5"
+        } else {
+            "day BETWEEN $1 AND $2"
+        };
+        let day = if log { "(occurred_at AT TIME ZONE $5)::date" } else { "day" };
+        let bucket = match self.bucket {
+            Bucket::Hour => {
+                "to_char(date_trunc('hour', occurred_at, $5) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+                    .into()
+            }
+            Bucket::Day => format!("to_char({day}, 'YYYY-MM-DD')"),
+            Bucket::Week => format!("to_char(date_trunc('week', {day}), 'YYYY-MM-DD')"),
+            Bucket::Month => format!("to_char(date_trunc('month', {day}), 'YYYY-MM-DD')"),
+            Bucket::Total => "NULL::text".to_owned(),
+        };
+        let mut columns = vec![bucket];
+        columns.extend(self.group_by.iter().map(|dimension| dimension.column().to_owned()));
+        let groups: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
+        let filters: String = self.filters.iter().enumerate().fold(String::new(), |text, (at, (dimension, _))| {
+            format!("{text} AND {} = ${}", dimension.column(), parameters + at + 1)
+        });
+        let (cost, calls) = (columns.len() + 9, columns.len() + 1);
+        let direction = if self.descending { "DESC" } else { "ASC" };
+        let first = match self.sort {
+            SortBy::Bucket => 1,
+            SortBy::Cost => cost,
+            SortBy::Calls => calls,
+        };
+        // The groups last, so that pages neither repeat nor leave out a row.
+        format!(
+            "SELECT {columns}, {sums} FROM {table} WHERE {range}{filters} GROUP BY {groups} \
+             HAVING count(*) > 0 ORDER BY {first} {direction}, {groups} LIMIT $3 OFFSET $4",
+            columns = columns.join(", "),
+            groups = groups.join(", "),
+        )
+    }
+
+    fn read(&self, row: &tokio_postgres::Row) -> Result<GroupRow, QueryError> {
+        let of = |dimension| {
+            let at = self.group_by.iter().position(|grouped| *grouped == dimension);
+            at.map(|at| row.get::<_, String>(at + 1))
+        };
+        Ok(GroupRow {
+            bucket: row.get(0),
+            provider: of(Dimension::Provider),
+            model: of(Dimension::Model),
+            endpoint: of(Dimension::Endpoint),
+            user: of(Dimension::User),
+            app: of(Dimension::App),
+            sums: Sums::read(row, 1 + self.group_by.len())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(bucket: Bucket, group_by: &[Dimension], filters: &[Dimension]) -> Question {
+        Question {
+            from: NaiveDate::default(),
+            to: NaiveDate::default(),
+            zone: "UTC".into(),
+            bucket,
+            group_by: group_by.to_vec(),
+            filters: filters.iter().map(|filter| (*filter, "x".to_owned())).collect(),
+            sort: SortBy::Bucket,
+            descending: false,
+            limit: 1,
+            offset: 0,
+        }
+    }
+
+    #[test]
+    fn the_cheapest_table_that_can_answer_is_asked() {
+        use Dimension::{App, Endpoint, Model, Provider, User};
+        for (bucket, group_by, filters, source) in [
+            (Bucket::Day, vec![], vec![], Source::DailyApiCosts),
+            (Bucket::Month, vec![Provider, Model, Endpoint], vec![Provider], Source::DailyApiCosts),
+            (Bucket::Week, vec![User], vec![Provider], Source::DailyUserApiCosts),
+            (Bucket::Day, vec![Provider], vec![User], Source::DailyUserApiCosts),
+            (Bucket::Day, vec![Model], vec![User], Source::ApiUsageLog),
+            (Bucket::Day, vec![App], vec![], Source::ApiUsageLog),
+            (Bucket::Hour, vec![], vec![], Source::ApiUsageLog),
+        ] {
+            assert_eq!(question(bucket, &group_by, &filters).source(), source, "{group_by:?} {filters:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the HTTP API and the command line ask, and the few things that they change: all of its SQL, in one place.
+//!
+//! Questions about costs are answered from the rollups; only what they do not have (hours, applications, single calls)
+//! reads the log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
+//! statement timeout that is local to its transaction: nothing stays behind in a pooled session.
+
+pub mod admins;
+pub mod audit;
+pub mod budgets;
+pub mod costs;
+pub mod dead_letters;
+pub mod grouped;
+pub mod prices;
+pub mod records;
+pub mod sessions;
+pub mod sums;
+pub mod tokens;
+pub mod users;
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool, PoolError};
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+/// A parameter and its type: statements have no names, so that poolers may hand sessions around.
+pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// No session could be had.
+    #[error("no connection to the database: {0}")]
+    Pool(#[from] PoolError),
+    /// PostgreSQL failed.
+    #[error("{}", super::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+}
+
+/// A read-only snapshot with a bound on each statement's time. One that is not finished takes its session with it.
+pub struct Reading {
+    session: Option<Object>,
+}
+
+impl Reading {
+    /// Begins.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn begin(pool: &Pool, timeout: Duration) -> Result<Self, QueryError> {
+        let reading = Self { session: Some(pool.get().await?) };
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL jit = off",
+            timeout.as_millis()
+        );
+        reading.batch_execute(&begin).await?;
+        Ok(reading)
+    }
+
+    /// Ends the transaction, so that the session can serve somebody else.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn finish(mut self) -> Result<(), QueryError> {
+        self.batch_execute("COMMIT").await?;
+        drop(self.session.take());
+        Ok(())
+    }
+}
+
+impl Deref for Reading {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        // It is taken at the very end only, by the two functions that own `self`.
+        self.session.as_ref().expect("a reading has its session until it ends")
+    }
+}
+
+impl Drop for Reading {
+    /// A session in the middle of a transaction does not go back to the pool.
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            drop(Object::take(session));
+        }
+    }
+}
+
+/// A pattern that finds `text` anywhere, with LIKE's own characters taken as they are.
+#[must_use]
+pub fn containing(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::containing;
+
+    #[test]
+    fn a_pattern_takes_text_literally() {
+        assert_eq!(containing("a_b%c\\"), "%a\\_b\\%c\\\\%");
+    }
+}

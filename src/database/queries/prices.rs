@@ -1,0 +1,113 @@
+//! `api_prices`, as it is in the database.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use utoipa::ToSchema;
+
+use super::audit::{self, Change};
+use super::{Parameter, QueryError, Reading};
+use crate::pricing::Usd;
+
+/// A price.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PriceRow {
+    /// What `price_id` of a record refers to.
+    pub id: i32,
+    /// The provider.
+    pub provider: String,
+    /// The model; empty for a provider that has none.
+    pub model: String,
+    /// `standard`, `batch` …
+    pub service_tier: String,
+    /// It holds from here on.
+    pub effective_from: DateTime<Utc>,
+    /// USD as decimal text: `per_million_tokens`, `per_unit`, and `above` for larger prompts.
+    #[schema(value_type = Object)]
+    pub rates: Value,
+    /// Where the figures come from.
+    pub source: String,
+    /// Who put it here: `builtin`, `manual` …
+    pub origin: String,
+}
+
+/// Prices by provider and model, oldest first. Empty filters take all.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn page(
+    reading: &Reading,
+    provider: Option<&str>,
+    model: Option<&str>,
+    limit: i64,
+    offset: i64,
+) -> Result<Vec<PriceRow>, QueryError> {
+    let sql = "SELECT id, provider, model, service_tier, effective_from, rates, source, origin FROM public.api_prices \
+        WHERE ($1 IS NULL OR provider = $1) AND ($2 IS NULL OR model = $2) \
+        ORDER BY provider, model, service_tier, effective_from, id LIMIT $3 OFFSET $4";
+    let values: [Parameter<'_>; 4] =
+        [(&provider, Type::TEXT), (&model, Type::TEXT), (&limit, Type::INT8), (&offset, Type::INT8)];
+    Ok(reading.query_typed(sql, &values).await?.iter().map(read).collect())
+}
+
+/// The prices in force at an instant, one a provider, model and tier. A first price holds for all time before it, too.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn in_force(reading: &Reading, at: DateTime<Utc>) -> Result<Vec<PriceRow>, QueryError> {
+    let sql = "SELECT DISTINCT ON (provider, model, service_tier, rates -> 'plan') id, provider, model, service_tier, \
+        effective_from, rates, source, origin FROM public.api_prices \
+        ORDER BY provider, model, service_tier, rates -> 'plan', effective_from <= $1 DESC, \
+        CASE WHEN effective_from <= $1 THEN effective_from END DESC, effective_from, id DESC";
+    Ok(reading.query_typed(sql, &[(&at, Type::TIMESTAMPTZ)]).await?.iter().map(read).collect())
+}
+
+/// Ids of prices that people set begin here; the built-in catalog's are below.
+const MANUAL_IDS: i32 = 1_000_000;
+
+/// Adds a price of one RentCast request, in force from now on, and notes who did. Returns the price's id.
+///
+/// # Errors
+/// PostgreSQL's; nothing was changed then.
+pub async fn set_rentcast_request(
+    client: &mut Client,
+    cost: Usd,
+    actor: &str,
+    address: &str,
+) -> Result<i32, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    // Two that draw an id at once would collide.
+    transaction.batch_execute("LOCK TABLE public.api_prices IN SHARE ROW EXCLUSIVE MODE").await?;
+    let last = "SELECT id, rates FROM public.api_prices WHERE provider = 'rentcast' AND origin = 'manual' \
+        ORDER BY effective_from DESC, id DESC LIMIT 1";
+    let old = transaction.query_typed(last, &[]).await?.first().map(|row| row.get::<_, Value>(1));
+    let rates = json!({ "per_unit": { "request": cost } });
+    let source = format!("set by {actor}");
+    let sql = "INSERT INTO public.api_prices (id, provider, model, service_tier, effective_from, rates, source, origin) \
+        SELECT greatest(max(id) + 1, $1), 'rentcast', '', 'standard', clock_timestamp(), $2, $3, 'manual' \
+        FROM public.api_prices RETURNING id";
+    let values: [Parameter<'_>; 3] = [(&MANUAL_IDS, Type::INT4), (&rates, Type::JSONB), (&source, Type::TEXT)];
+    let rows = transaction.query_typed(sql, &values).await?;
+    // An INSERT of an aggregate's row returns one row.
+    let id: i32 = rows[0].try_get(0)?;
+    let object = format!("price {id}");
+    let change = Change { actor, address, action: "price.set", object: &object, old, new: Some(rates) };
+    audit::write(&transaction, &change).await?;
+    transaction.commit().await?;
+    Ok(id)
+}
+
+fn read(row: &tokio_postgres::Row) -> PriceRow {
+    PriceRow {
+        id: row.get(0),
+        provider: row.get(1),
+        model: row.get(2),
+        service_tier: row.get(3),
+        effective_from: row.get(4),
+        rates: row.get(5),
+        source: row.get(6),
+        origin: row.get(7),
+    }
+}

@@ -1,0 +1,130 @@
+//! Single calls, searched in the log: newest first, a page at a time.
+//!
+//! A page continues after a call, not after a number of rows: what is loaded meanwhile shifts nothing.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::types::Type;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Parameter, QueryError, Reading};
+use crate::pricing::Usd;
+
+/// A call as it is stored.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields are those of the record; protocol/README.md documents them")]
+pub struct RecordRow {
+    pub id: Uuid,
+    pub occurred_at: DateTime<Utc>,
+    pub provider: String,
+    pub model: String,
+    pub endpoint: String,
+    pub user_id: String,
+    pub app: String,
+    pub request_id: String,
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    pub cache_read_tokens: i64,
+    pub cache_write_5m_tokens: i64,
+    pub cache_write_1h_tokens: i64,
+    pub requests: i64,
+    #[schema(value_type = Option<Object>)]
+    pub extra_units: Option<Value>,
+    pub service_tier: String,
+    pub status: i16,
+    pub latency_ms: Option<i32>,
+    #[schema(value_type = Option<String>, example = "0.004515")]
+    pub cost_usd: Option<Usd>,
+    /// `catalog`, `client` or `unpriced`.
+    pub cost_source: String,
+    pub price_id: Option<i32>,
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Value>,
+}
+
+/// What is searched for. Text fields match whole.
+#[derive(Debug, Clone)]
+pub struct Search {
+    /// Not before.
+    pub from: DateTime<Utc>,
+    /// Before.
+    pub to: DateTime<Utc>,
+    /// The column and its value: `provider`, `model`, `endpoint`, `user_id`, `app`, `request_id`.
+    pub equal: Vec<(&'static str, String)>,
+    /// The call's id.
+    pub id: Option<Uuid>,
+    /// Only calls with a status of 400 and above, or only others.
+    pub errors: Option<bool>,
+    /// Only calls without a price, or only others.
+    pub unpriced: Option<bool>,
+    /// The call that the page comes after.
+    pub after: Option<(DateTime<Utc>, Uuid)>,
+    /// Calls of a page.
+    pub limit: i64,
+}
+
+const COLUMNS: &str = "id, occurred_at, provider, model, endpoint, user_id, app, request_id, input_tokens, \
+    output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, extra_units, service_tier, \
+    status, latency_ms, round(cost_usd, 18), cost_source, price_id, metadata";
+
+impl Search {
+    /// Finds a page.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn page(&self, reading: &Reading) -> Result<Vec<RecordRow>, QueryError> {
+        let (after_at, after_id) = self.after.unzip();
+        let mut values: Vec<Parameter<'_>> = vec![
+            (&self.from, Type::TIMESTAMPTZ),
+            (&self.to, Type::TIMESTAMPTZ),
+            (&after_at, Type::TIMESTAMPTZ),
+            (&after_id, Type::UUID),
+            (&self.id, Type::UUID),
+            (&self.errors, Type::BOOL),
+            (&self.unpriced, Type::BOOL),
+            (&self.limit, Type::INT8),
+        ];
+        let mut filters = String::new();
+        for (column, value) in &self.equal {
+            values.push((value, Type::TEXT));
+            filters.push_str(&format!(" AND {column} = ${}", values.len()));
+        }
+        // The page's beginning bounds the time as well, so that partitions before it are left out.
+        let sql = format!(
+            "SELECT {COLUMNS} FROM public.api_usage_log WHERE occurred_at >= $1 AND occurred_at < $2 \
+             AND occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
+             AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \
+             AND ($7 IS NULL OR (cost_usd IS NULL) = $7){filters} ORDER BY occurred_at DESC, id DESC LIMIT $8"
+        );
+        reading.query_typed(&sql, &values).await?.iter().map(read).collect()
+    }
+}
+
+fn read(row: &tokio_postgres::Row) -> Result<RecordRow, QueryError> {
+    Ok(RecordRow {
+        id: row.get(0),
+        occurred_at: row.get(1),
+        provider: row.get(2),
+        model: row.get(3),
+        endpoint: row.get(4),
+        user_id: row.get(5),
+        app: row.get(6),
+        request_id: row.get(7),
+        input_tokens: row.get(8),
+        output_tokens: row.get(9),
+        cache_read_tokens: row.get(10),
+        cache_write_5m_tokens: row.get(11),
+        cache_write_1h_tokens: row.get(12),
+        requests: row.get(13),
+        extra_units: row.get(14),
+        service_tier: row.get(15),
+        status: row.get(16),
+        latency_ms: row.get(17),
+        cost_usd: row.try_get(18)?,
+        cost_source: row.get(19),
+        price_id: row.get(20),
+        metadata: row.get(21),
+    })
+}

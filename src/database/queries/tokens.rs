@@ -1,0 +1,149 @@
+//! `tallyd_tokens`: made, listed and revoked, each change with its line in the audit log.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
+
+use super::audit::{self, Change};
+use crate::http::auth::Role;
+
+/// A token that is in force, as the daemon keeps it.
+#[derive(Debug, Clone)]
+pub struct StoredToken {
+    /// Its number.
+    pub id: i32,
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// The SHA-256 of its text.
+    pub sha256: Vec<u8>,
+    /// When it ends; none if it does not.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A token as it is listed.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedToken {
+    /// Its number.
+    pub id: i32,
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// By whom.
+    pub created_by: String,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// A token to be made.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// By whom it is made.
+    pub created_by: String,
+}
+
+/// Tokens that a daemon keeps.
+const TOKENS_MAX: i64 = 10_000;
+
+/// Those that are in force.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn in_force(client: &Client) -> Result<Vec<StoredToken>, tokio_postgres::Error> {
+    let sql = "SELECT id, name, role, sha256, expires_at FROM public.tallyd_tokens WHERE revoked_at IS NULL \
+        ORDER BY id DESC LIMIT $1";
+    let rows = client.query_typed(sql, &[(&TOKENS_MAX, Type::INT8)]).await?;
+    let read = |row: &tokio_postgres::Row| {
+        // A role that a later version has made means nothing here.
+        let role = Role::of(row.get(2))?;
+        Some(StoredToken { id: row.get(0), name: row.get(1), role, sha256: row.get(3), expires_at: row.get(4) })
+    };
+    Ok(rows.iter().filter_map(read).collect())
+}
+
+/// All of them, the revoked ones included.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn list(client: &Client) -> Result<Vec<ListedToken>, tokio_postgres::Error> {
+    let sql =
+        "SELECT id, name, role, created_at, created_by, expires_at, revoked_at FROM public.tallyd_tokens ORDER BY id";
+    let rows = client.query_typed(sql, &[]).await?;
+    let read = |row: &tokio_postgres::Row| ListedToken {
+        id: row.get(0),
+        name: row.get(1),
+        role: row.get(2),
+        created_at: row.get(3),
+        created_by: row.get(4),
+        expires_at: row.get(5),
+        revoked_at: row.get(6),
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// Makes one: draws its number, lets `compose` make the digest of the text that has that number in it, and stores it.
+///
+/// # Errors
+/// PostgreSQL's; nothing was made then.
+pub async fn create(
+    transaction: &Transaction<'_>,
+    token: &NewToken,
+    digest_of: impl FnOnce(i32) -> [u8; 32],
+) -> Result<i32, tokio_postgres::Error> {
+    let sql = "SELECT nextval(pg_get_serial_sequence('public.tallyd_tokens', 'id'))::int4";
+    let id: i32 = transaction.query_typed(sql, &[]).await?[0].try_get(0)?;
+    let digest = digest_of(id);
+    let (digest, role) = (digest.as_slice(), token.role.name());
+    let sql = "INSERT INTO public.tallyd_tokens (id, name, role, sha256, created_by, expires_at) \
+        OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6)";
+    let values: [super::Parameter<'_>; 6] = [
+        (&id, Type::INT4),
+        (&token.name, Type::TEXT),
+        (&role, Type::TEXT),
+        (&digest, Type::BYTEA),
+        (&token.created_by, Type::TEXT),
+        (&token.expires_at, Type::TIMESTAMPTZ),
+    ];
+    transaction.query_typed(sql, &values).await?;
+    let new = json!({ "name": token.name, "role": role, "expires_at": token.expires_at });
+    let change = Change {
+        actor: &token.created_by,
+        address: "",
+        action: "token.create",
+        object: &format!("token {id}"),
+        old: None,
+        new: Some(new),
+    };
+    audit::write(transaction, &change).await?;
+    Ok(id)
+}
+
+/// Revokes one. False if there is none of that number in force.
+///
+/// # Errors
+/// PostgreSQL's; nothing was changed then.
+pub async fn revoke(transaction: &Transaction<'_>, id: i32, actor: &str) -> Result<bool, tokio_postgres::Error> {
+    let sql =
+        "UPDATE public.tallyd_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING name, role";
+    let rows = transaction.query_typed(sql, &[(&id, Type::INT4)]).await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    let old = json!({ "name": row.get::<_, String>(0), "role": row.get::<_, String>(1) });
+    let object = format!("token {id}");
+    let change = Change { actor, address: "", action: "token.revoke", object: &object, old: Some(old), new: None };
+    audit::write(transaction, &change).await?;
+    Ok(true)
+}

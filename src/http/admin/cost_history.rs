@@ -1,0 +1,195 @@
+//! `GET /api/admin/cost-history`: what each day cost, newest first.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::database::queries::costs::{DayRow, history};
+use crate::http::answer::{Failures, Number, add};
+use crate::http::error::ApiError;
+use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range};
+use crate::http::router::Handle;
+use crate::pricing::{Usd, family};
+
+/// Days that are shown if nothing is said.
+const DAYS: u64 = 30;
+
+/// Either `days`, or `from` and `to`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryParameters {
+    /// So many days up to today; 30 if nothing is said.
+    #[param(minimum = 1, maximum = 3660)]
+    days: Option<u64>,
+    /// The first day, `YYYY-MM-DD`.
+    #[param(format = Date)]
+    from: Option<String>,
+    /// The last day, included; today if only `from` is given.
+    #[param(format = Date)]
+    to: Option<String>,
+}
+
+/// A day.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DayCosts {
+    /// The day, in the reporting time zone.
+    pub date: NaiveDate,
+    /// Everything together.
+    #[schema(value_type = f64)]
+    pub total_cost: Number,
+    /// Claude.
+    #[schema(value_type = f64)]
+    pub claude_cost: Number,
+    /// RentCast.
+    #[schema(value_type = f64)]
+    pub rentcast_cost: Number,
+    /// All calls.
+    pub total_calls: i64,
+    /// Calls of Claude.
+    pub claude_calls: i64,
+    /// Calls of RentCast.
+    pub rentcast_calls: i64,
+    /// Calls with a status of 400 or above.
+    pub errors: i64,
+    /// Calls without a known price: they are in no cost.
+    pub unpriced_calls: i64,
+    /// Claude's models, by family: without the date in the name.
+    pub by_model: BTreeMap<String, ModelCosts>,
+    /// RentCast's endpoints.
+    #[serde(rename = "byRentCastEndpoint")]
+    pub by_rentcast_endpoint: BTreeMap<String, CallCosts>,
+    /// Every provider.
+    pub by_provider: BTreeMap<String, CallCosts>,
+}
+
+/// A model's day.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelCosts {
+    /// Calls.
+    pub calls: i64,
+    /// Cost.
+    #[schema(value_type = f64)]
+    pub cost: Number,
+    /// Input tokens, cache excluded.
+    pub input_tokens: i64,
+    /// Output tokens.
+    pub output_tokens: i64,
+    /// Tokens read from a cache.
+    pub cache_read_tokens: i64,
+    /// Tokens written to a cache, for whatever time.
+    pub cache_write_tokens: i64,
+}
+
+/// Calls and what they cost.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CallCosts {
+    /// Calls.
+    pub calls: i64,
+    /// Cost.
+    #[schema(value_type = f64)]
+    pub cost: Number,
+}
+
+impl CallCosts {
+    fn add(&mut self, row: &DayRow) -> Result<(), ApiError> {
+        self.calls += row.sums.calls;
+        self.cost = Number(add(self.cost.0, row.sums.cost_usd)?);
+        Ok(())
+    }
+}
+
+impl DayCosts {
+    /// A day without calls.
+    #[must_use]
+    pub fn empty(date: NaiveDate) -> Self {
+        Self {
+            date,
+            total_cost: Number::default(),
+            claude_cost: Number::default(),
+            rentcast_cost: Number::default(),
+            total_calls: 0,
+            claude_calls: 0,
+            rentcast_calls: 0,
+            errors: 0,
+            unpriced_calls: 0,
+            by_model: BTreeMap::new(),
+            by_rentcast_endpoint: BTreeMap::new(),
+            by_provider: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a row of the day.
+    fn add(&mut self, row: &DayRow) -> Result<(), ApiError> {
+        let sums = &row.sums;
+        let plus = |to: &mut Number, cost: Usd| -> Result<(), ApiError> {
+            *to = Number(add(to.0, cost)?);
+            Ok(())
+        };
+        plus(&mut self.total_cost, sums.cost_usd)?;
+        self.total_calls += sums.calls;
+        self.errors += sums.errors;
+        self.unpriced_calls += sums.unpriced_calls;
+        self.by_provider.entry(row.provider.clone()).or_default().add(row)?;
+        match row.provider.as_str() {
+            "claude" => {
+                plus(&mut self.claude_cost, sums.cost_usd)?;
+                self.claude_calls += sums.calls;
+                let model = self.by_model.entry(family(&row.model).to_owned()).or_default();
+                plus(&mut model.cost, sums.cost_usd)?;
+                model.calls += sums.calls;
+                model.input_tokens += sums.input_tokens;
+                model.output_tokens += sums.output_tokens;
+                model.cache_read_tokens += sums.cache_read_tokens;
+                model.cache_write_tokens += sums.cache_write_5m_tokens + sums.cache_write_1h_tokens;
+            }
+            "rentcast" => {
+                plus(&mut self.rentcast_cost, sums.cost_usd)?;
+                self.rentcast_calls += sums.calls;
+                self.by_rentcast_endpoint.entry(row.endpoint.clone()).or_default().add(row)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Rows, newest day first, as days.
+///
+/// # Errors
+/// If a sum cannot be held.
+pub fn days(rows: &[DayRow]) -> Result<Vec<DayCosts>, ApiError> {
+    let mut days: Vec<DayCosts> = Vec::new();
+    for row in rows {
+        if days.last().is_none_or(|day| day.date != row.day) {
+            days.push(DayCosts::empty(row.day));
+        }
+        // One was pushed if there was none.
+        if let Some(day) = days.last_mut() {
+            day.add(row)?;
+        }
+    }
+    Ok(days)
+}
+
+/// What each day cost, newest day first. Days without calls are left out.
+#[utoipa::path(get, path = "/api/admin/cost-history", tag = "admin", params(HistoryParameters),
+    responses((status = 200, description = "The days", body = Vec<DayCosts>), Failures))]
+pub async fn cost_history(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<HistoryParameters>,
+) -> Result<Json<Vec<DayCosts>>, ApiError> {
+    let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
+    let (from, to) = day_range(&view, range, DAYS, ROLLUP_DAYS_MAX)?;
+    let reading = view.reading().await?;
+    let rows = history(&reading, from, to).await?;
+    reading.finish().await?;
+    Ok(Json(days(&rows)?))
+}

@@ -1,0 +1,178 @@
+//! `GET /api/admin/costs` and `POST /api/admin/budget`: today against the daily budget.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::cost_history::{DayCosts, days};
+use crate::database::queries::budgets::{self, Budget};
+use crate::database::queries::costs::history;
+use crate::http::answer::{Failures, Number};
+use crate::http::auth::Identity;
+use crate::http::body::{Amount, JsonBody};
+use crate::http::error::ApiError;
+use crate::http::parameters::today;
+use crate::http::router::Handle;
+use crate::pricing::Usd;
+
+/// How the day stands against its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BudgetStatus {
+    /// Below the warning threshold, or no budget is set.
+    Normal,
+    /// Above it.
+    Warning,
+    /// Used up.
+    Exceeded,
+}
+
+/// Today's costs.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TodayCosts {
+    /// The day so far.
+    pub today: DayCosts,
+    /// The daily budget; null if none is set.
+    #[schema(value_type = Option<f64>)]
+    pub daily_budget: Option<Number>,
+    /// How much of it is used, in percent with two decimals; null without a budget.
+    #[schema(value_type = Option<f64>)]
+    pub budget_percent: Option<Number>,
+    /// What is left, not below 0; null without a budget.
+    #[schema(value_type = Option<f64>)]
+    pub remaining: Option<Number>,
+    /// Whether applications should hold back.
+    pub should_throttle: bool,
+    /// In a word.
+    pub status: BudgetStatus,
+}
+
+impl TodayCosts {
+    /// Holds a day against its budget.
+    #[must_use]
+    pub fn of(today: DayCosts, budget: Option<Budget>) -> Self {
+        let Some(budget) = budget else {
+            let (daily_budget, budget_percent, remaining) = (None, None, None);
+            let status = BudgetStatus::Normal;
+            return Self { today, daily_budget, budget_percent, remaining, should_throttle: false, status };
+        };
+        let spent = today.total_cost.0;
+        let basis_points = basis_points(spent, budget.amount);
+        let exceeded = spent >= budget.amount;
+        let status = if exceeded {
+            BudgetStatus::Exceeded
+        } else if basis_points >= i128::from(budget.warning_basis_points) {
+            BudgetStatus::Warning
+        } else {
+            BudgetStatus::Normal
+        };
+        // Both are amounts that one day and one row can have; their difference fits.
+        let left = budget.amount.checked_sub(spent).unwrap_or_default().max(Usd::ZERO);
+        Self {
+            today,
+            daily_budget: Some(Number(budget.amount)),
+            budget_percent: Some(Number(percent(basis_points))),
+            remaining: Some(Number(left)),
+            should_throttle: exceeded && budget.throttle,
+            status,
+        }
+    }
+}
+
+/// Hundredths of a percent, rounded down. A budget of nothing is used up.
+fn basis_points(spent: Usd, budget: Usd) -> i128 {
+    match budget.attos() {
+        0 => 10_000,
+        budget => spent.attos().checked_mul(10_000).map_or(i128::MAX / Usd::ONE.attos(), |points| points / budget),
+    }
+}
+
+/// Hundredths of a percent as percent: the decimal type serves, though this is no money.
+fn percent(basis_points: i128) -> Usd {
+    Usd::from_attos(basis_points.saturating_mul(Usd::ONE.attos() / 100))
+}
+
+/// Today against the daily budget.
+#[utoipa::path(get, path = "/api/admin/costs", tag = "admin",
+    responses((status = 200, description = "Today", body = TodayCosts), Failures))]
+pub async fn costs(State(view): State<Handle>) -> Result<Json<TodayCosts>, ApiError> {
+    let day = today(&view);
+    let reading = view.reading().await?;
+    let rows = history(&reading, day, day).await?;
+    let budget = budgets::daily(&reading).await?;
+    reading.finish().await?;
+    let today = days(&rows)?.pop().unwrap_or_else(|| DayCosts::empty(day));
+    Ok(Json(TodayCosts::of(today, budget)))
+}
+
+/// A budget to set.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewBudget {
+    /// USD a day, as a number or as decimal text; not negative.
+    #[schema(value_type = f64, minimum = 0, maximum = 1_000_000_000, example = 25.5)]
+    budget: Amount,
+}
+
+/// The budget that was set.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetSet {
+    /// True.
+    pub success: bool,
+    /// The budget from now on.
+    #[schema(value_type = f64)]
+    pub daily_budget: Number,
+    /// The one before; null if there was none.
+    #[schema(value_type = Option<f64>)]
+    pub previous: Option<Number>,
+}
+
+/// Sets the daily budget.
+#[utoipa::path(post, path = "/api/admin/budget", tag = "admin", request_body = NewBudget,
+    responses((status = 200, description = "It is set", body = BudgetSet), Failures))]
+pub async fn set_budget(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    JsonBody(new): JsonBody<NewBudget>,
+) -> Result<Json<BudgetSet>, ApiError> {
+    let amount = new.budget.not_negative("budget")?;
+    let mut client = view.pool()?.get().await?;
+    let previous = budgets::set_daily(&mut client, amount, &who.actor, &who.address).await?;
+    tracing::info!(actor = who.actor, %amount, "the daily budget was set");
+    Ok(Json(BudgetSet { success: true, daily_budget: Number(amount), previous: previous.map(Number) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(spent: &str, budget: &str) -> (String, BudgetStatus, bool, String) {
+        let mut day = DayCosts::empty(chrono::NaiveDate::default());
+        day.total_cost = Number(Usd::parse(spent).unwrap());
+        let budget = Budget { amount: Usd::parse(budget).unwrap(), warning_basis_points: 8_000, throttle: true };
+        let today = TodayCosts::of(day, Some(budget));
+        let text = |number: Option<Number>| number.unwrap().0.to_string();
+        (text(today.budget_percent), today.status, today.should_throttle, text(today.remaining))
+    }
+
+    #[test]
+    fn a_day_stands_against_its_budget() {
+        use BudgetStatus::{Exceeded, Normal, Warning};
+        let cases = [
+            (("0", "10"), ("0", Normal, false, "10")),
+            (("7.9999", "10"), ("79.99", Normal, false, "2.0001")),
+            (("8", "10"), ("80", Warning, false, "2")),
+            (("9.999999999999999999", "10"), ("99.99", Warning, false, "0.000000000000000001")),
+            (("10", "10"), ("100", Exceeded, true, "0")),
+            (("1", "3"), ("33.33", Normal, false, "2")),
+            (("25", "10"), ("250", Exceeded, true, "0")),
+            (("0", "0"), ("100", Exceeded, true, "0")),
+        ];
+        for ((spent, budget), (percent, status, throttle, left)) in cases {
+            assert_eq!(state(spent, budget), (percent.into(), status, throttle, left.into()), "{spent} of {budget}");
+        }
+    }
+}

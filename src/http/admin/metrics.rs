@@ -1,0 +1,80 @@
+//! `GET /api/admin/metrics`: the numbers of the admin page's head, the session counts among them.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::cost_history::{DayCosts, days};
+use crate::database::queries::costs::{history, lifetime};
+use crate::database::queries::sessions::{self, SessionCounts};
+use crate::database::queries::users::{UserQuestion, UserSort};
+use crate::http::answer::{Failures, Number, add};
+use crate::http::error::ApiError;
+use crate::http::parameters::today;
+use crate::http::router::Handle;
+use crate::http::{Health, HealthReport};
+
+/// The numbers.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AdminMetrics {
+    /// Seconds since the daemon started.
+    pub uptime_seconds: u64,
+    /// How the daemon is.
+    pub status: Health,
+    /// The day so far.
+    pub today: DayCosts,
+    /// All calls ever.
+    pub total_calls: i64,
+    /// Calls of Claude.
+    pub total_claude_calls: i64,
+    /// Calls of RentCast.
+    pub total_rentcast_calls: i64,
+    /// What all of them cost, in USD.
+    #[schema(value_type = f64)]
+    pub total_cost: Number,
+    /// How many users there are.
+    pub total_users: i64,
+    /// Sessions that could be used now; null without Supabase's tables.
+    pub active_sessions: Option<i64>,
+    /// Sessions that were used within 24 hours; null without Supabase's tables.
+    pub refreshed_sessions_24h: Option<i64>,
+    /// Users who signed in within 24 hours; null without Supabase's tables.
+    pub signed_in_users_24h: Option<i64>,
+    /// The same with what each counts.
+    pub sessions: Option<SessionCounts>,
+}
+
+/// The numbers of the admin page's head.
+#[utoipa::path(get, path = "/api/admin/metrics", tag = "admin",
+    responses((status = 200, description = "The numbers", body = AdminMetrics), Failures))]
+pub async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, ApiError> {
+    let day = today(&view);
+    let users = UserQuestion { search: None, id: None, sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
+    let reading = view.reading().await?;
+    let rows = history(&reading, day, day).await?;
+    let providers = lifetime(&reading).await?;
+    let users = users.ask(&reading).await?;
+    let sessions = sessions::counts(&reading).await?;
+    reading.finish().await?;
+    let calls_of = |name: &str| providers.iter().filter(|(of, _)| of == name).map(|(_, sums)| sums.calls).sum();
+    let mut total_cost = Number::default();
+    for (_, sums) in &providers {
+        total_cost = Number(add(total_cost.0, sums.cost_usd)?);
+    }
+    Ok(Json(AdminMetrics {
+        uptime_seconds: view.started.elapsed().as_secs(),
+        status: HealthReport::of(&view).status,
+        today: days(&rows)?.pop().unwrap_or_else(|| DayCosts::empty(day)),
+        total_calls: providers.iter().map(|(_, sums)| sums.calls).sum(),
+        total_claude_calls: calls_of("claude"),
+        total_rentcast_calls: calls_of("rentcast"),
+        total_cost,
+        total_users: users.total,
+        active_sessions: sessions.as_ref().map(|counts| counts.active.count),
+        refreshed_sessions_24h: sessions.as_ref().map(|counts| counts.refreshed_24h.count),
+        signed_in_users_24h: sessions.as_ref().map(|counts| counts.signed_in_24h.count),
+        sessions,
+    }))
+}

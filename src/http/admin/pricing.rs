@@ -1,0 +1,132 @@
+//! `GET /api/admin/pricing` and `POST /api/admin/rentcast-cost`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::database::queries::prices::{self, PriceRow};
+use crate::http::answer::{Failures, Number};
+use crate::http::auth::Identity;
+use crate::http::body::{Amount, JsonBody};
+use crate::http::error::ApiError;
+use crate::http::parameters::now;
+use crate::http::router::Handle;
+use crate::pricing::Usd;
+
+/// The prices in force.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Pricing {
+    /// Claude's models: USD for a million tokens.
+    pub claude: BTreeMap<String, ModelPrice>,
+    /// RentCast.
+    pub rentcast: RentcastPrice,
+}
+
+/// A model's rates, each for a million tokens. Null: the vendor quotes none.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPrice {
+    /// Input.
+    #[schema(value_type = Option<f64>)]
+    pub input: Option<Number>,
+    /// Output.
+    #[schema(value_type = Option<f64>)]
+    pub output: Option<Number>,
+    /// Read from a cache.
+    #[schema(value_type = Option<f64>)]
+    pub cache_read: Option<Number>,
+    /// Written to a cache for five minutes.
+    #[schema(value_type = Option<f64>)]
+    pub cache_write_5m: Option<Number>,
+    /// Written to a cache for an hour.
+    #[schema(value_type = Option<f64>)]
+    pub cache_write_1h: Option<Number>,
+}
+
+/// RentCast's price.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RentcastPrice {
+    /// USD for one request beyond what the plan includes.
+    #[schema(value_type = f64)]
+    pub cost_per_request: Number,
+}
+
+/// The prices in force now, of the standard tier.
+#[utoipa::path(get, path = "/api/admin/pricing", tag = "admin",
+    responses((status = 200, description = "The prices", body = Pricing), Failures))]
+pub async fn pricing(State(view): State<Handle>) -> Result<Json<Pricing>, ApiError> {
+    let reading = view.reading().await?;
+    let rows = prices::in_force(&reading, now(&view)).await?;
+    reading.finish().await?;
+    let claude = rows.iter().filter(|row| row.provider == "claude" && row.service_tier == "standard");
+    let claude = claude.map(|row| (row.model.clone(), model(row))).collect();
+    let cost_per_request = rentcast(&view, &rows);
+    Ok(Json(Pricing { claude, rentcast: RentcastPrice { cost_per_request: Number(cost_per_request) } }))
+}
+
+fn model(row: &PriceRow) -> ModelPrice {
+    let rate = |name: &str| amount(&row.rates["per_million_tokens"][name]).map(Number);
+    ModelPrice {
+        input: rate("input"),
+        output: rate("output"),
+        cache_read: rate("cache_read"),
+        cache_write_5m: rate("cache_write_5m"),
+        cache_write_1h: rate("cache_write_1h"),
+    }
+}
+
+/// The price that somebody has set, or the configured plan's.
+fn rentcast(view: &Handle, rows: &[PriceRow]) -> Usd {
+    let manual = rows.iter().filter(|row| row.provider == "rentcast" && row.origin != "builtin");
+    let set = manual.filter_map(|row| Some((row.effective_from, amount(&row.rates["per_unit"]["request"])?)));
+    let set = set.max_by_key(|(from, _)| *from).map(|(_, cost)| cost);
+    let intake = view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let plan = intake.as_ref().map(|shared| shared.catalog.load().plan_terms(view.clock.now_us()).overage);
+    set.or(plan).unwrap_or_default()
+}
+
+fn amount(value: &Value) -> Option<Usd> {
+    value.as_str().and_then(|text| Usd::parse(text).ok())
+}
+
+/// A price to set.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NewRentcastCost {
+    /// USD for one request, as a number or as decimal text; not negative.
+    #[schema(value_type = f64, minimum = 0, maximum = 1_000_000_000, example = 0.2)]
+    cost_per_request: Amount,
+}
+
+/// The price that was set.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RentcastCostSet {
+    /// True.
+    pub success: bool,
+    /// USD for one request.
+    #[schema(value_type = f64)]
+    pub cost_per_request: Number,
+    /// The price's id in `api_prices`.
+    pub price_id: i32,
+}
+
+/// Sets the price of one RentCast request from now on. Earlier calls keep theirs.
+#[utoipa::path(post, path = "/api/admin/rentcast-cost", tag = "admin", request_body = NewRentcastCost,
+    responses((status = 200, description = "It is set", body = RentcastCostSet), Failures))]
+pub async fn set_rentcast_cost(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    JsonBody(new): JsonBody<NewRentcastCost>,
+) -> Result<Json<RentcastCostSet>, ApiError> {
+    let cost = new.cost_per_request.not_negative("costPerRequest")?;
+    let mut client = view.pool()?.get().await?;
+    let price_id = prices::set_rentcast_request(&mut client, cost, &who.actor, &who.address).await?;
+    tracing::info!(actor = who.actor, %cost, "the price of a RentCast request was set");
+    Ok(Json(RentcastCostSet { success: true, cost_per_request: Number(cost), price_id }))
+}

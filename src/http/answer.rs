@@ -1,0 +1,169 @@
+//! What answers have in common: snapshots to read from, exact numbers, tags, documented failures.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use deadpool_postgres::Pool;
+use http_body_util::BodyExt;
+use metrics::counter;
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use utoipa::{IntoResponses, ToSchema};
+
+use super::View;
+use super::error::{ApiError, ErrorBody};
+use crate::database::queries::{QueryError, Reading};
+use crate::metrics::registry;
+use crate::pricing::Usd;
+
+/// The failures that every question may have.
+#[derive(IntoResponses)]
+pub enum Failures {
+    /// A parameter or the body is wrong
+    #[response(status = 400)]
+    Bad(#[to_schema] ErrorBody),
+    /// No valid token
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] ErrorBody),
+    /// The token does not allow this
+    #[response(status = 403)]
+    Forbidden(#[to_schema] ErrorBody),
+    /// Too many failed attempts from this address
+    #[response(status = 429)]
+    TooMany(#[to_schema] ErrorBody),
+    /// The database, or the issuer of the token, does not answer
+    #[response(status = 503)]
+    Unavailable(#[to_schema] ErrorBody),
+}
+
+/// An amount as a JSON number with all of its digits, as the endpoints of the replaced system have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ToSchema)]
+#[schema(value_type = f64, example = 0.004515)]
+pub struct Number(pub Usd);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // `arbitrary_precision` keeps the digits as text; a decimal's text is a JSON number.
+        let number: serde_json::Number = self.0.to_string().parse().map_err(serde::ser::Error::custom)?;
+        number.serialize(serializer)
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Pool(error) => error.into(),
+            QueryError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl View {
+    /// The connections for questions.
+    ///
+    /// # Errors
+    /// If the database is not there yet, or its schema is not in place.
+    pub fn pool(&self) -> Result<&Pool, ApiError> {
+        let loading = self.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
+        if !*loading.flusher.migrated.borrow() {
+            return Err(ApiError::unavailable("the schema is not in place yet"));
+        }
+        Ok(&loading.pool)
+    }
+
+    /// A snapshot to read from.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn reading(&self) -> Result<Reading, ApiError> {
+        Ok(Reading::begin(self.pool()?, self.settings.statement_timeout).await?)
+    }
+}
+
+/// The sum, or an error where it is beyond what can be held.
+///
+/// # Errors
+/// [`ApiError`].
+pub fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
+    a.checked_add(b).ok_or_else(|| {
+        let hint = "ask for a shorter range, and look for records with absurd costs";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "overflow", "a sum is beyond 10^20 USD", hint)
+    })
+}
+
+/// Middleware: a tag for each whole answer to a GET, and 304 where the client has it already.
+pub async fn tag(request: Request, next: Next) -> Response {
+    let known: Option<HeaderValue> = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let tagged = matches!(*request.method(), Method::GET | Method::HEAD);
+    let response = next.run(request).await;
+    // What is streamed has no known size, and no tag.
+    let whole = http_body::Body::size_hint(response.body()).exact().is_some();
+    if !tagged || !whole || response.status() != StatusCode::OK {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let etag = etag_of(&body);
+    let matches = known.is_some_and(|known| {
+        let known = known.to_str().unwrap_or_default();
+        known.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag)
+    });
+    cacheable(&mut parts.headers, &etag);
+    if matches {
+        parts.status = StatusCode::NOT_MODIFIED;
+        parts.headers.remove(header::CONTENT_TYPE);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        return Response::from_parts(parts, Body::empty());
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// Weak, since compression changes the bytes.
+fn etag_of(body: &Bytes) -> String {
+    let digest = Sha256::digest(body);
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("W/\"{hex}\"")
+}
+
+fn cacheable(headers: &mut HeaderMap, etag: &str) {
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    // Kept by the browser that asked, and held against the daemon each time.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.append(header::VARY, HeaderValue::from_static("authorization"));
+}
+
+/// Middleware: counts answers by route and class of status.
+pub async fn count(request: Request, next: Next) -> Response {
+    // A route as the table has it, so that the label's values are bounded.
+    let route = request.extensions().get::<MatchedPath>().map_or("(none)".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let class = match response.status().as_u16() {
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    counter!(registry::HTTP_RESPONSES, "route" => route, "status" => class).increment(1);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_a_number_with_all_of_its_digits() {
+        for text in
+            ["0.1", "12345678901234567890.123456789012345678", "-0.000000000000000001", "0", "0.30000000000000004"]
+        {
+            let number = Number(Usd::parse(text).unwrap());
+            assert_eq!(serde_json::to_string(&number).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! JSON Web Tokens of the configured issuer.
+//!
+//! In order: size, header, algorithm (must be on the list *and* be the key's own), key by `kid`, signature, issuer,
+//! audience, times. So a token that is signed with HS256 and the public key as its secret fails at the algorithm: a public
+//! key only ever verifies ES256 or RS256, and HS256 only ever takes `auth.hs256_secret`.
+//!
+//! Times are compared here and not by the library, with the daemon's clock and a leeway of [`LEEWAY_S`].
+
+use std::sync::Arc;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+use super::keys::{Key, Keys};
+use super::{Denied, base64url};
+use crate::clock::Clock;
+use crate::config;
+
+/// Seconds that the issuer's clock may differ from ours.
+const LEEWAY_S: i64 = 30;
+/// Bytes of the longest token.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a user's id.
+const SUBJECT_BYTES_MAX: usize = 256;
+
+/// What is read of a header before anything is believed.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    /// Extensions that must be understood. None is.
+    crit: Option<Value>,
+}
+
+/// What a verified token says.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Claims {
+    /// The user.
+    pub sub: String,
+    /// Seconds since 1970.
+    exp: Option<Number>,
+    nbf: Option<Number>,
+    /// What the issuer's administrators say of the user. (`user_metadata`, which users write themselves, is not read.)
+    #[serde(default)]
+    app_metadata: Value,
+}
+
+impl Claims {
+    /// Whether the issuer calls the user an admin.
+    #[must_use]
+    pub fn says_admin(&self) -> bool {
+        self.app_metadata.get("role").and_then(Value::as_str) == Some("admin")
+    }
+}
+
+/// Verifies tokens.
+pub struct Verifier {
+    keys: Option<Keys>,
+    shared: Option<Arc<Key>>,
+    validation: Validation,
+    clock: Arc<dyn Clock>,
+}
+
+impl Verifier {
+    /// As configured; none if no issuer is.
+    #[must_use]
+    pub fn new(config: &config::Auth, clock: &Arc<dyn Clock>) -> Option<Self> {
+        let issuer = config.issuer.as_ref()?;
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[&config.audience]);
+        validation.set_required_spec_claims(&["iss", "aud", "sub"]);
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        let shared = config.hs256_secret.as_ref().map(|secret| {
+            let key = DecodingKey::from_secret(secret.expose().as_bytes());
+            Arc::new(Key { algorithm: Algorithm::HS256, key })
+        });
+        let keys = config.keys_url().map(|url| Keys::new(url, config));
+        Some(Self { keys, shared, validation, clock: Arc::clone(clock) })
+    }
+
+    /// Verifies a token.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn verify(&self, token: &str) -> Result<Claims, Denied> {
+        let header = header(token)?;
+        let key = self.key(&header).await?;
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![key.algorithm];
+        let verified = jsonwebtoken::decode::<Claims>(token, &key.key, &validation);
+        let claims = verified.map_err(|error| reason(error.kind()))?.claims;
+        self.check_times(&claims)?;
+        if claims.sub.is_empty() || claims.sub.len() > SUBJECT_BYTES_MAX || claims.sub.contains('\0') {
+            return Err(Denied::Malformed);
+        }
+        Ok(claims)
+    }
+
+    async fn key(&self, header: &Header) -> Result<Arc<Key>, Denied> {
+        let key = match (header.alg.as_str(), &self.shared, &self.keys) {
+            ("HS256", Some(shared), _) => Arc::clone(shared),
+            ("ES256" | "RS256", _, Some(keys)) => keys.get(header.kid.as_deref().ok_or(Denied::UnknownKey)?).await?,
+            _ => return Err(Denied::Algorithm),
+        };
+        let stated = if header.alg == "HS256" {
+            Algorithm::HS256
+        } else if header.alg == "ES256" {
+            Algorithm::ES256
+        } else {
+            Algorithm::RS256
+        };
+        if key.algorithm == stated { Ok(key) } else { Err(Denied::Algorithm) }
+    }
+
+    fn check_times(&self, claims: &Claims) -> Result<(), Denied> {
+        let now = self.clock.now_us().div_euclid(1_000_000);
+        // A token without an end is none that anybody meant to issue.
+        let expires = claims.exp.as_ref().and_then(seconds).ok_or(Denied::Malformed)?;
+        if now >= expires.saturating_add(LEEWAY_S) {
+            return Err(Denied::Expired);
+        }
+        let begins = claims.nbf.as_ref().map(|nbf| seconds(nbf).ok_or(Denied::Malformed)).transpose()?;
+        if begins.is_some_and(|begins| now.saturating_add(LEEWAY_S) < begins) {
+            return Err(Denied::NotYetValid);
+        }
+        Ok(())
+    }
+}
+
+/// Whole seconds. The specification allows a fraction.
+fn seconds(number: &Number) -> Option<i64> {
+    let text = number.to_string();
+    text.split('.').next().and_then(|whole| whole.parse().ok())
+}
+
+fn header(token: &str) -> Result<Header, Denied> {
+    if token.len() > TOKEN_BYTES_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
+        return Err(Denied::Malformed);
+    }
+    let encoded = token.split('.').next().unwrap_or_default();
+    let header = base64url::decode(encoded).ok_or(Denied::Malformed)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|_| Denied::Malformed)?;
+    if header.crit.is_some() { Err(Denied::Malformed) } else { Ok(header) }
+}
+
+fn reason(kind: &ErrorKind) -> Denied {
+    match kind {
+        ErrorKind::InvalidSignature => Denied::Signature,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Denied::Algorithm,
+        ErrorKind::InvalidIssuer => Denied::Issuer,
+        ErrorKind::InvalidAudience => Denied::Audience,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => Denied::Issuer,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => Denied::Audience,
+        _ => Denied::Malformed,
+    }
+}

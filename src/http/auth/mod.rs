@@ -1,0 +1,306 @@
+//! Who asks, and what they may do.
+//!
+//! `Authorization: Bearer …` holds one of two things:
+//!
+//! * a static token, `tallyd_<id>_<hex>` ([`tokens`]): made by `tallyd token create`, known here by its SHA-256 only;
+//! * a JWT of the configured issuer ([`jwt`], its keys in [`keys`]), whose user must be an admin ([`admins`]).
+//!
+//! Rules that hold for both: nothing in a URL is a credential; a signature is checked before a claim is believed; the
+//! algorithm is the key's, not the token's; what a user can write about themselves (`user_metadata`) counts for nothing.
+//! A failure is counted by reason, and an address with many of them ([`failures`]) has its JWTs refused unseen. Static
+//! tokens are looked at all the same: one hash is cheap, and whoever shares the address of an attacker keeps recording.
+
+pub mod admins;
+mod base64url;
+pub mod failures;
+mod fetch;
+pub mod jwt;
+pub mod keys;
+pub mod tokens;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::counter;
+
+use self::admins::Admins;
+use self::failures::Failures;
+use self::jwt::{Claims, Verifier};
+use self::tokens::{TOKEN_PREFIX, Tokens};
+use super::error::ApiError;
+use super::router::Handle;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::registry;
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Ask.
+    Read,
+    /// Send records.
+    Ingest,
+}
+
+impl Role {
+    /// Its name in the database and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Read => "read",
+            Self::Ingest => "ingest",
+        }
+    }
+
+    /// The role of a name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Admin, Self::Read, Self::Ingest].into_iter().find(|role| role.name() == name)
+    }
+
+    /// Whether it suffices for what a route needs.
+    #[must_use]
+    pub fn suffices(self, needs: Self) -> bool {
+        self == Self::Admin || self == needs
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// As the audit log has it: `user:<sub>`, `token:<id> <name>`.
+    pub actor: String,
+    /// What they may do.
+    pub role: Role,
+    /// Where from, as text.
+    pub address: String,
+}
+
+/// Why somebody is not let in. Each is a value of the metric's label `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the messages say what they mean")]
+pub enum Denied {
+    Missing,
+    Malformed,
+    Algorithm,
+    UnknownKey,
+    Signature,
+    Expired,
+    NotYetValid,
+    Issuer,
+    Audience,
+    UnknownToken,
+    NotAdmin,
+    Role,
+    TooManyFailures,
+    Unavailable,
+}
+
+impl Denied {
+    /// Its name in metrics and answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::UnknownToken => "unknown_token",
+            Self::NotAdmin => "not_admin",
+            Self::Role => "role",
+            Self::TooManyFailures => "too_many_failures",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Missing => "this needs a token",
+            Self::Malformed => "the token is neither a JWT nor one of tallyd's",
+            Self::Algorithm => "the token's algorithm is not accepted",
+            Self::UnknownKey => "the token names a key that its issuer does not have",
+            Self::Signature => "the token's signature is wrong",
+            Self::Expired => "the token has expired",
+            Self::NotYetValid => "the token is not valid yet",
+            Self::Issuer => "the token is of another issuer",
+            Self::Audience => "the token is for another audience",
+            Self::UnknownToken => "the token is unknown, revoked or expired",
+            Self::NotAdmin => "the user is not an admin",
+            Self::Role => "the token's role does not allow this",
+            Self::TooManyFailures => "too many failed attempts from this address",
+            Self::Unavailable => "the token cannot be verified at the moment",
+        }
+    }
+
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Missing | Self::Malformed | Self::UnknownToken => {
+                "send `Authorization: Bearer …`; `tallyd token create --name me --role read` makes a token, and \
+                 auth.issuer admits the JWTs of an issuer"
+            }
+            Self::Algorithm => "ES256 and RS256 are, and HS256 where auth.hs256_secret is set",
+            Self::UnknownKey | Self::Signature => "log in again; is auth.issuer the one that signs your tokens?",
+            Self::Expired | Self::NotYetValid => "log in again, and compare the clocks of issuer and daemon",
+            Self::Issuer => "compare the token's `iss` with auth.issuer",
+            Self::Audience => "compare the token's `aud` with auth.audience",
+            Self::NotAdmin => "an admin has app_metadata.role = 'admin', or a row of user_profiles with is_admin",
+            Self::Role => "admin may do all, read may ask, ingest may send records: `tallyd token list`",
+            Self::TooManyFailures => "wait a minute; static tokens are not affected",
+            Self::Unavailable => "the issuer or the database does not answer; see the daemon's log, and try again",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::NotAdmin | Self::Role => StatusCode::FORBIDDEN,
+            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNAUTHORIZED,
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let code = match denied.status() {
+            StatusCode::UNAUTHORIZED => "unauthorized",
+            StatusCode::FORBIDDEN => "forbidden",
+            StatusCode::TOO_MANY_REQUESTS => "too_many_failures",
+            _ => "auth_unavailable",
+        };
+        let error = Self::new(denied.status(), code, denied.message(), denied.hint());
+        match denied {
+            Denied::TooManyFailures => error.retry_after(failures::WINDOW.as_secs()),
+            Denied::Unavailable => error.retry_after(2),
+            _ => error,
+        }
+    }
+}
+
+/// Everything that decides.
+pub struct Auth {
+    /// Static tokens.
+    pub tokens: Tokens,
+    verifier: Option<Verifier>,
+    admins: Admins,
+    failures: Failures,
+    trusted_proxies: usize,
+}
+
+impl Auth {
+    /// As configured.
+    #[must_use]
+    pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            tokens: Tokens::new(Arc::clone(clock)),
+            verifier: Verifier::new(&config.auth, clock),
+            admins: Admins::new(config.auth.admin_ttl),
+            failures: Failures::new(config.auth.failures_per_minute),
+            // At most 16.
+            trusted_proxies: config.http.trusted_proxies as usize,
+        }
+    }
+
+    /// Decides who asks.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    async fn identify(&self, view: &Handle, headers: &HeaderMap, address: IpAddr) -> Result<Identity, Denied> {
+        let token = bearer(headers)?;
+        if token.starts_with(TOKEN_PREFIX) {
+            let (actor, role) = self.tokens.verify(token)?;
+            return Ok(Identity { actor, role, address: address.to_string() });
+        }
+        if self.failures.are_too_many(address) {
+            return Err(Denied::TooManyFailures);
+        }
+        let verifier = self.verifier.as_ref().ok_or(Denied::Malformed)?;
+        let claims = verifier.verify(token).await?;
+        self.check_admin(view, &claims).await?;
+        Ok(Identity { actor: format!("user:{}", claims.sub), role: Role::Admin, address: address.to_string() })
+    }
+
+    async fn check_admin(&self, view: &Handle, claims: &Claims) -> Result<(), Denied> {
+        let pool = view.loading.get().map(|loading| &loading.pool);
+        if self.admins.is_admin(pool, claims).await? { Ok(()) } else { Err(Denied::NotAdmin) }
+    }
+
+    /// The client's address: the peer's, or what the nearest trusted proxies say it was.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if self.trusted_proxies == 0 {
+            return peer;
+        }
+        let lines = headers.get_all("x-forwarded-for").into_iter().filter_map(|line| line.to_str().ok());
+        let hops: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+        let hop = hops.len().checked_sub(self.trusted_proxies).and_then(|at| hops[at].parse().ok());
+        hop.unwrap_or(peer)
+    }
+}
+
+/// The token of the request.
+fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(Denied::Missing)?;
+    // Of two, a proxy in front may have looked at the other one.
+    if values.next().is_some() {
+        return Err(Denied::Malformed);
+    }
+    let (scheme, token) = value.to_str().map_err(|_| Denied::Malformed)?.split_once(' ').ok_or(Denied::Malformed)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(Denied::Malformed);
+    }
+    Ok(token)
+}
+
+/// What a group of routes needs.
+#[derive(Clone)]
+pub struct Gate {
+    /// The daemon.
+    pub view: Handle,
+    /// The role that suffices, beside `admin`.
+    pub needs: Role,
+}
+
+/// Middleware: lets in whoever has the role, with their [`Identity`] in the request; answers everybody else.
+pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let auth = &gate.view.auth;
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    // The listener always tells; without it all requests share one address.
+    let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let address = auth.client(peer, request.headers());
+    let identified = auth.identify(&gate.view, request.headers(), address).await;
+    let needs = if gate.needs == Role::Read && request.method() != Method::GET && request.method() != Method::HEAD {
+        Role::Admin
+    } else {
+        gate.needs
+    };
+    let denied = match identified {
+        Ok(identity) if identity.role.suffices(needs) => {
+            request.extensions_mut().insert(identity);
+            return next.run(request).await;
+        }
+        Ok(_) => Denied::Role,
+        Err(denied) => denied,
+    };
+    counter!(registry::AUTH_FAILURES, "reason" => denied.name()).increment(1);
+    // A request without a token is no attempt, and an outage is not the client's fault.
+    if !matches!(denied, Denied::Missing | Denied::Unavailable | Denied::TooManyFailures) {
+        auth.failures.count(address);
+        tracing::debug!(%address, reason = denied.name(), "a request was not let in");
+    }
+    ApiError::from(denied).into_response()
+}

@@ -1,0 +1,116 @@
+//! Static tokens, as this daemon knows them: a copy of `tallyd_tokens` that is renewed every second.
+//!
+//! The copy is why a token is good for recording while the database is down, and why a revoked one is out within a second
+//! or two of its revocation. Until the first copy has been had nobody is refused for being unknown: the answer is "not now".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{Denied, Role};
+use crate::clock::Clock;
+use crate::database::queries::tokens::StoredToken;
+
+/// What a token begins with: secret scanners can be taught it, and no JWT begins so.
+pub const TOKEN_PREFIX: &str = "tallyd_";
+/// How often the copy is renewed.
+pub const POLL: Duration = Duration::from_secs(1);
+
+/// The copy.
+pub struct Tokens {
+    by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Tokens {
+    /// No copy yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { by_id: ArcSwapOption::empty(), clock }
+    }
+
+    /// Puts a new copy in place.
+    pub fn replace(&self, tokens: Vec<StoredToken>) {
+        self.by_id.store(Some(Arc::new(tokens.into_iter().map(|token| (token.id, token)).collect())));
+    }
+
+    /// Who shows this token, as the audit log has it, and what they may do.
+    ///
+    /// # Errors
+    /// [`Denied::UnknownToken`], or [`Denied::Unavailable`] before the database has answered for the first time.
+    pub fn verify(&self, text: &str) -> Result<(String, Role), Denied> {
+        let tokens = self.by_id.load();
+        let tokens = tokens.as_ref().ok_or(Denied::Unavailable)?;
+        let stored = id(text).and_then(|id| tokens.get(&id)).ok_or(Denied::UnknownToken)?;
+        let same: bool = digest(text).as_slice().ct_eq(&stored.sha256).into();
+        let expired = stored.expires_at.is_some_and(|at| at.timestamp_micros() <= self.clock.now_us());
+        if !same || expired {
+            return Err(Denied::UnknownToken);
+        }
+        Ok((format!("token:{} {}", stored.id, stored.name), stored.role))
+    }
+}
+
+/// The id that a token's text begins with.
+fn id(text: &str) -> Option<i32> {
+    let (id, _) = text.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
+    id.parse().ok()
+}
+
+/// What is stored of a token.
+#[must_use]
+pub fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// A token's text: its id, and 256 random bits of the operating system's.
+#[must_use]
+pub fn compose(id: i32, secret: [u8; 32]) -> String {
+    use std::fmt::Write;
+    let mut text = format!("{TOKEN_PREFIX}{id}_");
+    for byte in secret {
+        // Writing into text does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn stored(id: i32, text: &str) -> StoredToken {
+        StoredToken { id, name: "n".into(), role: Role::Read, sha256: digest(text).to_vec(), expires_at: None }
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_whole_text() {
+        let tokens = Tokens::new(Arc::new(ManualClock::at(10)));
+        let text = compose(7, [0xab; 32]);
+        assert_eq!(tokens.verify(&text), Err(Denied::Unavailable));
+        tokens.replace(vec![stored(7, &text)]);
+        assert_eq!(tokens.verify(&text), Ok(("token:7 n".into(), Role::Read)));
+        for wrong in [compose(7, [0xac; 32]), compose(8, [0xab; 32]), format!("{text}0"), "tallyd_7_".into()] {
+            assert_eq!(tokens.verify(&wrong), Err(Denied::UnknownToken), "{wrong}");
+        }
+        tokens.replace(Vec::new());
+        assert_eq!(tokens.verify(&text), Err(Denied::UnknownToken), "revoked");
+    }
+
+    #[test]
+    fn a_token_expires_at_its_time() {
+        let clock = Arc::new(ManualClock::at(999_999));
+        let tokens = Tokens::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let text = compose(1, [1; 32]);
+        let expires_at = chrono::DateTime::from_timestamp(1, 0);
+        tokens.replace(vec![StoredToken { expires_at, ..stored(1, &text) }]);
+        assert!(tokens.verify(&text).is_ok());
+        clock.set(1_000_000);
+        assert_eq!(tokens.verify(&text), Err(Denied::UnknownToken));
+    }
+}

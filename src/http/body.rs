@@ -1,0 +1,63 @@
+//! Bodies of requests: JSON, read strictly, with errors that say what is wrong.
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de};
+
+use super::error::ApiError;
+use crate::pricing::Usd;
+
+/// A JSON body.
+pub struct JsonBody<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        let read = serde_json::from_slice(&bytes);
+        read.map(Self).map_err(|error| ApiError::body(error.to_string(), "send one JSON object; see /api/docs"))
+    }
+}
+
+/// Why a body could not be read.
+#[must_use]
+pub fn unreadable(rejection: BytesRejection) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let hint = "send it in parts, or raise http.max_body_bytes";
+        return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large", hint);
+    }
+    ApiError::body("the body broke off, or is not what its Content-Encoding says", "send it again")
+}
+
+/// An amount: a JSON number, read by its digits, or decimal text.
+#[derive(Debug, Clone, Copy)]
+pub struct Amount(Usd);
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Number(number) => number.to_string(),
+            serde_json::Value::String(text) => text,
+            _ => return Err(de::Error::custom("an amount is a number or decimal text")),
+        };
+        Usd::parse(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl Amount {
+    /// The amount, if it is one that may be asked for.
+    ///
+    /// # Errors
+    /// If it is negative or above 10^9.
+    pub fn not_negative(self, name: &str) -> Result<Usd, ApiError> {
+        if self.0 < Usd::ZERO || !self.0.fits_a_record() {
+            let message = format!("{name}: {} is not within 0 and 1000000000", self.0);
+            return Err(ApiError::body(message, "send an amount in USD"));
+        }
+        Ok(self.0)
+    }
+}

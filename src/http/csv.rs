@@ -1,0 +1,123 @@
+//! Answers as CSV, streamed a page at a time: what is sent never is in memory as a whole.
+//!
+//! A file that breaks off must not look complete: if a page cannot be had, or the bound is reached, the connection is
+//! closed in the middle of the body, which every client reports.
+//!
+//! A cell that a spreadsheet would run as a formula gets a `'` in front: users choose their ids and endpoints.
+
+use std::pin::Pin;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// JSON.
+    #[default]
+    Json,
+    /// CSV with a header line.
+    Csv,
+}
+
+/// Rows of one page of a stream.
+pub const PAGE: i64 = 5_000;
+/// Rows of one file.
+const ROWS_MAX: usize = 1_000_000;
+
+/// A page's rows as JSON objects, and how to get the next one. None after the last.
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<Value>,
+    /// The next page.
+    pub next: Option<NextPage>,
+}
+
+/// A page under way.
+pub type PageFuture = Pin<Box<dyn Future<Output = Result<Page, ApiError>> + Send>>;
+/// Fetches a page.
+pub type NextPage = Box<dyn FnOnce() -> PageFuture + Send>;
+
+/// Rows as JSON objects.
+///
+/// # Errors
+/// None for the rows of this API, which are objects of texts and numbers.
+pub fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<Value>, ApiError> {
+    let object = |row: &T| serde_json::to_value(row).map_err(|error| ApiError::body(error.to_string(), "report this"));
+    rows.iter().map(object).collect()
+}
+
+/// Streams pages under these columns. The first page is here already, so that an error has its own status.
+pub fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Response {
+    let mut head = csv::Writer::from_writer(Vec::new());
+    // Writing into memory does not fail.
+    let _ = head.write_record(columns);
+    let head = head.into_inner().unwrap_or_default();
+    let state = (Some(Ok(first)), 0usize, Some(head));
+    let body = futures_util::stream::unfold(state, move |(page, sent, head)| async move {
+        let page = match page? {
+            Ok(page) => page,
+            Err(error) => return Some((Err(error), (None, sent, None))),
+        };
+        let sent = sent + page.rows.len();
+        let bytes = Bytes::from(render(columns, &page.rows, head.unwrap_or_default()));
+        let next = match page.next {
+            Some(_) if sent >= ROWS_MAX => {
+                Some(Err(std::io::Error::other("the file is at its bound; narrow the range")))
+            }
+            Some(next) => Some(next().await.map_err(|error| std::io::Error::other(error.code()))),
+            None => None,
+        };
+        Some((Ok(bytes), (next, sent, None)))
+    });
+    let disposition = format!("attachment; filename=\"{name}.csv\"");
+    let headers = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
+        (CONTENT_DISPOSITION, disposition),
+        (CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    (headers, Body::from_stream(body)).into_response()
+}
+
+fn render(columns: &[&str], rows: &[Value], head: Vec<u8>) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(head);
+    for row in rows {
+        // Writing into memory does not fail, and each record has as many fields as there are columns.
+        let _ = writer.write_record(columns.iter().map(|column| cell(&row[*column])));
+    }
+    writer.into_inner().unwrap_or_default()
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => {
+            let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+            // A negative amount is no formula.
+            let number = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.'));
+            if runs && !number { format!("'{text}") } else { text.clone() }
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn cells_are_data_and_never_formulas() {
+        let rows = [json!({"a": "=1+1", "b": "-1.05", "c": {"k": [1]}}), json!({"a": "x,\"y\"", "b": null, "c": 1.50})];
+        let text = String::from_utf8(render(&["a", "b", "c"], &rows, Vec::new())).unwrap();
+        assert_eq!(text, "'=1+1,-1.05,\"{\"\"k\"\":[1]}\"\n\"x,\"\"y\"\"\",,1.50\n");
+    }
+}

@@ -1,0 +1,117 @@
+//! How the API says no: a stable code, a sentence, and what to do next.
+//!
+//! What went wrong inside (SQL, paths, addresses) goes to the daemon's log, never into an answer.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::database::describe;
+
+/// An error as it is sent.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// A stable name.
+    #[schema(example = "invalid_parameter")]
+    pub code: &'static str,
+    /// What happened, for a person.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// An answer that is an error.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    detail: ErrorDetail,
+    retry_after_s: Option<u64>,
+}
+
+impl ApiError {
+    /// An error with its parts.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        let detail = ErrorDetail { code, message: message.into(), hint: hint.into() };
+        Self { status, detail, retry_after_s: None }
+    }
+
+    /// A parameter that is not what it should be.
+    pub fn parameter(name: &str, message: impl std::fmt::Display, hint: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", format!("{name}: {message}"), hint)
+    }
+
+    /// A body that is not what it should be.
+    pub fn body(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_body", message, hint)
+    }
+
+    /// Something that is not there.
+    pub fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message, hint)
+    }
+
+    /// The database cannot answer now.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        let hint = "records are accepted meanwhile; see /healthz, and ask again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message, hint).retry_after(2)
+    }
+
+    /// Tells when to try again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Its code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.detail.code
+    }
+}
+
+impl From<tokio_postgres::Error> for ApiError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        use tokio_postgres::error::SqlState;
+        if error.code() == Some(&SqlState::QUERY_CANCELED) {
+            let hint = "ask for a shorter range or fewer groups, or raise http.statement_timeout_ms";
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_slow", "the question took too long", hint)
+                .retry_after(10);
+        }
+        let (error, class) = (describe(&error), crate::database::classify(&error).name());
+        tracing::warn!(error, class, "a question of the HTTP API failed in the database");
+        Self::unavailable("the database did not answer as expected")
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for ApiError {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        tracing::debug!(%error, "no connection for a question of the HTTP API");
+        Self::unavailable("no connection to the database could be had")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tallyd\""));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}

@@ -1,0 +1,171 @@
+//! Parameters of a query: read strictly, bounded one and all.
+//!
+//! An unknown parameter is an error, since a misspelt filter that is ignored shows everything. Text has at most
+//! [`TEXT_BYTES_MAX`] bytes and no NUL, which PostgreSQL would refuse.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
+use serde::de::DeserializeOwned;
+
+use super::View;
+use super::error::ApiError;
+
+/// Bytes of a text parameter.
+pub const TEXT_BYTES_MAX: usize = 512;
+/// Days of a range that the rollups answer: ten years.
+pub const ROLLUP_DAYS_MAX: u64 = 3_660;
+/// Days of a range that the log answers.
+pub const LOG_DAYS_MAX: u64 = 31;
+/// Rows of a page.
+pub const LIMIT_MAX: i64 = 10_000;
+/// Rows that can be skipped; beyond, a narrower question is meant.
+pub const OFFSET_MAX: i64 = 1_000_000;
+
+/// The query's parameters. `T` denies unknown fields.
+pub struct Parameters<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(parameters)) => Ok(Self(parameters)),
+            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
+                let message = error.body_text();
+                let message = message.strip_prefix("Failed to deserialize query string: ").unwrap_or(&message);
+                Err(ApiError::parameter("query", message, "/api/docs lists each endpoint's parameters"))
+            }
+            Err(_) => Err(ApiError::parameter("query", "it cannot be read", "use name=value&name=value, URL-encoded")),
+        }
+    }
+}
+
+/// Checks a text.
+///
+/// # Errors
+/// If it is too long or holds a NUL.
+pub fn text(name: &str, value: Option<String>) -> Result<Option<String>, ApiError> {
+    match &value {
+        Some(text) if text.len() > TEXT_BYTES_MAX => {
+            let message = format!("{} bytes, at most {TEXT_BYTES_MAX} are accepted", text.len());
+            Err(ApiError::parameter(name, message, "no stored text is longer"))
+        }
+        Some(text) if text.contains('\0') => {
+            Err(ApiError::parameter(name, "a NUL character", "no stored text has one; leave it out"))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// A page's size, within 1 and `max`.
+///
+/// # Errors
+/// If it lies outside.
+pub fn limit(value: Option<i64>, default: i64, max: i64) -> Result<i64, ApiError> {
+    within("limit", value.unwrap_or(default), 1, max)
+}
+
+/// Rows to skip.
+///
+/// # Errors
+/// If it lies outside of its bounds.
+pub fn offset(value: Option<i64>) -> Result<i64, ApiError> {
+    within("offset", value.unwrap_or(0), 0, OFFSET_MAX)
+}
+
+/// A number within its bounds.
+///
+/// # Errors
+/// If it lies outside.
+pub fn within(name: &str, value: i64, min: i64, max: i64) -> Result<i64, ApiError> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(ApiError::parameter(name, format!("{value} is not within {min} and {max}"), "ask for several pages"))
+}
+
+/// Today, in the reporting time zone.
+#[must_use]
+pub fn today(view: &View) -> NaiveDate {
+    now(view).with_timezone(&view.settings.zone).date_naive()
+}
+
+/// Now.
+#[must_use]
+pub fn now(view: &View) -> DateTime<Utc> {
+    // The clock's microseconds lie within the calendar for 250,000 years.
+    DateTime::from_timestamp_micros(view.clock.now_us()).unwrap_or_default()
+}
+
+/// The first and the last day of a range: `days` up to today, or `from` and `to`, both included.
+///
+/// # Errors
+/// If they contradict each other, or the range is longer than `max` days.
+pub fn day_range(
+    view: &View,
+    (days, from, to): (Option<u64>, Option<&str>, Option<&str>),
+    default: u64,
+    max: u64,
+) -> Result<(NaiveDate, NaiveDate), ApiError> {
+    let today = today(view);
+    let hint = "either days=30, or from=2026-01-01&to=2026-01-31 with both days included";
+    let to_day = to.map(|to| date("to", to)).transpose()?;
+    let back = |end: NaiveDate, days: u64| {
+        end.checked_sub_days(Days::new(days - 1))
+            .ok_or_else(|| ApiError::parameter("days", "before the calendar", hint))
+    };
+    let (first, last) = match (days, from) {
+        (Some(_), Some(_)) => return Err(ApiError::parameter("days", "it excludes from and to", hint)),
+        (Some(_), None) if to.is_some() => return Err(ApiError::parameter("days", "it excludes from and to", hint)),
+        (Some(days), None) if days == 0 || days > max => {
+            return Err(ApiError::parameter("days", format!("{days} is not within 1 and {max}"), hint));
+        }
+        (Some(days), None) => (back(today, days)?, today),
+        (None, Some(from)) => (date("from", from)?, to_day.unwrap_or(today)),
+        (None, None) => {
+            let end = to_day.unwrap_or(today);
+            (back(end, default)?, end)
+        }
+    };
+    if first > last {
+        return Err(ApiError::parameter("from", format!("{first} is after {last}"), hint));
+    }
+    // Not negative: checked above.
+    if (last - first).num_days().unsigned_abs() >= max {
+        let message = format!("{first} to {last} is longer than {max} days");
+        return Err(ApiError::parameter("from", message, "ask for a shorter range"));
+    }
+    Ok((first, last))
+}
+
+/// A day as `YYYY-MM-DD`, of this era.
+fn date(name: &str, text: &str) -> Result<NaiveDate, ApiError> {
+    let parsed = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+    let parsed = parsed.filter(|day| text.len() == 10 && (2000..2200).contains(&day.year()));
+    parsed.ok_or_else(|| {
+        let text: String = text.chars().take(32).collect();
+        ApiError::parameter(name, format!("{text:?} is no day between 2000 and 2199"), "write YYYY-MM-DD: 2026-01-31")
+    })
+}
+
+/// An instant in RFC 3339, or a day of the reporting time zone, which stands for its midnight.
+///
+/// # Errors
+/// If it is neither, or of another era.
+pub fn instant(view: &View, name: &str, text: &str) -> Result<DateTime<Utc>, ApiError> {
+    if text.len() == 10 {
+        let day = date(name, text)?;
+        let midnight = day.and_time(chrono::NaiveTime::MIN).and_local_timezone(view.settings.zone).earliest();
+        // Where clocks skip midnight, the day begins an hour later; UTC's midnight is near enough for a search.
+        let midnight = midnight.map(|at| at.to_utc());
+        return Ok(midnight.unwrap_or_else(|| day.and_time(chrono::NaiveTime::MIN).and_utc()));
+    }
+    let parsed = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    parsed.filter(|at| (2000..2200).contains(&at.year())).ok_or_else(|| {
+        let text: String = text.chars().take(40).collect();
+        let hint = "write RFC 3339 with a zone (2026-01-31T12:00:00Z; + is %2B in a URL), or YYYY-MM-DD";
+        ApiError::parameter(name, format!("{text:?} is no time between 2000 and 2199"), hint)
+    })
+}

@@ -1,0 +1,200 @@
+//! `GET /api/v1/costs`: costs of any range, grouped, in buckets of time.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy, Source};
+use crate::http::admin::users::Order;
+use crate::http::answer::Failures;
+use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
+use crate::http::error::ApiError;
+use crate::http::parameters::{LOG_DAYS_MAX, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
+use crate::http::router::Handle;
+
+/// Days that are shown if nothing is said.
+const DAYS: u64 = 30;
+const ROWS: i64 = 1_000;
+const ROWS_MAX: i64 = 10_000;
+
+/// The question.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CostParameters {
+    /// So many days up to today; 30 if nothing is said.
+    #[param(minimum = 1, maximum = 3660)]
+    days: Option<u64>,
+    /// The first day, `YYYY-MM-DD`.
+    #[param(format = Date)]
+    from: Option<String>,
+    /// The last day, included.
+    #[param(format = Date)]
+    to: Option<String>,
+    /// What to tell apart: `provider`, `model`, `endpoint`, `user`, `app`; several with commas.
+    #[param(max_length = 64, pattern = "^(provider|model|endpoint|user|app)(,(provider|model|endpoint|user|app))*$")]
+    group_by: Option<String>,
+    /// The stretches of time; `day` if nothing is said. Hours are read from the log: at most 31 days.
+    #[param(inline)]
+    bucket: Option<Bucket>,
+    /// Only this provider.
+    #[param(max_length = 512)]
+    provider: Option<String>,
+    /// Only this model.
+    #[param(max_length = 512)]
+    model: Option<String>,
+    /// Only this endpoint.
+    #[param(max_length = 512)]
+    endpoint: Option<String>,
+    /// Only this user.
+    #[param(max_length = 512)]
+    user: Option<String>,
+    /// Only this application; read from the log: at most 31 days.
+    #[param(max_length = 512)]
+    app: Option<String>,
+    /// What to order by; `bucket` if nothing is said.
+    #[param(inline)]
+    sort: Option<SortBy>,
+    /// `asc` for buckets, otherwise `desc`, if nothing is said.
+    #[param(inline)]
+    order: Option<Order>,
+    /// Rows of a page; 1,000 if nothing is said.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<i64>,
+    /// Rows to skip.
+    #[param(minimum = 0, maximum = 1000000)]
+    offset: Option<i64>,
+    /// `json` or `csv`. A CSV file has all rows, whatever `limit` says.
+    #[param(inline)]
+    format: Option<Format>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Costs {
+    /// The first day.
+    pub from: NaiveDate,
+    /// The last day, included.
+    pub to: NaiveDate,
+    /// The zone of the days.
+    pub time_zone: String,
+    /// The stretches.
+    pub bucket: Bucket,
+    /// The table that was asked.
+    pub source: Source,
+    /// The groups.
+    pub rows: Vec<GroupRow>,
+    /// The `offset` of the next page; null after the last.
+    pub next_offset: Option<i64>,
+}
+
+const COLUMNS: &[&str] = &[
+    "bucket",
+    "provider",
+    "model",
+    "endpoint",
+    "user",
+    "app",
+    "calls",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "requests",
+    "cost_usd",
+    "unpriced_calls",
+];
+
+fn question(view: &Handle, parameters: CostParameters) -> Result<Question, ApiError> {
+    let hint = "group_by=provider,model: each of provider, model, endpoint, user and app at most once";
+    let mut group_by = Vec::new();
+    for name in parameters.group_by.as_deref().unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
+        let dimension = match name {
+            "provider" => Dimension::Provider,
+            "model" => Dimension::Model,
+            "endpoint" => Dimension::Endpoint,
+            "user" => Dimension::User,
+            "app" => Dimension::App,
+            _ => return Err(ApiError::parameter("group_by", "no such dimension", hint)),
+        };
+        if group_by.contains(&dimension) {
+            return Err(ApiError::parameter("group_by", format!("{name} is there twice"), hint));
+        }
+        group_by.push(dimension);
+    }
+    let filters = [
+        (Dimension::Provider, text("provider", parameters.provider)?),
+        (Dimension::Model, text("model", parameters.model)?),
+        (Dimension::Endpoint, text("endpoint", parameters.endpoint)?),
+        (Dimension::User, text("user", parameters.user)?),
+        (Dimension::App, text("app", parameters.app)?),
+    ];
+    let sort = parameters.sort.unwrap_or_default();
+    let order = parameters.order.unwrap_or(if sort == SortBy::Bucket { Order::Asc } else { Order::Desc });
+    let mut question = Question {
+        from: NaiveDate::default(),
+        to: NaiveDate::default(),
+        zone: view.settings.zone.name().to_owned(),
+        bucket: parameters.bucket.unwrap_or_default(),
+        group_by,
+        filters: filters.into_iter().filter_map(|(dimension, value)| Some((dimension, value?))).collect(),
+        sort,
+        descending: order == Order::Desc,
+        limit: limit(parameters.limit, ROWS, ROWS_MAX)?,
+        offset: offset(parameters.offset)?,
+    };
+    let log = question.source() == Source::ApiUsageLog;
+    let (default, max) = if log { (1, LOG_DAYS_MAX) } else { (DAYS, ROLLUP_DAYS_MAX) };
+    let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
+    (question.from, question.to) = day_range(view, range, default, max)?;
+    Ok(question)
+}
+
+async fn ask(view: &Handle, question: &Question) -> Result<Vec<GroupRow>, ApiError> {
+    let reading = view.reading().await?;
+    let rows = question.ask(&reading).await?;
+    reading.finish().await?;
+    Ok(rows)
+}
+
+fn page(view: Handle, mut question: Question) -> PageFuture {
+    Box::pin(async move {
+        question.limit = csv::PAGE;
+        let rows = ask(&view, &question).await?;
+        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == csv::PAGE;
+        question.offset += csv::PAGE;
+        let next = full.then(|| -> NextPage { Box::new(move || page(view, question)) });
+        Ok(Page { rows: csv::objects(&rows)?, next })
+    })
+}
+
+/// Costs of any range, grouped, in buckets of time.
+#[utoipa::path(get, path = "/api/v1/costs", tag = "costs", params(CostParameters),
+    responses((status = 200, description = "The groups", content((Costs = "application/json"), (String = "text/csv"))), Failures))]
+pub async fn costs(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<CostParameters>,
+) -> Result<Response, ApiError> {
+    let format = parameters.format.unwrap_or_default();
+    let mut question = question(&view, parameters)?;
+    if format == Format::Csv {
+        question.offset = 0;
+        let first = page(view, question).await?;
+        return Ok(csv::stream("costs", COLUMNS, first));
+    }
+    // One more than asked for tells whether there is another page.
+    question.limit += 1;
+    let mut rows = ask(&view, &question).await?;
+    question.limit -= 1;
+    let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > question.limit;
+    rows.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
+    let next_offset = more.then_some(question.offset + question.limit);
+    let source = question.source();
+    let Question { from, to, zone, bucket, .. } = question;
+    Ok(Json(Costs { from, to, time_zone: zone, bucket, source, rows, next_offset }).into_response())
+}

@@ -1,0 +1,87 @@
+//! `GET /api/v1/prices`: every price that is known, with the time from which it holds.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::database::queries::prices::{self, PriceRow};
+use crate::http::answer::Failures;
+use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
+use crate::http::error::ApiError;
+use crate::http::parameters::{LIMIT_MAX, Parameters, limit, offset, text};
+use crate::http::router::Handle;
+use crate::pricing::normalise_provider;
+
+const PRICES: i64 = 1_000;
+
+/// Which prices.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PriceParameters {
+    /// Only this provider.
+    #[param(max_length = 512)]
+    provider: Option<String>,
+    /// Only this model.
+    #[param(max_length = 512)]
+    model: Option<String>,
+    /// Prices of a page; 1,000 if nothing is said.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<i64>,
+    /// Prices to skip.
+    #[param(minimum = 0, maximum = 1000000)]
+    offset: Option<i64>,
+    /// `json` or `csv`. A CSV file has all prices, whatever `limit` says.
+    #[param(inline)]
+    format: Option<Format>,
+}
+
+/// A page of prices.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Prices {
+    /// The prices, by provider, model, tier and time.
+    pub prices: Vec<PriceRow>,
+    /// The `offset` of the next page; null after the last.
+    pub next_offset: Option<i64>,
+}
+
+const COLUMNS: &[&str] = &["id", "provider", "model", "service_tier", "effective_from", "rates", "source", "origin"];
+
+type Filter = (Option<String>, Option<String>);
+
+async fn find(view: &Handle, filter: &Filter, limit: i64, offset: i64) -> Result<(Vec<PriceRow>, bool), ApiError> {
+    let reading = view.reading().await?;
+    let rows = prices::page(&reading, filter.0.as_deref(), filter.1.as_deref(), limit, offset).await?;
+    reading.finish().await?;
+    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= limit;
+    Ok((rows, full))
+}
+
+fn page(view: Handle, filter: Filter, offset: i64) -> PageFuture {
+    Box::pin(async move {
+        let (rows, full) = find(&view, &filter, csv::PAGE, offset).await?;
+        let next = offset + csv::PAGE;
+        let next = full.then(|| -> NextPage { Box::new(move || page(view, filter, next)) });
+        Ok(Page { rows: csv::objects(&rows)?, next })
+    })
+}
+
+/// Every known price.
+#[utoipa::path(get, path = "/api/v1/prices", tag = "prices", params(PriceParameters),
+    responses((status = 200, description = "A page", content((Prices = "application/json"), (String = "text/csv"))), Failures))]
+pub async fn prices(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<PriceParameters>,
+) -> Result<Response, ApiError> {
+    let provider = text("provider", parameters.provider)?.map(|name| normalise_provider(&name).into_owned());
+    let filter = (provider, text("model", parameters.model)?);
+    if parameters.format == Some(Format::Csv) {
+        let first = page(view, filter, 0).await?;
+        return Ok(csv::stream("prices", COLUMNS, first));
+    }
+    let (limit, offset) = (limit(parameters.limit, PRICES, LIMIT_MAX)?, offset(parameters.offset)?);
+    let (prices, full) = find(&view, &filter, limit, offset).await?;
+    Ok(Json(Prices { prices, next_offset: full.then_some(offset + limit) }).into_response())
+}

@@ -1,0 +1,184 @@
+//! `GET /api/v1/records`: single calls, searched in the log.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::database::queries::records::{RecordRow, Search};
+use crate::http::answer::Failures;
+use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
+use crate::http::error::ApiError;
+use crate::http::parameters::{LIMIT_MAX, LOG_DAYS_MAX, Parameters, instant, limit, now, text};
+use crate::http::router::Handle;
+use crate::pricing::normalise_provider;
+
+const RECORDS: i64 = 100;
+
+/// What to search for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SearchParameters {
+    /// Not before: RFC 3339, or a day. A day before `to` if nothing is said.
+    #[param(max_length = 40)]
+    from: Option<String>,
+    /// Before; now if nothing is said. At most 31 days after `from`.
+    #[param(max_length = 40)]
+    to: Option<String>,
+    /// Only this provider.
+    #[param(max_length = 512)]
+    provider: Option<String>,
+    /// Only this model.
+    #[param(max_length = 512)]
+    model: Option<String>,
+    /// Only this endpoint.
+    #[param(max_length = 512)]
+    endpoint: Option<String>,
+    /// Only this user.
+    #[param(max_length = 512)]
+    user_id: Option<String>,
+    /// Only this application.
+    #[param(max_length = 512)]
+    app: Option<String>,
+    /// Only this id of the provider's.
+    #[param(max_length = 512)]
+    request_id: Option<String>,
+    /// Only this call.
+    id: Option<Uuid>,
+    /// Only calls with a status of 400 and above, or only others.
+    errors: Option<bool>,
+    /// Only calls without a price, or only others.
+    unpriced: Option<bool>,
+    /// Where the page begins: `next` of the page before.
+    #[param(max_length = 80)]
+    cursor: Option<String>,
+    /// Calls of a page; 100 if nothing is said.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<i64>,
+    /// `json` or `csv`. A CSV file has all calls, whatever `limit` says.
+    #[param(inline)]
+    format: Option<Format>,
+}
+
+/// A page of calls.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Records {
+    /// The calls, newest first.
+    pub records: Vec<RecordRow>,
+    /// The `cursor` of the next page; null after the last.
+    pub next: Option<String>,
+}
+
+const COLUMNS: &[&str] = &[
+    "id",
+    "occurred_at",
+    "provider",
+    "model",
+    "endpoint",
+    "user_id",
+    "app",
+    "request_id",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "requests",
+    "extra_units",
+    "service_tier",
+    "status",
+    "latency_ms",
+    "cost_usd",
+    "cost_source",
+    "price_id",
+    "metadata",
+];
+
+fn cursor(row: &RecordRow) -> String {
+    format!("{}_{}", row.occurred_at.timestamp_micros(), row.id)
+}
+
+fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
+    let (us, id) = text.split_once('_')?;
+    let at = DateTime::from_timestamp_micros(us.parse().ok()?)?;
+    // Times that PostgreSQL has no place for were never handed out.
+    ((0..i64::MAX / 4).contains(&at.timestamp_micros())).then_some((at, id.parse().ok()?))
+}
+
+fn search_for(view: &Handle, parameters: SearchParameters) -> Result<Search, ApiError> {
+    let to = parameters.to.as_deref().map(|to| instant(view, "to", to)).transpose()?;
+    // Records may lie a little ahead.
+    let to = to.unwrap_or_else(|| now(view) + TimeDelta::minutes(10));
+    let from = parameters.from.as_deref().map(|from| instant(view, "from", from)).transpose()?;
+    let from = from.unwrap_or(to - TimeDelta::days(1));
+    // A constant that fits.
+    let longest = TimeDelta::days(LOG_DAYS_MAX as i64) + TimeDelta::hours(1);
+    if from >= to || to - from > longest {
+        let message = format!("the range is empty, or longer than {LOG_DAYS_MAX} days");
+        return Err(ApiError::parameter("from", message, "search month by month"));
+    }
+    let after = parameters.cursor.as_deref().map(|cursor| {
+        let wrong = || ApiError::parameter("cursor", "it is none of this endpoint's", "take `next` of the page before");
+        parse_cursor(cursor).ok_or_else(wrong)
+    });
+    let provider = text("provider", parameters.provider)?.map(|name| normalise_provider(&name).into_owned());
+    let equal = [
+        ("provider", provider),
+        ("model", text("model", parameters.model)?),
+        ("endpoint", text("endpoint", parameters.endpoint)?),
+        ("user_id", text("user_id", parameters.user_id)?),
+        ("app", text("app", parameters.app)?),
+        ("request_id", text("request_id", parameters.request_id)?),
+    ];
+    Ok(Search {
+        from,
+        to,
+        equal: equal.into_iter().filter_map(|(column, value)| Some((column, value?))).collect(),
+        id: parameters.id,
+        errors: parameters.errors,
+        unpriced: parameters.unpriced,
+        after: after.transpose()?,
+        limit: limit(parameters.limit, RECORDS, LIMIT_MAX)?,
+    })
+}
+
+/// A page, and the cursor of the next one.
+async fn find(view: &Handle, search: &Search) -> Result<(Vec<RecordRow>, Option<String>), ApiError> {
+    let reading = view.reading().await?;
+    let rows = search.page(&reading).await?;
+    reading.finish().await?;
+    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= search.limit;
+    let next = rows.last().filter(|_| full).map(cursor);
+    Ok((rows, next))
+}
+
+fn page(view: Handle, mut search: Search) -> PageFuture {
+    Box::pin(async move {
+        search.limit = csv::PAGE;
+        let (rows, next) = find(&view, &search).await?;
+        search.after = next.as_deref().and_then(parse_cursor);
+        let next = next.map(|_| -> NextPage { Box::new(move || page(view, search)) });
+        Ok(Page { rows: csv::objects(&rows)?, next })
+    })
+}
+
+/// Single calls, newest first.
+#[utoipa::path(get, path = "/api/v1/records", tag = "records", params(SearchParameters),
+    responses((status = 200, description = "A page", content((Records = "application/json"), (String = "text/csv"))), Failures))]
+pub async fn search(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<SearchParameters>,
+) -> Result<Response, ApiError> {
+    let format = parameters.format.unwrap_or_default();
+    let search = search_for(&view, parameters)?;
+    if format == Format::Csv {
+        let first = page(view, search).await?;
+        return Ok(csv::stream("records", COLUMNS, first));
+    }
+    let (records, next) = find(&view, &search).await?;
+    Ok(Json(Records { records, next }).into_response())
+}

@@ -1,0 +1,113 @@
+//! A stand-in for Supabase Auth: signs JWTs, and serves its keys.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+pub const AUDIENCE: &str = "authenticated";
+
+/// Made for these tests with `openssl ecparam -name prime256v1 -genkey` and `openssl genrsa`; they protect nothing.
+pub const EC_KEYS: [&str; 2] = [include_str!("keys/ec-1.pem"), include_str!("keys/ec-2.pem")];
+pub const RSA_KEY: &str = include_str!("keys/rsa.pem");
+
+/// A key that signs.
+pub struct Signer {
+    pub kid: String,
+    pub algorithm: Algorithm,
+    key: EncodingKey,
+}
+
+impl Signer {
+    pub fn ec(kid: &str, pem: &str) -> Self {
+        let key = EncodingKey::from_ec_pem(pem.as_bytes()).unwrap();
+        Self { kid: kid.into(), algorithm: Algorithm::ES256, key }
+    }
+
+    pub fn rsa(kid: &str, pem: &str) -> Self {
+        let key = EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
+        Self { kid: kid.into(), algorithm: Algorithm::RS256, key }
+    }
+
+    pub fn secret(kid: &str, secret: &[u8]) -> Self {
+        Self { kid: kid.into(), algorithm: Algorithm::HS256, key: EncodingKey::from_secret(secret) }
+    }
+
+    pub fn jwk(&self) -> Value {
+        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        jwk.common.key_id = Some(self.kid.clone());
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        serde_json::to_value(jwk).unwrap()
+    }
+
+    /// A header that shows a token of these claims.
+    pub fn bearer(&self, claims: &Value) -> String {
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
+        format!("Bearer {}", jsonwebtoken::encode(&header, claims, &self.key).unwrap())
+    }
+}
+
+/// The server of the keys.
+pub struct Issuer {
+    pub url: String,
+    keys: Arc<Mutex<Option<Value>>>,
+    fetches: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    pub fn start(signers: &[&Signer]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/auth/v1", listener.local_addr().unwrap());
+        let issuer = Self { url, keys: Arc::default(), fetches: Arc::default() };
+        issuer.publish(signers);
+        let (keys, fetches) = (Arc::clone(&issuer.keys), Arc::clone(&issuer.fetches));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                fetches.fetch_add(1, Ordering::SeqCst);
+                let found = head.first().is_some_and(|line| line.starts_with("GET /auth/v1/.well-known/jwks.json "));
+                let body = keys.lock().unwrap().as_ref().filter(|_| found).map(ToString::to_string);
+                let (status, body) = body.map_or(("500 Down", String::new()), |body| ("200 OK", body));
+                let bytes = body.len();
+                let _ =
+                    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n{body}");
+            }
+        });
+        issuer
+    }
+
+    /// Serves these keys from now on.
+    pub fn publish(&self, signers: &[&Signer]) {
+        let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
+        *self.keys.lock().unwrap() = Some(json!({ "keys": keys }));
+    }
+
+    /// Answers with errors from now on.
+    pub fn fail(&self) {
+        *self.keys.lock().unwrap() = None;
+    }
+
+    pub fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+
+    /// What an admin's token says.
+    pub fn claims(&self) -> Value {
+        let now = now();
+        json!({
+            "iss": self.url, "aud": AUDIENCE, "sub": "5e0e2c5f-3b5e-4c7b-9a55-6a0a3f0f7d11", "role": "authenticated",
+            "iat": now, "exp": now + 3600, "app_metadata": {"role": "admin"}, "user_metadata": {},
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tokens are made for the daemon's clock, which is the machine's")]
+pub fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}

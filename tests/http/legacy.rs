@@ -1,0 +1,197 @@
+//! The endpoints of the replaced system: shapes, sums, and every digit.
+
+use serde_json::{Value, json};
+
+use crate::client::Api;
+
+/// Two days, three providers, and a cost that no binary float holds.
+pub const LINES: &str = r#"{"provider":"claude","model":"claude-sonnet-4-20250514","input_tokens":1000,"output_tokens":100,"user_id":"u-1","occurred_at":"2026-03-01T12:00:00Z"}
+{"provider":"claude","model":"claude-sonnet-4","input_tokens":10,"output_tokens":1,"user_id":"u-2","app":"web","occurred_at":"2026-03-02T12:00:00Z","status":529}
+{"provider":"claude","model":"claude-sonnet-4@20250514","input_tokens":5,"output_tokens":5,"cache_read_tokens":7,"user_id":"u-1","occurred_at":"2026-03-02T13:30:00Z","cost_usd":0.100000000000000001}
+{"provider":"rentcast","endpoint":"/avm/value?address=1+Main+St","user_id":"u-1","occurred_at":"2026-03-02T14:00:00Z","cost_usd":"0.2"}
+{"provider":"rentcast","endpoint":"/properties","user_id":"","occurred_at":"2026-03-02T14:00:01Z","cost_usd":"0.3"}
+{"provider":"acme","model":"m","user_id":"u-3","occurred_at":"2026-03-02T15:00:00Z"}
+"#;
+const CALLS: usize = 6;
+
+/// A daemon whose database holds [`LINES`].
+pub fn loaded() -> Api {
+    let api = Api::start();
+    let answers = api.daemon.lines(LINES);
+    assert!(answers.iter().all(|answer| answer["ok"] == true), "{answers:?}");
+    api.postgres.until_calls(CALLS);
+    api
+}
+
+#[test]
+fn the_cost_history_has_days_models_by_family_and_exact_amounts() {
+    let api = loaded();
+    let token = api.token("read");
+    let answer = api.get("/api/admin/cost-history?from=2026-03-01&to=2026-03-02", &token);
+    let days = answer.ok();
+    assert_eq!(days.as_array().unwrap().len(), 2);
+    let (newest, oldest) = (&days[0], &days[1]);
+    assert_eq!((&newest["date"], &oldest["date"]), (&json!("2026-03-02"), &json!("2026-03-01")));
+    // 1000 × 3 + 100 × 15 USD a million.
+    assert_eq!(oldest["byModel"]["claude-sonnet-4"]["cost"].to_string(), "0.0045");
+    assert_eq!(
+        oldest["byModel"],
+        json!({"claude-sonnet-4": {
+        "calls": 1, "cost": oldest["totalCost"], "inputTokens": 1000, "outputTokens": 100, "cacheReadTokens": 0,
+        "cacheWriteTokens": 0}})
+    );
+    // 10 × 3 + 1 × 15 USD a million, and what the client stated: all three names are one family.
+    assert_eq!(newest["claudeCost"].to_string(), "0.100045000000000001");
+    assert_eq!(newest["totalCost"].to_string(), "0.600045000000000001");
+    assert_eq!(newest["rentcastCost"].to_string(), "0.5");
+    assert_eq!(newest["byModel"]["claude-sonnet-4"]["calls"], 2);
+    assert_eq!(
+        (&newest["totalCalls"], &newest["claudeCalls"], &newest["rentcastCalls"]),
+        (&5.into(), &2.into(), &2.into())
+    );
+    assert_eq!((&newest["errors"], &newest["unpricedCalls"]), (&1.into(), &1.into()));
+    let endpoints = &newest["byRentCastEndpoint"];
+    assert_eq!(
+        (endpoints["/avm/value"]["cost"].to_string().as_str(), &endpoints["/avm/value"]["calls"]),
+        ("0.2", &1.into())
+    );
+    assert_eq!(newest["byProvider"]["acme"]["calls"], 1);
+    assert_eq!(api.get("/api/admin/cost-history?days=1", &token).ok(), json!([]));
+}
+
+#[test]
+fn parameters_are_bounded_and_errors_say_which() {
+    let api = loaded();
+    let token = api.token("read");
+    for query in [
+        "days=0",
+        "days=3661",
+        "days=-1",
+        "days=x",
+        "days=3&from=2026-01-01",
+        "days=3&to=2026-01-01",
+        "from=2026-02-30",
+        "from=2026-1-1",
+        "from=1800-01-01",
+        "from=2026-03-02&to=2026-03-01",
+        "from=2001-01-01&to=2026-01-01",
+        "day=3",
+        "from=%00",
+    ] {
+        let answer = api.get(&format!("/api/admin/cost-history?{query}"), &token);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");
+    }
+}
+
+#[test]
+fn a_budget_is_set_read_and_audited() {
+    let api = loaded();
+    let token = api.token("admin");
+    let costs = api.get("/api/admin/costs", &token).ok();
+    for name in ["dailyBudget", "budgetPercent", "remaining"] {
+        assert_eq!(costs[name], Value::Null);
+    }
+    assert_eq!((&costs["status"], &costs["shouldThrottle"]), (&json!("normal"), &json!(false)));
+    for body in
+        [r#"{"budget": -1}"#, r#"{"budget": "x"}"#, "{}", "", "[]", r#"{"budget": 1, "x": 2}"#, r#"{"budget": 1e30}"#]
+    {
+        assert_eq!(api.post("/api/admin/budget", &token, body).code(), "invalid_body", "{body}");
+    }
+    let set = api.post("/api/admin/budget", &token, r#"{"budget": 10.10}"#).ok();
+    assert_eq!((set["dailyBudget"].to_string().as_str(), &set["previous"]), ("10.1", &Value::Null));
+    let line = r#"{"provider":"acme","cost_usd":"9.09"}"#;
+    api.daemon.lines(line);
+    api.postgres.until_calls(CALLS + 1);
+    let costs = api.get("/api/admin/costs", &token).ok();
+    assert_eq!((costs["budgetPercent"].to_string().as_str(), costs["remaining"].to_string().as_str()), ("90", "1.01"));
+    assert_eq!((&costs["status"], &costs["shouldThrottle"]), (&json!("warning"), &json!(false)));
+    assert_eq!(costs["today"]["totalCost"].to_string(), "9.09");
+    assert_eq!(api.post("/api/admin/budget", &token, r#"{"budget": "9"}"#).ok()["previous"].to_string(), "10.1");
+    let costs = api.get("/api/admin/costs", &token).ok();
+    assert_eq!((&costs["status"], &costs["shouldThrottle"]), (&json!("exceeded"), &json!(true)));
+    let audit = api.get("/api/v1/audit?limit=2", &token).ok();
+    let newest = &audit["entries"][0];
+    assert_eq!((&newest["action"], &newest["object"]), (&json!("budget.set"), &json!("global/day")));
+    assert_eq!(newest["old_value"], json!({"amount_usd": "10.1"}));
+    assert_eq!(newest["new_value"], json!({"amount_usd": "9"}));
+    assert_eq!(newest["actor"], "token:1 test");
+}
+
+#[test]
+fn users_have_lifetime_calls_and_are_found_sorted_and_paged() {
+    let api = loaded();
+    let token = api.token("read");
+    let all = api.get("/api/user/all", &token).ok();
+    assert_eq!((&all["total"], &all["source"]), (&3.into(), &json!("calls")));
+    let first = &all["users"][0];
+    assert_eq!(
+        (&first["id"], &first["total_claude_calls"], &first["total_rentcast_calls"]),
+        (&json!("u-1"), &2.into(), &1.into())
+    );
+    assert_eq!(first["total_cost"].to_string(), "0.304500000000000001");
+    let ids = |query: &str| -> Vec<String> {
+        let page = api.get(&format!("/api/user/all?{query}"), &token).ok();
+        page["users"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids("sort=id&order=asc"), ["u-1", "u-2", "u-3"]);
+    assert_eq!(ids("sort=id&order=desc&limit=2&page=2"), ["u-1"]);
+    assert_eq!(ids("search=-2"), ["u-2"]);
+    assert_eq!(ids("search=%25"), [""; 0]);
+    api.postgres.psql(
+        "CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid, email text, created_at timestamptz, \
+         last_sign_in_at timestamptz, deleted_at timestamptz); \
+         INSERT INTO auth.users (id, email) VALUES ('5e0e2c5f-3b5e-4c7b-9a55-6a0a3f0f7d11', 'ann@example.com')",
+    );
+    let all = api.get("/api/user/all?search=ANN@", &token).ok();
+    assert_eq!((&all["total"], &all["source"]), (&1.into(), &json!("auth.users")));
+    assert_eq!(
+        (&all["users"][0]["email"], &all["users"][0]["total_claude_calls"]),
+        (&json!("ann@example.com"), &0.into())
+    );
+    let stats = api.get("/api/admin/user-stats", &token).ok();
+    assert_eq!((&stats["totalUsers"], &stats["users"][0]["userId"]), (&4.into(), &json!("u-1")));
+}
+
+#[test]
+fn the_metrics_have_totals_and_the_sessions_where_there_are_any() {
+    let api = loaded();
+    let token = api.token("read");
+    let metrics = api.get("/api/admin/metrics", &token).ok();
+    assert_eq!(
+        (&metrics["totalCalls"], &metrics["totalUsers"], &metrics["activeSessions"]),
+        (&6.into(), &3.into(), &Value::Null)
+    );
+    assert_eq!(metrics["totalCost"].to_string(), "0.604545000000000001");
+    assert_eq!(api.get("/api/v1/sessions", &token).ok()["available"], false);
+    api.postgres.psql(
+        "CREATE SCHEMA auth; \
+         CREATE TABLE auth.users (id int, email text, created_at timestamptz, last_sign_in_at timestamptz, \
+             deleted_at timestamptz, banned_until timestamptz); \
+         CREATE TABLE auth.sessions (user_id int, created_at timestamptz, refreshed_at timestamp, not_after timestamptz); \
+         INSERT INTO auth.users (id, last_sign_in_at, banned_until, deleted_at) VALUES (1, now(), NULL, NULL), \
+             (2, now() - interval '2 days', NULL, NULL), (3, now(), now() + interval '1 day', NULL), (4, now(), NULL, now()); \
+         INSERT INTO auth.sessions VALUES (1, now() - interval '3 days', now() AT TIME ZONE 'UTC', NULL), \
+             (1, now() - interval '3 days', NULL, NULL), (1, now(), NULL, now() - interval '1 minute'), \
+             (2, now() - interval '90 days', NULL, NULL), (3, now(), NULL, NULL), (4, now(), NULL, NULL)",
+    );
+    let sessions = api.get("/api/v1/sessions", &token).ok()["sessions"].clone();
+    let count = |name: &str| sessions[name]["count"].as_i64().unwrap();
+    assert_eq!((count("active"), count("refreshed_24h"), count("signed_in_24h")), (2, 1, 1), "{sessions}");
+    assert!(sessions["active"]["definition"].as_str().unwrap().contains("banned"));
+}
+
+#[test]
+fn prices_are_shown_and_a_rentcast_price_is_set_and_audited() {
+    let api = loaded();
+    let token = api.token("admin");
+    api.postgres.until("SELECT count(*) > 0 FROM api_prices", "t");
+    let pricing = api.get("/api/admin/pricing", &token).ok();
+    let sonnet = &pricing["claude"]["claude-sonnet-4-5"];
+    assert_eq!((sonnet["input"].to_string().as_str(), sonnet["output"].to_string().as_str()), ("3", "15"));
+    assert_eq!(pricing["rentcast"]["costPerRequest"].to_string(), "0.2");
+    let set = api.post("/api/admin/rentcast-cost", &token, r#"{"costPerRequest": 0.15}"#).ok();
+    assert_eq!(set["costPerRequest"].to_string(), "0.15");
+    let pricing = api.get("/api/admin/pricing", &token).ok();
+    assert_eq!(pricing["rentcast"]["costPerRequest"].to_string(), "0.15");
+    assert_eq!(api.postgres.psql("SELECT action FROM tallyd_audit_log ORDER BY id DESC LIMIT 1"), "price.set");
+}

@@ -1,0 +1,14 @@
+//! The HTTP API, asked as its users ask it: the real program, real PostgreSQL servers, a stand-in for the issuer of JWTs.
+//!
+//! The tests share nothing, so they run in parallel; they wait for conditions, never for time.
+
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod client;
+mod issuer;
+
+mod jwt;
+mod legacy;
+mod tokens;
+mod v1;

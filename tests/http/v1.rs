@@ -1,0 +1,197 @@
+//! The API proper: groups, buckets, pages, exports, tags.
+
+use std::io::Read;
+
+use serde_json::{Value, json};
+
+use crate::client::Api;
+use crate::legacy::loaded;
+
+const RANGE: &str = "from=2026-03-01&to=2026-03-02";
+
+fn rows(api: &Api, token: &str, query: &str) -> (Value, Vec<Value>) {
+    let answer = api.get(&format!("/api/v1/costs?{RANGE}&{query}"), token).ok();
+    (answer["source"].clone(), answer["rows"].as_array().unwrap().clone())
+}
+
+#[test]
+fn costs_are_grouped_and_every_table_gives_the_same_sums() {
+    let api = loaded();
+    let token = api.token("read");
+    let total = "0.604545000000000001";
+    for (query, source, groups) in [
+        ("bucket=total", "daily_api_costs", 1),
+        ("bucket=day", "daily_api_costs", 2),
+        ("bucket=week&group_by=provider", "daily_api_costs", 4),
+        ("bucket=month&group_by=model,endpoint", "daily_api_costs", 6),
+        ("bucket=total&group_by=user", "daily_user_api_costs", 4),
+        ("bucket=total&group_by=user,provider", "daily_user_api_costs", 5),
+        ("bucket=total&group_by=app", "api_usage_log", 2),
+        ("bucket=hour", "api_usage_log", 5),
+        ("bucket=day&group_by=user,model", "api_usage_log", 6),
+    ] {
+        let (from, rows) = rows(&api, &token, query);
+        assert_eq!(from, source, "{query}");
+        assert_eq!(rows.len(), groups, "{query}: {rows:#?}");
+        let sum = |rows: &[Value]| -> tallyd::pricing::Usd {
+            let costs = rows.iter().map(|row| row["cost_usd"].as_str().unwrap().parse().unwrap());
+            costs.fold(tallyd::pricing::Usd::ZERO, |sum, cost: tallyd::pricing::Usd| sum.checked_add(cost).unwrap())
+        };
+        assert_eq!(sum(&rows).to_string(), total, "{query}");
+        assert_eq!(rows.iter().map(|row| row["calls"].as_i64().unwrap()).sum::<i64>(), 6, "{query}");
+    }
+    let (_, hours) = rows(&api, &token, "bucket=hour");
+    assert_eq!(hours[0]["bucket"], "2026-03-01T12:00:00Z");
+    let (_, weeks) = rows(&api, &token, "bucket=week&provider=claude");
+    assert_eq!((&weeks[0]["bucket"], &weeks[1]["bucket"]), (&json!("2026-02-23"), &json!("2026-03-02")));
+    let (_, top) = rows(&api, &token, "bucket=total&group_by=user&sort=cost&limit=1");
+    assert_eq!((&top[0]["user"], &top[0]["cost_usd"]), (&json!("u-1"), &json!("0.304500000000000001")));
+    for query in
+        ["group_by=colour", "group_by=user,user", "bucket=year", "sort=x", "limit=0", "limit=10001", "offset=-1"]
+    {
+        let answer = api.get(&format!("/api/v1/costs?{query}"), &token);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");
+    }
+    let long = api.get("/api/v1/costs?bucket=hour&days=32", &token);
+    assert_eq!(long.status, 400, "the log is asked for a month at most");
+}
+
+#[test]
+fn pages_have_every_row_once() {
+    let api = loaded();
+    let token = api.token("read");
+    let mut offset = json!(0);
+    let mut groups = Vec::new();
+    while !offset.is_null() {
+        let path = format!("/api/v1/costs?{RANGE}&group_by=model,endpoint&limit=2&offset={offset}");
+        let page = api.get(&path, &token).ok();
+        groups.extend(page["rows"].as_array().unwrap().iter().map(ToString::to_string));
+        offset = page["next_offset"].clone();
+    }
+    let (mut distinct, count) = (groups.clone(), groups.len());
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!((distinct.len(), count), (6, 6));
+    let mut ids = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let after = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
+        let page = api.get(&format!("/api/v1/records?from=2026-03-01&to=2026-03-03&limit=2{after}"), &token).ok();
+        ids.extend(page["records"].as_array().unwrap().iter().map(|record| record["occurred_at"].to_string()));
+        match page["next"].as_str() {
+            Some(next) => cursor = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(ids.len(), 6);
+    assert!(ids.is_sorted_by(|a, b| a > b), "{ids:?}");
+}
+
+#[test]
+fn records_are_searched_by_any_of_their_fields() {
+    let api = loaded();
+    let token = api.token("read");
+    let count = |query: &str| {
+        let found = api.get(&format!("/api/v1/records?from=2026-03-01&to=2026-03-03&{query}"), &token).ok();
+        found["records"].as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("", 6),
+        ("provider=anthropic", 3),
+        ("provider=claude&user_id=u-1", 2),
+        ("model=claude-sonnet-4", 1),
+        ("endpoint=/avm/value", 1),
+        ("app=web", 1),
+        ("errors=true", 1),
+        ("errors=false", 5),
+        ("unpriced=true", 1),
+        ("from=2026-03-02T14:00:00Z&to=2026-03-02T14:00:01Z", 1),
+        ("request_id=none", 0),
+        ("id=00000000-0000-0000-0000-000000000000", 0),
+    ] {
+        let found = if query.starts_with("from") {
+            api.get(&format!("/api/v1/records?{query}"), &token).ok()["records"].as_array().unwrap().len()
+        } else {
+            count(query)
+        };
+        assert_eq!(found, expected, "{query}");
+    }
+    for query in ["cursor=x", "from=2026-01-01&to=2026-03-01", "id=x", "errors=maybe", "user=u", "user_id=%00"] {
+        let answer = api.get(&format!("/api/v1/records?{query}"), &token);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");
+    }
+    let user = api.get(&format!("/api/v1/users/u-1?{RANGE}"), &token).ok();
+    assert_eq!((&user["total_calls"], user["days"].as_array().unwrap().len()), (&3.into(), 3));
+    assert_eq!(api.get("/api/v1/users/nobody", &token).code(), "not_found");
+    assert_eq!(api.get("/api/v1/users", &token).ok()["total"], 3);
+}
+
+#[test]
+fn every_list_is_exported_as_csv() {
+    let api = loaded();
+    let token = api.token("read");
+    api.daemon.lines(
+        "{\"provider\":\"\"}\n{\"provider\":\"acme\",\"user_id\":\"=cmd()\",\"occurred_at\":\"2026-03-02T16:00:00Z\"}",
+    );
+    api.postgres.until("SELECT count(*) FROM dead_letters", "1");
+    api.postgres.until_calls(7);
+    api.postgres.until("SELECT count(*) > 0 FROM api_prices", "t");
+    for (path, lines) in [
+        ("costs?from=2026-03-01&to=2026-03-02&group_by=provider", 4),
+        ("users?sort=id", 4),
+        ("records?from=2026-03-01&to=2026-03-03", 7),
+        ("dead-letters?kind=refused", 1),
+        ("audit?limit=1", 1),
+    ] {
+        let answer = api.get(&format!("/api/v1/{path}&format=csv"), &token);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert!(answer.header("content-type").unwrap().starts_with("text/csv"), "{path}");
+        assert!(answer.header("content-disposition").unwrap().contains(".csv\""), "{path}");
+        let mut reader = csv::Reader::from_reader(answer.body.as_slice());
+        let columns = reader.headers().unwrap().len();
+        let found: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(found.len(), lines, "{path}: {}", answer.text());
+        assert!(found.iter().all(|line| line.len() == columns), "{path}");
+    }
+    let prices = api.get("/api/v1/prices?provider=claude&format=csv", &token).text();
+    assert!(prices.lines().count() > 10, "{prices}");
+    let users = api.get("/api/v1/users?format=csv", &token).text();
+    assert!(users.contains("\n'=cmd(),"), "no cell is a formula: {users}");
+    let letter = api.get("/api/v1/dead-letters", &token).ok()["dead_letters"][0].clone();
+    assert_eq!((&letter["code"], &letter["payload"]), (&json!("missing"), &json!(r#"{"provider":""}"#)));
+}
+
+#[test]
+fn an_unchanged_answer_is_not_sent_again_and_a_large_one_is_compressed() {
+    let api = loaded();
+    let token = api.token("read");
+    let path = format!("/api/v1/costs?{RANGE}");
+    let first = api.get(&path, &token);
+    let etag = first.header("etag").unwrap().to_owned();
+    let ask = |path: &str, tag: &str| {
+        api.send("GET", path, &[("authorization", token.as_str()), ("if-none-match", tag)], b"")
+    };
+    let again = ask(&path, &etag);
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    assert_eq!(ask(&path, "W/\"other\"").status, 200);
+    api.daemon.lines(r#"{"provider":"acme","occurred_at":"2026-03-02T16:00:00Z"}"#);
+    api.postgres.until_calls(7);
+    assert_eq!(ask(&path, &etag).status, 200, "it has changed");
+    // Without a valid token a known tag tells nothing.
+    let stranger = api.send("GET", &path, &[("if-none-match", etag.as_str())], b"");
+    assert_eq!(stranger.status, 401);
+    let headers = [("authorization", token.as_str()), ("accept-encoding", "gzip")];
+    let small = api.send("GET", &path, &headers, b"");
+    assert_eq!(small.header("content-encoding"), Some("gzip"));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(small.body.as_slice()).read_to_string(&mut text).unwrap();
+    assert!(text.contains("\"rows\""), "{text}");
+}
+
+#[test]
+fn the_pipelines_status_is_shown() {
+    let api = loaded();
+    let status = api.get("/api/v1/pipeline", &api.token("read")).ok();
+    assert_eq!(status["health"]["status"], "ok");
+    assert_eq!(status["database"]["committed_records"], 6);
+}
