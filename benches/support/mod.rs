@@ -20,14 +20,21 @@ pub struct Options {
     pub users: usize,
     /// Another build of the daemon, to be measured in turn with this one.
     pub against: Option<PathBuf>,
+    /// PostgreSQL is stopped while the records are sent: what is measured is how fast the backlog loads.
+    pub backlog: bool,
     json: Option<PathBuf>,
 }
 
 impl Options {
     pub fn from_arguments() -> Self {
-        let mut options = Self { records: 1_000_000, rounds: 5, users: 10_000, against: None, json: None };
+        let mut options =
+            Self { records: 1_000_000, rounds: 5, users: 10_000, against: None, backlog: false, json: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
+            if argument == "--backlog" {
+                options.backlog = true;
+                continue;
+            }
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} takes a value"));
             match argument.as_str() {
                 "--records" => options.records = value().parse().expect("a number of records"),
@@ -37,7 +44,9 @@ impl Options {
                 "--json" => options.json = Some(value().into()),
                 "--bench" => {}
                 other => {
-                    panic!("unknown argument {other}: there are --records, --rounds, --users, --against and --json")
+                    panic!(
+                        "unknown argument {other}: there are --records, --rounds, --users, --against, --backlog and --json"
+                    )
                 }
             }
         }
@@ -50,6 +59,7 @@ impl Options {
             "records": self.records,
             "rounds": self.rounds,
             "users": self.users,
+            "backlog": self.backlog,
             "tallyd_records_per_second": tallyd,
             "copy_rows_per_second": copy,
             "ratio_median": median(ratios),
@@ -231,22 +241,9 @@ impl Cluster {
             .stdout(Stdio::null())
             .status();
         assert!(made.expect("initdb").success());
-        let child = as_server(bin.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(folder.path())
-            .args(["-c", "listen_addresses=", "-c", "max_wal_size=4GB", "-c", "log_min_messages=fatal"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("postgres");
+        let child = serve(folder.path());
         let cluster = Self { folder, child };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while cluster.psql("postgres", "SELECT 1").is_err() {
-            assert!(Instant::now() < deadline, "the cluster did not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        cluster.wait_ready();
         cluster.psql("postgres", "CREATE DATABASE tallyd").expect("a database");
         let migrated = Command::new(env!("CARGO_BIN_EXE_tallyd"))
             .arg("migrate")
@@ -255,6 +252,26 @@ impl Cluster {
             .status();
         assert!(migrated.expect("tallyd migrate").success());
         cluster
+    }
+
+    /// Stops the server, as `pg_ctl stop -m fast` does.
+    pub fn stop(&mut self) {
+        interrupt(&self.child);
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again.
+    pub fn restart(&mut self) {
+        self.child = serve(self.folder.path());
+        self.wait_ready();
+    }
+
+    fn wait_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.psql("postgres", "SELECT 1").is_err() {
+            assert!(Instant::now() < deadline, "the cluster did not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn url(&self) -> String {
@@ -309,11 +326,27 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-        let _ = self.child.wait();
+        self.stop();
         let _ = std::io::stdout().flush();
     }
+}
+
+fn serve(folder: &Path) -> Child {
+    as_server(bin_dir().join("postgres"))
+        .arg("-D")
+        .arg(folder.join("data"))
+        .arg("-k")
+        .arg(folder)
+        .args(["-c", "listen_addresses=", "-c", "max_wal_size=4GB", "-c", "log_min_messages=fatal"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("postgres")
+}
+
+fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
 }
 
 fn bin_dir() -> PathBuf {

@@ -118,6 +118,8 @@ row!(23, fault_23_table_changed, schema::table_changed, 3, 60);
 row!(24, fault_24_wrong_password, schema::wrong_password, 2, 40);
 row!(24, fault_24_table_missing, schema::table_missing, 3, 60);
 row!(25, fault_25_a_zombie_flusher_wakes_up, restored::zombie_flusher, 2, 40);
+row!(25, fault_25_a_zombie_with_a_batch_in_hand, restored::zombie_with_a_batch_in_hand, 2, 40);
+row!(25, fault_25_a_missing_fence_is_noticed, restored::a_missing_fence_is_noticed, 1, 20);
 row!(33, fault_33_database_restored, restored::database_restored, 1, 30);
 row!(32, fault_32_an_older_versions_log, golden::an_older_versions_log, 3, 30);
 row!(34, fault_34_hostile_bytes, hostile_bytes::hostile_bytes, 24, 2_000);

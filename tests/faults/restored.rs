@@ -1,8 +1,10 @@
 //! Two writers, or a database that has forgotten.
 
+use rand::RngExt;
 use rustix::process::Signal;
 
 use crate::database::{hold_lanes, until_loading};
+use crate::inject::{after, failpoints, until_stopped};
 use crate::rig::Rig;
 use crate::run::Run;
 use crate::support::daemon::Daemon;
@@ -24,11 +26,7 @@ pub fn zombie_flusher(run: &mut Run) {
         let zombie = rig.daemon.pid();
         signal(zombie, Signal::STOP);
 
-        let mut second = Daemon::on(&rig.postgres.url()).with("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "500");
-        std::fs::create_dir_all(second.data()).unwrap();
-        let mut copy = std::process::Command::new("cp");
-        copy.arg("-a").arg(rig.daemon.data().join("wal")).arg(second.data().join("wal"));
-        assert!(copy.status().unwrap().success());
+        let mut second = on_a_copy(&rig);
         let is_open = round.is_multiple_of(2);
         if !is_open {
             rig.postgres.psql(
@@ -51,6 +49,55 @@ pub fn zombie_flusher(run: &mut Run) {
         rig.judge(run);
         run.step();
     }
+}
+
+/// Row 25 at its worst: a daemon is suspended with a batch in hand, before its transaction. Another one loads that batch and
+/// all the others, and the first one wakes up and goes on with what it holds. Only the fence tells it.
+pub fn zombie_with_a_batch_in_hand(run: &mut Run) {
+    for _ in run.rounds() {
+        let mut rig = woken_with_a_batch_in_hand(run, "");
+        rig.judge(run);
+        run.step();
+    }
+}
+
+/// The oracle must see what a missing fence does: the batch in hand is loaded a second time.
+pub fn a_missing_fence_is_noticed(run: &mut Run) {
+    for _ in run.rounds() {
+        let mut rig = woken_with_a_batch_in_hand(run, ";flusher.watermark_unchecked=return");
+        let verdict = rig.verdict();
+        assert!(verdict.doubled > 0 && verdict.lost == 0, "the oracle did not notice: {verdict:#?}");
+        run.noticed(&verdict);
+        run.step();
+    }
+}
+
+fn woken_with_a_batch_in_hand(run: &mut Run, more: &str) -> Rig {
+    let passes = run.rng.random_range(0..20);
+    let points = after(passes, "flusher.collected", "return(stop)") + more;
+    // One lane: another's open transaction would keep the other daemon waiting.
+    let mut rig =
+        Rig::start(run, |daemon| failpoints(daemon).with("FAILPOINTS", &points).with("TALLYD_FLUSHER_LANES", "1"));
+    // A refused record's second copy meets a unique constraint, and would hide a batch that is loaded twice.
+    rig.produce_flawless(4);
+    let zombie = rig.daemon.pid();
+    until_stopped(zombie);
+    let mut second = on_a_copy(&rig);
+    second.up();
+    second.until_status("the other one has loaded everything", |status| status["wal"]["unflushed_records"] == 0);
+    second.kill();
+    signal(zombie, Signal::CONT);
+    rig
+}
+
+/// Another daemon on a copy of the log.
+fn on_a_copy(rig: &Rig) -> Daemon {
+    let second = Daemon::on(&rig.postgres.url()).with("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "500");
+    std::fs::create_dir_all(second.data()).unwrap();
+    let mut copy = std::process::Command::new("cp");
+    copy.arg("-a").arg(rig.daemon.data().join("wal")).arg(second.data().join("wal"));
+    assert!(copy.status().unwrap().success());
+    second
 }
 
 /// Row 33: the database is restored from a backup under a running daemon. It notices, holds, accepts on and names the

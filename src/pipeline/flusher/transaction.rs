@@ -74,6 +74,7 @@ pub async fn load(
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
     let start = Instant::now();
+    failpoint::hit("flusher.collected");
     client.batch_execute(BEGIN).await?;
     watermark.advance(client, from, to).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
