@@ -77,7 +77,7 @@ fn a_token_is_let_in_or_refused_for_its_own_reason_and_counted() {
         ("no JWT", "Bearer nonsense".into(), 401, "malformed"),
         ("two dots and nothing", "Bearer ..".into(), 401, "malformed"),
         ("a changed payload", payload_changed, 401, "signature"),
-        ("a cut signature", genuine[..genuine.len() - 4].into(), 401, "signature"),
+        ("no signature", genuine[..=genuine.rfind('.').unwrap()].into(), 401, "signature"),
         ("another's key", stranger.bearer(&good), 401, "signature"),
         ("an unknown key", unknown.bearer(&good), 401, "unknown_key"),
         ("HS256 with the public key", confused.bearer(&good), 401, "algorithm"),

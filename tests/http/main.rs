@@ -11,5 +11,7 @@ mod issuer;
 
 mod jwt;
 mod legacy;
+mod openapi;
+mod records;
 mod tokens;
 mod v1;
