@@ -45,7 +45,8 @@ fn the_shipped_file_changes_nothing() {
 fn the_shipped_file_names_every_key_with_its_default() {
     let is_key = |line: &str| {
         let name = line.split(" = ").next().unwrap_or_default();
-        line.contains(" = ") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        line.contains(" = ")
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
     let uncommented = SHIPPED.lines().map(|line| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line));
     let uncommented = uncommented.collect::<Vec<_>>().join("\n");
@@ -153,7 +154,7 @@ fn unknown_names_are_refused_with_what_was_perhaps_meant() {
         &["config.toml", "wal.max_byte", "did you mean wal.max_bytes?", "sync"],
     );
     says(&message("[lisen]\ntcp = \"\"", &[], &[]), &["unknown key lisen", "did you mean listen", "shutdown"]);
-    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: alerts, data_dir"]);
+    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: alerts, auth, data_dir"]);
     says(&message("[listen.tcp]\nport = 1", &[], &[]), &["listen.tcp must be text in quotes, not a section"]);
     says(
         &message("", &[("TALLYD_HTP_LISTEN", "x")], &[]),

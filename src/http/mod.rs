@@ -12,6 +12,8 @@
 //! | [`auth`] | who asks, and what they may do |
 //! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
 //! | [`v1`] | the API proper |
+//! | [`ingest`] | records that come over HTTP |
+//! | [`openapi`] | the document of the API, and its page |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
 
 pub mod admin;
@@ -21,6 +23,8 @@ pub mod body;
 pub mod csv;
 pub mod error;
 mod health;
+pub mod ingest;
+pub mod openapi;
 pub mod parameters;
 pub mod router;
 pub mod socket;

@@ -13,13 +13,14 @@ use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
+use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
-use super::{View, admin, answer, health, status, v1};
+use super::{View, admin, answer, health, ingest, openapi, status, v1};
 
 /// What handlers hold.
 pub type Handle = Arc<View>;
@@ -54,6 +55,11 @@ fn questions() -> OpenApiRouter<Handle> {
     // Budgets and forecasts: .routes(routes!(v1::budgets::…)) and so on belong here.
 }
 
+/// For the roles `ingest` and `admin`.
+fn ingest_routes() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new().routes(routes!(ingest::records::record))
+}
+
 /// Routes on `http.listen`.
 pub fn public(view: Handle) -> Router {
     let for_role = |needs| from_fn_with_state(Gate { view: Arc::clone(&view), needs }, gate);
@@ -61,11 +67,16 @@ pub fn public(view: Handle) -> Router {
         .route_layer(from_fn(answer::tag))
         .route_layer(for_role(Role::Read))
         .route_layer(from_fn(answer::count));
-    let (router, _document) = OpenApiRouter::new().merge(open()).merge(questions).split_for_parts();
+    let records = ingest_routes()
+        .layer(RequestDecompressionLayer::new())
+        .route_layer(for_role(Role::Ingest))
+        .route_layer(from_fn(answer::count));
+    let (router, document) = OpenApiRouter::new().merge(open()).merge(questions).merge(records).split_for_parts();
     let header = |name: &'static str, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value))
     };
     router
+        .merge(openapi::routes(&openapi::complete(document)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))

@@ -10,5 +10,7 @@ mod issuer;
 
 mod jwt;
 mod legacy;
+mod openapi;
+mod records;
 mod tokens;
 mod v1;

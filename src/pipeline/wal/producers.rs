@@ -8,6 +8,8 @@
 //! forgotten producer that comes back starts from 0, which is harmless: a client numbers upwards from what it knows.
 //! The wall clock may jump by years, so a name is not forgotten for being idle within [`GRACE`] of having been heard of
 //! or recovered, by a clock that does not jump: a client that is about to resend would be told to begin at 0.
+//! Requests that came with a key of their own (`pipeline/batch.rs`) are names, too, of which there may be many: they are
+//! forgotten first, several at once, and after a day.
 //! Imports are different: their names stand for a file's content and keep a second import of it from adding anything,
 //! so they are forgotten last and never for being idle.
 
@@ -22,6 +24,13 @@ pub const GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Names that begin so belong to imports of files.
 pub const IMPORT_PREFIX: &str = "import:";
+
+/// Names that begin so belong to single requests.
+pub const REQUEST_PREFIX: &str = "request:";
+/// How long a request's name is remembered: whoever repeats one does so sooner.
+const REQUEST_IDLE_US: i64 = 24 * 60 * 60 * 1_000_000;
+/// One in so many requests' names goes when there is no room: finding the oldest costs a walk over all.
+const REQUESTS_FORGOTTEN: usize = 16;
 
 /// One producer's state, as a segment's snapshot holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +101,7 @@ impl Producers {
     /// A connection takes the name over. Returns its session number and the producer's mark.
     pub fn open_session(&mut self, name: &str, now_us: i64) -> (u64, u64) {
         if !self.states.contains_key(name) && self.states.len() >= self.max {
-            self.forget_one();
+            self.make_room();
         }
         self.sessions += 1;
         let state = self.states.entry(name.into()).or_default();
@@ -121,7 +130,9 @@ impl Producers {
     pub fn snapshot(&mut self, now_us: i64) -> Vec<Snapshot> {
         let oldest_us = now_us.saturating_sub(self.idle_us);
         let grace = self.grace;
+        let oldest_request_us = oldest_us.max(now_us.saturating_sub(REQUEST_IDLE_US));
         self.states.retain(|name, state| {
+            let oldest_us = if name.starts_with(REQUEST_PREFIX) { oldest_request_us } else { oldest_us };
             state.seen_us >= oldest_us || state.heard.elapsed() < grace || name.starts_with(IMPORT_PREFIX)
         });
         let all = self.states.iter();
@@ -130,6 +141,20 @@ impl Producers {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    fn make_room(&mut self) {
+        let requests = self.states.iter().filter(|(name, _)| name.starts_with(REQUEST_PREFIX));
+        let mut seen: Vec<i64> = requests.map(|(_, state)| state.seen_us).collect();
+        if seen.is_empty() {
+            return self.forget_one();
+        }
+        let (_, until_us, _) = {
+            let last = (seen.len() / REQUESTS_FORGOTTEN).min(seen.len() - 1);
+            seen.select_nth_unstable(last)
+        };
+        let until_us = *until_us;
+        self.states.retain(|name, state| state.seen_us > until_us || !name.starts_with(REQUEST_PREFIX));
     }
 
     fn forget_one(&mut self) {
@@ -156,6 +181,19 @@ mod tests {
         assert!(!producers.advance("a", first, 8, 4));
         assert!(producers.advance("a", second, 8, 5));
         assert_eq!(producers.last_seq("a"), 8);
+    }
+
+    #[test]
+    fn requests_are_forgotten_first_and_after_a_day() {
+        let mut producers = Producers::new(4, 100 * REQUEST_IDLE_US, Duration::ZERO);
+        producers.open_session("named", 1);
+        for (at, name) in [(2, "request:a"), (3, "request:b"), (4, "request:c"), (5, "request:d")] {
+            producers.open_session(name, at);
+        }
+        let mut names = |now_us| producers.snapshot(now_us).into_iter().map(|state| state.name).collect::<Vec<_>>();
+        assert_eq!(names(5), ["named", "request:b", "request:c", "request:d"]);
+        assert_eq!(names(4 + REQUEST_IDLE_US), ["named", "request:c", "request:d"]);
+        assert_eq!(names(6 + REQUEST_IDLE_US), ["named"]);
     }
 
     #[test]

@@ -1,0 +1,3 @@
+//! Records that come over HTTP. They end in the channel that every other record goes through; 200 means durable.
+
+pub mod records;

@@ -1,0 +1,215 @@
+//! `POST /api/v1/records`: one record, an array of them, or a line each.
+//!
+//! Each record has a result of its own: a broken one is refused alone, is kept with the dead letters, and does not hold up
+//! its neighbours. With an `Idempotency-Key` the request can be repeated until it is answered, and counts once
+//! ([`crate::pipeline::batch`]); the key belongs to whoever the token is of, for a day.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::http::answer::Failures;
+use crate::http::auth::Identity;
+use crate::http::body::unreadable;
+use crate::http::error::{ApiError, ErrorBody};
+use crate::http::router::Handle;
+use crate::pipeline::batch::{self, BatchError, Outcome, RECORDS_MAX, RequestKey};
+use crate::pipeline::connection;
+use crate::pricing::Usd;
+
+/// How long a request waits for room and for the disk.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of an idempotency key.
+const KEY_BYTES_MAX: usize = 255;
+
+/// What became of a request's records.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Recorded {
+    /// Records that are durable, duplicates included.
+    pub accepted: usize,
+    /// Those of them that an earlier request with this key had brought.
+    pub duplicates: usize,
+    /// Records that were refused, and are kept with the dead letters.
+    pub refused: usize,
+    /// A result for each record, in their order.
+    pub results: Vec<RecordResult>,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RecordResult {
+    /// True if it is durable.
+    pub ok: bool,
+    /// The call's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// What it cost; absent if no price is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "0.004515")]
+    pub cost_usd: Option<Usd>,
+    /// True if an earlier request with this key had brought it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<RecordFault>,
+}
+
+/// Why a record was refused.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RecordFault {
+    /// A stable name, as protocol/README.md lists them.
+    pub code: &'static str,
+    /// The reason.
+    pub message: String,
+    /// The field at fault, if it is one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field: String,
+}
+
+impl From<Outcome> for RecordResult {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Accepted { id, cost_usd, duplicate } => {
+                Self { ok: true, id: Some(id), cost_usd, duplicate, error: None }
+            }
+            Outcome::Refused(refusal) => {
+                let (code, message) = (refusal.code.name(), refusal.message.into_owned());
+                let error = Some(RecordFault { code, message, field: refusal.field.into_owned() });
+                Self { ok: false, id: None, cost_usd: None, duplicate: false, error }
+            }
+        }
+    }
+}
+
+/// Records calls; 200 once they are durable.
+#[utoipa::path(post, path = "/api/v1/records", tag = "records",
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 255, pattern = "^[!-~]+$",
+        description = "Makes the request repeatable: however often it is sent within a day, it counts once")),
+    request_body(description = "One record, or an array, or one a line. protocol/README.md documents the fields",
+        content((Object = "application/json", example = json!({"provider": "rentcast", "endpoint": "/avm/value"})),
+            (String = "application/x-ndjson"))),
+    responses((status = 200, description = "At least one record is durable, or there was none", body = Recorded),
+        (status = 409, description = "Another request with this key is under way", body = ErrorBody),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 415, description = "The body's encoding is not gzip"),
+        (status = 422, description = "All records were refused, or the key was used for another body", body = Recorded),
+        Failures))]
+pub async fn record(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<Recorded>), ApiError> {
+    let body = body.map_err(unreadable)?;
+    let key = key(&headers)?.map(|key| RequestKey::new(&who.actor, key, &body));
+    let texts = split(&body, &headers)?;
+    let outcomes = hand_over(&view, key.as_ref(), &texts).await?;
+    let results: Vec<RecordResult> = outcomes.into_iter().map(RecordResult::from).collect();
+    let accepted = results.iter().filter(|result| result.ok).count();
+    let duplicates = results.iter().filter(|result| result.duplicate).count();
+    let refused = results.len() - accepted;
+    let status = if accepted == 0 && refused > 0 { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    Ok((status, Json(Recorded { accepted, duplicates, refused, results })))
+}
+
+/// Hands JSON records to the pipeline and waits until they are durable.
+///
+/// # Errors
+/// If the daemon is stopping or has no room, or the key is not free.
+pub async fn hand_over(view: &Handle, key: Option<&RequestKey>, texts: &[&[u8]]) -> Result<Vec<Outcome>, ApiError> {
+    let shared = intake(view)?;
+    let recording = batch::record(&shared, key, texts);
+    let hint = "send it again; with an Idempotency-Key it counts once";
+    match tokio::time::timeout(PATIENCE, recording).await {
+        Ok(Ok(outcomes)) => Ok(outcomes),
+        Ok(Err(error @ BatchError::KeyReused)) => {
+            let hint = "take a new key for each request; a repetition has the same body, byte for byte";
+            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error.to_string(), hint))
+        }
+        Ok(Err(error @ BatchError::Overtaken)) => {
+            Err(ApiError::new(StatusCode::CONFLICT, "request_under_way", error.to_string(), hint))
+        }
+        Ok(Err(error @ BatchError::Stopped)) => Err(busy("shutting_down", error.to_string(), hint)),
+        Err(_elapsed) => Err(busy("full", "the write-ahead log has no room".to_owned(), hint)),
+    }
+}
+
+fn intake(view: &Handle) -> Result<Arc<connection::Shared>, ApiError> {
+    if view.writer.full().is_some() {
+        let hint = "nothing of the request was taken; keep it and send it again";
+        return Err(busy("full", "the write-ahead log has no room".to_owned(), hint));
+    }
+    let shared = view.intake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let stopping = || busy("shutting_down", "the daemon is stopping".to_owned(), "nothing of the request was taken");
+    let accepting = view.accepting.load(std::sync::atomic::Ordering::Relaxed);
+    shared.filter(|_| accepting).ok_or_else(stopping)
+}
+
+fn busy(code: &'static str, message: String, hint: &'static str) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, message, hint).retry_after(1)
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
+    let Some(key) = headers.get("idempotency-key").map(|key| key.as_bytes()) else { return Ok(None) };
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.iter().all(u8::is_ascii_graphic) {
+        let message = format!("it has 1 to {KEY_BYTES_MAX} visible ASCII characters");
+        return Err(ApiError::parameter("Idempotency-Key", message, "a UUID is a good key"));
+    }
+    Ok(Some(key))
+}
+
+/// The records' texts.
+fn split<'b>(body: &'b Bytes, headers: &HeaderMap) -> Result<Vec<&'b [u8]>, ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let text = body.trim_ascii();
+    let lines = kind.contains("ndjson") || kind.contains("jsonl");
+    let texts = if text.first() == Some(&b'[') && !lines {
+        let items: Vec<&'b RawValue> = serde_json::from_slice(text).map_err(|error| {
+            ApiError::body(format!("no JSON array: {error}"), "send an object, an array of objects, or one a line")
+        })?;
+        items.into_iter().map(|item| item.get().as_bytes()).collect()
+    } else if !lines && serde_json::from_slice::<&RawValue>(text).is_ok() {
+        vec![text]
+    } else {
+        text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
+    };
+    if texts.len() > RECORDS_MAX {
+        return Err(ApiError::body(format!("more than {RECORDS_MAX} records"), "send them in several requests"));
+    }
+    Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_an_object_an_array_or_lines() {
+        let split = |text: &'static str, kind: &'static str| -> Option<Vec<String>> {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+            let body = Bytes::from_static(text.as_bytes());
+            let texts = super::split(&body, &headers).ok()?;
+            Some(texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
+        };
+        let some = |texts: &[&str]| Some(texts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let (json, lines) = ("application/json", "application/x-ndjson");
+        assert_eq!(split("{\n\"a\": 1\n}\n", json), some(&["{\n\"a\": 1\n}"]));
+        assert_eq!(split(" [{\"a\":1}, 2]", json), some(&["{\"a\":1}", "2"]));
+        assert_eq!(split("{\"a\":1}\n\n{\"b\":2}\n", json), some(&["{\"a\":1}", "{\"b\":2}"]));
+        assert_eq!(split("{\"a\":1}\n{broken\n{}", lines), some(&["{\"a\":1}", "{broken", "{}"]));
+        assert_eq!(split("[{\"a\":1},", json), None);
+        assert_eq!(split("", json), some(&[]));
+        assert_eq!(split("[]", json), some(&[]));
+    }
+}

@@ -1,0 +1,200 @@
+//! The records of one request that has an answer of its own: HTTP, where there is no connection to number them on.
+//!
+//! Without a key each request counts, however often it is sent. With one ([`RequestKey`]) a repetition adds nothing, and that
+//! needs no memory beside the one that producers have: the key *is* a producer, whose name is its digest, and whose records
+//! are numbered `fingerprint · 2^20 + 1` and on. The mark that becomes durable with the records so says how much of the
+//! request is in the log, *and* which request it was: a key that comes back with another body is found out, not merged.
+//! A request that broke off in the middle goes on where it ended.
+//!
+//! Two requests with one key at a time are two sessions of one producer: the later one fences the earlier.
+//!
+//! A record without an id gets one made of the key and its place, so that a repetition has the same answer.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::channel::{Closed, Origin};
+use super::chunk::{Chunk, ChunkBuilder, Refused};
+use super::connection::Shared;
+use super::intake::admit::Scratch;
+use super::intake::raw_value::{Field, IdValue};
+use super::intake::{Admission, Refusal, line};
+use super::wal::producers::REQUEST_PREFIX;
+use crate::pricing::Usd;
+
+/// Bits that number a request's records. The other 44 are the body's fingerprint.
+const INDEX_BITS: u32 = 20;
+/// Records of one request.
+pub const RECORDS_MAX: usize = (1 << INDEX_BITS) - 1;
+
+/// What makes a repeated request known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    producer: String,
+    fingerprint: u64,
+}
+
+impl RequestKey {
+    /// The key of a request: `scope` tells senders and purposes apart, `key` the requests of one, `body` what is in it.
+    #[must_use]
+    pub fn new(scope: &str, key: &[u8], body: &[u8]) -> Self {
+        // The scope's length keeps ("a", "bc") apart from ("ab", "c").
+        let digest =
+            Sha256::new().chain_update((scope.len() as u64).to_be_bytes()).chain_update(scope).chain_update(key);
+        let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let body = Sha256::digest(body);
+        let [a, b, c, d, e, f, ..] = body[..] else { unreachable!("a SHA-256 has 32 bytes") };
+        // 44 bits, and not 0, so that no number is 0.
+        let fingerprint = (u64::from_be_bytes([0, 0, a, b, c, d, e, f]) >> 4).max(1);
+        Self { producer: format!("{REQUEST_PREFIX}{hex}"), fingerprint }
+    }
+
+    /// The sequence number before the first record's.
+    const fn base(&self) -> u64 {
+        self.fingerprint << INDEX_BITS
+    }
+
+    /// The id of the record at this place, if it has none of its own: a UUID of version 8.
+    #[must_use]
+    pub fn id(&self, index: usize) -> [u8; 16] {
+        let digest = Sha256::new().chain_update(&self.producer).chain_update((index as u64).to_be_bytes()).finalize();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        uuid::Builder::from_custom_bytes(id).into_uuid().into_bytes()
+    }
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Accepted {
+        /// The call's id.
+        id: Uuid,
+        /// What it cost; none if no price is known.
+        cost_usd: Option<Usd>,
+        /// An earlier request with this key had brought it.
+        duplicate: bool,
+    },
+    /// It was refused, and is kept with the dead letters.
+    Refused(Refusal),
+}
+
+/// Why a request has no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// The key came with another body before.
+    #[error("this key has been used for another request")]
+    KeyReused,
+    /// Another request with this key is under way, and has taken over.
+    #[error("another request with this key is under way")]
+    Overtaken,
+    /// The daemon is stopping. What was not answered may or may not be durable.
+    #[error("the daemon is not taking records any more")]
+    Stopped,
+}
+
+impl From<Closed> for BatchError {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Fenced => Self::Overtaken,
+            Closed::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Records each of `texts`, JSON objects of at most [`RECORDS_MAX`], and waits until all are durable.
+///
+/// # Errors
+/// [`BatchError`].
+pub async fn record(shared: &Shared, key: Option<&RequestKey>, texts: &[&[u8]]) -> Result<Vec<Outcome>, BatchError> {
+    let origin = Origin::new(key.map_or("", |key| key.producer.as_str()));
+    let known = match key {
+        Some(key) => open(shared, &origin, key).await?,
+        None => 0,
+    };
+    let (chunks, outcomes) = encode(shared, key, known, texts);
+    let count = chunks.len() as u64;
+    for chunk in chunks {
+        shared.ingest.submit(&origin, chunk).await?;
+    }
+    origin.wait_durable(count).await?;
+    Ok(outcomes)
+}
+
+/// Speaks for the key from now on. Returns how many of its records are durable already.
+async fn open(shared: &Shared, origin: &Arc<Origin>, key: &RequestKey) -> Result<u64, BatchError> {
+    let last_seq = shared.ingest.open(origin).await?;
+    match last_seq {
+        0 => Ok(0),
+        _ if last_seq >> INDEX_BITS == key.fingerprint => Ok(last_seq - key.base()),
+        _ => Err(BatchError::KeyReused),
+    }
+}
+
+fn encode(shared: &Shared, key: Option<&RequestKey>, known: u64, texts: &[&[u8]]) -> (Vec<Chunk>, Vec<Outcome>) {
+    let catalog = shared.catalog.load();
+    let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
+    let (mut builder, mut chunks, mut outcomes) = (ChunkBuilder::new(), Vec::new(), Vec::with_capacity(texts.len()));
+    shared.metrics.received.increment(texts.len() as u64);
+    for (index, text) in texts.iter().enumerate() {
+        let duplicate = (index as u64) < known;
+        let seq = key.map_or(0, |key| key.base() + 1 + index as u64);
+        let mut raw = line::read(text);
+        if let (Ok(raw), Some(key)) = (&mut raw, key)
+            && raw.id == Field::Absent
+        {
+            raw.id = Field::Given(IdValue::Bytes(key.id(index)));
+        }
+        let mut scratch = Scratch::default();
+        let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
+        shared.metrics.duplicate.increment(u64::from(duplicate));
+        let (full, outcome) = match admitted {
+            Ok(call) => {
+                let (id, cost_usd) = (Uuid::from_bytes(call.id), call.cost.usd());
+                let full = if duplicate {
+                    None
+                } else {
+                    shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
+                    builder.push_call(seq, &call)
+                };
+                (full, Outcome::Accepted { id, cost_usd, duplicate })
+            }
+            Err(refusal) => {
+                let full = if duplicate { None } else { refuse(shared, &mut builder, seq, &refusal, text) };
+                (full, Outcome::Refused(refusal))
+            }
+        };
+        chunks.extend(full);
+        outcomes.push(outcome);
+    }
+    chunks.extend(builder.finish());
+    (chunks, outcomes)
+}
+
+fn refuse(shared: &Shared, builder: &mut ChunkBuilder, seq: u64, refusal: &Refusal, text: &[u8]) -> Option<Chunk> {
+    shared.metrics.refused(refusal.code);
+    let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
+    builder.push_refused(seq, &Refused { code, field, message, payload_format: "json", payload: text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_of_its_scope_and_knows_its_body() {
+        let key = RequestKey::new("token:1", b"k", b"body");
+        assert_eq!(key, RequestKey::new("token:1", b"k", b"body"));
+        assert_ne!(key.producer, RequestKey::new("token:", b"1k", b"body").producer);
+        let other = RequestKey::new("token:1", b"k", b"other");
+        assert_eq!(key.producer, other.producer);
+        assert_ne!(key.fingerprint, other.fingerprint);
+        assert_eq!((key.base() + RECORDS_MAX as u64) >> INDEX_BITS, key.fingerprint);
+        assert!(key.fingerprint < 1 << 44);
+        assert_ne!(key.id(0), key.id(1));
+        assert_eq!(Uuid::from_bytes(key.id(0)).get_version_num(), 8);
+    }
+}
