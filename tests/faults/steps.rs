@@ -36,7 +36,7 @@ fn killed_at(run: &mut Run, points: &[&str], passes_max: u32, flush_interval_ms:
     for series in run.series(SERIES) {
         let mut rig = Rig::start(run, |daemon| {
             let daemon = failpoints(daemon).with("TALLYD_FLUSHER_FLUSH_INTERVAL_MS", flush_interval_ms);
-            daemon.with("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "100000")
+            daemon.with("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "20000")
         });
         rig.produce(4);
         for round in series {

@@ -23,6 +23,8 @@ const BUSY_PATIENCE: f64 = 3.0;
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
 /// Bytes of payload of one batch. What comes fresh from the writer is in memory until it is committed.
 const BATCH_BYTES: usize = 32 * 1024 * 1024;
+/// Of those, bytes that are read from segments into memory at once: a small backlog is read once, a large one twice.
+const HELD_BYTES: usize = 4 * 1024 * 1024;
 
 /// A lane at work.
 pub struct Lane {
@@ -217,6 +219,7 @@ impl Lane {
             records: self.shared.options.max_batch_records.saturating_sub(run.records),
             bytes: BATCH_BYTES.saturating_sub(run.bytes),
             chunks: self.chunks_max.max(1).saturating_sub(run.chunks.len()),
+            held: HELD_BYTES.saturating_sub(run.held),
         };
         // Reads the disk only behind a backlog; another thread takes over this one's tasks meanwhile.
         let more = tokio::task::block_in_place(|| self.shared.log.collect(self.number, after, appetite))?;

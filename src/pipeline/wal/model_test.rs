@@ -151,7 +151,7 @@ impl Machine {
     }
 
     fn collect(&self, lane: u16, chunks: usize) -> Run {
-        let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks };
+        let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks, held: 2_000 };
         let run = self.log.collect(lane, self.loaded[usize::from(lane)], appetite).unwrap();
         assert_eq!(run.damaged_values, 0);
         run
@@ -271,7 +271,7 @@ fn filled(folder: &Path, chunks: u64) -> super::segment::SegmentPaths {
 
 fn reopened(folder: &Path) -> (Arc<Log>, u64, u64) {
     let (log, _appender, producers) = open(folder);
-    let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX };
+    let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX, held: 2_000 };
     let chunks = (0..LANES).map(|lane| log.collect(lane, 0, appetite).unwrap().chunks.len() as u64).sum();
     (log, chunks, producers.last_seq("p"))
 }
@@ -365,7 +365,7 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
     };
     appender.append(chunk, &"p".into(), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
-    let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX };
+    let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX, held: 2_000 };
     let runs: Vec<_> = (0..LANES).map(|lane| log.collect(lane, 0, appetite).unwrap()).collect();
     assert_eq!(runs.iter().map(|run| run.chunks.len()).sum::<usize>(), 40);
     log.trim(&[1_000, 1_000], &[0, 0], 5).unwrap();

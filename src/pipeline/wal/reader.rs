@@ -18,6 +18,8 @@ pub struct Appetite {
     pub bytes: usize,
     /// Chunks.
     pub chunks: usize,
+    /// Bytes of payload that are read into memory at once; what comes after them is read when it is needed.
+    pub held: usize,
 }
 
 /// Chunks of one lane, in the order of their keys.
@@ -29,6 +31,8 @@ pub struct Run {
     pub records: usize,
     /// Bytes of payload in them.
     pub bytes: usize,
+    /// Of those, bytes that were read into memory.
+    pub held: usize,
     /// The last key that was looked at: no chunk of the lane up to it is left out.
     pub scanned: u64,
     /// True if the lane's appetite ended the run rather than the log.
@@ -49,6 +53,7 @@ impl Run {
         self.chunks.append(&mut later.chunks);
         self.records += later.records;
         self.bytes += later.bytes;
+        self.held += later.held;
         self.scanned = self.scanned.max(later.scanned);
         self.more = later.more;
         self.damaged_values += later.damaged_values;
@@ -93,10 +98,12 @@ impl Log {
                 run.more = true;
                 break;
             }
-            key = match self.at(&segment, own)? {
+            key = match self.at(&segment, own, run.held < appetite.held)? {
                 At::Chunk(chunk) => {
                     run.records += (chunk.records + chunk.refused) as usize;
                     run.bytes += chunk.payload.len();
+                    // What comes from the hand-off is counted, too: it stays in memory with the batch.
+                    run.held += chunk.payload.held().map_or(0, <[u8]>::len);
                     let next = chunk.last_key + 1;
                     run.chunks.push(chunk);
                     next
@@ -119,7 +126,7 @@ impl Log {
         let mut counted = 0;
         let mut after = after;
         // A piece at a time, to be done once `up_to` is reached.
-        let appetite = Appetite { records: usize::MAX, bytes: 1024 * 1024, chunks: usize::MAX };
+        let appetite = Appetite { records: usize::MAX, bytes: 1024 * 1024, chunks: usize::MAX, held: 0 };
         while let Ok(run) = self.collect(lane, after, appetite)
             && let Some(last_key) = run.last_key()
         {
@@ -159,7 +166,7 @@ impl Log {
         }
     }
 
-    fn at(&self, segment: &Segment, key: u64) -> Result<At, WalError> {
+    fn at(&self, segment: &Segment, key: u64, hold: bool) -> Result<At, WalError> {
         match self.recent.get(key) {
             Recent::Chunk(chunk) => return Ok(At::Chunk(chunk)),
             Recent::Within(last_key) => return Ok(At::Skip(last_key + 1)),
@@ -168,7 +175,20 @@ impl Log {
         let store = self.store_of(segment)?;
         // A segment that is gone has been committed by every lane, this one included.
         let Some(store) = store else { return Ok(At::Skip(end_of(segment, key) + 1)) };
-        read_chunk(&store, key, |_| {})
+        let mut payload = Vec::new();
+        let at = read_chunk(&store, key, |part| {
+            if hold {
+                payload.extend_from_slice(part);
+            }
+        })?;
+        Ok(match at {
+            At::Chunk(mut chunk) if hold => {
+                // Nobody else has it yet.
+                Arc::make_mut(&mut chunk).payload = Payload::Held(payload);
+                At::Chunk(chunk)
+            }
+            at => at,
+        })
     }
 }
 
