@@ -140,9 +140,8 @@ impl Question {
             self.group_by.contains(&dimension) || self.filters.iter().any(|(filtered, _)| *filtered == dimension)
         };
         let user = asks(Dimension::User);
-        if self.bucket == Bucket::Hour || asks(Dimension::App) {
-            Source::ApiUsageLog
-        } else if user && (asks(Dimension::Model) || asks(Dimension::Endpoint)) {
+        let in_detail = user && (asks(Dimension::Model) || asks(Dimension::Endpoint));
+        if self.bucket == Bucket::Hour || asks(Dimension::App) || in_detail {
             Source::ApiUsageLog
         } else if user {
             Source::DailyUserApiCosts
