@@ -1,6 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint bench-quick bench-client
+.PHONY: fuzz golden model bench-forecast
+.PHONY: help run build test faults lint bench-quick bench-client
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,7 +15,15 @@ build: ## Build target/release/tallyd
 
 test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
+	@scripts/need-strace
 	cargo test --workspace
+	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
+
+faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
+	@scripts/need-postgresql
+	@scripts/need-strace
+	@rm -f target/faults/report.json
+	TALLYD_FAULTS=deep cargo test --test faults -- --test-threads=1 --nocapture
 
 lint: ## Check the format, clippy, licences and sources
 	cargo fmt --all --check
@@ -27,5 +36,19 @@ bench-quick: ## Records a second from the socket to committed rows, as a share o
 	cargo bench --bench end_to_end -- --rounds 3 --users 500 --json target/bench/quick-500.json
 	cargo bench --bench end_to_end -- --rounds 3 --users 10000 --json target/bench/quick-10000.json
 
+bench-forecast: ## Backtest the forecast against naive ones, with its interval's coverage
+	cargo bench --bench forecast
+
 bench-client: ## What Recorder::record() costs the caller, with the daemon healthy, dead and stuck
 	cargo bench -p tallyd-client
+
+fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 if anything is found
+	@scripts/need-cargo-fuzz
+	scripts/fuzz
+
+golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the older folders
+	TALLYD_WRITE_GOLDEN=1 cargo test --test faults fault_32
+
+model: ## Run the code where threads meet in every order that they can run in (make test: with two preemptions)
+	cargo test -p tallyd-client --features model --lib model::
+	cargo test -p tallyd --features model --lib channel::model::

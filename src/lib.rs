@@ -9,23 +9,40 @@
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
 //! | [`pipeline`] | the data plane: listener, connection, intake, chunk, channel, write-ahead log, flusher |
 //! | [`pricing`] | what things cost: pure, exact |
+//! | [`budget`] | budgets and alerts: where they stand, who is told |
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
+//! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
+//! | [`replay`](mod@replay) | what is readable in a damaged segment, loaded once |
+//! | [`forecast`] | what spending will come to, from what it was |
+//! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
+//! | [`sync`] | the atomics where threads meet; a model checker's, where it is at work |
+//! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
+//! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod dead_letters;
+pub mod failpoint;
+pub mod forecast;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod lock;
 pub mod metrics;
+pub mod outbound;
 pub mod pipeline;
 pub mod pricing;
+pub mod replay;
 pub mod rollup;
 pub mod shutdown;
+pub mod sync;
 
 pub use app::App;
 pub use pipeline::recorder::Recorder;

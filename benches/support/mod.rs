@@ -1,7 +1,7 @@
 //! What the benchmarks share: a private cluster, the release daemon, records, figures.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,22 +18,36 @@ pub struct Options {
     pub rounds: usize,
     /// Distinct users: what the users' rollups cost goes by them.
     pub users: usize,
+    /// Another build of the daemon, to be measured in turn with this one.
+    pub against: Option<PathBuf>,
+    /// PostgreSQL is stopped while the records are sent: what is measured is how fast the backlog loads.
+    pub backlog: bool,
     json: Option<PathBuf>,
 }
 
 impl Options {
     pub fn from_arguments() -> Self {
-        let mut options = Self { records: 1_000_000, rounds: 5, users: 10_000, json: None };
+        let mut options =
+            Self { records: 1_000_000, rounds: 5, users: 10_000, against: None, backlog: false, json: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
+            if argument == "--backlog" {
+                options.backlog = true;
+                continue;
+            }
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} takes a value"));
             match argument.as_str() {
                 "--records" => options.records = value().parse().expect("a number of records"),
                 "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
                 "--users" => options.users = value().parse().expect("a number of users"),
+                "--against" => options.against = Some(value().into()),
                 "--json" => options.json = Some(value().into()),
                 "--bench" => {}
-                other => panic!("unknown argument {other}: there are --records, --rounds, --users and --json"),
+                other => {
+                    panic!(
+                        "unknown argument {other}: there are --records, --rounds, --users, --against, --backlog and --json"
+                    )
+                }
             }
         }
         options
@@ -45,6 +59,7 @@ impl Options {
             "records": self.records,
             "rounds": self.rounds,
             "users": self.users,
+            "backlog": self.backlog,
             "tallyd_records_per_second": tallyd,
             "copy_rows_per_second": copy,
             "ratio_median": median(ratios),
@@ -135,9 +150,9 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn start(cluster: &Cluster) -> Self {
+    pub fn start(cluster: &Cluster, binary: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let child = Command::new(env!("CARGO_BIN_EXE_tallyd"))
+        let child = Command::new(binary)
             .env("TALLYD_DATABASE_URL", cluster.url())
             .env("TALLYD_DATA_DIR", folder.path())
             .env("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
@@ -160,8 +175,22 @@ impl Daemon {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
+    /// Waits until so many records are committed. Asks the daemon's counter from within this process: a command a look
+    /// would take a good part of a core from both sides' PostgreSQL.
     pub fn wait_committed(&self, records: usize) {
-        self.wait(|status| status["database"]["committed_since_start"] == records);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let deadline = Instant::now() + Duration::from_secs(600);
+        while runtime.block_on(self.committed()) < records {
+            assert!(Instant::now() < deadline, "the daemon did not get there: {:#}", self.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    async fn committed(&self) -> usize {
+        let answer = tallyd::http::socket::get(self.folder.path(), "/metrics").await.expect("the daemon's metrics");
+        let text = String::from_utf8_lossy(&answer);
+        let line = text.lines().find_map(|line| line.strip_prefix("tallyd_records_committed_total "));
+        line.map_or(0, |count| count.trim().parse().expect("a count"))
     }
 
     fn wait(&self, done: impl Fn(&serde_json::Value) -> bool) {
@@ -212,22 +241,9 @@ impl Cluster {
             .stdout(Stdio::null())
             .status();
         assert!(made.expect("initdb").success());
-        let child = as_server(bin.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(folder.path())
-            .args(["-c", "listen_addresses=", "-c", "max_wal_size=4GB", "-c", "log_min_messages=fatal"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("postgres");
+        let child = serve(folder.path());
         let cluster = Self { folder, child };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while cluster.psql("postgres", "SELECT 1").is_err() {
-            assert!(Instant::now() < deadline, "the cluster did not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        cluster.wait_ready();
         cluster.psql("postgres", "CREATE DATABASE tallyd").expect("a database");
         let migrated = Command::new(env!("CARGO_BIN_EXE_tallyd"))
             .arg("migrate")
@@ -236,6 +252,26 @@ impl Cluster {
             .status();
         assert!(migrated.expect("tallyd migrate").success());
         cluster
+    }
+
+    /// Stops the server, as `pg_ctl stop -m fast` does.
+    pub fn stop(&mut self) {
+        interrupt(&self.child);
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again.
+    pub fn restart(&mut self) {
+        self.child = serve(self.folder.path());
+        self.wait_ready();
+    }
+
+    fn wait_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.psql("postgres", "SELECT 1").is_err() {
+            assert!(Instant::now() < deadline, "the cluster did not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn url(&self) -> String {
@@ -290,11 +326,27 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-        let _ = self.child.wait();
+        self.stop();
         let _ = std::io::stdout().flush();
     }
+}
+
+fn serve(folder: &Path) -> Child {
+    as_server(bin_dir().join("postgres"))
+        .arg("-D")
+        .arg(folder.join("data"))
+        .arg("-k")
+        .arg(folder)
+        .args(["-c", "listen_addresses=", "-c", "max_wal_size=4GB", "-c", "log_min_messages=fatal"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("postgres")
+}
+
+fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
 }
 
 fn bin_dir() -> PathBuf {

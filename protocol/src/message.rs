@@ -118,6 +118,9 @@ impl ClientMessage {
     }
 }
 
+/// How deep a message may be nested: far deeper than any is, and shallow enough for a small thread's stack.
+const DEPTH_MAX: usize = 64;
+
 impl ServerMessage {
     /// Appends the message as one frame.
     pub fn write_frame(&self, out: &mut Vec<u8>) {
@@ -129,7 +132,9 @@ impl ServerMessage {
     /// # Errors
     /// If the bytes are not one of the daemon's messages.
     pub fn read(body: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
-        rmp_serde::from_slice(body)
+        let mut decoder = rmp_serde::Deserializer::from_read_ref(body);
+        decoder.set_max_depth(DEPTH_MAX);
+        Self::deserialize(&mut decoder)
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn spawn(view: &Arc<View>) -> Stage<Infallible> {
     stage.spawn("gauges", async move {
         loop {
             show(&shown);
+            crate::failpoint::hit("background.gauges");
             tokio::time::sleep(GAUGES_INTERVAL).await;
         }
     });
@@ -61,7 +62,7 @@ fn show(view: &View) {
     set(registry::WAL_SEGMENTS, view.log.segment_count() as f64);
     set(registry::WAL_UNFLUSHED_RECORDS, view.log.unflushed_records() as f64);
     set(registry::WAL_FULL, f64::from(u8::from(view.writer.full().is_some())));
-    set(registry::WAL_DAMAGED, f64::from(u8::from(view.log.is_damaged())));
+    set(registry::WAL_DAMAGED, f64::from(u8::from(crate::http::is_damaged(view))));
     let ingest = view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     set(registry::CHANNEL_BYTES, ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()) as f64);
     if let Some(loading) = view.loading.get() {

@@ -10,9 +10,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use uuid::Uuid;
 
-use super::{App, AppError, StartOptions, WriterThread, background};
+use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
+use crate::database::prices::cache;
 use crate::http::{self, View};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics, WalMetrics};
@@ -22,11 +23,11 @@ use crate::pipeline::intake::Rules;
 use crate::pipeline::listener::{self, BindError};
 use crate::pipeline::wal::append::Appender;
 use crate::pipeline::wal::log::Log;
-use crate::pipeline::wal::producers::Producers;
+use crate::pipeline::wal::producers::{GRACE, Producers};
 use crate::pipeline::wal::recovery::{Recovery, recover};
 use crate::pipeline::wal::space::{Bounds, Space};
 use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
-use crate::pricing::Catalog;
+use crate::pricing::{Catalog, CatalogError};
 use crate::shutdown::Stage;
 
 /// Starts everything that does not need the database.
@@ -35,7 +36,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = DataLock::take(&config.data_dir, "tallyd serve")?;
     let renderer = metrics::install().map_err(|error| AppError::Metrics(error.to_string()))?;
-    let catalog = Catalog::builtin(&config.pricing)?;
+    let catalog = catalog(&config)?;
     let (ingest, intake) = channel::channel(config.wal.channel_bytes);
     let (log, writer) = start_writer(&config, intake, &clock)?;
     let shared = Arc::new(connection::Shared {
@@ -43,6 +44,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         rules: rules(&config),
         limits: wire_limits(&config),
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+        budgets: Arc::default(),
         clock,
         metrics: IngestMetrics::default(),
     });
@@ -90,12 +92,21 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     })
 }
 
+/// The prices to begin with: what the database last said, until it can be asked.
+fn catalog(config: &Config) -> Result<Catalog, CatalogError> {
+    let (catalog, _) = Catalog::layered(&config.pricing, &cache::read(&config.data_dir)).or_else(|error| {
+        tracing::error!(%error, "the copy of the added prices is left out");
+        Catalog::layered(&config.pricing, &[])
+    })?;
+    Ok(catalog)
+}
+
 fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Result<(Arc<Log>, WriterThread), AppError> {
     let wal = &config.wal;
     let folder = config.data_dir.join("wal");
     // Days, which fit.
     let idle_us = i64::try_from(wal.producer_idle.as_micros()).unwrap_or(i64::MAX);
-    let mut producers = Producers::new(wal.max_producers, idle_us);
+    let mut producers = Producers::new(wal.max_producers, idle_us, GRACE);
     let recovery = Recovery {
         folder: &folder,
         new_buffer_id: Uuid::now_v7(),
@@ -145,7 +156,8 @@ fn space(folder: &Path, wal: &config::Wal) -> Space {
     Space::new(folder, Bounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
 }
 
-fn rules(config: &Config) -> Rules {
+/// The bounds of a record, as configured.
+pub(crate) fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
     Rules {
         text_bytes: limits.text_bytes,
@@ -175,7 +187,7 @@ async fn listen(
     stop: &watch::Sender<bool>,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
-    let connections = Arc::new(Semaphore::new(config.listen.max_connections));
+    let connections = Arc::new(Semaphore::new(descriptors::connections(config.listen.max_connections)));
     let unix = listener::bind_unix(&config.socket_path(), config.listen.socket_mode).await?;
     let mut bound = vec![("the Unix socket", unix, Access::Anyone)];
     if let Some(address) = &config.listen.tcp {
@@ -197,6 +209,7 @@ fn http_settings(config: &Config) -> http::Settings {
         zone: config.rollup.time_zone,
         statement_timeout: config.http.statement_timeout,
         max_body_bytes: config.http.max_body_bytes,
+        users: config.users.clone(),
         cors_origins: config.http.cors_origins.clone(),
     }
 }

@@ -1,23 +1,28 @@
 //! The half that needs PostgreSQL: find or start it, bring its schema up to date, start the lanes.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
+use crate::budget::Board;
+use crate::budget::watch::BudgetWatch;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::database::prices::feed::PriceFeed;
 use crate::database::prices::write_catalog;
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{
-    Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
+    CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
 };
 use crate::http::{Loading, View};
+use crate::metrics::registry;
 use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::periods::Partitions;
-use crate::pipeline::flusher::{self, FlushOptions, LaneState};
+use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
 use crate::pipeline::wal::WalError;
 use crate::pricing::Catalog;
 use crate::rollup::day::Days;
@@ -41,11 +46,19 @@ pub enum LoadingError {
     Migrate(#[from] MigrateError),
 }
 
+/// What the database keeps up to date for the data plane.
+pub(super) struct Live {
+    /// The prices.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Where the budgets stand.
+    pub budgets: Arc<ArcSwap<Board>>,
+}
+
 /// Starts the lanes once the schema is in place. Waits for as long as the database is down.
 pub(super) async fn open(
     config: &Config,
     accept_rewound: bool,
-    catalog: Arc<Catalog>,
+    live: &Live,
     view: &Arc<View>,
     stop: watch::Receiver<bool>,
     lanes: &mut Stage<WalError>,
@@ -61,10 +74,39 @@ pub(super) async fn open(
     let pool = database.pool(config.http.pool_size);
     tracing::info!(database = database.redacted_url(), "the database is there");
     // Set once, here.
-    let _ = view.loading.set(Loading { flusher, database: Arc::clone(&database), pool });
-    bring_up_to_date(config, &database).await?;
+    let loading = Loading { flusher, database: Arc::clone(&database), pool, schema: Mutex::default() };
+    let _ = view.loading.set(loading);
+    bring_up_to_date(config, &database, view).await?;
     is_migrated.send_replace(true);
-    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, catalog, stop));
+    let feed = PriceFeed {
+        database: Arc::clone(&database),
+        options: config.pricing.clone(),
+        catalog: Arc::clone(&live.catalog),
+        data_dir: config.data_dir.clone(),
+    };
+    lanes.spawn("prices", {
+        let stop = stop.clone();
+        async move {
+            feed.run(stop).await;
+            Ok(())
+        }
+    });
+    let budgets = BudgetWatch {
+        database: Arc::clone(&database),
+        options: config.alerts.clone(),
+        zone: config.rollup.time_zone,
+        clock: Arc::new(SystemClock),
+        board: Arc::clone(&live.budgets),
+        catalog: Arc::clone(&live.catalog),
+    };
+    lanes.spawn("budgets", {
+        let stop = stop.clone();
+        async move {
+            budgets.run(stop).await;
+            Ok(())
+        }
+    });
+    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, live.catalog.load_full(), stop));
     Ok(())
 }
 
@@ -139,31 +181,43 @@ async fn keep_up(
     }
 }
 
-async fn bring_up_to_date(config: &Config, database: &Database) -> Result<(), LoadingError> {
+async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> Result<(), LoadingError> {
     let options = MigrateOptions::from(config);
     let mut last = String::new();
     loop {
-        let failed = match database.connect("tallyd migrate").await {
+        let (class, message) = match database.connect("tallyd migrate").await {
             Ok(mut connection) => match migrate(&mut connection, &options).await {
                 Ok(report) => {
                     tracing::info!(applied = report.applied.len(), "the schema is up to date");
+                    if matches!(report.access.copy, CopyAccess::Refused { .. }) {
+                        tracing::warn!(advice = report.access.advice().join("; "), "the daemon's role cannot load");
+                    }
+                    note_schema(view, None);
                     return Ok(());
                 }
                 Err(error) if error.is_final() => return Err(error.into()),
-                Err(error) => error.to_string(),
+                Err(error) => (error.class(), error.to_string()),
             },
-            Err(error) => {
-                let hint = if error.class() == FailureClass::Hold { " (a person must mend this)" } else { "" };
-                format!("{error}{hint}")
-            }
+            Err(error) => (error.class(), error.to_string()),
         };
-        if failed != last {
+        if message != last {
             tracing::warn!(
-                error = failed,
+                class = class.name(),
+                error = message,
                 "the schema cannot be brought up to date yet; records are accepted meanwhile"
             );
-            last = failed;
+            last.clone_from(&message);
         }
+        note_schema(view, Some(Trouble { hold: class == FailureClass::Hold, message }));
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Tells health and metrics what keeps the schema from being in place.
+fn note_schema(view: &View, trouble: Option<Trouble>) {
+    let holds = trouble.as_ref().is_some_and(|trouble| trouble.hold);
+    metrics::gauge!(registry::FLUSH_HOLD, "lane" => "schema").set(f64::from(u8::from(holds)));
+    if let Some(loading) = view.loading.get() {
+        *loading.schema.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }

@@ -13,6 +13,7 @@
 
 mod background;
 mod build;
+mod descriptors;
 mod loading;
 
 use std::path::PathBuf;
@@ -30,7 +31,8 @@ use crate::pipeline::recorder::Recorder;
 use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::writer::WriterState;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
-use loading::LoadingError;
+pub(crate) use build::rules;
+use loading::{Live, LoadingError};
 
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -124,9 +126,9 @@ impl App {
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
             let stop_loading = self.stop_loading.subscribe();
-            let catalog = self.shared.catalog.load_full();
+            let live = Live { catalog: Arc::clone(&self.shared.catalog), budgets: Arc::clone(&self.shared.budgets) };
             let accept_rewound = self.options.accept_rewound_database;
-            let opening = loading::open(&self.config, accept_rewound, catalog, &self.view, stop_loading, &mut lanes);
+            let opening = loading::open(&self.config, accept_rewound, &live, &self.view, stop_loading, &mut lanes);
             tokio::select! {
                 opened = opening => match opened {
                     Ok(()) => Ok(true),

@@ -38,5 +38,10 @@ pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
         }
         println!("{url} is up to date");
     }
+    if !args.json {
+        for line in report.access.advice() {
+            output::hint(&line);
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,18 +2,25 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
+mod budgets;
 mod config;
+mod dead_letters;
 mod demo;
+mod forecast;
 mod import;
 mod migrate;
 mod output;
+mod plans;
+mod prices;
 mod psql;
 mod reconcile;
 mod record;
+mod reprice;
 mod rollups;
 mod serve;
 mod status;
 mod token;
+mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,8 +76,23 @@ enum Command {
     Status(status::StatusArgs),
     /// Prove that the rollups equal the log
     Reconcile(reconcile::ReconcileArgs),
+    /// Look at records that were refused, and retry or drop them
+    #[command(name = "dead-letters")]
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Look at the write-ahead log's segments, and load what is readable in a damaged one
+    Wal(wal::WalArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
+    /// Look at prices, change them, import price lists
+    Prices(prices::PricesArgs),
+    /// Compute stored costs anew after prices were corrected
+    Reprice(reprice::RepriceArgs),
+    /// Set budgets, and show where they stand
+    Budgets(budgets::BudgetsArgs),
+    /// Compare the plans of a provider that bills by plan
+    Plans(plans::PlansArgs),
+    /// Estimate what spending will come to
+    Forecast(forecast::ForecastArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Make, list and revoke tokens for the HTTP API
@@ -106,13 +128,20 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command.unwrap_or(Command::Serve(serve::ServeArgs::default())) {
-        Command::Serve(args) => serve::run(&args, config),
+        Command::Serve(args) => serve::run(&args, config, || cli.common.load()),
         Command::Migrate(args) => migrate::run(&args, &config),
         Command::Record(args) => record::run(&args, &config),
         Command::Import(args) => import::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
+        Command::DeadLetters(args) => dead_letters::run(&args, &config),
+        Command::Wal(args) => wal::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
+        Command::Prices(args) => prices::run(&args, &config),
+        Command::Reprice(args) => reprice::run(&args, &config),
+        Command::Budgets(args) => budgets::run(&args, &config),
+        Command::Plans(args) => plans::run(&args, &config),
+        Command::Forecast(args) => forecast::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Token(args) => token::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
@@ -121,6 +150,24 @@ pub fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         output::error(&error);
         ExitCode::FAILURE
+    })
+}
+
+/// Runs a task on a connection to the database, and closes the database afterwards.
+fn with_database<T>(
+    config: &Config,
+    name: &str,
+    task: impl AsyncFnOnce(&mut crate::database::Connection) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    use crate::database::{Database, DatabaseOptions};
+    block_on(async {
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let done = match database.connect(name).await {
+            Ok(mut connection) => task(&mut connection).await,
+            Err(error) => Err(error.into()),
+        };
+        database.close().await;
+        done
     })
 }
 

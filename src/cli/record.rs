@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 
 /// Record one call, or one a line from standard input. Prints the daemon's answer, a line of JSON a record, once the
-/// record is on disk. Exits 0 if all were accepted.
+/// record is on disk. Exits 0 if all were accepted, 3 if no daemon is running.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300 --user-id u1
@@ -73,9 +73,14 @@ pub struct RecordArgs {
 
 pub fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let socket = config.socket_path();
-    let connect = UnixStream::connect(&socket);
-    let stream =
-        connect.with_context(|| format!("no daemon answers on {}; start one with `tallyd serve`", socket.display()))?;
+    let stream = match UnixStream::connect(&socket) {
+        Ok(stream) => stream,
+        Err(error) => {
+            let no_daemon = format!("no daemon answers on {}; start one with `tallyd serve`", socket.display());
+            super::output::error(&anyhow::Error::new(error).context(no_daemon));
+            return Ok(ExitCode::from(3));
+        }
+    };
     let answers = BufReader::new(stream.try_clone()?);
     let sending = std::thread::spawn({
         let lines = lines(args)?;

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::app::{App, StartOptions, exit_code};
 use crate::config::{Config, LogFormat};
 
-/// Run the daemon until SIGTERM or SIGINT.
+/// Run the daemon until SIGTERM or SIGINT. SIGHUP reads log.filter again.
 #[derive(Args, Default)]
 #[command(after_help = "Examples:
   tallyd serve
@@ -26,9 +26,13 @@ pub struct ServeArgs {
 /// Threads of the daemon's runtime, beside the log's writer.
 const WORKERS_MIN: usize = 2;
 
-pub fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
+pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
     let options = StartOptions { accept_rewound_database: args.accept_rewound_database };
-    start_log(&config)?;
+    let set_filter = start_log(&config)?;
+    let reload = || match load().and_then(|config| set_filter(filter(&config)?)) {
+        Ok(()) => tracing::info!("SIGHUP: log.filter was read again; other settings wait for a restart"),
+        Err(error) => tracing::error!(%error, "SIGHUP: nothing was changed"),
+    };
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -37,7 +41,7 @@ pub fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
         .build()?;
     let outcome = runtime.block_on(async {
         let app = App::start(config, options).await?;
-        app.run(stop_signal()).await
+        app.run(stop_signal(reload)).await
     });
     // A task that hangs must not keep the process.
     runtime.shutdown_background();
@@ -48,26 +52,46 @@ pub fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-async fn stop_signal() {
+/// Resolves once the daemon is told to stop; until then `reload` is called whenever it is told to.
+async fn stop_signal(reload: impl Fn()) {
     // Signal handlers can be installed in any process that has a runtime.
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("SIGINT"),
+    let mut hang_up = signal(SignalKind::hangup()).expect("SIGHUP can be handled");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => return tracing::info!("SIGINT"),
+            _ = hang_up.recv() => reload(),
+        }
     }
 }
 
-fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log.filter)
-        .map_err(|error| anyhow::anyhow!("log.filter is not a filter ({error}); `info` and `tallyd=debug,info` are"))?;
+fn filter(config: &Config) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(&config.log.filter)
+        .map_err(|error| anyhow::anyhow!("log.filter is not a filter ({error}); `info` and `tallyd=debug,info` are"))
+}
+
+/// Changes what is logged.
+type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()>>;
+
+fn start_log(config: &Config) -> anyhow::Result<SetFilter> {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(config)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match config.log.format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
+    Ok(match config.log.format {
+        LogFormat::Text => {
+            let log = log.with_target(false).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| Ok(handle.reload(filter)?))
+        }
+        LogFormat::Json => {
+            let log = log.json().with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| Ok(handle.reload(filter)?))
+        }
+    })
 }

@@ -38,8 +38,12 @@ impl Layers {
     /// Adds a file's values.
     pub fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let table: Table = toml::from_str(&text).map_err(|error: toml::de::Error| {
+        self.add_toml(&std::fs::read_to_string(path).map_err(read)?, path)
+    }
+
+    /// Adds the values of a file's text.
+    pub fn add_toml(&mut self, text: &str, path: &Path) -> Result<(), ConfigError> {
+        let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start);
             // The span is in bytes of the text, and may end behind it.
             let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();

@@ -14,6 +14,7 @@
 //! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
 //! [`Config::effective_toml`] shows can be pasted into a bug report.
 
+mod alerts;
 mod auth;
 mod database;
 mod edit_distance;
@@ -31,13 +32,15 @@ mod log_table;
 mod rollup;
 pub mod secret;
 mod shutdown;
+mod users;
 mod wal;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::alerts::Alerts;
 pub use self::auth::Auth;
 pub use self::database::Database;
 pub use self::error::{ConfigError, Origin};
@@ -50,6 +53,7 @@ pub use self::log_table::{LogTable, Partition, UserIndex};
 pub use self::rollup::Rollup;
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::shutdown::Shutdown;
+pub use self::users::Users;
 pub use self::wal::{Sync, Wal};
 use crate::pricing::PricingOptions;
 
@@ -73,12 +77,16 @@ pub struct Config {
     pub rollup: Rollup,
     /// The table of single calls.
     pub log_table: LogTable,
+    /// The application's users and their sessions.
+    pub users: Users,
     /// The HTTP API and page.
     pub http: Http,
     /// Who may ask.
     pub auth: Auth,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
+    /// Budgets and alerts.
+    pub alerts: Alerts,
     /// The orderly end.
     pub shutdown: Shutdown,
     /// The daemon's own log.
@@ -110,9 +118,11 @@ impl Default for Config {
             database: Database::default(),
             rollup: Rollup::default(),
             log_table: LogTable::default(),
+            users: Users::default(),
             http: Http::default(),
             auth: Auth::default(),
             pricing: PricingOptions::default(),
+            alerts: Alerts::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             origins: BTreeMap::new(),
@@ -133,10 +143,28 @@ impl Config {
         if let Some(path) = &sources.file {
             layers.add_file(path)?;
         }
-        for (name, key, text) in env::settings(sources.env, layers.keys())? {
+        Self::over(layers, sources.env, &sources.overrides)
+    }
+
+    /// Reads a file's text and an environment over the defaults: [`Config::load`] without a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub(crate) fn from_text(file: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut layers = layers::Layers::new();
+        layers.add_toml(file, Path::new("config.toml"))?;
+        Self::over(layers, env, &[])
+    }
+
+    fn over(
+        mut layers: layers::Layers,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, ConfigError> {
+        for (name, key, text) in env::settings(env, layers.keys())? {
             layers.add_text(&key, &text, Origin::Variable(name))?;
         }
-        for (key, text) in &sources.overrides {
+        for (key, text) in overrides {
             layers.add_text(key, text, Origin::Flag)?;
         }
         let config = layers.into_config()?;
@@ -162,7 +190,12 @@ impl Config {
         self.database.validate()?;
         self.rollup.validate()?;
         self.log_table.validate()?;
+        self.users.validate()?;
         self.http.validate()?;
+        error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;
+        crate::pricing::Catalog::builtin(&self.pricing)
+            .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;
+        self.alerts.validate()?;
         self.auth.validate()?;
         self.shutdown.validate()?;
         self.log.validate()

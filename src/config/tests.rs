@@ -45,7 +45,8 @@ fn the_shipped_file_changes_nothing() {
 fn the_shipped_file_names_every_key_with_its_default() {
     let is_key = |line: &str| {
         let name = line.split(" = ").next().unwrap_or_default();
-        line.contains(" = ") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        line.contains(" = ")
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
     let uncommented = SHIPPED.lines().map(|line| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line));
     let uncommented = uncommented.collect::<Vec<_>>().join("\n");
@@ -90,6 +91,11 @@ fn values_are_typed() {
         user_index = "never"
         [pricing]
         rentcast_plan = "growth"
+        [[pricing.prices]]
+        provider = "claude"
+        model = "claude-sonnet-5"
+        effective_from = "2026-12-01"
+        per_million = { input = "1.8", output = "9" }
         [log]
         format = "json"
     "#;
@@ -103,6 +109,7 @@ fn values_are_typed() {
     assert_eq!(config.rollup.time_zone, chrono_tz::Europe::Berlin);
     assert_eq!((config.log_table.partition, config.log_table.user_index), (Partition::Day, UserIndex::Never));
     assert_eq!(config.pricing.rentcast_plan, crate::pricing::Plan::Growth);
+    assert_eq!(config.pricing.prices[0].spec().unwrap().effective_from_us, 1_796_083_200_000_000);
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -147,7 +154,7 @@ fn unknown_names_are_refused_with_what_was_perhaps_meant() {
         &["config.toml", "wal.max_byte", "did you mean wal.max_bytes?", "sync"],
     );
     says(&message("[lisen]\ntcp = \"\"", &[], &[]), &["unknown key lisen", "did you mean listen", "shutdown"]);
-    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: data_dir"]);
+    says(&message("[qqqqqq]", &[], &[]), &["unknown key qqqqqq; allowed: alerts, auth, data_dir"]);
     says(&message("[listen.tcp]\nport = 1", &[], &[]), &["listen.tcp must be text in quotes, not a section"]);
     says(
         &message("", &[("TALLYD_HTP_LISTEN", "x")], &[]),
@@ -190,11 +197,16 @@ fn contradictions_are_refused_with_what_to_do() {
         ("[listen]\ntcp_tokens = [\"\"]", &["listen.tcp_tokens", "a token is empty"]),
         ("[listen]\nmax_connections = 0", &["listen.max_connections", "between 1 and"]),
         ("[limits]\nmetadata_bytes = 1000000", &["limits.metadata_bytes", "listen.max_frame_bytes"]),
-        ("[wal]\nmax_bytes = 134217727", &["wal.segment_bytes", "a quarter of wal.max_bytes"]),
+        ("[wal]\nmax_bytes = 67108863", &["wal.segment_bytes", "a quarter of wal.max_bytes"]),
         ("[wal]\nchannel_bytes = 1048575", &["wal.channel_bytes", "listen.max_frame_bytes"]),
         ("[flusher]\nretry_min_ms = 20000", &["flusher.retry_max_ms", "retry_min_ms"]),
         ("[http]\nlisten = \"localhost\"", &["http.listen", "write host:port"]),
         ("[log]\nfilter = \"tallyd=loud\"", &["log.filter", "tallyd=loud"]),
+        (
+            "[[pricing.prices]]\nprovider = \"p\"\nper_million = { input = \"-1\" }",
+            &["pricing.prices", "negative rate"],
+        ),
+        ("[pricing]\nrefresh_ms = 0", &["pricing.refresh_ms"]),
         ("[shutdown]\ndeadline_ms = 0", &["shutdown.deadline_ms", "between 100 and"]),
         ("[log_table]\npartitions_ahead = 0", &["log_table.partitions_ahead"]),
         ("[rollup]\nmax_models_per_day = 0", &["rollup.max_models_per_day"]),

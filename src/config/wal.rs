@@ -32,7 +32,8 @@ pub struct Wal {
     /// The pause between two syncs, for `sync = "interval"`. Default 1 second.
     #[serde(rename = "interval_ms", with = "form::milliseconds")]
     pub interval: Duration,
-    /// Bytes of records in one segment, the unit in which space comes back. Default 32 MiB.
+    /// Bytes of records in one segment, the unit in which space comes back. Default 16 MiB: sled keeps about as
+    /// much of an open one in memory, and three are open behind a backlog.
     pub segment_bytes: u64,
     /// Bytes of records in all segments; at this bound the daemon stops reading, and clients hold theirs. Default
     /// 8 GiB.
@@ -55,7 +56,7 @@ impl Default for Wal {
         Self {
             sync: Sync::Always,
             interval: Duration::from_secs(1),
-            segment_bytes: 32 << 20,
+            segment_bytes: 16 << 20,
             max_bytes: 8 << 30,
             min_free_bytes: 256 << 20,
             channel_bytes: 16 << 20,

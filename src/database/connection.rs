@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::embedded::EmbeddedError;
-use super::error::{FailureClass, classify};
+use super::error::{FailureClass, advice, classify};
 
 /// Why no session could be had.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +46,15 @@ impl ConnectError {
     }
 }
 
-/// An error of the driver in one line: its own text is a heading, and the cause says what happened.
+/// An error of the driver in one line: its own text is a heading, and the cause says what happened. What only a person can
+/// mend is followed by what to do.
 #[must_use]
 pub fn describe(error: &tokio_postgres::Error) -> String {
     let mut text = match error.as_db_error() {
-        Some(db) => return format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        Some(db) => {
+            let advice = advice(db.code()).map_or_else(String::new, |advice| format!(": {advice}"));
+            return format!("{} (SQLSTATE {}){advice}", db.message(), db.code().code());
+        }
         None => error.to_string(),
     };
     let mut cause = std::error::Error::source(error);

@@ -8,11 +8,12 @@
 //! | [`Transient`](FailureClass::Transient) | 08, 53, 57, 58, 55006, 25P03, 25P04, 26000; no SQLSTATE: closed, timed out, I/O | restart, failover, disk full, too many connections, a statement cancelled | reconnect and retry, with jitter, for ever |
 //! | [`Serialization`](FailureClass::Serialization) | 40, 55P03 | deadlock, lock timeout | retry the transaction at once |
 //! | [`MissingPartition`](FailureClass::MissingPartition) | 23514 without a constraint's name | no partition holds the row | make it, retry |
-//! | [`Data`](FailureClass::Data) | 21, 22, 23, 44, 54 | a value out of range, a violated constraint, a row too large | bisect to the row at fault |
-//! | [`Hold`](FailureClass::Hold) | 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there, read-only, corruption | stop, alarm, look again now and then |
+//! | [`Data`](FailureClass::Data) | 21, 22, 23, 44, 54, but for those below | a value out of range, a violated constraint, a row too large | bisect to the row at fault |
+//! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there or has other columns, read-only, corruption | stop, alarm, look again now and then |
 //!
 //! A disk that is full (53100) is transient: somebody makes room, and the work goes on. What is unknown is held: to retry
-//! it at full speed, or to call a row guilty, would be a guess.
+//! it at full speed, or to call a row guilty, would be a guess. A binary value of another type (22P03) and a NULL where the
+//! schema allows one (23502) are no row's fault: the table was changed, and every row would be called guilty.
 
 use std::error::Error as StdError;
 use std::io;
@@ -64,6 +65,7 @@ fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
     match code {
         "23514" if !names_a_constraint => FailureClass::MissingPartition,
         "55P03" => FailureClass::Serialization,
+        "22P03" | "23502" => FailureClass::Hold,
         "55006" | "25P03" | "25P04" | "26000" => FailureClass::Transient,
         _ => match code.get(..2).unwrap_or_default() {
             "08" | "53" | "57" | "58" => FailureClass::Transient,
@@ -72,6 +74,29 @@ fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
             _ => FailureClass::Hold,
         },
     }
+}
+
+/// What a person can do about a failure that holds the work, if that is known. Written to follow what the server said.
+#[must_use]
+pub fn advice(state: &SqlState) -> Option<&'static str> {
+    Some(match state.code() {
+        "28P01" | "28000" => {
+            "check the user and the password in database.url and the server's pg_hba.conf; once the server accepts them, \
+             loading goes on by itself"
+        }
+        "3D000" => "create the database, or correct its name in database.url",
+        "3F000" | "42P01" | "42703" | "42883" | "42P10" => {
+            "the schema is not complete: put back what is missing, or run `tallyd migrate` on a new database; loading goes \
+             on by itself then"
+        }
+        "42501" => "the role must own tallyd's tables, or be granted their use; loading goes on by itself then",
+        "22P03" | "23502" | "42804" | "42P16" => {
+            "a column of tallyd's tables was changed: change it back; loading goes on by itself then"
+        }
+        "25006" => "the server takes no writes: connect to the primary, or end its read-only mode",
+        "XX001" | "XX002" => "the database is damaged: restore it; records wait in the write-ahead log meanwhile",
+        _ => return None,
+    })
 }
 
 /// Classifies what the server had no part in, by its cause. Closed connections, timeouts and unexpected messages have
@@ -114,8 +139,8 @@ mod tests {
         let table = [
             (Transient, "08006 08P01 53100 53200 53300 57P01 57P02 57P03 57014 58030 55006 25P03 26000"),
             (Serialization, "40001 40P01 55P03"),
-            (Data, "22P04 22003 22021 23502 23505 23514 54000 21000 44000"),
-            (Hold, "28P01 28000 3D000 3F000 42P01 42501 42703 0A000 25006 25P02 P0001 XX000 XX001 99999"),
+            (Data, "22P04 22003 22021 23505 23514 54000 21000 44000"),
+            (Hold, "22P03 23502 28P01 28000 3D000 3F000 42P01 42501 42703 0A000 25006 25P02 P0001 XX000 XX001 99999"),
         ];
         for (class, codes) in table {
             for code in codes.split(' ') {
@@ -124,6 +149,16 @@ mod tests {
         }
         assert_eq!(classify_state(&SqlState::CHECK_VIOLATION, false), FailureClass::MissingPartition);
         assert_eq!(classify_state(&SqlState::UNIQUE_VIOLATION, false), Data);
+    }
+
+    #[test]
+    fn whatever_has_an_advice_is_for_a_person() {
+        let codes = "28P01 28000 3D000 3F000 42P01 42703 42883 42P10 42501 22P03 23502 42804 42P16 25006 XX001 XX002";
+        for code in codes.split(' ') {
+            assert!(advice(&SqlState::from_code(code)).is_some(), "{code}");
+            assert_eq!(state(code), FailureClass::Hold, "{code}");
+        }
+        assert_eq!(advice(&SqlState::T_R_DEADLOCK_DETECTED), None);
     }
 
     #[test]

@@ -9,12 +9,14 @@ use std::str::FromStr;
 
 use chrono_tz::Tz;
 use refinery::Migration;
+use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
-use super::describe;
+use super::access::{Access, HINT, protect_all};
 use super::rollups::ROLLUPS;
+use super::{FailureClass, classify, describe};
 
 mod embedded {
     #![allow(missing_docs, reason = "the macro's function cannot be documented")]
@@ -53,7 +55,7 @@ impl Granularity {
 }
 
 /// What a migration found and did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MigrateReport {
     /// The migrations that were applied now: `V1__usage_log`.
     pub applied: Vec<String>,
@@ -61,6 +63,10 @@ pub struct MigrateReport {
     pub database_id: Uuid,
     /// The partitions that hold now and what comes, in order.
     pub partitions: Vec<String>,
+    /// The tables and functions that were closed to the public now.
+    pub protected: Vec<String>,
+    /// What this role may do with them.
+    pub access: Access,
 }
 
 /// Why a database cannot be used by this version, or with this configuration.
@@ -76,6 +82,14 @@ pub enum MigrateError {
         name: String,
         /// Why.
         source: tokio_postgres::Error,
+    },
+    /// The role cannot read what has been applied.
+    #[error(
+        "the role {role} cannot see what was migrated: row level security applies to it, or it has no rights. {HINT}"
+    )]
+    Role {
+        /// The session's role.
+        role: String,
     },
     /// A file has changed since it was applied.
     #[error(
@@ -122,7 +136,16 @@ impl MigrateError {
     /// PostgreSQL itself reports may pass, or be mended while the daemon accepts records.
     #[must_use]
     pub const fn is_final(&self) -> bool {
-        !matches!(self, Self::Database(_) | Self::Migration { .. })
+        !matches!(self, Self::Database(_) | Self::Migration { .. } | Self::Role { .. })
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Database(source) | Self::Migration { source, .. } => classify(source),
+            _ => FailureClass::Hold,
+        }
     }
 }
 
@@ -146,18 +169,30 @@ pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<Mi
     let granularity = options.granularity.as_str();
     let partitions = transaction.query_typed(ahead, &[(&count, Type::FLOAT8), (&granularity, Type::TEXT)]).await?;
     let partitions = partitions.iter().map(|row| row.get(0)).collect();
+    let protected = protect_all(&transaction).await?;
+    let access = Access::read(&transaction).await?;
     let database_id = setting(&transaction, "database_id").await?;
     let database_id = database_id.parse().map_err(|_| MigrateError::Setting { key: "database_id" })?;
     transaction.commit().await?;
-    Ok(MigrateReport { applied, database_id, partitions })
+    Ok(MigrateReport { applied, database_id, partitions, protected, access })
 }
 
 /// Applies the migrations that the history does not have, and returns their names.
 async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<Vec<String>, MigrateError> {
-    let history = "CREATE TABLE IF NOT EXISTS public.tallyd_schema_history \
-        (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
-    // It says so if the table is there, which is of no interest.
-    transaction.batch_execute(&format!("SET LOCAL client_min_messages = warning; {history}")).await?;
+    transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
+    // Looked for first: a role that may not make tables can still find that there is nothing to do.
+    let there = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
+    if !transaction.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)) {
+        let history = "CREATE TABLE public.tallyd_schema_history \
+            (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
+        transaction.batch_execute(history).await?;
+    }
+    // Policies would show it an empty history, and it would begin anew.
+    let hidden = "SELECT current_user::text FROM pg_class AS c WHERE c.oid = 'public.tallyd_schema_history'::regclass \
+        AND (row_security_active(c.oid) OR NOT has_table_privilege(c.oid, 'SELECT'))";
+    if let Some(row) = transaction.query_typed(hidden, &[]).await?.first() {
+        return Err(MigrateError::Role { role: row.get(0) });
+    }
     let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
     let mut known: Vec<&Migration> = migrations.iter().collect();
     known.sort();

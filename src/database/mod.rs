@@ -8,25 +8,37 @@
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
-//! | [`prices`] | the catalog as rows, for whoever asks with SQL |
+//! | [`plans`] | what each plan of a provider would have cost |
+//! | [`prices`] | prices as rows: read, added, watched by every daemon |
+//! | [`unpriced`] | calls without a price, by model |
+//! | [`reprice`] | stored costs, computed anew after a correction |
+//! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
 //! | [`queries`] | what the HTTP API asks and changes |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
+//! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
+pub mod access;
 pub mod connection;
 pub mod embedded;
 pub mod error;
 pub mod migrate;
 mod options;
+pub mod plans;
 pub mod prices;
 pub mod queries;
 pub mod reconcile;
+pub mod reprice;
 mod rollups;
+pub mod sessions;
 pub mod source;
 pub mod tls;
+pub mod unpriced;
 pub mod upkeep;
 pub mod url;
+pub mod users;
 
+pub use access::{Access, CopyAccess};
 pub use connection::{ConnectError, Connection, describe};
 pub use error::{FailureClass, classify};
 pub use migrate::{Granularity, MigrateError, MigrateOptions, MigrateReport, migrate, rebuild_rollups};

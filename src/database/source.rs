@@ -1,15 +1,17 @@
 //! Where the database is: the PostgreSQL of a URL, or the private cluster.
 
 use std::ffi::OsStr;
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::{ConnectError, Connection};
@@ -31,6 +33,12 @@ pub struct DatabaseOptions {
     /// Where the programs (`postgres`, `psql`) are, if they are not to be looked for.
     pub bin_dir: Option<PathBuf>,
 }
+
+/// What moves a session's bytes.
+type Driver = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+>;
 
 /// Why there is no database to work with. A PostgreSQL that is merely down is no such reason.
 #[derive(Debug, thiserror::Error)]
@@ -118,13 +126,53 @@ impl Database {
         }
     }
 
+    /// Opens a session that listens on a channel. What is returned with it is notified of each notification, and when the
+    /// session ends. Behind a pooler in transaction mode it may never be: poll besides.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn listen(
+        &self,
+        application_name: &str,
+        channel: &str,
+    ) -> Result<(Connection, Arc<Notify>), ConnectError> {
+        let notify = Arc::new(Notify::new());
+        let heard = Arc::clone(&notify);
+        let attempt = self.attempt_with(application_name, |mut driver| {
+            tokio::spawn(async move {
+                let ended = loop {
+                    match poll_fn(|context| driver.poll_message(context)).await {
+                        Some(Ok(AsyncMessage::Notification(_))) => heard.notify_one(),
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => break Err(error),
+                        None => break Ok(()),
+                    }
+                };
+                heard.notify_one();
+                ended
+            })
+        });
+        let connection = attempt.await?;
+        let listening = connection.batch_execute(&format!("LISTEN {channel}")).await;
+        listening.map_err(|source| ConnectError::Refused { address: self.redacted_url(), source })?;
+        Ok((connection, notify))
+    }
+
     async fn attempt(&self, application_name: &str) -> Result<Connection, ConnectError> {
+        self.attempt_with(application_name, tokio::spawn).await
+    }
+
+    async fn attempt_with(
+        &self,
+        application_name: &str,
+        drive: impl FnOnce(Driver) -> JoinHandle<Result<(), tokio_postgres::Error>>,
+    ) -> Result<Connection, ConnectError> {
         let limit = self.inner.connect_timeout;
         let mut config = self.inner.address.config.clone();
         config.application_name(application_name);
         // The driver's own limit covers the TCP handshake only.
         match timeout(limit, config.connect(self.inner.tls.clone())).await {
-            Ok(Ok((client, driver))) => Ok(Connection::new(client, tokio::spawn(driver))),
+            Ok(Ok((client, driver))) => Ok(Connection::new(client, drive(driver))),
             Ok(Err(source)) => Err(ConnectError::Refused { address: self.redacted_url(), source }),
             Err(_elapsed) => Err(ConnectError::Timeout { address: self.redacted_url(), limit }),
         }

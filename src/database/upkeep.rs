@@ -42,9 +42,21 @@ pub async fn upkeep(client: &Client, options: UpkeepOptions) -> Result<Vec<Strin
     if !lock.first().is_some_and(|row| row.get(0)) {
         return Ok(Vec::new());
     }
-    let built = build_indexes(client, options.user_index).await;
+    let built = keep(client, options).await;
     client.query_typed("SELECT pg_advisory_unlock($1)", &[(&LOCK, Type::INT8)]).await?;
     built
+}
+
+async fn keep(client: &Client, options: UpkeepOptions) -> Result<Vec<String>, tokio_postgres::Error> {
+    // Partitions that were made by hand since the last time.
+    let sql =
+        "SELECT public.tallyd_protect_all() WHERE has_function_privilege('public.tallyd_protect_all()', 'EXECUTE')";
+    let protected = client.query_typed(sql, &[]).await?;
+    if !protected.is_empty() {
+        let names: Vec<String> = protected.iter().map(|row| row.get(0)).collect();
+        tracing::info!(names = names.join(", "), "closed to the public");
+    }
+    build_indexes(client, options.user_index).await
 }
 
 async fn build_indexes(client: &Client, when: UserIndex) -> Result<Vec<String>, tokio_postgres::Error> {
@@ -63,7 +75,7 @@ async fn build_indexes(client: &Client, when: UserIndex) -> Result<Vec<String>, 
                 EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
                     WHERE i.indrelid = c.oid AND x.relname = c.relname || '_user' AND NOT i.indisvalid) AS broken
             FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
-            WHERE h.inhparent = 'public.api_usage_log'::regclass) AS p
+            WHERE h.inhparent = 'public.api_usage_log'::regclass AND pg_has_role(c.relowner, 'USAGE')) AS p
         WHERE NOT built AND {due} ORDER BY relname"
     );
     let mut built = Vec::new();

@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn cells_are_data_and_never_formulas() {
-        let rows = [json!({"a": "=1+1", "b": "-1.05", "c": {"k": [1]}}), json!({"a": "x,\"y\"", "b": null, "c": 1.50})];
+        let rows = [json!({"a": "=1+1", "b": "-1.05", "c": {"k": [1]}}), json!({"a": "x,\"y\"", "b": null, "c": 1.5})];
         let text = String::from_utf8(render(&["a", "b", "c"], &rows, Vec::new())).unwrap();
-        assert_eq!(text, "'=1+1,-1.05,\"{\"\"k\"\":[1]}\"\n\"x,\"\"y\"\"\",,1.50\n");
+        assert_eq!(text, "'=1+1,-1.05,\"{\"\"k\"\":[1]}\"\n\"x,\"\"y\"\"\",,1.5\n");
     }
 }

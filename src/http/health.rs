@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::View;
+use crate::pipeline::wal::inspect;
 use crate::pipeline::wal::space::Full;
 
 /// How a part or the whole is, from best to worst.
@@ -83,9 +84,37 @@ fn wal(view: &View) -> Component {
             Component::new(Health::Failing, "at wal.max_bytes: clients wait until PostgreSQL catches up")
         }
         Some(Full::Disk) => Component::new(Health::Failing, "the disk is at wal.min_free_bytes: free some space"),
-        None if view.log.is_damaged() => {
-            Component::new(Health::Failing, "values could not be read; see the log, and the folder wal/damaged")
-        }
+        None => damage(view),
+    }
+}
+
+fn unsettled(view: &View) -> Vec<String> {
+    inspect::unsettled(&std::path::Path::new(&view.data_dir).join("wal"))
+}
+
+/// True while values that had been synced cannot be read, and nobody has replayed what is left of them.
+#[must_use]
+pub fn is_damaged(view: &View) -> bool {
+    view.log.holds_damage() || !unsettled(view).is_empty()
+}
+
+/// What was set aside stays a person's business over restarts, until it has been replayed.
+fn damage(view: &View) -> Component {
+    let unsettled = unsettled(view);
+    match unsettled.first() {
+        Some(name) => Component::new(
+            Health::Failing,
+            format!(
+                "{} damaged segments were set aside: `tallyd wal inspect {name}` shows what is readable, `tallyd wal replay \
+                 --all` loads it",
+                unsettled.len()
+            ),
+        ),
+        None if view.log.holds_damage() => Component::new(
+            Health::Failing,
+            "values that had been synced could not be read; see the log. What is readable loads, and the segment is set \
+             aside then",
+        ),
         None => Component::ok(),
     }
 }
@@ -95,7 +124,13 @@ fn flusher(view: &View) -> Component {
         return Component::new(Health::Degraded, "the database is not started yet");
     };
     if !*loading.flusher.migrated.borrow() {
-        return Component::new(Health::Degraded, "the schema is not in place yet; see the log");
+        let trouble = loading.schema.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let message = |text| format!("the schema is not in place yet: {text}");
+        return match trouble {
+            Some(trouble) if trouble.hold => Component::new(Health::Failing, message(trouble.message)),
+            Some(trouble) => Component::new(Health::Degraded, message(trouble.message)),
+            None => Component::new(Health::Degraded, "the schema is being brought up to date"),
+        };
     }
     let trouble = loading.flusher.lanes.iter().filter_map(|lane| lane.trouble());
     match trouble.max_by_key(|trouble| trouble.hold) {

@@ -46,7 +46,7 @@ use crate::pipeline::flusher;
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::writer::WriterState;
 
-pub use health::{Health, HealthReport};
+pub use health::{Health, HealthReport, is_damaged};
 pub use router::{local, public};
 pub use status::Status;
 
@@ -88,6 +88,8 @@ pub struct Settings {
     pub statement_timeout: std::time::Duration,
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
+    /// The application's users and their sessions.
+    pub users: crate::config::Users,
     /// Origins whose pages may call the API.
     pub cors_origins: Vec<String>,
 }
@@ -100,4 +102,6 @@ pub struct Loading {
     pub database: Arc<Database>,
     /// Connections for questions.
     pub pool: deadpool_postgres::Pool,
+    /// Why the schema cannot be brought up to date, while that is so.
+    pub schema: std::sync::Mutex<Option<flusher::Trouble>>,
 }

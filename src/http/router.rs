@@ -94,6 +94,7 @@ pub fn public(view: Handle) -> Router {
 pub fn local(view: Handle) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
+        .route("/metrics", get(metrics))
         .route("/status", get(status::status))
         .fallback(not_found)
         .with_state(view)

@@ -49,7 +49,7 @@ pub struct WalStatus {
     pub durable_key: u64,
     /// Bytes that wait before it.
     pub channel_bytes: usize,
-    /// True if values that had been synced are missing.
+    /// True while values that had been synced are missing, and what is left of their segment was not replayed.
     pub damaged: bool,
 }
 
@@ -103,7 +103,7 @@ fn wal(view: &View) -> WalStatus {
         segments: view.log.segment_count(),
         durable_key: view.log.durable_key(),
         channel_bytes: ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()),
-        damaged: view.log.is_damaged(),
+        damaged: super::is_damaged(view),
     }
 }
 

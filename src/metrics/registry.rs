@@ -40,7 +40,7 @@ registry! {
     gauge OLDEST_UNFLUSHED_SECONDS = "tallyd_oldest_unflushed_age_seconds";
     /// 1 while the write-ahead log is at one of its bounds and clients have to wait.
     gauge WAL_FULL = "tallyd_wal_full";
-    /// 1 once values that had been synced could not be read; see the log for where they were set aside.
+    /// 1 while values that had been synced cannot be read and what is left of them was not replayed; see tallyd wal list.
     gauge WAL_DAMAGED = "tallyd_wal_damaged";
     /// Time to make one group of records durable, the disk's sync included.
     histogram WAL_COMMIT_SECONDS = "tallyd_wal_commit_seconds";
@@ -58,6 +58,20 @@ registry! {
     counter FLUSH_FAILURES = "tallyd_flush_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold";
+    /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
+    gauge UNPRICED_CALLS = "tallyd_unpriced_calls";
+    /// Share of a budget that is used in its current period, by the budget's id; 1 is all of it.
+    gauge BUDGET_USED_RATIO = "tallyd_budget_used_ratio";
+    /// Alerts that this daemon has raised.
+    counter ALERTS_RAISED = "tallyd_alerts_raised_total";
+    /// Alerts that this daemon has delivered to the webhook.
+    counter ALERTS_DELIVERED = "tallyd_alerts_delivered_total";
+    /// Deliveries that failed and are tried again.
+    counter ALERT_FAILURES = "tallyd_alert_failures_total";
+    /// Times that prices were read from the database, at the start and after each change.
+    counter PRICE_RELOADS = "tallyd_price_reloads_total";
+    /// Rows of `api_prices` that cannot be applied; see the daemon's log, or `tallyd prices check`.
+    gauge PRICES_INVALID = "tallyd_prices_invalid";
     /// Requests that were not let in, by reason.
     counter AUTH_FAILURES = "tallyd_auth_failures_total";
     /// Answers of the HTTP API, by route and class of status.

@@ -8,12 +8,12 @@
 //! are durable" is one atomic number ([`Origin::durable`]) and a wake-up, whatever the writer's group held.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::chunk::Chunk;
+use crate::sync::{AtomicU8, AtomicU64, Ordering, step};
 
 /// Bytes that one permit stands for.
 const PERMIT_BYTES: usize = 1024;
@@ -83,12 +83,14 @@ impl Origin {
     pub async fn wait_durable(&self, chunks: u64) -> Result<(), Closed> {
         loop {
             // Registered before the check, so that a change in between is not missed.
+            step();
             let changed = self.changed.notified();
             if self.durable() >= chunks {
                 return Ok(());
             }
             if let Some(closed) = self.closed() {
-                return Err(closed);
+                // It may have become durable since the look above, and then been closed.
+                return if self.durable() >= chunks { Ok(()) } else { Err(closed) };
             }
             changed.await;
         }
@@ -98,6 +100,7 @@ impl Origin {
     pub async fn wait_closed(&self) -> Closed {
         loop {
             // Registered before the check, as above.
+            step();
             let closing = self.closing.notified();
             if let Some(closed) = self.closed() {
                 return closed;
@@ -118,6 +121,7 @@ impl Origin {
     /// The writer made `chunks` more of its chunks durable.
     pub(super) fn advance(&self, chunks: u64) {
         self.durable.fetch_add(chunks, Ordering::Release);
+        step();
         self.changed.notify_waiters();
     }
 
@@ -126,6 +130,7 @@ impl Origin {
         let why = if why == Closed::Fenced { FENCED } else { STOPPED };
         // The first reason stays.
         let _ = self.closed.compare_exchange(OPEN, why, Ordering::AcqRel, Ordering::Acquire);
+        step();
         self.changed.notify_waiters();
         self.closing.notify_waiters();
     }
@@ -213,7 +218,9 @@ impl Ingest {
         if let Some(closed) = origin.closed() {
             return Err(closed);
         }
-        self.send(Submission::Chunk { origin: Arc::clone(origin), chunk }).await
+        let sent = self.send(Submission::Chunk { origin: Arc::clone(origin), chunk }).await;
+        self.tell_if_stopped(origin);
+        sent
     }
 
     /// Hands a chunk over if there is room now. Gives it back otherwise.
@@ -231,7 +238,18 @@ impl Ingest {
             Ok(held) => held.forget(),
             Err(_) => return Err(back(submission)),
         }
-        self.sender.try_send(submission).map_err(|error| back(error.into_inner()))
+        let sent = self.sender.try_send(submission).map_err(|error| back(error.into_inner()));
+        self.tell_if_stopped(origin);
+        sent
+    }
+
+    /// A writer that is gone closes the origins of what it finds in the channel. What comes after that, it cannot know:
+    /// replies that speak for it would wait for ever.
+    fn tell_if_stopped(&self, origin: &Origin) {
+        step();
+        if self.permits.is_closed() {
+            origin.close(Closed::Stopped);
+        }
     }
 
     /// Bytes that wait in the channel, to the nearest permit.
@@ -242,8 +260,10 @@ impl Ingest {
 
     async fn send(&self, submission: Submission) -> Result<(), Closed> {
         let permits = submission.permits().min(self.permits_max);
+        step();
         self.permits.acquire_many(permits).await.map_err(|_| Closed::Stopped)?.forget();
         // Every submission holds a permit and there are as many places as permits: only a writer that is gone refuses.
+        step();
         self.sender.try_send(submission).map_err(|_| Closed::Stopped)
     }
 }
@@ -254,6 +274,7 @@ impl Intake {
     /// # Errors
     /// See above.
     pub fn recv(&self, timeout: std::time::Duration) -> Result<Submission, bool> {
+        step();
         let received = self.receiver.recv_timeout(timeout);
         let submission = received.map_err(|error| error == crossbeam_channel::RecvTimeoutError::Disconnected)?;
         self.give_back(&submission);
@@ -263,6 +284,7 @@ impl Intake {
     /// A submission that is there now.
     #[must_use]
     pub fn try_recv(&self) -> Option<Submission> {
+        step();
         let submission = self.receiver.try_recv().ok()?;
         self.give_back(&submission);
         Some(submission)
@@ -276,12 +298,17 @@ impl Intake {
 impl Drop for Intake {
     /// The writer is gone: whoever waits for a place or for durability learns it.
     fn drop(&mut self) {
+        step();
         self.permits.close();
         while let Ok(submission) = self.receiver.try_recv() {
             submission.origin().close(Closed::Stopped);
         }
+        step();
     }
 }
+
+#[cfg(all(test, feature = "model"))]
+mod model;
 
 #[cfg(test)]
 mod tests {
@@ -289,7 +316,8 @@ mod tests {
 
     fn chunk(bytes: usize) -> Chunk {
         let (first_seq, last_seq, min_us, max_us) = (1, 1, 0, 0);
-        Chunk { payload: vec![0; bytes], records: 1, refused: 0, first_seq, last_seq, min_us, max_us }
+        let columns = crate::pipeline::chunk::Columns::NONE;
+        Chunk { payload: vec![0; bytes], records: 1, refused: 0, first_seq, last_seq, min_us, max_us, columns }
     }
 
     #[tokio::test]

@@ -104,6 +104,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, permit)) => {
+                    crate::failpoint::hit("listener.accepted");
                     let (shared, access, stop) = (Arc::clone(&shared), access.clone(), stop.clone());
                     let open = open.clone();
                     tasks.spawn(async move {

@@ -8,6 +8,7 @@
 //! | [`usage`] | [`Usage`]: the billed part of a record |
 //! | [`plan`] | plans with a monthly fee and an overage rate |
 //! | [`catalog`] | [`Catalog`]: effective-dated prices, and which of them applies; the figures are in `catalog.toml` |
+//! | [`import`] | others' price lists, read and compared |
 //! | [`cost`] | [`Catalog::price`]: usage times rates |
 //!
 //! Rules that hold everywhere here: no binary float touches an amount; rates are stored per unit and never derived
@@ -16,13 +17,14 @@
 pub mod catalog;
 pub mod cost;
 mod decimal;
+pub mod import;
 pub mod money;
 pub mod names;
 pub mod pg_numeric;
 pub mod plan;
 pub mod usage;
 
-pub use catalog::{Catalog, CatalogError, Price};
+pub use catalog::{Catalog, CatalogError, Origin, Price, PriceEntry, PriceSpec, StoredPrice};
 pub use cost::{Priced, UnpricedReason};
 pub use money::{DecimalError, Quantity, Usd};
 pub use names::{family, normalise_provider};

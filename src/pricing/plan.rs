@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::catalog::PriceEntry;
 use super::money::Usd;
 
 /// RentCast's plans.
@@ -40,11 +41,22 @@ impl Plan {
 }
 
 /// What the catalog cannot know: the customer's side of the contracts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PricingOptions {
     /// The RentCast plan that is paid for.
     pub rentcast_plan: Plan,
+    /// How often `api_prices` is looked at, in milliseconds. A change is usually heard of at once; behind a pooler in
+    /// transaction mode, which carries no notifications, after this long. Default 5 seconds.
+    pub refresh_ms: u64,
+    /// Prices that win over the built-in ones, and give way to those in `api_prices`.
+    pub prices: Vec<PriceEntry>,
+}
+
+impl Default for PricingOptions {
+    fn default() -> Self {
+        Self { rentcast_plan: Plan::default(), refresh_ms: 5_000, prices: Vec::new() }
+    }
 }
 
 /// One plan's terms, as of one instant.

@@ -1,4 +1,4 @@
-//! Sums a batch by rollup key. Keys borrow from the batch's chunks: nothing is allocated a record.
+//! Sums a batch by rollup key. Nothing is allocated a record, and nothing of a chunk is needed once it has been added.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -120,26 +120,36 @@ impl Default for UserSums {
 
 /// Folds one batch. Names are copied once a key into an arena of the fold's own: a look-up then touches a few hundred
 /// kilobytes, not the whole batch.
-pub struct Fold<'a, 'g> {
+pub struct Fold<'g> {
     guard: &'g KeyGuard,
     days: Days,
     hasher: DefaultHashBuilder,
     names: String,
     costs: Rows<CostNames, (i16, Measures)>,
     users: Rows<UserNames, UserSums>,
-    /// Where the rows of recent cost keys are, by the addresses of their names: within a chunk a name that repeats is the
-    /// same slice, so most calls need neither a hash nor a comparison of text.
-    memo: [Option<Memo<'a>>; MEMO_ENTRIES],
     /// Memory of [`Fold::add_all`]: days and users' rows.
     found: Vec<(NaiveDate, usize)>,
 }
 
+/// Where the rows of a chunk's cost keys are, by the addresses of their names: within a chunk a name that repeats is the
+/// same slice, so most calls need neither a hash nor a comparison of text. Addresses tell names apart only as long as the
+/// chunk is in memory, so a memo does not outlive it.
+struct Memo<'a>([Option<(CostKey<'a>, usize)>; MEMO_ENTRIES]);
+
 const MEMO_ENTRIES: usize = 64;
 
-#[derive(Clone, Copy)]
-struct Memo<'a> {
-    key: CostKey<'a>,
-    row: usize,
+impl<'a> Memo<'a> {
+    fn slot(key: &CostKey<'_>) -> usize {
+        (key.model.as_ptr().addr() ^ key.endpoint.as_ptr().addr().rotate_left(3)) % MEMO_ENTRIES
+    }
+
+    fn row(&self, key: &CostKey<'_>) -> Option<usize> {
+        self.0[Self::slot(key)].filter(|(known, _)| known.is_same(key)).map(|(_, row)| row)
+    }
+
+    fn set(&mut self, key: CostKey<'a>, row: usize) {
+        self.0[Self::slot(&key)] = Some((key, row));
+    }
 }
 
 /// A piece of the arena.
@@ -223,7 +233,7 @@ pub struct Deltas<'a> {
     pub totals: BTreeMap<(&'a str, &'a str), UserSums>,
 }
 
-impl<'a, 'g> Fold<'a, 'g> {
+impl<'g> Fold<'g> {
     /// An empty fold. The guard must know the days that will come.
     #[must_use]
     pub fn new(guard: &'g KeyGuard, days: Days) -> Self {
@@ -234,29 +244,28 @@ impl<'a, 'g> Fold<'a, 'g> {
             names: String::new(),
             costs: Rows::new(),
             users: Rows::new(),
-            memo: [None; MEMO_ENTRIES],
             found: Vec::new(),
         }
     }
 
-    /// Adds calls. `others` gets what each one's row has in `rollup_other`.
+    /// Adds a chunk's calls. `others` gets what each one's row has in `rollup_other`.
     ///
     /// Users come in no order, so finding one misses the cache twice. The rows of all calls are found first, in a loop
     /// of nothing else, where the processor waits for several of them at once.
-    pub fn add_all<'c>(&mut self, calls: impl Iterator<Item = &'c Call<'a>> + Clone, others: &mut Vec<i16>)
-    where
-        'a: 'c,
-    {
+    pub fn add_all(&mut self, calls: &[Call<'_>], others: &mut Vec<i16>) {
         let mut found = std::mem::take(&mut self.found);
         found.clear();
-        found.extend(calls.clone().map(|call| {
+        found.extend(calls.iter().map(|call| {
             let day = self.days.of(call.occurred_at_us);
             (day, self.user_row(day, call))
         }));
         others.clear();
-        for (call, (day, row)) in calls.zip(&found) {
+        let mut memo = Memo([None; MEMO_ENTRIES]);
+        for (call, (day, row)) in calls.iter().zip(&found) {
             self.users.rows[*row].1.add_call(call);
-            let row = self.cost_row(*day, call);
+            let key = cost_key(*day, call);
+            let row = memo.row(&key).unwrap_or_else(|| self.cost_row(key));
+            memo.set(key, row);
             let (other, measures) = &mut self.costs.rows[row].1;
             measures.add_call(call);
             others.push(*other);
@@ -265,9 +274,9 @@ impl<'a, 'g> Fold<'a, 'g> {
     }
 
     /// Adds a call. Returns what its row has in `rollup_other`.
-    pub fn add(&mut self, call: &Call<'a>) -> i16 {
+    pub fn add(&mut self, call: &Call<'_>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
-        let row = self.cost_row(day, call);
+        let row = self.cost_row(cost_key(day, call));
         let (other, measures) = &mut self.costs.rows[row].1;
         let other = *other;
         measures.add_call(call);
@@ -277,36 +286,30 @@ impl<'a, 'g> Fold<'a, 'g> {
     }
 
     /// What a call's row would have in `rollup_other`, without adding the call.
-    pub fn other_of(&mut self, call: &Call<'a>) -> i16 {
+    pub fn other_of(&mut self, call: &Call<'_>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
-        let row = self.cost_row(day, call);
+        let row = self.cost_row(cost_key(day, call));
         self.costs.rows[row].1.0
     }
 
-    fn cost_row(&mut self, day: NaiveDate, call: &Call<'a>) -> usize {
-        let key = CostKey { day, provider: call.provider, model: call.model, endpoint: call.endpoint };
-        let slot = (key.model.as_ptr().addr() ^ key.endpoint.as_ptr().addr().rotate_left(3)) % MEMO_ENTRIES;
-        if let Some(memo) = self.memo[slot].filter(|memo| memo.key.is_same(&key)) {
-            return memo.row;
-        }
+    fn cost_row(&mut self, key: CostKey<'_>) -> usize {
         let hash = self.hasher.hash_one(key);
         let names = &self.names;
         let known = self.costs.find(hash, |known| {
-            known.day == day
+            known.day == key.day
                 && text(names, known.model) == key.model
                 && text(names, known.endpoint) == key.endpoint
                 && text(names, known.provider) == key.provider
         });
-        let row = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
+            let day = key.day;
             let [provider, model, endpoint] = [key.provider, key.model, key.endpoint].map(|name| self.keep(name));
             let other = self.guard.admit(day, key.model, key.endpoint);
             self.costs.insert(hash, CostNames { day, provider, model, endpoint }, (other, Measures::default()))
-        });
-        self.memo[slot] = Some(Memo { key, row });
-        row
+        })
     }
 
-    fn user_row(&mut self, day: NaiveDate, call: &Call<'a>) -> usize {
+    fn user_row(&mut self, day: NaiveDate, call: &Call<'_>) -> usize {
         let hash = self.hasher.hash_one((day, call.user_id, call.provider));
         let names = &self.names;
         let known = self.users.find(hash, |known| {
@@ -368,6 +371,10 @@ impl CostKey<'_> {
             && std::ptr::eq(self.endpoint, other.endpoint)
             && std::ptr::eq(self.provider, other.provider)
     }
+}
+
+fn cost_key<'a>(day: NaiveDate, call: &Call<'a>) -> CostKey<'a> {
+    CostKey { day, provider: call.provider, model: call.model, endpoint: call.endpoint }
 }
 
 fn text(names: &str, name: Name) -> &str {

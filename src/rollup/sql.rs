@@ -1,82 +1,129 @@
 //! The statements that add a batch's sums to the rollup tables: one a table, the keys as sorted arrays.
 //!
-//! `updated_at` comes in as a parameter and goes through `excluded`, so that the same statement also runs where the
-//! tables are distributed.
+//! What a rollup costs goes by its keys, and each array by its elements: a measure that is zero for every key of a batch
+//! is left out of the statement, and a key column that is the same for all of them comes as one value.
+//!
+//! `updated_at` goes through `excluded`, so that the same statement also runs where the tables are distributed.
 
+use std::fmt::Write;
+
+use chrono::{DateTime, Utc};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use super::fold::{Deltas, Measures, UserSums};
 use crate::pricing::Usd;
 
-const COSTS: &str = "\
-INSERT INTO daily_api_costs AS t (day, provider, model, endpoint, calls, errors, input_tokens, output_tokens,
-    cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, cost_usd, unpriced_calls, updated_at)
-SELECT k1, k2, k3, k4, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, clock_timestamp()
-FROM unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
-    $9::int8[], $10::int8[], $11::int8[], $12::int8[], $13::numeric[], $14::int8[])
-    AS d (k1, k2, k3, k4, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10)
-ON CONFLICT (day, provider, model, endpoint) DO UPDATE SET ";
+type Parameter<'p> = (Box<dyn ToSql + Sync + Send + 'p>, Type);
 
-const USERS: &str = "\
-INSERT INTO daily_user_api_costs AS t (day, user_id, provider, calls, errors, input_tokens, output_tokens,
-    cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, cost_usd, unpriced_calls, updated_at)
-SELECT k1, k2, k3, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, clock_timestamp()
-FROM unnest($1::date[], $2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
-    $9::int8[], $10::int8[], $11::int8[], $12::numeric[], $13::int8[])
-    AS d (k1, k2, k3, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10)
-ON CONFLICT (day, user_id, provider) DO UPDATE SET ";
-
-const TOTALS: &str = "\
-INSERT INTO user_api_totals AS t (user_id, provider, calls, errors, input_tokens, output_tokens,
-    cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, cost_usd, unpriced_calls, updated_at,
-    first_call_at, last_call_at)
-SELECT k1, k2, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, clock_timestamp(),
-    timestamptz 'epoch' + f * interval '1 microsecond', timestamptz 'epoch' + l * interval '1 microsecond'
-FROM unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[],
-    $9::int8[], $10::int8[], $11::numeric[], $12::int8[], $13::int8[], $14::int8[])
-    AS d (k1, k2, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, f, l)
-ON CONFLICT (user_id, provider) DO UPDATE SET
-    first_call_at = least(t.first_call_at, excluded.first_call_at),
-    last_call_at = greatest(t.last_call_at, excluded.last_call_at), ";
-
-const MEASURES: &str = "\
-    calls = t.calls + excluded.calls, errors = t.errors + excluded.errors,
-    input_tokens = t.input_tokens + excluded.input_tokens, output_tokens = t.output_tokens + excluded.output_tokens,
-    cache_read_tokens = t.cache_read_tokens + excluded.cache_read_tokens,
-    cache_write_5m_tokens = t.cache_write_5m_tokens + excluded.cache_write_5m_tokens,
-    cache_write_1h_tokens = t.cache_write_1h_tokens + excluded.cache_write_1h_tokens,
-    requests = t.requests + excluded.requests, cost_usd = t.cost_usd + excluded.cost_usd,
-    unpriced_calls = t.unpriced_calls + excluded.unpriced_calls, updated_at = excluded.updated_at";
-
-/// The measures of sorted keys, a column each.
-struct Columns {
-    counts: [Vec<i64>; 8],
-    cost: Vec<Usd>,
-    unpriced: Vec<i64>,
+/// One `INSERT … ON CONFLICT DO UPDATE`, column by column.
+struct Upsert<'p> {
+    table: &'static str,
+    keys: Vec<&'static str>,
+    columns: Vec<&'static str>,
+    /// What stands for each column in the SELECT.
+    selected: Vec<String>,
+    /// The arrays, as `$n::type[]`, and the names that their elements get.
+    arrays: Vec<(String, String)>,
+    updates: Vec<String>,
+    parameters: Vec<Parameter<'p>>,
 }
 
-impl Columns {
-    fn new<'m>(rows: impl Iterator<Item = &'m Measures>) -> Self {
-        let mut columns = Self { counts: Default::default(), cost: Vec::new(), unpriced: Vec::new() };
-        for row in rows {
-            let counts = [row.calls, row.errors].into_iter().chain(row.units);
-            for (column, count) in columns.counts.iter_mut().zip(counts) {
-                column.push(count);
-            }
-            columns.cost.push(row.cost);
-            columns.unpriced.push(row.unpriced);
+impl<'p> Upsert<'p> {
+    fn new(table: &'static str) -> Self {
+        Self {
+            table,
+            keys: Vec::new(),
+            columns: Vec::new(),
+            selected: Vec::new(),
+            arrays: Vec::new(),
+            updates: Vec::new(),
+            parameters: Vec::new(),
         }
-        columns
     }
 
-    fn parameters(&self) -> impl Iterator<Item = (&(dyn ToSql + Sync), Type)> {
-        let counts = self.counts.iter().map(|column| (column as &(dyn ToSql + Sync), Type::INT8_ARRAY));
-        let rest: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&self.cost, Type::NUMERIC_ARRAY), (&self.unpriced, Type::INT8_ARRAY)];
-        counts.chain(rest)
+    /// A part of the key, given in the keys' order.
+    fn key<T>(&mut self, column: &'static str, sql_type: &str, (one, many): (Type, Type), values: Vec<T>)
+    where
+        T: ToSql + Sync + Send + PartialEq + Copy + 'p,
+    {
+        self.keys.push(column);
+        match values.first() {
+            Some(first) if values.iter().all(|value| value == first) => {
+                self.parameters.push((Box::new(*first), one));
+                self.columns.push(column);
+                self.selected.push(format!("${}::{sql_type}", self.parameters.len()));
+            }
+            _ => self.array(column, sql_type, many, values),
+        }
+    }
+
+    fn array<T: ToSql + Sync + Send + 'p>(&mut self, column: &'static str, sql_type: &str, many: Type, values: Vec<T>) {
+        self.parameters.push((Box::new(values), many));
+        let name = format!("c{}", self.parameters.len());
+        self.columns.push(column);
+        self.selected.push(name.clone());
+        self.arrays.push((format!("${}::{sql_type}[]", self.parameters.len()), name));
+    }
+
+    /// The sums that are not zero everywhere.
+    fn measures<'m>(&mut self, rows: impl Iterator<Item = &'m Measures> + Clone) {
+        for (column, measure) in COUNTS {
+            // Every row has calls, and a statement without an array would have no rows.
+            if *column == "calls" || rows.clone().any(|row| measure(row) != 0) {
+                self.array(column, "int8", Type::INT8_ARRAY, rows.clone().map(measure).collect());
+                self.updates.push(format!("{column} = t.{column} + excluded.{column}"));
+            }
+        }
+        if rows.clone().any(|row| row.cost != Usd::ZERO) {
+            self.array("cost_usd", "numeric", Type::NUMERIC_ARRAY, rows.map(|row| row.cost).collect());
+            self.updates.push("cost_usd = t.cost_usd + excluded.cost_usd".into());
+        }
+    }
+
+    fn sql(&self) -> String {
+        let list = |parts: &mut dyn Iterator<Item = &str>| parts.collect::<Vec<_>>().join(", ");
+        let columns = list(&mut self.columns.iter().copied());
+        let selected = list(&mut self.selected.iter().map(String::as_str));
+        let arrays = list(&mut self.arrays.iter().map(|(array, _)| array.as_str()));
+        let names = list(&mut self.arrays.iter().map(|(_, name)| name.as_str()));
+        let (table, keys) = (self.table, self.keys.join(", "));
+        let mut sql = format!(
+            "INSERT INTO public.{table} AS t ({columns}, updated_at) SELECT {selected}, clock_timestamp() \
+             FROM unnest({arrays}) AS d ({names}) ON CONFLICT ({keys}) DO UPDATE SET "
+        );
+        for update in &self.updates {
+            // Writing to a String does not fail.
+            let _ = write!(sql, "{update}, ");
+        }
+        sql + "updated_at = excluded.updated_at"
+    }
+
+    /// Unnamed, so that a pooler in transaction mode can stand between.
+    async fn run(self, client: &Client) -> Result<(), Error> {
+        let sql = self.sql();
+        let parameters = self.parameters.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()));
+        client.query_typed(&sql, &parameters.collect::<Vec<_>>()).await.map(drop)
     }
 }
+
+type Count = fn(&Measures) -> i64;
+
+/// The counted columns.
+const COUNTS: &[(&str, Count)] = &[
+    ("calls", |row| row.calls),
+    ("errors", |row| row.errors),
+    ("input_tokens", |row| row.units[0]),
+    ("output_tokens", |row| row.units[1]),
+    ("cache_read_tokens", |row| row.units[2]),
+    ("cache_write_5m_tokens", |row| row.units[3]),
+    ("cache_write_1h_tokens", |row| row.units[4]),
+    ("requests", |row| row.units[5]),
+    ("unpriced_calls", |row| row.unpriced),
+];
+
+const DATE: (Type, Type) = (Type::DATE, Type::DATE_ARRAY);
+const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 
 /// Adds the sums to the three tables, in the one order that every writer keeps. Runs within the caller's transaction.
 ///
@@ -86,39 +133,37 @@ pub async fn upsert(client: &Client, deltas: &Deltas<'_>) -> Result<(), Error> {
     if deltas.costs.is_empty() {
         return Ok(());
     }
-    let days: Vec<_> = deltas.costs.keys().map(|key| key.day).collect();
-    let providers: Vec<_> = deltas.costs.keys().map(|key| key.provider).collect();
-    let models: Vec<_> = deltas.costs.keys().map(|key| key.model).collect();
-    let endpoints: Vec<_> = deltas.costs.keys().map(|key| key.endpoint).collect();
-    let columns = Columns::new(deltas.costs.values());
-    let texts = [&providers, &models, &endpoints].map(|column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY));
-    let keys = [(&days as &(dyn ToSql + Sync), Type::DATE_ARRAY)].into_iter().chain(texts);
-    run(client, COSTS, keys.chain(columns.parameters())).await?;
+    let mut costs = Upsert::new("daily_api_costs");
+    costs.key("day", "date", DATE, deltas.costs.keys().map(|key| key.day).collect());
+    costs.key("provider", "text", TEXT, deltas.costs.keys().map(|key| key.provider).collect());
+    costs.key("model", "text", TEXT, deltas.costs.keys().map(|key| key.model).collect());
+    costs.key("endpoint", "text", TEXT, deltas.costs.keys().map(|key| key.endpoint).collect());
+    costs.measures(deltas.costs.values());
+    costs.run(client).await?;
 
-    let days: Vec<_> = deltas.users.keys().map(|key| key.day).collect();
-    let users: Vec<_> = deltas.users.keys().map(|key| key.user_id).collect();
-    let providers: Vec<_> = deltas.users.keys().map(|key| key.provider).collect();
-    let columns = Columns::new(deltas.users.values().map(|sums| &sums.measures));
-    let texts = [&users, &providers].map(|column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY));
-    let keys = [(&days as &(dyn ToSql + Sync), Type::DATE_ARRAY)].into_iter().chain(texts);
-    run(client, USERS, keys.chain(columns.parameters())).await?;
+    let mut users = Upsert::new("daily_user_api_costs");
+    users.key("day", "date", DATE, deltas.users.keys().map(|key| key.day).collect());
+    users.key("user_id", "text", TEXT, deltas.users.keys().map(|key| key.user_id).collect());
+    users.key("provider", "text", TEXT, deltas.users.keys().map(|key| key.provider).collect());
+    users.measures(deltas.users.values().map(|sums| &sums.measures));
+    users.run(client).await?;
 
-    let users: Vec<_> = deltas.totals.keys().map(|(user, _)| *user).collect();
-    let providers: Vec<_> = deltas.totals.keys().map(|(_, provider)| *provider).collect();
-    let columns = Columns::new(deltas.totals.values().map(|sums| &sums.measures));
-    let times = |time: fn(&UserSums) -> i64| deltas.totals.values().map(time).collect::<Vec<i64>>();
-    let (first, last) = (times(|sums| sums.first_us), times(|sums| sums.last_us));
-    let keys = [&users, &providers].map(|column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY));
-    let times = [&first, &last].map(|column| (column as &(dyn ToSql + Sync), Type::INT8_ARRAY));
-    run(client, TOTALS, keys.into_iter().chain(columns.parameters()).chain(times)).await
+    let mut totals = Upsert::new("user_api_totals");
+    totals.key("user_id", "text", TEXT, deltas.totals.keys().map(|(user, _)| *user).collect());
+    totals.key("provider", "text", TEXT, deltas.totals.keys().map(|(_, provider)| *provider).collect());
+    totals.measures(deltas.totals.values().map(|sums| &sums.measures));
+    totals.times(deltas.totals.values());
+    totals.run(client).await
 }
 
-/// Unnamed statements, so that a pooler in transaction mode can stand between.
-async fn run<'p>(
-    client: &Client,
-    insert: &str,
-    parameters: impl Iterator<Item = (&'p (dyn ToSql + Sync), Type)>,
-) -> Result<(), Error> {
-    let parameters: Vec<_> = parameters.collect();
-    client.query_typed(&format!("{insert}{MEASURES}"), &parameters).await.map(drop)
+impl Upsert<'_> {
+    /// The first and the last call.
+    fn times<'m>(&mut self, rows: impl Iterator<Item = &'m UserSums> + Clone) {
+        let at = |us| DateTime::<Utc>::from_timestamp_micros(us).unwrap_or_default();
+        let many = || Type::TIMESTAMPTZ_ARRAY;
+        self.array("first_call_at", "timestamptz", many(), rows.clone().map(|row| at(row.first_us)).collect());
+        self.array("last_call_at", "timestamptz", many(), rows.map(|row| at(row.last_us)).collect());
+        self.updates.push("first_call_at = least(t.first_call_at, excluded.first_call_at)".into());
+        self.updates.push("last_call_at = greatest(t.last_call_at, excluded.last_call_at)".into());
+    }
 }

@@ -1,10 +1,13 @@
 //! The database: the private cluster, the schema, and what is promised of both. Needs PostgreSQL's server programs.
 
+mod access;
 mod embedded;
 mod migrate;
 mod partitions;
+mod people;
 mod rollups;
 mod source;
+mod supabase;
 mod support;
 mod tls;
 mod upkeep;

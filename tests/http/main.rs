@@ -2,7 +2,6 @@
 //!
 //! The tests share nothing, so they run in parallel; they wait for conditions, never for time.
 
-#[expect(dead_code, reason = "the machinery is that of the other tests, of which these need a part")]
 #[path = "../it/support/mod.rs"]
 mod support;
 

@@ -48,6 +48,67 @@ fn a_table_that_is_gone_holds_loading_until_it_is_back() {
 }
 
 #[test]
+fn a_column_that_was_changed_holds_loading_and_makes_no_row_guilty() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).start();
+    let load = Load::start(&daemon.socket(), 2);
+    let changes = [
+        ("ALTER COLUMN input_tokens TYPE int4", "ALTER COLUMN input_tokens TYPE int8"),
+        ("ALTER COLUMN metadata TYPE text", "ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb"),
+        ("ADD COLUMN more int4 NOT NULL DEFAULT 0", "DROP COLUMN more"),
+        ("RENAME COLUMN user_id TO person", "RENAME COLUMN person TO user_id"),
+        ("ADD COLUMN needed int4", "DROP COLUMN needed"),
+    ];
+    postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
+    for (change, back) in changes {
+        let calls = postgres.psql("SELECT count(*) FROM api_usage_log");
+        postgres.until(&format!("SELECT count(*) > {calls} FROM api_usage_log"), "t");
+        postgres.psql(&format!("ALTER TABLE api_usage_log {change}"));
+        if change.starts_with("ADD") || change.contains("text") {
+            // Rows still fit: that is no reason to stop.
+            load.until_acked(500);
+        } else {
+            let status = daemon.until_status("loading holds", holds);
+            let message = status["health"]["flusher"]["message"].as_str().unwrap();
+            assert!(message.contains("loading goes on by itself then"), "{message}");
+        }
+        postgres.psql(&format!("ALTER TABLE api_usage_log {back}"));
+        daemon.until_status("loading goes on by itself", |status| !holds(status));
+    }
+    postgres.until("SELECT count(*) > 0 FROM api_usage_log WHERE cost_usd IS NULL", "t");
+    load.finish().assert_in(&postgres);
+    assert_eq!(postgres.psql("SELECT count(*) FROM dead_letters"), "0");
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn a_password_that_is_wrong_holds_loading_from_the_start_or_later_and_says_what_to_do() {
+    let postgres = Postgres::start();
+    postgres.role_with_password("tally", "first");
+    let address = |password: &str| postgres.url().replace("user=postgres", &format!("user=tally password={password}"));
+    let mut daemon = Daemon::on(&address("second")).start();
+    let load = Load::start(&daemon.socket(), 2);
+    let failing = |status: &Value| status["health"]["status"] == "failing";
+    let message = |status: &Value| status["health"]["flusher"]["message"].as_str().unwrap().to_owned();
+    let status = daemon.until_status("it says so before there is a schema", failing);
+    assert!(message(&status).contains("28P01") && message(&status).contains("pg_hba.conf"), "{status:#}");
+    assert!(!message(&status).contains("second"), "the password is not told");
+    load.until_acked(500);
+    postgres.psql("ALTER ROLE tally PASSWORD 'second'");
+    postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
+
+    postgres.psql("ALTER ROLE tally PASSWORD 'third'");
+    postgres.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tally'");
+    let status = daemon.until_status("it says so later, too", holds);
+    assert!(message(&status).contains("28P01"), "{status:#}");
+    load.until_acked(500);
+    postgres.psql("ALTER ROLE tally PASSWORD 'second'");
+    load.finish().assert_in(&postgres);
+    daemon.until_status("all is well again", is_well);
+    daemon.assert_reconciled();
+}
+
+#[test]
 fn a_database_restored_to_an_earlier_state_holds_loading_until_it_is_accepted() {
     let mut postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).start();

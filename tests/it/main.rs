@@ -11,7 +11,10 @@
 
 mod support;
 
+mod budgets;
 mod crash;
+mod damage;
+mod dead_letters;
 mod embedded;
 mod full;
 mod holds;
@@ -19,7 +22,11 @@ mod hostile;
 mod import;
 mod one_record;
 mod outage;
+mod partitions;
 mod poison;
+mod prices;
+mod reprice;
+mod roles;
 mod rollups;
 mod sessions;
 mod shutdown;

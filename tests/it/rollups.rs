@@ -65,3 +65,41 @@ fn an_altered_rollup_is_found_and_named() {
     }
     daemon.assert_reconciled();
 }
+
+#[test]
+fn a_days_total_is_the_sum_of_its_records_also_when_clocks_change() {
+    // New York goes forward on 2026-03-08 and back on 2025-11-02; Kolkata never, and is half an hour off.
+    for zone in ["America/New_York", "Asia/Kolkata"] {
+        let postgres = Postgres::start();
+        let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_TIME_ZONE", zone).start();
+        // A call every half hour of the three days around each change, each with an amount of its own.
+        let call = |number: usize| {
+            let (first, half_hour) = if number < 144 { ("2025-11-01", number) } else { ("2026-03-07", number - 144) };
+            let (day, minutes) = (half_hour / 48, half_hour % 48 * 30);
+            let date: chrono::NaiveDate = first.parse().unwrap();
+            let date = date + chrono::Days::new(day as u64);
+            format!(
+                r#"{{"provider":"rentcast","user_id":"u","occurred_at":"{date}T{:02}:{:02}:00Z","cost_usd":"0.00000000{:03}1"}}"#,
+                minutes / 60,
+                minutes % 60,
+                number
+            )
+        };
+        daemon.lines(&lines(288, call));
+        postgres.until_calls(288);
+        // PostgreSQL's own idea of the zone's days.
+        let expected = postgres.psql(&format!(
+            "SELECT (occurred_at AT TIME ZONE '{zone}')::date, count(*), trim_scale(sum(cost_usd)) FROM api_usage_log GROUP BY 1 ORDER BY 1"
+        ));
+        for table in ["daily_api_costs", "daily_user_api_costs"] {
+            let found = postgres
+                .psql(&format!("SELECT day, sum(calls), trim_scale(sum(cost_usd)) FROM {table} GROUP BY 1 ORDER BY 1"));
+            assert_eq!(found, expected, "{zone} {table}");
+        }
+        let longest =
+            postgres.psql("SELECT max(calls) || ' ' || count(*) FILTER (WHERE calls = 46) FROM daily_api_costs");
+        // 25 hours in autumn, 23 in spring.
+        assert_eq!(longest, if zone == "America/New_York" { "50 1" } else { "48 0" });
+        daemon.assert_reconciled();
+    }
+}

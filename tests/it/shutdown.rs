@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::daemon::Daemon;
 use crate::support::load::Load;
 use crate::support::postgres::{Postgres, Stop};
+use crate::support::{signal, until};
 
 #[test]
 fn sigterm_under_load_ends_in_time_with_everything_acknowledged_loaded() {
@@ -53,4 +56,27 @@ fn a_second_daemon_on_the_data_folder_is_refused_and_told_who_has_it() {
     assert_eq!(second.status.code(), Some(3), "{said}");
     assert!(said.contains(&format!("process {}", daemon.pid())), "{said}");
     assert_eq!(daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#)[0]["ok"], true);
+}
+
+#[test]
+fn sighup_changes_what_is_logged_and_a_wrong_filter_changes_nothing() {
+    let postgres = Postgres::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[log]\nfilter = \"error\"\n").unwrap();
+    let path = file.path().display().to_string();
+    let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_CONFIG", &path);
+    daemon.unset("TALLYD_LOG");
+    daemon.up();
+    assert_eq!(daemon.log(), "");
+    let told = |text: &str, filter: &str| {
+        std::fs::write(file.path(), format!("[log]\nfilter = \"{filter}\"\n")).unwrap();
+        signal(daemon.pid(), Signal::HUP);
+        until(text, || if daemon.log().contains(text) { Ok(()) } else { Err(daemon.log()) });
+    };
+    told("log.filter was read again", "info");
+    told("nothing was changed", "tallyd=loudly");
+    daemon.lines(r#"{"provider":"rentcast"}"#);
+    postgres.until_calls(1);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert!(daemon.log().contains("SIGTERM"), "{}", daemon.log());
 }

@@ -40,6 +40,7 @@ mod rng;
 mod sender;
 mod session;
 mod stats;
+mod sync;
 
 pub use endpoint::Endpoint;
 pub use recorder::{Builder, Recorder};

@@ -1,15 +1,14 @@
 //! The ring between `record()` and the sender: bounded, any number of producers, one consumer.
 //!
-//! It is a [`ArrayQueue`] that is never allowed to fill up. A push into a *full* `ArrayQueue` whose consumer was
+//! It is an [`ArrayQueue`] that is never allowed to fill up. A push into a *full* `ArrayQueue` whose consumer was
 //! preempted in the middle of a pop spins until the consumer runs again. So producers take their leave before that:
 //! the queue has [`SLACK`] slots more than the ring's capacity, and a push looks first at how many records are inside.
 //! Only a preempted neighbour and more than `SLACK` simultaneous producers together could still meet a full queue,
 //! and they get the queue's own answer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use crossbeam_queue::ArrayQueue;
 use tallyd_protocol::Record;
+
+use crate::sync::{ArrayQueue, AtomicU64, Ordering};
 
 /// Slots for producers that passed the look at the same time.
 const SLACK: usize = 64;
@@ -84,6 +83,9 @@ impl Ring {
         self.queue.is_empty()
     }
 }
+
+#[cfg(all(test, feature = "model"))]
+mod model;
 
 #[cfg(test)]
 mod tests {

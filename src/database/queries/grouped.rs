@@ -140,8 +140,8 @@ impl Question {
             self.group_by.contains(&dimension) || self.filters.iter().any(|(filtered, _)| *filtered == dimension)
         };
         let user = asks(Dimension::User);
-        let in_detail = user && (asks(Dimension::Model) || asks(Dimension::Endpoint));
-        if self.bucket == Bucket::Hour || asks(Dimension::App) || in_detail {
+        let is_by_user_and_more = user && (asks(Dimension::Model) || asks(Dimension::Endpoint));
+        if self.bucket == Bucket::Hour || asks(Dimension::App) || is_by_user_and_more {
             Source::ApiUsageLog
         } else if user {
             Source::DailyUserApiCosts

@@ -17,12 +17,14 @@
 //! ## Versions
 //! The log's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
 
+mod columns;
 mod read;
 mod varint;
 mod write;
 
 use crate::pricing::{Tokens, Usd};
 
+pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};
 
@@ -143,8 +145,9 @@ pub struct Refused<'a> {
     pub payload: &'a [u8],
 }
 
-/// Bytes of a refused record that are kept.
-pub const REFUSED_PAYLOAD_BYTES: usize = 2_048;
+/// Bytes of a refused record that are kept: more than a record within the default bounds takes, so that one that is wrong
+/// in a field can be corrected and retried whole.
+pub const REFUSED_PAYLOAD_BYTES: usize = 48 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -260,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_refused_record_reads_back_cut_to_its_bound() {
-        let payload = vec![7; 5_000];
+        let payload = vec![7; REFUSED_PAYLOAD_BYTES + 5_000];
         let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: &payload };
         let mut builder = ChunkBuilder::new();
         assert!(builder.push_refused(9, &refused).is_none());

@@ -2,7 +2,8 @@
 
 use super::varint::{write_u64, write_u128, zigzag, zigzag128};
 use super::{
-    Call, Cost, PAYLOAD_TARGET_BYTES, REFUSED_PAYLOAD_BYTES, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, flag,
+    Call, Columns, Cost, PAYLOAD_TARGET_BYTES, REFUSED_PAYLOAD_BYTES, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED,
+    flag,
 };
 
 /// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.
@@ -29,6 +30,8 @@ pub struct Chunk {
     pub min_us: i64,
     /// The latest; `i64::MIN` without any.
     pub max_us: i64,
+    /// Columns in which some call differs from the table's defaults.
+    pub columns: Columns,
 }
 
 /// Where a name stands in the payload, and its place in the chunk's table.
@@ -76,6 +79,7 @@ impl ChunkBuilder {
         self.chunk.records += 1;
         self.chunk.min_us = self.chunk.min_us.min(call.occurred_at_us);
         self.chunk.max_us = self.chunk.max_us.max(call.occurred_at_us);
+        self.chunk.columns |= Columns::of(call);
         self.write_call(call);
         full
     }
@@ -203,6 +207,7 @@ fn empty() -> Chunk {
         last_seq: 0,
         min_us: i64::MAX,
         max_us: i64::MIN,
+        columns: Columns::NONE,
     }
 }
 

@@ -72,9 +72,8 @@ where
             return buffer.drain().await;
         }
     };
-    if writer.write_all(&welcome).await.is_err() {
-        return;
-    }
+    // A client that is gone by now may have sent records all the same.
+    let _ = writer.write_all(&welcome).await;
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
     let mut outbox = Outbox::new(Arc::clone(&session.origin), sender);
     let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver));
@@ -184,6 +183,7 @@ async fn read_records<R: AsyncRead + Unpin>(
 ) -> Result<(), Fault> {
     let max = shared.limits.max_frame_bytes;
     while let Some(bytes) = next_frame(buffer, max).await? {
+        crate::failpoint::hit("connection.frame");
         take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], shared, session, outbox)?;
         buffer.consume(bytes);
         if outbox.is_heavy() || !has_frame(buffer.bytes(), max) {
@@ -247,7 +247,7 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     shared.metrics.duplicate.increment(duplicate);
     shared.metrics.unpriced.increment(unpriced);
     session.known_seq = session.known_seq.max(last_seq);
-    Ack { seq: last_seq, costs, rejected, budget: None }
+    Ack { seq: last_seq, costs, rejected, budget: shared.budgets.load().global().cloned() }
 }
 
 fn admit(admission: &Admission<'_>, record: &FrameRecord<'_>, seq: u64, outbox: &mut Outbox) -> Result<Cost, Refusal> {

@@ -14,6 +14,13 @@ mod lines;
 mod outbox;
 mod replies;
 
+/// What models of the connection's end of the channel run.
+#[cfg(all(test, feature = "model"))]
+pub(super) mod model {
+    pub use super::outbox::Reply;
+    pub use super::replies::run as replies;
+}
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +29,7 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::budget::Board;
 use crate::clock::Clock;
 use crate::metrics::IngestMetrics;
 use crate::pipeline::channel::Ingest;
@@ -54,6 +62,8 @@ pub struct Shared {
     pub limits: WireLimits,
     /// The prices that hold now.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Where the budgets stand.
+    pub budgets: Arc<ArcSwap<Board>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.

@@ -11,13 +11,16 @@ use crate::pipeline::channel::{Closed, Origin};
 /// Bytes of replies that are written at once.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early.
+/// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A
+/// client that is gone is answered no more, and what it had sent whole is stored all the same: the reader goes on to the
+/// end of it.
 pub async fn run<W: AsyncWrite + Unpin>(
     mut writer: W,
     origin: Arc<Origin>,
     mut replies: mpsc::Receiver<Reply>,
 ) -> (Option<W>, Option<Closed>) {
     let mut out = Vec::new();
+    let mut is_gone = false;
     let mut next = replies.recv().await;
     while let Some(reply) = next {
         if let Err(closed) = origin.wait_durable(reply.after_chunks).await {
@@ -35,13 +38,11 @@ pub async fn run<W: AsyncWrite + Unpin>(
                 Err(_) => break None,
             }
         };
-        if writer.write_all(&out).await.is_err() {
-            return (None, None);
-        }
+        is_gone = is_gone || writer.write_all(&out).await.is_err();
         out.clear();
         if next.is_none() {
             next = replies.recv().await;
         }
     }
-    (Some(writer), None)
+    ((!is_gone).then_some(writer), None)
 }

@@ -2,21 +2,126 @@
 //!
 //! Source: PostgreSQL documentation, chapter "COPY", section "Binary Format". A row is the number of its fields as
 //! 16 bits, then for each field its length as 32 bits (-1 for NULL) and its bytes as the type's receive function takes
-//! them. The columns are those of [`COPY_SQL`], in its order.
+//! them.
+//!
+//! A column that is at the table's default in every call of a batch is left out ([`Columns`]): PostgreSQL fills it in for
+//! less than it takes to receive it.
 
 use bytes::BufMut;
 
-use crate::pipeline::chunk::{Call, Cost};
+use crate::pipeline::chunk::{Call, Columns, Cost};
 use crate::pricing::pg_numeric;
 
-/// The statement whose data this module encodes.
-pub const COPY_SQL: &str = "COPY api_usage_log (occurred_at, id, provider, model, endpoint, user_id, app, request_id, \
-     input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, \
-     extra_units, service_tier, status, latency_ms, cost_usd, cost_source, price_id, rollup_other, metadata) \
-     FROM STDIN BINARY";
+/// Where rows go, and which of the optional columns they bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    sql: String,
+    columns: Columns,
+    fields: i16,
+}
 
-/// Columns of [`COPY_SQL`].
-const COLUMNS: i16 = 23;
+/// The columns that every row brings.
+const ALWAYS: [&str; 9] = [
+    "occurred_at",
+    "id",
+    "provider",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "cost_source",
+    "price_id",
+    "rollup_other",
+];
+
+impl Layout {
+    /// Rows of `table`, an SQL expression, with these optional columns.
+    #[must_use]
+    pub fn new(table: &str, columns: Columns) -> Self {
+        let optional = Columns::ALL.iter().filter(|(column, ..)| columns.has(*column)).map(|(_, name, _)| *name);
+        let names: Vec<&str> = ALWAYS.into_iter().chain(optional).collect();
+        let sql = format!("COPY {table} ({}) FROM STDIN BINARY", names.join(", "));
+        // Two dozen.
+        Self { sql, columns, fields: names.len() as i16 }
+    }
+
+    /// Rows with every column, for whichever partition takes them.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self::new("api_usage_log", Columns::EVERY)
+    }
+
+    /// The COPY statement.
+    #[must_use]
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// Appends a call's row.
+    pub fn write(&self, out: &mut Vec<u8>, call: &Call<'_>, rollup_other: i16) {
+        out.put_i16(self.fields);
+        int8(out, call.occurred_at_us - EPOCH_OFFSET_US);
+        out.put_i32(16);
+        out.put_slice(&call.id);
+        text(out, call.provider);
+        count(out, call.tokens.input);
+        count(out, call.tokens.output);
+        match call.cost.usd() {
+            Some(usd) => sized(out, |out| pg_numeric::encode(usd, out)),
+            None => out.put_i32(-1),
+        }
+        text(out, call.cost.source());
+        int4(
+            out,
+            match call.cost {
+                Cost::Catalog { price_id, .. } => Some(price_id),
+                Cost::Client(_) | Cost::Unpriced => None,
+            },
+        );
+        int2(out, rollup_other);
+        self.write_optional(out, call);
+    }
+
+    /// In the order of [`Columns::ALL`].
+    fn write_optional(&self, out: &mut Vec<u8>, call: &Call<'_>) {
+        let has = |column| self.columns.has(column);
+        let names = [
+            (Columns::MODEL, call.model),
+            (Columns::ENDPOINT, call.endpoint),
+            (Columns::USER_ID, call.user_id),
+            (Columns::APP, call.app),
+            (Columns::REQUEST_ID, call.request_id),
+        ];
+        for (_, name) in names.into_iter().filter(|(column, _)| has(*column)) {
+            text(out, name);
+        }
+        let counts = [
+            (Columns::CACHE_READ, call.tokens.cache_read),
+            (Columns::CACHE_WRITE_5M, call.tokens.cache_write_5m),
+            (Columns::CACHE_WRITE_1H, call.tokens.cache_write_1h),
+            (Columns::REQUESTS, call.requests),
+        ];
+        for (_, units) in counts.into_iter().filter(|(column, _)| has(*column)) {
+            count(out, units);
+        }
+        if has(Columns::EXTRA_UNITS) {
+            jsonb(out, call.extra_units);
+        }
+        if has(Columns::SERVICE_TIER) {
+            text(out, call.service_tier);
+        }
+        if has(Columns::STATUS) {
+            // Admitted up to 999.
+            int2(out, call.status as i16);
+        }
+        if has(Columns::LATENCY_MS) {
+            // Admitted up to the column's maximum.
+            int4(out, call.latency_ms.map(|ms| ms as i32));
+        }
+        if has(Columns::METADATA) {
+            jsonb(out, call.metadata);
+        }
+    }
+}
 
 /// What stands before the first row: signature, flags, length of the header's extension.
 pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -30,42 +135,9 @@ const EPOCH_OFFSET_US: i64 = 946_684_800_000_000;
 /// The version byte before a `jsonb` value's text.
 const JSONB_VERSION: u8 = 1;
 
-/// Appends a call's row.
-pub fn write(out: &mut Vec<u8>, call: &Call<'_>, rollup_other: i16) {
-    out.put_i16(COLUMNS);
-    int8(out, call.occurred_at_us - EPOCH_OFFSET_US);
-    out.put_i32(16);
-    out.put_slice(&call.id);
-    for value in [call.provider, call.model, call.endpoint, call.user_id, call.app, call.request_id] {
-        text(out, value);
-    }
-    let tokens = &call.tokens;
-    let counts =
-        [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h, call.requests];
-    for count in counts {
-        // Admitted up to 10^12.
-        int8(out, count as i64);
-    }
-    jsonb(out, call.extra_units);
-    text(out, call.service_tier);
-    // Admitted up to 999.
-    int2(out, call.status as i16);
-    // Admitted up to the column's maximum.
-    int4(out, call.latency_ms.map(|ms| ms as i32));
-    match call.cost.usd() {
-        Some(usd) => sized(out, |out| pg_numeric::encode(usd, out)),
-        None => out.put_i32(-1),
-    }
-    text(out, call.cost.source());
-    int4(
-        out,
-        match call.cost {
-            Cost::Catalog { price_id, .. } => Some(price_id),
-            Cost::Client(_) | Cost::Unpriced => None,
-        },
-    );
-    int2(out, rollup_other);
-    jsonb(out, call.metadata);
+fn count(out: &mut Vec<u8>, units: u64) {
+    // Admitted up to 10^12.
+    int8(out, units as i64);
 }
 
 fn int2(out: &mut Vec<u8>, value: i16) {

@@ -1,5 +1,6 @@
 //! The dead letters: what was refused, and what PostgreSQL would not take, with the reason and the record.
 
+use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -17,6 +18,7 @@ pub struct DeadLetters {
     producers: Vec<String>,
     keys: Vec<i64>,
     positions: Vec<i32>,
+    times: Vec<Option<DateTime<Utc>>>,
     payloads: Vec<Vec<u8>>,
     formats: Vec<String>,
 }
@@ -37,11 +39,13 @@ impl DeadLetters {
     /// Adds a record that was refused when it arrived; `position` is its place in the chunk.
     pub fn push_refused(&mut self, chunk: &StoredChunk, position: usize, refused: &Refused<'_>) {
         let reason = [refused.code, refused.message, refused.field];
+        self.times.push(DateTime::from_timestamp_micros(chunk.written_us));
         self.push("refused", chunk, position, reason, refused.payload.to_vec(), refused.payload_format);
     }
 
     /// Adds a call that PostgreSQL would not take, with what it said.
     pub fn push_poison(&mut self, chunk: &StoredChunk, position: usize, call: &Call<'_>, code: &str, message: &str) {
+        self.times.push(DateTime::from_timestamp_micros(call.occurred_at_us));
         self.push("poison", chunk, position, [code, message, ""], to_json(call).into_bytes(), "json");
     }
 
@@ -65,21 +69,35 @@ impl DeadLetters {
         self.formats.push(format.to_owned());
     }
 
-    /// Writes them, within the caller's transaction.
+    /// Writes them, within the caller's transaction. One that is there already is an error: its batch was loaded before.
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn insert(&self, client: &Client, buffer_id: Uuid) -> Result<(), tokio_postgres::Error> {
+    pub async fn insert(&self, client: &Client, buffer_id: Uuid) -> Result<u64, tokio_postgres::Error> {
+        self.write(client, buffer_id, "").await
+    }
+
+    /// Writes those that are not there yet, within the caller's transaction. Returns how many that were.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn insert_missing(&self, client: &Client, buffer_id: Uuid) -> Result<u64, tokio_postgres::Error> {
+        self.write(client, buffer_id, "ON CONFLICT (buffer_id, wal_seq, position) DO NOTHING").await
+    }
+
+    async fn write(&self, client: &Client, buffer_id: Uuid, conflict: &str) -> Result<u64, tokio_postgres::Error> {
         if self.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        let sql = "INSERT INTO dead_letters \
-             (kind, code, message, field, producer, buffer_id, wal_seq, position, payload, payload_format) \
-             SELECT kind, code, message, field, producer, $1, wal_seq, position, payload, format \
+        let sql = format!(
+            "INSERT INTO dead_letters \
+             (kind, code, message, field, producer, buffer_id, wal_seq, position, occurred_at, payload, payload_format) \
+             SELECT kind, code, message, field, producer, $1, wal_seq, position, occurred_at, payload, format \
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int8[], $8::int4[], \
-             $9::bytea[], $10::text[]) \
-             AS d (kind, code, message, field, producer, wal_seq, position, payload, format)";
-        let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
+             $9::timestamptz[], $10::bytea[], $11::text[]) \
+             AS d (kind, code, message, field, producer, wal_seq, position, occurred_at, payload, format) {conflict}"
+        );
+        let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
             (&buffer_id, Type::UUID),
             (&self.kinds, Type::TEXT_ARRAY),
             (&self.codes, Type::TEXT_ARRAY),
@@ -88,10 +106,11 @@ impl DeadLetters {
             (&self.producers, Type::TEXT_ARRAY),
             (&self.keys, Type::INT8_ARRAY),
             (&self.positions, Type::INT4_ARRAY),
+            (&self.times, Type::TIMESTAMPTZ_ARRAY),
             (&self.payloads, Type::BYTEA_ARRAY),
             (&self.formats, Type::TEXT_ARRAY),
         ];
-        client.query_typed(sql, &parameters).await.map(drop)
+        client.execute_typed(&sql, &parameters).await
     }
 }
 
@@ -100,7 +119,8 @@ fn without_nul(text: &str) -> String {
 }
 
 /// The call as a line of JSON that the daemon would accept, so that it can be corrected and sent again.
-fn to_json(call: &Call<'_>) -> String {
+#[must_use]
+pub fn to_json(call: &Call<'_>) -> String {
     let tokens = &call.tokens;
     let object = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
     serde_json::json!({

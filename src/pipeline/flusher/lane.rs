@@ -10,6 +10,7 @@ use super::transaction::{self, Committed};
 use super::watermark::{Watermark, WatermarkError};
 use super::{FlushError, Shared, Trouble, poison};
 use crate::database::{Connection, FailureClass, classify};
+use crate::failpoint;
 use crate::metrics::FlushMetrics;
 use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::reader::{Appetite, Run};
@@ -20,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const BUSY_PATIENCE: f64 = 3.0;
 /// The longest time that a batch fills because loading is slow.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
-/// Bytes of payload of one batch: it is in memory until it is committed.
+/// Bytes of payload of one batch. What comes fresh from the writer is in memory until it is committed.
 const BATCH_BYTES: usize = 32 * 1024 * 1024;
 
 /// A lane at work.
@@ -102,6 +103,7 @@ impl Lane {
         let (connection, found) =
             tokio::time::timeout(deadline, connecting).await.map_err(|_| FlushError::Deadline(deadline))??;
         let expected = self.committed.unwrap_or_else(|| self.shared.lanes[usize::from(self.number)].committed());
+        let found = if failpoint::hit("flusher.watermark_ignored").is_some() { expected } else { found };
         match self.watermark.check(found, expected, self.shared.log.durable_key()) {
             Err(WatermarkError::Rewound { .. }) if self.shared.options.accept_rewound => {
                 tracing::warn!(lane = self.number, found, expected, "going on from an earlier state, as told to");
@@ -142,12 +144,14 @@ impl Lane {
     }
 
     async fn load(&self, connection: &Connection, from: u64, run: &Run) -> Result<Committed, FlushError> {
-        transaction::prepare(&self.shared, connection, &run.chunks).await?;
+        let partition = transaction::prepare(&self.shared, connection, &run.chunks).await?;
         match run.chunks.as_slice() {
             [chunk] if self.chunks_max == 0 => {
                 poison::load_without_poison(&self.shared, connection, self.watermark, from, chunk).await
             }
-            chunks => transaction::load(&self.shared, connection, self.watermark, from, chunks).await,
+            chunks => {
+                transaction::load(&self.shared, connection, self.watermark, from, chunks, partition.as_deref()).await
+            }
         }
     }
 
@@ -159,6 +163,7 @@ impl Lane {
     /// Waits until a batch is full or old enough. None once the lane is told to stop and nothing is left.
     async fn next_batch(&mut self) -> Result<Option<Run>, WalError> {
         let mut run = Run::default();
+        let mut began = None;
         loop {
             let before = run.records;
             self.extend(&mut run)?;
@@ -167,6 +172,10 @@ impl Lane {
             let Some(first) = run.chunks.first() else {
                 state.oldest_us.store(i64::MAX, Ordering::Relaxed);
                 state.set_cleared(run.scanned);
+                if run.damaged_values > 0 {
+                    // Nothing of the segment loads any more, so no commit would let it go.
+                    self.trim().await?;
+                }
                 if *self.stop.borrow() {
                     return Ok(None);
                 }
@@ -178,7 +187,9 @@ impl Lane {
             };
             state.oldest_us.store(first.written_us, Ordering::Relaxed);
             let age_us = self.shared.clock.now_us().saturating_sub(first.written_us).max(0);
-            let age = Duration::from_micros(age_us as u64);
+            // The wall clock may have been set back: what waits here grows old all the same.
+            let waited = began.get_or_insert_with(Instant::now).elapsed();
+            let age = Duration::from_micros(age_us as u64).max(waited);
             let patience = if is_growing { self.patience() } else { self.shared.options.flush_interval };
             let left = patience.saturating_sub(age);
             if run.more || left.is_zero() || *self.stop.borrow() {
@@ -316,7 +327,10 @@ fn class_of(error: &FlushError) -> FailureClass {
     match error {
         FlushError::Postgres(error) | FlushError::Narrowed(error) => classify(error),
         FlushError::Connect(error) => error.class(),
-        FlushError::Deadline(_) | FlushError::Moved | FlushError::NotMigrated => FailureClass::Transient,
+        FlushError::Deadline(_) | FlushError::Log(_) | FlushError::Moved | FlushError::NotMigrated => {
+            FailureClass::Transient
+        }
+        FlushError::Detached(_) => FailureClass::MissingPartition,
         FlushError::Watermark(_) | FlushError::Payload(_) => FailureClass::Hold,
     }
 }

@@ -26,6 +26,7 @@
 
 pub mod copy_row;
 pub mod dead_letters;
+pub mod direct;
 pub mod lane;
 pub mod periods;
 pub mod poison;
@@ -155,11 +156,12 @@ impl LaneState {
         self.holds.load(Ordering::Relaxed)
     }
 
-    /// A lane that had committed up to `key` when the daemon last said so on disk.
+    /// A lane that had committed up to `key` when the daemon last said so on disk. Nothing is cleared before the lane has
+    /// asked the database itself and counted what is there: another lane could trim it uncounted.
     #[must_use]
     pub fn starting_at(key: u64) -> Self {
         let state = Self::default();
-        state.set_committed(key);
+        state.committed.store(key, Ordering::Release);
         state
     }
 
@@ -178,7 +180,8 @@ impl LaneState {
         self.cleared.store(key, Ordering::Release);
     }
 
-    fn set_trouble(&self, trouble: Option<Trouble>) {
+    /// Says why the lane does not load, or that it does again.
+    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
         self.holds.store(trouble.as_ref().is_some_and(|trouble| trouble.hold), Ordering::Relaxed);
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
@@ -188,7 +191,7 @@ impl LaneState {
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
     /// PostgreSQL said no, or the connection broke.
-    #[error("{}", crate::database::describe(.0))]
+    #[error("{}", crate::database::access::explain(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// A row was refused, and smaller batches will tell which.
     #[error("a row was refused, the batch is halved: {}", crate::database::describe(.0))]
@@ -199,12 +202,18 @@ pub enum FlushError {
     /// It took longer than `flusher.statement_deadline_ms`.
     #[error("PostgreSQL did not finish a batch within {0:?}")]
     Deadline(Duration),
+    /// A partition is not one any more; rows that went into it would be lost to the log.
+    #[error("{0} was taken from api_usage_log meanwhile; its rows go to wherever the log has them now")]
+    Detached(String),
     /// The watermark has moved: the batch, or a part of it, is there already.
     #[error("the watermark has moved; it is read again")]
     Moved,
     /// The watermark contradicts the log.
     #[error(transparent)]
     Watermark(#[from] watermark::WatermarkError),
+    /// The log cannot be read. If that lasts, the next look at it ends the process.
+    #[error(transparent)]
+    Log(#[from] super::wal::WalError),
     /// A chunk's payload is not one that this version reads.
     #[error(transparent)]
     Payload(#[from] super::chunk::PayloadError),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::Client;
 
+use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
 use super::transaction::{BEGIN, Committed};
 use super::watermark::Watermark;
@@ -30,10 +31,14 @@ pub async fn load_without_poison(
     chunk: &StoredChunk,
 ) -> Result<Committed, FlushError> {
     let mut letters = DeadLetters::default();
-    let mut calls = Vec::new();
-    for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
+    let payload = tokio::task::block_in_place(|| shared.log.payload(chunk))?;
+    let (mut positions, mut calls) = (Vec::new(), Vec::new());
+    for (position, entry) in PayloadReader::new(&payload).enumerate() {
         match entry? {
-            Entry::Call(call) => calls.push((position, call)),
+            Entry::Call(call) => {
+                positions.push(position);
+                calls.push(call);
+            }
             Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
         }
     }
@@ -41,48 +46,66 @@ pub async fn load_without_poison(
     client.batch_execute(BEGIN).await?;
     watermark.advance(client, from, chunk.last_key).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
-    let mut records = 0;
+    let poison = copy_calls(client, &calls, &mut fold).await?;
+    for (index, error) in &poison {
+        let code = error.code().map_or("", |code| code.code());
+        letters.push_poison(chunk, positions[*index], &calls[*index], code, &describe(error));
+    }
+    letters.insert(client, watermark.buffer_id).await?;
+    sql::upsert(client, &fold.deltas()).await?;
+    client.batch_execute("COMMIT").await?;
+    let poison = poison.len() as u64;
+    Ok(Committed { records: calls.len() as u64 - poison, refused, poison })
+}
+
+/// Copies calls within the caller's transaction and folds those that PostgreSQL takes. Returns the places of the others,
+/// each with what PostgreSQL said of it.
+///
+/// # Errors
+/// [`FlushError`] if it is not a row's fault; the transaction is lost then.
+pub async fn copy_calls(
+    client: &Client,
+    calls: &[Call<'_>],
+    fold: &mut Fold<'_>,
+) -> Result<Vec<(usize, tokio_postgres::Error)>, FlushError> {
+    let mut poison = Vec::new();
     // Ranges still to be tried, the next one last.
     let mut ranges = vec![(0, calls.len())];
-    while let Some((start, end)) = ranges.pop().filter(|(start, end)| start < end) {
+    while let Some((start, end)) = ranges.pop() {
         let rows = &calls[start..end];
-        match try_rows(client, rows, &mut fold).await? {
+        if rows.is_empty() {
+            continue;
+        }
+        match try_rows(client, rows, fold).await? {
             Ok(()) => {
-                for (_, call) in rows {
+                for call in rows {
                     fold.add(call);
                 }
-                records += rows.len() as u64;
             }
-            Err(error) if rows.len() == 1 => {
-                let (position, call) = &rows[0];
-                let code = error.code().map_or("", |code| code.code());
-                letters.push_poison(chunk, *position, call, code, &describe(&error));
-            }
+            Err(error) if rows.len() == 1 => poison.push((start, error)),
             Err(_) => {
                 let middle = start + rows.len() / 2;
                 ranges.extend([(middle, end), (start, middle)]);
             }
         }
     }
-    letters.insert(client, watermark.buffer_id).await?;
-    sql::upsert(client, &fold.deltas()).await?;
-    client.batch_execute("COMMIT").await?;
-    Ok(Committed { records, refused, poison: letters.len() as u64 - refused })
+    Ok(poison)
 }
 
 /// Copies rows under a savepoint. The inner error is one of the data; the transaction goes on after it.
-async fn try_rows<'a>(
+async fn try_rows(
     client: &Client,
-    rows: &[(usize, Call<'a>)],
-    fold: &mut Fold<'a, '_>,
+    rows: &[Call<'_>],
+    fold: &mut Fold<'_>,
 ) -> Result<Result<(), tokio_postgres::Error>, FlushError> {
     client.batch_execute("SAVEPOINT rows").await?;
+    let layout = Layout::whole();
     let mut data = copy_row::HEADER.to_vec();
-    for (_, call) in rows {
-        copy_row::write(&mut data, call, fold.other_of(call));
+    for call in rows {
+        layout.write(&mut data, call, fold.other_of(call));
     }
     data.extend_from_slice(copy_row::TRAILER);
-    match copy(client, data.into()).await {
+    match copy(client, &layout, data.into()).await {
         Ok(()) => {
             client.batch_execute("RELEASE SAVEPOINT rows").await?;
             Ok(Ok(()))
@@ -95,8 +118,8 @@ async fn try_rows<'a>(
     }
 }
 
-async fn copy(client: &Client, data: Bytes) -> Result<(), tokio_postgres::Error> {
-    let sink = client.copy_in::<_, Bytes>(copy_row::COPY_SQL).await?;
+async fn copy(client: &Client, layout: &Layout, data: Bytes) -> Result<(), tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(layout.sql()).await?;
     let mut sink = std::pin::pin!(sink);
     sink.feed(data).await?;
     sink.finish().await.map(drop)

@@ -1,17 +1,23 @@
 //! One batch, one transaction.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, CopyInSink};
 
+use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
+use super::periods::Partition;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row, periods};
-use crate::pipeline::chunk::{Entry, PayloadReader};
-use crate::pipeline::wal::recent::StoredChunk;
+use crate::failpoint;
+use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
+use crate::pipeline::wal::log::Log;
+use crate::pipeline::wal::recent::{Payload, StoredChunk};
 use crate::rollup::fold::Fold;
 use crate::rollup::sql;
 
@@ -19,6 +25,9 @@ use crate::rollup::sql;
 const PIECE_BYTES: usize = 128 * 1024;
 /// A piece ends with the chunk that fills it: one chunk's rows fit above the mark.
 const PIECE_CAPACITY: usize = PIECE_BYTES + 64 * 1024;
+
+/// Chunks that are read from the disk together: some 400 KB.
+const CHUNKS_AT_ONCE: usize = 64;
 
 /// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is: the log is trimmed after it.
 pub(super) const BEGIN: &str = "BEGIN; SELECT set_config('synchronous_commit', \
@@ -35,16 +44,23 @@ pub struct Committed {
     pub poison: u64,
 }
 
-/// Makes sure of what a batch needs before its transaction begins.
+/// Makes sure of what a batch needs before its transaction begins. Returns the partition that takes all of it, if one
+/// does.
 ///
 /// # Errors
 /// [`FlushError`].
-pub async fn prepare(shared: &Shared, client: &Client, chunks: &[Arc<StoredChunk>]) -> Result<(), FlushError> {
-    shared.partitions.ensure(client, chunks).await?;
-    periods::learn_days(client, &shared.guard, &shared.days, chunks).await
+pub async fn prepare(
+    shared: &Shared,
+    client: &Client,
+    chunks: &[Arc<StoredChunk>],
+) -> Result<Option<Arc<Partition>>, FlushError> {
+    let partition = shared.partitions.ensure(client, Some(&shared.log), chunks).await?;
+    periods::learn_days(client, &shared.guard, &shared.days, Some(&shared.log), chunks).await?;
+    Ok(partition)
 }
 
-/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key.
+/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. With a
+/// `partition`, it takes all of the rows.
 ///
 /// # Errors
 /// [`FlushError`]. The connection must not be used after one: its transaction may still be open, or have committed.
@@ -54,25 +70,30 @@ pub async fn load(
     watermark: Watermark,
     from: u64,
     chunks: &[Arc<StoredChunk>],
+    partition: Option<&Partition>,
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
     let start = Instant::now();
+    failpoint::hit("flusher.collected");
     client.batch_execute(BEGIN).await?;
     watermark.advance(client, from, to).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        copy(client, chunks, &mut fold, &mut letters).await?
+        copy(&shared.log, client, chunks, partition, &mut fold, &mut letters).await?
     } else {
-        collect_refused(chunks, &mut letters)?;
+        collect_refused(&shared.log, chunks, &mut letters)?;
         0
     };
     letters.insert(client, watermark.buffer_id).await?;
+    failpoint::hit("flusher.copied");
     let copied = start.elapsed();
     let deltas = fold.deltas();
     sql::upsert(client, &deltas).await?;
     let rolled_up = start.elapsed();
+    failpoint::hit("flusher.rolled_up");
     client.batch_execute("COMMIT").await?;
+    failpoint::hit("flusher.committed");
     tracing::debug!(
         lane = watermark.lane,
         records,
@@ -85,45 +106,84 @@ pub async fn load(
     Ok(Committed { records, refused: letters.len() as u64, poison: 0 })
 }
 
-/// Streams the rows while they are encoded. Returns how many PostgreSQL took.
-async fn copy<'a>(
+/// Streams the rows while they are read and encoded. Returns how many PostgreSQL took.
+async fn copy(
+    log: &Log,
     client: &Client,
-    chunks: &'a [Arc<StoredChunk>],
-    fold: &mut Fold<'a, '_>,
+    chunks: &[Arc<StoredChunk>],
+    partition: Option<&Partition>,
+    fold: &mut Fold<'_>,
     letters: &mut DeadLetters,
 ) -> Result<u64, FlushError> {
-    let sink = client.copy_in::<_, Bytes>(copy_row::COPY_SQL).await?;
+    let layout = layout(chunks, partition);
+    let sink = open(client, &layout, partition).await?;
     let mut sink = std::pin::pin!(sink);
     let mut piece = Vec::with_capacity(PIECE_CAPACITY);
     piece.extend_from_slice(copy_row::HEADER);
-    let (mut calls, mut others) = (Vec::new(), Vec::new());
-    for chunk in chunks {
-        calls.clear();
-        for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
-            match entry? {
-                Entry::Call(call) => calls.push(call),
-                Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+    let mut others = Vec::new();
+    for some in chunks.chunks(CHUNKS_AT_ONCE) {
+        for (chunk, payload) in some.iter().zip(payloads(log, some)?) {
+            let mut calls = Vec::with_capacity(chunk.records as usize);
+            for (position, entry) in PayloadReader::new(&payload).enumerate() {
+                match entry? {
+                    Entry::Call(call) => calls.push(call),
+                    Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+                }
             }
-        }
-        fold.add_all(calls.iter(), &mut others);
-        for (call, other) in calls.iter().zip(&others) {
-            copy_row::write(&mut piece, call, *other);
-        }
-        if piece.len() >= PIECE_BYTES {
-            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
-            sink.feed(full.into()).await?;
+            fold.add_all(&calls, &mut others);
+            for (call, other) in calls.iter().zip(&others) {
+                layout.write(&mut piece, call, *other);
+            }
+            if piece.len() >= PIECE_BYTES {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
+                sink.feed(full.into()).await?;
+                failpoint::hit("flusher.copying");
+            }
         }
     }
     piece.extend_from_slice(copy_row::TRAILER);
     sink.feed(piece.into()).await?;
-    Ok(sink.finish().await?)
+    let copied = sink.finish().await?;
+    if let Some(partition) = partition {
+        partition.still_attached(client).await?;
+    }
+    Ok(copied)
 }
 
-fn collect_refused(chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {
-    for chunk in chunks {
-        for (position, entry) in PayloadReader::new(&chunk.payload).enumerate() {
-            if let Entry::Refused(refused) = entry? {
-                letters.push_refused(chunk, position, &refused);
+fn layout(chunks: &[Arc<StoredChunk>], partition: Option<&Partition>) -> Layout {
+    let Some(partition) = partition else { return Layout::whole() };
+    let needed = chunks.iter().fold(Columns::NONE, |set, chunk| set | chunk.columns);
+    Layout::new(partition.table(), partition.columns(needed))
+}
+
+async fn open(
+    client: &Client,
+    layout: &Layout,
+    partition: Option<&Partition>,
+) -> Result<CopyInSink<Bytes>, FlushError> {
+    match (client.copy_in(layout.sql()).await, partition) {
+        // Dropped since it was found: another look tells where its rows go.
+        (Err(error), Some(partition)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            Err(FlushError::Detached(partition.table().to_owned()))
+        }
+        (opened, _) => Ok(opened?),
+    }
+}
+
+/// What is in the chunks. Where the disk has to be read, another thread takes over this one's tasks meanwhile.
+fn payloads<'c>(log: &Log, chunks: &'c [Arc<StoredChunk>]) -> Result<Vec<Cow<'c, [u8]>>, FlushError> {
+    let read = || chunks.iter().map(|chunk| log.payload(chunk)).collect::<Result<_, _>>();
+    let is_held = |chunk: &Arc<StoredChunk>| matches!(chunk.payload, Payload::Held(_));
+    Ok(if chunks.iter().all(is_held) { read()? } else { tokio::task::block_in_place(read)? })
+}
+
+fn collect_refused(log: &Log, chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {
+    for some in chunks.chunks(CHUNKS_AT_ONCE) {
+        for (chunk, payload) in some.iter().zip(payloads(log, some)?) {
+            for (position, entry) in PayloadReader::new(&payload).enumerate() {
+                if let Entry::Refused(refused) = entry? {
+                    letters.push_refused(chunk, position, &refused);
+                }
             }
         }
     }

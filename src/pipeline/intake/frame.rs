@@ -5,9 +5,11 @@
 //! that are not MessagePack, or that end too early, are the whole frame's fault, and that is known before any record is
 //! taken.
 
+use serde::Deserialize;
 use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::{ClientMessage, Hello, scan};
 
+use super::array;
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
 
@@ -41,6 +43,9 @@ pub struct FrameRecord<'a> {
     /// Its encoding, for the dead letters.
     pub bytes: &'a [u8],
 }
+
+/// How deep a record may be nested, as in JSON: the reader recurses, and its stack is bounded.
+const DEPTH_MAX: usize = 128;
 
 /// Reads a frame's body.
 ///
@@ -124,7 +129,14 @@ impl<'a> Records<'a> {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+/// Decodes one record, a map or an array.
+///
+/// # Errors
+/// The [`Refusal`] that answers it.
+pub fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+    if let Some(record) = array::read(bytes) {
+        return Ok(record);
+    }
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }
@@ -135,7 +147,9 @@ fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
         let message = format!("the record's array has more than the {} fields of this protocol", FIELDS.len());
         return Err(Refusal::new(Code::UnknownField, "", message));
     }
-    rmp_serde::from_slice(bytes).map_err(|error| refusal(&error.to_string()))
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    decoder.set_max_depth(DEPTH_MAX);
+    RawRecord::deserialize(&mut decoder).map_err(|error| refusal(&error.to_string()))
 }
 
 /// Characters of what a sender wrote that are said back.

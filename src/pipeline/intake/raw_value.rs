@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::json_text::JsonText;
+
 /// What a field holds that its type did not expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
@@ -81,7 +83,13 @@ enum Scalar<'a> {
     Other(&'static str),
 }
 
-struct ScalarVisitor;
+struct ScalarVisitor {
+    /// JSON has numbers that arrive as maps; in MessagePack a map is a map.
+    is_json: bool,
+}
+
+/// The one key of the map that serde_json makes of a number, where digits are kept.
+const JSON_NUMBER: &str = "$serde_json::private::Number";
 
 macro_rules! visit_scalar {
     ($($method:ident: $kind:ty => $value:expr;)*) => {
@@ -143,7 +151,11 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     /// serde_json hands numbers over as a map of its own, so that no digit is lost; only it can read that map.
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        if !self.is_json {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(Scalar::Other("a map"));
+        }
         let value = serde_json::Value::deserialize(MapAccessDeserializer::new(map))?;
         Ok(match value {
             serde_json::Value::Number(number) => {
@@ -157,7 +169,8 @@ impl<'de> Visitor<'de> for ScalarVisitor {
 
 impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarVisitor)
+        let is_json = deserializer.is_human_readable();
+        deserializer.deserialize_any(ScalarVisitor { is_json })
     }
 }
 
@@ -238,12 +251,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Decimal<'a> {
 }
 
 /// A visitor for values that are usually maps; everything else goes the way of scalars.
-struct MapOr<T>(T);
+struct MapOr<T> {
+    value: std::marker::PhantomData<T>,
+    is_json: bool,
+}
 
 macro_rules! forward_scalars {
     ($($method:ident: $kind:ty;)*) => {
         $(fn $method<E: Error>(self, value: $kind) -> Result<Self::Value, E> {
-            ScalarVisitor.$method(value).map(Self::other)
+            ScalarVisitor { is_json: self.is_json }.$method(value).map(Self::other)
         })*
     };
 }
@@ -265,7 +281,7 @@ impl MapOr<Object<'_>> {
 }
 
 macro_rules! map_or_visitor {
-    ($kind:ident, |$map:ident| $read:expr) => {
+    ($kind:ident, |$map:ident, $is_json:ident| $read:expr) => {
         impl<'de> Visitor<'de> for MapOr<$kind<'de>> {
             type Value = $kind<'de>;
 
@@ -294,42 +310,60 @@ macro_rules! map_or_visitor {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-                ScalarVisitor.visit_seq(items).map(Self::other)
+                ScalarVisitor { is_json: self.is_json }.visit_seq(items).map(Self::other)
             }
 
             fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
-                ScalarVisitor.visit_newtype_struct(value).map(Self::other)
+                ScalarVisitor { is_json: self.is_json }.visit_newtype_struct(value).map(Self::other)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut $map: A) -> Result<Self::Value, A::Error> {
+                let $is_json = self.is_json;
                 $read
             }
         }
 
         impl<'de: 'a, 'a> Deserialize<'de> for $kind<'a> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(MapOr($kind::default()))
+                let is_json = deserializer.is_human_readable();
+                deserializer.deserialize_any(MapOr::<$kind<'de>> { value: std::marker::PhantomData, is_json })
             }
         }
     };
 }
 
-map_or_visitor!(Units, |map| {
+map_or_visitor!(Units, |map, is_json| {
     let mut units = Vec::new();
-    while let Some(entry) = map.next_entry::<Scalar<'de>, Decimal<'de>>()? {
-        match entry {
-            (Scalar::Text(unit), quantity) => units.push((unit, quantity)),
-            (key, _) => return Ok(Units(Field::Wrong(key.wrong()))),
+    while let Some(key) = map.next_key::<Scalar<'de>>()? {
+        match key {
+            Scalar::Text(unit) if is_json && unit == JSON_NUMBER => return Ok(Units(number(map)?)),
+            Scalar::Text(unit) => units.push((unit, map.next_value()?)),
+            key => return Ok(Units(Field::Wrong(key.wrong()))),
         }
     }
     Ok(Units(Field::Given(units)))
 });
 
-map_or_visitor!(Object, |map| {
+map_or_visitor!(Object, |map, is_json| {
+    if !is_json {
+        let mut text = String::new();
+        JsonText(&mut text).visit_map(map)?;
+        return Ok(Object(Field::Given(Cow::Owned(text))));
+    }
     let mut object = serde_json::Map::new();
-    while let Some((key, value)) = map.next_entry::<Scalar<'de>, serde_json::Value>()? {
-        let Scalar::Text(key) = key else { return Ok(Object(Field::Wrong(key.wrong()))) };
-        object.insert(key.into_owned(), value);
+    while let Some(key) = map.next_key::<Scalar<'de>>()? {
+        match key {
+            Scalar::Text(key) if key == JSON_NUMBER => return Ok(Object(number(map)?)),
+            Scalar::Text(key) => drop(object.insert(key.into_owned(), map.next_value()?)),
+            key => return Ok(Object(Field::Wrong(key.wrong()))),
+        }
     }
     Ok(Object(Field::Given(Cow::Owned(serde_json::Value::Object(object).to_string()))))
 });
+
+/// A JSON number where a map was expected.
+fn number<'de, A: MapAccess<'de>, T>(mut map: A) -> Result<Field<T>, A::Error> {
+    map.next_value::<IgnoredAny>()?;
+    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    Ok(Field::Wrong(Wrong::Kind("a number")))
+}

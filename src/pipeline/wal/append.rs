@@ -6,10 +6,11 @@ use super::lanes::lane_of;
 use super::log::Log;
 use super::mark::Mark;
 use super::producers::Snapshot;
-use super::recent::StoredChunk;
+use super::recent::{Payload, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths, Store};
 use super::value::{self, Stamp};
 use super::{WalError, files};
+use crate::failpoint;
 use crate::pipeline::chunk::Chunk;
 
 /// What a commit waits for.
@@ -99,9 +100,12 @@ impl Appender {
     /// # Errors
     /// [`WalError`]; the log must not be used after one.
     pub fn commit(&mut self, durability: Durability) -> Result<(), WalError> {
+        failpoint::hit("wal.appended");
         self.store.flush()?;
+        failpoint::hit("wal.flushed");
         if durability == Durability::Disk {
             self.store.sync_data()?;
+            failpoint::hit("wal.synced");
             self.disk_key = self.next_key - 1;
             self.mark.set(self.disk_key)?;
         }
@@ -134,6 +138,7 @@ impl Appender {
     /// [`WalError`]; the log must not be used after one.
     pub fn rotate(&mut self, producers: Vec<Snapshot>) -> Result<(), WalError> {
         self.seal()?;
+        failpoint::hit("wal.sealed");
         let (store, opening) = create_segment(&self.log, self.next_key, self.lanes, producers)?;
         let sealed = std::mem::replace(&mut self.store, store);
         self.opening = opening;
@@ -189,6 +194,7 @@ fn create_segment(
     let opening = Opening { buffer_id: log.buffer_id(), first_key, lanes, producers };
     // The `.open` file comes last: a segment without one was never used.
     let store = Arc::new(Store::create(&paths.store)?);
+    failpoint::hit("wal.created");
     files::write(&paths.opening, &opening)?;
     log.begin_segment(&opening, Arc::clone(&store));
     Ok((store, opening))
@@ -202,8 +208,9 @@ fn stored(first_key: u64, last_key: u64, chunk: Chunk, producer: &Arc<str>, writ
         refused: chunk.refused,
         min_us: chunk.min_us,
         max_us: chunk.max_us,
+        columns: chunk.columns,
         written_us,
         producer: Arc::clone(producer),
-        payload: chunk.payload,
+        payload: Payload::Held(chunk.payload),
     }
 }

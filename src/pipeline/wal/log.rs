@@ -3,7 +3,7 @@
 //! [`Log`] is shared. The writer alone appends, through [`super::append::Appender`]; lanes read through [`super::reader`]. The map of
 //! segments is behind one lock that is held for look-ups and changes, never for I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::recent::{RecentChunks, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths, Store};
-use super::{WalError, files};
+use super::{WalError, files, original};
 
 /// How far the next key leaps after damage: no key that may have been used is used again.
 pub const DAMAGE_LEAP: u64 = 1 << 40;
@@ -34,6 +34,10 @@ pub struct Segment {
     pub seal: Option<Arc<Seal>>,
 }
 
+/// Sealed segments that stay open. Lanes read on while they load, so a segment is opened two or three times; more that
+/// stay open would be more in memory, because sled's cache lets hardly anything go of a store of that size.
+const SEALED_OPEN_MAX: usize = 2;
+
 /// The log, shared by the writer and the lanes.
 pub struct Log {
     folder: PathBuf,
@@ -43,12 +47,16 @@ pub struct Log {
     opening: Mutex<()>,
     /// Held while [`COMMITTED_FILE`] is written: lanes trim at the same time.
     noting: Mutex<()>,
+    /// Held while segments are taken out.
+    trimming: Mutex<()>,
     /// The hand-off of fresh chunks.
     pub recent: RecentChunks,
     durable_key: watch::Sender<u64>,
     value_bytes: AtomicU64,
     unflushed_records: AtomicI64,
     damaged: AtomicBool,
+    /// First keys of segments without a seal in which a value could not be read: their seal will say so.
+    damaged_unsealed: Mutex<BTreeSet<u64>>,
     committed_at_start: Vec<u64>,
 }
 
@@ -85,11 +93,13 @@ impl Log {
             segments: Mutex::new(segments),
             opening: Mutex::default(),
             noting: Mutex::default(),
+            trimming: Mutex::default(),
             recent: RecentChunks::new(recent_bytes),
             durable_key: watch::Sender::new(recovered.next_key - 1),
             value_bytes: AtomicU64::new(bytes),
             unflushed_records: AtomicI64::new(records),
             damaged: AtomicBool::new(recovered.damaged),
+            damaged_unsealed: Mutex::default(),
             committed_at_start: recovered.committed.clone(),
         })
     }
@@ -165,10 +175,11 @@ impl Log {
         segments.range(key..).next().map(|(_, segment)| segment.clone())
     }
 
-    /// The store of a segment, opened if it is not. At most one sealed segment stays open: reading is in order.
+    /// The store of a segment, opened if it is not. At most [`SEALED_OPEN_MAX`] sealed segments stay open. None if the
+    /// segment is gone, or so damaged that it does not open: an error would end the daemon at each start anew.
     ///
     /// # Errors
-    /// [`WalError`] if the store does not open.
+    /// [`WalError`] if the operating system keeps the store from opening.
     pub fn open_store(&self, first_key: u64) -> Result<Option<Arc<Store>>, WalError> {
         // Another lane may be opening this very store; it is there once the lock is ours.
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,14 +189,26 @@ impl Log {
             Some(Some(store)) => return Ok(Some(store)),
             Some(None) => {}
         }
-        let opened = Arc::new(Store::reopen(&SegmentPaths::new(&self.folder, first_key).store)?);
-        let mut segments = self.lock();
-        for segment in segments.values_mut().filter(|segment| segment.seal.is_some()) {
-            if segment.first_key == first_key {
-                segment.store = Some(Arc::clone(&opened));
-            } else if segment.first_key < first_key {
-                segment.store = None;
+        let path = SegmentPaths::new(&self.folder, first_key).store;
+        original::keep(&path);
+        let opened = match Store::reopen(&path) {
+            Ok(opened) => Arc::new(opened),
+            Err(error) if error.is_the_systems() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "a segment does not open; the rest loads");
+                self.report_damage(first_key);
+                return Ok(None);
             }
+        };
+        let mut segments = self.lock();
+        if let Some(segment) = segments.get_mut(&first_key) {
+            segment.store = Some(Arc::clone(&opened));
+        }
+        let is_open = |segment: &&mut Segment| segment.seal.is_some() && segment.store.is_some();
+        let too_many = segments.values_mut().filter(|segment| is_open(segment)).count().saturating_sub(SEALED_OPEN_MAX);
+        // Reading goes forward: the oldest ones are done with.
+        for segment in segments.values_mut().filter(is_open).take(too_many) {
+            segment.store = None;
         }
         Ok(Some(opened))
     }
@@ -195,9 +218,17 @@ impl Log {
         self.damaged.store(true, Ordering::Relaxed);
         let mut segments = self.lock();
         let Some(segment) = segments.get_mut(&first_key) else { return };
-        if let Some(seal) = &mut segment.seal {
-            Arc::make_mut(seal).damaged = true;
+        match &mut segment.seal {
+            Some(seal) => Arc::make_mut(seal).damaged = true,
+            None => drop(self.lock_unsealed().insert(first_key)),
         }
+    }
+
+    /// True if a segment that is still here has values that cannot be read. It will be set aside.
+    #[must_use]
+    pub fn holds_damage(&self) -> bool {
+        let is_damaged = |segment: &Segment| segment.seal.as_ref().is_some_and(|seal| seal.damaged);
+        self.lock().values().any(is_damaged) || !self.lock_unsealed().is_empty()
     }
 
     /// True if [`Log::trim`] would delete something.
@@ -217,16 +248,17 @@ impl Log {
     /// # Errors
     /// [`WalError::Io`].
     pub fn trim(&self, cleared: &[u64], committed: &[u64], now_us: i64) -> Result<(), WalError> {
-        let done: Vec<Segment> = {
-            let mut segments = self.lock();
-            let done: Vec<Segment> = trimmable(&segments, cleared).cloned().collect();
-            for segment in &done {
-                segments.remove(&segment.first_key);
-            }
-            done
-        };
+        let _trimming = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        let done: Vec<Segment> = trimmable(&self.lock(), cleared).cloned().collect();
+        // What cannot be read was never counted as loaded, and will not be.
+        let unreadable = done.iter().filter_map(|segment| self.count_unreadable(segment)).sum();
+        self.count_flushed(unreadable);
+        for segment in &done {
+            self.lock().remove(&segment.first_key);
+        }
         if !done.is_empty() {
             self.note_committed(committed)?;
+            crate::failpoint::hit("wal.trimming");
         }
         for segment in done {
             let Some(seal) = segment.seal else { continue };
@@ -243,6 +275,13 @@ impl Log {
         Ok(())
     }
 
+    /// How many records of a damaged segment no lane can have loaded. None if it is whole.
+    fn count_unreadable(&self, segment: &Segment) -> Option<u64> {
+        let seal = segment.seal.as_ref().filter(|seal| seal.damaged)?;
+        let count = |lane| self.count_records(lane, segment.first_key - 1, seal.last_key);
+        Some(seal.records.saturating_sub((0..segment.lanes).map(count).sum()))
+    }
+
     /// Where the log's files are.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
@@ -255,8 +294,9 @@ impl Log {
     }
 
     /// The segment that the writer has ended. Returns its store, for the caller to close off the lock.
-    pub(super) fn end_segment(&self, first_key: u64, seal: Seal) -> Option<Arc<Store>> {
+    pub(super) fn end_segment(&self, first_key: u64, mut seal: Seal) -> Option<Arc<Store>> {
         let mut segments = self.lock();
+        seal.damaged |= self.lock_unsealed().remove(&first_key);
         let segment = segments.get_mut(&first_key)?;
         segment.seal = Some(Arc::new(seal));
         segment.store.take()
@@ -278,6 +318,10 @@ impl Log {
     pub fn note_committed(&self, committed: &[u64]) -> Result<(), WalError> {
         let _noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
         files::write(&self.folder.join(COMMITTED_FILE), &committed)
+    }
+
+    fn lock_unsealed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.damaged_unsealed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Segment>> {

@@ -16,7 +16,7 @@ use super::log::Log;
 use super::producers::Producers;
 use super::reader::{Appetite, Run};
 use super::recovery::{Recovery, recover};
-use crate::pipeline::chunk::Chunk;
+use crate::pipeline::chunk::{Chunk, Columns};
 
 const LANES: u16 = 2;
 const RECENT_BYTES: usize = 40_000;
@@ -123,8 +123,16 @@ impl Machine {
         let payload: Vec<u8> = (0..bytes).map(|at| (at as u64 * 31 + self.seq) as u8).collect();
         let first_key = self.appender.last_key() + 1;
         let (first_seq, last_seq) = (self.seq, self.seq);
-        let chunk =
-            Chunk { payload: payload.clone(), records: 1, refused: 0, first_seq, last_seq, min_us: 0, max_us: 0 };
+        let chunk = Chunk {
+            payload: payload.clone(),
+            records: 1,
+            refused: 0,
+            first_seq,
+            last_seq,
+            min_us: 0,
+            max_us: 0,
+            columns: Columns::NONE,
+        };
         let (session, _) = self.producers.open_session(&self.producer, 0);
         assert!(self.producers.advance(&self.producer, session, self.seq, 0));
         self.appender.append(chunk, &self.producer, self.seq as i64).unwrap();
@@ -152,7 +160,7 @@ impl Machine {
     fn load(&mut self, lane: u16, chunks: usize) {
         let expected: Vec<_> = self.pending(lane).into_iter().take(chunks).collect();
         let run = self.collect(lane, chunks);
-        assert_eq!(read(&run), expected);
+        assert_eq!(read(&self.log, &run), expected);
         assert!(expected.is_empty() || run.scanned >= expected.last().unwrap().1.last_key);
         if let Some(last_key) = run.last_key() {
             self.loaded[usize::from(lane)] = last_key;
@@ -183,7 +191,7 @@ impl Machine {
         assert!(killed || survived.is_empty());
         self.committed.extend(survived);
         for lane in 0..LANES {
-            assert_eq!(read(&self.collect(lane, usize::MAX)), self.pending(lane), "lane {lane}");
+            assert_eq!(read(&self.log, &self.collect(lane, usize::MAX)), self.pending(lane), "lane {lane}");
         }
         let last_seq = self.committed.values().map(|expected| expected.seq).max();
         assert!(last_seq.is_none_or(|seq| self.producers.last_seq(&self.producer) >= seq));
@@ -191,17 +199,17 @@ impl Machine {
     }
 }
 
-fn read(run: &Run) -> Vec<(u64, Expected)> {
+fn read(log: &Log, run: &Run) -> Vec<(u64, Expected)> {
     let chunks = run.chunks.iter().map(|chunk| {
         assert_eq!(&*chunk.producer, "p");
         let (last_key, seq) = (chunk.last_key, chunk.written_us as u64);
-        (chunk.first_key, Expected { last_key, seq, payload: chunk.payload.clone() })
+        (chunk.first_key, Expected { last_key, seq, payload: log.payload(chunk).unwrap().into_owned() })
     });
     chunks.collect()
 }
 
 fn open(folder: &Path) -> (Arc<Log>, Appender, Producers) {
-    let mut producers = Producers::new(100, i64::MAX);
+    let mut producers = Producers::new(100, i64::MAX, std::time::Duration::ZERO);
     let recovery = Recovery { folder, new_buffer_id: Uuid::from_u128(7), now_us: 0, may_lose_committed: false };
     let (recovered, mark) = recover(&recovery, &mut producers).unwrap();
     let log = Log::new(folder, &recovered, RECENT_BYTES);
@@ -253,6 +261,7 @@ fn filled(folder: &Path, chunks: u64) -> super::segment::SegmentPaths {
             last_seq: seq,
             min_us: 0,
             max_us: 0,
+            columns: Columns::NONE,
         };
         appender.append(chunk, &"p".into(), 0).unwrap();
         appender.commit(Durability::Disk).unwrap();
@@ -302,7 +311,16 @@ fn a_hole_that_nobody_claims_ends_the_log() {
     let (log, mut appender, _) = open(&folder);
     for seq in 1..=9 {
         let payload = vec![seq as u8; 100];
-        let chunk = Chunk { payload, records: 1, refused: 0, first_seq: seq, last_seq: seq, min_us: 0, max_us: 0 };
+        let chunk = Chunk {
+            payload,
+            records: 1,
+            refused: 0,
+            first_seq: seq,
+            last_seq: seq,
+            min_us: 0,
+            max_us: 0,
+            columns: Columns::NONE,
+        };
         appender.append(chunk, &"p".into(), 0).unwrap();
         if seq == 5 {
             appender.commit(Durability::Disk).unwrap();
@@ -335,7 +353,16 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
     drop(db);
     // A newer segment makes the first one a sealed one that is taken at its word.
     let (log, mut appender, _) = open(&folder);
-    let chunk = Chunk { payload: vec![1], records: 1, refused: 0, first_seq: 41, last_seq: 41, min_us: 0, max_us: 0 };
+    let chunk = Chunk {
+        payload: vec![1],
+        records: 1,
+        refused: 0,
+        first_seq: 41,
+        last_seq: 41,
+        min_us: 0,
+        max_us: 0,
+        columns: Columns::NONE,
+    };
     appender.append(chunk, &"p".into(), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
     let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX };
@@ -383,7 +410,16 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
     let folder = root.path().join("wal");
     filled(&folder, 40);
     let (log, mut appender, _) = open(&folder);
-    let chunk = Chunk { payload: vec![1], records: 1, refused: 0, first_seq: 41, last_seq: 41, min_us: 0, max_us: 0 };
+    let chunk = Chunk {
+        payload: vec![1],
+        records: 1,
+        refused: 0,
+        first_seq: 41,
+        last_seq: 41,
+        min_us: 0,
+        max_us: 0,
+        columns: Columns::NONE,
+    };
     appender.append(chunk, &"p".into(), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
     appender.seal().unwrap();

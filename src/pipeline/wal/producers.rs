@@ -6,6 +6,8 @@
 //!
 //! Bounded: beyond `max` names the one that has been idle longest is forgotten, and an idle name after a set time. A
 //! forgotten producer that comes back starts from 0, which is harmless: a client numbers upwards from what it knows.
+//! The wall clock may jump by years, so a name is not forgotten for being idle within [`GRACE`] of having been heard of
+//! or recovered, by a clock that does not jump: a client that is about to resend would be told to begin at 0.
 //! Requests that came with a key of their own (`pipeline/batch.rs`) are names, too, of which there may be many: they are
 //! forgotten first, several at once, and after a day.
 //! Imports are different: their names stand for a file's content and keep a second import of it from adding anything,
@@ -13,8 +15,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+/// How long a name is kept whatever the wall clock says.
+pub const GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Names that begin so belong to imports of files.
 pub const IMPORT_PREFIX: &str = "import:";
@@ -37,12 +43,20 @@ pub struct Snapshot {
     pub seen_us: i64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct State {
     last_seq: u64,
     seen_us: i64,
+    /// When it was last heard of, or recovered, by a clock that does not jump.
+    heard: Instant,
     /// Which connection speaks for it: the number of its `Hello`, as counted here.
     session: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { last_seq: 0, seen_us: 0, heard: Instant::now(), session: 0 }
+    }
 }
 
 /// All producers that are remembered.
@@ -51,13 +65,15 @@ pub struct Producers {
     sessions: u64,
     max: usize,
     idle_us: i64,
+    grace: Duration,
 }
 
 impl Producers {
-    /// An empty table of at most `max` names, which forgets a name after `idle_us` microseconds.
+    /// An empty table of at most `max` names, which forgets a name after `idle_us` microseconds, and not before `grace`,
+    /// usually [`GRACE`].
     #[must_use]
-    pub fn new(max: usize, idle_us: i64) -> Self {
-        Self { states: HashMap::new(), sessions: 0, max, idle_us }
+    pub fn new(max: usize, idle_us: i64, grace: Duration) -> Self {
+        Self { states: HashMap::new(), sessions: 0, max, idle_us, grace }
     }
 
     /// How many are remembered.
@@ -91,6 +107,7 @@ impl Producers {
         let state = self.states.entry(name.into()).or_default();
         state.session = self.sessions;
         state.seen_us = now_us;
+        state.heard = Instant::now();
         (state.session, state.last_seq)
     }
 
@@ -99,6 +116,7 @@ impl Producers {
         let Some(state) = self.states.get_mut(name).filter(|state| state.session == session) else { return false };
         state.last_seq = state.last_seq.max(last_seq);
         state.seen_us = now_us;
+        state.heard = Instant::now();
         true
     }
 
@@ -112,9 +130,10 @@ impl Producers {
     pub fn snapshot(&mut self, now_us: i64) -> Vec<Snapshot> {
         let oldest_us = now_us.saturating_sub(self.idle_us);
         let oldest_request_us = oldest_us.max(now_us.saturating_sub(REQUEST_IDLE_US));
+        let grace = self.grace;
         self.states.retain(|name, state| {
             let oldest_us = if name.starts_with(REQUEST_PREFIX) { oldest_request_us } else { oldest_us };
-            state.seen_us >= oldest_us || name.starts_with(IMPORT_PREFIX)
+            state.seen_us >= oldest_us || state.heard.elapsed() < grace || name.starts_with(IMPORT_PREFIX)
         });
         let all = self.states.iter();
         let mut all: Vec<_> = all
@@ -153,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_second_session_fences_off_the_first() {
-        let mut producers = Producers::new(10, 1_000);
+        let mut producers = Producers::new(10, 1_000, Duration::ZERO);
         let (first, last_seq) = producers.open_session("a", 1);
         assert_eq!(last_seq, 0);
         assert!(producers.advance("a", first, 7, 2));
@@ -166,7 +185,7 @@ mod tests {
 
     #[test]
     fn requests_are_forgotten_first_and_after_a_day() {
-        let mut producers = Producers::new(4, 100 * REQUEST_IDLE_US);
+        let mut producers = Producers::new(4, 100 * REQUEST_IDLE_US, Duration::ZERO);
         producers.open_session("named", 1);
         for (at, name) in [(2, "request:a"), (3, "request:b"), (4, "request:c"), (5, "request:d")] {
             producers.open_session(name, at);
@@ -179,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_imports_go_last() {
-        let mut producers = Producers::new(2, 1_000);
+        let mut producers = Producers::new(2, 1_000, Duration::ZERO);
         producers.open_session("import:x", 1);
         producers.open_session("a", 2);
         producers.open_session("b", 3);
@@ -187,5 +206,15 @@ mod tests {
         assert_eq!(names, ["b", "import:x"]);
         let names: Vec<_> = producers.snapshot(5_000).into_iter().map(|state| state.name).collect();
         assert_eq!(names, ["import:x"]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_nobody_idle() {
+        let mut producers = Producers::new(10, 1_000, GRACE);
+        let (session, _) = producers.open_session("a", 1);
+        assert!(producers.advance("a", session, 7, 2));
+        producers.restore("b", 9, 3);
+        assert_eq!(producers.snapshot(i64::MAX).len(), 2);
+        assert!(producers.advance("a", session, 8, i64::MAX), "its connection still speaks for it");
     }
 }

@@ -1,10 +1,11 @@
 //! A lane's way through the log: its chunks, in order, from memory or from segments.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::lanes::next_key_of;
 use super::log::{Log, Segment};
-use super::recent::{Recent, StoredChunk};
+use super::recent::{Payload, Recent, StoredChunk};
 use super::segment::Store;
 use super::{WalError, value};
 
@@ -117,7 +118,7 @@ impl Log {
     pub fn count_records(&self, lane: u16, after: u64, up_to: u64) -> u64 {
         let mut counted = 0;
         let mut after = after;
-        // A piece at a time: the payloads come into memory.
+        // A piece at a time, to be done once `up_to` is reached.
         let appetite = Appetite { records: usize::MAX, bytes: 1024 * 1024, chunks: usize::MAX };
         while let Ok(run) = self.collect(lane, after, appetite)
             && let Some(last_key) = run.last_key()
@@ -132,19 +133,42 @@ impl Log {
         counted
     }
 
+    /// A chunk's entries, from memory or from its segment. Blocks on disk reads.
+    ///
+    /// # Errors
+    /// [`WalError`] if the segment does not open, or the chunk is not in it any more.
+    pub fn payload<'c>(&self, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]>, WalError> {
+        let bytes = match &chunk.payload {
+            Payload::Held(bytes) => return Ok(Cow::Borrowed(bytes)),
+            Payload::Stored(bytes) => *bytes,
+        };
+        let unreadable = || WalError::Unreadable { key: chunk.first_key };
+        let segment = self.segment_at_or_after(chunk.first_key).ok_or_else(unreadable)?;
+        let store = self.store_of(&segment)?.ok_or_else(unreadable)?;
+        let mut payload = Vec::with_capacity(bytes);
+        match read_chunk(&store, chunk.first_key, |part| payload.extend_from_slice(part))? {
+            At::Chunk(_) => Ok(Cow::Owned(payload)),
+            At::Skip(_) | At::Damaged => Err(unreadable()),
+        }
+    }
+
+    fn store_of(&self, segment: &Segment) -> Result<Option<Arc<Store>>, WalError> {
+        match &segment.store {
+            Some(store) => Ok(Some(Arc::clone(store))),
+            None => self.open_store(segment.first_key),
+        }
+    }
+
     fn at(&self, segment: &Segment, key: u64) -> Result<At, WalError> {
         match self.recent.get(key) {
             Recent::Chunk(chunk) => return Ok(At::Chunk(chunk)),
             Recent::Within(last_key) => return Ok(At::Skip(last_key + 1)),
             Recent::Unknown => {}
         }
-        let store = match &segment.store {
-            Some(store) => Some(Arc::clone(store)),
-            None => self.open_store(segment.first_key)?,
-        };
+        let store = self.store_of(segment)?;
         // A segment that is gone has been committed by every lane, this one included.
         let Some(store) = store else { return Ok(At::Skip(end_of(segment, key) + 1)) };
-        read_chunk(&store, key)
+        read_chunk(&store, key, |_| {})
     }
 }
 
@@ -152,20 +176,23 @@ fn end_of(segment: &Segment, durable: u64) -> u64 {
     segment.seal.as_ref().map_or(durable, |seal| seal.last_key)
 }
 
-fn read_chunk(store: &Store, first_key: u64) -> Result<At, WalError> {
+/// Reads and checks the chunk that begins at a key, and hands each part of its payload to `keep`.
+fn read_chunk(store: &Store, first_key: u64, mut keep: impl FnMut(&[u8])) -> Result<At, WalError> {
     let Some(bytes) = store.get(first_key)? else { return Ok(At::Damaged) };
     let Ok((head, payload)) = value::decode(first_key, &bytes) else { return Ok(At::Damaged) };
     if head.part > 0 {
         return Ok(At::Skip(first_key + u64::from(head.parts - head.part)));
     }
-    let mut payload = payload.to_vec();
+    keep(payload);
+    let mut payload_bytes = payload.len();
     for part in 1..u64::from(head.parts) {
         let Some(bytes) = store.get(first_key + part)? else { return Ok(At::Damaged) };
         let Ok((header, rest)) = value::decode(first_key + part, &bytes) else { return Ok(At::Damaged) };
         if u64::from(header.part) != part {
             return Ok(At::Damaged);
         }
-        payload.extend_from_slice(rest);
+        keep(rest);
+        payload_bytes += rest.len();
     }
     Ok(At::Chunk(Arc::new(StoredChunk {
         first_key,
@@ -174,8 +201,9 @@ fn read_chunk(store: &Store, first_key: u64) -> Result<At, WalError> {
         refused: head.refused,
         min_us: head.min_us,
         max_us: head.max_us,
+        columns: head.columns,
         written_us: head.written_us,
         producer: head.producer.into(),
-        payload,
+        payload: Payload::Stored(payload_bytes),
     })))
 }

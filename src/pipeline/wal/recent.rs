@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::pipeline::chunk::Columns;
+
 /// A durable chunk, as the flusher takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredChunk {
@@ -21,12 +23,49 @@ pub struct StoredChunk {
     pub min_us: i64,
     /// The latest; `i64::MIN` without any.
     pub max_us: i64,
+    /// Columns in which some call differs from the table's defaults.
+    pub columns: Columns,
     /// When it was written to the log, microseconds since 1970.
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: Arc<str>,
     /// Its entries; see [`crate::pipeline::chunk`].
-    pub payload: Vec<u8>,
+    pub payload: Payload,
+}
+
+/// Where a chunk's entries are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// In memory.
+    Held(Vec<u8>),
+    /// In the log, so many bytes of them: behind a backlog, a batch in memory would be most of what the daemon takes.
+    Stored(usize),
+}
+
+impl Payload {
+    /// Its bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Held(bytes) => bytes.len(),
+            Self::Stored(len) => *len,
+        }
+    }
+
+    /// Its bytes, if they are in memory.
+    #[must_use]
+    pub fn held(&self) -> Option<&[u8]> {
+        match self {
+            Self::Held(bytes) => Some(bytes),
+            Self::Stored(_) => None,
+        }
+    }
+
+    /// True if there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What the hand-off knows of a key.
@@ -109,8 +148,12 @@ impl RecentChunks {
 }
 
 fn cost(chunk: &StoredChunk) -> usize {
-    // Capacity, not length: builders allocate a full value's worth at once.
-    chunk.payload.capacity() + OVERHEAD_BYTES
+    let held = match &chunk.payload {
+        // Capacity, not length: builders allocate a full value's worth at once.
+        Payload::Held(bytes) => bytes.capacity(),
+        Payload::Stored(_) => 0,
+    };
+    held + OVERHEAD_BYTES
 }
 
 #[cfg(test)]
@@ -125,9 +168,10 @@ mod tests {
             refused: 0,
             min_us: 0,
             max_us: 0,
+            columns: Columns::NONE,
             written_us: 0,
             producer: "".into(),
-            payload: vec![0; 1_000],
+            payload: Payload::Held(vec![0; 1_000]),
         }
     }
 

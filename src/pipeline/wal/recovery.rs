@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use super::mark::Mark;
 use super::producers::Producers;
 use super::scan::scan;
 use super::segment::{Opening, Seal, SegmentPaths, Store};
-use super::{WalError, files};
+use super::{WalError, files, original};
 
 /// What recovery is told.
 pub struct Recovery<'a> {
@@ -64,7 +65,8 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
                 paths.delete()?;
                 look.marks &= !is_used;
             }
-            Err(error @ WalError::Io { .. }) => return Err(error),
+            // A disk that fails, or is full, is not a damaged store: what it holds may be read at the next start.
+            Err(error) if error.is_the_systems() => return Err(error),
             Err(error) => {
                 recovered.damaged = true;
                 look.claimed = 0;
@@ -139,7 +141,7 @@ fn recover_segment(
 ) -> Result<Option<(Opening, Seal)>, WalError> {
     if !paths.opening.exists() {
         // Its creation was cut short: the `.open` file comes before the first value.
-        let empty = !paths.seal.exists() && Store::reopen(&paths.store)?.last_key()?.is_none();
+        let empty = !paths.seal.exists() && with_store(paths, Store::last_key)?.is_none();
         return if empty { Ok(None) } else { Err(foreign(paths, "its .open file is missing")) };
     }
     let opening: Opening = files::read(&paths.opening)?;
@@ -153,7 +155,11 @@ fn recover_segment(
     if let Some(seal) = sealed.clone().filter(|_| !look.marks) {
         return Ok(Some((opening, seal)));
     }
-    let found = scan(&Store::reopen(&paths.store)?, &opening, sealed.as_ref(), look.claimed, producers)?;
+    original::keep(&paths.store);
+    let found = with_store(paths, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers))?;
+    if !found.damaged {
+        original::forget(&paths.store);
+    }
     if found.records == 0 {
         return if found.damaged { Err(foreign(paths, "what had been synced is gone")) } else { Ok(None) };
     }
@@ -161,6 +167,16 @@ fn recover_segment(
         files::write(&paths.seal, &found)?;
     }
     Ok(Some((opening, found)))
+}
+
+/// Opens the store, looks, and closes it. sled writes and syncs as it closes a store, and panics where it cannot.
+fn with_store<T>(paths: &SegmentPaths, look: impl FnOnce(&Store) -> Result<T, WalError>) -> Result<T, WalError> {
+    let store = Store::reopen(&paths.store)?;
+    let seen = look(&store);
+    let closed = catch_unwind(AssertUnwindSafe(|| drop(store)));
+    closed
+        .map_err(|_| WalError::io("close", &paths.store, std::io::Error::other("sled could not write or sync it")))?;
+    seen
 }
 
 fn foreign(paths: &SegmentPaths, reason: &str) -> WalError {

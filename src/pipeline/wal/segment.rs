@@ -77,6 +77,7 @@ impl SegmentPaths {
         let doomed = self.doomed();
         if self.store.exists() {
             fs::rename(&self.store, &doomed).map_err(|error| WalError::io("rename", &self.store, error))?;
+            crate::failpoint::hit("wal.deleting");
         }
         for file in [&self.seal, &self.opening].into_iter().filter(|file| file.exists()) {
             fs::remove_file(file).map_err(|error| WalError::io("delete", file, error))?;
@@ -173,10 +174,7 @@ impl Store {
         let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Ok(db)) => db,
             Ok(Err(error)) => return Err(WalError::store("open", path, error)),
-            Err(_) => {
-                let path = path.display().to_string();
-                return Err(WalError::Foreign { path, reason: "sled panicked while it opened the store".into() });
-            }
+            Err(panic) => return Err(WalError::panicked("open", path, panic.as_ref())),
         };
         let data = path.join("db");
         let file = File::open(&data).map_err(|error| WalError::io("open", &data, error))?;
@@ -225,14 +223,17 @@ impl Store {
         if blobs { Err(WalError::Blob { path: self.path.display().to_string() }) } else { Ok(()) }
     }
 
-    /// The value under `key`, unchecked.
+    /// The value under `key`, unchecked. None also where sled cannot make sense of its page: it is missing then.
     ///
     /// # Errors
-    /// [`WalError::Store`], also where sled panics on a damaged page.
+    /// [`WalError`] if the operating system refuses.
     pub fn get(&self, key: u64) -> Result<Option<IVec>, WalError> {
-        let got = catch_unwind(AssertUnwindSafe(|| self.db.get(key.to_be_bytes())));
-        got.unwrap_or_else(|_| Err(sled::Error::ReportableBug("a panic while reading".into())))
-            .map_err(|error| WalError::store("read", &self.path, error))
+        let error = match catch_unwind(AssertUnwindSafe(|| self.db.get(key.to_be_bytes()))) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => WalError::store("read", &self.path, error),
+            Err(panic) => WalError::panicked("read", &self.path, panic.as_ref()),
+        };
+        if error.is_the_systems() { Err(error) } else { Ok(None) }
     }
 
     /// The highest key in the store.

@@ -1,6 +1,7 @@
 //! The log's bounds: its own bytes, and what must stay free on its disk.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::WalError;
 
@@ -22,20 +23,22 @@ pub enum Full {
     Disk,
 }
 
-/// Watches the bounds. The disk is asked only every so many bytes: asking is a system call.
+/// Watches the bounds. The disk is asked only every so many bytes and every so often: asking is a system call. Others
+/// may fill it, too, so bytes of our own alone do not tell.
 pub struct Space {
     folder: PathBuf,
     bounds: Bounds,
-    asked_at_bytes: Option<u64>,
+    asked_at: Option<(u64, Instant)>,
 }
 
 const ASK_EVERY_BYTES: u64 = 1024 * 1024;
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 impl Space {
     /// Watches the disk that `folder` is on.
     #[must_use]
     pub fn new(folder: &Path, bounds: Bounds) -> Self {
-        Self { folder: folder.to_owned(), bounds, asked_at_bytes: None }
+        Self { folder: folder.to_owned(), bounds, asked_at: None }
     }
 
     /// Whether there is room, given the bytes that the log holds now.
@@ -46,14 +49,16 @@ impl Space {
         if value_bytes >= self.bounds.max_bytes {
             return Ok(Some(Full::Bytes));
         }
-        if self.asked_at_bytes.is_some_and(|asked| value_bytes.abs_diff(asked) < ASK_EVERY_BYTES) {
+        let recently =
+            |(bytes, at): (u64, Instant)| value_bytes.abs_diff(bytes) < ASK_EVERY_BYTES && at.elapsed() < ASK_EVERY;
+        if self.asked_at.is_some_and(recently) {
             return Ok(None);
         }
         let disk = rustix::fs::statvfs(&self.folder)
             .map_err(|error| WalError::io("ask for the free space of", &self.folder, error.into()))?;
         let free = disk.f_bavail * disk.f_frsize;
         let full = free < self.bounds.min_free_bytes;
-        self.asked_at_bytes = (!full).then_some(value_bytes);
+        self.asked_at = (!full).then(|| (value_bytes, Instant::now()));
         Ok(full.then_some(Full::Disk))
     }
 }

@@ -10,14 +10,15 @@
 //! | 4–7 | CRC32C of the key (big-endian) and of all that follows this field |
 //! | 8–15 | the highest key that was known to be synced when this value was written |
 //! | 16–31 | the producer's first and last sequence number in the chunk; 0 without a producer |
-//! | 32–39 | calls and refused records in the chunk |
+//! | 32–35 | calls and refused records in the chunk, 16 bits each |
+//! | 36–39 | the columns that the chunk's calls need, a bit each: [`Columns`] |
 //! | 40–55 | the earliest and latest `occurred_at`, microseconds |
 //! | 56–63 | when the value was written, microseconds |
 //! | 64–65 | bytes of the producer's name, which follows; empty without a producer |
 //!
 //! The key is part of the checksum: a value that turns up under another key is damage, not data.
 
-use crate::pipeline::chunk::Chunk;
+use crate::pipeline::chunk::{Chunk, Columns};
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 1;
@@ -45,6 +46,8 @@ pub struct Header<'a> {
     pub records: u32,
     /// Refused records in the chunk.
     pub refused: u32,
+    /// The columns that its calls need.
+    pub columns: Columns,
     /// The earliest `occurred_at`.
     pub min_us: i64,
     /// The latest.
@@ -102,8 +105,10 @@ pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part
     for number in [stamp.synced, chunk.first_seq, chunk.last_seq] {
         out.extend_from_slice(&number.to_le_bytes());
     }
-    out.extend_from_slice(&chunk.records.to_le_bytes());
-    out.extend_from_slice(&chunk.refused.to_le_bytes());
+    // An entry has bytes of its own, and a chunk with more than one ends below 7 KB: the counts fit.
+    out.extend_from_slice(&(chunk.records as u16).to_le_bytes());
+    out.extend_from_slice(&(chunk.refused as u16).to_le_bytes());
+    out.extend_from_slice(&chunk.columns.bits().to_le_bytes());
     out.extend_from_slice(&chunk.min_us.to_le_bytes());
     out.extend_from_slice(&chunk.max_us.to_le_bytes());
     out.extend_from_slice(&stamp.written_us.to_le_bytes());
@@ -132,6 +137,19 @@ pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError>
     parse(bytes).ok_or(ValueError::Truncated)
 }
 
+/// The key under which a value was written, if it is one of these: its checksum tells. For values that are found without
+/// their key; [`decode`] accepts them under the key that this returns.
+#[must_use]
+pub fn key_of(bytes: &[u8], mut candidates: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    if bytes.len() < HEADER_BYTES {
+        return None;
+    }
+    let stored = stored_checksum(bytes);
+    // The checksum over the key is prepended in a step that does not read the value again.
+    let rest = crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), &bytes[8..]);
+    candidates.find(|key| crc32c::crc32c_combine(crc32c::crc32c(&key.to_be_bytes()), rest, bytes.len() - 4) == stored)
+}
+
 /// The header and payload of bytes that [`decode`] has accepted before.
 ///
 /// # Panics
@@ -156,8 +174,9 @@ fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
         synced: u64::from_le_bytes(array(bytes, 8)),
         first_seq: u64::from_le_bytes(array(bytes, 16)),
         last_seq: u64::from_le_bytes(array(bytes, 24)),
-        records: u32::from_le_bytes(array(bytes, 32)),
-        refused: u32::from_le_bytes(array(bytes, 36)),
+        records: u16::from_le_bytes(array(bytes, 32)).into(),
+        refused: u16::from_le_bytes(array(bytes, 34)).into(),
+        columns: Columns::from_bits(u32::from_le_bytes(array(bytes, 36))),
         min_us: i64::from_le_bytes(array(bytes, 40)),
         max_us: i64::from_le_bytes(array(bytes, 48)),
         written_us: i64::from_le_bytes(array(bytes, 56)),
@@ -166,7 +185,8 @@ fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     Some((header, payload))
 }
 
-fn checksum(key: u64, bytes: &[u8]) -> u32 {
+/// The checksum that belongs into a value's header.
+pub(crate) fn checksum(key: u64, bytes: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&key.to_be_bytes());
     let crc = crc32c::crc32c_append(crc, &bytes[..4]);
     crc32c::crc32c_append(crc, &bytes[8..])
@@ -184,7 +204,8 @@ mod tests {
     use super::*;
 
     fn chunk(payload: Vec<u8>) -> Chunk {
-        Chunk { payload, records: 3, refused: 1, first_seq: 5, last_seq: 8, min_us: -4, max_us: 1 << 50 }
+        let columns = Columns::APP | Columns::STATUS;
+        Chunk { payload, records: 3, refused: 1, first_seq: 5, last_seq: 8, min_us: -4, max_us: 1 << 50, columns }
     }
 
     fn stamp(producer: &str) -> Stamp<'_> {
@@ -205,7 +226,8 @@ mod tests {
                 let (header, payload) = decode(key, &value).unwrap();
                 prop_assert_eq!((header.part as usize, header.parts as usize), (part, parts));
                 prop_assert_eq!((header.producer, header.synced), (producer.as_str(), 77));
-                prop_assert_eq!((header.first_seq, header.last_seq, header.records), (5, 8, 3));
+                prop_assert_eq!((header.first_seq, header.last_seq, header.records, header.refused), (5, 8, 3, 1));
+                prop_assert_eq!(header.columns, chunk.columns);
                 read.extend_from_slice(payload);
             }
             prop_assert_eq!(read, chunk.payload);

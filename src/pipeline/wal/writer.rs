@@ -20,6 +20,7 @@ use super::log::Log;
 use super::producers::Producers;
 use super::space::{Full, Space};
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::metrics::WalMetrics;
 use crate::pipeline::channel::{Closed, Intake, Origin, Submission};
 
@@ -186,17 +187,20 @@ impl Writer {
             return Ok(());
         }
         group.records += u64::from(chunk.records);
-        group.values += self.appender.append(chunk, &origin.producer, now_us)?;
+        let appended = self.appender.append(chunk, &origin.producer, now_us);
+        // Also after an error: whoever is in the group is told.
         match group.chunks.last_mut() {
             Some((last, chunks)) if Arc::ptr_eq(last, &origin) => *chunks += 1,
             _ => group.chunks.push((origin, 1)),
         }
+        group.values += appended?;
         Ok(())
     }
 
     fn commit(&mut self, group: &Group, durability: Durability) -> Result<(), WalError> {
         let start = Instant::now();
         self.appender.commit(durability)?;
+        failpoint::hit("wal.committed");
         self.metrics.committed(start.elapsed(), group.records);
         Ok(())
     }

@@ -63,6 +63,14 @@ pub enum CatalogError {
         /// The plan.
         plan: Plan,
     },
+    /// A row of `api_prices` does not have the form that prices are stored in.
+    #[error("price {id} of api_prices: {reason}; rates look like {{\"per_million_tokens\": {{\"input\": \"3\"}}}}")]
+    Row {
+        /// The row's id.
+        id: i32,
+        /// What is wrong.
+        reason: String,
+    },
     /// A date does not parse.
     #[error("{entry}: {text:?} is not a date; write 2026-10-07, or 2026-10-07T12:00:00Z where a time is meant")]
     Date {

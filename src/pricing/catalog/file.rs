@@ -27,10 +27,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, NaiveTime};
+use chrono::NaiveDate;
 use serde::Deserialize;
 
-use super::price::{MILLION, Price, Rates, SizeTier};
+use super::entry::{AboveEntry, TokenRates, all_rates, date_error, effective_from, not_negative, standard};
+use super::price::{Origin, Price, Rates};
 use super::{Alias, CatalogError};
 use crate::pricing::money::Usd;
 use crate::pricing::plan::{Plan, PlanTerms};
@@ -82,23 +83,6 @@ struct PriceEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AboveEntry {
-    prompt_tokens: u64,
-    per_million: TokenRates,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
-struct TokenRates {
-    input: Option<Usd>,
-    output: Option<Usd>,
-    cache_read: Option<Usd>,
-    cache_write_5m: Option<Usd>,
-    cache_write_1h: Option<Usd>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct PlanEntry {
     provider: String,
     name: Plan,
@@ -109,11 +93,6 @@ struct PlanEntry {
     request: Usd,
     source: String,
     source_date: String,
-}
-
-/// The service tier of an entry that names none.
-fn standard() -> String {
-    "standard".to_owned()
 }
 
 /// Reads a catalog file.
@@ -132,22 +111,19 @@ pub(super) fn read(text: &str) -> Result<Contents, CatalogError> {
 fn add_model(contents: &mut Contents, model: ModelEntry) -> Result<(), CatalogError> {
     check_date(&model.source_date, &model.name)?;
     for entry in model.prices {
-        let rates = rates(&entry.per_million, &entry.per_unit, entry.id)?;
-        let above = entry.above.iter().map(|above| {
-            let rates = self::rates(&above.per_million, &entry.per_unit, entry.id)?;
-            Ok(SizeTier { prompt_tokens: above.prompt_tokens, rates })
-        });
+        let (rates, above) = all_rates(&entry.per_million, &entry.per_unit, &entry.above, entry.id)?;
         contents.prices.push(Price {
             id: entry.id,
             provider: model.provider.clone(),
             model: model.name.clone(),
-            above: above.collect::<Result<_, CatalogError>>()?,
+            above,
             service_tier: entry.service_tier,
             effective_from_us: effective_from(entry.effective_from.as_deref(), &model.name)?,
             rates,
             plan: None,
             source: model.source.clone(),
             source_date: model.source_date.clone(),
+            origin: Origin::Builtin,
         });
     }
     let provider = &model.provider;
@@ -183,59 +159,11 @@ fn add_plan(contents: &mut Contents, plan: PlanEntry) -> Result<(), CatalogError
         plan: Some(plan.name),
         source: plan.source,
         source_date: plan.source_date,
+        origin: Origin::Builtin,
     });
     Ok(())
 }
 
-/// Turns rates a million into rates a token, exactly.
-fn rates(per_million: &TokenRates, per_unit: &BTreeMap<String, Usd>, id: i32) -> Result<Rates, CatalogError> {
-    let token = |rate: Option<Usd>| rate.map(|rate| per_token(rate, id)).transpose();
-    let mut request = None;
-    let mut extra = Vec::new();
-    for (unit, rate) in per_unit {
-        let rate = not_negative(*rate, id)?;
-        match unit.as_str() {
-            "request" => request = Some(rate),
-            _ => extra.push((unit.clone(), rate)),
-        }
-    }
-    Ok(Rates {
-        input: token(per_million.input)?,
-        output: token(per_million.output)?,
-        cache_read: token(per_million.cache_read)?,
-        cache_write_5m: token(per_million.cache_write_5m)?,
-        cache_write_1h: token(per_million.cache_write_1h)?,
-        request,
-        extra,
-    })
-}
-
-fn per_token(rate: Usd, id: i32) -> Result<Usd, CatalogError> {
-    let attos = not_negative(rate, id)?.attos();
-    if attos % MILLION != 0 {
-        return Err(CatalogError::RateTooPrecise { id, rate });
-    }
-    Ok(Usd::from_attos(attos / MILLION))
-}
-
-fn not_negative(rate: Usd, id: i32) -> Result<Usd, CatalogError> {
-    if rate < Usd::ZERO { Err(CatalogError::NegativeRate { id, rate }) } else { Ok(rate) }
-}
-
-/// Microseconds since 1970 of a date or an RFC 3339 time.
-fn effective_from(text: Option<&str>, entry: &str) -> Result<i64, CatalogError> {
-    let Some(text) = text else { return Ok(0) };
-    let time = match text.parse::<NaiveDate>() {
-        Ok(date) => Some(date.and_time(NaiveTime::MIN).and_utc()),
-        Err(_) => DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc()),
-    };
-    time.map(|time| time.timestamp_micros()).ok_or_else(|| date_error(text, entry))
-}
-
 fn check_date(text: &str, entry: &str) -> Result<(), CatalogError> {
     text.parse::<NaiveDate>().map(drop).map_err(|_| date_error(text, entry))
-}
-
-fn date_error(text: &str, entry: &str) -> CatalogError {
-    CatalogError::Date { entry: entry.to_owned(), text: text.to_owned() }
 }

@@ -9,20 +9,29 @@
 //! *How fast.* A record is priced while it is decoded, so a lookup hashes borrowed text, allocates nothing, and then
 //! walks lists of one or two entries.
 //!
+//! *Layers.* Built-in prices, over them those of the configuration, over both those of `api_prices`. From the instant of
+//! its first price on, a layer replaces what is below it for that model and service tier, later prices included: who
+//! states what a model costs does not want a vendor's list price back because the list changed. Before that instant,
+//! what is below still holds.
+//!
 //! *What changes it.* A catalog is immutable. A correction builds a new one and swaps it in; ids stay, because stored
 //! rows refer to them.
 
+pub mod entry;
 mod error;
 mod file;
 mod price;
+mod stored;
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 
 use hashbrown::{Equivalent, HashMap};
 
+pub use self::entry::{AboveEntry, PriceEntry, PriceSpec, TokenRates};
 pub use self::error::CatalogError;
-pub use self::price::{Price, Rates, SizeTier};
+pub use self::price::{Origin, Price, Rates, SizeTier};
+pub use self::stored::StoredPrice;
 use super::names;
 use super::plan::{Plan, PlanTerms, PricingOptions};
 
@@ -98,12 +107,48 @@ pub(super) enum Miss {
 }
 
 impl Catalog {
-    /// The catalog that is compiled in.
+    /// The catalog that is compiled in, with the configured prices over it.
     ///
     /// # Errors
-    /// None in a build that passed its tests: they build it for every plan.
+    /// Without configured prices none in a build that passed its tests: they build it for every plan.
     pub fn builtin(options: &PricingOptions) -> Result<Self, CatalogError> {
-        Self::parse(BUILTIN, options)
+        Self::layered(options, &[]).map(|(catalog, _)| catalog)
+    }
+
+    /// The built-in catalog, the configured prices over it, and over both what is stored in `api_prices`. Of stored prices
+    /// that begin at the same instant the one with the highest id counts. A stored row that is not a price is left out,
+    /// and returned with the reason: one bad row must not keep all others from being applied.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if the configured prices are wrong, or ids stand twice.
+    pub fn layered(
+        options: &PricingOptions,
+        stored: &[StoredPrice],
+    ) -> Result<(Self, Vec<CatalogError>), CatalogError> {
+        let file::Contents { mut prices, aliases, plans } = file::read(BUILTIN)?;
+        let configured = options.prices.iter().map(|entry| entry.spec().map(PriceSpec::with_derived_id));
+        let mut upper = configured.collect::<Result<Vec<_>, _>>()?;
+        let mut faults = Vec::new();
+        for row in stored {
+            match row.price() {
+                Ok(price) => upper.push(price),
+                Err(error) => faults.push(error),
+            }
+        }
+        for price in &mut upper {
+            if let Some(alias) = aliases.iter().find(|a| a.provider == price.provider && a.alias == price.model) {
+                price.model.clone_from(&alias.model);
+            }
+        }
+        let place = |price: &Price| (price.origin, price.effective_from_us);
+        upper.sort_by_key(|price| (place(price), price.id));
+        // Of the prices of one place, the last one stays.
+        upper.reverse();
+        let mut seen = HashSet::new();
+        upper.retain(|p| seen.insert((place(p), p.provider.clone(), p.model.clone(), p.service_tier.clone())));
+        upper.reverse();
+        prices.extend(upper);
+        Ok((Self::new(prices, &aliases, plans, options)?, faults))
     }
 
     /// Reads a catalog file.
@@ -164,6 +209,19 @@ impl Catalog {
         Ok(&self.prices[*current.unwrap_or(&tier.prices[0])])
     }
 
+    /// The price that applies to a call of a model at an instant, for whoever shows prices. None where there is none.
+    #[must_use]
+    pub fn price_at(&self, provider: &str, model: &str, service_tier: &str, at_us: i64) -> Option<&Price> {
+        self.find(provider, model, service_tier, at_us).ok()
+    }
+
+    /// The prices that are in force at some time, each model's service tiers by rising instant: what [`Catalog::prices`]
+    /// has, without what a stronger layer masks and without other plans'.
+    pub fn in_force(&self) -> impl Iterator<Item = &Price> {
+        let tiers = self.models.iter().flatten();
+        tiers.flat_map(|tier| tier.prices.iter().map(|price| &self.prices[*price]))
+    }
+
     fn model(&self, provider: &str, model: &str) -> Option<&[TierPrices]> {
         let named = |model| self.by_name.get(&NameRef(provider, model));
         let index = named(model).or_else(|| names::without_date(model).and_then(named)).or_else(|| named(""))?;
@@ -192,6 +250,13 @@ impl Catalog {
                 tiers.push(TierPrices { service_tier: price.service_tier.clone(), prices: vec![at] });
                 continue;
             };
+            let is_masked = |before: &usize| {
+                let before = &self.prices[*before];
+                before.origin < price.origin && before.effective_from_us >= price.effective_from_us
+            };
+            while tier.prices.last().is_some_and(is_masked) {
+                tier.prices.pop();
+            }
             let follows = |before: &usize| self.prices[*before].effective_from_us < price.effective_from_us;
             if !tier.prices.last().is_none_or(follows) {
                 return Err(CatalogError::Order { id: price.id });
@@ -214,7 +279,7 @@ impl Catalog {
     }
 }
 
-fn check(price: &Price) -> Result<(), CatalogError> {
+pub(super) fn check(price: &Price) -> Result<(), CatalogError> {
     if price.rates.is_empty() {
         return Err(CatalogError::NoRates { id: price.id });
     }

@@ -31,6 +31,31 @@ pub struct Price {
     pub source: String,
     /// The date of that evidence, `YYYY-MM-DD`.
     pub source_date: String,
+    /// Who stated it.
+    pub origin: Origin,
+}
+
+/// Who stated a price, from the weakest to the strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The catalog that is compiled in.
+    Builtin,
+    /// `pricing.prices` of the configuration.
+    Config,
+    /// A row that was added to `api_prices`.
+    Stored,
+}
+
+impl Origin {
+    /// Its name in `api_prices.origin`; stored rows have more precise ones there.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Builtin => "builtin",
+            Self::Config => "config",
+            Self::Stored => "stored",
+        }
+    }
 }
 
 /// What one unit costs; none where the vendor quotes no rate. Never negative.
@@ -109,6 +134,17 @@ impl Rates {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.request.is_none() && self.extra.is_empty() && self.token_rates().iter().all(|(_, rate)| rate.is_none())
+    }
+
+    /// Whether every unit costs the same; the order of `extra` does not count.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        let extra = |rates: &Self| {
+            let mut extra = rates.extra.clone();
+            extra.sort();
+            extra
+        };
+        self.token_rates() == other.token_rates() && self.request == other.request && extra(self) == extra(other)
     }
 
     fn json(&self) -> Map<String, Value> {

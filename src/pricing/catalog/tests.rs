@@ -1,6 +1,7 @@
 //! The catalog's own data, checked against figures that were written down independently of it, and its rules.
 
 use super::*;
+use crate::pricing::Usd;
 
 /// USD for a million tokens: input, output, 5-minute write, 1-hour write, cache read. Copied from a price survey with
 /// evidence up to 2026-10-24, not from `catalog.toml`.
@@ -126,7 +127,7 @@ fn every_plan_has_the_terms_of_the_price_list() {
     ];
     assert_eq!(expected.map(|(plan, ..)| plan), Plan::ALL);
     for (plan, monthly, included, overage) in expected {
-        let catalog = Catalog::builtin(&PricingOptions { rentcast_plan: plan }).unwrap();
+        let catalog = Catalog::builtin(&PricingOptions { rentcast_plan: plan, ..PricingOptions::default() }).unwrap();
         let terms = catalog.plan_terms(0);
         let (terms_monthly, terms_overage) = (terms.monthly.to_string(), terms.overage.to_string());
         assert_eq!((&*terms_monthly, terms.included_requests, &*terms_overage), (monthly, included, overage));
@@ -137,7 +138,8 @@ fn every_plan_has_the_terms_of_the_price_list() {
 
 #[test]
 fn a_plans_bill_is_the_fee_and_what_lies_beyond_it() {
-    let catalog = Catalog::builtin(&PricingOptions { rentcast_plan: Plan::Foundation }).unwrap();
+    let catalog =
+        Catalog::builtin(&PricingOptions { rentcast_plan: Plan::Foundation, ..PricingOptions::default() }).unwrap();
     let bill = |requests| catalog.plan_terms(0).bill(requests).unwrap().to_string();
     assert_eq!([bill(0), bill(1_000), bill(1_001), bill(2_000)], ["74", "74", "74.06", "134"]);
     assert!(catalog.plan_terms(0).bill(u64::MAX).is_some());
@@ -231,7 +233,7 @@ fn contradictions_are_refused_by_name() {
     }
     let above = format!("{first}[[model.price.above]]\nprompt_tokens = 9\nper_million = {{ output = \"1\" }}\n");
     assert_eq!(parse(&model("m", &above)).unwrap_err(), CatalogError::SizeTiers { id: 5 });
-    let plan = PricingOptions { rentcast_plan: Plan::Scale };
+    let plan = PricingOptions { rentcast_plan: Plan::Scale, ..PricingOptions::default() };
     assert_eq!(Catalog::parse(A_PLAN, &plan).unwrap_err(), CatalogError::MissingPlan { plan: Plan::Scale });
 }
 
@@ -244,4 +246,104 @@ fn unknown_keys_and_binary_floats_are_refused() {
     ] {
         assert!(matches!(parse(&model("m", rest)), Err(CatalogError::Toml(_))), "{rest}");
     }
+}
+
+/// An added price of a model, in USD for a million input tokens.
+fn stored(id: i32, model: &str, effective_from_us: i64, input: &str) -> StoredPrice {
+    StoredPrice {
+        id,
+        provider: "claude".into(),
+        model: model.into(),
+        service_tier: "standard".into(),
+        effective_from_us,
+        rates: serde_json::json!({"per_million_tokens": {"input": input}}),
+        source: String::new(),
+        source_date: String::new(),
+    }
+}
+
+fn entry(model: &str, effective_from: Option<&str>, input: &str) -> PriceEntry {
+    PriceEntry {
+        provider: "Anthropic".into(),
+        model: model.into(),
+        service_tier: String::new(),
+        effective_from: effective_from.map(str::to_owned),
+        source: String::new(),
+        per_million: TokenRates { input: Some(Usd::parse(input).unwrap()), ..TokenRates::default() },
+        per_unit: std::collections::BTreeMap::new(),
+        above: Vec::new(),
+    }
+}
+
+/// 2026-10-07T00:00:00Z: the built-in price of claude-sonnet-5-5 changes.
+const CHANGE_US: i64 = 1_791_331_200_000_000;
+
+#[test]
+fn a_layer_replaces_what_is_below_it_from_its_first_price_on_and_nothing_before() {
+    let options = PricingOptions {
+        prices: vec![entry("claude-sonnet-5-5", Some("2026-10-06T00:00:00Z"), "1.5")],
+        ..PricingOptions::default()
+    };
+    let input_at = |catalog: &Catalog, at_us| {
+        let price = catalog.find("claude", "claude-sonnet-5-5", "standard", at_us).unwrap();
+        a_million_of(price.rates.input)
+    };
+    let configured = Catalog::builtin(&options).unwrap();
+    let day = 86_400_000_000;
+    assert_eq!(input_at(&configured, CHANGE_US - day - 1), "2");
+    assert_eq!(input_at(&configured, CHANGE_US - day), "1.5");
+    assert_eq!(input_at(&configured, CHANGE_US), "1.5", "the later built-in price does not come back");
+    // An alias means the same model; of two rows for one instant the later one counts.
+    let rows = [
+        stored(1_000_000, "claude-sonnet-5-5", CHANGE_US + day, "7"),
+        stored(1_000_001, "claude-sonnet-5.5", CHANGE_US + day, "0.5"),
+    ];
+    let (both, faults) = Catalog::layered(&options, &rows).unwrap();
+    assert!(faults.is_empty());
+    let at = |days: i64| input_at(&both, CHANGE_US + days * day);
+    assert_eq!([at(-2), at(-1), at(0), at(1), at(900)], ["2", "1.5", "1.5", "0.5", "0.5"]);
+    // From the beginning of time on, nothing below is left.
+    let (always, _) = Catalog::layered(&options, &[stored(1_000_002, "claude-sonnet-5-5", 0, "9")]).unwrap();
+    assert_eq!([input_at(&always, 0), input_at(&always, i64::MAX)], ["9", "9"]);
+    assert!(always.prices().any(|price| price.id == 1_032), "a masked price is still known by its id");
+    assert!(always.in_force().all(|price| price.id != 1_032));
+}
+
+fn a_million_of(rate: Option<Usd>) -> String {
+    rate.unwrap().checked_mul(1_000_000).unwrap().to_string()
+}
+
+#[test]
+fn a_row_that_is_no_price_is_left_out_and_the_others_are_applied() {
+    let mut rows =
+        vec![stored(1_000_000, "m-1", 0, "1"), stored(1_000_001, "m-2", 0, "-1"), stored(1_000_002, "m-3", 0, "1")];
+    rows[2].rates = serde_json::json!({"per_million_tokens": {"input": 3}});
+    rows.push(StoredPrice { rates: serde_json::json!({}), ..stored(1_000_003, "m-4", 0, "1") });
+    rows.push(StoredPrice { rates: serde_json::json!({"per_milion": {}}), ..stored(1_000_004, "m-5", 0, "1") });
+    let (catalog, faults) = Catalog::layered(&PricingOptions::default(), &rows).unwrap();
+    assert!(catalog.find("claude", "m-1", "standard", 0).is_ok());
+    for model in ["m-2", "m-3", "m-4", "m-5"] {
+        assert!(catalog.find("claude", model, "standard", 0).is_err(), "{model}");
+    }
+    assert_eq!(faults.len(), 4, "{faults:?}");
+}
+
+#[test]
+fn every_price_survives_its_stored_form_and_configured_ids_follow_from_what_they_say() {
+    for price in builtin().prices() {
+        let row = StoredPrice {
+            id: price.id,
+            provider: price.provider.clone(),
+            model: price.model.clone(),
+            service_tier: price.service_tier.clone(),
+            effective_from_us: price.effective_from_us,
+            rates: price.rates_json(),
+            source: price.source.clone(),
+            source_date: price.source_date.clone(),
+        };
+        assert_eq!(row.price().unwrap(), Price { origin: Origin::Stored, ..price.clone() });
+    }
+    let id = |input| entry("m", None, input).spec().unwrap().with_derived_id().id;
+    assert_eq!(id("1"), id("1.0"));
+    assert!(id("1") < 0 && id("1") != id("2"));
 }

@@ -95,7 +95,7 @@ proptest! {
         for chunk in &chunks {
             let entries = PayloadReader::new(&chunk.payload).map(Result::unwrap);
             let calls: Vec<_> = entries.map(|entry| if let Entry::Call(call) = entry { call } else { panic!() }).collect();
-            together.add_all(calls.iter(), &mut others);
+            together.add_all(&calls, &mut others);
             let expected: Vec<_> = calls.iter().map(|call| fold.other_of(call)).collect();
             prop_assert_eq!(&others, &expected);
         }
@@ -116,5 +116,45 @@ proptest! {
         prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), users);
         let calls: i64 = deltas.totals.values().map(|sums| sums.measures.calls).sum();
         prop_assert_eq!(calls as usize, samples.len());
+    }
+}
+
+proptest! {
+    /// A cost is rounded when its record is priced, and never again: sums are of integers, so how records fall into batches
+    /// cannot matter.
+    #[test]
+    fn any_split_over_batches_adds_up_to_the_same(
+        samples in prop::collection::vec(sample(), 1..60),
+        cuts in prop::collection::vec(0..60usize, 0..6),
+    ) {
+        let chunks = chunks(&samples);
+        let guard = KeyGuard::new(KeyBounds { models: 100, endpoints: 100 });
+        let calls: Vec<Call<'_>> = chunks
+            .iter()
+            .flat_map(|chunk| PayloadReader::new(&chunk.payload))
+            .map(|entry| match entry {
+                Ok(Entry::Call(call)) => call,
+                _ => panic!("a call"),
+            })
+            .collect();
+        let sums_of = |batches: &[&[Call<'_>]]| {
+            let mut sums: BTreeMap<String, Measures> = BTreeMap::new();
+            for batch in batches {
+                let mut fold = Fold::new(&guard, Days::new(Tz::UTC));
+                fold.add_all(batch, &mut Vec::new());
+                let deltas = fold.deltas();
+                for (key, measures) in &deltas.costs {
+                    sums.entry(format!("{key:?}")).or_default().add(measures);
+                }
+                for (key, user) in &deltas.users {
+                    sums.entry(format!("{key:?}")).or_default().add(&user.measures);
+                }
+            }
+            sums
+        };
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(calls.len())).chain([0, calls.len()]).collect();
+        cuts.sort_unstable();
+        let batches: Vec<&[Call<'_>]> = cuts.windows(2).map(|cut| &calls[cut[0]..cut[1]]).collect();
+        prop_assert_eq!(sums_of(&batches), sums_of(&[&calls]));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::Signal;
@@ -18,7 +18,11 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyd");
 /// A data folder, settings, and the daemon while it runs.
 pub struct Daemon {
     home: tempfile::TempDir,
+    data: PathBuf,
     settings: Vec<(String, String)>,
+    program: PathBuf,
+    /// Words before the program, such as `strace …`.
+    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -32,19 +36,48 @@ impl Daemon {
     pub fn embedded() -> Self {
         let home = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
         let data = home.path().join("data");
-        Self { home, settings: Vec::new(), child: None }
-            .with("TALLYD_DATA_DIR", &data.display().to_string())
-            .with("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
-            .with("TALLYD_FLUSHER_FLUSH_INTERVAL_MS", "20")
-            .with("TALLYD_FLUSHER_RETRY_MIN_MS", "10")
-            .with("TALLYD_FLUSHER_RETRY_MAX_MS", "100")
-            .with("TALLYD_LOG", "info,tallyd=debug")
+        Self {
+            home,
+            data: data.clone(),
+            settings: Vec::new(),
+            program: PROGRAM.into(),
+            wrapper: Vec::new(),
+            child: None,
+        }
+        .with_data(&data)
+        .with("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
+        .with("TALLYD_FLUSHER_FLUSH_INTERVAL_MS", "20")
+        .with("TALLYD_FLUSHER_RETRY_MIN_MS", "10")
+        .with("TALLYD_FLUSHER_RETRY_MAX_MS", "100")
+        .with("TALLYD_LOG", "info,tallyd=debug")
+    }
+
+    /// Puts the data folder somewhere else.
+    pub fn with_data(mut self, folder: &Path) -> Self {
+        self.data = folder.to_owned();
+        self.with("TALLYD_DATA_DIR", &folder.display().to_string())
+    }
+
+    /// Runs another build of the program as the daemon.
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// Puts words before the program from the next start on. They must end by becoming the program.
+    pub fn wrap(&mut self, words: Vec<String>) {
+        self.wrapper = words;
     }
 
     /// Changes a setting, for the next start.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.set(name, value);
         self
+    }
+
+    /// Leaves a setting at its default, from the next start on.
+    pub fn unset(&mut self, name: &str) {
+        self.settings.retain(|(known, _)| known != name);
     }
 
     /// Changes a setting, for the next start.
@@ -66,11 +99,43 @@ impl Daemon {
 
     /// The same with other arguments.
     pub fn up_with(&mut self, arguments: &[&str]) {
+        self.spawn_with(arguments);
+        self.until_accepting();
+    }
+
+    /// Starts it, and waits for nothing: it may be about to die.
+    pub fn spawn(&mut self) {
+        self.spawn_with(&["serve"]);
+    }
+
+    fn spawn_with(&mut self, arguments: &[&str]) {
         assert!(self.child.is_none(), "the daemon runs already");
         let log = fs::File::options().append(true).create(true).open(self.log_path()).unwrap();
-        let child = self.environment(bound_to_us(PROGRAM)).args(arguments).stdout(Stdio::null()).stderr(log).spawn();
+        let mut command = match self.wrapper.split_first() {
+            None => bound_to_us(&self.program),
+            Some((first, rest)) => {
+                let mut command = bound_to_us(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+        };
+        command.args(arguments);
+        let child = self.environment(command).stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.unwrap());
+    }
+
+    /// Waits until it accepts records.
+    pub fn until_accepting(&mut self) {
         self.until_status("it accepts records", |status| status["health"]["ingest"]["status"] == "ok");
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut().expect("the daemon was started").try_wait().unwrap();
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
     }
 
     /// A command of the program, with the daemon's settings.
@@ -122,7 +187,7 @@ impl Daemon {
 
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
-        self.home.path().join("data")
+        self.data.clone()
     }
 
     /// A connection to its socket that gives up after a while.

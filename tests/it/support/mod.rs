@@ -1,5 +1,7 @@
 //! The machinery: servers to break, a daemon to break, load, and patience.
 
+#![allow(dead_code, reason = "several test programs share it, and each uses its part")]
+
 pub mod daemon;
 pub mod load;
 pub mod postgres;

@@ -4,9 +4,10 @@
 //! to be committed must be. A server cannot run as root, so under root it becomes the user `postgres`.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
 use rustix::process::Signal;
@@ -97,6 +98,14 @@ impl Postgres {
         copy(&self.data(), &self.home.path().join("backup"));
     }
 
+    /// Makes a role that owns the schema `public`, and that must give a password from now on.
+    pub fn role_with_password(&self, role: &str, password: &str) {
+        self.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'; ALTER SCHEMA public OWNER TO {role}"));
+        let rules = format!("local all {role} scram-sha-256\nlocal all all trust\n");
+        fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
+        self.psql("SELECT pg_reload_conf()");
+    }
+
     /// Puts the stopped cluster back to its backup.
     pub fn restore(&self) {
         assert!(self.server.is_none(), "a backup is restored under a stopped server");
@@ -132,6 +141,15 @@ impl Postgres {
             return Ok(String::from_utf8(output.stdout).unwrap().trim_end().to_owned());
         }
         Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+    }
+
+    /// A session that stays open between statements, to hold locks.
+    pub fn session(&self) -> PsqlSession {
+        let mut command = bound_to_us("psql");
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]).arg(self.sockets());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql is installed");
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        PsqlSession { statements: child.stdin.take().unwrap(), answers, child }
     }
 
     /// Waits until a statement prints this.
@@ -178,6 +196,33 @@ impl Drop for Postgres {
             signal(server.id(), which);
         }
         let _ = server.wait();
+    }
+}
+
+/// An open session of psql. Dropped, it ends, and its transaction with it.
+pub struct PsqlSession {
+    child: Child,
+    statements: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl PsqlSession {
+    /// Runs statements, and waits until they are done.
+    #[track_caller]
+    pub fn run(&mut self, sql: &str) {
+        writeln!(self.statements, "{sql};\n\\echo done").unwrap();
+        let mut line = String::new();
+        while line != "done\n" {
+            line.clear();
+            assert!(self.answers.read_line(&mut line).unwrap() > 0, "psql has ended: {sql}");
+        }
+    }
+}
+
+impl Drop for PsqlSession {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -10,6 +10,8 @@ use std::thread;
 
 /// The end of a batch as it stands on the wire: a simple query.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// The beginning of a batch's rows.
+const COPY: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// The server's socket, by its default port.
 const SOCKET: &str = ".s.PGSQL.5432";
 
@@ -24,6 +26,8 @@ struct State {
     streams: Mutex<Vec<UnixStream>>,
     commits_to_lose: AtomicU32,
     commits_lost: AtomicU32,
+    copies_to_swallow: AtomicU32,
+    copies_swallowed: AtomicU32,
     ended: AtomicBool,
 }
 
@@ -56,6 +60,16 @@ impl Proxy {
         self.state.commits_to_lose.fetch_add(count, Ordering::SeqCst);
     }
 
+    /// Swallows the next COPYs from their first rows on: their connections stay open, and nothing answers.
+    pub fn swallow_copies(&self, count: u32) {
+        self.state.copies_to_swallow.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// How many COPYs were swallowed.
+    pub fn copies_swallowed(&self) -> u32 {
+        self.state.copies_swallowed.load(Ordering::SeqCst)
+    }
+
     /// How many answers to a COMMIT were lost.
     pub fn commits_lost(&self) -> u32 {
         self.state.commits_lost.load(Ordering::SeqCst)
@@ -84,34 +98,63 @@ fn accept(listener: &UnixListener, upstream: &Path, state: &Arc<State>) {
         let (to_server, to_client) = ((clone(&client), clone(&server)), (server, client));
         let (up, down) = (Arc::clone(state), Arc::clone(state));
         let lost = Arc::clone(&losing);
-        thread::spawn(move || pump(to_server, |bytes| notice_commit(bytes, &up, &losing)));
+        let mut swallowing = false;
+        thread::spawn(move || {
+            pump(to_server, |bytes| {
+                notice_commit(bytes, &up, &losing);
+                swallowing = swallowing || notice_copy(bytes, &up);
+                if swallowing { Pass::Swallow } else { Pass::On }
+            });
+        });
         thread::spawn(move || {
             pump(to_client, |_| {
                 let lose = lost.load(Ordering::SeqCst);
                 down.commits_lost.fetch_add(u32::from(lose), Ordering::SeqCst);
-                !lose
+                if lose { Pass::End } else { Pass::On }
             });
         });
     }
 }
 
 /// Marks the connection whose COMMIT is on its way and whose answer is to be lost.
-fn notice_commit(bytes: &[u8], state: &State, losing: &AtomicBool) -> bool {
+fn notice_commit(bytes: &[u8], state: &State, losing: &AtomicBool) {
     if bytes.windows(COMMIT.len()).any(|window| window == COMMIT) {
         let take = |left: u32| left.checked_sub(1);
         if state.commits_to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
             losing.store(true, Ordering::SeqCst);
         }
     }
-    true
+}
+
+/// True if these bytes begin a COPY that is to be swallowed.
+fn notice_copy(bytes: &[u8], state: &State) -> bool {
+    let take = |left: u32| left.checked_sub(1);
+    let swallows = bytes.windows(COPY.len()).any(|window| window == COPY)
+        && state.copies_to_swallow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok();
+    state.copies_swallowed.fetch_add(u32::from(swallows), Ordering::SeqCst);
+    swallows
+}
+
+/// What becomes of bytes.
+enum Pass {
+    On,
+    /// They are lost, and the connection stays open.
+    Swallow,
+    /// They are lost, and the connection with them.
+    End,
 }
 
 /// Passes on what `pass` agrees to, then ends both connections.
-fn pump((mut from, mut to): (UnixStream, UnixStream), mut pass: impl FnMut(&[u8]) -> bool) {
+fn pump((mut from, mut to): (UnixStream, UnixStream), mut pass: impl FnMut(&[u8]) -> Pass) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read) = from.read(&mut buffer) {
-        if read == 0 || !pass(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {
+        if read == 0 {
             break;
+        }
+        match pass(&buffer[..read]) {
+            Pass::Swallow => {}
+            Pass::On if to.write_all(&buffer[..read]).is_ok() => {}
+            Pass::On | Pass::End => break,
         }
     }
     for stream in [from, to] {

@@ -1,0 +1,181 @@
+//! Where every budget stands, in memory: what connections look at when they answer.
+
+use chrono::NaiveDate;
+use serde::Serialize;
+
+use super::store::Scope;
+use super::{Budget, Period};
+use crate::pricing::{Usd, family, normalise_provider};
+
+/// How a budget stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Below the warning.
+    Normal,
+    /// At the warning, or above.
+    Warning,
+    /// Used up.
+    Exceeded,
+}
+
+impl Status {
+    /// Its name in the protocol and in `api_budget_states`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Warning => "warning",
+            Self::Exceeded => "exceeded",
+        }
+    }
+
+    /// The status of a name; [`Status::Normal`] for any other.
+    #[must_use]
+    pub fn by_name(name: &str) -> Self {
+        [Self::Warning, Self::Exceeded].into_iter().find(|status| status.name() == name).unwrap_or(Self::Normal)
+    }
+}
+
+/// One budget in its current period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BudgetState {
+    /// The budget.
+    #[serde(flatten)]
+    pub budget: Budget,
+    /// The period's first day, in the reporting time zone.
+    pub period_start: NaiveDate,
+    /// The day after its last.
+    pub period_end: NaiveDate,
+    /// What was spent in it.
+    pub spent_usd: Usd,
+    /// What is left; below zero past the amount.
+    pub remaining_usd: Usd,
+    /// Calls of the period without a known price.
+    pub unpriced_calls: i64,
+    /// How it stands.
+    pub status: Status,
+}
+
+/// What a call would count towards.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CallScope<'a> {
+    /// Provider.
+    pub provider: &'a str,
+    /// Model.
+    pub model: &'a str,
+    /// User.
+    pub user_id: &'a str,
+    /// Application.
+    pub app: &'a str,
+}
+
+/// Where every budget stands.
+#[derive(Debug, Clone, Default)]
+pub struct Board {
+    states: Vec<BudgetState>,
+    /// What an acknowledgement says. Made once, not at each answer.
+    global: Option<tallyd_protocol::Budget>,
+}
+
+impl Board {
+    /// A board of these states.
+    #[must_use]
+    pub fn new(states: Vec<BudgetState>) -> Self {
+        let globals = states.iter().filter(|state| state.budget.scope == Scope::Global);
+        let worst = globals.clone().map(|state| state.status).max();
+        let should_throttle = globals.clone().any(|state| state.status == Status::Exceeded && state.budget.throttle);
+        let global = worst.map(|status| tallyd_protocol::Budget { should_throttle, status: status.name().to_owned() });
+        Self { states, global }
+    }
+
+    /// Every budget.
+    #[must_use]
+    pub fn states(&self) -> &[BudgetState] {
+        &self.states
+    }
+
+    /// The state that acknowledgements carry: the worst of the global budgets. None without any.
+    #[must_use]
+    pub fn global(&self) -> Option<&tallyd_protocol::Budget> {
+        self.global.as_ref()
+    }
+
+    /// Whether a call should be held back: a budget that asks for it, and that the call counts towards, is used up.
+    #[must_use]
+    pub fn should_throttle(&self, call: &CallScope<'_>) -> bool {
+        let provider = normalise_provider(call.provider);
+        self.states.iter().any(|state| {
+            let value = state.budget.scope_value.as_str();
+            let counts = match state.budget.scope {
+                Scope::Global => true,
+                Scope::Provider => value == provider,
+                Scope::Model => value == call.model || value == family(call.model),
+                Scope::User => value == call.user_id,
+                Scope::App => value == call.app,
+            };
+            counts && state.budget.throttle && state.status == Status::Exceeded
+        })
+    }
+}
+
+/// A state without any spending yet.
+pub(super) fn untouched(budget: Budget, today: NaiveDate, period: Period) -> BudgetState {
+    let (period_start, period_end) = period.around(today);
+    let remaining_usd = budget.amount_usd;
+    BudgetState {
+        budget,
+        period_start,
+        period_end,
+        spent_usd: Usd::ZERO,
+        remaining_usd,
+        unpriced_calls: 0,
+        status: Status::Normal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(scope: Scope, value: &str, throttle: bool, status: Status) -> BudgetState {
+        let budget = Budget {
+            id: 1,
+            scope,
+            scope_value: value.into(),
+            period: Period::Day,
+            amount_usd: Usd::ONE,
+            warning_percent: 80,
+            alert_percents: vec![100],
+            throttle,
+        };
+        BudgetState { status, ..untouched(budget, NaiveDate::default(), Period::Day) }
+    }
+
+    #[test]
+    fn a_call_is_held_back_by_the_budgets_that_it_counts_towards() {
+        let board = Board::new(vec![
+            state(Scope::Global, "", true, Status::Warning),
+            state(Scope::Provider, "claude", true, Status::Warning),
+            state(Scope::Model, "claude-sonnet-4", true, Status::Exceeded),
+            state(Scope::User, "u1", false, Status::Exceeded),
+            state(Scope::App, "web", true, Status::Exceeded),
+        ]);
+        let throttles =
+            |provider, model, user_id, app| board.should_throttle(&CallScope { provider, model, user_id, app });
+        assert!(!throttles("claude", "claude-sonnet-4-5", "u2", "cron"));
+        assert!(throttles("claude", "claude-sonnet-4", "", ""));
+        assert!(throttles("claude", "claude-sonnet-4-20250514", "", ""));
+        assert!(!throttles("", "", "u1", ""), "that budget only tells");
+        assert!(throttles("", "", "", "web"));
+        let global = board.global().unwrap();
+        assert_eq!((global.should_throttle, global.status.as_str()), (false, "warning"));
+        assert!(Board::default().global().is_none());
+        let board = Board::new(vec![
+            state(Scope::Global, "", false, Status::Exceeded),
+            state(Scope::Global, "", true, Status::Normal),
+        ]);
+        let global = board.global().unwrap();
+        assert_eq!((global.should_throttle, global.status.as_str()), (false, "exceeded"));
+    }
+}

@@ -1,0 +1,148 @@
+//! `tallyd budgets`: how much may be spent, and where that stands.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, NaiveDate};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{output, with_database};
+use crate::budget::store::{board, remove, set};
+use crate::budget::{NewBudget, Period, Scope};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::pricing::{Usd, normalise_provider};
+
+/// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd budgets set 25                                   # 25 USD a day for everything
+  tallyd budgets set 400 --period month --scope model --value claude-sonnet-4
+  tallyd budgets set 5 --scope user --value u-42 --alert 80 --alert 100 --no-throttle
+  tallyd budgets list
+  tallyd budgets remove 3")]
+pub struct BudgetsArgs {
+    #[command(subcommand)]
+    command: BudgetsCommand,
+}
+
+#[derive(Subcommand)]
+enum BudgetsCommand {
+    /// Show every budget, and where it stands
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set the budget of a scope and period, or change it
+    Set(SetArgs),
+    /// Remove a budget
+    Remove {
+        /// Its id, as `tallyd budgets list` prints it
+        id: i32,
+    },
+}
+
+#[derive(Args)]
+struct SetArgs {
+    /// USD
+    amount: Usd,
+    /// For how long the amount is; days and weeks begin at midnight of the reporting time zone, weeks on Monday
+    #[arg(long, value_enum, default_value_t = Period::Day)]
+    period: Period,
+    /// What is bounded
+    #[arg(long, value_enum, default_value_t = Scope::Global)]
+    scope: Scope,
+    /// Which provider, model, user or app
+    #[arg(long, default_value = "", value_name = "NAME", required_if_eq_any([("scope", "provider"), ("scope", "model"), ("scope", "user"), ("scope", "app")]))]
+    value: String,
+    /// From this percentage on the status is a warning
+    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(i32).range(0..=100))]
+    warning: i32,
+    /// At this percentage an alert is due, once a period. Repeatable
+    #[arg(long = "alert", value_name = "PERCENT", default_values_t = [50, 80, 100], value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    alerts: Vec<i32>,
+    /// Do not ask applications to hold back once it is used up
+    #[arg(long)]
+    no_throttle: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn today(config: &Config) -> NaiveDate {
+    let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
+    now.with_timezone(&config.rollup.time_zone).date_naive()
+}
+
+pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        BudgetsCommand::List { json } => list(*json, config),
+        BudgetsCommand::Set(args) => set_budget(args, config),
+        BudgetsCommand::Remove { id } => {
+            if with_database(config, "tallyd budgets", async |db| Ok(remove(db, *id).await?))? {
+                println!("budget {id} is removed");
+                return Ok(ExitCode::SUCCESS);
+            }
+            eprintln!("error: there is no budget {id}");
+            output::hint("`tallyd budgets list` shows the ids");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    let board = with_database(config, "tallyd budgets", async |db| Ok(board(db, today(config)).await?))?;
+    if as_json {
+        output::json(&board.states())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for state in board.states() {
+        let budget = &state.budget;
+        let scope = format!("{} {}", budget.scope.name(), budget.scope_value);
+        println!(
+            "{:>4}  {:<8}  {} of {} USD a {} since {}{}",
+            budget.id,
+            state.status.name(),
+            state.spent_usd,
+            budget.amount_usd,
+            budget.period.name(),
+            state.period_start,
+            if budget.scope == Scope::Global { String::new() } else { format!(", {}", scope.trim_end()) },
+        );
+        if state.unpriced_calls > 0 {
+            println!("      {} calls of it have no known price", state.unpriced_calls);
+        }
+    }
+    if board.states().is_empty() {
+        output::hint("there is none; `tallyd budgets set 25` allows 25 USD a day");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    if args.amount < Usd::ZERO {
+        anyhow::bail!("a budget is not negative");
+    }
+    if args.scope == Scope::Global && !args.value.is_empty() {
+        anyhow::bail!("--value needs a --scope: provider, model, user or app");
+    }
+    let value =
+        if args.scope == Scope::Provider { normalise_provider(&args.value).into_owned() } else { args.value.clone() };
+    let new = NewBudget {
+        scope: args.scope,
+        scope_value: value,
+        period: args.period,
+        amount_usd: args.amount,
+        warning_percent: args.warning,
+        alert_percents: args.alerts.clone(),
+        throttle: !args.no_throttle,
+    };
+    let id = with_database(config, "tallyd budgets", async |db| Ok(set(db, &new).await?))?;
+    if args.json {
+        output::json(&json!({ "id": id }))?;
+    } else {
+        println!("budget {id}: {} USD a {}", args.amount, args.period.name());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,238 @@
+//! `tallyd dead-letters`: what was refused, and what becomes of it.
+//!
+//! It asks the database, not the daemon: nothing here needs one to run.
+
+mod filter;
+mod retry;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::output;
+use crate::config::Config;
+use crate::database::{Connection, Database, DatabaseOptions, describe};
+use crate::dead_letters::{self, DeadLetter, Filter, Order};
+use filter::FilterArgs;
+
+/// Look at records that the daemon or PostgreSQL refused, and retry or drop them.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd dead-letters list --code unknown_field --since 24h
+  tallyd dead-letters show 42
+  tallyd dead-letters retry 42 --set occurred_at=2026-11-23T10:00:00Z
+  tallyd dead-letters retry --code too_long --since 7d --unset metadata
+  tallyd dead-letters drop --producer test-1 --yes")]
+pub struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: DeadLettersCommand,
+}
+
+#[derive(Subcommand)]
+enum DeadLettersCommand {
+    /// List letters, the newest first
+    List(ListArgs),
+    /// Show letters whole, with the record as it was received
+    #[command(after_help = "Example:\n  tallyd dead-letters show 42 --json | jq '.[0].record'")]
+    Show(ShowArgs),
+    /// Load letters' records, each exactly once; what is refused again stays. Exits 0 if none was
+    #[command(after_help = retry::EXAMPLES)]
+    Retry(retry::RetryArgs),
+    /// Delete what letters' records said, for good; the reasons' codes stay
+    #[command(after_help = "Example:\n  tallyd dead-letters drop --code nul --until 2026-11-01 --yes")]
+    Drop(DropArgs),
+    /// Print letters as NDJSON, the oldest first
+    #[command(after_help = "Example:\n  tallyd dead-letters export --all --since 7d > letters.ndjson")]
+    Export(ExportArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  tallyd dead-letters list --kind poison --provider claude --limit 10")]
+struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Settled letters, too: retried and dropped ones
+    #[arg(long)]
+    all: bool,
+    /// List at most so many
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: usize,
+    /// Print JSON, with each record
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ShowArgs {
+    /// Their numbers
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<i64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct DropArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Do it; without this only the number is told
+    #[arg(long)]
+    yes: bool,
+    /// Print the numbers as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Settled letters, too
+    #[arg(long)]
+    all: bool,
+}
+
+pub fn run(args: &DeadLettersArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    super::block_on(async {
+        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let done = match &args.command {
+            DeadLettersCommand::List(args) => list(args, &database).await,
+            DeadLettersCommand::Show(args) => show(args, &database).await,
+            DeadLettersCommand::Retry(args) => retry::run(args, config, &database).await,
+            DeadLettersCommand::Drop(args) => drop_letters(args, &database).await,
+            DeadLettersCommand::Export(args) => export(args, &database).await,
+        };
+        database.close().await;
+        done
+    })
+}
+
+async fn connect(database: &Database) -> anyhow::Result<Connection> {
+    Ok(database.connect("tallyd dead-letters").await?)
+}
+
+/// What PostgreSQL says, with what to do about a schema that is not this version's.
+fn told(error: &tokio_postgres::Error) -> anyhow::Error {
+    use tokio_postgres::error::SqlState;
+    let text = describe(error);
+    match error.code() {
+        Some(&SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN) => {
+            anyhow::anyhow!("{text}: the schema is not this version's; run `tallyd migrate`")
+        }
+        _ => anyhow::anyhow!(text),
+    }
+}
+
+/// Hands pages of letters to `take`, until it says false or there are no more.
+async fn each_page(
+    connection: &Connection,
+    filter: &Filter,
+    order: Order,
+    mut take: impl FnMut(Vec<DeadLetter>) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let mut after = None;
+    loop {
+        let (letters, last) =
+            dead_letters::page(connection, filter, order, after).await.map_err(|error| told(&error))?;
+        if last.is_none() || !take(letters)? {
+            return Ok(());
+        }
+        after = last;
+    }
+}
+
+async fn list(args: &ListArgs, database: &Database) -> anyhow::Result<ExitCode> {
+    let connection = connect(database).await?;
+    let filter = Filter { settled: args.all, ..args.filter.filter()? };
+    let mut letters = Vec::new();
+    let enough = args.limit.saturating_add(1);
+    each_page(&connection, &filter, Order::NewestFirst, |page| {
+        letters.extend(page.into_iter().take(enough - letters.len()));
+        Ok(letters.len() < enough)
+    })
+    .await?;
+    let more = letters.len() > args.limit;
+    letters.truncate(args.limit);
+    if args.json {
+        output::json(&letters)?;
+    } else {
+        letters.iter().for_each(|letter| println!("{}", show::line(letter)));
+        let open = dead_letters::count(&connection).await.map_err(|error| told(&error))?;
+        eprintln!("{} dead letters wait for a decision", output::count(open));
+    }
+    if more {
+        output::hint(&format!("there are more than {}: give --limit, or `tallyd dead-letters export`", args.limit));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(args: &ShowArgs, database: &Database) -> anyhow::Result<ExitCode> {
+    let connection = connect(database).await?;
+    let mut letters = Vec::new();
+    for id in &args.ids {
+        match dead_letters::get(&connection, *id).await.map_err(|error| told(&error))? {
+            Some(letter) => letters.push(letter),
+            None => output::error(&anyhow::anyhow!("there is no dead letter {id}")),
+        }
+    }
+    if args.json {
+        output::json(&letters)?;
+    } else {
+        for letter in &letters {
+            print!("{}", show::whole(letter)?);
+        }
+    }
+    Ok(if letters.len() == args.ids.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<ExitCode> {
+    let filter = args.filter.required("drop")?;
+    let connection = connect(database).await?;
+    let mut ids = Vec::new();
+    each_page(&connection, &filter, Order::OldestFirst, |page| {
+        ids.extend(page.iter().map(|letter| letter.id));
+        Ok(true)
+    })
+    .await?;
+    if !args.yes {
+        eprintln!("{} dead letters would be dropped, and their records deleted for good", ids.len());
+        output::hint("give --yes to do it; `tallyd dead-letters export` keeps a copy");
+        return Ok(ExitCode::from(2));
+    }
+    let mut dropped = 0;
+    for ids in ids.chunks(10_000) {
+        dropped += dead_letters::drop_letters(&connection, ids).await.map_err(|error| told(&error))?;
+    }
+    if args.json {
+        output::json(&serde_json::json!({ "dropped": dropped }))?;
+    } else {
+        println!("{} dropped", output::count(dropped));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+    let connection = connect(database).await?;
+    let filter = Filter { settled: args.all, ..args.filter.filter()? };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let done = each_page(&connection, &filter, Order::OldestFirst, |page| {
+        for letter in page {
+            serde_json::to_writer(&mut out, &letter)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(true)
+    })
+    .await;
+    let is_gone = |error: &anyhow::Error| {
+        let cause = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    match done.and_then(|()| Ok(out.flush()?)) {
+        // A reader that has gone away is no error.
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,181 @@
+//! `tallyd dead-letters retry`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::filter::FilterArgs;
+use super::{connect, each_page, output};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::database::{Database, FailureClass, classify};
+use crate::dead_letters::{DeadLetter, Edit, Order, Outcome, Retrier, RetryError};
+use crate::pipeline::flusher::FlushError;
+
+pub const EXAMPLES: &str = "Examples:
+  tallyd dead-letters retry 42 43
+  tallyd dead-letters retry 42 --set provider=claude --set model=claude-sonnet-4-5
+  tallyd dead-letters retry --code unknown_field --unset colour
+  tallyd dead-letters retry --code 22003 --since 24h --set 'metadata={}' --json | jq .refused
+
+The fields are those of a usage record: occurred_at, provider, model, endpoint, user_id … A record without a time of its
+own gets that of its arrival.";
+
+/// How often a transaction that met a deadlock, or a connection that broke, is tried again.
+const ATTEMPTS: u32 = 5;
+/// The pause before each, times the number of attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Letters whose refusal is told one by one.
+const TOLD_MAX: usize = 20;
+
+#[derive(Args)]
+pub struct RetryArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Correct a field before: FIELD=VALUE; the flag again for each field
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// Take a field out before, also one that no record has
+    #[arg(long, value_name = "FIELD")]
+    unset: Vec<String>,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of all letters.
+#[derive(Default, Serialize)]
+struct Summary {
+    /// Their records are in the log.
+    retried: u64,
+    /// Somebody had decided about them before, or the filter does not take them.
+    not_open: u64,
+    /// They stay as they are.
+    refused: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    id: i64,
+    reason: String,
+}
+
+pub async fn run(args: &RetryArgs, config: &Config, database: &Database) -> anyhow::Result<ExitCode> {
+    let filter = args.filter.required("retry")?;
+    let mut edits = args.set.iter().map(|text| Edit::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    edits.extend(args.unset.iter().map(|field| Edit::remove(field)));
+    // What is refused again stays open: the numbers are taken once, or it would be met again.
+    let mut pages = Vec::new();
+    {
+        let connection = connect(database).await?;
+        each_page(&connection, &filter, Order::OldestFirst, |page| {
+            pages.push(page.iter().map(|letter| letter.id).collect::<Vec<_>>());
+            Ok(true)
+        })
+        .await?;
+    }
+    let total: usize = pages.iter().map(Vec::len).sum();
+    let mut summary = Summary::default();
+    if !filter.ids.is_empty() {
+        summary.not_open = filter.ids.len().saturating_sub(total) as u64;
+    }
+    let mut done = 0;
+    for ids in pages {
+        for (id, outcome) in ids.iter().zip(retry_page(config, database, &ids, &edits).await?) {
+            summary.add(*id, outcome);
+        }
+        done += ids.len();
+        if !args.json && total > ids.len() {
+            eprintln!("{} of {}", output::count(done as u64), output::count(total as u64));
+        }
+    }
+    summary.print(args.json)
+}
+
+/// One transaction, tried again while what stops it passes. A COMMIT whose answer was lost leaves settled letters behind,
+/// and the next attempt says so of them.
+async fn retry_page(config: &Config, database: &Database, ids: &[i64], edits: &[Edit]) -> anyhow::Result<Vec<Outcome>> {
+    let mut attempt = 1;
+    loop {
+        match try_page(config, database, ids, edits).await {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(error) if attempt < ATTEMPTS && passes(&error) => {
+                tokio::time::sleep(PAUSE * attempt).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn try_page(config: &Config, database: &Database, ids: &[i64], edits: &[Edit]) -> anyhow::Result<Vec<Outcome>> {
+    let connection = connect(database).await?;
+    let retrier = Retrier::new(config, &connection, &SystemClock).await?;
+    let filter = crate::dead_letters::Filter { ids: ids.to_vec(), settled: true, ..Default::default() };
+    let mut letters: Vec<DeadLetter> = Vec::with_capacity(ids.len());
+    each_page(&connection, &filter, Order::OldestFirst, |page| {
+        letters.extend(page);
+        Ok(true)
+    })
+    .await?;
+    let outcomes = retrier.retry(&connection, &letters, edits).await?;
+    // Letters come in the order of their numbers, as the numbers do; one that is gone was decided about by hand.
+    let found: std::collections::HashMap<_, _> = letters.iter().map(|letter| letter.id).zip(outcomes).collect();
+    Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(Outcome::Settled)).collect())
+}
+
+fn passes(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<RetryError>() {
+        Some(RetryError::Load(FlushError::Postgres(error))) => {
+            matches!(
+                classify(error),
+                FailureClass::Transient | FailureClass::Serialization | FailureClass::MissingPartition
+            )
+        }
+        _ => false,
+    }
+}
+
+impl Summary {
+    fn add(&mut self, id: i64, outcome: Outcome) {
+        let reason = match outcome {
+            Outcome::Retried(_) => {
+                self.retried += 1;
+                return;
+            }
+            Outcome::Settled => {
+                self.not_open += 1;
+                return;
+            }
+            Outcome::Refused(refusal) if refusal.field.is_empty() => {
+                format!("{}: {}", refusal.code.name(), refusal.message)
+            }
+            Outcome::Refused(refusal) => format!("{}: {}: {}", refusal.code.name(), refusal.field, refusal.message),
+            Outcome::Poison(said) => format!("PostgreSQL would not take it: {said}"),
+            Outcome::Uncorrected(error) => error.to_string(),
+        };
+        self.refused.push(Refused { id, reason });
+    }
+
+    fn print(&self, json: bool) -> anyhow::Result<ExitCode> {
+        if json {
+            output::json(self)?;
+        } else {
+            for refused in self.refused.iter().take(TOLD_MAX) {
+                eprintln!("{}: {}", refused.id, refused.reason);
+            }
+            println!(
+                "{} retried, {} not open, {} refused again",
+                output::count(self.retried),
+                output::count(self.not_open),
+                output::count(self.refused.len() as u64)
+            );
+            if !self.refused.is_empty() {
+                output::hint("correct a field with --set FIELD=VALUE, or take it out with --unset FIELD");
+            }
+        }
+        Ok(if self.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

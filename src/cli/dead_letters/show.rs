@@ -1,0 +1,61 @@
+//! Letters in a form for people.
+
+use std::fmt::Write;
+
+use chrono::SecondsFormat;
+use serde_json::Value;
+
+use crate::dead_letters::DeadLetter;
+
+/// Characters of a message in a list.
+const MESSAGE_CHARS: usize = 80;
+
+/// A letter in a line.
+pub fn line(letter: &DeadLetter) -> String {
+    let at = letter.created_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let field = if letter.field.is_empty() { String::new() } else { format!(" ({})", letter.field) };
+    let outcome = letter.outcome.as_deref().map_or_else(String::new, |outcome| format!("[{outcome}] "));
+    let mut message: String = printable(&letter.message).chars().take(MESSAGE_CHARS).collect();
+    if message.len() < letter.message.len() {
+        message.push('…');
+    }
+    let provider = letter.payload.provider();
+    let provider = if provider.is_empty() { "-" } else { &provider };
+    format!(
+        "{:>8}  {at}  {:<8} {}{}  {}  {outcome}{message}",
+        letter.id,
+        letter.kind,
+        letter.code,
+        printable(&field),
+        printable(provider)
+    )
+}
+
+/// A letter whole.
+///
+/// # Errors
+/// None in practice: JSON values serialize.
+pub fn whole(letter: &DeadLetter) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let Value::Object(fields) = serde_json::to_value(letter)? else { return Ok(text) };
+    writeln!(text, "dead letter {}", letter.id)?;
+    for (name, value) in fields.iter().filter(|(name, _)| *name != "id" && *name != "record") {
+        match value {
+            Value::Null => {}
+            Value::String(value) if value.is_empty() => {}
+            Value::String(value) => writeln!(text, "  {name:<12} {}", printable(value))?,
+            other => writeln!(text, "  {name:<12} {other}")?,
+        }
+    }
+    match &fields["record"] {
+        Value::String(raw) if raw.is_empty() => writeln!(text, "  record       deleted")?,
+        Value::String(raw) => writeln!(text, "  record       not whole: {}", printable(raw))?,
+        record => writeln!(text, "  record       {record}")?,
+    }
+    Ok(text)
+}
+
+/// A sender's text must not move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,66 @@
+//! `tallyd forecast`: what spending will come to.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Timelike};
+use clap::Args;
+
+use super::{output, with_database};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::forecast::{Estimate, Method, forecast, history};
+use crate::pricing::{Usd, normalise_provider};
+
+/// Estimate what spending comes to by the end of the day, of the month, and in the next 30 days.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tallyd forecast\n  tallyd forecast --provider claude --json")]
+pub struct ForecastArgs {
+    /// Only this provider's spending
+    #[arg(long, default_value = "", value_name = "NAME")]
+    provider: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const DAY_SECONDS: f64 = 86_400.0;
+
+pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
+    let now = now.with_timezone(&config.rollup.time_zone);
+    let provider = normalise_provider(&args.provider);
+    let history =
+        with_database(config, "tallyd forecast", async |db| Ok(history(db, now.date_naive(), &provider).await?))?;
+    let left = 1.0 - f64::from(now.num_seconds_from_midnight()) / DAY_SECONDS;
+    let found = forecast(&history, left);
+    if args.json {
+        output::json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print("today", &found.day);
+    print("this month", &found.month);
+    print("the next 30 days", &found.next_30_days);
+    let days = found.history_days;
+    match found.method {
+        Method::None => output::hint(&format!("{days} whole days are too few for an estimate; it takes 3")),
+        Method::Mean => output::hint(&format!("the mean of {days} days; from 14 on there is an interval")),
+        Method::Smoothing | Method::WeeklySeason => {
+            eprintln!("from {days} days; the interval is to hold {} times of 100", found.interval_percent);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(what: &str, estimate: &Estimate) {
+    let text = |usd: Option<Usd>| usd.map_or_else(|| "?".to_owned(), |usd| usd.to_string());
+    let interval = match (estimate.low_usd, estimate.high_usd) {
+        (Some(low), Some(high)) => format!(" ({low} to {high})"),
+        _ => String::new(),
+    };
+    println!(
+        "{what:<17} until {}: {} USD{interval}, {} spent",
+        estimate.until,
+        text(estimate.expected_usd),
+        estimate.spent_usd
+    );
+}

@@ -1,0 +1,73 @@
+//! `tallyd plans`: what each plan of a provider that bills by plan would have cost.
+
+use std::process::ExitCode;
+
+use chrono::NaiveDate;
+use clap::Args;
+
+use super::{output, with_database};
+use crate::config::Config;
+use crate::database::plans::{PLAN_PROVIDER, compare};
+use crate::pricing::{Catalog, Plan};
+
+/// What each RentCast plan would have cost for the requests that were made, month by month, fee included.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd plans --from 2026-09-01 --to 2026-12-01
+  tallyd plans --from 2026-11-01 --to 2026-12-01 --json
+The bill is the vendor's: the month's fee, and the overage beyond the requests that it includes. The marginal cost is what
+the records carry: each request at the overage rate of the plan that was configured.")]
+pub struct PlansArgs {
+    /// From this day on, in the reporting time zone
+    #[arg(long, value_name = "DATE")]
+    from: NaiveDate,
+    /// Up to this day, without it
+    #[arg(long, value_name = "DATE")]
+    to: NaiveDate,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &PlansArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    if args.from >= args.to {
+        anyhow::bail!("--from must be before --to");
+    }
+    let comparison = with_database(config, "tallyd plans", async |db| {
+        let catalogs = Plan::ALL.map(|rentcast_plan| {
+            let options = crate::pricing::PricingOptions { rentcast_plan, ..config.pricing.clone() };
+            Catalog::builtin(&options)
+        });
+        let mut terms = Vec::new();
+        for catalog in catalogs {
+            terms.push(catalog?);
+        }
+        Ok(compare(db, &terms, config.pricing.rentcast_plan, args.from, args.to).await?)
+    })?;
+    if args.json {
+        output::json(&comparison)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for month in &comparison.months {
+        println!(
+            "{} {PLAN_PROVIDER}: {} requests, marginal cost {} USD",
+            month.month, month.requests, month.marginal_usd
+        );
+    }
+    for plan in &comparison.plans {
+        let mut marks = String::new();
+        if plan.configured {
+            marks.push_str(", configured");
+        }
+        if plan.cheapest {
+            marks.push_str(", cheapest");
+        }
+        println!("  {:<11} {} USD{marks}", plan.plan.name(), plan.bill_usd);
+    }
+    if comparison.partial_months {
+        output::hint(
+            "the period begins or ends within a month: its bill is computed as if the month had no other requests",
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

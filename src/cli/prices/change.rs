@@ -1,0 +1,153 @@
+//! `tallyd prices set` and `withdraw`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::{actor, catalog, instant, rates_line, since};
+use crate::cli::{output, with_database};
+use crate::config::Config;
+use crate::database::prices::{ChangeNote, add, withdraw as withdraw_price};
+use crate::pricing::catalog::{AboveEntry, TokenRates};
+use crate::pricing::{Origin, PriceEntry, Usd};
+
+#[derive(Args)]
+pub struct SetArgs {
+    /// The provider
+    provider: String,
+    /// The model; leave it out for a provider that prices all of its calls alike
+    #[arg(default_value = "")]
+    model: String,
+    /// The service tier
+    #[arg(long, default_value = "standard", value_name = "NAME")]
+    tier: String,
+    /// From when on: now, always, a date (midnight UTC), or RFC 3339
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    from: i64,
+    /// USD a million tokens of a bucket: input, output, cache_read, cache_write_5m, cache_write_1h. Repeatable
+    #[arg(long = "rate", value_name = "BUCKET=USD")]
+    rates: Vec<String>,
+    /// USD for one of another unit: request, web_search … Repeatable
+    #[arg(long = "unit", value_name = "UNIT=USD")]
+    units: Vec<String>,
+    /// A rate of prompts larger than so many tokens: 200000:input=6. Repeatable
+    #[arg(long = "above", value_name = "TOKENS:BUCKET=USD")]
+    above: Vec<String>,
+    /// Where the figures come from
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    source: String,
+    /// Why, for the record
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    note: String,
+    /// Who, for the record [default: the user]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// Only show what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct WithdrawArgs {
+    /// The price's id, as `tallyd prices show` prints it
+    id: i32,
+    /// Who, for the record [default: the user]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+fn pair(text: &str) -> anyhow::Result<(&str, Usd)> {
+    let (name, usd) = text.split_once('=').with_context(|| format!("{text:?} is no rate; write input=3"))?;
+    Ok((name, Usd::parse(usd).with_context(|| format!("{text:?}"))?))
+}
+
+fn put(rates: &mut TokenRates, text: &str) -> anyhow::Result<()> {
+    let (bucket, usd) = pair(text)?;
+    let Some(slot) = rates.bucket_mut(bucket) else {
+        bail!("there is no bucket {bucket:?}; there are input, output, cache_read, cache_write_5m and cache_write_1h");
+    };
+    *slot = Some(usd);
+    Ok(())
+}
+
+fn entry(args: &SetArgs) -> anyhow::Result<PriceEntry> {
+    let mut per_million = TokenRates::default();
+    args.rates.iter().try_for_each(|text| put(&mut per_million, text))?;
+    let mut per_unit = BTreeMap::new();
+    for text in &args.units {
+        let (unit, usd) = pair(text)?;
+        per_unit.insert(unit.to_owned(), usd);
+    }
+    let mut above: BTreeMap<u64, TokenRates> = BTreeMap::new();
+    for text in &args.above {
+        let wrong = || format!("{text:?} is no rate of larger prompts; write 200000:input=6");
+        let (size, rate) = text.split_once(':').with_context(wrong)?;
+        put(above.entry(size.parse().with_context(wrong)?).or_default(), rate)?;
+    }
+    let above = above.into_iter().map(|(prompt_tokens, per_million)| AboveEntry { prompt_tokens, per_million });
+    Ok(PriceEntry {
+        provider: args.provider.clone(),
+        model: args.model.clone(),
+        service_tier: args.tier.clone(),
+        effective_from: None,
+        source: args.source.clone(),
+        per_million,
+        per_unit,
+        above: above.collect(),
+    })
+}
+
+pub fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut spec = entry(args)?.spec()?;
+    spec.effective_from_us = args.from;
+    let actor = actor(args.by.as_ref());
+    let (old, new, id) = with_database(config, "tallyd prices", async |db| {
+        let (catalog, _) = catalog(db, config).await?;
+        let old = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, args.from);
+        let (old, new) = (old.map(|price| price.rates_json()), spec.clone().with_id(0, Origin::Stored).rates_json());
+        if args.dry_run {
+            return Ok((old, new, None));
+        }
+        let transaction = db.transaction().await?;
+        let note = ChangeNote { actor: &actor, origin: "manual", note: &args.note };
+        let ids = add(&transaction, std::slice::from_ref(&spec), &note).await?;
+        transaction.commit().await?;
+        Ok((old, new, ids.first().copied()))
+    })?;
+    if args.json {
+        output::json(&serde_json::json!({ "id": id, "effective_from": since(args.from), "old": old, "new": new }))?;
+    } else {
+        println!("old: {}", old.as_ref().map_or_else(|| "no price".to_owned(), rates_line));
+        println!("new: {}, since {}", rates_line(&new), since(args.from));
+        match id {
+            Some(id) => println!("added as price {id}"),
+            None => println!("nothing was changed: this was a dry run"),
+        }
+        if id.is_some() {
+            output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let actor = actor(args.by.as_ref());
+    let withdrawn = with_database(config, "tallyd prices", async |db| {
+        let transaction = db.transaction().await?;
+        let withdrawn = withdraw_price(&transaction, args.id, &actor).await?;
+        transaction.commit().await?;
+        Ok(withdrawn)
+    })?;
+    if withdrawn {
+        println!("price {} is not applied any more", args.id);
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("error: there is no added price {} in force", args.id);
+    output::hint("built-in prices are not withdrawn but replaced: `tallyd prices set`");
+    Ok(ExitCode::FAILURE)
+}

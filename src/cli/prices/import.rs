@@ -1,0 +1,139 @@
+//! `tallyd prices diff` and `import`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::DateTime;
+use clap::Args;
+use serde_json::json;
+
+use super::{actor, catalog, instant, rates_line, since};
+use crate::cli::{output, with_database};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::database::prices::{ChangeNote, add};
+use crate::outbound;
+use crate::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
+
+/// The largest list that is read: several times what the lists have today.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// How long a download may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub struct ListArgs {
+    /// A file or an http(s) address: LiteLLM's model_prices_and_context_window.json, or genai-prices' data.json
+    list: String,
+    /// From when on the list's prices hold: now, always, a date (midnight UTC), or RFC 3339
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    from: i64,
+    /// Which providers' prices are taken
+    #[arg(long = "provider", value_name = "NAME", default_values = ["claude", "openai", "google"])]
+    providers: Vec<String>,
+    /// Also list each model that is not taken
+    #[arg(long)]
+    verbose: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    list: ListArgs,
+    /// Add the prices that differ
+    #[arg(long)]
+    apply: bool,
+    /// Who, for the record [default: the user]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+async fn fetch(list: &str) -> anyhow::Result<String> {
+    if list.starts_with("http://") || list.starts_with("https://") {
+        let bytes = outbound::get(list, MAX_BYTES, PATIENCE).await?;
+        return String::from_utf8(bytes.into()).context("the price list is not UTF-8");
+    }
+    std::fs::read_to_string(list).with_context(|| format!("the price list {list} cannot be read"))
+}
+
+struct Compared {
+    changes: Vec<Change>,
+    imported: Imported,
+    ids: Vec<i32>,
+}
+
+fn work(args: &ListArgs, config: &Config, apply_by: Option<&str>) -> anyhow::Result<Compared> {
+    with_database(config, "tallyd prices", async |db| {
+        let today = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default().date_naive();
+        let options = ImportOptions {
+            providers: args.providers.clone(),
+            from_us: args.from,
+            source: args.list.clone(),
+            source_date: today.to_string(),
+        };
+        let (_, imported) = read(&fetch(&args.list).await?, &options)?;
+        let (catalog, _) = catalog(db, config).await?;
+        let changes = compare(&catalog, &imported.specs);
+        let mut ids = Vec::new();
+        if let Some(actor) = apply_by {
+            let transaction = db.transaction().await?;
+            let specs: Vec<_> = changes.iter().map(|change| change.spec.clone()).collect();
+            ids = add(&transaction, &specs, &ChangeNote { actor, origin: "import", note: &args.list }).await?;
+            transaction.commit().await?;
+        }
+        Ok(Compared { changes, imported, ids })
+    })
+}
+
+fn print(args: &ListArgs, compared: &Compared) -> anyhow::Result<()> {
+    let Compared { changes, imported, ids } = compared;
+    if args.json {
+        return output::json(&json!({
+            "changes": changes, "unread_fields": imported.unread, "skipped": imported.skipped, "added_ids": ids,
+        }));
+    }
+    for change in changes {
+        println!(
+            "{} {} {}, since {}",
+            change.provider,
+            change.model,
+            change.service_tier,
+            since(change.spec.effective_from_us)
+        );
+        if let Some(old) = &change.old {
+            println!("  - {}", rates_line(old));
+        }
+        println!("  + {}", rates_line(&change.new));
+    }
+    let equal = imported.specs.len() - changes.len();
+    println!("{} differ, {equal} are equal, {} were not taken", changes.len(), imported.skipped.len());
+    if args.verbose {
+        imported.skipped.iter().for_each(|(model, reason)| println!("  not taken: {model}: {reason}"));
+    }
+    for (field, models) in &imported.unread {
+        println!("  not read: {field}, of {models} models");
+    }
+    Ok(())
+}
+
+pub fn diff(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let compared = work(args, config, None)?;
+    print(args, &compared)?;
+    Ok(if compared.changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub fn import(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let actor = actor(args.by.as_ref());
+    let compared = work(&args.list, config, args.apply.then_some(actor.as_str()))?;
+    print(&args.list, &compared)?;
+    if args.apply {
+        eprintln!("{} prices were added", compared.ids.len());
+        output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
+    } else if !compared.changes.is_empty() {
+        output::hint("nothing was changed; --apply adds what differs");
+    }
+    Ok(ExitCode::SUCCESS)
+}

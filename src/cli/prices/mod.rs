@@ -1,0 +1,109 @@
+//! `tallyd prices`: what is charged, since when, and who said so; changes and imports.
+
+mod change;
+mod import;
+mod show;
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, SecondsFormat};
+use clap::{Args, Subcommand};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::database::Connection;
+use crate::database::prices::read_added;
+use crate::pricing::{Catalog, CatalogError};
+
+/// Look at prices, change them, import price lists.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd prices list --provider claude
+  tallyd prices set claude claude-sonnet-5 --from 2026-12-01 --rate input=1.80 --rate output=9
+  tallyd prices import model_prices_and_context_window.json --from 2026-12-01          # shows the difference
+  tallyd prices import model_prices_and_context_window.json --from 2026-12-01 --apply
+  tallyd prices check")]
+pub struct PricesArgs {
+    #[command(subcommand)]
+    command: PricesCommand,
+}
+
+#[derive(Subcommand)]
+enum PricesCommand {
+    /// List the prices in force
+    List(show::ListArgs),
+    /// Show one model's prices over time, and who changed them
+    Show(show::ShowArgs),
+    /// Check the stored prices, and name what could not be priced. Exits 1 if there is anything
+    Check(show::CheckArgs),
+    /// Add a price from an instant on; every daemon applies it within seconds
+    Set(Box<change::SetArgs>),
+    /// Take an added price out of force
+    Withdraw(change::WithdrawArgs),
+    /// Compare a public price list with the prices in force. Exits 1 if they differ
+    Diff(import::ListArgs),
+    /// Import a public price list: shows the difference, and adds it with --apply
+    Import(import::ImportArgs),
+}
+
+pub fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        PricesCommand::List(args) => show::list(args, config),
+        PricesCommand::Show(args) => show::show(args, config),
+        PricesCommand::Check(args) => show::check(args, config),
+        PricesCommand::Set(args) => change::set(args, config),
+        PricesCommand::Withdraw(args) => change::withdraw(args, config),
+        PricesCommand::Diff(args) => import::diff(args, config),
+        PricesCommand::Import(args) => import::import(args, config),
+    }
+}
+
+/// The prices in force, as a daemon with this configuration on this database has them; and the rows that are no prices.
+pub(super) async fn catalog(connection: &Connection, config: &Config) -> anyhow::Result<(Catalog, Vec<CatalogError>)> {
+    let added = read_added(connection).await.map_err(|error| anyhow::anyhow!(crate::database::describe(&error)))?;
+    Ok(Catalog::layered(&config.pricing, &added)?)
+}
+
+/// Who is at the keyboard, as far as the environment tells.
+pub(super) fn actor(given: Option<&String>) -> String {
+    let known = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|name| !name.is_empty());
+    given.cloned().or_else(known).unwrap_or_else(|| "tallyd prices".into())
+}
+
+/// An instant of the command line: `now`, `always`, a date, or RFC 3339.
+pub(super) fn instant(text: &str) -> Result<i64, String> {
+    match text {
+        "now" => Ok(SystemClock.now_us()),
+        "always" => Ok(0),
+        _ => crate::pricing::catalog::entry::effective_from(Some(text), "--from").map_err(|_| {
+            format!("{text:?} is no instant; write now, always, 2026-12-01 (midnight UTC) or 2026-12-01T12:00:00Z")
+        }),
+    }
+}
+
+/// An instant for reading.
+fn since(us: i64) -> String {
+    let time = DateTime::from_timestamp_micros(us).unwrap_or_default();
+    if us == 0 { "always".into() } else { time.to_rfc3339_opts(SecondsFormat::AutoSi, true) }
+}
+
+/// Rates for reading: `input 3, output 15 a million; web_search 0.01 each; above 200000: input 6 …`.
+fn rates_line(rates: &serde_json::Value) -> String {
+    let pairs = |value: &serde_json::Value| {
+        let pairs = value.as_object().into_iter().flatten();
+        pairs.map(|(name, rate)| format!("{name} {}", rate.as_str().unwrap_or_default())).collect::<Vec<_>>().join(", ")
+    };
+    let mut parts = Vec::new();
+    let tokens = pairs(&rates["per_million_tokens"]);
+    if !tokens.is_empty() {
+        parts.push(tokens);
+    }
+    let units = pairs(&rates["per_unit"]);
+    if !units.is_empty() {
+        parts.push(format!("each {units}"));
+    }
+    for above in rates["above"].as_array().into_iter().flatten() {
+        parts.push(format!("above {}: {}", above["prompt_tokens"], pairs(&above["per_million_tokens"])));
+    }
+    parts.join("; ")
+}

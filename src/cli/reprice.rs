@@ -1,0 +1,126 @@
+//! `tallyd reprice`: stored costs, computed anew after prices were corrected or became known.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::{self, count};
+use super::prices::{actor, catalog, instant};
+use super::with_database;
+use crate::config::Config;
+use crate::database::reprice::{Preview, RepriceOptions, preview, reprice};
+use crate::pricing::{Usd, normalise_provider};
+
+/// Compute stored costs anew with today's prices, log and rollups together. Killed, it goes on where it was when the same
+/// command is run again.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd reprice --from 2026-11-01 --to 2026-12-01 --dry-run
+  tallyd reprice --from 2026-11-01 --to 2026-12-01 --model claude-sonnet-4
+Costs that the caller stated are left alone unless --include-client is given.")]
+pub struct RepriceArgs {
+    /// Calls from here on: a date (midnight UTC) or RFC 3339
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    from: i64,
+    /// Calls before this: now, a date (midnight UTC) or RFC 3339
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    to: i64,
+    /// Only this provider's calls
+    #[arg(long, default_value = "", value_name = "NAME")]
+    provider: String,
+    /// Only this model's calls, as the log names it
+    #[arg(long, default_value = "", value_name = "NAME")]
+    model: String,
+    /// Also calls whose cost the caller stated
+    #[arg(long)]
+    include_client: bool,
+    /// Only show what would change, by day and model
+    #[arg(long)]
+    dry_run: bool,
+    /// About how many calls one transaction reads
+    #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch_rows: u32,
+    /// Who, for the record [default: the user]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn print(preview: &Preview) {
+    for day in &preview.days {
+        let change = day.new_usd.checked_sub(day.old_usd).unwrap_or(Usd::ZERO);
+        let model = if day.model.is_empty() { "-" } else { &day.model };
+        println!(
+            "{} {} {model}: {} calls, {} USD -> {} USD ({change})",
+            day.day,
+            day.provider,
+            count(day.calls),
+            day.old_usd,
+            day.new_usd
+        );
+    }
+    println!(
+        "{} of {} calls differ: {} USD -> {} USD; {} get a price for the first time, {} have none today",
+        count(preview.changed),
+        count(preview.calls),
+        preview.old_usd,
+        preview.new_usd,
+        count(preview.newly_priced),
+        count(preview.unpriceable)
+    );
+    if preview.inexact > 0 {
+        println!("{} are left alone: their stored cost has more than 18 decimals", count(preview.inexact));
+    }
+}
+
+pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    if args.from >= args.to {
+        anyhow::bail!("--from must be before --to");
+    }
+    let options = RepriceOptions {
+        from_us: args.from,
+        to_us: args.to,
+        provider: normalise_provider(&args.provider).into_owned(),
+        model: args.model.clone(),
+        include_client: args.include_client,
+        batch_rows: args.batch_rows,
+        actor: actor(args.by.as_ref()),
+    };
+    with_database(config, "tallyd reprice", async |db| {
+        let (catalog, faults) = catalog(db, config).await?;
+        faults.iter().for_each(|fault| output::hint(&format!("not applied: {fault}")));
+        let found = preview(db, &catalog, &options).await?;
+        if !args.json {
+            print(&found);
+        }
+        if args.dry_run {
+            if args.json {
+                output::json(&serde_json::json!({ "preview": found, "done": null }))?;
+            } else {
+                output::hint("nothing was changed: this was a dry run");
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Drawn on stderr, and only if that is a terminal.
+        let bar = ProgressBar::new(found.calls);
+        bar.set_style(ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} calls, {eta} left")?);
+        let done = reprice(db, &catalog, &options, |progress| bar.set_position(progress.read)).await?;
+        bar.finish_and_clear();
+        if args.json {
+            output::json(&serde_json::json!({ "preview": found, "done": done }))?;
+        } else {
+            let resumed = if done.resumed { " (an earlier run had begun)" } else { "" };
+            println!(
+                "job {}{resumed}: {} calls read, {} changed, {} USD added",
+                done.job,
+                count(done.read),
+                count(done.changed),
+                done.difference_usd
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}

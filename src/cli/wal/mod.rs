@@ -1,0 +1,215 @@
+//! `tallyd wal`: the write-ahead log's segments, and what to do with a damaged one.
+//!
+//! `list` and `inspect` only read, also beside a running daemon. `replay` writes to the database, and a note into the
+//! segment's folder.
+
+mod replay;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::output::{self, bytes, count};
+use crate::config::Config;
+use crate::pipeline::chunk::{Entry, PayloadReader};
+use crate::pipeline::flusher::dead_letters::to_json;
+use crate::pipeline::wal::inspect::{self, Contents, Segment, State};
+
+/// Look at the write-ahead log's segments, and load what is readable in a damaged one.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd wal list
+  tallyd wal inspect 00000000000000000001-1793170800000000
+  tallyd wal replay --all")]
+pub struct WalArgs {
+    #[command(subcommand)]
+    command: WalCommand,
+}
+
+#[derive(Subcommand)]
+enum WalCommand {
+    /// List segments, those that were set aside as damaged last
+    #[command(after_help = "Example:\n  tallyd wal list --json | jq '.[] | select(.state == \"set_aside\").name'")]
+    List(ListArgs),
+    /// Show what is readable in a segment
+    #[command(after_help = "Examples:
+  tallyd wal inspect 00000000000000000001
+  tallyd wal inspect 00000000000000000001-1793170800000000 --records > records.ndjson")]
+    Inspect(InspectArgs),
+    /// Load what is readable in damaged segments and not in the database; to repeat it adds nothing
+    #[command(after_help = "Examples:
+  tallyd wal replay 00000000000000000001-1793170800000000
+  tallyd wal replay --all --json")]
+    Replay(replay::ReplayArgs),
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct InspectArgs {
+    /// Its name, as `tallyd wal list` prints it
+    name: String,
+    /// Print its calls, a line of JSON each
+    #[arg(long, conflicts_with = "json")]
+    records: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &WalArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        WalCommand::List(args) => list(args, config),
+        WalCommand::Inspect(args) => inspect(args, config),
+        WalCommand::Replay(args) => replay::run(args, config),
+    }
+}
+
+fn segments(config: &Config) -> anyhow::Result<Vec<Segment>> {
+    let folder = config.data_dir.join("wal");
+    if !folder.exists() {
+        bail!("there is no write-ahead log in {}; is --data-dir right?", config.data_dir.display());
+    }
+    Ok(inspect::list(&folder)?)
+}
+
+fn find(config: &Config, name: &str) -> anyhow::Result<Segment> {
+    let found = segments(config)?.into_iter().find(|segment| segment.name == name);
+    found.ok_or_else(|| anyhow::anyhow!("there is no segment {name}; `tallyd wal list` names them"))
+}
+
+const fn word(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Sealed => "sealed",
+        State::SealedDamaged => "sealed, damaged",
+        State::SetAside => "SET ASIDE",
+        State::Replayed => "replayed",
+    }
+}
+
+fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let segments = segments(config)?;
+    if args.json {
+        output::json(&segments)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for segment in &segments {
+        let keys = match segment.last_key {
+            Some(last) => format!("keys {} to {last}", segment.first_key),
+            None => format!("keys from {}", segment.first_key),
+        };
+        let records = segment.records.map_or_else(String::new, |records| format!(", {} records", count(records)));
+        println!("{:<38} {:<15} {keys}{records}, {}", segment.name, word(segment.state), bytes(segment.disk_bytes));
+    }
+    if let Some(damaged) = segments.iter().find(|segment| segment.state == State::SetAside) {
+        output::hint(&format!(
+            "`tallyd wal inspect {}` shows what is readable in a damaged segment, `tallyd wal replay --all` loads it",
+            damaged.name
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `inspect` says of a segment.
+#[derive(Serialize)]
+struct Readable {
+    #[serde(flatten)]
+    segment: Segment,
+    /// Calls that can be read.
+    calls: u64,
+    /// Refused records that can be read.
+    refused: u64,
+    /// Keys that had been synced and cannot be read.
+    missing_keys: u64,
+    /// The same, first and last of each range.
+    missing: Vec<(u64, u64)>,
+    /// Values after the log's end: never acknowledged.
+    unacknowledged_values: u64,
+    /// Values that were found without sled.
+    salvaged_values: u64,
+    /// The earliest and latest time of a call.
+    first_call_at: Option<chrono::DateTime<chrono::Utc>>,
+    last_call_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// Why sled did not open the store.
+    store_error: Option<String>,
+}
+
+impl Readable {
+    fn new(segment: Segment, contents: &Contents) -> Self {
+        let chunks = &contents.chunks;
+        let calls = || chunks.iter().filter(|chunk| chunk.records > 0);
+        let time = chrono::DateTime::from_timestamp_micros;
+        Self {
+            segment,
+            calls: chunks.iter().map(|chunk| u64::from(chunk.records)).sum(),
+            refused: chunks.iter().map(|chunk| u64::from(chunk.refused)).sum(),
+            missing_keys: contents.missing.iter().map(|range| range.end() - range.start() + 1).sum(),
+            missing: contents.missing.iter().map(|range| (*range.start(), *range.end())).collect(),
+            unacknowledged_values: contents.unacknowledged,
+            salvaged_values: contents.salvaged,
+            first_call_at: calls().map(|chunk| chunk.min_us).min().and_then(time),
+            last_call_at: calls().map(|chunk| chunk.max_us).max().and_then(time),
+            store_error: contents.store_error.clone(),
+        }
+    }
+}
+
+fn inspect(args: &InspectArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let segment = find(config, &args.name)?;
+    let contents = segment.read()?;
+    if args.records {
+        return records(&contents);
+    }
+    let readable = Readable::new(segment, &contents);
+    if args.json {
+        output::json(&readable)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("segment {}: {}", readable.segment.name, word(readable.segment.state));
+    println!("  readable      {} calls, {} refused records", count(readable.calls), count(readable.refused));
+    if let Some(records) = readable.segment.records {
+        println!("  its seal says {} records", count(records));
+    }
+    if let (Some(first), Some(last)) = (readable.first_call_at, readable.last_call_at) {
+        println!("  calls         from {first} to {last}");
+    }
+    println!("  missing       {} keys that had been synced", count(readable.missing_keys));
+    for (first, last) in readable.missing.iter().take(20) {
+        println!("                {first} to {last}");
+    }
+    println!("  beyond sled   {} values were found without it", count(readable.salvaged_values));
+    if readable.unacknowledged_values > 0 {
+        println!("  not counted   {} values that were never acknowledged", count(readable.unacknowledged_values));
+    }
+    if let Some(error) = &readable.store_error {
+        println!("  sled said     {error}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn records(contents: &Contents) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for chunk in &contents.chunks {
+        // What was found in a file is in memory.
+        for entry in PayloadReader::new(chunk.payload.held().unwrap_or_default()) {
+            if let Entry::Call(call) = entry? {
+                match writeln!(out, "{}", to_json(&call)) {
+                    // A reader that has gone away is no error.
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+                    written => written?,
+                }
+            }
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,53 @@
+//! `[alerts]`: budgets, unusual spend, and who is told.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, in_range};
+use super::{Secret, form};
+use crate::pricing::Usd;
+
+/// How often budgets are evaluated, and where alerts go.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// How often budgets are evaluated and alerts delivered. Default 10 seconds.
+    #[serde(rename = "interval_ms", with = "form::milliseconds")]
+    pub interval: Duration,
+    /// Where alerts are posted as `{"text": …}`, such as a Slack webhook; secret. Empty, the default: nowhere.
+    #[serde(with = "form::empty_is_none")]
+    pub webhook_url: Option<Secret>,
+    /// The pause before the first retry of a delivery; it doubles up to an hour. Default 1 second.
+    #[serde(rename = "retry_min_ms", with = "form::milliseconds")]
+    pub retry_min: Duration,
+    /// A user's or model's spend is unusual beyond so many times what it is on nine of ten days. 0: never. Default 3.
+    pub unusual_factor: u32,
+    /// Less than this is never unusual, USD a day. Default 5.
+    pub unusual_min_usd: Usd,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            webhook_url: None,
+            retry_min: Duration::from_secs(1),
+            unusual_factor: 3,
+            unusual_min_usd: Usd::from_attos(5 * Usd::ONE.attos()),
+        }
+    }
+}
+
+impl Alerts {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        in_range("alerts.interval_ms", self.interval.as_millis(), 10..=3_600_000)?;
+        in_range("alerts.retry_min_ms", self.retry_min.as_millis(), 1..=3_600_000)?;
+        in_range("alerts.unusual_factor", self.unusual_factor, 0..=1_000_000)?;
+        let is_http = |url: &Secret| url.expose().starts_with("http://") || url.expose().starts_with("https://");
+        if self.webhook_url.as_ref().is_some_and(|url| !is_http(url)) {
+            return Err(ConfigError::invalid("alerts.webhook_url", "it begins with http:// or https://"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Who may read and write tallyd's tables, and whether this session's role can load them.
+//!
+//! The rules themselves are SQL, in `migrations/V20__access.sql`: every table and partition has row level security, and
+//! nobody but admins reads. Here the daemon applies them again to what was made since (a partition made by hand, a
+//! table of a later migration), and finds out what its own role may do.
+//!
+//! PostgreSQL refuses COPY into a table whose policies apply to the role. They do not apply to the tables' owner (unless
+//! `FORCE ROW LEVEL SECURITY` is set), to a role with BYPASSRLS, and to a superuser; a policy cannot help. So a daemon
+//! whose role is none of these holds, and what it says comes from here.
+
+use serde::Serialize;
+use tokio_postgres::{GenericClient, Transaction};
+
+/// What to do about a role that cannot load, after PostgreSQL's own words.
+pub(super) const HINT: &str = "hint: COPY needs a role that row level security does not apply to: connect as the owner of the tables \
+    (without FORCE ROW LEVEL SECURITY), or as a role with BYPASSRLS and the rights of tallyd_writer; `tallyd migrate` says \
+    which of it is missing";
+
+/// What this session's role may do with the tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// The role.
+    pub role: String,
+    /// Whether it can load.
+    pub copy: CopyAccess,
+    /// Those of tallyd's own roles that are not there, because the role that migrated may not make them.
+    pub missing_roles: Vec<String>,
+}
+
+/// Whether a role can COPY into the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum CopyAccess {
+    /// It owns the tables.
+    Owner,
+    /// It does not, and row level security does not apply to it: BYPASSRLS, or a superuser.
+    Bypass,
+    /// It cannot.
+    Refused {
+        /// Tables whose row level security applies to it.
+        under_policies: Vec<String>,
+        /// Tables that it has no right to read and write.
+        no_privilege: Vec<String>,
+    },
+}
+
+impl Access {
+    /// Asks the database.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn read(client: &impl GenericClient) -> Result<Self, tokio_postgres::Error> {
+        let sql = "SELECT current_user::text, \
+                pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'public.api_usage_log'::regclass), 'USAGE'), \
+                ARRAY(SELECT t::text FROM public.tallyd_tables() AS t WHERE row_security_active(t)), \
+                ARRAY(SELECT t::text FROM public.tallyd_tables() AS t \
+                    WHERE NOT (has_table_privilege(t, 'SELECT') AND has_table_privilege(t, 'INSERT'))), \
+                ARRAY(SELECT r FROM unnest(ARRAY['tallyd_reader', 'tallyd_writer']) AS r WHERE to_regrole(r) IS NULL)";
+        let row = client.query_typed(sql, &[]).await?;
+        // A SELECT without FROM returns one row.
+        let row = row.first().expect("a SELECT without FROM returns a row");
+        let (under_policies, no_privilege): (Vec<String>, Vec<String>) = (row.get(2), row.get(3));
+        let copy = match row.get(1) {
+            _ if !under_policies.is_empty() || !no_privilege.is_empty() => {
+                CopyAccess::Refused { under_policies, no_privilege }
+            }
+            true => CopyAccess::Owner,
+            false => CopyAccess::Bypass,
+        };
+        Ok(Self { role: row.get(0), copy, missing_roles: row.get(4) })
+    }
+
+    /// What a person should know and do, a line each; nothing where all is well.
+    #[must_use]
+    pub fn advice(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let CopyAccess::Refused { under_policies, no_privilege } = &self.copy {
+            let role = &self.role;
+            for (tables, why) in
+                [(under_policies, "is under the row level security of"), (no_privilege, "may not write to")]
+            {
+                if let Some(table) = tables.first() {
+                    let more = tables.len() - 1;
+                    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                    lines.push(format!("records cannot be loaded by this role: {role} {why} {table}{more}"));
+                }
+            }
+            lines.push(HINT.trim_start_matches("hint: ").to_owned());
+        }
+        for role in &self.missing_roles {
+            let attributes = if role == "tallyd_writer" { " BYPASSRLS" } else { "" };
+            lines.push(format!(
+                "the role {role} is not there, and {} may not make it; where it is wanted, a superuser runs \
+                 `CREATE ROLE {role} NOLOGIN{attributes}` and then `SELECT tallyd_protect_all()`",
+                self.role
+            ));
+        }
+        lines
+    }
+}
+
+/// Closes what is not closed yet, and returns what that was. A role that may not do so finds nothing to do.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(super) async fn protect_all(transaction: &Transaction<'_>) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql =
+        "SELECT public.tallyd_protect_all() WHERE has_function_privilege('public.tallyd_protect_all()', 'EXECUTE')";
+    let rows = transaction.query_typed(sql, &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// An error of loading in one line, with what to do where the role is at fault.
+#[must_use]
+pub fn explain(error: &tokio_postgres::Error) -> String {
+    let text = super::describe(error);
+    // What COPY says of a table under row level security, and everything else of one without the right.
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        Some("0A000" | "42501") => format!("{text}. {HINT}"),
+        _ => text,
+    }
+}

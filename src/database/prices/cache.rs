@@ -1,0 +1,68 @@
+//! The added prices as a file in the data folder.
+//!
+//! Records are accepted and priced before the database is found, and while it is down; without the file, a restart in
+//! that time would price them by the built-in catalog alone. It is written whole and renamed into place after each
+//! change, and is only a copy: losing it costs nothing but that.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::pricing::StoredPrice;
+
+/// The file's name in the data folder.
+const FILE: &str = "prices.json";
+
+/// Reads the copy. Empty if there is none; an unreadable one is as good as none, and is said so in the log.
+#[must_use]
+pub fn read(data_dir: &Path) -> Vec<StoredPrice> {
+    let path = data_dir.join(FILE);
+    let read = std::fs::read(&path).map_err(|error| (error.kind(), error.to_string()));
+    let parsed = read.and_then(|bytes| {
+        serde_json::from_slice(&bytes).map_err(|error| (std::io::ErrorKind::InvalidData, error.to_string()))
+    });
+    match parsed {
+        Ok(prices) => prices,
+        Err((std::io::ErrorKind::NotFound, _)) => Vec::new(),
+        Err((_, error)) => {
+            tracing::warn!(file = %path.display(), error, "the copy of the added prices is not read; the database has them");
+            Vec::new()
+        }
+    }
+}
+
+/// Writes the copy.
+///
+/// # Errors
+/// The file system's.
+pub fn write(data_dir: &Path, prices: &[StoredPrice]) -> std::io::Result<()> {
+    let unready: PathBuf = data_dir.join(format!("{FILE}.new"));
+    let mut file = std::fs::File::create(&unready)?;
+    file.write_all(&serde_json::to_vec_pretty(prices)?)?;
+    file.sync_all()?;
+    std::fs::rename(unready, data_dir.join(FILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_anything_else_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()), []);
+        let price = StoredPrice {
+            id: 1_000_000,
+            provider: "claude".into(),
+            model: "m".into(),
+            service_tier: "standard".into(),
+            effective_from_us: 5,
+            rates: serde_json::json!({"per_million_tokens": {"input": "3.000000000001"}}),
+            source: String::new(),
+            source_date: String::new(),
+        };
+        write(folder.path(), std::slice::from_ref(&price)).unwrap();
+        assert_eq!(read(folder.path()), [price]);
+        std::fs::write(folder.path().join(FILE), "[{").unwrap();
+        assert_eq!(read(folder.path()), []);
+    }
+}

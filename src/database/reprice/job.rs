@@ -1,0 +1,90 @@
+//! A job's row: what is done, and how far.
+
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::row::instant;
+use super::{RepriceError, RepriceOptions};
+use crate::pricing::Usd;
+
+/// A job, as its row says.
+pub(super) struct Job {
+    pub id: i64,
+    pub position_us: i64,
+    /// True if an earlier run had begun it.
+    pub resumed: bool,
+}
+
+/// What one step adds to the row.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Step {
+    pub read: u64,
+    pub changed: u64,
+    pub priced: u64,
+    pub difference: Usd,
+}
+
+impl Job {
+    /// The unfinished job of the same question and the same prices, or a new one. Unfinished jobs of the same question
+    /// with other prices are superseded.
+    pub async fn take(client: &Client, options: &RepriceOptions, catalog: &str) -> Result<Self, RepriceError> {
+        let same = format!(
+            "from_at = {} AND to_at = {} AND provider = $1 AND model = $2 AND include_client = $3 AND state = 'running'",
+            instant(options.from_us),
+            instant(options.to_us)
+        );
+        let question: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&options.provider, Type::TEXT),
+            (&options.model, Type::TEXT),
+            (&options.include_client, Type::BOOL),
+            (&catalog, Type::TEXT),
+        ];
+        let supersede = format!("UPDATE public.reprice_jobs SET state = 'superseded' WHERE {same} AND catalog <> $4");
+        client.query_typed(&supersede, &question).await?;
+        let position = "(extract(epoch FROM position) * 1000000)::int8";
+        let find = format!("SELECT id, {position} FROM public.reprice_jobs WHERE {same} AND catalog = $4 ORDER BY id");
+        if let Some(row) = client.query_typed(&find, &question).await?.first() {
+            return Ok(Self { id: row.get(0), position_us: row.get(1), resumed: true });
+        }
+        let insert = format!(
+            "INSERT INTO public.reprice_jobs (from_at, to_at, provider, model, include_client, catalog, position, actor) \
+             VALUES ({from}, {to}, $1, $2, $3, $4, {from}, $5) RETURNING id, {position}",
+            from = instant(options.from_us),
+            to = instant(options.to_us)
+        );
+        let [a, b, c, d] = question;
+        let rows = client.query_typed(&insert, &[a, b, c, d, (&options.actor, Type::TEXT)]).await?;
+        // RETURNING has a row for the one that was inserted.
+        let row = rows.first().expect("an insert returns its row");
+        Ok(Self { id: row.get(0), position_us: row.get(1), resumed: false })
+    }
+
+    /// Moves the position from where this process left it, within the caller's transaction. False if it stands elsewhere.
+    pub async fn advance(&self, client: &Client, to_us: i64) -> Result<bool, tokio_postgres::Error> {
+        let sql = format!(
+            "UPDATE public.reprice_jobs SET position = {}, updated_at = clock_timestamp() \
+             WHERE id = $1 AND position = {} AND state = 'running' RETURNING 1",
+            instant(to_us),
+            instant(self.position_us)
+        );
+        Ok(client.query_typed(&sql, &[(&self.id, Type::INT8)]).await?.len() == 1)
+    }
+
+    /// Adds what a step has done, within the caller's transaction.
+    pub async fn note(&self, client: &Client, step: Step, done: bool) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE public.reprice_jobs SET calls_read = calls_read + $2, calls_changed = calls_changed + $3, \
+             calls_priced = calls_priced + $4, difference_usd = difference_usd + $5, \
+             state = CASE WHEN $6 THEN 'done' ELSE state END WHERE id = $1";
+        // A step's counts are far below 2^63.
+        let [read, changed, priced] = [step.read, step.changed, step.priced].map(u64::cast_signed);
+        let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+            (&self.id, Type::INT8),
+            (&read, Type::INT8),
+            (&changed, Type::INT8),
+            (&priced, Type::INT8),
+            (&step.difference, Type::NUMERIC),
+            (&done, Type::BOOL),
+        ];
+        client.query_typed(sql, &parameters).await.map(drop)
+    }
+}

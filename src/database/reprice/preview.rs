@@ -1,0 +1,112 @@
+//! What repricing would change, per day and model.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+use futures_util::TryStreamExt;
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::row::{Decision, LogRow, select};
+use super::{RepriceError, RepriceOptions};
+use crate::pricing::{Catalog, Usd};
+use crate::rollup::day::Days;
+
+/// What would change of one model on one day.
+#[derive(Debug, Clone, Serialize)]
+pub struct DayDifference {
+    /// In the reporting time zone.
+    pub day: NaiveDate,
+    /// The provider.
+    pub provider: String,
+    /// The model, as it stands in the log.
+    pub model: String,
+    /// Calls that would change.
+    pub calls: u64,
+    /// Of those, the ones that have no price now.
+    pub newly_priced: u64,
+    /// What they cost now.
+    pub old_usd: Usd,
+    /// What they would cost.
+    pub new_usd: Usd,
+}
+
+/// What would change.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Preview {
+    /// Calls that were looked at.
+    pub calls: u64,
+    /// Calls that would change.
+    pub changed: u64,
+    /// Of those, the ones that have no price now.
+    pub newly_priced: u64,
+    /// Calls that have no price today either.
+    pub unpriceable: u64,
+    /// Calls whose stored cost has more than 18 decimals; they are left alone.
+    pub inexact: u64,
+    /// What the changed calls cost now.
+    pub old_usd: Usd,
+    /// What they would cost.
+    pub new_usd: Usd,
+    /// By day and model.
+    pub days: Vec<DayDifference>,
+}
+
+/// Reads the calls, and says what would change. Changes nothing.
+///
+/// # Errors
+/// [`RepriceError`].
+pub async fn preview(client: &Client, catalog: &Catalog, options: &RepriceOptions) -> Result<Preview, RepriceError> {
+    let mut day_of = Days::new(zone(client).await?);
+    let sql = select(options, options.from_us, options.to_us);
+    let rows = client.query_typed_raw(&sql, std::iter::empty::<(&str, tokio_postgres::types::Type)>()).await?;
+    let mut rows = std::pin::pin!(rows);
+    let mut preview = Preview::default();
+    let mut days: BTreeMap<(NaiveDate, String, String), DayDifference> = BTreeMap::new();
+    while let Some(row) = rows.try_next().await? {
+        let row = LogRow::read(&row);
+        preview.calls += 1;
+        match row.decide(catalog) {
+            Decision::Keep => {}
+            Decision::Unpriceable => preview.unpriceable += 1,
+            Decision::Inexact => preview.inexact += 1,
+            Decision::Change { old, new, .. } => {
+                let newly = u64::from(old.is_none());
+                let old = old.unwrap_or_default();
+                let day = day_of.of(row.occurred_at_us);
+                let entry = days.entry((day, row.provider.clone(), row.model.clone())).or_insert(DayDifference {
+                    day,
+                    provider: row.provider,
+                    model: row.model,
+                    calls: 0,
+                    newly_priced: 0,
+                    old_usd: Usd::ZERO,
+                    new_usd: Usd::ZERO,
+                });
+                entry.calls += 1;
+                entry.newly_priced += newly;
+                entry.old_usd = sum(entry.old_usd, old);
+                entry.new_usd = sum(entry.new_usd, new);
+                preview.changed += 1;
+                preview.newly_priced += newly;
+                preview.old_usd = sum(preview.old_usd, old);
+                preview.new_usd = sum(preview.new_usd, new);
+            }
+        }
+    }
+    preview.days = days.into_values().collect();
+    Ok(preview)
+}
+
+/// Adds costs of records: 10^11 of the largest ones would be needed to overflow.
+pub(super) fn sum(a: Usd, b: Usd) -> Usd {
+    a.checked_add(b).expect("a sum of records' costs fits 10^20 USD")
+}
+
+pub(super) async fn zone(client: &Client) -> Result<Tz, RepriceError> {
+    let sql = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
+    let rows = client.query_typed(sql, &[]).await?;
+    let zone = rows.first().and_then(|row| row.get::<_, &str>(0).parse().ok());
+    zone.ok_or(RepriceError::NoTimeZone)
+}

@@ -1,0 +1,94 @@
+//! Sessions and recent sign-ins, counted in Supabase's auth schema.
+//!
+//! The numbers come from `public.tallyd_session_counts()` (`migrations/V21__sessions.sql`), which runs with the rights of
+//! the role that migrated: row level security hides `auth.sessions` from everybody else. Each number is handed on with
+//! its definition, because "active users" means something else to everybody.
+
+use serde::Serialize;
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::{ToSql, Type};
+use utoipa::ToSchema;
+
+use crate::config;
+
+/// The limits of a session, as the Supabase project has them. None: there is no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// A session that was not refreshed for so many minutes is over.
+    pub max_idle_minutes: Option<u32>,
+    /// A session that began so many minutes ago is over.
+    pub max_age_minutes: Option<u32>,
+}
+
+impl From<&config::Users> for SessionLimits {
+    fn from(users: &config::Users) -> Self {
+        let limit = |minutes: u32| (minutes > 0).then_some(minutes);
+        Self {
+            max_idle_minutes: limit(users.session_max_idle_minutes),
+            max_age_minutes: limit(users.session_max_age_minutes),
+        }
+    }
+}
+
+/// A number, and what it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Counted {
+    /// The number.
+    pub count: i64,
+    /// What it counts, in a sentence.
+    pub definition: String,
+}
+
+/// The three numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Sessions {
+    /// Sessions that could still be refreshed.
+    pub active: Counted,
+    /// Of those, the ones that were begun or refreshed within 24 hours.
+    pub refreshed_24h: Counted,
+    /// Users who signed in within 24 hours.
+    pub signed_in_24h: Counted,
+    /// Distinct users of the active sessions.
+    pub active_users: i64,
+}
+
+/// Counts. None if there is no `auth.sessions` and `auth.users`, or the role that migrated may not read them.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn sessions(
+    client: &impl GenericClient,
+    limits: SessionLimits,
+) -> Result<Option<Sessions>, tokio_postgres::Error> {
+    let sql = "SELECT active, active_users, refreshed, signed_in FROM public.tallyd_session_counts( \
+        make_interval(secs => $1 * 60), make_interval(secs => $2 * 60))";
+    let (idle, age) = (limits.max_idle_minutes.map(f64::from), limits.max_age_minutes.map(f64::from));
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&idle, Type::FLOAT8), (&age, Type::FLOAT8)];
+    let rows = client.query_typed(sql, &parameters).await?;
+    Ok(rows.first().map(|row| Sessions {
+        active: Counted { count: row.get(0), definition: active(limits) },
+        active_users: row.get(1),
+        refreshed_24h: Counted {
+            count: row.get(2),
+            definition: "Active sessions that were begun or refreshed within the last 24 hours.".into(),
+        },
+        signed_in_24h: Counted {
+            count: row.get(3),
+            definition:
+                "Users, neither banned nor deleted, who signed in within the last 24 hours, whether or not they \
+                         have signed out since."
+                    .into(),
+        },
+    }))
+}
+
+fn active(limits: SessionLimits) -> String {
+    let mut text = "Sessions that have not expired".to_owned();
+    if let Some(minutes) = limits.max_age_minutes {
+        text.push_str(&format!(", began less than {minutes} minutes ago"));
+    }
+    if let Some(minutes) = limits.max_idle_minutes {
+        text.push_str(&format!(", were refreshed within {minutes} minutes"));
+    }
+    text + ", of users neither banned nor deleted. Sessions that were signed out are gone."
+}

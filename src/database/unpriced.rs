@@ -1,0 +1,46 @@
+//! Calls that no price was known for, by model: from the rollups, so that it costs little to ask.
+
+use chrono::NaiveDate;
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use crate::pricing::Catalog;
+
+/// Models that are listed; the rest would be a list that nobody reads.
+pub const MAX_MODELS: i64 = 200;
+
+/// One model's unpriced calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnpricedModel {
+    /// The provider.
+    pub provider: String,
+    /// The model; `(other)` for those past the bound of distinct models a day.
+    pub model: String,
+    /// Calls without a price.
+    pub calls: i64,
+    /// The first day with one, in the reporting time zone.
+    pub first_day: NaiveDate,
+    /// The last day with one.
+    pub last_day: NaiveDate,
+    /// Whether the catalog has a standard price of the model by now: `tallyd reprice` would apply it.
+    pub priceable: bool,
+}
+
+/// The models with unpriced calls, those with the most calls first, [`MAX_MODELS`] at most.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn unpriced(client: &Client, catalog: &Catalog) -> Result<Vec<UnpricedModel>, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT provider, model, sum(unpriced_calls)::int8, min(day), max(day) FROM public.daily_api_costs \
+         WHERE unpriced_calls > 0 GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {MAX_MODELS}"
+    );
+    let rows = client.query_typed(&sql, &[]).await?;
+    let model = |row: &tokio_postgres::Row| {
+        let (provider, model): (String, String) = (row.get(0), row.get(1));
+        // Priced by the time of each call; for the question whether there is a price at all, any time does.
+        let priceable = catalog.price_at(&provider, &model, "standard", i64::MAX).is_some();
+        UnpricedModel { provider, model, calls: row.get(2), first_day: row.get(3), last_day: row.get(4), priceable }
+    };
+    Ok(rows.iter().map(model).collect())
+}

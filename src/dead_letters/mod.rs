@@ -1,0 +1,30 @@
+//! The dead letters after they were written: looked at, retried, dropped.
+//!
+//! What was refused, and what PostgreSQL would not take, stands in the table `dead_letters` with its reason
+//! ([`crate::pipeline::flusher::dead_letters`] writes it). Somebody decides about each letter, once: it is *retried*,
+//! possibly corrected, or *dropped*.
+//!
+//! ## A retry counts once
+//! A retried record goes through the same code as any other (decode, validate, price, encode, COPY, rollups), but not
+//! through the write-ahead log: the letter is in PostgreSQL, and so one transaction locks it, loads its record and marks
+//! it settled. That transaction is all there is to it. Killed before COMMIT, nothing has happened; after it, the mark is
+//! there, and a second retry finds nothing to do. Through the log the mark would come later than the record, and be lost
+//! between the two. No daemon needs to run, and a running one is not disturbed.
+//!
+//! ## A letter stays
+//! Settled letters stay as rows, with what became of them. A dropped one keeps its reason's code and its place in the log, and
+//! loses what the record said.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`payload`] | the record as it was received: read, corrected, shown as JSON |
+//! | [`store`] | the rows: found by [`Filter`], counted, dropped |
+//! | [`retry`](mod@retry) | the transaction |
+
+pub mod payload;
+pub mod retry;
+pub mod store;
+
+pub use payload::{Edit, EditError, Payload};
+pub use retry::{Outcome, Retrier, RetryError};
+pub use store::{DeadLetter, Filter, Order, count, drop_letters, get, page};

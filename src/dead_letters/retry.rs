@@ -1,0 +1,157 @@
+//! The transaction of a retry: lock the letters, load their records, mark them settled.
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{DeadLetter, Edit, EditError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::database::describe;
+use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
+use crate::pipeline::flusher::FlushError;
+use crate::pipeline::flusher::direct::{Direct, DirectError};
+use crate::pipeline::intake::admit::Scratch;
+use crate::pipeline::intake::raw_value::{Field, TimeValue};
+use crate::pipeline::intake::{Admission, Refusal, Rules};
+use crate::pricing::{Catalog, CatalogError};
+
+/// What became of one letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its record is in the log, as this call.
+    Retried(Uuid),
+    /// Somebody had decided about it before.
+    Settled,
+    /// The daemon would refuse it again.
+    Refused(Refusal),
+    /// PostgreSQL would not take it again.
+    Poison(String),
+    /// The correction cannot be made.
+    Uncorrected(EditError),
+}
+
+/// Why letters were not retried. Nothing has changed, unless the connection broke while COMMIT was under way; to try again
+/// is right either way.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// PostgreSQL failed.
+    #[error(transparent)]
+    Load(#[from] FlushError),
+    /// The database is not as it must be.
+    #[error(transparent)]
+    Schema(#[from] DirectError),
+    /// The price catalog is not usable.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl From<tokio_postgres::Error> for RetryError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+/// Retries letters.
+pub struct Retrier<'c> {
+    direct: Direct,
+    rules: Rules,
+    catalog: Catalog,
+    clock: &'c dyn Clock,
+}
+
+impl<'c> Retrier<'c> {
+    /// With the bounds and prices of a configuration.
+    ///
+    /// # Errors
+    /// [`RetryError`].
+    pub async fn new(config: &Config, client: &Client, clock: &'c dyn Clock) -> Result<Self, RetryError> {
+        Ok(Self {
+            direct: Direct::new(config, client).await?,
+            rules: crate::app::rules(config),
+            catalog: Catalog::builtin(&config.pricing)?,
+            clock,
+        })
+    }
+
+    /// Retries letters with the same corrections, in one transaction. One that is refused again stays as it is and does not
+    /// keep the others. Returns what became of each, in their order.
+    ///
+    /// # Errors
+    /// [`RetryError`]; the connection must not be used after one.
+    pub async fn retry(
+        &self,
+        client: &Client,
+        letters: &[DeadLetter],
+        edits: &[Edit],
+    ) -> Result<Vec<Outcome>, RetryError> {
+        let admitted: Vec<_> = letters.iter().map(|letter| self.admit(letter, edits)).collect();
+        let mut calls = Vec::new();
+        for (index, chunk) in admitted.iter().enumerate().filter_map(|(i, chunk)| Some((i, chunk.as_ref().ok()?))) {
+            if let Some(Entry::Call(call)) =
+                PayloadReader::new(&chunk.payload).next().transpose().map_err(FlushError::from)?
+            {
+                calls.push((index, call));
+            }
+        }
+        let all: Vec<_> = calls.iter().map(|(_, call)| *call).collect();
+        self.direct.prepare(client, &all).await?;
+
+        self.direct.begin(client).await?;
+        let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+        let open = lock(client, &ids).await?;
+        calls.retain(|(index, _)| open.contains(&letters[*index].id));
+        let rows: Vec<_> = calls.iter().map(|(_, call)| *call).collect();
+        let poison = self.direct.load(client, &rows).await?;
+        let mut outcomes: Vec<_> = admitted.iter().map(|chunk| chunk.as_ref().err().cloned()).collect();
+        for (place, error) in &poison {
+            outcomes[calls[*place].0] = Some(Outcome::Poison(describe(error)));
+        }
+        let (mut settled, mut records) = (Vec::new(), Vec::new());
+        for (index, call) in &calls {
+            if outcomes[*index].is_none() {
+                let record = Uuid::from_bytes(call.id);
+                settled.push(letters[*index].id);
+                records.push(record);
+                outcomes[*index] = Some(Outcome::Retried(record));
+            }
+        }
+        mark(client, &settled, &records).await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Settled)).collect())
+    }
+
+    /// The letter's record as the one call of a chunk.
+    fn admit(&self, letter: &DeadLetter, edits: &[Edit]) -> Result<Chunk, Outcome> {
+        if letter.settled_at.is_some() {
+            return Err(Outcome::Settled);
+        }
+        let payload = letter.payload.with(edits).map_err(Outcome::Uncorrected)?;
+        let mut raw = payload.read().map_err(Outcome::Refused)?;
+        if raw.occurred_at == Field::Absent {
+            // The call was made when its record was sent, not now.
+            let at = letter.occurred_at.unwrap_or(letter.created_at);
+            raw.occurred_at = Field::Given(TimeValue::Micros(at.timestamp_micros().into()));
+        }
+        let admission = Admission { rules: &self.rules, catalog: &self.catalog, now_us: self.clock.now_us() };
+        let mut scratch = Scratch::default();
+        let call = admission.admit(&raw, &mut scratch).map_err(Outcome::Refused)?;
+        let mut builder = ChunkBuilder::new();
+        builder.push_call(0, &call);
+        // One call was pushed, so there is a chunk.
+        Ok(builder.finish().expect("a chunk of one call"))
+    }
+}
+
+/// Locks the letters that nobody has decided about, until the transaction ends. Returns their numbers.
+async fn lock(client: &Client, ids: &[i64]) -> Result<Vec<i64>, tokio_postgres::Error> {
+    let sql = "SELECT id FROM public.dead_letters WHERE id = ANY($1) AND settled_at IS NULL ORDER BY id FOR UPDATE";
+    let rows = client.query_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+async fn mark(client: &Client, ids: &[i64], records: &[Uuid]) -> Result<(), tokio_postgres::Error> {
+    let sql = "UPDATE public.dead_letters AS l SET settled_at = clock_timestamp(), outcome = 'retried', \
+        record_id = d.record_id FROM unnest($1::int8[], $2::uuid[]) AS d (id, record_id) WHERE l.id = d.id";
+    client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY), (&records, Type::UUID_ARRAY)]).await.map(drop)
+}

@@ -1,0 +1,186 @@
+//! The rows of `dead_letters`: found, counted, dropped.
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+use uuid::Uuid;
+
+use super::Payload;
+
+/// A letter.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadLetter {
+    /// Its number.
+    pub id: i64,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// `refused` by the daemon, or `poison` to PostgreSQL.
+    pub kind: String,
+    /// The reason's stable name; of a poison row PostgreSQL's SQLSTATE.
+    pub code: String,
+    /// The reason, for a person.
+    pub message: String,
+    /// The field at fault, or empty.
+    pub field: String,
+    /// Who sent it, or empty.
+    pub producer: String,
+    /// The write-ahead log that it came from.
+    pub buffer_id: Option<Uuid>,
+    /// Its key there.
+    pub wal_seq: Option<i64>,
+    /// Its place among that key's records.
+    pub position: Option<i32>,
+    /// When the call was made; of a refused record, when it arrived.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// When somebody decided about it.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// `retried` or `dropped`, once it is settled.
+    pub outcome: Option<String>,
+    /// The call that it became.
+    pub record_id: Option<Uuid>,
+    /// The record as it was received. Serialized as JSON for a person.
+    #[serde(rename = "record", serialize_with = "shown")]
+    pub payload: Payload,
+}
+
+fn shown<S: Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Error> {
+    payload.to_json().serialize(serializer)
+}
+
+/// Which letters are meant. All of what is given must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// These numbers; any if empty.
+    pub ids: Vec<i64>,
+    /// One of these reasons; any if empty.
+    pub codes: Vec<String>,
+    /// `refused` or `poison`.
+    pub kind: Option<String>,
+    /// Sent by this producer.
+    pub producer: Option<String>,
+    /// The provider that the record names. Looked at after the rows are read: it stands in the payload.
+    pub provider: Option<String>,
+    /// Written from this instant on.
+    pub since: Option<DateTime<Utc>>,
+    /// Written before this instant.
+    pub until: Option<DateTime<Utc>>,
+    /// Settled ones, too.
+    pub settled: bool,
+}
+
+const COLUMNS: &str = "id, created_at, kind, code, message, field, producer, buffer_id, wal_seq, position, occurred_at, \
+    settled_at, outcome, record_id, payload, payload_format";
+
+const WHERE: &str = "(cardinality($1::int8[]) = 0 OR id = ANY($1)) AND (cardinality($2::text[]) = 0 OR code = ANY($2)) \
+    AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR producer = $4) \
+    AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at < $6) \
+    AND ($7::bool OR settled_at IS NULL)";
+
+impl Filter {
+    fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        vec![
+            (&self.ids, Type::INT8_ARRAY),
+            (&self.codes, Type::TEXT_ARRAY),
+            (&self.kind, Type::TEXT),
+            (&self.producer, Type::TEXT),
+            (&self.since, Type::TIMESTAMPTZ),
+            (&self.until, Type::TIMESTAMPTZ),
+            (&self.settled, Type::BOOL),
+        ]
+    }
+
+    fn takes(&self, letter: &DeadLetter) -> bool {
+        let wanted = self.provider.as_deref().map(crate::pricing::normalise_provider);
+        wanted.is_none_or(|wanted| letter.payload.provider() == wanted)
+    }
+}
+
+/// In which order letters are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// From the first written on.
+    OldestFirst,
+    /// From the last written back.
+    NewestFirst,
+}
+
+/// Letters of one page.
+const PAGE_LETTERS: i64 = 200;
+
+/// The next letters that the filter takes, `after` the last one's number (none at first). An empty vector may follow from
+/// the filter's provider alone: the end is where the returned number is none.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn page(
+    client: &Client,
+    filter: &Filter,
+    order: Order,
+    after: Option<i64>,
+) -> Result<(Vec<DeadLetter>, Option<i64>), Error> {
+    let (comparison, direction) = match order {
+        Order::OldestFirst => (">", "ASC"),
+        Order::NewestFirst => ("<", "DESC"),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM public.dead_letters WHERE {WHERE} AND ($8::int8 IS NULL OR id {comparison} $8) \
+         ORDER BY id {direction} LIMIT $9"
+    );
+    let mut parameters = filter.parameters();
+    parameters.push((&after, Type::INT8));
+    parameters.push((&PAGE_LETTERS, Type::INT8));
+    let letters: Vec<_> = client.query_typed(&sql, &parameters).await?.iter().map(letter).collect();
+    let last = letters.last().map(|letter| letter.id);
+    Ok((letters.into_iter().filter(|letter| filter.takes(letter)).collect(), last))
+}
+
+/// One letter, settled or not.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn get(client: &Client, id: i64) -> Result<Option<DeadLetter>, Error> {
+    let filter = Filter { ids: vec![id], settled: true, ..Filter::default() };
+    Ok(page(client, &filter, Order::OldestFirst, None).await?.0.pop())
+}
+
+/// How many letters nobody has decided about.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn count(client: &Client) -> Result<u64, Error> {
+    let rows = client.query_typed("SELECT count(*) FROM public.dead_letters WHERE settled_at IS NULL", &[]).await?;
+    // A count is not negative.
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
+}
+
+/// Drops letters that nobody has decided about: what the record said is deleted, the reason's code stays. Returns how many
+/// that were.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn drop_letters(client: &Client, ids: &[i64]) -> Result<u64, Error> {
+    let sql = "UPDATE public.dead_letters SET settled_at = clock_timestamp(), outcome = 'dropped', payload = '', \
+        message = '' WHERE id = ANY($1) AND settled_at IS NULL";
+    client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await
+}
+
+fn letter(row: &Row) -> DeadLetter {
+    DeadLetter {
+        id: row.get(0),
+        created_at: row.get(1),
+        kind: row.get(2),
+        code: row.get(3),
+        message: row.get(4),
+        field: row.get(5),
+        producer: row.get(6),
+        buffer_id: row.get(7),
+        wal_seq: row.get(8),
+        position: row.get(9),
+        occurred_at: row.get(10),
+        settled_at: row.get(11),
+        outcome: row.get(12),
+        record_id: row.get(13),
+        payload: Payload::new(row.get(14), row.get(15)),
+    }
+}

@@ -1,0 +1,159 @@
+//! What spending will come to: to the end of the day, of the month, and in the next 30 days.
+//!
+//! *From what.* Daily sums of the rollups, up to 120 days back; a day without a call is a day of 0. Today counts with what
+//! was spent, and for its rest with its share of the whole day's estimate: spending is taken to be spread evenly.
+//!
+//! *How.* By how much there is to learn from:
+//! | whole days | method | interval |
+//! |---|---|---|
+//! | fewer than 3 | none: there is nothing to say | |
+//! | 3 to 13 | the mean of the days | none: it would be made up |
+//! | 14 to 20 | exponential smoothing, its form chosen by fit | yes |
+//! | 21 and more | weekly season and trend taken apart (MSTL), the trend smoothed as above | yes |
+//!
+//! *The interval* is to hold the outcome 8 times of 10. Of a sum of days it is the sum of their intervals: a level that
+//! turns out higher is higher on all of them, so errors of days do not cancel out. `make bench-forecast` measures how often
+//! it holds, and how far off the estimate is beside naive ones; `benches/README.md` has the figures.
+//!
+//! *Money.* What was spent is exact. An estimate is a statistic: it is computed in floating point, rounded to cents, and
+//! never added to anything that is stored.
+
+mod model;
+
+use chrono::{Datelike, Days, Months, NaiveDate};
+use serde::Serialize;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+pub use model::{LEVEL, Method, Prediction, predict};
+
+use crate::pricing::Usd;
+
+/// Days that are learned from, at most.
+pub const HISTORY_DAYS: u64 = 120;
+/// Days of the longest forecast.
+pub const AHEAD_DAYS: usize = 30;
+
+/// What something will come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// The day up to which it counts, included.
+    pub until: NaiveDate,
+    /// What of it was spent already, exactly.
+    pub spent_usd: Usd,
+    /// What all of it will come to; none without enough history.
+    pub expected_usd: Option<Usd>,
+    /// The interval's ends; none without enough history.
+    pub low_usd: Option<Usd>,
+    /// The upper end.
+    pub high_usd: Option<Usd>,
+}
+
+/// The whole forecast.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Forecast {
+    /// How it was made.
+    pub method: Method,
+    /// Whole days that it was made from.
+    pub history_days: usize,
+    /// How often the interval should hold, in percent.
+    pub interval_percent: u8,
+    /// Today, to its end.
+    pub day: Estimate,
+    /// This month, to its end.
+    pub month: Estimate,
+    /// The 30 days after today.
+    pub next_30_days: Estimate,
+}
+
+/// Daily sums, the first day with any spending first; the last one is today's so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Today.
+    pub today: NaiveDate,
+    /// What each day came to, today last.
+    pub days: Vec<Usd>,
+}
+
+/// Reads the daily sums, of one provider if it is named.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn history(client: &Client, today: NaiveDate, provider: &str) -> Result<History, tokio_postgres::Error> {
+    let first = today - Days::new(HISTORY_DAYS);
+    let sql = "WITH sums AS (SELECT day, sum(cost_usd) AS usd FROM public.daily_api_costs \
+             WHERE day >= $1 AND day <= $2 AND ($3 = '' OR provider = $3) GROUP BY day) \
+         SELECT round(coalesce(s.usd, 0), 18) \
+         FROM generate_series((SELECT min(day) FROM sums WHERE usd > 0), $2, interval '1 day') AS d (day) \
+         LEFT JOIN sums AS s ON s.day = d.day::date ORDER BY d.day";
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&first, Type::DATE), (&today, Type::DATE), (&provider, Type::TEXT)];
+    let rows = client.query_typed(sql, &parameters).await?;
+    Ok(History { today, days: rows.iter().map(|row| row.get(0)).collect() })
+}
+
+/// Estimates from a history. `day_left` is the share of today that is still to come, 0 to 1.
+#[must_use]
+pub fn forecast(history: &History, day_left: f64) -> Forecast {
+    let today = history.today;
+    let (spent_today, past) = match history.days.split_last() {
+        Some((today, past)) => (*today, past),
+        None => (Usd::ZERO, &[][..]),
+    };
+    let amounts: Vec<f64> = past.iter().map(|usd| dollars(*usd)).collect();
+    // Today is the first day that is predicted.
+    let prediction = predict(&amounts, AHEAD_DAYS + 1);
+    let month_end = today.with_day(1).unwrap_or(today) + Months::new(1) - Days::new(1);
+    // At most 30, and not before today.
+    let month_left = usize::try_from((month_end - today).num_days()).unwrap_or(0);
+    let month_past = past.iter().rev().take(today.day0() as usize).copied();
+    let spent_month = month_past.fold(spent_today, |sum, day| sum.checked_add(day).unwrap_or(sum));
+    let whole = |days: std::ops::Range<usize>, today_share: f64| Weights { today_share, days };
+    let left = day_left.clamp(0.0, 1.0);
+    let end_30 = today + Days::new(AHEAD_DAYS as u64);
+    Forecast {
+        method: prediction.method,
+        history_days: amounts.len(),
+        interval_percent: (LEVEL * 100.0) as u8,
+        day: estimate(&prediction, today, spent_today, &whole(1..1, left)),
+        month: estimate(&prediction, month_end, spent_month, &whole(1..1 + month_left, left)),
+        next_30_days: estimate(&prediction, end_30, Usd::ZERO, &whole(1..1 + AHEAD_DAYS, 0.0)),
+    }
+}
+
+/// Which of the predicted days count: today's share, and whole days.
+struct Weights {
+    today_share: f64,
+    days: std::ops::Range<usize>,
+}
+
+fn estimate(prediction: &Prediction, until: NaiveDate, spent: Usd, weights: &Weights) -> Estimate {
+    let sum = |days: &Option<Vec<f64>>| {
+        let days = days.as_ref()?;
+        let today = days.first().copied().unwrap_or(0.0) * weights.today_share;
+        let rest: f64 = days.get(weights.days.clone())?.iter().sum();
+        spent.checked_add(cents(today + rest)?)
+    };
+    Estimate {
+        until,
+        spent_usd: spent,
+        expected_usd: sum(&prediction.expected),
+        low_usd: sum(&prediction.low),
+        high_usd: sum(&prediction.high),
+    }
+}
+
+/// For the model, not for the books.
+fn dollars(usd: Usd) -> f64 {
+    usd.attos() as f64 / Usd::ONE.attos() as f64
+}
+
+/// A statistic in cents; none if it is no number, or beyond what a budget could be.
+fn cents(dollars: f64) -> Option<Usd> {
+    let cents = (dollars * 100.0).round();
+    // Whole cents below 10^15 are exact in the integer.
+    (cents.abs() < 1e15).then(|| Usd::from_attos(cents as i128 * (Usd::ONE.attos() / 100)))
+}
+
+#[cfg(test)]
+mod tests;

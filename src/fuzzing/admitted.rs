@@ -1,0 +1,179 @@
+//! What must be true of every record that was read, accepted or not.
+
+use serde_json::{Map, Value};
+use tallyd_protocol::{Record, limits, record};
+
+use crate::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, Cost, Entry, PayloadReader, Refused};
+use crate::pipeline::flusher::copy_row::Layout;
+use crate::pipeline::intake::admit::Scratch;
+use crate::pipeline::intake::frame::{self, ClientFrame};
+use crate::pipeline::intake::{Admission, Code, RawRecord, Refusal, Rules};
+use crate::pricing::{Catalog, PricingOptions, Quantity, Usd};
+
+/// The time at which everything is read: 2026-11-23.
+const NOW_US: i64 = 1_795_392_000_000_000;
+
+/// Admits what was read, checks the outcome, and returns whether it was accepted.
+pub fn check(read: Result<RawRecord<'_>, Refusal>, bytes: &[u8], format: &str) -> bool {
+    let rules = Rules::default();
+    let catalog = catalog();
+    let admission = Admission { rules: &rules, catalog, now_us: NOW_US };
+    let raw = match read {
+        Ok(raw) => raw,
+        Err(refusal) => {
+            check_refusal(&refusal, bytes, format);
+            return false;
+        }
+    };
+    let mut scratch = Scratch::default();
+    match admission.admit(&raw, &mut scratch) {
+        Ok(call) => {
+            check_call(&call, &rules);
+            check_chunk(&call);
+            check_resend(&call, &admission);
+            true
+        }
+        Err(refusal) => {
+            check_refusal(&refusal, bytes, format);
+            false
+        }
+    }
+}
+
+/// The built-in prices, read once.
+fn catalog() -> &'static Catalog {
+    static CATALOG: std::sync::OnceLock<Catalog> = std::sync::OnceLock::new();
+    CATALOG.get_or_init(|| Catalog::builtin(&PricingOptions::default()).expect("the catalog's own tests read it"))
+}
+
+/// A refusal can be said, stored and counted.
+fn check_refusal(refusal: &Refusal, bytes: &[u8], format: &str) {
+    assert!(Code::ALL.contains(&refusal.code));
+    assert!(!refusal.message.is_empty(), "{refusal:?}");
+    for text in [&refusal.field, &refusal.message] {
+        assert!(!text.contains('\0'), "PostgreSQL cannot store it: {refusal:?}");
+        assert!(text.len() <= 4_096, "it echoes what was sent without a bound: {} bytes", text.len());
+    }
+    let refused = Refused {
+        code: refusal.code.name(),
+        field: &refusal.field,
+        message: &refusal.message,
+        payload_format: format,
+        payload: bytes,
+    };
+    let mut builder = ChunkBuilder::new();
+    assert!(builder.push_refused(1, &refused).is_none());
+    let chunk = builder.finish().expect("an entry was pushed");
+    let [Entry::Refused(read)] = entries(&chunk)[..] else { panic!("one refused record was written") };
+    assert_eq!((read.code, read.field, read.message), (refused.code, refused.field, refused.message));
+    assert!(bytes.starts_with(read.payload));
+}
+
+/// The bounds of the wire specification, stated a second time.
+fn check_call(call: &Call<'_>, rules: &Rules) {
+    assert!(!call.provider.is_empty() && !call.service_tier.is_empty());
+    assert!(!call.provider.bytes().any(|byte| byte.is_ascii_uppercase()));
+    let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.request_id, call.service_tier];
+    for text in texts {
+        assert!(text.len() <= limits::TEXT_BYTES && !text.contains('\0'), "{text:?}");
+    }
+    assert!(!call.endpoint.contains(['?', '#']) || !rules.strip_query, "{:?}", call.endpoint);
+    let tokens = &call.tokens;
+    for count in
+        [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h, call.requests]
+    {
+        assert!(count <= limits::TOKENS);
+    }
+    assert!(call.status <= 999);
+    assert!(call.latency_ms.is_none_or(|ms| i32::try_from(ms).is_ok()));
+    assert!((limits::OCCURRED_AT_MIN_US..=NOW_US + limits::AHEAD_US).contains(&call.occurred_at_us));
+    if let Cost::Client(usd) = call.cost {
+        assert!(usd.fits_a_record());
+    }
+    assert!(call.metadata.len() <= limits::METADATA_BYTES);
+    assert!(!call.metadata.contains('\0'));
+    assert!(call.metadata.is_empty() || object(call.metadata).is_some(), "{}", call.metadata);
+    assert!(units(call.extra_units).len() <= limits::EXTRA_UNITS);
+}
+
+fn object(text: &str) -> Option<Map<String, Value>> {
+    serde_json::from_str(text).ok()
+}
+
+/// The units as they are stored: an object of canonical decimals.
+fn units(text: &str) -> Vec<(String, String)> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let units = object(text).expect("units are stored as an object");
+    assert!(!units.is_empty());
+    let read = units.into_iter().map(|(unit, quantity)| {
+        let quantity = quantity.as_str().expect("a quantity is stored as text").to_owned();
+        let parsed = Quantity::parse(&quantity).expect("a quantity is stored as a decimal");
+        assert_eq!(parsed.to_string(), quantity);
+        assert!(!unit.contains('\0'));
+        assert_ne!(unit, "$serde_json::private::Number", "a number was taken for a map");
+        (unit, quantity)
+    });
+    read.collect()
+}
+
+/// The call survives the form in which it travels to PostgreSQL.
+fn check_chunk(call: &Call<'_>) {
+    let mut builder = ChunkBuilder::new();
+    // Twice: the second one refers to the first one's names.
+    let mut chunks: Vec<_> = [1, 2].into_iter().filter_map(|seq| builder.push_call(seq, call)).collect();
+    chunks.extend(builder.finish());
+    let read: Vec<_> = chunks.iter().flat_map(entries).collect();
+    assert_eq!(read, [Entry::Call(*call); 2]);
+    let needed = Columns::of(call);
+    assert!(chunks.iter().all(|chunk| chunk.columns.has(needed)));
+    for columns in [needed, Columns::EVERY] {
+        let mut row = Vec::new();
+        Layout::new("t", columns).write(&mut row, call, 0);
+        assert!(!row.is_empty());
+    }
+}
+
+fn entries(chunk: &Chunk) -> Vec<Entry<'_>> {
+    PayloadReader::new(&chunk.payload).collect::<Result<_, _>>().expect("what was written reads back")
+}
+
+/// A client that sends what was accepted has it accepted again, as the same call.
+fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
+    let sent = Record {
+        id: Some(call.id),
+        occurred_at: Some(call.occurred_at_us),
+        provider: call.provider.to_owned().into(),
+        model: call.model.to_owned().into(),
+        endpoint: call.endpoint.to_owned().into(),
+        user_id: call.user_id.to_owned().into(),
+        app: call.app.to_owned().into(),
+        request_id: call.request_id.to_owned().into(),
+        input_tokens: call.tokens.input,
+        output_tokens: call.tokens.output,
+        cache_read_tokens: call.tokens.cache_read,
+        cache_write_5m_tokens: call.tokens.cache_write_5m,
+        cache_write_1h_tokens: call.tokens.cache_write_1h,
+        requests: call.requests,
+        extra_units: units(call.extra_units).into_iter().map(|(unit, count)| (unit.into(), count.into())).collect(),
+        service_tier: call.service_tier.to_owned().into(),
+        status: call.status,
+        latency_ms: call.latency_ms,
+        cost_usd: match call.cost {
+            Cost::Client(usd) => Some(Usd::to_string(&usd).into()),
+            Cost::Catalog { .. } | Cost::Unpriced => None,
+        },
+        metadata: (!call.metadata.is_empty()).then(|| call.metadata.to_owned().into()),
+    };
+    let mut body = Vec::new();
+    tallyd_protocol::message::write_records_head(&mut body, 1, 1);
+    record::write(&mut body, &sent);
+    let Ok(ClientFrame::Records(records)) = frame::read(&body) else { panic!("a written frame reads back") };
+    records.each(|read| {
+        let raw = read.record.expect("a written record reads back");
+        let mut scratch = Scratch::default();
+        let again = admission.admit(&raw, &mut scratch).expect("what was accepted is accepted again");
+        assert_eq!(again, *call);
+    });
+}

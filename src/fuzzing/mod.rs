@@ -1,0 +1,45 @@
+//! What reads bytes from outside, as functions of bytes alone: for fuzzers and for tests, not for applications.
+//!
+//! Three callers run the same functions: `cargo fuzz` (`make fuzz`, hours), `tests/fuzz.rs` (`make test`: the corpus and
+//! a few thousand seeded mutations of it), and regression tests for what was found.
+//!
+//! A target checks more than the absence of panics:
+//!
+//! * what was accepted keeps every bound that the wire specification states ([`admitted`]);
+//! * what was accepted survives each encoding that it meets on its way: chunk, log value, wire;
+//! * what was refused has a code, and a message that can be stored and printed;
+//! * nothing is allocated because of what a length claims. `tests/fuzz.rs` counts the bytes, cargo-fuzz has a limit.
+//!
+//! ## A new target
+//! A file with a `run` here, a line in [`TARGETS`], a file in `fuzz/fuzz_targets/`, seeds in [`seeds`]. A test compares
+//! the three lists. Readers of other price formats belong beside [`prices`].
+
+pub mod admitted;
+pub mod config;
+pub mod frame;
+pub mod line;
+pub mod mutate;
+pub mod prices;
+pub mod reply;
+pub mod seeds;
+pub mod value;
+
+/// A reader under test.
+pub struct Target {
+    /// The name of its corpus and of its program in `fuzz/`.
+    pub name: &'static str,
+    /// Reads the bytes. Panics if a property does not hold.
+    pub run: fn(&[u8]),
+    /// Words of its language, which a blind mutation would not find.
+    pub words: &'static [&'static [u8]],
+}
+
+/// Every target.
+pub const TARGETS: [Target; 6] = [
+    Target { name: "frame", run: frame::run, words: &frame::WORDS },
+    Target { name: "line", run: line::run, words: &line::WORDS },
+    Target { name: "value", run: value::run, words: &[] },
+    Target { name: "reply", run: reply::run, words: &reply::WORDS },
+    Target { name: "prices", run: prices::run, words: &prices::WORDS },
+    Target { name: "config", run: config::run, words: &config::WORDS },
+];

@@ -1,0 +1,155 @@
+//! The corpus before any fuzzing: one good example of everything that a target's language has.
+
+use serde_json::Value;
+use tallyd_protocol::{Record, ServerMessage, frame, message, record};
+
+use crate::pipeline::chunk::{Call, ChunkBuilder, Cost, Refused};
+use crate::pipeline::wal::value::{self, Stamp};
+use crate::pricing::{Tokens, Usd};
+
+/// A target's first inputs. `vectors` are the files of `clients/vectors`, each parsed, by name.
+#[must_use]
+pub fn of(target: &str, vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
+    match target {
+        "frame" => frames(vectors),
+        "line" => vectors("ndjson.json").iter().filter_map(|vector| text(&vector["line"])).collect(),
+        "value" => values(),
+        "reply" => replies(vectors),
+        "prices" => prices(),
+        "config" => vec![
+            include_bytes!("../../config.toml").to_vec(),
+            uncommented(include_str!("../../config.toml")).into_bytes(),
+            b"\0TALLYD_WAL_MAX_BYTES=1000000000\nDATABASE_URL=postgres://u:p@h/d?sslmode=require\nPORT=8080\n".to_vec(),
+            b"[listen]\ntcp = \"127.0.0.1:7421\"\ntcp_tokens = [\"a\"]\n[wal]\nsync = \"os\"\n".to_vec(),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn text(value: &Value) -> Option<Vec<u8>> {
+    value.as_str().map(|text| text.as_bytes().to_vec())
+}
+
+fn hex(value: &Value) -> Option<Vec<u8>> {
+    let hex = value.as_str()?;
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
+}
+
+/// Whole frames, and each record of the vectors as the only one of a frame.
+fn frames(vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
+    let mut seeds: Vec<_> = vectors("frames.json").iter().filter_map(|vector| hex(&vector["hex"])).collect();
+    seeds.extend(vectors("malformed.json").iter().filter_map(|vector| hex(&vector["hex"])));
+    let lists =
+        [("records.json", "array_hex"), ("records.json", "map_hex"), ("accepted.json", "hex"), ("refused.json", "hex")];
+    for (file, field) in lists {
+        for record in vectors(file).iter().filter_map(|vector| hex(&vector[field])) {
+            let mut seed = Vec::new();
+            frame::write(&mut seed, |body| {
+                message::write_records_head(body, 1, 1);
+                body.extend_from_slice(&record);
+            });
+            seeds.push(seed);
+        }
+    }
+    let mut mixed = Vec::new();
+    frame::write(&mut mixed, |body| {
+        message::write_records_head(body, 7, 3);
+        record::write(body, &Record::rentcast("/avm/value?address=1"));
+        body.push(7);
+        record::write(body, &Record::claude("claude-sonnet-4-5", 10, 20).user("u"));
+    });
+    seeds.push(mixed);
+    // What is larger than a few kilobytes teaches a fuzzer nothing that a smaller one does not.
+    seeds.retain(|seed| seed.len() <= 2_048);
+    seeds
+}
+
+fn replies(vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
+    let frames = vectors("frames.json");
+    let daemons = frames.iter().filter(|vector| vector["sender"] != "client");
+    let mut seeds: Vec<_> =
+        daemons.filter_map(|vector| Some(hex(&vector["hex"])?.split_off(frame::PREFIX_BYTES))).collect();
+    let mut error = Vec::new();
+    let message = tallyd_protocol::ErrorFrame { code: "fenced".into(), message: "taken over".into() };
+    ServerMessage::Error(message).write_frame(&mut error);
+    seeds.push(error.split_off(frame::PREFIX_BYTES));
+    seeds
+}
+
+/// A value of each kind of entry, a payload without a value, a chunk's second part.
+fn values() -> Vec<Vec<u8>> {
+    let call = Call {
+        id: [7; 16],
+        occurred_at_us: 1_795_000_000_000_001,
+        provider: "claude",
+        model: "claude-sonnet-4-5",
+        endpoint: "/v1/messages",
+        user_id: "u-1",
+        app: "api",
+        request_id: "req_1",
+        tokens: Tokens { input: 1, output: 2, cache_read: 3, cache_write_5m: 4, cache_write_1h: 5 },
+        requests: 2,
+        extra_units: r#"{"image":"1.5"}"#,
+        service_tier: "batch",
+        status: 529,
+        latency_ms: Some(17),
+        cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_001), price_id: 12 },
+        metadata: r#"{"k":"v"}"#,
+    };
+    let plain = Call {
+        provider: "rentcast",
+        model: "",
+        request_id: "",
+        extra_units: "",
+        metadata: "",
+        service_tier: "standard",
+        requests: 1,
+        status: 200,
+        latency_ms: None,
+        cost: Cost::Client(Usd::from_attos(-200_000_000_000_000_000)),
+        ..call
+    };
+    let unpriced = Call { cost: Cost::Unpriced, tokens: Tokens::default(), ..plain };
+    let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: b"{}" };
+    let mut builder = ChunkBuilder::new();
+    for (seq, call) in (1..).zip([&call, &plain, &unpriced, &call]) {
+        assert!(builder.push_call(seq, call).is_none(), "a few calls fit a chunk");
+    }
+    assert!(builder.push_refused(5, &refused).is_none(), "a small refusal fits, too");
+    let chunk = builder.finish().expect("entries were pushed");
+    let stamp = Stamp { synced: 8, written_us: 1_795_000_000_000_002, producer: "api-1" };
+    let mut seeds = Vec::new();
+    for (part, parts) in [(0, 1), (0, 2), (1, 2)] {
+        let mut value = Vec::new();
+        value::encode(&mut value, 9, stamp, &chunk, part, parts);
+        seeds.push([&9u64.to_be_bytes()[..], &value].concat());
+    }
+    seeds.push([&9u64.to_be_bytes()[..], &chunk.payload].concat());
+    seeds
+}
+
+/// The built-in catalog is too large to be mutated with any luck: a short one, and its first entries.
+fn prices() -> Vec<Vec<u8>> {
+    let builtin = include_str!("../pricing/catalog.toml");
+    let plans = builtin.find("[[plan]]").map_or("", |at| &builtin[at..]);
+    let short = "[[model]]\nprovider = \"claude\"\nname = \"m\"\naliases = [\"n\"]\nsource = \"s\"\nsource_date = \"2026-10-24\"\n\
+        [[model.price]]\nid = 9999\nper_million = { input = \"3\", output = \"15\" }\nper_unit = { web_search = \"0.01\" }\n\
+        [[model.price.above]]\nprompt_tokens = 200_000\nper_million = { input = \"6\", output = \"22.5\" }\n\
+        [[model.price]]\nid = 9998\nservice_tier = \"batch\"\neffective_from = \"2026-10-07\"\nper_million = { input = \"1.5\" }\n";
+    vec![short.into(), format!("{short}{plans}").into_bytes(), plans.into()]
+}
+
+/// The sample file with every key switched on.
+fn uncommented(sample: &str) -> String {
+    let lines = sample.lines().map(|line| match line.strip_prefix("# ").or_else(|| line.strip_prefix('#')) {
+        Some(key)
+            if key.split_once(" = ").is_some_and(|(name, _)| {
+                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+            }) =>
+        {
+            key
+        }
+        _ => line,
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}

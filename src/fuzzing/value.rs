@@ -1,0 +1,87 @@
+//! A value of the write-ahead log, and the payload inside.
+//!
+//! Nobody finds a checksum by chance, so the bytes are read a second time with the right one, as if a version of tallyd
+//! had written them, and a third time as a bare payload.
+
+use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, REFUSED_PAYLOAD_BYTES};
+use crate::pipeline::wal::value::{self, HEADER_BYTES, Stamp, VALUE_BYTES_MAX, ValueError};
+
+/// The first eight bytes are the key, the others the value.
+pub fn run(bytes: &[u8]) {
+    let Some((key, bytes)) = bytes.split_first_chunk() else { return };
+    let key = u64::from_be_bytes(*key);
+    // Whether it is accepted does not matter here, only what holds if it is.
+    let _ = read(key, bytes);
+    let mut sealed = bytes.to_vec();
+    if sealed.len() >= HEADER_BYTES {
+        let checksum = value::checksum(key, &sealed);
+        sealed[4..8].copy_from_slice(&checksum.to_le_bytes());
+        assert_ne!(read(key, &sealed), Err(ValueError::Checksum));
+        assert_eq!(value::decode(key.wrapping_add(1), &sealed).err(), Some(ValueError::Checksum));
+    }
+    read_payload(bytes);
+}
+
+fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
+    let (header, payload) = value::decode(key, bytes)?;
+    assert_eq!(value::trusted(bytes), (header, payload));
+    assert_eq!(HEADER_BYTES + header.producer.len() + payload.len(), bytes.len());
+    read_payload(payload);
+    let is_ours = (header.part, header.parts, bytes[3]) == (0, 1, 0) && bytes.len() <= VALUE_BYTES_MAX;
+    if is_ours {
+        let chunk = Chunk {
+            payload: payload.to_vec(),
+            records: header.records,
+            refused: header.refused,
+            first_seq: header.first_seq,
+            last_seq: header.last_seq,
+            min_us: header.min_us,
+            max_us: header.max_us,
+            columns: header.columns,
+        };
+        let stamp = Stamp { synced: header.synced, written_us: header.written_us, producer: header.producer };
+        let mut again = Vec::new();
+        value::encode(&mut again, key, stamp, &chunk, 0, 1);
+        assert_eq!(again, bytes);
+    }
+    Ok(())
+}
+
+/// What decodes is written and read again: as the same entries, whatever bytes stood for them.
+fn read_payload(payload: &[u8]) {
+    let mut entries = Vec::new();
+    for entry in PayloadReader::new(payload) {
+        match entry {
+            Ok(entry) => entries.push(entry),
+            Err(error) => {
+                assert!(error.at <= payload.len());
+                break;
+            }
+        }
+    }
+    assert!(entries.len() <= payload.len());
+    let mut builder = ChunkBuilder::new();
+    let mut chunks = Vec::new();
+    for (seq, entry) in (1..).zip(&entries) {
+        chunks.extend(match entry {
+            Entry::Call(call) => builder.push_call(seq, call),
+            Entry::Refused(refused) => builder.push_refused(seq, refused),
+        });
+    }
+    chunks.extend(builder.finish());
+    let mut read = chunks.iter().flat_map(|chunk| PayloadReader::new(&chunk.payload));
+    for entry in &entries {
+        let again = read.next().expect("as many entries").expect("what was written reads back");
+        match (entry, again) {
+            (Entry::Refused(one), Entry::Refused(two)) => {
+                let kept = &one.payload[..one.payload.len().min(REFUSED_PAYLOAD_BYTES)];
+                assert_eq!((one.code, one.field, one.message, kept), (two.code, two.field, two.message, two.payload));
+            }
+            (one, two) => assert_eq!(*one, two),
+        }
+    }
+    assert!(read.next().is_none());
+    assert!(
+        chunks.iter().all(|chunk| chunk.records + chunk.refused == 1 || chunk.payload.len() <= PAYLOAD_TARGET_BYTES)
+    );
+}

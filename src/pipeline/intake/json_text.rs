@@ -1,0 +1,129 @@
+//! A MessagePack map, written out as JSON text while it is read.
+//!
+//! No tree is built in between: a tree takes hundreds of bytes for a map of three, and a frame may hold a million of
+//! bytes. The text is at most six times as long as what was sent.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// Writes the value that it is given as JSON.
+pub(super) struct JsonText<'o>(pub &'o mut String);
+
+impl JsonText<'_> {
+    fn text(&mut self, text: &str) {
+        // A text is JSON once it is quoted and escaped.
+        self.0.push_str(&serde_json::to_string(text).expect("a text serializes"));
+    }
+}
+
+/// Writes a key, which must be text, behind a comma.
+struct Key<'o> {
+    out: &'o mut String,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key that is text")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
+        // A key or a value before it ends with anything but an opening brace.
+        if !self.out.ends_with('{') {
+            self.out.push(',');
+        }
+        JsonText(self.out).text(key);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for JsonText<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for JsonText<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value that JSON has, too")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.0.push_str(if value { "true" } else { "false" });
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.0.push_str(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.0.push_str(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        // The shortest digits that read back as the same number; what is not a number becomes null.
+        self.0.push_str(&serde_json::to_string(&value).expect("a number serializes"));
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(mut self, value: &str) -> Result<(), E> {
+        self.text(value);
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.0.push_str("null");
+        Ok(())
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        self.deserialize(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.0.push('[');
+        let mut comma = None;
+        loop {
+            let start = self.0.len();
+            self.0.extend(comma);
+            if items.next_element_seed(JsonText(self.0))?.is_none() {
+                self.0.truncate(start);
+                break;
+            }
+            comma = Some(',');
+        }
+        self.0.push(']');
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.0.push('{');
+        while map.next_key_seed(Key { out: self.0 })?.is_some() {
+            self.0.push(':');
+            map.next_value_seed(JsonText(self.0))?;
+        }
+        self.0.push('}');
+        Ok(())
+    }
+}

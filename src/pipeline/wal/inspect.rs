@@ -1,0 +1,237 @@
+//! A read-only look at segments, also beside a running daemon.
+//!
+//! The files `.open` and `.sealed` are only read. A sled store is never opened in place: to open one is to lock it, and
+//! sled writes to what it opens. It is copied to a temporary folder and opened there, so neither a daemon nor the
+//! evidence of a damage is disturbed.
+//!
+//! ## What counts
+//! The same values as at a start ([`super::recovery`]): all up to the first key that is missing and that nobody claims
+//! to have synced. What comes after was never acknowledged, so its sender has sent it again.
+
+mod contents;
+mod copy;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::original;
+use super::recent::StoredChunk;
+use super::salvage;
+use super::segment::{Opening, Seal, SegmentPaths};
+use super::{WalError, files};
+use contents::assemble;
+use copy::{Copy, from_store};
+
+/// The folder of what was set aside.
+pub const DAMAGED: &str = "damaged";
+/// In a segment's folder there: it has been replayed.
+const REPLAYED_FILE: &str = "replayed";
+/// The most keys that a segment without a seal is searched for without sled.
+const UNSEALED_KEYS_MAX: u64 = 1 << 24;
+
+/// How a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Written to, or left so by a daemon that was killed.
+    Active,
+    /// Full, or of an earlier start; waits until every lane has loaded it.
+    Sealed,
+    /// Sealed, and values of it cannot be read: it is set aside once the rest is loaded.
+    SealedDamaged,
+    /// Set aside as damaged.
+    SetAside,
+    /// Set aside, and what is readable in it has been loaded.
+    Replayed,
+}
+
+/// A segment, by its small files.
+#[derive(Debug, Clone, Serialize)]
+pub struct Segment {
+    /// Its name: its first key, and of one that was set aside when that was.
+    pub name: String,
+    /// How it is.
+    pub state: State,
+    /// The key of its first value.
+    pub first_key: u64,
+    /// The key of its last one, if it has a seal.
+    pub last_key: Option<u64>,
+    /// Calls and refused records, by its seal.
+    pub records: Option<u64>,
+    /// Bytes of its store on disk.
+    pub disk_bytes: u64,
+    /// Where it is.
+    pub path: PathBuf,
+    #[serde(skip)]
+    paths: SegmentPaths,
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// What is readable in a segment.
+pub struct Contents {
+    /// The log that it belongs to; none if its `.open` file is damaged.
+    pub buffer_id: Option<uuid::Uuid>,
+    /// Whole chunks that count, in the order of their keys.
+    pub chunks: Vec<StoredChunk>,
+    /// Keys that had been synced and cannot be read, or whose chunk is not whole.
+    pub missing: Vec<RangeInclusive<u64>>,
+    /// Values after the first key that is missing and that nobody claims: never acknowledged.
+    pub unacknowledged: u64,
+    /// Values that sled did not find any more.
+    pub salvaged: u64,
+    /// Why sled did not open the store, if it did not.
+    pub store_error: Option<String>,
+}
+
+/// What a replay has done to a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayNote {
+    /// When, microseconds since 1970.
+    pub at_us: i64,
+    /// Calls that it loaded, over all runs that finished.
+    pub loaded: u64,
+}
+
+/// All segments of a log, those that were set aside last. A segment that is deleted meanwhile may be missing.
+///
+/// # Errors
+/// [`WalError::Io`] if the folder cannot be read.
+pub fn list(wal: &Path) -> Result<Vec<Segment>, WalError> {
+    let mut segments: Vec<_> = names(wal)?.into_iter().filter_map(|name| kept(wal, &name)).collect();
+    let damaged = wal.join(DAMAGED);
+    if damaged.exists() {
+        segments.extend(names(&damaged)?.into_iter().filter_map(|name| set_aside(&damaged, &name)));
+    }
+    Ok(segments)
+}
+
+/// Names of segments that were set aside and that nobody has replayed yet.
+#[must_use]
+pub fn unsettled(wal: &Path) -> Vec<String> {
+    let damaged = wal.join(DAMAGED);
+    let all = names(&damaged).unwrap_or_default().into_iter();
+    all.filter(|name| digits(name).is_some() && !damaged.join(name).join(REPLAYED_FILE).exists()).collect()
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, WalError> {
+    let entries = fs::read_dir(folder).map_err(|error| WalError::io("read", folder, error))?;
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A segment's first key, from a name that begins with it.
+fn digits(name: &str) -> Option<u64> {
+    name.get(..20).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+}
+
+fn kept(wal: &Path, name: &str) -> Option<Segment> {
+    let first_key = digits(name).filter(|_| name.len() == 20)?;
+    let paths = SegmentPaths::new(wal, first_key);
+    let seal = files::read::<Seal>(&paths.seal).ok();
+    let state = match &seal {
+        None => State::Active,
+        Some(seal) if seal.damaged => State::SealedDamaged,
+        Some(_) => State::Sealed,
+    };
+    Some(describe(name, state, first_key, seal, paths, wal))
+}
+
+fn set_aside(damaged: &Path, name: &str) -> Option<Segment> {
+    let first_key = digits(name)?;
+    let folder = damaged.join(name);
+    let paths = SegmentPaths::new(&folder, first_key);
+    let state = if folder.join(REPLAYED_FILE).exists() { State::Replayed } else { State::SetAside };
+    let seal = files::read::<Seal>(&paths.seal).ok();
+    Some(describe(name, state, first_key, seal, paths, &folder))
+}
+
+fn describe(
+    name: &str,
+    state: State,
+    first_key: u64,
+    seal: Option<Seal>,
+    paths: SegmentPaths,
+    folder: &Path,
+) -> Segment {
+    Segment {
+        name: name.to_owned(),
+        state,
+        first_key,
+        last_key: seal.as_ref().map(|seal| seal.last_key),
+        records: seal.as_ref().map(|seal| seal.records),
+        disk_bytes: disk_bytes(&paths.store),
+        path: paths.store.clone(),
+        folder: folder.to_owned(),
+        paths,
+    }
+}
+
+fn disk_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+}
+
+impl Segment {
+    /// Reads what is readable. The payloads come into memory: a segment has tens of mebibytes.
+    ///
+    /// # Errors
+    /// [`WalError::Io`] if the store's files cannot be copied; a store that is damaged, or without its file, is no error.
+    pub fn read(&self) -> Result<Contents, WalError> {
+        let opening = files::read::<Opening>(&self.paths.opening).ok();
+        let copy = Copy::of(&self.paths.store)?;
+        let last_key = self.last_key.unwrap_or(self.first_key + UNSEALED_KEYS_MAX);
+        let keys = self.first_key..=last_key;
+        // The bytes before sled touches them, and those from before it did the first time.
+        let before_sled = [copy.path.join("db"), original::path(&copy.path)].map(|file| fs::read(file).ok());
+        let (mut values, store_error) = match from_store(&copy.path, &keys) {
+            Ok(values) => (values, None),
+            Err(error) => (BTreeMap::new(), Some(error.to_string())),
+        };
+        let before = values.len();
+        if self.last_key.is_none() || (values.len() as u64) <= last_key - self.first_key {
+            for file in before_sled.iter().flatten() {
+                for (key, value) in salvage::values(file, &keys) {
+                    values.entry(key).or_insert(value);
+                }
+            }
+        }
+        let salvaged = (values.len() - before) as u64;
+        let mut contents = assemble(&values, self.first_key, self.last_key);
+        contents.buffer_id = opening.map(|opening| opening.buffer_id);
+        contents.salvaged = salvaged;
+        contents.store_error = store_error;
+        Ok(contents)
+    }
+
+    /// Waits until no other process replays the segment. The lock goes with the returned file.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn lock(&self) -> Result<fs::File, WalError> {
+        let locked = fs::File::open(&self.folder).and_then(|folder| {
+            rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+            Ok(folder)
+        });
+        locked.map_err(|error| WalError::io("lock", &self.folder, error))
+    }
+
+    /// What an earlier replay has noted.
+    #[must_use]
+    pub fn replayed(&self) -> Option<ReplayNote> {
+        files::read(&self.folder.join(REPLAYED_FILE)).ok()
+    }
+
+    /// Notes that the segment has been replayed: health has nothing to say of it any more.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn note_replayed(&self, note: ReplayNote) -> Result<(), WalError> {
+        files::write(&self.folder.join(REPLAYED_FILE), &note)
+    }
+}

@@ -1,0 +1,44 @@
+//! A store's file as it was before sled opened it.
+//!
+//! sled repairs what it opens: behind the first damaged message it takes the file for empty, and writes there. A value that
+//! one flipped bit hides from sled would be gone for good then, and with it what [`super::salvage`] could find. So the
+//! file is copied first, inside the store's folder, and moves or goes with it. The copy is not synced: it serves as evidence,
+//! and each value in it has its own checksum. It costs some milliseconds where a store is opened, at a start and behind
+//! a backlog; where the file system shares blocks, nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The copy's name in the store's folder. sled looks at names of its own only.
+const NAME: &str = "original";
+
+/// Where the copy of a store's file is, if there is one.
+#[must_use]
+pub fn path(store: &Path) -> PathBuf {
+    store.join(NAME)
+}
+
+/// Copies the file, unless there is a copy from before. Without room for it the store is opened all the same.
+pub fn keep(store: &Path) {
+    let kept = path(store);
+    if kept.exists() {
+        return;
+    }
+    let unfinished = kept.with_extension("new");
+    let copied = fs::copy(store.join("db"), &unfinished).and_then(|_| fs::rename(&unfinished, &kept));
+    match copied {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(store = %store.display(), %error, "a segment is opened without a copy of its file");
+            // Half a copy helps nobody; it goes with the folder at the latest.
+            let _ = fs::remove_file(&unfinished);
+        }
+        _ => {}
+    }
+}
+
+/// Deletes the copy: the store turned out to be whole.
+pub fn forget(store: &Path) {
+    // It goes with the folder at the latest.
+    let _ = fs::remove_file(path(store));
+}

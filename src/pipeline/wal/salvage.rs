@@ -1,0 +1,136 @@
+//! Finds values in a store's file without sled: where the store does not open, or opens without most of what it holds.
+//!
+//! sled stops reading its file at the first message that is damaged, and everything after it is out of its reach. The
+//! values are there all the same: uncompressed, each in one piece, its length in front of it (sled 0.34's
+//! `serialization.rs`: one byte up to 240, two up to 2,287, three up to 67,823). So any place that looks like the
+//! beginning of a value is tried, and the value's own checksum, which its key is a part of, says whether it is one. A
+//! place that is none passes with a chance of one in 2^32 for each key tried.
+//!
+//! The key stands elsewhere in sled's page. A value says up to which key the log was synced when it was written, and so it has
+//! one of the next ones.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::value::{self, FORMAT, HEADER_BYTES, VALUE_BYTES_MAX};
+
+/// How far beyond the last synced key a value's own key may be. Groups have at most 64 values; where syncs are seldom, more
+/// are written between two.
+const KEYS_TRIED: u64 = 16 * 1024;
+
+/// Every value in the file's bytes whose key is one of these, by key.
+#[must_use]
+pub fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut at = 0;
+    // Format, part 0 or more of `parts`, and a zero.
+    while let Some(next) = file.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == FORMAT)) {
+        at += next;
+        if let Some(bytes) = value_at(file, at)
+            && let Some(key) = key_of(bytes, keys)
+        {
+            found.insert(key, bytes.to_vec());
+            at += bytes.len();
+        } else {
+            at += 1;
+        }
+    }
+    found
+}
+
+/// The bytes that could be a value, by the length in front of them.
+fn value_at(file: &[u8], at: usize) -> Option<&[u8]> {
+    let head = file.get(at..at + HEADER_BYTES)?;
+    let [_, part, parts, zero, ..] = *head else { return None };
+    let producer_bytes = usize::from(u16::from_le_bytes([head[64], head[65]]));
+    if zero != 0 || part >= parts {
+        return None;
+    }
+    let byte = |back: usize| at.checked_sub(back).map(|at| usize::from(file[at]));
+    let short = byte(1).filter(|length| *length <= 240);
+    let medium = byte(2).filter(|first| (241..=248).contains(first)).zip(byte(1));
+    let medium = medium.map(|(first, second)| 240 + 256 * (first - 241) + second);
+    let long = byte(3).filter(|first| *first == 249).and(byte(2).zip(byte(1)));
+    let long = long.map(|(second, third)| 2288 + 256 * second + third);
+    let fits = |length: &usize| (HEADER_BYTES + producer_bytes..=VALUE_BYTES_MAX).contains(length);
+    // The last byte of a longer length may look like a short one: the longest comes first, and checksums decide later.
+    let lengths = [long, medium, short].into_iter().flatten().filter(fits);
+    lengths.filter_map(|length| file.get(at..at + length)).find(|bytes| is_whole(bytes))
+}
+
+/// Tried with all lengths before any key is: cheap, and rarely wrong.
+fn is_whole(bytes: &[u8]) -> bool {
+    // A producer's name is text.
+    let end = HEADER_BYTES + usize::from(u16::from_le_bytes([bytes[64], bytes[65]]));
+    bytes.get(HEADER_BYTES..end).is_some_and(|name| std::str::from_utf8(name).is_ok())
+}
+
+fn key_of(bytes: &[u8], keys: &RangeInclusive<u64>) -> Option<u64> {
+    let synced = u64::from_le_bytes(bytes[8..16].try_into().ok()?);
+    let first = synced.checked_add(1)?.max(*keys.start());
+    // The first values of a log that leapt were written long after the last sync before it.
+    value::key_of(bytes, first..=first.saturating_add(KEYS_TRIED).min(*keys.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::segment::Store;
+    use super::super::value::{Stamp, encode, parts_of};
+    use super::*;
+    use crate::pipeline::chunk::{Chunk, Columns};
+
+    /// A store of values of every length class, by key, and its file's bytes.
+    fn store(folder: &std::path::Path) -> (BTreeMap<u64, Vec<u8>>, Vec<u8>) {
+        let store = Store::create(folder).unwrap();
+        let mut values = BTreeMap::new();
+        for key in 1_000..1_400_u64 {
+            let payload: Vec<u8> = (0..key * 97 % 7_000).map(|at| (at * key) as u8).collect();
+            let (records, refused, columns) = (1, 0, Columns::NONE);
+            let chunk = Chunk { payload, records, refused, first_seq: 1, last_seq: 1, min_us: 0, max_us: 0, columns };
+            let stamp = Stamp { synced: 999 + (key - 1_000) / 64 * 64, written_us: 5, producer: "p" };
+            if parts_of(chunk.payload.len(), stamp.producer) == 1 {
+                let mut value = Vec::new();
+                encode(&mut value, key, stamp, &chunk, 0, 1);
+                store.insert(key, &value).unwrap();
+                values.insert(key, value);
+            }
+            if key % 64 == 0 {
+                store.sync().unwrap();
+            }
+        }
+        store.sync().unwrap();
+        drop(store);
+        (values, std::fs::read(folder.join("db")).unwrap())
+    }
+
+    #[test]
+    fn every_value_is_found_in_the_file_and_none_under_another_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (written, file) = store(&folder.path().join("store"));
+        assert_eq!(values(&file, &(1..=2_000)), written);
+        assert_eq!(values(&file, &(1..=1_099)).keys().max(), Some(&1_099), "only what is asked for");
+    }
+
+    #[test]
+    fn a_value_with_a_flipped_bit_is_not_found_and_the_others_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (written, mut file) = store(&folder.path().join("store"));
+        let broken = &written[&1_071];
+        let places: Vec<_> = (0..file.len() - broken.len()).filter(|at| file[*at..].starts_with(broken)).collect();
+        assert!(!places.is_empty());
+        for at in places {
+            file[at + broken.len() / 2] ^= 4;
+        }
+        let found = values(&file, &(1..=2_000));
+        assert_eq!(found.len(), written.len() - 1);
+        assert!(!found.contains_key(&1_071));
+    }
+
+    #[test]
+    fn any_bytes_are_searched_without_a_panic() {
+        for seed in 0..200_u64 {
+            let noise: Vec<u8> = (0..500_u64).map(|at| ((at ^ seed).wrapping_mul(at + seed) >> 3) as u8 & 3).collect();
+            assert!(values(&noise, &(1..=100)).is_empty());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a list would change: for each of its prices, what holds at its instant today, and what would.
+//!
+//! A list that states fewer buckets than the catalog knows does not take the others away: what it is silent about stays.
+//! Size tiers it always states: a price without tiers has none.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::pricing::catalog::{Catalog, Origin, Price, PriceSpec, Rates};
+
+/// What becomes of a model's price for one service tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// There was none.
+    Added,
+    /// It differs.
+    Changed,
+}
+
+/// One change.
+#[derive(Debug, Clone, Serialize)]
+pub struct Change {
+    /// What becomes of it.
+    pub kind: ChangeKind,
+    /// The provider.
+    pub provider: String,
+    /// The model.
+    pub model: String,
+    /// The service tier.
+    pub service_tier: String,
+    /// What holds today; none for [`ChangeKind::Added`]. In the form of `api_prices.rates`.
+    pub old: Option<Value>,
+    /// What would hold.
+    pub new: Value,
+    /// The price as it would be added.
+    #[serde(skip)]
+    pub spec: PriceSpec,
+}
+
+/// Compares a list with a catalog. What is equal is left out.
+#[must_use]
+pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<Change> {
+    let changes = specs.iter().filter_map(|spec| {
+        let at_us = spec.effective_from_us;
+        let known = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, at_us);
+        // A provider-wide price is not this model's.
+        let known = known.filter(|price| price.model.is_empty() == spec.model.is_empty());
+        let spec = known.map_or_else(|| spec.clone(), |price| completed(spec, price));
+        if known.is_some_and(|price| spec.charges_as(price)) {
+            return None;
+        }
+        Some(Change {
+            kind: if known.is_some() { ChangeKind::Changed } else { ChangeKind::Added },
+            provider: spec.provider.clone(),
+            model: spec.model.clone(),
+            service_tier: spec.service_tier.clone(),
+            old: known.map(Price::rates_json),
+            new: spec.clone().with_id(0, Origin::Stored).rates_json(),
+            spec,
+        })
+    });
+    changes.collect()
+}
+
+/// The price with what it is silent about taken from the one that holds.
+fn completed(spec: &PriceSpec, price: &Price) -> PriceSpec {
+    let mut spec = spec.clone();
+    complete(&mut spec.rates, &price.rates);
+    for tier in &mut spec.above {
+        complete(&mut tier.rates, price.rates_for(tier.prompt_tokens.saturating_add(1)));
+        tier.rates.request = spec.rates.request;
+        tier.rates.extra.clone_from(&spec.rates.extra);
+    }
+    spec
+}
+
+fn complete(rates: &mut Rates, known: &Rates) {
+    for (mine, known) in [
+        (&mut rates.input, known.input),
+        (&mut rates.output, known.output),
+        (&mut rates.cache_read, known.cache_read),
+        (&mut rates.cache_write_5m, known.cache_write_5m),
+        (&mut rates.cache_write_1h, known.cache_write_1h),
+        (&mut rates.request, known.request),
+    ] {
+        *mine = mine.or(known);
+    }
+    for (unit, rate) in &known.extra {
+        if !rates.extra.iter().any(|(mine, _)| mine == unit) {
+            rates.extra.push((unit.clone(), *rate));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Sessions by their definitions, and users with what their calls cost.
+
+use tallyd::config::Users;
+use tallyd::database::sessions::{SessionLimits, sessions};
+use tallyd::database::users::{UserQuery, UserSort, UserSource, users};
+use tokio_postgres::Client;
+
+use crate::supabase::{ADMIN, Grants, Project, USER};
+use crate::support::{data_dir, migrated, value};
+
+/// Each session alone, with what it must count as: active, refreshed within a day.
+const SESSIONS: [(&str, &str, bool, bool); 9] = [
+    ("just begun", "now() - interval '1 hour', NULL, NULL", true, true),
+    ("begun long ago and never refreshed", "now() - interval '40 days', NULL, NULL", true, false),
+    (
+        "refreshed an hour ago",
+        "now() - interval '40 days', NULL, (now() - interval '1 hour') AT TIME ZONE 'UTC'",
+        true,
+        true,
+    ),
+    (
+        "refreshed 23 hours ago",
+        "now() - interval '2 days', NULL, (now() - interval '23 hours') AT TIME ZONE 'UTC'",
+        true,
+        true,
+    ),
+    (
+        "refreshed 25 hours ago",
+        "now() - interval '2 days', NULL, (now() - interval '25 hours') AT TIME ZONE 'UTC'",
+        true,
+        false,
+    ),
+    ("expired", "now() - interval '1 hour', now() - interval '1 second', NULL", false, false),
+    ("about to expire", "now() - interval '1 hour', now() + interval '1 hour', NULL", true, true),
+    ("of a banned user", "now() - interval '1 hour', NULL, NULL", false, false),
+    ("of a deleted user", "now() - interval '1 hour', NULL, NULL", false, false),
+];
+
+async fn begin(client: &Client, kind: &str, session: &str) {
+    let user = match kind {
+        "of a banned user" => "banned_until = now() + interval '1 day'",
+        "of a deleted user" => "deleted_at = now()",
+        // A ban that is over is none.
+        _ => "banned_until = now() - interval '1 day', deleted_at = NULL",
+    };
+    let sql = format!(
+        "DELETE FROM auth.sessions; UPDATE auth.users SET {user} WHERE id = '{USER}'; \
+         INSERT INTO auth.sessions (id, user_id, created_at, not_after, refreshed_at) \
+         VALUES (gen_random_uuid(), '{USER}', {session})"
+    );
+    client.batch_execute(&sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_session_counts_by_its_definition() {
+    let project = Project::migrated(Grants::New).await;
+    let (superuser, owner) = (project.database.connect("fixture").await.unwrap(), project.session("postgres").await);
+    // A day has 24 hours wherever the server thinks it is.
+    owner.batch_execute("SET timezone = 'Pacific/Auckland'").await.unwrap();
+    for (kind, session, active, refreshed) in SESSIONS {
+        begin(&superuser, kind, session).await;
+        let found = sessions(&*owner, SessionLimits::default()).await.unwrap().unwrap();
+        let counts = (found.active.count, found.refreshed_24h.count, found.active_users);
+        assert_eq!(counts, (active.into(), refreshed.into(), active.into()), "{kind}");
+    }
+    // The project's own limits: a day without a refresh, a month in all.
+    let limits = SessionLimits { max_idle_minutes: Some(24 * 60), max_age_minutes: Some(30 * 24 * 60) };
+    for (kind, session, active, refreshed) in SESSIONS {
+        let expected = active && refreshed && kind != "refreshed an hour ago";
+        begin(&superuser, kind, session).await;
+        let found = sessions(&*owner, limits).await.unwrap().unwrap();
+        assert_eq!(found.active.count, i64::from(expected), "{kind}");
+        assert!(found.active.definition.contains("1440 minutes"), "{}", found.active.definition);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_counts_for_a_day_even_after_a_sign_out() {
+    let project = Project::migrated(Grants::New).await;
+    let (superuser, owner) = (project.database.connect("fixture").await.unwrap(), project.session("postgres").await);
+    for (state, expected) in [
+        ("last_sign_in_at = now() - interval '23 hours'", 1),
+        ("last_sign_in_at = now() - interval '25 hours'", 0),
+        ("last_sign_in_at = NULL", 0),
+        ("last_sign_in_at = now(), banned_until = 'infinity'", 0),
+        ("last_sign_in_at = now(), banned_until = NULL, deleted_at = now()", 0),
+    ] {
+        superuser.batch_execute(&format!("UPDATE auth.users SET {state} WHERE id = '{USER}'")).await.unwrap();
+        let found = sessions(&*owner, SessionLimits::default()).await.unwrap().unwrap();
+        assert_eq!((found.signed_in_24h.count, found.active.count), (expected, 0), "{state}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_may_look_there_is_no_number_rather_than_0() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let client = db.connect("plain").await.unwrap();
+    assert_eq!(sessions(&*client, SessionLimits::default()).await.unwrap(), None);
+    let project = Project::migrated(Grants::New).await;
+    let superuser = project.database.connect("fixture").await.unwrap();
+    let owner = project.session("postgres").await;
+    // Row level security would hide every row: 0 would be wrong.
+    superuser.batch_execute("ALTER ROLE postgres NOBYPASSRLS").await.unwrap();
+    assert_eq!(sessions(&*owner, SessionLimits::default()).await.unwrap(), None);
+    superuser
+        .batch_execute("ALTER ROLE postgres BYPASSRLS; REVOKE SELECT ON auth.sessions FROM postgres")
+        .await
+        .unwrap();
+    assert_eq!(sessions(&*owner, SessionLimits::default()).await.unwrap(), None);
+}
+
+/// Calls of the admin, of a user that no table knows, and of nobody.
+async fn spend(client: &Client) {
+    let sql = format!(
+        "SELECT increment_daily_cost('claude', user_id => '{ADMIN}', cost_usd => 0.1000000000000000001); \
+         SELECT increment_daily_cost('rentcast', user_id => '{ADMIN}', cost_usd => 0.2); \
+         SELECT increment_daily_cost('openai', user_id => '{ADMIN}'); \
+         SELECT increment_daily_cost('rentcast', user_id => 'gone', cost_usd => 5); \
+         SELECT increment_daily_cost('rentcast', cost_usd => 9)"
+    );
+    client.batch_execute(&sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_joined_with_what_their_calls_cost() {
+    let project = Project::migrated(Grants::New).await;
+    let owner = project.session("postgres").await;
+    spend(&owner).await;
+    let config = Users::default();
+    let page = users(&*owner, &config, &UserQuery::default()).await.unwrap();
+    assert_eq!((page.total, page.source), (3, UserSource::Table { table: "auth.users".into() }));
+    let ids: Vec<&str> = page.users.iter().map(|user| user.id.as_str()).collect();
+    assert_eq!(ids, ["gone", ADMIN, USER], "by cost");
+    let [gone, admin, user] = &page.users[..] else { panic!("{:?}", page.users) };
+    assert_eq!((admin.total_calls, admin.total_claude_calls, admin.total_rentcast_calls), (3, 1, 1));
+    assert_eq!((admin.total_cost_usd.as_str(), admin.unpriced_calls), ("0.3000000000000000001", 1));
+    assert_eq!(admin.profile.as_ref().unwrap()["email"], "admin@example.com");
+    assert_eq!((user.total_calls, user.total_cost_usd.as_str(), user.last_call_at), (0, "0", None));
+    assert_eq!((&gone.profile, gone.total_rentcast_calls), (&None, 1));
+
+    // Searched, sorted, paged.
+    let ask = async |query: UserQuery| {
+        let page = users(&*owner, &config, &query).await.unwrap();
+        (page.total, page.users.into_iter().map(|user| user.id).collect::<Vec<_>>())
+    };
+    let found = ask(UserQuery { search: "USER@".into(), ..UserQuery::default() }).await;
+    assert_eq!(found, (1, vec![USER.to_owned()]));
+    assert_eq!(ask(UserQuery { search: "%' OR true".into(), ..UserQuery::default() }).await, (0, vec![]));
+    let by_email = UserQuery { sort: UserSort::Column("email".into()), descending: true, ..UserQuery::default() };
+    assert_eq!(ask(by_email.clone()).await.1, [USER, ADMIN, "gone"]);
+    let second = UserQuery { limit: 1, offset: 1, ..by_email };
+    assert_eq!(ask(second.clone()).await, (3, vec![ADMIN.to_owned()]));
+    assert_eq!(ask(UserQuery { offset: 9, ..second }).await, (3, vec![]), "past the end");
+    for sort in [UserSort::Id, UserSort::Calls, UserSort::ClaudeCalls, UserSort::RentcastCalls, UserSort::LastCall] {
+        assert_eq!(ask(UserQuery { sort, ..UserQuery::default() }).await.1.len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_table_users_are_those_of_the_log() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let client = db.connect("plain").await.unwrap();
+    spend(&client).await;
+    let page = users(&*client, &Users::default(), &UserQuery::default()).await.unwrap();
+    assert_eq!((page.total, page.source), (2, UserSource::LogOnly { missing: "auth.users".into() }));
+    // Any table will do, whatever it is called.
+    let odd =
+        "CREATE TABLE \"my \"\"users\" (\"o'id\" text, name text); INSERT INTO \"my \"\"users\" VALUES ('gone', 'Ada')";
+    client.batch_execute(odd).await.unwrap();
+    let config = Users {
+        table: "public.my \"users".into(),
+        id_column: "o'id".into(),
+        columns: vec!["name".into(), "no such".into()],
+        ..Users::default()
+    };
+    let page = users(&*client, &config, &UserQuery::default()).await.unwrap();
+    assert_eq!(page.total, 2);
+    assert_eq!(page.users[0].profile.as_ref().unwrap()["name"], "Ada");
+    assert_eq!(
+        value(&client, "SELECT count(*) FROM user_api_totals WHERE user_id = ''").await,
+        "1",
+        "nobody is no user"
+    );
+}

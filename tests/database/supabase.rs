@@ -1,0 +1,93 @@
+//! A database as a Supabase project has it, for what is promised there: roles, grants, the auth schema.
+//!
+//! Built after the migrations of supabase/postgres and supabase/auth; what the tests do not look at is left out.
+
+use tallyd::database::{Connection, Database, MigrateReport, migrate};
+use tokio_postgres::Client;
+
+use crate::support::{data_dir, migrate_options, options};
+
+/// What a project grants by default on new tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grants {
+    /// Everything, to the API's roles.
+    Legacy,
+    /// Nothing.
+    New,
+}
+
+/// The user whose profile says that they are an admin.
+pub const ADMIN: &str = "00000000-0000-4000-8000-00000000000a";
+/// A user like any other.
+pub const USER: &str = "00000000-0000-4000-8000-00000000000b";
+
+/// A cluster with a project in it. It goes with its folder.
+pub struct Project {
+    /// The cluster.
+    pub database: Database,
+    _folder: tempfile::TempDir,
+}
+
+impl Project {
+    /// A project without tallyd's tables.
+    pub async fn empty(grants: Grants) -> Self {
+        let folder = data_dir();
+        let database = Database::open(&options(folder.path())).await.unwrap();
+        let client = database.connect("fixture").await.unwrap();
+        let grants = match grants {
+            Grants::Legacy => include_str!("supabase/grants_legacy.sql"),
+            Grants::New => include_str!("supabase/grants_new.sql"),
+        };
+        for sql in [
+            include_str!("supabase/roles.sql"),
+            grants,
+            include_str!("supabase/auth.sql"),
+            include_str!("supabase/profiles.sql"),
+        ] {
+            client.batch_execute(sql).await.unwrap();
+        }
+        let people = format!(
+            "INSERT INTO auth.users (id, email) VALUES ('{ADMIN}', 'admin@example.com'), ('{USER}', 'user@example.com'); \
+             INSERT INTO public.user_profiles (id, is_admin) VALUES ('{ADMIN}', true), ('{USER}', false)"
+        );
+        client.batch_execute(&people).await.unwrap();
+        Self { database, _folder: folder }
+    }
+
+    /// A project in which `postgres` has run the migrations.
+    pub async fn migrated(grants: Grants) -> Self {
+        let project = Self::empty(grants).await;
+        project.migrate().await;
+        project
+    }
+
+    /// Migrates as `postgres`.
+    pub async fn migrate(&self) -> MigrateReport {
+        let mut client = self.session("postgres").await;
+        migrate(&mut client, &migrate_options()).await.unwrap()
+    }
+
+    /// A session that has become a role.
+    pub async fn session(&self, role: &str) -> Connection {
+        let client = self.database.connect(role).await.unwrap();
+        client.batch_execute(&format!("SET ROLE {role}")).await.unwrap();
+        client
+    }
+
+    /// A session like a request's: a role, and the claims of its JWT.
+    pub async fn request(&self, role: &str, claims: &str) -> Connection {
+        let client = self.session(role).await;
+        set_claims(&client, claims).await;
+        client
+    }
+}
+
+/// Sets the claims that a request's JWT has.
+pub async fn set_claims(client: &Client, claims: &str) {
+    client.query("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
+}
+
+/// The claims of a user's JWT.
+pub fn claims(subject: &str) -> String {
+    format!(r#"{{"sub":"{subject}","role":"authenticated","app_metadata":{{}},"user_metadata":{{}}}}"#)
+}

@@ -1,0 +1,8 @@
+//! The daemon with fail points, which `FAILPOINTS` sets. See `src/failpoint.rs`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let _scenario = fail::FailScenario::setup();
+    tallyd::cli::main()
+}

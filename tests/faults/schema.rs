@@ -1,0 +1,177 @@
+//! The database's tables, accounts and rows are not as they should be.
+
+use rand::RngExt;
+use serde_json::Value;
+
+use crate::calls;
+use crate::database::{until_loading, until_loads_on};
+use crate::producers::{Acked, Ledger};
+use crate::rig::Rig;
+use crate::run::Run;
+
+/// Rounds that share a database and a log.
+const SERIES: u32 = 20;
+/// Records of a frame with poison in it.
+const FRAME: u64 = 60;
+
+fn holds(status: &Value) -> bool {
+    let lanes = status["database"]["lanes"].as_array().unwrap();
+    status["health"]["status"] == "failing" && lanes.iter().any(|lane| lane["hold"] == true)
+}
+
+/// Waits until loading holds and health says what to do, then lets the producers go on meanwhile.
+fn until_held(rig: &mut Rig, told: &str) {
+    let status = rig.daemon.until_status("loading holds", |status| {
+        let message = status["health"]["flusher"]["message"].as_str().unwrap_or_default();
+        holds(status) && message.contains(told)
+    });
+    assert_eq!(status["health"]["ingest"]["status"], "ok", "{status:#}");
+    rig.until_acked(200);
+}
+
+fn until_released(rig: &mut Rig) {
+    rig.daemon.until_status("loading goes on by itself", |status| !holds(status));
+    until_loads_on(rig);
+}
+
+/// Row 22: rows that pass validation and that PostgreSQL will not take, among many that it does. They alone go to the
+/// dead letters, each once.
+pub fn poison_rows(run: &mut Run) {
+    let mut rig = Rig::start(run, |daemon| daemon);
+    rig.produce(2);
+    let producer = calls::FLAWLESS + rig.own_producer();
+    let mut ledger = Ledger { producer, ..Ledger::default() };
+    let (mut session, mut poison) = (rig.daemon.session("faults-poison"), 0);
+    for round in run.rounds() {
+        let first = u64::from(round) * FRAME + 1;
+        let mut records: Vec<_> = (first..first + FRAME).map(|seq| calls::call(producer, seq)).collect();
+        let guilty: Vec<_> = records.iter().map(|_| run.rng.random_range(0..10) == 0).collect();
+        for ((record, seq), is_guilty) in records.iter_mut().zip(first..).zip(guilty) {
+            if is_guilty {
+                // JSON, and beyond what `jsonb` can hold.
+                record.metadata = Some(r#"{"n":1e200000}"#.into());
+                poison += 1;
+            } else {
+                ledger.acked.push(Acked { seq, print: calls::fingerprint(record), refused: false });
+            }
+        }
+        session.send(first, &records).unwrap();
+        ledger.sent = first + FRAME - 1;
+        assert_eq!(session.recv_ack().unwrap().seq, ledger.sent);
+        run.step();
+    }
+    rig.add_ledger(ledger);
+    let letters = "SELECT count(*), count(DISTINCT (wal_seq, position)) FROM dead_letters WHERE kind = 'poison'";
+    rig.postgres.until(letters, &format!("{poison}|{poison}"));
+    // A retry finds them guilty still; corrected, they are calls like others.
+    let retry = |rig: &Rig, more: &[&str]| {
+        let asked = [&["dead-letters", "retry", "--kind", "poison", "--json"], more].concat();
+        serde_json::from_slice::<Value>(&rig.daemon.run(&asked).stdout).unwrap()
+    };
+    assert_eq!(retry(&rig, &[])["refused"].as_array().unwrap().len(), poison);
+    assert_eq!(retry(&rig, &["--set", "metadata={}"])["retried"], poison);
+    rig.daemon.assert_reconciled();
+    run.figure("poison", poison);
+    // The oracle knows neither them nor their letters.
+    rig.rest();
+    rig.drain();
+    let ids = "SELECT record_id FROM dead_letters WHERE kind = 'poison'";
+    rig.postgres.psql(&format!(
+        "DELETE FROM api_usage_log WHERE id IN ({ids}); DELETE FROM dead_letters WHERE kind = 'poison'"
+    ));
+    rig.daemon.kill();
+    let rebuilt = rig.daemon.run(&["rollups", "rebuild", "--time-zone", "UTC"]);
+    assert!(rebuilt.status.success(), "{rebuilt:?}");
+    rig.daemon.up();
+    rig.judge(run);
+}
+
+/// Row 23: the partition that everything goes to is dropped under the daemon, which believes it to be there. It is made
+/// again.
+pub fn partition_dropped(run: &mut Run) {
+    for series in run.series(SERIES) {
+        let mut rig = Rig::start(run, |daemon| daemon);
+        rig.produce(4);
+        until_loading(&rig);
+        rig.postgres.psql("CREATE TABLE saved AS SELECT * FROM api_usage_log WHERE false");
+        for _ in series {
+            // What was in it comes back in the end, so that the oracle finds it.
+            rig.postgres.psql(
+                "LOCK TABLE api_usage_log IN ACCESS EXCLUSIVE MODE; \
+                 INSERT INTO saved SELECT * FROM api_usage_log_2026_03; DROP TABLE api_usage_log_2026_03",
+            );
+            rig.postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
+            run.step();
+        }
+        rig.rest();
+        rig.drain();
+        rig.postgres.psql("INSERT INTO api_usage_log SELECT * FROM saved");
+        rig.judge(run);
+    }
+}
+
+/// Row 23: columns are renamed, retyped and dropped. Loading holds, no row is called guilty, and once the change is undone
+/// it goes on by itself.
+pub fn table_changed(run: &mut Run) {
+    let changes = [
+        ("api_usage_log RENAME COLUMN app TO application", "api_usage_log RENAME COLUMN application TO app"),
+        ("api_usage_log ALTER COLUMN input_tokens TYPE int4", "api_usage_log ALTER COLUMN input_tokens TYPE int8"),
+        ("daily_api_costs RENAME COLUMN calls TO count", "daily_api_costs RENAME COLUMN count TO calls"),
+    ];
+    for series in run.series(SERIES) {
+        let mut rig = Rig::start(run, |daemon| daemon);
+        rig.produce(4);
+        until_loading(&rig);
+        for round in series {
+            let (change, back) = changes[round as usize % changes.len()];
+            rig.postgres.psql(&format!("ALTER TABLE {change}"));
+            until_held(&mut rig, "goes on by itself");
+            rig.postgres.psql(&format!("ALTER TABLE {back}"));
+            until_released(&mut rig);
+            run.step();
+        }
+        assert_eq!(rig.postgres.psql("SELECT count(*) FROM dead_letters WHERE kind = 'poison'"), "0");
+        rig.judge(run);
+    }
+}
+
+/// Row 24: the password changes under the daemon, and changes back.
+pub fn wrong_password(run: &mut Run) {
+    for series in run.series(SERIES) {
+        let mut rig = Rig::stopped(run, |daemon| daemon);
+        rig.postgres.role_with_password("tally", "right");
+        let url = rig.postgres.url().replace("user=postgres", "user=tally password=right");
+        rig.daemon.set("TALLYD_DATABASE_URL", &url);
+        rig.daemon.up();
+        rig.produce(4);
+        until_loading(&rig);
+        for _ in series {
+            rig.postgres.psql("ALTER ROLE tally PASSWORD 'wrong'");
+            rig.postgres.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tally'");
+            until_held(&mut rig, "pg_hba.conf");
+            rig.postgres.psql("ALTER ROLE tally PASSWORD 'right'");
+            until_released(&mut rig);
+            run.step();
+        }
+        rig.judge(run);
+    }
+}
+
+/// Row 24: a table is missing, and comes back.
+pub fn table_missing(run: &mut Run) {
+    let tables = ["ingest_watermark", "api_usage_log", "user_api_totals"];
+    for series in run.series(SERIES) {
+        let mut rig = Rig::start(run, |daemon| daemon);
+        rig.produce(4);
+        until_loading(&rig);
+        for round in series {
+            let table = tables[round as usize % tables.len()];
+            rig.postgres.psql(&format!("ALTER TABLE {table} RENAME TO misplaced"));
+            until_held(&mut rig, table);
+            rig.postgres.psql(&format!("ALTER TABLE misplaced RENAME TO {table}"));
+            until_released(&mut rig);
+            run.step();
+        }
+        rig.judge(run);
+    }
+}

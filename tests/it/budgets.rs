@@ -1,0 +1,187 @@
+//! Budgets: where they stand, who is told and how often, whatever restarts.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tallyd_client::Record;
+
+use crate::support::daemon::Daemon;
+use crate::support::postgres::Postgres;
+use crate::support::until;
+
+/// A webhook that fails a number of times before it takes what it is sent.
+struct Webhook {
+    url: String,
+    taken: Arc<Mutex<Vec<String>>>,
+}
+
+impl Webhook {
+    fn failing(mut failures: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/services/T0/B0/hidden", listener.local_addr().unwrap());
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let texts = Arc::clone(&taken);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let (mut line, mut bytes) = (String::new(), 0);
+                while reader.read_line(&mut line).unwrap_or(0) > 2 {
+                    if let Some(length) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                        bytes = length.trim().parse().unwrap();
+                    }
+                    line.clear();
+                }
+                let mut body = vec![0; bytes];
+                reader.read_exact(&mut body).unwrap();
+                let status = if failures > 0 { "500 Oops" } else { "200 OK" };
+                if failures == 0 {
+                    let body: Value = serde_json::from_slice(&body).unwrap();
+                    texts.lock().unwrap().push(body["text"].as_str().unwrap().to_owned());
+                }
+                failures = failures.saturating_sub(1);
+                // Whoever asked may be gone.
+                let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        });
+        Self { url, taken }
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.taken.lock().unwrap().clone()
+    }
+}
+
+fn daemon(postgres: &Postgres, webhook: &Webhook) -> Daemon {
+    Daemon::on(&postgres.url())
+        .with("TALLYD_ALERTS_INTERVAL_MS", "30")
+        .with("TALLYD_ALERTS_RETRY_MIN_MS", "20")
+        .with("TALLYD_ALERTS_WEBHOOK_URL", &webhook.url)
+}
+
+fn set(daemon: &Daemon, arguments: &[&str]) {
+    let output = daemon.run(&[&["budgets", "set"], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn spend(daemon: &Daemon, usd: &str) {
+    let call = format!(r#"{{"provider":"rentcast","user_id":"u1","app":"web","cost_usd":"{usd}"}}"#);
+    assert_eq!(daemon.lines(&call)[0]["ok"], true);
+}
+
+fn states(daemon: &Daemon) -> Vec<Value> {
+    serde_json::from_slice(&daemon.run(&["budgets", "list", "--json"]).stdout).unwrap()
+}
+
+#[track_caller]
+fn until_states(daemon: &Daemon, expected: &[(&str, &str)]) {
+    until("the budgets stand so", || {
+        let states = states(daemon);
+        let text = |state: &Value, key: &str| state[key].as_str().unwrap().to_owned();
+        let found: Vec<_> = states.iter().map(|state| (text(state, "spent_usd"), text(state, "status"))).collect();
+        let is = found.iter().map(|(spent, status)| (spent.as_str(), status.as_str())).eq(expected.iter().copied());
+        if is { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+#[test]
+fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart() {
+    let postgres = Postgres::start();
+    let webhook = Webhook::failing(3);
+    let (mut first, second) = (daemon(&postgres, &webhook).start(), daemon(&postgres, &webhook).start());
+    postgres.until("SELECT to_regclass('api_alerts') IS NOT NULL", "t");
+    set(&first, &["10"]);
+    set(&first, &["100", "--period", "month", "--scope", "user", "--value", "u1", "--no-throttle"]);
+    set(&first, &["1", "--scope", "app", "--value", "web"]);
+    set(&first, &["1", "--scope", "model", "--value", "claude-opus-4-5"]);
+    spend(&first, "8.5");
+    until_states(&first, &[("8.5", "warning"), ("8.5", "normal"), ("8.5", "exceeded"), ("0", "normal")]);
+    until("both alerts have arrived", || {
+        if webhook.texts().len() == 2 { Ok(()) } else { Err(format!("{:?}", webhook.texts())) }
+    });
+    assert!(postgres.psql("SELECT max(attempts) FROM api_alerts").parse::<i32>().unwrap() >= 3);
+
+    first.kill();
+    first.up();
+    spend(&second, "2");
+    until_states(&first, &[("10.5", "exceeded"), ("10.5", "normal"), ("10.5", "exceeded"), ("0", "normal")]);
+    until("the third has arrived", || {
+        if webhook.texts().len() >= 3 { Ok(()) } else { Err(format!("{:?}", webhook.texts())) }
+    });
+    // Every round of both daemons would tell again what is still true.
+    let rounds = "SELECT count(*) FROM api_budget_states WHERE evaluated_at > now() - interval '1 second'";
+    assert!(postgres.psql(rounds).parse::<i32>().unwrap() > 0);
+    for _ in 0..20 {
+        states(&first);
+    }
+    let mut texts = webhook.texts();
+    texts.sort();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert!(texts[0].starts_with("tallyd: 100 % of the day's budget (app web) are used: 8.5 of 1 USD"), "{texts:?}");
+    assert!(
+        texts[1].starts_with("tallyd: 100 % of the day's budget (everything) are used: 10.5 of 10 USD"),
+        "{texts:?}"
+    );
+    // Each threshold was noted, also those that nobody needs to hear of any more.
+    let percents = "SELECT string_agg(details ->> 'percent', ',' ORDER BY (details ->> 'percent')::int) FROM api_alerts \
+        WHERE details ->> 'scope' = 'global'";
+    assert_eq!(postgres.psql(percents), "50,80,100");
+    assert!(!first.log().contains("hidden"), "the webhook's address is a secret");
+}
+
+#[test]
+fn acknowledgements_ask_to_hold_back_once_a_budget_is_used_up() {
+    let postgres = Postgres::start();
+    let webhook = Webhook::failing(0);
+    let daemon = daemon(&postgres, &webhook).start();
+    postgres.until("SELECT to_regclass('api_alerts') IS NOT NULL", "t");
+    let mut session = daemon.session("app");
+    let mut seq = 0;
+    let mut budget = || {
+        seq += 1;
+        session.send(seq, &[Record::rentcast("/avm")]).unwrap();
+        session.recv_ack().unwrap().budget
+    };
+    assert_eq!(budget(), None, "there is no budget");
+    set(&daemon, &["0.3"]);
+    let told = until("acknowledgements tell the status", || match budget() {
+        Some(state) if state.should_throttle => Ok(state.status),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(told, "exceeded");
+    set(&daemon, &["1000000"]);
+    let told = until("a larger budget lets them go on", || match budget() {
+        Some(state) if !state.should_throttle => Ok(state.status),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(told, "normal");
+}
+
+#[test]
+fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
+    let postgres = Postgres::start();
+    let webhook = Webhook::failing(0);
+    let daemon = daemon(&postgres, &webhook).start();
+    postgres.until("SELECT to_regclass('api_alerts') IS NOT NULL", "t");
+    for (user, today) in [("steady", "2"), ("wild", "40")] {
+        postgres.psql(&format!(
+            "SELECT increment_daily_cost('rentcast', user_id => '{user}', cost_usd => 2 + 0.01 * d, \
+             occurred_at => now() - interval '1 day' * d) FROM generate_series(1, 20) d; \
+             SELECT increment_daily_cost('rentcast', user_id => '{user}', cost_usd => {today}); \
+             SELECT increment_daily_cost('rentcast', user_id => 'new', cost_usd => 40)"
+        ));
+    }
+    until("it is told", || if webhook.texts().is_empty() { Err("nothing".into()) } else { Ok(()) });
+    postgres.psql("SELECT increment_daily_cost('rentcast', user_id => 'wild', cost_usd => 40)");
+    set(&daemon, &["0.01", "--alert", "100"]);
+    until("a later alert has arrived", || if webhook.texts().len() > 1 { Ok(()) } else { Err("one".into()) });
+    let texts = webhook.texts();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(
+        texts[0].starts_with("tallyd: unusual spend of the user wild: 40 USD today, usually up to 2.1"),
+        "{texts:?}"
+    );
+}

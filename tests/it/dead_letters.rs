@@ -1,0 +1,184 @@
+//! What was refused is found again, corrected, and loaded exactly once, whatever interrupts that; or it is dropped.
+
+use std::process::{Child, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::daemon::Daemon;
+use crate::support::postgres::{Postgres, url};
+use crate::support::proxy::Proxy;
+use crate::support::until;
+
+/// JSON, and beyond what `jsonb` can hold.
+const TOO_GREAT: &str = r#"{"provider":"rentcast","endpoint":"/poison","metadata":{"n":1e200000}}"#;
+
+fn letters(daemon: &Daemon, arguments: &[&str]) -> Output {
+    daemon.run(&[&["dead-letters"], arguments].concat())
+}
+
+/// The command's JSON, whatever its exit code is.
+#[track_caller]
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{output:?}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn ids(output: &Output) -> Vec<i64> {
+    json(output).as_array().unwrap().iter().map(|letter| letter["id"].as_i64().unwrap()).collect()
+}
+
+/// A daemon with these lines sent, all of which end in the dead letters.
+fn with_letters(postgres: &Postgres, lines: &[&str]) -> Daemon {
+    let daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines(&lines.join("\n"));
+    postgres.until("SELECT count(*) FROM dead_letters", &lines.len().to_string());
+    daemon
+}
+
+#[test]
+fn letters_are_found_by_reason_kind_provider_and_time() {
+    let postgres = Postgres::start();
+    let daemon = with_letters(
+        &postgres,
+        &[
+            r#"{"provider":"anthropic","colour":"red"}"#,
+            r#"{"provider":"rentcast","status":"good"}"#,
+            r#"{"model":"x"}"#,
+            TOO_GREAT,
+        ],
+    );
+    let found = |arguments: &[&str]| ids(&letters(&daemon, &[&["list", "--json"], arguments].concat())).len();
+    assert_eq!(found(&[]), 4);
+    assert_eq!(found(&["--code", "unknown_field,missing"]), 2);
+    assert_eq!(found(&["--kind", "poison"]), 1);
+    assert_eq!(found(&["--provider", "claude"]), 1, "an alias is the same provider");
+    assert_eq!(found(&["--provider", "rentcast"]), 2);
+    assert_eq!(found(&["--since", "1h"]), 4);
+    assert_eq!(found(&["--until", "1h"]), 0);
+    assert_eq!(found(&["--limit", "3"]), 3);
+    assert_eq!(found(&["--producer", "nobody"]), 0);
+    let shown = letters(&daemon, &["list", "--code", "type"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("type (status)  rentcast"), "{shown}");
+    let exported = letters(&daemon, &["export"]).stdout;
+    assert_eq!(String::from_utf8(exported).unwrap().lines().count(), 4);
+    assert_eq!(letters(&daemon, &["show", "12345"]).status.code(), Some(1));
+    assert_eq!(letters(&daemon, &["retry"]).status.code(), Some(1), "every letter is never meant by mistake");
+}
+
+#[test]
+fn a_corrected_letter_is_loaded_once_with_its_price_its_time_and_its_rollups() {
+    let postgres = Postgres::start();
+    let daemon = with_letters(
+        &postgres,
+        &[
+            r#"{"provider":"rentcast","endpoint":"/avm/value","user_id":"u1","colour":"red"}"#,
+            r#"{"provider":"rentcast","endpoint":"/avm/value","occurred_at":"2020-02-03T04:05:06Z","status":"good"}"#,
+            TOO_GREAT,
+        ],
+    );
+    let all = ["--since", "1h", "--json"];
+    let retry = |more: &[&str]| letters(&daemon, &[&["retry"], &all[..], more].concat());
+    let unchanged = retry(&[]);
+    assert_eq!(unchanged.status.code(), Some(1));
+    assert_eq!(json(&unchanged)["refused"].as_array().unwrap().len(), 3, "what was wrong still is");
+
+    let first = retry(&["--unset", "colour", "--set", "status=200", "--set", "metadata={}"]);
+    assert!(first.status.success(), "{first:?}");
+    assert_eq!(json(&first)["retried"], 3);
+    let again = retry(&["--unset", "colour", "--set", "status=200", "--set", "metadata={}"]);
+    assert_eq!(json(&again)["retried"], 0);
+    let calls = "SELECT endpoint, cost_usd::float8, cost_source, occurred_at > now() - interval '1 hour' \
+        FROM api_usage_log ORDER BY 1, 4";
+    assert_eq!(postgres.psql(calls), "/avm/value|0.2|catalog|f\n/avm/value|0.2|catalog|t\n/poison|0.2|catalog|t");
+    daemon.assert_reconciled();
+    let marked =
+        "SELECT count(*) FROM dead_letters d JOIN api_usage_log l ON l.id = d.record_id WHERE outcome = 'retried'";
+    assert_eq!(postgres.psql(marked), "3");
+    assert!(ids(&letters(&daemon, &["list", "--json"])).is_empty());
+    assert_eq!(ids(&letters(&daemon, &["list", "--json", "--all"])).len(), 3);
+    // The lanes go on beside it.
+    daemon.lines(r#"{"provider":"rentcast"}"#);
+    postgres.until_calls(4);
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn dropping_needs_a_yes_and_deletes_what_the_record_said() {
+    let postgres = Postgres::start();
+    let daemon = with_letters(&postgres, &[r#"{"provider":"a","colour":"secret"}"#, r#"{"provider":"b","status":[]}"#]);
+    let unsure = letters(&daemon, &["drop", "--code", "unknown_field"]);
+    assert_eq!(unsure.status.code(), Some(2));
+    assert!(String::from_utf8(unsure.stderr).unwrap().contains("1 dead letters would be dropped"));
+    assert_eq!(postgres.psql("SELECT count(*) FROM dead_letters WHERE settled_at IS NULL"), "2");
+    let dropped = letters(&daemon, &["drop", "--code", "unknown_field", "--yes", "--json"]);
+    assert_eq!(json(&dropped)["dropped"], 1);
+    let kept = postgres.psql("SELECT dead_letters::text FROM dead_letters WHERE outcome = 'dropped'");
+    assert!(kept.contains("unknown_field") && !kept.contains("secret"), "{kept}");
+    let retried = letters(&daemon, &["retry", "1", "2", "--set", "status=200", "--unset", "colour", "--json"]);
+    assert_eq!(json(&retried)["retried"], 1, "a dropped letter is not retried");
+    assert_eq!(postgres.psql("SELECT provider FROM api_usage_log"), "b");
+}
+
+#[test]
+fn a_record_that_takes_several_values_of_the_log_is_corrected_whole() {
+    let postgres = Postgres::start();
+    let note = "x".repeat(15_000);
+    let line = format!(r#"{{"provider":"rentcast","metadata":{{"note":"{note}"}},"status":"good"}}"#);
+    let daemon = with_letters(&postgres, &[&line]);
+    let retried = letters(&daemon, &["retry", "1", "--set", "status=200"]);
+    assert!(retried.status.success(), "{retried:?}");
+    assert_eq!(postgres.psql("SELECT length(metadata ->> 'note') FROM api_usage_log"), "15000");
+    daemon.assert_reconciled();
+}
+
+fn spawn_retry(daemon: &Daemon) -> Child {
+    let mut command = daemon.command(&["dead-letters", "retry", "--since", "1h", "--unset", "colour", "--json"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_retry_that_is_killed_or_raced_counts_once() {
+    let postgres = Postgres::start();
+    let wrong = vec![r#"{"provider":"rentcast","endpoint":"/x","user_id":"u","colour":1}"#; 250];
+    let daemon = with_letters(&postgres, &wrong);
+    // Held up in the middle of its transaction: rows are copied, and the rollups cannot be written.
+    let mut holder = postgres.session();
+    holder.run("BEGIN; LOCK TABLE daily_user_api_costs IN SHARE MODE");
+    let mut killed = spawn_retry(&daemon);
+    let waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+        AND application_name = 'tallyd dead-letters'";
+    postgres.until(waiting, "t");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    holder.run("COMMIT");
+    postgres.until("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tallyd dead-letters'", "0");
+    assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "0");
+    assert_eq!(postgres.psql("SELECT count(*) FROM dead_letters WHERE settled_at IS NULL"), "250");
+
+    let racers = [spawn_retry(&daemon), spawn_retry(&daemon), spawn_retry(&daemon)];
+    let retried = racers.into_iter().map(|racer| {
+        let output = racer.wait_with_output().unwrap();
+        json(&output)["retried"].as_u64().unwrap()
+    });
+    assert_eq!(retried.sum::<u64>(), 250);
+    assert_eq!(postgres.psql("SELECT count(*), count(DISTINCT id) FROM api_usage_log"), "250|250");
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn with_the_answer_to_commit_lost_a_letter_is_not_loaded_again() {
+    let postgres = Postgres::start();
+    let wrong = vec![r#"{"provider":"rentcast","colour":1}"#; 10];
+    let mut daemon = with_letters(&postgres, &wrong);
+    daemon.kill();
+    let proxy = Proxy::to(&postgres.sockets());
+    daemon.set("TALLYD_DATABASE_URL", &url(&proxy.sockets()));
+    proxy.lose_commits(1);
+    let output = spawn_retry(&daemon).wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    until("the answer was lost", || if proxy.commits_lost() == 1 { Ok(()) } else { Err("not yet".into()) });
+    assert_eq!(json(&output)["not_open"], 10, "the second attempt finds them settled");
+    assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "10");
+    daemon.assert_reconciled();
+}

@@ -1,0 +1,71 @@
+//! Partitions: rows go straight into the one that takes a whole batch, and never into a table that is none any more.
+
+use crate::support::daemon::Daemon;
+use crate::support::postgres::Postgres;
+
+fn call(at: &str) -> String {
+    format!("{{\"provider\":\"rentcast\",\"endpoint\":\"/avm\",\"user_id\":\"u\",\"occurred_at\":\"{at}\"}}\n")
+}
+
+#[test]
+fn rows_do_not_follow_a_partition_that_was_detached() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines(&call("2026-03-05T00:00:00Z"));
+    postgres.until_calls(1);
+    postgres.psql("ALTER TABLE api_usage_log DETACH PARTITION api_usage_log_2026_03");
+    daemon.lines(&call("2026-03-06T00:00:00Z"));
+    postgres.until("SELECT count(*) FROM api_usage_log", "1");
+    assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log_2026_03"), "1", "what was taken away is left alone");
+    // The same with one that is dropped: PostgreSQL does not know its name any more.
+    let taken = postgres.psql("SELECT DISTINCT tableoid::regclass FROM api_usage_log");
+    postgres.psql(&format!("DROP TABLE {taken}"));
+    daemon.lines(&call("2026-03-07T00:00:00Z"));
+    postgres.until("SELECT max(occurred_at) AT TIME ZONE 'UTC' FROM api_usage_log", "2026-03-07 00:00:00");
+}
+
+#[test]
+fn a_default_that_was_changed_changes_no_record() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines(&call("2026-03-05T00:00:00Z"));
+    postgres.until_calls(1);
+    postgres.psql("ALTER TABLE api_usage_log ALTER status SET DEFAULT 299, ALTER app SET DEFAULT 'theirs', ALTER latency_ms SET DEFAULT 7");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    daemon.up();
+    daemon.lines(&call("2026-03-06T00:00:00Z"));
+    postgres.until_calls(2);
+    let found = "SELECT DISTINCT status, app, latency_ms IS NULL FROM api_usage_log";
+    assert_eq!(postgres.psql(found), "200||t");
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn a_batch_over_several_partitions_is_loaded_whole() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    let days = ["2026-01-31T23:59:59.999999Z", "2026-02-01T00:00:00Z", "2025-06-15T00:00:00Z", "2026-02-28T00:00:00Z"];
+    let answers = daemon.lines(&days.iter().map(|day| call(day)).collect::<String>());
+    assert_eq!(answers.len(), days.len());
+    postgres.until_calls(days.len());
+    let held = "SELECT tableoid::regclass::text AS held, count(*) FROM api_usage_log GROUP BY held ORDER BY held";
+    let expected = "api_usage_log_2025_06|1\napi_usage_log_2026_01|1\napi_usage_log_2026_02|2";
+    assert_eq!(postgres.psql(held), expected);
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn a_month_that_was_begun_with_days_goes_on() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_LOG_TABLE_PARTITION", "day").start();
+    daemon.lines(&call("2026-03-01T08:00:00Z"));
+    postgres.until_calls(1);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    daemon.set("TALLYD_LOG_TABLE_PARTITION", "month");
+    daemon.up();
+    daemon.lines(&call("2026-03-20T08:00:00Z"));
+    postgres.until_calls(2);
+    let held = "SELECT tableoid::regclass FROM api_usage_log ORDER BY occurred_at";
+    assert_eq!(postgres.psql(held), "api_usage_log_2026_03_01\napi_usage_log_2026_03_20");
+    daemon.assert_reconciled();
+}

@@ -1,0 +1,151 @@
+//! Prices that change while records come in: every daemon applies them, remembers them, and says who changed what.
+
+use serde_json::Value;
+
+use crate::support::daemon::Daemon;
+use crate::support::postgres::{Postgres, Stop};
+use crate::support::until;
+
+const CALL: &str = r#"{"provider":"claude","model":"claude-opus-4-5","input_tokens":1000000,"service_tier":"batch"}"#;
+
+fn add(postgres: &Postgres, from: &str, usd: &str) {
+    postgres.psql(&format!(
+        "INSERT INTO api_prices (provider, model, service_tier, effective_from, rates, origin) VALUES ('claude', \
+         'claude-opus-4-5', 'batch', '{from}', '{{\"per_million_tokens\": {{\"input\": \"{usd}\"}}}}', 'manual')"
+    ));
+}
+
+fn cost(daemon: &Daemon) -> Value {
+    daemon.lines(CALL)[0]["cost_usd"].clone()
+}
+
+#[track_caller]
+fn until_cost(daemon: &Daemon, usd: &str) {
+    until("the new price is applied", || {
+        let found = cost(daemon);
+        if found == usd { Ok(()) } else { Err(found.to_string()) }
+    });
+}
+
+#[track_caller]
+fn until_up_to_date(daemon: &Daemon) {
+    until("prices are watched", || {
+        if daemon.log().contains("prices are up to date") { Ok(()) } else { Err(daemon.log()) }
+    });
+}
+
+#[test]
+fn a_price_that_is_added_is_applied_by_every_daemon_and_outlives_a_restart_without_the_database() {
+    let mut postgres = Postgres::start();
+    // Far longer than a test may take: it is the notification that tells them.
+    let start = || Daemon::on(&postgres.url()).with("TALLYD_PRICING_REFRESH_MS", "3600000").start();
+    let (mut first, second) = (start(), start());
+    until_up_to_date(&first);
+    until_up_to_date(&second);
+    assert_eq!(cost(&first), "2.5");
+    add(&postgres, "2015-01-01", "0.7");
+    until_cost(&first, "0.7");
+    until_cost(&second, "0.7");
+    assert_eq!(first.terminate().code(), Some(0));
+    postgres.down(Stop::Fast);
+    first.up();
+    assert_eq!(cost(&first), "0.7", "priced before the database is there");
+    postgres.up();
+    postgres.until("SELECT count(*) > 3 FROM api_usage_log", "t");
+    let source = "SELECT DISTINCT cost_source || price_id FROM api_usage_log WHERE cost_usd = 0.7";
+    assert_eq!(postgres.psql(source), "catalog1000000");
+    first.until_status("everything is loaded", |status| status["wal"]["unflushed_records"] == 0);
+    first.assert_reconciled();
+}
+
+#[test]
+fn a_change_is_found_by_looking_where_notifications_do_not_come_through() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).with("TALLYD_PRICING_REFRESH_MS", "50").start();
+    until_up_to_date(&daemon);
+    // What notifies says nothing any more, like a pooler that does not pass it on; the change is still noted.
+    postgres.psql(
+        "CREATE OR REPLACE FUNCTION tallyd_price_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+         INSERT INTO public.api_price_changes (actor, action, price_id) VALUES ('t', 'insert', NEW.id); RETURN NULL; END $$",
+    );
+    add(&postgres, "2015-01-01", "0.7");
+    until_cost(&daemon, "0.7");
+    postgres.psql("UPDATE api_prices SET withdrawn_at = now() WHERE id = 1000000");
+    until_cost(&daemon, "2.5");
+}
+
+#[test]
+fn a_change_at_an_instant_prices_each_side_whatever_the_order_of_arrival() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    until_up_to_date(&daemon);
+    add(&postgres, "2026-02-01T00:00:00Z", "0.4");
+    add(&postgres, "2026-03-01T00:00:00Z", "1");
+    until_cost(&daemon, "1");
+    let call = |at: &str| format!("{},\"occurred_at\":\"{at}\"}}\n", CALL.trim_end_matches('}'));
+    let sides = [
+        ("2026-03-01T00:00:00Z", "1"),
+        ("2026-01-31T23:59:59.999999Z", "2.5"),
+        ("2026-02-28T23:59:59.999999Z", "0.4"),
+        ("2026-02-01T00:00:00Z", "0.4"),
+    ];
+    let mut order: Vec<usize> = (0..sides.len()).collect();
+    for _ in 0..4 {
+        order.rotate_left(1);
+        let lines: String = order.iter().map(|side| call(sides[*side].0)).collect();
+        let answers = daemon.lines(&lines);
+        for (answer, side) in answers.iter().zip(&order) {
+            assert_eq!(answer["cost_usd"], sides[*side].1, "{}", sides[*side].0);
+        }
+    }
+}
+
+#[test]
+fn a_bad_row_is_left_out_and_the_record_of_changes_cannot_be_altered() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    until_up_to_date(&daemon);
+    postgres
+        .psql("INSERT INTO api_prices (provider, effective_from, rates, origin) VALUES ('x', now(), '[]', 'manual')");
+    add(&postgres, "2015-01-01", "0.7");
+    until_cost(&daemon, "0.7");
+    until("it says so", || {
+        if daemon.log().contains("a price in api_prices is not applied") { Ok(()) } else { Err(daemon.log()) }
+    });
+    assert_eq!(
+        postgres.psql("SELECT string_agg(actor || action || price_id, ',' ORDER BY id) FROM api_price_changes WHERE price_id >= 1000000"),
+        "postgresinsert1000000,postgresinsert1000001"
+    );
+    for forbidden in [
+        "UPDATE api_price_changes SET actor = 'nobody'",
+        "DELETE FROM api_price_changes",
+        "TRUNCATE api_price_changes",
+        "UPDATE api_prices SET rates = '{}' WHERE id = 1000001",
+        "DELETE FROM api_prices WHERE id = 1000001",
+        "INSERT INTO api_prices (id, provider, effective_from, rates, origin) VALUES (1999, 'x', now(), '{}', 'manual')",
+    ] {
+        assert!(postgres.try_psql(forbidden).is_err(), "{forbidden}");
+    }
+}
+
+#[test]
+fn plans_are_compared_by_their_bills_over_whole_months() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    let call = |at: &str, requests: u32| {
+        format!("{{\"provider\":\"rentcast\",\"occurred_at\":\"{at}T12:00:00Z\",\"requests\":{requests}}}\n")
+    };
+    daemon.lines(&[call("2026-01-31", 1_500), call("2026-02-01", 100), call("2026-02-28", 1_900)].concat());
+    postgres.until_calls(3);
+    let output = daemon.run(&["plans", "--from", "2026-01-01", "--to", "2026-04-01", "--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let requests: Vec<_> =
+        found["months"].as_array().unwrap().iter().map(|m| m["requests"].as_i64().unwrap()).collect();
+    assert_eq!(requests, [1_500, 2_000, 0]);
+    let bills: Vec<_> =
+        found["plans"].as_array().unwrap().iter().map(|plan| plan["bill_usd"].as_str().unwrap()).collect();
+    // (1,450 + 1,950) * 0.20; 3 * 74 + (500 + 1,000) * 0.06; 3 fees alone.
+    assert_eq!(bills, ["680", "312", "597", "1347"]);
+    assert_eq!((&found["plans"][1]["cheapest"], &found["partial_months"]), (&true.into(), &false.into()));
+    assert_eq!(found["months"][0]["marginal_usd"], "300");
+}
