@@ -12,7 +12,7 @@ use crate::http::router::Handle;
 
 /// The answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Sessions {
+pub struct SessionsAnswer {
     /// False if there are no `auth.sessions` and `auth.users` that the daemon may read.
     pub available: bool,
     /// The numbers; null if they are not available.
@@ -21,10 +21,10 @@ pub struct Sessions {
 
 /// Sessions of Supabase's users.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "users",
-    responses((status = 200, description = "The numbers", body = Sessions), Failures))]
-pub async fn sessions(State(view): State<Handle>) -> Result<Json<Sessions>, ApiError> {
+    responses((status = 200, description = "The numbers", body = SessionsAnswer), Failures))]
+pub async fn sessions(State(view): State<Handle>) -> Result<Json<SessionsAnswer>, ApiError> {
     let reading = view.reading().await?;
     let sessions = counted::sessions(&*reading, (&view.settings.users).into()).await?;
     reading.finish().await?;
-    Ok(Json(Sessions { available: sessions.is_some(), sessions }))
+    Ok(Json(SessionsAnswer { available: sessions.is_some(), sessions }))
 }
