@@ -209,6 +209,7 @@ fn http_settings(config: &Config) -> http::Settings {
         zone: config.rollup.time_zone,
         statement_timeout: config.http.statement_timeout,
         max_body_bytes: config.http.max_body_bytes,
+        users: config.users.clone(),
         cors_origins: config.http.cors_origins.clone(),
     }
 }

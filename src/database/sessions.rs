@@ -7,6 +7,7 @@
 use serde::Serialize;
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::{ToSql, Type};
+use utoipa::ToSchema;
 
 use crate::config;
 
@@ -30,7 +31,7 @@ impl From<&config::Users> for SessionLimits {
 }
 
 /// A number, and what it counts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counted {
     /// The number.
     pub count: i64,
@@ -39,7 +40,7 @@ pub struct Counted {
 }
 
 /// The three numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Sessions {
     /// Sessions that could still be refreshed.
     pub active: Counted,

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -77,6 +78,8 @@ pub fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Resp
         };
         Some((Ok(bytes), (next, sent, None)))
     });
+    // A compressing body asks once more after the end, which `unfold` answers with a panic.
+    let body = body.fuse();
     let disposition = format!("attachment; filename=\"{name}.csv\"");
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),

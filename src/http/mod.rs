@@ -88,6 +88,8 @@ pub struct Settings {
     pub statement_timeout: std::time::Duration,
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
+    /// The application's users and their sessions.
+    pub users: crate::config::Users,
     /// Origins whose pages may call the API.
     pub cors_origins: Vec<String>,
 }

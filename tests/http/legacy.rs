@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Api;
+use crate::support::until;
 
 /// Two days, three providers, and a cost that no binary float holds.
 pub const LINES: &str = r#"{"provider":"claude","model":"claude-sonnet-4-20250514","input_tokens":1000,"output_tokens":100,"user_id":"u-1","occurred_at":"2026-03-01T12:00:00Z"}
@@ -176,7 +177,7 @@ fn the_metrics_have_totals_and_the_sessions_where_there_are_any() {
     );
     let sessions = api.get("/api/v1/sessions", &token).ok()["sessions"].clone();
     let count = |name: &str| sessions[name]["count"].as_i64().unwrap();
-    assert_eq!((count("active"), count("refreshed_24h"), count("signed_in_24h")), (2, 1, 1), "{sessions}");
+    assert_eq!((count("active"), count("refreshed_24h"), count("signed_in_24h")), (3, 1, 1), "{sessions}");
     assert!(sessions["active"]["definition"].as_str().unwrap().contains("banned"));
 }
 
@@ -194,4 +195,11 @@ fn prices_are_shown_and_a_rentcast_price_is_set_and_audited() {
     let pricing = api.get("/api/admin/pricing", &token).ok();
     assert_eq!(pricing["rentcast"]["costPerRequest"].to_string(), "0.15");
     assert_eq!(api.postgres.psql("SELECT action FROM tallyd_audit_log ORDER BY id DESC LIMIT 1"), "price.set");
+    until("the daemon prices with it", || {
+        let answer = api.daemon.lines(r#"{"provider":"rentcast","endpoint":"/a"}"#).remove(0);
+        if answer["cost_usd"] == "0.15" { Ok(()) } else { Err(answer.to_string()) }
+    });
+    // The next id comes of the same sequence as everybody else's.
+    api.post("/api/admin/rentcast-cost", &token, r#"{"costPerRequest": "0.16"}"#).ok();
+    assert_eq!(api.postgres.psql("SELECT max(id) < nextval('api_prices_added_id') FROM api_prices"), "t");
 }

@@ -152,6 +152,12 @@ fn every_list_is_exported_as_csv() {
         let found: Vec<_> = reader.records().map(Result::unwrap).collect();
         assert_eq!(found.len(), lines, "{path}: {}", answer.text());
         assert!(found.iter().all(|line| line.len() == columns), "{path}");
+        let headers = [("authorization", token.as_str()), ("accept-encoding", "gzip")];
+        let packed = api.send("GET", &format!("/api/v1/{path}&format=csv"), &headers, b"");
+        assert_eq!(packed.header("content-encoding"), Some("gzip"), "{path}");
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_end(&mut text).unwrap();
+        assert_eq!(text, answer.body, "{path}");
     }
     let prices = api.get("/api/v1/prices?provider=claude&format=csv", &token).text();
     assert!(prices.lines().count() > 10, "{prices}");

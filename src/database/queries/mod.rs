@@ -12,7 +12,6 @@ pub mod dead_letters;
 pub mod grouped;
 pub mod prices;
 pub mod records;
-pub mod sessions;
 pub mod sums;
 pub mod tokens;
 pub mod users;

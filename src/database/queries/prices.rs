@@ -9,7 +9,9 @@ use utoipa::ToSchema;
 
 use super::audit::{self, Change};
 use super::{Parameter, QueryError, Reading};
-use crate::pricing::Usd;
+use crate::database::prices::{ChangeNote, add};
+use crate::pricing::catalog::Rates;
+use crate::pricing::{PriceSpec, Usd};
 
 /// A price.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -58,42 +60,44 @@ pub async fn page(
 /// [`QueryError`].
 pub async fn in_force(reading: &Reading, at: DateTime<Utc>) -> Result<Vec<PriceRow>, QueryError> {
     let sql = "SELECT DISTINCT ON (provider, model, service_tier, rates -> 'plan') id, provider, model, service_tier, \
-        effective_from, rates, source, origin FROM public.api_prices \
+        effective_from, rates, source, origin FROM public.api_prices WHERE withdrawn_at IS NULL \
         ORDER BY provider, model, service_tier, rates -> 'plan', effective_from <= $1 DESC, \
         CASE WHEN effective_from <= $1 THEN effective_from END DESC, effective_from, id DESC";
     Ok(reading.query_typed(sql, &[(&at, Type::TIMESTAMPTZ)]).await?.iter().map(read).collect())
 }
 
-/// Ids of prices that people set begin here; the built-in catalog's are below.
-const MANUAL_IDS: i32 = 1_000_000;
-
-/// Adds a price of one RentCast request, in force from now on, and notes who did. Returns the price's id.
+/// Adds a price of one RentCast request, in force from `from_us` on, and notes who did. Returns the price's id. Every daemon
+/// on the database applies it within seconds ([`crate::database::prices`]).
 ///
 /// # Errors
 /// PostgreSQL's; nothing was changed then.
 pub async fn set_rentcast_request(
     client: &mut Client,
     cost: Usd,
+    from_us: i64,
     actor: &str,
     address: &str,
 ) -> Result<i32, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    // Two that draw an id at once would collide.
-    transaction.batch_execute("LOCK TABLE public.api_prices IN SHARE ROW EXCLUSIVE MODE").await?;
-    let last = "SELECT id, rates FROM public.api_prices WHERE provider = 'rentcast' AND origin = 'manual' \
-        ORDER BY effective_from DESC, id DESC LIMIT 1";
-    let old = transaction.query_typed(last, &[]).await?.first().map(|row| row.get::<_, Value>(1));
-    let rates = json!({ "per_unit": { "request": cost } });
-    let source = format!("set by {actor}");
-    let sql = "INSERT INTO public.api_prices (id, provider, model, service_tier, effective_from, rates, source, origin) \
-        SELECT greatest(max(id) + 1, $1), 'rentcast', '', 'standard', clock_timestamp(), $2, $3, 'manual' \
-        FROM public.api_prices RETURNING id";
-    let values: [Parameter<'_>; 3] = [(&MANUAL_IDS, Type::INT4), (&rates, Type::JSONB), (&source, Type::TEXT)];
-    let rows = transaction.query_typed(sql, &values).await?;
-    // An INSERT of an aggregate's row returns one row.
-    let id: i32 = rows[0].try_get(0)?;
-    let object = format!("price {id}");
-    let change = Change { actor, address, action: "price.set", object: &object, old, new: Some(rates) };
+    let last = "SELECT rates FROM public.api_prices WHERE provider = 'rentcast' AND model = '' AND withdrawn_at IS NULL \
+        AND origin NOT IN ('builtin', 'config') ORDER BY effective_from DESC, id DESC LIMIT 1";
+    let old = transaction.query_typed(last, &[]).await?.first().map(|row| row.get::<_, Value>(0));
+    let spec = PriceSpec {
+        provider: "rentcast".to_owned(),
+        model: String::new(),
+        service_tier: "standard".to_owned(),
+        effective_from_us: from_us,
+        rates: Rates { request: Some(cost), ..Rates::default() },
+        above: Vec::new(),
+        source: format!("set by {actor}"),
+        source_date: String::new(),
+    };
+    let note = ChangeNote { actor, origin: "api", note: "" };
+    let ids = add(&transaction, std::slice::from_ref(&spec), &note).await?;
+    // One was added.
+    let id = ids.first().copied().unwrap_or_default();
+    let (object, new) = (format!("price {id}"), Some(json!({ "per_unit": { "request": cost } })));
+    let change = Change { actor, address, action: "price.set", object: &object, old, new };
     audit::write(&transaction, &change).await?;
     transaction.commit().await?;
     Ok(id)

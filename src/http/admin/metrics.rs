@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 
 use super::cost_history::{DayCosts, days};
 use crate::database::queries::costs::{history, lifetime};
-use crate::database::queries::sessions::{self, SessionCounts};
 use crate::database::queries::users::{UserQuestion, UserSort};
+use crate::database::sessions::{Sessions, sessions};
 use crate::http::answer::{Failures, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::today;
@@ -43,7 +43,7 @@ pub struct AdminMetrics {
     /// Users who signed in within 24 hours; null without Supabase's tables.
     pub signed_in_users_24h: Option<i64>,
     /// The same with what each counts.
-    pub sessions: Option<SessionCounts>,
+    pub sessions: Option<Sessions>,
 }
 
 /// The numbers of the admin page's head.
@@ -56,7 +56,7 @@ pub async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, A
     let rows = history(&reading, day, day).await?;
     let providers = lifetime(&reading).await?;
     let users = users.ask(&reading).await?;
-    let sessions = sessions::counts(&reading).await?;
+    let sessions = sessions(&*reading, (&view.settings.users).into()).await?;
     reading.finish().await?;
     let calls_of = |name: &str| providers.iter().filter(|(of, _)| of == name).map(|(_, sums)| sums.calls).sum();
     let mut total_cost = Number::default();

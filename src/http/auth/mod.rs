@@ -12,6 +12,7 @@
 
 pub mod admins;
 mod base64url;
+mod denied;
 pub mod failures;
 mod fetch;
 pub mod jwt;
@@ -22,12 +23,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::counter;
 
 use self::admins::Admins;
+pub use self::denied::Denied;
 use self::failures::Failures;
 use self::jwt::{Claims, Verifier};
 use self::tokens::{TOKEN_PREFIX, Tokens};
@@ -82,112 +84,6 @@ pub struct Identity {
     pub role: Role,
     /// Where from, as text.
     pub address: String,
-}
-
-/// Why somebody is not let in. Each is a value of the metric's label `reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the messages say what they mean")]
-pub enum Denied {
-    Missing,
-    Malformed,
-    Algorithm,
-    UnknownKey,
-    Signature,
-    Expired,
-    NotYetValid,
-    Issuer,
-    Audience,
-    UnknownToken,
-    NotAdmin,
-    Role,
-    TooManyFailures,
-    Unavailable,
-}
-
-impl Denied {
-    /// Its name in metrics and answers.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::Algorithm => "algorithm",
-            Self::UnknownKey => "unknown_key",
-            Self::Signature => "signature",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-            Self::Issuer => "issuer",
-            Self::Audience => "audience",
-            Self::UnknownToken => "unknown_token",
-            Self::NotAdmin => "not_admin",
-            Self::Role => "role",
-            Self::TooManyFailures => "too_many_failures",
-            Self::Unavailable => "unavailable",
-        }
-    }
-
-    const fn message(self) -> &'static str {
-        match self {
-            Self::Missing => "this needs a token",
-            Self::Malformed => "the token is neither a JWT nor one of tallyd's",
-            Self::Algorithm => "the token's algorithm is not accepted",
-            Self::UnknownKey => "the token names a key that its issuer does not have",
-            Self::Signature => "the token's signature is wrong",
-            Self::Expired => "the token has expired",
-            Self::NotYetValid => "the token is not valid yet",
-            Self::Issuer => "the token is of another issuer",
-            Self::Audience => "the token is for another audience",
-            Self::UnknownToken => "the token is unknown, revoked or expired",
-            Self::NotAdmin => "the user is not an admin",
-            Self::Role => "the token's role does not allow this",
-            Self::TooManyFailures => "too many failed attempts from this address",
-            Self::Unavailable => "the token cannot be verified at the moment",
-        }
-    }
-
-    const fn hint(self) -> &'static str {
-        match self {
-            Self::Missing | Self::Malformed | Self::UnknownToken => {
-                "send `Authorization: Bearer …`; `tallyd token create --name me --role read` makes a token, and \
-                 auth.issuer admits the JWTs of an issuer"
-            }
-            Self::Algorithm => "ES256 and RS256 are, and HS256 where auth.hs256_secret is set",
-            Self::UnknownKey | Self::Signature => "log in again; is auth.issuer the one that signs your tokens?",
-            Self::Expired | Self::NotYetValid => "log in again, and compare the clocks of issuer and daemon",
-            Self::Issuer => "compare the token's `iss` with auth.issuer",
-            Self::Audience => "compare the token's `aud` with auth.audience",
-            Self::NotAdmin => "an admin has app_metadata.role = 'admin', or a row of user_profiles with is_admin",
-            Self::Role => "admin may do all, read may ask, ingest may send records: `tallyd token list`",
-            Self::TooManyFailures => "wait a minute; static tokens are not affected",
-            Self::Unavailable => "the issuer or the database does not answer; see the daemon's log, and try again",
-        }
-    }
-
-    const fn status(self) -> StatusCode {
-        match self {
-            Self::NotAdmin | Self::Role => StatusCode::FORBIDDEN,
-            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::UNAUTHORIZED,
-        }
-    }
-}
-
-impl From<Denied> for ApiError {
-    fn from(denied: Denied) -> Self {
-        let code = match denied.status() {
-            StatusCode::UNAUTHORIZED => "unauthorized",
-            StatusCode::FORBIDDEN => "forbidden",
-            StatusCode::TOO_MANY_REQUESTS => "too_many_failures",
-            _ => "auth_unavailable",
-        };
-        let error = Self::new(denied.status(), code, denied.message(), denied.hint());
-        match denied {
-            Denied::TooManyFailures => error.retry_after(failures::WINDOW.as_secs()),
-            Denied::Unavailable => error.retry_after(2),
-            _ => error,
-        }
-    }
 }
 
 /// Everything that decides.

@@ -44,6 +44,17 @@ pub struct Recorded {
     pub results: Vec<RecordResult>,
 }
 
+/// Why nothing of a request was recorded.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it documents; handlers answer with its parts")]
+enum Unprocessable {
+    /// All records were refused.
+    Refused(Recorded),
+    /// The key was used for another body.
+    KeyReused(ErrorBody),
+}
+
 /// What became of a record.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RecordResult {
@@ -102,7 +113,7 @@ impl From<Outcome> for RecordResult {
         (status = 409, description = "Another request with this key is under way", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 415, description = "The body's encoding is not gzip"),
-        (status = 422, description = "All records were refused, or the key was used for another body", body = Recorded),
+        (status = 422, description = "All records were refused, or the key was used for another body", body = Unprocessable),
         Failures))]
 pub async fn record(
     State(view): State<Handle>,
