@@ -33,8 +33,8 @@ lint: ## Check the format, clippy, licences and sources
 
 bench-quick: ## Records a second from the socket to committed rows, as a share of a bare \copy; 500 and 10,000 users
 	@scripts/need-postgresql
-	cargo bench --bench end_to_end -- --rounds 3 --users 500 --json target/bench/quick-500.json
-	cargo bench --bench end_to_end -- --rounds 3 --users 10000 --json target/bench/quick-10000.json
+	cargo bench --bench end_to_end -- --rounds 5 --users 500 --json target/bench/quick-500.json
+	cargo bench --bench end_to_end -- --rounds 5 --users 10000 --json target/bench/quick-10000.json
 
 bench-forecast: ## Backtest the forecast against naive ones, with its interval's coverage
 	cargo bench --bench forecast

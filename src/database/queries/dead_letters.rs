@@ -45,7 +45,7 @@ pub struct Filter {
     pub producer: Option<String>,
 }
 
-/// The letters before `before` (or the newest), newest first.
+/// The open letters before `before` (or the newest), newest first. One that was retried or dropped is settled, and left out.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -56,7 +56,7 @@ pub async fn page(
     limit: i64,
 ) -> Result<Vec<DeadLetter>, QueryError> {
     let sql = "SELECT id, created_at, kind, code, message, field, producer, occurred_at, payload_format, \
-        octet_length(payload), payload FROM public.dead_letters WHERE id < coalesce($1, 9223372036854775807) \
+        octet_length(payload), payload FROM public.dead_letters WHERE settled_at IS NULL AND id < coalesce($1, 9223372036854775807) \
         AND ($2 IS NULL OR kind = $2) AND ($3 IS NULL OR code = $3) AND ($4 IS NULL OR producer = $4) \
         ORDER BY id DESC LIMIT $5";
     let values: [Parameter<'_>; 5] = [
