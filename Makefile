@@ -1,7 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: fuzz golden model bench-forecast
-.PHONY: help run build test faults lint bench-quick bench-client
+.PHONY: help run build test faults lint bench bench-quick bench-micro
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,16 +31,21 @@ lint: ## Check the format, clippy, licences and sources
 	@scripts/need-cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench-quick: ## Records a second from the socket to committed rows, as a share of a bare \copy; 500 and 10,000 users
+bench: ## Every figure beside its goal, about an hour: target/bench/report.json and sides.svg; BENCH="--only ack" for one
 	@scripts/need-postgresql
-	cargo bench --bench end_to_end -- --rounds 5 --users 500 --json target/bench/quick-500.json
-	cargo bench --bench end_to_end -- --rounds 5 --users 10000 --json target/bench/quick-10000.json
+	@scripts/need-rsyslog
+	cargo bench --bench goals -- $(BENCH)
+
+bench-quick: ## End to end alone: records a second from the socket to committed rows, beside COPY and what else there is
+	@scripts/need-postgresql
+	@scripts/need-rsyslog
+	cargo bench --bench goals -- --only end-to-end
+
+bench-micro: ## Each step that a record takes through the daemon, on one core, by criterion
+	cargo bench --bench micro
 
 bench-forecast: ## Backtest the forecast against naive ones, with its interval's coverage
 	cargo bench --bench forecast
-
-bench-client: ## What Recorder::record() costs the caller, with the daemon healthy, dead and stuck
-	cargo bench -p tallyd-client
 
 fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 if anything is found
 	@scripts/need-cargo-fuzz

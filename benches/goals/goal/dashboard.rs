@@ -1,0 +1,70 @@
+//! Whether a crowd of questions holds up recording: the acknowledgements of a producer at 1,000 records a second, alone and
+//! beside 1,000 questions asked at once, again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::pace::{Pace, latencies};
+use crate::options::Options;
+use crate::report::{Goal, Report};
+use crate::support::{Asker, Cluster, Daemon, quantile, send_all};
+
+const PACE: Pace = Pace { connections: 1, frame_records: 1, frames: 5_000 };
+const QUESTIONS: usize = 1_000;
+const PATH: &str = "/api/v1/costs?days=30&group_by=model";
+
+pub fn measure(options: &Options, report: &mut Report) {
+    let cluster = Cluster::start();
+    let (port, listen) = Asker::free_address();
+    let daemon = Daemon::start_with(&cluster, Daemon::program(), &[("TALLYD_HTTP_LISTEN", &listen)]);
+    let batch: Vec<_> = crate::support::Calls::new(500, 9).take(100_000).collect();
+    send_all(&daemon, &batch);
+    daemon.wait_committed(batch.len());
+    let (mut alone, mut again, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        let p99 = || quantile(&mut latencies(&daemon, PACE), 0.99);
+        alone.push(p99());
+        let answered = crowd(port, &daemon, &cluster, || beside.push(p99()));
+        again.push(p99());
+        println!("round {round}: {answered} questions answered meanwhile");
+    }
+    daemon.stop();
+    let noise: Vec<f64> = again.iter().zip(&alone).map(|(again, alone)| (again / alone).max(alone / again)).collect();
+    let widest = noise.iter().copied().fold(1.0, f64::max);
+    report.add("ack p99 at 1,000 records a second, nobody asks", "ms", Goal::Shown, alone.clone());
+    report.add("the same again ÷ before: the noise, either way", "×", Goal::Shown, noise);
+    report.add_ratio("ack p99 beside 1,000 questions at once ÷ nobody asks", Goal::AtMost(widest), &beside, &alone);
+}
+
+/// Keeps so many questions under way while `measure` runs. Returns how many were answered.
+fn crowd(port: u16, daemon: &Daemon, cluster: &Cluster, measure: impl FnOnce()) -> usize {
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let token = Asker::token(daemon, cluster);
+    let asking = {
+        let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut askers = tokio::task::JoinSet::new();
+                for _ in 0..QUESTIONS {
+                    let (over, answered, token) = (Arc::clone(&over), Arc::clone(&answered), token.clone());
+                    askers.spawn(async move {
+                        let mut asker = Asker::with_token(port, &token).await;
+                        while !over.load(Ordering::Relaxed) {
+                            asker.ask(PATH).await;
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+                askers.join_all().await;
+            });
+        })
+    };
+    while answered.load(Ordering::Relaxed) < QUESTIONS {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    measure();
+    over.store(true, Ordering::Relaxed);
+    asking.join().expect("the crowd");
+    answered.load(Ordering::Relaxed)
+}

@@ -1,0 +1,124 @@
+//! From the socket to committed rows and rollups, beside COPY, what tallyd replaces, and a peer.
+
+use std::path::Path;
+use std::time::Instant;
+
+use tallyd_client::Record;
+
+use crate::options::Options;
+use crate::report::{Goal, Report, Side};
+use crate::side::copy::Rows;
+use crate::side::{per_call, rsyslog, unnest};
+use crate::support::{Calls, Cluster, Daemon, median, send_all};
+
+/// What one round of the daemon shows.
+pub struct Round {
+    /// Records a second.
+    pub rate: f64,
+    pub cpu_us: f64,
+    pub peak_mib: f64,
+    /// Before anything was sent.
+    pub idle_mib: f64,
+}
+
+#[derive(Default)]
+struct Sides {
+    tallyd: Vec<f64>,
+    psql: Vec<f64>,
+    server: Vec<f64>,
+    one: Vec<f64>,
+    ten: Vec<f64>,
+    unnest: Vec<f64>,
+    rsyslog: Vec<f64>,
+}
+
+pub fn measure(options: &Options, report: &mut Report) {
+    let cluster = Cluster::start();
+    for (index, &users) in options.users.iter().enumerate() {
+        // The slow sides do not depend on tallyd's users: once is enough.
+        let all_sides = index == 0;
+        with_users(options, report, &cluster, users, all_sides);
+    }
+}
+
+fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, users: usize, all_sides: bool) {
+    let batch: Vec<Record> = Calls::new(users, 0).take(options.records).collect();
+    let (mut sides, mut rounds, mut other) = (Sides::default(), Vec::new(), Vec::new());
+    for index in 1..=options.rounds {
+        if let Some(program) = &options.against {
+            other.push(round(cluster, program, &batch, &[]).rate);
+        }
+        let this = round(cluster, Daemon::program(), &batch, &[]);
+        let rows = Rows::dump(cluster, batch.len());
+        sides.tallyd.push(this.rate);
+        sides.psql.push(rows.by_psql(cluster));
+        sides.server.push(rows.by_server(cluster));
+        println!(
+            "round {index}, {users} users: tallyd {:.0}, \\copy {:.0}, server's COPY {:.0} a second",
+            this.rate,
+            sides.psql[index - 1],
+            sides.server[index - 1]
+        );
+        if all_sides {
+            sides.ten.push(per_call::measure(cluster, 10));
+            sides.one.push(per_call::measure(cluster, 1));
+            sides.unnest.push(unnest::measure(cluster));
+            sides.rsyslog.extend(rsyslog::measure(cluster));
+        }
+        rounds.push(this);
+    }
+    let of = |of: fn(&Round) -> f64| -> Vec<f64> { rounds.iter().map(of).collect() };
+    let name = |what: &str| format!("{what}, {users} users");
+    report.add(name("records a second, end to end"), "/s", Goal::Shown, sides.tallyd.clone());
+    report.add_ratio(name("end to end ÷ `\\copy` BINARY"), Goal::AtLeast(1.0), &sides.tallyd, &sides.psql);
+    report.add_ratio(name("end to end ÷ the server's own COPY"), Goal::Shown, &sides.tallyd, &sides.server);
+    report.add(name("daemon CPU a record"), "µs", Goal::AtMost(1.0), of(|round| round.cpu_us));
+    report.add(name("memory at full load"), "MiB", Goal::AtMost(128.0), of(|round| round.peak_mib));
+    if !other.is_empty() {
+        report.add_ratio(name("this build ÷ the other"), Goal::Shown, &sides.tallyd, &other);
+    }
+    if all_sides {
+        report.add("memory when idle", "MiB", Goal::AtMost(32.0), of(|round| round.idle_mib));
+        report.add_ratio("end to end ÷ call by call, pool of 10", Goal::AtLeast(100.0), &sides.tallyd, &sides.ten);
+        report.add_ratio("end to end ÷ call by call, 1 connection", Goal::Shown, &sides.tallyd, &sides.one);
+        report.add_ratio("end to end ÷ INSERT … unnest", Goal::Shown, &sides.tallyd, &sides.unnest);
+        if !sides.rsyslog.is_empty() {
+            report.add_ratio("end to end ÷ rsyslog's ompgsql", Goal::Shown, &sides.tallyd, &sides.rsyslog);
+        }
+        draw(report, sides);
+    }
+}
+
+fn draw(report: &mut Report, sides: Sides) {
+    let named = [
+        ("tallyd, socket to commit", sides.tallyd),
+        ("COPY by the server", sides.server),
+        ("\\copy BINARY by psql", sides.psql),
+        ("INSERT … unnest, no rollups", sides.unnest),
+        ("rsyslog ompgsql, no rollups", sides.rsyslog),
+        ("call by call, pool of 10", sides.ten),
+        ("call by call, 1 connection", sides.one),
+    ];
+    let measured = named.into_iter().filter(|(_, rates)| !rates.is_empty());
+    report.sides.extend(measured.map(|(name, rates)| Side { name, rates }));
+    for side in &report.sides {
+        println!("{:>32} {:>10.0} a second", side.name, median(&side.rates));
+    }
+}
+
+/// One round of the daemon, from an empty table and an empty folder to the last commit.
+pub fn round(cluster: &Cluster, program: &Path, batch: &[Record], settings: &[(&str, &str)]) -> Round {
+    cluster.empty_tables();
+    let daemon = Daemon::start_with(cluster, program, settings);
+    let idle_mib = daemon.resident_mib();
+    let cpu_before = daemon.cpu_seconds();
+    let start = Instant::now();
+    send_all(&daemon, batch);
+    daemon.wait_committed(batch.len());
+    let rate = batch.len() as f64 / start.elapsed().as_secs_f64();
+    let cpu_us = (daemon.cpu_seconds() - cpu_before) * 1e6 / batch.len() as f64;
+    let peak_mib = daemon.peak_mib();
+    daemon.stop();
+    cluster.check_equal();
+    Round { rate, cpu_us, peak_mib, idle_mib }
+}

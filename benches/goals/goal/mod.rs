@@ -1,0 +1,27 @@
+//! The goals, in the order in which they are measured.
+
+mod ack;
+mod backlog;
+mod daemons;
+mod dashboard;
+mod end_to_end;
+mod pace;
+mod read;
+mod record;
+mod user_index;
+
+use super::options::Options;
+use super::report::Report;
+
+type Measure = fn(&Options, &mut Report);
+
+pub const ALL: [(&str, Measure); 8] = [
+    ("end-to-end", end_to_end::measure),
+    ("user-index", user_index::measure),
+    ("daemons", daemons::measure),
+    ("record", record::measure),
+    ("ack", ack::measure),
+    ("dashboard", dashboard::measure),
+    ("backlog", backlog::measure),
+    ("read", read::measure),
+];

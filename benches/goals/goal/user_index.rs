@@ -1,0 +1,41 @@
+//! The same with the btree on `(user_id, occurred_at)` kept at all times, on both sides.
+
+use tallyd_client::Record;
+
+use super::end_to_end::round;
+use crate::options::Options;
+use crate::report::{Goal, Report};
+use crate::side::copy::Rows;
+use crate::support::{Calls, Cluster, Daemon};
+
+const ALWAYS: (&str, &str) = ("TALLYD_LOG_TABLE_USER_INDEX", "always");
+
+pub fn measure(options: &Options, report: &mut Report) {
+    let cluster = Cluster::start();
+    for &users in &options.users {
+        let batch: Vec<Record> = Calls::new(users, 0).take(options.records).collect();
+        let (mut tallyd, mut copy) = (Vec::new(), Vec::new());
+        for index in 1..=options.rounds {
+            tallyd.push(round(&cluster, Daemon::program(), &batch, &[ALWAYS]).rate);
+            assert!(indexed(&cluster), "the partitions have no index by user");
+            copy.push(Rows::dump(&cluster, batch.len()).by_psql(&cluster));
+            println!(
+                "round {index}, {users} users: tallyd {:.0}, \\copy {:.0} a second",
+                tallyd[index - 1],
+                copy[index - 1]
+            );
+        }
+        let name = format!("end to end ÷ `\\copy` BINARY, both with the index by user, {users} users");
+        report.add_ratio(name, Goal::AtLeast(1.4), &tallyd, &copy);
+    }
+}
+
+/// Whether the partition that holds the rows has the index, valid.
+fn indexed(cluster: &Cluster) -> bool {
+    let found = cluster.sql(
+        "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+         WHERE i.indisvalid AND c.relkind = 'r' AND c.reltuples <> 0 AND pg_get_indexdef(i.indexrelid) LIKE '%(user_id, occurred_at)'
+           AND c.relname LIKE 'api_usage_log_2026_11%'",
+    );
+    found != "0"
+}

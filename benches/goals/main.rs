@@ -1,0 +1,45 @@
+//! What tallyd promises of its speed and size, each figure beside its goal and beside what it is compared with.
+//!
+//! Every comparison measures its sides in turn, within one run, on one private PostgreSQL cluster, at least five times; a
+//! figure is the median of its rounds. The clock of a round of loading runs from the first frame that a client sends until
+//! the last record is committed, with the log synced, every record priced and all rollups kept; a round ends with
+//! `tallyd reconcile`, and a run whose rollups are not the sum of the log fails.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `options` | the command line |
+//! | `goal` | one file a goal, or a few that are measured together |
+//! | `side` | what tallyd is compared with: COPY, calls one by one, unnest, rsyslog |
+//! | `report` | figures, the table, `report.json` |
+//! | `plot` | the picture |
+//!
+//! `cargo bench --bench goals -- --help` lists the flags.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod goal;
+mod options;
+mod plot;
+mod report;
+mod side;
+
+use options::Options;
+use report::Report;
+
+fn main() {
+    let options = Options::from_arguments();
+    let mut report = Report::new(&options);
+    println!("{}\n", report.machine());
+    for (name, measure) in goal::ALL {
+        if options.wants(name) {
+            println!("== {name}");
+            measure(&options, &mut report);
+            report.write(&options);
+            println!();
+        }
+    }
+    print!("{}", report.table());
+    report.write(&options);
+    plot::write(&options, &report);
+}

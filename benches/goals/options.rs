@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use super::goal;
+
+const HELP: &str = "\
+Measures tallyd against its goals and against what it replaces.
+
+Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-end --users 500
+
+  --only NAME[,NAME]   these alone; see the list below
+  --rounds N           rounds of each comparison (5)
+  --records N          records of a round of loading (1000000)
+  --users N            distinct users of a round of loading; without it both 500 and 10000
+  --backlog N          records of the backlog (10000000)
+  --log-rows N         rows of the larger log behind the questions (50000000)
+  --against BINARY     another build of the daemon, measured in turn with this one (end-to-end)
+  --json FILE          where the report goes (target/bench/report.json)
+  --plot FILE          where the picture goes (target/bench/sides.svg)
+";
+
+/// What the command line says.
+pub struct Options {
+    only: Vec<String>,
+    pub rounds: usize,
+    pub records: usize,
+    /// Distinct users: what the users' rollups cost goes by them.
+    pub users: Vec<usize>,
+    pub backlog: usize,
+    pub log_rows: usize,
+    /// Another build of the daemon, to be measured in turn with this one.
+    pub against: Option<PathBuf>,
+    pub json: PathBuf,
+    pub plot: PathBuf,
+}
+
+impl Options {
+    pub fn from_arguments() -> Self {
+        let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+        let mut options = Self {
+            only: Vec::new(),
+            rounds: 5,
+            records: 1_000_000,
+            users: vec![500, 10_000],
+            backlog: 10_000_000,
+            log_rows: 50_000_000,
+            against: None,
+            json: target.join("report.json"),
+            plot: target.join("sides.svg"),
+        };
+        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+        while let Some(flag) = arguments.next() {
+            if flag == "--help" {
+                print!("{HELP}");
+                names().iter().for_each(|name| println!("  {name}"));
+                std::process::exit(0);
+            }
+            let Some(value) = arguments.next() else { wrong(&format!("{flag} takes a value")) };
+            let count = || match value.parse() {
+                Ok(count) if count > 0 => count,
+                _ => wrong(&format!("{flag} takes a number above 0, not {value:?}")),
+            };
+            match flag.as_str() {
+                "--only" => options.only = value.split(',').map(str::to_owned).collect(),
+                "--rounds" => options.rounds = count(),
+                "--records" => options.records = count(),
+                "--users" => options.users = vec![count()],
+                "--backlog" => options.backlog = count(),
+                "--log-rows" => options.log_rows = count(),
+                "--against" => options.against = Some(value.into()),
+                "--json" => options.json = value.into(),
+                "--plot" => options.plot = value.into(),
+                _ => wrong(&format!("{flag} is not known")),
+            }
+        }
+        if let Some(name) = options.only.iter().find(|name| !names().contains(&name.as_str())) {
+            wrong(&format!("there is no {name:?}, only: {}", names().join(", ")));
+        }
+        options
+    }
+
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
+fn names() -> Vec<&'static str> {
+    goal::ALL.iter().map(|(name, _)| *name).collect()
+}
+
+fn wrong(message: &str) -> ! {
+    eprintln!("{message}; see --help");
+    std::process::exit(2);
+}

@@ -1,0 +1,131 @@
+//! What the data plane does with each record, step by step, on one core: a frame of 2,000 calls is decoded, admitted and
+//! priced, encoded into chunks; chunks are read back, written as COPY rows, folded into rollups. Times are of a frame, or of
+//! its chunks; the throughput is in records.
+//!
+//! `cargo bench --bench micro -- [FILTER]`
+
+#[path = "support/records.rs"]
+mod records;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tallyd::clock::{Clock, SystemClock};
+use tallyd::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
+use tallyd::pipeline::flusher::copy_row::Layout;
+use tallyd::pipeline::intake::admit::Scratch;
+use tallyd::pipeline::intake::frame::{self, ClientFrame, Records};
+use tallyd::pipeline::intake::{Admission, Rules};
+use tallyd::pricing::{Catalog, PricingOptions};
+use tallyd::rollup::day::Days;
+use tallyd::rollup::fold::Fold;
+use tallyd::rollup::guard::{KeyBounds, KeyGuard};
+
+use records::Calls;
+
+const RECORDS: usize = 2_000;
+/// Frames of one batch, for the fold: its cost goes by how many keys are known.
+const BATCH_FRAMES: usize = 50;
+/// Bytes of a frame's length prefix.
+const PREFIX: usize = 4;
+
+fn frame_of(calls: &mut Calls) -> Vec<u8> {
+    let records: Vec<_> = calls.take(RECORDS).collect();
+    let mut bytes = Vec::new();
+    tallyd_protocol::message::write_records_frame(&mut bytes, 1, &records);
+    bytes.split_off(PREFIX)
+}
+
+fn read(body: &[u8]) -> Records<'_> {
+    match frame::read(body).expect("a frame") {
+        ClientFrame::Records(records) => records,
+        ClientFrame::Hello(_) => panic!("a frame of records was written"),
+    }
+}
+
+/// Decodes, admits, prices and encodes.
+fn encode(body: &[u8], admission: &Admission<'_>) -> Vec<Chunk> {
+    let (mut builder, mut chunks, mut seq) = (ChunkBuilder::new(), Vec::new(), 0);
+    read(body).each(|each| {
+        seq += 1;
+        let raw = each.record.expect("a good record");
+        let mut scratch = Scratch::default();
+        let call = admission.admit(&raw, &mut scratch).expect("a good record");
+        chunks.extend(builder.push_call(seq, &call));
+    });
+    chunks.extend(builder.finish());
+    chunks
+}
+
+fn calls_of(chunk: &Chunk) -> Vec<Call<'_>> {
+    let call = |entry| match entry {
+        Entry::Call(call) => call,
+        Entry::Refused(_) => panic!("nothing was refused"),
+    };
+    PayloadReader::new(&chunk.payload).map(|read| call(read.expect("a good payload"))).collect()
+}
+
+fn steps(criterion: &mut Criterion) {
+    let catalog = Catalog::builtin(&PricingOptions::default()).expect("the built-in prices");
+    let rules = Rules::default();
+    let admission = Admission { rules: &rules, catalog: &catalog, now_us: SystemClock.now_us() };
+    let body = frame_of(&mut Calls::new(10_000, 0));
+    let chunks = encode(&body, &admission);
+    let columns = chunks.iter().fold(Columns::NONE, |all, chunk| all | chunk.columns);
+    let layout = Layout::new("api_usage_log", columns);
+
+    let mut group = criterion.benchmark_group("2,000 calls");
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    group.bench_function("decode", |bencher| {
+        bencher.iter(|| read(&body).each(|each| drop(black_box(each.record))));
+    });
+    group.bench_function("decode, admit, price", |bencher| {
+        bencher.iter(|| {
+            read(&body).each(|each| {
+                let raw = each.record.expect("a good record");
+                black_box(admission.admit(&raw, &mut Scratch::default()).expect("a good record").cost);
+            });
+        });
+    });
+    group.bench_function("decode, admit, price, encode", |bencher| {
+        bencher.iter(|| black_box(encode(&body, &admission)));
+    });
+    group.bench_function("read chunks", |bencher| {
+        bencher.iter(|| chunks.iter().map(|chunk| black_box(calls_of(chunk)).len()).sum::<usize>());
+    });
+    group.bench_function("read chunks, write COPY rows", |bencher| {
+        let mut rows = Vec::new();
+        bencher.iter(|| {
+            rows.clear();
+            for chunk in &chunks {
+                calls_of(chunk).iter().for_each(|call| layout.write(&mut rows, call, 0));
+            }
+            black_box(rows.len())
+        });
+    });
+    group.finish();
+    fold(criterion, &admission);
+}
+
+fn fold(criterion: &mut Criterion, admission: &Admission<'_>) {
+    let mut group = criterion.benchmark_group("fold 100,000 calls");
+    group.throughput(Throughput::Elements((RECORDS * BATCH_FRAMES) as u64));
+    for users in [500, 10_000] {
+        let mut made = Calls::new(users, 0);
+        let chunks: Vec<Chunk> = (0..BATCH_FRAMES).flat_map(|_| encode(&frame_of(&mut made), admission)).collect();
+        let calls: Vec<Vec<Call<'_>>> = chunks.iter().map(calls_of).collect();
+        group.bench_with_input(BenchmarkId::new("users", users), &calls, |bencher, calls| {
+            let guard = KeyGuard::new(KeyBounds { models: 1_000, endpoints: 2_000 });
+            let mut others = Vec::new();
+            bencher.iter(|| {
+                let mut fold = Fold::new(&guard, Days::new(chrono_tz::UTC));
+                calls.iter().for_each(|chunk| fold.add_all(chunk, &mut others));
+                black_box(others.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, steps);
+criterion_main!(benches);

@@ -1,0 +1,170 @@
+//! The release daemon on a data folder of its own.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tallyd_client::{Endpoint, HelloOptions, Record, Session};
+
+use super::Cluster;
+
+/// Frames under way before an acknowledgement is awaited.
+const WINDOW: usize = 32;
+/// Records of one frame.
+const FRAME_RECORDS: usize = 2_000;
+
+pub struct Daemon {
+    child: Child,
+    pub folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// The program that was built with the benchmarks.
+    pub fn program() -> &'static Path {
+        Path::new(env!("CARGO_BIN_EXE_tallyd"))
+    }
+
+    /// On an empty folder, connected to the database.
+    pub fn start(cluster: &Cluster, program: &Path) -> Self {
+        Self::start_with(cluster, program, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn start_with(cluster: &Cluster, program: &Path, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("tallyd-bench").tempdir().expect("a folder");
+        let daemon = Self { child: spawn(cluster, program, folder.path(), settings), folder };
+        daemon.wait(|status| status["database"]["connected"] == true);
+        daemon
+    }
+
+    /// SIGKILL, and a new start on the same folder; returns without waiting.
+    pub fn kill_and_start_again(&mut self, cluster: &Cluster) {
+        self.child.kill().expect("a signal");
+        self.child.wait().expect("the daemon's end");
+        self.child = spawn(cluster, Self::program(), self.folder.path(), &[]);
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::unix(self.folder.path().join("tallyd.sock"))
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let output = Command::new(Self::program())
+            .args(["status", "--json"])
+            .env("TALLYD_DATA_DIR", self.folder.path())
+            .stderr(Stdio::null())
+            .output()
+            .expect("tallyd status");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// Waits until so many records are committed. Asks the daemon's counter from within this process: a command a look
+    /// would take a good part of a core from both sides' PostgreSQL.
+    pub fn wait_committed(&self, records: usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let deadline = Instant::now() + Duration::from_secs(900);
+        while runtime.block_on(self.committed()) < records {
+            assert!(Instant::now() < deadline, "the daemon did not get there: {:#}", self.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    async fn committed(&self) -> usize {
+        let answer = tallyd::http::socket::get(self.folder.path(), "/metrics").await.expect("the daemon's metrics");
+        let text = String::from_utf8_lossy(&answer);
+        let line = text.lines().find_map(|line| line.strip_prefix("tallyd_records_committed_total "));
+        line.map_or(0, |count| count.trim().parse().expect("a count"))
+    }
+
+    pub fn wait(&self, done: impl Fn(&serde_json::Value) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(300);
+        while !done(&self.status()) {
+            assert!(Instant::now() < deadline, "the daemon did not get there: {:#}", self.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// User and system time of the daemon so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the daemon's stat");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        // Linux counts in hundredths of a second.
+        ticks as f64 / 100.0
+    }
+
+    /// Resident memory at its peak, MiB.
+    pub fn peak_mib(&self) -> f64 {
+        self.memory_mib("VmHWM:")
+    }
+
+    /// Resident memory now, MiB.
+    pub fn resident_mib(&self) -> f64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, field: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the daemon's status");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("a line of memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+    }
+
+    /// Stops it as SIGSTOP does: it is there, and answers nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a signal");
+    }
+
+    /// SIGTERM, and a clean end.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert!(self.child.wait().expect("the daemon's end").success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Nothing is left behind by a benchmark that fails; after `stop` both find no process.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends all records through one connection, a window of frames under way.
+pub fn send_all(daemon: &Daemon, records: &[Record]) {
+    let mut session = Session::connect(&daemon.endpoint(), HelloOptions::new("bench")).expect("the daemon is there");
+    let mut under_way = 0;
+    let mut seq = session.last_seq() + 1;
+    for frame in records.chunks(FRAME_RECORDS) {
+        session.send(seq, frame).expect("a frame");
+        seq += frame.len() as u64;
+        under_way += 1;
+        if under_way == WINDOW {
+            assert!(session.recv_ack().expect("an ack").rejected.is_empty());
+            under_way -= 1;
+        }
+    }
+    for _ in 0..under_way {
+        assert!(session.recv_ack().expect("an ack").rejected.is_empty());
+    }
+}
+
+fn spawn(cluster: &Cluster, program: &Path, folder: &Path, settings: &[(&str, &str)]) -> Child {
+    Command::new(program)
+        .env("TALLYD_DATABASE_URL", cluster.url())
+        .env("TALLYD_DATA_DIR", folder)
+        .env("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
+        .env("TALLYD_LOG", std::env::var("TALLYD_LOG").unwrap_or_else(|_| "error".into()))
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the daemon")
+}

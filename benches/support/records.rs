@@ -1,0 +1,66 @@
+//! Records like those of a product, the same ones every time.
+
+use tallyd_client::Record;
+
+/// When the first call was made; the others follow 4 µs apart.
+const FIRST_CALL: &str = "2026-11-20T12:00:00Z";
+const MODELS: [&str; 6] = [
+    "claude-opus-4-5",
+    "claude-sonnet-4-5-20250929",
+    "claude-sonnet-4-5",
+    "claude-haiku-4-5",
+    "claude-sonnet-4-20250514",
+    "claude-opus-4-1",
+];
+
+/// Calls of so many users without an end, seven in eight to Claude's models and the others to RentCast, a fifth of
+/// Claude's with cache tokens: as many distinct keys in each of the users' rollups, in no order. The same ones for a seed.
+pub struct Calls {
+    users: Vec<&'static str>,
+    first_us: i64,
+    index: i64,
+    state: u64,
+}
+
+impl Calls {
+    pub fn new(users: usize, seed: u64) -> Self {
+        let users = (0..users).map(|user| &*format!("0192f0c1-7a10-7000-8000-{user:012}").leak()).collect();
+        let first_us = chrono::DateTime::parse_from_rfc3339(FIRST_CALL).expect("a time").timestamp_micros();
+        // xorshift needs a state that is not 0.
+        Self { users, first_us, index: 0, state: 0x9e37_79b9_7f4a_7c15 ^ seed << 8 }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state % below
+    }
+}
+
+impl Iterator for Calls {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        let user = self.random(self.users.len() as u64) as usize;
+        let mut record = if user.is_multiple_of(8) {
+            Record::rentcast(if self.random(2) == 0 { "/v1/avm/value" } else { "/v1/properties" })
+        } else {
+            let model = MODELS[self.random(6) as usize];
+            let mut call = Record::claude(model, 200 + self.random(4_000), 20 + self.random(900));
+            call.endpoint = "/v1/messages".into();
+            if self.random(5) == 0 {
+                call.cache_read_tokens = self.random(20_000);
+            }
+            call
+        };
+        record.user_id = self.users[user].into();
+        record.app = "api".into();
+        // Ten million of them stay within the day.
+        record.occurred_at = Some(self.first_us + self.index % 1_000_000_000 * 4);
+        record.id = Some((u128::from(self.random(u64::MAX)) << 64 | self.index as u128).to_be_bytes());
+        record.latency_ms = Some(300 + self.random(4_000) as u32);
+        self.index += 1;
+        Some(record)
+    }
+}
