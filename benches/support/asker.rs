@@ -2,8 +2,10 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -41,7 +43,18 @@ impl Asker {
         Self::with_token(port, &Self::token(daemon, cluster)).await
     }
 
+    /// The daemon looks for new tokens every second: waits until it knows this one.
     pub async fn with_token(port: u16, token: &str) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut asker = Self::open(port, token).await;
+        while asker.get("/api/v1/pipeline").await.0 == StatusCode::UNAUTHORIZED {
+            assert!(Instant::now() < deadline, "the daemon does not take its token");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        asker
+    }
+
+    async fn open(port: u16, token: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
         let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);
@@ -50,6 +63,12 @@ impl Asker {
 
     /// Asks, and reads the whole answer; returns its bytes. Anything but 200 fails.
     pub async fn ask(&mut self, path: &str) -> usize {
+        let (status, body) = self.get(path).await;
+        assert!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&body));
+        body.len()
+    }
+
+    async fn get(&mut self, path: &str) -> (StatusCode, Bytes) {
         let request = hyper::Request::get(path)
             .header("host", "127.0.0.1")
             .header("authorization", &self.authorization)
@@ -58,8 +77,6 @@ impl Asker {
         self.sender.ready().await.expect("an open connection");
         let answer = self.sender.send_request(request).await.expect("an answer");
         let status = answer.status();
-        let body = answer.into_body().collect().await.expect("a body").to_bytes();
-        assert!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&body));
-        body.len()
+        (status, answer.into_body().collect().await.expect("a body").to_bytes())
     }
 }

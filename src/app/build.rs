@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use uuid::Uuid;
 
+use super::control::ControlPlane;
 use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
@@ -64,7 +65,9 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         socket: config.socket_path().display().to_string(),
         data_dir: config.data_dir.display().to_string(),
     });
-    let http = serve_http(&config, &view).await?;
+    let control = ControlPlane::start()
+        .map_err(|error| AppError::Bind(BindError::Io("the threads of http.listen".into(), error)))?;
+    let http = serve_http(&config, &view, &control).await?;
     let (stop_listening, _) = watch::channel(false);
     let (stop_loading, _) = watch::channel(false);
     let listeners = listen(&config, &shared, &stop_listening).await?;
@@ -88,6 +91,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         stop_loading,
         listeners,
         http,
+        control,
         background,
     })
 }
@@ -214,15 +218,19 @@ fn http_settings(config: &Config) -> http::Settings {
     }
 }
 
-async fn serve_http(config: &Config, view: &Arc<View>) -> Result<Stage<std::io::Error>, AppError> {
+async fn serve_http(
+    config: &Config,
+    view: &Arc<View>,
+    control: &ControlPlane,
+) -> Result<Stage<std::io::Error>, AppError> {
     let mut stage = Stage::default();
     let address = &config.http.listen;
     let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
-    let router = http::public(Arc::clone(view));
-    let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-    stage.spawn("the HTTP listener", async move { axum::serve(public, router).await });
+    control
+        .serve(public, http::public(Arc::clone(view)), &mut stage)
+        .map_err(|error| BindError::Io(address.clone(), error))?;
     let router = http::local(Arc::clone(view));
     stage.spawn("the control socket", async move { axum::serve(local, router).await });
     Ok(stage)

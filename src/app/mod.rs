@@ -13,6 +13,7 @@
 
 mod background;
 mod build;
+mod control;
 mod descriptors;
 mod loading;
 
@@ -80,6 +81,7 @@ pub struct App {
     stop_loading: watch::Sender<bool>,
     listeners: Stage<std::convert::Infallible>,
     http: Stage<std::io::Error>,
+    control: control::ControlPlane,
     background: Stage<std::convert::Infallible>,
 }
 
@@ -173,6 +175,7 @@ impl App {
         let loaded = lanes.finish(deadline.at()).await;
         drop(self.background);
         drop(self.http);
+        drop(self.control);
         if let Some(loading) = self.view.loading.get() {
             let committed = loading.flusher.committed();
             self.view.log.trim(&loading.flusher.cleared(), &committed, 0)?;

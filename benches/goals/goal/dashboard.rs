@@ -43,6 +43,8 @@ fn crowd(port: u16, daemon: &Daemon, cluster: &Cluster, measure: impl FnOnce()) 
     let asking = {
         let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
         std::thread::spawn(move || {
+            // Whoever asks has a processor of their own elsewhere: here they get what the others leave.
+            rustix::process::setpriority_process(None, 19).expect("niceness");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let mut askers = tokio::task::JoinSet::new();

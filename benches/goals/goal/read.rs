@@ -65,7 +65,7 @@ fn fill(cluster: &Cluster, rows: usize) {
          SELECT date_trunc('day', now()) - i * (interval '364 days' / {rows}), md5(i::text)::uuid, 'claude',
                 'claude-model-' || i % 20, '/v1/endpoint-' || i % 5, 'user-' || i * 7919 % 5000, 'api',
                 1200 + i % 100, 350, 0.0105, 'catalog'
-         FROM generate_series(1, {rows}) AS i"
+         FROM generate_series(1::int8, {rows}) AS i"
     ));
     cluster.rebuild_rollups();
     cluster.sql("VACUUM ANALYZE");
