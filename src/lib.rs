@@ -9,6 +9,7 @@
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
 //! | [`pipeline`] | the data plane: listener, connection, intake, chunk, channel, write-ahead log, flusher |
 //! | [`pricing`] | what things cost: pure, exact |
+//! | [`bill`] | the vendor's bill, read from its exports and laid beside the records |
 //! | [`budget`] | budgets and alerts: where they stand, who is told |
 //! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
@@ -23,6 +24,7 @@
 //! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
+pub mod bill;
 pub mod budget;
 pub mod cli;
 pub mod clock;

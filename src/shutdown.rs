@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 pub struct Stage<E> {
     tasks: JoinSet<Result<(), E>>,
     names: Vec<(Id, String)>,
+    runtime: Option<Handle>,
 }
 
 /// A task that ended badly.
@@ -24,14 +26,33 @@ pub struct TaskFailed {
 
 impl<E: Display + Send + 'static> Default for Stage<E> {
     fn default() -> Self {
-        Self { tasks: JoinSet::new(), names: Vec::new() }
+        Self { tasks: JoinSet::new(), names: Vec::new(), runtime: None }
     }
 }
 
 impl<E: Display + Send + 'static> Stage<E> {
+    /// A stage whose tasks run on another runtime than the one that waits for them.
+    #[must_use]
+    pub fn on(runtime: Handle) -> Self {
+        Self { runtime: Some(runtime), ..Self::default() }
+    }
+
     /// Starts a task.
     pub fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = Result<(), E>> + Send + 'static) {
-        let id = self.tasks.spawn(task).id();
+        match self.runtime.clone() {
+            Some(runtime) => self.spawn_on(&runtime, name, task),
+            None => self.spawn_on(&Handle::current(), name, task),
+        }
+    }
+
+    /// Starts a task on this runtime.
+    pub fn spawn_on(
+        &mut self,
+        runtime: &Handle,
+        name: impl Into<String>,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let id = self.tasks.spawn_on(task, runtime).id();
         self.names.push((id, name.into()));
     }
 

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use uuid::Uuid;
 
-use super::control::ControlPlane;
+use super::planes::Plane;
 use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
@@ -65,9 +65,10 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         socket: config.socket_path().display().to_string(),
         data_dir: config.data_dir.display().to_string(),
     });
-    let control = ControlPlane::start()
-        .map_err(|error| AppError::Bind(BindError::Io("the threads of http.listen".into(), error)))?;
-    let http = serve_http(&config, &view, &control).await?;
+    let threads = |error: std::io::Error| AppError::Threads(error.to_string());
+    let questions = Plane::questions().map_err(threads)?;
+    let loading = Plane::loading(lanes(&config)).map_err(threads)?;
+    let http = serve_http(&config, &view, &questions).await?;
     let (stop_listening, _) = watch::channel(false);
     let (stop_loading, _) = watch::channel(false);
     let listeners = listen(&config, &shared, &stop_listening).await?;
@@ -91,8 +92,9 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         stop_loading,
         listeners,
         http,
-        control,
         background,
+        loading,
+        questions,
     })
 }
 
@@ -139,7 +141,7 @@ fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Resu
         // Nobody listens once the daemon is on its way out.
         let _ = end.send(writer.run());
     });
-    let thread = thread.map_err(|error| AppError::Metrics(format!("no thread for the log's writer: {error}")))?;
+    let thread = thread.map_err(|error| AppError::Threads(error.to_string()))?;
     Ok((log, WriterThread { thread, ended, state }))
 }
 
@@ -218,19 +220,16 @@ fn http_settings(config: &Config) -> http::Settings {
     }
 }
 
-async fn serve_http(
-    config: &Config,
-    view: &Arc<View>,
-    control: &ControlPlane,
-) -> Result<Stage<std::io::Error>, AppError> {
+/// The public listener on the questions' threads, the local socket on those of the daemon.
+async fn serve_http(config: &Config, view: &Arc<View>, questions: &Plane) -> Result<Stage<std::io::Error>, AppError> {
     let mut stage = Stage::default();
     let address = &config.http.listen;
     let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
-    control
-        .serve(public, http::public(Arc::clone(view)), &mut stage)
-        .map_err(|error| BindError::Io(address.clone(), error))?;
+    let router = http::public(Arc::clone(view));
+    let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    stage.spawn_on(&questions.handle(), "the HTTP listener", async move { axum::serve(public, router).await });
     let router = http::local(Arc::clone(view));
     stage.spawn("the control socket", async move { axum::serve(local, router).await });
     Ok(stage)

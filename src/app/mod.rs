@@ -13,9 +13,9 @@
 
 mod background;
 mod build;
-mod control;
 mod descriptors;
 mod loading;
+mod planes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +56,9 @@ pub enum AppError {
     /// A task ended that should not have.
     #[error(transparent)]
     Task(#[from] TaskFailed),
+    /// There are no more threads.
+    #[error("the operating system gives no thread: {0}; raise the limit on processes (ulimit -u, TasksMax)")]
+    Threads(String),
     /// The metrics' recorder could not be installed.
     #[error("the metrics recorder could not be installed: {0}")]
     Metrics(String),
@@ -81,8 +84,9 @@ pub struct App {
     stop_loading: watch::Sender<bool>,
     listeners: Stage<std::convert::Infallible>,
     http: Stage<std::io::Error>,
-    control: control::ControlPlane,
     background: Stage<std::convert::Infallible>,
+    loading: planes::Plane,
+    questions: planes::Plane,
 }
 
 /// The writer's thread.
@@ -125,7 +129,7 @@ impl App {
     /// [`AppError`] if a stage failed; all that was acknowledged is on disk all the same.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         tokio::pin!(stop);
-        let mut lanes = Stage::<WalError>::default();
+        let mut lanes = Stage::<WalError>::on(self.loading.handle());
         let outcome = {
             let stop_loading = self.stop_loading.subscribe();
             let live = Live { catalog: Arc::clone(&self.shared.catalog), budgets: Arc::clone(&self.shared.budgets) };
@@ -175,7 +179,7 @@ impl App {
         let loaded = lanes.finish(deadline.at()).await;
         drop(self.background);
         drop(self.http);
-        drop(self.control);
+        drop((self.questions, self.loading));
         if let Some(loading) = self.view.loading.get() {
             let committed = loading.flusher.committed();
             self.view.log.trim(&loading.flusher.cleared(), &committed, 0)?;

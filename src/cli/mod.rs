@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
+mod bill_check;
 mod budgets;
 mod config;
 mod dead_letters;
@@ -89,6 +90,9 @@ enum Command {
     Reprice(reprice::RepriceArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
+    /// Compare a vendor's bill with what was recorded
+    #[command(name = "bill-check")]
+    BillCheck(bill_check::BillCheckArgs),
     /// Compare the plans of a provider that bills by plan
     Plans(plans::PlansArgs),
     /// Estimate what spending will come to
@@ -140,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
+        Command::BillCheck(args) => bill_check::run(&args, &config),
         Command::Plans(args) => plans::run(&args, &config),
         Command::Forecast(args) => forecast::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),

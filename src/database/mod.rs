@@ -19,6 +19,7 @@
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
 pub mod access;
+pub mod bill;
 pub mod connection;
 pub mod embedded;
 pub mod error;

@@ -32,10 +32,13 @@ pub struct Segment {
     pub store: Option<Arc<Store>>,
     /// What must be in it, once nothing more is written to it.
     pub seal: Option<Arc<Seal>>,
+    /// When a lane last looked for it, in look-ups.
+    used: u64,
 }
 
-/// Sealed segments that stay open. Lanes read on while they load, so a segment is opened two or three times; more that
-/// stay open would be more in memory, because sled's cache lets hardly anything go of a store of that size.
+/// Sealed segments that stay open: those that were used last. A lane reads ahead and goes back to load what it did not keep
+/// in memory, so a segment is opened two or three times; more that stay open would be more in memory, because sled's cache
+/// lets hardly anything go of a store of that size.
 const SEALED_OPEN_MAX: usize = 2;
 
 /// The log, shared by the writer and the lanes.
@@ -47,6 +50,8 @@ pub struct Log {
     opening: Mutex<()>,
     /// Held while [`COMMITTED_FILE`] is written: lanes trim at the same time.
     noting: Mutex<()>,
+    /// Look-ups of segments so far.
+    lookups: AtomicU64,
     /// Held while segments are taken out.
     trimming: Mutex<()>,
     /// The hand-off of fresh chunks.
@@ -84,7 +89,7 @@ impl Log {
             records += seal.records as i64;
             bytes += seal.value_bytes;
             let seal = Some(Arc::new(seal.clone()));
-            let segment = Segment { first_key: opening.first_key, lanes: opening.lanes, store: None, seal };
+            let segment = Segment { first_key: opening.first_key, lanes: opening.lanes, store: None, seal, used: 0 };
             segments.insert(opening.first_key, segment);
         }
         Arc::new(Self {
@@ -93,6 +98,7 @@ impl Log {
             segments: Mutex::new(segments),
             opening: Mutex::default(),
             noting: Mutex::default(),
+            lookups: AtomicU64::new(0),
             trimming: Mutex::default(),
             recent: RecentChunks::new(recent_bytes),
             durable_key: watch::Sender::new(recovered.next_key - 1),
@@ -166,13 +172,15 @@ impl Log {
     /// The segment that holds `key`, or the first one after it.
     #[must_use]
     pub fn segment_at_or_after(&self, key: u64) -> Option<Segment> {
-        let segments = self.lock();
-        if let Some((_, segment)) = segments.range(..=key).next_back()
-            && segment.seal.as_ref().is_none_or(|seal| key <= seal.last_key)
-        {
-            return Some(segment.clone());
-        }
-        segments.range(key..).next().map(|(_, segment)| segment.clone())
+        let mut segments = self.lock();
+        let holds = |segment: &&mut Segment| segment.seal.as_ref().is_none_or(|seal| key <= seal.last_key);
+        let found = match segments.range_mut(..=key).next_back().map(|(_, segment)| segment).filter(holds) {
+            Some(segment) => Some(segment.first_key),
+            None => segments.range(key..).next().map(|(first_key, _)| *first_key),
+        };
+        let segment = segments.get_mut(&found?)?;
+        segment.used = self.lookups.fetch_add(1, Ordering::Relaxed);
+        Some(segment.clone())
     }
 
     /// The store of a segment, opened if it is not. At most [`SEALED_OPEN_MAX`] sealed segments stay open. None if the
@@ -205,10 +213,12 @@ impl Log {
             segment.store = Some(Arc::clone(&opened));
         }
         let is_open = |segment: &&mut Segment| segment.seal.is_some() && segment.store.is_some();
-        let too_many = segments.values_mut().filter(|segment| is_open(segment)).count().saturating_sub(SEALED_OPEN_MAX);
-        // Reading goes forward: the oldest ones are done with.
-        for segment in segments.values_mut().filter(is_open).take(too_many) {
-            segment.store = None;
+        let mut used: Vec<u64> = segments.values_mut().filter(is_open).map(|segment| segment.used).collect();
+        used.sort_unstable_by(|left, right| right.cmp(left));
+        if let Some(oldest) = used.get(SEALED_OPEN_MAX) {
+            for segment in segments.values_mut().filter(is_open).filter(|segment| segment.used <= *oldest) {
+                segment.store = None;
+            }
         }
         Ok(Some(opened))
     }
@@ -289,7 +299,8 @@ impl Log {
 
     /// The segment that the writer has begun.
     pub(super) fn begin_segment(&self, opening: &Opening, store: Arc<Store>) {
-        let segment = Segment { first_key: opening.first_key, lanes: opening.lanes, store: Some(store), seal: None };
+        let segment =
+            Segment { first_key: opening.first_key, lanes: opening.lanes, store: Some(store), seal: None, used: 0 };
         self.lock().insert(opening.first_key, segment);
     }
 

@@ -405,6 +405,34 @@ fn lanes_that_meet_at_a_sealed_segment_share_its_store() {
 }
 
 #[test]
+fn a_lane_that_goes_back_keeps_the_segment_that_it_reads_open() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    filled(&folder, 40);
+    // Each start seals what it finds.
+    for seq in 41..=43 {
+        let (_log, mut appender, _) = open(&folder);
+        let (payload, columns) = (vec![1], Columns::NONE);
+        let chunk =
+            Chunk { payload, records: 1, refused: 0, first_seq: seq, last_seq: seq, min_us: 0, max_us: 0, columns };
+        appender.append(chunk, &"p".into(), 0).unwrap();
+        appender.commit(Durability::Disk).unwrap();
+    }
+    let (log, _appender, _) = open(&folder);
+    let read = |key: u64| {
+        let segment = log.segment_at_or_after(key).unwrap();
+        (segment.store.is_some(), log.open_store(segment.first_key).unwrap().unwrap())
+    };
+    // One lane reads ahead, the other goes back to the oldest, which is the first to be let go by its age alone.
+    for key in [41, 42, 1] {
+        assert!(!read(key).0, "{key} is read for the first time");
+    }
+    assert!(read(1).0 && read(42).0, "the two that were used last");
+    assert!(!read(41).0, "a third one was let go");
+    assert!(read(42).0 && !read(1).0, "and now it is the oldest that was");
+}
+
+#[test]
 fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("wal");

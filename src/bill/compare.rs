@@ -1,0 +1,211 @@
+//! The bill beside the records: what differs by day and model, by how much, and what may explain it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
+use serde::Serialize;
+
+use super::{Bill, BillKey, BillTokens};
+use crate::pricing::{Usd, family};
+
+/// What was recorded of one provider's model on one UTC day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The day, in UTC.
+    pub day: NaiveDate,
+    /// As it is stored.
+    pub provider: String,
+    /// As it was sent.
+    pub model: String,
+    /// Calls.
+    pub calls: i64,
+    /// Calls without a price.
+    pub unpriced: i64,
+    /// Tokens.
+    pub tokens: BillTokens,
+    /// The cost of those with a price.
+    pub cost_usd: Usd,
+}
+
+/// What is beyond what differs always: vendors round each line.
+#[derive(Debug, Clone, Copy)]
+pub struct Tolerance {
+    /// USD, of a day.
+    pub usd: Usd,
+    /// Thousandths of the day's bill.
+    pub permille: u32,
+}
+
+/// One line of the comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Day, provider, model.
+    #[serde(flatten)]
+    pub key: BillKey,
+    /// The vendor's cost; none if no cost export tells.
+    pub billed_usd: Option<Usd>,
+    /// What the records come to.
+    pub recorded_usd: Usd,
+    /// The vendor's tokens; none if no usage export tells.
+    pub billed_tokens: Option<BillTokens>,
+    /// The records' tokens.
+    pub recorded_tokens: BillTokens,
+    /// Calls that were recorded.
+    pub calls: i64,
+    /// Of those, without a price.
+    pub unpriced: i64,
+}
+
+/// A provider's day: all models, and what no model is named for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Day {
+    /// The day, in UTC.
+    pub day: NaiveDate,
+    /// The provider.
+    pub provider: &'static str,
+    /// The vendor's cost; none if no cost export tells.
+    pub billed_usd: Option<Usd>,
+    /// What the records come to.
+    pub recorded_usd: Usd,
+    /// Recorded less billed; none without a bill.
+    pub difference_usd: Option<Usd>,
+    /// Whether cost and tokens agree, within the tolerance.
+    pub agrees: bool,
+    /// What may explain a difference.
+    pub causes: Vec<String>,
+    /// Its lines, by model.
+    pub lines: Vec<Line>,
+}
+
+/// All days that the bill speaks of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// True if every day agrees.
+    pub agrees: bool,
+    /// The days.
+    pub days: Vec<Day>,
+}
+
+/// Lays the bill beside the records. Records of days that no export speaks of are left out.
+#[must_use]
+pub fn compare(bill: &Bill, recorded: &[Recorded], tolerance: Tolerance) -> Comparison {
+    let days = bill.days();
+    let mut lines: BTreeMap<BillKey, Line> = BTreeMap::new();
+    for (key, sums) in bill.sums() {
+        let line = lines.entry(key.clone()).or_insert_with(|| empty(key.clone()));
+        line.billed_usd = sums.cost_usd;
+        line.billed_tokens = sums.tokens;
+    }
+    for record in recorded {
+        let Some((_, provider)) =
+            days.iter().find(|(day, provider)| *day == record.day && *provider == record.provider)
+        else {
+            continue;
+        };
+        let key = BillKey { day: record.day, provider, model: family(&record.model).to_owned() };
+        let line = lines.entry(key.clone()).or_insert_with(|| empty(key));
+        line.recorded_usd = add(line.recorded_usd, record.cost_usd);
+        line.calls += record.calls;
+        line.unpriced += record.unpriced;
+        let (sum, more) = (&mut line.recorded_tokens, record.tokens);
+        sum.input += more.input;
+        sum.output += more.output;
+        sum.cache_read += more.cache_read;
+        sum.cache_write += more.cache_write;
+    }
+    let days: Vec<Day> = days.into_iter().map(|key| day(key, &lines, tolerance)).collect();
+    Comparison { agrees: days.iter().all(|day| day.agrees), days }
+}
+
+fn empty(key: BillKey) -> Line {
+    Line {
+        key,
+        billed_usd: None,
+        recorded_usd: Usd::ZERO,
+        billed_tokens: None,
+        recorded_tokens: BillTokens::default(),
+        calls: 0,
+        unpriced: 0,
+    }
+}
+
+/// Amounts are far from the end of 128 bits; beyond it a difference is as good as infinite.
+fn add(left: Usd, right: Usd) -> Usd {
+    left.checked_add(right).unwrap_or(Usd::from_attos(i128::MAX))
+}
+
+fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, Line>, tolerance: Tolerance) -> Day {
+    let lines: Vec<Line> =
+        all.values().filter(|line| line.key.day == day && line.key.provider == provider).cloned().collect();
+    let billed: Vec<Usd> = lines.iter().filter_map(|line| line.billed_usd).collect();
+    let tells_tokens = lines.iter().any(|line| line.billed_tokens.is_some());
+    let recorded_usd = lines.iter().fold(Usd::ZERO, |sum, line| add(sum, line.recorded_usd));
+    // An export of usage alone has no costs to compare.
+    let billed_usd =
+        if billed.is_empty() && tells_tokens { None } else { Some(billed.into_iter().fold(Usd::ZERO, add)) };
+    let difference_usd = billed_usd.map(|billed| Usd::from_attos(recorded_usd.attos() - billed.attos()));
+    let cost_agrees = match (difference_usd, billed_usd) {
+        (Some(difference), Some(billed)) => {
+            let share = billed.attos() / 1_000 * i128::from(tolerance.permille);
+            difference.attos().abs() <= tolerance.usd.attos().max(share)
+        }
+        _ => true,
+    };
+    let tokens_agree = !tells_tokens || {
+        let total = |of: fn(&Line) -> BillTokens| {
+            lines.iter().map(of).fold([0_u64; 4], |sum, tokens| {
+                let more = [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write];
+                std::array::from_fn(|at| sum[at].saturating_add(more[at]))
+            })
+        };
+        let (billed, recorded) =
+            (total(|line| line.billed_tokens.unwrap_or_default()), total(|line| line.recorded_tokens));
+        billed.iter().zip(recorded).all(|(billed, recorded)| {
+            u128::from(billed.abs_diff(recorded)) * 1_000 <= u128::from(*billed) * u128::from(tolerance.permille)
+        })
+    };
+    let agrees = cost_agrees && tokens_agree;
+    let causes = if agrees { Vec::new() } else { causes(&lines, tokens_agree && tells_tokens) };
+    Day { day, provider, billed_usd, recorded_usd, difference_usd, agrees, causes, lines }
+}
+
+/// What is seen in the lines, most telling first.
+fn causes(lines: &[Line], same_tokens: bool) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut say = |text: String| causes.push(text);
+    let names = |wanted: &dyn Fn(&Line) -> bool| -> String {
+        let named: BTreeSet<&str> = lines
+            .iter()
+            .filter(|line| !line.key.model.is_empty() && wanted(line))
+            .map(|line| &*line.key.model)
+            .collect();
+        named.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let is_billed = |line: &Line| line.billed_usd.is_some_and(|usd| usd != Usd::ZERO) || line.billed_tokens.is_some();
+    let unpriced: i64 = lines.iter().map(|line| line.unpriced).sum();
+    if unpriced > 0 {
+        let models = names(&|line| line.unpriced > 0);
+        say(format!("{unpriced} calls have no price ({models}): `tallyd prices check`, then `tallyd reprice`"));
+    }
+    if lines.iter().all(|line| line.calls == 0) {
+        say("nothing was recorded: the day is before tallyd, or the calls came from elsewhere".to_owned());
+        return causes;
+    }
+    let missing = names(&|line| is_billed(line) && line.calls == 0);
+    if !missing.is_empty() {
+        say(format!("billed and never recorded: {missing}; another application or workspace uses the same account"));
+    }
+    let extra = names(&|line| !is_billed(line) && line.calls > 0);
+    if !extra.is_empty() {
+        say(format!("recorded and not on the bill: {extra}; the export may be of one workspace or project alone"));
+    }
+    if same_tokens {
+        say("the tokens agree and the cost does not: a price differs; `tallyd prices list`, or a negotiated one"
+            .to_owned());
+    }
+    if lines.iter().any(|line| line.key.model.is_empty() && line.billed_usd.is_some()) {
+        say("part of the bill names no model: web searches, code execution, or a cost export that was not grouped"
+            .to_owned());
+    }
+    causes
+}

@@ -1,0 +1,271 @@
+//! The vendor's bill, read from its exports and laid beside what was recorded.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `anthropic` | pages of the Admin API's cost report and usage report |
+//! | `openai` | pages of the organization's costs and completions usage |
+//! | `table` | CSV exports of both vendors' consoles, by the names of their columns |
+//! | [`compare`] | the difference by day and model, and what may explain it |
+//!
+//! A bill is a sum by UTC day, provider and model: both vendors bill days of UTC. A model is named by its family, so that
+//! `claude-sonnet-4-5-20250929` on the bill meets `claude-sonnet-4-5` in the records. What a bill does not say of a model
+//! (web searches, a total that was not grouped) stands under the empty name and counts in the day's total alone.
+//!
+//! Costs and usage come in different exports: each period may be given once of each, and what is given twice is refused,
+//! for it would be counted twice. Money is exact, but where a vendor writes a binary float's digits beyond 10^-18 USD.
+
+mod anthropic;
+pub mod compare;
+mod openai;
+mod table;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::pricing::{Usd, family};
+
+/// What a bill's line is about. `model` is a family, or empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct BillKey {
+    /// The day, in UTC.
+    pub day: NaiveDate,
+    /// `claude` or `openai`.
+    pub provider: &'static str,
+    /// The model's family; empty for what is not told apart by model.
+    pub model: String,
+}
+
+/// Tokens in disjoint buckets. Some exports know fewer: OpenAI has no cache writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct BillTokens {
+    /// Neither read from nor written to a cache.
+    pub input: u64,
+    /// Output, with thinking.
+    pub output: u64,
+    /// Read from a cache.
+    pub cache_read: u64,
+    /// Written to a cache, for whatever time.
+    pub cache_write: u64,
+}
+
+/// What is billed under one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct BillSums {
+    /// From a cost export.
+    pub cost_usd: Option<Usd>,
+    /// From a usage export.
+    pub tokens: Option<BillTokens>,
+}
+
+/// What an export tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Cost,
+    Usage,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cost => "costs",
+            Self::Usage => "usage",
+        }
+    }
+}
+
+/// A vendor's bill.
+#[derive(Debug, Default)]
+pub struct Bill {
+    sums: BTreeMap<BillKey, BillSums>,
+    /// Days that the exports speak of, also those without a line, and the file that does.
+    covered: BTreeMap<(NaiveDate, &'static str, Kind), String>,
+}
+
+/// Why a file is not a bill.
+#[derive(Debug, thiserror::Error)]
+pub enum BillError {
+    /// Its form is none that is known.
+    #[error(
+        "{file} is no export that is known. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
+         organization/costs or organization/usage/completions as JSON, or the CSV that their consoles export"
+    )]
+    Unknown {
+        /// The file.
+        file: String,
+    },
+    /// A value in it cannot be read.
+    #[error("{file}, {place}: {reason}")]
+    Wrong {
+        /// The file.
+        file: String,
+        /// The line or the bucket.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two files tell of the same day.
+    #[error(
+        "{file} and {other} both have {provider}'s {kind} of {day}: it would count twice. hint: give each period once"
+    )]
+    Twice {
+        /// The file.
+        file: String,
+        /// The one before it.
+        other: String,
+        /// The provider.
+        provider: &'static str,
+        /// `costs` or `usage`.
+        kind: &'static str,
+        /// The day.
+        day: NaiveDate,
+    },
+}
+
+impl Bill {
+    /// Adds an export's text. `file` is for errors.
+    ///
+    /// # Errors
+    /// [`BillError`]; the bill is then as good as lost.
+    pub fn read(&mut self, file: &str, text: &str) -> Result<(), BillError> {
+        let mut page = Page { bill: self, file, days: BTreeSet::new() };
+        let text = text.trim_start_matches('\u{feff}').trim_start();
+        if text.starts_with(['{', '[']) {
+            read_json(&mut page, text)?;
+        } else {
+            table::read(&mut page, text)?;
+        }
+        let days = page.days;
+        for (day, provider, kind) in days {
+            if let Some(other) = self.covered.insert((day, provider, kind), file.to_owned()) {
+                let kind = kind.name();
+                return Err(BillError::Twice { file: file.to_owned(), other, provider, kind, day });
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines, by day, provider and model.
+    #[must_use]
+    pub const fn sums(&self) -> &BTreeMap<BillKey, BillSums> {
+        &self.sums
+    }
+
+    /// The days that the exports speak of, by provider.
+    #[must_use]
+    pub fn days(&self) -> BTreeSet<(NaiveDate, &'static str)> {
+        self.covered.keys().map(|(day, provider, _)| (*day, *provider)).collect()
+    }
+}
+
+/// A file that is being read.
+struct Page<'b> {
+    bill: &'b mut Bill,
+    file: &'b str,
+    days: BTreeSet<(NaiveDate, &'static str, Kind)>,
+}
+
+impl Page<'_> {
+    fn unknown(&self) -> BillError {
+        BillError::Unknown { file: self.file.to_owned() }
+    }
+
+    fn wrong(&self, place: impl Into<String>, reason: impl Into<String>) -> BillError {
+        BillError::Wrong { file: self.file.to_owned(), place: place.into(), reason: reason.into() }
+    }
+
+    /// Notes that the file speaks of a day, whether or not anything was used on it.
+    fn covers(&mut self, day: NaiveDate, provider: &'static str, kind: Kind) {
+        self.days.insert((day, provider, kind));
+    }
+
+    fn line(&mut self, day: NaiveDate, provider: &'static str, model: &str) -> &mut BillSums {
+        let model = family(model).to_owned();
+        self.bill.sums.entry(BillKey { day, provider, model }).or_default()
+    }
+
+    fn add_cost(
+        &mut self,
+        (day, provider, model): (NaiveDate, &'static str, &str),
+        place: &str,
+        cost: Usd,
+    ) -> Result<(), BillError> {
+        self.covers(day, provider, Kind::Cost);
+        let sum = &mut self.line(day, provider, model).cost_usd;
+        match sum.unwrap_or_default().checked_add(cost) {
+            Some(total) => {
+                *sum = Some(total);
+                Ok(())
+            }
+            None => Err(self.wrong(place, "the sum is too large an amount")),
+        }
+    }
+
+    fn add_tokens(&mut self, (day, provider, model): (NaiveDate, &'static str, &str), tokens: BillTokens) {
+        self.covers(day, provider, Kind::Usage);
+        let sum = self.line(day, provider, model).tokens.get_or_insert_default();
+        for (sum, more) in [
+            (&mut sum.input, tokens.input),
+            (&mut sum.output, tokens.output),
+            (&mut sum.cache_read, tokens.cache_read),
+            (&mut sum.cache_write, tokens.cache_write),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+/// One page, an array of pages, or pages one after the other.
+fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
+    let mut buckets = Vec::new();
+    for document in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
+        let document = document.map_err(|error| page.wrong("as JSON", error.to_string()))?;
+        let pages = match document {
+            Value::Array(pages) => pages,
+            page => vec![page],
+        };
+        for each in pages {
+            match each {
+                Value::Object(mut fields) => match fields.remove("data") {
+                    Some(Value::Array(data)) => buckets.extend(data),
+                    _ => return Err(page.unknown()),
+                },
+                _ => return Err(page.unknown()),
+            }
+        }
+    }
+    // A bucket without results does not tell what it is of: its neighbours do.
+    let kind = buckets.iter().find_map(|bucket| bucket["results"].as_array().and_then(|results| results.first()));
+    match kind {
+        Some(first) if first["object"].is_string() => openai::read(page, &buckets),
+        Some(_) => anthropic::read(page, &buckets),
+        None if buckets.iter().any(|bucket| bucket["results"].is_array()) => Ok(()),
+        None => Err(page.unknown()),
+    }
+}
+
+/// An amount as a vendor writes it, times ten to the `-shift`.
+fn amount(text: &str, shift: u32) -> Result<Usd, String> {
+    let exact = Usd::parse(text).or_else(|error| match error {
+        crate::pricing::DecimalError::TooPrecise { .. } => Usd::parse(&cut(text)),
+        _ => Err(error),
+    });
+    let usd = exact.map_err(|error| format!("{text:?} is no amount: {error}"))?;
+    Ok(Usd::from_attos(usd.attos() / 10_i128.pow(shift)))
+}
+
+/// The digits of a binary float that the vendor computed with, without those beyond 10^-18 USD.
+fn cut(text: &str) -> Cow<'_, str> {
+    let kept = text.find('.').map_or(text.len(), |point| point + 1 + usize::from(Usd::DECIMALS));
+    match text.parse::<f64>() {
+        // Far below a cent of a cent, written with an exponent: its digits are noise.
+        Ok(float) if text.contains(['e', 'E']) => Cow::Owned(format!("{float:.18}")),
+        _ => Cow::Borrowed(text.get(..kept).unwrap_or(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

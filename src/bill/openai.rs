@@ -1,0 +1,73 @@
+//! OpenAI's organization API: `/v1/organization/costs` and `/v1/organization/usage/completions`.
+//!
+//! Buckets begin at `start_time`, seconds of 1970 in UTC. `amount.value` is a number of dollars. A `line_item`, where costs
+//! are grouped by it, begins with the model's name (`gpt-4o-mini-2024-07-18, input`). `input_tokens` *include* those that
+//! came from a cache. Described by <https://platform.openai.com/docs/api-reference/usage>, read on 2026-11-23 as generated
+//! clients have it.
+
+use chrono::{DateTime, NaiveDate};
+use serde_json::Value;
+
+use super::{BillError, BillTokens, Kind, Page, amount};
+
+const PROVIDER: &str = "openai";
+
+pub(super) fn read(page: &mut Page<'_>, buckets: &[Value]) -> Result<(), BillError> {
+    let mut kind = None;
+    for bucket in buckets {
+        let place = format!("the bucket of {}", bucket["start_time"]);
+        let day = day(bucket).ok_or_else(|| page.wrong(&place, "start_time is no number of seconds"))?;
+        for result in bucket["results"].as_array().into_iter().flatten() {
+            kind = Some(read_result(page, day, &place, result)?);
+        }
+    }
+    if let Some(kind) = kind {
+        for day in buckets.iter().filter_map(day) {
+            page.covers(day, PROVIDER, kind);
+        }
+    }
+    Ok(())
+}
+
+fn day(bucket: &Value) -> Option<NaiveDate> {
+    DateTime::from_timestamp(bucket["start_time"].as_i64()?, 0).map(|at| at.date_naive())
+}
+
+fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value) -> Result<Kind, BillError> {
+    match result["object"].as_str().unwrap_or_default() {
+        "organization.costs.result" => {
+            let Some(value) = result["amount"].get("value") else { return Ok(Kind::Cost) };
+            let currency = result["amount"]["currency"].as_str().unwrap_or("usd");
+            if !currency.eq_ignore_ascii_case("usd") {
+                return Err(page.wrong(place, format!("amounts are in {currency}, and only USD is kept")));
+            }
+            // A number of JSON keeps its digits here; some pages have it as text.
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let usd = amount(&text, 0).map_err(|reason| page.wrong(place, reason))?;
+            let model = model_of(result["line_item"].as_str().unwrap_or_default());
+            page.add_cost((day, PROVIDER, model), place, usd)?;
+            Ok(Kind::Cost)
+        }
+        "organization.usage.completions.result" => {
+            let count = |field: &str| result[field].as_u64().unwrap_or(0);
+            let tokens = tokens(count("input_tokens"), count("input_cached_tokens"), count("output_tokens"));
+            page.add_tokens((day, PROVIDER, result["model"].as_str().unwrap_or_default()), tokens);
+            Ok(Kind::Usage)
+        }
+        _ => Err(page.unknown()),
+    }
+}
+
+/// Input is told with what came from a cache: the buckets here are disjoint.
+pub(super) const fn tokens(input: u64, cached: u64, output: u64) -> BillTokens {
+    BillTokens { input: input.saturating_sub(cached), output, cache_read: cached, cache_write: 0 }
+}
+
+/// The model that a line item begins with; nothing for one that names none (`web search tool calls`).
+pub(super) fn model_of(line_item: &str) -> &str {
+    match line_item.split_once(',') {
+        Some((model, _)) => model.trim(),
+        None if line_item.contains(' ') => "",
+        None => line_item,
+    }
+}

@@ -1,0 +1,171 @@
+//! The forms are made by hand after the vendors' descriptions; no export of a real account is in the repository.
+
+use super::compare::{Recorded, Tolerance, compare};
+use super::*;
+
+const COST: &str = r#"{"data": [
+    {"starting_at": "2026-11-01T00:00:00Z", "ending_at": "2026-11-02T00:00:00Z", "results": [
+        {"amount": "123.45", "currency": "USD", "model": "claude-sonnet-4-5-20250929", "cost_type": "tokens"},
+        {"amount": "0.55", "currency": "USD", "model": "claude-sonnet-4-5", "cost_type": "tokens"},
+        {"amount": "10", "currency": "USD", "model": null, "cost_type": "web_search"}]},
+    {"starting_at": "2026-11-02T00:00:00Z", "ending_at": "2026-11-03T00:00:00Z", "results": []}],
+    "has_more": false, "next_page": null}"#;
+
+fn read(text: &str) -> Bill {
+    let mut bill = Bill::default();
+    bill.read("file", text).expect("an export");
+    bill
+}
+
+fn day(text: &str) -> NaiveDate {
+    text.parse().expect("a date")
+}
+
+/// Each line as day, model, cost and tokens.
+fn lines(bill: &Bill) -> Vec<String> {
+    let line = |(key, sums): (&BillKey, &BillSums)| {
+        let cost = sums.cost_usd.map_or("-".to_owned(), |usd| usd.to_string());
+        let tokens = sums.tokens.map_or("-".to_owned(), |tokens| {
+            format!("{}/{}/{}/{}", tokens.input, tokens.output, tokens.cache_read, tokens.cache_write)
+        });
+        format!("{} {} {:?} {cost} {tokens}", key.day, key.provider, key.model)
+    };
+    bill.sums().iter().map(line).collect()
+}
+
+#[test]
+fn anthropics_costs_are_in_cents_and_named_by_family() {
+    let bill = read(COST);
+    assert_eq!(lines(&bill), ["2026-11-01 claude \"\" 0.1 -", "2026-11-01 claude \"claude-sonnet-4-5\" 1.24 -"]);
+    assert_eq!(bill.days(), [(day("2026-11-01"), "claude"), (day("2026-11-02"), "claude")].into());
+}
+
+#[test]
+fn anthropics_usage_is_in_disjoint_buckets_also_by_the_hour_and_over_several_pages() {
+    let page = |at: &str| {
+        format!(
+            r#"{{"data": [{{"starting_at": "{at}", "results": [{{"uncached_input_tokens": 1500, "output_tokens": 500,
+            "cache_read_input_tokens": 200, "cache_creation": {{"ephemeral_1h_input_tokens": 1000,
+            "ephemeral_5m_input_tokens": 500}}, "model": "claude-opus-4-5"}}]}}], "has_more": true}}"#
+        )
+    };
+    let bill = read(&format!("{}\n{}", page("2026-11-01T22:00:00Z"), page("2026-11-02T00:30:00+01:00")));
+    assert_eq!(lines(&bill), ["2026-11-01 claude \"claude-opus-4-5\" - 3000/1000/400/3000"]);
+}
+
+#[test]
+fn openais_numbers_keep_their_digits_and_cached_tokens_are_not_counted_twice() {
+    let costs = r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1793491200, "results": [
+        {"object": "organization.costs.result", "amount": {"value": 0.0600000000000000001, "currency": "usd"},
+         "line_item": "gpt-4o-mini-2024-07-18, input"},
+        {"object": "organization.costs.result", "amount": {"value": 1e-2, "currency": "usd"},
+         "line_item": "gpt-4o-mini-2024-07-18, output"},
+        {"object": "organization.costs.result", "amount": {"value": "0.5", "currency": "usd"},
+         "line_item": "web search tool calls"}]}]}"#;
+    let bill = read(costs);
+    assert_eq!(lines(&bill), ["2026-11-01 openai \"\" 0.5 -", "2026-11-01 openai \"gpt-4o-mini\" 0.07 -"]);
+    let usage = r#"[{"data": [{"start_time": 1793491200, "results": [
+        {"object": "organization.usage.completions.result", "input_tokens": 1000, "input_cached_tokens": 800,
+         "output_tokens": 50, "model": "gpt-4o-mini-2024-07-18"}]}]}]"#;
+    assert_eq!(lines(&read(usage)), ["2026-11-01 openai \"gpt-4o-mini\" - 200/50/800/0"]);
+}
+
+#[test]
+fn consoles_tables_are_read_by_the_names_of_their_columns() {
+    let csv = "usage_date_utc,model,workspace,cost_usd,token_type\n2026-11-01,claude-haiku-4-5,w,\"1.5\",output\n\
+               2026-11-01,claude-haiku-4-5,w,0.25,input\n";
+    assert_eq!(lines(&read(csv)), ["2026-11-01 claude \"claude-haiku-4-5\" 1.75 -"]);
+    let usage = "usage_date_utc,model_version,usage_input_tokens_no_cache,usage_output_tokens,usage_input_tokens_cache_read\n\
+                 2026-11-01 13:00,claude-haiku-4-5-20251001,7,8,9\n";
+    assert_eq!(lines(&read(usage)), ["2026-11-01 claude \"claude-haiku-4-5\" - 7/8/9/0"]);
+    let tsv = "start_time\tend_time\tamount_value\tamount_currency\tline_item\n\
+               1793491200\t1793577600\t0.8958740000000000000000\tusd\t\n1793577600\t1793664000\t\t\t\n";
+    let bill = read(tsv);
+    assert_eq!(lines(&bill), ["2026-11-01 openai \"\" 0.895874 -"]);
+    assert_eq!(bill.days().len(), 2, "a day without costs is a day of the bill");
+}
+
+#[test]
+fn what_is_no_bill_or_would_count_twice_is_refused_by_name() {
+    let refused = |first: &str, then: &str| {
+        let mut bill = Bill::default();
+        match bill.read("a.json", first).and_then(|()| bill.read("b.json", then)) {
+            Ok(()) => panic!("it was read: {then}"),
+            Err(error) => error.to_string(),
+        }
+    };
+    let said = refused(COST, COST);
+    assert!(said.starts_with("b.json and a.json both have claude's costs of 2026-11-01"), "{said}");
+    for unknown in ["{}", "[1]", "day,usd\n1,2\n", "", r#"{"data": [{"results": [{"object": "other"}]}]}"#] {
+        let said = refused(r#"{"data": [{"results": []}]}"#, unknown);
+        assert!(said.contains("b.json"), "{unknown}: {said}");
+    }
+    let said = refused(r#"{"data": [{"results": []}]}"#, "usage_date_utc,cost_usd\n2026-11-01,1\n2026-13-01,2\n");
+    assert_eq!(said, "b.json, line 3: usage_date_utc is no date: \"2026-13-01\"");
+    let said = refused(r#"{"data": [{"results": []}]}"#, &COST.replace("\"USD\"", "\"EUR\""));
+    assert!(said.contains("amounts are in EUR"), "{said}");
+}
+
+fn recorded(model: &str, cost: &str, calls: i64, unpriced: i64) -> Recorded {
+    let cost_usd = Usd::parse(cost).expect("an amount");
+    let (day, provider) = (day("2026-11-01"), "claude".to_owned());
+    Recorded { day, provider, model: model.to_owned(), calls, unpriced, tokens: BillTokens::default(), cost_usd }
+}
+
+const NONE: Tolerance = Tolerance { usd: Usd::ZERO, permille: 0 };
+
+#[test]
+fn a_day_is_judged_by_its_sum_because_web_searches_name_no_model() {
+    let bill = read(COST);
+    let whole = [recorded("claude-sonnet-4-5-20250929", "1.34", 3, 0)];
+    let found = compare(&bill, &whole, NONE);
+    assert!(found.agrees, "{found:?}");
+    assert_eq!(found.days[0].difference_usd, Some(Usd::ZERO));
+    assert_eq!(found.days[1].billed_usd, Some(Usd::ZERO), "a day of the bill on which nothing was billed");
+
+    let off = [recorded("claude-sonnet-4-5", "1.33", 3, 0)];
+    assert!(!compare(&bill, &off, NONE).agrees);
+    let cent = Tolerance { usd: Usd::parse("0.01").expect("a cent"), permille: 0 };
+    assert!(compare(&bill, &off, cent).agrees);
+    assert!(
+        compare(&bill, &off, Tolerance { usd: Usd::ZERO, permille: 8 }).agrees,
+        "0.8 % of 1.34 is more than a cent"
+    );
+    assert!(!compare(&bill, &off, Tolerance { usd: Usd::ZERO, permille: 7 }).agrees);
+}
+
+#[test]
+fn a_difference_is_explained_by_what_is_seen() {
+    let bill = read(COST);
+    let causes = |recorded: &[Recorded]| compare(&bill, recorded, NONE).days[0].causes.join("\n");
+    let said = causes(&[recorded("claude-sonnet-4-5", "1", 3, 2), recorded("claude-opus-4-5", "5", 1, 0)]);
+    assert!(said.contains("2 calls have no price (claude-sonnet-4-5)"), "{said}");
+    assert!(said.contains("recorded and not on the bill: claude-opus-4-5"), "{said}");
+    assert!(said.contains("part of the bill names no model"), "{said}");
+    let said = causes(&[recorded("claude-opus-4-5", "5", 1, 0)]);
+    assert!(said.contains("billed and never recorded: claude-sonnet-4-5"), "{said}");
+    assert!(causes(&[]).contains("nothing was recorded"));
+    // Records of days and providers that the bill does not speak of are not its business.
+    let elsewhere = Recorded { day: day("2026-10-31"), ..recorded("claude-opus-4-5", "5", 1, 0) };
+    assert_eq!(compare(&bill, std::slice::from_ref(&elsewhere), NONE).days.len(), 2);
+    assert!(compare(&bill, &[elsewhere], NONE).days.iter().all(|day| day.recorded_usd == Usd::ZERO));
+}
+
+#[test]
+fn tokens_are_compared_where_usage_is_given_and_point_at_prices() {
+    let mut bill = read(COST);
+    bill.read(
+        "usage",
+        r#"{"data": [{"starting_at": "2026-11-01T00:00:00Z", "results": [{"uncached_input_tokens": 100,
+            "output_tokens": 10, "model": "claude-sonnet-4-5"}]}]}"#,
+    )
+    .expect("an export");
+    let tokens = BillTokens { input: 100, output: 10, ..BillTokens::default() };
+    let same = Recorded { tokens, ..recorded("claude-sonnet-4-5", "2", 1, 0) };
+    let found = compare(&bill, &[same], NONE);
+    assert!(found.days[0].causes.iter().any(|cause| cause.contains("a price differs")), "{found:?}");
+    let tokens = BillTokens { input: 99, ..tokens };
+    let fewer = Recorded { tokens, ..recorded("claude-sonnet-4-5", "1.34", 1, 0) };
+    assert!(!compare(&bill, std::slice::from_ref(&fewer), NONE).agrees, "the cost agrees, the tokens do not");
+    assert!(compare(&bill, &[fewer], Tolerance { usd: Usd::ZERO, permille: 10 }).agrees);
+}

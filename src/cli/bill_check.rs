@@ -1,0 +1,151 @@
+//! `tallyd bill-check`: the vendor's bill beside what was recorded.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{output, with_database};
+use crate::bill::Bill;
+use crate::bill::compare::{Comparison, Day, Line, Tolerance, compare};
+use crate::config::Config;
+use crate::database::bill::recorded;
+use crate::pricing::Usd;
+
+/// Compare a vendor's cost or usage export with what was recorded, by UTC day and model. Exits 1 if a day differs
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd bill-check anthropic-costs.csv
+  curl -sH \"x-api-key: $ANTHROPIC_ADMIN_KEY\" -H 'anthropic-version: 2023-06-01' \\
+    'https://api.anthropic.com/v1/organizations/cost_report?starting_at=2026-11-01T00:00:00Z&group_by[]=description' \\
+    | tallyd bill-check -
+  tallyd bill-check costs.json usage.json --tolerance-percent 2 --json
+Read are Anthropic's cost_report and usage_report/messages and OpenAI's organization/costs and
+organization/usage/completions as JSON, pages one after the other, and the CSV that the vendors' consoles export. Costs and
+usage of the same days may be given together. Days that no export speaks of are left out.")]
+pub struct BillCheckArgs {
+    /// Exports; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How far a day's cost may be off, USD
+    #[arg(long, value_name = "USD", default_value = "0.01")]
+    tolerance_usd: Usd,
+    /// How far a day's cost or tokens may be off, percent of the bill
+    #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = permille)]
+    tolerance_percent: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Tenths of a percent.
+fn permille(text: &str) -> Result<u32, String> {
+    let wrong = || format!("{text:?} is no percentage between 0 and 100 with at most one decimal");
+    let (whole, tenths) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| if text.is_empty() || text.starts_with('+') { None } else { text.parse::<u32>().ok() };
+    match (digits(whole), digits(tenths)) {
+        (Some(whole), Some(tenths)) if whole <= 100 && tenths <= 9 => Ok(whole * 10 + tenths),
+        _ => Err(wrong()),
+    }
+}
+
+pub fn run(args: &BillCheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut bill = Bill::default();
+    for path in &args.files {
+        let name = path.display().to_string();
+        let text = if name == "-" {
+            std::io::read_to_string(std::io::stdin()).context("standard input")?
+        } else {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?
+        };
+        bill.read(&name, &text)?;
+    }
+    let days = bill.days();
+    let (Some((first, _)), Some((last, _))) = (days.first(), days.last()) else {
+        anyhow::bail!("the exports speak of no day: there is nothing to compare");
+    };
+    let (from, to) = (*first, *last);
+    let providers: Vec<&str> = days.iter().map(|(_, provider)| *provider).collect();
+    let utc_rollups = config.rollup.time_zone == chrono_tz::UTC;
+    let found = with_database(config, "tallyd bill-check", async |db| {
+        Ok(recorded(db, utc_rollups, (from, to), &providers).await?)
+    })?;
+    let tolerance = Tolerance { usd: args.tolerance_usd, permille: args.tolerance_percent };
+    let comparison = compare(&bill, &found, tolerance);
+    if args.json {
+        output::json(&comparison)?;
+    } else {
+        print(&comparison);
+    }
+    Ok(if comparison.agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(comparison: &Comparison) {
+    println!(
+        "{:<11} {:<8} {:<28} {:>14} {:>14} {:>14}",
+        "day (UTC)", "provider", "model", "billed", "recorded", "difference"
+    );
+    for day in &comparison.days {
+        for line in &day.lines {
+            print_line(line);
+        }
+        print_day(day);
+    }
+    let differing = comparison.days.iter().filter(|day| !day.agrees).count();
+    match differing {
+        0 => println!("{} days agree", comparison.days.len()),
+        _ => println!("{differing} of {} days DIFFER", comparison.days.len()),
+    }
+}
+
+fn print_line(line: &Line) {
+    let model = if line.key.model.is_empty() { "(no model named)" } else { &line.key.model };
+    let billed = line.billed_usd.map(usd).unwrap_or_default();
+    let difference = line.billed_usd.map(|billed| Usd::from_attos(line.recorded_usd.attos() - billed.attos()));
+    println!(
+        "{:<11} {:<8} {:<28} {:>14} {:>14} {:>14}",
+        line.key.day,
+        line.key.provider,
+        model,
+        billed,
+        usd(line.recorded_usd),
+        difference.map(usd).unwrap_or_default()
+    );
+    if let Some(billed) = line.billed_tokens.filter(|billed| *billed != line.recorded_tokens) {
+        let ours = line.recorded_tokens;
+        let names = ["input", "output", "cache read", "cache write"];
+        let pairs = [
+            (billed.input, ours.input),
+            (billed.output, ours.output),
+            (billed.cache_read, ours.cache_read),
+            (billed.cache_write, ours.cache_write),
+        ];
+        for (name, (billed, ours)) in names.iter().zip(pairs).filter(|(_, (billed, ours))| billed != ours) {
+            println!("{:<20} {name} tokens: billed {}, recorded {}", "", output::count(billed), output::count(ours));
+        }
+    }
+}
+
+fn print_day(day: &Day) {
+    println!(
+        "{:<11} {:<8} {:<28} {:>14} {:>14} {:>14} {}",
+        day.day,
+        day.provider,
+        "= all models",
+        day.billed_usd.map(usd).unwrap_or_default(),
+        usd(day.recorded_usd),
+        day.difference_usd.map(usd).unwrap_or_default(),
+        if day.agrees { "ok" } else { "DIFFERS" }
+    );
+    for cause in &day.causes {
+        println!("{:<11} {cause}", "");
+    }
+}
+
+/// Six decimals, cut off: enough for eyes; `--json` has them all.
+fn usd(amount: Usd) -> String {
+    let micros = amount.attos() / 1_000_000_000_000;
+    let sign = if amount.attos() < 0 { "-" } else { "" };
+    format!("{sign}{}.{:06}", micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000)
+}

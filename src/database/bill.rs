@@ -1,0 +1,56 @@
+//! What was recorded, by UTC day, provider and model: beside a vendor's bill, which has days of UTC.
+
+use chrono::NaiveDate;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use crate::bill::BillTokens;
+use crate::bill::compare::Recorded;
+
+/// Sums the days from `from` to `to`, both included, of these providers.
+///
+/// Where the reporting time zone is UTC the rollups answer, which outlive the log; otherwise the log does.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn recorded(
+    client: &Client,
+    utc_rollups: bool,
+    (from, to): (NaiveDate, NaiveDate),
+    providers: &[&str],
+) -> Result<Vec<Recorded>, tokio_postgres::Error> {
+    let sql = if utc_rollups {
+        "SELECT day, provider, model, sum(calls)::int8, sum(unpriced_calls)::int8, sum(input_tokens)::int8, \
+             sum(output_tokens)::int8, sum(cache_read_tokens)::int8, \
+             sum(cache_write_5m_tokens + cache_write_1h_tokens)::int8, round(sum(cost_usd), 18) \
+         FROM public.daily_api_costs WHERE day BETWEEN $1 AND $2 AND provider = ANY ($3) GROUP BY 1, 2, 3"
+    } else {
+        "SELECT (occurred_at AT TIME ZONE 'UTC')::date, provider, model, count(*), \
+             count(*) FILTER (WHERE cost_usd IS NULL), sum(input_tokens)::int8, sum(output_tokens)::int8, \
+             sum(cache_read_tokens)::int8, sum(cache_write_5m_tokens + cache_write_1h_tokens)::int8, \
+             round(coalesce(sum(cost_usd), 0), 18) \
+         FROM public.api_usage_log \
+         WHERE occurred_at >= $1::date::timestamp AT TIME ZONE 'UTC' \
+             AND occurred_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC' AND provider = ANY ($3) GROUP BY 1, 2, 3"
+    };
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+        [(&from, Type::DATE), (&to, Type::DATE), (&providers, Type::TEXT_ARRAY)];
+    let rows = client.query_typed(sql, &parameters).await?;
+    // Sums of counts that are never negative.
+    let count = |row: &tokio_postgres::Row, at: usize| row.get::<_, i64>(at).max(0).unsigned_abs();
+    let read = |row: &tokio_postgres::Row| Recorded {
+        day: row.get(0),
+        provider: row.get(1),
+        model: row.get(2),
+        calls: row.get(3),
+        unpriced: row.get(4),
+        tokens: BillTokens {
+            input: count(row, 5),
+            output: count(row, 6),
+            cache_read: count(row, 7),
+            cache_write: count(row, 8),
+        },
+        cost_usd: row.get(9),
+    };
+    Ok(rows.iter().map(read).collect())
+}
