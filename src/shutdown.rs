@@ -11,7 +11,6 @@ use tokio::time::Instant;
 pub struct Stage<E> {
     tasks: JoinSet<Result<(), E>>,
     names: Vec<(Id, String)>,
-    runtime: Option<Handle>,
 }
 
 /// A task that ended badly.
@@ -26,23 +25,14 @@ pub struct TaskFailed {
 
 impl<E: Display + Send + 'static> Default for Stage<E> {
     fn default() -> Self {
-        Self { tasks: JoinSet::new(), names: Vec::new(), runtime: None }
+        Self { tasks: JoinSet::new(), names: Vec::new() }
     }
 }
 
 impl<E: Display + Send + 'static> Stage<E> {
-    /// A stage whose tasks run on another runtime than the one that waits for them.
-    #[must_use]
-    pub fn on(runtime: Handle) -> Self {
-        Self { runtime: Some(runtime), ..Self::default() }
-    }
-
     /// Starts a task.
     pub fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = Result<(), E>> + Send + 'static) {
-        match self.runtime.clone() {
-            Some(runtime) => self.spawn_on(&runtime, name, task),
-            None => self.spawn_on(&Handle::current(), name, task),
-        }
+        self.spawn_on(&Handle::current(), name, task);
     }
 
     /// Starts a task on this runtime.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use uuid::Uuid;
 
-use super::planes::Plane;
+use super::questions::Questions;
 use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
@@ -65,9 +65,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         socket: config.socket_path().display().to_string(),
         data_dir: config.data_dir.display().to_string(),
     });
-    let threads = |error: std::io::Error| AppError::Threads(error.to_string());
-    let questions = Plane::questions().map_err(threads)?;
-    let loading = Plane::loading(lanes(&config)).map_err(threads)?;
+    let questions = Questions::start().map_err(|error| AppError::Threads(error.to_string()))?;
     let http = serve_http(&config, &view, &questions).await?;
     let (stop_listening, _) = watch::channel(false);
     let (stop_loading, _) = watch::channel(false);
@@ -93,7 +91,6 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         listeners,
         http,
         background,
-        loading,
         questions,
     })
 }
@@ -221,7 +218,11 @@ fn http_settings(config: &Config) -> http::Settings {
 }
 
 /// The public listener on the questions' threads, the local socket on those of the daemon.
-async fn serve_http(config: &Config, view: &Arc<View>, questions: &Plane) -> Result<Stage<std::io::Error>, AppError> {
+async fn serve_http(
+    config: &Config,
+    view: &Arc<View>,
+    questions: &Questions,
+) -> Result<Stage<std::io::Error>, AppError> {
     let mut stage = Stage::default();
     let address = &config.http.listen;
     let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;

@@ -15,7 +15,7 @@ mod background;
 mod build;
 mod descriptors;
 mod loading;
-mod planes;
+mod questions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,8 +85,7 @@ pub struct App {
     listeners: Stage<std::convert::Infallible>,
     http: Stage<std::io::Error>,
     background: Stage<std::convert::Infallible>,
-    loading: planes::Plane,
-    questions: planes::Plane,
+    questions: questions::Questions,
 }
 
 /// The writer's thread.
@@ -129,7 +128,7 @@ impl App {
     /// [`AppError`] if a stage failed; all that was acknowledged is on disk all the same.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         tokio::pin!(stop);
-        let mut lanes = Stage::<WalError>::on(self.loading.handle());
+        let mut lanes = Stage::<WalError>::default();
         let outcome = {
             let stop_loading = self.stop_loading.subscribe();
             let live = Live { catalog: Arc::clone(&self.shared.catalog), budgets: Arc::clone(&self.shared.budgets) };
@@ -179,7 +178,7 @@ impl App {
         let loaded = lanes.finish(deadline.at()).await;
         drop(self.background);
         drop(self.http);
-        drop((self.questions, self.loading));
+        drop(self.questions);
         if let Some(loading) = self.view.loading.get() {
             let committed = loading.flusher.committed();
             self.view.log.trim(&loading.flusher.cleared(), &committed, 0)?;

@@ -1,11 +1,15 @@
 //! Producers that keep a pace, and how long each of their frames waits for its acknowledgement; and what one fdatasync of
 //! this disk takes.
 
-use std::io::Write;
+use std::io::{BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use tallyd_client::{HelloOptions, Record, Session};
+use tallyd_client::Record;
+use tallyd_protocol::frame::PREFIX_BYTES;
+use tallyd_protocol::message::write_records_frame;
+use tallyd_protocol::{ClientMessage, Hello, PROTOCOL_VERSION, ServerMessage};
 
 use crate::support::{Calls, Daemon, median};
 
@@ -19,8 +23,9 @@ pub struct Pace {
 
 const TICK: Duration = Duration::from_millis(1);
 
-/// Milliseconds from a frame's send to its acknowledgement, of all connections. A frame that was due while the one before
-/// it was still waiting counts from when it was due: a daemon that stalls is not spared the frames that it held up.
+/// Milliseconds from a frame's send to its acknowledgement, of all connections. Producers do not wait: a frame is sent when
+/// it is due, whatever is under way, as applications' records are; where a write is held up, its frame counts from when it
+/// was due, so that a daemon that stalls is not spared the frames that it held up.
 pub fn latencies(daemon: &Daemon, pace: Pace) -> Vec<f64> {
     let mut all = Vec::new();
     std::thread::scope(|scope| {
@@ -35,24 +40,60 @@ pub fn latencies(daemon: &Daemon, pace: Pace) -> Vec<f64> {
 
 fn producer(daemon: &Daemon, pace: Pace, seed: u64) -> Vec<f64> {
     let calls: Vec<Record> = Calls::new(500, seed + 1).take(pace.frame_records * pace.frames).collect();
-    let name = format!("pace-{seed}");
-    let mut session = Session::connect(&daemon.endpoint(), HelloOptions::new(name)).expect("the daemon is there");
-    let mut seq = session.last_seq() + 1;
-    let mut latencies = Vec::with_capacity(pace.frames);
-    let mut due = Instant::now();
-    for frame in calls.chunks(pace.frame_records) {
-        let now = Instant::now();
-        if now < due {
-            std::thread::sleep(due - now);
+    let mut stream = UnixStream::connect(daemon.folder.path().join("tallyd.sock")).expect("the daemon's socket");
+    let mut reader = BufReader::new(stream.try_clone().expect("the socket once more"));
+    let mut first_seq = hello(&mut stream, &mut reader, format!("pace-{seed}")) + 1;
+    let frames: Vec<Vec<u8>> = calls
+        .chunks(pace.frame_records)
+        .map(|records| {
+            let mut bytes = Vec::new();
+            write_records_frame(&mut bytes, first_seq, records);
+            first_seq += records.len() as u64;
+            bytes
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        // Frames are answered in order, one answer each.
+        let answers = scope.spawn(move || (0..pace.frames).map(|_| answered(&mut reader)).collect::<Vec<Instant>>());
+        let mut due = Instant::now();
+        let mut sent = Vec::with_capacity(pace.frames);
+        for frame in frames {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let start = Instant::now();
+            stream.write_all(&frame).expect("a frame");
+            sent.push(if start.elapsed() < TICK { start } else { due.min(start) });
+            due += TICK;
         }
-        let from = if now > due { due } else { Instant::now() };
-        session.send(seq, frame).expect("a frame");
-        assert!(session.recv_ack().expect("an ack").rejected.is_empty());
-        latencies.push(from.elapsed().as_secs_f64() * 1e3);
-        seq += frame.len() as u64;
-        due += TICK;
+        let answers = answers.join().expect("answers");
+        sent.iter().zip(answers).map(|(sent, answered)| (answered - *sent).as_secs_f64() * 1e3).collect()
+    })
+}
+
+/// Opens the conversation; returns the producer's last sequence number.
+fn hello(stream: &mut UnixStream, reader: &mut impl Read, producer: String) -> u64 {
+    let mut bytes = Vec::new();
+    let hello = Hello { protocol: PROTOCOL_VERSION, producer, ..Hello::default() };
+    ClientMessage::Hello(hello).write_frame(&mut bytes);
+    stream.write_all(&bytes).expect("a greeting");
+    match message(reader) {
+        ServerMessage::Welcome(welcome) => welcome.last_seq,
+        other => panic!("no welcome: {other:?}"),
     }
-    latencies
+}
+
+fn answered(reader: &mut impl Read) -> Instant {
+    match message(reader) {
+        ServerMessage::Ack(ack) if ack.rejected.is_empty() => Instant::now(),
+        other => panic!("no ack: {other:?}"),
+    }
+}
+
+fn message(reader: &mut impl Read) -> ServerMessage {
+    let mut prefix = [0; PREFIX_BYTES];
+    reader.read_exact(&mut prefix).expect("a frame of the daemon");
+    let mut body = vec![0; u32::from_be_bytes(prefix) as usize];
+    reader.read_exact(&mut body).expect("a whole frame");
+    ServerMessage::read(&body).expect("a message")
 }
 
 /// Milliseconds of one append of 4 KiB with its fdatasync, the median of a few hundred, where the daemon's log is.
