@@ -1,7 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: fuzz golden model bench-forecast
-.PHONY: help run build test faults lint bench bench-quick bench-micro
+.PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,7 +17,19 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
 	cargo test --workspace
+	$(MAKE) test-prices test-monitoring
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
+
+test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
+	cargo build
+	$$(scripts/need-price-peers) tests/prices/compare.py --tallyd target/debug/tallyd $(if $(SEED),--seed $(SEED))
+
+test-monitoring: ## Check the alert rules, make each alert fire and resolve, and lint the metrics of a running daemon
+	@scripts/need-prometheus
+	promtool check config grafana/prometheus/prometheus.yml
+	promtool test rules grafana/prometheus/alerts_test.yml
+	cargo build
+	scripts/check-metrics target/debug/tallyd
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql

@@ -57,6 +57,32 @@ fn every_metric_of_a_dashboard_exists() {
 }
 
 #[test]
+fn every_alert_has_metrics_that_exist_a_test_and_a_section_of_the_runbook() {
+    let rules = read("grafana/prometheus/alerts.yml");
+    let (tests, runbook) = (read("grafana/prometheus/alerts_test.yml"), read("docs/runbook.md"));
+    let alerts: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::trim).collect();
+    assert!(alerts.len() >= 15, "{alerts:?}");
+    for alert in &alerts {
+        assert!(tests.contains(&format!("- name: {alert}\n")), "{alert} is not tested");
+        assert!(runbook.contains(&format!("\n## {alert}\n")), "{alert} is not in the runbook");
+        let link = format!("docs/runbook.md#{}\"", alert.to_ascii_lowercase());
+        assert!(rules.contains(&link), "{alert} does not lead to {link}");
+    }
+    let sections = runbook.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(sections.collect::<Vec<_>>(), alerts, "the runbook's sections are the alerts, in their order");
+    for file in [&rules, &tests] {
+        for line in file.lines().filter(|line| !line.trim_start().starts_with("runbook_url")) {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            for word in words(line, is_part).filter(|word| word.starts_with("tallyd_")) {
+                let name = word.strip_suffix("_bucket").unwrap_or(word);
+                assert!(registry::ALL.iter().any(|(_, known, _)| *known == name), "{word}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_readme_names_targets_and_files_that_exist() {
     let readme = read("README.md");
     let makefile = read("Makefile");

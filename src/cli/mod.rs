@@ -20,6 +20,7 @@ mod reprice;
 mod rollups;
 mod serve;
 mod status;
+mod supervisor;
 mod token;
 mod wal;
 

@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
 use crate::config::{Config, LogFormat};
 
@@ -41,7 +42,13 @@ pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<C
         .build()?;
     let outcome = runtime.block_on(async {
         let app = App::start(config, options).await?;
-        app.run(stop_signal(reload)).await
+        supervisor::ready();
+        tokio::spawn(supervisor::feed());
+        let stop = async {
+            stop_signal(reload).await;
+            supervisor::stopping();
+        };
+        app.run(stop).await
     });
     // A task that hangs must not keep the process.
     runtime.shutdown_background();

@@ -32,6 +32,8 @@ registry! {
     gauge CHANNEL_BYTES = "tallyd_channel_bytes";
     /// Bytes of records in the write-ahead log.
     gauge WAL_BYTES = "tallyd_wal_bytes";
+    /// Bytes of records at which the write-ahead log is full.
+    gauge WAL_MAX_BYTES = "tallyd_wal_max_bytes";
     /// Segments of the write-ahead log.
     gauge WAL_SEGMENTS = "tallyd_wal_segments";
     /// Records in the write-ahead log that are not in PostgreSQL yet.

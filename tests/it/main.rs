@@ -30,5 +30,6 @@ mod roles;
 mod rollups;
 mod sessions;
 mod shutdown;
+mod supervisor;
 mod tcp;
 mod vectors;

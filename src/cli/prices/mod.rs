@@ -1,6 +1,7 @@
 //! `tallyd prices`: what is charged, since when, and who said so; changes and imports.
 
 mod change;
+mod cost;
 mod import;
 mod show;
 
@@ -34,6 +35,8 @@ enum PricesCommand {
     List(show::ListArgs),
     /// Show one model's prices over time, and who changed them
     Show(show::ShowArgs),
+    /// Price calls from standard input, without recording them
+    Cost(cost::CostArgs),
     /// Check the stored prices, and name what could not be priced. Exits 1 if there is anything
     Check(show::CheckArgs),
     /// Add a price from an instant on; every daemon applies it within seconds
@@ -50,6 +53,7 @@ pub fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         PricesCommand::List(args) => show::list(args, config),
         PricesCommand::Show(args) => show::show(args, config),
+        PricesCommand::Cost(args) => cost::cost(args, config),
         PricesCommand::Check(args) => show::check(args, config),
         PricesCommand::Set(args) => change::set(args, config),
         PricesCommand::Withdraw(args) => change::withdraw(args, config),

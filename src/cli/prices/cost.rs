@@ -1,0 +1,100 @@
+//! `tallyd prices cost`: what calls would cost, without recording them.
+
+use std::io::{BufRead, BufWriter, ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::catalog;
+use crate::app::rules;
+use crate::cli::{output, with_database};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::pipeline::chunk::Cost;
+use crate::pipeline::intake::admit::Scratch;
+use crate::pipeline::intake::{Admission, line};
+use crate::pricing::Catalog;
+
+/// Calls of standard input, one JSON object a line as `tallyd record` takes them; one answer a line.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  echo '{\"provider\":\"claude\",\"model\":\"claude-sonnet-4-5\",\"input_tokens\":1200,\"output_tokens\":300}' | tallyd prices cost
+  tallyd prices cost --builtin < calls.ndjson
+A call is priced as of its occurred_at, or of now. Without a known price its cost_usd is null. Exits 1 if a line is no call.")]
+pub struct CostArgs {
+    /// With the built-in prices and those of config.toml alone: the database is not asked
+    #[arg(long)]
+    builtin: bool,
+}
+
+pub fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let catalog = if args.builtin {
+        Catalog::layered(&config.pricing, &[])?.0
+    } else {
+        with_database(config, "tallyd prices", async |db| Ok(catalog(db, config).await?.0))?
+    };
+    let rules = rules(config);
+    let admission = Admission { rules: &rules, catalog: &catalog, now_us: SystemClock.now_us() };
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut refused = 0_u64;
+    for text in std::io::stdin().lock().split(b'\n') {
+        let text = text?;
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let answer = answer(&admission, &text);
+        refused += u64::from(answer.get("error").is_some());
+        match writeln!(out, "{answer}") {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            written => written?,
+        }
+    }
+    out.flush()?;
+    if refused > 0 {
+        output::hint(&format!("{refused} lines are no calls; their answers say what is wrong"));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answer(admission: &Admission<'_>, text: &[u8]) -> Value {
+    let refusal = match line::read(text) {
+        Ok(raw) => match admission.admit(&raw, &mut Scratch::default()) {
+            Ok(call) => {
+                return match call.cost {
+                    Cost::Catalog { usd, price_id } => {
+                        json!({"cost_usd": usd, "cost_source": call.cost.source(), "price_id": price_id})
+                    }
+                    cost => json!({"cost_usd": cost.usd(), "cost_source": cost.source()}),
+                };
+            }
+            Err(refusal) => refusal,
+        },
+        Err(refusal) => refusal,
+    };
+    json!({"error": {"code": refusal.code.name(), "field": refusal.field, "message": refusal.message}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::intake::Rules;
+    use crate::pricing::PricingOptions;
+
+    #[test]
+    fn a_line_is_priced_unpriced_or_refused_by_name() {
+        let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
+        let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: 1_795_392_000_000_000 };
+        let said = |text: &str| answer(&admission, text.as_bytes()).to_string();
+        let priced =
+            said(r#"{"provider":"claude","model":"claude-sonnet-4-5","input_tokens":1200,"output_tokens":300}"#);
+        assert!(priced.contains(r#""cost_usd":"0.0081""#) && priced.contains(r#""cost_source":"catalog""#), "{priced}");
+        let unknown = said(r#"{"provider":"claude","model":"nobody-knows"}"#);
+        assert!(unknown.contains(r#""cost_usd":null"#), "{unknown}");
+        let stated = said(r#"{"provider":"x","cost_usd":"0.5"}"#);
+        assert!(stated.contains(r#""cost_usd":"0.5""#) && stated.contains("client"), "{stated}");
+        assert!(said(r#"{"model":"m"}"#).contains(r#""field":"provider""#));
+        assert!(said("{").contains("error"));
+    }
+}
