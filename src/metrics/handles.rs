@@ -47,6 +47,25 @@ impl IngestMetrics {
     }
 }
 
+/// One open connection in a gauge, for as long as this value lives. The task that serves a connection may return, be
+/// aborted or panic: the gauge falls by one in each case.
+pub struct OpenConnection(Gauge);
+
+impl OpenConnection {
+    /// Counts a connection as open.
+    #[must_use]
+    pub fn new(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// What the log's writer counts.
 pub struct WalMetrics {
     acked: Counter,
@@ -114,5 +133,27 @@ impl FlushMetrics {
     /// Shows whether the lane holds its records back.
     pub fn hold(&self, holds: bool) {
         self.hold.set(f64::from(u8::from(holds)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_panics_is_open_no_longer() {
+        let count = Arc::new(AtomicU64::new(0));
+        let open = || f64::from_bits(count.load(Ordering::SeqCst));
+        let counted = OpenConnection::new(Gauge::from_arc(Arc::clone(&count)));
+        assert_eq!(open().to_string(), "1");
+        let task = tokio::spawn(async move {
+            let _counted = counted;
+            panic!("as a connection's task may");
+        });
+        assert!(task.await.is_err_and(|error| error.is_panic()));
+        assert_eq!(open().to_string(), "0");
     }
 }

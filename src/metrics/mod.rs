@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub use handles::{FlushMetrics, IngestMetrics, WalMetrics};
+pub use handles::{FlushMetrics, IngestMetrics, OpenConnection, WalMetrics};
 
 /// Upper bounds of latency buckets, in seconds: from a fast local disk to a stuck database.
 const LATENCY_BUCKETS_S: [f64; 16] =

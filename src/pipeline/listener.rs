@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{self, Access, Shared};
-use crate::metrics::IngestMetrics;
+use crate::metrics::{IngestMetrics, OpenConnection};
 
 /// A bound listener.
 pub enum Listener {
@@ -106,12 +106,10 @@ impl Listener {
                 Ok((stream, permit)) => {
                     crate::failpoint::hit("listener.accepted");
                     let (shared, access, stop) = (Arc::clone(&shared), access.clone(), stop.clone());
-                    let open = open.clone();
+                    let counted = OpenConnection::new(open.clone());
                     tasks.spawn(async move {
-                        open.increment(1.0);
                         connection::serve(stream, shared, access, stop).await;
-                        open.decrement(1.0);
-                        drop(permit);
+                        drop((counted, permit));
                     });
                 }
                 Err(error) => {
