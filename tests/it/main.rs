@@ -11,6 +11,7 @@
 
 mod support;
 
+mod bill;
 mod budgets;
 mod crash;
 mod damage;

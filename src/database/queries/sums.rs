@@ -42,6 +42,10 @@ pub const OF_ROLLUP: &str = "coalesce(sum(calls), 0)::int8, coalesce(sum(errors)
     coalesce(sum(cache_write_1h_tokens), 0)::int8, coalesce(sum(requests), 0)::int8, \
     round(coalesce(sum(cost_usd), 0), 18), coalesce(sum(unpriced_calls), 0)::int8";
 
+/// A rollup's row as it is.
+pub const OF_ROW: &str = "calls, errors, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, \
+    cache_write_1h_tokens, requests, round(cost_usd, 18), unpriced_calls";
+
 /// The same of the log's rows.
 pub const OF_LOG: &str = "count(*), count(*) FILTER (WHERE status >= 400), coalesce(sum(input_tokens), 0)::int8, \
     coalesce(sum(output_tokens), 0)::int8, coalesce(sum(cache_read_tokens), 0)::int8, \
