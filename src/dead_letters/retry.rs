@@ -8,6 +8,7 @@ use super::{DeadLetter, Edit, EditError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::database::describe;
+use crate::database::prices::read_added;
 use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::direct::{Direct, DirectError};
@@ -61,7 +62,7 @@ pub struct Retrier<'c> {
 }
 
 impl<'c> Retrier<'c> {
-    /// With the bounds and prices of a configuration.
+    /// With the bounds of a configuration, and the prices in force: its own, and those that were added in the database.
     ///
     /// # Errors
     /// [`RetryError`].
@@ -69,7 +70,7 @@ impl<'c> Retrier<'c> {
         Ok(Self {
             direct: Direct::new(config, client).await?,
             rules: crate::app::rules(config),
-            catalog: Catalog::builtin(&config.pricing)?,
+            catalog: Catalog::layered(&config.pricing, &read_added(client).await?)?.0,
             clock,
         })
     }

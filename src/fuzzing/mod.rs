@@ -15,6 +15,7 @@
 //! the three lists. Readers of other price formats belong beside [`prices`].
 
 pub mod admitted;
+pub mod bill;
 pub mod config;
 pub mod frame;
 pub mod line;
@@ -35,11 +36,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "frame", run: frame::run, words: &frame::WORDS },
     Target { name: "line", run: line::run, words: &line::WORDS },
     Target { name: "value", run: value::run, words: &[] },
     Target { name: "reply", run: reply::run, words: &reply::WORDS },
     Target { name: "prices", run: prices::run, words: &prices::WORDS },
+    Target { name: "bill", run: bill::run, words: &bill::WORDS },
     Target { name: "config", run: config::run, words: &config::WORDS },
 ];

@@ -16,6 +16,7 @@ pub fn of(target: &str, vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
         "value" => values(),
         "reply" => replies(vectors),
         "prices" => prices(),
+        "bill" => bills(),
         "config" => vec![
             include_bytes!("../../config.toml").to_vec(),
             uncommented(include_str!("../../config.toml")).into_bytes(),
@@ -152,4 +153,25 @@ fn uncommented(sample: &str) -> String {
         _ => line,
     });
     lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// An export of each form.
+fn bills() -> Vec<Vec<u8>> {
+    [
+        r#"{"data": [{"starting_at": "2026-11-01T00:00:00Z", "results": [{"amount": "123.45", "currency": "USD",
+            "model": "claude-sonnet-4-5-20250929", "cost_type": "tokens"}, {"amount": "10", "model": null}]}]}"#,
+        r#"[{"data": [{"starting_at": "2026-11-01T22:00:00+01:00", "results": [{"uncached_input_tokens": 1500,
+            "output_tokens": 500, "cache_read_input_tokens": 200, "model": "claude-opus-4-5",
+            "cache_creation": {"ephemeral_1h_input_tokens": 1000, "ephemeral_5m_input_tokens": 500}}]}]}]"#,
+        r#"{"object": "page", "data": [{"start_time": 1793491200, "results": [{"object": "organization.costs.result",
+            "amount": {"value": 0.06, "currency": "usd"}, "line_item": "gpt-4o-mini, input"}]}]}"#,
+        r#"{"data": [{"start_time": 1793491200, "results": [{"object": "organization.usage.completions.result",
+            "input_tokens": 1000, "input_cached_tokens": 800, "output_tokens": 50, "model": "gpt-4o-mini"}]}]}"#,
+        "usage_date_utc,model,cost_usd\n2026-11-01,claude-haiku-4-5,1.5\n",
+        "usage_date_utc,model_version,usage_input_tokens_no_cache,usage_output_tokens\n2026-11-01 13:00,m,7,8\n",
+        "start_time\tamount_value\tline_item\n1793491200\t0.8958740000000000\t\n1793577600\t\t\n",
+        "start_time,model,input_tokens,output_tokens,input_cached_tokens\n1793491200,gpt-4o,10,5,3\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }

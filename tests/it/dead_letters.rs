@@ -182,3 +182,20 @@ fn with_the_answer_to_commit_lost_a_letter_is_not_loaded_again() {
     assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "10");
     daemon.assert_reconciled();
 }
+
+#[test]
+fn a_retried_record_is_priced_by_the_prices_in_force_also_those_that_were_added() {
+    let postgres = Postgres::start();
+    let daemon = with_letters(
+        &postgres,
+        &[r#"{"provider":"claude","model":"claude-opus-4-5","input_tokens":1000000,"colour":"red"}"#],
+    );
+    postgres.psql(
+        "INSERT INTO api_prices (provider, model, service_tier, effective_from, rates, origin) VALUES ('claude', \
+         'claude-opus-4-5', 'standard', '2015-01-01', '{\"per_million_tokens\": {\"input\": \"0.7\"}}', 'manual')",
+    );
+    let retried = letters(&daemon, &["retry", "--code", "unknown_field", "--unset", "colour"]);
+    assert!(retried.status.success(), "{retried:?}");
+    assert_eq!(postgres.psql("SELECT cost_usd, cost_source, price_id FROM api_usage_log"), "0.7|catalog|1000000");
+    daemon.assert_reconciled();
+}

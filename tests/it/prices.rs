@@ -149,3 +149,51 @@ fn plans_are_compared_by_their_bills_over_whole_months() {
     assert_eq!((&found["plans"][1]["cheapest"], &found["partial_months"]), (&true.into(), &false.into()));
     assert_eq!(found["months"][0]["marginal_usd"], "300");
 }
+
+/// Answers one request with this, and hands back the address.
+fn serve_once(answer: String) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = std::io::BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while std::io::BufRead::read_line(&mut head, &mut line).unwrap() > 2 {
+            line.clear();
+        }
+        std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+    });
+    format!("http://{address}/prices.json")
+}
+
+#[test]
+fn a_list_is_imported_from_a_server_with_its_difference_first_and_a_bad_answer_changes_nothing() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    until_up_to_date(&daemon);
+    let list = r#"{"claude-opus-4-5": {"litellm_provider": "anthropic", "input_cost_per_token": 0.0000007, "output_cost_per_token": 0.000001}}"#;
+    let answer = |status: &str, body: &str| {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    };
+    let import = |url: &str, more: &[&str]| {
+        daemon.run(&[&["prices", "import", url, "--from", "2026-01-01", "--json"], more].concat())
+    };
+    for (status, body) in [("404 Not Found", "{}"), ("200 OK", "<html>"), ("302 Found", "")] {
+        let url = serve_once(answer(status, body));
+        let output = import(&url, &["--apply"]);
+        assert!(!output.status.success(), "{status} {body}: {output:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    let shown = import(&serve_once(answer("200 OK", list)), &[]);
+    assert!(shown.status.success(), "{shown:?}");
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM api_prices WHERE origin = 'import'"),
+        "0",
+        "nothing without --apply"
+    );
+    let url = serve_once(answer("200 OK", list));
+    let applied = import(&url, &["--apply", "--by", "tests"]);
+    assert!(applied.status.success(), "{applied:?}");
+    let kept = "SELECT model, rates #>> '{per_million_tokens,input}', source FROM api_prices WHERE origin = 'import'";
+    assert_eq!(postgres.psql(kept), format!("claude-opus-4-5|0.7|{url}"));
+}
