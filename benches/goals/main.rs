@@ -36,10 +36,10 @@ fn main() {
             println!("== {name}");
             measure(&options, &mut report);
             report.write(&options);
+            plot::write(&options, &report);
             println!();
         }
     }
     print!("{}", report.table());
-    report.write(&options);
-    plot::write(&options, &report);
+    println!("\nwritten to {}", options.json.display());
 }

@@ -16,7 +16,6 @@ pub fn write(options: &Options, report: &Report) {
         return;
     }
     draw(options, report).unwrap_or_else(|error| panic!("{}: {error}", options.plot.display()));
-    println!("\nwritten to {} and {}", options.json.display(), options.plot.display());
 }
 
 fn draw(options: &Options, report: &Report) -> Result<(), Box<dyn std::error::Error>> {
