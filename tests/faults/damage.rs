@@ -49,9 +49,11 @@ pub fn flipped_bits(run: &mut Run) {
 
 /// Flips one bit of one store.
 fn flip(run: &mut Run, wal: &Path) {
-    let stores = stores(wal);
-    let file = stores[run.rng.random_range(0..stores.len())].join("db");
-    let mut bytes = fs::read(&file).unwrap();
+    let mut files: Vec<_> = stores(wal).into_iter().map(|store| store.join("db")).collect();
+    // The kill may have come between a store's making and its first write.
+    files.retain(|file| fs::metadata(file).unwrap().len() > 0);
+    let file = &files[run.rng.random_range(0..files.len())];
+    let mut bytes = fs::read(file).unwrap();
     // Where nothing is written there is nothing to damage.
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
     let at = run.rng.random_range(0..written);
