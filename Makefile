@@ -43,7 +43,7 @@ lint: ## Check the format, clippy, licences and sources
 	@scripts/need-cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench: ## Every figure beside its goal, about an hour: target/bench/report.json and sides.svg; BENCH="--only ack" for one
+bench: ## Every figure beside its goal, about half an hour: target/bench/report.json and sides.svg; BENCH="--only ack" for one
 	@scripts/need-postgresql
 	@scripts/need-rsyslog
 	cargo bench --bench goals -- $(BENCH)

@@ -5,10 +5,12 @@
 //! Described by <https://platform.claude.com/docs/en/api/admin/cost_report> and `…/usage_report/retrieve_messages`, read
 //! on 2026-11-23.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 
-use super::{BillError, BillTokens, Kind, Page, amount};
+use super::{BillError, BillTokens, Kind, Page, amount, count};
 
 const PROVIDER: &str = "claude";
 /// Amounts are in cents.
@@ -19,8 +21,12 @@ pub(super) fn read(page: &mut Page<'_>, buckets: &[Value]) -> Result<(), BillErr
         let starting_at = bucket["starting_at"].as_str().unwrap_or_default();
         let place = format!("the bucket of {starting_at:?}");
         let day = day(starting_at).ok_or_else(|| page.wrong(&place, "starting_at is no time of RFC 3339"))?;
+        let mut kinds = BTreeSet::new();
         for result in bucket["results"].as_array().into_iter().flatten() {
-            read_result(page, day, &place, result)?;
+            kinds.insert(read_result(page, day, &place, result)?);
+        }
+        for kind in kinds {
+            page.once(&place, kind)?;
         }
     }
     // Days without a result are covered, too, by whatever the others are.
@@ -37,7 +43,7 @@ fn day(starting_at: &str) -> Option<NaiveDate> {
     DateTime::parse_from_rfc3339(starting_at).ok().map(|at| at.with_timezone(&Utc).date_naive())
 }
 
-fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value) -> Result<(), BillError> {
+fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value) -> Result<Kind, BillError> {
     let model = result["model"].as_str().unwrap_or_default();
     let key = (day, PROVIDER, model);
     if let Some(text) = result["amount"].as_str() {
@@ -46,20 +52,24 @@ fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value)
             return Err(page.wrong(place, format!("amounts are in {currency}, and only USD is kept")));
         }
         let usd = amount(text, CENTS).map_err(|reason| page.wrong(place, reason))?;
-        return page.add_cost(key, place, usd);
+        page.add_cost(key, place, usd)?;
+        return Ok(Kind::Cost);
     }
     if result["uncached_input_tokens"].is_null() && result["output_tokens"].is_null() {
         return Err(page.unknown());
     }
-    let count = |value: &Value| value.as_u64().unwrap_or(0);
-    let writes = &result["cache_creation"];
-    let tokens = BillTokens {
-        input: count(&result["uncached_input_tokens"]),
-        output: count(&result["output_tokens"]),
-        cache_read: count(&result["cache_read_input_tokens"]),
-        cache_write: count(&writes["ephemeral_5m_input_tokens"])
-            .saturating_add(count(&writes["ephemeral_1h_input_tokens"])),
-    };
+    let tokens = tokens(result).map_err(|reason| page.wrong(place, reason))?;
     page.add_tokens(key, tokens);
-    Ok(())
+    Ok(Kind::Usage)
+}
+
+fn tokens(result: &Value) -> Result<BillTokens, String> {
+    let writes = &result["cache_creation"];
+    let [short, long] = ["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"].map(|field| count(writes, field));
+    Ok(BillTokens {
+        input: count(result, "uncached_input_tokens")?,
+        output: count(result, "output_tokens")?,
+        cache_read: count(result, "cache_read_input_tokens")?,
+        cache_write: short?.saturating_add(long?),
+    })
 }

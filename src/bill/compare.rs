@@ -129,9 +129,9 @@ fn empty(key: BillKey) -> Line {
     }
 }
 
-/// Amounts are far from the end of 128 bits; beyond it a difference is as good as infinite.
+/// Amounts are far from the end of 128 bits; beyond it a sum is as good as infinite.
 fn add(left: Usd, right: Usd) -> Usd {
-    left.checked_add(right).unwrap_or(Usd::from_attos(i128::MAX))
+    Usd::from_attos(left.attos().saturating_add(right.attos()))
 }
 
 fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, Line>, tolerance: Tolerance) -> Day {
@@ -143,11 +143,12 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, Line>
     // An export of usage alone has no costs to compare.
     let billed_usd =
         if billed.is_empty() && tells_tokens { None } else { Some(billed.into_iter().fold(Usd::ZERO, add)) };
-    let difference_usd = billed_usd.map(|billed| Usd::from_attos(recorded_usd.attos() - billed.attos()));
+    let difference_usd = billed_usd.map(|billed| Usd::from_attos(recorded_usd.attos().saturating_sub(billed.attos())));
     let cost_agrees = match (difference_usd, billed_usd) {
         (Some(difference), Some(billed)) => {
-            let share = billed.attos() / 1_000 * i128::from(tolerance.permille);
-            difference.attos().abs() <= tolerance.usd.attos().max(share)
+            // A day of refunds alone is billed below zero.
+            let share = billed.attos().unsigned_abs() / 1_000 * u128::from(tolerance.permille);
+            difference.attos().unsigned_abs() <= tolerance.usd.attos().unsigned_abs().max(share)
         }
         _ => true,
     };

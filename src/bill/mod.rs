@@ -131,7 +131,7 @@ impl Bill {
     /// # Errors
     /// [`BillError`]; the bill is then as good as lost.
     pub fn read(&mut self, file: &str, text: &str) -> Result<(), BillError> {
-        let mut page = Page { bill: self, file, days: BTreeSet::new() };
+        let mut page = Page { bill: self, file, days: BTreeSet::new(), buckets: BTreeSet::new() };
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if text.starts_with(['{', '[']) {
             read_json(&mut page, text)?;
@@ -166,6 +166,8 @@ struct Page<'b> {
     bill: &'b mut Bill,
     file: &'b str,
     days: BTreeSet<(NaiveDate, &'static str, Kind)>,
+    /// Where the buckets begin that were read, as the vendor writes it.
+    buckets: BTreeSet<(String, Kind)>,
 }
 
 impl Page<'_> {
@@ -180,6 +182,14 @@ impl Page<'_> {
     /// Notes that the file speaks of a day, whether or not anything was used on it.
     fn covers(&mut self, day: NaiveDate, provider: &'static str, kind: Kind) {
         self.days.insert((day, provider, kind));
+    }
+
+    /// Notes a bucket with results. A page that stands in the file twice would count twice.
+    fn once(&mut self, place: &str, kind: Kind) -> Result<(), BillError> {
+        if self.buckets.insert((place.to_owned(), kind)) {
+            return Ok(());
+        }
+        Err(self.wrong(place, format!("its {} stand here a second time: give each page once", kind.name())))
     }
 
     fn line(&mut self, day: NaiveDate, provider: &'static str, model: &str) -> &mut BillSums {
@@ -244,6 +254,14 @@ fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
         Some(_) => anthropic::read(page, &buckets),
         None if buckets.iter().any(|bucket| bucket["results"].is_array()) => Ok(()),
         None => Err(page.unknown()),
+    }
+}
+
+/// A count of an export: nothing is 0, and whatever is no count is said.
+fn count(of: &Value, field: &str) -> Result<u64, String> {
+    match &of[field] {
+        Value::Null => Ok(0),
+        value => value.as_u64().ok_or_else(|| format!("{field} is no count: {value}")),
     }
 }
 

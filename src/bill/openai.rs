@@ -5,10 +5,12 @@
 //! came from a cache. Described by <https://platform.openai.com/docs/api-reference/usage>, read on 2026-11-23 as generated
 //! clients have it.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
-use super::{BillError, BillTokens, Kind, Page, amount};
+use super::{BillError, BillTokens, Kind, Page, amount, count};
 
 const PROVIDER: &str = "openai";
 
@@ -17,8 +19,13 @@ pub(super) fn read(page: &mut Page<'_>, buckets: &[Value]) -> Result<(), BillErr
     for bucket in buckets {
         let place = format!("the bucket of {}", bucket["start_time"]);
         let day = day(bucket).ok_or_else(|| page.wrong(&place, "start_time is no number of seconds"))?;
+        let mut kinds = BTreeSet::new();
         for result in bucket["results"].as_array().into_iter().flatten() {
-            kind = Some(read_result(page, day, &place, result)?);
+            kinds.insert(read_result(page, day, &place, result)?);
+        }
+        for found in kinds {
+            page.once(&place, found)?;
+            kind = Some(found);
         }
     }
     if let Some(kind) = kind {
@@ -49,8 +56,9 @@ fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value)
             Ok(Kind::Cost)
         }
         "organization.usage.completions.result" => {
-            let count = |field: &str| result[field].as_u64().unwrap_or(0);
-            let tokens = tokens(count("input_tokens"), count("input_cached_tokens"), count("output_tokens"));
+            let counts = ["input_tokens", "input_cached_tokens", "output_tokens"].map(|field| count(result, field));
+            let read = |[input, cached, output]: [Result<u64, String>; 3]| Ok(tokens(input?, cached?, output?));
+            let tokens = read(counts).map_err(|reason: String| page.wrong(place, reason))?;
             page.add_tokens((day, PROVIDER, result["model"].as_str().unwrap_or_default()), tokens);
             Ok(Kind::Usage)
         }

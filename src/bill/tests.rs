@@ -100,6 +100,15 @@ fn what_is_no_bill_or_would_count_twice_is_refused_by_name() {
         let said = refused(r#"{"data": [{"results": []}]}"#, unknown);
         assert!(said.contains("b.json"), "{unknown}: {said}");
     }
+    let said = refused(r#"{"data": [{"results": []}]}"#, &format!("{COST}\n{COST}"));
+    assert!(said.contains("its costs stand here a second time"), "{said}");
+    let usage = r#"{"data": [{"starting_at": "2026-11-01T00:00:00Z", "results": [{"uncached_input_tokens": 1, "output_tokens": "7"}]}]}"#;
+    let said = refused(r#"{"data": [{"results": []}]}"#, usage);
+    assert!(said.ends_with("output_tokens is no count: \"7\""), "{said}");
+    let usage = r#"{"data": [{"start_time": 1793491200, "results": [
+        {"object": "organization.usage.completions.result", "input_tokens": -1}]}]}"#;
+    let said = refused(r#"{"data": [{"results": []}]}"#, usage);
+    assert!(said.ends_with("input_tokens is no count: -1"), "{said}");
     let said = refused(r#"{"data": [{"results": []}]}"#, "usage_date_utc,cost_usd\n2026-11-01,1\n2026-13-01,2\n");
     assert_eq!(said, "b.json, line 3: usage_date_utc is no date: \"2026-13-01\"");
     let said = refused(r#"{"data": [{"results": []}]}"#, &COST.replace("\"USD\"", "\"EUR\""));
@@ -132,6 +141,14 @@ fn a_day_is_judged_by_its_sum_because_web_searches_name_no_model() {
         "0.8 % of 1.34 is more than a cent"
     );
     assert!(!compare(&bill, &off, Tolerance { usd: Usd::ZERO, permille: 7 }).agrees);
+}
+
+#[test]
+fn amounts_at_the_end_of_what_can_be_held_and_refunds_are_compared() {
+    let least = read("usage_date_utc,cost_usd\n2026-11-01,-170141183460469231731.687303715884105727\n");
+    assert!(!compare(&least, &[recorded("claude-sonnet-4-5", "1", 1, 0)], NONE).agrees);
+    let refund = read(&COST.replace("123.45", "-1000.55"));
+    assert!(compare(&refund, &[recorded("claude-sonnet-4-5", "-9.9", 1, 0)], NONE).agrees, "-10.0055 + 0.0055 + 0.1");
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn print(comparison: &Comparison) {
 fn print_line(line: &Line) {
     let model = if line.key.model.is_empty() { "(no model named)" } else { &line.key.model };
     let billed = line.billed_usd.map(usd).unwrap_or_default();
-    let difference = line.billed_usd.map(|billed| Usd::from_attos(line.recorded_usd.attos() - billed.attos()));
+    let difference =
+        line.billed_usd.map(|billed| Usd::from_attos(line.recorded_usd.attos().saturating_sub(billed.attos())));
     println!(
         "{:<11} {:<8} {:<28} {:>14} {:>14} {:>14}",
         line.key.day,
