@@ -67,10 +67,14 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         data_dir: config.data_dir.display().to_string(),
     });
     let questions = Questions::start().map_err(|error| AppError::Threads(error.to_string()))?;
-    let http = serve_http(&config, &view, &questions).await?;
+    let open = descriptors::connections(&descriptors::Connections {
+        producers: config.listen.max_connections,
+        http: config.http.max_connections,
+    });
+    let http = serve_http(&config, &view, &questions, open.http).await?;
     let (stop_listening, _) = watch::channel(false);
     let (stop_loading, _) = watch::channel(false);
-    let listeners = listen(&config, &shared, &stop_listening).await?;
+    let listeners = listen(&config, &shared, &stop_listening, open.producers).await?;
     view.accepting.store(true, std::sync::atomic::Ordering::Relaxed);
     tracing::info!(
         socket = view.socket,
@@ -189,9 +193,10 @@ async fn listen(
     config: &Config,
     shared: &Arc<connection::Shared>,
     stop: &watch::Sender<bool>,
+    max_connections: usize,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
-    let connections = Arc::new(Semaphore::new(descriptors::connections(config.listen.max_connections)));
+    let connections = Arc::new(Semaphore::new(max_connections));
     let unix = listener::bind_unix(&config.socket_path(), config.listen.socket_mode).await?;
     let mut bound = vec![("the Unix socket", unix, Access::Anyone)];
     if let Some(address) = &config.listen.tcp {
@@ -223,6 +228,7 @@ async fn serve_http(
     config: &Config,
     view: &Arc<View>,
     questions: &Questions,
+    max_connections: usize,
 ) -> Result<Stage<std::io::Error>, AppError> {
     let mut stage = Stage::default();
     let address = &config.http.listen;
@@ -230,8 +236,10 @@ async fn serve_http(
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
     let router = http::public(Arc::clone(view));
-    let router = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-    stage.spawn_on(&questions.handle(), "the HTTP listener", async move { axum::serve(public, router).await });
+    stage.spawn_on(&questions.handle(), "the HTTP listener", async move {
+        http::serve::serve(public, router, max_connections).await;
+        Ok(())
+    });
     let router = http::local(Arc::clone(view));
     stage.spawn("the control socket", async move { axum::serve(local, router).await });
     Ok(stage)

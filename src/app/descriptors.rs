@@ -2,33 +2,45 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files of everything but connections: stores, PostgreSQL, HTTP, the runtime.
+/// Open files of everything but connections: stores, PostgreSQL, the runtime.
 const RESERVE: u64 = 256;
 
-/// Raises the process's limit as far as it may, and says how many connections fit below it, at most `wanted`. The log
-/// would fail, and the daemon end, if connections took the last descriptor.
-pub(super) fn connections(wanted: usize) -> usize {
+/// How many connections may be open at once.
+pub(super) struct Connections {
+    /// Of producers, on all listeners.
+    pub producers: usize,
+    /// Of the HTTP API.
+    pub http: usize,
+}
+
+/// Raises the process's limit as far as it may, and says how many connections fit below it, at most as many as are
+/// wanted. The log would fail, and the daemon end, if connections took the last descriptor.
+pub(super) fn connections(wanted: &Connections) -> Connections {
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, the limit stays what it is.
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    let Some(files) = current else { return wanted };
-    let room = room(files);
-    if room < wanted {
+    let fit = share(wanted, current.unwrap_or(u64::MAX));
+    if fit.producers < wanted.producers || fit.http < wanted.http {
         tracing::warn!(
-            wanted,
-            connections = room,
-            files,
-            "fewer connections than listen.max_connections fit below the limit of open files (ulimit -n); more wait"
+            connections = fit.producers,
+            max_connections = wanted.producers,
+            http_connections = fit.http,
+            http_max_connections = wanted.http,
+            files = current,
+            "fewer connections than configured fit below the limit of open files (ulimit -n); more wait"
         );
     }
-    room.min(wanted)
+    fit
 }
 
-/// Connections below a limit of so many files. Under a small limit half of it is for the rest.
-fn room(files: u64) -> usize {
+/// Shares what is below a limit of so many files: a reserve for the rest, half of it under a small limit; a quarter of
+/// the remainder at most for the API.
+fn share(wanted: &Connections, files: u64) -> Connections {
     let room = files - RESERVE.min(files.div_ceil(2));
-    usize::try_from(room).unwrap_or(usize::MAX).max(1)
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    let http = wanted.http.min(room / 4).max(1);
+    Connections { producers: wanted.producers.min(room.saturating_sub(http)).max(1), http }
 }
 
 #[cfg(test)]
@@ -37,8 +49,11 @@ mod tests {
 
     #[test]
     fn the_rest_always_has_some() {
-        assert_eq!(room(20_000), 19_744);
-        assert_eq!(room(256), 128);
-        assert_eq!(room(0), 1);
+        for (files, producers, http) in
+            [(u64::MAX, 16_384, 512), (20_000, 16_384, 512), (1_024, 576, 192), (256, 96, 32), (0, 1, 1)]
+        {
+            let fit = share(&Connections { producers: 16_384, http: 512 }, files);
+            assert_eq!((fit.producers, fit.http), (producers, http), "{files} files");
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Http {
     pub trusted_proxies: u32,
     /// Bytes of a request's body, before and after decompression. Default 8 MiB.
     pub max_body_bytes: usize,
+    /// Open HTTP connections; more wait until one ends. Default 512.
+    pub max_connections: usize,
     /// Connections that answer questions, apart from the loading ones. Default 4.
     pub pool_size: usize,
     /// How long one question may take in the database. Default 15 seconds.
@@ -34,6 +36,7 @@ impl Default for Http {
             cors_origins: Vec::new(),
             trusted_proxies: 0,
             max_body_bytes: 8 * 1024 * 1024,
+            max_connections: 512,
             pool_size: 4,
             statement_timeout: Duration::from_secs(15),
         }
@@ -52,6 +55,7 @@ impl Http {
         }
         in_range("http.trusted_proxies", self.trusted_proxies, 0..=16)?;
         in_range("http.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024)?;
+        in_range("http.max_connections", self.max_connections, 8..=65_536)?;
         in_range("http.pool_size", self.pool_size, 1..=64)?;
         in_range("http.statement_timeout_ms", self.statement_timeout.as_millis(), 100..=600_000)?;
         is_address("http.listen", &self.listen)

@@ -132,11 +132,12 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    /// True if the database and the configuration contradict each other: trying again later cannot help. What
-    /// PostgreSQL itself reports may pass, or be mended while the daemon accepts records.
+    /// True if the configuration alone is wrong: nothing that happens to the database can mend it. Everything else may
+    /// pass, or be mended while the daemon accepts records; also a database that a newer version has migrated, since
+    /// whoever rolls back a deployment must not lose what is recorded meanwhile.
     #[must_use]
     pub const fn is_final(&self) -> bool {
-        !matches!(self, Self::Database(_) | Self::Migration { .. } | Self::Role { .. })
+        matches!(self, Self::UnknownTimeZone { .. })
     }
 
     /// What to do about it.

@@ -9,6 +9,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`router`] | every route, in one table |
+//! | [`serve`] | the public listener and the bounds of its connections |
 //! | [`auth`] | who asks, and what they may do |
 //! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
 //! | [`v1`] | the API proper |
@@ -27,6 +28,7 @@ pub mod ingest;
 pub mod openapi;
 pub mod parameters;
 pub mod router;
+pub mod serve;
 pub mod socket;
 mod status;
 pub mod v1;

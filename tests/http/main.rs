@@ -6,6 +6,7 @@
 mod support;
 
 mod client;
+mod connections;
 mod issuer;
 
 mod jwt;

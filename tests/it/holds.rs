@@ -156,3 +156,22 @@ fn another_database_is_noticed_at_the_start_too() {
     assert_eq!(daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#)[0]["ok"], true);
     assert_eq!(other.psql("SELECT count(*) FROM api_usage_log"), "0");
 }
+
+#[test]
+fn a_database_that_a_newer_version_migrated_holds_loading_and_recording_goes_on() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#);
+    postgres.until_calls(1);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    postgres.psql("INSERT INTO tallyd_schema_history VALUES (9999, 'of_tomorrow', now()::text, '1')");
+    daemon.up();
+    let status = daemon.until_status("it says so", |status| status["health"]["status"] == "failing");
+    let message = status["health"]["flusher"]["message"].as_str().unwrap();
+    assert!(message.contains("V9999__of_tomorrow") && message.contains("run a newer tallyd"), "{message}");
+    assert_eq!(daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#)[0]["ok"], true);
+    assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "1");
+    postgres.psql("DELETE FROM tallyd_schema_history WHERE version = 9999");
+    postgres.until_calls(2);
+    daemon.until_status("all is well again", is_well);
+}
