@@ -208,3 +208,25 @@ fn a_replay_that_is_killed_or_raced_loads_each_record_once() {
     daemon.assert_reconciled();
     postgres.down(Stop::Fast);
 }
+
+#[test]
+fn calls_of_days_that_the_log_has_no_more_are_left_out_and_counted() {
+    let mut postgres = Postgres::stopped();
+    let mut daemon = daemon(&postgres);
+    let sent = backlog(&mut daemon);
+    let seal = sealed(&daemon)[1].with_extension("sealed");
+    fs::write(&seal, fs::read_to_string(&seal).unwrap().replace("records", "recordz")).unwrap();
+    postgres.up();
+    daemon.up();
+    daemon.until_status("the rest is loaded", |status| {
+        status["wal"]["unflushed_records"] == 0 && status["wal"]["segments"].as_u64().unwrap() <= 2
+    });
+    let loaded: u64 = postgres.psql("SELECT count(*) FROM api_usage_log").parse().unwrap();
+    assert_eq!(daemon.terminate().code(), Some(0));
+    // Whose rows were deleted after a time: nobody can say which of the segment's calls were among them.
+    postgres.psql("DELETE FROM api_usage_log");
+    let replayed = json(&daemon, &["replay", "--all"]);
+    assert_eq!(sum(&replayed, "loaded"), 0, "{replayed:#}");
+    assert_eq!(sum(&replayed, "expired"), sent.records() - loaded, "{replayed:#}");
+    assert_eq!(postgres.psql("SELECT sum(calls) FROM daily_api_costs"), loaded.to_string(), "nothing is counted twice");
+}

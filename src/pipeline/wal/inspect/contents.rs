@@ -74,3 +74,70 @@ fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Result<St
         payload: Payload::Held(payload),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::chunk::ChunkBuilder;
+    use crate::pipeline::wal::value::{Stamp, encode};
+
+    /// A chunk of three parts beside chunks of one, as a log of these keys: each value claims that `synced` was.
+    fn log(parts: &[(u64, &[u64])]) -> BTreeMap<u64, Vec<u8>> {
+        let mut values = BTreeMap::new();
+        for (synced, keys) in parts {
+            let mut builder = ChunkBuilder::new();
+            let payload = vec![b'x'; (keys.len() - 1) * value::VALUE_BYTES_MAX + 10];
+            let refused = crate::pipeline::chunk::Refused {
+                code: "nul",
+                field: "",
+                message: "",
+                payload_format: "json",
+                payload: &payload,
+            };
+            assert!(builder.push_refused(1, &refused).is_none());
+            let chunk = builder.finish().unwrap();
+            for (part, key) in keys.iter().enumerate() {
+                let mut bytes = Vec::new();
+                let stamp = Stamp { synced: *synced, written_us: 0, producer: "p" };
+                encode(&mut bytes, *key, stamp, &chunk, part, keys.len());
+                values.insert(*key, bytes);
+            }
+        }
+        values
+    }
+
+    fn found(contents: &Contents) -> Vec<(u64, u64)> {
+        contents.chunks.iter().map(|chunk| (chunk.first_key, chunk.last_key)).collect()
+    }
+
+    #[test]
+    fn what_comes_after_a_gap_that_nobody_claims_was_never_acknowledged() {
+        let mut values = log(&[(0, &[10]), (10, &[11]), (11, &[12]), (11, &[13]), (11, &[14])]);
+        values.remove(&12);
+        let contents = assemble(&values, 10, None);
+        assert_eq!(found(&contents), [(10, 10), (11, 11)]);
+        assert_eq!((contents.missing.as_slice(), contents.unacknowledged), (&[][..], 2));
+    }
+
+    #[test]
+    fn a_key_that_was_claimed_is_missing_and_what_follows_counts() {
+        let mut values = log(&[(0, &[10]), (10, &[11]), (11, &[12]), (13, &[13]), (13, &[14])]);
+        values.remove(&12);
+        let contents = assemble(&values, 10, None);
+        assert_eq!(found(&contents), [(10, 10), (11, 11), (13, 13), (14, 14)]);
+        assert_eq!((contents.missing.as_slice(), contents.unacknowledged), (&[12..=12][..], 0));
+        let sealed = assemble(&values, 10, Some(13));
+        assert_eq!((found(&sealed).len(), sealed.unacknowledged), (4, 0), "14 follows without a gap");
+    }
+
+    #[test]
+    fn a_chunk_that_was_not_written_to_its_end_was_never_acknowledged() {
+        let mut values = log(&[(0, &[10]), (10, &[11, 12, 13])]);
+        values.remove(&13);
+        let contents = assemble(&values, 10, None);
+        assert_eq!(found(&contents), [(10, 10)]);
+        assert_eq!((contents.missing.as_slice(), contents.unacknowledged), (&[][..], 2));
+        let claimed = assemble(&values, 10, Some(13));
+        assert_eq!((claimed.missing.as_slice(), claimed.unacknowledged), (&[11..=13][..], 0), "a seal claims it");
+    }
+}
