@@ -61,6 +61,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         auth,
         clock: Arc::clone(&shared.clock),
         settings: http_settings(&config),
+        config: Arc::clone(&config),
         loading: OnceCell::new(),
         started,
         socket: config.socket_path().display().to_string(),

@@ -1,19 +1,21 @@
 //! Budgets as rows of `api_budgets`, and their states.
 
 use chrono::NaiveDate;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
+use utoipa::ToSchema;
 
 use super::board::untouched;
 use super::{Board, BudgetState, Period, Status};
 use crate::pricing::Usd;
 
 /// What is bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Everything.
+    #[default]
     Global,
     /// One provider.
     Provider,
@@ -46,17 +48,20 @@ impl Scope {
 }
 
 /// A budget.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Budget {
     /// Its row.
     pub id: i32,
     /// What is bounded.
+    #[schema(inline)]
     pub scope: Scope,
-    /// Which one; empty for [`Scope::Global`].
+    /// Which one; empty for everything.
     pub scope_value: String,
     /// For how long the amount is.
+    #[schema(inline)]
     pub period: Period,
     /// How much.
+    #[schema(value_type = String, example = "25")]
     pub amount_usd: Usd,
     /// From this percentage on the status is a warning.
     pub warning_percent: i32,

@@ -181,3 +181,9 @@ fn with_database<T>(
 fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(task)
 }
+
+/// Who is at the command line, as the audit log has it.
+pub(crate) fn actor() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    format!("cli:{}", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
+}

@@ -72,6 +72,8 @@ pub struct View {
     pub clock: Arc<dyn Clock>,
     /// Settings of the API.
     pub settings: Settings,
+    /// The whole configuration, for what does a command's work.
+    pub config: Arc<crate::config::Config>,
     /// The flusher and the database, once they are there.
     pub loading: OnceCell<Loading>,
     /// When the daemon started.

@@ -49,10 +49,20 @@ fn questions() -> OpenApiRouter<Handle> {
         .routes(routes!(v1::sessions::sessions))
         .routes(routes!(v1::records::search))
         .routes(routes!(v1::dead_letters::dead_letters))
-        .routes(routes!(v1::prices::prices))
+        .routes(routes!(v1::prices::prices, v1::price_changes::add))
         .routes(routes!(v1::pipeline::pipeline))
         .routes(routes!(v1::audit::audit))
-    // Budgets and forecasts: .routes(routes!(v1::budgets::…)) and so on belong here.
+        .routes(routes!(v1::overview::overview))
+        .routes(routes!(v1::forecast::forecast))
+        .routes(routes!(v1::budgets::budgets, v1::budgets::set))
+        .routes(routes!(v1::budgets::remove))
+        .routes(routes!(v1::unpriced::unpriced))
+        .routes(routes!(v1::price_changes::preview))
+        .routes(routes!(v1::price_changes::changes))
+        .routes(routes!(v1::price_changes::withdraw))
+        .routes(routes!(v1::decisions::letter))
+        .routes(routes!(v1::decisions::retry))
+        .routes(routes!(v1::decisions::drop_letter))
 }
 
 /// For the roles `ingest` and `admin`.
@@ -105,7 +115,7 @@ fn cors(origins: &[String]) -> CorsLayer {
     let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, HeaderName::from_static("idempotency-key")])
         .expose_headers([ETAG, RETRY_AFTER])
         .max_age(std::time::Duration::from_secs(600))

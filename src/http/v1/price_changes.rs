@@ -1,0 +1,241 @@
+//! Prices are added, withdrawn, and tried out: `POST /api/v1/prices`, `…/preview`, `DELETE …/{id}`, `GET …/changes`.
+//!
+//! A price is never edited: it holds from an instant on, and a later one takes its place. What was recorded keeps its
+//! cost until somebody reprices it; the preview says what that would change.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::database::prices::{
+    ChangeNote, PriceChange, add as add_prices, changes as list, read_added, withdraw as take_out,
+};
+use crate::database::reprice::{Preview, RepriceError, RepriceOptions, preview as differences};
+use crate::http::answer::Failures;
+use crate::http::auth::Identity;
+use crate::http::body::JsonBody;
+use crate::http::error::{ApiError, ErrorBody};
+use crate::http::parameters::{Number, Parameters, instant, limit, now, text};
+use crate::http::router::Handle;
+use crate::pricing::catalog::{AboveEntry, TokenRates};
+use crate::pricing::{Catalog, CatalogError, PriceEntry, PriceSpec, StoredPrice, Usd};
+
+const CHANGES: i64 = 100;
+const CHANGES_MAX: i64 = 1_000;
+/// Calls of so many days are looked at by a preview.
+const PREVIEW_DAYS: i64 = 31;
+const DAY_US: i64 = 86_400_000_000;
+
+/// A price to add.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPrice {
+    /// The provider.
+    #[schema(min_length = 1, max_length = 512)]
+    provider: String,
+    /// The model; empty for a provider that prices all of its calls alike.
+    #[serde(default)]
+    #[schema(max_length = 512)]
+    model: String,
+    /// The service tier; `standard` if nothing is said.
+    #[serde(default)]
+    #[schema(max_length = 512)]
+    service_tier: String,
+    /// From when on: RFC 3339, or a day of the reporting time zone. Now if nothing is said.
+    #[serde(default)]
+    effective_from: Option<String>,
+    /// USD for a million tokens.
+    #[serde(default)]
+    per_million: TokenRates,
+    /// USD for one of any other unit; `request` is one.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    per_unit: BTreeMap<String, Usd>,
+    /// The rates of larger prompts.
+    #[serde(default)]
+    above: Vec<AboveEntry>,
+    /// Where the figures come from.
+    #[serde(default)]
+    #[schema(max_length = 512)]
+    source: String,
+    /// Why, for the record.
+    #[serde(default)]
+    #[schema(max_length = 512)]
+    note: String,
+}
+
+impl NewPrice {
+    fn spec(&self, view: &Handle) -> Result<PriceSpec, ApiError> {
+        for (name, value) in [
+            ("provider", &self.provider),
+            ("model", &self.model),
+            ("service_tier", &self.service_tier),
+            ("source", &self.source),
+            ("note", &self.note),
+        ] {
+            text(name, Some(value.clone()))?;
+        }
+        if self.provider.is_empty() {
+            return Err(ApiError::body("provider is empty", "name it: claude, openai, rentcast …"));
+        }
+        let entry = PriceEntry {
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            service_tier: self.service_tier.clone(),
+            effective_from: None,
+            source: self.source.clone(),
+            per_million: self.per_million.clone(),
+            per_unit: self.per_unit.clone(),
+            above: self.above.clone(),
+        };
+        let mut spec = entry.spec().map_err(|error| refused(&error))?;
+        let from = self.effective_from.as_deref().map(|from| instant(view, "effective_from", from)).transpose()?;
+        spec.effective_from_us = from.unwrap_or_else(|| now(view)).timestamp_micros();
+        Ok(spec)
+    }
+}
+
+fn refused(error: &CatalogError) -> ApiError {
+    ApiError::body(error.to_string(), "see `tallyd prices set --help` for what a price has")
+}
+
+/// A price that was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AddedPrice {
+    /// Its number.
+    pub id: i32,
+}
+
+/// Adds a price that holds from an instant on. What is recorded already keeps its cost.
+#[utoipa::path(post, path = "/api/v1/prices", tag = "prices", request_body = NewPrice,
+    responses((status = 200, description = "It is added", body = AddedPrice), Failures))]
+pub async fn add(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    JsonBody(new): JsonBody<NewPrice>,
+) -> Result<Json<AddedPrice>, ApiError> {
+    let spec = new.spec(&view)?;
+    let mut client = view.pool()?.get().await?;
+    let transaction = client.transaction().await?;
+    let note = ChangeNote { actor: &who.actor, origin: "api", note: &new.note };
+    let ids = add_prices(&transaction, std::slice::from_ref(&spec), &note).await?;
+    transaction.commit().await?;
+    // One price was added, so there is one number.
+    let id = ids.first().copied().unwrap_or_default();
+    tracing::info!(actor = who.actor, id, provider = spec.provider, model = spec.model, "a price was added");
+    Ok(Json(AddedPrice { id }))
+}
+
+/// What a price would change.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PricePreview {
+    /// The rates that hold now at that instant, as `GET /api/v1/prices` has them; null if there are none.
+    #[schema(value_type = Option<Object>)]
+    pub old_rates: Option<Value>,
+    /// The rates as they would be.
+    #[schema(value_type = Object)]
+    pub new_rates: Value,
+    /// What repricing the calls since then would change; of the last 31 days at most.
+    pub calls: Preview,
+}
+
+/// What adding a price, and repricing the calls since then, would change. Changes nothing.
+#[utoipa::path(post, path = "/api/v1/prices/preview", tag = "prices", request_body = NewPrice,
+    responses((status = 200, description = "The differences", body = PricePreview), Failures))]
+pub async fn preview(
+    State(view): State<Handle>,
+    JsonBody(new): JsonBody<NewPrice>,
+) -> Result<Json<PricePreview>, ApiError> {
+    let spec = new.spec(&view)?;
+    let reading = view.reading().await?;
+    let mut stored = read_added(&reading).await?;
+    let before = Catalog::layered(&view.config.pricing, &stored).map_err(|error| refused(&error))?.0;
+    stored.push(StoredPrice::trial(&spec));
+    let after = Catalog::layered(&view.config.pricing, &stored).map_err(|error| refused(&error))?.0;
+    let at = |catalog: &Catalog| {
+        let price = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, spec.effective_from_us);
+        price.map(|price| price.rates_json())
+    };
+    let end = now(&view).timestamp_micros();
+    let options = RepriceOptions {
+        from_us: spec.effective_from_us.max(end - PREVIEW_DAYS * DAY_US),
+        to_us: end,
+        provider: spec.provider.clone(),
+        model: String::new(),
+        include_client: false,
+        batch_rows: 0,
+        actor: String::new(),
+    };
+    let mut calls = differences(&reading, &after, &options).await.map_err(unpreviewed)?;
+    reading.finish().await?;
+    calls.days.retain(|day| day.calls > 0);
+    let new_rates = at(&after).unwrap_or_default();
+    Ok(Json(PricePreview { old_rates: at(&before), new_rates, calls }))
+}
+
+fn unpreviewed(error: RepriceError) -> ApiError {
+    match error {
+        RepriceError::Database(error) => error.into(),
+        error => {
+            tracing::warn!(%error, "a preview of a price was not possible");
+            ApiError::unavailable("the log could not be read")
+        }
+    }
+}
+
+/// Takes an added price out of force. Built-in ones are replaced by adding another.
+#[utoipa::path(delete, path = "/api/v1/prices/{id}", tag = "prices",
+    params(("id" = i32, Path, description = "The price's number", minimum = 1)),
+    responses((status = 204, description = "It holds no more"),
+        (status = 404, description = "No added price of this number is in force", body = ErrorBody), Failures))]
+pub async fn withdraw(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    Number(id): Number<i32>,
+) -> Result<StatusCode, ApiError> {
+    let mut client = view.pool()?.get().await?;
+    let transaction = client.transaction().await?;
+    if !take_out(&transaction, id, &who.actor).await? {
+        let hint = "built-in prices are replaced by adding another; GET /api/v1/prices lists all";
+        return Err(ApiError::not_found("no added price of this number is in force", hint));
+    }
+    transaction.commit().await?;
+    tracing::info!(actor = who.actor, id, "a price was withdrawn");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How many.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ChangeParameters {
+    /// Changes; 100 if nothing is said.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<i64>,
+}
+
+/// The record of changes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PriceChanges {
+    /// The changes, newest first.
+    pub changes: Vec<PriceChange>,
+}
+
+/// Who added, changed or withdrew which price; newest first.
+#[utoipa::path(get, path = "/api/v1/prices/changes", tag = "prices", params(ChangeParameters),
+    responses((status = 200, description = "The changes", body = PriceChanges), Failures))]
+pub async fn changes(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<ChangeParameters>,
+) -> Result<Json<PriceChanges>, ApiError> {
+    let rows = limit(parameters.limit, CHANGES, CHANGES_MAX)?;
+    let reading = view.reading().await?;
+    let changes = list(&reading, None, rows).await?;
+    reading.finish().await?;
+    Ok(Json(PriceChanges { changes }))
+}

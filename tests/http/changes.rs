@@ -1,0 +1,169 @@
+//! What an admin changes over HTTP: budgets, prices, decisions about dead letters. Each with its entry in the audit log.
+
+use serde_json::{Value, json};
+
+use crate::client::Api;
+use crate::legacy::loaded;
+use crate::support::until;
+
+fn put(api: &Api, path: &str, token: &str, body: &Value) -> crate::client::Answer {
+    let headers = [("authorization", token), ("content-type", "application/json")];
+    api.send("PUT", path, &headers, body.to_string().as_bytes())
+}
+
+fn delete(api: &Api, path: &str, token: &str) -> crate::client::Answer {
+    api.send("DELETE", path, &[("authorization", token)], b"")
+}
+
+fn actions(api: &Api, token: &str) -> Vec<String> {
+    let entries = api.get("/api/v1/audit?limit=1000", token).ok()["entries"].clone();
+    let found = entries.as_array().unwrap().iter().rev();
+    found.map(|entry| format!("{} {}", entry["action"].as_str().unwrap(), entry["object"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn a_budget_is_set_shown_changed_and_removed() {
+    let api = loaded();
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    let budget = json!({"period": "month", "amount_usd": "25.50"});
+    assert_eq!(put(&api, "/api/v1/budgets", &read, &budget).code(), "forbidden");
+    let id = put(&api, "/api/v1/budgets", &admin, &budget).ok()["id"].clone();
+    let changed = json!({"period": "month", "amount_usd": 30, "throttle": false});
+    assert_eq!(put(&api, "/api/v1/budgets", &admin, &changed).ok()["id"], id);
+    let scoped = json!({"scope": "provider", "scope_value": "Anthropic", "period": "day", "amount_usd": "0"});
+    put(&api, "/api/v1/budgets", &admin, &scoped).ok();
+    let found = api.get("/api/v1/budgets", &read).ok();
+    let rows = found["budgets"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[0]["amount_usd"], &rows[0]["throttle"]), (&json!("30"), &json!(false)));
+    assert_eq!((&rows[1]["scope"], &rows[1]["scope_value"]), (&json!("provider"), &json!("claude")));
+    for (wrong, says) in [
+        (json!({"period": "year", "amount_usd": "1"}), "year"),
+        (json!({"period": "day", "amount_usd": "-1"}), "amount_usd"),
+        (json!({"period": "day", "amount_usd": "1", "scope": "user"}), "scope_value"),
+        (json!({"period": "day", "amount_usd": "1", "scope_value": "x"}), "scope_value"),
+        (json!({"period": "day", "amount_usd": "1", "warning_percent": 101}), "warning_percent"),
+        (json!({"period": "day", "amount_usd": "1", "alert_percents": [0]}), "alert_percents"),
+        (json!({"period": "day", "amount_usd": "1", "colour": 1}), "colour"),
+    ] {
+        let answer = put(&api, "/api/v1/budgets", &admin, &wrong);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{wrong}");
+        assert!(answer.text().contains(says), "{wrong}: {}", answer.text());
+    }
+    assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &read).status, 403);
+    assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).status, 204);
+    assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).code(), "not_found");
+    assert_eq!(delete(&api, "/api/v1/budgets/first", &admin).code(), "invalid_parameter");
+    let set = ["budget.set global /month", "budget.set global /month", "budget.set provider claude/day"];
+    let removed = format!("budget.remove {id}");
+    let found = actions(&api, &admin);
+    assert_eq!(found[found.len() - 4..], [set[0], set[1], set[2], removed.as_str()]);
+}
+
+#[test]
+fn the_overview_and_the_forecast_agree_with_the_rollups() {
+    let api = Api::start();
+    let token = api.token("read");
+    api.daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm/value","cost_usd":"1.25"}"#);
+    api.daemon.lines(r#"{"provider":"acme","model":"new"}"#);
+    api.postgres.until_calls(2);
+    // Whole days before today, 2 USD each.
+    api.postgres.psql(
+        "INSERT INTO daily_api_costs (day, provider, model, endpoint, calls, cost_usd) \
+         SELECT current_date - n, 'claude', 'm', '', 1, 2 FROM generate_series(1, 30) AS n",
+    );
+    let overview = api.get("/api/v1/overview", &token).ok();
+    assert_eq!(overview["today"]["cost_usd"], "1.25");
+    assert_eq!((&overview["today"]["calls"], &overview["today"]["unpriced_calls"]), (&json!(2), &json!(1)));
+    assert_eq!(overview["unpriced"][0]["model"], "new");
+    assert_eq!(overview["pipeline"]["status"], "ok");
+    assert_eq!(overview["movers"], json!([]), "each week came to as much as the one before");
+    let month = api
+        .postgres
+        .psql("SELECT trim_scale(sum(cost_usd)) FROM daily_api_costs WHERE day >= date_trunc('month', current_date)");
+    assert_eq!(overview["month_to_date"]["cost_usd"], month);
+    let forecast = api.get("/api/v1/forecast", &token).ok();
+    assert_eq!(forecast["past"].as_array().unwrap().len(), 31);
+    assert_eq!(forecast["past"][30]["cost_usd"], "1.25", "today is the last");
+    assert_eq!(forecast["ahead"].as_array().unwrap().len(), 30);
+    assert_eq!((&forecast["ahead"][0]["expected_usd"], &forecast["history_days"]), (&json!("2"), &json!(30)));
+    assert_eq!(forecast["next_30_days"]["expected_usd"], "60");
+    assert_eq!(overview["forecast"]["month"]["spent_usd"], month);
+    let rentcast = api.get("/api/v1/forecast?provider=RentCast", &token).ok();
+    assert_eq!((&rentcast["method"], &rentcast["past"][0]["cost_usd"]), (&json!("none"), &json!("1.25")));
+    api.postgres.psql("UPDATE daily_api_costs SET cost_usd = 5 WHERE day = current_date - 1 AND model = 'm'");
+    let mover = api.get("/api/v1/overview", &token).ok()["movers"][0].clone();
+    assert_eq!(mover, json!({"provider": "claude", "model": "m", "cost_usd": "17", "previous_usd": "14"}));
+}
+
+#[test]
+fn a_price_is_tried_out_added_and_withdrawn() {
+    let api = Api::start();
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    api.daemon.lines(r#"{"provider":"acme","model":"new","input_tokens":1000000,"output_tokens":2000000}"#);
+    api.postgres.until_calls(1);
+    let price = json!({"provider": "acme", "model": "new", "effective_from": "2026-01-01",
+        "per_million": {"input": "3", "output": "7.5"}, "note": "from their page"});
+    assert_eq!(api.post("/api/v1/prices", &read, &price.to_string()).status, 403);
+    let preview = api.post("/api/v1/prices/preview", &admin, &price.to_string()).ok();
+    assert_eq!(preview["old_rates"], Value::Null);
+    assert_eq!(preview["new_rates"]["per_million_tokens"]["output"], "7.5");
+    let calls = &preview["calls"];
+    assert_eq!((&calls["changed"], &calls["newly_priced"], &calls["new_usd"]), (&1.into(), &1.into(), &json!("18")));
+    assert_eq!(api.postgres.psql("SELECT count(*) FROM api_prices WHERE provider = 'acme'"), "0", "it changes nothing");
+    let id = api.post("/api/v1/prices", &admin, &price.to_string()).ok()["id"].clone();
+    until("the daemon prices by it", || {
+        let answer = &api.daemon.lines(r#"{"provider":"acme","model":"new","output_tokens":2}"#)[0];
+        if answer["cost_usd"] == "0.000015" { Ok(()) } else { Err(answer.to_string()) }
+    });
+    for (wrong, says) in [
+        (json!({"provider": "", "per_million": {"input": "3"}}), "provider"),
+        (json!({"provider": "acme", "per_million": {"input": "-3"}}), "-3"),
+        (json!({"provider": "acme", "per_million": {"inputs": "3"}}), "inputs"),
+        (json!({"provider": "acme", "effective_from": "soon", "per_million": {"input": "3"}}), "effective_from"),
+    ] {
+        let answer = api.post("/api/v1/prices", &admin, &wrong.to_string());
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.text());
+        assert!(answer.text().contains(says), "{wrong}: {}", answer.text());
+    }
+    assert_eq!(delete(&api, &format!("/api/v1/prices/{id}"), &admin).status, 204);
+    assert_eq!(delete(&api, &format!("/api/v1/prices/{id}"), &admin).status, 404);
+    let changes = api.get("/api/v1/prices/changes", &read).ok()["changes"].clone();
+    let found: Vec<_> = changes.as_array().unwrap().iter().map(|change| &change["action"]).collect();
+    assert_eq!(found, ["update", "insert"]);
+    assert!(changes[1]["actor"].as_str().unwrap().starts_with("token:"));
+}
+
+#[test]
+fn a_dead_letter_is_looked_at_corrected_and_retried_or_dropped() {
+    let api = Api::start();
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    for line in [r#"{"provider":"","cost_usd":"0.5"}"#, r#"{"provider":"x","colour":1}"#] {
+        assert_ne!(api.daemon.lines(line)[0]["ok"], true);
+    }
+    api.postgres.until("SELECT count(*) FROM dead_letters", "2");
+    let listed = api.get("/api/v1/dead-letters", &read).ok();
+    let ids: Vec<i64> = (0..2).map(|at| listed["dead_letters"][1 - at]["id"].as_i64().unwrap()).collect();
+    let path = format!("/api/v1/dead-letters/{}", ids[0]);
+    assert_eq!(api.get(&path, &read).ok()["record"], json!({"provider": "", "cost_usd": "0.5"}));
+    assert_eq!(api.post(&format!("{path}/retry"), &read, "{}").status, 403);
+    let again = api.post(&format!("{path}/retry"), &admin, "{}").ok();
+    assert_eq!(again["retried"], false);
+    assert!(again["reason"].as_str().unwrap().contains("provider"), "{again}");
+    assert_eq!(api.post(&format!("{path}/retry"), &admin, r#"{"set":{"colour":"red"}}"#).code(), "invalid_body");
+    let retried = api.post(&format!("{path}/retry"), &admin, r#"{"set":{"provider":"acme"}}"#).ok();
+    assert_eq!(retried["retried"], true, "{retried}");
+    let record = retried["record_id"].as_str().unwrap();
+    assert_eq!(
+        api.postgres.psql(&format!("SELECT provider, trim_scale(cost_usd) FROM api_usage_log WHERE id = '{record}'")),
+        "acme|0.5"
+    );
+    assert_eq!(api.post(&format!("{path}/retry"), &admin, "{}").ok()["retried"], false, "once");
+    let other = format!("/api/v1/dead-letters/{}", ids[1]);
+    assert_eq!(api.post(&format!("{other}/drop"), &admin, "").status, 204);
+    assert_eq!(api.post(&format!("{other}/drop"), &admin, "").code(), "not_found");
+    assert_eq!(api.get("/api/v1/dead-letters/999", &read).code(), "not_found");
+    let (found, decided) = (actions(&api, &admin), format!("dead_letter.retry {}", ids[0]));
+    assert_eq!(found[found.len() - 2..], [decided, format!("dead_letter.drop {}", ids[1])]);
+    api.daemon.assert_reconciled();
+}
