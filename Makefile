@@ -1,6 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: fuzz golden model bench-forecast
+.PHONY: page test-page screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 help: ## List the targets
@@ -10,15 +11,29 @@ run: build ## Run the daemon in the foreground, with a PostgreSQL of its own, un
 	@scripts/need-postgresql
 	target/release/tallyd
 
-build: ## Build target/release/tallyd
+build: page ## Build target/release/tallyd
 	cargo build --release
+
+page: ## Build the admin page, which the next build of tallyd puts in
+	@scripts/need-page
 
 test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
+	@scripts/need-page
 	cargo test --workspace
-	$(MAKE) test-prices test-monitoring
+	$(MAKE) test-page test-prices test-monitoring
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
+
+test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
+	@scripts/need-chromium
+	cargo build
+	cd page && npm test --silent
+
+screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
+	@scripts/need-chromium
+	cargo build
+	cd page && node screenshots.mjs ../target/screenshots
 
 test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
 	cargo build

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -62,6 +62,8 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         clock: Arc::clone(&shared.clock),
         settings: http_settings(&config),
         config: Arc::clone(&config),
+        codes: http::page::codes::Codes::default(),
+        address: OnceLock::new(),
         loading: OnceCell::new(),
         started,
         socket: config.socket_path().display().to_string(),
@@ -234,6 +236,10 @@ async fn serve_http(
     let mut stage = Stage::default();
     let address = &config.http.listen;
     let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;
+    if let Ok(address) = public.local_addr() {
+        // Set once, here.
+        let _ = view.address.set(address);
+    }
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
     let router = http::public(Arc::clone(view));

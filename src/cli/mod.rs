@@ -10,6 +10,7 @@ mod demo;
 mod forecast;
 mod import;
 mod migrate;
+mod open;
 mod output;
 mod plans;
 mod prices;
@@ -74,6 +75,8 @@ enum Command {
     Record(Box<record::RecordArgs>),
     /// Import calls from a CSV or NDJSON file, exactly once
     Import(import::ImportArgs),
+    /// Print a link that signs in to the admin page, once
+    Open(open::OpenArgs),
     /// Show what the running daemon is doing
     Status(status::StatusArgs),
     /// Prove that the rollups equal the log
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&args, &config),
         Command::Record(args) => record::run(&args, &config),
         Command::Import(args) => import::run(&args, &config),
+        Command::Open(args) => open::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),

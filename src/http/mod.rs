@@ -14,6 +14,7 @@
 //! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
 //! | [`v1`] | the API proper |
 //! | [`ingest`] | records that come over HTTP |
+//! | [`page`] | the admin page, and signing in to it |
 //! | [`openapi`] | the document of the API, and its page |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
 
@@ -26,6 +27,7 @@ pub mod error;
 mod health;
 pub mod ingest;
 pub mod openapi;
+pub mod page;
 pub mod parameters;
 pub mod router;
 pub mod serve;
@@ -33,8 +35,9 @@ pub mod socket;
 mod status;
 pub mod v1;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -74,6 +77,10 @@ pub struct View {
     pub settings: Settings,
     /// The whole configuration, for what does a command's work.
     pub config: Arc<crate::config::Config>,
+    /// Codes that sign in to the page.
+    pub codes: page::codes::Codes,
+    /// Where the public listener is, once it is.
+    pub address: OnceLock<SocketAddr>,
     /// The flusher and the database, once they are there.
     pub loading: OnceCell<Loading>,
     /// When the daemon started.
@@ -108,4 +115,16 @@ pub struct Loading {
     pub pool: deadpool_postgres::Pool,
     /// Why the schema cannot be brought up to date, while that is so.
     pub schema: std::sync::Mutex<Option<flusher::Trouble>>,
+}
+
+impl View {
+    /// A link that signs in to the page once; none before there is a listener.
+    #[must_use]
+    pub fn link(&self) -> Option<String> {
+        let mut address = *self.address.get()?;
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        Some(format!("http://{address}/#code={}", self.codes.make(self.clock.now_us())))
+    }
 }

@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
-use super::{View, admin, answer, health, ingest, openapi, status, v1};
+use super::{View, admin, answer, health, ingest, openapi, page, status, v1};
 
 /// What handlers hold.
 pub type Handle = Arc<View>;
@@ -87,6 +87,8 @@ pub fn public(view: Handle) -> Router {
     };
     router
         .merge(openapi::routes(&openapi::complete(document)))
+        .merge(page::assets::routes())
+        .merge(page::sign_in::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))
@@ -106,6 +108,7 @@ pub fn local(view: Handle) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(metrics))
         .route("/status", get(status::status))
+        .route("/link", get(link))
         .fallback(not_found)
         .with_state(view)
 }
@@ -126,6 +129,13 @@ fn cors(origins: &[String]) -> CorsLayer {
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(view): State<Handle>) -> ([(HeaderName, &'static str); 1], String) {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], view.metrics.render())
+}
+
+/// A link that signs in to the page. On the local socket alone: who may open that may as well read the database.
+async fn link(State(view): State<Handle>) -> Result<String, ApiError> {
+    // Without a schema there is nowhere to keep the session.
+    view.pool()?;
+    view.link().ok_or_else(|| ApiError::unavailable("the HTTP listener is not there yet"))
 }
 
 async fn not_found() -> impl IntoResponse {

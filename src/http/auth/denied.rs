@@ -21,6 +21,7 @@ pub enum Denied {
     UnknownToken,
     NotAdmin,
     Role,
+    CrossSite,
     TooManyFailures,
     Unavailable,
 }
@@ -42,6 +43,7 @@ impl Denied {
             Self::UnknownToken => "unknown_token",
             Self::NotAdmin => "not_admin",
             Self::Role => "role",
+            Self::CrossSite => "cross_site",
             Self::TooManyFailures => "too_many_failures",
             Self::Unavailable => "unavailable",
         }
@@ -61,6 +63,7 @@ impl Denied {
             Self::UnknownToken => "the token is unknown, revoked or expired",
             Self::NotAdmin => "the user is not an admin",
             Self::Role => "the token's role does not allow this",
+            Self::CrossSite => "a change by cookie does not come from the page",
             Self::TooManyFailures => "too many failed attempts from this address",
             Self::Unavailable => "the token cannot be verified at the moment",
         }
@@ -79,6 +82,7 @@ impl Denied {
             Self::Audience => "compare the token's `aud` with auth.audience",
             Self::NotAdmin => "an admin has app_metadata.role = 'admin', or a row of user_profiles with is_admin",
             Self::Role => "admin may do all, read may ask, ingest may send records: `tallyd token list`",
+            Self::CrossSite => "programs show their token in the header Authorization",
             Self::TooManyFailures => "wait a minute; static tokens are not affected",
             Self::Unavailable => "the issuer or the database does not answer; see the daemon's log, and try again",
         }
@@ -86,7 +90,7 @@ impl Denied {
 
     const fn status(self) -> StatusCode {
         match self {
-            Self::NotAdmin | Self::Role => StatusCode::FORBIDDEN,
+            Self::NotAdmin | Self::Role | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,

@@ -1,6 +1,6 @@
 //! Who asks, and what they may do.
 //!
-//! `Authorization: Bearer …` holds one of two things:
+//! `Authorization: Bearer …`, or the cookie of the page ([`crate::http::page`]), holds one of two things:
 //!
 //! * a static token, `tallyd_<id>_<hex>` ([`tokens`]): made by `tallyd token create`, known here by its SHA-256 only;
 //! * a JWT of the configured issuer ([`jwt`], its keys in [`keys`]), whose user must be an admin ([`admins`]).
@@ -110,12 +110,11 @@ impl Auth {
         }
     }
 
-    /// Decides who asks.
+    /// Decides who shows this token.
     ///
     /// # Errors
     /// [`Denied`].
-    async fn identify(&self, view: &Handle, headers: &HeaderMap, address: IpAddr) -> Result<Identity, Denied> {
-        let token = bearer(headers)?;
+    pub async fn identify(&self, view: &Handle, token: &str, address: IpAddr) -> Result<Identity, Denied> {
         if token.starts_with(TOKEN_PREFIX) {
             let (actor, role) = self.tokens.verify(token)?;
             return Ok(Identity { actor, role, address: address.to_string() });
@@ -129,13 +128,39 @@ impl Auth {
         Ok(Identity { actor: format!("user:{}", claims.sub), role: Role::Admin, address: address.to_string() })
     }
 
+    /// Decides who sends a request that changes nothing.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn of_request(&self, view: &Handle, headers: &HeaderMap, address: IpAddr) -> Result<Identity, Denied> {
+        self.identify(view, credential(headers, false)?, address).await
+    }
+
+    /// Counts that somebody was not let in.
+    pub fn count(&self, denied: Denied, address: IpAddr) {
+        counter!(registry::AUTH_FAILURES, "reason" => denied.name()).increment(1);
+        // A request without a token is no attempt, and an outage is not the client's fault.
+        if !matches!(denied, Denied::Missing | Denied::Unavailable | Denied::TooManyFailures) {
+            self.failures.count(address);
+            tracing::debug!(%address, reason = denied.name(), "a request was not let in");
+        }
+    }
+
+    /// Whether the browser speaks TLS, as the nearest trusted proxy says; the daemon itself does not.
+    #[must_use]
+    pub fn is_encrypted(&self, headers: &HeaderMap) -> bool {
+        let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        self.trusted_proxies > 0 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    }
+
     async fn check_admin(&self, view: &Handle, claims: &Claims) -> Result<(), Denied> {
         let pool = view.loading.get().map(|loading| &loading.pool);
         if self.admins.is_admin(pool, claims).await? { Ok(()) } else { Err(Denied::NotAdmin) }
     }
 
     /// The client's address: the peer's, or what the nearest trusted proxies say it was.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.trusted_proxies == 0 {
             return peer;
         }
@@ -146,7 +171,28 @@ impl Auth {
     }
 }
 
-/// The token of the request.
+/// The cookie of somebody who is signed in to the page; its value is their token.
+pub const COOKIE: &str = "tallyd_session";
+/// What the page sends with each change. A page of another origin cannot: the browser would ask first, and be refused.
+pub const PAGE_HEADER: &str = "x-tallyd-page";
+
+/// The token of the request: that of its header, or of the page's cookie.
+fn credential(headers: &HeaderMap, changes: bool) -> Result<&str, Denied> {
+    match cookie(headers) {
+        Some(token) if !headers.contains_key(header::AUTHORIZATION) => {
+            if changes && !headers.contains_key(PAGE_HEADER) { Err(Denied::CrossSite) } else { Ok(token) }
+        }
+        _ => bearer(headers),
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+/// The token in the header.
 fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(Denied::Missing)?;
@@ -178,12 +224,12 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
     // The listener always tells; without it all requests share one address.
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let address = auth.client(peer, request.headers());
-    let identified = auth.identify(&gate.view, request.headers(), address).await;
-    let needs = if gate.needs == Role::Read && request.method() != Method::GET && request.method() != Method::HEAD {
-        Role::Admin
-    } else {
-        gate.needs
+    let changes = request.method() != Method::GET && request.method() != Method::HEAD;
+    let identified = match credential(request.headers(), changes) {
+        Ok(token) => auth.identify(&gate.view, token, address).await,
+        Err(denied) => Err(denied),
     };
+    let needs = if gate.needs == Role::Read && changes { Role::Admin } else { gate.needs };
     let denied = match identified {
         Ok(identity) if identity.role.suffices(needs) => {
             request.extensions_mut().insert(identity);
@@ -192,11 +238,6 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
         Ok(_) => Denied::Role,
         Err(denied) => denied,
     };
-    counter!(registry::AUTH_FAILURES, "reason" => denied.name()).increment(1);
-    // A request without a token is no attempt, and an outage is not the client's fault.
-    if !matches!(denied, Denied::Missing | Denied::Unavailable | Denied::TooManyFailures) {
-        auth.failures.count(address);
-        tracing::debug!(%address, reason = denied.name(), "a request was not let in");
-    }
+    auth.count(denied, address);
     ApiError::from(denied).into_response()
 }

@@ -38,6 +38,15 @@ impl Tokens {
         self.by_id.store(Some(Arc::new(tokens.into_iter().map(|token| (token.id, token)).collect())));
     }
 
+    /// Adds one that was just made, before the next copy brings it.
+    pub fn add(&self, token: StoredToken) {
+        self.by_id.rcu(|known| {
+            let mut known = known.as_deref().cloned().unwrap_or_default();
+            known.insert(token.id, token.clone());
+            Some(Arc::new(known))
+        });
+    }
+
     /// Who shows this token, as the audit log has it, and what they may do.
     ///
     /// # Errors

@@ -1,0 +1,18 @@
+//! The admin page: its files, and signing in.
+//!
+//! The page is a program in the browser that asks the same API as everybody else. Its files are in the binary
+//! ([`assets`]), and nothing of it comes from another host: the policy that is sent with it forbids that.
+//!
+//! ## Signing in ([`sign_in`])
+//! The browser shows the token once and gets it back as a cookie that scripts cannot read; from then on the cookie stands
+//! for the header `Authorization`. So there is one way to decide who asks, and a revoked token, an expired JWT or a
+//! demoted admin is out as fast on the page as anywhere.
+//!
+//! * A cookie goes along with requests that another site's page makes a browser send. `SameSite=Strict` keeps it from
+//!   those, and a change needs the header `x-tallyd-page` beside it, which no other origin may send.
+//! * Whoever runs the daemon need not make a token: `tallyd open` prints a link with a code that signs in once, within
+//!   minutes ([`codes`]). The code becomes a token of its own, for half a day; it is listed and revoked like any other.
+
+pub mod assets;
+pub mod codes;
+pub mod sign_in;
