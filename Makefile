@@ -1,7 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: fuzz golden model bench-forecast
-.PHONY: page test-page screenshots
+.PHONY: page test-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 help: ## List the targets
@@ -22,13 +22,18 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-strace
 	@scripts/need-page
 	cargo test --workspace
-	$(MAKE) test-page test-prices test-monitoring
+	$(MAKE) test-page test-typescript test-prices test-monitoring
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
 	@scripts/need-chromium
 	cargo build
 	cd page && npm test --silent
+
+test-typescript: ## Test the Node client: vectors, a real daemon, kills, the vendors' SDKs
+	@scripts/need-typescript
+	cargo build
+	cd clients/typescript && npm test --silent
 
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium

@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
-import { fill, startDaemon } from "./tests/daemon.mjs";
+import { fill, startDaemon } from "../tests/node/daemon.mjs";
 
 const folder = process.argv[2];
 if (!folder) {

@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { AxeBuilder } from "@axe-core/playwright";
 import { chromium } from "playwright-core";
-import { fill, startDaemon, until } from "./daemon.mjs";
+import { fill, startDaemon, until } from "../../tests/node/daemon.mjs";
 
 const ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const VIEWS = ["overview", "costs", "users", "sessions", "budgets", "prices", "records", "dead-letters"];

@@ -54,9 +54,8 @@ export function PricesView(props: ViewProps) {
             <Panel wide title={`${count(rows.length)} prices`} note="USD for a million tokens, and for one of any other unit. A price holds from its time on; what was recorded keeps its cost until tallyd reprice.">
               {rows.length === 0 ? <Empty>No price has that in its name.</Empty> : (
                 <Table label="Prices" rows={rows} row={(row) => row.id} columns={[
-                  { title: "Model", cell: (row) => <>{row.model || provider(row.provider)}{row.service_tier !== "standard" && <> <Badge kind="calm">{row.service_tier}</Badge></>}</> },
-                  { title: "Provider", cell: (row) => provider(row.provider), minor: true },
-                  ...BUCKETS.map(([bucket, title]) => ({ title, number: true, minor: !["input", "output"].includes(bucket), cell: (row: Price) => rate(row.rates, bucket) })),
+                  { title: "Model", cell: (row) => <>{row.model || provider(row.provider)}{!row.model.startsWith(row.provider) && row.model && <> <small class="note">{provider(row.provider)}</small></>}{row.service_tier !== "standard" && <> <Badge kind="calm">{row.service_tier}</Badge></>}</> },
+                                    ...BUCKETS.map(([bucket, title]) => ({ title: title.replace("Cache write,", "Write").replace("Cache read", "Read"), number: true, minor: !["input", "output"].includes(bucket), cell: (row: Price) => rate(row.rates, bucket) })),
                   { title: "Units", cell: (row) => units(row.rates), minor: true },
                   { title: "Since", cell: (row) => (row.effective_from.startsWith("1970") ? "always" : <span class="firm">{day(row.effective_from.slice(0, 10))}</span>), minor: true },
                   { title: "From", cell: (row) => <span class="firm" title={row.source}>{ORIGINS[row.origin]}</span>, minor: true },

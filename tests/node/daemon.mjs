@@ -52,7 +52,15 @@ export async function startDaemon() {
     child.kill("SIGTERM");
     await ended;
   };
+  const kill = async () => {
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await ended;
+  };
   const daemon = {
+    socket: env.TALLYD_SOCKET,
+    data: env.TALLYD_DATA_DIR,
+    kill,
     url: `http://127.0.0.1:${port}`,
     run,
     up,
