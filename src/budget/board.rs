@@ -57,7 +57,6 @@ pub struct BudgetState {
     /// Calls of the period without a known price.
     pub unpriced_calls: i64,
     /// How it stands.
-    #[schema(inline)]
     pub status: Status,
 }
 

@@ -53,12 +53,10 @@ pub struct Budget {
     /// Its row.
     pub id: i32,
     /// What is bounded.
-    #[schema(inline)]
     pub scope: Scope,
     /// Which one; empty for everything.
     pub scope_value: String,
     /// For how long the amount is.
-    #[schema(inline)]
     pub period: Period,
     /// How much.
     #[schema(value_type = String, example = "25")]

@@ -58,7 +58,6 @@ pub struct Estimate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Forecast {
     /// How it was made.
-    #[schema(inline)]
     pub method: Method,
     /// Whole days that it was made from.
     pub history_days: usize,

@@ -108,14 +108,12 @@ pub async fn budgets(State(view): State<Handle>) -> Result<Json<Budgets>, ApiErr
 pub struct SetBudget {
     /// What is bounded; everything if nothing is said.
     #[serde(default)]
-    #[schema(inline)]
     scope: Scope,
     /// Which provider, model, user or application; empty for everything.
     #[serde(default)]
     #[schema(max_length = 512)]
     scope_value: String,
     /// For how long the amount is.
-    #[schema(inline)]
     period: Period,
     /// USD as decimal text or as a number; not negative.
     #[schema(value_type = String, pattern = "^[0-9]{1,9}(\\.[0-9]{1,18})?$", example = "25.50")]

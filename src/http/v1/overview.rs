@@ -38,7 +38,6 @@ pub struct RangeSums {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PipelineGlance {
     /// The worst of its parts.
-    #[schema(inline)]
     pub status: Health,
     /// Records that are acknowledged, so durable, and not in PostgreSQL yet.
     pub unflushed_records: u64,
