@@ -1,5 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
+.PHONY: test-python
 .PHONY: fuzz golden model bench-forecast
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
@@ -18,6 +19,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-strace
 	cargo test --workspace
 	$(MAKE) test-prices test-monitoring
+	$(MAKE) test-python
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
@@ -30,6 +32,11 @@ test-monitoring: ## Check the alert rules, make each alert fire and resolve, and
 	promtool test rules grafana/prometheus/alerts_test.yml
 	cargo build
 	scripts/check-metrics target/debug/tallyd
+
+test-python: ## Lint the Python client and test it with the real SDKs against a daemon, killed and restarted
+	cargo build
+	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
+	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql
