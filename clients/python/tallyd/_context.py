@@ -19,8 +19,20 @@ def context(**fields: Any) -> Iterator[None]:
         _fields.reset(token)
 
 
+def current() -> Dict[str, Any]:
+    """The fields of here and now. A value that is a function is asked now, not when the context was made."""
+    fields = {}
+    for name, value in (_fields.get() or {}).items():
+        try:
+            fields[name] = value() if callable(value) else value
+        except Exception:  # An application's function; its fault must not cost the record.
+            continue
+    return {name: value for name, value in fields.items() if value}
+
+
 def complete(record: Dict[str, Any]) -> None:
     """Fills in what the record leaves out."""
-    for name, value in (_fields.get() or {}).items():
-        if value and not record.get(name):
-            record[name] = value
+    if _fields.get():
+        for name, value in current().items():
+            if not record.get(name):
+                record[name] = value

@@ -6,7 +6,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support import Daemon  # noqa: E402
+from stub import Stub  # noqa: E402
+from support import Caught, Daemon  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,16 @@ def daemon():
         yield one.up()
     finally:
         one.down()
+
+
+@pytest.fixture
+def stub():
+    server = Stub()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def caught():
+    return Caught()

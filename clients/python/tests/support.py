@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tallyd import _wire
+
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get("TALLYD_BIN") or str(ROOT / "target/debug/tallyd")
 PATIENCE = 60.0
@@ -87,3 +89,22 @@ class Daemon:
         until("there is a schema", lambda: self.psql("SELECT to_regclass('api_usage_log') IS NOT NULL") == ["t"])
         sql = f"SELECT count(*) FROM api_usage_log WHERE app = '{app}'"
         until(f"{count} rows of {app} are stored", lambda: int(self.psql(sql)[0]) >= count)
+
+
+class Caught(list):
+    """Stands in for a recorder: the records that it would have sent, each of which the wire can carry."""
+
+    def record(self, provider="", **fields):
+        record = {"provider": provider, **fields}
+        _wire.encode_record(record)
+        self.append(record)
+        return True
+
+    def only(self):
+        assert len(self) == 1, list(self)
+        return self[0]
+
+
+def having(record, **fields):
+    """Whether the record has these fields; what differs is shown."""
+    assert {name: record.get(name) for name in fields} == fields
