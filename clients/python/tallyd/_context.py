@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 _fields: ContextVar[Optional[Mapping[str, Any]]] = ContextVar("tallyd_fields", default=None)
@@ -12,11 +12,16 @@ _fields: ContextVar[Optional[Mapping[str, Any]]] = ContextVar("tallyd_fields", d
 @contextlib.contextmanager
 def context(**fields: Any) -> Iterator[None]:
     """Gives every record inside these fields, unless it has its own: `with tallyd.context(user_id="u-42"): ...`."""
-    token = _fields.set({**(_fields.get() or {}), **fields})
+    token = enter(fields)
     try:
         yield
     finally:
         _fields.reset(token)
+
+
+def enter(fields: Mapping[str, Any]) -> Token[Optional[Mapping[str, Any]]]:
+    """`context` without an end, for a context that ends by itself."""
+    return _fields.set({**(_fields.get() or {}), **fields})
 
 
 def current() -> Dict[str, Any]:

@@ -19,6 +19,7 @@ from ._default import default_recorder
 from ._recorder import Recorder
 
 _PROVIDERS = {"anthropic": "claude", "text-completion-openai": "openai", "gemini": "google", "vertex_ai": "google"}
+_ASYNC = ("acompletion", "atext_completion", "aembedding", "aresponses", "aimage_generation", "arerank", "aspeech")
 _REMEMBERED = 4096
 
 
@@ -75,7 +76,7 @@ def _fields(kwargs: Mapping[str, Any], body: Mapping[str, Any], start: Any, end:
         **context,
         "provider": _PROVIDERS.get(provider, provider),
         "model": str(kwargs.get("model") or body.get("model") or ""),
-        "endpoint": context.get("endpoint") or str(kwargs.get("call_type") or "completion"),
+        "endpoint": context.get("endpoint") or _kind(str(kwargs.get("call_type") or "completion")),
         "request_id": str(body.get("id") or ""),
         **_usage.litellm(body.get("usage") or {}, body),
     }
@@ -89,6 +90,11 @@ def _fields(kwargs: Mapping[str, Any], body: Mapping[str, Any], start: Any, end:
         fields.pop("extra_units", None)
         fields.update(requests=0, cost_usd=0, metadata={"cache_hit": True})
     return fields
+
+
+def _kind(call_type: str) -> str:
+    """LiteLLM's name for the kind of call; sync and async ones are the same kind."""
+    return call_type[1:] if call_type in _ASYNC else call_type
 
 
 def _plain(response: Any) -> Mapping[str, Any]:

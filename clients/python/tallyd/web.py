@@ -11,7 +11,7 @@ import contextvars
 import re
 from typing import Any, Awaitable, Callable, Iterable, Iterator, MutableMapping, Optional
 
-from ._context import context
+from ._context import context, enter
 
 _ID = re.compile(r"/(?:\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{16,}|[^/]{40,})(?=/|$)")
 
@@ -44,8 +44,7 @@ class WsgiMiddleware:
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         def serve() -> Iterable[bytes]:
-            # Never left: the copied context ends with the request.
-            context(user_id=lambda: self._user(environ), endpoint=lambda: self._endpoint(environ)).__enter__()
+            enter({"user_id": lambda: self._user(environ), "endpoint": lambda: self._endpoint(environ)})
             return self._app(environ, start_response)
 
         copy = contextvars.copy_context()
