@@ -54,7 +54,11 @@ class Costs:
         end: Optional[Day] = None,
         **filters: str,
     ) -> Dict[str, Any]:
-        """Costs of any range, grouped: `group_by` is one or more of provider, model, endpoint, user, app, day …"""
+        """Costs of any range: `rows`, one a group. `group_by` is one or more of provider, model, endpoint, user, app.
+
+        `filters` are the other parameters of `/api/v1/costs`: `bucket="day"`, `model="…"`, `limit=` …
+        Amounts in `rows` are decimal text, as the API has them.
+        """
         return dict(self.get("/api/v1/costs", days=days, group_by=group_by, **{"from": start, "to": end}, **filters))
 
     def get(self, path: str, **query: Any) -> Any:

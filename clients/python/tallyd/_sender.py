@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NAP = (0.0005, 0.02)
 _INTAKE = 1024
+_INTAKES = 16
 _CONNECT_TIMEOUT = 10.0
 _SLOW_CODES = ("fenced", "unauthorized", "protocol_version", "producer")
 
@@ -199,7 +200,12 @@ class Sender:
         self.sock.sendall(_wire.hello(recorder.producer, recorder.endpoint.token))
         while (message := self._inbox.next()) is None:
             left = self._left(now + _CONNECT_TIMEOUT)
-            self.sock.settimeout(min(0.1, left))  # Short, so that a close that is asked for meanwhile is seen.
+            # A daemon that accepts and says nothing must not fill the queue while the window has room; and a close
+            # that is asked for meanwhile is to be seen.
+            for _ in range(_INTAKES):
+                if not self._take_in():
+                    break
+            self.sock.settimeout(min(_NAP[1], left))
             try:
                 self._receive()
             except socket.timeout:

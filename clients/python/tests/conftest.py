@@ -6,6 +6,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+pytest.register_assert_rewrite("support")
+
 from stub import Stub  # noqa: E402
 from support import Caught, Daemon  # noqa: E402
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -26,16 +27,26 @@ def until(what, condition, patience=PATIENCE):
     raise AssertionError(f"waited {patience:g} s in vain: {what}")
 
 
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
 class Daemon:
     def __init__(self):
         self.home = tempfile.TemporaryDirectory(prefix="tallyd-py-")
         os.chmod(self.home.name, 0o755)
         self.data = Path(self.home.name) / "data"
         self.socket = str(self.data / "tallyd.sock")
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TALLYD_")},
             "TALLYD_DATA_DIR": str(self.data),
-            "TALLYD_HTTP_LISTEN": "127.0.0.1:0",
+            "TALLYD_HTTP_LISTEN": f"127.0.0.1:{self.port}",
+            "TALLYD_LISTEN_TCP": f"127.0.0.1:{free_port()}",
+            "TALLYD_LISTEN_TCP_TOKENS": "s3cret",
             "TALLYD_FLUSHER_FLUSH_INTERVAL_MS": "20",
             "TALLYD_FLUSHER_RETRY_MIN_MS": "10",
             "TALLYD_FLUSHER_RETRY_MAX_MS": "100",
@@ -52,10 +63,13 @@ class Daemon:
 
     def ready(self):
         assert self.process.poll() is None, self.log()
+        return self.status().get("health", {}).get("ingest", {}).get("status") == "ok"
+
+    def status(self):
         try:
-            return json.loads(self.run("status", "--json").stdout)["health"]["ingest"]["status"] == "ok"
-        except (ValueError, KeyError):
-            return False
+            return json.loads(self.run("status", "--json").stdout)
+        except ValueError:
+            return {}
 
     def log(self):
         return (Path(self.home.name) / "log").read_text()[-4000:]
@@ -74,6 +88,32 @@ class Daemon:
         done = self.run("psql", "--", "-X", "-At", "-c", sql)
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
+
+    def token(self):
+        """A token that may read costs."""
+        made = []
+
+        def create():
+            made.append(self.run("token", "create", "--name", "test", "--role", "read"))
+            return made[-1].returncode == 0
+
+        until("a token is made", create)
+        return made[-1].stdout.split()[0]
+
+    def postmaster(self):
+        """The process id of the daemon's own PostgreSQL; 0 while there is none."""
+        try:
+            return int((self.data / "postgres/postmaster.pid").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def crash_database(self):
+        """An immediate shutdown, as good as a crash; the daemon starts its PostgreSQL again by itself."""
+        # A server that ends while it starts is a fault of its installation, and ends the daemon.
+        until("the daemon has its database", lambda: self.status().get("database", {}).get("connected"))
+        before = until("PostgreSQL runs", self.postmaster)
+        os.kill(before, signal.SIGQUIT)
+        return before
 
     def kill(self):
         self.process.kill()

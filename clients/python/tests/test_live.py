@@ -3,10 +3,14 @@
 import asyncio
 import multiprocessing
 import os
+import socket
+import subprocess
+import sys
 import threading
+import urllib.request
 
 import pytest
-from support import until
+from support import ROOT, free_port, until
 
 import tallyd
 from tallyd import _wire
@@ -117,3 +121,65 @@ def test_full_is_counted_and_never_blocks(tmp_path):
     assert not recorder.close(0.05)
     assert recorder.stats().dropped == 100
     assert recorder.record("x") is False
+
+
+def test_a_daemon_that_says_nothing_fills_the_window_first(tmp_path):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+        recorder = tallyd.Recorder(str(tmp_path / "silent.sock"), queue_records=100)
+        for _ in range(50):
+            assert all(recorder.record("x") for _ in range(100))
+            until("the queue is taken", lambda: not recorder.queue)
+        assert recorder.stats().dropped == 0
+        assert not recorder.close(0.1)
+        assert recorder.stats().dropped == 5000
+
+
+def test_over_tcp_with_a_token(daemon):
+    address = "tcp://" + daemon.environment["TALLYD_LISTEN_TCP"]
+    with tallyd.Recorder(address, token="wrong", app="tcp") as recorder:
+        recorder.record("rentcast")
+        until("the token is refused", lambda: "unauthorized" in recorder.stats().last_error)
+        recorder.close(0)
+    with tallyd.Recorder(address, token="s3cret", app="tcp") as recorder:
+        recorder.record("rentcast")
+        assert recorder.flush()
+    daemon.until_stored(1, "tcp")
+    assert len(stored(daemon, "tcp")) == 1
+
+
+GUNICORN = """
+import tallyd
+tallyd.configure(app="gunicorn")
+tallyd.record("rentcast", endpoint="/master")
+
+def app(environ, start_response):
+    tallyd.record("rentcast", endpoint="/worker")
+    start_response("200 OK", [("content-length", "1")])
+    return [b"x"]
+"""
+
+
+def test_a_preforked_gunicorn_records_each_call_once(daemon, tmp_path):
+    (tmp_path / "served.py").write_text(GUNICORN)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--preload", "-w", "3", "-b", f"127.0.0.1:{port}", "served:app"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "clients/python"), "TALLYD_ENDPOINT": daemon.socket}
+    with open(tmp_path / "log", "wb") as log:
+        server = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+
+    def get():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                return answer.read() == b"x"
+        except OSError:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            return False
+
+    until("gunicorn answers", get)
+    assert all(get() for _ in range(60))
+    server.terminate()
+    assert server.wait(30) == 0
+    daemon.until_stored(62, "gunicorn")
+    assert len(stored(daemon, "gunicorn")) == len(set(stored(daemon, "gunicorn"))) == 62
