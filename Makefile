@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: test-python
+.PHONY: test-python bench-python
 .PHONY: fuzz golden model bench-forecast
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
@@ -37,6 +37,10 @@ test-python: ## Lint the Python client and test it with the real SDKs against a 
 	cargo build
 	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
 	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
+
+bench-python: ## The Python client's record(): p50 and p99, the daemon healthy, dead, and stuck
+	cargo build --release
+	TALLYD_BIN=$(CURDIR)/target/release/tallyd $$(scripts/need-python-client) clients/python/bench.py
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql

@@ -42,7 +42,7 @@ class Costs:
         return list(answer)
 
     def today(self) -> Dict[str, Any]:
-        """Today beside its budget: `today`, `dailyBudget`, `budgetPercent`, `remaining`, `shouldThrottle`, `status`."""
+        """The day so far, `today`, beside its budget: `dailyBudget`, `remaining`, `shouldThrottle`, `status` …"""
         return dict(self.get("/api/admin/costs"))
 
     def summary(

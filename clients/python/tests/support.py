@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import tallyd
 from tallyd import _wire
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,6 +32,14 @@ def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def admits(url, token):
+    try:
+        tallyd.Costs(url, token).today()
+    except tallyd.CostsError:
+        return False
+    return True
 
 
 class Daemon:
@@ -98,7 +107,9 @@ class Daemon:
             return made[-1].returncode == 0
 
         until("a token is made", create)
-        return made[-1].stdout.split()[0]
+        token = made[-1].stdout.split()[0]
+        until("the daemon knows the token", lambda: admits(self.url, token))
+        return token
 
     def postmaster(self):
         """The process id of the daemon's own PostgreSQL; 0 while there is none."""
