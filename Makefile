@@ -1,5 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
+.PHONY: test-python bench-python
 .PHONY: fuzz golden model bench-forecast
 .PHONY: page test-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
@@ -22,7 +23,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-strace
 	@scripts/need-page
 	cargo test --workspace
-	$(MAKE) test-page test-typescript test-prices test-monitoring
+	$(MAKE) test-page test-typescript test-python test-prices test-monitoring
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
@@ -50,6 +51,15 @@ test-monitoring: ## Check the alert rules, make each alert fire and resolve, and
 	promtool test rules grafana/prometheus/alerts_test.yml
 	cargo build
 	scripts/check-metrics target/debug/tallyd
+
+test-python: ## Lint the Python client and test it with the real SDKs against a daemon, killed and restarted
+	cargo build
+	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
+	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
+
+bench-python: ## The Python client's record(): p50 and p99, the daemon healthy, dead, and stuck
+	cargo build --release
+	TALLYD_BIN=$(CURDIR)/target/release/tallyd $$(scripts/need-python-client) clients/python/bench.py
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql

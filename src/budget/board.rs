@@ -11,6 +11,7 @@ use crate::pricing::{Usd, family, normalise_provider};
 /// How a budget stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = BudgetStanding)]
 pub enum Status {
     /// Below the warning.
     Normal,
