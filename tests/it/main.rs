@@ -11,6 +11,7 @@
 
 mod support;
 
+mod beside;
 mod bill;
 mod budgets;
 mod crash;
