@@ -59,6 +59,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         accepting: AtomicBool::new(false),
         intake: Mutex::new(Some(Arc::clone(&shared))),
         auth,
+        links: http::page::link::Links::default(),
         clock: Arc::clone(&shared.clock),
         settings: http_settings(&config),
         loading: OnceCell::new(),
@@ -233,6 +234,9 @@ async fn serve_http(
     let mut stage = Stage::default();
     let address = &config.http.listen;
     let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;
+    if let Ok(address) = public.local_addr() {
+        view.links.is_at(address);
+    }
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
     let router = http::public(Arc::clone(view));

@@ -10,6 +10,7 @@ mod demo;
 mod forecast;
 mod import;
 mod migrate;
+mod open;
 mod output;
 mod plans;
 mod prices;
@@ -76,6 +77,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Show what the running daemon is doing
     Status(status::StatusArgs),
+    /// Print a link that signs in to the admin page
+    Open(open::OpenArgs),
     /// Prove that the rollups equal the log
     Reconcile(reconcile::ReconcileArgs),
     /// Look at records that were refused, and retry or drop them
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(&args, &config),
         Command::Import(args) => import::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
+        Command::Open(args) => open::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),

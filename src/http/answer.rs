@@ -135,7 +135,7 @@ fn cacheable(headers: &mut HeaderMap, etag: &str) {
     }
     // Kept by the browser that asked, and held against the daemon each time.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    headers.append(header::VARY, HeaderValue::from_static("authorization"));
+    headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
 }
 
 /// Middleware: counts answers by route and class of status.

@@ -14,6 +14,7 @@
 //! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
 //! | [`v1`] | the API proper |
 //! | [`ingest`] | records that come over HTTP |
+//! | [`page`] | the admin page, and signing in to it |
 //! | [`openapi`] | the document of the API, and its page |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
 
@@ -26,6 +27,7 @@ pub mod error;
 mod health;
 pub mod ingest;
 pub mod openapi;
+pub mod page;
 pub mod parameters;
 pub mod router;
 pub mod serve;
@@ -68,6 +70,8 @@ pub struct View {
     pub intake: std::sync::Mutex<Option<Arc<connection::Shared>>>,
     /// Who may ask.
     pub auth: auth::Auth,
+    /// Links that sign in to the page once.
+    pub links: page::link::Links,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Settings of the API.

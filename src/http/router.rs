@@ -9,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, response::IntoResponse};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
-use super::{View, admin, answer, health, ingest, openapi, status, v1};
+use super::{View, admin, answer, health, ingest, openapi, page, status, v1};
 
 /// What handlers hold.
 pub type Handle = Arc<View>;
@@ -77,6 +77,7 @@ pub fn public(view: Handle) -> Router {
     };
     router
         .merge(openapi::routes(&openapi::complete(document)))
+        .merge(page::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))
@@ -96,6 +97,7 @@ pub fn local(view: Handle) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(metrics))
         .route("/status", get(status::status))
+        .route("/open", post(page::link::open))
         .fallback(not_found)
         .with_state(view)
 }

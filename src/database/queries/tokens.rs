@@ -24,6 +24,14 @@ pub struct StoredToken {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
+impl StoredToken {
+    /// Whoever shows it, as the audit log has them.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        format!("token:{} {}", self.id, self.name)
+    }
+}
+
 /// A token as it is listed.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedToken {

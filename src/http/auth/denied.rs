@@ -21,6 +21,9 @@ pub enum Denied {
     UnknownToken,
     NotAdmin,
     Role,
+    Session,
+    CrossSite,
+    Link,
     TooManyFailures,
     Unavailable,
 }
@@ -42,6 +45,9 @@ impl Denied {
             Self::UnknownToken => "unknown_token",
             Self::NotAdmin => "not_admin",
             Self::Role => "role",
+            Self::Session => "session",
+            Self::CrossSite => "cross_site",
+            Self::Link => "link",
             Self::TooManyFailures => "too_many_failures",
             Self::Unavailable => "unavailable",
         }
@@ -61,6 +67,9 @@ impl Denied {
             Self::UnknownToken => "the token is unknown, revoked or expired",
             Self::NotAdmin => "the user is not an admin",
             Self::Role => "the token's role does not allow this",
+            Self::Session => "the session has ended",
+            Self::CrossSite => "the request does not come from tallyd's own page",
+            Self::Link => "the link was used already, or is too old",
             Self::TooManyFailures => "too many failed attempts from this address",
             Self::Unavailable => "the token cannot be verified at the moment",
         }
@@ -79,6 +88,11 @@ impl Denied {
             Self::Audience => "compare the token's `aud` with auth.audience",
             Self::NotAdmin => "an admin has app_metadata.role = 'admin', or a row of user_profiles with is_admin",
             Self::Role => "admin may do all, read may ask, ingest may send records: `tallyd token list`",
+            Self::Session => "sign in again",
+            Self::CrossSite => {
+                "with a cookie, changes need the header x-tallyd-page and the page's own Origin; scripts use a token"
+            }
+            Self::Link => "`tallyd open` on the daemon's machine makes a new one, to be opened there",
             Self::TooManyFailures => "wait a minute; static tokens are not affected",
             Self::Unavailable => "the issuer or the database does not answer; see the daemon's log, and try again",
         }
@@ -86,7 +100,7 @@ impl Denied {
 
     const fn status(self) -> StatusCode {
         match self {
-            Self::NotAdmin | Self::Role => StatusCode::FORBIDDEN,
+            Self::NotAdmin | Self::Role | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
