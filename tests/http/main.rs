@@ -12,6 +12,7 @@ mod issuer;
 mod jwt;
 mod legacy;
 mod openapi;
+mod page;
 mod records;
 mod tokens;
 mod v1;

@@ -1,0 +1,65 @@
+// Builds the page into dist/: one script, one style sheet, one HTML file and an icon, with their compressed forms beside them.
+// The script's and the style's names have a digest of their content in them, so that browsers may keep them for good.
+//
+//   node build.mjs            what the daemon embeds
+//   node build.mjs --sizes    the same, and prints what each file weighs
+import { build } from "esbuild";
+import { createHash } from "node:crypto";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+
+/** Bytes that the page may weigh, compressed as browsers get it. */
+const BUDGET = 300_000;
+
+process.chdir(import.meta.dirname);
+mkdirSync("dist/assets", { recursive: true });
+for (const name of readdirSync("dist")) {
+  if (name !== ".gitkeep") rmSync(`dist/${name}`, { recursive: true });
+}
+mkdirSync("dist/assets", { recursive: true });
+
+const built = await build({
+  entryPoints: ["src/main.tsx", "src/style/main.css"],
+  bundle: true,
+  minify: true,
+  write: false,
+  outdir: "dist/assets",
+  format: "esm",
+  target: "es2022",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  legalComments: "none",
+  logLevel: "warning",
+});
+
+const total = { plain: 0, brotli: 0 };
+function write(name, content) {
+  const bytes = Buffer.from(content);
+  const brotli = brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
+  const gzip = gzipSync(bytes, { level: 9 });
+  writeFileSync(`dist/${name}`, bytes);
+  writeFileSync(`dist/${name}.br`, brotli);
+  writeFileSync(`dist/${name}.gz`, gzip);
+  total.plain += bytes.length;
+  total.brotli += brotli.length;
+  if (process.argv.includes("--sizes")) {
+    console.log(`${name.padEnd(32)} ${String(bytes.length).padStart(8)} plain ${String(gzip.length).padStart(7)} gzip ${String(brotli.length).padStart(7)} brotli`);
+  }
+}
+
+function asset(end) {
+  const file = built.outputFiles.find((file) => file.path.endsWith(end));
+  const digest = createHash("sha256").update(file.contents).digest("hex").slice(0, 10);
+  const name = `assets/page-${digest}${end}`;
+  write(name, file.contents);
+  return `/${name}`;
+}
+
+const html = readFileSync("src/index.html", "utf8").replace("{{script}}", asset(".js")).replace("{{style}}", asset(".css"));
+write("index.html", html.replace(/\n\s*/g, "\n"));
+write("icon.svg", readFileSync("src/icon.svg", "utf8"));
+if (total.brotli > BUDGET) {
+  console.error(`error: the page weighs ${total.brotli} bytes compressed, more than ${BUDGET}`);
+  process.exit(1);
+}
+console.log(`page/dist: ${total.plain} bytes, ${total.brotli} compressed`);

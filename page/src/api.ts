@@ -1,0 +1,69 @@
+// Asking the daemon that served this page, and nobody else.
+
+/** What went wrong, as the API says it. A status of 0: there was no answer. */
+export class Failure extends Error {
+  constructor(readonly status: number, readonly code: string, message: string, readonly hint: string) {
+    super(message);
+  }
+}
+
+let onSignedOut: () => void = () => {};
+/** Who is told when the session has ended. */
+export function whenSignedOut(listener: () => void): void {
+  onSignedOut = listener;
+}
+
+async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  const headers: Record<string, string> = { "x-tallyd-page": "1", accept: "application/json" };
+  if (body !== undefined) headers["content-type"] = "application/json";
+  let answer: Response;
+  try {
+    // Answers have tags: the browser asks whether its copy still holds, and the daemon sends only what has changed.
+    answer = await fetch(path, {
+      method, headers, credentials: "same-origin", redirect: "error",
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(signal ? { signal } : {}),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Failure(0, "no_answer", "The daemon does not answer.", "Is it running, and is this machine online? This page tries again by itself.");
+  }
+  if (answer.ok) return answer;
+  const failure = await failureOf(answer);
+  if (answer.status === 401 && !path.startsWith("/page/")) onSignedOut();
+  throw failure;
+}
+
+async function failureOf(answer: Response): Promise<Failure> {
+  try {
+    const { error } = (await answer.json()) as { error: { code: string; message: string; hint: string } };
+    return new Failure(answer.status, error.code, sentence(error.message), sentence(error.hint));
+  } catch {
+    return new Failure(answer.status, "unexpected", `The answer was ${answer.status} ${answer.statusText}.`, "A proxy in front may have sent it.");
+  }
+}
+
+function sentence(text: string): string {
+  const upper = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(upper) ? upper : `${upper}.`;
+}
+
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return (await (await send("GET", path, undefined, signal)).json()) as T;
+}
+
+/** Changes something. None if the answer is empty. */
+export async function change<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T | null> {
+  const answer = await send(method, path, body);
+  return answer.status === 204 ? null : ((await answer.json()) as T);
+}
+
+/** A path with its parameters; those that are empty are left out. */
+export function url(path: string, parameters: Record<string, string | number | boolean | null | undefined>): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
+  }
+  const text = query.toString();
+  return text ? `${path}?${text}` : path;
+}

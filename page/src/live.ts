@@ -1,0 +1,102 @@
+// Data that stays current without a reload: asked again every so often, not while the page is hidden, and at once when it is
+// shown again. A failure keeps what is there and says that it is old.
+
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { Failure } from "./api";
+
+export interface Live<T> {
+  /** The last answer; none before the first. */
+  data: T | null;
+  /** Why there is no newer one. */
+  failure: Failure | null;
+  /** When the last answer came. */
+  at: number | null;
+  /** True while another question's answer is shown: the next one is on its way. */
+  changing: boolean;
+  reload: () => void;
+}
+
+/** The last answers, so that going back to a view shows it at once. */
+const kept = new Map<string, { data: unknown; at: number }>();
+const KEPT_MAX = 40;
+
+function keep(key: string, data: unknown): void {
+  kept.delete(key);
+  kept.set(key, { data, at: Date.now() });
+  const oldest = kept.keys().next().value;
+  if (kept.size > KEPT_MAX && oldest !== undefined) kept.delete(oldest);
+}
+
+/** Forgets every answer: another user may sign in. */
+export function forget(): void {
+  kept.clear();
+}
+
+interface State<T> {
+  key: string;
+  data: T | null;
+  failure: Failure | null;
+  at: number | null;
+}
+
+function initial<T>(key: string): State<T> {
+  const known = kept.get(key) as { data: T; at: number } | undefined;
+  return { key, data: known?.data ?? null, failure: null, at: known?.at ?? null };
+}
+
+/** Loads `key` with `load`, and again every `everyMs`. */
+export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T>, everyMs = 15_000): Live<T> {
+  const [state, setState] = useState<State<T>>(() => initial<T>(key));
+  const latest = useRef(load);
+  latest.current = load;
+  const again = useRef<() => void>(() => {});
+
+  useEffect(() => {
+    const known = kept.get(key) as { data: T; at: number } | undefined;
+    if (known) setState({ key, data: known.data, failure: null, at: known.at });
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let running: AbortController | null = null;
+    let pause = everyMs;
+
+    const run = async () => {
+      clearTimeout(timer);
+      running?.abort();
+      const mine = new AbortController();
+      running = mine;
+      try {
+        const data = await latest.current(mine.signal);
+        if (mine.signal.aborted) return;
+        keep(key, data);
+        setState({ key, data, failure: null, at: Date.now() });
+        pause = everyMs;
+      } catch (error) {
+        if (mine.signal.aborted) return;
+        const failure = error instanceof Failure ? error : new Failure(0, "page", `This page failed: ${String(error)}`, "Reload it.");
+        setState((before) => (before.key === key ? { ...before, failure } : { key, data: null, failure, at: null }));
+        // What is wrong with the question stays wrong; an outage ends, and a fleet of pages must not hammer whoever comes back.
+        pause = failure.status >= 400 && failure.status < 500 ? everyMs : Math.min(Math.max(pause, 2_000) * 1.5, 30_000);
+      }
+      running = null;
+      schedule();
+    };
+    const schedule = () => {
+      clearTimeout(timer);
+      if (!document.hidden) timer = setTimeout(run, pause);
+    };
+    const onVisibility = () => {
+      if (document.hidden) clearTimeout(timer);
+      else if (!running) void run();
+    };
+    again.current = () => void run();
+    void run();
+    document.addEventListener("visibilitychange", onVisibility);
+    return () => {
+      clearTimeout(timer);
+      running?.abort();
+      document.removeEventListener("visibilitychange", onVisibility);
+    };
+  }, [key, everyMs]);
+
+  const reload = useCallback(() => again.current(), []);
+  return { data: state.data, failure: state.failure, at: state.at, changing: state.key !== key, reload };
+}

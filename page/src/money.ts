@@ -1,0 +1,66 @@
+// Amounts as the API sends them: decimal text. They are added and rounded as whole numbers of 10^-18 USD, so that no sum on
+// this page differs from the daemon's. Only a chart's pixels are binary floats.
+
+/** 10^-18 USD. */
+export type Attos = bigint;
+
+const DECIMALS = 18;
+const ONE = 10n ** 18n;
+
+/** Reads decimal text, such as "-12.50". What is none counts as nothing. */
+export function parse(text: string | null | undefined): Attos {
+  const match = /^(-?)(\d+)(?:\.(\d{1,18}))?$/.exec(text ?? "");
+  if (!match) return 0n;
+  const whole = BigInt(match[2] ?? "0") * ONE + BigInt((match[3] ?? "").padEnd(DECIMALS, "0"));
+  return match[1] ? -whole : whole;
+}
+
+/** As decimal text without trailing zeros. */
+export function text(amount: Attos): string {
+  const digits = (amount < 0n ? -amount : amount).toString().padStart(DECIMALS + 1, "0");
+  const fraction = digits.slice(-DECIMALS).replace(/0+$/, "");
+  return `${amount < 0n ? "-" : ""}${digits.slice(0, -DECIMALS)}${fraction ? `.${fraction}` : ""}`;
+}
+
+/** For a chart. */
+export function toFloat(amount: Attos): number {
+  return Number(amount) / 1e18;
+}
+
+export function sum(amounts: Iterable<Attos>): Attos {
+  let total = 0n;
+  for (const amount of amounts) total += amount;
+  return total;
+}
+
+/** Rounded half up to so many decimals: its sign, grouped whole part, and fraction with exactly that many digits. */
+export function parts(amount: Attos, decimals: number): { sign: string; whole: string; fraction: string } {
+  const unit = 10n ** BigInt(DECIMALS - decimals);
+  const size = amount < 0n ? -amount : amount;
+  const rounded = (size + unit / 2n) / unit;
+  const digits = rounded.toString().padStart(decimals + 1, "0");
+  const whole = decimals > 0 ? digits.slice(0, -decimals) : digits;
+  return {
+    sign: amount < 0n && rounded > 0n ? "−" : "",
+    whole: whole.replace(/\B(?=(\d{3})+$)/g, ","),
+    fraction: decimals > 0 ? digits.slice(-decimals) : "",
+  };
+}
+
+/** "$1,234.56"; an amount below a cent gets the decimals that it takes to be seen. */
+export function usd(amount: Attos, decimals = fitting(amount)): string {
+  const { sign, whole, fraction } = parts(amount, decimals);
+  return `${sign}$${whole}${fraction ? `.${fraction}` : ""}`;
+}
+
+/** Decimals that show an amount on its own. */
+export function fitting(amount: Attos): number {
+  const size = amount < 0n ? -amount : amount;
+  if (size === 0n || size >= ONE / 100n) return 2;
+  return size >= ONE / 10_000n ? 4 : 6;
+}
+
+/** a ÷ b in percent with one decimal, or nothing where b is nothing. */
+export function percent(a: Attos, b: Attos): number | null {
+  return b === 0n ? null : Number((a * 1000n) / b) / 10;
+}
