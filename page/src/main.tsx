@@ -1,0 +1,105 @@
+// The page begins here: who is signed in decides what is shown.
+
+import { render } from "preact";
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { Failure, change, get, whenSignedOut } from "./api";
+import { forget } from "./live";
+import { type SessionAnswer, SessionProvider, sessionOf } from "./session";
+import { Shell } from "./shell";
+import { SignIn } from "./signin";
+import { apply } from "./theme";
+import { Problem } from "./ui/parts";
+
+/** The code of a link that `tallyd open` made, if the page was opened by one. It is gone from the address at once. */
+function takeCode(): string | null {
+  const match = /^#open=([0-9a-f]{64})$/.exec(location.hash);
+  if (!match) return null;
+  history.replaceState(null, "", "/");
+  return match[1] ?? null;
+}
+
+const WAIT_MS = 1_000;
+
+/** Signs in with a link's code. A daemon that has just started may need a moment for its database. */
+async function useCode(code: string): Promise<SessionAnswer> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const answer = await change<SessionAnswer>("POST", "/page/session", { code });
+      if (answer) return answer;
+    } catch (error) {
+      if (!(error instanceof Failure) || error.status !== 503 || attempt >= 60) throw error;
+      await new Promise((wake) => setTimeout(wake, WAIT_MS));
+    }
+  }
+}
+
+const code = takeCode();
+
+function Page() {
+  const [answer, setAnswer] = useState<SessionAnswer | null>(null);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const [ended, setEnded] = useState(false);
+
+  const look = useCallback(async () => {
+    try {
+      setAnswer(await get<SessionAnswer>("/page/session"));
+      setFailure(null);
+    } catch (error) {
+      setFailure(error as Failure);
+    }
+  }, []);
+  useEffect(() => {
+    whenSignedOut(() => {
+      setEnded(true);
+      forget();
+      setAnswer((before) => (before ? { ...before, actor: null } : before));
+    });
+    void (async () => {
+      if (code) {
+        try {
+          return setAnswer(await useCode(code));
+        } catch (error) {
+          setFailure(error as Failure);
+        }
+      }
+      await look();
+    })();
+  }, []);
+  const signOut = async () => {
+    try {
+      await change("DELETE", "/page/session");
+    } catch (error) {
+      return setFailure(error as Failure);
+    }
+    forget();
+    setEnded(false);
+    await look();
+  };
+
+  if (!answer) {
+    return <div class="splash">{failure ? <Problem failure={failure} retry={() => void look()} /> : <span role="status">tallyd</span>}</div>;
+  }
+  const session = sessionOf(answer);
+  if (!session) {
+    const signedIn = (next: SessionAnswer) => {
+      forget();
+      setFailure(null);
+      setEnded(false);
+      setAnswer(next);
+    };
+    return <SignIn issuer={answer.issuer} ended={ended} first={failure} onSignedIn={signedIn} />;
+  }
+  return (
+    <SessionProvider value={session}>
+      {failure && <Problem failure={failure} />}
+      <Shell onSignOut={() => void signOut()} />
+    </SessionProvider>
+  );
+}
+
+apply();
+const root = document.getElementById("page");
+if (root) {
+  root.textContent = "";
+  render(<Page />, root);
+}

@@ -1,0 +1,203 @@
+// Answers of the API, as far as the page reads them. Amounts are decimal text: see money.ts.
+
+export interface Sums {
+  calls: number;
+  errors: number;
+  input_tokens: number;
+  output_tokens: number;
+  cache_read_tokens: number;
+  cache_write_5m_tokens: number;
+  cache_write_1h_tokens: number;
+  requests: number;
+  cost_usd: string;
+  unpriced_calls: number;
+}
+
+export type Dimension = "provider" | "model" | "endpoint" | "user" | "app";
+
+export interface GroupRow extends Sums, Partial<Record<Dimension, string>> {
+  bucket?: string;
+}
+
+export interface Costs {
+  from: string;
+  to: string;
+  time_zone: string;
+  bucket: string;
+  source: string;
+  rows: GroupRow[];
+  next_offset: number | null;
+}
+
+export interface UserTotals {
+  id: string;
+  email: string | null;
+  total_calls: number;
+  total_claude_calls: number;
+  total_rentcast_calls: number;
+  errors: number;
+  unpriced_calls: number;
+  cost_usd: string;
+  first_call_at: string | null;
+  last_call_at: string | null;
+  created_at: string | null;
+  last_sign_in_at: string | null;
+}
+
+export interface Users {
+  users: UserTotals[];
+  total: number;
+  joined: boolean;
+  next_offset: number | null;
+}
+
+export interface UserDetail extends UserTotals {
+  days: (Sums & { day: string; provider: string })[];
+}
+
+export interface Counted {
+  count: number;
+  definition: string;
+}
+
+export interface SessionsAnswer {
+  available: boolean;
+  sessions: { active: Counted; refreshed_24h: Counted; signed_in_24h: Counted; active_users: number } | null;
+}
+
+export interface RecordRow {
+  id: string;
+  occurred_at: string;
+  provider: string;
+  model: string;
+  endpoint: string;
+  user_id: string;
+  app: string;
+  request_id: string;
+  input_tokens: number;
+  output_tokens: number;
+  cache_read_tokens: number;
+  cache_write_5m_tokens: number;
+  cache_write_1h_tokens: number;
+  requests: number;
+  extra_units: Record<string, unknown> | null;
+  service_tier: string;
+  status: number;
+  latency_ms: number | null;
+  cost_usd: string | null;
+  cost_source: string;
+  price_id: number | null;
+  metadata: Record<string, unknown> | null;
+}
+
+export interface Records {
+  records: RecordRow[];
+  next: string | null;
+}
+
+export interface DeadLetter {
+  id: number;
+  created_at: string;
+  kind: string;
+  code: string;
+  message: string;
+  field: string;
+  producer: string;
+  occurred_at: string | null;
+  payload_format: string;
+  payload_bytes: number;
+  payload: string | null;
+}
+
+export type Health = "ok" | "degraded" | "failing";
+
+export interface Part {
+  status: Health;
+  message?: string;
+}
+
+export interface Status {
+  version: string;
+  uptime_seconds: number;
+  pid: number;
+  data_dir: string;
+  socket: string;
+  health: { status: Health; ingest: Part; wal: Part; flusher: Part };
+  wal: {
+    unflushed_records: number;
+    oldest_unflushed_seconds: number;
+    bytes: number;
+    segments: number;
+    durable_key: number;
+    channel_bytes: number;
+    damaged: boolean;
+  };
+  database: {
+    url: string | null;
+    connected: boolean;
+    committed_records: number | null;
+    committed_since_start: number;
+    lanes: { committed_key: number; hold: boolean; trouble: string | null }[];
+  };
+}
+
+export interface PriceRow {
+  id: number;
+  provider: string;
+  model: string;
+  service_tier: string;
+  effective_from: string;
+  rates: {
+    per_million_tokens?: Record<string, string>;
+    per_unit?: Record<string, string>;
+    above?: { prompt_tokens: number; per_million_tokens: Record<string, string> }[];
+    plan?: unknown;
+  };
+  source: string;
+  origin: string;
+}
+
+export interface AuditEntry {
+  id: number;
+  at: string;
+  actor: string;
+  address: string;
+  action: string;
+  object: string;
+  old_value: unknown;
+  new_value: unknown;
+}
+
+export interface BudgetState {
+  id: number;
+  scope: "global" | "provider" | "model" | "user" | "app";
+  scope_value: string;
+  period: "day" | "week" | "month";
+  amount_usd: string;
+  warning_percent: number;
+  alert_percents: number[];
+  throttle: boolean;
+  period_start: string;
+  period_end: string;
+  spent_usd: string;
+  remaining_usd: string;
+  unpriced_calls: number;
+  status: "normal" | "warning" | "exceeded";
+}
+
+export interface Estimate {
+  until: string;
+  spent_usd: string;
+  expected_usd: string | null;
+  low_usd: string | null;
+  high_usd: string | null;
+}
+
+export interface Forecast {
+  method: string;
+  history_days: number;
+  interval_percent: number;
+  day: Estimate;
+  month: Estimate;
+  next_30_days: Estimate;
+}
