@@ -118,9 +118,8 @@ export async function firstDay(zone: string, signal: AbortSignal): Promise<strin
   return month.rows[0]?.bucket ?? first;
 }
 
-const nameOf = (row: GroupRow, by: Dimension): string => row[by] ?? "";
-/** What an empty name is called. */
-export const shownName = (name: string, by: Dimension): string => name || `(no ${by})`;
+/** What a group is called. */
+export const nameOf = (row: GroupRow, by: Dimension): string => row[by] || row.provider || `(no ${by})`;
 
 /**
  * Loads a history: the sums of every group, then the dearest groups' bars, each by a question of its own. So a day with
@@ -130,20 +129,22 @@ export async function history(question: Question, zone: string, signal: AbortSig
   const { by, range, bucket, provider } = question;
   const common = { from: range.from, to: range.to, provider };
   const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", { ...common, ...more }), signal);
+  // Names of models and endpoints are their provider's; what has none goes under the provider's own.
+  const dimensions = by === "model" || by === "endpoint" ? `provider,${by}` : by;
   const [ranked, whole] = await Promise.all([
-    ask({ bucket: "total", group_by: by, sort: "cost", limit: 200 }),
+    ask({ bucket: "total", group_by: dimensions, sort: "cost", limit: 200 }),
     ask({ bucket, limit: 10_000 }),
   ]);
   const bars = barsOf(range, bucket, zone);
   const top = ranked.rows.slice(0, ranked.rows.length > SERIES_MAX ? SERIES_MAX - 1 : SERIES_MAX);
-  const series = await Promise.all(top.map((row) => barsFor(row, question, ask)));
+  const series = await Promise.all(top.map((row) => barsOfGroup(row, question, signal)));
   const colors = colorsOf(top.map((row) => nameOf(row, by)));
   const lineUp = (rows: GroupRow[]) => {
     const byKey = new Map(rows.map((row) => [row.bucket, row]));
     return bars.map((bar) => byKey.get(bar.key));
   };
   const groups: Group[] = top.map((row, at) => ({
-    name: shownName(nameOf(row, by), by), color: colors[at] ?? OTHER, row, cost: parse(row.cost_usd), bars: lineUp(series[at] ?? []),
+    name: nameOf(row, by), color: colors[at] ?? OTHER, row, cost: parse(row.cost_usd), bars: lineUp(series[at] ?? []),
   }));
   const total = add(whole.rows);
   const cost = sum(whole.rows.map((row) => parse(row.cost_usd)));
@@ -152,11 +153,12 @@ export async function history(question: Question, zone: string, signal: AbortSig
   return { question, bars, groups, more: rest, total, cost, groupCount: ranked.rows.length };
 }
 
-async function barsFor(row: GroupRow, { by, bucket }: Question, ask: (more: Record<string, string | number>) => Promise<Costs>): Promise<GroupRow[]> {
-  const name = nameOf(row, by);
-  // An empty filter would ask for everybody; the few calls without a name come from one question with all names.
-  if (name === "") return (await ask({ bucket, group_by: by, limit: 10_000 })).rows.filter((one) => nameOf(one, by) === "");
-  return (await ask({ bucket, [by]: name, limit: 10_000 })).rows;
+/** One group's bars. An empty name is asked for, too: calls that have none. */
+async function barsOfGroup(row: GroupRow, { by, bucket, range, provider }: Question, signal: AbortSignal): Promise<GroupRow[]> {
+  const query = new URLSearchParams({ from: range.from, to: range.to, bucket, limit: "10000", [by]: row[by] ?? "" });
+  const of = row.provider ?? provider;
+  if (of) query.set("provider", of);
+  return (await get<Costs>(`/api/v1/costs?${query}`, signal)).rows;
 }
 
 /** What is left of the whole after the groups that are shown. */

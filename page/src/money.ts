@@ -62,5 +62,5 @@ export function fitting(amount: Attos): number {
 
 /** a ÷ b in percent with one decimal, or nothing where b is nothing. */
 export function percent(a: Attos, b: Attos): number | null {
-  return b === 0n ? null : Number((a * 1000n) / b) / 10;
+  return b === 0n ? null : Math.round(Number((a * 100_000n) / b) / 100) / 10;
 }

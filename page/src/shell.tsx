@@ -8,7 +8,6 @@ import { href, useRoute } from "./route";
 import { useSession } from "./session";
 import { type Theme, choose, chosen } from "./theme";
 import type { Status } from "./types";
-import { Costs } from "./views/costs";
 import { VIEWS } from "./views";
 
 const THEMES: Record<Theme, { next: Theme; label: string }> = {
@@ -23,8 +22,8 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
   const [theme, setTheme] = useState(chosen);
   const main = useRef<HTMLElement>(null);
   const status = useLive<Status>("pipeline", (signal) => get("/api/v1/pipeline", signal), 10_000);
-  const shown = VIEWS.find((view) => view.id === route.view);
-  const View: ComponentType = shown?.view ?? Costs;
+  const shown = VIEWS.find((view) => view.id === route.view) ?? VIEWS[0];
+  const View: ComponentType = shown?.view ?? (() => null);
 
   // A screen reader goes on at the top of the new view; a phone's list of views shows where it is.
   useEffect(() => {

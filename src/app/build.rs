@@ -61,6 +61,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         auth,
         links: http::page::link::Links::default(),
         clock: Arc::clone(&shared.clock),
+        config: Arc::clone(&config),
         settings: http_settings(&config),
         loading: OnceCell::new(),
         started,

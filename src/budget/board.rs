@@ -8,8 +8,9 @@ use super::{Budget, Period};
 use crate::pricing::{Usd, family, normalise_provider};
 
 /// How a budget stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = BudgetStanding)]
 pub enum Status {
     /// Below the warning.
     Normal,
@@ -38,7 +39,7 @@ impl Status {
 }
 
 /// One budget in its current period.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct BudgetState {
     /// The budget.
     #[serde(flatten)]
@@ -48,8 +49,10 @@ pub struct BudgetState {
     /// The day after its last.
     pub period_end: NaiveDate,
     /// What was spent in it.
+    #[schema(value_type = String)]
     pub spent_usd: Usd,
     /// What is left; below zero past the amount.
+    #[schema(value_type = String)]
     pub remaining_usd: Usd,
     /// Calls of the period without a known price.
     pub unpriced_calls: i64,

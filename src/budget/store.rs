@@ -1,16 +1,16 @@
 //! Budgets as rows of `api_budgets`, and their states.
 
 use chrono::NaiveDate;
-use serde::Serialize;
-use tokio_postgres::Client;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, GenericClient};
 
 use super::board::untouched;
 use super::{Board, BudgetState, Period, Status};
 use crate::pricing::Usd;
 
 /// What is bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Everything.
@@ -46,7 +46,7 @@ impl Scope {
 }
 
 /// A budget.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Budget {
     /// Its row.
     pub id: i32,
@@ -57,6 +57,7 @@ pub struct Budget {
     /// For how long the amount is.
     pub period: Period,
     /// How much.
+    #[schema(value_type = String)]
     pub amount_usd: Usd,
     /// From this percentage on the status is a warning.
     pub warning_percent: i32,
@@ -106,7 +107,7 @@ fn budget(row: &tokio_postgres::Row) -> Option<Budget> {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn list(client: &Client) -> Result<Vec<Budget>, tokio_postgres::Error> {
+pub async fn list(client: &impl GenericClient) -> Result<Vec<Budget>, tokio_postgres::Error> {
     let sql = format!("SELECT {COLUMNS} FROM public.api_budgets AS b ORDER BY b.id");
     Ok(client.query_typed(&sql, &[]).await?.iter().filter_map(budget).collect())
 }
@@ -115,7 +116,7 @@ pub async fn list(client: &Client) -> Result<Vec<Budget>, tokio_postgres::Error>
 ///
 /// # Errors
 /// PostgreSQL's; a negative amount is refused by the table.
-pub async fn set(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {
+pub async fn set(client: &impl GenericClient, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {
     let sql = "INSERT INTO public.api_budgets \
          (scope, scope_value, period, amount_usd, warning_percent, alert_percents, throttle) \
          VALUES ($1, $2, $3, $4, $5::int4, $6, $7) ON CONFLICT (scope, scope_value, period) DO UPDATE SET \
@@ -140,7 +141,7 @@ pub async fn set(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn remove(client: &Client, id: i32) -> Result<bool, tokio_postgres::Error> {
+pub async fn remove(client: &impl GenericClient, id: i32) -> Result<bool, tokio_postgres::Error> {
     let sql = "DELETE FROM public.api_budgets WHERE id = $1 RETURNING 1";
     Ok(!client.query_typed(sql, &[(&id, Type::INT4)]).await?.is_empty())
 }

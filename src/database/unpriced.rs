@@ -10,7 +10,7 @@ use crate::pricing::Catalog;
 pub const MAX_MODELS: i64 = 200;
 
 /// One model's unpriced calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UnpricedModel {
     /// The provider.
     pub provider: String,

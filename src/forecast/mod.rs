@@ -35,22 +35,26 @@ pub const HISTORY_DAYS: u64 = 120;
 pub const AHEAD_DAYS: usize = 30;
 
 /// What something will come to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Estimate {
     /// The day up to which it counts, included.
     pub until: NaiveDate,
     /// What of it was spent already, exactly.
+    #[schema(value_type = String)]
     pub spent_usd: Usd,
     /// What all of it will come to; none without enough history.
+    #[schema(value_type = Option<String>)]
     pub expected_usd: Option<Usd>,
     /// The interval's ends; none without enough history.
+    #[schema(value_type = Option<String>)]
     pub low_usd: Option<Usd>,
     /// The upper end.
+    #[schema(value_type = Option<String>)]
     pub high_usd: Option<Usd>,
 }
 
 /// The whole forecast.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Forecast {
     /// How it was made.
     pub method: Method,

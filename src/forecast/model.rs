@@ -17,7 +17,7 @@ const SEASON_DAYS: usize = 21;
 const WEEK: usize = 7;
 
 /// How an estimate was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Not at all: there is too little history.

@@ -74,6 +74,8 @@ pub struct View {
     pub links: page::link::Links,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The configuration, for what is done at a request as a command would do it.
+    pub config: Arc<crate::config::Config>,
     /// Settings of the API.
     pub settings: Settings,
     /// The flusher and the database, once they are there.

@@ -49,10 +49,16 @@ fn questions() -> OpenApiRouter<Handle> {
         .routes(routes!(v1::sessions::sessions))
         .routes(routes!(v1::records::search))
         .routes(routes!(v1::dead_letters::dead_letters))
-        .routes(routes!(v1::prices::prices))
+        .routes(routes!(v1::prices::prices, v1::price_changes::set))
         .routes(routes!(v1::pipeline::pipeline))
         .routes(routes!(v1::audit::audit))
-    // Budgets and forecasts: .routes(routes!(v1::budgets::…)) and so on belong here.
+        .routes(routes!(v1::budgets::budgets, v1::budgets::set))
+        .routes(routes!(v1::budgets::remove))
+        .routes(routes!(v1::forecast::forecast))
+        .routes(routes!(v1::letters::retry))
+        .routes(routes!(v1::letters::discard))
+        .routes(routes!(v1::price_changes::preview))
+        .routes(routes!(v1::price_changes::unpriced))
 }
 
 /// For the roles `ingest` and `admin`.

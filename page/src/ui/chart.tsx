@@ -56,7 +56,7 @@ function options(props: ChartProps, width: number, height: number, onCursor: (at
   return {
     width,
     height,
-    padding: [10, 8, 0, 0],
+    padding: [10, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: {

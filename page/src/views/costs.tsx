@@ -2,7 +2,7 @@
 
 import { useMemo, useState } from "preact/hooks";
 import { url } from "../api";
-import { type Bucket, type Group, type History, LOG_DAYS_MAX, type Question, fittingBucket, firstDay, history, shownName } from "../costdata";
+import { type Bucket, type Group, type History, LOG_DAYS_MAX, type Question, fittingBucket, firstDay, history, nameOf } from "../costdata";
 import { addDays, count, daysBetween, percentage, short, today } from "../format";
 import { useLive } from "../live";
 import { parse, percent, toFloat, usd } from "../money";
@@ -120,7 +120,7 @@ function Totals({ data }: { data: History }) {
   const { by } = data.question;
   const rows: Group[] = [
     ...data.groups.filter((group) => group.name !== "All others" || data.more.length === 0),
-    ...data.more.map((row) => ({ name: shownName(row[by] ?? "", by), color: "--c0", row, cost: parse(row.cost_usd), bars: [] })),
+    ...data.more.map((row) => ({ name: nameOf(row, by), color: "--c0", row, cost: parse(row.cost_usd), bars: [] })),
   ];
   const link = (group: Group) => (by === "user" && group.row.user ? <a href={href("users", {}, group.row.user)}>{group.name}</a> : group.name);
   const columns: Column<Group>[] = [

@@ -1,9 +1,13 @@
 //! The API proper. Names are in snake case, amounts are decimal text, each list has a bound, each export is a stream.
 
 pub mod audit;
+pub mod budgets;
 pub mod costs;
 pub mod dead_letters;
+pub mod forecast;
+pub mod letters;
 pub mod pipeline;
+pub mod price_changes;
 pub mod prices;
 pub mod records;
 pub mod sessions;

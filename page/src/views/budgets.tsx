@@ -1,0 +1,130 @@
+// Budgets: where each stands, and setting them.
+
+import { useState } from "preact/hooks";
+import { Failure, change, get } from "../api";
+import { shortDay, addDays } from "../format";
+import { useLive } from "../live";
+import { parse, percent, usd } from "../money";
+import { useSession } from "../session";
+import type { BudgetState } from "../types";
+import { Badge, Card, Dialog, Empty, Head, Loaded, Problem } from "../ui/parts";
+
+const SCOPES = [["global", "Everything"], ["provider", "A provider"], ["model", "A model"], ["user", "A user"], ["app", "An application"]] as const;
+const WORDS = { normal: "Within", warning: "Nearly used up", exceeded: "Used up" };
+const TONES = { normal: "good", warning: "warn", exceeded: "bad" } as const;
+
+export const budgetName = (budget: BudgetState): string => `${budget.scope === "global" ? "Everything" : budget.scope_value}, a ${budget.period}`;
+
+/** A budget as a bar that fills. */
+export function Bar({ budget }: { budget: BudgetState }) {
+  const spent = parse(budget.spent_usd);
+  const amount = parse(budget.amount_usd);
+  const used = amount === 0n ? 100 : (percent(spent, amount) ?? 0);
+  return (
+    <div class="budget">
+      <div class="budget-head">
+        <span><strong>{budgetName(budget)}</strong> {budget.scope !== "global" && <span class="fine">{budget.scope}</span>}</span>
+        <span class="money">{usd(spent, 2)} <span class="fine">of {usd(amount, 2)}</span></span>
+      </div>
+      <div class={`bar ${budget.status}`} role="meter" aria-label={budgetName(budget)} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.min(100, Math.round(used))} aria-valuetext={`${used} % used`}>
+        <span style={{ width: `${Math.min(100, used)}%` }} />
+      </div>
+      <div class="budget-foot">
+        <Badge tone={TONES[budget.status]}>{WORDS[budget.status]}</Badge>
+        <span class="fine">{used.toFixed(used >= 100 ? 0 : 1)} % · {shortDay(budget.period_start)} to {shortDay(addDays(budget.period_end, -1))}</span>
+        {budget.unpriced_calls > 0 && <Badge tone="warn">{budget.unpriced_calls} calls unpriced</Badge>}
+      </div>
+    </div>
+  );
+}
+
+export function Budgets() {
+  const { mayChange } = useSession();
+  const live = useLive<{ budgets: BudgetState[] }>("budgets", (signal) => get("/api/v1/budgets", signal), 5_000);
+  const [editing, setEditing] = useState<BudgetState | "new" | null>(null);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const remove = async (budget: BudgetState) => {
+    if (!confirm(`Remove the budget of ${usd(parse(budget.amount_usd), 2)} for ${budgetName(budget)}?`)) return;
+    try {
+      await change("DELETE", `/api/v1/budgets/${budget.id}`);
+      setFailure(null);
+      live.reload();
+    } catch (error) {
+      setFailure(error as Failure);
+    }
+  };
+  return (
+    <>
+      <Head title="Budgets" lead="What may be spent. Alerts are sent on the way there, and applications are asked to hold back at the end." live={live}>
+        {mayChange && <button type="button" class="primary" onClick={() => setEditing("new")}>Set a budget</button>}
+      </Head>
+      {failure && <Problem failure={failure} />}
+      <Loaded live={live}>
+        {({ budgets }) => budgets.length === 0 ? (
+          <Empty title="No budget is set">A budget bounds what is spent in a day, a week or a month: by everybody, or on one provider, model, user or application.</Empty>
+        ) : (
+          <div class="columns">
+            {budgets.map((budget) => (
+              <Card key={budget.id}>
+                <Bar budget={budget} />
+                <div class="budget-tools">
+                  <span class="fine">Alerts at {budget.alert_percents.map((one) => `${one} %`).join(", ") || "no threshold"}; {budget.throttle ? "holds back when used up" : "only tells"}</span>
+                  {mayChange && (
+                    <span class="row-tools">
+                      <button type="button" aria-label={`Edit ${budgetName(budget)}`} onClick={() => setEditing(budget)}>Edit</button>
+                      <button type="button" aria-label={`Remove ${budgetName(budget)}`} onClick={() => void remove(budget)}>Remove</button>
+                    </span>
+                  )}
+                </div>
+              </Card>
+            ))}
+          </div>
+        )}
+      </Loaded>
+      {editing && <Editor budget={editing === "new" ? null : editing} onClose={() => setEditing(null)} onSaved={() => { setEditing(null); live.reload(); }} />}
+    </>
+  );
+}
+
+function Editor(props: { budget: BudgetState | null; onClose: () => void; onSaved: () => void }) {
+  const { budget } = props;
+  const [scope, setScope] = useState<string>(budget?.scope ?? "global");
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const submit = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget as HTMLFormElement);
+    const text = (name: string) => String(form.get(name) ?? "").trim();
+    const body = {
+      scope: budget?.scope ?? scope, scope_value: budget?.scope_value ?? (scope === "global" ? "" : text("value")), period: budget?.period ?? text("period"),
+      amount_usd: text("amount").replace(/^\$/, "").replaceAll(",", ""), warning_percent: Number(text("warning")),
+      alert_percents: text("alerts").split(/[\s,;]+/).filter(Boolean).map(Number), throttle: form.get("throttle") === "on",
+    };
+    try {
+      await change("PUT", "/api/v1/budgets", body);
+      props.onSaved();
+    } catch (error) {
+      setFailure(error as Failure);
+    }
+  };
+  return (
+    <Dialog title={budget ? budgetName(budget) : "Set a budget"} onClose={props.onClose}>
+      <form onSubmit={(event) => void submit(event)}>
+        {failure && <Problem failure={failure} />}
+        <div class="form">
+          {!budget && (
+            <>
+              <label>Of <select name="scope" value={scope} onChange={(event) => setScope(event.currentTarget.value)}>{SCOPES.map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select></label>
+              {scope !== "global" && <label>Which {scope} <input name="value" required maxLength={512} /></label>}
+              <label>For a <select name="period"><option value="day">day</option><option value="week">week</option><option value="month">month</option></select></label>
+            </>
+          )}
+          <label>Amount in USD <input name="amount" inputMode="decimal" required defaultValue={budget?.amount_usd ?? ""} placeholder="25" /></label>
+          <label>Warn at percent <input name="warning" type="number" min={0} max={100} required defaultValue={String(budget?.warning_percent ?? 80)} /></label>
+          <label>Alerts at percent <input name="alerts" defaultValue={(budget?.alert_percents ?? [50, 80, 100]).join(", ")} /></label>
+          <label class="check whole"><input type="checkbox" name="throttle" defaultChecked={budget?.throttle ?? true} /> Ask applications to hold back once it is used up</label>
+        </div>
+        <div class="actions"><button type="button" onClick={props.onClose}>Cancel</button><button type="submit" class="primary">Save</button></div>
+      </form>
+    </Dialog>
+  );
+}

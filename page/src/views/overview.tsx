@@ -1,0 +1,174 @@
+// What an admin wants to know in the morning: what was spent, what it will come to, what changed, what needs somebody.
+
+import { useMemo } from "preact/hooks";
+import { get, url } from "../api";
+import { history } from "../costdata";
+import type { History } from "../costdata";
+import { addDays, count, longDay, percentage, seconds, shortDay, today } from "../format";
+import { useLive } from "../live";
+import { type Attos, parse, percent, sum, toFloat, usd } from "../money";
+import { href } from "../route";
+import { useSession } from "../session";
+import type { BudgetState, Costs, Estimate, Forecast, GroupRow, Status } from "../types";
+import { Chart } from "../ui/chart";
+import { Badge, Card, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
+import { type Column, Table } from "../ui/table";
+import { Bar } from "./budgets";
+
+interface Overview {
+  today: string;
+  history: History;
+  /** What yesterday and the month before came to, for comparison. */
+  yesterday: Attos;
+  monthBefore: Attos;
+  spentToday: Attos;
+  spentMonth: Attos;
+  forecast: Forecast;
+  budgets: BudgetState[];
+  changes: Change[];
+  unpriced: { provider: string; model: string; calls: number }[];
+  status: Status;
+}
+
+interface Change {
+  name: string;
+  now: Attos;
+  before: Attos;
+}
+
+const CHANGE_DAYS = 7;
+
+async function load(zone: string, signal: AbortSignal): Promise<Overview> {
+  const now = today(zone);
+  const monthStart = `${now.slice(0, 7)}-01`;
+  const lastMonth = { from: `${addDays(monthStart, -1).slice(0, 7)}-01`, to: addDays(monthStart, -1) };
+  const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", more), signal);
+  const total = async (from: string, to: string) => sum((await ask({ from, to, bucket: "total" })).rows.map((row) => parse(row.cost_usd)));
+  const groups = (from: string, to: string) => ask({ from, to, bucket: "total", group_by: "provider,model", sort: "cost", limit: 500 });
+  // Whole days on both sides, so that a morning is not compared with a day.
+  const end = addDays(now, -1);
+  const [recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets, week, weekBefore, unpriced, status] = await Promise.all([
+    history({ by: "provider", range: { from: addDays(now, -29), to: now }, bucket: "day", provider: "" }, zone, signal),
+    total(now, now), total(end, end), total(monthStart, now), total(lastMonth.from, lastMonth.to),
+    get<Forecast>("/api/v1/forecast", signal),
+    get<{ budgets: BudgetState[] }>("/api/v1/budgets", signal),
+    groups(addDays(end, 1 - CHANGE_DAYS), end), groups(addDays(end, 1 - 2 * CHANGE_DAYS), addDays(end, -CHANGE_DAYS)),
+    get<{ models: Overview["unpriced"] }>("/api/v1/unpriced", signal),
+    get<Status>("/api/v1/pipeline", signal),
+  ]);
+  return {
+    today: now, history: recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets: budgets.budgets,
+    changes: changesOf(week.rows, weekBefore.rows), unpriced: unpriced.models, status,
+  };
+}
+
+/** What changed most between two weeks, in either direction. */
+function changesOf(now: GroupRow[], before: GroupRow[]): Change[] {
+  const all = new Map<string, Change>();
+  const at = (row: GroupRow) => {
+    const name = row.model || row.provider || "";
+    const found = all.get(name) ?? { name, now: 0n, before: 0n };
+    all.set(name, found);
+    return found;
+  };
+  for (const row of now) at(row).now += parse(row.cost_usd);
+  for (const row of before) at(row).before += parse(row.cost_usd);
+  const size = ({ now, before }: Change) => (now > before ? now - before : before - now);
+  return [...all.values()].filter((change) => size(change) > 0n).sort((a, b) => (size(b) > size(a) ? 1 : -1)).slice(0, 6);
+}
+
+export function Overview() {
+  const { zone } = useSession();
+  const live = useLive<Overview>("overview", (signal) => load(zone, signal), 15_000);
+  return (
+    <>
+      <Head title="Overview" lead={longDay(today(zone))} live={live} />
+      <Loaded live={live} rows={7}>{(data) => <Found data={data} />}</Loaded>
+    </>
+  );
+}
+
+function Found({ data }: { data: Overview }) {
+  const { status } = data;
+  const oldest = status.wal.unflushed_records > 0 ? status.wal.oldest_unflushed_seconds : 0;
+  const worst = status.health.status;
+  if (data.history.total.calls === 0 && data.spentMonth === 0n) {
+    return (
+      <Empty title="Nothing has been recorded yet">
+        Try it: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code>, or fill a demonstration with <code>tallyd demo --backfill 90 --rate 0 --seconds 10</code>. This page shows it within seconds.
+      </Empty>
+    );
+  }
+  return (
+    <>
+      <div class="tiles">
+        <Tile label="Today" value={<Money amount={data.spentToday} />} note={<>yesterday {usd(data.yesterday)}</>} />
+        <Tile label="Month to date" value={<Money amount={data.spentMonth} />} note={<>last month {usd(data.monthBefore)}</>} />
+        <Forecasted estimate={data.forecast.month} forecast={data.forecast} />
+        <Tile label="Pipeline" value={worst === "ok" ? "Working" : worst === "degraded" ? "Mending" : "Failing"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
+          note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />
+      </div>
+      <Month data={data} />
+      <div class="columns">
+        <Card title="Budgets" tools={<a href={href("budgets")}>All budgets</a>}>
+          {data.budgets.length === 0 ? <Empty title="No budget is set"><a href={href("budgets")}>Set one</a>, and be told before it is used up.</Empty> : data.budgets.slice(0, 4).map((budget) => <Bar key={budget.id} budget={budget} />)}
+        </Card>
+        <Card title="What changed most" tools={<span class="fine">{CHANGE_DAYS} days to yesterday, against the {CHANGE_DAYS} before</span>}>
+          <Changes changes={data.changes} />
+        </Card>
+        {data.unpriced.length > 0 && (
+          <Card title="Without a price" tools={<a href={href("prices")}>Prices</a>}>
+            <Table caption="Models without a price" rows={data.unpriced.slice(0, 6)} id={(model) => `${model.provider} ${model.model}`} columns={[
+              { key: "model", label: "Model", cell: (model) => <span>{model.model || model.provider}</span> },
+              { key: "calls", label: "Calls", number: true, cell: (model) => <Badge tone="warn">{count(model.calls)}</Badge> },
+            ]} />
+            <p class="footnote">No cost on this page includes these calls. Set a price, then run <code>tallyd reprice</code>.</p>
+          </Card>
+        )}
+        <Card title="Pipeline" tools={<a href={href("pipeline")}>Details</a>}>
+          <dl class="facts">
+            <dt>Acknowledged and on disk</dt><dd>up to key {count(status.wal.durable_key)}</dd>
+            <dt>In PostgreSQL</dt><dd>{status.database.committed_records === null ? "it does not answer" : `${count(status.database.committed_records)} calls`}</dd>
+            <dt>Not loaded yet</dt><dd>{count(status.wal.unflushed_records)} records</dd>
+            <dt>Oldest of them</dt><dd>{oldest > 0 ? `${seconds(oldest)} old` : "—"}</dd>
+          </dl>
+        </Card>
+      </div>
+    </>
+  );
+}
+
+function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Forecast }) {
+  const label = `Forecast to ${shortDay(estimate.until)}`;
+  if (estimate.expected_usd === null) return <Tile label={label} value="—" note="it takes three whole days" />;
+  const band = estimate.low_usd !== null && estimate.high_usd !== null
+    ? `${usd(parse(estimate.low_usd))} to ${usd(parse(estimate.high_usd))}, ${forecast.interval_percent} times of 100`
+    : `the mean of ${forecast.history_days} days`;
+  return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band} />;
+}
+
+function Month({ data }: { data: Overview }) {
+  const { history } = data;
+  const series = useMemo(() => history.groups.map((group) => ({ name: group.name, color: group.color, values: group.bars.map((row) => toFloat(parse(row?.cost_usd))) })), [history]);
+  const format = (value: number) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: value < 0.01 ? 6 : 2 })}`;
+  const axis = (value: number) => `$${value.toLocaleString("en-US", { maximumFractionDigits: 2 })}`;
+  return (
+    <Card title="The last 30 days" tools={<a href={href("costs")}>Cost history</a>}>
+      <Chart label="Cost of the last 30 days by provider" height={250} bars={history.bars} series={series} format={format} axis={axis} unfinished />
+    </Card>
+  );
+}
+
+function Changes({ changes }: { changes: Change[] }) {
+  if (changes.length === 0) return <Empty title="Nothing to compare yet">It takes a week of calls.</Empty>;
+  const columns: Column<Change>[] = [
+    { key: "name", label: "Model", cell: (change) => <span class="named">{change.name}</span> },
+    { key: "now", label: "Cost", number: true, cell: (change) => <Money amount={change.now} decimals={2} /> },
+    { key: "change", label: "Change", number: true, cell: (change) => {
+      const delta = change.now - change.before;
+      return <span class={delta > 0n ? "up" : "down"}>{delta > 0n ? "+" : ""}{usd(delta, 2)}</span>;
+    } },
+    { key: "percent", label: "", number: true, wide: true, cell: (change) => <span class="fine">{change.before === 0n ? "new" : percentage(percent(change.now - change.before, change.before), true)}</span> },
+  ];
+  return <Table caption="What changed most" columns={columns} rows={changes} id={(change) => change.name} />;
+}

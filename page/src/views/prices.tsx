@@ -1,0 +1,111 @@
+// Prices: what holds now, and adding one with its effect shown first.
+
+import { useState } from "preact/hooks";
+import { get, url } from "../api";
+import { count, instant } from "../format";
+import { useLive } from "../live";
+import { amend, useRoute } from "../route";
+import { useSession } from "../session";
+import type { PriceRow } from "../types";
+import { Badge, Card, Choice, Empty, Head, Loaded } from "../ui/parts";
+import { type Column, Table } from "../ui/table";
+import { type Draft, PriceEditor } from "./price";
+
+interface Found {
+  prices: PriceRow[];
+  unpriced: { provider: string; model: string; calls: number; priceable: boolean }[];
+}
+
+async function load(signal: AbortSignal): Promise<Found> {
+  const [{ prices }, { models }] = await Promise.all([
+    get<{ prices: PriceRow[] }>(url("/api/v1/prices", { limit: 10_000 }), signal),
+    get<{ models: Found["unpriced"] }>("/api/v1/unpriced", signal),
+  ]);
+  return { prices, unpriced: models };
+}
+
+/** Of each model and tier the price that holds now: the newest that has begun; of those, whoever was added before the built-in. */
+function inForce(prices: PriceRow[]): PriceRow[] {
+  const now = new Date().toISOString();
+  const best = new Map<string, PriceRow>();
+  const strength = (row: PriceRow) => (row.origin === "builtin" ? 0 : row.origin === "config" ? 1 : 2);
+  for (const row of prices) {
+    if (row.effective_from > now && !row.effective_from.startsWith("1970")) continue;
+    const key = `${row.provider} ${row.model} ${row.service_tier} ${JSON.stringify(row.rates.plan ?? null)}`;
+    const held = best.get(key);
+    if (!held || strength(row) > strength(held) || (strength(row) === strength(held) && row.effective_from >= held.effective_from)) best.set(key, row);
+  }
+  return [...best.values()];
+}
+
+const BUCKETS = [["input", "Input"], ["output", "Output"], ["cache_read", "Cache read"], ["cache_write_5m", "Write 5 min"], ["cache_write_1h", "Write 1 h"]] as const;
+const SHOW = [["now", "In force"], ["all", "All"]] as const;
+
+export function Prices() {
+  const { query } = useRoute();
+  const { zone, mayChange } = useSession();
+  const live = useLive<Found>("prices", load, 30_000);
+  const [draft, setDraft] = useState<Draft | null>(null);
+  const [done, setDone] = useState<string | null>(null);
+  const search = (query.get("search") ?? "").toLowerCase();
+  const show = query.get("show") === "all" ? "all" : "now";
+  const columns: Column<PriceRow>[] = [
+    { key: "model", label: "Model", cell: (row) => <span>{row.model || <span class="fine">every call</span>} <span class="fine">{row.provider}{row.service_tier === "standard" ? "" : `, ${row.service_tier}`}{planName(row)}</span></span> },
+    ...BUCKETS.map(([bucket, label], at): Column<PriceRow> => ({ key: bucket, label, number: true, wide: at > 1, cell: (row) => <Rate value={row.rates.per_million_tokens?.[bucket]} /> })),
+    { key: "units", label: "Each", wide: true, cell: (row) => <span class="fine">{Object.entries(row.rates.per_unit ?? {}).map(([unit, rate]) => `${unit} $${rate}`).join(", ")}{row.rates.above?.length ? " · more for large prompts" : ""}</span> },
+    { key: "from", label: "Since", wide: true, cell: (row) => <span class="when">{row.effective_from.startsWith("1970") ? "always" : instant(row.effective_from, zone).slice(0, 10)}</span> },
+    { key: "origin", label: "From", wide: true, cell: (row) => <Badge tone={row.origin === "builtin" ? "plain" : "good"}>{row.origin === "builtin" ? "built in" : row.origin}</Badge> },
+  ];
+  if (mayChange) columns.push({ key: "edit", label: <span class="hidden">Edit</span>, number: true, cell: (row) => <button type="button" aria-label={`Change the price of ${row.model || row.provider}, ${row.service_tier}`} onClick={() => setDraft(draftOf(row))}>Edit</button> });
+  return (
+    <>
+      <Head title="Prices" lead="USD a million tokens, or each. A price holds from an instant on; calls keep what they were priced with." live={live}>
+        <a class="button" href={url("/api/v1/prices", { format: "csv" })} download>Download CSV</a>
+        {mayChange && <button type="button" class="primary" onClick={() => setDraft({ provider: "", model: "", service_tier: "standard", tokens: {}, units: {} })}>Add a price</button>}
+      </Head>
+      {done && <p class="notice good" role="status">{done}</p>}
+      <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+        <Choice label="Prices" value={show} options={SHOW} onPick={(value) => amend({ show: value === "now" ? null : value })} />
+        <input type="search" aria-label="Search prices" placeholder="Model or provider" value={query.get("search") ?? ""} onInput={(event) => amend({ search: event.currentTarget.value || null })} />
+      </form>
+      <Loaded live={live} rows={10}>
+        {(data) => {
+          const rows = (show === "all" ? data.prices : inForce(data.prices)).filter((row) => `${row.provider} ${row.model} ${row.service_tier}`.toLowerCase().includes(search));
+          return (
+            <>
+              {data.unpriced.length > 0 && (
+                <Card title="Models without a price" tools={<span class="fine">no cost includes their calls</span>}>
+                  <Table caption="Models without a price" rows={data.unpriced} id={(model) => `${model.provider} ${model.model}`} columns={[
+                    { key: "model", label: "Model", cell: (model) => <span>{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
+                    { key: "calls", label: "Calls", number: true, cell: (model) => count(model.calls) },
+                    { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">has a price now: tallyd reprice</Badge> : <Badge tone="warn">unknown</Badge>) },
+                    ...(mayChange ? [{ key: "set", label: <span class="hidden">Set</span>, number: true, cell: (model: Found["unpriced"][number]) => <button type="button" onClick={() => setDraft({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {} })}>Set a price</button> }] : []),
+                  ]} />
+                </Card>
+              )}
+              {rows.length === 0 ? <Empty title="No price matches">Search by a part of the model’s name.</Empty> : <Card><Table caption="Prices" columns={columns} rows={rows} id={(row) => String(row.id)} /></Card>}
+            </>
+          );
+        }}
+      </Loaded>
+      {draft && <PriceEditor draft={draft} onClose={() => setDraft(null)} onSaved={(text) => { setDraft(null); setDone(text); live.reload(); }} />}
+    </>
+  );
+}
+
+function planName(row: PriceRow): string {
+  const plan = row.rates.plan;
+  return plan && typeof plan === "object" && "name" in plan ? `, plan ${String(plan.name)}` : typeof plan === "string" ? `, plan ${plan}` : "";
+}
+
+function draftOf(row: PriceRow): Draft {
+  return { provider: row.provider, model: row.model, service_tier: row.service_tier, tokens: { ...row.rates.per_million_tokens }, units: { ...row.rates.per_unit }, above: row.rates.above };
+}
+
+/** A rate with its points lined up: two decimals, and what there is beyond them. */
+function Rate({ value }: { value: string | undefined }) {
+  if (value === undefined) return <span class="none">—</span>;
+  const [whole = "0", fraction = ""] = value.split(".");
+  const shown = fraction.padEnd(2, "0").padEnd(4, "\u2007");
+  return <span class="money">${whole}.{shown.slice(0, 2)}<span class="fine pre">{shown.slice(2)}</span></span>;
+}

@@ -1,0 +1,73 @@
+// Users: lifetime calls and costs, searched, sorted, paged by the daemon.
+
+import { useState } from "preact/hooks";
+import { get, url } from "../api";
+import { ago, count, instant } from "../format";
+import { useLive } from "../live";
+import { parse } from "../money";
+import { amend, href, useRoute } from "../route";
+import { useSession } from "../session";
+import type { Users as Answer, UserTotals } from "../types";
+import { Empty, Head, Loaded, Money, Card } from "../ui/parts";
+import { type Column, Pager, Table } from "../ui/table";
+import { UserDetail } from "./user";
+
+const PAGE = 50;
+
+export function Users() {
+  const { rest } = useRoute();
+  return rest ? <UserDetail id={rest} /> : <List />;
+}
+
+function List() {
+  const { query } = useRoute();
+  const { zone } = useSession();
+  const search = query.get("search") ?? "";
+  const [typed, setTyped] = useState(search);
+  const sort = query.get("sort") ?? "cost";
+  const order = query.get("order") === "asc" ? "asc" : "desc";
+  const offset = Math.max(0, Number(query.get("offset")) || 0);
+  const path = url("/api/v1/users", { search, sort, order, offset, limit: PAGE });
+  const live = useLive<Answer>(path, (signal) => get(path, signal));
+  const find = (event: Event) => {
+    event.preventDefault();
+    amend({ search: typed.trim() || null, offset: null });
+  };
+  const columns: Column<UserTotals>[] = [
+    { key: "id", label: "User", sort: true, cell: (user) => <a class="named" href={href("users", {}, user.id)}>{user.email ?? (user.id || "(no user)")}</a> },
+    { key: "claude_calls", label: "Claude calls", number: true, sort: true, cell: (user) => count(user.total_claude_calls) },
+    { key: "rentcast_calls", label: "RentCast calls", number: true, sort: true, cell: (user) => count(user.total_rentcast_calls) },
+    { key: "calls", label: "All calls", number: true, sort: true, wide: true, cell: (user) => count(user.total_calls) },
+    { key: "errors", label: "Failed", number: true, wide: true, cell: (user) => count(user.errors) },
+    { key: "cost", label: "Cost", number: true, sort: true, cell: (user) => <Money amount={parse(user.cost_usd)} decimals={4} /> },
+    { key: "last_call", label: "Last call", number: true, sort: true, wide: true, cell: (user) => <span title={instant(user.last_call_at, zone)}>{ago(user.last_call_at)}</span> },
+  ];
+  return (
+    <>
+      <Head title="Users" lead="What each user has called, and what it has cost, since the first record." live={live}>
+        <a class="button" href={url("/api/v1/users", { search, sort, order, format: "csv" })} download>Download CSV</a>
+      </Head>
+      <form class="filters" role="search" onSubmit={find}>
+        <input type="search" aria-label="Search users" placeholder="Id or address" value={typed} onInput={(event) => setTyped(event.currentTarget.value)}
+          onChange={(event) => amend({ search: event.currentTarget.value.trim() || null, offset: null })} />
+        <button type="submit">Search</button>
+      </form>
+      <Loaded live={live} rows={10}>
+        {(data) => data.users.length === 0 ? (
+          <Empty title={search ? `Nobody has “${search}” in their id or address` : "No users yet"}>
+            {search ? "Try a part of it." : <>Records that carry a <code>user_id</code> appear here.</>}
+          </Empty>
+        ) : (
+          <Card>
+            <Table caption="Users" columns={columns} rows={data.users} id={(user) => user.id}
+              sorting={{ by: sort, descending: order === "desc", onSort: (by, descending) => amend({ sort: by === "cost" ? null : by, order: descending ? null : "asc", offset: null }) }} />
+            <Pager text={`${count(offset + 1)}–${count(offset + data.users.length)} of ${count(data.total)}`}
+              onBack={offset > 0 ? () => amend({ offset: offset > PAGE ? String(offset - PAGE) : null }) : undefined}
+              onNext={data.next_offset === null ? undefined : () => amend({ offset: String(data.next_offset) })} />
+            {!data.joined && <p class="footnote">Users are those that records name: the project’s table of users may not be read, so there are no addresses.</p>}
+          </Card>
+        )}
+      </Loaded>
+    </>
+  );
+}
