@@ -1,6 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: fuzz golden model bench-forecast
+.PHONY: page test-page screenshots measure-page
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 help: ## List the targets
@@ -10,14 +11,15 @@ run: build ## Run the daemon in the foreground, with a PostgreSQL of its own, un
 	@scripts/need-postgresql
 	target/release/tallyd
 
-build: ## Build target/release/tallyd
+build: page ## Build target/release/tallyd, with its admin page
 	cargo build --release
 
-test: ## Run every test, against real private PostgreSQL clusters
+test: page ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
 	cargo test --workspace
 	$(MAKE) test-prices test-monitoring
+	$(MAKE) test-page
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
@@ -69,3 +71,22 @@ golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the
 model: ## Run the code where threads meet in every order that they can run in (make test: with two preemptions)
 	cargo test -p tallyd-client --features model --lib model::
 	cargo test -p tallyd --features model --lib channel::model::
+
+page: ## Build the admin page into page/dist, which the next cargo build embeds
+	@scripts/need-node
+	cd page && node_modules/.bin/tsc --noEmit && node build.mjs
+
+test-page: page ## Test the admin page in a browser, against a real daemon
+	@scripts/need-postgresql
+	cargo build
+	cd page && CHROMIUM=$$(../scripts/need-chromium) node --test --test-reporter=spec tests/money.test.mjs tests/page.test.mjs
+
+screenshots: page ## Draw every view, light and dark, desktop and phone, into target/screenshots
+	@scripts/need-postgresql
+	cargo build
+	cd page && CHROMIUM=$$(../scripts/need-chromium) node tests/screenshots.mjs
+
+measure-page: page ## Measure the page's weight and first paint on a year of 20 models and 5,000 users
+	@scripts/need-postgresql
+	cargo build --release
+	cd page && CHROMIUM=$$(../scripts/need-chromium) TALLYD_BIN=../target/release/tallyd node tests/measure.mjs

@@ -109,7 +109,7 @@ function Found({ data }: { data: Overview }) {
           note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />
       </div>
       <Month data={data} />
-      <div class="columns">
+      <div class="columns pairs">
         <Card title="Budgets" tools={<a href={href("budgets")}>All budgets</a>}>
           {data.budgets.length === 0 ? <Empty title="No budget is set"><a href={href("budgets")}>Set one</a>, and be told before it is used up.</Empty> : data.budgets.slice(0, 4).map((budget) => <Bar key={budget.id} budget={budget} />)}
         </Card>
@@ -142,7 +142,7 @@ function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Fore
   const label = `Forecast to ${shortDay(estimate.until)}`;
   if (estimate.expected_usd === null) return <Tile label={label} value="—" note="it takes three whole days" />;
   const band = estimate.low_usd !== null && estimate.high_usd !== null
-    ? `${usd(parse(estimate.low_usd))} to ${usd(parse(estimate.high_usd))}, ${forecast.interval_percent} times of 100`
+    ? `${forecast.interval_percent} % interval ${usd(parse(estimate.low_usd), 0)} – ${usd(parse(estimate.high_usd), 0)}`
     : `the mean of ${forecast.history_days} days`;
   return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band} />;
 }

@@ -35,7 +35,7 @@ function Found({ status }: { status: Status }) {
         <Tile label="Since this start" value={count(database.committed_since_start)} note={`up ${seconds(status.uptime_seconds)}`} />
         <Tile label="On disk, not loaded yet" value={count(wal.unflushed_records)} note={waits ? "acknowledged, safe" : "everything is loaded"} />
         <Tile label="Oldest of them" value={waits ? seconds(wal.oldest_unflushed_seconds) : "—"} {...(wal.oldest_unflushed_seconds > 60 ? { tone: "warn" as const } : {})} note="since it was acknowledged" />
-        <Tile label="Write-ahead log" value={bytes(wal.bytes)} note={`${count(wal.segments)} segments`} {...(wal.damaged ? { tone: "bad" as const } : {})} />
+        <Tile label="Write-ahead log" value={bytes(wal.bytes)} note={wal.segments === 1 ? "one segment" : `${count(wal.segments)} segments`} {...(wal.damaged ? { tone: "bad" as const } : {})} />
       </div>
       <Card title="Health">
         <Table caption="Health" rows={parts} id={([name]) => name} columns={[

@@ -16,26 +16,12 @@ interface Found {
   unpriced: { provider: string; model: string; calls: number; priceable: boolean }[];
 }
 
-async function load(signal: AbortSignal): Promise<Found> {
+async function load(all: boolean, signal: AbortSignal): Promise<Found> {
   const [{ prices }, { models }] = await Promise.all([
-    get<{ prices: PriceRow[] }>(url("/api/v1/prices", { limit: 10_000 }), signal),
+    get<{ prices: PriceRow[] }>(url("/api/v1/prices", all ? { limit: 10_000 } : { in_force: true }), signal),
     get<{ models: Found["unpriced"] }>("/api/v1/unpriced", signal),
   ]);
   return { prices, unpriced: models };
-}
-
-/** Of each model and tier the price that holds now: the newest that has begun; of those, whoever was added before the built-in. */
-function inForce(prices: PriceRow[]): PriceRow[] {
-  const now = new Date().toISOString();
-  const best = new Map<string, PriceRow>();
-  const strength = (row: PriceRow) => (row.origin === "builtin" ? 0 : row.origin === "config" ? 1 : 2);
-  for (const row of prices) {
-    if (row.effective_from > now && !row.effective_from.startsWith("1970")) continue;
-    const key = `${row.provider} ${row.model} ${row.service_tier} ${JSON.stringify(row.rates.plan ?? null)}`;
-    const held = best.get(key);
-    if (!held || strength(row) > strength(held) || (strength(row) === strength(held) && row.effective_from >= held.effective_from)) best.set(key, row);
-  }
-  return [...best.values()];
 }
 
 const BUCKETS = [["input", "Input"], ["output", "Output"], ["cache_read", "Cache read"], ["cache_write_5m", "Write 5 min"], ["cache_write_1h", "Write 1 h"]] as const;
@@ -44,13 +30,15 @@ const SHOW = [["now", "In force"], ["all", "All"]] as const;
 export function Prices() {
   const { query } = useRoute();
   const { zone, mayChange } = useSession();
-  const live = useLive<Found>("prices", load, 30_000);
+  const show = query.get("show") === "all" ? "all" : "now";
+  const live = useLive<Found>(`prices ${show}`, (signal) => load(show === "all", signal), 30_000);
   const [draft, setDraft] = useState<Draft | null>(null);
   const [done, setDone] = useState<string | null>(null);
   const search = (query.get("search") ?? "").toLowerCase();
-  const show = query.get("show") === "all" ? "all" : "now";
+  const providers = [...new Set(live.data?.prices.map((row) => row.provider))].sort();
+  const provider = query.get("provider") ?? "";
   const columns: Column<PriceRow>[] = [
-    { key: "model", label: "Model", cell: (row) => <span>{row.model || <span class="fine">every call</span>} <span class="fine">{row.provider}{row.service_tier === "standard" ? "" : `, ${row.service_tier}`}{planName(row)}</span></span> },
+    { key: "model", label: "Model", cell: (row) => <span class="price-name">{row.model || "every call"} <span class="fine">{row.provider}{row.service_tier === "standard" ? "" : `, ${row.service_tier}`}{planName(row)}</span></span> },
     ...BUCKETS.map(([bucket, label], at): Column<PriceRow> => ({ key: bucket, label, number: true, wide: at > 1, cell: (row) => <Rate value={row.rates.per_million_tokens?.[bucket]} /> })),
     { key: "units", label: "Each", wide: true, cell: (row) => <span class="fine">{Object.entries(row.rates.per_unit ?? {}).map(([unit, rate]) => `${unit} $${rate}`).join(", ")}{row.rates.above?.length ? " · more for large prompts" : ""}</span> },
     { key: "from", label: "Since", wide: true, cell: (row) => <span class="when">{row.effective_from.startsWith("1970") ? "always" : instant(row.effective_from, zone).slice(0, 10)}</span> },
@@ -66,11 +54,12 @@ export function Prices() {
       {done && <p class="notice good" role="status">{done}</p>}
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <Choice label="Prices" value={show} options={SHOW} onPick={(value) => amend({ show: value === "now" ? null : value })} />
+        <Choice label="Provider" value={provider} options={[["", "All"], ...providers.map((name) => [name, name] as const)]} onPick={(value) => amend({ provider: value || null })} />
         <input type="search" aria-label="Search prices" placeholder="Model or provider" value={query.get("search") ?? ""} onInput={(event) => amend({ search: event.currentTarget.value || null })} />
       </form>
       <Loaded live={live} rows={10}>
         {(data) => {
-          const rows = (show === "all" ? data.prices : inForce(data.prices)).filter((row) => `${row.provider} ${row.model} ${row.service_tier}`.toLowerCase().includes(search));
+          const rows = data.prices.filter((row) => provider === "" || row.provider === provider).filter((row) => `${row.provider} ${row.model} ${row.service_tier}`.toLowerCase().includes(search));
           return (
             <>
               {data.unpriced.length > 0 && (
