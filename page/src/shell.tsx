@@ -21,7 +21,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
   const session = useSession();
   const [theme, setTheme] = useState(chosen);
   const main = useRef<HTMLElement>(null);
-  const status = useLive<Status>("pipeline", (signal) => get("/api/v1/pipeline", signal), 10_000);
+  const status = useLive<Status>("pipeline", (signal) => get("/api/v1/pipeline", signal), 5_000);
   const shown = VIEWS.find((view) => view.id === route.view) ?? VIEWS[0];
   const View: ComponentType = shown?.view ?? (() => null);
 

@@ -81,8 +81,12 @@ export class Daemon {
     return this.run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text).trim();
   }
 
-  token(role, name = role) {
-    return JSON.parse(this.run("token", "create", "--name", name, "--role", role, "--json")).token;
+  /** Makes a token, and waits until the daemon knows it. */
+  async token(role, name = role) {
+    const { token } = JSON.parse(this.run("token", "create", "--name", name, "--role", role, "--json"));
+    const headers = { authorization: `Bearer ${token}` };
+    await until("the daemon knows the token", async () => (await fetch(`${this.url}/api/v1/costs`, { headers })).status !== 401);
+    return token;
   }
 
   link() {

@@ -168,7 +168,7 @@ function Changes({ changes }: { changes: Change[] }) {
       const delta = change.now - change.before;
       return <span class={delta > 0n ? "up" : "down"}>{delta > 0n ? "+" : ""}{usd(delta, 2)}</span>;
     } },
-    { key: "percent", label: "", number: true, wide: true, cell: (change) => <span class="fine">{change.before === 0n ? "new" : percentage(percent(change.now - change.before, change.before), true)}</span> },
+    { key: "percent", label: <span class="hidden">Change in percent</span>, number: true, wide: true, cell: (change) => <span class="fine">{change.before === 0n ? "new" : percentage(percent(change.now - change.before, change.before), true)}</span> },
   ];
   return <Table caption="What changed most" columns={columns} rows={changes} id={(change) => change.name} />;
 }

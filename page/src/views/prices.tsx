@@ -44,7 +44,7 @@ export function Prices() {
     { key: "from", label: "Since", wide: true, cell: (row) => <span class="when">{row.effective_from.startsWith("1970") ? "always" : instant(row.effective_from, zone).slice(0, 10)}</span> },
     { key: "origin", label: "From", wide: true, cell: (row) => <Badge tone={row.origin === "builtin" ? "plain" : "good"}>{row.origin === "builtin" ? "built in" : row.origin}</Badge> },
   ];
-  if (mayChange) columns.push({ key: "edit", label: <span class="hidden">Edit</span>, number: true, cell: (row) => <button type="button" aria-label={`Change the price of ${row.model || row.provider}, ${row.service_tier}`} onClick={() => setDraft(draftOf(row))}>Edit</button> });
+  if (mayChange) columns.push({ key: "edit", label: <span class="hidden">Edit</span>, number: true, cell: (row) => <button type="button" aria-label={`Edit the price of ${row.model || row.provider}, ${row.service_tier}`} onClick={() => setDraft(draftOf(row))}>Edit</button> });
   return (
     <>
       <Head title="Prices" lead="USD a million tokens, or each. A price holds from an instant on; calls keep what they were priced with." live={live}>

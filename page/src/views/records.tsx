@@ -37,7 +37,7 @@ export function Records() {
   const key = query.toString();
   const cursors = pages.key === key ? pages.cursors : [];
   const cursor = cursors[cursors.length - 1] ?? null;
-  const live = useLive<Answer>(`records ${key} ${cursor}`, (signal) => get(url("/api/v1/records", { ...parameters(query, days), cursor, limit: PAGE }), signal), cursor ? 60_000 : 10_000);
+  const live = useLive<Answer>(`records ${key} ${cursor}`, (signal) => get(url("/api/v1/records", { ...parameters(query, days), cursor, limit: PAGE }), signal), cursor ? 60_000 : 5_000);
   const set = (name: string) => (event: Event) => amend({ [name]: (event.currentTarget as HTMLInputElement).value.trim() || null });
   return (
     <>
