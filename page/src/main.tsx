@@ -38,6 +38,8 @@ const code = takeCode();
 function Page() {
   const [answer, setAnswer] = useState<SessionAnswer | null>(null);
   const [failure, setFailure] = useState<Failure | null>(null);
+  /** Why a link did not sign in; the form says it. */
+  const [refused, setRefused] = useState<Failure | null>(null);
   const [ended, setEnded] = useState(false);
 
   const look = useCallback(async () => {
@@ -59,7 +61,7 @@ function Page() {
         try {
           return setAnswer(await useCode(code));
         } catch (error) {
-          setFailure(error as Failure);
+          setRefused(error as Failure);
         }
       }
       await look();
@@ -84,10 +86,11 @@ function Page() {
     const signedIn = (next: SessionAnswer) => {
       forget();
       setFailure(null);
+      setRefused(null);
       setEnded(false);
       setAnswer(next);
     };
-    return <SignIn issuer={answer.issuer} ended={ended} first={failure} onSignedIn={signedIn} />;
+    return <SignIn issuer={answer.issuer} ended={ended} first={refused} onSignedIn={signedIn} />;
   }
   return (
     <SessionProvider value={session}>

@@ -45,7 +45,9 @@ export class Daemon {
     daemon.folder = mkdtempSync(join(tmpdir(), "tallyd-page-"));
     daemon.port = await freePort();
     daemon.url = `http://127.0.0.1:${daemon.port}`;
-    daemon.env = { PATH: process.env.PATH, TALLYD_DATA_DIR: daemon.folder, TALLYD_HTTP_LISTEN: `127.0.0.1:${daemon.port}`, TALLYD_LOG_FILTER: "warn", ...env };
+    daemon.env = { PATH: process.env.PATH, TALLYD_DATA_DIR: daemon.folder, TALLYD_HTTP_LISTEN: `127.0.0.1:${daemon.port}`, TALLYD_LOG_FILTER: "warn",
+      // Budgets stand where they are within a second.
+      TALLYD_ALERTS_INTERVAL_MS: "1000", ...env };
     await daemon.up();
     return daemon;
   }
@@ -102,7 +104,7 @@ export class Daemon {
   /** A history of so many days, users with addresses and sessions, refused records, a budget. */
   async fill({ days = 120, seconds = 4, users = 140 } = {}) {
     this.run("demo", "--backfill", String(days), "--rate", "0", "--seconds", String(seconds), "--users", String(users), "--seed", "7");
-    this.run("demo", "--rate", "150", "--seconds", "2", "--users", String(users), "--seed", "8");
+    this.run("demo", "--rate", "300", "--seconds", "1", "--users", String(users), "--seed", "8");
     await this.loaded();
     this.sql(`
       CREATE SCHEMA auth;

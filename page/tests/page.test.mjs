@@ -11,7 +11,7 @@ let token;
 
 before(async () => {
   daemon = await Daemon.start();
-  await daemon.fill({ days: 60, seconds: 2, users: 80 });
+  await daemon.fill({ days: 60, seconds: 1, users: 80 });
   token = await daemon.token("admin");
   browser = await launch();
 }, { timeout: 90_000 });
@@ -35,8 +35,8 @@ async function inside(run, options = {}) {
 
 const VIEWS = [
   ["overview", "Month to date"], ["costs", "Totals"], ["costs?by=model&days=7", "claude-opus-4-5"], ["costs?by=user&days=90", "user-00001"],
-  ["users", "user-00001"], ["users/user-00001", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["prices?provider=claude", "claude-sonnet-4-5"],
-  ["records", "claude"], ["dead-letters", "missing"], ["pipeline", "Write-ahead log"], ["changes", "token.create"],
+  ["users?search=0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
+  ["records?only=errors", "claude"], ["dead-letters", "missing"], ["pipeline", "Write-ahead log"], ["changes", "token.create"],
 ];
 
 describe("signing in", () => {
