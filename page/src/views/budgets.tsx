@@ -15,6 +15,12 @@ const TONES = { normal: "good", warning: "warn", exceeded: "bad" } as const;
 
 export const budgetName = (budget: BudgetState): string => `${budget.scope === "global" ? "Everything" : budget.scope_value}, a ${budget.period}`;
 
+/** The days of the current period. */
+function span(budget: BudgetState): string {
+  const last = addDays(budget.period_end, -1);
+  return budget.period_start === last ? shortDay(last) : `${shortDay(budget.period_start)} to ${shortDay(last)}`;
+}
+
 /** A budget as a bar that fills. */
 export function Bar({ budget }: { budget: BudgetState }) {
   const spent = parse(budget.spent_usd);
@@ -31,8 +37,8 @@ export function Bar({ budget }: { budget: BudgetState }) {
       </div>
       <div class="budget-foot">
         <Badge tone={TONES[budget.status]}>{WORDS[budget.status]}</Badge>
-        <span class="fine">{used.toFixed(used >= 100 ? 0 : 1)} % · {shortDay(budget.period_start)} to {shortDay(addDays(budget.period_end, -1))}</span>
-        {budget.unpriced_calls > 0 && <Badge tone="warn">{budget.unpriced_calls} calls unpriced</Badge>}
+        <span class="fine">{used.toFixed(used >= 100 ? 0 : 1)} % · {span(budget)}</span>
+        {budget.unpriced_calls > 0 && <Badge tone="warn">{budget.unpriced_calls === 1 ? "one call" : `${budget.unpriced_calls} calls`} unpriced</Badge>}
       </div>
     </div>
   );
@@ -63,7 +69,7 @@ export function Budgets() {
         {({ budgets }) => budgets.length === 0 ? (
           <Empty title="No budget is set">A budget bounds what is spent in a day, a week or a month: by everybody, or on one provider, model, user or application.</Empty>
         ) : (
-          <div class="columns">
+          <div class="columns pairs">
             {budgets.map((budget) => (
               <Card key={budget.id}>
                 <Bar budget={budget} />
