@@ -111,7 +111,10 @@ export class Daemon {
       CREATE TABLE auth.users (id uuid PRIMARY KEY, email text, raw_app_meta_data jsonb, created_at timestamptz, last_sign_in_at timestamptz,
         banned_until timestamptz, deleted_at timestamptz);
       CREATE TABLE auth.sessions (id uuid PRIMARY KEY, user_id uuid, created_at timestamptz, updated_at timestamptz, refreshed_at timestamp,
-        not_after timestamptz);`);
+        not_after timestamptz);
+      INSERT INTO auth.users SELECT gen_random_uuid(), 'person-' || n || '@example.com', '{}', now() - interval '90 days', now() - n * interval '3 hours', NULL, NULL
+        FROM generate_series(1, 12) AS n;
+      INSERT INTO auth.sessions SELECT gen_random_uuid(), id, last_sign_in_at, last_sign_in_at, last_sign_in_at AT TIME ZONE 'UTC', NULL FROM auth.users;`);
     const refused = [
       { provider: "claude", model: "claude-sonnet-4-5", input_tokens: -5, user_id: "user-00004", app: "web" },
       { provider: "rentcast", endpoint: "/v1/avm/value", requests: 1, cost_usd: "12,50", user_id: "user-00011", app: "worker" },

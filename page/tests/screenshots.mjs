@@ -27,8 +27,9 @@ const VIEWS = {
 };
 
 async function hover(page) {
-  const box = await page.locator(".plot").boundingBox();
-  await page.mouse.move(box.x + box.width * 0.62, box.y + 120);
+  const plot = page.locator(".plot");
+  const { width } = await plot.boundingBox();
+  await plot.hover({ position: { x: width * 0.62, y: 120 } });
   await page.locator(".tooltip").waitFor();
 }
 

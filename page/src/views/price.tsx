@@ -113,8 +113,8 @@ function Effect({ preview }: { preview: Preview }) {
       <Table caption="Effect by model" rows={preview.models.slice(0, 8)} id={(row) => row.model} columns={[
         { key: "model", label: "Model", cell: (row) => row.model || "every call" },
         { key: "calls", label: "Calls", number: true, cell: (row) => count(row.calls) },
-        { key: "old", label: "Now", number: true, cell: (row) => (row.old_usd === null ? "unpriced" : <Money amount={parse(row.old_usd)} decimals={4} />) },
-        { key: "new", label: "Then", number: true, cell: (row) => <Money amount={parse(row.new_usd)} decimals={4} /> },
+        { key: "old", label: "Now", number: true, cell: (row) => (row.old_usd === null ? "unpriced" : <Money amount={parse(row.old_usd)} decimals={2} />) },
+        { key: "new", label: "Then", number: true, cell: (row) => <Money amount={parse(row.new_usd)} decimals={2} /> },
       ]} />
     </section>
   );
