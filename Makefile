@@ -1,7 +1,8 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
+.PHONY: test-python bench-python
 .PHONY: fuzz golden model bench-forecast
-.PHONY: page test-page screenshots measure-page
+.PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 help: ## List the targets
@@ -11,16 +12,39 @@ run: build ## Run the daemon in the foreground, with a PostgreSQL of its own, un
 	@scripts/need-postgresql
 	target/release/tallyd
 
-build: page ## Build target/release/tallyd, with its admin page
+build: page ## Build target/release/tallyd
 	cargo build --release
 
-test: page ## Run every test, against real private PostgreSQL clusters
+page: ## Build the admin page, which the next build of tallyd puts in
+	@scripts/need-page
+
+test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
+	@scripts/need-page
 	cargo test --workspace
-	$(MAKE) test-prices test-monitoring
-	$(MAKE) test-page
+	$(MAKE) test-page test-typescript test-python test-prices test-monitoring
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
+
+test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
+	@scripts/need-chromium
+	cargo build
+	cd page && npm test --silent
+
+measure-page: page ## Measure the page's weight and first paint on a year of 20 models and 5,000 users
+	@scripts/need-chromium
+	cargo build --release
+	cd page && TALLYD_BIN=../target/release/tallyd node tests/measure.mjs
+
+test-typescript: ## Test the Node client: vectors, a real daemon, kills, the vendors' SDKs
+	@scripts/need-typescript
+	cargo build
+	cd clients/typescript && npm test --silent
+
+screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
+	@scripts/need-chromium
+	cargo build
+	cd page && node tests/screenshots.mjs
 
 test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
 	cargo build
@@ -32,6 +56,15 @@ test-monitoring: ## Check the alert rules, make each alert fire and resolve, and
 	promtool test rules grafana/prometheus/alerts_test.yml
 	cargo build
 	scripts/check-metrics target/debug/tallyd
+
+test-python: ## Lint the Python client and test it with the real SDKs against a daemon, killed and restarted
+	cargo build
+	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
+	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
+
+bench-python: ## The Python client's record(): p50 and p99, the daemon healthy, dead, and stuck
+	cargo build --release
+	TALLYD_BIN=$(CURDIR)/target/release/tallyd $$(scripts/need-python-client) clients/python/bench.py
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql
@@ -71,22 +104,3 @@ golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the
 model: ## Run the code where threads meet in every order that they can run in (make test: with two preemptions)
 	cargo test -p tallyd-client --features model --lib model::
 	cargo test -p tallyd --features model --lib channel::model::
-
-page: ## Build the admin page into page/dist, which the next cargo build embeds
-	@scripts/need-node
-	cd page && node_modules/.bin/tsc --noEmit && node build.mjs
-
-test-page: page ## Test the admin page in a browser, against a real daemon
-	@scripts/need-postgresql
-	cargo build
-	cd page && CHROMIUM=$$(../scripts/need-chromium) node --test --test-reporter=spec tests/money.test.mjs tests/page.test.mjs
-
-screenshots: page ## Draw every view, light and dark, desktop and phone, into target/screenshots
-	@scripts/need-postgresql
-	cargo build
-	cd page && CHROMIUM=$$(../scripts/need-chromium) node tests/screenshots.mjs
-
-measure-page: page ## Measure the page's weight and first paint on a year of 20 models and 5,000 users
-	@scripts/need-postgresql
-	cargo build --release
-	cd page && CHROMIUM=$$(../scripts/need-chromium) TALLYD_BIN=../target/release/tallyd node tests/measure.mjs

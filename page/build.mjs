@@ -6,24 +6,21 @@
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
-import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
 /** Bytes that the page may weigh, compressed as browsers get it. */
 const BUDGET = 300_000;
 
 process.chdir(import.meta.dirname);
-mkdirSync("dist/assets", { recursive: true });
-for (const name of readdirSync("dist")) {
-  if (name !== ".gitkeep") rmSync(`dist/${name}`, { recursive: true });
-}
-mkdirSync("dist/assets", { recursive: true });
+rmSync("dist", { recursive: true, force: true });
+mkdirSync("dist");
 
 const built = await build({
   entryPoints: ["src/main.tsx", "src/style/main.css"],
   bundle: true,
   minify: true,
   write: false,
-  outdir: "dist/assets",
+  outdir: "dist",
   format: "esm",
   target: "es2022",
   jsx: "automatic",
@@ -48,16 +45,20 @@ function write(name, content) {
 }
 
 function asset(end) {
-  const file = built.outputFiles.find((file) => file.path.endsWith(end));
-  const digest = createHash("sha256").update(file.contents).digest("hex").slice(0, 10);
-  const name = `assets/page-${digest}${end}`;
-  write(name, file.contents);
-  return `/${name}`;
+  return plain(built.outputFiles.find((file) => file.path.endsWith(end)).contents, end);
 }
 
-const html = readFileSync("src/index.html", "utf8").replace("{{script}}", asset(".js")).replace("{{style}}", asset(".css"));
+/** Writes a file under a name with its digest, and returns its path. */
+function plain(contents, end) {
+  const digest = createHash("sha256").update(contents).digest("hex").slice(0, 10);
+  const name = `page-${digest}${end}`;
+  write(name, contents);
+  return `/assets/${name}`;
+}
+
+const icon = readFileSync("src/icon.svg", "utf8");
+const html = readFileSync("src/index.html", "utf8").replace("{{icon}}", plain(icon, ".svg")).replace("{{script}}", asset(".js")).replace("{{style}}", asset(".css"));
 write("index.html", html.replace(/\n\s*/g, "\n"));
-write("icon.svg", readFileSync("src/icon.svg", "utf8"));
 if (total.brotli > BUDGET) {
   console.error(`error: the page weighs ${total.brotli} bytes compressed, more than ${BUDGET}`);
   process.exit(1);

@@ -30,7 +30,7 @@ async function send(method: string, path: string, body?: unknown, signal?: Abort
   }
   if (answer.ok) return answer;
   const failure = await failureOf(answer);
-  if (answer.status === 401 && !path.startsWith("/page/")) onSignedOut();
+  if (answer.status === 401 && path !== "/session") onSignedOut();
   throw failure;
 }
 

@@ -12,7 +12,7 @@ import { Problem } from "./ui/parts";
 
 /** The code of a link that `tallyd open` made, if the page was opened by one. It is gone from the address at once. */
 function takeCode(): string | null {
-  const match = /^#open=([0-9a-f]{64})$/.exec(location.hash);
+  const match = /^#code=([0-9a-f]{64})$/.exec(location.hash);
   if (!match) return null;
   history.replaceState(null, "", "/");
   return match[1] ?? null;
@@ -24,7 +24,7 @@ const WAIT_MS = 1_000;
 async function useCode(code: string): Promise<SessionAnswer> {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const answer = await change<SessionAnswer>("POST", "/page/session", { code });
+      const answer = await change<SessionAnswer>("POST", "/session", { code });
       if (answer) return answer;
     } catch (error) {
       if (!(error instanceof Failure) || error.status !== 503 || attempt >= 60) throw error;
@@ -34,6 +34,8 @@ async function useCode(code: string): Promise<SessionAnswer> {
 }
 
 const code = takeCode();
+/** Nobody is signed in. */
+const NOBODY: SessionAnswer = { actor: null, role: null, version: null, time_zone: null };
 
 function Page() {
   const [answer, setAnswer] = useState<SessionAnswer | null>(null);
@@ -44,9 +46,10 @@ function Page() {
 
   const look = useCallback(async () => {
     try {
-      setAnswer(await get<SessionAnswer>("/page/session"));
+      setAnswer(await get<SessionAnswer>("/session"));
       setFailure(null);
     } catch (error) {
+      if ((error as Failure).status === 401) return setAnswer(NOBODY);
       setFailure(error as Failure);
     }
   }, []);
@@ -69,7 +72,7 @@ function Page() {
   }, []);
   const signOut = async () => {
     try {
-      await change("DELETE", "/page/session");
+      await change("DELETE", "/session");
     } catch (error) {
       return setFailure(error as Failure);
     }
@@ -90,7 +93,7 @@ function Page() {
       setEnded(false);
       setAnswer(next);
     };
-    return <SignIn issuer={answer.issuer} ended={ended} first={refused} onSignedIn={signedIn} />;
+    return <SignIn ended={ended} first={refused} onSignedIn={signedIn} />;
   }
   return (
     <SessionProvider value={session}>

@@ -4,10 +4,9 @@ import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 
 export interface SessionAnswer {
+  /** None: nobody is signed in. */
   actor: string | null;
   role: "admin" | "read" | "ingest" | null;
-  expires_at: string | null;
-  issuer: boolean;
   version: string | null;
   time_zone: string | null;
 }
@@ -16,7 +15,6 @@ export interface Session {
   actor: string;
   /** Whether they may change something. */
   mayChange: boolean;
-  expiresAt: string | null;
   version: string;
   /** The reporting time zone. */
   zone: string;
@@ -27,7 +25,6 @@ export function sessionOf(answer: SessionAnswer): Session | null {
   return {
     actor: answer.actor,
     mayChange: answer.role === "admin",
-    expiresAt: answer.expires_at,
     version: answer.version ?? "",
     zone: answer.time_zone ?? "UTC",
   };

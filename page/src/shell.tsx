@@ -3,6 +3,7 @@
 import type { ComponentType } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "./api";
+import { ICON } from "./icon";
 import { useLive } from "./live";
 import { href, useRoute } from "./route";
 import { useSession } from "./session";
@@ -41,7 +42,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
     <div class="shell">
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); main.current?.focus(); }}>Skip to the content</a>
       <header class="side">
-        <a class="brand" href={href("overview")}><img src="/icon.svg" width={26} height={26} alt="" /> tallyd</a>
+        <a class="brand" href={href("overview")}><img src={ICON} width={26} height={26} alt="" /> tallyd</a>
         <nav class="nav" aria-label="Views">
           {VIEWS.map((view) => (
             <a key={view.id} href={href(view.id)} aria-current={view.id === shown?.id ? "page" : undefined}>

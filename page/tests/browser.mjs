@@ -16,7 +16,11 @@ export async function open(browser, daemon, { scheme = "light", width = 1280, he
   const problems = [];
   const expected = [];
   const report = (text) => { if (!expected.some((one) => text.includes(one))) problems.push(text); };
-  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) report(`console: ${message.text()}`); });
+  page.on("console", (message) => {
+    // Whether somebody is signed in is asked first; that nobody is, is a 401, which browsers report.
+    if (message.location().url === `${daemon.url}/session`) return;
+    if (["error", "warning"].includes(message.type())) report(`console: ${message.text()}`);
+  });
   page.on("pageerror", (error) => report(`exception: ${error}`));
   context.on("request", (request) => {
     if (!request.url().startsWith(`${daemon.url}/`) && !request.url().startsWith("data:")) report(`a request left: ${request.url()}`);

@@ -28,7 +28,7 @@ async function visit(tab, path, ready) {
   await tab.page.locator(ready).first().waitFor();
   return tab.page.evaluate(() => {
     const paint = performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? NaN;
-    const files = performance.getEntriesByType("resource").filter((one) => !one.name.includes("/api/") && !one.name.includes("/page/"));
+    const files = performance.getEntriesByType("resource").filter((one) => !one.name.includes("/api/") && !one.name.endsWith("/session"));
     const page = performance.getEntriesByType("navigation")[0];
     return { paint, shown: performance.now(), bytes: page.transferSize + files.reduce((sum, one) => sum + one.transferSize, 0) };
   });

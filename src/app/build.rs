@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -59,10 +59,11 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         accepting: AtomicBool::new(false),
         intake: Mutex::new(Some(Arc::clone(&shared))),
         auth,
-        links: http::page::link::Links::default(),
         clock: Arc::clone(&shared.clock),
-        config: Arc::clone(&config),
         settings: http_settings(&config),
+        config: Arc::clone(&config),
+        codes: http::page::codes::Codes::default(),
+        address: OnceLock::new(),
         loading: OnceCell::new(),
         started,
         socket: config.socket_path().display().to_string(),
@@ -236,7 +237,8 @@ async fn serve_http(
     let address = &config.http.listen;
     let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;
     if let Ok(address) = public.local_addr() {
-        view.links.is_at(address);
+        // Set once, here.
+        let _ = view.address.set(address);
     }
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;

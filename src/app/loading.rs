@@ -1,5 +1,6 @@
 //! The half that needs PostgreSQL: find or start it, bring its schema up to date, start the lanes.
 
+use std::io::IsTerminal;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -78,6 +79,7 @@ pub(super) async fn open(
     let _ = view.loading.set(loading);
     bring_up_to_date(config, &database, view).await?;
     is_migrated.send_replace(true);
+    tell_link(config, view);
     let feed = PriceFeed {
         database: Arc::clone(&database),
         options: config.pricing.clone(),
@@ -108,6 +110,17 @@ pub(super) async fn open(
     });
     lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, live.catalog.load_full(), stop));
     Ok(())
+}
+
+/// Says where the page is. Whoever sees this terminal has started the database, too; elsewhere logs are kept and read by
+/// others, and `tallyd open` makes the link.
+fn tell_link(config: &Config, view: &View) {
+    if config.database.url.is_none()
+        && std::io::stderr().is_terminal()
+        && let Some(link) = view.link()
+    {
+        tracing::info!(link, "the admin page; this link signs in once, within 15 minutes");
+    }
 }
 
 fn shared(

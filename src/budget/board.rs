@@ -2,13 +2,14 @@
 
 use chrono::NaiveDate;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::store::Scope;
 use super::{Budget, Period};
 use crate::pricing::{Usd, family, normalise_provider};
 
 /// How a budget stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = BudgetStanding)]
 pub enum Status {
@@ -39,7 +40,7 @@ impl Status {
 }
 
 /// One budget in its current period.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BudgetState {
     /// The budget.
     #[serde(flatten)]
@@ -49,15 +50,38 @@ pub struct BudgetState {
     /// The day after its last.
     pub period_end: NaiveDate,
     /// What was spent in it.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "12.345")]
     pub spent_usd: Usd,
     /// What is left; below zero past the amount.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "12.655")]
     pub remaining_usd: Usd,
     /// Calls of the period without a known price.
     pub unpriced_calls: i64,
     /// How it stands.
     pub status: Status,
+}
+
+impl BudgetState {
+    /// Whether whoever counts towards it is asked to hold back.
+    #[must_use]
+    pub fn should_throttle(&self) -> bool {
+        self.status == Status::Exceeded && self.budget.throttle
+    }
+}
+
+/// Hundredths of a percent, rounded down. A budget of nothing is used up.
+#[must_use]
+pub fn basis_points(spent: Usd, budget: Usd) -> i128 {
+    match budget.attos() {
+        0 => 10_000,
+        budget => spent.attos().checked_mul(10_000).map_or(i128::MAX / Usd::ONE.attos(), |points| points / budget),
+    }
+}
+
+/// Hundredths of a percent as percent: the decimal type serves, though this is no money.
+#[must_use]
+pub fn percent(basis_points: i128) -> Usd {
+    Usd::from_attos(basis_points.saturating_mul(Usd::ONE.attos() / 100))
 }
 
 /// What a call would count towards.
@@ -87,7 +111,7 @@ impl Board {
     pub fn new(states: Vec<BudgetState>) -> Self {
         let globals = states.iter().filter(|state| state.budget.scope == Scope::Global);
         let worst = globals.clone().map(|state| state.status).max();
-        let should_throttle = globals.clone().any(|state| state.status == Status::Exceeded && state.budget.throttle);
+        let should_throttle = globals.clone().any(BudgetState::should_throttle);
         let global = worst.map(|status| tallyd_protocol::Budget { should_throttle, status: status.name().to_owned() });
         Self { states, global }
     }
@@ -117,7 +141,7 @@ impl Board {
                 Scope::User => value == call.user_id,
                 Scope::App => value == call.app,
             };
-            counts && state.budget.throttle && state.status == Status::Exceeded
+            counts && state.should_throttle()
         })
     }
 }

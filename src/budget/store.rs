@@ -2,18 +2,20 @@
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, GenericClient};
+use utoipa::ToSchema;
 
 use super::board::untouched;
 use super::{Board, BudgetState, Period, Status};
 use crate::pricing::Usd;
 
 /// What is bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Everything.
+    #[default]
     Global,
     /// One provider.
     Provider,
@@ -46,18 +48,18 @@ impl Scope {
 }
 
 /// A budget.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Budget {
     /// Its row.
     pub id: i32,
     /// What is bounded.
     pub scope: Scope,
-    /// Which one; empty for [`Scope::Global`].
+    /// Which one; empty for everything.
     pub scope_value: String,
     /// For how long the amount is.
     pub period: Period,
     /// How much.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "25")]
     pub amount_usd: Usd,
     /// From this percentage on the status is a warning.
     pub warning_percent: i32,
@@ -107,7 +109,7 @@ fn budget(row: &tokio_postgres::Row) -> Option<Budget> {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn list(client: &impl GenericClient) -> Result<Vec<Budget>, tokio_postgres::Error> {
+pub async fn list(client: &Client) -> Result<Vec<Budget>, tokio_postgres::Error> {
     let sql = format!("SELECT {COLUMNS} FROM public.api_budgets AS b ORDER BY b.id");
     Ok(client.query_typed(&sql, &[]).await?.iter().filter_map(budget).collect())
 }
@@ -116,7 +118,7 @@ pub async fn list(client: &impl GenericClient) -> Result<Vec<Budget>, tokio_post
 ///
 /// # Errors
 /// PostgreSQL's; a negative amount is refused by the table.
-pub async fn set(client: &impl GenericClient, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {
+pub async fn set(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {
     let sql = "INSERT INTO public.api_budgets \
          (scope, scope_value, period, amount_usd, warning_percent, alert_percents, throttle) \
          VALUES ($1, $2, $3, $4, $5::int4, $6, $7) ON CONFLICT (scope, scope_value, period) DO UPDATE SET \
@@ -141,7 +143,7 @@ pub async fn set(client: &impl GenericClient, new: &NewBudget) -> Result<i32, to
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn remove(client: &impl GenericClient, id: i32) -> Result<bool, tokio_postgres::Error> {
+pub async fn remove(client: &Client, id: i32) -> Result<bool, tokio_postgres::Error> {
     let sql = "DELETE FROM public.api_budgets WHERE id = $1 RETURNING 1";
     Ok(!client.query_typed(sql, &[(&id, Type::INT4)]).await?.is_empty())
 }

@@ -80,7 +80,7 @@ pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
         BudgetsCommand::List { json } => list(*json, config),
         BudgetsCommand::Set(args) => set_budget(args, config),
         BudgetsCommand::Remove { id } => {
-            if with_database(config, "tallyd budgets", async |db| Ok(remove(&**db, *id).await?))? {
+            if with_database(config, "tallyd budgets", async |db| Ok(remove(db, *id).await?))? {
                 println!("budget {id} is removed");
                 return Ok(ExitCode::SUCCESS);
             }
@@ -138,7 +138,7 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
         alert_percents: args.alerts.clone(),
         throttle: !args.no_throttle,
     };
-    let id = with_database(config, "tallyd budgets", async |db| Ok(set(&**db, &new).await?))?;
+    let id = with_database(config, "tallyd budgets", async |db| Ok(set(db, &new).await?))?;
     if args.json {
         output::json(&json!({ "id": id }))?;
     } else {

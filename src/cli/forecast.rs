@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use chrono::{DateTime, Timelike};
+use chrono::DateTime;
 use clap::Args;
 
 use super::{output, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::forecast::{Estimate, Method, forecast, history};
+use crate::forecast::{Estimate, Method, day_left, forecast, history};
 use crate::pricing::{Usd, normalise_provider};
 
 /// Estimate what spending comes to by the end of the day, of the month, and in the next 30 days.
@@ -23,16 +23,13 @@ pub struct ForecastArgs {
     json: bool,
 }
 
-const DAY_SECONDS: f64 = 86_400.0;
-
 pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
     let now = now.with_timezone(&config.rollup.time_zone);
     let provider = normalise_provider(&args.provider);
     let history =
         with_database(config, "tallyd forecast", async |db| Ok(history(db, now.date_naive(), &provider).await?))?;
-    let left = 1.0 - f64::from(now.num_seconds_from_midnight()) / DAY_SECONDS;
-    let found = forecast(&history, left);
+    let found = forecast(&history, day_left(&now));
     if args.json {
         output::json(&found)?;
         return Ok(ExitCode::SUCCESS);

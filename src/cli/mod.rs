@@ -75,10 +75,10 @@ enum Command {
     Record(Box<record::RecordArgs>),
     /// Import calls from a CSV or NDJSON file, exactly once
     Import(import::ImportArgs),
+    /// Print a link that signs in to the admin page, once
+    Open(open::OpenArgs),
     /// Show what the running daemon is doing
     Status(status::StatusArgs),
-    /// Print a link that signs in to the admin page
-    Open(open::OpenArgs),
     /// Prove that the rollups equal the log
     Reconcile(reconcile::ReconcileArgs),
     /// Look at records that were refused, and retry or drop them
@@ -140,8 +140,8 @@ pub fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&args, &config),
         Command::Record(args) => record::run(&args, &config),
         Command::Import(args) => import::run(&args, &config),
-        Command::Status(args) => status::run(&args, &config),
         Command::Open(args) => open::run(&args, &config),
+        Command::Status(args) => status::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),
@@ -184,4 +184,10 @@ fn with_database<T>(
 /// A runtime for commands that ask something and end.
 fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(task)
+}
+
+/// Who is at the command line, as the audit log has it.
+pub(crate) fn actor() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    format!("cli:{}", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
 }

@@ -1,4 +1,4 @@
-//! `tallyd open`: a link to the running daemon's page that signs in once.
+//! `tallyd open`: a link into the admin page.
 
 use std::process::ExitCode;
 
@@ -6,34 +6,24 @@ use clap::Args;
 
 use super::output;
 use crate::config::Config;
-use crate::http::page::link::Link;
 use crate::http::socket::{self, AskError};
 
-/// Print a link to the running daemon's page that signs in once, as admin, within five minutes. Works where the page is on
-/// this machine alone. Exits 3 if no daemon is running.
+/// Print a link that signs in to the admin page of the running daemon: once, within 15 minutes, for half a day. Exits 3 if no
+/// daemon is running.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tallyd open\n  xdg-open \"$(tallyd open)\"\n  tallyd open --json | jq -r .url")]
-pub struct OpenArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
+#[command(after_help = "Examples:\n  tallyd open\n  xdg-open \"$(tallyd open)\"")]
+pub struct OpenArgs {}
 
-pub fn run(args: &OpenArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let answer = super::block_on(async { Ok(socket::post(&config.data_dir, "/open").await) })?;
-    let body = match answer {
-        Ok(body) => body,
+pub fn run(_args: &OpenArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    match super::block_on(async { Ok(socket::get(&config.data_dir, "/link").await) })? {
+        Ok(link) => {
+            println!("{}", String::from_utf8_lossy(&link));
+            Ok(ExitCode::SUCCESS)
+        }
         Err(error @ AskError::NotRunning(_)) => {
             output::error(&error.into());
-            return Ok(ExitCode::from(3));
+            Ok(ExitCode::from(3))
         }
-        Err(error) => return Err(error.into()),
-    };
-    let link: Link = serde_json::from_slice(&body)?;
-    if args.json {
-        output::json(&link)?;
-    } else {
-        println!("{}", link.url);
+        Err(error) => Err(error.into()),
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -41,9 +41,7 @@ pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<C
         .thread_name("tallyd")
         .build()?;
     let outcome = runtime.block_on(async {
-        let is_private = config.database.url.is_none();
         let app = App::start(config, options).await?;
-        greet(&app, is_private);
         supervisor::ready();
         tokio::spawn(supervisor::feed());
         let stop = async {
@@ -59,17 +57,6 @@ pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<C
         super::output::error(&error.into());
     }
     Ok(code)
-}
-
-/// On a terminal, and with a PostgreSQL of its own: somebody tries tallyd out, and is let in.
-fn greet(app: &App, is_private: bool) {
-    if !is_private || !std::io::stderr().is_terminal() {
-        return;
-    }
-    if let Some(url) = app.view().links.make() {
-        super::output::hint(&format!("the admin page, signed in once within 5 minutes: {url}"));
-        super::output::hint("`tallyd open` prints another link");
-    }
 }
 
 /// Resolves once the daemon is told to stop; until then `reload` is called whenever it is told to.

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::output;
+use super::{actor, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::queries::tokens::{self, ListedToken, NewToken};
@@ -171,12 +171,6 @@ async fn revoke(connection: &mut Connection, id: i32) -> anyhow::Result<ExitCode
     output::error(&anyhow::anyhow!("no token {id} is in force"));
     output::hint("`tallyd token list` shows their numbers");
     Ok(ExitCode::FAILURE)
-}
-
-/// Who runs the command, as far as the system tells.
-fn actor() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    format!("cli:{}", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
 }
 
 fn now() -> DateTime<Utc> {

@@ -3,6 +3,7 @@
 use chrono::NaiveDate;
 use serde::Serialize;
 use tokio_postgres::Client;
+use utoipa::ToSchema;
 
 use crate::pricing::Catalog;
 
@@ -10,7 +11,7 @@ use crate::pricing::Catalog;
 pub const MAX_MODELS: i64 = 200;
 
 /// One model's unpriced calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UnpricedModel {
     /// The provider.
     pub provider: String,

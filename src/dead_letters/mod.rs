@@ -26,5 +26,5 @@ pub mod retry;
 pub mod store;
 
 pub use payload::{Edit, EditError, Payload};
-pub use retry::{Outcome, Retrier, RetryError};
+pub use retry::{Decider, Outcome, Retrier, RetryError};
 pub use store::{DeadLetter, Filter, Order, count, drop_letters, get, page};

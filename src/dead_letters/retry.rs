@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::database::describe;
 use crate::database::prices::read_added;
+use crate::database::queries::audit::{self, Change};
 use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::direct::{Direct, DirectError};
@@ -30,6 +31,30 @@ pub enum Outcome {
     Poison(String),
     /// The correction cannot be made.
     Uncorrected(EditError),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Retried(record) => write!(f, "it is the call {record} now"),
+            Self::Settled => f.write_str("it is not open"),
+            Self::Refused(refusal) if refusal.field.is_empty() => {
+                write!(f, "{}: {}", refusal.code.name(), refusal.message)
+            }
+            Self::Refused(refusal) => write!(f, "{}: {}: {}", refusal.code.name(), refusal.field, refusal.message),
+            Self::Poison(said) => write!(f, "PostgreSQL would not take it: {said}"),
+            Self::Uncorrected(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Who decides about letters, for the audit log.
+#[derive(Debug, Clone, Copy)]
+pub struct Decider<'a> {
+    /// Who.
+    pub actor: &'a str,
+    /// Where from; empty on the command line.
+    pub address: &'a str,
 }
 
 /// Why letters were not retried. Nothing has changed, unless the connection broke while COMMIT was under way; to try again
@@ -85,6 +110,7 @@ impl<'c> Retrier<'c> {
         client: &Client,
         letters: &[DeadLetter],
         edits: &[Edit],
+        by: &Decider<'_>,
     ) -> Result<Vec<Outcome>, RetryError> {
         let admitted: Vec<_> = letters.iter().map(|letter| self.admit(letter, edits)).collect();
         let mut calls = Vec::new();
@@ -118,6 +144,7 @@ impl<'c> Retrier<'c> {
             }
         }
         mark(client, &settled, &records).await?;
+        note(client, &settled, by).await?;
         client.batch_execute("COMMIT").await?;
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Settled)).collect())
     }
@@ -149,6 +176,21 @@ async fn lock(client: &Client, ids: &[i64]) -> Result<Vec<i64>, tokio_postgres::
     let sql = "SELECT id FROM public.dead_letters WHERE id = ANY($1) AND settled_at IS NULL ORDER BY id FOR UPDATE";
     let rows = client.query_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Writes the audit log's entry, if there is something to tell.
+async fn note(client: &Client, ids: &[i64], by: &Decider<'_>) -> Result<(), tokio_postgres::Error> {
+    let [first, ..] = ids else { return Ok(()) };
+    let object = if ids.len() == 1 { first.to_string() } else { format!("{} letters", ids.len()) };
+    let change = Change {
+        actor: by.actor,
+        address: by.address,
+        action: "dead_letter.retry",
+        object: &object,
+        old: None,
+        new: Some(serde_json::json!({ "ids": ids })),
+    };
+    audit::write(client, &change).await
 }
 
 async fn mark(client: &Client, ids: &[i64], records: &[Uuid]) -> Result<(), tokio_postgres::Error> {

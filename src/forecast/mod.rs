@@ -20,10 +20,11 @@
 
 mod model;
 
-use chrono::{Datelike, Days, Months, NaiveDate};
+use chrono::{Datelike, Days, Months, NaiveDate, Timelike};
 use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
+use utoipa::ToSchema;
 
 pub use model::{LEVEL, Method, Prediction, predict};
 
@@ -35,26 +36,26 @@ pub const HISTORY_DAYS: u64 = 120;
 pub const AHEAD_DAYS: usize = 30;
 
 /// What something will come to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Estimate {
     /// The day up to which it counts, included.
     pub until: NaiveDate,
     /// What of it was spent already, exactly.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "12.345")]
     pub spent_usd: Usd,
     /// What all of it will come to; none without enough history.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "31.2")]
     pub expected_usd: Option<Usd>,
     /// The interval's ends; none without enough history.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "31.2")]
     pub low_usd: Option<Usd>,
     /// The upper end.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "31.2")]
     pub high_usd: Option<Usd>,
 }
 
 /// The whole forecast.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Forecast {
     /// How it was made.
     pub method: Method,
@@ -96,33 +97,77 @@ pub async fn history(client: &Client, today: NaiveDate, provider: &str) -> Resul
     Ok(History { today, days: rows.iter().map(|row| row.get(0)).collect() })
 }
 
+/// A history with a model fitted to it: what is asked of it costs little.
+pub struct Outlook<'h> {
+    history: &'h History,
+    spent_today: Usd,
+    prediction: Prediction,
+    left: f64,
+}
+
+impl<'h> Outlook<'h> {
+    /// Fits the model. `day_left` is the share of today that is still to come, 0 to 1.
+    #[must_use]
+    pub fn of(history: &'h History, day_left: f64) -> Self {
+        let (spent_today, past) = match history.days.split_last() {
+            Some((today, past)) => (*today, past),
+            None => (Usd::ZERO, &[][..]),
+        };
+        let amounts: Vec<f64> = past.iter().map(|usd| dollars(*usd)).collect();
+        // Today is the first day that is predicted.
+        let prediction = predict(&amounts, AHEAD_DAYS + 1);
+        Self { history, spent_today, prediction, left: day_left.clamp(0.0, 1.0) }
+    }
+
+    /// The day, the month, and 30 days.
+    #[must_use]
+    pub fn forecast(&self) -> Forecast {
+        let today = self.history.today;
+        // Every month has a first day.
+        let month = today.with_day(1).unwrap_or(today);
+        let rest = Weights { today_share: 0.0, days: 1..1 + AHEAD_DAYS };
+        let end_30 = today + Days::new(AHEAD_DAYS as u64);
+        Forecast {
+            method: self.prediction.method,
+            history_days: self.history.days.len().saturating_sub(1),
+            interval_percent: (LEVEL * 100.0) as u8,
+            day: self.period(today, today),
+            month: self.period(month, month + Months::new(1) - Days::new(1)),
+            next_30_days: estimate(&self.prediction, end_30, Usd::ZERO, &rest),
+        }
+    }
+
+    /// What a running period comes to, from its first day to its last. Nothing is expected beyond [`AHEAD_DAYS`].
+    #[must_use]
+    pub fn period(&self, first: NaiveDate, last: NaiveDate) -> Estimate {
+        let days = |from: NaiveDate, to: NaiveDate| usize::try_from((to - from).num_days()).unwrap_or(0);
+        let (gone, left) = (days(first, self.history.today), days(self.history.today, last));
+        let past = self.history.days.iter().rev().skip(1).take(gone).copied();
+        let spent = past.fold(self.spent_today, |sum, day| sum.checked_add(day).unwrap_or(sum));
+        estimate(&self.prediction, last, spent, &Weights { today_share: self.left, days: 1..1 + left })
+    }
+
+    /// Each of the days after today.
+    #[must_use]
+    pub fn days(&self) -> Vec<Estimate> {
+        let day = |ahead: usize| {
+            let until = self.history.today + Days::new(ahead as u64);
+            estimate(&self.prediction, until, Usd::ZERO, &Weights { today_share: 0.0, days: ahead..ahead + 1 })
+        };
+        (1..=AHEAD_DAYS).map(day).collect()
+    }
+}
+
 /// Estimates from a history. `day_left` is the share of today that is still to come, 0 to 1.
 #[must_use]
 pub fn forecast(history: &History, day_left: f64) -> Forecast {
-    let today = history.today;
-    let (spent_today, past) = match history.days.split_last() {
-        Some((today, past)) => (*today, past),
-        None => (Usd::ZERO, &[][..]),
-    };
-    let amounts: Vec<f64> = past.iter().map(|usd| dollars(*usd)).collect();
-    // Today is the first day that is predicted.
-    let prediction = predict(&amounts, AHEAD_DAYS + 1);
-    let month_end = today.with_day(1).unwrap_or(today) + Months::new(1) - Days::new(1);
-    // At most 30, and not before today.
-    let month_left = usize::try_from((month_end - today).num_days()).unwrap_or(0);
-    let month_past = past.iter().rev().take(today.day0() as usize).copied();
-    let spent_month = month_past.fold(spent_today, |sum, day| sum.checked_add(day).unwrap_or(sum));
-    let whole = |days: std::ops::Range<usize>, today_share: f64| Weights { today_share, days };
-    let left = day_left.clamp(0.0, 1.0);
-    let end_30 = today + Days::new(AHEAD_DAYS as u64);
-    Forecast {
-        method: prediction.method,
-        history_days: amounts.len(),
-        interval_percent: (LEVEL * 100.0) as u8,
-        day: estimate(&prediction, today, spent_today, &whole(1..1, left)),
-        month: estimate(&prediction, month_end, spent_month, &whole(1..1 + month_left, left)),
-        next_30_days: estimate(&prediction, end_30, Usd::ZERO, &whole(1..1 + AHEAD_DAYS, 0.0)),
-    }
+    Outlook::of(history, day_left).forecast()
+}
+
+/// The share of a day that is still to come, by its clock.
+#[must_use]
+pub fn day_left(now: &impl Timelike) -> f64 {
+    1.0 - f64::from(now.num_seconds_from_midnight()) / 86_400.0
 }
 
 /// Which of the predicted days count: today's share, and whole days.

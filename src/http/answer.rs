@@ -1,5 +1,7 @@
 //! What answers have in common: snapshots to read from, exact numbers, tags, documented failures.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -16,7 +18,7 @@ use super::View;
 use super::error::{ApiError, ErrorBody};
 use crate::database::queries::{QueryError, Reading};
 use crate::metrics::registry;
-use crate::pricing::Usd;
+use crate::pricing::{Catalog, Usd};
 
 /// The failures that every question may have.
 #[derive(IntoResponses)]
@@ -71,6 +73,16 @@ impl View {
             return Err(ApiError::unavailable("the schema is not in place yet"));
         }
         Ok(&loading.pool)
+    }
+
+    /// The prices that calls are priced with now.
+    ///
+    /// # Errors
+    /// If the daemon is shutting down.
+    pub fn catalog(&self) -> Result<Arc<Catalog>, ApiError> {
+        let intake = self.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let catalog = intake.as_ref().map(|shared| shared.catalog.load_full());
+        catalog.ok_or_else(|| ApiError::unavailable("the daemon is shutting down"))
     }
 
     /// A snapshot to read from.

@@ -35,8 +35,9 @@ pub mod socket;
 mod status;
 pub mod v1;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -70,14 +71,16 @@ pub struct View {
     pub intake: std::sync::Mutex<Option<Arc<connection::Shared>>>,
     /// Who may ask.
     pub auth: auth::Auth,
-    /// Links that sign in to the page once.
-    pub links: page::link::Links,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// The configuration, for what is done at a request as a command would do it.
-    pub config: Arc<crate::config::Config>,
     /// Settings of the API.
     pub settings: Settings,
+    /// The whole configuration, for what does a command's work.
+    pub config: Arc<crate::config::Config>,
+    /// Codes that sign in to the page.
+    pub codes: page::codes::Codes,
+    /// Where the public listener is, once it is.
+    pub address: OnceLock<SocketAddr>,
     /// The flusher and the database, once they are there.
     pub loading: OnceCell<Loading>,
     /// When the daemon started.
@@ -112,4 +115,16 @@ pub struct Loading {
     pub pool: deadpool_postgres::Pool,
     /// Why the schema cannot be brought up to date, while that is so.
     pub schema: std::sync::Mutex<Option<flusher::Trouble>>,
+}
+
+impl View {
+    /// A link that signs in to the page once; none before there is a listener.
+    #[must_use]
+    pub fn link(&self) -> Option<String> {
+        let mut address = *self.address.get()?;
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        Some(format!("http://{address}/#code={}", self.codes.make(self.clock.now_us())))
+    }
 }

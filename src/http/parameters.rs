@@ -4,7 +4,7 @@
 //! [`TEXT_BYTES_MAX`] bytes and no NUL, which PostgreSQL would refuse.
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use serde::de::DeserializeOwned;
@@ -39,6 +39,37 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Paramet
             }
             Err(_) => Err(ApiError::parameter("query", "it cannot be read", "use name=value&name=value, URL-encoded")),
         }
+    }
+}
+
+/// The positive number in a path that has no other parameter.
+pub struct Number<N>(pub N);
+
+impl<S, N> FromRequestParts<S> for Number<N>
+where
+    S: Send + Sync,
+    N: std::str::FromStr + Default + PartialOrd + Send,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // Text that is not UTF-8 is no number either.
+        let text = Path::<String>::from_request_parts(parts, state).await.map_or_else(|_| String::new(), |path| path.0);
+        let number = text.parse().ok().filter(|number| *number > N::default());
+        number.map(Self).ok_or_else(|| ApiError::parameter("id", "not a number of this list", "its rows have an id"))
+    }
+}
+
+/// The text in a path that has no other parameter, checked as [`text`] does.
+pub struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let name = path.map_err(|_| ApiError::parameter("id", "it is not UTF-8", "write it percent-encoded"))?.0;
+        Ok(Self(text("id", Some(name))?.unwrap_or_default()))
     }
 }
 
@@ -89,7 +120,13 @@ pub fn within(name: &str, value: i64, min: i64, max: i64) -> Result<i64, ApiErro
 /// Today, in the reporting time zone.
 #[must_use]
 pub fn today(view: &View) -> NaiveDate {
-    now(view).with_timezone(&view.settings.zone).date_naive()
+    local_now(view).date_naive()
+}
+
+/// Now, in the reporting time zone.
+#[must_use]
+pub fn local_now(view: &View) -> DateTime<chrono_tz::Tz> {
+    now(view).with_timezone(&view.settings.zone)
 }
 
 /// Now.

@@ -9,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
@@ -49,16 +49,20 @@ fn questions() -> OpenApiRouter<Handle> {
         .routes(routes!(v1::sessions::sessions))
         .routes(routes!(v1::records::search))
         .routes(routes!(v1::dead_letters::dead_letters))
-        .routes(routes!(v1::prices::prices, v1::price_changes::set))
+        .routes(routes!(v1::prices::prices, v1::price_changes::add))
         .routes(routes!(v1::pipeline::pipeline))
         .routes(routes!(v1::audit::audit))
+        .routes(routes!(v1::overview::overview))
+        .routes(routes!(v1::forecast::forecast))
         .routes(routes!(v1::budgets::budgets, v1::budgets::set))
         .routes(routes!(v1::budgets::remove))
-        .routes(routes!(v1::forecast::forecast))
-        .routes(routes!(v1::letters::retry))
-        .routes(routes!(v1::letters::discard))
+        .routes(routes!(v1::unpriced::unpriced))
         .routes(routes!(v1::price_changes::preview))
-        .routes(routes!(v1::price_changes::unpriced))
+        .routes(routes!(v1::price_changes::changes))
+        .routes(routes!(v1::price_changes::withdraw))
+        .routes(routes!(v1::decisions::letter))
+        .routes(routes!(v1::decisions::retry))
+        .routes(routes!(v1::decisions::drop_letter))
 }
 
 /// For the roles `ingest` and `admin`.
@@ -83,7 +87,8 @@ pub fn public(view: Handle) -> Router {
     };
     router
         .merge(openapi::routes(&openapi::complete(document)))
-        .merge(page::routes())
+        .merge(page::assets::routes())
+        .merge(page::sign_in::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))
@@ -103,7 +108,7 @@ pub fn local(view: Handle) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(metrics))
         .route("/status", get(status::status))
-        .route("/open", post(page::link::open))
+        .route("/link", get(link))
         .fallback(not_found)
         .with_state(view)
 }
@@ -113,7 +118,7 @@ fn cors(origins: &[String]) -> CorsLayer {
     let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, HeaderName::from_static("idempotency-key")])
         .expose_headers([ETAG, RETRY_AFTER])
         .max_age(std::time::Duration::from_secs(600))
@@ -124,6 +129,13 @@ fn cors(origins: &[String]) -> CorsLayer {
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(view): State<Handle>) -> ([(HeaderName, &'static str); 1], String) {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], view.metrics.render())
+}
+
+/// A link that signs in to the page. On the local socket alone: who may open that may as well read the database.
+async fn link(State(view): State<Handle>) -> Result<String, ApiError> {
+    // Without a schema there is nowhere to keep the session.
+    view.pool()?;
+    view.link().ok_or_else(|| ApiError::unavailable("the HTTP listener is not there yet"))
 }
 
 async fn not_found() -> impl IntoResponse {

@@ -60,26 +60,13 @@ pub fn bind(data_dir: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// [`AskError`].
 pub async fn get(data_dir: &Path, route: &str) -> Result<Bytes, AskError> {
-    ask(data_dir, hyper::Method::GET, route).await
-}
-
-/// Has the running daemon do something. Returns the answer's body.
-///
-/// # Errors
-/// [`AskError`].
-pub async fn post(data_dir: &Path, route: &str) -> Result<Bytes, AskError> {
-    ask(data_dir, hyper::Method::POST, route).await
-}
-
-async fn ask(data_dir: &Path, method: hyper::Method, route: &str) -> Result<Bytes, AskError> {
     let not_running = || AskError::NotRunning(data_dir.to_owned());
     let (path, _folder) = short_path(data_dir).map_err(|_| not_running())?;
     let stream = UnixStream::connect(&path).await.map_err(|_| not_running())?;
     let broken = |error: hyper::Error| AskError::Broken(data_dir.to_owned(), error.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let driving = tokio::spawn(connection);
-    let request =
-        hyper::Request::builder().method(method).uri(route).header("host", "tallyd").body(Empty::<Bytes>::new());
+    let request = hyper::Request::get(route).header("host", "tallyd").body(Empty::<Bytes>::new());
     // The routes are constants.
     let request = request.expect("a constant route is a URI");
     let answer = sender.send_request(request).await.map_err(broken)?;

@@ -1,156 +1,172 @@
-//! What the API changes: budgets, prices, dead letters; each with its line in the audit log.
+//! What an admin changes over HTTP: budgets, prices, decisions about dead letters. Each with its entry in the audit log.
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Api};
+use crate::client::Api;
+use crate::legacy::loaded;
 use crate::support::until;
 
-fn put(api: &Api, token: &str, body: &Value) -> Answer {
-    api.send("PUT", "/api/v1/budgets", &[("authorization", token)], body.to_string().as_bytes())
+fn put(api: &Api, path: &str, token: &str, body: &Value) -> crate::client::Answer {
+    let headers = [("authorization", token), ("content-type", "application/json")];
+    api.send("PUT", path, &headers, body.to_string().as_bytes())
 }
 
-fn actions(api: &Api, like: &str) -> String {
-    api.postgres
-        .psql(&format!("SELECT action || ' ' || object FROM tallyd_audit_log WHERE action LIKE '{like}' ORDER BY id"))
+fn delete(api: &Api, path: &str, token: &str) -> crate::client::Answer {
+    api.send("DELETE", path, &[("authorization", token)], b"")
 }
 
-/// Sends lines that the daemon answers, and waits until they are in the database.
-fn send(api: &Api, lines: &str, loaded: &str) {
-    api.daemon.lines(lines);
-    until("they are loaded", || match api.postgres.psql(loaded).as_str() {
-        "0" => Err("none".into()),
-        _ => Ok(()),
-    });
+fn actions(api: &Api, token: &str) -> Vec<String> {
+    let entries = api.get("/api/v1/audit?limit=1000", token).ok()["entries"].clone();
+    let found = entries.as_array().unwrap().iter().rev();
+    found.map(|entry| format!("{} {}", entry["action"].as_str().unwrap(), entry["object"].as_str().unwrap())).collect()
 }
 
 #[test]
-fn a_budget_is_set_changed_listed_and_removed() {
+fn a_budget_is_set_shown_changed_and_removed() {
+    let api = loaded();
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    let budget = json!({"period": "month", "amount_usd": "25.50"});
+    assert_eq!(put(&api, "/api/v1/budgets", &read, &budget).code(), "forbidden");
+    let id = put(&api, "/api/v1/budgets", &admin, &budget).ok()["id"].clone();
+    let changed = json!({"period": "month", "amount_usd": 30, "throttle": false});
+    assert_eq!(put(&api, "/api/v1/budgets", &admin, &changed).ok()["id"], id);
+    let scoped = json!({"scope": "provider", "scope_value": "Anthropic", "period": "day", "amount_usd": "0"});
+    put(&api, "/api/v1/budgets", &admin, &scoped).ok();
+    let found = api.get("/api/v1/budgets", &read).ok();
+    let rows = found["budgets"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[0]["amount_usd"], &rows[0]["throttle"]), (&json!("30"), &json!(false)));
+    assert_eq!((&rows[1]["scope"], &rows[1]["scope_value"]), (&json!("provider"), &json!("claude")));
+    for (wrong, says) in [
+        (json!({"period": "year", "amount_usd": "1"}), "year"),
+        (json!({"period": "day", "amount_usd": "-1"}), "amount_usd"),
+        (json!({"period": "day", "amount_usd": "1", "scope": "user"}), "scope_value"),
+        (json!({"period": "day", "amount_usd": "1", "scope_value": "x"}), "scope_value"),
+        (json!({"period": "day", "amount_usd": "1", "warning_percent": 101}), "warning_percent"),
+        (json!({"period": "day", "amount_usd": "1", "alert_percents": [0]}), "alert_percents"),
+        (json!({"period": "day", "amount_usd": "1", "colour": 1}), "colour"),
+    ] {
+        let answer = put(&api, "/api/v1/budgets", &admin, &wrong);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{wrong}");
+        assert!(answer.text().contains(says), "{wrong}: {}", answer.text());
+    }
+    assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &read).status, 403);
+    assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).status, 204);
+    assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).code(), "not_found");
+    assert_eq!(delete(&api, "/api/v1/budgets/first", &admin).code(), "invalid_parameter");
+    let set = ["budget.set global /month", "budget.set global /month", "budget.set provider claude/day"];
+    let removed = format!("budget.remove {id}");
+    let found = actions(&api, &admin);
+    assert_eq!(found[found.len() - 4..], [set[0], set[1], set[2], removed.as_str()]);
+}
+
+#[test]
+fn the_overview_and_the_forecast_agree_with_the_rollups() {
+    let api = Api::start();
+    let token = api.token("read");
+    api.daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm/value","cost_usd":"1.25"}"#);
+    api.daemon.lines(r#"{"provider":"acme","model":"new"}"#);
+    api.postgres.until_calls(2);
+    // Whole days before today, 2 USD each.
+    api.postgres.psql(
+        "INSERT INTO daily_api_costs (day, provider, model, endpoint, calls, cost_usd) \
+         SELECT current_date - n, 'claude', 'm', '', 1, 2 FROM generate_series(1, 30) AS n",
+    );
+    let overview = api.get("/api/v1/overview", &token).ok();
+    assert_eq!(overview["today"]["cost_usd"], "1.25");
+    assert_eq!((&overview["today"]["calls"], &overview["today"]["unpriced_calls"]), (&json!(2), &json!(1)));
+    assert_eq!(overview["unpriced"][0]["model"], "new");
+    assert_eq!(overview["pipeline"]["status"], "ok");
+    assert_eq!(overview["movers"], json!([]), "each week came to as much as the one before");
+    let month = api
+        .postgres
+        .psql("SELECT trim_scale(sum(cost_usd)) FROM daily_api_costs WHERE day >= date_trunc('month', current_date)");
+    assert_eq!(overview["month_to_date"]["cost_usd"], month);
+    let forecast = api.get("/api/v1/forecast", &token).ok();
+    assert_eq!(forecast["past"].as_array().unwrap().len(), 31);
+    assert_eq!(forecast["past"][30]["cost_usd"], "1.25", "today is the last");
+    assert_eq!(forecast["ahead"].as_array().unwrap().len(), 30);
+    assert_eq!((&forecast["ahead"][0]["expected_usd"], &forecast["history_days"]), (&json!("2"), &json!(30)));
+    assert_eq!(forecast["next_30_days"]["expected_usd"], "60");
+    assert_eq!(overview["forecast"]["month"]["spent_usd"], month);
+    let rentcast = api.get("/api/v1/forecast?provider=RentCast", &token).ok();
+    assert_eq!((&rentcast["method"], &rentcast["past"][0]["cost_usd"]), (&json!("none"), &json!("1.25")));
+    api.postgres.psql("UPDATE daily_api_costs SET cost_usd = 5 WHERE day = current_date - 1 AND model = 'm'");
+    let mover = api.get("/api/v1/overview", &token).ok()["movers"][0].clone();
+    assert_eq!(mover, json!({"provider": "claude", "model": "m", "cost_usd": "17", "previous_usd": "14"}));
+}
+
+#[test]
+fn a_price_is_tried_out_added_and_withdrawn() {
     let api = Api::start();
     let (admin, read) = (api.token("admin"), api.token("read"));
-    let daily = json!({"scope": "global", "period": "day", "amount_usd": "25.50"});
-    assert_eq!(put(&api, &read, &daily).status, 403);
-    let id = put(&api, &admin, &daily).ok()["id"].clone();
-    let more = json!({"scope": "global", "period": "day", "amount_usd": 30, "alert_percents": [90], "throttle": false});
-    assert_eq!(put(&api, &admin, &more).ok()["id"], id, "the same scope and period is the same budget");
-    let of_model = json!({"scope": "model", "scope_value": "claude-opus-4-5", "period": "month", "amount_usd": "100"});
-    put(&api, &admin, &of_model).ok();
-    let listed = api.get("/api/v1/budgets", &read).ok();
-    let first = &listed["budgets"][0];
-    assert_eq!(
-        (
-            &first["amount_usd"],
-            &first["warning_percent"],
-            &first["alert_percents"],
-            &first["throttle"],
-            &first["spent_usd"]
-        ),
-        (&json!("30"), &json!(80), &json!([90]), &json!(false), &json!("0")),
-        "{first}"
-    );
-    assert_eq!(listed["budgets"].as_array().unwrap().len(), 2);
-    for wrong in [
-        json!({"scope": "global", "period": "day", "amount_usd": "-1"}),
-        json!({"scope": "global", "scope_value": "x", "period": "day", "amount_usd": "1"}),
-        json!({"scope": "user", "period": "day", "amount_usd": "1"}),
-        json!({"scope": "global", "period": "year", "amount_usd": "1"}),
-        json!({"scope": "global", "period": "day", "amount_usd": "1", "warning_percent": 101}),
-        json!({"scope": "global", "period": "day", "amount_usd": "1", "alert_percents": [0]}),
-        json!({"scope": "global", "period": "day", "amount_usd": "1", "typo": 1}),
-    ] {
-        assert_eq!(put(&api, &admin, &wrong).code(), "invalid_body", "{wrong}");
-    }
-    let remove = |id: &str| api.send("DELETE", &format!("/api/v1/budgets/{id}"), &[("authorization", &admin)], b"");
-    assert_eq!(remove(&id.to_string()).status, 204);
-    assert_eq!(remove(&id.to_string()).code(), "not_found");
-    assert_eq!(remove("x").code(), "not_found");
-    let log = actions(&api, "budget%");
-    assert_eq!(
-        log,
-        "budget.set global/day\nbudget.set global/day\nbudget.set model:claude-opus-4-5/month\nbudget.remove global/day"
-    );
-    let old = api.postgres.psql("SELECT old_value ->> 'amount_usd' FROM tallyd_audit_log WHERE action = 'budget.set'");
-    assert_eq!(old, "\n25.5", "what was there before");
-}
-
-#[test]
-fn a_price_is_previewed_and_added_and_applies_from_its_instant_on() {
-    let api = Api::start();
-    let admin = api.token("admin");
-    let call = r#"{"provider":"claude","model":"claude-next","input_tokens":1000000,"output_tokens":100000}"#;
-    send(&api, &format!("{call}\n"), "SELECT count(*) FROM daily_api_costs");
-    let unpriced = api.get("/api/v1/unpriced", &admin).ok();
-    assert_eq!((&unpriced["models"][0]["model"], &unpriced["models"][0]["calls"]), (&json!("claude-next"), &json!(1)));
-    let price = json!({"price": {"provider": "anthropic", "model": "claude-next", "effective_from": "2020-01-01",
-        "per_million": {"input": "3", "output": "15"}}, "note": "announced"});
+    api.daemon.lines(r#"{"provider":"acme","model":"new","input_tokens":1000000,"output_tokens":2000000}"#);
+    api.postgres.until_calls(1);
+    let price = json!({"provider": "acme", "model": "new", "effective_from": "2026-01-01",
+        "per_million": {"input": "3", "output": "7.5"}, "note": "from their page"});
+    assert_eq!(api.post("/api/v1/prices", &read, &price.to_string()).status, 403);
     let preview = api.post("/api/v1/prices/preview", &admin, &price.to_string()).ok();
-    assert_eq!(preview["old_rates"], json!(null));
-    assert_eq!(preview["models"], json!([{"model": "claude-next", "calls": 1, "old_usd": null, "new_usd": "4.5"}]));
-    assert_eq!(api.postgres.psql("SELECT count(*) FROM api_prices WHERE model = 'claude-next'"), "0", "only looked at");
-    let id = api.post("/api/v1/prices", &admin, &price.to_string()).ok()["id"].to_string();
-    let path = "/api/v1/prices?in_force=true&provider=claude&model=claude-next";
-    assert_eq!(api.get(path, &admin).ok()["prices"][0]["id"].to_string(), id);
-    // The same rates again change nothing, and the preview says so.
-    let same = api.post("/api/v1/prices/preview", &admin, &price.to_string()).ok();
-    assert_eq!((&same["old_usd"], &same["new_usd"]), (&json!("4.5"), &json!("4.5")));
-    assert_eq!(actions(&api, "price%"), format!("price.set price {id}"));
-    until("calls are priced with it", || match api.daemon.lines(&format!("{call}\n"))[0]["cost_usd"].as_str() {
-        Some("4.5") => Ok(()),
-        other => Err(format!("{other:?}")),
+    assert_eq!(preview["old_rates"], Value::Null);
+    assert_eq!(preview["new_rates"]["per_million_tokens"]["output"], "7.5");
+    let calls = &preview["calls"];
+    assert_eq!((&calls["changed"], &calls["newly_priced"], &calls["new_usd"]), (&1.into(), &1.into(), &json!("18")));
+    assert_eq!(api.postgres.psql("SELECT count(*) FROM api_prices WHERE provider = 'acme'"), "0", "it changes nothing");
+    let id = api.post("/api/v1/prices", &admin, &price.to_string()).ok()["id"].clone();
+    until("the daemon prices by it", || {
+        let answer = &api.daemon.lines(r#"{"provider":"acme","model":"new","output_tokens":2}"#)[0];
+        if answer["cost_usd"] == "0.000015" { Ok(()) } else { Err(answer.to_string()) }
     });
-    assert!(api.get("/api/v1/unpriced", &admin).ok()["models"][0]["priceable"].as_bool().unwrap());
-    for wrong in [
-        json!({"price": {"provider": "claude", "model": "m", "per_million": {"input": "-3"}}}),
-        json!({"price": {"provider": "claude", "model": "m", "per_million": {"typo": "3"}}}),
-        json!({"price": {"provider": "", "model": "m", "per_million": {"input": "3"}}}),
-        json!({"price": {"provider": "claude", "model": "m", "effective_from": "soon", "per_million": {"input": "3"}}}),
+    for (wrong, says) in [
+        (json!({"provider": "", "per_million": {"input": "3"}}), "provider"),
+        (json!({"provider": "acme", "per_million": {"input": "-3"}}), "-3"),
+        (json!({"provider": "acme", "per_million": {"inputs": "3"}}), "inputs"),
+        (json!({"provider": "acme", "effective_from": "soon", "per_million": {"input": "3"}}), "effective_from"),
     ] {
-        for path in ["/api/v1/prices", "/api/v1/prices/preview"] {
-            assert_eq!(api.post(path, &admin, &wrong.to_string()).code(), "invalid_body", "{wrong}");
-        }
+        let answer = api.post("/api/v1/prices", &admin, &wrong.to_string());
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.text());
+        assert!(answer.text().contains(says), "{wrong}: {}", answer.text());
     }
+    let in_force = || api.get("/api/v1/prices?in_force=true&provider=acme", &read).ok()["prices"].clone();
+    assert_eq!((in_force()[0]["id"].clone(), in_force()[0]["model"].clone()), (id.clone(), json!("new")));
+    assert_eq!(delete(&api, &format!("/api/v1/prices/{id}"), &admin).status, 204);
+    assert_eq!(in_force(), json!([]), "withdrawn");
+    assert_eq!(delete(&api, &format!("/api/v1/prices/{id}"), &admin).status, 404);
+    let changes = api.get("/api/v1/prices/changes", &read).ok()["changes"].clone();
+    let found: Vec<_> = changes.as_array().unwrap().iter().map(|change| &change["action"]).collect();
+    assert_eq!(found, ["update", "insert"]);
+    assert!(changes[1]["actor"].as_str().unwrap().starts_with("token:"));
 }
 
 #[test]
-fn a_dead_letter_is_retried_once_or_dropped() {
+fn a_dead_letter_is_looked_at_corrected_and_retried_or_dropped() {
     let api = Api::start();
-    let admin = api.token("admin");
-    let lines = "{\"provider\":\"rentcast\",\"input_tokens\":-5}\n{\"model\":\"m\"}\n";
-    send(&api, lines, "SELECT count(*) / 2 FROM dead_letters");
-    let letters = api.get("/api/v1/dead-letters", &admin).ok();
-    let id = |at: usize| letters["dead_letters"][at]["id"].to_string();
-    let act = |id: &str, what: &str, body: &str| api.post(&format!("/api/v1/dead-letters/{id}/{what}"), &admin, body);
-    assert_eq!(act(&id(1), "retry", "{}").code(), "refused_again");
-    assert_eq!(act(&id(1), "retry", r#"{"set": {"input_tokens": "many"}}"#).code(), "invalid_body");
-    assert_eq!(act(&id(1), "retry", r#"{"set": {"nothing": "1"}}"#).code(), "invalid_body");
-    let record = act(&id(1), "retry", r#"{"set": {"input_tokens": "5"}}"#).ok()["record_id"].clone();
-    assert_eq!(act(&id(1), "retry", r#"{"set": {"input_tokens": "5"}}"#).code(), "not_found", "it is settled");
-    let stored = api.postgres.psql("SELECT id, provider, input_tokens FROM api_usage_log");
-    assert_eq!(stored, format!("{}|rentcast|5", record.as_str().unwrap()));
-    assert_eq!(act(&id(0), "drop", "").status, 204);
-    assert_eq!(act(&id(0), "drop", "").code(), "not_found");
-    assert_eq!(act("none", "retry", "{}").code(), "not_found");
-    assert_eq!(api.get("/api/v1/dead-letters", &admin).ok()["dead_letters"], json!([]));
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    for line in [r#"{"provider":"","cost_usd":"0.5"}"#, r#"{"provider":"x","colour":1}"#] {
+        assert_ne!(api.daemon.lines(line)[0]["ok"], true);
+    }
+    api.postgres.until("SELECT count(*) FROM dead_letters", "2");
+    let listed = api.get("/api/v1/dead-letters", &read).ok();
+    let ids: Vec<i64> = (0..2).map(|at| listed["dead_letters"][1 - at]["id"].as_i64().unwrap()).collect();
+    let path = format!("/api/v1/dead-letters/{}", ids[0]);
+    assert_eq!(api.get(&path, &read).ok()["record"], json!({"provider": "", "cost_usd": "0.5"}));
+    assert_eq!(api.post(&format!("{path}/retry"), &read, "{}").status, 403);
+    let again = api.post(&format!("{path}/retry"), &admin, "{}").ok();
+    assert_eq!(again["retried"], false);
+    assert!(again["reason"].as_str().unwrap().contains("provider"), "{again}");
+    assert_eq!(api.post(&format!("{path}/retry"), &admin, r#"{"set":{"colour":"red"}}"#).code(), "invalid_body");
+    let retried = api.post(&format!("{path}/retry"), &admin, r#"{"set":{"provider":"acme"}}"#).ok();
+    assert_eq!(retried["retried"], true, "{retried}");
+    let record = retried["record_id"].as_str().unwrap();
     assert_eq!(
-        actions(&api, "dead_letter%"),
-        format!("dead_letter.retry dead letter {}\ndead_letter.drop dead letter {}", id(1), id(0))
+        api.postgres.psql(&format!("SELECT provider, trim_scale(cost_usd) FROM api_usage_log WHERE id = '{record}'")),
+        "acme|0.5"
     );
+    assert_eq!(api.post(&format!("{path}/retry"), &admin, "{}").ok()["retried"], false, "once");
+    let other = format!("/api/v1/dead-letters/{}", ids[1]);
+    assert_eq!(api.post(&format!("{other}/drop"), &admin, "").status, 204);
+    assert_eq!(api.post(&format!("{other}/drop"), &admin, "").code(), "not_found");
+    assert_eq!(api.get("/api/v1/dead-letters/999", &read).code(), "not_found");
+    let (found, decided) = (actions(&api, &admin), format!("dead_letter.retry {}", ids[0]));
+    assert_eq!(found[found.len() - 2..], [decided, format!("dead_letter.drop {}", ids[1])]);
     api.daemon.assert_reconciled();
-}
-
-#[test]
-fn a_forecast_says_what_it_was_made_from() {
-    let api = Api::start();
-    let read = api.token("read");
-    let none = api.get("/api/v1/forecast", &read).ok();
-    assert_eq!((&none["method"], &none["month"]["expected_usd"]), (&json!("none"), &json!(null)));
-    api.postgres.psql(
-        "INSERT INTO daily_api_costs (day, provider, model, endpoint, calls, requests, cost_usd) \
-         SELECT current_date - d, 'claude', 'm', '', 1, 1, 2 + d % 7 FROM generate_series(1, 40) AS d",
-    );
-    let forecast = api.get("/api/v1/forecast?provider=anthropic", &read).ok();
-    assert_eq!((&forecast["method"], &forecast["history_days"]), (&json!("weekly_season"), &json!(40)));
-    let expected: f64 = forecast["next_30_days"]["expected_usd"].as_str().unwrap().parse().unwrap();
-    assert!((expected - 150.0).abs() < 20.0, "{forecast}");
-    assert_eq!(api.get("/api/v1/forecast?provider=rentcast", &read).ok()["method"], "none");
-    assert_eq!(api.get("/api/v1/forecast?user=x", &read).code(), "invalid_parameter");
 }

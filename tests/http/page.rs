@@ -1,205 +1,114 @@
-//! The admin page's session: how a token becomes a cookie, what the cookie is good for, and what ends it.
+//! The admin page's files and its sessions.
 
 use serde_json::json;
 
 use crate::client::{Answer, Api};
-use crate::issuer::{EC_KEYS, Issuer, Signer};
 use crate::support::until;
 
-const PATH: &str = "/api/v1/costs";
-
-/// A browser with tallyd's page: sends what the page sends, and keeps the cookie.
-struct Browser<'a> {
-    api: &'a Api,
-    cookie: String,
+fn session(api: &Api, body: &str) -> Answer {
+    api.send("POST", "/session", &[("content-type", "application/json")], body.as_bytes())
 }
 
-impl<'a> Browser<'a> {
-    fn new(api: &'a Api) -> Self {
-        Self { api, cookie: String::new() }
-    }
-
-    fn sign_in(&mut self, field: &str, value: &str) -> Answer {
-        let body = json!({ field: value }).to_string();
-        let answer = self.page("POST", "/page/session", &body);
-        if let Some(cookie) = answer.header("set-cookie") {
-            self.cookie = cookie.split(';').next().unwrap().to_owned();
-        }
-        answer
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        self.api.send("GET", path, &[("cookie", &self.cookie)], b"")
-    }
-
-    fn page(&self, method: &str, path: &str, body: &str) -> Answer {
-        let origin = format!("http://{}", self.api.address);
-        let headers = [("cookie", self.cookie.as_str()), ("origin", &origin), ("x-tallyd-page", "1")];
-        self.api.send(method, path, &headers, body.as_bytes())
-    }
-
-    fn until_status(&self, what: &str, status: u16) {
-        until(what, || match self.get(PATH).status {
-            found if found == status => Ok(()),
-            other => Err(other.to_string()),
-        });
-    }
+/// The cookie that an answer sets, as a browser sends it.
+fn cookie(answer: &Answer) -> String {
+    let set = answer.header("set-cookie").unwrap();
+    set.split(';').next().unwrap().to_owned()
 }
 
-fn text(bearer: &str) -> &str {
-    bearer.strip_prefix("Bearer ").unwrap()
+fn with_cookie(api: &Api, method: &str, path: &str, cookie: &str, more: (&str, &str), body: &[u8]) -> Answer {
+    api.send(method, path, &[("cookie", cookie), more], body)
+}
+
+fn code(api: &Api) -> String {
+    let link = api.daemon.run(&["open"]);
+    let link = String::from_utf8(link.stdout).unwrap();
+    let (address, code) = link.trim().split_once("/#code=").unwrap();
+    assert_eq!(address, format!("http://{}", api.address));
+    code.to_owned()
 }
 
 #[test]
-fn a_token_becomes_a_cookie_that_asks_changes_and_ends_when_it_is_signed_out() {
+fn the_page_is_served_with_a_policy_that_keeps_it_at_home() {
     let api = Api::start();
-    let token = api.token("admin");
-    let mut browser = Browser::new(&api);
-    assert_eq!(browser.get("/page/session").ok()["actor"], json!(null));
-    assert_eq!(browser.get(PATH).status, 401);
-    let answer = browser.sign_in("token", text(&token));
-    assert_eq!(answer.ok()["role"], "admin");
-    let cookie = answer.header("set-cookie").unwrap();
-    assert!(cookie.ends_with("; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict"), "{cookie}");
-    let secret = browser.cookie.split_once('=').unwrap().1;
-    let stored = api.postgres.psql("SELECT s::text FROM tallyd_page_sessions s");
-    assert!(!stored.is_empty() && !stored.contains(secret), "{stored}");
-    assert_eq!(browser.get("/page/session").ok()["actor"], "token:1 test");
-    assert_eq!(browser.get(PATH).header("vary"), Some("authorization, cookie"));
-    assert_eq!(browser.page("POST", "/api/admin/budget", r#"{"budget": 5}"#).status, 200);
-    let log = api.postgres.psql("SELECT actor, action FROM tallyd_audit_log ORDER BY id OFFSET 1");
-    assert_eq!(log, "token:1 test|page.sign_in\ntoken:1 test|budget.set");
-    // A second browser's session is another one.
-    let mut other = Browser::new(&api);
-    other.sign_in("token", text(&token)).ok();
-    assert_eq!(browser.page("DELETE", "/page/session", "").status, 204);
-    assert_eq!((browser.get(PATH).status, other.get(PATH).status), (401, 200));
-    assert_eq!(api.postgres.psql("SELECT count(*) FROM tallyd_page_sessions"), "1");
-}
-
-#[test]
-fn a_cookie_changes_nothing_unless_the_page_itself_asks() {
-    let api = Api::start();
-    let token = api.token("admin");
-    let mut browser = Browser::new(&api);
-    browser.sign_in("token", text(&token)).ok();
-    let (here, evil) = (format!("http://{}", api.address), "https://evil.example".to_owned());
-    let cookie = browser.cookie.as_str();
-    for (what, headers) in [
-        ("a form of another site", vec![("origin", evil.as_str())]),
-        ("a form of this site", vec![("origin", here.as_str())]),
-        ("no origin", vec![("x-tallyd-page", "1")]),
-        ("another origin", vec![("x-tallyd-page", "1"), ("origin", &evil)]),
-        ("an opaque origin", vec![("x-tallyd-page", "1"), ("origin", "null")]),
-    ] {
-        let with_cookie: Vec<_> = headers.iter().copied().chain([("cookie", cookie)]).collect();
-        let answer = api.send("POST", "/api/admin/budget", &with_cookie, br#"{"budget": 5}"#);
-        assert_eq!(answer.status, 403, "{what}: {}", answer.text());
-        let body = json!({ "token": text(&token) }).to_string();
-        assert_eq!(api.send("POST", "/page/session", &headers, body.as_bytes()).status, 403, "signing in: {what}");
-        assert_eq!(api.send("DELETE", "/page/session", &with_cookie, b"").status, 403, "signing out: {what}");
-    }
-    assert_eq!(api.postgres.psql("SELECT count(*) FROM api_budgets"), "0");
-    assert_eq!(browser.get(PATH).status, 200);
-}
-
-#[test]
-fn a_session_ends_with_its_token_and_may_do_what_the_token_may() {
-    let api = Api::start();
-    let (read, ingest) = (api.token("read"), api.token("ingest"));
-    let mut browser = Browser::new(&api);
-    assert_eq!(browser.sign_in("token", text(&ingest)).status, 403, "it could ask nothing");
-    assert_eq!(browser.sign_in("token", "tallyd_1_00").status, 401);
-    assert_eq!(browser.sign_in("secret", "x").code(), "invalid_body");
-    browser.sign_in("token", text(&read)).ok();
-    assert_eq!(browser.get(PATH).status, 200);
-    assert_eq!(browser.page("POST", "/api/admin/budget", r#"{"budget": 5}"#).status, 403);
-    assert_eq!(browser.page("POST", "/api/v1/records", "[]").status, 403);
-    assert!(api.daemon.run(&["token", "revoke", "1"]).status.success());
-    browser.until_status("the revoked token's session is out", 401);
-    // A session that has ended is no attempt to break in.
-    assert!(api.metric("tallyd_auth_failures_total{reason=\"session\"} ") > 0.0);
-}
-
-#[test]
-fn a_session_serves_while_the_database_is_down_and_after_a_restart() {
-    let mut api = Api::start();
-    let token = api.token("read");
-    let mut browser = Browser::new(&api);
-    browser.sign_in("token", text(&token)).ok();
-    let cookie = browser.cookie.clone();
-    api.postgres.down(crate::support::postgres::Stop::Fast);
-    assert_eq!(api.send("GET", "/api/v1/pipeline", &[("cookie", &cookie)], b"").status, 200);
-    let origin = format!("http://{}", api.address);
-    let page = [("origin", origin.as_str()), ("x-tallyd-page", "1")];
-    let body = json!({ "token": text(&token) }).to_string();
-    assert_eq!(api.send("POST", "/page/session", &page, body.as_bytes()).code(), "database_unavailable");
-    api.postgres.up();
-    api.daemon.kill();
-    api.daemon.up();
-    let browser = Browser { api: &api, cookie };
-    browser.until_status("the session is known again", 200);
-    api.postgres.psql("UPDATE tallyd_page_sessions SET expires_at = now()");
-    browser.until_status("its time is over", 401);
-}
-
-#[test]
-fn an_admin_signs_in_with_a_jwt_and_is_out_once_demoted() {
-    let ec = Signer::ec("ec", EC_KEYS[0]);
-    let issuer = Issuer::start(&[&ec]);
-    let api = Api::with(&[("TALLYD_AUTH_ISSUER", &issuer.url), ("TALLYD_AUTH_ADMIN_TTL_MS", "0")]);
-    let claims = issuer.claims();
-    let (sub, exp) = (claims["sub"].as_str().unwrap(), claims["exp"].as_i64().unwrap());
-    api.postgres.psql(
-        "CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid, raw_app_meta_data jsonb, banned_until timestamptz, \
-         deleted_at timestamptz)",
-    );
-    api.postgres.psql(&format!("INSERT INTO auth.users VALUES ('{sub}', '{{\"role\": \"admin\"}}')"));
-    let mut browser = Browser::new(&api);
-    let session = browser.sign_in("token", text(&ec.bearer(&claims))).ok();
-    assert_eq!(session["actor"], format!("user:{sub}"));
-    let ends = chrono::DateTime::parse_from_rfc3339(session["expires_at"].as_str().unwrap()).unwrap();
-    assert_eq!(ends.timestamp(), exp, "not after the JWT");
-    assert_eq!(browser.get(PATH).status, 200);
-    api.postgres.psql("UPDATE auth.users SET raw_app_meta_data = '{}'");
-    assert_eq!(browser.get(PATH).status, 403, "demoted");
-    assert_eq!(browser.get("/page/session").ok()["actor"], json!(null), "the page asks to sign in");
-}
-
-#[test]
-fn a_link_signs_in_once_and_not_from_elsewhere() {
-    let api = Api::start();
-    let link = || {
-        let output = api.daemon.run(&["open"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().split_once("/#open=").unwrap().1.to_owned()
-    };
-    let code = link();
-    let body = json!({ "code": code }).to_string();
-    let origin = format!("http://{}", api.address);
-    let forwarded = [("origin", origin.as_str()), ("x-tallyd-page", "1"), ("x-forwarded-for", "203.0.113.9")];
-    assert_eq!(api.send("POST", "/page/session", &forwarded, body.as_bytes()).status, 401, "through a proxy");
-    let mut browser = Browser::new(&api);
-    assert_eq!(browser.sign_in("code", &code).ok()["role"], "admin");
-    assert_eq!(browser.get(PATH).status, 200);
-    assert_eq!(Browser::new(&api).sign_in("code", &code).status, 401, "twice");
-    assert_eq!(Browser::new(&api).sign_in("code", &link()).status, 200);
-    assert_eq!(api.send("POST", "/open", &[], b"").status, 404, "on the local socket only");
-}
-
-#[test]
-fn the_page_comes_with_a_policy_and_a_tag_and_over_https_its_cookie_is_secure() {
-    let api = Api::start();
-    let page = api.send("GET", "/", &[], b"");
-    assert_eq!((page.status, page.header("cache-control")), (200, Some("no-cache")));
+    let page = api.get("/", "");
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    let missing = api.get("/assets/none.js", "");
+    assert_eq!(missing.code(), "not_found");
     let policy = page.header("content-security-policy").unwrap();
-    assert!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"), "{policy}");
-    let tag = page.header("etag").unwrap();
-    assert_eq!(api.send("GET", "/", &[("if-none-match", tag)], b"").status, 304);
-    assert_eq!(api.send("GET", "/assets/none.js", &[], b"").code(), "not_found");
-    let body = json!({ "token": text(&api.token("read")) }).to_string();
-    let origin = format!("https://{}", api.address);
-    let headers = [("origin", origin.as_str()), ("x-tallyd-page", "1"), ("x-forwarded-proto", "https")];
-    let answer = api.send("POST", "/page/session", &headers, body.as_bytes());
-    assert!(answer.header("set-cookie").unwrap().ends_with("; Secure"), "{:?}", answer.headers);
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+}
+
+#[test]
+fn a_code_becomes_a_session_once() {
+    let api = Api::start();
+    let code = code(&api);
+    let signed_in = session(&api, &json!({ "code": code }).to_string());
+    assert_eq!(signed_in.ok()["role"], "admin");
+    let set = signed_in.header("set-cookie").unwrap().to_owned();
+    assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict") && !set.contains("Secure"), "{set}");
+    let cookie = cookie(&signed_in);
+    assert_eq!(session(&api, &json!({ "code": code }).to_string()).code(), "unauthorized", "once");
+    let none = ("accept", "*/*");
+    assert_eq!(with_cookie(&api, "GET", "/session", &cookie, none, b"").ok()["actor"], "token:1 the page");
+    assert_eq!(with_cookie(&api, "GET", "/api/v1/costs", &cookie, none, b"").status, 200);
+    let out = with_cookie(&api, "DELETE", "/session", &cookie, none, b"");
+    assert_eq!(out.status, 204);
+    assert!(out.header("set-cookie").unwrap().contains("tallyd_session=;"));
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    // Revoked like any other token, and out within the copy's second.
+    assert!(api.daemon.run(&["token", "revoke", "1"]).status.success());
+    until("the session is over", || match with_cookie(&api, "GET", "/session", &cookie, none, b"").status {
+        401 => Ok(()),
+        status => Err(status.to_string()),
+    });
+}
+
+#[test]
+fn a_change_by_cookie_needs_the_pages_header() {
+    let api = Api::start();
+    let admin = api.token("admin");
+    let token = admin.strip_prefix("Bearer ").unwrap();
+    let cookie = cookie(&session(&api, &json!({ "token": token }).to_string()));
+    let body = br#"{"period":"day","amount_usd":"1"}"#;
+    let forged = with_cookie(&api, "PUT", "/api/v1/budgets", &cookie, ("origin", "https://evil.example"), body);
+    assert_eq!((forged.status, forged.code().as_str()), (403, "forbidden"));
+    assert_eq!(api.metric(r#"tallyd_auth_failures_total{reason="cross_site"}"#), 1.0);
+    let own = with_cookie(&api, "PUT", "/api/v1/budgets", &cookie, ("x-tallyd-page", "1"), body);
+    assert_eq!(own.status, 200, "{}", own.text());
+    // A header's token comes first: whoever sends one means it.
+    let both =
+        api.send("GET", "/api/v1/costs", &[("cookie", cookie.as_str()), ("authorization", "Bearer tallyd_9_00")], b"");
+    assert_eq!(both.status, 401);
+}
+
+#[test]
+fn what_is_no_token_for_the_page_is_refused() {
+    let api = Api::start();
+    let ingest = api.token("ingest");
+    let ingest = ingest.strip_prefix("Bearer ").unwrap();
+    let long = "x".repeat(4_000);
+    for (body, status) in [
+        (json!({ "token": ingest }), 403),
+        (json!({ "token": "tallyd_1_00" }), 401),
+        (json!({ "token": "a; Path=/" }), 401),
+        (json!({ "token": long }), 401),
+        (json!({ "code": "00" }), 401),
+        (json!({ "token": ingest, "code": "00" }), 400),
+        (json!({}), 400),
+    ] {
+        let answer = session(&api, &body.to_string());
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+        assert!(answer.header("set-cookie").is_none(), "{body}");
+    }
+}
+
+#[test]
+fn behind_a_proxy_that_speaks_tls_the_cookie_is_for_tls_alone() {
+    let api = Api::with(&[("TALLYD_HTTP_TRUSTED_PROXIES", "1")]);
+    let body = json!({ "code": code(&api) }).to_string();
+    let headers =
+        [("content-type", "application/json"), ("x-forwarded-proto", "https"), ("x-forwarded-for", "192.0.2.1")];
+    let answer = api.send("POST", "/session", &headers, body.as_bytes());
+    assert!(answer.header("set-cookie").unwrap().ends_with("; Secure"));
 }

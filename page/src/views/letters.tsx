@@ -90,8 +90,9 @@ function Letter({ letter, onSettled }: { letter: DeadLetter; onSettled: (text: s
     const name = field.trim();
     const body = { set: name && !remove ? { [name]: value } : {}, unset: name && remove ? [name] : [] };
     void act(async () => {
-      const made = await change<{ record_id: string }>("POST", `/api/v1/dead-letters/${letter.id}/retry`, body);
-      return `The record was accepted and loaded as ${made?.record_id}.`;
+      const made = await change<{ retried: boolean; record_id: string | null; reason: string | null }>("POST", `/api/v1/dead-letters/${letter.id}/retry`, body);
+      if (!made?.retried) throw new Failure(409, "refused_again", `It was refused again: ${made?.reason}.`, "Correct it, or drop the letter.");
+      return `The record was accepted and loaded as ${made.record_id}.`;
     });
   };
   const discard = () => {

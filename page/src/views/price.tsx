@@ -18,11 +18,14 @@ export interface Draft {
 }
 
 interface Preview {
-  days: number;
-  models: { model: string; calls: number; old_usd: string | null; new_usd: string }[];
-  old_usd: string;
-  new_usd: string;
+  calls: {
+    calls: number; changed: number; newly_priced: number; old_usd: string; new_usd: string;
+    days: { model: string; provider: string; calls: number; newly_priced: number; old_usd: string; new_usd: string }[];
+  };
 }
+
+/** Days whose calls a preview prices anew. */
+const PREVIEW_DAYS = 30;
 
 const TOKENS = [["input", "Input"], ["output", "Output"], ["cache_read", "Cache read"], ["cache_write_5m", "Cache write, 5 min"], ["cache_write_1h", "Cache write, 1 h"]] as const;
 
@@ -34,14 +37,12 @@ function entry(form: FormData, draft: Draft) {
   if (!text("request")) delete units["request"];
   const when = text("from");
   return {
-    price: {
       provider: text("provider") || draft.provider, model: draft.model || text("model"), service_tier: text("tier") || "standard",
       effective_from: when ? new Date(when).toISOString() : new Date().toISOString(), source: text("source"),
       per_million: filled(TOKENS.map(([name]) => [name, text(name)])), per_unit: units,
       // Rates of large prompts go on as they are: the API takes them under another name.
       above: (draft.above ?? []).map((one) => ({ prompt_tokens: one.prompt_tokens, per_million: one.per_million_tokens })),
-    },
-    note: text("note"),
+      note: text("note"),
   };
 }
 
@@ -58,10 +59,12 @@ export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved:
     try {
       if (save) {
         await change("POST", "/api/v1/prices", body);
-        props.onSaved(`The price of ${body.price.model || body.price.provider} was added. Calls from its instant on are priced with it; earlier ones change with tallyd reprice.`);
+        props.onSaved(`The price of ${body.model || body.provider} was added. Calls from its instant on are priced with it; earlier ones change with tallyd reprice.`);
         return;
       }
-      setPreview(await change<Preview>("POST", "/api/v1/prices/preview", body));
+      // As if it had held for a month: from now on there is nothing yet to show it by.
+      const effective_from = new Date(Date.now() - PREVIEW_DAYS * 86_400_000).toISOString();
+      setPreview(await change<Preview>("POST", "/api/v1/prices/preview", { ...body, effective_from }));
       setFailure(null);
     } catch (error) {
       setFailure(error as Failure);
@@ -100,21 +103,45 @@ export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved:
   );
 }
 
+interface ModelEffect {
+  model: string;
+  calls: number;
+  unpriced: number;
+  before: bigint;
+  after: bigint;
+}
+
+function byModel(preview: Preview): ModelEffect[] {
+  const models = new Map<string, ModelEffect>();
+  for (const day of preview.calls.days) {
+    const name = day.model || day.provider;
+    const model = models.get(name) ?? { model: name, calls: 0, unpriced: 0, before: 0n, after: 0n };
+    model.calls += day.calls;
+    model.unpriced += day.newly_priced;
+    model.before += parse(day.old_usd);
+    model.after += parse(day.new_usd);
+    models.set(name, model);
+  }
+  return [...models.values()].sort((a, b) => b.calls - a.calls);
+}
+
 function Effect({ preview }: { preview: Preview }) {
-  const before = parse(preview.old_usd);
-  const after = parse(preview.new_usd);
-  if (preview.models.length === 0) return <p class="notice" role="status">Nothing was called in the last {preview.days} days that it would apply to.</p>;
+  const before = parse(preview.calls.old_usd);
+  const after = parse(preview.calls.new_usd);
+  const models = byModel(preview);
+  if (models.length === 0) return <p class="notice" role="status">It would change nothing of the last {PREVIEW_DAYS} days’ calls.</p>;
   return (
     <section class="effect" role="status" aria-label="Effect">
       <p>
-        The calls of the last {preview.days} days, at the ordinary rates: <strong><Money amount={before} decimals={2} /></strong> now,{" "}
-        <strong><Money amount={after} decimals={2} /></strong> with this price{before > 0n && <> (<span class={after > before ? "up" : "down"}>{percentage(percent(after - before, before), true)}</span>)</>}.
+        Had it held for the last {PREVIEW_DAYS} days, {count(preview.calls.changed)} of {count(preview.calls.calls)} calls would have cost{" "}
+        <strong><Money amount={after} decimals={2} /></strong> instead of <strong><Money amount={before} decimals={2} /></strong>
+        {before > 0n && <> (<span class={after > before ? "up" : "down"}>{percentage(percent(after - before, before), true)}</span>)</>}.
       </p>
-      <Table caption="Effect by model" rows={preview.models.slice(0, 8)} id={(row) => row.model} columns={[
-        { key: "model", label: "Model", cell: (row) => row.model || "every call" },
+      <Table caption="Effect by model" rows={models.slice(0, 8)} id={(row) => row.model} columns={[
+        { key: "model", label: "Model", cell: (row) => row.model },
         { key: "calls", label: "Calls", number: true, cell: (row) => count(row.calls) },
-        { key: "old", label: "Now", number: true, cell: (row) => (row.old_usd === null ? "unpriced" : <Money amount={parse(row.old_usd)} decimals={2} />) },
-        { key: "new", label: "Then", number: true, cell: (row) => <Money amount={parse(row.new_usd)} decimals={2} /> },
+        { key: "old", label: "Now", number: true, cell: (row) => (row.unpriced === row.calls ? "unpriced" : <Money amount={row.before} decimals={2} />) },
+        { key: "new", label: "Then", number: true, cell: (row) => <Money amount={row.after} decimals={2} /> },
       ]} />
     </section>
   );

@@ -31,7 +31,7 @@ export function Prices() {
   const { query } = useRoute();
   const { zone, mayChange } = useSession();
   const show = query.get("show") === "all" ? "all" : "now";
-  const live = useLive<Found>(`prices ${show}`, (signal) => load(show === "all", signal), 30_000);
+  const live = useLive<Found>(`prices ${show}`, (signal) => load(show === "all", signal), 5_000);
   const [draft, setDraft] = useState<Draft | null>(null);
   const [done, setDone] = useState<string | null>(null);
   const search = (query.get("search") ?? "").toLowerCase();

@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use super::filter::FilterArgs;
 use super::{connect, each_page, output};
+use crate::cli::actor;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::database::{Database, FailureClass, classify};
-use crate::dead_letters::{DeadLetter, Edit, Order, Outcome, Retrier, RetryError};
+use crate::dead_letters::{DeadLetter, Decider, Edit, Order, Outcome, Retrier, RetryError};
 use crate::pipeline::flusher::FlushError;
 
 pub const EXAMPLES: &str = "Examples:
@@ -120,7 +121,7 @@ async fn try_page(config: &Config, database: &Database, ids: &[i64], edits: &[Ed
         Ok(true)
     })
     .await?;
-    let outcomes = retrier.retry(&connection, &letters, edits).await?;
+    let outcomes = retrier.retry(&connection, &letters, edits, &Decider { actor: &actor(), address: "" }).await?;
     // Letters come in the order of their numbers, as the numbers do; one that is gone was decided about by hand.
     let found: std::collections::HashMap<_, _> = letters.iter().map(|letter| letter.id).zip(outcomes).collect();
     Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(Outcome::Settled)).collect())
@@ -149,12 +150,7 @@ impl Summary {
                 self.not_open += 1;
                 return;
             }
-            Outcome::Refused(refusal) if refusal.field.is_empty() => {
-                format!("{}: {}", refusal.code.name(), refusal.message)
-            }
-            Outcome::Refused(refusal) => format!("{}: {}: {}", refusal.code.name(), refusal.field, refusal.message),
-            Outcome::Poison(said) => format!("PostgreSQL would not take it: {said}"),
-            Outcome::Uncorrected(error) => error.to_string(),
+            outcome => outcome.to_string(),
         };
         self.refused.push(Refused { id, reason });
     }

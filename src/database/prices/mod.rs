@@ -29,7 +29,7 @@ pub struct ChangeNote<'a> {
 }
 
 /// One entry of the record of changes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct PriceChange {
     /// When, RFC 3339 in UTC.
     pub at: String,
@@ -40,8 +40,10 @@ pub struct PriceChange {
     /// The price.
     pub price_id: i32,
     /// The row before.
+    #[schema(value_type = Option<Object>)]
     pub old: Option<serde_json::Value>,
     /// The row after.
+    #[schema(value_type = Option<Object>)]
     pub new: Option<serde_json::Value>,
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use tokio_postgres::Transaction;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
@@ -53,7 +53,7 @@ pub struct AuditEntry {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn write(transaction: &Transaction<'_>, change: &Change<'_>) -> Result<(), tokio_postgres::Error> {
+pub async fn write(transaction: &Client, change: &Change<'_>) -> Result<(), tokio_postgres::Error> {
     let sql = "INSERT INTO public.tallyd_audit_log (actor, address, action, object, old_value, new_value) \
         VALUES ($1, $2, $3, $4, $5, $6)";
     let values: [Parameter<'_>; 6] = [

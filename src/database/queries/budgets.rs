@@ -55,7 +55,7 @@ pub async fn set_daily(
         old: old.map(|old| json!({ "amount_usd": old })),
         new: Some(json!({ "amount_usd": amount })),
     };
-    audit::write(&transaction, &change).await?;
+    audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
     Ok(old)
 }

@@ -10,7 +10,7 @@ pub mod budgets;
 pub mod costs;
 pub mod dead_letters;
 pub mod grouped;
-pub mod page_sessions;
+pub mod movers;
 pub mod prices;
 pub mod records;
 pub mod sums;

@@ -98,7 +98,7 @@ pub async fn set_rentcast_request(
     let id = ids.first().copied().unwrap_or_default();
     let (object, new) = (format!("price {id}"), Some(json!({ "per_unit": { "request": cost } })));
     let change = Change { actor, address, action: "price.set", object: &object, old, new };
-    audit::write(&transaction, &change).await?;
+    audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
     Ok(id)
 }

@@ -24,14 +24,6 @@ pub struct StoredToken {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-impl StoredToken {
-    /// Whoever shows it, as the audit log has them.
-    #[must_use]
-    pub fn actor(&self) -> String {
-        format!("token:{} {}", self.id, self.name)
-    }
-}
-
 /// A token as it is listed.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedToken {
@@ -136,7 +128,7 @@ pub async fn create(
         old: None,
         new: Some(new),
     };
-    audit::write(transaction, &change).await?;
+    audit::write(transaction.client(), &change).await?;
     Ok(id)
 }
 
@@ -152,6 +144,6 @@ pub async fn revoke(transaction: &Transaction<'_>, id: i32, actor: &str) -> Resu
     let old = json!({ "name": row.get::<_, String>(0), "role": row.get::<_, String>(1) });
     let object = format!("token {id}");
     let change = Change { actor, address: "", action: "token.revoke", object: &object, old: Some(old), new: None };
-    audit::write(transaction, &change).await?;
+    audit::write(transaction.client(), &change).await?;
     Ok(true)
 }

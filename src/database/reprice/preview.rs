@@ -7,6 +7,7 @@ use chrono_tz::Tz;
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use tokio_postgres::Client;
+use utoipa::ToSchema;
 
 use super::row::{Decision, LogRow, select};
 use super::{RepriceError, RepriceOptions};
@@ -14,7 +15,7 @@ use crate::pricing::{Catalog, Usd};
 use crate::rollup::day::Days;
 
 /// What would change of one model on one day.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DayDifference {
     /// In the reporting time zone.
     pub day: NaiveDate,
@@ -27,13 +28,15 @@ pub struct DayDifference {
     /// Of those, the ones that have no price now.
     pub newly_priced: u64,
     /// What they cost now.
+    #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
     /// What they would cost.
+    #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
 }
 
 /// What would change.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Preview {
     /// Calls that were looked at.
     pub calls: u64,
@@ -46,8 +49,10 @@ pub struct Preview {
     /// Calls whose stored cost has more than 18 decimals; they are left alone.
     pub inexact: u64,
     /// What the changed calls cost now.
+    #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
     /// What they would cost.
+    #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
     /// By day and model.
     pub days: Vec<DayDifference>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::cost_history::{DayCosts, days};
+use crate::budget::board::{basis_points, percent};
 use crate::database::queries::budgets::{self, Budget};
 use crate::database::queries::costs::history;
 use crate::http::answer::{Failures, Number};
@@ -79,19 +80,6 @@ impl TodayCosts {
             status,
         }
     }
-}
-
-/// Hundredths of a percent, rounded down. A budget of nothing is used up.
-fn basis_points(spent: Usd, budget: Usd) -> i128 {
-    match budget.attos() {
-        0 => 10_000,
-        budget => spent.attos().checked_mul(10_000).map_or(i128::MAX / Usd::ONE.attos(), |points| points / budget),
-    }
-}
-
-/// Hundredths of a percent as percent: the decimal type serves, though this is no money.
-fn percent(basis_points: i128) -> Usd {
-    Usd::from_attos(basis_points.saturating_mul(Usd::ONE.attos() / 100))
 }
 
 /// Today against the daily budget.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 
 use super::Denied;
+use super::jwt::Claims;
 use crate::database::queries::admins::{Standing, standing};
 
 /// Users who are remembered.
@@ -29,19 +30,19 @@ impl Admins {
         Self { ttl, standings: Mutex::default() }
     }
 
-    /// Whether a user is an admin, of whom a verified token says that they are or does not.
+    /// Whether the user of a verified token is an admin.
     ///
     /// # Errors
     /// [`Denied::Unavailable`] if only the database could tell, and it does not answer.
-    pub async fn is_admin(&self, pool: Option<&Pool>, user: &str, says_admin: bool) -> Result<bool, Denied> {
-        let standing = match self.remembered(user) {
+    pub async fn is_admin(&self, pool: Option<&Pool>, claims: &Claims) -> Result<bool, Denied> {
+        let standing = match self.remembered(&claims.sub) {
             Some(standing) => Some(standing),
-            None => self.ask(pool, user).await,
+            None => self.ask(pool, &claims.sub).await,
         };
         match standing {
-            Some(standing) => Ok(standing.is_admin(says_admin)),
+            Some(standing) => Ok(standing.is_admin(claims.says_admin())),
             // The issuer has signed it, and a database that is down must not lock the admins out of the status.
-            None if says_admin => Ok(true),
+            None if claims.says_admin() => Ok(true),
             None => Err(Denied::Unavailable),
         }
     }

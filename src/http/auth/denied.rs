@@ -21,9 +21,7 @@ pub enum Denied {
     UnknownToken,
     NotAdmin,
     Role,
-    Session,
     CrossSite,
-    Link,
     TooManyFailures,
     Unavailable,
 }
@@ -45,9 +43,7 @@ impl Denied {
             Self::UnknownToken => "unknown_token",
             Self::NotAdmin => "not_admin",
             Self::Role => "role",
-            Self::Session => "session",
             Self::CrossSite => "cross_site",
-            Self::Link => "link",
             Self::TooManyFailures => "too_many_failures",
             Self::Unavailable => "unavailable",
         }
@@ -67,9 +63,7 @@ impl Denied {
             Self::UnknownToken => "the token is unknown, revoked or expired",
             Self::NotAdmin => "the user is not an admin",
             Self::Role => "the token's role does not allow this",
-            Self::Session => "the session has ended",
-            Self::CrossSite => "the request does not come from tallyd's own page",
-            Self::Link => "the link was used already, or is too old",
+            Self::CrossSite => "a change by cookie does not come from the page",
             Self::TooManyFailures => "too many failed attempts from this address",
             Self::Unavailable => "the token cannot be verified at the moment",
         }
@@ -88,11 +82,7 @@ impl Denied {
             Self::Audience => "compare the token's `aud` with auth.audience",
             Self::NotAdmin => "an admin has app_metadata.role = 'admin', or a row of user_profiles with is_admin",
             Self::Role => "admin may do all, read may ask, ingest may send records: `tallyd token list`",
-            Self::Session => "sign in again",
-            Self::CrossSite => {
-                "with a cookie, changes need the header x-tallyd-page and the page's own Origin; scripts use a token"
-            }
-            Self::Link => "`tallyd open` on the daemon's machine makes a new one, to be opened there",
+            Self::CrossSite => "programs show their token in the header Authorization",
             Self::TooManyFailures => "wait a minute; static tokens are not affected",
             Self::Unavailable => "the issuer or the database does not answer; see the daemon's log, and try again",
         }

@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -53,12 +52,6 @@ impl Claims {
     #[must_use]
     pub fn says_admin(&self) -> bool {
         self.app_metadata.get("role").and_then(Value::as_str) == Some("admin")
-    }
-
-    /// When the token ends.
-    #[must_use]
-    pub fn ends(&self) -> Option<DateTime<Utc>> {
-        self.exp.as_ref().and_then(seconds).and_then(|seconds| DateTime::from_timestamp(seconds, 0))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who asks, and what they may do.
 //!
-//! `Authorization: Bearer …` holds one of two things, and without it the admin page's cookie counts ([`sessions`]):
+//! `Authorization: Bearer …`, or the cookie of the page ([`crate::http::page`]), holds one of two things:
 //!
 //! * a static token, `tallyd_<id>_<hex>` ([`tokens`]): made by `tallyd token create`, known here by its SHA-256 only;
 //! * a JWT of the configured issuer ([`jwt`], its keys in [`keys`]), whose user must be an admin ([`admins`]).
@@ -17,7 +17,6 @@ pub mod failures;
 mod fetch;
 pub mod jwt;
 pub mod keys;
-pub mod sessions;
 pub mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
@@ -27,20 +26,17 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use metrics::counter;
 
 use self::admins::Admins;
 pub use self::denied::Denied;
 use self::failures::Failures;
-use self::jwt::Verifier;
-use self::sessions::Sessions;
+use self::jwt::{Claims, Verifier};
 use self::tokens::{TOKEN_PREFIX, Tokens};
 use super::error::ApiError;
 use super::router::Handle;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::database::queries::page_sessions::Proof;
 use crate::metrics::registry;
 
 /// What somebody may do.
@@ -90,28 +86,10 @@ pub struct Identity {
     pub address: String,
 }
 
-/// What was shown: who that is, and until when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// As the audit log has it.
-    pub actor: String,
-    /// What they may do.
-    pub role: Role,
-    /// The token, the user, or the link.
-    pub proof: Proof,
-    /// When it ends by itself.
-    pub ends: Option<DateTime<Utc>>,
-}
-
-/// What of a request says who asks. (A body cannot be shared between threads.)
-type Asked<'a> = (&'a Method, &'a HeaderMap);
-
 /// Everything that decides.
 pub struct Auth {
     /// Static tokens.
     pub tokens: Tokens,
-    /// The admin page's sessions.
-    pub sessions: Sessions,
     verifier: Option<Verifier>,
     admins: Admins,
     failures: Failures,
@@ -124,7 +102,6 @@ impl Auth {
     pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
         Self {
             tokens: Tokens::new(Arc::clone(clock)),
-            sessions: Sessions::new(Arc::clone(clock)),
             verifier: Verifier::new(&config.auth, clock),
             admins: Admins::new(config.auth.admin_ttl),
             failures: Failures::new(config.auth.failures_per_minute),
@@ -133,103 +110,57 @@ impl Auth {
         }
     }
 
-    /// Decides who asks.
+    /// Decides who shows this token.
     ///
     /// # Errors
     /// [`Denied`].
-    async fn identify(&self, view: &Handle, request: Asked<'_>, address: IpAddr) -> Result<Identity, Denied> {
-        let (method, headers) = request;
-        let shown = match (bearer(headers), sessions::cookie(headers)) {
-            (Err(Denied::Missing), Some(secret)) => {
-                if !self.is_from_page(method, headers) {
-                    return Err(Denied::CrossSite);
-                }
-                self.session(view, secret).await?
-            }
-            (token, _) => self.token(view, token?, address).await?,
-        };
-        Ok(Identity { actor: shown.actor, role: shown.role, address: address.to_string() })
-    }
-
-    /// Looks at a token: a static one, or a JWT.
-    ///
-    /// # Errors
-    /// [`Denied`].
-    pub async fn token(&self, view: &Handle, token: &str, address: IpAddr) -> Result<Shown, Denied> {
+    pub async fn identify(&self, view: &Handle, token: &str, address: IpAddr) -> Result<Identity, Denied> {
         if token.starts_with(TOKEN_PREFIX) {
-            let token = self.tokens.verify(token)?;
-            let (actor, proof) = (token.actor(), Proof::Token(token.id));
-            return Ok(Shown { actor, role: token.role, proof, ends: token.expires_at });
+            let (actor, role) = self.tokens.verify(token)?;
+            return Ok(Identity { actor, role, address: address.to_string() });
         }
         if self.failures.are_too_many(address) {
             return Err(Denied::TooManyFailures);
         }
         let verifier = self.verifier.as_ref().ok_or(Denied::Malformed)?;
         let claims = verifier.verify(token).await?;
-        let (says_admin, ends) = (claims.says_admin(), claims.ends());
-        self.check_admin(view, &claims.sub, says_admin).await?;
-        let (actor, proof) = (format!("user:{}", claims.sub), Proof::User { subject: claims.sub, says_admin });
-        Ok(Shown { actor, role: Role::Admin, proof, ends })
+        self.check_admin(view, &claims).await?;
+        Ok(Identity { actor: format!("user:{}", claims.sub), role: Role::Admin, address: address.to_string() })
     }
 
-    /// Looks at the page's cookie, and at what it stands for.
+    /// Decides who sends a request that changes nothing.
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn session(&self, view: &Handle, secret: &str) -> Result<Shown, Denied> {
-        let session = self.sessions.verify(secret)?;
-        let role = match &session.proof {
-            Proof::Token(id) => match self.tokens.in_force(*id) {
-                Ok(token) => token.role,
-                Err(Denied::UnknownToken) => return Err(Denied::Session),
-                Err(other) => return Err(other),
-            },
-            Proof::User { subject, says_admin } => {
-                self.check_admin(view, subject, *says_admin).await?;
-                Role::Admin
-            }
-            Proof::Link => Role::Admin,
-        };
-        Ok(Shown { actor: session.actor, role, proof: session.proof, ends: Some(session.expires_at) })
+    pub async fn of_request(&self, view: &Handle, headers: &HeaderMap, address: IpAddr) -> Result<Identity, Denied> {
+        self.identify(view, credential(headers, false)?, address).await
     }
 
-    async fn check_admin(&self, view: &Handle, user: &str, says_admin: bool) -> Result<(), Denied> {
-        let pool = view.loading.get().map(|loading| &loading.pool);
-        if self.admins.is_admin(pool, user, says_admin).await? { Ok(()) } else { Err(Denied::NotAdmin) }
-    }
-
-    /// Whether a request with a cookie may do what it does ([`sessions::is_from_page`]).
-    #[must_use]
-    pub fn is_from_page(&self, method: &Method, headers: &HeaderMap) -> bool {
-        sessions::is_from_page(method, headers, self.trusted_proxies > 0)
-    }
-
-    /// Whether JWTs are accepted.
-    #[must_use]
-    pub fn has_issuer(&self) -> bool {
-        self.verifier.is_some()
-    }
-
-    /// The client's address. The listener always tells the peer's; without it all requests share one.
-    #[must_use]
-    pub fn address(&self, request: &Request) -> IpAddr {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        self.client(peer.unwrap_or(IpAddr::from([0, 0, 0, 0])), request.headers())
-    }
-
-    /// Counts somebody who was not let in.
-    pub fn note(&self, denied: Denied, address: IpAddr) {
+    /// Counts that somebody was not let in.
+    pub fn count(&self, denied: Denied, address: IpAddr) {
         counter!(registry::AUTH_FAILURES, "reason" => denied.name()).increment(1);
-        // A request without a token is no attempt, nor is a page that was left open, and an outage is not the client's fault.
-        let no_attempt = [Denied::Missing, Denied::Session, Denied::Unavailable, Denied::TooManyFailures];
-        if !no_attempt.contains(&denied) {
+        // A request without a token is no attempt, and an outage is not the client's fault.
+        if !matches!(denied, Denied::Missing | Denied::Unavailable | Denied::TooManyFailures) {
             self.failures.count(address);
             tracing::debug!(%address, reason = denied.name(), "a request was not let in");
         }
     }
 
+    /// Whether the browser speaks TLS, as the nearest trusted proxy says; the daemon itself does not.
+    #[must_use]
+    pub fn is_encrypted(&self, headers: &HeaderMap) -> bool {
+        let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        self.trusted_proxies > 0 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    }
+
+    async fn check_admin(&self, view: &Handle, claims: &Claims) -> Result<(), Denied> {
+        let pool = view.loading.get().map(|loading| &loading.pool);
+        if self.admins.is_admin(pool, claims).await? { Ok(()) } else { Err(Denied::NotAdmin) }
+    }
+
     /// The client's address: the peer's, or what the nearest trusted proxies say it was.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.trusted_proxies == 0 {
             return peer;
         }
@@ -240,7 +171,28 @@ impl Auth {
     }
 }
 
-/// The token of the request.
+/// The cookie of somebody who is signed in to the page; its value is their token.
+pub const COOKIE: &str = "tallyd_session";
+/// What the page sends with each change. A page of another origin cannot: the browser would ask first, and be refused.
+pub const PAGE_HEADER: &str = "x-tallyd-page";
+
+/// The token of the request: that of its header, or of the page's cookie.
+fn credential(headers: &HeaderMap, changes: bool) -> Result<&str, Denied> {
+    match cookie(headers) {
+        Some(token) if !headers.contains_key(header::AUTHORIZATION) => {
+            if changes && !headers.contains_key(PAGE_HEADER) { Err(Denied::CrossSite) } else { Ok(token) }
+        }
+        _ => bearer(headers),
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+/// The token in the header.
 fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(Denied::Missing)?;
@@ -268,13 +220,16 @@ pub struct Gate {
 /// Middleware: lets in whoever has the role, with their [`Identity`] in the request; answers everybody else.
 pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let auth = &gate.view.auth;
-    let address = auth.address(&request);
-    let identified = auth.identify(&gate.view, (request.method(), request.headers()), address).await;
-    let needs = if gate.needs == Role::Read && request.method() != Method::GET && request.method() != Method::HEAD {
-        Role::Admin
-    } else {
-        gate.needs
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    // The listener always tells; without it all requests share one address.
+    let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let address = auth.client(peer, request.headers());
+    let changes = request.method() != Method::GET && request.method() != Method::HEAD;
+    let identified = match credential(request.headers(), changes) {
+        Ok(token) => auth.identify(&gate.view, token, address).await,
+        Err(denied) => Err(denied),
     };
+    let needs = if gate.needs == Role::Read && changes { Role::Admin } else { gate.needs };
     let denied = match identified {
         Ok(identity) if identity.role.suffices(needs) => {
             request.extensions_mut().insert(identity);
@@ -283,6 +238,6 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
         Ok(_) => Denied::Role,
         Err(denied) => denied,
     };
-    auth.note(denied, address);
+    auth.count(denied, address);
     ApiError::from(denied).into_response()
 }

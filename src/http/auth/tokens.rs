@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::Denied;
+use super::{Denied, Role};
 use crate::clock::Clock;
 use crate::database::queries::tokens::StoredToken;
 
@@ -38,26 +38,29 @@ impl Tokens {
         self.by_id.store(Some(Arc::new(tokens.into_iter().map(|token| (token.id, token)).collect())));
     }
 
-    /// The token that is shown.
+    /// Adds one that was just made, before the next copy brings it.
+    pub fn add(&self, token: StoredToken) {
+        self.by_id.rcu(|known| {
+            let mut known = known.as_deref().cloned().unwrap_or_default();
+            known.insert(token.id, token.clone());
+            Some(Arc::new(known))
+        });
+    }
+
+    /// Who shows this token, as the audit log has it, and what they may do.
     ///
     /// # Errors
     /// [`Denied::UnknownToken`], or [`Denied::Unavailable`] before the database has answered for the first time.
-    pub fn verify(&self, text: &str) -> Result<StoredToken, Denied> {
-        let stored = self.in_force(id(text).ok_or(Denied::UnknownToken)?)?;
-        let same: bool = digest(text).as_slice().ct_eq(&stored.sha256).into();
-        if same { Ok(stored) } else { Err(Denied::UnknownToken) }
-    }
-
-    /// The token of this number, if it is in force.
-    ///
-    /// # Errors
-    /// As of [`Tokens::verify`].
-    pub fn in_force(&self, id: i32) -> Result<StoredToken, Denied> {
+    pub fn verify(&self, text: &str) -> Result<(String, Role), Denied> {
         let tokens = self.by_id.load();
         let tokens = tokens.as_ref().ok_or(Denied::Unavailable)?;
-        let stored = tokens.get(&id).ok_or(Denied::UnknownToken)?;
+        let stored = id(text).and_then(|id| tokens.get(&id)).ok_or(Denied::UnknownToken)?;
+        let same: bool = digest(text).as_slice().ct_eq(&stored.sha256).into();
         let expired = stored.expires_at.is_some_and(|at| at.timestamp_micros() <= self.clock.now_us());
-        if expired { Err(Denied::UnknownToken) } else { Ok(stored.clone()) }
+        if !same || expired {
+            return Err(Denied::UnknownToken);
+        }
+        Ok((format!("token:{} {}", stored.id, stored.name), stored.role))
     }
 }
 
@@ -89,7 +92,6 @@ pub fn compose(id: i32, secret: [u8; 32]) -> String {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
-    use crate::http::auth::Role;
 
     fn stored(id: i32, text: &str) -> StoredToken {
         StoredToken { id, name: "n".into(), role: Role::Read, sha256: digest(text).to_vec(), expires_at: None }
@@ -99,14 +101,14 @@ mod tests {
     fn a_token_is_known_by_its_whole_text() {
         let tokens = Tokens::new(Arc::new(ManualClock::at(10)));
         let text = compose(7, [0xab; 32]);
-        assert_eq!(tokens.verify(&text).err(), Some(Denied::Unavailable));
+        assert_eq!(tokens.verify(&text), Err(Denied::Unavailable));
         tokens.replace(vec![stored(7, &text)]);
-        assert_eq!(tokens.verify(&text).map(|token| token.actor()), Ok("token:7 n".into()));
+        assert_eq!(tokens.verify(&text), Ok(("token:7 n".into(), Role::Read)));
         for wrong in [compose(7, [0xac; 32]), compose(8, [0xab; 32]), format!("{text}0"), "tallyd_7_".into()] {
-            assert_eq!(tokens.verify(&wrong).err(), Some(Denied::UnknownToken), "{wrong}");
+            assert_eq!(tokens.verify(&wrong), Err(Denied::UnknownToken), "{wrong}");
         }
         tokens.replace(Vec::new());
-        assert_eq!(tokens.verify(&text).err(), Some(Denied::UnknownToken), "revoked");
+        assert_eq!(tokens.verify(&text), Err(Denied::UnknownToken), "revoked");
     }
 
     #[test]
@@ -118,6 +120,6 @@ mod tests {
         tokens.replace(vec![StoredToken { expires_at, ..stored(1, &text) }]);
         assert!(tokens.verify(&text).is_ok());
         clock.set(1_000_000);
-        assert_eq!(tokens.verify(&text).err(), Some(Denied::UnknownToken));
+        assert_eq!(tokens.verify(&text), Err(Denied::UnknownToken));
     }
 }

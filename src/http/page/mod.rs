@@ -1,29 +1,18 @@
-//! The admin page: its files, and how its user signs in.
+//! The admin page: its files, and signing in.
 //!
-//! The page is part of the program (`build.rs` embeds what `make page` has built from `page/`), calls nobody but the daemon
-//! that served it, and reads the same API as everybody else. What is here is only what the API has no use for:
+//! The page is a program in the browser that asks the same API as everybody else. Its files are in the binary
+//! ([`assets`]), and nothing of it comes from another host: the policy that is sent with it forbids that.
 //!
-//! | path | what |
-//! |---|---|
-//! | `/`, `/assets/…` | the files ([`files`]): open, since they tell nothing |
-//! | `GET /page/session` | who is signed in, and what the daemon is called ([`session`]) |
-//! | `POST /page/session` | signs in: a token, or the code of a link, becomes a cookie |
-//! | `DELETE /page/session` | signs out |
+//! ## Signing in ([`sign_in`])
+//! The browser shows the token once and gets it back as a cookie that scripts cannot read; from then on the cookie stands
+//! for the header `Authorization`. So there is one way to decide who asks, and a revoked token, an expired JWT or a
+//! demoted admin is out as fast on the page as anywhere.
 //!
-//! [`link`] makes links that sign in once, for whoever runs the daemon on their own machine.
+//! * A cookie goes along with requests that another site's page makes a browser send. `SameSite=Strict` keeps it from
+//!   those, and a change needs the header `x-tallyd-page` beside it, which no other origin may send.
+//! * Whoever runs the daemon need not make a token: `tallyd open` prints a link with a code that signs in once, within
+//!   minutes ([`codes`]). The code becomes a token of its own, for half a day; it is listed and revoked like any other.
 
-pub mod files;
-pub mod link;
-pub mod session;
-
-use axum::Router;
-use axum::routing::get;
-
-use super::router::Handle;
-
-/// The page's routes. They are no part of the API, and not in its document.
-pub fn routes() -> Router<Handle> {
-    Router::new()
-        .merge(files::routes())
-        .route("/page/session", get(session::show).post(session::sign_in).delete(session::sign_out))
-}
+pub mod assets;
+pub mod codes;
+pub mod sign_in;

@@ -1,81 +1,142 @@
-//! `GET`, `PUT` and `DELETE /api/v1/budgets`: what may be spent, and where that stands.
+//! `/api/v1/budgets`: where each budget stands; set, removed.
+//!
+//! What is shown is what applications are told with their acknowledgements: the states that the daemons evaluated last,
+//! a few seconds ago.
 
-use axum::extract::{Path, State};
+use std::collections::HashMap;
+
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use chrono::Days;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::budget::store::{self, board, list};
-use crate::budget::{Budget, BudgetState, NewBudget, Period, Scope};
+use crate::budget::board::{basis_points, percent};
+use crate::budget::{BudgetState, NewBudget, Period, Scope, store};
+use crate::database::queries::Reading;
 use crate::database::queries::audit::{self, Change};
+use crate::forecast::{Estimate, History, Outlook, day_left, history};
 use crate::http::answer::Failures;
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{text, today};
+use crate::http::parameters::{Number, local_now, text};
 use crate::http::router::Handle;
-use crate::pricing::normalise_provider;
+use crate::pricing::{Usd, normalise_provider};
 
-/// Thresholds of a budget.
-const ALERTS_MAX: usize = 10;
-/// The highest percentage that an alert may have.
+/// Providers whose budgets are forecast in one answer: each takes a question and a fitted model.
+const FORECASTS_MAX: usize = 16;
+const ALERTS_MAX: usize = 16;
 const ALERT_PERCENT_MAX: i32 = 100_000;
+
+/// A budget, and where it stands.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BudgetRow {
+    /// The budget in its current period.
+    #[serde(flatten)]
+    pub state: BudgetState,
+    /// How much of it is used, in percent with two decimals, rounded down.
+    #[schema(value_type = String, example = "33.33")]
+    pub used_percent: Usd,
+    /// Whether whoever counts towards it is asked to hold back.
+    pub should_throttle: bool,
+    /// What the period will come to. Null unless it is a budget of everything or of a provider, and without history.
+    pub forecast: Option<Estimate>,
+}
 
 /// Every budget.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Budgets {
-    /// Each in its current period, as it was last evaluated: a few seconds ago.
-    pub budgets: Vec<BudgetState>,
+    /// The budgets.
+    pub budgets: Vec<BudgetRow>,
+    /// What acknowledgements say: whether every application is asked to hold back.
+    pub should_throttle: bool,
+}
+
+/// The provider whose spending counts towards a budget; empty for all of it. None for what the history does not tell.
+fn provider(state: &BudgetState) -> Option<&str> {
+    matches!(state.budget.scope, Scope::Global | Scope::Provider).then_some(state.budget.scope_value.as_str())
+}
+
+impl Budgets {
+    /// Reads where they stand, and estimates what each period will come to.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn read(view: &Handle, reading: &Reading) -> Result<Self, ApiError> {
+        let now = local_now(view);
+        let board = store::board(reading, now.date_naive()).await?;
+        let mut histories: HashMap<&str, History> = HashMap::new();
+        for provider in board.states().iter().filter_map(provider) {
+            if histories.len() < FORECASTS_MAX && !histories.contains_key(provider) {
+                histories.insert(provider, history(reading, now.date_naive(), provider).await?);
+            }
+        }
+        let outlooks: HashMap<_, _> =
+            histories.iter().map(|(provider, history)| (*provider, Outlook::of(history, day_left(&now)))).collect();
+        let row = |state: &BudgetState| {
+            let outlook = provider(state).and_then(|provider| outlooks.get(provider));
+            let last = state.period_end - Days::new(1);
+            let estimate = outlook.map(|outlook| outlook.period(state.period_start, last));
+            BudgetRow {
+                used_percent: percent(basis_points(state.spent_usd, state.budget.amount_usd)),
+                should_throttle: state.should_throttle(),
+                forecast: estimate.filter(|estimate| estimate.expected_usd.is_some()),
+                state: state.clone(),
+            }
+        };
+        let should_throttle = board.global().is_some_and(|global| global.should_throttle);
+        Ok(Self { budgets: board.states().iter().map(row).collect(), should_throttle })
+    }
 }
 
 /// Every budget, and where it stands.
 #[utoipa::path(get, path = "/api/v1/budgets", tag = "budgets",
     responses((status = 200, description = "The budgets", body = Budgets), Failures))]
 pub async fn budgets(State(view): State<Handle>) -> Result<Json<Budgets>, ApiError> {
-    let day = today(&view);
     let reading = view.reading().await?;
-    let board = board(&reading, day).await?;
+    let found = Budgets::read(&view, &reading).await?;
     reading.finish().await?;
-    Ok(Json(Budgets { budgets: board.states().to_vec() }))
+    Ok(Json(found))
 }
 
 /// A budget to set.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BudgetToSet {
-    /// What is bounded.
-    #[schema(inline)]
+pub struct SetBudget {
+    /// What is bounded; everything if nothing is said.
+    #[serde(default)]
     scope: Scope,
-    /// Which provider, model, user or application; empty for `global`.
+    /// Which provider, model, user or application; empty for everything.
     #[serde(default)]
     #[schema(max_length = 512)]
     scope_value: String,
     /// For how long the amount is.
-    #[schema(inline)]
     period: Period,
-    /// USD, decimal text or a number; not negative.
-    #[schema(value_type = String, example = "25")]
+    /// USD as decimal text or as a number; not negative.
+    #[schema(value_type = String, pattern = "^[0-9]{1,9}(\\.[0-9]{1,18})?$", example = "25.50")]
     amount_usd: Amount,
-    /// From this percentage on the status is a warning; 80 if nothing is said.
-    #[serde(default = "warning")]
-    #[schema(minimum = 0, maximum = 100)]
+    /// From this percentage on the status is a warning.
+    #[serde(default = "warning_percent")]
+    #[schema(minimum = 0, maximum = 100, default = 80)]
     warning_percent: i32,
-    /// At these percentages an alert is due; 50, 80 and 100 if nothing is said.
-    #[serde(default = "alerts")]
-    #[schema(max_items = 10)]
+    /// At these percentages an alert is due, each once a period.
+    #[serde(default = "alert_percents")]
+    #[schema(max_items = 16)]
     alert_percents: Vec<i32>,
-    /// Whether applications are asked to hold back once it is used up; true if nothing is said.
+    /// Whether applications are asked to hold back once it is used up.
     #[serde(default = "throttle")]
+    #[schema(default = true)]
     throttle: bool,
 }
 
-const fn warning() -> i32 {
+const fn warning_percent() -> i32 {
     80
 }
 
-fn alerts() -> Vec<i32> {
+fn alert_percents() -> Vec<i32> {
     vec![50, 80, 100]
 }
 
@@ -83,28 +144,27 @@ const fn throttle() -> bool {
     true
 }
 
-impl BudgetToSet {
+impl SetBudget {
     fn checked(self) -> Result<NewBudget, ApiError> {
-        let amount_usd = self.amount_usd.not_negative("amount_usd")?;
+        let hint = "scope_value names the provider, model, user or app; for scope global leave it out";
         let value = text("scope_value", Some(self.scope_value))?.unwrap_or_default();
         if (self.scope == Scope::Global) != value.is_empty() {
-            let message = "scope_value: it names the provider, model, user or app, and is empty for global";
-            return Err(ApiError::body(message, r#"send {"scope": "model", "scope_value": "claude-opus-4-5", …}"#));
+            return Err(ApiError::body("scope_value does not go with scope", hint));
         }
-        let percents = self.alert_percents.iter().all(|percent| (1..=ALERT_PERCENT_MAX).contains(percent));
-        if !(0..=100).contains(&self.warning_percent) || !percents || self.alert_percents.len() > ALERTS_MAX {
-            let message = "a percentage is out of its bounds";
-            let hint = format!(
-                "warning_percent: 0 to 100; alert_percents: at most {ALERTS_MAX}, each 1 to {ALERT_PERCENT_MAX}"
-            );
-            return Err(ApiError::body(message, hint));
+        if !(0..=100).contains(&self.warning_percent) {
+            return Err(ApiError::body("warning_percent is not within 0 and 100", "send a whole number"));
+        }
+        let percents = &self.alert_percents;
+        if percents.len() > ALERTS_MAX || !percents.iter().all(|percent| (1..=ALERT_PERCENT_MAX).contains(percent)) {
+            let message = format!("alert_percents: at most {ALERTS_MAX}, each within 1 and {ALERT_PERCENT_MAX}");
+            return Err(ApiError::body(message, "send whole numbers: [50, 80, 100]"));
         }
         let value = if self.scope == Scope::Provider { normalise_provider(&value).into_owned() } else { value };
         Ok(NewBudget {
             scope: self.scope,
             scope_value: value,
             period: self.period,
-            amount_usd,
+            amount_usd: self.amount_usd.not_negative("amount_usd")?,
             warning_percent: self.warning_percent,
             alert_percents: self.alert_percents,
             throttle: self.throttle,
@@ -114,78 +174,70 @@ impl BudgetToSet {
 
 /// The budget that was set.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct BudgetId {
+pub struct SetBudgetAnswer {
     /// Its number.
-    id: i32,
+    pub id: i32,
 }
 
-/// What the audit log calls a budget.
-fn object(scope: Scope, value: &str, period: Period) -> String {
-    let colon = if value.is_empty() { "" } else { ":" };
-    format!("{}{colon}{value}/{}", scope.name(), period.name())
-}
-
-fn described(budget: &Budget) -> serde_json::Value {
-    json!({
-        "amount_usd": budget.amount_usd,
-        "warning_percent": budget.warning_percent,
-        "alert_percents": budget.alert_percents,
-        "throttle": budget.throttle,
-    })
-}
-
-/// Sets the budget of a scope and period: makes it, or changes the one that is there.
-#[utoipa::path(put, path = "/api/v1/budgets", tag = "budgets", request_body = BudgetToSet,
-    responses((status = 200, description = "It is set", body = BudgetId), Failures))]
+/// Sets the budget of a scope and period: makes it, or replaces the one that is there.
+#[utoipa::path(put, path = "/api/v1/budgets", tag = "budgets", request_body = SetBudget,
+    responses((status = 200, description = "It is set", body = SetBudgetAnswer), Failures))]
 pub async fn set(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
-    JsonBody(budget): JsonBody<BudgetToSet>,
-) -> Result<Json<BudgetId>, ApiError> {
-    let new = budget.checked()?;
+    JsonBody(new): JsonBody<SetBudget>,
+) -> Result<Json<SetBudgetAnswer>, ApiError> {
+    let new = new.checked()?;
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let same = |b: &&Budget| (b.scope, &b.scope_value, b.period) == (new.scope, &new.scope_value, new.period);
-    let old = list(&*transaction).await?.iter().find(same).map(described);
-    let id = store::set(&*transaction, &new).await?;
-    let now = json!({
-        "amount_usd": new.amount_usd,
-        "warning_percent": new.warning_percent,
-        "alert_percents": new.alert_percents,
-        "throttle": new.throttle,
-    });
-    let object = object(new.scope, &new.scope_value, new.period);
-    let (actor, address) = (who.actor.as_str(), who.address.as_str());
-    let change = Change { actor, address, action: "budget.set", object: &object, old, new: Some(now) };
-    audit::write(&transaction, &change).await?;
+    let same =
+        |old: &store::Budget| (old.scope, old.period) == (new.scope, new.period) && old.scope_value == new.scope_value;
+    let old = store::list(transaction.client()).await?.into_iter().find(same);
+    let id = store::set(transaction.client(), &new).await?;
+    let now = json!({ "amount_usd": new.amount_usd, "warning_percent": new.warning_percent,
+        "alert_percents": new.alert_percents, "throttle": new.throttle });
+    let object = format!("{} {}/{}", new.scope.name(), new.scope_value, new.period.name());
+    let change = Change {
+        actor: &who.actor,
+        address: &who.address,
+        action: "budget.set",
+        object: &object,
+        old: old.map(|old| json!(old)),
+        new: Some(now),
+    };
+    audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
-    Ok(Json(BudgetId { id }))
+    tracing::info!(actor = who.actor, id, amount = %new.amount_usd, "a budget was set");
+    Ok(Json(SetBudgetAnswer { id }))
 }
 
 /// Removes a budget.
 #[utoipa::path(delete, path = "/api/v1/budgets/{id}", tag = "budgets",
-    params(("id" = i32, Path, description = "The budget's number")),
+    params(("id" = i32, Path, description = "The budget's number", minimum = 1)),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
 pub async fn remove(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
-    Path(id): Path<String>,
+    Number(id): Number<i32>,
 ) -> Result<StatusCode, ApiError> {
-    let none = || ApiError::not_found("there is no budget of this number", "GET /api/v1/budgets lists them");
-    let id: i32 = id.parse().map_err(|_| none())?;
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let budgets = list(&*transaction).await?;
-    let old = budgets.iter().find(|budget| budget.id == id).ok_or_else(none)?;
-    if !store::remove(&*transaction, id).await? {
-        return Err(none());
+    let old = store::list(transaction.client()).await?.into_iter().find(|budget| budget.id == id);
+    if !store::remove(transaction.client(), id).await? {
+        return Err(ApiError::not_found("there is no budget of this number", "GET /api/v1/budgets lists them"));
     }
-    let object = object(old.scope, &old.scope_value, old.period);
-    let (actor, address) = (who.actor.as_str(), who.address.as_str());
-    let change =
-        Change { actor, address, action: "budget.remove", object: &object, old: Some(described(old)), new: None };
-    audit::write(&transaction, &change).await?;
+    let object = id.to_string();
+    let change = Change {
+        actor: &who.actor,
+        address: &who.address,
+        action: "budget.remove",
+        object: &object,
+        old: old.map(|old| json!(old)),
+        new: None,
+    };
+    audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
+    tracing::info!(actor = who.actor, id, "a budget was removed");
     Ok(StatusCode::NO_CONTENT)
 }

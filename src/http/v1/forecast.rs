@@ -1,42 +1,72 @@
-//! `GET /api/v1/forecast`: what spending will come to.
+//! `GET /api/v1/forecast`: what spending will come to, with the days before and after for a chart.
 
 use axum::Json;
 use axum::extract::State;
-use chrono::Timelike;
-use serde::Deserialize;
-use utoipa::IntoParams;
+use chrono::{Days, NaiveDate};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::forecast::{Forecast, forecast as estimate, history};
+use crate::forecast::{Estimate, Forecast, Outlook, day_left, history};
 use crate::http::answer::Failures;
 use crate::http::error::ApiError;
-use crate::http::parameters::{Parameters, now, text};
+use crate::http::parameters::{Parameters, local_now, text};
 use crate::http::router::Handle;
-use crate::pricing::normalise_provider;
-
-const DAY_SECONDS: f64 = 86_400.0;
+use crate::pricing::{Usd, normalise_provider};
 
 /// Of what.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ForecastParameters {
-    /// Only this provider's spending.
+    /// Only this provider.
     #[param(max_length = 512)]
     provider: Option<String>,
 }
 
-/// What spending comes to by the end of the day, of the month, and in the next 30 days, with its interval.
+/// A day that was, today as far as it went.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PastDay {
+    /// The day, in the reporting time zone.
+    pub day: NaiveDate,
+    /// What it came to.
+    #[schema(value_type = String, example = "12.345")]
+    pub cost_usd: Usd,
+}
+
+/// The forecast and its days.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ForecastAnswer {
+    /// What it will come to.
+    #[serde(flatten)]
+    pub forecast: Forecast,
+    /// The zone of the days.
+    pub time_zone: String,
+    /// The days that it was made from, oldest first; the last one is today.
+    pub past: Vec<PastDay>,
+    /// The 30 days after today, one by one.
+    pub ahead: Vec<Estimate>,
+}
+
+/// What spending will come to: today, this month, the next 30 days.
 #[utoipa::path(get, path = "/api/v1/forecast", tag = "costs", params(ForecastParameters),
-    responses((status = 200, description = "The estimates", body = Forecast), Failures))]
+    responses((status = 200, description = "The forecast", body = ForecastAnswer), Failures))]
 pub async fn forecast(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<ForecastParameters>,
-) -> Result<Json<Forecast>, ApiError> {
+) -> Result<Json<ForecastAnswer>, ApiError> {
     let provider = text("provider", parameters.provider)?.unwrap_or_default();
-    let now = now(&view).with_timezone(&view.settings.zone);
+    let now = local_now(&view);
     let reading = view.reading().await?;
     let history = history(&reading, now.date_naive(), &normalise_provider(&provider)).await?;
     reading.finish().await?;
-    let left = 1.0 - f64::from(now.num_seconds_from_midnight()) / DAY_SECONDS;
-    Ok(Json(estimate(&history, left)))
+    let outlook = Outlook::of(&history, day_left(&now));
+    // Today is the last of them.
+    let first = history.today - Days::new(history.days.len().saturating_sub(1) as u64);
+    let past = first.iter_days().zip(&history.days).map(|(day, cost_usd)| PastDay { day, cost_usd: *cost_usd });
+    Ok(Json(ForecastAnswer {
+        forecast: outlook.forecast(),
+        time_zone: view.settings.zone.name().to_owned(),
+        past: past.collect(),
+        ahead: outlook.days(),
+    }))
 }

@@ -1,7 +1,7 @@
 //! `GET /api/v1/users` and `GET /api/v1/users/{id}`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +11,7 @@ use crate::http::admin::users::Order;
 use crate::http::answer::Failures;
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
+use crate::http::parameters::{Name, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
 use crate::http::router::Handle;
 
 const USERS: i64 = 100;
@@ -146,10 +146,9 @@ pub struct UserDetail {
         (status = 404, description = "Nobody of this id is known", body = ErrorBody), Failures))]
 pub async fn user(
     State(view): State<Handle>,
-    Path(id): Path<String>,
+    Name(id): Name,
     Parameters(parameters): Parameters<UserDaysParameters>,
 ) -> Result<Json<UserDetail>, ApiError> {
-    let id = text("id", Some(id))?.unwrap_or_default();
     let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
     let (from, to) = day_range(&view, range, DAYS, ROLLUP_DAYS_MAX)?;
     let question =

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::price::{MILLION, Origin, Price, Rates, SizeTier};
 use super::{CatalogError, check};
@@ -13,23 +14,28 @@ use crate::pricing::money::Usd;
 use crate::pricing::names::normalise_provider;
 
 /// USD for a million tokens of each bucket; none where the vendor quotes no rate.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenRates {
     /// Input tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "3")]
     pub input: Option<Usd>,
     /// Output tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "3")]
     pub output: Option<Usd>,
     /// Tokens read from a cache.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "3")]
     pub cache_read: Option<Usd>,
     /// Tokens written to a cache for 5 minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "3")]
     pub cache_write_5m: Option<Usd>,
     /// Tokens written to a cache for an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "3")]
     pub cache_write_1h: Option<Usd>,
 }
 
@@ -48,7 +54,7 @@ impl TokenRates {
 }
 
 /// The rates of larger prompts.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AboveEntry {
     /// The largest prompt to which these rates do *not* yet apply.

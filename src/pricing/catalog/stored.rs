@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{TokenRates, rates};
+use super::entry::{PriceSpec, TokenRates, rates};
 use super::price::{Origin, Price, SizeTier};
 use super::{CatalogError, check};
 use crate::pricing::money::Usd;
@@ -56,6 +56,22 @@ pub struct StoredPrice {
 }
 
 impl StoredPrice {
+    /// A price that is not stored, as if it had just been: for trying out what it would do.
+    #[must_use]
+    pub fn trial(spec: &PriceSpec) -> Self {
+        let id = i32::MAX;
+        Self {
+            id,
+            provider: spec.provider.clone(),
+            model: spec.model.clone(),
+            service_tier: spec.service_tier.clone(),
+            effective_from_us: spec.effective_from_us,
+            rates: spec.clone().with_id(id, Origin::Stored).rates_json(),
+            source: spec.source.clone(),
+            source_date: spec.source_date.clone(),
+        }
+    }
+
     /// The row as a price.
     ///
     /// # Errors

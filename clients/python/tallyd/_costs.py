@@ -1,0 +1,86 @@
+"""What was recorded, read back over the daemon's HTTP API. Amounts are Decimal, never float."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import date
+from decimal import Decimal
+from typing import Any, Dict, List, Optional, Union
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+Day = Union[date, str]
+
+
+class CostsError(Exception):
+    """The daemon did not answer, or refused. `status` is the HTTP status, 0 without an answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Costs:
+    """Asks the daemon at `url` with a token of the role `read` (`tallyd token create`).
+
+    Defaults: `TALLYD_URL`, then `http://127.0.0.1:7420`; and `TALLYD_API_TOKEN`. Blocks, for `timeout` seconds at
+    most. Each method raises CostsError.
+    """
+
+    def __init__(self, url: Optional[str] = None, token: Optional[str] = None, *, timeout: float = 30.0) -> None:
+        self._url = (url or os.environ.get("TALLYD_URL") or "http://127.0.0.1:7420").rstrip("/")
+        self._token = token or os.environ.get("TALLYD_API_TOKEN")
+        self._timeout = timeout
+
+    def history(
+        self, days: Optional[int] = None, *, start: Optional[Day] = None, end: Optional[Day] = None
+    ) -> List[Any]:
+        """Each day's totals, newest first: `date`, `totalCost`, `totalCalls`, `byModel`, `byRentCastEndpoint` …"""
+        answer = self.get("/api/admin/cost-history", days=days, **{"from": start, "to": end})
+        return list(answer)
+
+    def today(self) -> Dict[str, Any]:
+        """The day so far, `today`, beside its budget: `dailyBudget`, `remaining`, `shouldThrottle`, `status` …"""
+        return dict(self.get("/api/admin/costs"))
+
+    def summary(
+        self,
+        days: Optional[int] = None,
+        *,
+        group_by: str = "provider",
+        start: Optional[Day] = None,
+        end: Optional[Day] = None,
+        **filters: str,
+    ) -> Dict[str, Any]:
+        """Costs of any range: `rows`, one a group. `group_by` is one or more of provider, model, endpoint, user, app.
+
+        `filters` are the other parameters of `/api/v1/costs`: `bucket="day"`, `model="…"`, `limit=` …
+        Amounts in `rows` are decimal text, as the API has them.
+        """
+        return dict(self.get("/api/v1/costs", days=days, group_by=group_by, **{"from": start, "to": end}, **filters))
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Any question of the API that answers in JSON; parameters that are None are left out."""
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        request = Request(f"{self._url}{path}?{urlencode(given)}" if given else f"{self._url}{path}")
+        if self._token:
+            request.add_header("authorization", f"Bearer {self._token}")
+        try:
+            with urlopen(request, timeout=self._timeout) as response:
+                return json.loads(response.read(), parse_float=Decimal)
+        except HTTPError as error:
+            with error:
+                raise CostsError(_said(error), error.code) from None
+        except (URLError, OSError, ValueError) as error:
+            raise CostsError(f"tallyd did not answer at {self._url}: {error}") from error
+
+
+def _said(error: HTTPError) -> str:
+    try:
+        body = json.loads(error.read())
+        said = body.get("error", body)
+        return f"{said.get('code')}: {said.get('message')} {said.get('hint') or ''}".strip()
+    except (ValueError, AttributeError, OSError):
+        return f"HTTP status {error.code}"

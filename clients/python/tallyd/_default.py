@@ -1,0 +1,46 @@
+"""The process's own recorder, made when it is first needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Optional
+
+from ._recorder import Recorder
+
+_lock = threading.Lock()
+_recorder: Optional[Recorder] = None
+
+
+def configure(endpoint: Optional[str] = None, **options: Any) -> Recorder:
+    """Makes the process's default recorder, with the options of `Recorder`. One that was there before is closed."""
+    global _recorder
+    made = Recorder(endpoint, **options)
+    with _lock:
+        before, _recorder = _recorder, made
+    if before is not None:
+        before.close()
+    return made
+
+
+def default_recorder() -> Recorder:
+    """The recorder of `configure`, or one for `TALLYD_ENDPOINT`, or for the default socket."""
+    global _recorder
+    with _lock:
+        if _recorder is None:
+            _recorder = Recorder()
+        return _recorder
+
+
+def record(provider: str, **fields: Any) -> bool:
+    """Records a call with the default recorder: see `Recorder.record`."""
+    return default_recorder().record(provider, **fields)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # Another thread of the parent may have held it.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

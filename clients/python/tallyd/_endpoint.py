@@ -1,0 +1,52 @@
+"""Where the daemon listens."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import Optional
+from urllib.parse import unquote, urlsplit
+
+DEFAULT = "unix:/run/tallyd/tallyd.sock"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A Unix socket (`path`), or TCP (`host`, `port`, `token`)."""
+
+    path: Optional[str] = None
+    host: str = ""
+    port: int = 0
+    token: Optional[str] = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: Optional[str] = None, token: Optional[str] = None) -> Endpoint:
+        """`unix:/path`, a bare path, or `tcp://[token@]host:port`. None: `TALLYD_ENDPOINT`, then the default socket.
+
+        Raises ValueError for anything else.
+        """
+        text = text or os.environ.get("TALLYD_ENDPOINT") or DEFAULT
+        token = token or os.environ.get("TALLYD_TOKEN")
+        if not text.startswith("tcp://"):
+            path = text[5:] if text.startswith("unix:") else text
+            if not path:
+                raise ValueError("an endpoint is unix:/path or tcp://token@host:port, but it is empty")
+            return cls(path=path)
+        parts = urlsplit(text)
+        if not parts.hostname or not parts.port:
+            raise ValueError("a TCP endpoint is tcp://token@host:port")
+        return cls(host=parts.hostname, port=parts.port, token=unquote(parts.username) if parts.username else token)
+
+    def connect(self, timeout: float) -> socket.socket:
+        """A connected socket with this timeout in seconds. Raises OSError."""
+        if self.path is None:
+            return socket.create_connection((self.host, self.port), timeout)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(self.path)
+        except OSError:
+            sock.close()
+            raise
+        return sock

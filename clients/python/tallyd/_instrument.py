@@ -1,0 +1,207 @@
+"""`instrument(client)`: records every call of an Anthropic or OpenAI client, from the usage in the provider's answer.
+
+The official SDKs send everything through one HTTP client (httpx, or httpx2), so its `send` is the one place where
+plain calls, streams, `messages.stream()`, raw responses, retries and copies of the client (`with_options`) pass. The
+bytes of the answer are read on their way; the objects that the application gets are those it would have got.
+
+*One record an HTTP attempt.* An SDK that retries a 529 makes two calls, and both are recorded: the failure counts as
+an error and costs nothing.
+
+*The status* is the provider's, with three additions: an error inside a stream has the status it stands for, 499 is a
+stream that the application left before its end, 599 an attempt that got no answer or lost it half-way. What is missing
+then is said in the metadata (`{"incomplete": true}`): the provider bills what it had produced, and nobody was told.
+
+*OpenAI's chat streams* tell their usage only if asked to. They are asked to (`stream_options.include_usage`), and the
+extra chunk is taken out again, unless the application had asked itself.
+
+What goes wrong in here never reaches the application.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
+from urllib.parse import urlsplit
+
+from . import _context
+from ._answer import Answer
+from ._default import default_recorder
+from ._observed import observe
+from ._recorder import Recorder
+
+Client = TypeVar("Client")
+
+LEFT = 499
+"""The application left the stream before its end."""
+UNANSWERED = 599
+"""No answer came, or it broke off."""
+
+_PATHS: Dict[str, Tuple[str, ...]] = {
+    "anthropic": ("/messages", "/complete"),
+    "openai": ("/chat/completions", "/completions", "/responses", "/embeddings"),
+}
+_PROVIDERS = {"anthropic": "claude", "openai": "openai"}
+
+
+def instrument(
+    client: Client,
+    recorder: Optional[Recorder] = None,
+    *,
+    provider: Optional[str] = None,
+    stream_usage: bool = True,
+) -> Client:
+    """Records the calls of this client, and of the copies made of it. Returns the same client.
+
+    `client` is one of the official SDKs': `Anthropic`, `AsyncAnthropic`, `OpenAI`, `AsyncOpenAI`, or derived from
+    them. `recorder`: the process's default one, if left out. `provider` names another vendor behind an SDK
+    (`"deepseek"` behind OpenAI's). `stream_usage=False` leaves OpenAI's chat requests as they are, for a server that
+    knows no `stream_options`; streams are then recorded without tokens. Instrumenting twice changes nothing.
+
+    Raises TypeError for anything else.
+    """
+    family = _family(client)
+    http = getattr(client, "_client", None)
+    if family is None or not callable(getattr(http, "send", None)):
+        raise TypeError(
+            f"{type(client).__name__} is no client of the anthropic or openai SDK; "
+            "meter_http() is for requests and httpx"
+        )
+    wrap(http, functools.partial(_begin, recorder, family, provider or _PROVIDERS[family], stream_usage))
+    return client
+
+
+def _family(client: object) -> Optional[str]:
+    roots = [base.__module__.split(".")[0] for base in type(client).__mro__]
+    return next((root for root in roots if root in _PATHS), None)
+
+
+Begin = Callable[[Any], Optional["Call"]]
+
+
+def wrap(http: Any, begin: Begin) -> None:
+    """Puts `begin` before every `send` of an httpx client, sync or async. Its None means: not to be recorded."""
+    if getattr(http, "_tallyd", False):
+        return
+    send = http.send
+
+    def observed(request: Any, *args: Any, **options: Any) -> Any:
+        call = _quietly(begin, request)
+        if call is None:
+            return send(request, *args, **options)
+        try:
+            response = send(request, *args, **options)
+        except BaseException as error:
+            call.settle(LEFT if not isinstance(error, Exception) else UNANSWERED)
+            raise
+        _quietly(observe, response, call)
+        return response
+
+    async def observed_async(request: Any, *args: Any, **options: Any) -> Any:
+        call = _quietly(begin, request)
+        if call is None:
+            return await send(request, *args, **options)
+        try:
+            response = await send(request, *args, **options)
+        except BaseException as error:  # A cancelled task among them.
+            call.settle(LEFT if not isinstance(error, Exception) else UNANSWERED)
+            raise
+        _quietly(observe, response, call)
+        return response
+
+    is_async = hasattr(http, "aclose")
+    http.send = functools.wraps(send)(observed_async if is_async else observed)
+    http._tallyd = True
+
+
+def _quietly(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Exception:  # Recording may fail; the application's call may not fail by it.
+        return None
+
+
+def _begin(
+    recorder: Optional[Recorder], family: str, provider: str, stream_usage: bool, request: Any
+) -> Optional[Call]:
+    path = urlsplit(str(request.url)).path
+    if request.method != "POST" or not path.endswith(_PATHS[family]):
+        return None
+    call = Call(recorder, {"provider": provider, "endpoint": path}, family)
+    call.request = request
+    if family == "openai" and stream_usage and path.endswith("/chat/completions"):
+        call.hides_usage = _ask_for_usage(request)
+    return call
+
+
+def _ask_for_usage(request: Any) -> bool:
+    """Asks a chat stream for its usage. False where it is no stream, or is asked already."""
+    content = request.content
+    if b'"stream"' not in content:
+        return False
+    body = json.loads(content)
+    options = body.get("stream_options") or {}
+    if body.get("stream") is not True or options.get("include_usage") is not None:
+        return False
+    body["stream_options"] = {**options, "include_usage": True}
+    changed = type(request)(request.method, request.url, content=json.dumps(body, ensure_ascii=False).encode())
+    request.stream, request._content = changed.stream, changed.content
+    request.headers["content-length"] = changed.headers["content-length"]
+    return True
+
+
+class Call:
+    """One attempt, from before it is sent until its record is made. `settle` makes it, once."""
+
+    def __init__(self, recorder: Optional[Recorder], fields: Dict[str, Any], family: str = "") -> None:
+        self.family = family
+        self.fields = fields
+        self.answer: Optional[Answer] = None
+        self.request: Any = None
+        self.hides_usage = False
+        self.status = 200
+        # Who is served now: a stream may be read to its end in another context.
+        self._context = _context.current()
+        self._recorder = recorder
+        self._begun_us, self._begun = time.time_ns() // 1000, time.monotonic()
+        self._settled = False
+
+    def answered(self, response: Any) -> None:
+        """The head of the answer is there."""
+        headers = response.headers
+        self.status = int(response.status_code)
+        self.fields["request_id"] = headers.get("request-id") or headers.get("x-request-id") or ""
+        if self.family and self.status < 400:
+            self.answer = Answer(self.family, "text/event-stream" in headers.get("content-type", ""))
+
+    def settle(self, status: Optional[int] = None) -> None:
+        """Makes the record. Never raises."""
+        if not self._settled:
+            self._settled = True
+            _quietly(self._record, status)
+
+    def _record(self, status: Optional[int]) -> None:
+        fields, answer = self.fields, self.answer
+        incomplete = False
+        if answer is not None:
+            fields.update(answer.fields())
+            incomplete = not (answer.complete and answer.has_usage())
+            status = answer.failed or (None if answer.complete else status)
+        if self.family:
+            fields["model"] = fields.get("model") or self._asked_model()
+            # The route that was served says more than a provider's one path for everything.
+            fields["endpoint"] = self._context.get("endpoint") or fields["endpoint"]
+        fields["status"] = status or self.status
+        fields["latency_ms"] = round((time.monotonic() - self._begun) * 1000)
+        fields["occurred_at"] = self._begun_us
+        if incomplete or (fields["status"] in (LEFT, UNANSWERED) and self.family):
+            fields["metadata"] = {"incomplete": True}
+        recorder = default_recorder() if self._recorder is None else self._recorder
+        recorder.record(**{**self._context, **fields})
+
+    def _asked_model(self) -> str:
+        try:
+            return str(json.loads(self.request.content).get("model") or "")
+        except Exception:  # A request that was streamed, or is no JSON: the model stays unknown.
+            return ""

@@ -1,0 +1,173 @@
+"""A response whose body is seen as it passes.
+
+The response's class is exchanged for one derived from it, for as long as the body is read: an attribute on the object
+that referred to the object would be a cycle, and a stream that the application just drops would stay open until the
+garbage collector finds it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Optional, Type
+
+if TYPE_CHECKING:
+    from ._instrument import Call
+
+_CHOICES = (b'"choices":[]', b'"choices": []')
+_LEFT, _UNANSWERED = 499, 599
+
+
+class Hide:
+    """Takes the chunk that holds nothing but the usage out of a stream of server-sent events."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._drop_blank = False
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be passed on by now."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        kept = b"".join(line + b"\n" for line in lines if not self._is_hidden(line))
+        # A line that cannot be the one is not held back.
+        if self._rest and not b"data:".startswith(self._rest[:5]) and not self._rest.startswith(b"data:"):
+            kept, self._rest = kept + self._rest, b""
+        return kept
+
+    def _is_hidden(self, line: bytes) -> bool:
+        if self._drop_blank:
+            self._drop_blank = False
+            return not line.strip()
+        is_usage = b'"usage"' in line and any(choices in line for choices in _CHOICES)
+        self._drop_blank = is_usage
+        return is_usage
+
+    def end(self) -> bytes:
+        """What was held back to the end."""
+        rest, self._rest = self._rest, b""
+        return b"" if self._is_hidden(rest) else rest
+
+
+def observe(response: Any, call: Call) -> None:
+    """Follows the response to its end, then settles the call."""
+    call.answered(response)
+    answer = call.answer
+    if answer is None:
+        call.settle()
+    elif hasattr(response, "_content"):  # It has been read.
+        answer.feed(response.content)
+        answer.end()
+        call.settle()
+    else:
+        response._tallyd_call = call
+        response._tallyd_inside = False
+        response.__class__ = _class(type(response))  # type: ignore[arg-type]
+
+
+class _Body:
+    """One pass over a body: what each chunk means for the call, the same for both kinds of iteration."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.call: Call = response._tallyd_call
+        self.hide = Hide() if self.call.hides_usage else None
+        self.status: Optional[int] = _LEFT
+        response._tallyd_inside = True
+
+    def chunk(self, data: bytes) -> bytes:
+        self.response._tallyd_inside = False
+        if self.call.answer is not None:
+            try:
+                self.call.answer.feed(data)
+            except Exception:  # The application's bytes go on, whatever recording makes of them.
+                self.call.answer = None
+        return data if self.hide is None else self.hide.feed(data)
+
+    def again(self) -> None:
+        self.response._tallyd_inside = True
+
+    def ended(self) -> bytes:
+        self.status = None
+        answer = self.call.answer
+        if answer is not None:
+            try:
+                answer.end()
+            except Exception:  # As in chunk().
+                self.call.answer = None
+            if answer.is_stream and not answer.complete:
+                self.status = _UNANSWERED  # It broke off, however politely.
+        return b"" if self.hide is None else self.hide.end()
+
+    def over(self) -> None:
+        _settle(self.response, self.status)
+
+
+def _settle(response: Any, status: Optional[int]) -> None:
+    call: Optional[Call] = response.__dict__.pop("_tallyd_call", None)
+    if call is not None:
+        response.__class__ = type(response).__bases__[0]
+        call.settle(status)
+
+
+def _closed(response: Any) -> None:
+    """The response was closed. An iteration that is under way closes it, too, and goes on."""
+    if "_tallyd_call" in response.__dict__ and not response._tallyd_inside:
+        # Read in its raw form, it told nothing: that is no fault of the call.
+        unseen = response.is_stream_consumed and response._tallyd_call.answer.is_unread()
+        _settle(response, None if unseen else _LEFT)
+
+
+@functools.lru_cache(maxsize=None)
+def _class(base: Type[Any]) -> Type[Any]:
+    class Observed(base):  # type: ignore[misc]
+        def iter_bytes(self, chunk_size: Optional[int] = None) -> Iterator[bytes]:
+            if "_tallyd_call" not in self.__dict__:
+                yield from base.iter_bytes(self, chunk_size)
+                return
+            body = _Body(self)
+            try:
+                for data in base.iter_bytes(self, chunk_size):
+                    seen = body.chunk(data)
+                    if seen:
+                        yield seen
+                    body.again()
+                rest = body.ended()
+                if rest:
+                    yield rest
+            except Exception:
+                body.status = _UNANSWERED
+                raise
+            finally:
+                body.over()
+
+        async def aiter_bytes(self, chunk_size: Optional[int] = None) -> AsyncIterator[bytes]:
+            if "_tallyd_call" not in self.__dict__:
+                async for data in base.aiter_bytes(self, chunk_size):
+                    yield data
+                return
+            body = _Body(self)
+            try:
+                async for data in base.aiter_bytes(self, chunk_size):
+                    seen = body.chunk(data)
+                    if seen:
+                        yield seen
+                    body.again()
+                rest = body.ended()
+                if rest:
+                    yield rest
+            except Exception:
+                body.status = _UNANSWERED
+                raise
+            finally:
+                body.over()
+
+        def close(self) -> None:
+            base.close(self)
+            _closed(self)
+
+        async def aclose(self) -> None:
+            await base.aclose(self)
+            _closed(self)
+
+    Observed.__name__, Observed.__qualname__ = base.__name__, base.__qualname__
+    Observed.__module__ = base.__module__
+    return Observed

@@ -1,0 +1,310 @@
+"""The recorder: `record()` never blocks and never raises; a thread of its own does the rest.
+
+Bounds: `queue_records` records in the queue, `window_bytes` of encoded ones behind it. What does not fit is counted and
+handed to `on_drop`. After a fork the child starts afresh under another producer name: what the parent had recorded is
+the parent's to send, so nothing is sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
+
+from . import _context, _wire
+from ._endpoint import Endpoint
+from ._sender import Sender, Waiter
+
+
+class RecordError(Exception):
+    """A record that was waited for was refused, dropped, or not settled in time."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts since the recorder, or this process after a fork, began."""
+
+    recorded: int
+    """Taken by `record()`."""
+    settled: int
+    """Durable or refused, as the daemon said."""
+    rejected: int
+    """Refused, by the daemon or because they could not be encoded."""
+    dropped: int
+    """Lost: the bound was reached, or the recorder was closed first."""
+    connected: bool
+    last_error: str
+    """Why the last connection ended; empty if none did."""
+
+
+Drop = Callable[[Mapping[str, Any]], None]
+Reject = Callable[[Optional[uuid.UUID], str, str], None]
+
+
+class Recorder:
+    """Records paid API calls. One a process; shared by its threads.
+
+    `on_drop(fields)` and `on_reject(id, code, message)` are called on whichever thread notices, and may not block.
+    """
+
+    def __init__(
+        self,
+        endpoint: Optional[str] = None,
+        *,
+        token: Optional[str] = None,
+        app: str = "",
+        producer: Optional[str] = None,
+        queue_records: int = 16_384,
+        window_bytes: int = 32 << 20,
+        on_drop: Optional[Drop] = None,
+        on_reject: Optional[Reject] = None,
+        backoff: Tuple[float, float] = (0.05, 10.0),
+        ack_timeout: float = 30.0,
+        close_timeout: float = 5.0,
+    ) -> None:
+        self.endpoint = Endpoint.parse(endpoint, token)
+        self.app = app
+        self.window_bytes = window_bytes
+        self.backoff = backoff
+        self.ack_timeout = ack_timeout
+        self._queue_records = queue_records
+        self._on_drop, self._on_reject = on_drop, on_reject
+        self._close_timeout = close_timeout
+        base = (producer or f"{app or 'python'}-{socket.gethostname()}").replace("\0", "")
+        self._base = base.encode()[:96].decode(errors="ignore")  # The protocol's bound is 128 bytes in all.
+        self._begin()
+        _all.add(self)
+        atexit.register(_close_weakly, weakref.ref(self))
+
+    def _begin(self) -> None:
+        """The state of a process that has recorded nothing yet. The name is its own: two processes never share one."""
+        self.producer = f"{self._base}-{os.getpid()}-{os.urandom(4).hex()}"
+        self.queue: Deque[Tuple[Optional[Dict[str, Any]], Optional[Waiter]]] = deque()
+        self.budget: Dict[str, Any] = {}
+        """What the daemon last said of the budget: `should_throttle`, `status`; empty where none is set."""
+        self._lock = threading.RLock()
+        self._thread: Optional[threading.Thread] = None
+        self._sender = Sender(self)
+        self._closed = False
+        self._dropped = self._rejected = self._unencodable = self._lost = 0
+        self._connected, self._last_error = False, ""
+
+    def record(self, provider: str = "", **fields: Any) -> bool:
+        """Records a call; returns at once. False: it was dropped, counted, and given to `on_drop`.
+
+        The fields are those of the protocol's record. Money is a Decimal, an int or decimal text, never a float.
+        """
+        try:
+            return self._put(provider, fields, None)
+        except Exception:  # Promised never to raise; what could not even be queued is a drop.
+            self.drop({"provider": provider, **fields})
+            return False
+
+    def _put(self, provider: str, fields: Dict[str, Any], waiter: Optional[Waiter]) -> bool:
+        at = fields.get("occurred_at")
+        if at is None:
+            at = fields["occurred_at"] = time.time_ns() // 1000
+        fields["provider"] = provider
+        if fields.get("id") is None:
+            fields["id"] = _wire.new_id(at if isinstance(at, int) else None)
+        metadata = fields.get("metadata")
+        if metadata is not None and not isinstance(metadata, str):
+            fields["metadata"] = dict(metadata)  # The caller may change its own before the thread reads it.
+        _context.complete(fields)
+        if self.app and not fields.get("app"):
+            fields["app"] = self.app
+        if self._closed or len(self.queue) >= self._queue_records:
+            self.drop(fields)
+            return False
+        if self._thread is None:
+            self._start()
+        self.queue.append((fields, waiter))
+        if self._sender.ended.is_set():  # Closed meanwhile: the thread may not have seen it.
+            for left in self.drop_queue():
+                left.error = "the recorder was closed first"
+                left.finish()
+        return True
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closed:
+                thread = threading.Thread(target=self._sender.run, name="tallyd-sender", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Waits until everything recorded before is settled. False: not within `timeout` seconds."""
+        waiter = self._wait_in_line()
+        return waiter is None or (waiter.done.wait(timeout) and waiter.error is None)
+
+    async def aflush(self, timeout: float = 5.0) -> bool:
+        """`flush` for asyncio."""
+        done = asyncio.Event()
+        waiter = self._wait_in_line(_waker(done))
+        if waiter is None:
+            return True
+        try:
+            await asyncio.wait_for(done.wait(), timeout)
+        except asyncio.TimeoutError:
+            return False
+        return waiter.error is None
+
+    def _wait_in_line(self, call: Optional[Callable[[Waiter], None]] = None) -> Optional[Waiter]:
+        if self._thread is None or self._sender.ended.is_set():
+            return None
+        waiter = Waiter(call=call)
+        self.queue.append((None, waiter))
+        self._sender.wake()
+        return waiter
+
+    async def record_and_wait(self, provider: str = "", *, timeout: float = 10.0, **fields: Any) -> uuid.UUID:
+        """Records a call and waits until it is durable; returns its id. Does not block the event loop.
+
+        Raises RecordError if it is refused or dropped, or not settled in time (then it may still become durable).
+        """
+        done = asyncio.Event()
+        waiter = Waiter(is_record=True, call=_waker(done))
+        if not self._put(provider, fields, waiter):
+            raise RecordError("the record was dropped: the queue is full or the recorder is closed")
+        self._sender.wake()
+        try:
+            await asyncio.wait_for(done.wait(), timeout)
+        except asyncio.TimeoutError:
+            raise RecordError(f"the record was not settled in {timeout:g} s; it is still being sent") from None
+        if waiter.error is not None:
+            raise RecordError(waiter.error)
+        identity = fields["id"]
+        return identity if isinstance(identity, uuid.UUID) else uuid.UUID(str(identity))
+
+    def close(self, timeout: Optional[float] = None) -> bool:
+        """Sends what is left within `timeout` seconds, then ends the thread. False: records were lost, and counted."""
+        self._closed = True
+        if self._thread is None:
+            return True
+        lost = self._lost + self._dropped
+        self._sender.stop_at = time.monotonic() + (self._close_timeout if timeout is None else timeout)
+        self._sender.wake()
+        self._thread.join(max(0.0, self._sender.stop_at - time.monotonic()) + 1.0)
+        self._connected = False
+        return self._lost + self._dropped == lost and self._sender.ended.is_set()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stats(self) -> Stats:
+        """The counts."""
+        window = self._sender.window
+        waiting = sum(1 for item in list(self.queue) if item[0] is not None)
+        return Stats(
+            recorded=window.added + self._unencodable + waiting,
+            settled=window.settled,
+            rejected=self._rejected,
+            dropped=self._dropped + self._lost,
+            connected=self._connected,
+            last_error=self._last_error,
+        )
+
+    # What the sender says.
+
+    def drop(self, fields: Mapping[str, Any]) -> None:
+        """Counts a lost record."""
+        with self._lock:
+            self._dropped += 1
+        if self._on_drop is not None:
+            try:
+                self._on_drop(fields)
+            except Exception:  # The callback's own fault must not reach the caller of record().
+                pass
+
+    def drop_queue(self) -> List[Waiter]:
+        """Counts what is queued as lost; returns those who wait for it. Safe from two threads."""
+        waiters: List[Waiter] = []
+        while True:
+            try:
+                fields, waiter = self.queue.popleft()
+            except IndexError:
+                return waiters
+            if fields is not None:
+                self.drop(fields)
+            if waiter is not None:
+                waiters.append(waiter)
+
+    def lost(self, records: int) -> None:
+        """Counts what was in the window at the end."""
+        self._lost += records
+
+    def refuse(self, identity: Optional[uuid.UUID], code: str, message: str) -> None:
+        """Counts a refused record."""
+        with self._lock:
+            self._rejected += 1
+            self._unencodable += code == "client"
+        if self._on_reject is not None:
+            try:
+                self._on_reject(identity, code, message)
+            except Exception:  # As in drop().
+                pass
+
+    def connected(self) -> None:
+        self._connected = True
+
+    def disconnected(self, error: str) -> None:
+        self._connected, self._last_error = False, error
+
+    def after_fork(self) -> None:
+        """In the child: begins anew. The locks are new too, whoever held them in the parent."""
+        self._sender.forget()
+        closed = self._closed
+        self._begin()
+        self._closed = closed
+
+
+_all: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _waker(done: asyncio.Event) -> Callable[[Waiter], None]:
+    loop = asyncio.get_running_loop()
+
+    def wake(_: Waiter) -> None:
+        try:
+            loop.call_soon_threadsafe(done.set)
+        except RuntimeError:
+            pass  # The loop has ended, and with it whoever waited.
+
+    return wake
+
+
+def _close_weakly(reference: weakref.ref[Recorder]) -> None:
+    recorder = reference()
+    if recorder is not None:
+        recorder.close()
+
+
+def _after_fork_in_child() -> None:
+    # A multiprocessing child ends with os._exit, which skips atexit; its own finalizers do run.
+    util = sys.modules.get("multiprocessing.util")
+    for recorder in list(_all):
+        recorder.after_fork()
+        if util is not None:
+            util.register_after_fork(recorder, _finalize)
+
+
+def _finalize(recorder: Recorder) -> None:
+    from multiprocessing import util
+
+    util.Finalize(recorder, _close_weakly, args=(weakref.ref(recorder),), exitpriority=10)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,312 @@
+"""The sender thread: takes records out of the queue, and gets them to the daemon.
+
+Each turn: queue -> window, window -> socket, acks -> counters, then whoever waits. It naps on the socket, 0.5 ms to
+20 ms, so that `record()` never has to wake anybody; a flush does. It is the only one to touch the window and the
+connection. At the window's bound the queue is left alone, fills up, and `record()` says so.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Deque, Mapping, Optional
+
+import msgpack
+
+from . import _wire
+from ._window import Window
+
+if TYPE_CHECKING:
+    from ._recorder import Recorder
+
+_NAP = (0.0005, 0.02)
+_INTAKE = 1024
+_INTAKES = 16
+_CONNECT_TIMEOUT = 10.0
+_SLOW_CODES = ("fenced", "unauthorized", "protocol_version", "producer")
+
+
+class Waiter:
+    """Someone who waits until what was recorded before is settled. `error` says why a record was refused."""
+
+    __slots__ = ("done", "position", "error", "is_record", "call")
+
+    def __init__(self, is_record: bool = False, call: Optional[Callable[[Waiter], None]] = None) -> None:
+        self.done = threading.Event()
+        self.position = 0
+        self.error: Optional[str] = None
+        self.is_record = is_record
+        self.call = call
+        """Called when done, from the sender thread."""
+
+    def finish(self) -> None:
+        self.done.set()
+        if self.call is not None:
+            self.call(self)
+
+
+class _Broken(Exception):
+    """The connection is of no further use. `slow`: do not come back soon."""
+
+    def __init__(self, message: str, slow: bool = False) -> None:
+        super().__init__(message)
+        self.slow = slow
+
+
+class Sender:
+    """The loop. See the module."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.window = Window(recorder.window_bytes)
+        self.sock: Optional[socket.socket] = None
+        self._inbox = _wire.Inbox()
+        self._out = memoryview(b"")
+        self._max_records = 0
+        self._max_bytes = _wire.FRAME_BYTES
+        self._failures = 0
+        self._retry_at = 0.0
+        self._heard_at = 0.0
+        self._waiters: Deque[Waiter] = deque()
+        self.wake_read, self.wake_write = socket.socketpair()
+        self.wake_read.setblocking(False)
+        self.wake_write.setblocking(False)
+        self.stop_at: Optional[float] = None
+        self.ended = threading.Event()
+
+    def wake(self) -> None:
+        """Ends the nap."""
+        try:
+            self.wake_write.send(b"!")
+        except OSError:
+            pass  # Full: it is awake already. Closed: it has ended.
+
+    def forget(self) -> None:
+        """In a child after fork: closes this process's copies of the descriptors. The parent's go on."""
+        for sock in (self.sock, self.wake_read, self.wake_write):
+            if sock is not None:
+                sock.close()
+
+    def run(self) -> None:
+        """The thread's body."""
+        nap = _NAP[0]
+        try:
+            while True:
+                moved = self._take_in()
+                moved = self._drive() or moved
+                self._settle_waiters()
+                if self.stop_at is not None:
+                    idle = not self._recorder.queue and self.window.settled == self.window.added
+                    if idle or time.monotonic() >= self.stop_at:
+                        return
+                nap = _NAP[0] if moved else min(nap * 2, _NAP[1])
+                if not moved:
+                    self._nap(nap)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self.sock is not None:
+            self.sock.close()
+        self.sock = None
+        self._recorder.lost(self.window.added - self.window.settled)
+        self.ended.set()
+        self._waiters.extend(self._recorder.drop_queue())
+        for waiter in self._waiters:
+            waiter.error = waiter.error or "the recorder was closed first"
+            waiter.finish()
+        self.wake_read.close()
+        self.wake_write.close()
+
+    def _nap(self, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(self.wake_read, select.POLLIN)
+        if self.sock is not None:
+            poll.register(self.sock, select.POLLIN | (select.POLLOUT if self._out else 0))
+        poll.poll(seconds * 1000)
+        try:
+            while self.wake_read.recv(4096):
+                pass
+        except OSError:
+            pass
+
+    def _take_in(self) -> bool:
+        queue, took = self._recorder.queue, 0
+        while queue and took < _INTAKE and self.window.has_room():
+            fields, waiter = queue.popleft()
+            took += 1
+            error = self._encode(fields) if fields is not None else None
+            if waiter is None:
+                continue
+            waiter.position = self.window.added
+            if error is None:
+                self._waiters.append(waiter)
+            else:
+                waiter.error = error
+                waiter.finish()
+        return took > 0
+
+    def _encode(self, fields: Mapping[str, Any]) -> Optional[str]:
+        try:
+            encoded = _wire.encode_record(fields)
+            if len(encoded) + _wire.HEAD_BYTES > self._max_bytes:
+                raise ValueError(f"the record is {len(encoded)} bytes, a frame holds {self._max_bytes}")
+        except Exception as error:  # Whatever the caller put into it: the record alone is at fault.
+            self._recorder.refuse(fields.get("id"), "client", str(error))
+            return str(error)
+        self.window.add(encoded)
+        return None
+
+    def _settle_waiters(self) -> None:
+        while self._waiters and self._waiters[0].position <= self.window.settled:
+            self._waiters.popleft().finish()
+
+    def _drive(self) -> bool:
+        try:
+            if self.sock is None:
+                return self._connect()
+            wrote = self._write()
+            return self._read() or wrote
+        except (_Broken, OSError, _wire.Garbage) as error:
+            self._disconnect(error)
+        except (KeyError, TypeError, ValueError) as error:
+            self._disconnect(_Broken(f"what answers is not tallyd: {error!r}", slow=True))
+        return False
+
+    def _disconnect(self, error: Exception) -> None:
+        if self.sock is not None:
+            self.sock.close()
+        self.sock = None
+        self._out = memoryview(b"")
+        self.window.disconnected()
+        low, high = self._recorder.backoff
+        wait = high * 3 if isinstance(error, _Broken) and error.slow else min(high, low * 2 ** min(self._failures, 20))
+        self._failures += 1
+        self._retry_at = time.monotonic() + wait * random.uniform(0.5, 1.0)
+        self._recorder.disconnected(str(error))
+
+    def _connect(self) -> bool:
+        now = time.monotonic()
+        if now < self._retry_at:
+            return False
+        recorder = self._recorder
+        self._inbox = _wire.Inbox()
+        self.sock = recorder.endpoint.connect(self._left(now + _CONNECT_TIMEOUT))
+        self.sock.sendall(_wire.hello(recorder.producer, recorder.endpoint.token))
+        while (message := self._inbox.next()) is None:
+            left = self._left(now + _CONNECT_TIMEOUT)
+            # A daemon that accepts and says nothing must not fill the queue while the window has room; and a close
+            # that is asked for meanwhile is to be seen.
+            for _ in range(_INTAKES):
+                if not self._take_in():
+                    break
+            self.sock.settimeout(min(_NAP[1], left))
+            try:
+                self._receive()
+            except socket.timeout:
+                if left <= 0.01:
+                    raise
+        name, body = message
+        if name == "error":
+            raise _refused(body)
+        if name != "welcome" or body.get("protocol") != _wire.PROTOCOL:
+            raise _Broken(f"a {name} came for a welcome of protocol {_wire.PROTOCOL}", slow=True)
+        self._max_records = max(1, int(body["max_records"]))
+        self._max_bytes = int(body["max_frame_bytes"])
+        self.window.welcome(int(body["last_seq"]))
+        self.sock.setblocking(False)
+        self._heard_at = time.monotonic()
+        recorder.connected()
+        return True
+
+    def _left(self, deadline: float) -> float:
+        """Seconds until the deadline or the recorder's end, 0.01 at least."""
+        if self.stop_at is not None:
+            deadline = min(deadline, self.stop_at)
+        return max(0.01, deadline - time.monotonic())
+
+    def _receive(self) -> None:
+        assert self.sock is not None
+        data = self.sock.recv(65536)
+        if not data:
+            raise _Broken("tallyd closed the connection")
+        self._inbox.feed(data)
+
+    def _write(self) -> bool:
+        assert self.sock is not None
+        moved = False
+        while True:
+            if not self._out:
+                following = self.window.next(self._max_records, self._max_bytes)
+                if following is None:
+                    return moved
+                self._out = memoryview(following)
+            try:
+                sent = self.sock.send(self._out)
+            except BlockingIOError:
+                return moved
+            except OSError as error:
+                raise self._last_words(error) from error
+            self._out = self._out[sent:]
+            moved = True
+            if not self._out:
+                if not self.window.awaits_ack():
+                    self._heard_at = time.monotonic()
+                self.window.wrote()
+
+    def _last_words(self, error: OSError) -> Exception:
+        """A daemon that closes a connection says why first: its error frame is worth more than EPIPE."""
+        try:
+            self._read()
+        except _Broken as said:
+            return said
+        except (OSError, _wire.Garbage):
+            pass
+        return error
+
+    def _read(self) -> bool:
+        moved = False
+        try:
+            self._receive()
+            moved = True
+        except BlockingIOError:
+            if self.window.awaits_ack() and time.monotonic() - self._heard_at > self._recorder.ack_timeout:
+                raise _Broken(f"no ack in {self._recorder.ack_timeout:g} s") from None
+        while (message := self._inbox.next()) is not None:
+            name, body = message
+            if name == "error":
+                raise _refused(body)
+            if name == "ack":
+                self._take_ack(body)
+        return moved
+
+    def _take_ack(self, body: Mapping[str, Any]) -> None:
+        self._failures = 0
+        self._heard_at = time.monotonic()
+        seq = int(body["seq"])
+        if seq > self.window.known_seq:
+            raise _Broken(f"an ack of {seq}, but {self.window.known_seq} was the last record sent")
+        for item in body.get("rejected") or ():
+            self._take_refusal(int(item["seq"]), str(item.get("code")), str(item.get("message")))
+        self.window.settle(seq)
+        self._recorder.budget = body.get("budget") or self._recorder.budget
+
+    def _take_refusal(self, seq: int, code: str, message: str) -> None:
+        found = self.window.place(seq)
+        if found is None:
+            return
+        position, encoded = found
+        self._recorder.refuse(uuid.UUID(bytes=msgpack.unpackb(encoded)[0]), code, message)
+        for waiter in self._waiters:
+            if waiter.is_record and waiter.position == position + 1:
+                waiter.error = f"{code}: {message}"
+
+
+def _refused(body: Mapping[str, Any]) -> _Broken:
+    code = str(body.get("code"))
+    return _Broken(f"tallyd refused the connection ({code}): {body.get('message')}", code in _SLOW_CODES)

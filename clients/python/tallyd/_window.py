@@ -1,0 +1,133 @@
+"""The window: every record that left the queue and is not settled yet, encoded once, in order.
+
+A frame is numbered when it is first written, and keeps its numbers once all of it was handed to the socket: from then
+on the daemon may have it. A frame that a broken connection cut short cannot have been accepted, so it gives its
+numbers back: records that were never sent are never mistaken for durable ones.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Deque, List, Optional, Tuple
+
+from ._wire import HEAD_BYTES
+from ._wire import records as records_frame
+
+FRAME_RECORDS = 1024
+FRAME_SIZE = 64 * 1024
+
+
+class Frame:
+    """Some encoded records. `first_seq` is 0 until it is numbered."""
+
+    __slots__ = ("first_seq", "records", "size", "written")
+
+    def __init__(self, records: List[bytes]) -> None:
+        self.first_seq = 0
+        self.records = records
+        self.size = sum(map(len, records))
+        self.written = False
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + len(self.records) - 1
+
+    def is_open(self) -> bool:
+        return self.first_seq == 0 and len(self.records) < FRAME_RECORDS and self.size < FRAME_SIZE
+
+
+class Window:
+    """The window. See the module. Not for more than one thread."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.frames: Deque[Frame] = deque()
+        self.bytes = 0
+        self.cursor = 0
+        self.next_seq = 1
+        self.known_seq = 0
+        self.settled = 0
+        """Records that are settled, ever, in the order in which they came."""
+        self.added = 0
+        self._max_bytes = max_bytes
+
+    def has_room(self) -> bool:
+        return self.bytes < self._max_bytes
+
+    def awaits_ack(self) -> bool:
+        return self.cursor > 0
+
+    def add(self, encoded: bytes) -> None:
+        if not self.frames or not self.frames[-1].is_open():
+            self.frames.append(Frame([]))
+        tail = self.frames[-1]
+        tail.records.append(encoded)
+        tail.size += len(encoded)
+        self.bytes += len(encoded)
+        self.added += 1
+
+    def welcome(self, last_seq: int) -> None:
+        """Begins a connection on which the daemon has everything up to `last_seq`."""
+        self.disconnected()
+        while self.frames and self.frames[0].first_seq and self.frames[0].last_seq <= last_seq:
+            self._pop()
+        self.next_seq = max(self.next_seq, last_seq + 1)
+        self.known_seq = max(self.known_seq, last_seq)
+
+    def disconnected(self) -> None:
+        """Ends a connection: everything will be written again, in order."""
+        self.cursor = 0
+        cut = False
+        for item in self.frames:
+            if item.first_seq and not item.written and not cut:
+                cut = True
+                self.next_seq = item.first_seq
+            if cut:
+                item.first_seq = 0
+
+    def next(self, max_records: int, max_bytes: int) -> Optional[bytes]:
+        """The next frame to write, within the daemon's bounds; None if everything is written."""
+        if self.cursor >= len(self.frames):
+            return None
+        item = self.frames[self.cursor]
+        while len(item.records) > 1 and (len(item.records) > max_records or item.size + HEAD_BYTES > max_bytes):
+            self._split(item)
+        if not item.first_seq:
+            item.first_seq = self.next_seq
+            self.next_seq += len(item.records)
+        return records_frame(item.first_seq, item.records)
+
+    def _split(self, item: Frame) -> None:
+        keep = len(item.records) // 2
+        rest = Frame(item.records[keep:])
+        rest.written = item.written
+        rest.first_seq = item.first_seq + keep if item.first_seq else 0
+        item.records = item.records[:keep]
+        item.size -= rest.size
+        self.frames.insert(self.cursor + 1, rest)
+
+    def wrote(self) -> None:
+        """The frame that `next` gave is with the socket."""
+        item = self.frames[self.cursor]
+        item.written = True
+        self.known_seq = max(self.known_seq, item.last_seq)
+        self.cursor += 1
+
+    def place(self, seq: int) -> Optional[Tuple[int, bytes]]:
+        """Where in the order of all records the one numbered `seq` stands, and its bytes."""
+        at = self.settled
+        for item in self.frames:
+            if item.first_seq and item.first_seq <= seq <= item.last_seq:
+                return at + seq - item.first_seq, item.records[seq - item.first_seq]
+            at += len(item.records)
+        return None
+
+    def settle(self, seq: int) -> None:
+        """Forgets what is wholly covered by `seq`."""
+        while self.cursor and self.frames[0].last_seq <= seq:
+            self._pop()
+            self.cursor -= 1
+
+    def _pop(self) -> None:
+        item = self.frames.popleft()
+        self.bytes -= item.size
+        self.settled += len(item.records)

@@ -1,0 +1,141 @@
+"""Records and frames: the bytes of tallyd's protocol, version 1 (see protocol/README.md).
+
+Nothing here does I/O. A record is encoded once, in its array form, and resent as those bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+import uuid
+from decimal import Decimal
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+
+import msgpack
+
+PROTOCOL = 1
+CLIENT = "tallyd-py/0.1.0"
+FRAME_BYTES = 1 << 20
+"""What a daemon accepts before its welcome says otherwise."""
+ANSWER_BYTES = 8 << 20
+"""The largest frame that a daemon sends."""
+HEAD_BYTES = 48
+"""Bytes of a `records` body around its records, at most."""
+
+_DEFAULTS: Tuple[Tuple[str, Any], ...] = (
+    ("id", None), ("occurred_at", None), ("provider", None), ("model", ""), ("endpoint", ""), ("user_id", ""),
+    ("app", ""), ("request_id", ""), ("input_tokens", 0), ("output_tokens", 0), ("cache_read_tokens", 0),
+    ("cache_write_5m_tokens", 0), ("cache_write_1h_tokens", 0), ("requests", 1), ("extra_units", {}),
+    ("service_tier", "standard"), ("status", 200), ("latency_ms", None), ("cost_usd", None), ("metadata", None),
+)  # fmt: skip
+FIELDS = tuple(name for name, _ in _DEFAULTS)
+_KNOWN = frozenset(FIELDS)
+
+
+def exact(value: Any) -> Union[int, str]:
+    """Money or a quantity as the wire has it. A float is refused: it has been rounded already."""
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is no amount")
+        return format(value, "f")
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        return value
+    raise TypeError(f"{value!r} is no exact number: give a Decimal, an int or decimal text")
+
+
+def encode_record(fields: Mapping[str, Any]) -> bytes:
+    """The array form, trailing defaults left off.
+
+    Raises TypeError, ValueError or OverflowError for what the wire cannot carry; the daemon judges the bounds.
+    """
+    unknown = fields.keys() - _KNOWN
+    if unknown:
+        raise TypeError(f"a record has no field {sorted(unknown)[0]!r}; it has {', '.join(FIELDS)}")
+    values: List[Any] = []
+    length = 0
+    for index, (name, default) in enumerate(_DEFAULTS):
+        value = fields.get(name)
+        if value is None:
+            value = default
+        elif name == "id":
+            value = (value if isinstance(value, uuid.UUID) else uuid.UUID(str(value))).bytes
+        elif name == "cost_usd":
+            value = exact(value)
+        elif name == "extra_units":
+            value = {unit: str(exact(value[unit])) for unit in sorted(value, key=lambda unit: str(unit).encode())}
+        elif name == "metadata" and not isinstance(value, str):
+            value = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+        if value != default:
+            length = index + 1
+        values.append(value)
+    encoded: bytes = msgpack.packb(values[: max(length, 3)])
+    return encoded
+
+
+def frame(body: bytes) -> bytes:
+    """A body with its length before it."""
+    return struct.pack(">I", len(body)) + body
+
+
+def hello(producer: str, token: Optional[str] = None, want_costs: bool = False, client: str = CLIENT) -> bytes:
+    """The first frame of a connection."""
+    body: Dict[str, Any] = {"protocol": PROTOCOL, "producer": producer, "client": client}
+    if token is not None:
+        body["token"] = token
+    body["want_costs"] = want_costs
+    return frame(msgpack.packb({"hello": body}))
+
+
+def records(first_seq: int, encoded: List[bytes]) -> bytes:
+    """A frame of records that :func:`encode_record` made."""
+    packer = msgpack.Packer(autoreset=False)
+    packer.pack_map_header(1)
+    packer.pack("records")
+    packer.pack_map_header(2)
+    packer.pack("first_seq")
+    packer.pack(first_seq)
+    packer.pack("records")
+    packer.pack_array_header(len(encoded))
+    return frame(packer.bytes() + b"".join(encoded))
+
+
+class Garbage(Exception):
+    """What answers is not tallyd."""
+
+
+class Inbox:
+    """Bytes in, messages out. Holds one unfinished frame at most, and refuses one that no daemon sends."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._bytes += data
+
+    def next(self) -> Optional[Tuple[str, Dict[str, Any]]]:
+        """The next message's name and body, None until one is whole. Raises Garbage."""
+        if len(self._bytes) < 4:
+            return None
+        (length,) = struct.unpack_from(">I", self._bytes)
+        if not 0 < length <= ANSWER_BYTES:
+            raise Garbage(f"a frame of {length} bytes")
+        if len(self._bytes) < 4 + length:
+            return None
+        body = bytes(self._bytes[4 : 4 + length])
+        del self._bytes[: 4 + length]
+        try:
+            ((name, value),) = msgpack.unpackb(body).items()
+        except (ValueError, AttributeError, msgpack.UnpackException) as error:
+            raise Garbage(f"a frame that is no message: {error}") from error
+        if not isinstance(name, str) or not isinstance(value, dict):
+            raise Garbage("a frame that is no message")
+        return name, value
+
+
+def new_id(micros: Optional[int] = None) -> uuid.UUID:
+    """A UUID of version 7."""
+    millis = (micros if micros is not None else time.time_ns() // 1000) // 1000
+    value = (millis & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
+    return uuid.UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62)

@@ -1,0 +1,108 @@
+"""A callback for LiteLLM: `litellm.callbacks.append(TallydLogger())` records every call that goes through it.
+
+LiteLLM tells of each call once it has ended: plain and streamed, sync and async, success and failure. It counts all
+providers' tokens OpenAI's way; the record has them apart again. Who is served comes from `user` or `metadata`'s
+`user_api_key_user_id`, else from the context of the call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from datetime import datetime
+from typing import Any, Dict, Mapping, Optional
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from . import _context, _usage
+from ._default import default_recorder
+from ._recorder import Recorder
+
+_PROVIDERS = {"anthropic": "claude", "text-completion-openai": "openai", "gemini": "google", "vertex_ai": "google"}
+_ASYNC = ("acompletion", "atext_completion", "aembedding", "aresponses", "aimage_generation", "arerank", "aspeech")
+_REMEMBERED = 4096
+
+
+class TallydLogger(CustomLogger):
+    """Records LiteLLM's calls, with the process's default recorder if none is given."""
+
+    def __init__(self, recorder: Optional[Recorder] = None) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._seen: OrderedDict[Any, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._record(kwargs, response_obj, start_time, end_time, None)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._record(kwargs, response_obj, start_time, end_time, None)
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._record(kwargs, None, start_time, end_time, _status(kwargs))
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._record(kwargs, None, start_time, end_time, _status(kwargs))
+
+    def _record(self, kwargs: Any, response: Any, start: Any, end: Any, status: Optional[int]) -> None:
+        try:
+            if self._is_new((kwargs.get("litellm_call_id"), str(start), status)):
+                fields = _fields(kwargs, _plain(response), start, end)
+                fields["status"] = status or 200
+                recorder = default_recorder() if self._recorder is None else self._recorder
+                recorder.record(**fields)
+        except Exception:  # Recording may fail; the application's call may not fail by it.
+            pass
+
+    def _is_new(self, key: Any) -> bool:
+        """Some calls are told of twice, by their sync and by their async handler."""
+        with self._lock:
+            if key in self._seen:
+                return False
+            self._seen[key] = None
+            while len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+            return True
+
+
+def _fields(kwargs: Mapping[str, Any], body: Mapping[str, Any], start: Any, end: Any) -> Dict[str, Any]:
+    parameters = kwargs.get("litellm_params") or {}
+    provider = str(kwargs.get("custom_llm_provider") or parameters.get("custom_llm_provider") or "litellm")
+    metadata = parameters.get("metadata") or {}
+    optional = kwargs.get("optional_params") or {}
+    user = kwargs.get("user") or optional.get("user") or metadata.get("user_api_key_user_id")
+    context = _context.current()
+    fields = {
+        **context,
+        "provider": _PROVIDERS.get(provider, provider),
+        "model": str(kwargs.get("model") or body.get("model") or ""),
+        "endpoint": context.get("endpoint") or _kind(str(kwargs.get("call_type") or "completion")),
+        "request_id": str(body.get("id") or ""),
+        **_usage.litellm(body.get("usage") or {}, body),
+    }
+    if user:
+        fields["user_id"] = str(user)
+    if isinstance(start, datetime) and isinstance(end, datetime):
+        fields["occurred_at"] = int(start.timestamp() * 1_000_000)
+        fields["latency_ms"] = max(0, round((end - start).total_seconds() * 1000))
+    if kwargs.get("cache_hit"):  # Answered by LiteLLM's own cache: the provider was not asked.
+        fields = {name: value for name, value in fields.items() if not name.endswith("_tokens")}
+        fields.pop("extra_units", None)
+        fields.update(requests=0, cost_usd=0, metadata={"cache_hit": True})
+    return fields
+
+
+def _kind(call_type: str) -> str:
+    """LiteLLM's name for the kind of call; sync and async ones are the same kind."""
+    return call_type[1:] if call_type in _ASYNC else call_type
+
+
+def _plain(response: Any) -> Mapping[str, Any]:
+    if hasattr(response, "model_dump"):
+        response = response.model_dump()
+    return response if isinstance(response, Mapping) else {}
+
+
+def _status(kwargs: Mapping[str, Any]) -> int:
+    status = getattr(kwargs.get("exception"), "status_code", None)
+    return status if isinstance(status, int) and 400 <= status <= 999 else 599

@@ -1,0 +1,161 @@
+"""The daemon under test, on a data folder and a PostgreSQL of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import tallyd
+from tallyd import _wire
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = os.environ.get("TALLYD_BIN") or str(ROOT / "target/debug/tallyd")
+PATIENCE = 60.0
+
+
+def until(what, condition, patience=PATIENCE):
+    """Waits for a condition; fails naming it."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {patience:g} s in vain: {what}")
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def admits(url, token):
+    try:
+        tallyd.Costs(url, token).today()
+    except tallyd.CostsError:
+        return False
+    return True
+
+
+class Daemon:
+    def __init__(self):
+        self.home = tempfile.TemporaryDirectory(prefix="tallyd-py-")
+        os.chmod(self.home.name, 0o755)
+        self.data = Path(self.home.name) / "data"
+        self.socket = str(self.data / "tallyd.sock")
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TALLYD_")},
+            "TALLYD_DATA_DIR": str(self.data),
+            "TALLYD_HTTP_LISTEN": f"127.0.0.1:{self.port}",
+            "TALLYD_LISTEN_TCP": f"127.0.0.1:{free_port()}",
+            "TALLYD_LISTEN_TCP_TOKENS": "s3cret",
+            "TALLYD_FLUSHER_FLUSH_INTERVAL_MS": "20",
+            "TALLYD_FLUSHER_RETRY_MIN_MS": "10",
+            "TALLYD_FLUSHER_RETRY_MAX_MS": "100",
+        }
+        self.process = None
+
+    def up(self):
+        with open(Path(self.home.name) / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [PROGRAM, "serve"], env=self.environment, stdout=log, stderr=log, cwd=self.home.name
+            )
+        until("the daemon accepts records", self.ready)
+        return self
+
+    def ready(self):
+        assert self.process.poll() is None, self.log()
+        return self.status().get("health", {}).get("ingest", {}).get("status") == "ok"
+
+    def status(self):
+        try:
+            return json.loads(self.run("status", "--json").stdout)
+        except ValueError:
+            return {}
+
+    def log(self):
+        return (Path(self.home.name) / "log").read_text()[-4000:]
+
+    def run(self, *arguments):
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            env=self.environment,
+            cwd=self.home.name,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def psql(self, sql):
+        done = self.run("psql", "--", "-X", "-At", "-c", sql)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    def token(self):
+        """A token that may read costs."""
+        made = []
+
+        def create():
+            made.append(self.run("token", "create", "--name", "test", "--role", "read"))
+            return made[-1].returncode == 0
+
+        until("a token is made", create)
+        token = made[-1].stdout.split()[0]
+        until("the daemon knows the token", lambda: admits(self.url, token))
+        return token
+
+    def postmaster(self):
+        """The process id of the daemon's own PostgreSQL; 0 while there is none."""
+        try:
+            return int((self.data / "postgres/postmaster.pid").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def crash_database(self):
+        """An immediate shutdown, as good as a crash; the daemon starts its PostgreSQL again by itself."""
+        # A server that ends while it starts is a fault of its installation, and ends the daemon.
+        until("the daemon has its database", lambda: self.status().get("database", {}).get("connected"))
+        before = until("PostgreSQL runs", self.postmaster)
+        os.kill(before, signal.SIGQUIT)
+        return before
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def down(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(PATIENCE)
+
+    def until_stored(self, count, app):
+        # It accepts records before its schema is made.
+        until("there is a schema", lambda: self.psql("SELECT to_regclass('api_usage_log') IS NOT NULL") == ["t"])
+        sql = f"SELECT count(*) FROM api_usage_log WHERE app = '{app}'"
+        until(f"{count} rows of {app} are stored", lambda: int(self.psql(sql)[0]) >= count)
+
+
+class Caught(list):
+    """Stands in for a recorder: the records that it would have sent, each of which the wire can carry."""
+
+    def record(self, provider="", **fields):
+        record = {"provider": provider, **fields}
+        _wire.encode_record(record)
+        self.append(record)
+        return True
+
+    def only(self):
+        assert len(self) == 1, list(self)
+        return self[0]
+
+
+def having(record, **fields):
+    """Whether the record has these fields; what differs is shown."""
+    assert {name: record.get(name) for name in fields} == fields

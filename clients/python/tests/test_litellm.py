@@ -1,0 +1,92 @@
+"""The real LiteLLM against the stub: sync and async, plain and streamed, success and failure, two providers."""
+
+import asyncio
+import os
+
+import pytest
+from support import having, until
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # It would ask the network for its price list.
+litellm = pytest.importorskip("litellm")
+
+from tallyd.litellm import TallydLogger  # noqa: E402
+
+CLAUDE = {
+    "provider": "claude",
+    "model": "claude-sonnet-4-5",
+    "status": 200,
+    "input_tokens": 100,
+    "output_tokens": 50,
+    "cache_read_tokens": 2000,
+    "cache_write_5m_tokens": 10,
+    "cache_write_1h_tokens": 20,
+    "extra_units": {"web_search": 2},
+}
+CHAT = {
+    "provider": "openai",
+    "model": "gpt-5.5",
+    "status": 200,
+    "input_tokens": 100,
+    "output_tokens": 40,
+    "cache_read_tokens": 20,
+}
+
+
+LOGGER = TallydLogger()
+
+
+@pytest.fixture
+def logged(caught):
+    # LiteLLM keeps the first callback of a class for good.
+    LOGGER._recorder = caught
+    litellm.callbacks = [LOGGER]
+    return caught
+
+
+def call(stub, model, prompt="hello", **more):
+    base = stub.url if model.startswith("anthropic") else stub.url + "/v1"
+    messages = [{"role": "user", "content": prompt}]
+    return {"model": model, "api_key": "k", "api_base": base, "messages": messages, "num_retries": 0, **more}
+
+
+def settled(logged, count):
+    until(f"{count} calls are told of", lambda: len(logged) >= count, 20)
+    return list(logged)
+
+
+def test_plain(stub, logged):
+    litellm.completion(**call(stub, "anthropic/claude-sonnet-4-5", user="u-7"))
+    litellm.completion(**call(stub, "openai/gpt-5.5"))
+    first, second = sorted(settled(logged, 2), key=lambda record: record["provider"])
+    having(first, user_id="u-7", **CLAUDE)
+    having(second, **CHAT)
+
+
+def test_streamed(stub, logged):
+    list(litellm.completion(**call(stub, "anthropic/claude-sonnet-4-5", stream=True)))
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    list(litellm.completion(**call(stub, "openai/gpt-5.5", **options)))
+    first, second = sorted(settled(logged, 2), key=lambda record: record["provider"])
+    having(first, **CLAUDE)
+    having(second, **CHAT)
+
+
+def test_failed(stub, logged):
+    with pytest.raises(litellm.exceptions.InternalServerError, match="Overloaded"):
+        litellm.completion(**call(stub, "anthropic/claude-sonnet-4-5", "overloaded"))
+    having(settled(logged, 1)[0], status=500, model="claude-sonnet-4-5")  # LiteLLM's word for a 529.
+
+
+def test_async(stub, logged):
+    async def calls():
+        await litellm.acompletion(**call(stub, "anthropic/claude-sonnet-4-5"))
+        async for _ in await litellm.acompletion(**call(stub, "anthropic/claude-sonnet-4-5", stream=True)):
+            pass
+        deadline = asyncio.get_running_loop().time() + 20
+        while len(logged) < 2 and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(calls())
+    assert len(logged) == 2
+    having(logged[0], **CLAUDE)
+    having(logged[1], endpoint="completion", **CLAUDE)

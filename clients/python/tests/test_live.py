@@ -1,0 +1,185 @@
+"""Against the real daemon: what is recorded is stored once, whatever is killed."""
+
+import asyncio
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+from support import ROOT, free_port, until
+
+import tallyd
+from tallyd import _wire
+
+
+def stored(daemon, app):
+    return daemon.psql(f"SELECT id FROM api_usage_log WHERE app = '{app}' ORDER BY id::text")
+
+
+def test_a_record_arrives_with_its_fields(daemon):
+    with tallyd.Recorder(daemon.socket, app="fields") as recorder:
+        with tallyd.context(user_id="u-1"):
+            recorder.record("Claude", model="claude-sonnet-4-20250514", input_tokens=3, cost_usd="0.25")
+        assert recorder.flush()
+        assert recorder.stats().settled == 1
+    daemon.until_stored(1, "fields")
+    columns = "provider, model, input_tokens, trim_scale(cost_usd), user_id"
+    row = daemon.psql(f"SELECT {columns} FROM api_usage_log WHERE app = 'fields'")
+    assert row == ["claude|claude-sonnet-4-20250514|3|0.25|u-1"]
+
+
+def test_a_wrong_record_is_refused_alone(daemon):
+    refused = []
+    with tallyd.Recorder(daemon.socket, app="refused", on_reject=lambda *what: refused.append(what)) as recorder:
+        assert recorder.record("x", input_tokens=-1)
+        assert recorder.record("x", cost_usd=0.5)
+        assert recorder.record("x", input_tokens=1)
+        assert recorder.flush()
+    assert sorted(code for _, code, _ in refused) == ["client", "range"]
+    daemon.until_stored(1, "refused")
+    assert len(stored(daemon, "refused")) == 1
+
+
+def test_waiting_returns_the_id_or_the_reason(daemon):
+    async def both(recorder):
+        identity = await recorder.record_and_wait("rentcast", endpoint="/avm")
+        with pytest.raises(tallyd.RecordError, match="range"):
+            await recorder.record_and_wait("x", input_tokens=-1)
+        assert await recorder.aflush()
+        return str(identity)
+
+    with tallyd.Recorder(daemon.socket, app="waits") as recorder:
+        identity = asyncio.run(both(recorder))
+    daemon.until_stored(1, "waits")
+    assert stored(daemon, "waits") == [identity]
+
+
+def test_a_killed_daemon_loses_and_doubles_nothing(daemon):
+    ids, stop = [], threading.Event()
+    recorder = tallyd.Recorder(daemon.socket, app="killed", backoff=(0.01, 0.1))
+
+    def load():
+        while not stop.is_set():
+            identity = _wire.new_id()
+            if recorder.record("rentcast", id=identity):
+                ids.append(str(identity))
+            stop.wait(0.0005)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for _ in range(3):
+            settled = recorder.stats().settled
+            until("records are settled", lambda settled=settled: recorder.stats().settled > settled + 50)
+            daemon.kill()
+            daemon.up()
+    finally:
+        stop.set()
+        thread.join()
+    assert recorder.close(30)
+    assert recorder.stats().dropped == 0
+    daemon.until_stored(len(ids), "killed")
+    assert stored(daemon, "killed") == sorted(ids)
+
+
+def child(recorder, count):
+    for _ in range(count):
+        recorder.record("rentcast")
+
+
+def test_forked_children_send_their_own_and_nothing_twice(daemon):
+    recorder = tallyd.Recorder(daemon.socket, app="forked")
+    child(recorder, 100)
+    workers = [multiprocessing.get_context("fork").Process(target=child, args=(recorder, 50)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    pid = os.fork()  # A bare child, as a preforking server makes it.
+    if pid == 0:
+        child(recorder, 25)
+        os._exit(0 if recorder.close() else 1)
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert os.waitpid(pid, 0)[1] == 0
+    recorder.record("rentcast")
+    assert recorder.close()
+    daemon.until_stored(226, "forked")
+    ids = stored(daemon, "forked")
+    assert len(ids) == len(set(ids)) == 226
+
+
+def test_full_is_counted_and_never_blocks(tmp_path):
+    dropped = []
+    recorder = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_records=10, window_bytes=1, on_drop=dropped.append)
+    results = [recorder.record("x") for _ in range(100)]
+    assert results.count(False) == len(dropped) == recorder.stats().dropped > 0
+    assert not recorder.flush(0.05)
+    assert not recorder.close(0.05)
+    assert recorder.stats().dropped == 100
+    assert recorder.record("x") is False
+
+
+def test_a_daemon_that_says_nothing_fills_the_window_first(tmp_path):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+        recorder = tallyd.Recorder(str(tmp_path / "silent.sock"), queue_records=100)
+        for _ in range(50):
+            assert all(recorder.record("x") for _ in range(100))
+            until("the queue is taken", lambda: not recorder.queue)
+        assert recorder.stats().dropped == 0
+        assert not recorder.close(0.1)
+        assert recorder.stats().dropped == 5000
+
+
+def test_over_tcp_with_a_token(daemon):
+    address = "tcp://" + daemon.environment["TALLYD_LISTEN_TCP"]
+    with tallyd.Recorder(address, token="wrong", app="tcp") as recorder:
+        recorder.record("rentcast")
+        until("the token is refused", lambda: "unauthorized" in recorder.stats().last_error)
+        recorder.close(0)
+    with tallyd.Recorder(address, token="s3cret", app="tcp") as recorder:
+        recorder.record("rentcast")
+        assert recorder.flush()
+    daemon.until_stored(1, "tcp")
+    assert len(stored(daemon, "tcp")) == 1
+
+
+GUNICORN = """
+import tallyd
+tallyd.configure(app="gunicorn")
+tallyd.record("rentcast", endpoint="/master")
+
+def app(environ, start_response):
+    tallyd.record("rentcast", endpoint="/worker")
+    start_response("200 OK", [("content-length", "1")])
+    return [b"x"]
+"""
+
+
+def test_a_preforked_gunicorn_records_each_call_once(daemon, tmp_path):
+    (tmp_path / "served.py").write_text(GUNICORN)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--preload", "-w", "3", "-b", f"127.0.0.1:{port}", "served:app"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "clients/python"), "TALLYD_ENDPOINT": daemon.socket}
+    with open(tmp_path / "log", "wb") as log:
+        server = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+
+    def get():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                return answer.read() == b"x"
+        except OSError:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            return False
+
+    until("gunicorn answers", get)
+    assert all(get() for _ in range(60))
+    server.terminate()
+    assert server.wait(30) == 0
+    daemon.until_stored(62, "gunicorn")
+    assert len(stored(daemon, "gunicorn")) == len(set(stored(daemon, "gunicorn"))) == 62

@@ -1,0 +1,38 @@
+"""The shared vectors: what this client writes, byte for byte, and what it reads."""
+
+import json
+
+import pytest
+from support import ROOT
+
+from tallyd import _wire
+
+
+def vectors(name):
+    return [pytest.param(v, id=v["name"]) for v in json.loads((ROOT / f"clients/vectors/{name}.json").read_text())]
+
+
+@pytest.mark.parametrize("vector", vectors("records"))
+def test_a_record_is_written_byte_for_byte(vector):
+    assert _wire.encode_record(vector["record"]).hex() == vector["array_hex"]
+
+
+@pytest.mark.parametrize("vector", vectors("frames"))
+def test_a_frame_is_written_or_read(vector):
+    ((name, body),) = vector["message"].items()
+    if vector["sender"] == "server":
+        inbox = _wire.Inbox()
+        for byte in bytes.fromhex(vector["hex"]):
+            assert inbox.next() is None
+            inbox.feed(bytes([byte]))
+        read, content = inbox.next()
+        assert read == name
+        for key, value in body.items():
+            if value:
+                assert content[key] == value
+    elif name == "hello":
+        written = _wire.hello(body["producer"], body.get("token"), body["want_costs"], body["client"])
+        assert written.hex() == vector["hex"]
+    else:
+        encoded = [_wire.encode_record(record) for record in body["records"]]
+        assert _wire.records(body["first_seq"], encoded).hex() == vector["hex"]

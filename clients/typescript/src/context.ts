@@ -1,0 +1,39 @@
+// Who a call is made for, without passing it along: what a request's handler says holds for all that it awaits.
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { UsageRecord } from "./record.js";
+
+/** Fields that records made within get, unless they say otherwise. */
+export type Context = Partial<Pick<UsageRecord, "user_id" | "endpoint" | "app" | "metadata">>;
+
+const storage = new AsyncLocalStorage<Context>();
+
+/** Runs `task`; what is recorded within has these fields. Contexts nest. */
+export function withContext<T>(context: Context, task: () => T): T {
+  return storage.run({ ...storage.getStore(), ...context }, task);
+}
+
+export function currentContext(): Context {
+  return storage.getStore() ?? {};
+}
+
+interface ExpressLike { method: string; path: string; baseUrl?: string; route?: { path?: unknown } }
+
+export interface ExpressOptions<Request> {
+  /** The user's id, from what your authentication has put into the request. */
+  user?: (request: Request) => string | undefined;
+  /** The endpoint's name. The request's path, if it is left out; name routes with ids in them, or each makes a row. */
+  endpoint?: (request: Request) => string | undefined;
+}
+
+/** Express middleware: calls that a request's handler makes are recorded for its user and its endpoint. */
+export function express<Request extends ExpressLike>(options: ExpressOptions<Request> = {}) {
+  return (request: Request, _response: unknown, next: () => void): void => {
+    const context: Context = {};
+    const user = options.user?.(request);
+    const endpoint = options.endpoint ? options.endpoint(request) : `${request.baseUrl ?? ""}${request.path}`;
+    if (user) context.user_id = user;
+    if (endpoint) context.endpoint = endpoint;
+    withContext(context, next);
+  };
+}

@@ -1,0 +1,6 @@
+export { Recorder, type Durable, type RecorderOptions, type Stats } from "./recorder.js";
+export { encodeRecord, type Decimal, type UsageRecord } from "./record.js";
+export { express, withContext, type Context, type ExpressOptions } from "./context.js";
+export { instrument, recordingFetch, type FetchOptions, type Instrumentable } from "./instrument.js";
+export { CostTracker, type CostTrackerOptions } from "./cost-tracker.js";
+export type { Rejection } from "./wire.js";

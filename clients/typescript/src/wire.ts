@@ -1,0 +1,115 @@
+// Frames: a length, then one MessagePack value. See protocol/README.md.
+
+import { Decoder, encode } from "@msgpack/msgpack";
+
+export const PROTOCOL = 1;
+/** The most bytes of a daemon's frame. */
+const SERVER_FRAME_BYTES = 8 * 1024 * 1024;
+
+export interface Hello { protocol: number; producer: string; client: string; token?: string; want_costs: boolean }
+export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number }
+export interface Rejection { seq: number; code: string; message: string; field?: string }
+export interface Budget { should_throttle: boolean; status: "normal" | "warning" | "exceeded" }
+export interface Ack { seq: number; costs?: (string | null)[]; rejected?: Rejection[]; budget?: Budget }
+export interface ServerError { code: string; message: string }
+export type ServerMessage = { welcome: Welcome } | { ack: Ack } | { error: ServerError };
+
+function framed(body: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(4 + body.length);
+  new DataView(frame.buffer).setUint32(0, body.length);
+  frame.set(body, 4);
+  return frame;
+}
+
+export function helloFrame(hello: Hello): Uint8Array {
+  const { protocol, producer, client, token, want_costs } = hello;
+  return framed(encode({ hello: { protocol, producer, client, ...(token === undefined ? {} : { token }), want_costs } }));
+}
+
+/** `records` is a map of two entries, whose array holds records that are encoded already. */
+export function recordsFrame(firstSeq: number, records: Uint8Array[]): Uint8Array {
+  const empty = encode({ records: { first_seq: firstSeq, records: [] } });
+  // The empty array at the end is one byte; the head of one that has so many elements takes its place.
+  const head = arrayHead(records.length);
+  const bytes = records.reduce((sum, record) => sum + record.length, empty.length - 1 + head.length);
+  const body = new Uint8Array(bytes);
+  body.set(empty.subarray(0, -1));
+  let at = empty.length - 1;
+  for (const part of [head, ...records]) {
+    body.set(part, at);
+    at += part.length;
+  }
+  return framed(body);
+}
+
+/** Bytes around the records of a frame, at most. */
+export const FRAME_OVERHEAD = 48;
+
+function arrayHead(length: number): Uint8Array {
+  if (length < 16) return Uint8Array.of(0x90 | length);
+  if (length < 65_536) return Uint8Array.of(0xdc, length >> 8, length & 0xff);
+  return Uint8Array.of(0xdd, length >>> 24, (length >> 16) & 0xff, (length >> 8) & 0xff, length & 0xff);
+}
+
+/** What the daemon sent is not the protocol, or says numbers that cannot be counted with. */
+export class ProtocolError extends Error {}
+
+/** A number of the daemon's; 64-bit ones come as bigint. */
+function count(value: unknown, name: string): number {
+  const number = typeof value === "bigint" ? Number(value) : value;
+  if (typeof number !== "number" || !Number.isSafeInteger(number) || number < 0) throw new ProtocolError(`${name} is ${String(value)}`);
+  return number;
+}
+
+/** Finds whole messages in pieces of a stream. It holds what has arrived, never what a length claims. */
+export class Inbox {
+  #bytes: Buffer = Buffer.alloc(0);
+  readonly #decoder = new Decoder({ useBigInt64: true });
+
+  *push(piece: Buffer): Generator<ServerMessage> {
+    this.#bytes = this.#bytes.length === 0 ? piece : Buffer.concat([this.#bytes, piece]);
+    while (this.#bytes.length >= 4) {
+      const length = this.#bytes.readUInt32BE(0);
+      if (length === 0 || length > SERVER_FRAME_BYTES) throw new ProtocolError(`a frame of ${length} bytes`);
+      if (this.#bytes.length < 4 + length) return;
+      const body = this.#bytes.subarray(4, 4 + length);
+      this.#bytes = this.#bytes.subarray(4 + length);
+      yield this.#read(body);
+    }
+  }
+
+  #read(body: Buffer): ServerMessage {
+    let value: unknown;
+    try {
+      value = this.#decoder.decode(body);
+    } catch (error) {
+      throw new ProtocolError(`a frame that is no MessagePack (${String(error)})`);
+    }
+    const [name, inner] = Object.entries(value as object)[0] ?? [];
+    if (typeof inner !== "object" || inner === null) throw new ProtocolError("a message without a body");
+    const fields = inner as Record<string, unknown>;
+    switch (name) {
+      case "welcome":
+        return { welcome: {
+          protocol: count(fields["protocol"], "protocol"), last_seq: count(fields["last_seq"], "last_seq"),
+          max_frame_bytes: count(fields["max_frame_bytes"], "max_frame_bytes"), max_records: count(fields["max_records"], "max_records"),
+        } };
+      case "ack": {
+        const ack: Ack = { seq: count(fields["seq"], "seq") };
+        if (fields["costs"]) ack.costs = fields["costs"] as (string | null)[];
+        if (fields["budget"]) ack.budget = fields["budget"] as Budget;
+        if (fields["rejected"]) {
+          ack.rejected = (fields["rejected"] as Record<string, unknown>[]).map((one) => ({
+            seq: count(one["seq"], "seq"), code: String(one["code"]), message: String(one["message"]),
+            ...(typeof one["field"] === "string" ? { field: one["field"] } : {}),
+          }));
+        }
+        return { ack };
+      }
+      case "error":
+        return { error: { code: String(fields["code"]), message: String(fields["message"]) } };
+      default:
+        throw new ProtocolError(`an unknown message ${JSON.stringify(name)}`);
+    }
+  }
+}

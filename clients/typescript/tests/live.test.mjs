@@ -1,0 +1,123 @@
+// Against a real daemon with a PostgreSQL of its own: recorded once, through kills, and in nobody's way.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { createRequire } from "node:module";
+import { createServer } from "node:net";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { startDaemon, until } from "../../../tests/node/daemon.mjs";
+import { Recorder } from "../dist/esm/index.js";
+
+let daemon;
+before(async () => { daemon = await startDaemon(); }, { timeout: 60_000 });
+after(async () => { await daemon?.stop(); });
+
+const calls = (where) => Number(daemon.sql(`SELECT count(*) FROM api_usage_log WHERE ${where}`));
+
+test("a call is recorded with all that was said, and its cost comes back", async () => {
+  const recorder = new Recorder({ socket: daemon.socket, app: "web" });
+  const { id, cost_usd } = await recorder.recordAndWait({
+    provider: "claude", model: "claude-sonnet-4-5", endpoint: "/v1/messages", user_id: "u1", input_tokens: 100_000, output_tokens: 100_000, metadata: { a: 1 },
+  });
+  assert.equal(cost_usd, "1.8");
+  await until("it is in PostgreSQL", () => calls(`id = '${id}'`) === 1);
+  assert.equal(daemon.sql(`SELECT model, app, user_id, input_tokens, metadata FROM api_usage_log WHERE id = '${id}'`), 'claude-sonnet-4-5|web|u1|100000|{"a": 1}');
+  assert.equal((await recorder.recordAndWait({ provider: "acme", model: "unknown" })).cost_usd, null, "no price is known");
+  await assert.rejects(recorder.recordAndWait({ provider: "" }), /missing/);
+  assert.equal(await recorder.close(), 0);
+});
+
+test("it works for CommonJS as well", async () => {
+  const { Recorder: Common } = createRequire(import.meta.url)("../dist/cjs/index.js");
+  const recorder = new Common({ socket: daemon.socket, app: "common" });
+  assert.equal(recorder.record({ provider: "rentcast" }), true);
+  assert.equal(await recorder.close(), 0);
+  await until("it is in PostgreSQL", () => calls("app = 'common'") === 1);
+});
+
+test("nothing is lost or doubled while the daemon is killed again and again", { timeout: 120_000 }, async () => {
+  const recorder = new Recorder({ socket: daemon.socket, app: "kill" });
+  const total = 40_000;
+  const killing = (async () => {
+    for (let round = 0; round < 4; round += 1) {
+      await until("some are durable", () => recorder.stats.acked > (round + 1) * 4_000);
+      await daemon.kill();
+      await daemon.up();
+    }
+  })();
+  for (let at = 0; at < total;) {
+    // Slowly enough that each kill meets records on their way.
+    if (recorder.inFlight < 2_000 && recorder.record({ provider: "rentcast", endpoint: "/avm", request_id: String(at) })) at += 1;
+    if (at % 200 === 0 || recorder.inFlight >= 2_000) await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  await killing;
+  assert.equal(await recorder.close(60_000), 0);
+  assert.deepEqual([recorder.stats.acked, recorder.stats.rejected, recorder.stats.dropped], [total, 0, 0]);
+  assert.ok(recorder.stats.reconnects >= 4, `${recorder.stats.reconnects} reconnects`);
+  await until("all are in PostgreSQL", () => calls("app = 'kill'") >= total);
+  assert.equal(daemon.sql("SELECT count(*), count(DISTINCT id), count(DISTINCT request_id) FROM api_usage_log WHERE app = 'kill'"), `${total}|${total}|${total}`);
+  daemon.run("reconcile");
+});
+
+test("without a daemon nothing throws, memory is bounded, and what is not kept is told", async () => {
+  const told = [];
+  const recorder = new Recorder({ socket: join(tmpdir(), "no-such-tallyd.sock"), maxQueue: 10, maxBytes: 200, onDrop: (record, reason) => told.push([record.request_id, reason]) });
+  let taken = 0;
+  for (let at = 0; at < 100; at += 1) {
+    if (recorder.record({ provider: "x", request_id: String(at) })) taken += 1;
+    if (at % 10 === 9) await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.ok(taken < 40, `${taken} taken`);
+  assert.equal(told.length, 100 - taken);
+  assert.match(told[0][1], /queue is full/);
+  assert.equal(await recorder.flush(50), recorder.inFlight);
+  const left = recorder.inFlight;
+  assert.equal(await recorder.close(10), left);
+  assert.equal(recorder.stats.dropped, 100);
+  assert.equal(recorder.record({ provider: "x" }), false, "closed");
+});
+
+test("a record that cannot be written is told, and its neighbours go through", async () => {
+  const told = [];
+  const recorder = new Recorder({ socket: daemon.socket, app: "wrong", onDrop: (_record, reason) => told.push(reason) });
+  recorder.record({ provider: "x" });
+  recorder.record({ provider: "x", input_tokens: 0.5 });
+  recorder.record({ provider: "x" });
+  assert.equal(await recorder.close(), 0);
+  assert.equal(recorder.stats.acked, 2);
+  assert.match(told[0], /input_tokens/);
+});
+
+test("a refused record is told with its reason", async () => {
+  const told = [];
+  const recorder = new Recorder({ socket: daemon.socket, onReject: (rejection) => told.push(rejection) });
+  recorder.record({ provider: "x" });
+  recorder.record({ provider: "x", input_tokens: -1 });
+  assert.equal(await recorder.close(), 0);
+  assert.deepEqual([told.length, told[0].code, told[0].field], [1, "range", "input_tokens"]);
+  assert.deepEqual([recorder.stats.acked, recorder.stats.rejected], [1, 1]);
+});
+
+test("a daemon that is stuck stops nothing", async () => {
+  const socket = join(mkdtempSync(join(tmpdir(), "tallyd-stuck-")), "s");
+  const server = createServer(() => {}).listen(socket);
+  await new Promise((resolve) => server.once("listening", resolve));
+  const recorder = new Recorder({ socket });
+  assert.equal(recorder.record({ provider: "x" }), true);
+  assert.equal(await recorder.flush(100), 1);
+  assert.equal(await recorder.close(10), 1);
+  server.close();
+});
+
+test("a process ends by itself once all is durable", () => {
+  const script = `import { Recorder } from ${JSON.stringify(new URL("../dist/esm/index.js", import.meta.url).href)};
+    const recorder = new Recorder({ socket: ${JSON.stringify(daemon.socket)}, app: "ends" });
+    for (let at = 0; at < 1000; at += 1) recorder.record({ provider: "rentcast" });`;
+  const ended = spawnSync(process.execPath, ["--input-type=module", "-e", script], { timeout: 20_000, encoding: "utf8" });
+  assert.equal(ended.status, 0, ended.stderr);
+  assert.ok(calls("app = 'ends'") <= 1000);
+  return until("all are in PostgreSQL", () => calls("app = 'ends'") === 1000);
+});

@@ -1,0 +1,58 @@
+// The vectors that every client passes: the same bytes, whatever the language.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { encodeRecord } from "../dist/esm/record.js";
+import { helloFrame, Inbox, recordsFrame } from "../dist/esm/wire.js";
+
+const read = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url)));
+const hex = (bytes) => Buffer.from(bytes).toString("hex");
+
+test("records are written byte for byte", () => {
+  const vectors = read("records");
+  assert.ok(vectors.length >= 28);
+  for (const { name, record, array_hex } of vectors) assert.equal(hex(encodeRecord(record)), array_hex, name);
+});
+
+test("frames of a client are written byte for byte, those of a daemon are read", () => {
+  let seen = 0;
+  for (const { name, sender, hex: bytes, message } of read("frames")) {
+    seen += 1;
+    if (message.hello) assert.equal(hex(helloFrame(message.hello)), bytes, name);
+    else if (message.records) {
+      const { first_seq, records } = message.records;
+      assert.equal(hex(recordsFrame(first_seq, records.map(encodeRecord))), bytes, name);
+    } else {
+      assert.equal(sender, "server");
+      const whole = Buffer.from(bytes, "hex");
+      for (const cut of [whole.length, 1, 3]) {
+        const inbox = new Inbox();
+        const found = [];
+        for (let at = 0; at < whole.length; at += cut) found.push(...inbox.push(whole.subarray(at, at + cut)));
+        const plain = JSON.parse(JSON.stringify(found));
+        const prune = (value) => (value && typeof value === "object" && !Array.isArray(value) ? Object.fromEntries(Object.entries(value).filter(([, one]) => one !== null && !(Array.isArray(one) && one.length === 0)).map(([key, one]) => [key, prune(one)])) : value);
+        assert.deepEqual(plain.map(prune), [prune(message)], `${name}, in pieces of ${cut}`);
+      }
+    }
+  }
+  assert.ok(seen >= 15);
+});
+
+test("what cannot be written says which field", () => {
+  for (const [record, says] of [
+    [{ provider: "x", outptu_tokens: 1 }, /outptu_tokens/],
+    [{ provider: "x", input_tokens: 1.5 }, /input_tokens.*1\.5/],
+    [{ provider: "x", model: 7 }, /model/],
+    [{ provider: "x", id: "x" }, /UUID/],
+    [{ provider: "x", cost_usd: NaN }, /NaN/],
+  ]) assert.throws(() => encodeRecord(record), { name: "TypeError", message: says });
+  assert.equal(hex(encodeRecord({ provider: "x", cost_usd: 1e-7 })), hex(encodeRecord({ provider: "x", cost_usd: "0.0000001" })), "no exponent");
+});
+
+test("a daemon's nonsense is an error, not a hang", () => {
+  for (const bytes of ["00000000", "ffffffff", "00000001c1", "0000000181", "0000000180"]) {
+    const inbox = new Inbox();
+    assert.throws(() => [...inbox.push(Buffer.from(bytes, "hex"))], bytes);
+  }
+});

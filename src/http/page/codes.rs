@@ -1,0 +1,64 @@
+//! Codes that sign in once.
+
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// How long a code is good for, microseconds.
+const LIFE_US: i64 = 15 * 60 * 1_000_000;
+/// Codes that wait at the same time; the oldest go.
+const CODES_MAX: usize = 8;
+
+/// The codes that have not been used yet, by their digests.
+#[derive(Default)]
+pub struct Codes(Mutex<Vec<([u8; 32], i64)>>);
+
+impl Codes {
+    /// Makes a code: 256 random bits of the operating system's, in hexadecimal.
+    #[must_use]
+    pub fn make(&self, now_us: i64) -> String {
+        let code: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.retain(|(_, until)| *until > now_us);
+        if codes.len() == CODES_MAX {
+            codes.remove(0);
+        }
+        codes.push((Sha256::digest(&code).into(), now_us + LIFE_US));
+        code
+    }
+
+    /// Uses a code up. True if it was one.
+    #[must_use]
+    pub fn redeem(&self, code: &str, now_us: i64) -> bool {
+        let digest: [u8; 32] = Sha256::digest(code).into();
+        let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.retain(|(_, until)| *until > now_us);
+        let found = codes.iter().position(|(known, _)| known.ct_eq(&digest).into());
+        found.map(|at| codes.remove(at)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_signs_in_once_and_in_time() {
+        let codes = Codes::default();
+        let (one, two) = (codes.make(0), codes.make(5));
+        assert_ne!(one, two);
+        assert!(!codes.redeem("", 1) && !codes.redeem(&two[1..], 1));
+        assert!(codes.redeem(&one, 1));
+        assert!(!codes.redeem(&one, 1), "once");
+        assert!(!codes.redeem(&two, 5 + LIFE_US), "in time");
+    }
+
+    #[test]
+    fn of_many_the_newest_wait() {
+        let codes = Codes::default();
+        let made: Vec<_> = (0..=CODES_MAX).map(|_| codes.make(0)).collect();
+        assert!(!codes.redeem(&made[0], 1));
+        assert!(made[1..].iter().all(|code| codes.redeem(code, 1)));
+    }
+}

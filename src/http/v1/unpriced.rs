@@ -1,0 +1,29 @@
+//! `GET /api/v1/unpriced`: calls that no price was known for, by model.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::database::unpriced::{UnpricedModel, unpriced as models};
+use crate::http::answer::Failures;
+use crate::http::error::ApiError;
+use crate::http::router::Handle;
+
+/// Models with unpriced calls.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Unpriced {
+    /// Those with the most calls first, 200 at most.
+    pub models: Vec<UnpricedModel>,
+}
+
+/// Calls that no price was known for, by model.
+#[utoipa::path(get, path = "/api/v1/unpriced", tag = "prices",
+    responses((status = 200, description = "The models", body = Unpriced), Failures))]
+pub async fn unpriced(State(view): State<Handle>) -> Result<Json<Unpriced>, ApiError> {
+    let catalog = view.catalog()?;
+    let reading = view.reading().await?;
+    let models = models(&reading, &catalog).await?;
+    reading.finish().await?;
+    Ok(Json(Unpriced { models }))
+}
