@@ -50,12 +50,13 @@ test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-p
 	cargo build
 	$$(scripts/need-price-peers) tests/prices/compare.py --tallyd target/debug/tallyd $(if $(SEED),--seed $(SEED))
 
-test-monitoring: ## Check the alert rules, make each alert fire and resolve, and lint the metrics of a running daemon
+test-monitoring: ## Make each alert fire and resolve, lint the metrics, ask all that the dashboards ask of real sources
 	@scripts/need-prometheus
 	promtool check config grafana/prometheus/prometheus.yml
 	promtool test rules grafana/prometheus/alerts_test.yml
 	cargo build
 	scripts/check-metrics target/debug/tallyd
+	tests/monitoring/dashboards.py target/debug/tallyd
 
 test-python: ## Lint the Python client and test it with the real SDKs against a daemon, killed and restarted
 	cargo build

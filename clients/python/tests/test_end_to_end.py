@@ -10,7 +10,7 @@ import flask
 import openai
 import pytest
 import requests
-from support import Daemon, until
+from support import Daemon, admits, until
 
 import tallyd
 from tallyd.web import WsgiMiddleware
@@ -101,6 +101,8 @@ def test_the_history_is_what_was_served(stub, own_daemon):
     assert recorder.stats().settled == CALLS and recorder.stats().dropped == 0
 
     own_daemon.until_stored(CALLS, "product")
+    # Tokens are in the database: a daemon that was started again knows them once it has asked.
+    until("the daemon knows the token again", lambda: admits(own_daemon.url, token))
     costs = tallyd.Costs(own_daemon.url, token)
     # A run over midnight has two days.
     days = costs.history(days=2)

@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""Asks everything that Grafana's dashboards and Prometheus' alerts ask, of real ones, and holds each answer.
+
+A daemon with a private PostgreSQL is filled with three months of calls, budgets and refused records; a real Prometheus
+scrapes it under load. Every panel's SQL, its macros and variables expanded as Grafana's PostgreSQL source does, runs as the
+role tallyd_reader and returns rows; every PromQL expression returns series; every metric that is named exists. The files
+themselves are held against what a dashboard of schema version 41 must have.
+
+    tests/monitoring/dashboards.py target/debug/tallyd
+"""
+
+import csv
+import datetime
+import io
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DASHBOARDS = sorted((ROOT / "grafana/dashboards").glob("*.json"))
+PATIENCE = 120
+# Series that are there only once something has gone wrong.
+QUIET = {"tallyd_flush_failures_total"}
+KINDS = {"stat", "timeseries", "table", "bargauge", "gauge", "row"}
+faults = []
+
+
+def fault(where, what):
+    faults.append(f"{where}: {what}")
+
+
+def until(what, holds):
+    end = time.monotonic() + PATIENCE
+    while not (found := holds()):
+        if time.monotonic() > end:
+            sys.exit(f"error: not within {PATIENCE} s: {what}")
+        time.sleep(0.2)
+    return found
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.read().decode()
+    except OSError:
+        return None
+
+
+def check_form(name, dashboard):
+    """What Grafana needs to import it, and what a reader needs to understand it."""
+    for key, kind in (("title", str), ("uid", str), ("panels", list), ("templating", dict), ("time", dict)):
+        if not isinstance(dashboard.get(key), kind):
+            fault(name, f"{key} is missing")
+    if dashboard["schemaVersion"] != 41:
+        fault(name, f"schemaVersion is {dashboard['schemaVersion']}, not 41")
+    sources = {one["name"] for one in dashboard["templating"]["list"] if one["type"] == "datasource"}
+    taken = {}
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    if len(set(ids)) != len(ids):
+        fault(name, "two panels have one id")
+    for panel in dashboard["panels"]:
+        where = f"{name}, {panel['title']!r}"
+        if panel["type"] not in KINDS:
+            fault(where, f"{panel['type']} is no kind of panel that is used here")
+        if not panel.get("description"):
+            fault(where, "it has no description")
+        if not panel["fieldConfig"]["defaults"].get("unit"):
+            fault(where, "it has no unit")
+        for source in [panel["datasource"], *(target["datasource"] for target in panel["targets"])]:
+            variable = re.fullmatch(r"\$\{(\w+)\}", source["uid"])
+            if not variable or variable[1] not in sources:
+                fault(where, f"the source {source['uid']!r} is no variable of the dashboard")
+        place = panel["gridPos"]
+        if place["x"] + place["w"] > 24:
+            fault(where, "it reaches beyond the 24 columns")
+        for cell in ((x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])):
+            if cell in taken:
+                fault(where, f"it lies on {taken[cell]!r}")
+                break
+            taken[cell] = panel["title"]
+
+
+def expand(sql, values, begin, end):
+    """Macros and variables as Grafana's PostgreSQL source expands them, all values chosen."""
+    quoted = lambda text: "'" + text.replace("'", "''") + "'"
+    sql = re.sub(r"\$__timeFilter\(([^)]*)\)", lambda m: f"{m[1]} BETWEEN '{begin}' AND '{end}'", sql)
+    sql = sql.replace("$__timeFrom()", f"'{begin}'").replace("$__timeTo()", f"'{end}'")
+    sql = re.sub(r"\$\{(\w+):sqlstring\}", lambda m: ",".join(quoted(one) for one in values[m[1]]), sql)
+    if left := re.search(r"\$\{?\w+", sql):
+        sys.exit(f"error: {left[0]} is not expanded by this test: {sql}")
+    return sql
+
+
+def rows(tallyd, sql):
+    """Runs SQL as the role that Grafana has. Returns rows of text, the header's first."""
+    script = f"SET ROLE tallyd_reader; SET default_transaction_read_only = on; COPY ({sql}) TO STDOUT WITH (FORMAT csv, HEADER)"
+    done = subprocess.run([tallyd, "psql", "-XAtqc", script], capture_output=True, text=True)
+    if done.returncode != 0 or "ERROR" in done.stderr:
+        raise ValueError(done.stderr.strip().splitlines()[0])
+    return list(csv.reader(io.StringIO(done.stdout)))
+
+
+def check_sql(name, dashboard, tallyd):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    end = (now + datetime.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    begin = (now - datetime.timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    values, asked = {}, 0
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            found = rows(tallyd, expand(variable["query"], values, begin, end))[1:]
+            if not found:
+                fault(name, f"the variable {variable['name']} has no value")
+            values[variable["name"]] = [row[0] for row in found]
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            if "rawSql" not in target:
+                continue
+            where = f"{name}, {panel['title']!r}"
+            asked += 1
+            try:
+                header, *found = rows(tallyd, expand(target["rawSql"], values, begin, end))
+            except ValueError as error:
+                fault(where, f"PostgreSQL says {error}")
+                continue
+            if not found or all(cell == "" for row in found for cell in row):
+                fault(where, "the answer is empty")
+            if target["format"] == "time_series" and header != ["time", "metric", "value"]:
+                fault(where, f"a time series has the columns time, metric, value, not {header}")
+    return asked
+
+
+def expressions():
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                if "expr" in target:
+                    yield f"{path.name}, {panel['title']!r}", target["expr"]
+
+
+def check_promql(prometheus, metrics):
+    """Expressions of dashboards return series. Those of alerts are asked too; that they return nothing is what is hoped for."""
+    ask = lambda expression: json.loads(
+        get(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}") or '{"status": "unreachable"}'
+    )
+    asked = 0
+    named = set()
+    for where, expression in expressions():
+        asked += 1
+        found = set(re.findall(r"\btallyd_\w+", expression))
+        named |= found
+        answer = ask(expression.replace("$__rate_interval", "1m"))
+        if answer["status"] != "success":
+            fault(where, f"Prometheus says {answer}")
+        elif not answer["data"]["result"] and not found <= QUIET:
+            fault(where, f"no series: {expression}")
+    rules = json.loads(get(f"{prometheus}/api/v1/rules"))["data"]["groups"]
+    alerts = [rule for group in rules for rule in group["rules"]]
+    for rule in alerts:
+        asked += 1
+        named |= set(re.findall(r"\btallyd_\w+", rule["query"]))
+        if rule["health"] == "err":
+            fault(rule["name"], rule.get("lastError"))
+    if not alerts:
+        fault("alerts.yml", "Prometheus has loaded no rule")
+    known = set(re.findall(r"^# TYPE (\w+)", metrics, re.M))
+    registry = (ROOT / "src/metrics/registry.rs").read_text()
+    for name in sorted(named):
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        if base not in known and f'"{base}"' not in registry:
+            fault(name, "no such metric")
+    return asked
+
+
+def main():
+    tallyd = str(pathlib.Path(sys.argv[1]).resolve())
+    folder = tempfile.TemporaryDirectory(prefix="tallyd-monitoring-")
+    home = pathlib.Path(folder.name)
+    http, port = free_port(), free_port()
+    for name in [name for name in os.environ if name.startswith("TALLYD_")]:
+        del os.environ[name]
+    os.environ.update(TALLYD_DATA_DIR=str(home / "data"), TALLYD_SOCKET=str(home / "s"), TALLYD_HTTP_LISTEN=f"127.0.0.1:{http}", TALLYD_LOG="warn")
+    config = (ROOT / "grafana/prometheus/prometheus.yml").read_text()
+    config = config.replace("15s", "1s").replace("127.0.0.1:7420", f"127.0.0.1:{http}").replace("- alerts.yml", f"- {ROOT}/grafana/prometheus/alerts.yml")
+    (home / "prometheus.yml").write_text(config)
+    children = [
+        subprocess.Popen([tallyd, "serve"], cwd=home),
+        subprocess.Popen(
+            ["prometheus", f"--config.file={home}/prometheus.yml", f"--storage.tsdb.path={home}/tsdb", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
+        ),
+    ]
+    try:
+        check(tallyd, f"http://127.0.0.1:{http}", f"http://127.0.0.1:{port}", children)
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
+        folder.cleanup()
+    for one in faults:
+        print(f"error: {one}", file=sys.stderr)
+    sys.exit(1 if faults else 0)
+
+
+def check(tallyd, daemon, prometheus, children):
+    run = lambda *words, **options: subprocess.run([tallyd, *words], check=True, stdout=subprocess.DEVNULL, **options)
+    until("the daemon has its schema", lambda: '"flusher":{"status":"ok"}' in (get(f"{daemon}/healthz") or ""))
+    run("demo", "--backfill", "60", "--rate", "1000", "--seconds", "3", "--users", "40", "--seed", "5", stderr=subprocess.DEVNULL)
+    run("budgets", "set", "0.01")
+    refused = '{"provider":"x","colour":1}\n{"provider":"acme","model":"unknown"}\n{"provider":"rentcast"}'
+    subprocess.run([tallyd, "record", "--stdin"], input=refused, text=True, stdout=subprocess.DEVNULL)
+    load = subprocess.Popen([tallyd, "demo", "--rate", "50"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children.append(load)
+    count = lambda sql: int(subprocess.run([tallyd, "psql", "-XAtqc", sql], capture_output=True, text=True).stdout or 0)
+    until("an alert was raised", lambda: count("SELECT count(*) FROM api_alerts") > 0)
+    until("the refused record is a dead letter", lambda: count("SELECT count(*) FROM dead_letters") > 0)
+    ready = f"{prometheus}/api/v1/query?query=" + urllib.parse.quote("rate(tallyd_records_committed_total[30s]) > 0")
+    until("Prometheus has seen records", lambda: '"value"' in (get(ready) or ""))
+    until("Prometheus has evaluated the alerts", lambda: '"health":"unknown"' not in (get(f"{prometheus}/api/v1/rules") or '"health":"unknown"'))
+    asked = 0
+    for path in DASHBOARDS:
+        dashboard = json.loads(path.read_text())
+        check_form(path.name, dashboard)
+        asked += check_sql(path.name, dashboard, tallyd)
+    queries = check_promql(prometheus, get(f"{daemon}/metrics"))
+    print(f"{len(DASHBOARDS)} dashboards: {asked} questions in SQL and {queries} in PromQL were asked")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main()
