@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: test-python bench-python
 .PHONY: fuzz golden model bench-forecast
-.PHONY: page test-page test-typescript screenshots
+.PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
 help: ## List the targets
@@ -31,6 +31,11 @@ test-page: page ## Use the admin page in headless Chromium, on a daemon with thr
 	cargo build
 	cd page && npm test --silent
 
+measure-page: page ## Measure the page's weight and first paint on a year of 20 models and 5,000 users
+	@scripts/need-chromium
+	cargo build --release
+	cd page && TALLYD_BIN=../target/release/tallyd node tests/measure.mjs
+
 test-typescript: ## Test the Node client: vectors, a real daemon, kills, the vendors' SDKs
 	@scripts/need-typescript
 	cargo build
@@ -39,7 +44,7 @@ test-typescript: ## Test the Node client: vectors, a real daemon, kills, the ven
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium
 	cargo build
-	cd page && node screenshots.mjs ../target/screenshots
+	cd page && node tests/screenshots.mjs
 
 test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
 	cargo build

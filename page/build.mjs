@@ -1,41 +1,66 @@
-// Builds dist/: one script and one style sheet, named by what is in them, and the page that loads them; each also
-// compressed, so that the daemon need not do it. Prints what a first visit weighs.
+// Builds the page into dist/: one script, one style sheet, one HTML file and an icon, with their compressed forms beside them.
+// The script's and the style's names have a digest of their content in them, so that browsers may keep them for good.
+//
+//   node build.mjs            what the daemon embeds
+//   node build.mjs --sizes    the same, and prints what each file weighs
 import { build } from "esbuild";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
-import { basename } from "node:path";
+import { createHash } from "node:crypto";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
-const dist = new URL("dist/", import.meta.url);
-await rm(dist, { recursive: true, force: true });
-await mkdir(dist);
-const result = await build({
-  entryPoints: ["src/main.tsx"],
-  outdir: "dist",
-  entryNames: "[name]-[hash]",
+/** Bytes that the page may weigh, compressed as browsers get it. */
+const BUDGET = 300_000;
+
+process.chdir(import.meta.dirname);
+rmSync("dist", { recursive: true, force: true });
+mkdirSync("dist");
+
+const built = await build({
+  entryPoints: ["src/main.tsx", "src/style/main.css"],
   bundle: true,
   minify: true,
+  write: false,
+  outdir: "dist",
   format: "esm",
   target: "es2022",
   jsx: "automatic",
   jsxImportSource: "preact",
-  metafile: true,
   legalComments: "none",
-  write: false,
+  logLevel: "warning",
 });
-const files = new Map(result.outputFiles.map((file) => [basename(file.path), file.contents]));
-const named = (ending) => [...files.keys()].find((name) => name.endsWith(ending));
-const template = await readFile("src/index.html", "utf8");
-const html = template.replace("{script}", `/assets/${named(".js")}`).replace("{style}", `/assets/${named(".css")}`);
-files.set("index.html", Buffer.from(html));
-files.set("icon.svg", await readFile("src/icon.svg"));
-let total = 0;
-for (const [name, contents] of files) {
-  const gzip = gzipSync(contents, { level: 9 });
-  const brotli = brotliCompressSync(contents, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
-  await writeFile(new URL(name, dist), contents);
-  await writeFile(new URL(`${name}.gz`, dist), gzip);
-  await writeFile(new URL(`${name}.br`, dist), brotli);
-  total += gzip.length;
-  console.log(`${name}: ${contents.length} bytes, ${gzip.length} with gzip, ${brotli.length} with brotli`);
+
+const total = { plain: 0, brotli: 0 };
+function write(name, content) {
+  const bytes = Buffer.from(content);
+  const brotli = brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
+  const gzip = gzipSync(bytes, { level: 9 });
+  writeFileSync(`dist/${name}`, bytes);
+  writeFileSync(`dist/${name}.br`, brotli);
+  writeFileSync(`dist/${name}.gz`, gzip);
+  total.plain += bytes.length;
+  total.brotli += brotli.length;
+  if (process.argv.includes("--sizes")) {
+    console.log(`${name.padEnd(32)} ${String(bytes.length).padStart(8)} plain ${String(gzip.length).padStart(7)} gzip ${String(brotli.length).padStart(7)} brotli`);
+  }
 }
-console.log(`all: ${total} bytes with gzip`);
+
+function asset(end) {
+  return plain(built.outputFiles.find((file) => file.path.endsWith(end)).contents, end);
+}
+
+/** Writes a file under a name with its digest, and returns its path. */
+function plain(contents, end) {
+  const digest = createHash("sha256").update(contents).digest("hex").slice(0, 10);
+  const name = `page-${digest}${end}`;
+  write(name, contents);
+  return `/assets/${name}`;
+}
+
+const icon = readFileSync("src/icon.svg", "utf8");
+const html = readFileSync("src/index.html", "utf8").replace("{{icon}}", plain(icon, ".svg")).replace("{{script}}", asset(".js")).replace("{{style}}", asset(".css"));
+write("index.html", html.replace(/\n\s*/g, "\n"));
+if (total.brotli > BUDGET) {
+  console.error(`error: the page weighs ${total.brotli} bytes compressed, more than ${BUDGET}`);
+  process.exit(1);
+}
+console.log(`page/dist: ${total.plain} bytes, ${total.brotli} compressed`);

@@ -1,58 +1,68 @@
-// The daemon's API, asked with the session's cookie.
+// Asking the daemon that served this page, and nobody else.
 
-/** An error as the daemon tells it: what happened, and what to do. */
-export class ApiError extends Error {
+/** What went wrong, as the API says it. A status of 0: there was no answer. */
+export class Failure extends Error {
   constructor(readonly status: number, readonly code: string, message: string, readonly hint: string) {
     super(message);
   }
 }
 
-type Listener = () => void;
-const ended = new Set<Listener>();
-
-/** Calls back once the session is over. */
-export function onSessionEnd(listener: Listener): () => void {
-  ended.add(listener);
-  return () => ended.delete(listener);
+let onSignedOut: () => void = () => {};
+/** Who is told when the session has ended. */
+export function whenSignedOut(listener: () => void): void {
+  onSignedOut = listener;
 }
 
-async function ask(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
-  const init: RequestInit = { method, headers: { accept: "application/json" }, credentials: "same-origin" };
-  if (signal) init.signal = signal;
-  if (method !== "GET") {
-    // What another site's page cannot send.
-    init.headers = { accept: "application/json", "content-type": "application/json", "x-tallyd-page": "1" };
-    if (body !== undefined) init.body = JSON.stringify(body);
-  }
+async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  const headers: Record<string, string> = { "x-tallyd-page": "1", accept: "application/json" };
+  if (body !== undefined) headers["content-type"] = "application/json";
   let answer: Response;
   try {
-    answer = await fetch(path, init);
+    // Answers have tags: the browser asks whether its copy still holds, and the daemon sends only what has changed.
+    answer = await fetch(path, {
+      method, headers, credentials: "same-origin", redirect: "error",
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(signal ? { signal } : {}),
+    });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "unreachable", "The daemon does not answer.", "Is it running? This page tries again by itself.");
+    throw new Failure(0, "no_answer", "The daemon does not answer.", "Is it running, and is this machine online? This page tries again by itself.");
   }
   if (answer.ok) return answer;
-  const told = await answer.json().catch(() => null) as { error?: { code: string; message: string; hint: string } } | null;
-  const { code = "unknown", message = `The daemon answered ${answer.status}.`, hint = "See the daemon's log." } = told?.error ?? {};
-  if (answer.status === 401 && path !== "/session") ended.forEach((listener) => listener());
-  throw new ApiError(answer.status, code, message, hint);
+  const failure = await failureOf(answer);
+  if (answer.status === 401 && path !== "/session") onSignedOut();
+  throw failure;
+}
+
+async function failureOf(answer: Response): Promise<Failure> {
+  try {
+    const { error } = (await answer.json()) as { error: { code: string; message: string; hint: string } };
+    return new Failure(answer.status, error.code, sentence(error.message), sentence(error.hint));
+  } catch {
+    return new Failure(answer.status, "unexpected", `The answer was ${answer.status} ${answer.statusText}.`, "A proxy in front may have sent it.");
+  }
+}
+
+function sentence(text: string): string {
+  const upper = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(upper) ? upper : `${upper}.`;
 }
 
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return await (await ask("GET", path, undefined, signal)).json() as T;
+  return (await (await send("GET", path, undefined, signal)).json()) as T;
 }
 
-export async function send<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T> {
-  const answer = await ask(method, path, body);
-  const text = await answer.text();
-  return (text ? JSON.parse(text) : undefined) as T;
+/** Changes something. None if the answer is empty. */
+export async function change<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T | null> {
+  const answer = await send(method, path, body);
+  return answer.status === 204 ? null : ((await answer.json()) as T);
 }
 
-/** A path with those parameters that have a value. */
-export function url(path: string, parameters: Record<string, string | number | boolean | undefined | null>): string {
+/** A path with its parameters; those that are empty are left out. */
+export function url(path: string, parameters: Record<string, string | number | boolean | null | undefined>): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
-    if (value !== undefined && value !== null && value !== "") query.set(name, String(value));
+    if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
   }
   const text = query.toString();
   return text ? `${path}?${text}` : path;

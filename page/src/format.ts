@@ -1,70 +1,82 @@
-// Numbers, times and names as people read them.
+// Counts, days and times as a person reads them.
 
-export function count(value: number): string {
-  return value.toLocaleString("en-US");
+const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const SHORT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+
+export const count = (value: number): string => WHOLE.format(value);
+/** 1.2K, 3.4M: for axes and tiles. */
+export const short = (value: number): string => (Math.abs(value) < 10_000 ? WHOLE.format(value) : SHORT.format(value));
+
+export function percentage(value: number | null, signed = false): string {
+  if (value === null) return "—";
+  const size = Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(1);
+  return `${signed && value > 0 ? "+" : ""}${size.replace("-", "−")} %`;
 }
 
-/** 1,234,567 as 1.23M: where the order of magnitude is what matters. */
-export function compact(value: number): string {
-  return value < 10_000 ? count(value) : new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 }).format(value);
-}
-
-const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
-const DAY_SHORT = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
-const MONTH = new Intl.DateTimeFormat("en-GB", { month: "short", year: "numeric", timeZone: "UTC" });
-
-/** `2026-11-23` as `23 Nov 2026`. */
-export function day(text: string): string {
-  return DAY.format(new Date(`${text}T00:00:00Z`));
-}
-
-export function dayShort(text: string): string {
-  return DAY_SHORT.format(new Date(`${text}T00:00:00Z`));
-}
-
-export function month(text: string): string {
-  return MONTH.format(new Date(`${text}T00:00:00Z`));
-}
-
-/** An instant in the browser's zone: `23 Nov, 15:16:52`. */
-export function instant(text: string | null, seconds = true): string {
-  if (!text) return "never";
-  const at = new Date(text);
-  const options: Intl.DateTimeFormatOptions = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  if (seconds) options.second = "2-digit";
-  if (at.getFullYear() !== new Date().getFullYear()) options.year = "numeric";
-  return at.toLocaleString("en-GB", options);
-}
-
-const STEPS: [number, Intl.RelativeTimeFormatUnit][] = [[60, "second"], [60, "minute"], [24, "hour"], [365, "day"]];
-
-/** `3 minutes ago`. */
-export function ago(text: string | null, now = Date.now()): string {
-  if (!text) return "never";
-  let value = (new Date(text).getTime() - now) / 1000;
-  for (const [size, unit] of STEPS) {
-    if (Math.abs(value) < size || unit === "day") {
-      return new Intl.RelativeTimeFormat("en", { numeric: "auto" }).format(Math.trunc(value), unit);
-    }
-    value /= size;
+export function bytes(value: number): string {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let at = 0;
+  let size = value;
+  while (size >= 1000 && at < units.length - 1) {
+    size /= 1000;
+    at += 1;
   }
-  return text;
+  return `${at === 0 || size >= 100 ? size.toFixed(0) : size.toFixed(1)} ${units[at]}`;
 }
 
-export function duration(seconds: number): string {
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 120) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
+export function seconds(value: number): string {
+  if (value < 1) return `${Math.round(value * 1000)} ms`;
+  if (value < 60) return `${value.toFixed(value < 10 ? 1 : 0)} s`;
+  if (value < 3600) return `${Math.floor(value / 60)} min`;
+  if (value < 86_400) return `${Math.floor(value / 3600)} h ${Math.floor((value % 3600) / 60)} min`;
+  return `${Math.floor(value / 86_400)} d ${Math.floor((value % 86_400) / 3600)} h`;
 }
 
-/** Names of providers as they write themselves. */
-export function provider(name: string): string {
-  const known: Record<string, string> = { claude: "Claude", rentcast: "RentCast", openai: "OpenAI" };
-  return known[name] ?? name;
+// Days are dates of the reporting time zone, not instants: they are calculated in UTC, where each has 24 hours.
+const day = (text: string): Date => new Date(`${text}T00:00:00Z`);
+export const isoDay = (date: Date): string => date.toISOString().slice(0, 10);
+
+export function addDays(text: string, days: number): string {
+  const date = day(text);
+  date.setUTCDate(date.getUTCDate() + days);
+  return isoDay(date);
 }
 
-/** `2026-11-23`, of the reporting time zone. */
+export function daysBetween(from: string, to: string): number {
+  return Math.round((day(to).getTime() - day(from).getTime()) / 86_400_000);
+}
+
+/** Today, in the reporting time zone. */
 export function today(zone: string): string {
-  return new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" }).format(new Date());
+  const parts = new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" });
+  return parts.format(new Date());
+}
+
+const DAY = new Intl.DateTimeFormat("en-US", { timeZone: "UTC", month: "short", day: "numeric" });
+const LONG_DAY = new Intl.DateTimeFormat("en-US", { timeZone: "UTC", weekday: "short", month: "short", day: "numeric", year: "numeric" });
+const MONTH = new Intl.DateTimeFormat("en-US", { timeZone: "UTC", month: "short", year: "numeric" });
+
+export const shortDay = (text: string): string => DAY.format(day(text));
+export const longDay = (text: string): string => LONG_DAY.format(day(text));
+export const month = (text: string): string => MONTH.format(day(text));
+
+/** An instant in the reporting time zone, to the second. */
+export function instant(text: string | null, zone: string): string {
+  if (!text) return "—";
+  const format = new Intl.DateTimeFormat("en-CA", {
+    timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    hourCycle: "h23",
+  });
+  return format.format(new Date(text)).replace(",", "");
+}
+
+/** "5 min ago". */
+export function ago(text: string | null): string {
+  if (!text) return "never";
+  const past = (Date.now() - new Date(text).getTime()) / 1000;
+  if (past < 0) return "just now";
+  if (past < 60) return `${Math.floor(past)} s ago`;
+  if (past < 3600) return `${Math.floor(past / 60)} min ago`;
+  if (past < 86_400) return `${Math.floor(past / 3600)} h ago`;
+  return `${Math.floor(past / 86_400)} d ago`;
 }

@@ -1,58 +1,102 @@
-// Answers that stay current: asked again while the page is looked at, kept and marked stale while the daemon is away.
+// Data that stays current without a reload: asked again every so often, not while the page is hidden, and at once when it is
+// shown again. A failure keeps what is there and says that it is old.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, get } from "./api";
+import { Failure } from "./api";
 
 export interface Live<T> {
-  /** The last answer, also while a newer one cannot be had. */
-  data: T | undefined;
+  /** The last answer; none before the first. */
+  data: T | null;
   /** Why there is no newer one. */
-  error: ApiError | undefined;
-  /** True until the first answer to this question. */
-  loading: boolean;
-  /** Asks at once. */
-  refresh: () => void;
+  failure: Failure | null;
+  /** When the last answer came. */
+  at: number | null;
+  /** True while another question's answer is shown: the next one is on its way. */
+  changing: boolean;
+  reload: () => void;
 }
 
-/** Asks with `question`, whose identity is `key`, and again every `seconds` while the page is visible. */
-export function useAnswer<T>(key: string, question: (signal: AbortSignal) => Promise<T>, seconds = 15): Live<T> {
-  const [state, setState] = useState<{ key: string; data?: T; error?: ApiError }>({ key });
-  const asked = useRef(question);
-  asked.current = question;
-  const [round, setRound] = useState(0);
+/** The last answers, so that going back to a view shows it at once. */
+const kept = new Map<string, { data: unknown; at: number }>();
+const KEPT_MAX = 40;
+
+function keep(key: string, data: unknown): void {
+  kept.delete(key);
+  kept.set(key, { data, at: Date.now() });
+  const oldest = kept.keys().next().value;
+  if (kept.size > KEPT_MAX && oldest !== undefined) kept.delete(oldest);
+}
+
+/** Forgets every answer: another user may sign in. */
+export function forget(): void {
+  kept.clear();
+}
+
+interface State<T> {
+  key: string;
+  data: T | null;
+  failure: Failure | null;
+  at: number | null;
+}
+
+function initial<T>(key: string): State<T> {
+  const known = kept.get(key) as { data: T; at: number } | undefined;
+  return { key, data: known?.data ?? null, failure: null, at: known?.at ?? null };
+}
+
+/** Loads `key` with `load`, and again every `everyMs`. */
+export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T>, everyMs = 15_000): Live<T> {
+  const [state, setState] = useState<State<T>>(() => initial<T>(key));
+  const latest = useRef(load);
+  latest.current = load;
+  const again = useRef<() => void>(() => {});
+
   useEffect(() => {
-    const control = new AbortController();
+    const known = kept.get(key) as { data: T; at: number } | undefined;
+    if (known) setState({ key, data: known.data, failure: null, at: known.at });
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const next = () => {
-      clearTimeout(timer);
-      if (!document.hidden) timer = setTimeout(run, seconds * 1000);
-    };
-    const run = async () => {
-      try {
-        const data = await asked.current(control.signal);
-        if (!control.signal.aborted) setState({ key, data });
-      } catch (error) {
-        if (control.signal.aborted) return;
-        const told = error instanceof ApiError ? error : new ApiError(0, "page", String(error), "Load the page anew.");
-        setState((before) => (before.key === key && before.data !== undefined ? { key, data: before.data, error: told } : { key, error: told }));
-      }
-      if (!control.signal.aborted) next();
-    };
-    const shown = () => (document.hidden ? clearTimeout(timer) : void run());
-    document.addEventListener("visibilitychange", shown);
-    void run();
-    return () => {
-      control.abort();
-      clearTimeout(timer);
-      document.removeEventListener("visibilitychange", shown);
-    };
-  }, [key, seconds, round]);
-  const refresh = useCallback(() => setRound((round) => round + 1), []);
-  const current = state.key === key ? state : { key };
-  return { data: current.data, error: current.error, loading: current.data === undefined && current.error === undefined, refresh };
-}
+    let running: AbortController | null = null;
+    let pause = everyMs;
 
-/** The answer of one path. */
-export function useLive<T>(path: string, seconds = 15): Live<T> {
-  return useAnswer<T>(path, (signal) => get<T>(path, signal), seconds);
+    const run = async () => {
+      clearTimeout(timer);
+      running?.abort();
+      const mine = new AbortController();
+      running = mine;
+      try {
+        const data = await latest.current(mine.signal);
+        if (mine.signal.aborted) return;
+        keep(key, data);
+        setState({ key, data, failure: null, at: Date.now() });
+        pause = everyMs;
+      } catch (error) {
+        if (mine.signal.aborted) return;
+        const failure = error instanceof Failure ? error : new Failure(0, "page", `This page failed: ${String(error)}`, "Reload it.");
+        setState((before) => (before.key === key ? { ...before, failure } : { key, data: null, failure, at: null }));
+        // What is wrong with the question stays wrong; an outage ends, and a fleet of pages must not hammer whoever comes back.
+        pause = failure.status >= 400 && failure.status < 500 ? everyMs : Math.min(Math.max(pause, 2_000) * 1.5, 30_000);
+      }
+      running = null;
+      schedule();
+    };
+    const schedule = () => {
+      clearTimeout(timer);
+      if (!document.hidden) timer = setTimeout(run, pause);
+    };
+    const onVisibility = () => {
+      if (document.hidden) clearTimeout(timer);
+      else if (!running) void run();
+    };
+    again.current = () => void run();
+    void run();
+    document.addEventListener("visibilitychange", onVisibility);
+    return () => {
+      clearTimeout(timer);
+      running?.abort();
+      document.removeEventListener("visibilitychange", onVisibility);
+    };
+  }, [key, everyMs]);
+
+  const reload = useCallback(() => again.current(), []);
+  return { data: state.data, failure: state.failure, at: state.at, changing: state.key !== key, reload };
 }

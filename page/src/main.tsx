@@ -1,125 +1,111 @@
-// The page: who is signed in, where one is, and the frame around it.
+// The page begins here: who is signed in decides what is shown.
 
 import { render } from "preact";
-import type { ComponentType } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, get, onSessionEnd, send } from "./api";
-import { link, useRoute, type Route } from "./route";
-import { SignIn } from "./sign-in";
-import "./style.css";
-import type { Session } from "./types";
-import { BudgetsView } from "./views/budgets";
-import { CostsView } from "./views/costs";
-import { DeadLettersView } from "./views/dead-letters";
-import { OverviewView } from "./views/overview";
-import { PricesView } from "./views/prices";
-import { RecordsView } from "./views/records";
-import { SessionsView } from "./views/sessions";
-import { UserView, UsersView } from "./views/users";
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { Failure, change, get, whenSignedOut } from "./api";
+import { forget } from "./live";
+import { type SessionAnswer, SessionProvider, sessionOf } from "./session";
+import { Shell } from "./shell";
+import { SignIn } from "./signin";
+import { apply } from "./theme";
+import { Problem } from "./ui/parts";
 
-export interface ViewProps { route: Route; session: Session }
-
-const VIEWS: [string, string, ComponentType<ViewProps>][] = [
-  ["overview", "Overview", OverviewView],
-  ["costs", "Costs", CostsView],
-  ["users", "Users", UsersView],
-  ["sessions", "Sessions", SessionsView],
-  ["budgets", "Budgets", BudgetsView],
-  ["prices", "Prices", PricesView],
-  ["records", "Records", RecordsView],
-  ["dead-letters", "Dead letters", DeadLettersView],
-];
-
-type Theme = "" | "light" | "dark";
-
-function useTheme(): [Theme, (theme: Theme) => void] {
-  const [theme, setTheme] = useState<Theme>(() => (localStorage.getItem("theme") ?? "") as Theme);
-  useEffect(() => {
-    if (theme) document.documentElement.dataset["theme"] = theme;
-    else delete document.documentElement.dataset["theme"];
-    if (theme) localStorage.setItem("theme", theme);
-    else localStorage.removeItem("theme");
-  }, [theme]);
-  return [theme, setTheme];
+/** The code of a link that `tallyd open` made, if the page was opened by one. It is gone from the address at once. */
+function takeCode(): string | null {
+  const match = /^#code=([0-9a-f]{64})$/.exec(location.hash);
+  if (!match) return null;
+  history.replaceState(null, "", "/");
+  return match[1] ?? null;
 }
 
-function Frame(props: { session: Session; signOut: () => void }) {
-  const route = useRoute();
-  const [theme, setTheme] = useTheme();
-  const heading = useRef<HTMLHeadingElement>(null);
-  const [name, title, View] = VIEWS.find(([name]) => name === route.view) ?? VIEWS[0]!;
-  const shown = name === "users" && route.id ? UserView : View;
-  const Shown = shown;
-  const first = useRef(true);
+const WAIT_MS = 1_000;
+
+/** Signs in with a link's code. A daemon that has just started may need a moment for its database. */
+async function useCode(code: string): Promise<SessionAnswer> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const answer = await change<SessionAnswer>("POST", "/session", { code });
+      if (answer) return answer;
+    } catch (error) {
+      if (!(error instanceof Failure) || error.status !== 503 || attempt >= 60) throw error;
+      await new Promise((wake) => setTimeout(wake, WAIT_MS));
+    }
+  }
+}
+
+const code = takeCode();
+/** Nobody is signed in. */
+const NOBODY: SessionAnswer = { actor: null, role: null, version: null, time_zone: null };
+
+function Page() {
+  const [answer, setAnswer] = useState<SessionAnswer | null>(null);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  /** Why a link did not sign in; the form says it. */
+  const [refused, setRefused] = useState<Failure | null>(null);
+  const [ended, setEnded] = useState(false);
+
+  const look = useCallback(async () => {
+    try {
+      setAnswer(await get<SessionAnswer>("/session"));
+      setFailure(null);
+    } catch (error) {
+      if ((error as Failure).status === 401) return setAnswer(NOBODY);
+      setFailure(error as Failure);
+    }
+  }, []);
   useEffect(() => {
-    document.title = `${title} · tallyd`;
-    // Whoever listens to the page hears where they are now.
-    if (!first.current) heading.current?.focus();
-    first.current = false;
-  }, [title, route.id]);
-  const next: Record<Theme, [Theme, string]> = { "": ["light", "Automatic"], light: ["dark", "Light"], dark: ["", "Dark"] };
+    whenSignedOut(() => {
+      setEnded(true);
+      forget();
+      setAnswer((before) => (before ? { ...before, actor: null } : before));
+    });
+    void (async () => {
+      if (code) {
+        try {
+          return setAnswer(await useCode(code));
+        } catch (error) {
+          setRefused(error as Failure);
+        }
+      }
+      await look();
+    })();
+  }, []);
+  const signOut = async () => {
+    try {
+      await change("DELETE", "/session");
+    } catch (error) {
+      return setFailure(error as Failure);
+    }
+    forget();
+    setEnded(false);
+    await look();
+  };
+
+  if (!answer) {
+    return <div class="splash">{failure ? <Problem failure={failure} retry={() => void look()} /> : <span role="status">tallyd</span>}</div>;
+  }
+  const session = sessionOf(answer);
+  if (!session) {
+    const signedIn = (next: SessionAnswer) => {
+      forget();
+      setFailure(null);
+      setRefused(null);
+      setEnded(false);
+      setAnswer(next);
+    };
+    return <SignIn ended={ended} first={refused} onSignedIn={signedIn} />;
+  }
   return (
-    <div class="frame">
-      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); heading.current?.focus(); }}>Skip to the content</a>
-      <nav aria-label="Views">
-        <a class="brand" href={link("overview")}><img src="/assets/icon.svg" alt="" width="26" height="26" />tallyd</a>
-        <ul>
-          {VIEWS.map(([view, text]) => (
-            <li key={view}><a href={link(view)} aria-current={view === name ? "page" : undefined}>{text}</a></li>
-          ))}
-        </ul>
-        <div class="who">
-          <span title={props.session.actor}>{props.session.actor.replace(/^token:\d+ /, "").replace(/^user:/, "")}</span>
-          <button type="button" class="plain" onClick={() => setTheme(next[theme][0])} aria-label={`Colours: ${next[theme][1]}. Change`}>{next[theme][1]}</button>
-          <button type="button" class="plain" onClick={props.signOut}>Sign out</button>
-        </div>
-      </nav>
-      <main id="main">
-        <h1 ref={heading} tabIndex={-1}>{shown === UserView ? route.id : title}</h1>
-        <Shown key={`${name}/${route.id}`} route={route} session={props.session} />
-      </main>
-    </div>
+    <SessionProvider value={session}>
+      {failure && <Problem failure={failure} />}
+      <Shell onSignOut={() => void signOut()} />
+    </SessionProvider>
   );
 }
 
-function Page() {
-  const [session, setSession] = useState<Session | null>();
-  const [notice, setNotice] = useState<ApiError>();
-  useEffect(() => onSessionEnd(() => {
-    setSession(null);
-    setNotice(new ApiError(401, "ended", "Your session is over.", "Sign in again to go on where you were."));
-  }), []);
-  useEffect(() => {
-    const begin = async () => {
-      const code = /^#code=([0-9a-f]+)$/.exec(location.hash)?.[1];
-      if (code) {
-        // It is used up now, and does not belong into the history.
-        history.replaceState(null, "", location.pathname);
-        try {
-          setSession(await send<Session>("POST", "/session", { code }));
-          return;
-        } catch (error) {
-          if (error instanceof ApiError) setNotice(error);
-        }
-      }
-      try {
-        setSession(await get<Session>("/session"));
-      } catch (error) {
-        if (error instanceof ApiError && error.status !== 401) setNotice(error);
-        setSession(null);
-      }
-    };
-    void begin();
-  }, []);
-  if (session === undefined) return <div class="blank" role="status" aria-label="Loading" />;
-  if (session === null) {
-    return <SignIn notice={notice} done={(session) => { setNotice(undefined); setSession(session); }} />;
-  }
-  const signOut = async () => {
-    await send("DELETE", "/session");
-    setSession(null);
-  };
-  return <Frame session={session} signOut={() => void signOut()} />;
+apply();
+const root = document.getElementById("page");
+if (root) {
+  root.textContent = "";
+  render(<Page />, root);
 }
-
-render(<Page />, document.getElementById("page")!);

@@ -1,54 +1,66 @@
-// Amounts. The API sends exact decimal text; sums here are exact too (whole attodollars), and only what is shown is rounded.
+// Amounts as the API sends them: decimal text. They are added and rounded as whole numbers of 10^-18 USD, so that no sum on
+// this page differs from the daemon's. Only a chart's pixels are binary floats.
 
-const ATTOS = 18;
+/** 10^-18 USD. */
+export type Attos = bigint;
 
-/** An amount in 10⁻¹⁸ USD. */
-export type Usd = bigint;
+const DECIMALS = 18;
+const ONE = 10n ** 18n;
 
-export function usd(text: string): Usd {
-  const negative = text.startsWith("-");
-  const [whole = "0", part = ""] = text.replace("-", "").split(".");
-  const attos = BigInt(whole + part.slice(0, ATTOS).padEnd(ATTOS, "0"));
-  return negative ? -attos : attos;
+/** Reads decimal text, such as "-12.50". What is none counts as nothing. */
+export function parse(text: string | null | undefined): Attos {
+  const match = /^(-?)(\d+)(?:\.(\d{1,18}))?$/.exec(text ?? "");
+  if (!match) return 0n;
+  const whole = BigInt(match[2] ?? "0") * ONE + BigInt((match[3] ?? "").padEnd(DECIMALS, "0"));
+  return match[1] ? -whole : whole;
 }
 
-export function sum(amounts: Iterable<string>): Usd {
-  let total = 0n;
-  for (const amount of amounts) total += usd(amount);
-  return total;
+/** As decimal text without trailing zeros. */
+export function text(amount: Attos): string {
+  const digits = (amount < 0n ? -amount : amount).toString().padStart(DECIMALS + 1, "0");
+  const fraction = digits.slice(-DECIMALS).replace(/0+$/, "");
+  return `${amount < 0n ? "-" : ""}${digits.slice(0, -DECIMALS)}${fraction ? `.${fraction}` : ""}`;
 }
 
-/** For charts, whose pixels need no more. */
-export function toNumber(amount: Usd): number {
+/** For a chart. */
+export function toFloat(amount: Attos): number {
   return Number(amount) / 1e18;
 }
 
-/** As text with every digit. */
-export function exact(amount: Usd): string {
-  const digits = (amount < 0n ? -amount : amount).toString().padStart(ATTOS + 1, "0");
-  const part = digits.slice(-ATTOS).replace(/0+$/, "");
-  return `${amount < 0n ? "-" : ""}${digits.slice(0, -ATTOS)}${part ? `.${part}` : ""}`;
+export function sum(amounts: Iterable<Attos>): Attos {
+  let total = 0n;
+  for (const amount of amounts) total += amount;
+  return total;
 }
 
-/** For people: `$1,234.50`. What would read as nothing and is not says so. */
-export function money(amount: Usd | string, digits = 2): string {
-  const value = toNumber(typeof amount === "string" ? usd(amount) : amount);
-  const least = 10 ** -digits;
-  if (value !== 0 && Math.abs(value) < least / 2) return `${value < 0 ? "−" : ""}<$${least.toFixed(digits)}`;
-  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  return `${value < 0 ? "−" : ""}$${text}`;
+/** Rounded half up to so many decimals: its sign, grouped whole part, and fraction with exactly that many digits. */
+export function parts(amount: Attos, decimals: number): { sign: string; whole: string; fraction: string } {
+  const unit = 10n ** BigInt(DECIMALS - decimals);
+  const size = amount < 0n ? -amount : amount;
+  const rounded = (size + unit / 2n) / unit;
+  const digits = rounded.toString().padStart(decimals + 1, "0");
+  const whole = decimals > 0 ? digits.slice(0, -decimals) : digits;
+  return {
+    sign: amount < 0n && rounded > 0n ? "−" : "",
+    whole: whole.replace(/\B(?=(\d{3})+$)/g, ","),
+    fraction: decimals > 0 ? digits.slice(-decimals) : "",
+  };
 }
 
-/** On an axis: `$1.2k`. */
-export function short(value: number): string {
-  if (value === 0) return "$0";
-  const size = Math.abs(value);
-  if (size >= 1e6) return `$${trim(value / 1e6)}M`;
-  if (size >= 1e3) return `$${trim(value / 1e3)}k`;
-  if (size >= 1) return `$${trim(value)}`;
-  return `$${value.toPrecision(2).replace(/\.?0+$/, "")}`;
+/** "$1,234.56"; an amount below a cent gets the decimals that it takes to be seen. */
+export function usd(amount: Attos, decimals = fitting(amount)): string {
+  const { sign, whole, fraction } = parts(amount, decimals);
+  return `${sign}$${whole}${fraction ? `.${fraction}` : ""}`;
 }
 
-function trim(value: number): string {
-  return value.toFixed(2).replace(/\.?0+$/, "");
+/** Decimals that show an amount on its own. */
+export function fitting(amount: Attos): number {
+  const size = amount < 0n ? -amount : amount;
+  if (size === 0n || size >= ONE / 100n) return 2;
+  return size >= ONE / 10_000n ? 4 : 6;
+}
+
+/** a ÷ b in percent with one decimal, or nothing where b is nothing. */
+export function percent(a: Attos, b: Attos): number | null {
+  return b === 0n ? null : Math.round(Number((a * 100_000n) / b) / 100) / 10;
 }

@@ -1,13 +1,47 @@
-// Where one is: `#/costs?by=model&days=30`. What is looked at is in the address, so that it can be kept and shared.
+// Where the user is: `#/costs?by=model&days=30`. Everything that a view shows is in its address, so that it can be sent to
+// somebody, and so that the browser's back button works.
 
 import { useEffect, useState } from "preact/hooks";
 
-export interface Route { view: string; id: string; query: URLSearchParams }
+export interface Route {
+  /** "costs", or "users" with a rest of one user's id. */
+  view: string;
+  rest: string;
+  query: URLSearchParams;
+}
 
-function read(): Route {
+export function read(): Route {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const [view = "", id = ""] = path.split("/");
-  return { view: view || "overview", id: decodeURIComponent(id), query: new URLSearchParams(query) };
+  const [view = "", ...rest] = path.split("/");
+  return { view: view || "overview", rest: decoded(rest.join("/")), query: new URLSearchParams(query) };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+export function href(view: string, query: Record<string, string | null> = {}, rest = ""): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value) search.set(name, value);
+  const text = search.toString();
+  return `#/${view}${rest ? `/${encodeURIComponent(rest)}` : ""}${text ? `?${text}` : ""}`;
+}
+
+/** Changes parameters of the address in place; those set to null go. */
+export function amend(changes: Record<string, string | null>): void {
+  const { view, rest, query } = read();
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) query.set(name, value);
+    else query.delete(name);
+  }
+  const next = href(view, Object.fromEntries(query), rest);
+  if (next === location.hash) return;
+  history.replaceState(null, "", next);
+  dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
 export function useRoute(): Route {
@@ -18,17 +52,4 @@ export function useRoute(): Route {
     return () => removeEventListener("hashchange", changed);
   }, []);
   return route;
-}
-
-export function link(view: string, query: Record<string, string | number | undefined> = {}, id = ""): string {
-  const parameters = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) if (value !== undefined && value !== "") parameters.set(name, String(value));
-  const text = parameters.toString();
-  return `#/${view}${id ? `/${encodeURIComponent(id)}` : ""}${text ? `?${text}` : ""}`;
-}
-
-/** Changes parameters of the view one is on, without a step in the browser's history. */
-export function change(route: Route, changes: Record<string, string | number | undefined>): void {
-  const query = Object.fromEntries(route.query);
-  location.replace(link(route.view, { ...query, ...changes }, route.id));
 }

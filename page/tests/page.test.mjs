@@ -1,270 +1,345 @@
-// The page in a real browser, on a real daemon: each view, an edit, an export, an error, a session that ends. No request
-// leaves the host, nothing is written to the console, and axe finds nothing in either scheme.
-
+// The page end to end: a real daemon with a PostgreSQL of its own, a real browser. `make test-page` runs it.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { after, before, test } from "node:test";
-import { AxeBuilder } from "@axe-core/playwright";
-import { chromium } from "playwright-core";
-import { fill, startDaemon, until } from "../../tests/node/daemon.mjs";
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { launch, open, show, signIn } from "./browser.mjs";
+import { Daemon, until } from "./daemon.mjs";
 
-const ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const VIEWS = ["overview", "costs", "users", "sessions", "budgets", "prices", "records", "dead-letters"];
-
-let daemon, browser;
+let daemon;
+let browser;
+let token;
 
 before(async () => {
-  daemon = await startDaemon();
-  await fill(daemon);
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGS });
-}, { timeout: 120_000 });
+  daemon = await Daemon.start();
+  await daemon.fill({ days: 60, seconds: 1, users: 80 });
+  token = await daemon.token("admin");
+  browser = await launch();
+}, { timeout: 90_000 });
 
 after(async () => {
   await browser?.close();
   await daemon?.stop();
 });
 
-/** A signed-in page that notes what it should not do. */
-async function open(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
-  const faults = [];
-  page.on("console", (message) => faults.push(`console: ${message.text()}`));
-  page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
-  page.on("request", (request) => {
-    if (!request.url().startsWith(daemon.url) && !request.url().startsWith("data:")) faults.push(`elsewhere: ${request.url()}`);
+/** A browser that is signed in; nothing unexpected may have happened by its end. */
+async function inside(run, options = {}) {
+  const tab = await open(browser, daemon, options);
+  try {
+    await signIn(tab, daemon, options.token ?? token);
+    await run(tab);
+    assert.deepEqual(tab.problems, []);
+  } finally {
+    await tab.context.close();
+  }
+}
+
+const VIEWS = [
+  ["overview", "Month to date"], ["costs", "Totals"], ["costs?by=model&days=7", "claude-opus-4-5"], ["costs?by=user&days=90", "user-00001"],
+  ["users?search=0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
+  ["records?only=errors", "claude"], ["dead-letters", "missing"], ["pipeline", "Write-ahead log"], ["changes", "token.create"],
+];
+
+describe("signing in", () => {
+  test("asks for a token, says why one is refused, and goes on to the view that was asked for", async () => {
+    const tab = await open(browser, daemon);
+    tab.expected.push("401");
+    await tab.page.goto(`${daemon.url}/#/users`);
+    await tab.page.getByLabel("Token").fill("tallyd_1_wrong");
+    await tab.page.getByRole("button", { name: "Sign in" }).click();
+    await tab.page.getByRole("alert").getByText("unknown, revoked or expired").waitFor();
+    assert.deepEqual(await tab.axe(), []);
+    await tab.page.getByLabel("Token").fill(token);
+    await tab.page.keyboard.press("Enter");
+    await tab.page.getByRole("heading", { name: "Users" }).waitFor();
+    const cookie = (await tab.context.cookies()).find((one) => one.name === "tallyd_session");
+    assert.ok(cookie.httpOnly && cookie.sameSite === "Strict", JSON.stringify(cookie));
+    assert.equal(await tab.page.evaluate(() => document.cookie), "", "no script reads it");
+    assert.deepEqual(tab.problems, []);
+    await tab.context.close();
   });
-  const go = async (hash) => {
-    await page.goto(`${daemon.url}/${hash}`);
-    await page.waitForSelector("main h1");
-  };
-  await page.goto(daemon.link());
-  await page.waitForSelector("nav");
-  return { context, page, faults, go, close: async () => { await context.close(); assert.deepEqual(faults, []); } };
-}
 
-/** Settled: an answer is shown, nothing loads. */
-async function settled(page) {
-  await page.waitForSelector("main .panel, main .stats");
-  await page.waitForFunction(() => !document.querySelector(".loading, .blank"));
-}
+  test("a link signs in once, and its code is gone from the address", async () => {
+    const link = daemon.link();
+    const tab = await open(browser, daemon);
+    await tab.page.goto(link);
+    await tab.page.getByRole("navigation", { name: "Views" }).waitFor();
+    assert.doesNotMatch(tab.page.url(), /code=/);
+    assert.deepEqual(tab.problems, []);
+    await tab.context.close();
+    const again = await open(browser, daemon);
+    again.expected.push("401");
+    await again.page.goto(link);
+    await again.page.getByText("used up or unknown").waitFor();
+    await again.context.close();
+  });
 
-async function violations(page) {
-  const found = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]).analyze();
-  return found.violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).slice(0, 3).join(" ")}`);
-}
-
-test("a link signs in once, and the address keeps nothing of it", async () => {
-  const link = daemon.link();
-  const { page, close } = await open();
-  await page.goto("about:blank");
-  await page.context().clearCookies();
-  await page.goto(link);
-  await page.waitForSelector("nav");
-  assert.equal(new URL(page.url()).hash, "");
-  const [cookie] = await page.context().cookies();
-  assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite], ["tallyd_session", true, "Strict"]);
-  assert.equal(await page.evaluate(() => document.cookie), "", "scripts do not see it");
-  await page.getByRole("button", { name: "Sign out" }).click();
-  await page.waitForSelector(".sign-in");
-  await close();
-  // Again: the browser says in its console that the answer was 401, and so this page is not asked to be silent.
-  const context = await browser.newContext();
-  const other = await context.newPage();
-  await other.goto(link);
-  await other.getByRole("alert").getByText("the code is used up or unknown").waitFor();
-  await context.close();
+  test("signing out ends the session, and a revoked token's page asks to sign in and stays where it was", async () => {
+    const other = await daemon.token("admin", "to be revoked");
+    const tab = await open(browser, daemon);
+    tab.expected.push("401");
+    await signIn(tab, daemon, other);
+    await show(tab, daemon, "records");
+    const id = /^tallyd_(\d+)_/.exec(other)[1];
+    daemon.run("token", "revoke", id);
+    await tab.page.getByText("Your session has ended").waitFor();
+    await tab.page.getByLabel("Token").fill(token);
+    await tab.page.keyboard.press("Enter");
+    await tab.page.getByRole("heading", { name: "Records" }).waitFor();
+    await tab.page.getByRole("button", { name: "Sign out" }).click();
+    await tab.page.getByRole("heading", { name: "Sign in to tallyd" }).waitFor();
+    assert.equal((await tab.context.cookies()).length, 0);
+    assert.deepEqual(tab.problems, []);
+    await tab.context.close();
+  });
 });
 
-test("a token signs in, a wrong one is told, and a revoked one is out", async () => {
-  const made = JSON.parse(daemon.run("token", "create", "--name", "reader", "--role", "read", "--json"));
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  await page.goto(`${daemon.url}/#/budgets`);
-  await page.getByLabel("Token").fill(made.token.slice(0, -1));
-  await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("alert").getByText("the token is unknown, revoked or expired").waitFor();
-  await until("the daemon knows the token", async () => {
-    await page.getByLabel("Token").fill(made.token);
-    await page.getByRole("button", { name: "Sign in" }).click();
-    return await page.waitForSelector("nav", { timeout: 1_000 }).then(() => true, () => false);
-  });
-  await page.getByRole("heading", { name: "Budgets", level: 1 }).waitFor();
-  assert.equal(await page.getByRole("button", { name: "Set a budget" }).count(), 0, "who may only read is offered no change");
-  daemon.run("token", "revoke", String(made.id));
-  await page.getByText("Your session is over.").waitFor();
-  await context.close();
+describe("accessibility", { concurrency: 2 }, () => {
+  for (const scheme of ["light", "dark"]) {
+    test(`each shows what it is for, in ${scheme}, without a fault that axe finds`, async () => {
+      await inside(async (tab) => {
+        for (const [path, text] of VIEWS) {
+          await show(tab, daemon, path);
+          await tab.page.locator("main").getByText(text).first().waitFor();
+          assert.deepEqual(await tab.axe(), [], path);
+        }
+      }, { scheme });
+    });
+  }
+
 });
 
-for (const colorScheme of ["light", "dark"]) {
-  test(`each view is there, and axe finds nothing (${colorScheme})`, async () => {
-    const { page, go, close } = await open({ colorScheme });
-    for (const view of VIEWS) {
-      await go(`#/${view}`);
-      await settled(page);
-      assert.deepEqual(await violations(page), [], view);
+describe("views", () => {
+  test("a phone shows each without scrolling sideways", async () => {
+    await inside(async (tab) => {
+      for (const [path] of VIEWS) {
+        await show(tab, daemon, path);
+        const { wide, shown } = await tab.page.evaluate(() => ({ wide: document.documentElement.scrollWidth, shown: innerWidth }));
+        assert.ok(wide <= shown, `${path}: ${wide} of ${shown}`);
+      }
+    }, { width: 375, height: 740 });
+  });
+
+  test("a chart is read with the keyboard, and its legend takes series away", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "costs");
+      await tab.page.locator(".plot").focus();
+      await tab.page.keyboard.press("End");
+      const tooltip = tab.page.locator(".tooltip");
+      await tooltip.getByText("so far").waitFor();
+      assert.match(await tooltip.innerText(), /claude[\s\S]*rentcast|rentcast[\s\S]*claude/);
+      const legend = tab.page.locator(".legend").getByRole("button", { name: "rentcast" });
+      await legend.click();
+      assert.equal(await legend.getAttribute("aria-pressed"), "false");
+      await tab.page.locator(".plot").focus();
+      await tab.page.keyboard.press("End");
+      assert.doesNotMatch(await tooltip.innerText(), /rentcast/);
+    });
+  });
+
+  test("filters stand in the address, and the figures are the database's", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "costs");
+      await tab.page.getByRole("button", { name: "Model", exact: true }).click();
+      await tab.page.getByRole("button", { name: "7 days" }).click();
+      await tab.page.locator("table").getByText("claude-opus-4-5").waitFor();
+      assert.match(tab.page.url(), /#\/costs\?by=model&days=7$/);
+      await tab.page.locator(".changing").waitFor({ state: "detached" });
+      const expected = daemon.sql("SELECT to_char(round(sum(cost_usd), 4), 'FM999,999,990.0000') FROM daily_api_costs WHERE day > current_date - 7");
+      await until(`the total is $${expected}`, async () => (await tab.page.locator("tfoot .money").innerText()) === `$${expected}`);
+      await tab.page.getByRole("button", { name: "Custom" }).click();
+      await tab.page.getByLabel("First day").waitFor();
+      await tab.page.goBack().catch(() => {});
+    });
+  });
+
+  test("users are searched, sorted and opened", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "users");
+      await tab.page.getByRole("button", { name: /RentCast calls/ }).click();
+      await until("the column is sorted", async () => (await tab.page.locator("th[aria-sort=descending]").innerText()).includes("RentCast"));
+      await tab.page.getByRole("searchbox").fill("00007");
+      await tab.page.keyboard.press("Enter");
+      await until("one user is left", async () => (await tab.page.locator("tbody tr").count()) === 1);
+      const cells = await tab.page.locator("tbody td").allInnerTexts();
+      const [claude, rentcast] = daemon.sql("SELECT claude_calls, rentcast_calls FROM (SELECT sum(calls) FILTER (WHERE provider = 'claude') AS claude_calls, sum(calls) FILTER (WHERE provider = 'rentcast') AS rentcast_calls FROM daily_user_api_costs WHERE user_id = 'user-00007') AS u").split("|");
+      assert.deepEqual(cells.slice(1, 3).map((text) => text.replaceAll(",", "")), [claude, rentcast]);
+      await tab.page.getByRole("link", { name: "user-00007" }).click();
+      await tab.page.getByRole("heading", { name: "Cost by day" }).waitFor();
+    });
+  });
+
+  test("records are narrowed, opened and paged", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "records?days=31");
+      await tab.page.getByRole("button", { name: "Failed" }).click();
+      await until("only failed calls are left", async () => (await tab.page.locator("td .badge.good").count()) === 0);
+      await tab.page.locator("tbody .sort").first().click();
+      await tab.page.locator(".facts").getByText("Service tier").waitFor();
+      await tab.page.getByRole("button", { name: "All", exact: true }).click();
+      await tab.page.getByRole("button", { name: "Older" }).click();
+      await tab.page.getByText("51–100").waitFor();
+    });
+  });
+});
+
+describe("changes", () => {
+  test("a budget is set, changed and removed, and the change log says by whom", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "budgets");
+      await tab.page.getByRole("button", { name: "Set a budget" }).click();
+      assert.deepEqual(await tab.axe(), [], "the dialog");
+      await tab.page.getByLabel("Amount in USD").fill("1,234.5");
+      await tab.page.getByLabel("For a").selectOption("month");
+      await tab.page.getByRole("button", { name: "Save" }).click();
+      await tab.page.getByText("of $1,234.50").waitFor();
+      await until("it is evaluated", async () => !(await tab.page.locator(".budget").innerText()).includes("$0.00 of"));
+      assert.deepEqual(await tab.axe(), [], "a budget");
+      await tab.page.getByRole("button", { name: /^Edit/ }).click();
+      await tab.page.getByLabel("Amount in USD").fill("0.01");
+      await tab.page.getByRole("button", { name: "Save" }).click();
+      await tab.page.getByText("Used up", { exact: true }).waitFor();
+      tab.page.once("dialog", (dialog) => void dialog.accept());
+      await tab.page.getByRole("button", { name: /^Remove/ }).click();
+      await tab.page.getByText("No budget is set").waitFor();
+      const log = daemon.sql("SELECT actor || ' ' || action FROM tallyd_audit_log WHERE action LIKE 'budget%' ORDER BY id");
+      assert.deepEqual(log.split("\n"), ["token:1 admin budget.set", "token:1 admin budget.set", "token:1 admin budget.remove"]);
+    });
+  });
+
+  test("a price is added after its effect was shown, and what it prices is priced", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "prices");
+      await tab.page.getByRole("button", { name: "Set a price" }).click();
+      await tab.page.getByLabel("Input").fill("3");
+      await tab.page.getByLabel("Output").fill("15");
+      await tab.page.getByLabel("Cache read").fill("0.30");
+      await tab.page.getByRole("button", { name: "Show the effect" }).click();
+      await tab.page.locator(".effect").getByText("claude-experimental-preview").waitFor();
+      await tab.page.locator(".effect").getByText("unpriced").waitFor();
+      assert.deepEqual(await tab.axe(), [], "the effect");
+      await tab.page.getByRole("button", { name: "Add this price" }).click();
+      await tab.page.getByRole("status").getByText("was added").waitFor();
+      await tab.page.getByText("has a price now").waitFor();
+      const stored = daemon.sql("SELECT rates -> 'per_million_tokens' ->> 'input', origin FROM api_prices WHERE model = 'claude-experimental-preview'");
+      assert.equal(stored, "3|api");
+    });
+  });
+
+  test("a dead letter is corrected and retried once, another is dropped; what is still wrong stays and says so", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "dead-letters?code=missing");
+      await tab.page.locator("tbody .sort").first().click();
+      await tab.page.locator(".payload").getByText("claude-haiku-4-5").waitFor();
+      await tab.page.getByPlaceholder("field").fill("");
+      await tab.page.getByRole("button", { name: "Retry" }).click();
+      await tab.page.getByRole("alert").waitFor();
+      assert.deepEqual(await tab.axe(), [], "an error");
+      await tab.page.getByPlaceholder("field").fill("provider");
+      await tab.page.getByPlaceholder("value").fill("claude");
+      await tab.page.getByRole("button", { name: "Retry" }).click();
+      await tab.page.getByText("was accepted and loaded as").waitFor();
+      await tab.page.getByText("No dead letters").waitFor();
+      assert.equal(daemon.sql("SELECT count(*) FROM api_usage_log WHERE input_tokens = 800 AND output_tokens = 90 AND model = 'claude-haiku-4-5'"), "1");
+      await show(tab, daemon, "dead-letters?code=format");
+      await tab.page.locator("tbody .sort").first().click();
+      tab.page.once("dialog", (dialog) => void dialog.accept());
+      await tab.page.getByRole("button", { name: "Drop" }).click();
+      await tab.page.getByText("The letter was dropped").waitFor();
+    });
+    JSON.parse(daemon.run("reconcile", "--json"));
+  });
+
+  test("whoever may only read is offered no change", async () => {
+    const reader = await daemon.token("read");
+    await inside(async (tab) => {
+      for (const path of ["budgets", "prices", "dead-letters"]) {
+        await show(tab, daemon, path);
+        assert.equal(await tab.page.locator("main button.primary, main button.danger").count(), 0, path);
+      }
+      await tab.page.getByText("(read only)").waitFor();
+    }, { token: reader });
+  });
+});
+
+describe("files and weather", () => {
+  test("a CSV file has what the table has", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "costs?days=7");
+      const [download] = await Promise.all([tab.page.waitForEvent("download"), tab.page.getByRole("link", { name: "Download CSV" }).click()]);
+      const lines = readFileSync(await download.path(), "utf8").trim().split("\n");
+      assert.match(lines[0], /^bucket,provider,.*cost_usd/);
+      assert.equal(lines.length, 1 + Number(daemon.sql("SELECT count(DISTINCT (day, provider)) FROM daily_api_costs WHERE day > current_date - 7")));
+    });
+  });
+
+  test("new calls appear without a reload", async () => {
+    await inside(async (tab) => {
+      await show(tab, daemon, "records");
+      daemon.run("record", "--provider", "rentcast", "--endpoint", "/v1/just/now");
+      await tab.page.getByText("/v1/just/now").waitFor();
+    });
+  });
+
+  test("what is shown stays, marked as old, while the daemon is away, and is live again after", async () => {
+    await inside(async (tab) => {
+      tab.expected.push("ERR_CONNECTION_REFUSED", "503");
+      await show(tab, daemon, "pipeline");
+      await daemon.down();
+      await tab.page.getByText("The daemon does not answer").first().waitFor();
+      await tab.page.getByText(/Old: as of/).waitFor();
+      await tab.page.getByText("Write-ahead log").first().waitFor();
+      assert.deepEqual(await tab.axe(), [], "old data");
+      await daemon.up();
+      await tab.page.locator(".fresh", { hasText: "Live" }).waitFor();
+      await until("the notice is gone", async () => (await tab.page.getByText("The daemon does not answer").count()) === 0);
+    });
+  });
+
+  test("nothing is asked while the page is hidden", async () => {
+    const tab = await open(browser, daemon);
+    // The test has the page's clock: minutes pass when it says so.
+    await tab.page.clock.install();
+    await signIn(tab, daemon, token);
+    try {
+      await show(tab, daemon, "pipeline");
+      await tab.page.evaluate(() => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => true });
+        document.dispatchEvent(new Event("visibilitychange"));
+      });
+      // What was under way may end.
+      await tab.page.waitForLoadState("networkidle");
+      let asked = 0;
+      tab.page.on("request", () => { asked += 1; });
+      await tab.page.clock.runFor("10:00");
+      assert.equal(asked, 0);
+      await tab.page.evaluate(() => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => false });
+        document.dispatchEvent(new Event("visibilitychange"));
+      });
+      await until("it asks again", () => asked > 0);
+      asked = 0;
+      await tab.page.clock.runFor("01:00");
+      await until("and goes on", () => asked > 1);
+      assert.deepEqual(tab.problems, []);
+    } finally {
+      await tab.context.close();
     }
-    const user = await page.evaluate(async () => (await (await fetch("/api/v1/users?limit=1")).json()).users[0].id);
-    await go(`#/users/${user}`);
-    await settled(page);
-    assert.deepEqual(await violations(page), [], "a user");
-    await go("#/budgets");
-    await page.getByRole("button", { name: "Set a budget" }).click();
-    assert.deepEqual(await violations(page), [], "a dialog");
-    await close();
   });
-}
 
-test("nothing is cut off on a phone", async () => {
-  const { page, go, close } = await open({ viewport: { width: 360, height: 780 } });
-  for (const view of VIEWS) {
-    await go(`#/${view}`);
-    await settled(page);
-    const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    assert.ok(wider <= 0, `${view} is ${wider} px wider than the screen`);
-  }
-  await close();
-});
-
-test("the numbers are those of the database", async () => {
-  const { page, go, close } = await open();
-  await go("#/costs?range=all&by=provider");
-  await settled(page);
-  const shown = (await page.locator("tfoot td").allInnerTexts()).map((text) => text.trim()).filter(Boolean);
-  const calls = Number(daemon.sql("SELECT sum(calls) FROM daily_api_costs"));
-  const cost = Number(daemon.sql("SELECT round(sum(cost_usd), 2) FROM daily_api_costs"));
-  assert.deepEqual(shown, [calls.toLocaleString("en-US"), cost.toLocaleString("en-US", { style: "currency", currency: "USD" })]);
-  for (const by of ["Model", "Endpoint", "User"]) {
-    await page.getByRole("button", { name: by, exact: true }).click();
-    await page.getByRole("region", { name: `Cost by ${by.toLowerCase()}` }).waitFor();
-    const total = (await page.locator("tfoot td").last().locator("xpath=preceding-sibling::td[1]").innerText()).trim();
-    assert.equal(total, shown[1], by);
-  }
-  await close();
-});
-
-test("filters, sorting and pages are in the address", async () => {
-  const { page, go, close } = await open();
-  await go("#/users");
-  await settled(page);
-  await page.getByRole("button", { name: "Claude calls" }).click();
-  await page.waitForURL(/sort=claude_calls/);
-  await page.getByRole("button", { name: "Next" }).click();
-  await page.waitForURL(/offset=50/);
-  await page.getByText("51 – 100 of").waitFor();
-  await page.getByLabel("Search by id or address").fill("user-00003");
-  await page.waitForURL(/search=user-00003/);
-  await page.getByText("1 user", { exact: true }).waitFor();
-  await page.reload();
-  await page.getByText("1 user", { exact: true }).waitFor();
-  await page.getByRole("link", { name: "user-00003" }).click();
-  await page.getByRole("heading", { name: "user-00003", level: 1 }).waitFor();
-  await close();
-});
-
-test("a series is hidden and shown, with the keyboard", async () => {
-  const { page, go, close } = await open();
-  await go("#/costs");
-  await settled(page);
-  const claude = page.locator(".legend").getByRole("button", { name: "Claude" });
-  await claude.focus();
-  await page.keyboard.press("Enter");
-  assert.equal(await claude.getAttribute("aria-pressed"), "false");
-  await page.keyboard.press("Space");
-  assert.equal(await claude.getAttribute("aria-pressed"), "true");
-  const plot = await page.locator(".plot").boundingBox();
-  await page.mouse.move(plot.x + plot.width / 2, plot.y + 100);
-  await page.locator(".tip").getByText("Claude").waitFor();
-  await close();
-});
-
-test("a file has what the table shows", async () => {
-  const { page, go, close } = await open();
-  await go("#/users");
-  await settled(page);
-  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "CSV" }).click()]);
-  assert.equal(download.suggestedFilename(), "users.csv");
-  const lines = (await readFile(await download.path(), "utf8")).trim().split("\n");
-  assert.equal(lines.length - 1, Number(daemon.sql("SELECT count(DISTINCT user_id) FROM daily_user_api_costs WHERE user_id <> ''")));
-  await close();
-});
-
-test("a budget is set, changed and removed", async () => {
-  const { page, go, close } = await open();
-  await go("#/budgets");
-  await page.getByRole("button", { name: "Set a budget" }).click();
-  const dialog = page.getByRole("dialog");
-  await dialog.getByLabel("Of").selectOption("user");
-  await dialog.getByLabel("Which").fill("user-00009");
-  await dialog.getByLabel("USD").fill("12.5");
-  await dialog.getByRole("button", { name: "Save" }).click();
-  await page.getByText("User user-00009").waitFor();
-  const row = page.locator(".budgets li", { hasText: "user-00009" });
-  await row.getByRole("button", { name: "Change" }).click();
-  await dialog.getByLabel("USD").fill("13");
-  await dialog.getByRole("button", { name: "Save" }).click();
-  await row.getByText("$13.00").waitFor();
-  await row.getByRole("button", { name: "Remove" }).click();
-  await row.getByRole("button", { name: "really?" }).click();
-  await row.waitFor({ state: "detached" });
-  const actions = daemon.sql("SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE action LIKE 'budget%'");
-  assert.equal(actions, "budget.set budget.set budget.remove");
-  await close();
-});
-
-test("a price is added after a look at what it changes", async () => {
-  const { page, go, close } = await open();
-  await go("#/overview");
-  await page.getByRole("row", { name: /new-1/ }).getByRole("link", { name: "Add a price" }).click();
-  const dialog = page.getByRole("dialog");
-  assert.equal(await dialog.getByLabel("Model").inputValue(), "new-1");
-  const add = dialog.getByRole("button", { name: "Add it" });
-  assert.ok(await add.isDisabled(), "not before the look");
-  await dialog.getByLabel("Input").fill("3");
-  await dialog.getByLabel("Output").fill("15");
-  await dialog.getByLabel("Since").fill("2026-01-01");
-  await dialog.getByRole("button", { name: "What would it change?" }).click();
-  await dialog.getByText("1 would cost $3.00 instead of $0.00").waitFor();
-  await add.click();
-  await dialog.waitFor({ state: "detached" });
-  await page.getByLabel("Search by provider or model").fill("new-1");
-  await page.getByText("1 prices").waitFor();
-  assert.equal(daemon.sql("SELECT rates #>> '{per_million_tokens,output}' FROM api_prices WHERE model = 'new-1'"), "15");
-  await close();
-});
-
-test("a dead letter is corrected and retried, another is dropped", async () => {
-  const { page, go, close } = await open();
-  await go("#/dead-letters");
-  await settled(page);
-  await page.getByRole("row", { name: /unknown_field/ }).getByRole("button").click();
-  const dialog = page.getByRole("dialog");
-  await dialog.getByText('"colour": "red"').waitFor();
-  assert.equal(await dialog.getByLabel("Correct the field").inputValue(), "colour");
-  await dialog.getByRole("button", { name: "Correct and retry" }).click();
-  await dialog.waitFor({ state: "detached" });
-  await page.getByRole("row", { name: /missing/ }).getByRole("button").click();
-  await dialog.getByRole("button", { name: "Drop" }).click();
-  await dialog.getByRole("button", { name: "Delete it for good?" }).click();
-  await page.getByText("There is none").waitFor();
-  assert.equal(daemon.sql("SELECT string_agg(outcome, ' ' ORDER BY outcome) FROM dead_letters"), "dropped retried");
-  await close();
-});
-
-test("it stays live, says so when it cannot, and goes on by itself", async () => {
-  const { page, faults, go, context } = await open();
-  await go("#/overview");
-  await settled(page);
-  const calls = async () => Number((await page.locator(".stat").first().locator(".note").innerText()).split(" ")[0].replaceAll(",", ""));
-  const first = await calls();
-  daemon.run("record", "--provider", "rentcast", "--endpoint", "/avm");
-  await until("the new call is shown", async () => (await calls()) === first + 1);
-  assert.deepEqual(faults, []);
-  await daemon.down();
-  await page.getByText("What stands here is not current").waitFor();
-  assert.equal(await calls(), first + 1, "what was known stays");
-  await daemon.up();
-  await page.getByText("What stands here is not current").waitFor({ state: "detached" });
-  await context.close();
+  test("a daemon without a record says what to do", async () => {
+    const fresh = await Daemon.start();
+    try {
+      const tab = await open(browser, fresh);
+      await signIn(tab, fresh, await fresh.token("admin"));
+      for (const [path, text] of [["overview", "Nothing has been recorded yet"], ["costs", "No calls in these days"], ["users", "No users yet"], ["sessions", "no sessions to count"], ["records", "No calls match"], ["dead-letters", "No dead letters"]]) {
+        await show(tab, fresh, path);
+        await tab.page.getByText(text).waitFor();
+        assert.deepEqual(await tab.axe(), [], path);
+      }
+      assert.deepEqual(tab.problems, []);
+      await tab.context.close();
+    } finally {
+      await fresh.stop();
+    }
+  });
 });

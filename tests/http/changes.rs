@@ -126,7 +126,10 @@ fn a_price_is_tried_out_added_and_withdrawn() {
         assert_eq!(answer.status, 400, "{wrong}: {}", answer.text());
         assert!(answer.text().contains(says), "{wrong}: {}", answer.text());
     }
+    let in_force = || api.get("/api/v1/prices?in_force=true&provider=acme", &read).ok()["prices"].clone();
+    assert_eq!((in_force()[0]["id"].clone(), in_force()[0]["model"].clone()), (id.clone(), json!("new")));
     assert_eq!(delete(&api, &format!("/api/v1/prices/{id}"), &admin).status, 204);
+    assert_eq!(in_force(), json!([]), "withdrawn");
     assert_eq!(delete(&api, &format!("/api/v1/prices/{id}"), &admin).status, 404);
     let changes = api.get("/api/v1/prices/changes", &read).ok()["changes"].clone();
     let found: Vec<_> = changes.as_array().unwrap().iter().map(|change| &change["action"]).collect();

@@ -1,119 +1,135 @@
-// Budgets: where each stands; set, changed, removed.
+// Budgets: where each stands, and setting them.
 
-import type { JSX, TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
-import { send } from "../api";
-import { day, dayShort, provider } from "../format";
+import { Failure, change, get } from "../api";
+import { shortDay, addDays } from "../format";
 import { useLive } from "../live";
-import type { ViewProps } from "../main";
-import { money } from "../money";
-import type { Budget, Budgets, Period, Scope } from "../types";
-import { Answer, Badge, Dialog, Empty, Field, Meter, Panel, Problem, Sure, useAction } from "../ui";
+import { parse, percent, usd } from "../money";
+import { useSession } from "../session";
+import type { BudgetState } from "../types";
+import { Badge, Card, Dialog, Empty, Head, Loaded, Problem } from "../ui/parts";
 
-const PERIODS: Record<Period, string> = { day: "a day", week: "a week", month: "a month" };
-const SCOPES: [Scope, string][] = [["global", "Everything"], ["provider", "A provider"], ["model", "A model"], ["user", "A user"], ["app", "An app"]];
+const SCOPES = [["global", "Everything"], ["provider", "A provider"], ["model", "A model"], ["user", "A user"], ["app", "An application"]] as const;
+const WORDS = { normal: "Within", warning: "Nearly used up", exceeded: "Used up" };
+const TONES = { normal: "good", warning: "warn", exceeded: "bad" } as const;
 
-function title(budget: Budget): string {
-  if (budget.scope === "global") return "Everything";
-  const value = budget.scope === "provider" ? provider(budget.scope_value) : budget.scope_value;
-  return budget.scope === "provider" || budget.scope === "model" ? value : `${budget.scope === "user" ? "User" : "App"} ${value}`;
+export const budgetName = (budget: BudgetState): string => `${budget.scope === "global" ? "Everything" : budget.scope_value}, a ${budget.period}`;
+
+/** The days of the current period. */
+function span(budget: BudgetState): string {
+  const last = addDays(budget.period_end, -1);
+  return budget.period_start === last ? shortDay(last) : `${shortDay(budget.period_start)} to ${shortDay(last)}`;
 }
 
-export function BudgetList(props: { budgets: Budget[]; actions?: (budget: Budget) => JSX.Element }) {
+/** A budget as a bar that fills. */
+export function Bar({ budget }: { budget: BudgetState }) {
+  const spent = parse(budget.spent_usd);
+  const amount = parse(budget.amount_usd);
+  const used = amount === 0n ? 100 : (percent(spent, amount) ?? 0);
   return (
-    <ul class="budgets">
-      {props.budgets.map((budget) => {
-        const kind = ({ normal: "good", warning: "warn", exceeded: "bad" } as const)[budget.status];
-        const used = Number(budget.used_percent);
-        return (
-          <li key={budget.id}>
-            <div class="line">
-              <strong>{title(budget)}</strong>
-              <span>{money(budget.spent_usd)} of {money(budget.amount_usd)} {PERIODS[budget.period]}</span>
-              {budget.status !== "normal" && <Badge kind={kind}>{budget.status === "exceeded" ? (budget.should_throttle ? "used up: hold back" : "used up") : "warning"}</Badge>}
-            </div>
-            <Meter label={`${budget.used_percent} % used`} percent={used} mark={budget.warning_percent} kind={kind} />
-            <p class="note">
-              {used.toFixed(used < 10 ? 1 : 0)} % since {dayShort(budget.period_start)}
-              {budget.forecast?.expected_usd && `; ${money(budget.forecast.expected_usd)} expected by ${day(budget.forecast.until)}`}
-              {budget.unpriced_calls > 0 && `; ${budget.unpriced_calls} calls have no price`}
-            </p>
-            {props.actions?.(budget)}
-          </li>
-        );
-      })}
-    </ul>
-  );
-}
-
-export function BudgetsView(props: ViewProps) {
-  const answer = useLive<Budgets>("/api/v1/budgets", 5);
-  const [edited, setEdited] = useState<Budget | "new">();
-  const action = useAction();
-  const admin = props.session.role === "admin";
-  const remove = (budget: Budget) => void action.run(async () => {
-    await send("DELETE", `/api/v1/budgets/${budget.id}`);
-    answer.refresh();
-  });
-  const actions = (budget: Budget) => (
-    <div class="buttons">
-      <button type="button" class="plain" onClick={() => setEdited(budget)}>Change</button>
-      <Sure text="Remove" sure={`Remove ${title(budget)}, really?`} run={() => remove(budget)} disabled={action.busy} />
+    <div class="budget">
+      <div class="budget-head">
+        <span><strong>{budgetName(budget)}</strong> {budget.scope !== "global" && <span class="fine">{budget.scope}</span>}</span>
+        <span class="money">{usd(spent, 2)} <span class="fine">of {usd(amount, 2)}</span></span>
+      </div>
+      <div class={`bar ${budget.status}`} role="meter" aria-label={budgetName(budget)} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.min(100, Math.round(used))} aria-valuetext={`${used} % used`}>
+        <span style={{ width: `${Math.min(100, used)}%` }} />
+      </div>
+      <div class="budget-foot">
+        <Badge tone={TONES[budget.status]}>{WORDS[budget.status]}</Badge>
+        <span class="fine">{used.toFixed(used >= 100 ? 0 : 1)} % · {span(budget)}</span>
+        {budget.unpriced_calls > 0 && <Badge tone="warn">{budget.unpriced_calls === 1 ? "one call" : `${budget.unpriced_calls} calls`} unpriced</Badge>}
+      </div>
     </div>
   );
+}
+
+export function Budgets() {
+  const { mayChange } = useSession();
+  const live = useLive<{ budgets: BudgetState[] }>("budgets", (signal) => get("/api/v1/budgets", signal), 5_000);
+  const [editing, setEditing] = useState<BudgetState | "new" | null>(null);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const remove = async (budget: BudgetState) => {
+    if (!confirm(`Remove the budget of ${usd(parse(budget.amount_usd), 2)} for ${budgetName(budget)}?`)) return;
+    try {
+      await change("DELETE", `/api/v1/budgets/${budget.id}`);
+      setFailure(null);
+      live.reload();
+    } catch (error) {
+      setFailure(error as Failure);
+    }
+  };
   return (
     <>
-      {admin && <div class="controls"><button type="button" class="primary" onClick={() => setEdited("new")}>Set a budget</button></div>}
-      {action.error && <Problem error={action.error} />}
-      <Answer of={answer}>
-        {(data) => (
-          <Panel wide title="Budgets" note="Evaluated every few seconds. Acknowledgements and the API tell applications to hold back once a budget is used up.">
-            {data.budgets.length === 0 ? <Empty>No budget is set.</Empty> : admin ? <BudgetList budgets={data.budgets} actions={actions} /> : <BudgetList budgets={data.budgets} />}
-          </Panel>
+      <Head title="Budgets" lead="What may be spent. Alerts are sent on the way there, and applications are asked to hold back at the end." live={live}>
+        {mayChange && <button type="button" class="primary" onClick={() => setEditing("new")}>Set a budget</button>}
+      </Head>
+      {failure && <Problem failure={failure} />}
+      <Loaded live={live}>
+        {({ budgets }) => budgets.length === 0 ? (
+          <Empty title="No budget is set">A budget bounds what is spent in a day, a week or a month: by everybody, or on one provider, model, user or application.</Empty>
+        ) : (
+          <div class="columns pairs">
+            {budgets.map((budget) => (
+              <Card key={budget.id}>
+                <Bar budget={budget} />
+                <div class="budget-tools">
+                  <span class="fine">Alerts at {budget.alert_percents.map((one) => `${one} %`).join(", ") || "no threshold"}; {budget.throttle ? "holds back when used up" : "only tells"}</span>
+                  {mayChange && (
+                    <span class="row-tools">
+                      <button type="button" aria-label={`Edit ${budgetName(budget)}`} onClick={() => setEditing(budget)}>Edit</button>
+                      <button type="button" aria-label={`Remove ${budgetName(budget)}`} onClick={() => void remove(budget)}>Remove</button>
+                    </span>
+                  )}
+                </div>
+              </Card>
+            ))}
+          </div>
         )}
-      </Answer>
-      {edited && <Edit of={edited === "new" ? undefined : edited} close={() => setEdited(undefined)} done={() => { setEdited(undefined); answer.refresh(); }} />}
+      </Loaded>
+      {editing && <Editor budget={editing === "new" ? null : editing} onClose={() => setEditing(null)} onSaved={() => { setEditing(null); live.reload(); }} />}
     </>
   );
 }
 
-function Edit(props: { of: Budget | undefined; close: () => void; done: () => void }) {
-  const [form, setForm] = useState({
-    scope: props.of?.scope ?? ("global" as Scope), scope_value: props.of?.scope_value ?? "", period: props.of?.period ?? ("day" as Period),
-    amount_usd: props.of?.amount_usd ?? "", warning_percent: props.of?.warning_percent ?? 80, throttle: props.of?.throttle ?? true,
-  });
-  const action = useAction();
-  const set = (changes: Partial<typeof form>) => setForm({ ...form, ...changes });
-  const submit = (event: TargetedSubmitEvent<HTMLFormElement>) => {
+function Editor(props: { budget: BudgetState | null; onClose: () => void; onSaved: () => void }) {
+  const { budget } = props;
+  const [scope, setScope] = useState<string>(budget?.scope ?? "global");
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const submit = async (event: SubmitEvent) => {
     event.preventDefault();
-    const scope_value = form.scope === "global" ? "" : form.scope_value;
-    const alert_percents = props.of?.alert_percents ?? [50, 80, 100];
-    void action.run(async () => {
-      await send("PUT", "/api/v1/budgets", { ...form, scope_value, alert_percents });
-      props.done();
-    });
+    const form = new FormData(event.currentTarget as HTMLFormElement);
+    const text = (name: string) => String(form.get(name) ?? "").trim();
+    const body = {
+      scope: budget?.scope ?? scope, scope_value: budget?.scope_value ?? (scope === "global" ? "" : text("value")), period: budget?.period ?? text("period"),
+      amount_usd: text("amount").replace(/^\$/, "").replaceAll(",", ""), warning_percent: Number(text("warning")),
+      alert_percents: text("alerts").split(/[\s,;]+/).filter(Boolean).map(Number), throttle: form.get("throttle") === "on",
+    };
+    try {
+      await change("PUT", "/api/v1/budgets", body);
+      props.onSaved();
+    } catch (error) {
+      setFailure(error as Failure);
+    }
   };
   return (
-    <Dialog title={props.of ? "Change a budget" : "Set a budget"} close={props.close}>
-      <form class="form" onSubmit={submit}>
-        <Field label="Of">{(id) => (
-          <select id={id} value={form.scope} disabled={!!props.of} onChange={(event) => set({ scope: event.currentTarget.value as Scope })}>
-            {SCOPES.map(([value, text]) => <option key={value} value={value}>{text}</option>)}
-          </select>
-        )}</Field>
-        {form.scope !== "global" && (
-          <Field label="Which">{(id) => <input id={id} required disabled={!!props.of} value={form.scope_value} onInput={(event) => set({ scope_value: event.currentTarget.value })} />}</Field>
-        )}
-        <Field label="For">{(id) => (
-          <select id={id} value={form.period} disabled={!!props.of} onChange={(event) => set({ period: event.currentTarget.value as Period })}>
-            {(Object.keys(PERIODS) as Period[]).map((value) => <option key={value} value={value}>{PERIODS[value]}</option>)}
-          </select>
-        )}</Field>
-        <Field label="USD">{(id) => <input id={id} required inputMode="decimal" pattern="[0-9]{1,9}(\.[0-9]{1,18})?" value={form.amount_usd} onInput={(event) => set({ amount_usd: event.currentTarget.value })} />}</Field>
-        <Field label="Warn from, in percent">{(id) => <input id={id} type="number" min="0" max="100" required value={form.warning_percent} onInput={(event) => set({ warning_percent: Number(event.currentTarget.value) })} />}</Field>
-        <label class="check"><input type="checkbox" checked={form.throttle} onChange={(event) => set({ throttle: event.currentTarget.checked })} /> Ask applications to hold back once it is used up</label>
-        {action.error && <Problem error={action.error} />}
-        <div class="buttons"><button type="submit" class="primary" disabled={action.busy}>Save</button></div>
+    <Dialog title={budget ? budgetName(budget) : "Set a budget"} onClose={props.onClose}>
+      <form onSubmit={(event) => void submit(event)}>
+        {failure && <Problem failure={failure} />}
+        <div class="form">
+          {!budget && (
+            <>
+              <label>Of <select name="scope" value={scope} onChange={(event) => setScope(event.currentTarget.value)}>{SCOPES.map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select></label>
+              {scope !== "global" && <label>Which {scope} <input name="value" required maxLength={512} /></label>}
+              <label>For a <select name="period"><option value="day">day</option><option value="week">week</option><option value="month">month</option></select></label>
+            </>
+          )}
+          <label>Amount in USD <input name="amount" inputMode="decimal" required defaultValue={budget?.amount_usd ?? ""} placeholder="25" /></label>
+          <label>Warn at percent <input name="warning" type="number" min={0} max={100} required defaultValue={String(budget?.warning_percent ?? 80)} /></label>
+          <label>Alerts at percent <input name="alerts" defaultValue={(budget?.alert_percents ?? [50, 80, 100]).join(", ")} /></label>
+          <label class="check whole"><input type="checkbox" name="throttle" defaultChecked={budget?.throttle ?? true} /> Ask applications to hold back once it is used up</label>
+        </div>
+        <div class="actions"><button type="button" onClick={props.onClose}>Cancel</button><button type="submit" class="primary">Save</button></div>
       </form>
     </Dialog>
   );

@@ -1,151 +1,168 @@
-// Cost history: any range, stacked by what one likes.
+// Cost history: stacked by provider, model, endpoint, user or application; over any range; as a chart, a table and a file.
 
-import { get, url } from "../api";
-import { COLOURS, Stack, type Series } from "../chart";
-import { count, day, dayShort, month, provider, today } from "../format";
-import { useAnswer } from "../live";
-import type { ViewProps } from "../main";
-import { exact, money, sum, usd, type Usd } from "../money";
-import { change } from "../route";
-import type { CostRow, Costs, Dimension } from "../types";
-import { Answer, Badge, Choice, Empty, Field, Panel, Table } from "../ui";
+import { useMemo, useState } from "preact/hooks";
+import { url } from "../api";
+import { type Bucket, type Group, type History, LOG_DAYS_MAX, type Question, fittingBucket, firstDay, history, nameOf } from "../costdata";
+import { addDays, count, daysBetween, percentage, short, today } from "../format";
+import { useLive } from "../live";
+import { parse, percent, toFloat, usd } from "../money";
+import { type Range, RangePicker, named } from "../range";
+import { amend, href, useRoute } from "../route";
+import { useSession } from "../session";
+import type { Dimension, GroupRow } from "../types";
+import { Chart } from "../ui/chart";
+import { Card, Choice, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
+import { type Column, Table } from "../ui/table";
 
-const BY: [Dimension, string][] = [["provider", "Provider"], ["model", "Model"], ["endpoint", "Endpoint"], ["user", "User"], ["app", "App"]];
-const RANGES: [string, string][] = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"], ["all", "All"], ["range", "Range"]];
-const ALL_DAYS = 3660;
-/** Applications are told apart by the log alone, which is asked for a month at most. */
-const APP_DAYS = 31;
-const GROUPS_MAX = 200;
-const OTHER = "other";
+const BY = [["provider", "Provider"], ["model", "Model"], ["endpoint", "Endpoint"], ["user", "User"], ["app", "App"]] as const;
+const MEASURES = [["cost", "Cost"], ["calls", "Calls"], ["tokens", "Tokens"]] as const;
+type Measure = (typeof MEASURES)[number][0];
+const BUCKETS: readonly (readonly [Bucket, string])[] = [["hour", "Hour"], ["day", "Day"], ["week", "Week"], ["month", "Month"]];
 
-type Bucket = "day" | "week" | "month";
+const tokens = (row: GroupRow) => row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens;
+const MEASURE: Record<Measure, { of: (row: GroupRow) => number; format: (value: number) => string; axis: (value: number) => string }> = {
+  cost: { of: (row) => toFloat(parse(row.cost_usd)), format: (value) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: value < 0.01 ? 6 : 2 })}`, axis: axisUsd },
+  calls: { of: (row) => row.calls, format: count, axis: short },
+  tokens: { of: tokens, format: count, axis: short },
+};
 
-interface Query { by: Dimension; parameters: { days?: number; from?: string; to?: string } }
-
-interface History { buckets: string[]; bucket: Bucket; series: Series[]; other: boolean; groups: CostRow[]; more: boolean; total: Usd; calls: number; unpriced: number; from: string; to: string }
-
-function name(by: Dimension, row: CostRow): string {
-  const value = row[by] ?? "";
-  if (by === "provider") return provider(value);
-  return value || (by === "model" ? provider(row.provider ?? "") || "(no model)" : by === "user" ? "(nobody)" : `(no ${by})`);
+function axisUsd(value: number): string {
+  return value === 0 ? "$0" : `$${value >= 10 ? short(value) : value.toLocaleString("en-US", { maximumSignificantDigits: 2 })}`;
 }
 
-/** Every bucket of the range, also those without a call. */
-function calendar(from: string, to: string, bucket: Bucket): string[] {
-  const at = new Date(`${from}T00:00:00Z`);
-  if (bucket === "week") at.setUTCDate(at.getUTCDate() - ((at.getUTCDay() + 6) % 7));
-  if (bucket === "month") at.setUTCDate(1);
-  const found: string[] = [];
-  for (const end = new Date(`${to}T00:00:00Z`); at <= end;) {
-    found.push(at.toISOString().slice(0, 10));
-    if (bucket === "month") at.setUTCMonth(at.getUTCMonth() + 1);
-    else at.setUTCDate(at.getUTCDate() + (bucket === "week" ? 7 : 1));
-  }
-  return found;
-}
+const pick = <T extends string>(options: readonly (readonly [T, string])[], value: string | null, standard: T): T =>
+  options.find(([name]) => name === value)?.[0] ?? standard;
 
-function bucketOf(days: number): Bucket {
-  return days <= 100 ? "day" : days <= 740 ? "week" : "month";
-}
-
-async function ask(query: Query, signal: AbortSignal): Promise<History> {
-  const { by, parameters } = query;
-  const path = (more: Record<string, string | number>) => url("/api/v1/costs", { ...parameters, ...more });
-  const groupBy = by === "model" ? "model,provider" : by;
-  const totals = await get<Costs>(path({ bucket: "total", group_by: groupBy, sort: "cost", limit: GROUPS_MAX }), signal);
-  // All of it: from the first day that has anything.
-  const first = await get<Costs>(path({ bucket: "month", limit: 1 }), signal);
-  const begins = first.rows[0]?.bucket ?? totals.to;
-  const from = totals.from < begins ? begins : totals.from;
-  const days = (Date.parse(totals.to) - Date.parse(from)) / 86_400_000 + 1;
-  const bucket = bucketOf(days);
-  const range = { from, to: totals.to, bucket, limit: 10_000 };
-  const each = await get<Costs>(url("/api/v1/costs", range), signal);
-  const buckets = calendar(from, totals.to, bucket);
-  const place = new Map(buckets.map((bucket, at) => [bucket, at]));
-  const spread = (rows: CostRow[]): Usd[] => {
-    const values = buckets.map(() => 0n);
-    for (const row of rows) {
-      const at = place.get(row.bucket);
-      if (at !== undefined) values[at] = values[at]! + usd(row.cost_usd);
-    }
-    return values;
-  };
-  const top = totals.rows.filter((row) => usd(row.cost_usd) !== 0n).slice(0, totals.rows.length > COLOURS ? COLOURS - 1 : COLOURS);
-  const asked = top.filter((row) => (row[by] ?? "") !== "");
-  const answers = await Promise.all(asked.map((row) => get<Costs>(url("/api/v1/costs", { ...range, [by]: row[by], ...(by === "model" ? { provider: row.provider } : {}) }), signal)));
-  const series = asked.map((row, at) => ({ name: name(by, row), values: spread(answers[at]!.rows) }));
-  const whole = spread(each.rows);
-  const rest = whole.map((value, at) => series.reduce((left, one) => left - one.values[at]!, value));
-  const other = rest.some((value) => value > 0n);
-  const remaining = totals.rows.filter((row) => usd(row.cost_usd) !== 0n && !asked.includes(row));
-  if (other) series.push({ name: remaining.length === 1 ? name(by, remaining[0]!) : OTHER, values: rest });
-  const count = (read: (row: CostRow) => number) => each.rows.reduce((sum, row) => sum + read(row), 0);
-  return {
-    buckets, bucket, series, other, groups: totals.rows, more: totals.next_offset !== null, from, to: totals.to,
-    total: sum(each.rows.map((row) => row.cost_usd)), calls: count((row) => row.calls), unpriced: count((row) => row.unpriced_calls),
-  };
-}
-
-export function CostsView(props: ViewProps) {
-  const { route } = props;
-  const by = (BY.find(([value]) => value === route.query.get("by"))?.[0] ?? "provider");
-  const range = RANGES.find(([value]) => value === route.query.get("range"))?.[0] ?? "30";
-  const now = today(props.session.time_zone);
-  const [from, to] = [route.query.get("from") || now.slice(0, 8) + "01", route.query.get("to") || now];
-  const whole = range === "range" ? { from, to } : { days: range === "all" ? ALL_DAYS : Number(range) };
-  const bounded = by === "app" && (range === "90" || range === "all");
-  const parameters = bounded ? { days: APP_DAYS } : whole;
-  const key = JSON.stringify({ by, parameters });
-  const answer = useAnswer<History>(key, (signal) => ask({ by, parameters }, signal), 30);
-  const csv = url("/api/v1/costs", { ...parameters, group_by: by === "model" ? "provider,model" : by, bucket: "day", format: "csv" });
+export function Costs() {
+  const { query } = useRoute();
+  const { zone } = useSession();
+  const by = pick(BY, query.get("by"), "provider") as Dimension;
+  const measure = pick(MEASURES, query.get("show"), "cost");
+  const provider = query.get("provider") ?? "";
+  const name = named(query);
+  const asked = query.get("bucket");
+  const key = `costs ${by} ${provider} ${name} ${query.get("from")} ${query.get("to")} ${asked}`;
+  const live = useLive<History>(key, async (signal) => {
+    const range = by === "app" ? bounded(await rangeOf(name, query, zone, signal)) : await rangeOf(name, query, zone, signal);
+    return history({ by, range, bucket: bucketOf(asked, range), provider }, zone, signal);
+  }, 20_000);
+  const range = live.data?.question.range ?? { from: addDays(today(zone), -29), to: today(zone) };
   return (
     <>
-      <div class="controls">
-        <Choice label="Stacked by" value={by} options={BY} set={(by) => change(route, { by })} />
-        <Choice label="Days" value={range} options={RANGES} set={(range) => change(route, { range })} />
-        {range === "range" && (
-          <div class="range">
-            <Field label="From">{(id) => <input id={id} type="date" value={from} max={to} onChange={(event) => change(route, { from: event.currentTarget.value })} />}</Field>
-            <Field label="To">{(id) => <input id={id} type="date" value={to} min={from} max={now} onChange={(event) => change(route, { to: event.currentTarget.value })} />}</Field>
-          </div>
-        )}
-        <a class="button" href={csv} download>CSV</a>
+      <Head title="Costs" lead="What was spent, when, and on what." live={live}>
+        <a class="button" href={csv(live.data?.question ?? { by, range, bucket: "day", provider })} download>Download CSV</a>
+      </Head>
+      <div class="filters">
+        <Choice label="Stack by" value={by} options={BY} onPick={(value) => amend({ by: value === "provider" ? null : value })} />
+        <RangePicker query={query} range={range} today={today(zone)} />
+        <label class="inline">Bars <select value={asked ?? ""} onChange={(event) => amend({ bucket: event.currentTarget.value || null })}>
+          <option value="">Automatic</option>
+          {BUCKETS.map(([value, label]) => <option key={value} value={value}>{label}</option>)}
+        </select></label>
+        <label class="inline">Provider <input class="short" type="search" placeholder="All" value={provider}
+          onChange={(event) => amend({ provider: event.currentTarget.value.trim().toLowerCase() || null })} /></label>
       </div>
-      {bounded && <p class="note">Applications are told apart by the log, and so for {APP_DAYS} days at most.</p>}
-      <Answer of={answer} lines={8}>
-        {(data) => (
-          <Panel wide title={`${money(data.total)} from ${day(data.from)} to ${day(data.to)}`} note={`${count(data.calls)} calls${data.unpriced > 0 ? `, ${count(data.unpriced)} of them without a price` : ""}. Days are those of ${props.session.time_zone}.`}>
-            {data.calls === 0 ? <Empty>Nothing was recorded in this range.</Empty> : <Found data={data} by={by} />}
-          </Panel>
-        )}
-      </Answer>
+      <Loaded live={live} rows={9}>{(data) => <Found data={data} measure={measure} />}</Loaded>
     </>
   );
 }
 
-function Found(props: { data: History; by: Dimension }) {
-  const { data, by } = props;
-  const names = data.bucket === "month" ? month : dayShort;
-  const share = (row: CostRow) => (data.total === 0n ? "" : `${(Number((usd(row.cost_usd) * 1000n) / data.total) / 10).toFixed(1)} %`);
-  const title = BY.find(([value]) => value === by)![1];
-  const tokens = (row: CostRow) => row.input_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens;
+async function rangeOf(name: string, query: URLSearchParams, zone: string, signal: AbortSignal): Promise<Range> {
+  const now = today(zone);
+  if (name === "custom") return { from: query.get("from") ?? now, to: query.get("to") ?? now };
+  if (name === "all") return { from: await firstDay(zone, signal), to: now };
+  return { from: addDays(now, 1 - Number(name)), to: now };
+}
+
+/** What is read from the log is read for a month at most. */
+const bounded = ({ from, to }: Range): Range => ({ from: daysBetween(from, to) >= LOG_DAYS_MAX ? addDays(to, 1 - LOG_DAYS_MAX) : from, to });
+
+function bucketOf(asked: string | null, range: Range): Bucket {
+  const bucket = BUCKETS.find(([name]) => name === asked)?.[0] ?? fittingBucket(range);
+  return bucket === "hour" && daysBetween(range.from, range.to) >= LOG_DAYS_MAX ? "day" : bucket;
+}
+
+const csv = ({ by, range, bucket, provider }: Question) => url("/api/v1/costs", { from: range.from, to: range.to, bucket, group_by: by, provider, format: "csv" });
+
+function Found({ data, measure }: { data: History; measure: Measure }) {
+  const { question, total, cost } = data;
+  const [view, setView] = useState<"totals" | "time">("totals");
+  const series = useMemo(
+    () => data.groups.map((group) => ({ name: group.name, color: group.color, values: group.bars.map((row) => (row ? MEASURE[measure].of(row) : 0)) })),
+    [data, measure],
+  );
+  if (total.calls === 0) {
+    return <Empty title="No calls in these days">Choose a longer range, or record a call: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code></Empty>;
+  }
+  const days = daysBetween(question.range.from, question.range.to) + 1;
+  const unfinished = question.range.to === data.bars[data.bars.length - 1]?.key || question.bucket !== "day";
   return (
     <>
-      {data.series.length > 0 && <Stack label={`Cost by ${by}, one bar a ${data.bucket}`} buckets={data.buckets} names={names} series={data.series} other={data.other && data.series.length > COLOURS - 1} />}
-      <Table label={`Cost by ${by}`} rows={data.groups} row={(row) => `${row.provider ?? ""}/${row[by] ?? ""}`} columns={[
-        { title, cell: (row) => name(by, row) },
-        { title: "Calls", number: true, cell: (row) => count(row.calls) },
-        { title: "Failed", number: true, cell: (row) => count(row.errors), minor: true },
-        { title: "Input tokens", number: true, cell: (row) => count(tokens(row)), minor: true },
-        { title: "Output tokens", number: true, cell: (row) => count(row.output_tokens), minor: true },
-        { title: "Unpriced", number: true, cell: (row) => count(row.unpriced_calls), minor: true },
-        { title: "Cost", number: true, cell: (row) => row.unpriced_calls === row.calls ? <Badge kind="warn">no price</Badge> : <span title={`${row.cost_usd} USD`}>{money(row.cost_usd)}</span> },
-        { title: "Share", number: true, cell: share, minor: true },
-      ]} foot={
-        <tr><th scope="row">All</th><td class="number">{count(data.calls)}</td><td class="minor" colSpan={4} /><td class="number"><span title={`${exact(data.total)} USD`}>{money(data.total)}</span></td><td class="minor" /></tr>
-      } />
-      {data.more && <p class="note">The {GROUPS_MAX} most expensive are listed; the CSV file has all.</p>}
+      <div class="tiles">
+        <Tile label="Cost" value={<Money amount={cost} />} note={`${question.range.from} to ${question.range.to}`} />
+        <Tile label="A day on average" value={<Money amount={cost / BigInt(days)} />} note={`over ${count(days)} days`} />
+        <Tile label="Calls" value={count(total.calls)} note={`${percentage(total.calls ? (total.errors / total.calls) * 100 : null)} failed`} />
+        <Tile label="Tokens" value={short(tokens(total))} note={`${short(total.output_tokens)} of them output`} />
+        {total.unpriced_calls > 0 && <Tile label="Without a price" value={count(total.unpriced_calls)} note={<a href={href("prices")}>calls that no cost includes</a>} tone="warn" />}
+      </div>
+      <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${question.by}`} tools={<Choice label="Show" value={measure} options={MEASURES} onPick={(value) => amend({ show: value === "cost" ? null : value })} />}>
+        <Chart label={`${measure} by ${question.by}`} bars={data.bars} series={series} format={MEASURE[measure].format} axis={MEASURE[measure].axis} unfinished={unfinished} />
+        {question.by === "app" && <p class="footnote">By application, the log itself is read: the last {LOG_DAYS_MAX} days of the range at most.</p>}
+      </Card>
+      <Card tools={<Choice label="Table" value={view} options={[["totals", "Totals"], ["time", "Over time"]] as const} onPick={setView} />} title={view === "totals" ? "Totals" : "Over time"}>
+        {view === "totals" ? <Totals data={data} /> : <OverTime data={data} />}
+      </Card>
     </>
   );
+}
+
+function Totals({ data }: { data: History }) {
+  const { by } = data.question;
+  const rows: Group[] = [
+    ...data.groups.filter((group) => group.name !== "All others" || data.more.length === 0),
+    ...data.more.map((row) => ({ name: nameOf(row, by), color: "--c0", row, cost: parse(row.cost_usd), bars: [] })),
+  ];
+  const link = (group: Group) => (by === "user" && group.row.user ? <a href={href("users", {}, group.row.user)}>{group.name}</a> : group.name);
+  const columns: Column<Group>[] = [
+    { key: "name", label: BY.find(([name]) => name === by)?.[1], cell: (group) => <span class="named"><span class="swatch" style={{ background: `var(${group.color})` }} aria-hidden="true" />{link(group)}</span> },
+    { key: "cost", label: "Cost", number: true, cell: (group) => <Money amount={group.cost} decimals={4} /> },
+    { key: "share", label: "Share", number: true, cell: (group) => percentage(percent(group.cost, data.cost)) },
+    { key: "calls", label: "Calls", number: true, cell: ({ row }) => count(row.calls) },
+    { key: "errors", label: "Failed", number: true, wide: true, cell: ({ row }) => count(row.errors) },
+    { key: "input", label: "Input", number: true, wide: true, cell: ({ row }) => count(row.input_tokens) },
+    { key: "output", label: "Output", number: true, wide: true, cell: ({ row }) => count(row.output_tokens) },
+    { key: "cache", label: "Cache read", number: true, wide: true, cell: ({ row }) => count(row.cache_read_tokens) },
+    { key: "unpriced", label: "Unpriced", number: true, wide: true, cell: ({ row }) => (row.unpriced_calls ? count(row.unpriced_calls) : "—") },
+  ];
+  const foot = (
+    <tr>
+      <th scope="row">Total</th>
+      <td class="number"><Money amount={data.cost} decimals={4} /></td>
+      <td class="number">{percentage(100)}</td>
+      <td class="number">{count(data.total.calls)}</td>
+      <td class="number wide">{count(data.total.errors)}</td>
+      <td class="number wide">{count(data.total.input_tokens)}</td>
+      <td class="number wide">{count(data.total.output_tokens)}</td>
+      <td class="number wide">{count(data.total.cache_read_tokens)}</td>
+      <td class="number wide">{data.total.unpriced_calls ? count(data.total.unpriced_calls) : "—"}</td>
+    </tr>
+  );
+  return (
+    <>
+      <Table caption={`Totals by ${by}`} columns={columns} rows={rows} id={(group) => group.name} foot={foot} />
+      {data.groupCount >= 200 && <p class="footnote">The 200 dearest are listed; the file has all of them.</p>}
+    </>
+  );
+}
+
+function OverTime({ data }: { data: History }) {
+  const bars = data.bars.map((bar, at) => ({ ...bar, at })).reverse();
+  type Bar = (typeof bars)[number];
+  const of = (group: Group, bar: Bar) => parse(group.bars[bar.at]?.cost_usd);
+  const columns: Column<Bar>[] = [
+    { key: "bar", label: "When", cell: (bar) => bar.long },
+    { key: "total", label: "Total", number: true, cell: (bar) => <strong><Money amount={data.groups.reduce((sum, group) => sum + of(group, bar), 0n)} decimals={4} /></strong> },
+    ...data.groups.map((group): Column<Bar> => ({ key: group.name, label: group.name, number: true, cell: (bar) => (group.bars[bar.at] ? <Money amount={of(group, bar)} decimals={4} /> : <span class="none">{usd(0n)}</span>) })),
+  ];
+  return <Table caption="Costs over time" columns={columns} rows={bars} id={(bar) => bar.key} />;
 }

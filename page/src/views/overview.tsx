@@ -1,119 +1,174 @@
-// What one looks at first in the morning.
+// What an admin wants to know in the morning: what was spent, what it will come to, what changed, what needs somebody.
 
-import type { ComponentChildren } from "preact";
-import { Outlook } from "../chart";
-import { count, day, dayShort, duration, provider } from "../format";
+import { useMemo } from "preact/hooks";
+import { get, url } from "../api";
+import { history } from "../costdata";
+import type { History } from "../costdata";
+import { addDays, count, longDay, percentage, seconds, shortDay, today } from "../format";
 import { useLive } from "../live";
-import type { ViewProps } from "../main";
-import { money, toNumber, usd } from "../money";
-import { link } from "../route";
-import type { Estimate, ForecastAnswer, Mover, Overview } from "../types";
-import { Answer, Badge, Empty, Panel, Table } from "../ui";
-import { BudgetList } from "./budgets";
+import { type Attos, parse, percent, sum, toFloat, usd } from "../money";
+import { href } from "../route";
+import { useSession } from "../session";
+import type { BudgetState, Costs, Estimate, Forecast, GroupRow, Status } from "../types";
+import { Chart } from "../ui/chart";
+import { Badge, Card, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
+import { type Column, Table } from "../ui/table";
+import { Bar } from "./budgets";
 
-function Stat(props: { name: string; value: ComponentChildren; children?: ComponentChildren }) {
+interface Overview {
+  today: string;
+  history: History;
+  /** What yesterday and the month before came to, for comparison. */
+  yesterday: Attos;
+  monthBefore: Attos;
+  spentToday: Attos;
+  spentMonth: Attos;
+  forecast: Forecast;
+  budgets: BudgetState[];
+  changes: Change[];
+  unpriced: { provider: string; model: string; calls: number }[];
+  status: Status;
+}
+
+interface Change {
+  name: string;
+  now: Attos;
+  before: Attos;
+}
+
+const CHANGE_DAYS = 7;
+
+async function load(zone: string, signal: AbortSignal): Promise<Overview> {
+  const now = today(zone);
+  const monthStart = `${now.slice(0, 7)}-01`;
+  const lastMonth = { from: `${addDays(monthStart, -1).slice(0, 7)}-01`, to: addDays(monthStart, -1) };
+  const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", more), signal);
+  const total = async (from: string, to: string) => sum((await ask({ from, to, bucket: "total" })).rows.map((row) => parse(row.cost_usd)));
+  const groups = (from: string, to: string) => ask({ from, to, bucket: "total", group_by: "provider,model", sort: "cost", limit: 500 });
+  // Whole days on both sides, so that a morning is not compared with a day.
+  const end = addDays(now, -1);
+  const [recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets, week, weekBefore, unpriced, status] = await Promise.all([
+    history({ by: "provider", range: { from: addDays(now, -29), to: now }, bucket: "day", provider: "" }, zone, signal),
+    total(now, now), total(end, end), total(monthStart, now), total(lastMonth.from, lastMonth.to),
+    get<Forecast>("/api/v1/forecast", signal),
+    get<{ budgets: BudgetState[] }>("/api/v1/budgets", signal),
+    groups(addDays(end, 1 - CHANGE_DAYS), end), groups(addDays(end, 1 - 2 * CHANGE_DAYS), addDays(end, -CHANGE_DAYS)),
+    get<{ models: Overview["unpriced"] }>("/api/v1/unpriced", signal),
+    get<Status>("/api/v1/pipeline", signal),
+  ]);
+  return {
+    today: now, history: recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets: budgets.budgets,
+    changes: changesOf(week.rows, weekBefore.rows), unpriced: unpriced.models, status,
+  };
+}
+
+/** What changed most between two weeks, in either direction. */
+function changesOf(now: GroupRow[], before: GroupRow[]): Change[] {
+  const all = new Map<string, Change>();
+  const at = (row: GroupRow) => {
+    const name = row.model || row.provider || "";
+    const found = all.get(name) ?? { name, now: 0n, before: 0n };
+    all.set(name, found);
+    return found;
+  };
+  for (const row of now) at(row).now += parse(row.cost_usd);
+  for (const row of before) at(row).before += parse(row.cost_usd);
+  const size = ({ now, before }: Change) => (now > before ? now - before : before - now);
+  return [...all.values()].filter((change) => size(change) > 0n).sort((a, b) => (size(b) > size(a) ? 1 : -1)).slice(0, 6);
+}
+
+export function Overview() {
+  const { zone } = useSession();
+  const live = useLive<Overview>("overview", (signal) => load(zone, signal), 15_000);
   return (
-    <div class="stat">
-      <h2>{props.name}</h2>
-      <p class="value">{props.value}</p>
-      <p class="note">{props.children}</p>
-    </div>
+    <>
+      <Head title="Overview" lead={longDay(today(zone))} live={live} />
+      <Loaded live={live} rows={7}>{(data) => <Found data={data} />}</Loaded>
+    </>
   );
 }
 
-/** `+12 %` against what was. */
-export function change(now: string, before: string): string | undefined {
-  const [a, b] = [toNumber(usd(now)), toNumber(usd(before))];
-  if (b === 0) return undefined;
-  const percent = ((a - b) / b) * 100;
-  return `${percent >= 0 ? "+" : "−"}${Math.abs(percent).toFixed(Math.abs(percent) < 10 ? 1 : 0)} %`;
-}
-
-function band(estimate: Estimate): string {
-  return estimate.low_usd && estimate.high_usd ? `likely ${money(estimate.low_usd)} – ${money(estimate.high_usd)}` : "too little history for a band";
-}
-
-function name(row: { provider: string; model: string }): string {
-  return row.model || provider(row.provider);
-}
-
-export function OverviewView(props: ViewProps) {
-  const overview = useLive<Overview>("/api/v1/overview", 5);
-  const forecast = useLive<ForecastAnswer>("/api/v1/forecast", 60);
+function Found({ data }: { data: Overview }) {
+  const { status } = data;
+  const oldest = status.wal.unflushed_records > 0 ? status.wal.oldest_unflushed_seconds : 0;
+  const worst = status.health.status;
+  if (data.history.total.calls === 0 && data.spentMonth === 0n) {
+    return (
+      <Empty title="Nothing has been recorded yet">
+        Try it: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code>, or fill a demonstration with <code>tallyd demo --backfill 90 --rate 0 --seconds 10</code>. This page shows it within seconds.
+      </Empty>
+    );
+  }
   return (
-    <Answer of={overview} lines={6}>
-      {(data) => (
-        <div class="grid">
-          <div class="stats wide">
-            <Stat name="Today" value={money(data.today.cost_usd)}>
-              {count(data.today.calls)} calls{data.today.errors > 0 && `, ${count(data.today.errors)} failed`}
-            </Stat>
-            <Stat name="Month to date" value={money(data.month_to_date.cost_usd)}>
-              {change(data.month_to_date.cost_usd, data.previous_month_to_date.cost_usd) ?? "nothing"} against {money(data.previous_month_to_date.cost_usd)} by {dayShort(data.previous_month_to_date.to)}
-            </Stat>
-            <Stat name={`Month, to ${dayShort(data.forecast.month.until)}`} value={data.forecast.month.expected_usd ? money(data.forecast.month.expected_usd) : "–"}>
-              {data.forecast.month.expected_usd ? band(data.forecast.month) : "three whole days of history are needed"}
-            </Stat>
-            <Stat name="Pipeline" value={<Pipeline status={data.pipeline.status} />}>
-              {count(data.pipeline.unflushed_records)} durable and not in PostgreSQL yet
-              {data.pipeline.unflushed_records > 0 && `, the oldest for ${duration(data.pipeline.oldest_unflushed_seconds)}`}; {count(data.pipeline.committed_since_start)} committed since the start
-            </Stat>
-          </div>
-          {data.pipeline.message && <div class="problem wide" role="alert"><strong>{data.pipeline.status === "failing" ? "Somebody must act." : "It mends itself."}</strong><span>{data.pipeline.message}</span></div>}
-          <Panel title="Days, and the 30 to come" wide note={`Forecast from ${data.forecast.history_days} days; the band is to hold ${data.forecast.interval_percent} times of 100.`}>
-            <Answer of={forecast}>{(data) => <Days data={data} />}</Answer>
-          </Panel>
-          <Panel title="Budgets" action={<a href={link("budgets")}>All budgets</a>}>
-            {data.budgets.length === 0
-              ? <Empty>No budget is set. <a href={link("budgets")}>Set one</a>, and applications are told to hold back when it is used up.</Empty>
-              : <BudgetList budgets={data.budgets} />}
-          </Panel>
-          <Panel title="What changed most" note="Seven days before today, against the seven before.">
-            {data.movers.length === 0 ? <Empty>Nothing changed.</Empty> : <Movers rows={data.movers} />}
-          </Panel>
-          {data.unpriced.length > 0 && (
-            <Panel title="Calls without a price" wide note="They are recorded, and in no sum. A price makes them count: tallyd reprice.">
-              <Table label="Models without a price" rows={data.unpriced} row={(row) => `${row.provider}/${row.model}`} columns={[
-                { title: "Model", cell: (row) => name(row) },
-                { title: "Provider", cell: (row) => provider(row.provider), minor: true },
-                { title: "Calls", number: true, cell: (row) => count(row.calls) },
-                { title: "From", cell: (row) => day(row.first_day), minor: true },
-                { title: "To", cell: (row) => day(row.last_day), minor: true },
-                { title: "To do", cell: (row) => row.priceable ? <Badge kind="good">has a price now: reprice</Badge> : props.session.role === "admin" && <a href={link("prices", { add: 1, provider: row.provider, model: row.model })}>Add a price</a> },
-              ]} />
-            </Panel>
-          )}
-        </div>
-      )}
-    </Answer>
+    <>
+      <div class="tiles">
+        <Tile label="Today" value={<Money amount={data.spentToday} />} note={<>yesterday {usd(data.yesterday)}</>} />
+        <Tile label="Month to date" value={<Money amount={data.spentMonth} />} note={<>last month {usd(data.monthBefore)}</>} />
+        <Forecasted estimate={data.forecast.month} forecast={data.forecast} />
+        <Tile label="Pipeline" value={worst === "ok" ? "Working" : worst === "degraded" ? "Mending" : "Failing"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
+          note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />
+      </div>
+      <Month data={data} />
+      <div class="columns pairs">
+        <Card title="Budgets" tools={<a href={href("budgets")}>All budgets</a>}>
+          {data.budgets.length === 0 ? <Empty title="No budget is set"><a href={href("budgets")}>Set one</a>, and be told before it is used up.</Empty> : data.budgets.slice(0, 4).map((budget) => <Bar key={budget.id} budget={budget} />)}
+        </Card>
+        <Card title="What changed most" tools={<span class="fine">{CHANGE_DAYS} days to yesterday, against the {CHANGE_DAYS} before</span>}>
+          <Changes changes={data.changes} />
+        </Card>
+        {data.unpriced.length > 0 && (
+          <Card title="Without a price" tools={<a href={href("prices")}>Prices</a>}>
+            <Table caption="Models without a price" rows={data.unpriced.slice(0, 6)} id={(model) => `${model.provider} ${model.model}`} columns={[
+              { key: "model", label: "Model", cell: (model) => <span>{model.model || model.provider}</span> },
+              { key: "calls", label: "Calls", number: true, cell: (model) => <Badge tone="warn">{count(model.calls)}</Badge> },
+            ]} />
+            <p class="footnote">No cost on this page includes these calls. Set a price, then run <code>tallyd reprice</code>.</p>
+          </Card>
+        )}
+        <Card title="Pipeline" tools={<a href={href("pipeline")}>Details</a>}>
+          <dl class="facts">
+            <dt>Acknowledged and on disk</dt><dd>up to key {count(status.wal.durable_key)}</dd>
+            <dt>In PostgreSQL</dt><dd>{status.database.committed_records === null ? "it does not answer" : `${count(status.database.committed_records)} calls`}</dd>
+            <dt>Not loaded yet</dt><dd>{count(status.wal.unflushed_records)} records</dd>
+            <dt>Oldest of them</dt><dd>{oldest > 0 ? `${seconds(oldest)} old` : "—"}</dd>
+          </dl>
+        </Card>
+      </div>
+    </>
   );
 }
 
-function Pipeline(props: { status: "ok" | "degraded" | "failing" }) {
-  const kind = { ok: "good", degraded: "warn", failing: "bad" } as const;
-  const text = { ok: "Well", degraded: "Degraded", failing: "Failing" };
-  return <Badge kind={kind[props.status]}>{text[props.status]}</Badge>;
+function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Forecast }) {
+  const label = `Forecast to ${shortDay(estimate.until)}`;
+  if (estimate.expected_usd === null) return <Tile label={label} value="—" note="it takes three whole days" />;
+  const band = estimate.low_usd !== null && estimate.high_usd !== null
+    ? `${forecast.interval_percent} % interval ${usd(parse(estimate.low_usd), 0)} – ${usd(parse(estimate.high_usd), 0)}`
+    : `the mean of ${forecast.history_days} days`;
+  return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band} />;
 }
 
-function Days(props: { data: ForecastAnswer }) {
-  const { past, ahead } = props.data;
-  if (past.length === 0) return <Empty>Nothing has been recorded yet.</Empty>;
-  const read = (text: string | null) => (text === null ? undefined : toNumber(usd(text)));
-  const shown = past.slice(-45, -1).map((one) => ({ day: one.day, spent: toNumber(usd(one.cost_usd)) }));
-  const coming = ahead.filter((one) => one.expected_usd !== null).map((one) => ({
-    day: one.until,
-    ...Object.fromEntries(Object.entries({ expected: read(one.expected_usd), low: read(one.low_usd), high: read(one.high_usd) }).filter(([, value]) => value !== undefined)),
-  }));
-  return <Outlook label="Cost a day, and the forecast of the next 30 days" points={[...shown, ...coming]} names={dayShort} />;
-}
-
-function Movers(props: { rows: Mover[] }) {
+function Month({ data }: { data: Overview }) {
+  const { history } = data;
+  const series = useMemo(() => history.groups.map((group) => ({ name: group.name, color: group.color, values: group.bars.map((row) => toFloat(parse(row?.cost_usd))) })), [history]);
+  const format = (value: number) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: value < 0.01 ? 6 : 2 })}`;
+  const axis = (value: number) => `$${value.toLocaleString("en-US", { maximumFractionDigits: 2 })}`;
   return (
-    <Table label="What changed most" rows={props.rows} row={(row) => `${row.provider}/${row.model}`} columns={[
-      { title: "Model", cell: (row) => name(row) },
-      { title: "Before", number: true, cell: (row) => money(row.previous_usd), minor: true },
-      { title: "Now", number: true, cell: (row) => money(row.cost_usd) },
-      { title: "Change", number: true, cell: (row) => change(row.cost_usd, row.previous_usd) ?? "new" },
-    ]} />
+    <Card title="The last 30 days" tools={<a href={href("costs")}>Cost history</a>}>
+      <Chart label="Cost of the last 30 days by provider" height={250} bars={history.bars} series={series} format={format} axis={axis} unfinished />
+    </Card>
   );
+}
+
+function Changes({ changes }: { changes: Change[] }) {
+  if (changes.length === 0) return <Empty title="Nothing to compare yet">It takes a week of calls.</Empty>;
+  const columns: Column<Change>[] = [
+    { key: "name", label: "Model", cell: (change) => <span class="named">{change.name}</span> },
+    { key: "now", label: "Cost", number: true, cell: (change) => <Money amount={change.now} decimals={2} /> },
+    { key: "change", label: "Change", number: true, cell: (change) => {
+      const delta = change.now - change.before;
+      return <span class={delta > 0n ? "up" : "down"}>{delta > 0n ? "+" : ""}{usd(delta, 2)}</span>;
+    } },
+    { key: "percent", label: <span class="hidden">Change in percent</span>, number: true, wide: true, cell: (change) => <span class="fine">{change.before === 0n ? "new" : percentage(percent(change.now - change.before, change.before), true)}</span> },
+  ];
+  return <Table caption="What changed most" columns={columns} rows={changes} id={(change) => change.name} />;
 }

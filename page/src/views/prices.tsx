@@ -1,151 +1,100 @@
-// Prices: all that are known, and adding one with a look at what it would change.
+// Prices: what holds now, and adding one with its effect shown first.
 
-import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
-import { send, url } from "../api";
-import { count, day, provider } from "../format";
+import { get, url } from "../api";
+import { count, instant } from "../format";
 import { useLive } from "../live";
-import type { ViewProps } from "../main";
-import { money } from "../money";
-import { change } from "../route";
-import type { Price, PricePreview, Prices, Rates } from "../types";
-import { Answer, Badge, Dialog, Empty, Field, Panel, Problem, Search, Sure, Table, useAction } from "../ui";
+import { amend, useRoute } from "../route";
+import { useSession } from "../session";
+import type { PriceRow } from "../types";
+import { Badge, Card, Choice, Empty, Head, Loaded } from "../ui/parts";
+import { type Column, Table } from "../ui/table";
+import { type Draft, PriceEditor } from "./price";
 
-const BUCKETS: [string, string][] = [["input", "Input"], ["output", "Output"], ["cache_read", "Cache read"], ["cache_write_5m", "Cache write, 5 min"], ["cache_write_1h", "Cache write, 1 h"]];
-const ORIGINS: Record<Price["origin"], string> = { builtin: "built in", config: "configuration", manual: "added", import: "imported", api: "added" };
-
-function rate(rates: Rates | null, bucket: string): string {
-  return rates?.per_million_tokens?.[bucket] ?? "";
+interface Found {
+  prices: PriceRow[];
+  unpriced: { provider: string; model: string; calls: number; priceable: boolean }[];
 }
 
-function units(rates: Rates | null): string {
-  return Object.entries(rates?.per_unit ?? {}).map(([unit, usd]) => `${unit.replace("_", " ")} ${usd}`).join(", ");
+async function load(all: boolean, signal: AbortSignal): Promise<Found> {
+  const [{ prices }, { models }] = await Promise.all([
+    get<{ prices: PriceRow[] }>(url("/api/v1/prices", all ? { limit: 10_000 } : { in_force: true }), signal),
+    get<{ models: Found["unpriced"] }>("/api/v1/unpriced", signal),
+  ]);
+  return { prices, unpriced: models };
 }
 
-export function PricesView(props: ViewProps) {
-  const { route } = props;
-  const search = route.query.get("search") ?? "";
-  const answer = useLive<Prices>(url("/api/v1/prices", { limit: 10_000 }), 30);
-  const adding = route.query.get("add") === "1";
-  const [base, setBase] = useState<Price>();
-  const action = useAction();
-  const admin = props.session.role === "admin";
-  const close = () => {
-    setBase(undefined);
-    if (adding) change(route, { add: undefined, provider: undefined, model: undefined });
-  };
-  const withdraw = (price: Price) => void action.run(async () => {
-    await send("DELETE", `/api/v1/prices/${price.id}`);
-    answer.refresh();
-  });
-  const shown = (prices: Price[]) => prices.filter((price) => `${price.provider} ${price.model} ${price.service_tier}`.toLowerCase().includes(search.toLowerCase()));
+const BUCKETS = [["input", "Input"], ["output", "Output"], ["cache_read", "Cache read"], ["cache_write_5m", "Write 5 min"], ["cache_write_1h", "Write 1 h"]] as const;
+const SHOW = [["now", "In force"], ["all", "All"]] as const;
+
+export function Prices() {
+  const { query } = useRoute();
+  const { zone, mayChange } = useSession();
+  const show = query.get("show") === "all" ? "all" : "now";
+  const live = useLive<Found>(`prices ${show}`, (signal) => load(show === "all", signal), 5_000);
+  const [draft, setDraft] = useState<Draft | null>(null);
+  const [done, setDone] = useState<string | null>(null);
+  const search = (query.get("search") ?? "").toLowerCase();
+  const providers = [...new Set(live.data?.prices.map((row) => row.provider))].sort();
+  const provider = query.get("provider") ?? "";
+  const columns: Column<PriceRow>[] = [
+    { key: "model", label: "Model", cell: (row) => <span class="price-name">{row.model || "every call"} <span class="fine">{row.provider}{row.service_tier === "standard" ? "" : `, ${row.service_tier}`}{planName(row)}</span></span> },
+    ...BUCKETS.map(([bucket, label], at): Column<PriceRow> => ({ key: bucket, label, number: true, wide: at > 1, cell: (row) => <Rate value={row.rates.per_million_tokens?.[bucket]} /> })),
+    { key: "units", label: "Each", wide: true, cell: (row) => <span class="fine">{Object.entries(row.rates.per_unit ?? {}).map(([unit, rate]) => `${unit} $${rate}`).join(", ")}{row.rates.above?.length ? " · more for large prompts" : ""}</span> },
+    { key: "from", label: "Since", wide: true, cell: (row) => <span class="when">{row.effective_from.startsWith("1970") ? "always" : instant(row.effective_from, zone).slice(0, 10)}</span> },
+    { key: "origin", label: "From", wide: true, cell: (row) => <Badge tone={row.origin === "builtin" ? "plain" : "good"}>{row.origin === "builtin" ? "built in" : row.origin}</Badge> },
+  ];
+  if (mayChange) columns.push({ key: "edit", label: <span class="hidden">Edit</span>, number: true, cell: (row) => <button type="button" aria-label={`Edit the price of ${row.model || row.provider}, ${row.service_tier}`} onClick={() => setDraft(draftOf(row))}>Edit</button> });
   return (
     <>
-      <div class="controls">
-        <Search label="Search by provider or model" value={search} set={(search) => change(route, { search })} />
-        {admin && <button type="button" class="primary" onClick={() => change(route, { add: 1 })}>Add a price</button>}
-        <a class="button" href={url("/api/v1/prices", { format: "csv" })} download>CSV</a>
-      </div>
-      {action.error && <Problem error={action.error} />}
-      <Answer of={answer} lines={8}>
+      <Head title="Prices" lead="USD a million tokens, or each. A price holds from an instant on; calls keep what they were priced with." live={live}>
+        <a class="button" href={url("/api/v1/prices", { format: "csv" })} download>Download CSV</a>
+        {mayChange && <button type="button" class="primary" onClick={() => setDraft({ provider: "", model: "", service_tier: "standard", tokens: {}, units: {} })}>Add a price</button>}
+      </Head>
+      {done && <p class="notice good" role="status">{done}</p>}
+      <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+        <Choice label="Prices" value={show} options={SHOW} onPick={(value) => amend({ show: value === "now" ? null : value })} />
+        <Choice label="Provider" value={provider} options={[["", "All"], ...providers.map((name) => [name, name] as const)]} onPick={(value) => amend({ provider: value || null })} />
+        <input type="search" aria-label="Search prices" placeholder="Model or provider" value={query.get("search") ?? ""} onInput={(event) => amend({ search: event.currentTarget.value || null })} />
+      </form>
+      <Loaded live={live} rows={10}>
         {(data) => {
-          const rows = shown(data.prices);
+          const rows = data.prices.filter((row) => provider === "" || row.provider === provider).filter((row) => `${row.provider} ${row.model} ${row.service_tier}`.toLowerCase().includes(search));
           return (
-            <Panel wide title={`${count(rows.length)} prices`} note="USD for a million tokens, and for one of any other unit. A price holds from its time on; what was recorded keeps its cost until tallyd reprice.">
-              {rows.length === 0 ? <Empty>No price has that in its name.</Empty> : (
-                <Table label="Prices" rows={rows} row={(row) => row.id} columns={[
-                  { title: "Model", cell: (row) => <>{row.model || provider(row.provider)}{!row.model.startsWith(row.provider) && row.model && <> <small class="note">{provider(row.provider)}</small></>}{row.service_tier !== "standard" && <> <Badge kind="calm">{row.service_tier}</Badge></>}</> },
-                                    ...BUCKETS.map(([bucket, title]) => ({ title: title.replace("Cache write,", "Write").replace("Cache read", "Read"), number: true, minor: !["input", "output"].includes(bucket), cell: (row: Price) => rate(row.rates, bucket) })),
-                  { title: "Units", cell: (row) => units(row.rates), minor: true },
-                  { title: "Since", cell: (row) => (row.effective_from.startsWith("1970") ? "always" : <span class="firm">{day(row.effective_from.slice(0, 10))}</span>), minor: true },
-                  { title: "From", cell: (row) => <span class="firm" title={row.source}>{ORIGINS[row.origin]}</span>, minor: true },
-                  { title: admin ? "Actions" : "Number", cell: (row) => admin ? (
-                    <span class="buttons">
-                      <button type="button" class="plain" onClick={() => setBase(row)} aria-label={`Change the price of ${row.model || row.provider}`}>Change</button>
-                      {!["builtin", "config"].includes(row.origin) && <Sure text="Withdraw" sure="Really?" run={() => withdraw(row)} />}
-                    </span>
-                  ) : row.id },
-                ]} />
+            <>
+              {data.unpriced.length > 0 && (
+                <Card title="Models without a price" tools={<span class="fine">no cost includes their calls</span>}>
+                  <Table caption="Models without a price" rows={data.unpriced} id={(model) => `${model.provider} ${model.model}`} columns={[
+                    { key: "model", label: "Model", cell: (model) => <span>{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
+                    { key: "calls", label: "Calls", number: true, cell: (model) => count(model.calls) },
+                    { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">has a price now: tallyd reprice</Badge> : <Badge tone="warn">unknown</Badge>) },
+                    ...(mayChange ? [{ key: "set", label: <span class="hidden">Set</span>, number: true, cell: (model: Found["unpriced"][number]) => <button type="button" onClick={() => setDraft({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {} })}>Set a price</button> }] : []),
+                  ]} />
+                </Card>
               )}
-            </Panel>
+              {rows.length === 0 ? <Empty title="No price matches">Search by a part of the model’s name.</Empty> : <Card><Table caption="Prices" columns={columns} rows={rows} id={(row) => String(row.id)} /></Card>}
+            </>
           );
         }}
-      </Answer>
-      {admin && (adding || base) && (
-        <Add base={base} provider={route.query.get("provider") ?? ""} model={route.query.get("model") ?? ""} close={close} done={() => { close(); answer.refresh(); }} />
-      )}
+      </Loaded>
+      {draft && <PriceEditor draft={draft} onClose={() => setDraft(null)} onSaved={(text) => { setDraft(null); setDone(text); live.reload(); }} />}
     </>
   );
 }
 
-function Add(props: { base: Price | undefined; provider: string; model: string; close: () => void; done: () => void }) {
-  const { base } = props;
-  const [form, setForm] = useState<Record<string, string>>({
-    provider: base?.provider ?? props.provider, model: base?.model ?? props.model, service_tier: base?.service_tier ?? "standard", effective_from: "", request: base?.rates.per_unit?.["request"] ?? "", note: "",
-    ...Object.fromEntries(BUCKETS.map(([bucket]) => [bucket, rate(base?.rates ?? null, bucket)])),
-  });
-  const [preview, setPreview] = useState<PricePreview>();
-  const action = useAction();
-  const set = (name: string, value: string) => {
-    setForm({ ...form, [name]: value });
-    setPreview(undefined);
-  };
-  const body = () => {
-    const filled = (names: string[]) => Object.fromEntries(names.filter((name) => form[name]).map((name) => [name, form[name]]));
-    const kept = Object.fromEntries(Object.entries(base?.rates.per_unit ?? {}).filter(([unit]) => unit !== "request"));
-    return {
-      provider: form["provider"], model: form["model"], service_tier: form["service_tier"], note: form["note"],
-      ...(form["effective_from"] ? { effective_from: form["effective_from"] } : {}),
-      per_million: filled(BUCKETS.map(([bucket]) => bucket)), per_unit: { ...kept, ...filled(["request"]) },
-    };
-  };
-  const look = (event: TargetedSubmitEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    void action.run(async () => setPreview(await send<PricePreview>("POST", "/api/v1/prices/preview", body())));
-  };
-  const add = () => void action.run(async () => {
-    await send("POST", "/api/v1/prices", body());
-    props.done();
-  });
-  const text = (name: string, label: string, more: Record<string, unknown> = {}, hint?: string) => (
-    <Field label={label} {...(hint ? { hint } : {})}>{(id) => <input id={id} value={form[name]} onInput={(event) => set(name, event.currentTarget.value)} {...more} />}</Field>
-  );
-  const amount = { inputMode: "decimal" as const, pattern: "[0-9]{1,9}(\\.[0-9]{1,12})?" };
-  return (
-    <Dialog title={base ? "Change a price" : "Add a price"} close={props.close}>
-      <form class="form" onSubmit={look}>
-        <div class="pair">{text("provider", "Provider", { required: true })}{text("model", "Model")}</div>
-        <div class="pair">{text("service_tier", "Service tier")}{text("effective_from", "Since", { type: "date" }, "Empty: from now on")}</div>
-        <fieldset>
-          <legend>USD for a million tokens</legend>
-          {BUCKETS.map(([bucket, label]) => <div key={bucket}>{text(bucket, label, amount)}</div>)}
-        </fieldset>
-        <div class="pair">{text("request", "USD a request", amount)}{text("note", "Why, for the record")}</div>
-        {base?.rates.above && <p class="note">This model has rates of larger prompts; a price that is set here has none. tallyd prices set --above keeps them.</p>}
-        {action.error && <Problem error={action.error} />}
-        {preview && <Differences preview={preview} />}
-        <div class="buttons">
-          <button type="submit" disabled={action.busy}>What would it change?</button>
-          <button type="button" class="primary" disabled={action.busy || !preview} onClick={add}>Add it</button>
-        </div>
-      </form>
-    </Dialog>
-  );
+function planName(row: PriceRow): string {
+  const plan = row.rates.plan;
+  return plan && typeof plan === "object" && "name" in plan ? `, plan ${String(plan.name)}` : typeof plan === "string" ? `, plan ${plan}` : "";
 }
 
-function Differences(props: { preview: PricePreview }) {
-  const { calls } = props.preview;
-  if (calls.changed === 0) return <p class="note" role="status">None of the {count(calls.calls)} calls since then (31 days at most) would have another cost. New calls are priced by it.</p>;
-  return (
-    <div role="status">
-      <p class="note">Of {count(calls.calls)} calls since then (31 days at most) {count(calls.changed)} would cost {money(calls.new_usd)} instead of {money(calls.old_usd)}, {count(calls.newly_priced)} of them have no price now. <code>tallyd reprice</code> applies it to them; new calls are priced by it at once.</p>
-      <Table label="What would change" rows={calls.days.slice(-14)} row={(row) => `${row.day}/${row.model}`} columns={[
-        { title: "Day", cell: (row) => day(row.day) },
-        { title: "Model", cell: (row) => row.model },
-        { title: "Calls", number: true, cell: (row) => count(row.calls) },
-        { title: "Now", number: true, cell: (row) => money(row.old_usd) },
-        { title: "Then", number: true, cell: (row) => money(row.new_usd) },
-      ]} />
-    </div>
-  );
+function draftOf(row: PriceRow): Draft {
+  return { provider: row.provider, model: row.model, service_tier: row.service_tier, tokens: { ...row.rates.per_million_tokens }, units: { ...row.rates.per_unit }, above: row.rates.above };
+}
+
+/** A rate with its points lined up: two decimals, and what there is beyond them. */
+function Rate({ value }: { value: string | undefined }) {
+  if (value === undefined) return <span class="none">—</span>;
+  const [whole = "0", fraction = ""] = value.split(".");
+  const shown = fraction.padEnd(2, "0").padEnd(4, "\u2007");
+  return <span class="money">${whole}.{shown.slice(0, 2)}<span class="fine pre">{shown.slice(2)}</span></span>;
 }

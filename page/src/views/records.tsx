@@ -1,74 +1,104 @@
-// Recent records, searched.
+// Single calls: searched in the log, newest first, each opened with a press.
 
 import { useState } from "preact/hooks";
-import { url } from "../api";
-import { count, instant, provider } from "../format";
+import { get, url } from "../api";
+import { count, instant, seconds } from "../format";
 import { useLive } from "../live";
-import type { ViewProps } from "../main";
-import { money } from "../money";
-import { change, link } from "../route";
-import type { Records, UsageRecord } from "../types";
-import { Answer, Badge, Choice, Dialog, Empty, Panel, Search, Table } from "../ui";
+import { parse } from "../money";
+import { amend, href, useRoute } from "../route";
+import { useSession } from "../session";
+import type { RecordRow, Records as Answer } from "../types";
+import { Badge, Card, Choice, Empty, Head, Loaded, Money } from "../ui/parts";
+import { type Column, Table } from "../ui/table";
 
-const LIMIT = 100;
-const SPANS: [string, string][] = [["1", "A day"], ["7", "A week"], ["31", "31 days"]];
-const WHICH: [string, string][] = [["", "All"], ["errors", "Failed"], ["unpriced", "Unpriced"]];
+const SPANS = [["1", "24 hours"], ["7", "7 days"], ["31", "31 days"]] as const;
+const FIELDS = [["provider", "Provider"], ["model", "Model"], ["endpoint", "Endpoint"], ["user_id", "User"], ["app", "App"], ["request_id", "Request id"]] as const;
+const ONLY = [["", "All"], ["errors", "Failed"], ["unpriced", "Unpriced"]] as const;
+const PAGE = 50;
 
-export function RecordsView(props: ViewProps) {
-  const { route } = props;
-  const value = (name: string) => route.query.get(name) ?? "";
-  const [span, which] = [value("span") || "1", value("which")];
-  const [shown, setShown] = useState<UsageRecord>();
-  // To the minute, so that the question stays the same while it is asked again.
-  const from = new Date(Math.floor((Date.now() - Number(span) * 86_400_000) / 60_000) * 60_000).toISOString();
-  const [begin] = useState(() => new Map<string, string>());
-  if (!begin.has(span)) begin.set(span, from);
-  const filter = {
-    from: begin.get(span), model: value("model"), user_id: value("user_id"), request_id: value("request_id"), cursor: value("cursor"),
-    ...(which === "errors" ? { errors: true } : {}), ...(which === "unpriced" ? { unpriced: true } : {}),
+/** What the address asks for, as the API's parameters. */
+function parameters(query: URLSearchParams, days: string): Record<string, string | number | null> {
+  const from = new Date(Date.now() - Number(days) * 86_400_000).toISOString();
+  const only = query.get("only");
+  return {
+    // To the minute, so that the same question has the same answer for a while.
+    from: `${from.slice(0, 16)}:00Z`,
+    ...Object.fromEntries(FIELDS.map(([name]) => [name, query.get(name)])),
+    errors: only === "errors" ? "true" : null,
+    unpriced: only === "unpriced" ? "true" : null,
   };
-  const answer = useLive<Records>(url("/api/v1/records", { ...filter, limit: LIMIT }), 5);
-  const set = (changes: Record<string, string | undefined>) => change(route, { cursor: undefined, ...changes });
+}
+
+export function Records() {
+  const { query } = useRoute();
+  const days = SPANS.find(([value]) => value === query.get("days"))?.[0] ?? "1";
+  const [pages, setPages] = useState<{ key: string; cursors: string[] }>({ key: "", cursors: [] });
+  const asked = parameters(query, days);
+  const key = query.toString();
+  const cursors = pages.key === key ? pages.cursors : [];
+  const cursor = cursors[cursors.length - 1] ?? null;
+  const live = useLive<Answer>(`records ${key} ${cursor}`, (signal) => get(url("/api/v1/records", { ...parameters(query, days), cursor, limit: PAGE }), signal), cursor ? 60_000 : 5_000);
+  const set = (name: string) => (event: Event) => amend({ [name]: (event.currentTarget as HTMLInputElement).value.trim() || null });
   return (
     <>
-      <div class="controls">
-        <Choice label="Since" value={span} options={SPANS} set={(span) => set({ span })} />
-        <Choice label="Which" value={which} options={WHICH} set={(which) => set({ which })} />
-        <Search label="Model" value={value("model")} set={(model) => set({ model })} />
-        <Search label="User's id" value={value("user_id")} set={(user_id) => set({ user_id })} />
-        <Search label="Request id" value={value("request_id")} set={(request_id) => set({ request_id })} />
-        <a class="button" href={url("/api/v1/records", { ...filter, cursor: undefined, format: "csv" })} download>CSV</a>
-      </div>
-      <Answer of={answer} lines={10}>
-        {(data) => (
-          <Panel wide title={value("cursor") ? "Earlier records" : "Newest records"} note="Times are those of this browser. Names are matched as a whole.">
-            {data.records.length === 0 ? <Empty>No record of that kind in this time.</Empty> : (
-              <Table label="Records" rows={data.records} row={(row) => row.id} columns={[
-                { title: "Time", cell: (row) => <button type="button" class="sort" onClick={() => setShown(row)}><time dateTime={row.occurred_at}>{instant(row.occurred_at)}</time></button> },
-                { title: "Model", cell: (row) => row.model || provider(row.provider) },
-                { title: "Endpoint", cell: (row) => row.endpoint, minor: true },
-                { title: "User", cell: (row) => row.user_id && <a href={link("users", {}, row.user_id)}>{row.user_id}</a>, minor: true },
-                { title: "Status", number: true, cell: (row) => (row.status >= 400 ? <Badge kind="bad">{row.status}</Badge> : row.status), minor: true },
-                { title: "Tokens", number: true, cell: (row) => count(row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens), minor: true },
-                { title: "Cost", number: true, cell: (row) => (row.cost_usd === null ? <Badge kind="warn">no price</Badge> : <span title={`${row.cost_usd} USD`}>{money(row.cost_usd, 6)}</span>) },
-              ]} />
-            )}
-            <div class="pages">
-              <button type="button" disabled={!value("cursor")} onClick={() => set({})}>Newest</button>
-              <button type="button" disabled={data.next === null} onClick={() => change(route, { cursor: data.next ?? undefined })}>Earlier</button>
-            </div>
-          </Panel>
+      <Head title="Records" lead="Every call as it is stored." live={live}>
+        <a class="button" href={url("/api/v1/records", { ...asked, format: "csv" })} download>Download CSV</a>
+      </Head>
+      <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+        <Choice label="From" value={days} options={SPANS} onPick={(value) => amend({ days: value === "1" ? null : value })} />
+        <Choice label="Only" value={ONLY.find(([value]) => value === query.get("only"))?.[0] ?? ""} options={ONLY} onPick={(value) => amend({ only: value || null })} />
+        {FIELDS.map(([name, label]) => <input key={name} class="short" type="search" aria-label={label} placeholder={label} value={query.get(name) ?? ""} onChange={set(name)} />)}
+      </form>
+      <Loaded live={live} rows={10}>
+        {(data) => data.records.length === 0 ? (
+          <Empty title="No calls match">Fields must match whole. Look further back, or take a filter away.</Empty>
+        ) : (
+          <Card>
+            <List rows={data.records} />
+            <nav class="pager" aria-label="Pages">
+              <span>{count(cursors.length * PAGE + 1)}–{count(cursors.length * PAGE + data.records.length)}</span>
+              <span>
+                <button type="button" disabled={cursors.length === 0} onClick={() => setPages({ key, cursors: cursors.slice(0, -1) })}>Newer</button>
+                <button type="button" disabled={data.next === null} onClick={() => data.next && setPages({ key, cursors: [...cursors, data.next] })}>Older</button>
+              </span>
+            </nav>
+          </Card>
         )}
-      </Answer>
-      {shown && (
-        <Dialog title="A record" close={() => setShown(undefined)}>
-          <dl class="facts">
-            {Object.entries(shown).filter(([, value]) => value !== null && value !== "").map(([name, value]) => (
-              <div key={name}><dt>{name}</dt><dd>{typeof value === "object" ? JSON.stringify(value) : String(value)}</dd></div>
-            ))}
-          </dl>
-        </Dialog>
-      )}
+      </Loaded>
     </>
   );
+}
+
+function List({ rows }: { rows: RecordRow[] }) {
+  const { zone } = useSession();
+  const [open, setOpen] = useState<string | null>(null);
+  const columns: Column<RecordRow>[] = [
+    { key: "when", label: "When", cell: (row) => <button type="button" class="sort when" aria-expanded={open === row.id} onClick={() => setOpen(open === row.id ? null : row.id)}>{instant(row.occurred_at, zone)}</button> },
+    { key: "what", label: "Call", cell: (row) => <span>{row.provider} <span class="fine">{row.model || row.endpoint}</span></span> },
+    { key: "user", label: "User", wide: true, cell: (row) => (row.user_id ? <a href={href("users", {}, row.user_id)}>{row.user_id}</a> : "—") },
+    { key: "app", label: "App", wide: true, cell: (row) => row.app || "—" },
+    { key: "status", label: "Status", cell: (row) => <Badge tone={row.status >= 400 ? "bad" : "good"}>{row.status}</Badge> },
+    { key: "tokens", label: "Tokens", number: true, wide: true, cell: (row) => count(row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens) },
+    { key: "latency", label: "Took", number: true, wide: true, cell: (row) => (row.latency_ms === null ? "—" : seconds(row.latency_ms / 1000)) },
+    { key: "cost", label: "Cost", number: true, cell: (row) => (row.cost_usd === null ? <Badge tone="warn">unpriced</Badge> : <Money amount={parse(row.cost_usd)} decimals={6} />) },
+  ];
+  return <Table caption="Calls" columns={columns} rows={rows} id={(row) => row.id} open={open} detail={(row) => <Detail row={row} />} />;
+}
+
+function Detail({ row }: { row: RecordRow }) {
+  const tokens = [["input", row.input_tokens], ["output", row.output_tokens], ["cache read", row.cache_read_tokens], ["cache write 5 m", row.cache_write_5m_tokens], ["cache write 1 h", row.cache_write_1h_tokens]] as const;
+  const facts: [string, string][] = [
+    ["Id", row.id],
+    ["Endpoint", row.endpoint || "—"],
+    ["Model", row.model || "—"],
+    ["User, app", `${row.user_id || "—"}, ${row.app || "—"}`],
+    ["Provider’s id", row.request_id || "—"],
+    ["Tokens", tokens.filter(([, value]) => value > 0).map(([name, value]) => `${count(value)} ${name}`).join(", ") || "—"],
+    ["Requests", count(row.requests)],
+    ["Service tier", row.service_tier],
+    ["Cost", row.cost_usd === null ? "no price is known" : `$${row.cost_usd}, ${row.cost_source === "client" ? "as the application said" : `by price ${row.price_id}`}`],
+  ];
+  if (row.extra_units) facts.push(["Other units", JSON.stringify(row.extra_units)]);
+  if (row.metadata) facts.push(["Metadata", JSON.stringify(row.metadata)]);
+  return <dl class="facts">{facts.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name} value`}>{value}</dd>])}</dl>;
 }

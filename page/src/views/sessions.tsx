@@ -1,37 +1,38 @@
-// How many are there now: three numbers, each with what it counts.
+// Sessions of the product's users: three numbers, each with what it counts.
 
+import { get } from "../api";
 import { count } from "../format";
 import { useLive } from "../live";
-import type { ViewProps } from "../main";
-import type { Counted, Sessions } from "../types";
-import { Answer, Empty, Panel } from "../ui";
+import type { Counted, SessionsAnswer } from "../types";
+import { Card, Empty, Head, Loaded } from "../ui/parts";
 
-export function SessionsView(_props: ViewProps) {
-  const answer = useLive<Sessions>("/api/v1/sessions");
+export function Sessions() {
+  const live = useLive<SessionsAnswer>("sessions", (signal) => get("/api/v1/sessions", signal));
   return (
-    <Answer of={answer}>
-      {(data) => data.sessions === null ? (
-        <Panel wide title="No sessions to count">
-          <Empty>The database has no <code>auth.sessions</code> and <code>auth.users</code>, or tallyd's role may not read them. With Supabase they are there; the README says which grant is needed.</Empty>
-        </Panel>
-      ) : (
-        <div class="stats">
-          <Number name="Active sessions" counted={data.sessions.active} more={`${count(data.sessions.active_users)} users`} />
-          <Number name="Refreshed in 24 hours" counted={data.sessions.refreshed_24h} />
-          <Number name="Signed in within 24 hours" counted={data.sessions.signed_in_24h} />
-        </div>
-      )}
-    </Answer>
+    <>
+      <Head title="Sessions" lead="Who is using the product, as Supabase’s own tables have it." live={live} />
+      <Loaded live={live} rows={3}>
+        {({ sessions }) => sessions === null ? (
+          <Empty title="There are no sessions to count">
+            The database has no <code>auth.sessions</code> and <code>auth.users</code> that the daemon may read. On Supabase they are there; run <code>tallyd migrate</code> as <code>postgres</code>.
+          </Empty>
+        ) : (
+          <div class="columns">
+            <Number title="Active sessions" counted={sessions.active} more={`${count(sessions.active_users)} ${sessions.active_users === 1 ? "user has" : "users have"} them.`} />
+            <Number title="Refreshed in the last 24 hours" counted={sessions.refreshed_24h} />
+            <Number title="Signed in in the last 24 hours" counted={sessions.signed_in_24h} />
+          </div>
+        )}
+      </Loaded>
+    </>
   );
 }
 
-function Number(props: { name: string; counted: Counted; more?: string }) {
+function Number({ title, counted, more }: { title: string; counted: Counted; more?: string }) {
   return (
-    <div class="stat">
-      <h2>{props.name}</h2>
-      <p class="value">{count(props.counted.count)}</p>
-      {props.more && <p>{props.more}</p>}
-      <p class="note">{props.counted.definition}</p>
-    </div>
+    <Card title={title}>
+      <div class="tile-value">{count(counted.count)}</div>
+      <p class="footnote">{counted.definition} {more}</p>
+    </Card>
   );
 }

@@ -10,7 +10,7 @@ use crate::database::queries::prices::{self, PriceRow};
 use crate::http::answer::Failures;
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
-use crate::http::parameters::{LIMIT_MAX, Parameters, limit, offset, text};
+use crate::http::parameters::{LIMIT_MAX, Parameters, limit, now, offset, text};
 use crate::http::router::Handle;
 use crate::pricing::normalise_provider;
 
@@ -27,6 +27,8 @@ pub struct PriceParameters {
     /// Only this model.
     #[param(max_length = 512)]
     model: Option<String>,
+    /// Only what holds now: one price a provider, model and tier. Neither paged nor a file.
+    in_force: Option<bool>,
     /// Prices of a page; 1,000 if nothing is said.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<i64>,
@@ -80,6 +82,15 @@ pub async fn prices(
     if parameters.format == Some(Format::Csv) {
         let first = page(view, filter, 0).await?;
         return Ok(csv::stream("prices", COLUMNS, first));
+    }
+    if parameters.in_force == Some(true) {
+        let reading = view.reading().await?;
+        let mut prices = prices::in_force(&reading, now(&view)).await?;
+        reading.finish().await?;
+        let (provider, model) = &filter;
+        let takes = |name: &str, wanted: &Option<String>| wanted.as_deref().is_none_or(|wanted| wanted == name);
+        prices.retain(|price| takes(&price.provider, provider) && takes(&price.model, model));
+        return Ok(Json(Prices { prices, next_offset: None }).into_response());
     }
     let (limit, offset) = (limit(parameters.limit, PRICES, LIMIT_MAX)?, offset(parameters.offset)?);
     let (prices, full) = find(&view, &filter, limit, offset).await?;

@@ -1,0 +1,175 @@
+// Cost history, as the chart and the table want it: a value a bar and series, none left out.
+
+import { get, url } from "./api";
+import { addDays, daysBetween, longDay, month, shortDay, today } from "./format";
+import { type Attos, parse, sum, text } from "./money";
+import { COLORS, OTHER, colorsOf } from "./palette";
+import type { Range } from "./range";
+import type { Costs, Dimension, GroupRow } from "./types";
+
+export type Bucket = "hour" | "day" | "week" | "month";
+/** Series that are told apart; the rest is one. */
+export const SERIES_MAX = COLORS.length;
+/** Days that can be told apart by application, or by hour: these are read from the log. */
+export const LOG_DAYS_MAX = 31;
+
+export interface Question {
+  by: Dimension;
+  range: Range;
+  bucket: Bucket;
+  provider: string;
+}
+
+export interface Group {
+  name: string;
+  color: string;
+  /** The sums over the whole range. */
+  row: GroupRow;
+  cost: Attos;
+  /** A row a bar; none where there was no call. */
+  bars: (GroupRow | undefined)[];
+}
+
+export interface History {
+  question: Question;
+  bars: { key: string; short: string; long: string }[];
+  /** The dearest first. The last may stand for all others. */
+  groups: Group[];
+  /** Groups that stand in the table only. */
+  more: GroupRow[];
+  total: GroupRow;
+  cost: Attos;
+  /** How many groups there are; at least so many if there are more than a page. */
+  groupCount: number;
+}
+
+/** What fits a range: bars that can be told apart. */
+export function fittingBucket(range: Range): Bucket {
+  const days = daysBetween(range.from, range.to) + 1;
+  if (days <= 2) return "hour";
+  if (days <= 120) return "day";
+  return days <= 1100 ? "week" : "month";
+}
+
+/** The first day of the week or month that a day lies in. Weeks begin on Monday, as in the API. */
+function start(day: string, bucket: Bucket): string {
+  if (bucket === "month") return `${day.slice(0, 7)}-01`;
+  if (bucket !== "week") return day;
+  const weekday = (new Date(`${day}T00:00:00Z`).getUTCDay() + 6) % 7;
+  return addDays(day, -weekday);
+}
+
+function next(key: string, bucket: Bucket): string {
+  if (bucket === "day") return addDays(key, 1);
+  if (bucket === "week") return addDays(key, 7);
+  return start(addDays(key, 32), "month");
+}
+
+function barsOf(range: Range, bucket: Bucket, zone: string): History["bars"] {
+  if (bucket === "hour") return hours(range, zone);
+  const bars: History["bars"] = [];
+  for (let key = start(range.from, bucket); key <= range.to; key = next(key, bucket)) {
+    const long = bucket === "day" ? longDay(key) : bucket === "week" ? `Week of ${longDay(key)}` : month(key);
+    bars.push({ key, short: bucket === "month" ? month(key) : shortDay(key), long });
+  }
+  return bars;
+}
+
+/** Hours are instants: those whose day in the reporting time zone is in the range, and that have begun. */
+function hours(range: Range, zone: string): History["bars"] {
+  const bars: History["bars"] = [];
+  const format = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const dayOf = new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" });
+  const first = new Date(`${addDays(range.from, -1)}T00:00:00Z`).getTime();
+  const end = Math.min(new Date(`${addDays(range.to, 2)}T00:00:00Z`).getTime(), Date.now());
+  for (let at = first; at < end; at += 3_600_000) {
+    const date = new Date(at);
+    const day = dayOf.format(date);
+    if (day < range.from || day > range.to) continue;
+    bars.push({ key: `${date.toISOString().slice(0, 19)}Z`, short: format.format(date), long: `${longDay(day)}, ${format.format(date)}` });
+  }
+  return bars;
+}
+
+const COUNTS = [
+  "calls", "errors", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
+  "requests", "unpriced_calls",
+] as const;
+
+/** Adds up all but the cost, which is no binary number. */
+export function add(rows: GroupRow[]): GroupRow {
+  const total: GroupRow = {
+    calls: 0, errors: 0, input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_5m_tokens: 0,
+    cache_write_1h_tokens: 0, requests: 0, cost_usd: "0", unpriced_calls: 0,
+  };
+  for (const row of rows) {
+    for (const key of COUNTS) total[key] += row[key];
+  }
+  return total;
+}
+
+/** The first day that has any calls. */
+export async function firstDay(zone: string, signal: AbortSignal): Promise<string> {
+  const now = today(zone);
+  const { rows } = await get<Costs>(url("/api/v1/costs", { days: 3650, bucket: "month", limit: 1 }), signal);
+  const first = rows[0]?.bucket;
+  if (!first) return addDays(now, -29);
+  const month = await get<Costs>(url("/api/v1/costs", { from: first, to: now, bucket: "day", limit: 1 }), signal);
+  return month.rows[0]?.bucket ?? first;
+}
+
+/** What a group is called. */
+export const nameOf = (row: GroupRow, by: Dimension): string => row[by] || row.provider || `(no ${by})`;
+
+/**
+ * Loads a history: the sums of every group, then the dearest groups' bars, each by a question of its own. So a day with
+ * 5,000 users costs no more than one with five.
+ */
+export async function history(question: Question, zone: string, signal: AbortSignal): Promise<History> {
+  const { by, range, bucket, provider } = question;
+  const common = { from: range.from, to: range.to, provider };
+  const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", { ...common, ...more }), signal);
+  // Names of models and endpoints are their provider's; what has none goes under the provider's own.
+  const dimensions = by === "model" || by === "endpoint" ? `provider,${by}` : by;
+  const [ranked, whole] = await Promise.all([
+    ask({ bucket: "total", group_by: dimensions, sort: "cost", limit: 200 }),
+    ask({ bucket, limit: 10_000 }),
+  ]);
+  const bars = barsOf(range, bucket, zone);
+  const top = ranked.rows.slice(0, ranked.rows.length > SERIES_MAX ? SERIES_MAX - 1 : SERIES_MAX);
+  const series = await Promise.all(top.map((row) => barsOfGroup(row, question, signal)));
+  const colors = colorsOf(top.map((row) => nameOf(row, by)));
+  const lineUp = (rows: GroupRow[]) => {
+    const byKey = new Map(rows.map((row) => [row.bucket, row]));
+    return bars.map((bar) => byKey.get(bar.key));
+  };
+  const groups: Group[] = top.map((row, at) => ({
+    name: nameOf(row, by), color: colors[at] ?? OTHER, row, cost: parse(row.cost_usd), bars: lineUp(series[at] ?? []),
+  }));
+  const total = add(whole.rows);
+  const cost = sum(whole.rows.map((row) => parse(row.cost_usd)));
+  const rest = ranked.rows.slice(top.length);
+  if (rest.length > 0) groups.push(others(groups, whole.rows, total, cost, lineUp));
+  return { question, bars, groups, more: rest, total, cost, groupCount: ranked.rows.length };
+}
+
+/** One group's bars. An empty name is asked for, too: calls that have none. */
+async function barsOfGroup(row: GroupRow, { by, bucket, range, provider }: Question, signal: AbortSignal): Promise<GroupRow[]> {
+  const query = new URLSearchParams({ from: range.from, to: range.to, bucket, limit: "10000", [by]: row[by] ?? "" });
+  const of = row.provider ?? provider;
+  if (of) query.set("provider", of);
+  return (await get<Costs>(`/api/v1/costs?${query}`, signal)).rows;
+}
+
+/** What is left of the whole after the groups that are shown. */
+function others(groups: Group[], whole: GroupRow[], total: GroupRow, cost: Attos, lineUp: (rows: GroupRow[]) => (GroupRow | undefined)[]): Group {
+  const minus = (all: GroupRow, parts: GroupRow[]): GroupRow => {
+    const left = add(parts);
+    for (const key of COUNTS) left[key] = all[key] - left[key];
+    left.cost_usd = text(parse(all.cost_usd) - sum(parts.map((part) => parse(part.cost_usd))));
+    return left;
+  };
+  const bars = lineUp(whole).map((all, at) => all && minus(all, groups.flatMap((group) => group.bars[at] ?? [])));
+  const row = minus({ ...total, cost_usd: text(cost) }, groups.map((group) => group.row));
+  return { name: "All others", color: OTHER, row, cost: parse(row.cost_usd), bars };
+}

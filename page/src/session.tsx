@@ -1,0 +1,41 @@
+// Who is signed in.
+
+import { createContext } from "preact";
+import { useContext } from "preact/hooks";
+
+export interface SessionAnswer {
+  /** None: nobody is signed in. */
+  actor: string | null;
+  role: "admin" | "read" | "ingest" | null;
+  version: string | null;
+  time_zone: string | null;
+}
+
+export interface Session {
+  actor: string;
+  /** Whether they may change something. */
+  mayChange: boolean;
+  version: string;
+  /** The reporting time zone. */
+  zone: string;
+}
+
+export function sessionOf(answer: SessionAnswer): Session | null {
+  if (!answer.actor) return null;
+  return {
+    actor: answer.actor,
+    mayChange: answer.role === "admin",
+    version: answer.version ?? "",
+    zone: answer.time_zone ?? "UTC",
+  };
+}
+
+const Context = createContext<Session | null>(null);
+export const SessionProvider = Context.Provider;
+
+/** The session; views are only shown to whom is signed in. */
+export function useSession(): Session {
+  const session = useContext(Context);
+  if (!session) throw new Error("a view is shown without a session");
+  return session;
+}

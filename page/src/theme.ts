@@ -1,0 +1,42 @@
+// Light, dark, or as the system has it. Kept in the browser; it is no secret and no cookie.
+
+import { useEffect, useState } from "preact/hooks";
+
+export type Theme = "system" | "light" | "dark";
+const KEY = "tallyd-theme";
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const changed = new EventTarget();
+
+export function chosen(): Theme {
+  const value = localStorage.getItem(KEY);
+  return value === "light" || value === "dark" ? value : "system";
+}
+
+export function choose(theme: Theme): void {
+  if (theme === "system") localStorage.removeItem(KEY);
+  else localStorage.setItem(KEY, theme);
+  apply();
+}
+
+const effective = (): "light" | "dark" => {
+  const theme = chosen();
+  return theme === "system" ? (dark.matches ? "dark" : "light") : theme;
+};
+
+export function apply(): void {
+  document.documentElement.dataset["theme"] = effective();
+  changed.dispatchEvent(new Event("change"));
+}
+
+/** What is shown, light or dark: charts are drawn anew when it changes. */
+export function useTheme(): "light" | "dark" {
+  const [theme, setTheme] = useState(effective);
+  useEffect(() => {
+    const update = () => setTheme(effective());
+    changed.addEventListener("change", update);
+    return () => changed.removeEventListener("change", update);
+  }, []);
+  return theme;
+}
+
+dark.addEventListener("change", apply);

@@ -1,0 +1,151 @@
+// What every view is made of: headings, tiles, states, amounts.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import type { Failure } from "../api";
+import { instant, today } from "../format";
+import type { Live } from "../live";
+import { type Attos, fitting, parts, usd } from "../money";
+import { useSession } from "../session";
+
+/** A view's heading, and what stands beside it. */
+export function Head(props: { title: string; lead?: ComponentChildren; live?: Live<unknown>; children?: ComponentChildren }) {
+  useEffect(() => {
+    document.title = `${props.title} · tallyd`;
+  }, [props.title]);
+  return (
+    <header class="head">
+      <div>
+        <h1>{props.title}</h1>
+        {props.lead && <p class="lead">{props.lead}</p>}
+      </div>
+      <div class="head-tools">
+        {props.children}
+        {props.live && <Freshness live={props.live} />}
+      </div>
+    </header>
+  );
+}
+
+function Freshness({ live }: { live: Live<unknown> }) {
+  const { zone } = useSession();
+  const at = live.at === null ? null : instant(new Date(live.at).toISOString(), zone).slice(11);
+  const stale = live.failure !== null && live.data !== null;
+  return (
+    <span class={`fresh${stale ? " stale" : ""}`} title={`Times and days are in ${zone}. It is ${today(zone)}.`}>
+      <span class="dot" aria-hidden="true" />
+      {stale ? `Old: as of ${at}` : at ? `Live · ${at}` : "Loading"}
+    </span>
+  );
+}
+
+/** Shows what is loaded, or why it is not. Data that is there stays, under a notice that it is old. */
+export function Loaded<T>(props: { live: Live<T>; children: (data: T) => ComponentChildren; rows?: number }) {
+  const { data, failure } = props.live;
+  if (data === null) {
+    return failure ? <Problem failure={failure} retry={props.live.reload} /> : <Skeleton rows={props.rows ?? 6} />;
+  }
+  return (
+    <>
+      {failure && <Problem failure={failure} retry={props.live.reload} slim />}
+      <div class={props.live.changing ? "changing" : undefined} aria-busy={props.live.changing}>{props.children(data)}</div>
+    </>
+  );
+}
+
+export function Problem(props: { failure: Failure; retry?: () => void; slim?: boolean }) {
+  return (
+    <div class={`notice bad${props.slim ? " slim" : ""}`} role="alert">
+      <div>
+        <strong>{props.failure.message}</strong> <span>{props.failure.hint}</span>
+      </div>
+      {props.retry && <button type="button" onClick={props.retry}>Try again</button>}
+    </div>
+  );
+}
+
+function Skeleton({ rows }: { rows: number }) {
+  return (
+    <div class="skeleton" role="status" aria-label="Loading">
+      {Array.from({ length: rows }, (_, at) => <div key={at} class="bone" />)}
+    </div>
+  );
+}
+
+export function Empty(props: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <strong>{props.title}</strong>
+      {props.children && <p>{props.children}</p>}
+    </div>
+  );
+}
+
+export function Card(props: { title?: ComponentChildren; tools?: ComponentChildren; class?: string; children: ComponentChildren }) {
+  return (
+    <section class={`card ${props.class ?? ""}`}>
+      {(props.title || props.tools) && (
+        <div class="card-head">
+          {props.title && <h2>{props.title}</h2>}
+          {props.tools && <div class="card-tools">{props.tools}</div>}
+        </div>
+      )}
+      {props.children}
+    </section>
+  );
+}
+
+export function Tile(props: { label: string; value: ComponentChildren; note?: ComponentChildren; tone?: "good" | "warn" | "bad" }) {
+  return (
+    <div class={`tile ${props.tone ?? ""}`}>
+      <div class="tile-label">{props.label}</div>
+      <div class="tile-value">{props.value}</div>
+      {props.note && <div class="tile-note">{props.note}</div>}
+    </div>
+  );
+}
+
+/** An amount; what is beyond cents is set lighter. In a column, `decimals` lines the points up. */
+export function Money(props: { amount: Attos; decimals?: number }) {
+  const decimals = props.decimals ?? fitting(props.amount);
+  const { sign, whole, fraction } = parts(props.amount, decimals);
+  const cents = fraction.slice(0, 2);
+  const rest = fraction.slice(2);
+  return (
+    <span class="money" title={usd(props.amount, 6)}>
+      {sign}${whole}{cents && `.${cents}`}{rest && <span class="fine">{rest}</span>}
+    </span>
+  );
+}
+
+export function Badge(props: { tone: "good" | "warn" | "bad" | "plain"; children: ComponentChildren }) {
+  return <span class={`badge ${props.tone}`}>{props.children}</span>;
+}
+
+/** A few choices of which one holds. */
+export function Choice<T extends string>(props: { label: string; value: T; options: readonly (readonly [T, string])[]; onPick: (value: T) => void }) {
+  return (
+    <div class="choice" role="group" aria-label={props.label}>
+      {props.options.map(([value, label]) => (
+        <button type="button" key={value} aria-pressed={value === props.value} onClick={() => props.onPick(value)}>{label}</button>
+      ))}
+    </div>
+  );
+}
+
+/** A dialog of the browser's own: it keeps the focus, and Escape closes it. */
+export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }) {
+  const element = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    element.current?.showModal();
+  }, []);
+  return (
+    <dialog ref={element} onClose={props.onClose} aria-labelledby="dialog-title">
+      <div class="dialog-head">
+        <h2 id="dialog-title">{props.title}</h2>
+        <button type="button" class="quiet" aria-label="Close" onClick={() => element.current?.close()}>✕</button>
+      </div>
+      {props.children}
+    </dialog>
+  );
+}

@@ -1,0 +1,14 @@
+// axe-core in the page. It is run as the browser's own evaluation, which the page's policy has no say in.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const SOURCE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** The violations of WCAG 2.2 A and AA, and of best practice, as lines of text. */
+export default async function violations(page) {
+  await page.evaluate(SOURCE);
+  return page.evaluate(async () => {
+    const found = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+    return found.violations.flatMap((one) => one.nodes.map((node) => `${one.id}: ${one.help}: ${node.target.join(" ")}: ${node.failureSummary}`)).slice(0, 4);
+  });
+}

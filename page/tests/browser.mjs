@@ -1,0 +1,44 @@
+// A browser that reports everything that should not happen: errors in its console, requests that leave the daemon.
+import AxeBuilder from "./axe.mjs";
+import { chromium } from "playwright-core";
+
+const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync"];
+
+export async function launch() {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+}
+
+/** A page of its own, not signed in. `problems` collects what must stay empty; `expected` says which of it is meant. */
+export async function open(browser, daemon, { scheme = "light", width = 1280, height = 860, scale = 1 } = {}) {
+  const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height }, deviceScaleFactor: scale, reducedMotion: "reduce", acceptDownloads: true });
+  const page = await context.newPage();
+  const problems = [];
+  const expected = [];
+  const report = (text) => { if (!expected.some((one) => text.includes(one))) problems.push(text); };
+  page.on("console", (message) => {
+    // Whether somebody is signed in is asked first; that nobody is, is a 401, which browsers report.
+    if (message.location().url === `${daemon.url}/session`) return;
+    if (["error", "warning"].includes(message.type())) report(`console: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => report(`exception: ${error}`));
+  context.on("request", (request) => {
+    if (!request.url().startsWith(`${daemon.url}/`) && !request.url().startsWith("data:")) report(`a request left: ${request.url()}`);
+  });
+  page.setDefaultTimeout(20_000);
+  return { page, context, problems, expected, axe: () => AxeBuilder(page) };
+}
+
+export async function signIn({ page }, daemon, token) {
+  await page.goto(`${daemon.url}/`);
+  await page.getByLabel(/token/i).fill(token);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("navigation", { name: "Views" }).waitFor();
+}
+
+/** Goes to a view, and waits until its first answer is shown. */
+export async function show({ page }, daemon, path) {
+  await page.goto(`${daemon.url}/#/${path}`);
+  await page.locator(".fresh", { hasText: "Live" }).waitFor();
+  await page.locator(".skeleton, .changing").waitFor({ state: "detached" });
+}
