@@ -8,7 +8,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { startDaemon, until } from "../../../tests/node/daemon.mjs";
+import { startDaemon, until } from "./daemon.mjs";
 import { Recorder } from "../dist/esm/index.js";
 
 let daemon;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
-import { startDaemon, until } from "../../../tests/node/daemon.mjs";
+import { startDaemon, until } from "./daemon.mjs";
 import { instrument, Recorder, recordingFetch, withContext } from "../dist/esm/index.js";
 import { startVendors } from "./vendors.mjs";
 

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { startDaemon, until } from "../../../tests/node/daemon.mjs";
+import { startDaemon, until } from "./daemon.mjs";
 import { build } from "../example/server.mjs";
 import { startVendors } from "./vendors.mjs";
 

@@ -1,4 +1,4 @@
-// A real daemon with a PostgreSQL of its own, and what tests ask of it.
+// A real daemon with a PostgreSQL of its own, and what the tests of the Node client ask of it.
 
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const built = fileURLToPath(new URL("../../target/debug/tallyd", import.meta.url));
+const built = fileURLToPath(new URL("../../../target/debug/tallyd", import.meta.url));
 const program = process.env.TALLYD_BIN ?? built;
 
 async function freePort() {
@@ -75,18 +75,4 @@ export async function startDaemon() {
   };
   await up();
   return daemon;
-}
-
-/** Three months of calls, a budget, calls without a price, and letters that were refused. */
-export async function fill(daemon) {
-  daemon.run("demo", "--backfill", "90", "--rate", "2000", "--seconds", "4", "--users", "120", "--seed", "7");
-  daemon.run("budgets", "set", "40");
-  daemon.run("budgets", "set", "2000", "--period", "month", "--scope", "provider", "--value", "claude");
-  for (const line of ['{"provider":"","model":"x"}', '{"provider":"openai","colour":"red"}', '{"provider":"acme","model":"new-1","input_tokens":1000000}']) {
-    try {
-      daemon.run("record", "--json", line);
-    } catch {
-      // Two of them are refused, on purpose.
-    }
-  }
 }
