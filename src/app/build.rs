@@ -146,8 +146,9 @@ fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Resu
         // Nobody listens once the daemon is on its way out.
         let _ = end.send(writer.run());
     });
-    let thread = thread.map_err(|error| AppError::Threads(error.to_string()))?;
-    Ok((log, WriterThread { thread, ended, state }))
+    // Nobody joins it: it says how it ended.
+    drop(thread.map_err(|error| AppError::Threads(error.to_string()))?);
+    Ok((log, WriterThread { ended, state }))
 }
 
 /// Lanes are few: the configuration bounds them.

@@ -90,7 +90,6 @@ pub struct App {
 
 /// The writer's thread.
 struct WriterThread {
-    thread: std::thread::JoinHandle<()>,
     ended: oneshot::Receiver<Result<(), WalError>>,
     state: Arc<WriterState>,
 }
@@ -159,11 +158,11 @@ impl App {
         if let Err(error) = &outcome {
             tracing::error!(%error, "the daemon ends");
         }
-        let ended = self.end(lanes, outcome.is_err()).await;
+        let ended = self.end(lanes).await;
         outcome.and(ended)
     }
 
-    async fn end(self, lanes: Stage<WalError>, failed: bool) -> Result<(), AppError> {
+    async fn end(self, lanes: Stage<WalError>) -> Result<(), AppError> {
         let deadline = Deadline::after(self.config.shutdown.deadline);
         tracing::info!("stopping: what has been received is made durable");
         self.view.accepting.store(false, Ordering::Relaxed);
@@ -173,7 +172,7 @@ impl App {
         drop(self.shared);
         self.view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         self.view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let written = end_writer(self.writer, failed, deadline).await;
+        let written = end_writer(self.writer, deadline).await;
         self.stop_loading.send_replace(true);
         let loaded = lanes.finish(deadline.at()).await;
         drop(self.background);
@@ -211,9 +210,9 @@ fn writer_error(ended: Result<Result<(), WalError>, oneshot::error::RecvError>) 
     }
 }
 
-async fn end_writer(writer: WriterThread, failed: bool, deadline: Deadline) -> Result<(), AppError> {
-    if failed && writer.thread.is_finished() {
-        // Its error is the reason for the end.
+async fn end_writer(writer: WriterThread, deadline: Deadline) -> Result<(), AppError> {
+    if writer.ended.is_terminated() {
+        // It has said how it ended, and that is the reason for the daemon's end. Its thread may still be on its way out.
         return Ok(());
     }
     let state = Arc::clone(&writer.state);

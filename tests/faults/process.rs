@@ -134,7 +134,8 @@ pub fn sigterm_under_load(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon);
     rig.produce(4);
     for _ in run.rounds() {
-        rig.postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
+        // Before it has found the database there is nobody who could load.
+        rig.daemon.until_status("it loads", |status| status["health"]["flusher"]["status"] == "ok");
         rig.until_acked(run.rng.random_range(1..500));
         std::thread::sleep(Duration::from_micros(run.rng.random_range(0..30_000)));
         let said = rig.daemon.log().len();
