@@ -34,12 +34,12 @@ fn a_table_that_is_gone_holds_loading_until_it_is_back() {
     let load = Load::start(&daemon.socket(), 2);
     for table in ["api_usage_log", "daily_user_api_costs"] {
         postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
-        postgres.psql(&format!("ALTER TABLE {table} RENAME TO misplaced"));
+        postgres.alter(&format!("ALTER TABLE {table} RENAME TO misplaced"));
         let status = daemon.until_status("loading holds", holds);
         assert!(status["health"]["flusher"]["message"].as_str().unwrap().contains(table), "{status:#}");
         assert!(!daemon.run(&["status"]).status.success(), "a command that looks for trouble finds it");
         load.until_acked(1_000);
-        postgres.psql(&format!("ALTER TABLE misplaced RENAME TO {table}"));
+        postgres.alter(&format!("ALTER TABLE misplaced RENAME TO {table}"));
         daemon.until_status("loading goes on by itself", |status| !holds(status));
     }
     load.finish().assert_in(&postgres);
@@ -63,7 +63,7 @@ fn a_column_that_was_changed_holds_loading_and_makes_no_row_guilty() {
     for (change, back) in changes {
         let calls = postgres.psql("SELECT count(*) FROM api_usage_log");
         postgres.until(&format!("SELECT count(*) > {calls} FROM api_usage_log"), "t");
-        postgres.psql(&format!("ALTER TABLE api_usage_log {change}"));
+        postgres.alter(&format!("ALTER TABLE api_usage_log {change}"));
         if change.starts_with("ADD") || change.contains("text") {
             // Rows still fit: that is no reason to stop.
             load.until_acked(500);
@@ -72,7 +72,7 @@ fn a_column_that_was_changed_holds_loading_and_makes_no_row_guilty() {
             let message = status["health"]["flusher"]["message"].as_str().unwrap();
             assert!(message.contains("loading goes on by itself then"), "{message}");
         }
-        postgres.psql(&format!("ALTER TABLE api_usage_log {back}"));
+        postgres.alter(&format!("ALTER TABLE api_usage_log {back}"));
         daemon.until_status("loading goes on by itself", |status| !holds(status));
     }
     postgres.until("SELECT count(*) > 0 FROM api_usage_log WHERE cost_usd IS NULL", "t");

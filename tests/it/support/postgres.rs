@@ -132,6 +132,16 @@ impl Postgres {
         self.try_psql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// Changes a table that is being loaded. It locks the log and then its partitions; a COPY into a partition locks that one
+    /// first. Where the two meet PostgreSQL ends either, and whoever is at psql gives the command again.
+    #[track_caller]
+    pub fn alter(&self, sql: &str) {
+        until(sql, || match self.try_psql(sql) {
+            Err(error) if error.contains("deadlock detected") => Err(error),
+            done => Ok(done.unwrap_or_else(|error| panic!("{sql}: {error}"))),
+        });
+    }
+
     /// What psql prints for a statement, without the last newline, or its error.
     pub fn try_psql(&self, sql: &str) -> Result<String, String> {
         let mut command = Command::new("psql");
