@@ -12,7 +12,8 @@ run: build ## Run the daemon in the foreground, with a PostgreSQL of its own, un
 	@scripts/need-postgresql
 	target/release/tallyd
 
-build: page ## Build target/release/tallyd
+build: ## Build target/release/tallyd, with the admin page where Node.js 20 can be had
+	@scripts/need-page || echo "tallyd is built without its admin page; everything else is there" >&2
 	cargo build --release
 
 page: ## Build the admin page, which the next build of tallyd puts in
