@@ -17,6 +17,15 @@ export function currentContext(): Context {
   return storage.getStore() ?? {};
 }
 
+/** A copy of the record within a context. A field that is `undefined` is one that was left out: it does not hide the context's. */
+export function within(context: Context, record: UsageRecord): UsageRecord {
+  const whole = { ...context, ...record };
+  for (const name of Object.keys(context) as (keyof Context)[]) {
+    if (record?.[name] === undefined) (whole as Record<string, unknown>)[name] = context[name];
+  }
+  return whole;
+}
+
 interface ExpressLike { method: string; path: string; baseUrl?: string; route?: { path?: unknown } }
 
 export interface ExpressOptions<Request> {

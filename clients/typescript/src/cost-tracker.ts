@@ -12,6 +12,11 @@ export interface CostTrackerOptions extends RecorderOptions {
   costTimeout?: number;
 }
 
+/** Without what is empty: then the request's own endpoint and user hold, where the middleware knows them. */
+function said(fields: { endpoint: string | undefined; user_id: string | undefined }): Partial<UsageRecord> {
+  return { ...(fields.endpoint ? { endpoint: fields.endpoint } : {}), ...(fields.user_id ? { user_id: fields.user_id } : {}) };
+}
+
 /** Records, and asks the daemon for what it has recorded. */
 export class CostTracker {
   readonly recorder: Recorder;
@@ -30,13 +35,13 @@ export class CostTracker {
    * Records a call of Claude. Resolves to its cost in USD; to NaN if no price of the model is known, or the daemon has not
    * answered in time. NaN and not 0, so that no sum takes an unknown cost for none. Never rejects.
    */
-  recordClaude(model: string, inputTokens: number, outputTokens: number, endpoint = "", userId = "", more: Partial<UsageRecord> = {}): Promise<number> {
-    return this.#cost({ provider: "claude", model, input_tokens: inputTokens, output_tokens: outputTokens, endpoint, user_id: userId, ...more });
+  recordClaude(model: string, inputTokens: number, outputTokens: number, endpoint?: string, userId?: string, more: Partial<UsageRecord> = {}): Promise<number> {
+    return this.#cost({ provider: "claude", model, input_tokens: inputTokens, output_tokens: outputTokens, ...said({ endpoint, user_id: userId }), ...more });
   }
 
   /** Records a request to RentCast. Resolves as {@link recordClaude} does. */
-  recordRentCast(endpoint: string, userId = "", more: Partial<UsageRecord> = {}): Promise<number> {
-    return this.#cost({ provider: "rentcast", endpoint, user_id: userId, ...more });
+  recordRentCast(endpoint: string, userId?: string, more: Partial<UsageRecord> = {}): Promise<number> {
+    return this.#cost({ provider: "rentcast", ...said({ endpoint, user_id: userId }), ...more });
   }
 
   async #cost(record: UsageRecord): Promise<number> {

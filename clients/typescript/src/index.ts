@@ -4,3 +4,4 @@ export { express, withContext, type Context, type ExpressOptions } from "./conte
 export { instrument, recordingFetch, type FetchOptions, type Instrumentable } from "./instrument.js";
 export { CostTracker, type CostTrackerOptions } from "./cost-tracker.js";
 export type { Rejection } from "./wire.js";
+export { closeOnSignal, type Closable } from "./signal.js";

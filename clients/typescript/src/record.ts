@@ -68,9 +68,14 @@ function decimal(value: Decimal): string {
   return text.includes("e") ? value.toFixed(18).replace(/\.?0+$/, "") : text;
 }
 
-function uuid(text: string): Uint8Array {
-  const hex = text.replaceAll("-", "");
-  if (!/^[0-9a-fA-F]{32}$/.test(hex)) throw new TypeError(`${JSON.stringify(text)} is no UUID`);
+/** An id as its 16 bytes. Throws a TypeError if it is none. */
+export function idBytes(id: string | Uint8Array): Uint8Array {
+  if (typeof id !== "string") {
+    if (id.length !== 16) throw new TypeError(`an id of ${id.length} bytes is no UUID`);
+    return Uint8Array.from(id);
+  }
+  const hex = id.replaceAll("-", "");
+  if (!/^[0-9a-fA-F]{32}$/.test(hex)) throw new TypeError(`${JSON.stringify(id)} is no UUID`);
   return Uint8Array.from({ length: 16 }, (_, at) => parseInt(hex.slice(at * 2, at * 2 + 2), 16));
 }
 
@@ -83,7 +88,7 @@ function wire(name: (typeof FIELDS)[number], record: UsageRecord): unknown {
   const value = record[name];
   if (value === undefined || value === null) return name in DEFAULTS ? DEFAULTS[name] : null;
   switch (name) {
-    case "id": return typeof value === "string" ? uuid(value) : value;
+    case "id": return idBytes(value as string | Uint8Array);
     case "occurred_at": return value instanceof Date ? value.getTime() * 1000 : integer(name, value as number);
     case "cost_usd": return decimal(value as Decimal);
     case "metadata": return typeof value === "string" ? value : JSON.stringify(value);

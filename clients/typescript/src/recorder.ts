@@ -7,8 +7,8 @@
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { hostname } from "node:os";
-import { currentContext } from "./context.js";
-import { encodeRecord, type UsageRecord } from "./record.js";
+import { currentContext, within } from "./context.js";
+import { encodeRecord, idBytes, type UsageRecord } from "./record.js";
 import { v7, format } from "./uuid.js";
 import { type Settled, type Waiter, Window } from "./window.js";
 import { type Ack, helloFrame, Inbox, PROTOCOL, type Rejection, type ServerMessage } from "./wire.js";
@@ -66,6 +66,15 @@ const CLIENT = "tallyd-ts/0.1.0";
 
 interface Waiting { record: UsageRecord; id: Uint8Array; us: number; waiter: Waiter | undefined }
 
+/** The id that the caller gave. One that is none is dropped when it is written, like any other field that cannot be. */
+function ownId({ id }: UsageRecord): Uint8Array | undefined {
+  try {
+    return id === undefined || id === null ? undefined : idBytes(id);
+  } catch {
+    return undefined;
+  }
+}
+
 export class Recorder {
   readonly #options: Required<Pick<RecorderOptions, "maxQueue" | "maxBytes" | "gather" | "ackTimeout" | "app">> & RecorderOptions;
   readonly #producer: string;
@@ -102,8 +111,10 @@ export class Recorder {
   /** Records a call, and resolves once it is durable. Rejects if the daemon refuses it, or it was not kept. */
   recordAndWait(record: UsageRecord): Promise<Durable> {
     return new Promise((resolve, reject) => {
+      // Read now: the record is the application's, and may change before the answer is there.
+      const own = ownId(record);
       const id = this.#take(record, (settled) => {
-        if (settled.state === "durable") resolve({ id: format(id!), cost_usd: settled.cost_usd });
+        if (settled.state === "durable") resolve({ id: format(own ?? id!), cost_usd: settled.cost_usd });
         else reject(new Error(settled.state === "refused" ? `${settled.code}: ${settled.message}` : settled.reason));
       });
       if (!id) reject(new Error(this.#stats.lastError ?? "the record was not kept"));
@@ -162,7 +173,7 @@ export class Recorder {
     const ms = Date.now();
     const id = v7(ms);
     // Copied: it is the application's, and may change before it is written.
-    this.#queue.push({ record: { ...currentContext(), ...record }, id, us: ms * 1000, waiter });
+    this.#queue.push({ record: within(currentContext(), record), id, us: ms * 1000, waiter });
     this.#stats.recorded += 1;
     this.#gathering ??= setTimeout(() => this.#send(), this.#options.gather);
     return id;
