@@ -9,7 +9,7 @@ RUN npm run build
 
 FROM rust:1-bookworm AS daemon
 WORKDIR /build
-COPY Cargo.toml Cargo.lock build.rs ./
+COPY Cargo.toml Cargo.lock build.rs config.toml ./
 COPY protocol ./protocol
 COPY clients/rust ./clients/rust
 COPY fuzz ./fuzz

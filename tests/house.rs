@@ -259,3 +259,28 @@ fn what_a_container_is_built_from_is_there() {
     }
     assert!(named > 12, "only {named} paths were found");
 }
+
+#[test]
+fn a_container_gets_every_file_that_the_source_includes() {
+    let dockerfile = read("Dockerfile");
+    let copied: Vec<_> =
+        dockerfile.lines().filter(|line| line.starts_with("COPY ")).flat_map(str::split_whitespace).collect();
+    let found = Command::new("git").args(["ls-files", "src"]).current_dir(root()).output().unwrap();
+    let mut named = 0;
+    for file in String::from_utf8(found.stdout).unwrap().lines().filter(|file| file.ends_with(".rs")) {
+        for included in read(file).split("include_").skip(1).filter_map(|rest| rest.split_once("!(\"")) {
+            let path = included.1.split('"').next().unwrap_or_default();
+            let path = root().join(file).parent().unwrap().join(path);
+            let Ok(path) = path.canonicalize() else { continue };
+            let path = path.strip_prefix(root()).unwrap().to_owned();
+            let first = path.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
+            assert!(
+                copied.iter().any(|copied| *copied == first),
+                "{file} includes {}, which is not copied",
+                path.display()
+            );
+            named += 1;
+        }
+    }
+    assert!(named >= 3, "only {named} were found");
+}
