@@ -135,6 +135,8 @@ fn a_price_is_tried_out_added_and_withdrawn() {
     let found: Vec<_> = changes.as_array().unwrap().iter().map(|change| &change["action"]).collect();
     assert_eq!(found, ["update", "insert"]);
     assert!(changes[1]["actor"].as_str().unwrap().starts_with("token:"));
+    let decided = actions(&api, &admin);
+    assert_eq!(decided[decided.len() - 2..], [format!("price.add price {id}"), format!("price.withdraw price {id}")]);
 }
 
 #[test]

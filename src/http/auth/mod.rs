@@ -37,6 +37,7 @@ use super::error::ApiError;
 use super::router::Handle;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::database::queries::audit::Change;
 use crate::metrics::registry;
 
 /// What somebody may do.
@@ -84,6 +85,14 @@ pub struct Identity {
     pub role: Role,
     /// Where from, as text.
     pub address: String,
+}
+
+impl Identity {
+    /// A change of theirs, for the audit log; what was before and after is left to be said.
+    #[must_use]
+    pub const fn change<'a>(&'a self, action: &'a str, object: &'a str) -> Change<'a> {
+        Change { actor: self.actor.as_str(), address: self.address.as_str(), action, object, old: None, new: None }
+    }
 }
 
 /// Everything that decides.

@@ -197,14 +197,7 @@ pub async fn set(
     let now = json!({ "amount_usd": new.amount_usd, "warning_percent": new.warning_percent,
         "alert_percents": new.alert_percents, "throttle": new.throttle });
     let object = format!("{} {}/{}", new.scope.name(), new.scope_value, new.period.name());
-    let change = Change {
-        actor: &who.actor,
-        address: &who.address,
-        action: "budget.set",
-        object: &object,
-        old: old.map(|old| json!(old)),
-        new: Some(now),
-    };
+    let change = Change { old: old.map(|old| json!(old)), new: Some(now), ..who.change("budget.set", &object) };
     audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, id, amount = %new.amount_usd, "a budget was set");
@@ -228,14 +221,7 @@ pub async fn remove(
         return Err(ApiError::not_found("there is no budget of this number", "GET /api/v1/budgets lists them"));
     }
     let object = id.to_string();
-    let change = Change {
-        actor: &who.actor,
-        address: &who.address,
-        action: "budget.remove",
-        object: &object,
-        old: old.map(|old| json!(old)),
-        new: None,
-    };
+    let change = Change { old: old.map(|old| json!(old)), ..who.change("budget.remove", &object) };
     audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, id, "a budget was removed");

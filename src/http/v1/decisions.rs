@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::database::queries::audit::{self, Change};
+use crate::database::queries::audit;
 use crate::dead_letters::{Decider, Edit, Outcome, Retrier, RetryError, drop_letters, get};
 use crate::http::answer::Failures;
 use crate::http::auth::Identity;
@@ -127,16 +127,7 @@ pub async fn drop_letter(
     if drop_letters(transaction.client(), &[id]).await? == 0 {
         return Err(nobody());
     }
-    let object = id.to_string();
-    let change = Change {
-        actor: &who.actor,
-        address: &who.address,
-        action: "dead_letter.drop",
-        object: &object,
-        old: None,
-        new: None,
-    };
-    audit::write(transaction.client(), &change).await?;
+    audit::write(transaction.client(), &who.change("dead_letter.drop", &id.to_string())).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, id, "a dead letter was dropped");
     Ok(StatusCode::NO_CONTENT)

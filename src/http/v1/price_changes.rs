@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::database::prices::{
     ChangeNote, PriceChange, add as add_prices, changes as list, read_added, withdraw as take_out,
 };
+use crate::database::queries::audit::{self, Change};
 use crate::database::reprice::{Preview, RepriceError, RepriceOptions, preview as differences};
 use crate::http::answer::Failures;
 use crate::http::auth::Identity;
@@ -23,7 +24,7 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Number, Parameters, instant, limit, now, text};
 use crate::http::router::Handle;
 use crate::pricing::catalog::{AboveEntry, TokenRates};
-use crate::pricing::{Catalog, CatalogError, PriceEntry, PriceSpec, StoredPrice, Usd};
+use crate::pricing::{Catalog, CatalogError, Origin, PriceEntry, PriceSpec, StoredPrice, Usd};
 
 const CHANGES: i64 = 100;
 const CHANGES_MAX: i64 = 1_000;
@@ -124,9 +125,13 @@ pub async fn add(
     let transaction = client.transaction().await?;
     let note = ChangeNote { actor: &who.actor, origin: "api", note: &new.note };
     let ids = add_prices(&transaction, std::slice::from_ref(&spec), &note).await?;
-    transaction.commit().await?;
     // One price was added, so there is one number.
     let id = ids.first().copied().unwrap_or_default();
+    let rates = spec.clone().with_id(id, Origin::Stored).rates_json();
+    let object = format!("price {id}");
+    let change = Change { new: Some(rates), ..who.change("price.add", &object) };
+    audit::write(transaction.client(), &change).await?;
+    transaction.commit().await?;
     tracing::info!(actor = who.actor, id, provider = spec.provider, model = spec.model, "a price was added");
     Ok(Json(AddedPrice { id }))
 }
@@ -204,6 +209,7 @@ pub async fn withdraw(
         let hint = "built-in prices are replaced by adding another; GET /api/v1/prices lists all";
         return Err(ApiError::not_found("no added price of this number is in force", hint));
     }
+    audit::write(transaction.client(), &who.change("price.withdraw", &format!("price {id}"))).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, id, "a price was withdrawn");
     Ok(StatusCode::NO_CONTENT)
