@@ -22,7 +22,7 @@ use crate::database::{
 use crate::http::{Loading, View};
 use crate::metrics::registry;
 use crate::pipeline::flusher::lane::Lane;
-use crate::pipeline::flusher::periods::Partitions;
+use crate::pipeline::flusher::partitions::Partitions;
 use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
 use crate::pipeline::wal::WalError;
 use crate::pricing::Catalog;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::calls;
 use crate::database::{until_loading, until_loads_on};
+use crate::inject::failpoints;
 use crate::producers::{Acked, Ledger};
 use crate::rig::Rig;
 use crate::run::Run;
@@ -86,11 +87,12 @@ pub fn poison_rows(run: &mut Run) {
     rig.judge(run);
 }
 
-/// Row 23: the partition that everything goes to is dropped under the daemon, which believes it to be there. It is made
-/// again.
+/// Row 23: the partition that everything goes to is dropped under the daemon, which believes it to be there, or has just
+/// made it and not looked at it yet. It is made again.
 pub fn partition_dropped(run: &mut Run) {
     for series in run.series(SERIES) {
-        let mut rig = Rig::start(run, |daemon| daemon);
+        let vanishes = "flusher.partition_vanishes=2*return->2*off->1*return->off";
+        let mut rig = Rig::start(run, |daemon| failpoints(daemon).with("FAILPOINTS", vanishes));
         rig.produce(4);
         until_loading(&rig);
         rig.postgres.psql("CREATE TABLE saved AS SELECT * FROM api_usage_log WHERE false");

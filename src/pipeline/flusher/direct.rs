@@ -10,7 +10,8 @@ use chrono_tz::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::periods::{Partitions, learn_days};
+use super::partitions::Partitions;
+use super::periods::learn_days;
 use super::{FlushError, poison};
 use crate::config::Config;
 use crate::pipeline::chunk::{Call, Columns};

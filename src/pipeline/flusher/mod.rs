@@ -28,6 +28,7 @@ pub mod copy_row;
 pub mod dead_letters;
 pub mod direct;
 pub mod lane;
+pub mod partitions;
 pub mod periods;
 pub mod poison;
 pub mod transaction;
@@ -44,7 +45,7 @@ use crate::clock::Clock;
 use crate::database::Database;
 use crate::rollup::day::Days;
 use crate::rollup::guard::KeyGuard;
-use periods::Partitions;
+use partitions::Partitions;
 
 /// How lanes load.
 #[derive(Debug, Clone, Copy)]

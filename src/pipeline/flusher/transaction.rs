@@ -11,7 +11,7 @@ use tokio_postgres::{Client, CopyInSink};
 
 use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
-use super::periods::Partition;
+use super::partitions::Partition;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row, periods};
 use crate::failpoint;
