@@ -19,6 +19,7 @@
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
+//! | [`threads`] | the threads that the daemon begins with, asked for before they are needed |
 //! | [`sync`] | the atomics where threads meet; a model checker's, where it is at work |
 //! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
 //! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
@@ -45,6 +46,7 @@ pub mod replay;
 pub mod rollup;
 pub mod shutdown;
 pub mod sync;
+pub mod threads;
 
 pub use app::App;
 pub use pipeline::recorder::Recorder;

@@ -1,7 +1,9 @@
 //! The `tallyd` program.
 //!
 //! Its allocator is jemalloc. Records pass from thread to thread, and behind a backlog glibc's arenas kept twice the
-//! memory that was in use; two arenas whose free pages go back within half a second keep a tenth more.
+//! memory that was in use; two arenas whose free pages go back within half a second keep a tenth more. One thread gives
+//! them back for both: the first is made before `main`, or the program does not start, while a second that the system
+//! refuses is asked for again without end, and neither of them works on.
 
 use std::process::ExitCode;
 
@@ -11,7 +13,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 // SAFETY: jemalloc declares this symbol as a pointer to a C string and reads it once, before `main`. A reference to an
 // array is such a pointer, the text ends with a NUL, and no other symbol of that name is linked.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static ALLOCATOR_OPTIONS: &[u8; 69] = b"narenas:2,background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0\0";
+static ALLOCATOR_OPTIONS: &[u8; 94] =
+    b"narenas:2,background_thread:true,max_background_threads:1,dirty_decay_ms:500,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
     tallyd::cli::main()

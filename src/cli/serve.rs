@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
 use crate::config::{Config, LogFormat};
+use crate::threads;
 
 /// Run the daemon until SIGTERM or SIGINT. SIGHUP reads log.filter again.
 #[derive(Args, Default)]
@@ -34,6 +35,7 @@ pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<C
         Ok(()) => tracing::info!("SIGHUP: log.filter was read again; other settings wait for a restart"),
         Err(error) => tracing::error!(%error, "SIGHUP: nothing was changed"),
     };
+    threads::assure()?;
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
