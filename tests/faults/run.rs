@@ -10,6 +10,10 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use crate::oracle::Verdict;
+use crate::support::daemon::peak_resident_bytes;
+
+/// Resident memory that a daemon stays below, whatever is done to it: 256 MiB.
+pub const MEMORY_MAX: u64 = 256 << 20;
 
 /// A row at work.
 pub struct Run {
@@ -61,9 +65,12 @@ impl Run {
         }
     }
 
-    /// Runs it.
+    /// Runs it, and looks at the memory that its daemons had.
     pub fn row(mut self, row: fn(&mut Self)) {
         row(&mut self);
+        let peak = peak_resident_bytes();
+        self.figure("peak_rss_bytes", peak);
+        assert!(peak < MEMORY_MAX, "a daemon had {peak} bytes of resident memory");
     }
 
     /// The rounds' numbers, from 0 on.

@@ -127,7 +127,11 @@ pub fn a_call_fails(run: &mut Run) {
         ][round as usize % 6];
         rig.until_acked(50);
         rig.daemon.kill();
-        let when = if ["fdatasync", "pwrite64"].contains(&call) { run.rng.random_range(1..60) } else { 1 + round / 6 };
+        let when = if ["fdatasync", "fsync", "pwrite64"].contains(&call) {
+            run.rng.random_range(1..60)
+        } else {
+            1 + round / 6
+        };
         rig.daemon.wrap(inject::strace(&[format!("{call}:error={error}:when={when}")]));
         rig.daemon.spawn();
         let said_before = rig.daemon.log().len();

@@ -1,8 +1,8 @@
 //! One segment: a sled store, and the two small files that say what must be in it.
 //!
 //! The store is opened with everything of sled's own housekeeping off that the log does not need: no background flush
-//! (the writer syncs), no compression, a small cache. Opening runs inside `catch_unwind`, because sled panics on some
-//! kinds of damage.
+//! (the writer syncs), no compression, a small cache. Every call runs inside `catch_unwind`, because sled panics on some
+//! kinds of damage and where the system refuses a write or a sync.
 
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::producers::Snapshot;
 use super::{WalError, files};
+use crate::threads;
 
 /// What a segment's `.open` file says, from its creation on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +120,8 @@ impl SegmentPaths {
 
 /// An open sled store.
 pub struct Store {
-    db: sled::Db,
+    /// None while it is dropped.
+    db: Option<sled::Db>,
     file: File,
     path: PathBuf,
 }
@@ -165,20 +167,21 @@ impl Store {
     }
 
     fn open_once(path: &Path) -> Result<Self, WalError> {
+        threads::assure().map_err(|error| WalError::io("open", path, error))?;
         let config = sled::Config::new()
             .path(path)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .use_compression(false)
             .cache_capacity(8 * 1024 * 1024);
-        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => db,
-            Ok(Err(error)) => return Err(WalError::store("open", path, error)),
-            Err(panic) => return Err(WalError::panicked("open", path, panic.as_ref())),
-        };
+        let db = guarded("open", path, || config.open())?;
         let data = path.join("db");
         let file = File::open(&data).map_err(|error| WalError::io("open", &data, error))?;
-        Ok(Self { db, file, path: path.to_owned() })
+        Ok(Self { db: Some(db), file, path: path.to_owned() })
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("it is taken when the store is dropped, and by nobody else")
     }
 
     /// Puts a value in memory and in sled's buffer.
@@ -186,7 +189,7 @@ impl Store {
     /// # Errors
     /// [`WalError::Store`].
     pub fn insert(&self, key: u64, value: &[u8]) -> Result<(), WalError> {
-        self.db.insert(key.to_be_bytes(), value).map(drop).map_err(|error| WalError::store("append", &self.path, error))
+        guarded("append", &self.path, || self.db().insert(key.to_be_bytes(), value)).map(drop)
     }
 
     /// Hands everything to the operating system: it survives this process.
@@ -194,7 +197,7 @@ impl Store {
     /// # Errors
     /// [`WalError::Store`].
     pub fn flush(&self) -> Result<(), WalError> {
-        self.db.flush().map(drop).map_err(|error| WalError::store("flush", &self.path, error))
+        guarded("flush", &self.path, || self.db().flush()).map(drop)
     }
 
     /// Makes what has been flushed durable: it survives this machine.
@@ -228,12 +231,10 @@ impl Store {
     /// # Errors
     /// [`WalError`] if the operating system refuses.
     pub fn get(&self, key: u64) -> Result<Option<IVec>, WalError> {
-        let error = match catch_unwind(AssertUnwindSafe(|| self.db.get(key.to_be_bytes()))) {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => WalError::store("read", &self.path, error),
-            Err(panic) => WalError::panicked("read", &self.path, panic.as_ref()),
-        };
-        if error.is_the_systems() { Err(error) } else { Ok(None) }
+        match guarded("read", &self.path, || self.db().get(key.to_be_bytes())) {
+            Err(error) if !error.is_the_systems() => Ok(None),
+            found => found,
+        }
     }
 
     /// The highest key in the store.
@@ -241,10 +242,32 @@ impl Store {
     /// # Errors
     /// [`WalError::Store`].
     pub fn last_key(&self) -> Result<Option<u64>, WalError> {
-        let last = catch_unwind(AssertUnwindSafe(|| self.db.last()));
-        let last = last.unwrap_or_else(|_| Err(sled::Error::ReportableBug("a panic while reading".into())));
-        let last = last.map_err(|error| WalError::store("read", &self.path, error))?;
+        let last = guarded("read", &self.path, || self.db().last())?;
         Ok(last.and_then(|(key, _)| key.as_ref().try_into().ok().map(u64::from_be_bytes)))
+    }
+}
+
+impl Drop for Store {
+    /// sled syncs its file once more, and panics where the system refuses that: whoever hears of it is told the file.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = guarded("close", &self.path, || {
+            drop(db);
+            Ok(())
+        });
+        match closed {
+            Err(error) if std::thread::panicking() => tracing::error!(%error, "another failure comes first"),
+            Err(error) => panic!("{error}"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// What sled says, and what it panics with.
+fn guarded<T>(action: &'static str, path: &Path, ask: impl FnOnce() -> sled::Result<T>) -> Result<T, WalError> {
+    match catch_unwind(AssertUnwindSafe(ask)) {
+        Ok(answer) => answer.map_err(|error| WalError::store(action, path, error)),
+        Err(panic) => Err(WalError::panicked(action, path, panic.as_ref())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The daemon under test: the real program as a child process, on a data folder of its own.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -158,6 +159,7 @@ impl Daemon {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
+        self.note_memory();
         let mut child = self.child.take().expect("the daemon runs");
         child.kill().unwrap();
         child.wait().unwrap();
@@ -165,6 +167,7 @@ impl Daemon {
 
     /// SIGTERM, and its exit status.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.note_memory();
         signal(self.pid(), Signal::TERM);
         self.ended()
     }
@@ -228,6 +231,7 @@ impl Daemon {
         until(what, || {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "the daemon has ended: {ended:?}");
+            self.note_memory();
             match self.status() {
                 Some(status) if holds(&status) => Ok(status),
                 other => Err(format!("{other:#?}")),
@@ -247,12 +251,13 @@ impl Daemon {
 
     /// Its resident memory, and the most that it has been.
     pub fn resident_bytes(&self) -> (u64, u64) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let field = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-        };
-        (field("VmRSS:"), field("VmHWM:"))
+        resident_bytes(self.pid()).expect("the daemon runs")
+    }
+
+    /// Notes how much memory it has had at most, for [`peak_resident_bytes`].
+    fn note_memory(&self) {
+        let most = self.child.as_ref().and_then(|child| resident_bytes(child.id()));
+        PEAK.set(PEAK.get().max(most.map_or(0, |(_, most)| most)));
     }
 
     /// What it has logged, over all starts.
@@ -266,6 +271,25 @@ impl Daemon {
     fn log_path(&self) -> PathBuf {
         self.home.path().join("log")
     }
+}
+
+thread_local! {
+    static PEAK: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The most resident memory that any daemon of this thread had when it was last asked or was killed.
+pub fn peak_resident_bytes() -> u64 {
+    PEAK.get()
+}
+
+/// Of a process: now, and at most. None if it has ended.
+fn resident_bytes(pid: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    };
+    Some((field("VmRSS:")?, field("VmHWM:")?))
 }
 
 impl Drop for Daemon {
