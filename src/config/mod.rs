@@ -29,6 +29,7 @@ mod limits;
 mod listen;
 mod log;
 mod log_table;
+mod otlp;
 mod rollup;
 pub mod secret;
 mod shutdown;
@@ -50,6 +51,7 @@ pub use self::limits::Limits;
 pub use self::listen::Listen;
 pub use self::log::{Log, LogFormat};
 pub use self::log_table::{LogTable, Partition, UserIndex};
+pub use self::otlp::{ClaudeCode, Otlp};
 pub use self::rollup::Rollup;
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::shutdown::Shutdown;
@@ -81,6 +83,8 @@ pub struct Config {
     pub users: Users,
     /// The HTTP API and page.
     pub http: Http,
+    /// What OpenTelemetry exports.
+    pub otlp: Otlp,
     /// Who may ask.
     pub auth: Auth,
     /// What the price catalog cannot know.
@@ -120,6 +124,7 @@ impl Default for Config {
             log_table: LogTable::default(),
             users: Users::default(),
             http: Http::default(),
+            otlp: Otlp::default(),
             auth: Auth::default(),
             pricing: PricingOptions::default(),
             alerts: Alerts::default(),
@@ -192,6 +197,7 @@ impl Config {
         self.log_table.validate()?;
         self.users.validate()?;
         self.http.validate()?;
+        self.otlp.validate()?;
         error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;
         crate::pricing::Catalog::builtin(&self.pricing)
             .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;

@@ -20,6 +20,7 @@ pub mod config;
 pub mod frame;
 pub mod line;
 pub mod mutate;
+pub mod otlp;
 pub mod prices;
 pub mod reply;
 pub mod seeds;
@@ -36,12 +37,13 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "frame", run: frame::run, words: &frame::WORDS },
     Target { name: "line", run: line::run, words: &line::WORDS },
     Target { name: "value", run: value::run, words: &[] },
     Target { name: "reply", run: reply::run, words: &reply::WORDS },
     Target { name: "prices", run: prices::run, words: &prices::WORDS },
     Target { name: "bill", run: bill::run, words: &bill::WORDS },
+    Target { name: "otlp", run: otlp::run, words: &otlp::WORDS },
     Target { name: "config", run: config::run, words: &config::WORDS },
 ];

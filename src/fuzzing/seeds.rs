@@ -17,6 +17,7 @@ pub fn of(target: &str, vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
         "reply" => replies(vectors),
         "prices" => prices(),
         "bill" => bills(),
+        "otlp" => super::otlp::seeds(),
         "config" => vec![
             include_bytes!("../../config.toml").to_vec(),
             uncommented(include_str!("../../config.toml")).into_bytes(),

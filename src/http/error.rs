@@ -73,6 +73,12 @@ impl ApiError {
         self
     }
 
+    /// What happened.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.detail.message
+    }
+
     /// Its code.
     #[must_use]
     pub const fn code(&self) -> &'static str {

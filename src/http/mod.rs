@@ -14,6 +14,7 @@
 //! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
 //! | [`v1`] | the API proper |
 //! | [`ingest`] | records that come over HTTP |
+//! | [`otlp`] | what OpenTelemetry exports |
 //! | [`page`] | the admin page, and signing in to it |
 //! | [`openapi`] | the document of the API, and its page |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
@@ -27,6 +28,7 @@ pub mod error;
 mod health;
 pub mod ingest;
 pub mod openapi;
+pub mod otlp;
 pub mod page;
 pub mod parameters;
 pub mod router;

@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
-use super::{View, admin, answer, health, ingest, openapi, page, status, v1};
+use super::{View, admin, answer, health, ingest, openapi, otlp, page, status, v1};
 
 /// What handlers hold.
 pub type Handle = Arc<View>;
@@ -67,7 +67,11 @@ fn questions() -> OpenApiRouter<Handle> {
 
 /// For the roles `ingest` and `admin`.
 fn ingest_routes() -> OpenApiRouter<Handle> {
-    OpenApiRouter::new().routes(routes!(ingest::records::record))
+    OpenApiRouter::new()
+        .routes(routes!(ingest::records::record))
+        .routes(routes!(otlp::traces))
+        .routes(routes!(otlp::logs))
+        .routes(routes!(otlp::metrics))
 }
 
 /// Routes on `http.listen`.

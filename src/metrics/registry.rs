@@ -20,6 +20,8 @@ registry! {
     counter RECORDS_RECEIVED = "tallyd_records_received_total";
     /// Records that were durable already when they arrived again.
     counter RECORDS_DUPLICATE = "tallyd_records_duplicate_total";
+    /// Spans, log records and metrics that came by OTLP, by signal and by what became of them.
+    counter OTLP_ITEMS = "tallyd_otlp_items_total";
     /// Records that were refused, by the code that the sender got.
     counter RECORDS_REFUSED = "tallyd_records_refused_total";
     /// Accepted records for which no price is known: their cost is NULL until one is.

@@ -13,6 +13,7 @@ mod issuer;
 mod jwt;
 mod legacy;
 mod openapi;
+mod otlp;
 mod page;
 mod records;
 mod tokens;

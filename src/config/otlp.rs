@@ -1,0 +1,57 @@
+//! `[otlp]`: what OpenTelemetry exports become records.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+
+/// Attributes that may name the user.
+const USER_ATTRIBUTES_MAX: usize = 16;
+
+/// How spans, logs and metrics are read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// Attributes that name the user, of the span or event before those of its resource; the first that is there is
+    /// taken. Default `enduser.id`, `user.id`.
+    pub user_attributes: Vec<String>,
+    /// Which of Claude Code's exports is recorded: it reports the same tokens in each. Default `logs`: a record for each
+    /// API request. With `metrics` there is one for each interval of export, model and session.
+    pub claude_code: ClaudeCode,
+    /// Whether `gen_ai.usage.input_tokens` has the cached tokens in it, as the conventions say. Default true. Where it is
+    /// less than they are, it has not, whatever stands here.
+    pub input_includes_cached: bool,
+}
+
+/// Which of Claude Code's exports is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaudeCode {
+    /// The events `claude_code.api_request` and `claude_code.api_error`.
+    Logs,
+    /// The sums `claude_code.token.usage`.
+    Metrics,
+    /// None of them.
+    None,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            user_attributes: ["enduser.id", "user.id"].map(str::to_owned).to_vec(),
+            claude_code: ClaudeCode::Logs,
+            input_includes_cached: true,
+        }
+    }
+}
+
+impl Otlp {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let is_wrong = |name: &String| name.is_empty() || name.len() > 255;
+        if self.user_attributes.len() > USER_ATTRIBUTES_MAX || self.user_attributes.iter().any(is_wrong) {
+            let reason =
+                format!("it names at most {USER_ATTRIBUTES_MAX} attributes of 1 to 255 bytes, such as user.id");
+            return Err(ConfigError::invalid("otlp.user_attributes", reason));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! Answers in the request's encoding: an export response with its partial success, or a `google.rpc.Status`.
+
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prost::Message;
+use serde_json::json;
+
+use super::document::Encoding;
+use crate::http::error::ApiError;
+
+/// Items that were not taken, and why the first was not.
+#[derive(Debug, Default)]
+pub(super) struct Rejected {
+    pub count: u64,
+    pub first: String,
+}
+
+#[derive(Message)]
+struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(string, tag = "2")]
+    error_message: String,
+}
+
+#[derive(Message)]
+struct WireStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+impl Rejected {
+    pub fn add(&mut self, reason: &str) {
+        if self.count == 0 {
+            self.first = reason.to_owned();
+        }
+        self.count += 1;
+    }
+
+    /// 200: what is not named here is durable.
+    pub fn answer(self, encoding: Encoding, field: &str) -> Response {
+        let message = match self.count {
+            0 => String::new(),
+            1 => self.first,
+            more => format!("{}; and {} more", self.first, more - 1),
+        };
+        let body = match encoding {
+            Encoding::Json if self.count == 0 => b"{}".to_vec(),
+            Encoding::Json => json!({"partialSuccess": {field: self.count.to_string(), "errorMessage": message}})
+                .to_string()
+                .into_bytes(),
+            Encoding::Protobuf => {
+                let partial = PartialSuccess { rejected: self.count as i64, error_message: message };
+                ExportResponse { partial_success: (self.count > 0).then_some(partial) }.encode_to_vec()
+            }
+        };
+        ([(header::CONTENT_TYPE, encoding.content_type())], body).into_response()
+    }
+}
+
+/// Why nothing of a request was taken.
+pub(super) struct Status {
+    status: StatusCode,
+    message: String,
+}
+
+impl Status {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub fn unreadable(rejection: &BytesRejection) -> Self {
+        let message = "the body is too large, broke off, or is not what its Content-Encoding says; http.max_body_bytes \
+                       bounds it";
+        Self::new(rejection.status(), message)
+    }
+
+    pub fn answer(self, encoding: Encoding) -> Response {
+        // gRPC's codes: UNAVAILABLE is to be tried again, INVALID_ARGUMENT is not.
+        let code = if self.status == StatusCode::SERVICE_UNAVAILABLE { 14 } else { 3 };
+        let body = match encoding {
+            Encoding::Json => json!({"code": code, "message": self.message}).to_string().into_bytes(),
+            Encoding::Protobuf => WireStatus { code, message: self.message }.encode_to_vec(),
+        };
+        let mut response = (self.status, [(header::CONTENT_TYPE, encoding.content_type())], body).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Whatever kept a request from being taken whole passes: a full log, a stop, another attempt of the same request.
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.message())
+    }
+}

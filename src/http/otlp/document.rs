@@ -1,0 +1,63 @@
+//! An export request, taken apart: resources, scopes, items. The three signals have one shape, in both encodings.
+
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+
+use super::attributes::Attributes;
+use super::items::Item;
+use super::{json, wire};
+
+/// How a request and its answer are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Binary protobuf.
+    Protobuf,
+    /// OTLP's JSON: hexadecimal ids, 64-bit integers as text.
+    Json,
+}
+
+impl Encoding {
+    /// What the Content-Type says. None for another one.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        match kind.split(';').next()?.trim().to_ascii_lowercase().as_str() {
+            "application/x-protobuf" => Some(Self::Protobuf),
+            "application/json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    /// Its Content-Type.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// Where items come from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Source {
+    /// The resource's attributes: `service.name` and so on.
+    pub resource: Attributes,
+    /// The instrumentation's name.
+    pub scope: String,
+}
+
+/// Hands each item of a document to `take`, or what is wrong with it.
+///
+/// # Errors
+/// What keeps the whole document from being read. Some items may have been handed out by then.
+pub fn each<T: Item>(
+    encoding: Encoding,
+    body: &Bytes,
+    mut take: impl FnMut(&Source, Result<T, String>),
+) -> Result<(), String> {
+    match encoding {
+        Encoding::Protobuf => wire::each_item(body, |source, bytes| take(source, T::from_wire(bytes))),
+        Encoding::Json => json::each_item(body, |source, text| take(source, T::from_json(text))),
+    }
+}

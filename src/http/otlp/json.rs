@@ -1,0 +1,278 @@
+//! OTLP in JSON: ids are hexadecimal, 64-bit integers numbers or text, enumerations numbers; unknown names are passed over.
+//!
+//! The levels of a document are slices of it (`RawValue`) until their items are read, one at a time.
+
+use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::attributes::{ATTRIBUTES_MAX, Attributes, Value};
+use super::document::Source;
+use super::items::{Event, Metric, POINTS_MAX, Point, Span};
+use super::wire::STATUS_ERROR;
+
+#[derive(Deserialize)]
+struct Root<'b> {
+    #[serde(borrow, default, alias = "resourceSpans", alias = "resourceLogs", alias = "resourceMetrics")]
+    parts: Option<Vec<&'b RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Resources<'b> {
+    #[serde(default)]
+    resource: Option<Resource>,
+    #[serde(borrow, default, alias = "scopeSpans", alias = "scopeLogs", alias = "scopeMetrics")]
+    parts: Option<Vec<&'b RawValue>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Resource {
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Deserialize)]
+struct Scopes<'b> {
+    #[serde(default)]
+    scope: Option<Scope>,
+    #[serde(borrow, default, alias = "spans", alias = "logRecords", alias = "metrics")]
+    parts: Option<Vec<&'b RawValue>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Scope {
+    #[serde(default)]
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonSpan {
+    #[serde(default)]
+    trace_id: Hex,
+    #[serde(default)]
+    span_id: Hex,
+    #[serde(default)]
+    kind: Loose<i32>,
+    #[serde(default)]
+    start_time_unix_nano: Loose<u64>,
+    #[serde(default)]
+    end_time_unix_nano: Loose<u64>,
+    #[serde(default)]
+    attributes: Attributes,
+    #[serde(default)]
+    status: Option<SpanStatus>,
+}
+
+#[derive(Deserialize)]
+struct SpanStatus {
+    #[serde(default)]
+    code: Loose<i32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonEvent {
+    #[serde(default)]
+    time_unix_nano: Loose<u64>,
+    #[serde(default)]
+    observed_time_unix_nano: Loose<u64>,
+    #[serde(default)]
+    event_name: Option<String>,
+    #[serde(default)]
+    body: Option<AnyValue>,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Deserialize)]
+struct JsonMetric<'b> {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(borrow, default)]
+    sum: Option<Sum<'b>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sum<'b> {
+    #[serde(borrow, default)]
+    data_points: Option<Vec<&'b RawValue>>,
+    #[serde(default)]
+    aggregation_temporality: Loose<i32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonPoint {
+    #[serde(default)]
+    start_time_unix_nano: Loose<u64>,
+    #[serde(default)]
+    time_unix_nano: Loose<u64>,
+    #[serde(default)]
+    as_int: Loose<i64>,
+    #[serde(default)]
+    as_double: Loose<f64>,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Deserialize)]
+struct KeyValue {
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    value: Option<AnyValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnyValue {
+    #[serde(default)]
+    string_value: Option<String>,
+    #[serde(default)]
+    bool_value: Option<bool>,
+    #[serde(default)]
+    int_value: Loose<i64>,
+    #[serde(default)]
+    double_value: Loose<f64>,
+}
+
+/// A number, or its text, or nothing.
+#[derive(Default)]
+struct Loose<N>(Option<N>);
+
+/// Bytes in hexadecimal digits.
+#[derive(Default)]
+struct Hex(Vec<u8>);
+
+pub(super) fn each_item(body: &[u8], mut take: impl FnMut(&Source, &str)) -> Result<(), String> {
+    let root: Root<'_> = read(std::str::from_utf8(body).map_err(|error| format!("no OTLP in JSON: {error}"))?)?;
+    for resource in root.parts.unwrap_or_default() {
+        let resource: Resources<'_> = read(resource.get())?;
+        let mut source = Source { resource: resource.resource.unwrap_or_default().attributes, scope: String::new() };
+        for scope in resource.parts.unwrap_or_default() {
+            let scope: Scopes<'_> = read(scope.get())?;
+            source.scope = scope.scope.unwrap_or_default().name.unwrap_or_default();
+            scope.parts.unwrap_or_default().iter().for_each(|item| take(&source, item.get()));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn span(text: &str) -> Result<Span, String> {
+    let span: JsonSpan = read(text)?;
+    Ok(Span {
+        trace_id: span.trace_id.0,
+        span_id: span.span_id.0,
+        kind: span.kind.0.unwrap_or(0),
+        start_ns: span.start_time_unix_nano.0.unwrap_or(0),
+        end_ns: span.end_time_unix_nano.0.unwrap_or(0),
+        attributes: span.attributes,
+        failed: span.status.is_some_and(|status| status.code.0 == Some(STATUS_ERROR)),
+    })
+}
+
+pub(super) fn event(text: &str) -> Result<Event, String> {
+    let event: JsonEvent = read(text)?;
+    Ok(Event {
+        time_ns: event.time_unix_nano.0.unwrap_or(0),
+        observed_ns: event.observed_time_unix_nano.0.unwrap_or(0),
+        name: event.event_name.unwrap_or_default(),
+        body: event.body.and_then(|body| body.string_value).unwrap_or_default(),
+        attributes: event.attributes,
+    })
+}
+
+pub(super) fn metric(text: &str) -> Result<Metric, String> {
+    let metric: JsonMetric<'_> = read(text)?;
+    let name = metric.name.unwrap_or_default();
+    let Some(sum) = metric.sum else { return Ok(Metric { name, ..Metric::default() }) };
+    let points = sum.data_points.unwrap_or_default();
+    if points.len() > POINTS_MAX {
+        return Err(format!("a metric of more than {POINTS_MAX} points"));
+    }
+    let points = points.iter().map(|text| point(text.get())).collect::<Result<_, _>>()?;
+    Ok(Metric { name, temporality: sum.aggregation_temporality.0.unwrap_or(0), points })
+}
+
+fn point(text: &str) -> Result<Point, String> {
+    let point: JsonPoint = read(text)?;
+    let whole = |float: f64| (float.fract() == 0.0 && float.abs() < 9e15).then_some(float as i64);
+    Ok(Point {
+        start_ns: point.start_time_unix_nano.0.unwrap_or(0),
+        time_ns: point.time_unix_nano.0.unwrap_or(0),
+        value: point.as_int.0.or_else(|| point.as_double.0.and_then(whole)),
+        attributes: point.attributes,
+    })
+}
+
+fn read<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, String> {
+    // An array would be read as an object's values, in their order.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err("no OTLP in JSON: an object is missing where one belongs".to_owned());
+    }
+    serde_json::from_str(text).map_err(|error| format!("no OTLP in JSON: {error}"))
+}
+
+fn scalar(value: AnyValue) -> Option<Value> {
+    let text = value.string_value.map(Value::Text);
+    let number = value.int_value.0.map(Value::Integer).or(value.double_value.0.map(Value::Float));
+    text.or(number).or(value.bool_value.map(Value::Boolean))
+}
+
+impl<'de> Deserialize<'de> for Attributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Attributes;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an array of attributes")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Attributes, E> {
+                Ok(Attributes::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Attributes, A::Error> {
+                let mut attributes = Attributes::default();
+                for _ in 0..ATTRIBUTES_MAX {
+                    let Some(pair) = pairs.next_element::<KeyValue>()? else { return Ok(attributes) };
+                    if let (Some(key), Some(value)) = (pair.key, pair.value.and_then(scalar)) {
+                        attributes.insert(key, value);
+                    }
+                }
+                match pairs.next_element::<IgnoredAny>()? {
+                    None => Ok(attributes),
+                    Some(_) => Err(de::Error::custom(format!("more than {ATTRIBUTES_MAX} attributes"))),
+                }
+            }
+        }
+        deserializer.deserialize_any(Pairs)
+    }
+}
+
+impl<'de, N: std::str::FromStr> Deserialize<'de> for Loose<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = <&RawValue>::deserialize(deserializer)?.get();
+        let text = written.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(written);
+        match text.parse() {
+            Ok(number) => Ok(Self(Some(number))),
+            Err(_) if text == "null" => Ok(Self(None)),
+            Err(_) => Err(de::Error::custom("a number is a number or its digits, within its bounds")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Some(text) = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)? else {
+            return Ok(Self::default());
+        };
+        let digit = |digit: u8| (digit as char).to_digit(16).map(|digit| digit as u8);
+        let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?);
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes.map(Self).ok_or_else(|| de::Error::custom(format!("{text:?} is not hexadecimal")))
+    }
+}

@@ -1,0 +1,186 @@
+//! OTLP/HTTP: what OpenTelemetry SDKs, the Collector and Claude Code export becomes usage records.
+//!
+//! | path | what of it is recorded |
+//! |---|---|
+//! | `/v1/traces` | spans of model calls, by the semantic conventions for generative AI ([`spans`]) |
+//! | `/v1/logs` | Claude Code's events `api_request` and `api_error` ([`logs`]) |
+//! | `/v1/metrics` | Claude Code's token sums, if the configuration says so instead of its events ([`sums`]) |
+//!
+//! Everything else is accepted, counted as ignored, and forgotten: an exporter sends all that it has.
+//!
+//! ## Each once
+//! An item becomes a JSON record and takes the way of `POST /api/v1/records`. The request's digest is its key
+//! ([`RequestKey`]): an exporter that has no answer sends the same bytes again, and they add nothing, also after a kill of
+//! the daemon. 200 means durable. What the sender should try again is 503; what is wrong with single items stands in the
+//! answer's partial success, and refused records are kept with the dead letters, as all others are.
+//!
+//! ## Hostile bytes
+//! Bodies are bounded by `http.max_body_bytes` before and after decompression. A document is taken apart level by level
+//! into slices of itself and its items are decoded one at a time, each with a bounded number of fields
+//! ([`document`]): what is in memory is never many times what was sent.
+
+mod answer;
+pub mod attributes;
+pub mod document;
+pub mod items;
+mod json;
+pub mod logs;
+pub mod record;
+pub mod spans;
+pub mod sums;
+mod wire;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use metrics::counter;
+use sha2::{Digest, Sha256};
+
+use self::answer::{Rejected, Status};
+use self::document::{Encoding, Source};
+use self::items::{Event, Item, Metric, Span};
+use self::record::Draft;
+use crate::config::Otlp;
+use crate::http::answer::Failures;
+use crate::http::auth::Identity;
+use crate::http::error::ErrorBody;
+use crate::http::ingest::records::hand_over;
+use crate::http::router::Handle;
+use crate::metrics::registry;
+use crate::pipeline::batch::{Outcome, RECORDS_MAX, RequestKey};
+
+/// What an item becomes: none, one, or several records.
+type Mapping<T> = fn(&Otlp, &Source, T, &mut Vec<Draft>) -> Result<(), String>;
+
+/// Takes spans; those of model calls become records.
+#[utoipa::path(post, path = "/v1/traces", tag = "opentelemetry",
+    request_body(description = "ExportTraceServiceRequest, as JSON or protobuf, gzip or not",
+        content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
+    responses((status = 200, description = "Durable; partialSuccess says what was refused",
+            content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
+        Failures))]
+pub async fn traces(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    export::<Span>(&view, &who, &headers, body, "traces", spans::records).await
+}
+
+/// Takes log records; Claude Code's events of API requests become records.
+#[utoipa::path(post, path = "/v1/logs", tag = "opentelemetry",
+    request_body(description = "ExportLogsServiceRequest, as JSON or protobuf, gzip or not",
+        content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
+    responses((status = 200, description = "Durable; partialSuccess says what was refused",
+            content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
+        Failures))]
+pub async fn logs(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    export::<Event>(&view, &who, &headers, body, "logs", logs::records).await
+}
+
+/// Takes metrics; Claude Code's token sums become records where `otlp.claude_code` is `metrics`.
+#[utoipa::path(post, path = "/v1/metrics", tag = "opentelemetry",
+    request_body(description = "ExportMetricsServiceRequest, as JSON or protobuf, gzip or not",
+        content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
+    responses((status = 200, description = "Durable; partialSuccess says what was refused",
+            content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
+        Failures))]
+pub async fn metrics(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    export::<Metric>(&view, &who, &headers, body, "metrics", sums::records).await
+}
+
+async fn export<T: Item>(
+    view: &Handle,
+    who: &Identity,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    signal: &'static str,
+    mapping: Mapping<T>,
+) -> Response {
+    let Some(encoding) = Encoding::of(headers) else {
+        let message = "send application/x-protobuf or application/json";
+        return Status::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).answer(Encoding::Json);
+    };
+    match take::<T>(view, who, encoding, body, signal, mapping).await {
+        Ok(rejected) => rejected.answer(encoding, T::REJECTED),
+        Err(status) => status.answer(encoding),
+    }
+}
+
+async fn take<T: Item>(
+    view: &Handle,
+    who: &Identity,
+    encoding: Encoding,
+    body: Result<Bytes, BytesRejection>,
+    signal: &'static str,
+    mapping: Mapping<T>,
+) -> Result<Rejected, Status> {
+    let body = body.map_err(|rejection| Status::unreadable(&rejection))?;
+    let mut read = Read::new();
+    document::each::<T>(encoding, &body, |source, item| {
+        read.add(item, |item, drafts| mapping(&view.config.otlp, source, item, drafts));
+    })
+    .map_err(|error| Status::new(StatusCode::BAD_REQUEST, error))?;
+    counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "ignored").increment(read.ignored);
+    counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "rejected").increment(read.rejected.count);
+    counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "taken").increment(read.taken);
+    let Read { drafts, mut rejected, .. } = read;
+    if drafts.is_empty() {
+        return Ok(rejected);
+    }
+    if drafts.len() > RECORDS_MAX {
+        return Err(Status::new(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {RECORDS_MAX} records")));
+    }
+    let key = RequestKey::new(&format!("{}/otlp/{signal}", who.actor), &Sha256::digest(&body), &body);
+    let texts: Vec<Vec<u8>> = drafts.iter().map(Draft::to_json).collect();
+    let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+    for outcome in hand_over(view, Some(&key), &texts).await.map_err(Status::from)? {
+        if let Outcome::Refused(refusal) = outcome {
+            rejected.add(&format!("{} (kept with the dead letters)", refusal.message));
+        }
+    }
+    Ok(rejected)
+}
+
+/// What has been read of a request.
+struct Read {
+    drafts: Vec<Draft>,
+    taken: u64,
+    ignored: u64,
+    rejected: Rejected,
+}
+
+impl Read {
+    const fn new() -> Self {
+        Self { drafts: Vec::new(), taken: 0, ignored: 0, rejected: Rejected { count: 0, first: String::new() } }
+    }
+
+    fn add<T>(&mut self, item: Result<T, String>, map: impl FnOnce(T, &mut Vec<Draft>) -> Result<(), String>) {
+        let before = self.drafts.len();
+        match item.and_then(|item| map(item, &mut self.drafts)) {
+            Ok(()) if self.drafts.len() > before => self.taken += 1,
+            Ok(()) => self.ignored += 1,
+            Err(reason) => self.rejected.add(&reason),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Claude Code's metric `claude_code.token.usage`, for those who export metrics and no events: a sum with a point for
+//! each type of token, model and session.
+//!
+//! The points of one export that differ in nothing but their type become one record: so `calls` counts intervals of export, not
+//! requests. Only deltas are taken: a total since the start of a process says nothing about an interval without the total
+//! before it, which another daemon or this one before a restart may have got.
+
+use std::collections::BTreeMap;
+
+use super::document::Source;
+use super::items::{DELTA, Metric, Point};
+use super::record::Draft;
+use super::spans::user;
+use crate::config::{ClaudeCode, Otlp};
+
+/// The record's field for each type of token.
+const FIELDS: [(&str, &str); 4] = [
+    ("input", "input_tokens"),
+    ("output", "output_tokens"),
+    ("cacheRead", "cache_read_tokens"),
+    ("cacheCreation", "cache_write_5m_tokens"),
+];
+
+/// A record for each model, session, user and interval of the sum.
+///
+/// # Errors
+/// Where its points are totals, or are no numbers of tokens.
+pub fn records(config: &Otlp, source: &Source, metric: Metric, drafts: &mut Vec<Draft>) -> Result<(), String> {
+    if config.claude_code != ClaudeCode::Metrics || metric.name != "claude_code.token.usage" {
+        return Ok(());
+    }
+    if metric.temporality != DELTA {
+        return Err("claude_code.token.usage holds totals, of which no interval can be told for certain; set \
+             OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta where Claude Code runs"
+            .to_owned());
+    }
+    let mut groups: BTreeMap<_, Draft> = BTreeMap::new();
+    for point in &metric.points {
+        let Some((_, field)) = FIELDS.iter().find(|(kind, _)| point.attributes.text(&["type"]) == Some(kind)) else {
+            return Err("claude_code.token.usage has a point whose type is none that is known".to_owned());
+        };
+        let Some(tokens) = point.value.filter(|tokens| *tokens >= 0) else {
+            return Err("claude_code.token.usage has a point that is no number of tokens".to_owned());
+        };
+        let draft = groups.entry(key(config, source, point)).or_insert_with(|| begin(config, source, point));
+        draft.add(field, tokens);
+    }
+    drafts.extend(groups.into_values());
+    Ok(())
+}
+
+/// What points of one record have in common.
+fn key(config: &Otlp, source: &Source, point: &Point) -> (u64, u64, [String; 4]) {
+    let text = |names: &[&str]| point.attributes.text(names).unwrap_or_default().to_owned();
+    let user = user(config, source, &point.attributes).unwrap_or_default().to_owned();
+    (point.start_ns, point.time_ns, [text(&["model"]), text(&["session.id"]), text(&["query_source"]), user])
+}
+
+fn begin(config: &Otlp, source: &Source, point: &Point) -> Draft {
+    let mut draft = Draft::default();
+    draft.occurred_at(point.time_ns);
+    draft.text("provider", Some("anthropic"));
+    draft.text("model", point.attributes.text(&["model"]));
+    draft.text("endpoint", Some("/v1/messages"));
+    draft.text("user_id", user(config, source, &point.attributes));
+    draft.text("app", source.resource.text(&["service.name"]));
+    draft.note("session_id", point.attributes.text(&["session.id"]));
+    draft
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::attributes::Attributes;
+    use super::*;
+
+    fn point(kind: &str, model: &str, value: i64) -> Point {
+        let attributes = Attributes::from([("type", kind.into()), ("model", model.into()), ("session.id", "s".into())]);
+        Point { start_ns: 1, time_ns: 1_790_000_000_000_000_000, value: Some(value), attributes }
+    }
+
+    fn read(claude_code: ClaudeCode, temporality: i32, points: Vec<Point>) -> Result<Vec<Draft>, String> {
+        let config = Otlp { claude_code, ..Otlp::default() };
+        let mut drafts = Vec::new();
+        let metric = Metric { name: "claude_code.token.usage".into(), temporality, points };
+        records(&config, &Source::default(), metric, &mut drafts).map(|()| drafts)
+    }
+
+    #[test]
+    fn points_that_differ_in_their_type_alone_are_one_record() {
+        let points = vec![
+            point("input", "opus", 1),
+            point("cacheRead", "opus", 2),
+            point("output", "haiku", 3),
+            point("cacheCreation", "opus", 4),
+            point("input", "opus", 10),
+        ];
+        let drafts = read(ClaudeCode::Metrics, DELTA, points).unwrap();
+        let fields = |draft: &Draft| FIELDS.map(|(_, field)| draft.get(field).as_i64());
+        assert_eq!(
+            drafts.iter().map(|draft| draft.get("model")).collect::<Vec<_>>(),
+            [&json!("haiku"), &json!("opus")]
+        );
+        assert_eq!(fields(&drafts[0]), [None, Some(3), None, None]);
+        assert_eq!(fields(&drafts[1]), [Some(11), None, Some(2), Some(4)]);
+    }
+
+    #[test]
+    fn totals_and_what_is_unknown_are_rejected_and_without_the_setting_nothing_is_read() {
+        assert!(read(ClaudeCode::Metrics, 2, vec![]).unwrap_err().contains("=delta"));
+        assert!(read(ClaudeCode::Metrics, DELTA, vec![point("thought", "opus", 1)]).is_err());
+        assert!(read(ClaudeCode::Metrics, DELTA, vec![point("input", "opus", -1)]).is_err());
+        assert_eq!(read(ClaudeCode::Logs, 2, vec![point("thought", "opus", 1)]).unwrap(), []);
+    }
+}
