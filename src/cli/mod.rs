@@ -12,6 +12,7 @@ mod import;
 mod migrate;
 mod open;
 mod output;
+mod partitions;
 mod plans;
 mod prices;
 mod psql;
@@ -86,6 +87,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Look at the write-ahead log's segments, and load what is readable in a damaged one
     Wal(wal::WalArgs),
+    /// List the log's partitions, make them ahead, drop old ones
+    Partitions(partitions::PartitionsArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
     /// Look at prices, change them, import price lists
@@ -145,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),
+        Command::Partitions(args) => partitions::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),

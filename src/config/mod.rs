@@ -29,6 +29,7 @@ mod limits;
 mod listen;
 mod log;
 mod log_table;
+mod retention;
 mod rollup;
 pub mod secret;
 mod shutdown;
@@ -50,6 +51,7 @@ pub use self::limits::Limits;
 pub use self::listen::Listen;
 pub use self::log::{Log, LogFormat};
 pub use self::log_table::{LogTable, Partition, UserIndex};
+pub use self::retention::Retention;
 pub use self::rollup::Rollup;
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::shutdown::Shutdown;
@@ -77,6 +79,8 @@ pub struct Config {
     pub rollup: Rollup,
     /// The table of single calls.
     pub log_table: LogTable,
+    /// How long single calls are kept.
+    pub retention: Retention,
     /// The application's users and their sessions.
     pub users: Users,
     /// The HTTP API and page.
@@ -118,6 +122,7 @@ impl Default for Config {
             database: Database::default(),
             rollup: Rollup::default(),
             log_table: LogTable::default(),
+            retention: Retention::default(),
             users: Users::default(),
             http: Http::default(),
             auth: Auth::default(),
@@ -190,6 +195,7 @@ impl Config {
         self.database.validate()?;
         self.rollup.validate()?;
         self.log_table.validate()?;
+        self.retention.validate()?;
         self.users.validate()?;
         self.http.validate()?;
         error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;

@@ -5,6 +5,7 @@ mod embedded;
 mod migrate;
 mod partitions;
 mod people;
+mod retention;
 mod rollups;
 mod source;
 mod supabase;
