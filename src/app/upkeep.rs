@@ -1,4 +1,5 @@
-//! What the schema needs every hour: prices as rows, partitions ahead, indexes, and what is old enough to go.
+//! What the database needs every hour: prices as rows, partitions ahead, indexes, what is old enough to go, and late records
+//! of forgotten users.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::database::forget::{Forgotten, sweep};
 use crate::database::prices::write_catalog;
 use crate::database::retention::{DropState, RetentionError, drop_before, due};
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
@@ -64,7 +66,14 @@ impl Upkeep {
         if !built.is_empty() {
             tracing::info!(indexes = built.join(", "), "sealed partitions were indexed by user");
         }
-        self.drop_old(&connection).await.map_err(|error| error.to_string())
+        self.drop_old(&connection).await.map_err(|error| error.to_string())?;
+        let late = sweep(&connection).await.map_err(|error| error.to_string())?;
+        counter!(registry::FORGOTTEN_CALLS).increment(late.calls + late.dropped_calls);
+        if late != Forgotten::default() {
+            let letters = late.letters_corrected + late.letters_dropped;
+            tracing::info!(calls = late.calls, letters, "late records of forgotten users were made anonymous");
+        }
+        Ok(())
     }
 
     /// Drops what is older than the log is to keep.

@@ -24,6 +24,7 @@ mod serve;
 mod status;
 mod supervisor;
 mod token;
+mod users;
 mod wal;
 
 use std::path::PathBuf;
@@ -108,6 +109,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make, list and revoke tokens for the HTTP API
     Token(token::TokenArgs),
+    /// Forget a user: their calls stay, and are nobody's
+    Users(users::UsersArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
     /// Run psql on the daemon's database
@@ -158,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Forecast(args) => forecast::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Token(args) => token::run(&args, &config),
+        Command::Users(args) => users::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
     };

@@ -16,6 +16,7 @@
 //! | [`queries`] | what the HTTP API asks and changes |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the log's partitions, as the catalog has them |
+//! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
 //! | [`retention`] | old partitions, dropped with their sums kept |
 //! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
@@ -25,6 +26,7 @@ pub mod bill;
 pub mod connection;
 pub mod embedded;
 pub mod error;
+pub mod forget;
 pub mod migrate;
 mod options;
 pub mod partitions;

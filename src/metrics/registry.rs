@@ -66,6 +66,8 @@ registry! {
     counter RETENTION_PARTITIONS = "tallyd_retention_dropped_partitions_total";
     /// Partitions that were due and stayed for another hour, because others were using them or this role may not drop them.
     gauge RETENTION_OVERDUE = "tallyd_retention_overdue_partitions";
+    /// Calls of forgotten users that arrived afterwards and that this daemon's upkeep has made anonymous.
+    counter FORGOTTEN_CALLS = "tallyd_forgotten_late_calls_total";
     /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
     gauge UNPRICED_CALLS = "tallyd_unpriced_calls";
     /// Share of a budget that is used in its current period, by the budget's id; 1 is all of it.

@@ -2,6 +2,7 @@
 
 mod access;
 mod embedded;
+mod forget;
 mod migrate;
 mod partitions;
 mod people;

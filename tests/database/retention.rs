@@ -156,6 +156,30 @@ async fn a_reader_is_waited_for_and_what_arrives_for_an_empty_partition_counts()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_between_emptying_and_dropping_is_not_dropped_uncounted() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let client = db.connect("drop").await.unwrap();
+    calls(&client, &["2025-01"]).await;
+    // The log cannot be locked as a whole while this one is in it, and this one can write meanwhile.
+    let writer = db.connect("writer").await.unwrap();
+    writer.batch_execute("BEGIN; LOCK TABLE ONLY api_usage_log IN ROW EXCLUSIVE MODE").await.unwrap();
+    let dropping = tokio::spawn({
+        let db = db.clone();
+        let before = at("2025-03-01T00:00:00Z");
+        async move { drop_before(&db.connect("waits").await.unwrap(), before, "tester", |_| {}).await.unwrap() }
+    });
+    until_waiting(&client, "waits").await;
+    assert_eq!(value(&client, "SELECT count(*) FROM api_usage_log_2025_01").await, "0", "it is empty");
+    calls(&writer, &["2025-01"]).await;
+    writer.batch_execute("COMMIT").await.unwrap();
+    let dropped = dropping.await.unwrap();
+    assert_eq!((dropped[0].state, dropped[0].calls), (DropState::Gone, 24));
+    assert_equal(&db, 0, 24).await;
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_at_once_drop_each_partition_once() {
     let dir = data_dir();
     let db = migrated(dir.path()).await;
