@@ -81,7 +81,7 @@ impl Partitions {
             }
             for at_us in found.missing.into_values() {
                 let partition = Arc::new(self.make(client, at_us).await?);
-                self.lock().insert(partition.from_us, partition);
+                remember(&mut self.lock(), partition);
             }
         }
     }
@@ -181,6 +181,13 @@ fn payload<'c>(log: Option<&Log>, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]
     }
 }
 
+/// Adds a partition. Whatever was thought to lie in its range is not there any more: left in, it would hide this one, and
+/// the instants behind it would be looked for again and again.
+fn remember(known: &mut Known, partition: Arc<Partition>) {
+    known.retain(|_, other| other.until_us <= partition.from_us || other.from_us >= partition.until_us);
+    known.insert(partition.from_us, partition);
+}
+
 fn holder(known: &Known, us: i64) -> Option<&Arc<Partition>> {
     known.range(..=us).next_back().map(|(_, partition)| partition).filter(|partition| us < partition.until_us)
 }
@@ -268,4 +275,28 @@ fn each_extreme(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(oid: u32, from_us: i64, until_us: i64) -> Arc<Partition> {
+        Arc::new(Partition { oid, from_us, until_us, ..Partition::unknown(0) })
+    }
+
+    #[test]
+    fn what_is_found_takes_the_place_of_what_was_thought_to_be_there() {
+        let mut known = Known::new();
+        let held = |known: &Known, us| holder(known, us).map(|partition| partition.oid);
+        // A day that went, an instant that no partition held for a moment, and a neighbour that stays.
+        for stale in [partition(1, 40, 50), Arc::new(Partition::unknown(60)), partition(2, 100, 200)] {
+            remember(&mut known, stale);
+        }
+        remember(&mut known, partition(3, 0, 100));
+        assert_eq!([0, 45, 60, 61, 99, 100].map(|us| held(&known, us)), [3, 3, 3, 3, 3, 2].map(Some));
+        // The other way round: the month that went, and a day of it.
+        remember(&mut known, partition(4, 40, 50));
+        assert_eq!([39, 40, 50, 100].map(|us| held(&known, us)), [None, Some(4), None, Some(2)]);
+    }
 }
