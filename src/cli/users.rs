@@ -54,11 +54,12 @@ enum UsersCommand {
 
 fn print_preview(found: &Preview) {
     println!(
-        "{} calls, {} USD on {} days ({} calls of them are dropped from the log), {} budgets{}",
+        "{} calls, {} USD on {} days ({} calls of them are dropped from the log), {} dead letters, {} budgets{}",
         count(found.calls.unsigned_abs()),
         found.cost_usd,
         count(found.days.unsigned_abs()),
         count(found.dropped_calls.unsigned_abs()),
+        found.dead_letters,
         found.budgets,
         if found.is_marked { "; forgotten before, and marked" } else { "" }
     );

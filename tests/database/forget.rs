@@ -134,7 +134,8 @@ async fn the_id_is_found_nowhere_any_more_and_every_sum_stays() {
     assert_ne!(traces(&client, PERSON).await, "");
 
     let found = preview(&client, PERSON).await.unwrap();
-    assert_eq!((found.calls, found.dropped_calls, found.budgets, found.is_marked), (60, 40, 1, false));
+    assert_eq!((found.calls, found.dropped_calls, found.days), (60, 40, 12));
+    assert_eq!((found.dead_letters, found.budgets, found.is_marked), (4, 1, false));
     let done = forget(&client, &options(PERSON), |_| {}).await.unwrap();
     let expected = Forgotten {
         calls: 20,

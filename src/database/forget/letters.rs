@@ -57,6 +57,20 @@ pub(super) async fn correct(
     }
 }
 
+/// How many letters are the user's.
+pub(super) async fn count(client: &Client, user: &str) -> Result<i64, ForgetError> {
+    let (filter, wanted) = (Filter { settled: true, ..Filter::default() }, Wanted::User(user));
+    let (mut count, mut after) = (0, None);
+    loop {
+        let (letters, last) = page(client, &filter, Order::OldestFirst, after).await?;
+        count += letters.iter().filter(|letter| !matches!(decide(letter, &wanted), Outcome::Kept)).count() as i64;
+        match last {
+            Some(_) => after = last,
+            None => return Ok(count),
+        }
+    }
+}
+
 fn decide(letter: &DeadLetter, wanted: &Wanted<'_>) -> Outcome {
     let record = letter.payload.to_json();
     let user = match record.get("user_id") {

@@ -4,9 +4,9 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{ForgetError, marks};
+use super::{ForgetError, letters, marks};
 
-/// What stands under a user's id now, but for dead letters.
+/// What stands under a user's id now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Preview {
     /// Calls, as the lifetime totals have them.
@@ -17,6 +17,8 @@ pub struct Preview {
     pub dropped_calls: i64,
     /// Days with calls.
     pub days: i64,
+    /// Dead letters, settled ones too.
+    pub dead_letters: i64,
     /// Budgets of the user.
     pub budgets: i64,
     /// True if the user was forgotten before: records that arrive are made anonymous.
@@ -44,6 +46,7 @@ pub async fn preview(client: &Client, user: &str) -> Result<Preview, ForgetError
         cost_usd: row.get(1),
         dropped_calls: row.get(2),
         days: row.get(3),
+        dead_letters: letters::count(client, user).await?,
         budgets: row.get(4),
         is_marked: row.get(5),
     })
