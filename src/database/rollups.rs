@@ -114,7 +114,7 @@ impl Rollup {
     }
 
     /// The key's columns as the loader sorts them: text by its bytes.
-    fn key_order(&self) -> String {
+    pub(super) fn key_order(&self) -> String {
         let bytewise = |name: &&str| if *name == "day" { (*name).to_owned() } else { format!("{name} COLLATE \"C\"") };
         self.keys.iter().map(|(name, _)| bytewise(name)).collect::<Vec<_>>().join(", ")
     }

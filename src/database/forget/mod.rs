@@ -13,7 +13,7 @@
 //! application itself keeps (`auth.users`), backups, and segments of a write-ahead log that were set aside as damaged are not
 //! touched.
 //!
-//! ## In steps ([`rows`])
+//! ## In steps (`rows`)
 //! A step is one transaction that takes some of the user's calls out of the log, puts them back without their user, and
 //! moves what they add up to from one key to the other, tables in the loader's order. So `reconcile` holds at every
 //! instant, loading goes on, and there is no position to keep: what is left is what still has the user's id. Killed, the
@@ -22,7 +22,7 @@
 //!
 //! ## What is still on its way
 //! A record may wait in a daemon's log, or at a client. So a mark of the user stays, not the id itself but its hash
-//! ([`marks`]), and the hourly upkeep makes anonymous what has arrived since ([`sweep`]). Without the mark
+//! (`marks`), and the hourly upkeep makes anonymous what has arrived since ([`sweep`]). Without the mark
 //! (`keep_mark: false`), who comes back under the same id is counted as before.
 
 /// Awaits a step within a transaction of its own, again while others are in the way. (A function would take a closure that

@@ -114,10 +114,17 @@ pub(super) async fn move_slice(
 }
 
 /// Moves what dropped partitions had of the user. Returns how many calls that were.
+///
+/// The totals are taken first: where a partition is dropped in between, its days are moved now and its totals the next
+/// time, which first and last calls are right for. The other way round they would be of days that are counted twice.
 pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, ForgetError> {
     enter(client).await?;
-    let Some(daily) = take(client, DAILY, DAILY.dropped, user).await? else { return Ok(0) };
-    let totals = take(client, TOTALS, TOTALS.dropped, user).await?.unwrap_or_else(|| "[]".into());
+    let totals = take_dropped(client, TOTALS, user).await?;
+    let daily = take_dropped(client, DAILY, user).await?;
+    if totals.is_none() && daily.is_none() {
+        return Ok(0);
+    }
+    let (totals, daily) = (totals.unwrap_or_else(|| "[]".into()), daily.unwrap_or_else(|| "[]".into()));
     move_sums(client, DAILY, DAILY.table, user, &daily).await?;
     move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
     mend_times(client, user, &totals).await?;
@@ -130,29 +137,53 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
 
 /// Moves what is left in the rollups once the log has nothing of the user any more: sums of calls that somebody took out of
 /// the log by hand. False if there is something in the log again.
+///
+/// Only rows that were locked before the log was looked at are moved: others may be a loader's that has come since.
 pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, ForgetError> {
     enter(client).await?;
-    let values: [Value<'_>; 1] = [(&user, Type::TEXT)];
-    for table in [DAILY.table, TOTALS.table] {
-        let lock = format!("SELECT FROM public.{table} WHERE user_id = $1 FOR UPDATE");
-        client.query_typed(&lock, &values).await?;
+    let daily = lock(client, DAILY, user).await?;
+    let totals = lock(client, TOTALS, user).await?;
+    if daily.is_none() && totals.is_none() {
+        return Ok(true);
     }
-    let dropped = format!("SELECT FROM public.{} WHERE user_id = $1 LIMIT 1", DAILY.dropped);
-    if !client.query_typed(&dropped, &values).await?.is_empty() {
+    let (daily, totals) = (daily.unwrap_or_else(|| "[]".into()), totals.unwrap_or_else(|| "[]".into()));
+    // What came between the two locks is counted in the totals, and has calls in the log.
+    let between = format!(
+        "SELECT FROM public.{daily} AS t WHERE user_id = $1 AND NOT EXISTS (SELECT FROM \
+             jsonb_populate_recordset(NULL::public.{daily}, $2::text::jsonb) AS d \
+             WHERE d.day = t.day AND d.provider = t.provider) \
+         UNION ALL SELECT FROM public.{days} WHERE user_id = $1 \
+         UNION ALL SELECT FROM public.{totals} WHERE user_id = $1 LIMIT 1",
+        daily = DAILY.table,
+        days = DAILY.dropped,
+        totals = TOTALS.dropped,
+    );
+    let values: [Value<'_>; 2] = [(&user, Type::TEXT), (&daily, Type::TEXT)];
+    if !client.query_typed(&between, &values).await?.is_empty() {
         return Ok(false);
     }
-    let days = "SELECT DISTINCT day FROM public.daily_user_api_costs WHERE user_id = $1";
-    for row in client.query_typed(days, &values).await? {
+    let days = "SELECT DISTINCT (d ->> 'day')::date FROM jsonb_array_elements($1::text::jsonb) AS d";
+    for row in client.query_typed(days, &[(&daily, Type::TEXT)]).await? {
         if extremes(client, user, None, row.get(0)).await?.0.is_some() {
             return Ok(false);
         }
     }
-    for rollup in [DAILY, TOTALS] {
-        if let Some(rest) = take(client, rollup, rollup.table, user).await? {
-            add(client, rollup, rollup.table, &rest).await?;
-        }
-    }
+    move_sums(client, DAILY, DAILY.table, user, &daily).await?;
+    move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
     Ok(true)
+}
+
+/// Locks the user's rows of a rollup, and returns them. None if there is none.
+async fn lock(client: &Client, rollup: &Rollup, user: &str) -> Result<Option<String>, ForgetError> {
+    let sql = format!(
+        "SELECT jsonb_agg(t)::text FROM (SELECT {columns} FROM public.{table} WHERE user_id = $1 \
+         ORDER BY {order} FOR UPDATE) AS t",
+        columns = rollup.column_list(),
+        table = rollup.table,
+        order = rollup.key_order(),
+    );
+    let rows = client.query_typed(&sql, &[(&user, Type::TEXT)]).await?;
+    Ok(text(&rows, 0))
 }
 
 /// The user's first and last call in the log around a day, of one provider or of all.
@@ -176,12 +207,15 @@ async fn extremes(
 
 /// Sets the first and the last call of the user's totals that were subtracted from to those that are left.
 async fn mend_times(client: &Client, user: &str, totals: &str) -> Result<(), ForgetError> {
-    let left = "SELECT d.provider, min(d.day), max(d.day) FROM public.daily_user_api_costs AS d \
-        JOIN jsonb_array_elements($2::text::jsonb) AS t ON t ->> 'provider' = d.provider WHERE d.user_id = $1 GROUP BY 1";
+    let left = "SELECT t ->> 'provider', min(d.day), max(d.day) FROM jsonb_array_elements($2::text::jsonb) AS t \
+        LEFT JOIN public.daily_user_api_costs AS d ON d.provider = t ->> 'provider' AND d.user_id = $1 GROUP BY 1";
     for row in client.query_typed(left, &[(&user, Type::TEXT), (&totals, Type::TEXT)]).await? {
-        let provider: &str = row.get(0);
-        let (first, _) = extremes(client, user, Some(provider), row.get(1)).await?;
-        let (_, last) = extremes(client, user, Some(provider), row.get(2)).await?;
+        let (provider, days): (&str, (Option<NaiveDate>, Option<NaiveDate>)) = (row.get(0), (row.get(1), row.get(2)));
+        let (mut first, mut last) = (None, None);
+        if let (Some(first_day), Some(last_day)) = days {
+            first = extremes(client, user, Some(provider), first_day).await?.0;
+            last = extremes(client, user, Some(provider), last_day).await?.1;
+        }
         let sql = "UPDATE public.user_api_totals AS t SET \
                 first_call_at = coalesce(least($3, x.first_call_at), t.first_call_at), \
                 last_call_at = coalesce(greatest($4, x.last_call_at), t.last_call_at) \
@@ -195,10 +229,12 @@ async fn mend_times(client: &Client, user: &str, totals: &str) -> Result<(), For
     Ok(())
 }
 
-/// Takes all of the user's rows out of a table. None if there is none.
-async fn take(client: &Client, rollup: &Rollup, table: &str, user: &str) -> Result<Option<String>, ForgetError> {
+/// Takes the user's rows out of the sums of what was dropped. None if there is none.
+async fn take_dropped(client: &Client, rollup: &Rollup, user: &str) -> Result<Option<String>, ForgetError> {
     let sql = format!(
-        "WITH gone AS (DELETE FROM public.{table} WHERE user_id = $1 RETURNING {columns}) SELECT jsonb_agg(gone)::text FROM gone",
+        "WITH gone AS (DELETE FROM public.{table} WHERE user_id = $1 RETURNING {columns}) \
+         SELECT jsonb_agg(gone)::text FROM gone",
+        table = rollup.dropped,
         columns = rollup.column_list()
     );
     let rows = client.query_typed(&sql, &[(&user, Type::TEXT)]).await?;

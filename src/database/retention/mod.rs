@@ -5,10 +5,10 @@
 //! transaction that empties it, so in every committed state a rollup is the sum of the log and of what was dropped.
 //!
 //! ## In two steps
-//! 1. [`empty`](mod@empty): one transaction locks the partition against writers, adds its sums to the dropped ones, notes what was
+//! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes what was
 //!    dropped and by whom, and truncates it. Nothing but this partition is locked: loading goes on, unless a batch has
 //!    calls of just this period, which waits. Readers wait for the moment of truncating alone.
-//! 2. [`remove`]: the empty partition is dropped. That takes a lock on the whole log, which is asked for with short
+//! 2. `remove`: the empty partition is dropped. That takes a lock on the whole log, which is asked for with short
 //!    patience, again and again; where it cannot be had, an empty partition stays until the next time, and costs nothing.
 //!
 //! A process that is killed leaves one of three states, and each is whole: nothing done, an empty partition, none. Calls
@@ -20,7 +20,7 @@
 //!
 //! ## Several at once
 //! An advisory lock, held until the transaction ends, admits one at a time. Repricing and forgetting write to partitions, and
-//! so wait, or are waited for. Whoever waits for longer than [`LOCK_WAIT`] gives way.
+//! so wait, or are waited for. Whoever waits for longer than two seconds gives way.
 
 mod empty;
 mod remove;
