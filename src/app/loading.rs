@@ -9,15 +9,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
+use super::upkeep::Upkeep;
 use crate::budget::Board;
 use crate::budget::watch::BudgetWatch;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::database::prices::feed::PriceFeed;
-use crate::database::prices::write_catalog;
-use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{
-    CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, describe, migrate,
+    CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, migrate,
 };
 use crate::http::{Loading, View};
 use crate::metrics::registry;
@@ -32,9 +31,6 @@ use crate::shutdown::Stage;
 
 /// How long to wait before the schema is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// How long to wait before upkeep is tried again.
-const UPKEEP_RETRY: Duration = Duration::from_secs(60);
 
 /// Why loading cannot begin. Waiting would not help.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +104,11 @@ pub(super) async fn open(
             Ok(())
         }
     });
-    lanes.spawn("upkeep", keep_up(UpkeepOptions::from(config), database, live.catalog.load_full(), stop));
+    let upkeep = Upkeep::new(config, database, live.catalog.load_full());
+    lanes.spawn("upkeep", async move {
+        upkeep.run(stop).await;
+        Ok(())
+    });
     Ok(())
 }
 
@@ -156,41 +156,6 @@ fn shared(
         lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
         migrated,
         committed_records: AtomicU64::new(0),
-    }
-}
-
-/// Does what the schema needs, at the start and then every hour, until told to stop.
-async fn keep_up(
-    options: UpkeepOptions,
-    database: Arc<Database>,
-    catalog: Arc<Catalog>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), WalError> {
-    loop {
-        let work = async {
-            let connection = database.connect("tallyd upkeep").await.map_err(|error| error.to_string())?;
-            write_catalog(&connection, &catalog).await.map_err(|error| describe(&error))?;
-            upkeep(&connection, options).await.map_err(|error| describe(&error))
-        };
-        let pause = tokio::select! {
-            done = work => match done {
-                Ok(built) => {
-                    if !built.is_empty() {
-                        tracing::info!(indexes = built.join(", "), "sealed partitions were indexed by user");
-                    }
-                    INTERVAL
-                }
-                Err(error) => {
-                    tracing::warn!(error, "the schema's upkeep is tried again in a minute");
-                    UPKEEP_RETRY
-                }
-            },
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        }
     }
 }
 

@@ -16,6 +16,7 @@ mod build;
 mod descriptors;
 mod loading;
 mod questions;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ mod import;
 mod migrate;
 mod open;
 mod output;
+mod partitions;
 mod plans;
 mod prices;
 mod psql;
@@ -23,6 +24,7 @@ mod serve;
 mod status;
 mod supervisor;
 mod token;
+mod users;
 mod wal;
 
 use std::path::PathBuf;
@@ -86,6 +88,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Look at the write-ahead log's segments, and load what is readable in a damaged one
     Wal(wal::WalArgs),
+    /// List the log's partitions, make them ahead, drop old ones
+    Partitions(partitions::PartitionsArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),
     /// Look at prices, change them, import price lists
@@ -105,6 +109,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make, list and revoke tokens for the HTTP API
     Token(token::TokenArgs),
+    /// Forget a user: their calls stay, and are nobody's
+    Users(users::UsersArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
     /// Run psql on the daemon's database
@@ -145,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),
+        Command::Partitions(args) => partitions::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
@@ -154,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Forecast(args) => forecast::run(&args, &config),
         Command::Demo(args) => demo::run(&args, &config),
         Command::Token(args) => token::run(&args, &config),
+        Command::Users(args) => users::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
     };

@@ -32,6 +32,10 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
     } else {
         let rows = count(found.log_rows.unsigned_abs());
         println!("{rows} calls, {} USD, {} unpriced", found.log_cost_usd, found.unpriced_rows);
+        if found.dropped_rows > 0 {
+            let rows = count(found.dropped_rows.unsigned_abs());
+            println!("{rows} calls, {} USD were dropped from the log; their sums are kept", found.dropped_cost_usd);
+        }
         for difference in found.differences.iter().take(50) {
             println!(
                 "  {} {}: {} is {}, the log says {}",
@@ -43,7 +47,10 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
             );
         }
         if found.equal {
-            println!("equal: every rollup is the sum of the log");
+            println!(
+                "equal: every rollup is the sum of the log{}",
+                if found.dropped_rows > 0 { " and of what was dropped" } else { "" }
+            );
         } else {
             println!("NOT equal");
             output::hint(

@@ -9,7 +9,8 @@ use super::output::{self, count};
 use super::prices::{actor, catalog, instant};
 use super::with_database;
 use crate::config::Config;
-use crate::database::reprice::{Preview, RepriceOptions, preview, reprice};
+use crate::database::Connection;
+use crate::database::reprice::{Preview, RepriceOptions, dropped_calls, preview, reprice};
 use crate::pricing::{Usd, normalise_provider};
 
 /// Compute stored costs anew with today's prices, log and rollups together. Killed, it goes on where it was when the same
@@ -41,6 +42,9 @@ pub struct RepriceArgs {
     /// About how many calls one transaction reads
     #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_rows: u32,
+    /// Leave calls that were dropped from the log at the cost that they had, and price the others
+    #[arg(long)]
+    skip_dropped: bool,
     /// Who, for the record [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -76,6 +80,24 @@ fn print(preview: &Preview) {
     }
 }
 
+/// Refuses a period of which calls were dropped, unless told to leave them.
+async fn check_dropped(db: &Connection, args: &RepriceArgs) -> anyhow::Result<()> {
+    let Some(dropped) = dropped_calls(db, args.from, args.to).await? else { return Ok(()) };
+    let bound = |at: Option<chrono::DateTime<chrono::Utc>>| at.map_or("ever".into(), |at| at.to_rfc3339());
+    let said = format!(
+        "{} calls, {} USD between {} and {} were dropped from the log: their costs cannot be computed anew",
+        count(dropped.calls.unsigned_abs()),
+        dropped.cost_usd,
+        bound(dropped.from),
+        bound(dropped.to)
+    );
+    if !args.skip_dropped {
+        anyhow::bail!("{said}. hint: begin later, or leave them as they are with --skip-dropped");
+    }
+    output::hint(&said);
+    Ok(())
+}
+
 pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.from >= args.to {
         anyhow::bail!("--from must be before --to");
@@ -90,6 +112,7 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
         actor: actor(args.by.as_ref()),
     };
     with_database(config, "tallyd reprice", async |db| {
+        check_dropped(db, args).await?;
         let (catalog, faults) = catalog(db, config).await?;
         faults.iter().for_each(|fault| output::hint(&format!("not applied: {fault}")));
         let found = preview(db, &catalog, &options).await?;

@@ -30,6 +30,7 @@ mod listen;
 mod log;
 mod log_table;
 mod otlp;
+mod retention;
 mod rollup;
 pub mod secret;
 mod shutdown;
@@ -52,6 +53,7 @@ pub use self::listen::Listen;
 pub use self::log::{Log, LogFormat};
 pub use self::log_table::{LogTable, Partition, UserIndex};
 pub use self::otlp::{ClaudeCode, Otlp};
+pub use self::retention::Retention;
 pub use self::rollup::Rollup;
 pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::shutdown::Shutdown;
@@ -79,6 +81,8 @@ pub struct Config {
     pub rollup: Rollup,
     /// The table of single calls.
     pub log_table: LogTable,
+    /// How long single calls are kept.
+    pub retention: Retention,
     /// The application's users and their sessions.
     pub users: Users,
     /// The HTTP API and page.
@@ -122,6 +126,7 @@ impl Default for Config {
             database: Database::default(),
             rollup: Rollup::default(),
             log_table: LogTable::default(),
+            retention: Retention::default(),
             users: Users::default(),
             http: Http::default(),
             otlp: Otlp::default(),
@@ -195,6 +200,7 @@ impl Config {
         self.database.validate()?;
         self.rollup.validate()?;
         self.log_table.validate()?;
+        self.retention.validate()?;
         self.users.validate()?;
         self.http.validate()?;
         self.otlp.validate()?;

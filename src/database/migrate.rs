@@ -258,13 +258,15 @@ fn check_zone(zone: &str) -> Result<(), MigrateError> {
     Tz::from_str(zone).map(drop).map_err(|_| MigrateError::UnknownTimeZone { zone: zone.to_owned() })
 }
 
-/// Computes all rollups anew from the log, with days in `zone`, and stores that zone.
+/// Computes all rollups anew from the log and the sums of what was dropped from it, with days in `zone`, and stores that
+/// zone.
 ///
 /// The log and the rollups are locked against writers from the first statement to the last; readers see the old state
 /// until the end. A daemon that was started with the old zone would go on in it: stop them all before.
 ///
-/// Days before the log's first are kept as they are: their calls are gone, dropped with their partitions, and the rollups
-/// are all that is left of them. Lifetime totals are then the kept days of a user and the log together.
+/// Days before the log's first are kept as they are: their calls are gone, and the rollups are all that is left of them.
+/// Dropped sums of later days (the log goes back further than what was dropped) are added to the log's; their days stay in
+/// the zone of the time when they were dropped. Lifetime totals are the kept days of a user and the new ones together.
 ///
 /// # Errors
 /// [`MigrateError`]; nothing has been changed then.
@@ -273,7 +275,8 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<(), Migr
     let transaction = client.transaction().await?;
     // In the writers' order. The first waits for those who have rows in the log whose rollups are still to come.
     let lock = "LOCK TABLE public.api_usage_log, public.daily_api_costs, public.daily_user_api_costs, \
-        public.user_api_totals IN SHARE ROW EXCLUSIVE MODE";
+        public.user_api_totals, public.tallyd_dropped_costs, public.tallyd_dropped_user_costs, \
+        public.tallyd_dropped_totals IN SHARE ROW EXCLUSIVE MODE";
     transaction.batch_execute(lock).await?;
     let old_zone = setting(&transaction, "reporting_time_zone").await?;
     check_zone(&old_zone)?;
@@ -287,7 +290,12 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<(), Migr
         let table = rollup.table;
         let delete = format!("DELETE FROM public.{table} WHERE day >= (SELECT day FROM pg_temp.tallyd_first_day)");
         transaction.batch_execute(&delete).await?;
-        let insert = format!("INSERT INTO public.{table} ({}) {}", rollup.column_list(), rollup.select_from_log());
+        let insert = format!(
+            "INSERT INTO public.{table} ({columns}) SELECT {columns} FROM ({accounted}) AS a \
+             WHERE day >= (SELECT f.day FROM pg_temp.tallyd_first_day AS f)",
+            columns = rollup.column_list(),
+            accounted = rollup.select_accounted(),
+        );
         transaction.query_typed(&insert, &[(&zone, Type::TEXT)]).await?;
     }
     transaction.batch_execute(&totals()).await?;
@@ -305,13 +313,15 @@ fn totals() -> String {
          DELETE FROM public.user_api_totals; \
          INSERT INTO public.user_api_totals ({columns}) \
          SELECT d.user_id, d.provider, {sums}, \
-             CASE WHEN min(d.day) < min(f.day) THEN coalesce(min(o.first_call_at), min(l.first_at), min(d.day)) \
-                  ELSE min(l.first_at) END, \
-             coalesce(min(l.last_at), min(o.last_call_at), max(d.day)) \
+             CASE WHEN min(d.day) < min(f.day) \
+                  THEN coalesce(least(min(o.first_call_at), min(x.first_call_at)), min(l.first_at), min(d.day)) \
+                  ELSE least(min(l.first_at), min(x.first_call_at)) END, \
+             coalesce(greatest(min(l.last_at), min(x.last_call_at)), min(o.last_call_at), max(d.day)) \
          FROM public.daily_user_api_costs AS d \
          CROSS JOIN pg_temp.tallyd_first_day AS f \
          LEFT JOIN (SELECT user_id, provider, min(occurred_at) AS first_at, max(occurred_at) AS last_at \
                     FROM public.api_usage_log GROUP BY 1, 2) AS l USING (user_id, provider) \
+         LEFT JOIN public.tallyd_dropped_totals AS x USING (user_id, provider) \
          LEFT JOIN pg_temp.tallyd_old_totals AS o USING (user_id, provider) \
          GROUP BY d.user_id, d.provider",
         columns = ROLLUPS[2].column_list(),

@@ -15,6 +15,9 @@
 //! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
 //! | [`queries`] | what the HTTP API asks and changes |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
+//! | [`partitions`] | the log's partitions, as the catalog has them |
+//! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
+//! | [`retention`] | old partitions, dropped with their sums kept |
 //! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
@@ -23,13 +26,16 @@ pub mod bill;
 pub mod connection;
 pub mod embedded;
 pub mod error;
+pub mod forget;
 pub mod migrate;
 mod options;
+pub mod partitions;
 pub mod plans;
 pub mod prices;
 pub mod queries;
 pub mod reconcile;
 pub mod reprice;
+pub mod retention;
 mod rollups;
 pub mod sessions;
 pub mod source;

@@ -1,7 +1,11 @@
 //! Proves that the rollups equal the sums over the log, or says where they do not.
 //!
+//! What was dropped from the log on purpose is in the sums of `tallyd_dropped_*`: a rollup is the log and those together.
+//!
 //! Everything is read in one repeatable-read transaction: the daemon goes on loading meanwhile, and what is compared is
-//! one committed state. Each rollup takes one scan of the log.
+//! one committed state. Each rollup takes one scan of the log. The log is locked against being dropped from (and nothing
+//! else) before the state is chosen: a partition that goes afterwards would be missing from the log, and its sums would be
+//! too new to be seen.
 
 use serde::Serialize;
 use tokio_postgres::types::Type;
@@ -23,6 +27,10 @@ pub struct Reconciliation {
     pub log_cost_usd: String,
     /// Calls in the log that have no price.
     pub unpriced_rows: i64,
+    /// Calls that were dropped from the log, and are in the rollups.
+    pub dropped_rows: i64,
+    /// The sum of their costs in USD, as exact decimal text.
+    pub dropped_cost_usd: String,
     /// How many values differ.
     pub difference_count: i64,
     /// The first [`MAX_DIFFERENCES`] of them.
@@ -40,7 +48,7 @@ pub struct Difference {
     pub column: String,
     /// What the rollup says; none where it has no such row.
     pub rollup: Option<String>,
-    /// What the log adds up to; none where it has no such call.
+    /// What the log and the dropped sums add up to; none where they have no such call.
     pub log: Option<String>,
 }
 
@@ -64,6 +72,7 @@ pub enum ReconcileError {
 pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileError> {
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
     // Typed queries need no prepared statement with a name, which a pooler could give to somebody else.
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let zone = transaction.query_typed(zone, &[]).await?;
@@ -75,6 +84,11 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
     // An aggregate without GROUP BY returns one row, whatever the table holds.
     let log = log.first().expect("an aggregate returns a row");
     let (log_rows, log_cost_usd, unpriced_rows) = (log.get(0), log.get(1), log.get(2));
+    let dropped =
+        "SELECT coalesce(sum(calls), 0)::int8, coalesce(sum(cost_usd), 0)::text FROM public.tallyd_dropped_costs";
+    let dropped = transaction.query_typed(dropped, &[]).await?;
+    let dropped = dropped.first().expect("an aggregate returns a row");
+    let (dropped_rows, dropped_cost_usd) = (dropped.get(0), dropped.get(1));
 
     let (mut differences, mut difference_count) = (Vec::new(), 0);
     for rollup in &ROLLUPS {
@@ -82,7 +96,16 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
     }
     transaction.rollback().await?;
     let equal = difference_count == 0;
-    Ok(Reconciliation { equal, log_rows, log_cost_usd, unpriced_rows, difference_count, differences })
+    Ok(Reconciliation {
+        equal,
+        log_rows,
+        log_cost_usd,
+        unpriced_rows,
+        dropped_rows,
+        dropped_cost_usd,
+        difference_count,
+        differences,
+    })
 }
 
 /// Appends a rollup's differences within the bound, and returns how many there are.
@@ -122,7 +145,7 @@ fn comparison(rollup: &Rollup) -> String {
          ORDER BY {key_list}, v.name LIMIT $2",
         key_text = key_text.join(", "),
         table = rollup.table,
-        sums = rollup.select_from_log(),
+        sums = rollup.select_accounted(),
         key_list = keys.join(", "),
         columns = columns.join(", "),
     )

@@ -1,7 +1,9 @@
-//! The three rollups as sums over the log, in SQL: what reconciling compares, and what a rebuild writes.
+//! The three rollups as sums in SQL: what reconciling compares, what a rebuild writes, and what stays of calls that are
+//! dropped from the log.
 //!
-//! One list of measures and one of tables, so that the two cannot come to differ. Each expression is over
-//! `public.api_usage_log AS l`; `$1` is the reporting time zone.
+//! One list of measures and one of tables, so that these cannot come to differ. Each expression is over the log (or one of
+//! its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the log and its table of dropped sums
+//! together ([`Rollup::select_accounted`]).
 
 /// A measure, and the sum that it is.
 pub(super) const MEASURES: [(&str, &str); 10] = [
@@ -17,8 +19,11 @@ pub(super) const MEASURES: [(&str, &str); 10] = [
     ("unpriced_calls", "count(*) FILTER (WHERE l.cost_usd IS NULL)"),
 ];
 
+const FIRST_CALL: &str = "first_call_at";
+const LAST_CALL: &str = "last_call_at";
+
 /// What only the lifetime totals have.
-const CALL_TIMES: [(&str, &str); 2] = [("first_call_at", "min(l.occurred_at)"), ("last_call_at", "max(l.occurred_at)")];
+const CALL_TIMES: [(&str, &str); 2] = [(FIRST_CALL, "min(l.occurred_at)"), (LAST_CALL, "max(l.occurred_at)")];
 
 const DAY: (&str, &str) = ("day", "(l.occurred_at AT TIME ZONE $1)::date");
 const PROVIDER: (&str, &str) = ("provider", "l.provider");
@@ -31,17 +36,34 @@ const ENDPOINT: (&str, &str) = ("endpoint", "CASE WHEN l.rollup_other & 2 <> 0 T
 pub(super) struct Rollup {
     /// Its table, in the schema `public`.
     pub(super) table: &'static str,
+    /// The table of what was dropped from the log: the same columns, the same key.
+    pub(super) dropped: &'static str,
     /// The columns of its key, and what they are of a row of the log.
     pub(super) keys: &'static [(&'static str, &'static str)],
     /// Its other columns.
     pub(super) sums: &'static [&'static [(&'static str, &'static str)]],
 }
 
-/// The rollups, in the order in which every writer takes them.
+/// The rollups, in the order in which every writer takes them. The tables of dropped sums come after all of them.
 pub(super) const ROLLUPS: [Rollup; 3] = [
-    Rollup { table: "daily_api_costs", keys: &[DAY, PROVIDER, MODEL, ENDPOINT], sums: &[&MEASURES] },
-    Rollup { table: "daily_user_api_costs", keys: &[DAY, USER, PROVIDER], sums: &[&MEASURES] },
-    Rollup { table: "user_api_totals", keys: &[USER, PROVIDER], sums: &[&MEASURES, &CALL_TIMES] },
+    Rollup {
+        table: "daily_api_costs",
+        dropped: "tallyd_dropped_costs",
+        keys: &[DAY, PROVIDER, MODEL, ENDPOINT],
+        sums: &[&MEASURES],
+    },
+    Rollup {
+        table: "daily_user_api_costs",
+        dropped: "tallyd_dropped_user_costs",
+        keys: &[DAY, USER, PROVIDER],
+        sums: &[&MEASURES],
+    },
+    Rollup {
+        table: "user_api_totals",
+        dropped: "tallyd_dropped_totals",
+        keys: &[USER, PROVIDER],
+        sums: &[&MEASURES, &CALL_TIMES],
+    },
 ];
 
 impl Rollup {
@@ -50,17 +72,74 @@ impl Rollup {
         self.sums.iter().flat_map(|sums| sums.iter().copied())
     }
 
-    /// `SELECT` of what the table should hold, in the order key, columns.
-    pub(super) fn select_from_log(&self) -> String {
+    /// The names of the key's columns.
+    pub(super) fn key_list(&self) -> String {
+        self.keys.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// `SELECT` of what the rows of a table like the log add up to, in the order key, columns.
+    pub(super) fn select_from(&self, source: &str) -> String {
         let named = |(name, sum): (&str, &str)| format!("{sum} AS {name}");
         let selected: Vec<String> = self.keys.iter().copied().chain(self.columns()).map(named).collect();
         let positions: Vec<String> = (1..=self.keys.len()).map(|position| position.to_string()).collect();
-        format!("SELECT {} FROM public.api_usage_log AS l GROUP BY {}", selected.join(", "), positions.join(", "))
+        format!("SELECT {} FROM {source} AS l GROUP BY {}", selected.join(", "), positions.join(", "))
     }
 
-    /// The names of all columns that [`Rollup::select_from_log`] selects.
+    /// `SELECT` of what the table should hold: the log's sums and the dropped ones, in the order key, columns.
+    pub(super) fn select_accounted(&self) -> String {
+        let keys = self.key_list();
+        let merged: Vec<String> =
+            self.columns().map(|(name, _)| format!("{}(a.{name}) AS {name}", aggregate(name))).collect();
+        format!(
+            "SELECT {keys}, {merged} FROM ({log} UNION ALL SELECT {columns} FROM public.{dropped}) AS a GROUP BY {keys}",
+            merged = merged.join(", "),
+            log = self.select_from("public.api_usage_log"),
+            columns = self.column_list(),
+            dropped = self.dropped,
+        )
+    }
+
+    /// `INSERT` that adds rows of `source` (a query in the order key, columns) to `table`, which is like the rollup.
+    pub(super) fn add_to(&self, table: &str, source: &str) -> String {
+        let (columns, keys) = (self.column_list(), self.key_list());
+        let updates: Vec<String> = self.columns().map(|(name, _)| format!("{name} = {}", sum_of_both(name))).collect();
+        // The keys in order: another order in another session is a deadlock.
+        format!(
+            "INSERT INTO public.{table} AS t ({columns}, updated_at) \
+             SELECT {columns}, clock_timestamp() FROM ({source}) AS s ORDER BY {order} \
+             ON CONFLICT ({keys}) DO UPDATE SET {updates}, updated_at = excluded.updated_at",
+            order = self.key_order(),
+            updates = updates.join(", "),
+        )
+    }
+
+    /// The key's columns as the loader sorts them: text by its bytes.
+    pub(super) fn key_order(&self) -> String {
+        let bytewise = |name: &&str| if *name == "day" { (*name).to_owned() } else { format!("{name} COLLATE \"C\"") };
+        self.keys.iter().map(|(name, _)| bytewise(name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The names of all columns that [`Rollup::select_from`] selects.
     pub(super) fn column_list(&self) -> String {
         let names: Vec<&str> = self.keys.iter().copied().chain(self.columns()).map(|(name, _)| name).collect();
         names.join(", ")
+    }
+}
+
+/// What sums of a column add up by.
+fn aggregate(column: &str) -> &'static str {
+    match column {
+        FIRST_CALL => "min",
+        LAST_CALL => "max",
+        _ => "sum",
+    }
+}
+
+/// A column's value in a row that is there (`t`) and in one that is added (`excluded`), together.
+fn sum_of_both(column: &str) -> String {
+    match column {
+        FIRST_CALL => format!("least(t.{column}, excluded.{column})"),
+        LAST_CALL => format!("greatest(t.{column}, excluded.{column})"),
+        _ => format!("t.{column} + excluded.{column}"),
     }
 }

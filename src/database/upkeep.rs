@@ -26,7 +26,7 @@ pub struct UpkeepOptions {
 /// How often upkeep is due.
 pub const INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How long a period must have been over before its partition counts as sealed.
-const SETTLED: &str = "interval '6 hours'";
+pub(super) const SETTLED: &str = "interval '6 hours'";
 /// The lock that one daemon holds meanwhile: `tallyupk` in ASCII.
 const LOCK: i64 = 0x7461_6c6c_7975_706b;
 

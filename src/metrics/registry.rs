@@ -62,6 +62,14 @@ registry! {
     counter FLUSH_FAILURES = "tallyd_flush_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold";
+    /// Calls that this daemon's upkeep has dropped from the log; their sums are kept.
+    counter RETENTION_CALLS = "tallyd_retention_dropped_calls_total";
+    /// Partitions of the log that this daemon's upkeep has dropped.
+    counter RETENTION_PARTITIONS = "tallyd_retention_dropped_partitions_total";
+    /// Partitions that were due and stayed for another hour, because others were using them or this role may not drop them.
+    gauge RETENTION_OVERDUE = "tallyd_retention_overdue_partitions";
+    /// Calls of forgotten users that arrived afterwards and that this daemon's upkeep has made anonymous.
+    counter FORGOTTEN_CALLS = "tallyd_forgotten_late_calls_total";
     /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
     gauge UNPRICED_CALLS = "tallyd_unpriced_calls";
     /// Share of a budget that is used in its current period, by the budget's id; 1 is all of it.

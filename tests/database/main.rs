@@ -2,9 +2,11 @@
 
 mod access;
 mod embedded;
+mod forget;
 mod migrate;
 mod partitions;
 mod people;
+mod retention;
 mod rollups;
 mod source;
 mod supabase;

@@ -89,3 +89,14 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Waits until the session of this name waits for a lock.
+pub async fn until_waiting(client: &Client, name: &str) {
+    let sql =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while value(client, &sql).await == "0" {
+        assert!(Instant::now() < deadline, "{name} does not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -19,8 +19,12 @@
 //! another job, shows in the count of updated rows, and the slice is done again. Tables that are distributed over
 //! several servers have no such places: reprice them before they are distributed.
 //!
+//! Calls that were dropped from the log cannot be priced anew: there is nothing left of them but sums. [`dropped_calls`] says
+//! whether a period has any.
+//!
 //! [`preview`](mod@preview) reads the same calls by the same rules, and changes nothing.
 
+mod dropped;
 mod job;
 pub mod preview;
 mod row;
@@ -28,6 +32,7 @@ pub mod run;
 
 use crate::pricing::Catalog;
 
+pub use dropped::{DroppedCalls, dropped_calls};
 pub use preview::{DayDifference, Preview, preview};
 pub use run::{Progress, reprice};
 

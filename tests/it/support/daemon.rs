@@ -225,6 +225,15 @@ impl Daemon {
         serde_json::from_slice(&self.run(&["status", "--json"]).stdout).ok()
     }
 
+    /// Its metrics, as Prometheus gets them.
+    pub fn metrics(&self) -> String {
+        let mut stream = UnixStream::connect(self.data.join("control.sock")).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: tallyd\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// Waits for a status.
     #[track_caller]
     pub fn until_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {

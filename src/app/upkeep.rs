@@ -1,0 +1,112 @@
+//! What the database needs every hour: prices as rows, partitions ahead, indexes, what is old enough to go, and late records
+//! of forgotten users.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use metrics::{counter, gauge};
+use tokio::sync::watch;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::database::forget::{Forgotten, sweep};
+use crate::database::prices::write_catalog;
+use crate::database::retention::{DropState, RetentionError, drop_before, due};
+use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
+use crate::database::{Connection, Database, describe};
+use crate::metrics::registry;
+use crate::pricing::Catalog;
+
+/// How long to wait before it is tried again.
+const RETRY: Duration = Duration::from_secs(60);
+/// Who drops partitions, as the audit log has it.
+const ACTOR: &str = "retention.log_days";
+
+/// The hourly work.
+pub(super) struct Upkeep {
+    options: UpkeepOptions,
+    /// How long the log keeps calls; none: for ever.
+    keep: Option<TimeDelta>,
+    database: Arc<Database>,
+    catalog: Arc<Catalog>,
+    clock: SystemClock,
+}
+
+impl Upkeep {
+    pub fn new(config: &Config, database: Arc<Database>, catalog: Arc<Catalog>) -> Self {
+        let keep = config.retention.log();
+        Self { options: UpkeepOptions::from(config), keep, database, catalog, clock: SystemClock }
+    }
+
+    /// Works at the start and then every hour, until told to stop.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let pause = tokio::select! {
+                done = self.once() => match done {
+                    Ok(()) => INTERVAL,
+                    Err(error) => {
+                        tracing::warn!(error, "the schema's upkeep is tried again in a minute");
+                        RETRY
+                    }
+                },
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<(), String> {
+        let connection = self.database.connect("tallyd upkeep").await.map_err(|error| error.to_string())?;
+        write_catalog(&connection, &self.catalog).await.map_err(|error| describe(&error))?;
+        let built = upkeep(&connection, self.options).await.map_err(|error| describe(&error))?;
+        if !built.is_empty() {
+            tracing::info!(indexes = built.join(", "), "sealed partitions were indexed by user");
+        }
+        self.drop_old(&connection).await.map_err(|error| error.to_string())?;
+        let late = sweep(&connection).await.map_err(|error| error.to_string())?;
+        counter!(registry::FORGOTTEN_CALLS).increment(late.calls + late.dropped_calls);
+        if late != Forgotten::default() {
+            let letters = late.letters_corrected + late.letters_dropped;
+            tracing::info!(calls = late.calls, letters, "late records of forgotten users were made anonymous");
+        }
+        Ok(())
+    }
+
+    /// Drops what is older than the log is to keep.
+    async fn drop_old(&self, connection: &Connection) -> Result<(), RetentionError> {
+        let Some(keep) = self.keep else { return Ok(()) };
+        let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
+        let before = now - keep;
+        let done = drop_before(connection, before, ACTOR, |dropped| {
+            counter!(registry::RETENTION_CALLS).increment(dropped.calls.unsigned_abs());
+            if dropped.state == DropState::Gone {
+                counter!(registry::RETENTION_PARTITIONS).increment(1);
+            }
+            tracing::info!(
+                partition = dropped.partition,
+                calls = dropped.calls,
+                cost_usd = dropped.cost_usd,
+                state = dropped.state.name(),
+                "a partition was older than retention.log_days"
+            );
+        })
+        .await;
+        let overdue = due(connection, before).await?.len();
+        gauge!(registry::RETENTION_OVERDUE).set(overdue as f64);
+        match done {
+            Ok(_) => Ok(()),
+            // The other one does what this one would.
+            Err(RetentionError::Taken) => Ok(()),
+            // A minute changes nothing there.
+            Err(error @ RetentionError::NotOwner { .. }) => {
+                tracing::warn!(error = error.to_string(), partitions = overdue, "old partitions stay");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `tallyd partitions`: the log's partitions, listed, made, dropped.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::{self, bytes, count};
+use super::prices::instant;
+use super::with_database;
+use crate::config::Config;
+use crate::database::partitions::{self, PartitionInfo};
+use crate::database::retention::{DropState, drop_before, due};
+
+/// List the log's partitions, make them ahead, drop old ones.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd partitions list
+  tallyd partitions ensure --from 2024-01-01 --to 2025-01-01
+  tallyd partitions drop --before 2025-01-01
+  tallyd partitions drop --before 2025-01-01 --yes")]
+pub struct PartitionsArgs {
+    #[command(subcommand)]
+    command: PartitionsCommand,
+}
+
+#[derive(Subcommand)]
+enum PartitionsCommand {
+    /// Show each partition: its period, size and index
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the partitions of a period, before a large import for example
+    Ensure {
+        /// From here on: a date (midnight UTC) or RFC 3339
+        #[arg(long, value_name = "INSTANT", value_parser = instant)]
+        from: i64,
+        /// Before this: now, a date (midnight UTC) or RFC 3339
+        #[arg(long, value_name = "INSTANT", value_parser = instant)]
+        to: i64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop the partitions that lie wholly before an instant. Rollups and lifetime totals stay
+    #[command(
+        after_help = "Without --yes it only shows what would go. The calls are gone for good: their sums stay in the rollups, \
+        and `tallyd reconcile` knows them. The role must own the tables.\n\nExample:\n  tallyd partitions drop --before 2025-01-01 --yes"
+    )]
+    Drop {
+        /// A date (midnight UTC) or RFC 3339
+        #[arg(long, value_name = "INSTANT", value_parser = instant)]
+        before: i64,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+        /// Who, for the record [default: the user]
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(args: &PartitionsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        PartitionsCommand::List { json } => list(*json, config),
+        PartitionsCommand::Ensure { from, to, json } => ensure(at(*from), at(*to), *json, config),
+        PartitionsCommand::Drop { before, yes, by, json } => {
+            let actor = by.clone().unwrap_or_else(super::actor);
+            if *yes { drop(at(*before), &actor, *json, config) } else { show_due(at(*before), *json, config) }
+        }
+    }
+}
+
+fn at(us: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(us).unwrap_or_default()
+}
+
+/// One line a partition.
+fn print(partition: &PartitionInfo) {
+    let bound = |at: Option<DateTime<Utc>>| at.map_or("-".into(), |at| at.format("%Y-%m-%d %H:%M").to_string());
+    println!(
+        "{}: {} to {}, {} calls, {}, index by user: {}{}",
+        partition.name,
+        bound(partition.from),
+        bound(partition.to),
+        partition
+            .rows_estimate
+            .map_or("an unknown number of".into(), |rows| format!("about {}", count(rows.unsigned_abs()))),
+        bytes(partition.bytes.unsigned_abs()),
+        partition.user_index.name(),
+        if partition.sealed { ", sealed" } else { "" }
+    );
+}
+
+fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    with_database(config, "tallyd partitions", async |db| {
+        let all = partitions::list(db).await.map_err(explained)?;
+        if as_json {
+            output::json(&all)?;
+        } else {
+            all.iter().for_each(print);
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn ensure(from: DateTime<Utc>, to: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    if from >= to {
+        anyhow::bail!("--from must be before --to");
+    }
+    with_database(config, "tallyd partitions", async |db| {
+        let granularity = config.log_table.partition.into();
+        let names = partitions::ensure(db, from, to, granularity).await.map_err(explained)?;
+        if as_json {
+            output::json(&names)?;
+        } else {
+            names.iter().for_each(|name| println!("{name}"));
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn show_due(before: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    with_database(config, "tallyd partitions", async |db| {
+        let found = due(db, before).await.map_err(explained)?;
+        if as_json {
+            output::json(&json!({ "due": found, "dropped": null }))?;
+        } else {
+            found.iter().for_each(print);
+            println!("{} partitions would be dropped", found.len());
+            output::hint("nothing was changed: --yes drops them");
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    with_database(config, "tallyd partitions", async |db| {
+        let dropped = drop_before(db, before, actor, |one| {
+            if !as_json {
+                let calls = count(one.calls.unsigned_abs());
+                println!("{}: {calls} calls, {} USD: {}", one.partition, one.cost_usd, one.state.name());
+            }
+        })
+        .await?;
+        if as_json {
+            output::json(&json!({ "due": null, "dropped": dropped }))?;
+        }
+        let left = dropped.iter().filter(|one| one.state != DropState::Gone).count();
+        if left > 0 {
+            output::hint("others were using what is not gone (pg_stat_activity has them); run the same command again");
+        }
+        Ok(if left > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    })
+}
+
+fn explained(error: tokio_postgres::Error) -> anyhow::Error {
+    anyhow::anyhow!("{}", crate::database::describe(&error))
+}

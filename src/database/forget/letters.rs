@@ -1,0 +1,122 @@
+//! The user's dead letters: corrected, so that they can still be retried; or, where the record is not whole, dropped.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::{ForgetError, Forgotten};
+use crate::dead_letters::{DeadLetter, Edit, Filter, Order, Payload, page};
+
+/// Whose letters.
+pub(super) enum Wanted<'w> {
+    /// This user's.
+    User(&'w str),
+    /// Of everyone for whom this holds.
+    Any(&'w (dyn Fn(&str) -> bool + Sync)),
+}
+
+impl Wanted<'_> {
+    fn takes(&self, user: &str) -> bool {
+        match self {
+            Self::User(wanted) => user == *wanted,
+            Self::Any(is_wanted) => is_wanted(user),
+        }
+    }
+}
+
+/// What is to become of a letter.
+enum Outcome {
+    Kept,
+    Corrected(Payload),
+    Dropped,
+}
+
+/// Corrects the letters that were written from `since` on (or all), settled ones too.
+pub(super) async fn correct(
+    client: &Client,
+    wanted: &Wanted<'_>,
+    since: Option<DateTime<Utc>>,
+    done: &mut Forgotten,
+) -> Result<(), ForgetError> {
+    let filter = Filter { settled: true, since, ..Filter::default() };
+    let mut after = None;
+    loop {
+        let (letters, last) = page(client, &filter, Order::OldestFirst, after).await?;
+        for letter in letters {
+            match decide(&letter, wanted) {
+                Outcome::Kept => {}
+                Outcome::Corrected(payload) => done.letters_corrected += rewrite(client, &letter, &payload).await?,
+                Outcome::Dropped => done.letters_dropped += drop_content(client, &letter).await?,
+            }
+        }
+        match last {
+            Some(_) => after = last,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// How many letters are the user's.
+pub(super) async fn count(client: &Client, user: &str) -> Result<i64, ForgetError> {
+    let (filter, wanted) = (Filter { settled: true, ..Filter::default() }, Wanted::User(user));
+    let (mut count, mut after) = (0, None);
+    loop {
+        let (letters, last) = page(client, &filter, Order::OldestFirst, after).await?;
+        count += letters.iter().filter(|letter| !matches!(decide(letter, &wanted), Outcome::Kept)).count() as i64;
+        match last {
+            Some(_) => after = last,
+            None => return Ok(count),
+        }
+    }
+}
+
+fn decide(letter: &DeadLetter, wanted: &Wanted<'_>) -> Outcome {
+    let record = letter.payload.to_json();
+    let user = match record.get("user_id") {
+        Some(Value::String(user)) => user.clone(),
+        // A number was refused for being one.
+        Some(Value::Number(user)) => user.to_string(),
+        Some(_) => return Outcome::Kept,
+        None if record.is_object() => return Outcome::Kept,
+        None => return if is_in(&letter.payload, wanted) { Outcome::Dropped } else { Outcome::Kept },
+    };
+    if !wanted.takes(&user) {
+        return Outcome::Kept;
+    }
+    let edits = ["user_id", "request_id", "metadata"].map(Edit::remove);
+    letter.payload.with(&edits).map_or(Outcome::Dropped, Outcome::Corrected)
+}
+
+/// Whether the id stands in bytes that are no whole record, in either format's own form.
+fn is_in(payload: &Payload, wanted: &Wanted<'_>) -> bool {
+    // What cannot be read names nobody whose hash could be compared.
+    let Wanted::User(user) = wanted else { return false };
+    let (bytes, needle) = match payload {
+        Payload::Json(bytes) => (bytes, Value::from(*user).to_string().into_bytes()),
+        Payload::MessagePack(bytes) => {
+            let mut needle = Vec::new();
+            // Writing into memory does not fail.
+            let _ = rmp::encode::write_str(&mut needle, user);
+            (bytes, needle)
+        }
+    };
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Puts the corrected record in the letter's place. What PostgreSQL or the daemon said may quote the record: it goes too.
+async fn rewrite(client: &Client, letter: &DeadLetter, corrected: &Payload) -> Result<u64, ForgetError> {
+    let (Payload::Json(new) | Payload::MessagePack(new)) = corrected;
+    let sql = "UPDATE public.dead_letters SET payload = $2, message = '' WHERE id = $1 AND payload = $3";
+    let (Payload::Json(old) | Payload::MessagePack(old)) = &letter.payload;
+    let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+        [(&letter.id, Type::INT8), (new, Type::BYTEA), (old, Type::BYTEA)];
+    Ok(client.execute_typed(sql, &values).await?)
+}
+
+/// Deletes what the letter's record said.
+async fn drop_content(client: &Client, letter: &DeadLetter) -> Result<u64, ForgetError> {
+    let sql = "UPDATE public.dead_letters SET payload = '', message = '', outcome = coalesce(outcome, 'dropped'), \
+        settled_at = coalesce(settled_at, clock_timestamp()) WHERE id = $1";
+    Ok(client.execute_typed(sql, &[(&letter.id, Type::INT8)]).await?)
+}

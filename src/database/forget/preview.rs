@@ -1,0 +1,53 @@
+//! What would be forgotten.
+
+use serde::Serialize;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::{ForgetError, letters, marks};
+
+/// What stands under a user's id now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Preview {
+    /// Calls, as the lifetime totals have them.
+    pub calls: i64,
+    /// The sum of their costs in USD, as exact decimal text.
+    pub cost_usd: String,
+    /// Of those, calls that were dropped from the log.
+    pub dropped_calls: i64,
+    /// Days with calls.
+    pub days: i64,
+    /// Dead letters, settled ones too.
+    pub dead_letters: i64,
+    /// Budgets of the user.
+    pub budgets: i64,
+    /// True if the user was forgotten before: records that arrive are made anonymous.
+    pub is_marked: bool,
+}
+
+/// Counts what stands under the id.
+///
+/// # Errors
+/// [`ForgetError`].
+pub async fn preview(client: &Client, user: &str) -> Result<Preview, ForgetError> {
+    let mark = marks::mark(client, user).await?;
+    let sql = "SELECT \
+        (SELECT coalesce(sum(calls), 0)::int8 FROM public.user_api_totals WHERE user_id = $1), \
+        (SELECT coalesce(sum(cost_usd), 0)::text FROM public.user_api_totals WHERE user_id = $1), \
+        (SELECT coalesce(sum(calls), 0)::int8 FROM public.tallyd_dropped_totals WHERE user_id = $1), \
+        (SELECT count(DISTINCT day) FROM public.daily_user_api_costs WHERE user_id = $1), \
+        (SELECT count(*) FROM public.api_budgets WHERE scope = 'user' AND scope_value = $1), \
+        EXISTS (SELECT FROM public.tallyd_forgotten_users WHERE id_sha256 = $2)";
+    let rows = client.query_typed(sql, &[(&user, Type::TEXT), (&mark, Type::BYTEA)]).await?;
+    // A SELECT without FROM returns one row.
+    let row = rows.first().expect("a SELECT without FROM returns a row");
+    Ok(Preview {
+        calls: row.get(0),
+        cost_usd: row.get(1),
+        dropped_calls: row.get(2),
+        days: row.get(3),
+        dead_letters: letters::count(client, user).await?,
+        budgets: row.get(4),
+        is_marked: row.get(5),
+    })
+}

@@ -1,0 +1,104 @@
+//! The log's partitions, as the catalog has them.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Row};
+
+use super::Granularity;
+use super::upkeep::SETTLED;
+
+/// One partition.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartitionInfo {
+    /// Its name, as SQL.
+    pub name: String,
+    /// The first instant that it holds; none if it has no lower bound.
+    pub from: Option<DateTime<Utc>>,
+    /// The first instant that it does not hold any more; none if it has no upper bound.
+    pub to: Option<DateTime<Utc>>,
+    /// About how many calls it holds, as of PostgreSQL's last look; none if it has not looked yet.
+    pub rows_estimate: Option<i64>,
+    /// Bytes on disk, its indexes included.
+    pub bytes: i64,
+    /// Its index on `(user_id, occurred_at)`.
+    pub user_index: IndexState,
+    /// True once its period has been over for so long that it no longer grows.
+    pub sealed: bool,
+    /// True if this role may drop it: it is its owner's member.
+    pub owned: bool,
+}
+
+/// An index's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexState {
+    /// There is none.
+    None,
+    /// It is being built, or was left half-built: the hourly upkeep builds it anew.
+    Building,
+    /// It is there.
+    Valid,
+}
+
+impl IndexState {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Building => "building",
+            Self::Valid => "valid",
+        }
+    }
+}
+
+/// Every partition in the order of time. A default partition, which has no range, is not among them.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn list(client: &Client) -> Result<Vec<PartitionInfo>, Error> {
+    let index = "SELECT i.indisvalid FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid \
+        WHERE i.indrelid = c.oid AND x.relname = c.relname || '_user'";
+    let sql = format!(
+        "SELECT p.relation::text, CASE WHEN isfinite(p.from_at) THEN p.from_at END, \
+             CASE WHEN isfinite(p.to_at) THEN p.to_at END, \
+             CASE WHEN c.reltuples > 0 OR c.relpages > 0 THEN greatest(c.reltuples, 0)::int8 END, \
+             pg_total_relation_size(c.oid), ({index}), p.to_at < now() - {SETTLED}, pg_has_role(c.relowner, 'USAGE') \
+         FROM public.tallyd_partitions() AS p JOIN pg_class AS c ON c.oid = p.relation ORDER BY p.from_at"
+    );
+    Ok(client.query_typed(&sql, &[]).await?.iter().map(read).collect())
+}
+
+fn read(row: &Row) -> PartitionInfo {
+    let index: Option<bool> = row.get(5);
+    PartitionInfo {
+        name: row.get(0),
+        from: row.get(1),
+        to: row.get(2),
+        rows_estimate: row.get(3),
+        // A partition that is dropped at this moment has no size any more.
+        bytes: row.get::<_, Option<i64>>(4).unwrap_or(0),
+        user_index: index
+            .map_or(IndexState::None, |valid| if valid { IndexState::Valid } else { IndexState::Building }),
+        sealed: row.get(6),
+        owned: row.get(7),
+    }
+}
+
+/// Makes the partitions for every instant from `from` on and before `to`. Returns all that hold this period, in order.
+///
+/// # Errors
+/// PostgreSQL's; more than 20 years are refused.
+pub async fn ensure(
+    client: &Client,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    granularity: Granularity,
+) -> Result<Vec<String>, Error> {
+    let sql = "SELECT public.tallyd_ensure_partitions($1, $2::timestamptz - interval '1 microsecond', $3)";
+    let size = granularity.as_str();
+    let rows =
+        client.query_typed(sql, &[(&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ), (&size, Type::TEXT)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

@@ -1,0 +1,195 @@
+//! Drops old partitions of the log, and keeps the proof.
+//!
+//! ## What stays true
+//! Rollups and lifetime totals stay as they are. What a partition adds to them goes into the tables `tallyd_dropped_*` in the
+//! transaction that empties it, so in every committed state a rollup is the sum of the log and of what was dropped.
+//!
+//! ## In two steps
+//! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes what was
+//!    dropped and by whom, and truncates it. Nothing but this partition is locked: loading goes on, unless a batch has
+//!    calls of just this period, which waits. Readers wait for the moment of truncating alone.
+//! 2. `remove`: the empty partition is dropped. That takes a lock on the whole log, which is asked for with short
+//!    patience, again and again; where it cannot be had, an empty partition stays until the next time, and costs nothing.
+//!
+//! A process that is killed leaves one of three states, and each is whole: nothing done, an empty partition, none. Calls
+//! that arrive for the partition between the steps are found when it is locked for dropping, and it begins anew. Calls
+//! that arrive later make the partition again, and count; the next time their sums are added to those that are there.
+//!
+//! `DETACH … CONCURRENTLY` is not used. It cannot be in a transaction with the sums, and what it detaches may have taken rows
+//! since they were made.
+//!
+//! ## Several at once
+//! An advisory lock, held until the transaction ends, admits one at a time. Repricing and forgetting write to partitions, and
+//! so wait, or are waited for. Whoever waits for longer than two seconds gives way.
+
+mod empty;
+mod remove;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::partitions::{self, PartitionInfo};
+
+/// The lock that whoever drops partitions holds: `tallyret` in ASCII.
+const LOCK: i64 = 0x7461_6c6c_7972_6574;
+/// How long a lock on a partition is waited for.
+const LOCK_WAIT: &str = "2s";
+/// Calls that arrived while a partition was dropped make it begin anew, so often.
+const ROUNDS: u32 = 3;
+
+/// What became of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Its name, as SQL.
+    pub partition: String,
+    /// Calls that were taken out of the log now.
+    pub calls: i64,
+    /// The sum of their costs in USD, as exact decimal text.
+    pub cost_usd: String,
+    /// How far it is.
+    pub state: DropState,
+}
+
+/// How far a partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DropState {
+    /// It is gone.
+    Gone,
+    /// It is empty, and still there: others were using the log all the time. The next run drops it.
+    Emptied,
+    /// It is as it was: others were using it all the time. The next run tries again.
+    Busy,
+}
+
+impl DropState {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Emptied => "emptied",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// Why partitions were not dropped. What was committed before stays, and is whole.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// PostgreSQL failed.
+    #[error("dropping partitions stopped: {}; run it again to go on", super::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// Another process drops partitions at this moment.
+    #[error("another process is dropping partitions; wait for it")]
+    Taken,
+    /// This role does not own what is to be dropped.
+    #[error(
+        "the role {role} does not own {partition}, and only its owner drops it. hint: run `tallyd partitions drop` as the \
+         role that migrated the database (by --database-url), from time to time; tallyd_writer loads, and drops nothing"
+    )]
+    NotOwner {
+        /// The session's role.
+        role: String,
+        /// The first partition that it does not own.
+        partition: String,
+    },
+    /// The schema is not there, or somebody has removed the setting.
+    #[error("tallyd_settings has no reporting_time_zone. hint: run `tallyd migrate`")]
+    NoTimeZone,
+}
+
+/// The partitions that lie wholly before an instant and no longer grow.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn due(client: &Client, before: DateTime<Utc>) -> Result<Vec<PartitionInfo>, tokio_postgres::Error> {
+    let all = partitions::list(client).await?;
+    Ok(all.into_iter().filter(|one| one.sealed && one.to.is_some_and(|to| to <= before)).collect())
+}
+
+/// Drops the partitions that lie wholly before an instant and no longer grow, oldest first. `report` is called for each
+/// once it is done with.
+///
+/// # Errors
+/// [`RetentionError`]. The same call goes on from there.
+pub async fn drop_before(
+    client: &Client,
+    before: DateTime<Utc>,
+    actor: &str,
+    mut report: impl FnMut(&Dropped),
+) -> Result<Vec<Dropped>, RetentionError> {
+    let due = due(client, before).await?;
+    if let Some(foreign) = due.iter().find(|one| !one.owned) {
+        let rows = client.query_typed("SELECT current_user::text", &[]).await?;
+        let role = rows.first().map_or_else(String::new, |row| row.get(0));
+        return Err(RetentionError::NotOwner { role, partition: foreign.name.clone() });
+    }
+    let mut all = Vec::new();
+    for partition in due {
+        let dropped = drop_one(client, &partition, actor).await?;
+        report(&dropped);
+        all.push(dropped);
+    }
+    Ok(all)
+}
+
+async fn drop_one(client: &Client, partition: &PartitionInfo, actor: &str) -> Result<Dropped, RetentionError> {
+    let mut dropped =
+        Dropped { partition: partition.name.clone(), calls: 0, cost_usd: "0".into(), state: DropState::Busy };
+    for _ in 0..ROUNDS {
+        match empty::empty(client, partition, actor).await? {
+            empty::Emptied::Busy => return Ok(dropped),
+            empty::Emptied::Gone => {
+                dropped.state = DropState::Gone;
+                return Ok(dropped);
+            }
+            empty::Emptied::Was { calls: 0, .. } => {}
+            empty::Emptied::Was { calls, cost_usd } => {
+                dropped.calls += calls;
+                dropped.cost_usd = cost_usd;
+            }
+        }
+        dropped.state = DropState::Emptied;
+        match remove::remove(client, partition).await? {
+            remove::Removed::Gone => {
+                dropped.state = DropState::Gone;
+                return Ok(dropped);
+            }
+            remove::Removed::Busy => return Ok(dropped),
+            remove::Removed::Refilled => {}
+        }
+    }
+    Ok(dropped)
+}
+
+/// Begins a transaction in which locks are waited for as long as this at most.
+async fn begin(client: &Client, lock_wait: &str) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{lock_wait}'")).await
+}
+
+/// Takes the lock of whoever drops partitions, until the transaction ends.
+async fn take(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let rows = client.query_typed("SELECT pg_try_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// Whether a table still is a partition of the log with this end.
+async fn is_partition(client: &Client, partition: &PartitionInfo) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT FROM public.tallyd_partitions() AS p WHERE p.relation = to_regclass($1) AND p.to_at = $2";
+    let rows = client.query_typed(sql, &[(&partition.name, Type::TEXT), (&partition.to, Type::TIMESTAMPTZ)]).await?;
+    Ok(!rows.is_empty())
+}
+
+/// True if somebody else held a lock for too long, or two were in each other's way.
+fn gives_way(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
+}
+
+/// True if the table is not there any more.
+fn is_gone(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_TABLE)
+}
