@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: test-python bench-python
+.PHONY: test-python bench-python test-otel
 .PHONY: fuzz golden model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
@@ -24,7 +24,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-strace
 	@scripts/need-page
 	cargo test --workspace
-	$(MAKE) test-page test-typescript test-python test-prices test-monitoring
+	$(MAKE) test-page test-typescript test-python test-otel test-prices test-monitoring
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
@@ -63,6 +63,10 @@ test-python: ## Lint the Python client and test it with the real SDKs against a 
 	cargo build
 	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
 	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
+
+test-otel: ## Export by OpenTelemetry's official SDKs into a daemon, each request sent again
+	cargo build
+	python=$$(scripts/need-otel) && $$python tests/otel/sdks.py
 
 bench-python: ## The Python client's record(): p50 and p99, the daemon healthy, dead, and stuck
 	cargo build --release

@@ -155,7 +155,7 @@ impl Partitions {
 
 /// What stands in the catalog about the partition that holds an instant. It is addressed by name only by a role that may
 /// insert into it and is not subject to its row level security, and where no statement-level trigger of the parent
-/// would be passed over.
+/// would be passed over. Of a table that is dropped meanwhile the privilege is NULL.
 const PARTITION: &str = "
 SELECT c.oid, c.oid::regclass::text AS name,
     CASE WHEN isfinite(p.lower_bound) THEN (extract(epoch FROM p.lower_bound) * 1000000)::int8
@@ -165,7 +165,7 @@ SELECT c.oid, c.oid::regclass::text AS name,
     ARRAY(SELECT a.attname || '=' || coalesce(pg_get_expr(d.adbin, d.adrelid), 'NULL')
         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS defaults,
-    has_table_privilege(c.oid, 'INSERT') AND NOT row_security_active(c.oid) AND NOT EXISTS (
+    coalesce(has_table_privilege(c.oid, 'INSERT') AND NOT row_security_active(c.oid), false) AND NOT EXISTS (
         SELECT FROM pg_trigger t WHERE t.tgrelid = i.inhparent AND NOT t.tgisinternal AND t.tgtype & 1 = 0) AS direct
 FROM public.tallyd_partition_at($1) AS p
 JOIN pg_class c ON c.relname = p.partition_name
