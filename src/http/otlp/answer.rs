@@ -4,10 +4,54 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prost::Message;
+use serde::Serialize;
 use serde_json::json;
+use utoipa::{IntoResponses, ToSchema};
 
 use super::document::Encoding;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, ErrorBody};
+
+/// Why nothing of a request was taken, as `google.rpc.Status`; in protobuf, where the request was.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StatusBody {
+    /// gRPC's code: 14 is to be tried again, 3 is not.
+    #[schema(example = 3)]
+    code: i32,
+    /// What happened.
+    message: String,
+}
+
+/// An answer of the exporter's protocol, or of who looks at tokens.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it documents; handlers answer with its parts")]
+pub(super) enum Busy {
+    /// The log is full, or the daemon stops.
+    Exporter(StatusBody),
+    /// The issuer of the token does not answer.
+    Issuer(ErrorBody),
+}
+
+/// The failures that every export may have, beside what is wrong with its body.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it documents")]
+pub(super) enum ExportFailures {
+    /// No valid token
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] ErrorBody),
+    /// The token does not allow this
+    #[response(status = 403)]
+    Forbidden(#[to_schema] ErrorBody),
+    /// The body is too large
+    #[response(status = 413)]
+    TooLarge(#[to_schema] StatusBody),
+    /// Too many failed attempts from this address
+    #[response(status = 429)]
+    TooMany(#[to_schema] ErrorBody),
+    /// The log is full, the daemon stops, or the issuer of the token does not answer: to be sent again
+    #[response(status = 503)]
+    Unavailable(#[to_schema] Busy),
+}
 
 /// Items that were not taken, and why the first was not.
 #[derive(Debug, Default)]
@@ -88,7 +132,7 @@ impl Status {
         // gRPC's codes: UNAVAILABLE is to be tried again, INVALID_ARGUMENT is not.
         let code = if self.status == StatusCode::SERVICE_UNAVAILABLE { 14 } else { 3 };
         let body = match encoding {
-            Encoding::Json => json!({"code": code, "message": self.message}).to_string().into_bytes(),
+            Encoding::Json => json!(StatusBody { code, message: self.message }).to_string().into_bytes(),
             Encoding::Protobuf => WireStatus { code, message: self.message }.encode_to_vec(),
         };
         let mut response = (self.status, [(header::CONTENT_TYPE, encoding.content_type())], body).into_response();

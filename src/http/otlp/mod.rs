@@ -39,14 +39,12 @@ use bytes::Bytes;
 use metrics::counter;
 use sha2::{Digest, Sha256};
 
-use self::answer::{Rejected, Status};
+use self::answer::{ExportFailures, Rejected, Status, StatusBody};
 use self::document::{Encoding, Source};
 use self::items::{Event, Item, Metric, Span};
 use self::record::Draft;
 use crate::config::Otlp;
-use crate::http::answer::Failures;
 use crate::http::auth::Identity;
-use crate::http::error::ErrorBody;
 use crate::http::ingest::records::hand_over;
 use crate::http::router::Handle;
 use crate::metrics::registry;
@@ -61,9 +59,9 @@ type Mapping<T> = fn(&Otlp, &Source, T, &mut Vec<Draft>) -> Result<(), String>;
         content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
     responses((status = 200, description = "Durable; partialSuccess says what was refused",
             content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 400, description = "The body is no such document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
-        Failures))]
+        ExportFailures))]
 pub async fn traces(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
@@ -79,9 +77,9 @@ pub async fn traces(
         content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
     responses((status = 200, description = "Durable; partialSuccess says what was refused",
             content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 400, description = "The body is no such document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
-        Failures))]
+        ExportFailures))]
 pub async fn logs(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
@@ -97,9 +95,9 @@ pub async fn logs(
         content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
     responses((status = 200, description = "Durable; partialSuccess says what was refused",
             content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 400, description = "The body is no such document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
-        Failures))]
+        ExportFailures))]
 pub async fn metrics(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
