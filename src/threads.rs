@@ -10,29 +10,31 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder};
 
-/// sled's 7 at its first use, the runtime's workers and the log's writer, and some to spare.
-const NEEDED: usize = 16;
+/// Beside the runtime's workers: sled's 7 at its first use, the log's writer, and some to spare.
+const BESIDES: usize = 14;
 
-/// Fails if this process cannot have the threads that it begins with. Once it could, it is not tried again.
+/// Fails if this process cannot have the threads that it begins with, `workers` of a runtime among them. Once it could, it
+/// is not tried again.
 ///
 /// # Errors
 /// The system's refusal.
-pub fn assure() -> io::Result<()> {
+pub fn assure(workers: usize) -> io::Result<()> {
     static MADE: AtomicBool = AtomicBool::new(false);
     if MADE.load(Ordering::Relaxed) {
         return Ok(());
     }
+    let needed = workers + BESIDES;
     let gate = Mutex::new(());
     thread::scope(|scope| {
         let closed = gate.lock();
-        let made = (0..NEEDED).try_for_each(|_| Builder::new().spawn_scoped(scope, || drop(gate.lock())).map(drop));
+        let made = (0..needed).try_for_each(|_| Builder::new().spawn_scoped(scope, || drop(gate.lock())).map(drop));
         // Before the scope ends, which waits for them.
         drop(closed);
         made
     })
     .map_err(|error| {
         let message = format!(
-            "this process cannot have {NEEDED} threads: {error}. Raise its limits: on address space (ulimit -v), \
+            "this process cannot have {needed} threads: {error}. Raise its limits: on address space (ulimit -v), \
              processes (ulimit -u), or its control group's pids.max"
         );
         io::Error::new(error.kind(), message)

@@ -35,8 +35,8 @@ pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<C
         Ok(()) => tracing::info!("SIGHUP: log.filter was read again; other settings wait for a restart"),
         Err(error) => tracing::error!(%error, "SIGHUP: nothing was changed"),
     };
-    threads::assure()?;
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
+    threads::assure(workers)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()

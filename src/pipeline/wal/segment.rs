@@ -167,7 +167,7 @@ impl Store {
     }
 
     fn open_once(path: &Path) -> Result<Self, WalError> {
-        threads::assure().map_err(|error| WalError::io("open", path, error))?;
+        threads::assure(0).map_err(|error| WalError::io("open", path, error))?;
         let config = sled::Config::new()
             .path(path)
             .mode(sled::Mode::HighThroughput)
