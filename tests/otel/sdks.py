@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from decimal import Decimal
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ from support import Daemon, until  # noqa: E402
 
 SPANS = 600
 # 1,000 input tokens at 3 USD a million and 100 output tokens at 15.
-COST = "0.0045"
+COST = Decimal("0.0045")
 
 
 def ingest_token(daemon):
@@ -110,7 +111,7 @@ def main():
                 f"count(*) FILTER (WHERE status = 529), max(input_tokens) FROM api_usage_log WHERE app = '{name}'"
             )
             failed = 1 if name.startswith("python") else 0
-            total = f"{SPANS * 45 // 10 // 1000}.{SPANS * 45 // 10 % 1000}".rstrip("0").rstrip(".")
+            total = f"{(SPANS * COST).normalize():f}"
             expected = f"{SPANS}|{SPANS}|3|{total}|{failed}|1000"
             found = daemon.psql(sql)[0]
             assert found == expected, f"{name}: {found}, not {expected}"

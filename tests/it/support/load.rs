@@ -72,8 +72,14 @@ impl Load {
     }
 
     /// Stops sending, waits until everything sent is acknowledged, and says what that was. The daemon must be running.
+    #[track_caller]
     pub fn finish(self) -> Sent {
         self.stop.store(true, Ordering::SeqCst);
+        // Without a daemon they would ask for ever.
+        until("everything that was sent is acknowledged", || {
+            let at_work = self.producers.iter().filter(|(_, thread)| !thread.is_finished()).count();
+            if at_work == 0 { Ok(()) } else { Err(format!("{at_work} producers wait")) }
+        });
         Sent { last_seqs: self.producers.into_iter().map(|(_, thread)| thread.join().unwrap()).collect() }
     }
 }
