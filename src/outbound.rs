@@ -1,4 +1,5 @@
-//! The little that tallyd asks of other servers over HTTP: a price list, a webhook. Bounded in time and in bytes.
+//! The little that tallyd asks of other servers over HTTP: a price list, a webhook, an issuer's keys, a sign-in. Bounded in
+//! time and in bytes.
 //!
 //! One request a connection: nothing here is asked for often. Certificates are verified against the system's authorities.
 
@@ -6,10 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+
+const USER_AGENT: &str = concat!("tallyd/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,12 +52,26 @@ pub enum OutboundError {
     },
 }
 
+/// What is asked.
+#[derive(Default)]
+pub struct Question<'a> {
+    /// Headers beside those that every question has.
+    pub headers: &'a [(&'static str, &'a str)],
+    /// JSON that is posted; none: the question is a GET.
+    pub json: Option<&'a serde_json::Value>,
+    /// Bytes of the longest answer.
+    pub max_bytes: usize,
+    /// How long all of it may take.
+    pub limit: Duration,
+}
+
 /// Fetches a text of at most `max_bytes`.
 ///
 /// # Errors
-/// [`OutboundError`].
+/// [`OutboundError`], also if the status is not 2xx.
 pub async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, OutboundError> {
-    ask(Method::GET, url, Bytes::new(), max_bytes, limit).await
+    let (status, body) = ask(url, &Question { max_bytes, limit, ..Question::default() }).await?;
+    succeeded(url, status).map(|()| body)
 }
 
 /// Posts JSON. What is answered is read, up to 64 KiB, and thrown away.
@@ -62,22 +79,26 @@ pub async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, 
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
 pub async fn post_json(url: &str, body: &serde_json::Value, limit: Duration) -> Result<(), OutboundError> {
-    ask(Method::POST, url, Bytes::from(body.to_string()), 64 * 1024, limit).await.map(drop)
+    let question = Question { json: Some(body), max_bytes: 64 * 1024, limit, ..Question::default() };
+    let (status, _) = ask(url, &question).await?;
+    succeeded(url, status)
 }
 
-async fn ask(
-    method: Method,
-    url: &str,
-    body: Bytes,
-    max_bytes: usize,
-    limit: Duration,
-) -> Result<Bytes, OutboundError> {
-    let address = || OutboundError::Address { url: redacted(url) };
-    let uri: Uri = url.parse().map_err(|_| address())?;
-    let host = uri.host().ok_or_else(address)?.to_owned();
+/// Asks once: no redirect is followed, no proxy used. Returns the status and the body, whatever they are.
+///
+/// # Errors
+/// [`OutboundError`], but never [`OutboundError::Status`].
+pub async fn ask(url: &str, question: &Question<'_>) -> Result<(StatusCode, Bytes), OutboundError> {
+    let uri: Uri = url.parse().map_err(|_| OutboundError::Address { url: redacted(url) })?;
+    let host = uri.host().ok_or_else(|| OutboundError::Address { url: redacted(url) })?.to_owned();
     let failed = |reason: String| OutboundError::Failed { host: host.clone(), reason };
-    let request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
-    let request = request.header("user-agent", concat!("tallyd/", env!("CARGO_PKG_VERSION")));
+    let method = if question.json.is_some() { Method::POST } else { Method::GET };
+    let body = question.json.map(|json| Bytes::from(json.to_string())).unwrap_or_default();
+    let mut request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
+    request = request.header("accept", "application/json").header("user-agent", USER_AGENT);
+    for (name, value) in question.headers {
+        request = request.header(*name, *value);
+    }
     let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
     let provider = rustls::crypto::ring::default_provider();
     let https = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
@@ -86,17 +107,22 @@ async fn ask(
     let asking = async {
         let response = client.request(request).await.map_err(|error| failed(chain(&error)))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), max_bytes).collect().await;
-        let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
-        if status.is_success() {
-            Ok(body)
-        } else {
-            Err(OutboundError::Status { host: host.clone(), status: status.as_u16() })
-        }
+        let body = Limited::new(response.into_body(), question.max_bytes).collect().await;
+        Ok((status, body.map_err(|error| failed(error.to_string()))?.to_bytes()))
     };
+    let limit = question.limit;
     tokio::time::timeout(limit, asking)
         .await
         .unwrap_or_else(|_| Err(OutboundError::Timeout { host: host.clone(), limit }))
+}
+
+fn succeeded(url: &str, status: StatusCode) -> Result<(), OutboundError> {
+    if status.is_success() {
+        return Ok(());
+    }
+    let uri: Option<Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default().to_owned();
+    Err(OutboundError::Status { host, status: status.as_u16() })
 }
 
 /// The address up to its host: what comes after may be a secret.

@@ -13,13 +13,36 @@ export function whenSignedOut(listener: () => void): void {
   onSignedOut = listener;
 }
 
+let renewing: Promise<boolean> | null = null;
+/** Goes on with a session that was begun with a password; false if there is none any more. One attempt at a time, whatever
+ * was asked meanwhile. Throws if nobody can tell now: then the session may still be good. */
+function renew(): Promise<boolean> {
+  const attempt = async () => {
+    const answer = await ask("POST", "/session", { renewal: {} });
+    if (answer.status === 429 || answer.status >= 500) throw await failureOf(answer);
+    return answer.ok;
+  };
+  renewing ??= attempt().finally(() => { renewing = null; });
+  return renewing;
+}
+
 async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  let answer = await ask(method, path, body, signal);
+  // Signing in answers for itself; any other question may have met the end of an access token.
+  const signsIn = method !== "GET" && path === "/session";
+  if (answer.status === 401 && !signsIn && (await renew())) answer = await ask(method, path, body, signal);
+  if (answer.ok) return answer;
+  const failure = await failureOf(answer);
+  if (answer.status === 401 && path !== "/session") onSignedOut();
+  throw failure;
+}
+
+async function ask(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
   const headers: Record<string, string> = { "x-tallyd-page": "1", accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
-  let answer: Response;
   try {
     // Answers have tags: the browser asks whether its copy still holds, and the daemon sends only what has changed.
-    answer = await fetch(path, {
+    return await fetch(path, {
       method, headers, credentials: "same-origin", redirect: "error",
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       ...(signal ? { signal } : {}),
@@ -28,10 +51,6 @@ async function send(method: string, path: string, body?: unknown, signal?: Abort
     if (signal?.aborted) throw error;
     throw new Failure(0, "no_answer", "The daemon does not answer.", "Is it running, and is this machine online? This page tries again by itself.");
   }
-  if (answer.ok) return answer;
-  const failure = await failureOf(answer);
-  if (answer.status === 401 && path !== "/session") onSignedOut();
-  throw failure;
 }
 
 async function failureOf(answer: Response): Promise<Failure> {

@@ -1,25 +1,78 @@
-// Signing in: a token, once, for a cookie that this script cannot read.
+// Signing in: a token or a password, once, for a cookie that this script cannot read.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Failure, change } from "./api";
+import { Failure, change, get } from "./api";
 import { ICON } from "./icon";
 import type { SessionAnswer } from "./session";
 
-export function SignIn(props: { ended: boolean; first: Failure | null; onSignedIn: (answer: SessionAnswer) => void }) {
+/** Which ways there are, as the daemon says. */
+interface Ways {
+  password: boolean;
+}
+
+interface Props {
+  ended: boolean;
+  first: Failure | null;
+  onSignedIn: (answer: SessionAnswer) => void;
+}
+
+export function SignIn(props: Props) {
+  const [ways, setWays] = useState<Ways | null>(null);
+  const [byToken, setByToken] = useState(false);
+  useEffect(() => {
+    document.title = "Sign in · tallyd";
+    // Without an answer a token still signs in.
+    get<Ways>("/session/ways").then(setWays, () => setWays({ password: false }));
+  }, []);
+  if (!ways) return <main class="signin" aria-busy="true" />;
+  const other = ways.password ? () => setByToken(!byToken) : null;
+  return ways.password && !byToken
+    ? <PasswordForm key="password" {...props} other={other} />
+    : <TokenForm key="token" {...props} other={other} />;
+}
+
+type FormProps = Props & { other: (() => void) | null };
+
+function PasswordForm(props: FormProps) {
+  const [email, setEmail] = useState("");
+  const [password, setPassword] = useState("");
+  const { field, busy, failure, submit } = useSigningIn(props, () => ({ password: { email: email.trim(), password } }));
+  return (
+    <Frame {...props} failure={failure} submit={submit} busy={busy} ready={email.trim() !== "" && password !== ""} switch="Use a token instead">
+      <label for="email">E-mail address</label>
+      <input id="email" ref={field} type="email" autocomplete="username" required value={email} onInput={(event) => setEmail(event.currentTarget.value)} />
+      <label for="password">Password</label>
+      <input id="password" type="password" autocomplete="current-password" required value={password}
+        aria-describedby={failure ? "why" : "help"} aria-invalid={failure !== null} onInput={(event) => setPassword(event.currentTarget.value)} />
+    </Frame>
+  );
+}
+
+function TokenForm(props: FormProps) {
   const [token, setToken] = useState("");
+  const { field, busy, failure, submit } = useSigningIn(props, () => ({ token: token.trim() }));
+  return (
+    <Frame {...props} failure={failure} submit={submit} busy={busy} ready={token.trim() !== ""} switch="Use a password instead">
+      <label for="token">Token</label>
+      <input id="token" ref={field} type="password" autocomplete="current-password" required spellcheck={false} value={token}
+        placeholder="tallyd_…" aria-describedby={failure ? "why" : "help"}
+        aria-invalid={failure !== null} onInput={(event) => setToken(event.currentTarget.value)} />
+    </Frame>
+  );
+}
+
+/** Shows the daemon what was typed, once. */
+function useSigningIn(props: Props, shown: () => unknown) {
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Failure | null>(props.first);
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => {
-    document.title = "Sign in · tallyd";
-    field.current?.focus();
-  }, []);
-
+  useEffect(() => field.current?.focus(), []);
   const submit = async (event: Event) => {
     event.preventDefault();
     setBusy(true);
     try {
-      const answer = await change<SessionAnswer>("POST", "/session", { token: token.trim() });
+      const answer = await change<SessionAnswer>("POST", "/session", shown());
       if (answer) props.onSignedIn(answer);
     } catch (error) {
       setFailure(error as Failure);
@@ -27,22 +80,35 @@ export function SignIn(props: { ended: boolean; first: Failure | null; onSignedI
     }
     setBusy(false);
   };
+  return { field, busy, failure, submit };
+}
+
+interface FrameProps extends FormProps {
+  failure: Failure | null;
+  submit: (event: Event) => void;
+  busy: boolean;
+  ready: boolean;
+  switch: string;
+  children: ComponentChildren;
+}
+
+function Frame(props: FrameProps) {
+  const { failure, other } = props;
   return (
     <main class="signin">
-      <form class="card" onSubmit={submit}>
+      <form class="card" onSubmit={props.submit}>
         <img src={ICON} width={40} height={40} alt="" />
         <h1>Sign in to tallyd</h1>
         {props.ended && !failure && <p class="notice" role="status">Your session has ended. Sign in again to go on where you were.</p>}
-        <label for="token">Token</label>
-        <input id="token" ref={field} type="password" autocomplete="current-password" required spellcheck={false} value={token}
-          placeholder="tallyd_…" aria-describedby={failure ? "why" : "help"}
-          aria-invalid={failure !== null} onInput={(event) => setToken(event.currentTarget.value)} />
+        {props.children}
         {failure && <p id="why" class="field-error" role="alert">{failure.message} {failure.hint}</p>}
-        <button type="submit" class="primary" disabled={busy || token.trim() === ""}>{busy ? "Signing in …" : "Sign in"}</button>
+        <button type="submit" class="primary" disabled={props.busy || !props.ready}>{props.busy ? "Signing in …" : "Sign in"}</button>
+        {other && <button type="button" class="quiet" onClick={other}>{props.switch}</button>}
         <p id="help" class="help">
+          {other && "An admin of your Supabase project signs in with their own account. "}
           On the daemon’s machine, <code>tallyd open</code> prints a link that signs you in, and{" "}
           <code>tallyd token create --name me --role admin</code> makes a token.
-          Where the daemon knows your Supabase project, the access token of one of its admins does, too.
+          {!other && " Where the daemon knows your Supabase project, the access token of one of its admins does, too."}
         </p>
       </form>
     </main>

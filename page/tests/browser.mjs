@@ -31,7 +31,11 @@ export async function open(browser, daemon, { scheme = "light", width = 1280, he
 
 export async function signIn({ page }, daemon, token) {
   await page.goto(`${daemon.url}/`);
-  await page.getByLabel(/token/i).fill(token);
+  // Where there is a Supabase project, its accounts come first.
+  const instead = page.getByRole("button", { name: "Use a token instead" });
+  await page.getByLabel(/^(Token|Password)$/).waitFor();
+  if (await instead.count()) await instead.click();
+  await page.getByLabel("Token").fill(token);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("navigation", { name: "Views" }).waitFor();
 }

@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { launch, open, show, signIn } from "./browser.mjs";
 import { Daemon, until } from "./daemon.mjs";
+import { startGotrue } from "./gotrue.mjs";
 
 const FOLDER = join(import.meta.dirname, "../../target/screenshots");
 const VIEWS = {
@@ -24,6 +25,7 @@ const VIEWS = {
   pipeline: { path: "pipeline" },
   changes: { path: "changes" },
   signin: {},
+  "signin-password": {},
 };
 
 async function hover(page) {
@@ -41,7 +43,8 @@ async function price(page) {
 }
 
 const wanted = process.argv[2] ?? "";
-const daemon = await Daemon.start();
+const gotrue = await startGotrue();
+const daemon = await Daemon.start({ env: gotrue.env });
 const browser = await launch();
 try {
   await daemon.fill();
@@ -61,7 +64,8 @@ try {
         if (!path) {
           await tab.context.clearCookies();
           await tab.page.goto(`${daemon.url}/`);
-          await tab.page.getByLabel("Token").waitFor();
+          await tab.page.getByLabel("Password").waitFor();
+          if (name === "signin") await tab.page.getByRole("button", { name: "Use a token instead" }).click();
         } else {
           if ((await tab.context.cookies()).length === 0) await signIn(tab, daemon, token);
           await show(tab, daemon, path);
@@ -77,4 +81,5 @@ try {
 } finally {
   await browser.close();
   await daemon.stop();
+  gotrue.stop();
 }

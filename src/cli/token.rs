@@ -162,7 +162,7 @@ fn state(token: &ListedToken) -> &'static str {
 
 async fn revoke(connection: &mut Connection, id: i32) -> anyhow::Result<ExitCode> {
     let transaction = connection.transaction().await?;
-    let revoked = tokens::revoke(&transaction, id, &actor()).await?;
+    let revoked = tokens::revoke(&transaction, id, None, &actor()).await?;
     transaction.commit().await?;
     if revoked {
         println!("token {id} is revoked");

@@ -23,6 +23,10 @@ pub struct Auth {
     /// Shared secret of an issuer that signs with HS256, secret. Empty, the default: HS256 is refused.
     #[serde(with = "form::empty_is_none")]
     pub hs256_secret: Option<Secret>,
+    /// The Supabase project's publishable key (or its older `anon` key); with it the admin page signs people in by e-mail
+    /// address and password. It is public by design. Empty, the default: only tokens sign in.
+    #[serde(with = "form::empty_is_none")]
+    pub publishable_key: Option<String>,
     /// How long the issuer's keys are taken as they are before they are fetched again. Default 10 minutes.
     #[serde(rename = "jwks_ttl_ms", with = "form::milliseconds")]
     pub jwks_ttl: Duration,
@@ -46,6 +50,7 @@ impl Default for Auth {
             jwks_url: None,
             audience: "authenticated".to_owned(),
             hs256_secret: None,
+            publishable_key: None,
             jwks_ttl: Duration::from_secs(600),
             jwks_refetch: Duration::from_secs(10),
             jwks_max_stale: Duration::from_secs(24 * 60 * 60),
@@ -73,6 +78,10 @@ impl Auth {
         if self.issuer.is_none() && (self.jwks_url.is_some() || self.hs256_secret.is_some()) {
             let reason = "keys are configured, and nobody whose tokens they verify; set the `iss` of your tokens";
             return Err(ConfigError::invalid("auth.issuer", reason));
+        }
+        if self.publishable_key.is_some() && self.issuer.is_none() {
+            let reason = "it is a key to the issuer, and there is none; set auth.issuer";
+            return Err(ConfigError::invalid("auth.publishable_key", reason));
         }
         if self.hs256_secret.as_ref().is_some_and(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
             let reason = format!("fewer than {SECRET_BYTES_MIN} bytes can be guessed; use the issuer's own secret");

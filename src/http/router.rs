@@ -137,8 +137,7 @@ async fn metrics(State(view): State<Handle>) -> ([(HeaderName, &'static str); 1]
 
 /// A link that signs in to the page. On the local socket alone: who may open that may as well read the database.
 async fn link(State(view): State<Handle>) -> Result<String, ApiError> {
-    // Without a schema there is nowhere to keep the session.
-    view.pool()?;
+    // Without a schema there is nowhere to keep the session yet; the code waits for it, and the page with it.
     view.link().ok_or_else(|| ApiError::unavailable("the HTTP listener is not there yet"))
 }
 

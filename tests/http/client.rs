@@ -112,7 +112,7 @@ impl Api {
     }
 }
 
-fn free_address() -> String {
+pub fn free_address() -> String {
     // Somebody else could take it in between; then the daemon does not start, and says so.
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

@@ -1,7 +1,6 @@
 //! A stand-in for Supabase Auth: signs JWTs, and serves its keys.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use crate::stub::serve;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -44,10 +43,15 @@ impl Signer {
         serde_json::to_value(jwk).unwrap()
     }
 
+    /// A token of these claims.
+    pub fn sign(&self, claims: &Value) -> String {
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
+        jsonwebtoken::encode(&header, claims, &self.key).unwrap()
+    }
+
     /// A header that shows a token of these claims.
     pub fn bearer(&self, claims: &Value) -> String {
-        let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
-        format!("Bearer {}", jsonwebtoken::encode(&header, claims, &self.key).unwrap())
+        format!("Bearer {}", self.sign(claims))
     }
 }
 
@@ -60,25 +64,16 @@ pub struct Issuer {
 
 impl Issuer {
     pub fn start(signers: &[&Signer]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/auth/v1", listener.local_addr().unwrap());
-        let issuer = Self { url, keys: Arc::default(), fetches: Arc::default() };
-        issuer.publish(signers);
-        let (keys, fetches) = (Arc::clone(&issuer.keys), Arc::clone(&issuer.fetches));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                fetches.fetch_add(1, Ordering::SeqCst);
-                let found = head.first().is_some_and(|line| line.starts_with("GET /auth/v1/.well-known/jwks.json "));
-                let body = keys.lock().unwrap().as_ref().filter(|_| found).map(ToString::to_string);
-                let (status, body) = body.map_or(("500 Down", String::new()), |body| ("200 OK", body));
-                let bytes = body.len();
-                let _ =
-                    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n{body}");
-            }
+        let (keys, fetches) = (Arc::<Mutex<Option<Value>>>::default(), Arc::<AtomicUsize>::default());
+        let (served, counted) = (Arc::clone(&keys), Arc::clone(&fetches));
+        let host = serve(move |asked| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let found = asked.line == "GET /auth/v1/.well-known/jwks.json";
+            let body = served.lock().unwrap().as_ref().filter(|_| found).map(ToString::to_string);
+            body.map_or((500, String::new()), |body| (200, body))
         });
+        let issuer = Self { url: format!("{host}/auth/v1"), keys, fetches };
+        issuer.publish(signers);
         issuer
     }
 
@@ -99,12 +94,17 @@ impl Issuer {
 
     /// What an admin's token says.
     pub fn claims(&self) -> Value {
-        let now = now();
-        json!({
-            "iss": self.url, "aud": AUDIENCE, "sub": "5e0e2c5f-3b5e-4c7b-9a55-6a0a3f0f7d11", "role": "authenticated",
-            "iat": now, "exp": now + 3600, "app_metadata": {"role": "admin"}, "user_metadata": {},
-        })
+        admin_claims(&self.url)
     }
+}
+
+/// What the token of an issuer's admin says.
+pub fn admin_claims(issuer: &str) -> Value {
+    let now = now();
+    json!({
+        "iss": issuer, "aud": AUDIENCE, "sub": "5e0e2c5f-3b5e-4c7b-9a55-6a0a3f0f7d11", "role": "authenticated",
+        "iat": now, "exp": now + 3600, "app_metadata": {"role": "admin"}, "user_metadata": {},
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "tokens are made for the daemon's clock, which is the machine's")]

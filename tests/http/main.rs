@@ -15,6 +15,8 @@ mod legacy;
 mod openapi;
 mod otlp;
 mod page;
+mod password;
 mod records;
+mod stub;
 mod tokens;
 mod v1;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::client::{Answer, Api};
+use crate::client::{Answer, Api, free_address};
+use crate::support::daemon::Daemon;
+use crate::support::postgres::Postgres;
 use crate::support::until;
 
 fn session(api: &Api, body: &str) -> Answer {
@@ -54,14 +56,52 @@ fn a_code_becomes_a_session_once() {
     assert_eq!(with_cookie(&api, "GET", "/api/v1/costs", &cookie, none, b"").status, 200);
     let out = with_cookie(&api, "DELETE", "/session", &cookie, none, b"");
     assert_eq!(out.status, 204);
+    assert_eq!(with_cookie(&api, "GET", "/session", &cookie, none, b"").status, 401, "revoked at once");
+    let audit = api.get("/api/v1/audit", &api.token("admin")).text();
+    assert!(audit.contains("token.revoke") && audit.contains("token:1 the page"), "{audit}");
     assert!(out.header("set-cookie").unwrap().contains("tallyd_session=;"));
     assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
-    // Revoked like any other token, and out within the copy's second.
+}
+
+#[test]
+fn signing_out_revokes_no_token_that_somebody_pasted() {
+    let api = Api::start();
+    let admin = api.token("admin");
+    let cookie = cookie(&session(&api, &json!({ "token": &admin["Bearer ".len()..] }).to_string()));
+    let none = ("accept", "*/*");
+    assert_eq!(with_cookie(&api, "DELETE", "/session", &cookie, none, b"").status, 204);
+    assert_eq!(api.get("/api/v1/costs", &admin).status, 200);
+}
+
+#[test]
+fn a_token_of_the_page_is_revoked_like_any_other() {
+    let api = Api::start();
+    let cookie = cookie(&session(&api, &json!({ "code": code(&api) }).to_string()));
     assert!(api.daemon.run(&["token", "revoke", "1"]).status.success());
-    until("the session is over", || match with_cookie(&api, "GET", "/session", &cookie, none, b"").status {
-        401 => Ok(()),
-        status => Err(status.to_string()),
+    until("the session is over", || {
+        match with_cookie(&api, "GET", "/session", &cookie, ("accept", "*/*"), b"").status {
+            401 => Ok(()),
+            status => Err(status.to_string()),
+        }
     });
+}
+
+#[test]
+fn a_link_signs_in_once_the_database_is_there() {
+    let postgres = Postgres::stopped();
+    let mut daemon = Daemon::on(&postgres.url());
+    let address = free_address();
+    daemon.set("TALLYD_HTTP_LISTEN", &address);
+    let mut api = Api { daemon: daemon.start(), postgres, address };
+    let body = json!({ "code": code(&api) }).to_string();
+    let early = session(&api, &body);
+    assert_eq!(early.status, 503, "{}", early.text());
+    api.postgres.up();
+    until("the same link signs in", || match session(&api, &body) {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(answer.text()),
+    });
+    assert_eq!(session(&api, &body).status, 401, "once");
 }
 
 #[test]

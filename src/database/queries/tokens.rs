@@ -132,14 +132,19 @@ pub async fn create(
     Ok(id)
 }
 
-/// Revokes one. False if there is none of that number in force.
+/// Revokes one. False if there is none of that number in force, or `created_by` is given and it was made by another.
 ///
 /// # Errors
 /// PostgreSQL's; nothing was changed then.
-pub async fn revoke(transaction: &Transaction<'_>, id: i32, actor: &str) -> Result<bool, tokio_postgres::Error> {
-    let sql =
-        "UPDATE public.tallyd_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING name, role";
-    let rows = transaction.query_typed(sql, &[(&id, Type::INT4)]).await?;
+pub async fn revoke(
+    transaction: &Transaction<'_>,
+    id: i32,
+    created_by: Option<&str>,
+    actor: &str,
+) -> Result<bool, tokio_postgres::Error> {
+    let sql = "UPDATE public.tallyd_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
+        AND created_by = coalesce($2, created_by) RETURNING name, role";
+    let rows = transaction.query_typed(sql, &[(&id, Type::INT4), (&created_by, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(false) };
     let old = json!({ "name": row.get::<_, String>(0), "role": row.get::<_, String>(1) });
     let object = format!("token {id}");

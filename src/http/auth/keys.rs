@@ -15,9 +15,13 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgo
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 
-use super::{Denied, base64url, fetch};
-use crate::config;
+use super::{Denied, base64url};
+use crate::{config, outbound};
 
+/// Bytes of a set.
+const SET_BYTES_MAX: usize = 256 * 1024;
+/// How long a fetch may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Keys that are taken of one set.
 const KEYS_MAX: usize = 64;
 /// Bytes of the smallest RSA modulus: 2,048 bits.
@@ -88,7 +92,8 @@ impl Keys {
             return;
         }
         *attempted = Some(Instant::now());
-        match fetch::get(&self.url).await.and_then(|body| parse(&body)) {
+        let fetched = outbound::get(&self.url, SET_BYTES_MAX, PATIENCE).await.map_err(|error| error.to_string());
+        match fetched.and_then(|body| parse(&body)) {
             Ok(keys) => {
                 tracing::debug!(keys = keys.len(), url = self.url, "the issuer's keys were fetched");
                 self.fetched.store(Some(Arc::new(Fetched { at: Instant::now(), keys })));

@@ -14,7 +14,6 @@ pub mod admins;
 mod base64url;
 mod denied;
 pub mod failures;
-mod fetch;
 pub mod jwt;
 pub mod keys;
 pub mod tokens;
@@ -34,6 +33,7 @@ use self::failures::Failures;
 use self::jwt::{Claims, Verifier};
 use self::tokens::{TOKEN_PREFIX, Tokens};
 use super::error::ApiError;
+use super::page::cookies;
 use super::router::Handle;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -128,9 +128,7 @@ impl Auth {
             let (actor, role) = self.tokens.verify(token)?;
             return Ok(Identity { actor, role, address: address.to_string() });
         }
-        if self.failures.are_too_many(address) {
-            return Err(Denied::TooManyFailures);
-        }
+        self.may_try(address)?;
         let verifier = self.verifier.as_ref().ok_or(Denied::Malformed)?;
         let claims = verifier.verify(token).await?;
         self.check_admin(view, &claims).await?;
@@ -143,6 +141,14 @@ impl Auth {
     /// [`Denied`].
     pub async fn of_request(&self, view: &Handle, headers: &HeaderMap, address: IpAddr) -> Result<Identity, Denied> {
         self.identify(view, credential(headers, false)?, address).await
+    }
+
+    /// Whether an address may try a JWT or a password.
+    ///
+    /// # Errors
+    /// [`Denied::TooManyFailures`].
+    pub fn may_try(&self, address: IpAddr) -> Result<(), Denied> {
+        if self.failures.are_too_many(address) { Err(Denied::TooManyFailures) } else { Ok(()) }
     }
 
     /// Counts that somebody was not let in.
@@ -180,25 +186,17 @@ impl Auth {
     }
 }
 
-/// The cookie of somebody who is signed in to the page; its value is their token.
-pub const COOKIE: &str = "tallyd_session";
 /// What the page sends with each change. A page of another origin cannot: the browser would ask first, and be refused.
 pub const PAGE_HEADER: &str = "x-tallyd-page";
 
 /// The token of the request: that of its header, or of the page's cookie.
 fn credential(headers: &HeaderMap, changes: bool) -> Result<&str, Denied> {
-    match cookie(headers) {
+    match cookies::find(headers, cookies::SESSION) {
         Some(token) if !headers.contains_key(header::AUTHORIZATION) => {
             if changes && !headers.contains_key(PAGE_HEADER) { Err(Denied::CrossSite) } else { Ok(token) }
         }
         _ => bearer(headers),
     }
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value).filter(|value| !value.is_empty())
 }
 
 /// The token in the header.

@@ -47,6 +47,21 @@ impl Tokens {
         });
     }
 
+    /// Takes one out that was just revoked, before the next copy does.
+    pub fn remove(&self, id: i32) {
+        self.by_id.rcu(|known| {
+            let mut known = known.as_deref().cloned()?;
+            known.remove(&id);
+            Some(Arc::new(known))
+        });
+    }
+
+    /// The number of a token that is in force.
+    #[must_use]
+    pub fn id_of(&self, text: &str) -> Option<i32> {
+        self.verify(text).ok().and_then(|_| id(text))
+    }
+
     /// Who shows this token, as the audit log has it, and what they may do.
     ///
     /// # Errors

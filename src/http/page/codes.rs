@@ -7,6 +7,8 @@ use subtle::ConstantTimeEq;
 
 /// How long a code is good for, microseconds.
 const LIFE_US: i64 = 15 * 60 * 1_000_000;
+/// How long one that was given back is good for, microseconds: the page tries it again within seconds.
+const RETRY_US: i64 = 60 * 1_000_000;
 /// Codes that wait at the same time; the oldest go.
 const CODES_MAX: usize = 8;
 
@@ -26,6 +28,14 @@ impl Codes {
         }
         codes.push((Sha256::digest(&code).into(), now_us + LIFE_US));
         code
+    }
+
+    /// Takes a code back that was used up and led to nothing. It ends as it would have, or a little later.
+    pub fn give_back(&self, code: &str, now_us: i64) {
+        let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if codes.len() < CODES_MAX {
+            codes.push((Sha256::digest(code).into(), now_us + RETRY_US));
+        }
     }
 
     /// Uses a code up. True if it was one.
@@ -52,6 +62,10 @@ mod tests {
         assert!(codes.redeem(&one, 1));
         assert!(!codes.redeem(&one, 1), "once");
         assert!(!codes.redeem(&two, 5 + LIFE_US), "in time");
+        codes.give_back(&one, 7);
+        assert!(codes.redeem(&one, 8) && !codes.redeem(&one, 9), "once more");
+        codes.give_back(&one, 7);
+        assert!(!codes.redeem(&one, 7 + RETRY_US), "and not for long");
     }
 
     #[test]

@@ -10,9 +10,16 @@
 //!
 //! * A cookie goes along with requests that another site's page makes a browser send. `SameSite=Strict` keeps it from
 //!   those, and a change needs the header `x-tallyd-page` beside it, which no other origin may send.
+//! * Where `auth.publishable_key` is set, an e-mail address and a password do as well ([`gotrue`]): the daemon asks the
+//!   Supabase project for an access token, which is verified like any other and becomes the cookie. Its refresh token is a
+//!   second one, for `/session` alone; the page asks there for the next access token when one has ended, and goes on.
 //! * Whoever runs the daemon need not make a token: `tallyd open` prints a link with a code that signs in once, within
-//!   minutes ([`codes`]). The code becomes a token of its own, for half a day; it is listed and revoked like any other.
+//!   minutes ([`codes`]). The code becomes a token of its own ([`minted`]), for half a day; it is listed and revoked like any other,
+//!   and by signing out.
 
 pub mod assets;
 pub mod codes;
+pub mod cookies;
+mod gotrue;
+mod minted;
 pub mod sign_in;
