@@ -35,7 +35,7 @@ test-page: page ## Use the admin page in headless Chromium, on a daemon with thr
 measure-page: page ## Measure the page's weight and first paint on a year of 20 models and 5,000 users
 	@scripts/need-chromium
 	cargo build --release
-	cd page && TALLYD_BIN=../target/release/tallyd node tests/measure.mjs
+	cd page && TALLYD_BIN=$(CURDIR)/target/release/tallyd node tests/measure.mjs
 
 test-typescript: ## Test the Node client: vectors, a real daemon, kills, the vendors' SDKs
 	@scripts/need-typescript

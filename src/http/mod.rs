@@ -4,7 +4,6 @@
 //! It holds read-only handles of the data plane and its own small pool of connections: a slow question here slows
 //! nothing there. Two routers: the public one on `http.listen`, and the local one on a Unix socket in the data folder
 //! that only the daemon's own user can open, for `tallyd status`.
-
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -17,12 +16,14 @@
 //! | [`otlp`] | what OpenTelemetry exports |
 //! | [`page`] | the admin page, and signing in to it |
 //! | [`openapi`] | the document of the API, and its page |
+//! | [`crowd`] | many who ask the same share one answer |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
 
 pub mod admin;
 pub mod answer;
 pub mod auth;
 pub mod body;
+pub mod crowd;
 pub mod csv;
 pub mod error;
 mod health;

@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
-use super::{View, admin, answer, health, ingest, openapi, otlp, page, status, v1};
+use super::{View, admin, answer, crowd, health, ingest, openapi, otlp, page, status, v1};
 
 /// What handlers hold.
 pub type Handle = Arc<View>;
@@ -78,6 +78,7 @@ fn ingest_routes() -> OpenApiRouter<Handle> {
 pub fn public(view: Handle) -> Router {
     let for_role = |needs| from_fn_with_state(Gate { view: Arc::clone(&view), needs }, gate);
     let questions = questions()
+        .route_layer(from_fn_with_state(Arc::default(), crowd::share))
         .route_layer(from_fn(answer::tag))
         .route_layer(for_role(Role::Read))
         .route_layer(from_fn(answer::count));
