@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 use uuid::Uuid;
 
@@ -236,7 +235,7 @@ async fn serve_http(
 ) -> Result<Stage<std::io::Error>, AppError> {
     let mut stage = Stage::default();
     let address = &config.http.listen;
-    let public = TcpListener::bind(address).await.map_err(|error| BindError::Io(address.clone(), error))?;
+    let public = listener::tcp_listener(address).await?;
     if let Ok(address) = public.local_addr() {
         // Set once, here.
         let _ = view.address.set(address);

@@ -20,7 +20,7 @@ pub struct Http {
     pub trusted_proxies: u32,
     /// Bytes of a request's body, before and after decompression. Default 8 MiB.
     pub max_body_bytes: usize,
-    /// Open HTTP connections; more wait until one ends. Default 512.
+    /// Open HTTP connections; more wait until one ends. Default 1024.
     pub max_connections: usize,
     /// Connections that answer questions, apart from the loading ones. Default 4.
     pub pool_size: usize,
@@ -36,7 +36,7 @@ impl Default for Http {
             cors_origins: Vec::new(),
             trusted_proxies: 0,
             max_body_bytes: 8 * 1024 * 1024,
-            max_connections: 512,
+            max_connections: 1_024,
             pool_size: 4,
             statement_timeout: Duration::from_secs(15),
         }

@@ -2,6 +2,7 @@
 //! connections to end.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use tokio::task::JoinSet;
 
 use super::connection::{self, Access, Shared};
 use crate::metrics::{IngestMetrics, OpenConnection};
+
+/// Connections that may wait to be accepted; the system's own bound (`net.core.somaxconn`) may be lower.
+const QUEUE_MAX: i32 = 65_535;
 
 /// A bound listener.
 pub enum Listener {
@@ -60,6 +64,7 @@ pub async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
     let _ = std::fs::remove_file(&unready);
     let short = if unready.as_os_str().len() > 107 { path } else { &unready };
     let listener = UnixListener::bind(short).map_err(failed)?;
+    let_many_wait(&listener).map_err(failed)?;
     std::fs::set_permissions(short, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     if short != path {
         std::fs::rename(short, path).map_err(failed)?;
@@ -72,11 +77,25 @@ pub async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
 /// # Errors
 /// [`BindError`].
 pub async fn bind_tcp(address: &str) -> Result<Listener, BindError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map(Listener::Tcp).map_err(|error| match error.kind() {
+    tcp_listener(address).await.map(Listener::Tcp)
+}
+
+/// Binds a TCP address, for whatever is served there.
+///
+/// # Errors
+/// [`BindError`].
+pub async fn tcp_listener(address: &str) -> Result<TcpListener, BindError> {
+    let bound = TcpListener::bind(address).await.and_then(|listener| let_many_wait(&listener).map(|()| listener));
+    bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(address.to_owned()),
         _ => BindError::Io(address.to_owned(), error),
     })
+}
+
+/// Lets as many connections wait to be accepted as the operating system allows. By default 128 may, and of a crowd at the
+/// bound on connections the others' would be reset. (A socket that listens already may be told so again.)
+fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
+    rustix::net::listen(listener, QUEUE_MAX).map_err(io::Error::from)
 }
 
 impl Listener {

@@ -11,7 +11,15 @@ use crate::support::{Asker, Cluster, Daemon, quantile, send_all};
 
 const PACE: Pace = Pace { connections: 1, frame_records: 1, frames: 5_000 };
 const QUESTIONS: usize = 1_000;
-const PATH: &str = "/api/v1/costs?days=30&group_by=model";
+/// What the admin page asks, view by view.
+const PATHS: [&str; 6] = [
+    "/api/v1/overview",
+    "/api/v1/costs?days=30&group_by=model",
+    "/api/v1/costs?days=90&group_by=provider",
+    "/api/v1/users?sort=cost",
+    "/api/v1/pipeline",
+    "/api/v1/budgets",
+];
 
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
@@ -48,12 +56,13 @@ fn crowd(port: u16, daemon: &Daemon, cluster: &Cluster, measure: impl FnOnce()) 
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let mut askers = tokio::task::JoinSet::new();
-                for _ in 0..QUESTIONS {
+                for number in 0..QUESTIONS {
+                    let path = PATHS[number % PATHS.len()];
                     let (over, answered, token) = (Arc::clone(&over), Arc::clone(&answered), token.clone());
                     askers.spawn(async move {
                         let mut asker = Asker::with_token(port, &token).await;
                         while !over.load(Ordering::Relaxed) {
-                            asker.ask(PATH).await;
+                            asker.ask(path).await;
                             answered.fetch_add(1, Ordering::Relaxed);
                         }
                     });
