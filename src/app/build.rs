@@ -30,6 +30,9 @@ use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
 use crate::pricing::{Catalog, CatalogError};
 use crate::shutdown::Stage;
 
+/// Connections of `http.metrics_listen`: a few scrapers and probes.
+const METRICS_CONNECTIONS: usize = 64;
+
 /// Starts everything that does not need the database.
 pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<App, AppError> {
     let started = Instant::now();
@@ -247,6 +250,14 @@ async fn serve_http(
         http::serve::serve(public, router, max_connections).await;
         Ok(())
     });
+    if let Some(address) = &config.http.metrics_listen {
+        let (listener, router) = (listener::tcp_listener(address).await?, http::monitoring(Arc::clone(view)));
+        // With the daemon's own threads, as on the local socket: whoever watches must be answered in a crowd.
+        stage.spawn("the metrics listener", async move {
+            http::serve::serve(listener, router, METRICS_CONNECTIONS).await;
+            Ok(())
+        });
+    }
     let router = http::local(Arc::clone(view));
     stage.spawn("the control socket", async move { axum::serve(local, router).await });
     Ok(stage)

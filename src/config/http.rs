@@ -13,6 +13,10 @@ use super::form;
 pub struct Http {
     /// Address, `host:port`; a port of 0 takes a free one. Default `127.0.0.1:7420`: this machine alone.
     pub listen: String,
+    /// An address of its own for `/metrics`, `/healthz` and `/readyz`, `host:port`; `/metrics` is served there alone then. Empty,
+    /// the default: they are served on `listen`.
+    #[serde(with = "form::empty_is_none")]
+    pub metrics_listen: Option<String>,
     /// Origins whose pages may call the API from a browser, such as `https://admin.example.com`. Default: none.
     pub cors_origins: Vec<String>,
     /// Proxies in front that append to `X-Forwarded-For`, by their number; that many entries from the right is the
@@ -33,6 +37,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:7420".to_owned(),
+            metrics_listen: None,
             cors_origins: Vec::new(),
             trusted_proxies: 0,
             max_body_bytes: 8 * 1024 * 1024,
@@ -58,6 +63,9 @@ impl Http {
         in_range("http.max_connections", self.max_connections, 8..=65_536)?;
         in_range("http.pool_size", self.pool_size, 1..=64)?;
         in_range("http.statement_timeout_ms", self.statement_timeout.as_millis(), 100..=600_000)?;
+        if let Some(address) = &self.metrics_listen {
+            is_address("http.metrics_listen", address)?;
+        }
         is_address("http.listen", &self.listen)
     }
 }

@@ -55,6 +55,14 @@ pub fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<Value>, ApiError> {
     rows.iter().map(object).collect()
 }
 
+/// A short list as a file.
+///
+/// # Errors
+/// As [`objects`].
+pub fn whole<T: Serialize>(name: &str, columns: &'static [&'static str], rows: &[T]) -> Result<Response, ApiError> {
+    Ok(stream(name, columns, Page { rows: objects(rows)?, next: None }))
+}
+
 /// Streams pages under these columns. The first page is here already, so that an error has its own status.
 pub fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Response {
     let mut head = csv::Writer::from_writer(Vec::new());

@@ -55,7 +55,7 @@ use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::writer::WriterState;
 
 pub use health::{Health, HealthReport, is_damaged};
-pub use router::{local, public};
+pub use router::{local, monitoring, public};
 pub use status::Status;
 
 /// What the handlers see of the daemon.

@@ -25,9 +25,10 @@ use super::{View, admin, answer, crowd, health, ingest, openapi, otlp, page, sta
 /// What handlers hold.
 pub type Handle = Arc<View>;
 
-/// Open to everybody: health and counters, no costs.
-fn open() -> OpenApiRouter<Handle> {
-    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz)).routes(routes!(metrics))
+/// Open to everybody: health, and counters unless they have an address of their own. No costs.
+fn open(with_metrics: bool) -> OpenApiRouter<Handle> {
+    let health = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
+    if with_metrics { health.routes(routes!(metrics)) } else { health }
 }
 
 /// For the roles `read` and `admin`; what changes something is for `admin` alone.
@@ -86,7 +87,11 @@ pub fn public(view: Handle) -> Router {
         .layer(RequestDecompressionLayer::new())
         .route_layer(for_role(Role::Ingest))
         .route_layer(from_fn(answer::count));
-    let (router, document) = OpenApiRouter::new().merge(open()).merge(questions).merge(records).split_for_parts();
+    let (router, document) = OpenApiRouter::new()
+        .merge(open(view.config.http.metrics_listen.is_none()))
+        .merge(questions)
+        .merge(records)
+        .split_for_parts();
     let header = |name: &'static str, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value))
     };
@@ -105,6 +110,12 @@ pub fn public(view: Handle) -> Router {
         .layer(header("content-security-policy", "default-src 'none'; frame-ancestors 'none'"))
         .layer(header("cross-origin-resource-policy", "same-origin"))
         .with_state(view)
+}
+
+/// Routes on `http.metrics_listen`.
+pub fn monitoring(view: Handle) -> Router {
+    let (router, _) = open(true).split_for_parts();
+    router.fallback(not_found).with_state(view)
 }
 
 /// Routes on the local socket.

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::client::Api;
+use crate::client::{Api, free_address, send};
 use crate::support::PATIENCE;
 
 const PLACES: usize = 8;
@@ -35,4 +35,16 @@ fn a_connection_too_many_waits_for_room() {
     assert_eq!(early, Err(ErrorKind::WouldBlock), "no more than {PLACES} are served at a time");
     drop(open.pop());
     answered(&mut next, PATIENCE).unwrap();
+}
+
+#[test]
+fn metrics_have_an_address_of_their_own_where_one_is_set() {
+    let address = free_address();
+    let api = Api::with(&[("TALLYD_HTTP_METRICS_LISTEN", &address)]);
+    let there = |path: &str| send(&address, "GET", path, &[], b"");
+    assert!(there("/metrics").text().contains("tallyd_records_acked_total"));
+    assert_eq!(there("/healthz").status, 200);
+    assert_eq!(there("/api/v1/costs").status, 404, "nothing else is served there");
+    assert_eq!(api.get("/metrics", "").status, 404);
+    assert_eq!(api.get("/healthz", "").status, 200);
 }

@@ -136,12 +136,16 @@ fn every_list_is_exported_as_csv() {
     api.postgres.until("SELECT count(*) FROM dead_letters", "1");
     api.postgres.until_calls(7);
     api.postgres.until("SELECT count(*) > 0 FROM api_prices", "t");
+    assert!(api.daemon.run(&["budgets", "set", "5", "--period", "month"]).status.success());
     for (path, lines) in [
         ("costs?from=2026-03-01&to=2026-03-02&group_by=provider", 4),
         ("users?sort=id", 4),
         ("records?from=2026-03-01&to=2026-03-03", 7),
         ("dead-letters?kind=refused", 1),
         ("audit?limit=1", 1),
+        ("budgets?", 1),
+        ("forecast?provider=acme", 30),
+        ("sessions?", 0),
     ] {
         let answer = api.get(&format!("/api/v1/{path}&format=csv"), &token);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());

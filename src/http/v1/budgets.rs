@@ -7,11 +7,12 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use chrono::Days;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::budget::board::{basis_points, percent};
 use crate::budget::{BudgetState, NewBudget, Period, Scope, store};
@@ -21,8 +22,9 @@ use crate::forecast::{Estimate, History, Outlook, day_left, history};
 use crate::http::answer::Failures;
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
+use crate::http::csv::{self, Format};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{Number, local_now, text};
+use crate::http::parameters::{Number, Parameters, local_now, text};
 use crate::http::router::Handle;
 use crate::pricing::{Usd, normalise_provider};
 
@@ -92,14 +94,48 @@ impl Budgets {
     }
 }
 
+/// In which form.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BudgetParameters {
+    /// `json` (the default) or `csv`.
+    format: Option<Format>,
+}
+
+const COLUMNS: &[&str] = &[
+    "id",
+    "scope",
+    "scope_value",
+    "period",
+    "period_start",
+    "period_end",
+    "amount_usd",
+    "spent_usd",
+    "remaining_usd",
+    "used_percent",
+    "status",
+    "unpriced_calls",
+    "warning_percent",
+    "alert_percents",
+    "throttle",
+    "should_throttle",
+];
+
 /// Every budget, and where it stands.
-#[utoipa::path(get, path = "/api/v1/budgets", tag = "budgets",
-    responses((status = 200, description = "The budgets", body = Budgets), Failures))]
-pub async fn budgets(State(view): State<Handle>) -> Result<Json<Budgets>, ApiError> {
+#[utoipa::path(get, path = "/api/v1/budgets", tag = "budgets", params(BudgetParameters),
+    responses((status = 200, description = "The budgets", content((Budgets = "application/json"), (String = "text/csv"))), Failures))]
+pub async fn budgets(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<BudgetParameters>,
+) -> Result<Response, ApiError> {
     let reading = view.reading().await?;
     let found = Budgets::read(&view, &reading).await?;
     reading.finish().await?;
-    Ok(Json(found))
+    match parameters.format.unwrap_or_default() {
+        Format::Json => Ok(Json(found).into_response()),
+        Format::Csv => csv::whole("budgets", COLUMNS, &found.budgets),
+    }
 }
 
 /// A budget to set.

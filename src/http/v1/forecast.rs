@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use chrono::{Days, NaiveDate};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::forecast::{Estimate, Forecast, Outlook, day_left, history};
 use crate::http::answer::Failures;
+use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, local_now, text};
 use crate::http::router::Handle;
@@ -21,6 +23,8 @@ pub struct ForecastParameters {
     /// Only this provider.
     #[param(max_length = 512)]
     provider: Option<String>,
+    /// `json` (the default), or `csv`: a line a day, those that were and the 30 that come.
+    format: Option<Format>,
 }
 
 /// A day that was, today as far as it went.
@@ -47,13 +51,42 @@ pub struct ForecastAnswer {
     pub ahead: Vec<Estimate>,
 }
 
+/// A day as a line of CSV.
+#[derive(Serialize)]
+struct Line {
+    day: NaiveDate,
+    spent_usd: Usd,
+    expected_usd: Option<Usd>,
+    low_usd: Option<Usd>,
+    high_usd: Option<Usd>,
+}
+
+const COLUMNS: &[&str] = &["day", "spent_usd", "expected_usd", "low_usd", "high_usd"];
+
+impl ForecastAnswer {
+    fn lines(self) -> Vec<Line> {
+        let none = (None, None, None);
+        let past = self.past.into_iter().map(|past| (past.day, past.cost_usd, none));
+        let ahead = self.ahead.into_iter();
+        let ahead = ahead.map(|day| (day.until, day.spent_usd, (day.expected_usd, day.low_usd, day.high_usd)));
+        let line = |(day, spent_usd, (expected_usd, low_usd, high_usd))| Line {
+            day,
+            spent_usd,
+            expected_usd,
+            low_usd,
+            high_usd,
+        };
+        past.chain(ahead).map(line).collect()
+    }
+}
+
 /// What spending will come to: today, this month, the next 30 days.
 #[utoipa::path(get, path = "/api/v1/forecast", tag = "costs", params(ForecastParameters),
-    responses((status = 200, description = "The forecast", body = ForecastAnswer), Failures))]
+    responses((status = 200, description = "The forecast", content((ForecastAnswer = "application/json"), (String = "text/csv"))), Failures))]
 pub async fn forecast(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<ForecastParameters>,
-) -> Result<Json<ForecastAnswer>, ApiError> {
+) -> Result<Response, ApiError> {
     let provider = text("provider", parameters.provider)?.unwrap_or_default();
     let now = local_now(&view);
     let reading = view.reading().await?;
@@ -63,10 +96,14 @@ pub async fn forecast(
     // Today is the last of them.
     let first = history.today - Days::new(history.days.len().saturating_sub(1) as u64);
     let past = first.iter_days().zip(&history.days).map(|(day, cost_usd)| PastDay { day, cost_usd: *cost_usd });
-    Ok(Json(ForecastAnswer {
+    let answer = ForecastAnswer {
         forecast: outlook.forecast(),
         time_zone: view.settings.zone.name().to_owned(),
         past: past.collect(),
         ahead: outlook.days(),
-    }))
+    };
+    match parameters.format.unwrap_or_default() {
+        Format::Json => Ok(Json(answer).into_response()),
+        Format::Csv => csv::whole("forecast", COLUMNS, &answer.lines()),
+    }
 }

@@ -2,12 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::database::sessions as counted;
 use crate::http::answer::Failures;
+use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
+use crate::http::parameters::Parameters;
 use crate::http::router::Handle;
 
 /// The answer.
@@ -19,12 +22,48 @@ pub struct SessionsAnswer {
     pub sessions: Option<counted::Sessions>,
 }
 
+/// In which form.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SessionParameters {
+    /// `json` (the default), or `csv`: a line a number; none where they are not available.
+    format: Option<Format>,
+}
+
+/// A number as a line of CSV.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'static str,
+    #[serde(flatten)]
+    counted: &'a counted::Counted,
+}
+
+const COLUMNS: &[&str] = &["name", "count", "definition"];
+
+impl SessionsAnswer {
+    fn lines(&self) -> Vec<Line<'_>> {
+        let Some(counted::Sessions { active, refreshed_24h, signed_in_24h, .. }) = &self.sessions else {
+            return Vec::new();
+        };
+        let named = [("active", active), ("refreshed_24h", refreshed_24h), ("signed_in_24h", signed_in_24h)];
+        named.into_iter().map(|(name, counted)| Line { name, counted }).collect()
+    }
+}
+
 /// Sessions of Supabase's users.
-#[utoipa::path(get, path = "/api/v1/sessions", tag = "users",
-    responses((status = 200, description = "The numbers", body = SessionsAnswer), Failures))]
-pub async fn sessions(State(view): State<Handle>) -> Result<Json<SessionsAnswer>, ApiError> {
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "users", params(SessionParameters),
+    responses((status = 200, description = "The numbers", content((SessionsAnswer = "application/json"), (String = "text/csv"))), Failures))]
+pub async fn sessions(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<SessionParameters>,
+) -> Result<Response, ApiError> {
     let reading = view.reading().await?;
     let sessions = counted::sessions(&*reading, (&view.settings.users).into()).await?;
     reading.finish().await?;
-    Ok(Json(SessionsAnswer { available: sessions.is_some(), sessions }))
+    let answer = SessionsAnswer { available: sessions.is_some(), sessions };
+    match parameters.format.unwrap_or_default() {
+        Format::Json => Ok(Json(answer).into_response()),
+        Format::Csv => csv::whole("sessions", COLUMNS, &answer.lines()),
+    }
 }
