@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
+mod adopt;
 mod bill_check;
 mod budgets;
 mod config;
@@ -81,6 +82,8 @@ enum Command {
     Open(open::OpenArgs),
     /// Show what the running daemon is doing
     Status(status::StatusArgs),
+    /// Take over the history of the tables that tallyd replaces
+    Adopt(adopt::AdoptArgs),
     /// Prove that the rollups equal the log
     Reconcile(reconcile::ReconcileArgs),
     /// Look at records that were refused, and retry or drop them
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args, &config),
         Command::Open(args) => open::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
+        Command::Adopt(args) => adopt::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),

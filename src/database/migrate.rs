@@ -117,6 +117,15 @@ pub enum MigrateError {
         /// The zone in the configuration.
         configured: String,
     },
+    /// Tables that are not tallyd's have the names of its own.
+    #[error(
+        "{} stand where tallyd's own tables have to be made. hint: `tallyd adopt` shows what is in them, and takes them over",
+        tables.join(", ")
+    )]
+    Occupied {
+        /// `schema.table`.
+        tables: Vec<String>,
+    },
     /// There is no such zone.
     #[error("there is no time zone {zone:?}. hint: names are like UTC or Europe/Berlin")]
     UnknownTimeZone {
@@ -151,7 +160,7 @@ impl MigrateError {
 }
 
 /// The lock that one migrating process holds, until its transaction ends: `tallymig` in ASCII.
-const LOCK: i64 = 0x7461_6c6c_796d_6967;
+pub(super) const LOCK: i64 = 0x7461_6c6c_796d_6967;
 
 /// Applies what is missing, settles the time zone, and makes the partitions for now and what comes.
 ///
@@ -182,6 +191,10 @@ pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<Mi
 async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<Vec<String>, MigrateError> {
     transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
     // Looked for first: a role that may not make tables can still find that there is nothing to do.
+    let tables = super::adopt::occupied(transaction).await?;
+    if !tables.is_empty() {
+        return Err(MigrateError::Occupied { tables });
+    }
     let there = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
     if !transaction.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)) {
         let history = "CREATE TABLE public.tallyd_schema_history \

@@ -7,6 +7,7 @@
 //! | [`url`], [`tls`] | addresses, and encryption |
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
+//! | [`adopt`] | the history of older tables, taken over |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`plans`] | what each plan of a provider would have cost |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
@@ -22,6 +23,7 @@
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
 pub mod access;
+pub mod adopt;
 pub mod bill;
 pub mod connection;
 pub mod embedded;

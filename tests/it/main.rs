@@ -11,6 +11,7 @@
 
 mod support;
 
+mod adopt;
 mod beside;
 mod bill;
 mod budgets;

@@ -1,0 +1,140 @@
+//! What `tallyd adopt` says to a person.
+
+use super::super::output::count;
+use crate::database::adopt::{Adopted, DailyInspection, Inspection, LogInspection, Problem, SCHEMA};
+
+/// Lines of a list that are printed; `--json` has them all.
+const LINES: usize = 10;
+
+/// What was found, and what would become of it.
+pub(super) fn found(found: &Inspection) {
+    if let Some(log) = &found.log {
+        show_log(log);
+    }
+    if let Some(daily) = &found.daily {
+        show_daily(daily);
+    }
+}
+
+fn number(rows: i64) -> String {
+    count(rows.unsigned_abs())
+}
+
+fn show_log(log: &LogInspection) {
+    println!("{}: {} rows", log.table, number(log.rows));
+    let read = |(field, column): (&&str, &String)| {
+        if field == column { column.clone() } else { format!("{field} from {column}") }
+    };
+    let columns: Vec<String> = log.columns.iter().map(read).collect();
+    println!("  read: {}", columns.join(", "));
+    if !log.unread.is_empty() {
+        println!("  not read: {}", log.unread.join(", "));
+    }
+    let period = match (log.first_at, log.last_at) {
+        (Some(first), Some(last)) => format!(", {} to {}", first.format("%Y-%m-%d"), last.format("%Y-%m-%d")),
+        _ => String::new(),
+    };
+    println!(
+        "  {} calls, {} USD{period}; {} of them taken already",
+        number(log.calls),
+        log.cost_usd,
+        number(log.taken)
+    );
+    for (rows, what) in [
+        (log.without_user, "have no user: they are nobody's"),
+        (log.without_model, "name no model"),
+        (log.without_cost, "have no cost: they become unpriced calls"),
+        (log.dropped_since, "were taken before, and have been dropped from the log since"),
+    ] {
+        if rows > 0 {
+            println!("  {} {what}", number(rows));
+        }
+    }
+    if log.other_date > 0 {
+        let explained =
+            log.date_zone.as_ref().map_or("no usual zone explains it".into(), |zone| format!("the dates are {zone}'s"));
+        println!("  {} have another date than the day on which they will count ({explained})", number(log.other_date));
+    }
+    for model in log.models.iter().take(LINES) {
+        let name = if model.model.is_empty() { "(no model)" } else { &model.model };
+        let known = if model.is_known || model.model.is_empty() {
+            ""
+        } else {
+            "; not in the price catalog, costs stay as recorded"
+        };
+        println!("    {} {name}: {} calls, {} USD{known}", model.provider, number(model.calls), model.cost_usd);
+    }
+    if log.models.len() > LINES {
+        println!("    and {} more (--json has them)", log.models.len() - LINES);
+    }
+    show_problems(&log.problems, "id");
+}
+
+fn show_daily(daily: &DailyInspection) {
+    println!("{}: {} days by provider equal the log", daily.table, number(daily.equal));
+    if !daily.differing.is_empty() {
+        println!("  {} differ; the log counts, the sums do not:", daily.differing.len());
+    }
+    for day in daily.differing.iter().take(LINES) {
+        let none = || "none".to_owned();
+        println!(
+            "    {} {}: {} calls and {} USD in the log, {} and {} in the sums",
+            day.day,
+            day.provider,
+            day.log_calls,
+            day.log_cost_usd,
+            day.daily_calls.map_or_else(none, |calls| calls.to_string()),
+            day.daily_cost_usd.clone().unwrap_or_else(none)
+        );
+    }
+    if daily.differing.len() > LINES {
+        println!("    and {} more (--json has them)", daily.differing.len() - LINES);
+    }
+    let missing = &daily.missing;
+    if let (Some(first), Some(last)) = (missing.first, missing.last) {
+        println!(
+            "  {} days by provider and model from {first} to {last} are in the sums alone: {} calls, {} USD, kept as sums; {} of them \
+             taken already",
+            number(missing.days),
+            number(missing.calls),
+            missing.cost_usd,
+            number(missing.taken)
+        );
+    }
+    show_problems(&daily.problems, "day");
+}
+
+fn show_problems(problems: &[Problem], what: &str) {
+    for problem in problems {
+        println!(
+            "  {} rows are left where they are, because {} ({what} {})",
+            number(problem.rows),
+            problem.reason,
+            problem.example
+        );
+    }
+}
+
+/// What to do after a look.
+pub(super) fn next_step(found: &Inspection) -> String {
+    if found.occupied.is_empty() {
+        return "nothing was changed: --yes takes it over".to_owned();
+    }
+    format!(
+        "nothing was changed. tallyd's own tables need the names {}: stop what writes to them, then --move-aside --yes moves them to \
+         the schema {SCHEMA}, as they are, and takes them over",
+        found.occupied.join(", ")
+    )
+}
+
+/// What was done.
+pub(super) fn done(moved: &[String], done: &Adopted) {
+    for name in moved {
+        println!("moved {name} to {SCHEMA}");
+    }
+    println!("took {} calls, {} USD", number(done.calls), done.cost_usd);
+    if done.days > 0 {
+        let (days, calls) = (number(done.days), number(done.days_calls));
+        println!("took {days} days of which there were only sums: {calls} calls, {} USD", done.days_cost_usd);
+    }
+}

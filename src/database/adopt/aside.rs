@@ -1,0 +1,82 @@
+//! Old tables that have the names of tallyd's: found, and moved to another schema.
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, GenericClient};
+
+use super::AdoptError;
+use crate::database::migrate::LOCK;
+
+/// Where they go.
+pub const SCHEMA: &str = "tallyd_adopted";
+
+/// The tables that migrations make, but for those whose names begin with `tallyd_`.
+const NEEDED: [&str; 12] = [
+    "api_usage_log",
+    "daily_api_costs",
+    "daily_user_api_costs",
+    "user_api_totals",
+    "ingest_watermark",
+    "dead_letters",
+    "api_prices",
+    "api_price_changes",
+    "api_budgets",
+    "api_budget_states",
+    "api_alerts",
+    "reprice_jobs",
+];
+
+/// Tables that stand where a first migration would make its own. Empty where tallyd has migrated already.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn occupied(client: &impl GenericClient) -> Result<Vec<String>, tokio_postgres::Error> {
+    let history = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
+    if client.query_typed(history, &[]).await?.first().is_some_and(|row| row.get(0)) {
+        let begun = client.query_typed("SELECT FROM public.tallyd_schema_history LIMIT 1", &[]).await?;
+        if !begun.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
+    let sql = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+        WHERE n.nspname = 'public' AND c.relname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1";
+    let names: &[&str] = &NEEDED;
+    let rows = client.query_typed(sql, &[(&names, Type::TEXT_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Moves the old log, the old daily sums and the old `increment_daily_cost` to the schema `tallyd_adopted`, in one
+/// transaction. Returns what was moved; nothing where the names are free, or tallyd's already.
+///
+/// # Errors
+/// [`AdoptError`]; nothing was moved then.
+pub async fn move_aside(client: &mut Client) -> Result<Vec<String>, AdoptError> {
+    let transaction = client.transaction().await?;
+    // The migrations' own: no daemon migrates in between.
+    transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    let taken = occupied(&transaction).await?;
+    let mut commands: Vec<(String, &str)> = taken
+        .into_iter()
+        .filter(|name| ["public.api_usage_log", "public.daily_api_costs"].contains(&&**name))
+        .map(|name| (name, "TABLE"))
+        .collect();
+    if commands.is_empty() {
+        return Ok(Vec::new());
+    }
+    // It writes to the tables by their old names: left behind, it would write to tallyd's, or be called in place of its own.
+    let functions = "SELECT format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) \
+        FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace \
+        WHERE n.nspname = 'public' AND p.proname = 'increment_daily_cost' ORDER BY 1";
+    let functions = transaction.query_typed(functions, &[]).await?;
+    commands.extend(functions.iter().map(|row| (row.get(0), "FUNCTION")));
+    transaction
+        .batch_execute(&format!(
+            "CREATE SCHEMA IF NOT EXISTS {SCHEMA}; REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC; \
+             COMMENT ON SCHEMA {SCHEMA} IS 'Tables of an older shape, as they were. tallyd adopt has taken over what they hold.'"
+        ))
+        .await?;
+    for (name, kind) in &commands {
+        transaction.batch_execute(&format!("ALTER {kind} {name} SET SCHEMA {SCHEMA}")).await?;
+    }
+    transaction.commit().await?;
+    Ok(commands.into_iter().map(|(name, _)| name).collect())
+}

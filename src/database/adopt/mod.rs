@@ -1,0 +1,192 @@
+//! Takes over the history that an application kept in tables of its own: a log of calls and sums by day.
+//!
+//! Nothing is written into the old tables. Where they have the names that tallyd's migrations need, they are moved to the
+//! schema `tallyd_adopted` (`aside`), if that is asked for.
+//!
+//! ## What becomes of it
+//! | old | new |
+//! |---|---|
+//! | a row of the log | a row of `api_usage_log` and its share of the rollups |
+//! | its `id` | a UUID is kept; of anything else the id is made by a digest, the same each time |
+//! | its cost | kept as recorded (`cost_source = 'client'`), never computed anew; NULL is unpriced |
+//! | `anthropic` | `claude`, as everywhere |
+//! | the endpoint | without its query string, unless `limits.strip_query` is off |
+//! | its `date` | nothing: the day follows from the time. Where they differ, the inspection says so |
+//! | no time, but a `date` | noon of that date in the reporting zone |
+//! | a row that no record could be (no id, no time, no provider, a negative count …) | stays where it is, and is told |
+//! | daily sums of a day and provider that the log has calls of | nothing; where they differ, the inspection says so |
+//! | daily sums of a day and provider that the log has nothing of | see below |
+//!
+//! ## Days without a log
+//! Their calls are gone like those of a partition that was dropped: the sums are all that is left, and the rollups are the sums
+//! of the log and of `tallyd_dropped_*`. So they are added to both in one transaction, and `reconcile` proves them like any
+//! other. That is exact in calls, tokens and cost by day, provider and model. Users and endpoints the old sums do not tell:
+//! they are nobody's calls (`''`), and the times of the first and last are a day's beginning.
+//!
+//! ## Once
+//! A batch is a span of time, and one transaction: what the log does not have yet (by id and time) goes in, with its sums. So
+//! there is no position to lose: killed, the same command goes on, and a second run adds nothing, or what has been added to
+//! the old log since. One thing the log cannot tell: calls that its retention has dropped since they were taken.
+//! `tallyd_adoptions` does. A day without a log is taken once by its key in `tallyd_adopted_days`.
+
+mod aside;
+mod daily;
+mod inspect;
+mod rows;
+mod run;
+mod source;
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use tokio_postgres::Client;
+
+use super::{FailureClass, MigrateError, classify};
+pub use aside::{SCHEMA, move_aside, occupied};
+pub use inspect::{DailyDay, DailyInspection, Inspection, LogInspection, MissingDays, ModelSums, Problem, inspect};
+pub use run::{Adopted, adopt};
+pub use source::Sources;
+
+/// Where the old tables are, and how to read them.
+#[derive(Debug, Clone, Default)]
+pub struct AdoptOptions {
+    /// The log, as SQL names it. None: it is looked for.
+    pub log: Option<String>,
+    /// The daily sums. None: they are looked for.
+    pub daily: Option<String>,
+    /// Columns by field, where the usual names do not tell: `cost_usd` → `price`.
+    pub columns: BTreeMap<String, String>,
+    /// The zone of times that have none. An IANA name.
+    pub source_time_zone: String,
+    /// The zone of the rollups' days, as configured. An IANA name.
+    pub reporting_time_zone: String,
+    /// Whether endpoints lose their query strings.
+    pub strip_query: bool,
+    /// About how many calls one transaction takes.
+    pub batch_calls: u32,
+    /// The size of new partitions of the log.
+    pub granularity: &'static str,
+    /// Who asks for it, for the record.
+    pub actor: String,
+}
+
+/// Why nothing can be taken over, or why it stopped. What was committed before stays, and is whole.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// PostgreSQL failed.
+    #[error("adopting stopped: {}; run the same command again to go on", super::access::explain(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// The schema cannot be made.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// No table was found.
+    #[error(
+        "there is no table to adopt: neither public nor tallyd_adopted has an api_usage_log or daily_api_costs of an older \
+         shape. hint: name them with --from-log SCHEMA.TABLE and --from-daily SCHEMA.TABLE"
+    )]
+    NothingFound,
+    /// A table that was named is not there.
+    #[error("there is no table {0}, or this role may not see it. hint: name it as SCHEMA.TABLE")]
+    NoTable(String),
+    /// It is tallyd's own.
+    #[error("{0} is tallyd's own table: there is nothing to adopt in it. hint: name the old one")]
+    Own(String),
+    /// Row level security would hide rows.
+    #[error(
+        "row level security hides rows of {0} from this role, so what it sees may not be all. hint: connect as the table's \
+         owner, or as a role with BYPASSRLS"
+    )]
+    Hidden(String),
+    /// A field has no column.
+    #[error("{table} has no column for {field}; it has {known}. hint: name it with --map {field}=COLUMN")]
+    NoColumn {
+        /// The table.
+        table: String,
+        /// The field.
+        field: &'static str,
+        /// The columns that are there.
+        known: String,
+    },
+    /// A column that was named for a field is not there, or the field is none.
+    #[error("--map {field}={column} does not fit: {reason}")]
+    Map {
+        /// The field.
+        field: String,
+        /// The column.
+        column: String,
+        /// Why.
+        reason: String,
+    },
+    /// A column has a type that the field cannot be read from.
+    #[error("the column {column} of {table} has the type {type_name}, which {field} cannot be read from ({wanted})")]
+    Type {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The field.
+        field: &'static str,
+        /// Its type.
+        type_name: String,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// Days that were taken from the sums have calls now.
+    #[error(
+        "{days} days were adopted from daily sums because the old log had no calls of them ({first} is the first), and it has \
+         some now: they would count twice. hint: take these calls out of the old log"
+    )]
+    Regained {
+        /// How many.
+        days: i64,
+        /// The first.
+        first: NaiveDate,
+    },
+    /// Only sums were named, though a log has been adopted.
+    #[error(
+        "the log {0} has been adopted: days that it has calls of would count twice. hint: name it beside the sums, with --from-log"
+    )]
+    LogNeeded(String),
+    /// Others kept being in the way.
+    #[error("other transactions kept being in the way; run the same command again to go on")]
+    Busy,
+    /// Somebody has removed a setting.
+    #[error("tallyd_settings has no {0}. hint: run `tallyd migrate`")]
+    Setting(&'static str),
+}
+
+/// Whether the error is of the kind that the next try may not meet.
+fn may_pass(error: &tokio_postgres::Error) -> bool {
+    // A partition that retention has just dropped is made again by the next try.
+    error.as_db_error().is_some()
+        && matches!(classify(error), FailureClass::Serialization | FailureClass::MissingPartition)
+}
+
+/// A name as SQL text: `it's` becomes `'it''s'`.
+fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if text.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+/// A name as an SQL identifier.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether tallyd's schema, with what this module needs, is in the database.
+async fn is_migrated(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let rows = client.query_typed("SELECT to_regclass('public.tallyd_adoptions') IS NOT NULL", &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_whatever_is_in_them() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\b"), " E'a\\\\b'");
+        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
+    }
+}
