@@ -1,7 +1,7 @@
 //! Where every budget stands, in memory: what connections look at when they answer.
 
 use chrono::NaiveDate;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::store::Scope;
@@ -9,7 +9,7 @@ use super::{Budget, Period};
 use crate::pricing::{Usd, family, normalise_provider};
 
 /// How a budget stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = BudgetStanding)]
 pub enum Status {

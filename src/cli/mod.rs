@@ -25,6 +25,7 @@ mod serve;
 mod status;
 mod supervisor;
 mod token;
+mod top;
 mod users;
 mod wal;
 
@@ -82,6 +83,8 @@ enum Command {
     Open(open::OpenArgs),
     /// Show what the running daemon is doing
     Status(status::StatusArgs),
+    /// Watch the running daemon: rates, the log, today's cost by model
+    Top(top::TopArgs),
     /// Take over the history of the tables that tallyd replaces
     Adopt(adopt::AdoptArgs),
     /// Prove that the rollups equal the log
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args, &config),
         Command::Open(args) => open::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
+        Command::Top(args) => top::run(&args, &config),
         Command::Adopt(args) => adopt::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),

@@ -36,6 +36,7 @@ pub mod router;
 pub mod serve;
 pub mod socket;
 mod status;
+mod today;
 pub mod v1;
 
 use std::net::SocketAddr;
@@ -57,6 +58,7 @@ use crate::pipeline::wal::writer::WriterState;
 pub use health::{Health, HealthReport, is_damaged};
 pub use router::{local, monitoring, public};
 pub use status::Status;
+pub use today::{BudgetToday, ModelToday, Today};
 
 /// What the handlers see of the daemon.
 pub struct View {

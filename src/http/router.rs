@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
-use super::{View, admin, answer, crowd, health, ingest, openapi, otlp, page, status, v1};
+use super::{View, admin, answer, crowd, health, ingest, openapi, otlp, page, status, today, v1};
 
 /// What handlers hold.
 pub type Handle = Arc<View>;
@@ -124,6 +124,7 @@ pub fn local(view: Handle) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(metrics))
         .route("/status", get(status::status))
+        .route("/today", get(today::today))
         .route("/link", get(link))
         .fallback(not_found)
         .with_state(view)

@@ -37,4 +37,5 @@ mod sessions;
 mod shutdown;
 mod supervisor;
 mod tcp;
+mod top;
 mod vectors;

@@ -1,0 +1,210 @@
+//! `tallyd top`: the daemon's pulse at a terminal.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`sample`] | what the daemon says at an instant, and rates of two of them |
+//! | [`view`] | what is on the screen, and what keys do |
+//! | [`draw`] | the picture |
+//!
+//! A thread asks the daemon; this one draws and listens to the keyboard. So the keys answer at once, also while a daemon hangs.
+//! The terminal is restored however it ends: by a key, by SIGTERM, by a panic (ratatui's hook).
+
+mod draw;
+mod sample;
+mod view;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use clap::Args;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use serde_json::json;
+
+use self::sample::Sample;
+use self::view::{Action, View};
+use super::output;
+use crate::config::Config;
+use crate::http::socket::AskError;
+
+/// Watch the running daemon: rates, the write-ahead log, today's cost by model. Exits 3 if none is running at its start.
+#[derive(Args)]
+#[command(after_help = "Where standard output is no terminal it prints one picture, as with --once.
+
+Keys: q quit, p pause, Tab sort, arrows scroll, ? help.
+
+Examples:
+  tallyd top
+  tallyd top --once
+  tallyd top --json --interval 10 | jq -c '[.rates.acked, .status.wal.unflushed_records]'")]
+pub struct TopArgs {
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    interval: u64,
+    /// Look twice, an interval apart, print one picture as text, and end
+    #[arg(long)]
+    once: bool,
+    /// Print a line of JSON at each look instead, until it is stopped; with --once a single one
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long a key may wait for the screen.
+const KEYS_EVERY: Duration = Duration::from_millis(50);
+/// A picture that nobody has a terminal for.
+const TEXT_SIZE: (u16, u16) = (80, 24);
+
+/// What the other thread says.
+enum Message {
+    /// The daemon was looked at.
+    Heard(Box<Result<Sample, String>>),
+    /// SIGTERM.
+    Stop,
+}
+
+pub fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let interval = Duration::from_secs(args.interval);
+    // A daemon that is not there at all is no picture.
+    if let Err(error @ AskError::NotRunning(_)) = super::block_on(async { Ok(Sample::take(&config.data_dir).await) })? {
+        output::error(&error.into());
+        return Ok(ExitCode::from(3));
+    }
+    let (sender, messages) = channel();
+    let data_dir = config.data_dir.clone();
+    std::thread::Builder::new().name("samples".into()).spawn(move || samples(&data_dir, interval, &sender))?;
+    let on_terminal = std::io::stdout().is_terminal();
+    if args.json {
+        lines(&messages, args.once)
+    } else if args.once || !on_terminal {
+        picture(&messages)?;
+        if !args.once {
+            output::hint("standard output is no terminal: this was one picture; --json goes on");
+        }
+        Ok(ExitCode::SUCCESS)
+    } else {
+        live(&messages)
+    }
+}
+
+/// Looks at the daemon at each interval until nobody listens.
+fn samples(data_dir: &Path, interval: Duration, sender: &Sender<Message>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let data_dir: PathBuf = data_dir.to_owned();
+    runtime.block_on(async {
+        let stopping = sender.clone();
+        tokio::spawn(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            if let Ok(mut signal) = signal(SignalKind::terminate()) {
+                signal.recv().await;
+                let _ = stopping.send(Message::Stop);
+            }
+        });
+        loop {
+            let heard = Sample::take(&data_dir).await.map_err(|error| error.to_string());
+            if sender.send(Message::Heard(Box::new(heard))).is_err() {
+                return;
+            }
+            tokio::time::sleep(interval).await;
+        }
+    });
+}
+
+/// One picture of two looks.
+fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
+    let mut view = View::default();
+    for _ in 0..2 {
+        match messages.recv()? {
+            Message::Heard(heard) => view.hear(*heard),
+            Message::Stop => break,
+        }
+    }
+    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(TEXT_SIZE.0);
+    print!("{}", draw::text(&view, width.clamp(20, 400), TEXT_SIZE.1));
+    Ok(())
+}
+
+/// A line of JSON a look, from the second on.
+fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
+    let mut before: Option<Sample> = None;
+    loop {
+        let heard = match messages.recv()? {
+            Message::Heard(heard) => *heard,
+            Message::Stop => return Ok(ExitCode::SUCCESS),
+        };
+        let line = match &heard {
+            Ok(sample) => {
+                let rates = before.as_ref().map(|before| sample.since(before));
+                rates.map(
+                    |rates| json!({ "rates": rates, "status": sample.status, "today": sample.today, "error": null }),
+                )
+            }
+            Err(error) => Some(json!({ "rates": null, "status": null, "today": null, "error": error })),
+        };
+        before = heard.ok().or(before);
+        let Some(line) = line else { continue };
+        // A reader that has gone away has seen enough.
+        if writeln_json(&line).is_err() || once {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+fn writeln_json(line: &serde_json::Value) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// The terminal, until somebody has seen enough.
+fn live(messages: &Receiver<Message>) -> anyhow::Result<ExitCode> {
+    let mut terminal = ratatui::try_init()?;
+    let outcome = (|| {
+        let mut view = View::default();
+        let mut changed = true;
+        loop {
+            if changed {
+                terminal.draw(|frame| draw::draw(&view, frame.area(), frame.buffer_mut()))?;
+            }
+            changed = false;
+            match messages.recv_timeout(Duration::ZERO) {
+                Ok(Message::Heard(heard)) => {
+                    view.hear(*heard);
+                    changed = true;
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if event::poll(KEYS_EVERY)? {
+                let event = event::read()?;
+                changed = true;
+                if action(&event).is_some_and(|action| !view.act(action)) {
+                    return Ok(());
+                }
+            }
+        }
+    })();
+    ratatui::try_restore()?;
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// What an event means; none for a change of size and for keys without a meaning.
+fn action(event: &Event) -> Option<Action> {
+    let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event else {
+        return None;
+    };
+    match code {
+        KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => Some(Action::Quit),
+        KeyCode::Char('q') | KeyCode::Esc => Some(Action::Quit),
+        KeyCode::Char('p' | ' ') => Some(Action::Pause),
+        KeyCode::Char('?' | 'h') => Some(Action::Help),
+        KeyCode::Tab | KeyCode::Right => Some(Action::SortNext),
+        KeyCode::BackTab | KeyCode::Left => Some(Action::SortBack),
+        KeyCode::Down | KeyCode::Char('j') => Some(Action::Down),
+        KeyCode::Up | KeyCode::Char('k') => Some(Action::Up),
+        _ => None,
+    }
+}

@@ -1,0 +1,167 @@
+//! What is on the screen: the last samples, and how somebody wants to see them.
+
+use std::collections::VecDeque;
+
+use super::sample::{Rates, Sample};
+use crate::http::ModelToday;
+
+/// Intervals whose rates are drawn.
+const HISTORY: usize = 120;
+
+/// What the table is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sort {
+    /// The dearest first.
+    #[default]
+    Cost,
+    /// The most calls first.
+    Calls,
+    /// The most tokens, in and out, first.
+    Tokens,
+    /// By name.
+    Model,
+}
+
+impl Sort {
+    const ALL: [Self; 4] = [Self::Cost, Self::Calls, Self::Tokens, Self::Model];
+
+    fn step(self, by: usize) -> Self {
+        let at = Self::ALL.iter().position(|sort| *sort == self).unwrap_or(0);
+        Self::ALL[(at + by) % Self::ALL.len()]
+    }
+}
+
+/// The state.
+#[derive(Debug, Default)]
+pub struct View {
+    /// The last sample.
+    pub sample: Option<Sample>,
+    /// What happened since the one before.
+    pub rates: Rates,
+    /// Acknowledged records a second, the newest last.
+    pub acked: VecDeque<u64>,
+    /// Committed ones.
+    pub committed: VecDeque<u64>,
+    /// Why there is no newer sample.
+    pub gone: Option<String>,
+    /// The table's order.
+    pub sort: Sort,
+    /// The table's first line.
+    pub scroll: usize,
+    /// Whether new samples are not shown.
+    pub paused: bool,
+    /// Whether the keys are shown.
+    pub help: bool,
+}
+
+/// What somebody does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Ends it.
+    Quit,
+    /// Stops or goes on.
+    Pause,
+    /// Shows the keys, or hides them.
+    Help,
+    /// Sorts by the next column.
+    SortNext,
+    /// Sorts by the one before.
+    SortBack,
+    /// Shows the table further down.
+    Down,
+    /// Further up.
+    Up,
+}
+
+impl View {
+    /// Takes what was heard of the daemon.
+    pub fn hear(&mut self, heard: Result<Sample, String>) {
+        if self.paused {
+            return;
+        }
+        match heard {
+            Ok(sample) => {
+                let rates = self.sample.as_ref().and_then(|before| sample.since(before));
+                if let Some(rates) = rates {
+                    push(&mut self.acked, rates.acked);
+                    push(&mut self.committed, rates.committed);
+                }
+                self.rates = rates.unwrap_or_default();
+                self.sample = Some(sample);
+                self.gone = None;
+            }
+            Err(why) => {
+                if self.gone.is_none() && self.sample.is_some() {
+                    push(&mut self.acked, 0.0);
+                    push(&mut self.committed, 0.0);
+                }
+                self.rates = Rates::default();
+                self.gone = Some(why);
+            }
+        }
+    }
+
+    /// Does it. False: it is over.
+    pub fn act(&mut self, action: Action) -> bool {
+        match action {
+            Action::Quit => return false,
+            Action::Pause => self.paused = !self.paused,
+            Action::Help => self.help = !self.help,
+            Action::SortNext => self.sort = self.sort.step(1),
+            Action::SortBack => self.sort = self.sort.step(Sort::ALL.len() - 1),
+            Action::Down => self.scroll = (self.scroll + 1).min(self.models().len().saturating_sub(1)),
+            Action::Up => self.scroll = self.scroll.saturating_sub(1),
+        }
+        true
+    }
+
+    /// Today's models, in the chosen order.
+    pub fn models(&self) -> Vec<&ModelToday> {
+        let today = self.sample.as_ref().and_then(|sample| sample.today.as_ref());
+        let mut models: Vec<&ModelToday> = today.map(|today| today.models.iter().collect()).unwrap_or_default();
+        let tokens = |model: &ModelToday| model.input_tokens + model.output_tokens;
+        match self.sort {
+            Sort::Cost => models.sort_by_key(|model| std::cmp::Reverse(model.cost_usd)),
+            Sort::Calls => models.sort_by_key(|model| std::cmp::Reverse(model.calls)),
+            Sort::Tokens => models.sort_by_key(|model| std::cmp::Reverse(tokens(model))),
+            Sort::Model => models.sort_by(|a, b| (&a.model, &a.provider).cmp(&(&b.model, &b.provider))),
+        }
+        models
+    }
+}
+
+fn push(history: &mut VecDeque<u64>, rate: f64) {
+    if history.len() == HISTORY {
+        history.pop_front();
+    }
+    // A rate is not negative, and far below 2^53.
+    history.push_back(rate.round() as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorting_goes_round_in_both_directions() {
+        let mut view = View::default();
+        for expected in [Sort::Calls, Sort::Tokens, Sort::Model, Sort::Cost] {
+            assert!(view.act(Action::SortNext));
+            assert_eq!(view.sort, expected);
+        }
+        view.act(Action::SortBack);
+        assert_eq!(view.sort, Sort::Model);
+        assert!(!view.act(Action::Quit));
+    }
+
+    #[test]
+    fn a_paused_view_hears_nothing() {
+        let mut view = View::default();
+        view.act(Action::Pause);
+        view.hear(Err("gone".into()));
+        assert_eq!(view.gone, None);
+        view.act(Action::Pause);
+        view.hear(Err("gone".into()));
+        assert_eq!(view.gone.as_deref(), Some("gone"));
+    }
+}

@@ -1,0 +1,126 @@
+//! `GET /today` on the local socket: what today has cost so far, for `tallyd top`. Who may open that socket may as well read the
+//! database, so it asks for no token.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::parameters::local_now;
+use super::router::Handle;
+use super::v1::budgets::Budgets;
+use crate::budget::{Scope, Status};
+use crate::database::queries::costs::total;
+use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use crate::pricing::Usd;
+
+/// Models that are told apart.
+const MODELS_MAX: i64 = 500;
+
+/// Today so far.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Today {
+    /// The day, in the reporting time zone.
+    pub day: NaiveDate,
+    /// That zone.
+    pub time_zone: String,
+    /// Calls.
+    pub calls: i64,
+    /// What they cost, USD.
+    pub cost_usd: Usd,
+    /// By model, the dearest first.
+    pub models: Vec<ModelToday>,
+    /// Where each budget stands.
+    pub budgets: Vec<BudgetToday>,
+}
+
+/// What a model's calls came to today.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelToday {
+    /// The provider.
+    pub provider: String,
+    /// The model; empty where calls name none.
+    pub model: String,
+    /// Calls.
+    pub calls: i64,
+    /// Failed ones among them.
+    pub errors: i64,
+    /// Input tokens, those of caches included.
+    pub input_tokens: i64,
+    /// Output tokens.
+    pub output_tokens: i64,
+    /// Cost of the priced calls, USD.
+    pub cost_usd: Usd,
+    /// Calls without a known price.
+    pub unpriced_calls: i64,
+}
+
+/// Where a budget stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BudgetToday {
+    /// What it bounds, for a person: `all / month`, `provider claude / day`.
+    pub name: String,
+    /// How much it is, USD.
+    pub amount_usd: Usd,
+    /// How much of it is used, percent.
+    pub used_percent: Usd,
+    /// How it stands.
+    pub status: Status,
+}
+
+impl From<GroupRow> for ModelToday {
+    fn from(row: GroupRow) -> Self {
+        let sums = row.sums;
+        Self {
+            provider: row.provider.unwrap_or_default(),
+            model: row.model.unwrap_or_default(),
+            calls: sums.calls,
+            errors: sums.errors,
+            input_tokens: sums.input_tokens
+                + sums.cache_read_tokens
+                + sums.cache_write_5m_tokens
+                + sums.cache_write_1h_tokens,
+            output_tokens: sums.output_tokens,
+            cost_usd: sums.cost_usd,
+            unpriced_calls: sums.unpriced_calls,
+        }
+    }
+}
+
+/// `GET /today`, on the local socket only.
+pub async fn today(State(view): State<Handle>) -> Result<Json<Today>, ApiError> {
+    let day = local_now(&view).date_naive();
+    let time_zone = view.settings.zone.name().to_owned();
+    let reading = view.reading().await?;
+    let sums = total(&reading, day, day).await?;
+    let question = Question {
+        from: day,
+        to: day,
+        zone: time_zone.clone(),
+        bucket: Bucket::Total,
+        group_by: vec![Dimension::Provider, Dimension::Model],
+        filters: Vec::new(),
+        sort: SortBy::Cost,
+        descending: true,
+        limit: MODELS_MAX,
+        offset: 0,
+    };
+    let models = question.ask(&reading).await?.into_iter().map(ModelToday::from).collect();
+    let budgets = Budgets::read(&view, &reading).await?.budgets.into_iter().map(|row| {
+        let budget = row.state.budget;
+        let scope = match budget.scope {
+            Scope::Global => "all".to_owned(),
+            scope => format!("{} {}", scope.name(), budget.scope_value),
+        };
+        BudgetToday {
+            name: format!("{scope} / {}", budget.period.name()),
+            amount_usd: budget.amount_usd,
+            used_percent: row.used_percent,
+            status: row.state.status,
+        }
+    });
+    let budgets = budgets.collect();
+    reading.finish().await?;
+    Ok(Json(Today { day, time_zone, calls: sums.calls, cost_usd: sums.cost_usd, models, budgets }))
+}
