@@ -22,6 +22,7 @@ page: ## Build the admin page, which the next build of tallyd puts in
 test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
+	@scripts/need-pgbouncer
 	@scripts/need-page
 	cargo test --workspace
 	$(MAKE) test-page test-typescript test-python test-otel test-prices test-monitoring

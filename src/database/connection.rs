@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::embedded::EmbeddedError;
-use super::error::{FailureClass, advice, classify};
+use super::error::{FailureClass, advice, classify, pooler_refusal};
 
 /// Why no session could be had.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,8 @@ impl ConnectError {
 pub fn describe(error: &tokio_postgres::Error) -> String {
     let mut text = match error.as_db_error() {
         Some(db) => {
-            let advice = advice(db.code()).map_or_else(String::new, |advice| format!(": {advice}"));
+            let advice = pooler_refusal(db.message()).or_else(|| advice(db.code()));
+            let advice = advice.map_or_else(String::new, |advice| format!(": {advice}"));
             return format!("{} (SQLSTATE {}){advice}", db.message(), db.code().code());
         }
         None => error.to_string(),

@@ -9,7 +9,7 @@
 //! | [`Serialization`](FailureClass::Serialization) | 40, 55P03 | deadlock, lock timeout | retry the transaction at once |
 //! | [`MissingPartition`](FailureClass::MissingPartition) | 23514 without a constraint's name | no partition holds the row | make it, retry |
 //! | [`Data`](FailureClass::Data) | 21, 22, 23, 44, 54, but for those below | a value out of range, a violated constraint, a row too large | bisect to the row at fault |
-//! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there or has other columns, read-only, corruption | stop, alarm, look again now and then |
+//! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there or has other columns, read-only, corruption, a parameter that a pooler refuses | stop, alarm, look again now and then |
 //!
 //! A disk that is full (53100) is transient: somebody makes room, and the work goes on. What is unknown is held: to retry
 //! it at full speed, or to call a row guilty, would be a guess. A binary value of another type (22P03) and a NULL where the
@@ -53,6 +53,7 @@ impl FailureClass {
 #[must_use]
 pub fn classify(error: &tokio_postgres::Error) -> FailureClass {
     match error.as_db_error() {
+        Some(db) if pooler_refusal(db.message()).is_some() => FailureClass::Hold,
         Some(db) => classify_state(db.code(), db.constraint().is_some()),
         None => classify_local(error.source()),
     }
@@ -97,6 +98,16 @@ pub fn advice(state: &SqlState) -> Option<&'static str> {
         "XX001" | "XX002" => "the database is damaged: restore it; records wait in the write-ahead log meanwhile",
         _ => return None,
     })
+}
+
+/// What to do where a pooler refuses what the address asks for. PgBouncer has one SQLSTATE for all that it says, and
+/// does not translate it.
+#[must_use]
+pub fn pooler_refusal(message: &str) -> Option<&'static str> {
+    message.contains("unsupported startup parameter").then_some(
+        "a pooler stands between, and does not pass this parameter of database.url on: take it out of the URL (ALTER ROLE \
+         … SET sets the same in the database), or name it in the pooler's ignore_startup_parameters",
+    )
 }
 
 /// Classifies what the server had no part in, by its cause. Closed connections, timeouts and unexpected messages have
@@ -159,6 +170,14 @@ mod tests {
             assert_eq!(state(code), FailureClass::Hold, "{code}");
         }
         assert_eq!(advice(&SqlState::T_R_DEADLOCK_DETECTED), None);
+    }
+
+    #[test]
+    fn what_a_pooler_says_is_told_apart_by_its_words() {
+        assert!(pooler_refusal("unsupported startup parameter: options").is_some());
+        for passes in ["query_wait_timeout", "server login has been failing, try again later (server_login_retry)"] {
+            assert_eq!(pooler_refusal(passes), None);
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ async fn a_table_that_was_opened_is_closed_again() {
         partitions_ahead: 2,
         user_index: tallyd::config::UserIndex::Never,
     };
-    upkeep(&owner, options).await.unwrap();
+    upkeep(&project.database, &owner, options).await.unwrap();
     for sql in [
         "SELECT * FROM by_hand",
         "SELECT cost_usd FROM user_api_totals",

@@ -27,6 +27,7 @@ mod one_record;
 mod outage;
 mod partitions;
 mod poison;
+mod pooler;
 mod prices;
 mod reprice;
 mod retention;

@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod load;
+pub mod pooler;
 pub mod postgres;
 pub mod proxy;
 

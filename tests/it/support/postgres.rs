@@ -45,10 +45,8 @@ impl Postgres {
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let sockets = home.path().join("s");
         fs::create_dir(&sockets).unwrap();
-        if let Some((uid, gid)) = server_account() {
-            for folder in [home.path(), &sockets] {
-                std::os::unix::fs::chown(folder, Some(uid), Some(gid)).unwrap();
-            }
+        for folder in [home.path(), &sockets] {
+            give(folder);
         }
         let postgres = Self { home, server: None };
         copy(&template(&postgres), &postgres.data());
@@ -277,15 +275,27 @@ fn bin(program: &str) -> PathBuf {
 }
 
 /// A server program, run as an account that it accepts.
-fn as_server(program: &str) -> Command {
+pub(super) fn as_server(program: &str) -> Command {
+    as_account(bin(program))
+}
+
+/// A program that refuses to run as root, run as the server's account.
+pub(super) fn as_account(program: PathBuf) -> Command {
     match server_account() {
-        None => bound_to_us(bin(program)),
+        None => bound_to_us(program),
         Some((uid, gid)) => {
             let mut command = Command::new("setpriv");
             command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--clear-groups"]);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(bin(program));
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
             command
         }
+    }
+}
+
+/// Makes a file or folder the server account's.
+pub(super) fn give(path: &Path) {
+    if let Some((uid, gid)) = server_account() {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
     }
 }
 
