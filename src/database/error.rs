@@ -82,7 +82,7 @@ fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
 pub fn advice(state: &SqlState) -> Option<&'static str> {
     Some(match state.code() {
         "28P01" | "28000" => {
-            "check the user and the password in database.url and the server's pg_hba.conf; once the server accepts them, \
+            "check the user and the password in database.url (or database.password_file) and the server's pg_hba.conf; once the server accepts them, \
              loading goes on by itself"
         }
         "3D000" => "create the database, or correct its name in database.url",
@@ -116,24 +116,54 @@ fn classify_local(cause: Option<&(dyn StdError + 'static)>) -> FailureClass {
     if cause.is_none() {
         return FailureClass::Transient;
     }
-    let mut is_io = false;
-    let mut next = cause;
-    while let Some(error) = next {
-        let mut inner: Option<&(dyn StdError + 'static)> = Some(error);
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            is_io = true;
-            // An I/O error that wraps another shows it here, and only that one's source as its own.
-            inner = error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
-        }
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return match tls {
-                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => FailureClass::Hold,
-                _ => FailureClass::Transient,
-            };
-        }
-        next = error.source();
+    if let Some(tls) = cause.and_then(tls_error) {
+        return match tls {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => FailureClass::Hold,
+            _ => FailureClass::Transient,
+        };
     }
-    if is_io { FailureClass::Transient } else { FailureClass::Hold }
+    if chain(cause).any(|error| error.is::<io::Error>()) { FailureClass::Transient } else { FailureClass::Hold }
+}
+
+/// What to do about a certificate that was not accepted.
+#[must_use]
+pub fn certificate_advice(error: &tokio_postgres::Error) -> Option<&'static str> {
+    use rustls::CertificateError as Fault;
+    let rustls::Error::InvalidCertificate(fault) = error.source().and_then(tls_error)? else { return None };
+    Some(match fault {
+        Fault::UnknownIssuer => {
+            "nobody who is trusted here has signed the server's certificate: give the authority's as database.ca_file (PEM), \
+             or set that file right; loading goes on by itself then"
+        }
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+            "the certificate is another host's: put the name that it is made for into database.url, or have one made for this \
+             name"
+        }
+        Fault::Expired | Fault::ExpiredContext { .. } => {
+            "renew the server's certificate (and compare this machine's clock); loading goes on by itself then"
+        }
+        Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
+            "compare the clocks of this machine and the authority's"
+        }
+        _ => "have the server given a certificate that holds",
+    })
+}
+
+/// The TLS library's error among an error's causes.
+fn tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+    chain(Some(cause)).find_map(|error| {
+        // An I/O error that wraps another shows it here, and only that one's source as its own.
+        let inner = match error.downcast_ref::<io::Error>() {
+            Some(error) => error.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+            None => Some(error),
+        };
+        inner.and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    })
+}
+
+/// An error, and what caused it.
+fn chain<'e>(first: Option<&'e (dyn StdError + 'static)>) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(first, |error: &&'e (dyn StdError + 'static)| (*error).source())
 }
 
 #[cfg(test)]
