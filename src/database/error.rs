@@ -131,7 +131,8 @@ pub fn certificate_advice(error: &tokio_postgres::Error) -> Option<&'static str>
     use rustls::CertificateError as Fault;
     let rustls::Error::InvalidCertificate(fault) = error.source().and_then(tls_error)? else { return None };
     Some(match fault {
-        Fault::UnknownIssuer => {
+        // Of an authority with the same name: one that was made anew.
+        Fault::UnknownIssuer | Fault::BadSignature => {
             "nobody who is trusted here has signed the server's certificate: give the authority's as database.ca_file (PEM), \
              or set that file right; loading goes on by itself then"
         }

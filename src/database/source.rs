@@ -233,11 +233,14 @@ impl deadpool_postgres::Connect for PoolConnect {
                 // The driver's error reaches whoever uses the client.
                 Ok((client, driver)) => Ok((client, tokio::spawn(async move { drop(driver.await) }))),
                 Err(error) => {
-                    tracing::warn!(%error, "no session for a question");
+                    let reason = error.to_string();
                     match error.into_driver_error() {
                         Some(error) => Err(error),
-                        // The driver has no word for it. The pool's own limit ends this.
-                        None => std::future::pending().await,
+                        None => {
+                            tracing::warn!(reason, "no session for a question");
+                            // The driver has no word for it. The pool's own limit ends this.
+                            std::future::pending().await
+                        }
                     }
                 }
             }
