@@ -200,7 +200,7 @@ mod tests {
             ["hostaddr=::1 port=7", "hostaddr=127.0.0.1 port=7"].map(|text| text.parse().unwrap()).into();
         assert_eq!(one_by_one(&addresses), expected);
         let wrong: Config = "host=a,b,c port=1,2".parse().unwrap();
-        assert_eq!(one_by_one(&wrong), [wrong.clone()], "the driver says what is wrong");
+        assert_eq!(one_by_one(&wrong), std::slice::from_ref(&wrong), "the driver says what is wrong");
     }
 
     #[test]

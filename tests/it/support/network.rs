@@ -15,9 +15,8 @@ use super::postgres::{Postgres, as_server, give};
 /// A loopback address that no other server of the tests has.
 pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    // 22 bits of process ids, which is all that Linux gives out, would leave too few: tests that run at one time have
-    // numbers that are close together.
-    let number = (std::process::id() % (1 << 16)) << 6 | NEXT.fetch_add(1, Ordering::SeqCst) % 64;
+    // Test programs that run at one time have process ids that are close together: the low bits tell them apart.
+    let number = ((std::process::id() % (1 << 16)) << 6) | (NEXT.fetch_add(1, Ordering::SeqCst) % 64);
     Ipv4Addr::from(0x7f40_0000 | number)
 }
 
