@@ -1,5 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
+.PHONY: test-postgres-18 smoke-postgres-18
 .PHONY: test-python bench-python test-otel
 .PHONY: fuzz golden model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
@@ -22,9 +23,11 @@ page: ## Build the admin page, which the next build of tallyd puts in
 test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-postgresql
 	@scripts/need-strace
+	@scripts/need-pgbouncer
 	@scripts/need-page
 	cargo test --workspace
 	$(MAKE) test-page test-typescript test-python test-otel test-prices test-monitoring
+	$(MAKE) smoke-postgres-18
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
 test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
@@ -67,6 +70,17 @@ test-python: ## Lint the Python client and test it with the real SDKs against a 
 test-otel: ## Export by OpenTelemetry's official SDKs into a daemon, each request sent again
 	cargo build
 	python=$$(scripts/need-otel) && $$python tests/otel/sdks.py
+
+# The package's server is built without OpenSSL, so the test of encryption has nothing to talk to.
+test-postgres-18: ## Run the tests of the database, the API and the daemon against PostgreSQL 18
+	@scripts/need-postgresql
+	@scripts/need-pgbouncer
+	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --no-fail-fast --test database --test http --test it -- \
+	--skip tls::a_server_that_cannot_prove_itself_gets_no_record
+
+smoke-postgres-18: ## Migrate, load, roll up, reprice and drop partitions on PostgreSQL 18
+	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --test it -- \
+	one_record:: rollups:: reprice:: retention:: embedded::
 
 bench-python: ## The Python client's record(): p50 and p99, the daemon healthy, dead, and stuck
 	cargo build --release

@@ -62,7 +62,7 @@ impl Upkeep {
     async fn once(&self) -> Result<(), String> {
         let connection = self.database.connect("tallyd upkeep").await.map_err(|error| error.to_string())?;
         write_catalog(&connection, &self.catalog).await.map_err(|error| describe(&error))?;
-        let built = upkeep(&connection, self.options).await.map_err(|error| describe(&error))?;
+        let built = upkeep(&self.database, &connection, self.options).await.map_err(|error| error.to_string())?;
         if !built.is_empty() {
             tracing::info!(indexes = built.join(", "), "sealed partitions were indexed by user");
         }

@@ -16,10 +16,15 @@ pub struct Database {
     /// PostgreSQL of its own in the data folder.
     #[serde(with = "form::empty_is_none")]
     pub url: Option<SecretUrl>,
-    /// PEM file with the authorities that may sign the server's certificate. Empty, the default: the system's.
+    /// File with the password, read at every attempt to connect, so that a new one needs no restart. It stands for the
+    /// password in `url`. Empty, the default: the URL's.
+    #[serde(with = "form::empty_is_none")]
+    pub password_file: Option<PathBuf>,
+    /// PEM file with the authorities that may sign the server's certificate; read at every attempt to
+    /// connect. Empty, the default: the system's.
     #[serde(with = "form::empty_is_none")]
     pub ca_file: Option<PathBuf>,
-    /// How long one attempt to connect may take. Default 10 seconds.
+    /// How long one host may take to let the daemon in. Default 10 seconds.
     #[serde(rename = "connect_timeout_ms", with = "form::milliseconds")]
     pub connect_timeout: Duration,
     /// Folder with the PostgreSQL server's programs, for the private one. Empty, the default: they are searched for.
@@ -29,12 +34,22 @@ pub struct Database {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: None, ca_file: None, connect_timeout: Duration::from_secs(10), embedded_bin_dir: None }
+        Self {
+            url: None,
+            password_file: None,
+            ca_file: None,
+            connect_timeout: Duration::from_secs(10),
+            embedded_bin_dir: None,
+        }
     }
 }
 
 impl Database {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.password_file.is_some() && self.url.is_none() {
+            let reason = "there is no database.url that it would be for; the private PostgreSQL has no password";
+            return Err(ConfigError::invalid("database.password_file", reason));
+        }
         in_range("database.connect_timeout_ms", self.connect_timeout.as_millis(), 100..=600_000)
     }
 }

@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::embedded::EmbeddedError;
-use super::error::{FailureClass, advice, classify};
+use super::error::{FailureClass, advice, certificate_advice, classify, pooler_refusal};
+use super::hosts::list;
 
 /// Why no session could be had.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,17 @@ pub enum ConnectError {
         /// How long was waited.
         limit: Duration,
     },
+    /// None of several hosts would do.
+    #[error("none of the hosts of {address} can be used: {}", list(refusals))]
+    NoHost {
+        /// Where, without the password.
+        address: String,
+        /// Each host, and why it would not.
+        refusals: Vec<(String, Refusal)>,
+    },
+    /// The password cannot be read at the moment.
+    #[error("database.password_file: {0}; it is read again at the next attempt")]
+    PasswordFile(String),
     /// The private cluster had gone, and cannot be started again.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
@@ -40,8 +52,47 @@ impl ConnectError {
         match self {
             Self::Refused { source, .. } => classify(source),
             Self::Timeout { .. } => FailureClass::Transient,
+            // One that needs a person may be the one that is needed.
+            Self::NoHost { refusals, .. } => refusals
+                .iter()
+                .map(|(_, refusal)| refusal.class())
+                .find(|class| *class == FailureClass::Hold)
+                .unwrap_or(FailureClass::Transient),
+            Self::PasswordFile(_) => FailureClass::Hold,
             // Each of these may pass, if slowly: another process stops, somebody makes room on the disk.
             Self::Embedded(_) => FailureClass::Transient,
+        }
+    }
+
+    /// The driver's own error, where it had one; of several hosts the last one's.
+    pub(super) fn into_driver_error(self) -> Option<tokio_postgres::Error> {
+        match self {
+            Self::Refused { source, .. } => Some(source),
+            Self::NoHost { refusals, .. } => refusals.into_iter().rev().find_map(|(_, refusal)| match refusal {
+                Refusal::Refused(source) => Some(source),
+                Refusal::Timeout(_) => None,
+            }),
+            Self::Timeout { .. } | Self::PasswordFile(_) | Self::Embedded(_) => None,
+        }
+    }
+}
+
+/// Why one of several hosts would not let us in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It could not be reached, or refused.
+    #[error("{}", describe(.0))]
+    Refused(tokio_postgres::Error),
+    /// It did not answer within this time.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+}
+
+impl Refusal {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Refused(error) => classify(error),
+            Self::Timeout(_) => FailureClass::Transient,
         }
     }
 }
@@ -52,7 +103,8 @@ impl ConnectError {
 pub fn describe(error: &tokio_postgres::Error) -> String {
     let mut text = match error.as_db_error() {
         Some(db) => {
-            let advice = advice(db.code()).map_or_else(String::new, |advice| format!(": {advice}"));
+            let advice = pooler_refusal(db.message()).or_else(|| advice(db.code()));
+            let advice = advice.map_or_else(String::new, |advice| format!(": {advice}"));
             return format!("{} (SQLSTATE {}){advice}", db.message(), db.code().code());
         }
         None => error.to_string(),
@@ -62,7 +114,10 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    match certificate_advice(error) {
+        Some(advice) => format!("{text}: {advice}"),
+        None => text,
+    }
 }
 
 /// A session: a [`Client`], and the task that moves its bytes. Dropped, it is closed at once.

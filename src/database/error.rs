@@ -9,7 +9,7 @@
 //! | [`Serialization`](FailureClass::Serialization) | 40, 55P03 | deadlock, lock timeout | retry the transaction at once |
 //! | [`MissingPartition`](FailureClass::MissingPartition) | 23514 without a constraint's name | no partition holds the row | make it, retry |
 //! | [`Data`](FailureClass::Data) | 21, 22, 23, 44, 54, but for those below | a value out of range, a violated constraint, a row too large | bisect to the row at fault |
-//! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there or has other columns, read-only, corruption | stop, alarm, look again now and then |
+//! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there or has other columns, read-only, corruption, a parameter that a pooler refuses | stop, alarm, look again now and then |
 //!
 //! A disk that is full (53100) is transient: somebody makes room, and the work goes on. What is unknown is held: to retry
 //! it at full speed, or to call a row guilty, would be a guess. A binary value of another type (22P03) and a NULL where the
@@ -53,6 +53,7 @@ impl FailureClass {
 #[must_use]
 pub fn classify(error: &tokio_postgres::Error) -> FailureClass {
     match error.as_db_error() {
+        Some(db) if pooler_refusal(db.message()).is_some() => FailureClass::Hold,
         Some(db) => classify_state(db.code(), db.constraint().is_some()),
         None => classify_local(error.source()),
     }
@@ -81,7 +82,7 @@ fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
 pub fn advice(state: &SqlState) -> Option<&'static str> {
     Some(match state.code() {
         "28P01" | "28000" => {
-            "check the user and the password in database.url and the server's pg_hba.conf; once the server accepts them, \
+            "check the user and the password in database.url (or database.password_file) and the server's pg_hba.conf; once the server accepts them, \
              loading goes on by itself"
         }
         "3D000" => "create the database, or correct its name in database.url",
@@ -99,30 +100,71 @@ pub fn advice(state: &SqlState) -> Option<&'static str> {
     })
 }
 
+/// What to do where a pooler refuses what the address asks for. PgBouncer has one SQLSTATE for all that it says, and
+/// does not translate it.
+#[must_use]
+pub fn pooler_refusal(message: &str) -> Option<&'static str> {
+    message.contains("unsupported startup parameter").then_some(
+        "a pooler stands between, and does not pass this parameter of database.url on: take it out of the URL (ALTER ROLE \
+         … SET sets the same in the database), or name it in the pooler's ignore_startup_parameters",
+    )
+}
+
 /// Classifies what the server had no part in, by its cause. Closed connections, timeouts and unexpected messages have
 /// none.
 fn classify_local(cause: Option<&(dyn StdError + 'static)>) -> FailureClass {
     if cause.is_none() {
         return FailureClass::Transient;
     }
-    let mut is_io = false;
-    let mut next = cause;
-    while let Some(error) = next {
-        let mut inner: Option<&(dyn StdError + 'static)> = Some(error);
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            is_io = true;
-            // An I/O error that wraps another shows it here, and only that one's source as its own.
-            inner = error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
-        }
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return match tls {
-                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => FailureClass::Hold,
-                _ => FailureClass::Transient,
-            };
-        }
-        next = error.source();
+    if let Some(tls) = cause.and_then(tls_error) {
+        return match tls {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => FailureClass::Hold,
+            _ => FailureClass::Transient,
+        };
     }
-    if is_io { FailureClass::Transient } else { FailureClass::Hold }
+    if chain(cause).any(|error| error.is::<io::Error>()) { FailureClass::Transient } else { FailureClass::Hold }
+}
+
+/// What to do about a certificate that was not accepted.
+#[must_use]
+pub fn certificate_advice(error: &tokio_postgres::Error) -> Option<&'static str> {
+    use rustls::CertificateError as Fault;
+    let rustls::Error::InvalidCertificate(fault) = error.source().and_then(tls_error)? else { return None };
+    Some(match fault {
+        // Of an authority with the same name: one that was made anew.
+        Fault::UnknownIssuer | Fault::BadSignature => {
+            "nobody who is trusted here has signed the server's certificate: give the authority's as database.ca_file (PEM), \
+             or set that file right; loading goes on by itself then"
+        }
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+            "the certificate is another host's: put the name that it is made for into database.url, or have one made for this \
+             name"
+        }
+        Fault::Expired | Fault::ExpiredContext { .. } => {
+            "renew the server's certificate (and compare this machine's clock); loading goes on by itself then"
+        }
+        Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
+            "compare the clocks of this machine and the authority's"
+        }
+        _ => "have the server given a certificate that holds",
+    })
+}
+
+/// The TLS library's error among an error's causes.
+fn tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+    chain(Some(cause)).find_map(|error| {
+        // An I/O error that wraps another shows it here, and only that one's source as its own.
+        let inner = match error.downcast_ref::<io::Error>() {
+            Some(error) => error.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+            None => Some(error),
+        };
+        inner.and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    })
+}
+
+/// An error, and what caused it.
+fn chain<'e>(first: Option<&'e (dyn StdError + 'static)>) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(first, |error: &&'e (dyn StdError + 'static)| (*error).source())
 }
 
 #[cfg(test)]
@@ -159,6 +201,14 @@ mod tests {
             assert_eq!(state(code), FailureClass::Hold, "{code}");
         }
         assert_eq!(advice(&SqlState::T_R_DEADLOCK_DETECTED), None);
+    }
+
+    #[test]
+    fn what_a_pooler_says_is_told_apart_by_its_words() {
+        assert!(pooler_refusal("unsupported startup parameter: options").is_some());
+        for passes in ["query_wait_timeout", "server login has been failing, try again later (server_login_retry)"] {
+            assert_eq!(pooler_refusal(passes), None);
+        }
     }
 
     #[test]

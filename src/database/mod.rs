@@ -5,6 +5,7 @@
 //! | [`source`] | [`Database`]: a PostgreSQL by URL, or the private cluster |
 //! | [`embedded`] | the private cluster |
 //! | [`url`], [`tls`] | addresses, and encryption |
+//! | `hosts` | an attempt to connect: each host, with the password and the certificates as they are now |
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`adopt`] | the history of older tables, taken over |
@@ -29,6 +30,7 @@ pub mod connection;
 pub mod embedded;
 pub mod error;
 pub mod forget;
+mod hosts;
 pub mod migrate;
 mod options;
 pub mod partitions;

@@ -11,6 +11,7 @@ impl From<&Config> for DatabaseOptions {
             url: database.url.as_ref().map(|url| url.expose().to_owned()),
             data_dir: config.data_dir.clone(),
             ca_file: database.ca_file.clone(),
+            password_file: database.password_file.clone(),
             connect_timeout: database.connect_timeout,
             bin_dir: database.embedded_bin_dir.clone(),
         }

@@ -10,13 +10,12 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::{ConnectError, Connection};
 use super::embedded::{self, Embedded, EmbeddedError};
-use super::tls::{self, TlsError};
+use super::hosts::{Driver, Way};
+use super::tls::TlsError;
 use super::url::{Address, AddressError};
 
 /// Where to find or make the database.
@@ -28,17 +27,13 @@ pub struct DatabaseOptions {
     pub data_dir: PathBuf,
     /// Authorities to trust instead of the system's, in PEM form. Implies `sslmode=require`.
     pub ca_file: Option<PathBuf>,
-    /// How long a connection attempt may take, from the first packet to the end of the log-in.
+    /// A file with the password, read at every attempt to connect. Stands for the one in the URL.
+    pub password_file: Option<PathBuf>,
+    /// How long one host may take to let us in, from the first packet to the end of the log-in.
     pub connect_timeout: Duration,
     /// Where the programs (`postgres`, `psql`) are, if they are not to be looked for.
     pub bin_dir: Option<PathBuf>,
 }
-
-/// What moves a session's bytes.
-type Driver = tokio_postgres::Connection<
-    tokio_postgres::Socket,
-    <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>>::Stream,
->;
 
 /// Why there is no database to work with. A PostgreSQL that is merely down is no such reason.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +56,7 @@ pub struct Database {
 }
 
 struct Inner {
-    address: Address,
-    tls: MakeRustlsConnect,
-    connect_timeout: Duration,
+    way: Way,
     bin_dir: Option<PathBuf>,
     cluster: Option<Embedded>,
 }
@@ -82,22 +75,24 @@ impl Database {
     /// [`DatabaseError`], if the URL or a CA file is wrong, or the private cluster cannot run.
     pub async fn open(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
         let (address, cluster) = match &options.url {
-            Some(url) => (Address::parse(url, options.ca_file.as_deref(), options.connect_timeout)?, None),
+            Some(url) => {
+                let address = Address::parse(url, options.ca_file.as_deref(), options.connect_timeout)?;
+                (address.with_password_file(options.password_file.clone()), None)
+            }
             None => {
                 let cluster = Embedded::open(&options.data_dir, options.bin_dir.as_deref()).await?;
                 let (user, database) = (embedded::USER, embedded::DATABASE);
                 (Address::embedded(cluster.host(), user, database, options.connect_timeout), Some(cluster))
             }
         };
-        let tls = tls::connector(address.verify, address.ca_file.as_deref(), address.is_direct_tls())?;
-        let (connect_timeout, bin_dir) = (options.connect_timeout, options.bin_dir.clone());
-        Ok(Self { inner: Arc::new(Inner { address, tls, connect_timeout, bin_dir, cluster }) })
+        let way = Way::new(address, options.connect_timeout)?;
+        Ok(Self { inner: Arc::new(Inner { way, bin_dir: options.bin_dir.clone(), cluster }) })
     }
 
-    /// How the driver is told to connect. It holds the password.
+    /// How the driver is told to connect. It holds the password, unless that is in a file.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.inner.address.config
+        &self.inner.way.address.config
     }
 
     /// The private cluster, where there is one.
@@ -109,7 +104,7 @@ impl Database {
     /// The address, fit to be printed: the password is `***`. A private cluster's can be given to `psql`.
     #[must_use]
     pub fn redacted_url(&self) -> String {
-        self.inner.address.redacted()
+        self.inner.way.address.redacted()
     }
 
     /// Opens a session. A private cluster that has gone is started again first; that may take a minute at the worst.
@@ -117,10 +112,15 @@ impl Database {
     /// # Errors
     /// [`ConnectError`]; its [`class`](ConnectError::class) says whether to try again.
     pub async fn connect(&self, application_name: &str) -> Result<Connection, ConnectError> {
-        match self.attempt(application_name).await {
+        let (client, driver) = self.connect_raw(application_name).await?;
+        Ok(Connection::new(client, tokio::spawn(driver)))
+    }
+
+    async fn connect_raw(&self, application_name: &str) -> Result<(Client, Driver), ConnectError> {
+        match self.inner.way.connect(application_name).await {
             Err(error) if self.may_have_gone(&error) => {
                 self.revive().await?;
-                self.attempt(application_name).await
+                self.inner.way.connect(application_name).await
             }
             outcome => outcome,
         }
@@ -138,51 +138,33 @@ impl Database {
     ) -> Result<(Connection, Arc<Notify>), ConnectError> {
         let notify = Arc::new(Notify::new());
         let heard = Arc::clone(&notify);
-        let attempt = self.attempt_with(application_name, |mut driver| {
-            tokio::spawn(async move {
-                let ended = loop {
-                    match poll_fn(|context| driver.poll_message(context)).await {
-                        Some(Ok(AsyncMessage::Notification(_))) => heard.notify_one(),
-                        Some(Ok(_)) => {}
-                        Some(Err(error)) => break Err(error),
-                        None => break Ok(()),
-                    }
-                };
-                heard.notify_one();
-                ended
-            })
+        let (client, mut driver) = self.inner.way.connect(application_name).await?;
+        let driver = tokio::spawn(async move {
+            let ended = loop {
+                match poll_fn(|context| driver.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notification(_))) => heard.notify_one(),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                }
+            };
+            heard.notify_one();
+            ended
         });
-        let connection = attempt.await?;
+        let connection = Connection::new(client, driver);
         let listening = connection.batch_execute(&format!("LISTEN {channel}")).await;
         listening.map_err(|source| ConnectError::Refused { address: self.redacted_url(), source })?;
         Ok((connection, notify))
-    }
-
-    async fn attempt(&self, application_name: &str) -> Result<Connection, ConnectError> {
-        self.attempt_with(application_name, tokio::spawn).await
-    }
-
-    async fn attempt_with(
-        &self,
-        application_name: &str,
-        drive: impl FnOnce(Driver) -> JoinHandle<Result<(), tokio_postgres::Error>>,
-    ) -> Result<Connection, ConnectError> {
-        let limit = self.inner.connect_timeout;
-        let mut config = self.inner.address.config.clone();
-        config.application_name(application_name);
-        // The driver's own limit covers the TCP handshake only.
-        match timeout(limit, config.connect(self.inner.tls.clone())).await {
-            Ok(Ok((client, driver))) => Ok(Connection::new(client, drive(driver))),
-            Ok(Err(source)) => Err(ConnectError::Refused { address: self.redacted_url(), source }),
-            Err(_elapsed) => Err(ConnectError::Timeout { address: self.redacted_url(), limit }),
-        }
     }
 
     /// Whether a private cluster's server may be gone: nobody answered, or one that shuts down did.
     fn may_have_gone(&self, error: &ConnectError) -> bool {
         let gone = match error {
             ConnectError::Refused { source, .. } => source.code().is_none_or(|code| code.code().starts_with("57")),
-            ConnectError::Timeout { .. } | ConnectError::Embedded(_) => false,
+            ConnectError::NoHost { .. }
+            | ConnectError::Timeout { .. }
+            | ConnectError::PasswordFile(_)
+            | ConnectError::Embedded(_) => false,
         };
         gone && self.inner.cluster.is_some()
     }
@@ -198,14 +180,14 @@ impl Database {
     #[must_use]
     pub fn pool(&self, size: usize) -> Pool {
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let mut address = self.inner.address.config.clone();
-        address.application_name("tallyd control");
+        let address = self.inner.way.address.config.clone();
         let manager = Manager::from_connect(address, PoolConnect(self.clone()), config);
+        let limit = self.inner.way.limit();
         Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(self.inner.connect_timeout))
-            .create_timeout(Some(self.inner.connect_timeout))
+            .wait_timeout(Some(limit))
+            .create_timeout(Some(limit))
             .build()
             // It fails only if timeouts are set without a runtime.
             .expect("a pool with a runtime can have timeouts")
@@ -222,7 +204,7 @@ impl Database {
         };
         let program = dir.map(|dir| dir.join("psql")).filter(|psql| psql.is_file());
         let mut command = Command::new(program.unwrap_or_else(|| "psql".into()));
-        self.inner.address.set_environment(&mut command);
+        self.inner.way.address.set_environment(&mut command);
         command.args(args);
         command
     }
@@ -244,23 +226,24 @@ type PoolSession = (Client, JoinHandle<()>);
 impl deadpool_postgres::Connect for PoolConnect {
     fn connect(
         &self,
-        config: &Config,
+        _config: &Config,
     ) -> futures_util::future::BoxFuture<'_, Result<PoolSession, tokio_postgres::Error>> {
-        let config = config.clone();
         Box::pin(async move {
-            let tls = &self.0.inner.tls;
-            let (client, driver) = match config.connect(tls.clone()).await {
-                Err(error) if self.0.inner.cluster.is_some() => {
-                    if let Err(reason) = self.0.revive().await {
-                        tracing::warn!(%reason, "the private PostgreSQL cannot be started again");
-                        return Err(error);
+            match self.0.connect_raw("tallyd control").await {
+                // The driver's error reaches whoever uses the client.
+                Ok((client, driver)) => Ok((client, tokio::spawn(async move { drop(driver.await) }))),
+                Err(error) => {
+                    let reason = error.to_string();
+                    match error.into_driver_error() {
+                        Some(error) => Err(error),
+                        None => {
+                            tracing::warn!(reason, "no session for a question");
+                            // The driver has no word for it. The pool's own limit ends this.
+                            std::future::pending().await
+                        }
                     }
-                    config.connect(tls.clone()).await?
                 }
-                outcome => outcome?,
-            };
-            // Its error reaches whoever uses the client.
-            Ok((client, tokio::spawn(async move { drop(driver.await) })))
+            }
         })
     }
 }

@@ -3,13 +3,18 @@
 //! `user_index = "sealed"` is the default because an index on `(user_id, occurred_at)` costs more than half of the load
 //! speed while rows arrive, and little once they have stopped: a partition is indexed, concurrently, when its period has
 //! been over for a while. An index that was left half-built is dropped and built again.
+//!
+//! *One daemon at a time.* What another is building looks half-built, so a lock admits one. An index that is built
+//! concurrently stands outside of any transaction, and a pooler in transaction mode hands the session on after each one: a
+//! lock of the session would be left to whoever comes next. So a second session holds the lock in a transaction of its own,
+//! which stays open and has no snapshot that building would wait for. It is there only while an index is due.
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::Granularity;
+use super::{ConnectError, Connection, Database, Granularity};
 use crate::config::UserIndex;
 
 /// What upkeep is told.
@@ -30,43 +35,95 @@ pub(super) const SETTLED: &str = "interval '6 hours'";
 /// The lock that one daemon holds meanwhile: `tallyupk` in ASCII.
 const LOCK: i64 = 0x7461_6c6c_7975_706b;
 
+/// Why upkeep stopped. What was done before stays done.
+#[derive(Debug, thiserror::Error)]
+pub enum UpkeepError {
+    /// PostgreSQL failed.
+    #[error("{}", super::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// The session that holds the lock could not be had.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
 /// Makes partitions ahead and builds the indexes that are due. Returns the indexes that were built.
 ///
 /// # Errors
-/// PostgreSQL's; what was done before stays done.
-pub async fn upkeep(client: &Client, options: UpkeepOptions) -> Result<Vec<String>, tokio_postgres::Error> {
+/// [`UpkeepError`]. The session's transaction may still be open then.
+pub async fn upkeep(database: &Database, client: &Client, options: UpkeepOptions) -> Result<Vec<String>, UpkeepError> {
     let ahead = "SELECT public.tallyd_ensure_partitions(now(), now() + $1 * ('1 ' || $2)::interval, $2)";
     let (count, size) = (f64::from(options.partitions_ahead), options.granularity.as_str());
     client.query_typed(ahead, &[(&count, Type::FLOAT8), (&size, Type::TEXT)]).await?;
-    let lock = client.query_typed("SELECT pg_try_advisory_lock($1)", &[(&LOCK, Type::INT8)]).await?;
-    if !lock.first().is_some_and(|row| row.get(0)) {
+    protect(client).await?;
+    build_indexes(database, client, options.user_index).await
+}
+
+/// Takes the lock until the transaction ends, unless somebody has it. A simple query, whose snapshot ends with it: that of an
+/// extended one stays with its portal, and a concurrent build would wait for it for ever.
+async fn try_lock(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let answer = client.simple_query(&format!("SELECT pg_try_advisory_xact_lock({LOCK})")).await?;
+    let is_true =
+        |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"));
+    Ok(answer.iter().any(is_true))
+}
+
+/// Closes to the public what was made by hand since the last time.
+async fn protect(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("BEGIN").await?;
+    if try_lock(client).await? {
+        let sql =
+            "SELECT public.tallyd_protect_all() WHERE has_function_privilege('public.tallyd_protect_all()', 'EXECUTE')";
+        let protected = client.query_typed(sql, &[]).await?;
+        if !protected.is_empty() {
+            let names: Vec<String> = protected.iter().map(|row| row.get(0)).collect();
+            tracing::info!(names = names.join(", "), "closed to the public");
+        }
+    }
+    client.batch_execute("COMMIT").await
+}
+
+/// A session that holds the lock for as long as its transaction is open; none if somebody else has it.
+async fn guard(database: &Database) -> Result<Option<Connection>, UpkeepError> {
+    let session = database.connect("tallyd upkeep lock").await?;
+    // It idles for as long as the longest index takes.
+    session.batch_execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+    if try_lock(&session).await? {
+        return Ok(Some(session));
+    }
+    session.batch_execute("ROLLBACK").await?;
+    Ok(None)
+}
+
+async fn build_indexes(database: &Database, client: &Client, when: UserIndex) -> Result<Vec<String>, UpkeepError> {
+    let Some(due) = due(when) else { return Ok(Vec::new()) };
+    if client.query_typed(&due, &[]).await?.is_empty() {
         return Ok(Vec::new());
     }
-    let built = keep(client, options).await;
-    client.query_typed("SELECT pg_advisory_unlock($1)", &[(&LOCK, Type::INT8)]).await?;
-    built
-}
-
-async fn keep(client: &Client, options: UpkeepOptions) -> Result<Vec<String>, tokio_postgres::Error> {
-    // Partitions that were made by hand since the last time.
-    let sql =
-        "SELECT public.tallyd_protect_all() WHERE has_function_privilege('public.tallyd_protect_all()', 'EXECUTE')";
-    let protected = client.query_typed(sql, &[]).await?;
-    if !protected.is_empty() {
-        let names: Vec<String> = protected.iter().map(|row| row.get(0)).collect();
-        tracing::info!(names = names.join(", "), "closed to the public");
+    let Some(guard) = guard(database).await? else { return Ok(Vec::new()) };
+    let mut built = Vec::new();
+    // Asked anew: whoever had the lock a moment ago may have built them.
+    for row in client.query_typed(&due, &[]).await? {
+        let (partition, index, broken): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        if broken {
+            client.batch_execute(&format!("DROP INDEX CONCURRENTLY public.{index}")).await?;
+        }
+        let sql = format!("CREATE INDEX CONCURRENTLY {index} ON public.{partition} (user_id, occurred_at)");
+        client.batch_execute(&sql).await?;
+        built.push(index);
     }
-    build_indexes(client, options.user_index).await
+    guard.batch_execute("COMMIT").await?;
+    Ok(built)
 }
 
-async fn build_indexes(client: &Client, when: UserIndex) -> Result<Vec<String>, tokio_postgres::Error> {
+/// The question for the partitions whose index is due: partition, index, whether it is there and broken.
+fn due(when: UserIndex) -> Option<String> {
     let due = match when {
-        UserIndex::Never => return Ok(Vec::new()),
+        UserIndex::Never => return None,
         UserIndex::Always => "true".to_owned(),
         UserIndex::Sealed => format!("upper_at < now() - {SETTLED}"),
     };
     // A partition's upper bound stands in its definition: FOR VALUES FROM ('…') TO ('…').
-    let partitions = format!(
+    Some(format!(
         "SELECT quote_ident(relname), quote_ident(index_name), broken FROM (
             SELECT c.relname::text, c.relname || '_user' AS index_name,
                 substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS upper_at,
@@ -77,16 +134,5 @@ async fn build_indexes(client: &Client, when: UserIndex) -> Result<Vec<String>, 
             FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
             WHERE h.inhparent = 'public.api_usage_log'::regclass AND pg_has_role(c.relowner, 'USAGE')) AS p
         WHERE NOT built AND {due} ORDER BY relname"
-    );
-    let mut built = Vec::new();
-    for row in client.query_typed(&partitions, &[]).await? {
-        let (partition, index, broken): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
-        if broken {
-            client.batch_execute(&format!("DROP INDEX CONCURRENTLY public.{index}")).await?;
-        }
-        let sql = format!("CREATE INDEX CONCURRENTLY {index} ON public.{partition} (user_id, occurred_at)");
-        client.batch_execute(&sql).await?;
-        built.push(index);
-    }
-    Ok(built)
+    ))
 }

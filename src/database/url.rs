@@ -1,16 +1,22 @@
 //! The address of a PostgreSQL: a URL, or libpq's `key=value` form.
 //!
 //! The driver parses both. What it does not know is taken out before: `sslmode=allow|verify-ca|verify-full` and
-//! `sslrootcert`, which are about certificates. What TLS then does is in [`super::tls`].
+//! `sslrootcert`, which are about certificates (what TLS then does is in [`super::tls`]); `target_session_attrs=primary`,
+//! which is `read-write` for whoever must write; and what hosts put into their URLs for other programs
+//! ([`FOR_OTHERS`]).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 
+use super::hosts::read_password;
 use super::tls::Verify;
+
+/// Parameters of Prisma and of Supabase's integrations: about their own pools and prepared statements.
+const FOR_OTHERS: [&str; 4] = ["pgbouncer", "connection_limit", "pool_timeout", "supa"];
 
 /// An address, understood.
 #[derive(Debug, Clone)]
@@ -18,6 +24,7 @@ pub(super) struct Address {
     pub(super) config: Config,
     pub(super) verify: Verify,
     pub(super) ca_file: Option<PathBuf>,
+    password_file: Option<PathBuf>,
 }
 
 /// Why an address is not one. The address itself is not quoted: it may hold a password.
@@ -30,16 +37,16 @@ pub struct AddressError {
 impl Address {
     /// Parses the address and sets what a daemon needs: limits after which a connection that went dead is given up.
     pub(super) fn parse(url: &str, ca_file: Option<&Path>, connect_timeout: Duration) -> Result<Self, AddressError> {
-        let tls = TlsParameters::take_from(url);
-        let mut config: Config = tls.rest.parse().map_err(|error: tokio_postgres::Error| AddressError {
+        let taken = Parameters::take_from(url);
+        let mut config: Config = taken.rest.parse().map_err(|error: tokio_postgres::Error| AddressError {
             reason: std::error::Error::source(&error)
                 .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(AddressError { reason: "the address names no host".into() });
         }
-        let ca_file = ca_file.map(Path::to_owned).or(tls.root_certificate);
-        let mode = match tls.mode.as_deref() {
+        let ca_file = ca_file.map(Path::to_owned).or(taken.root_certificate);
+        let mode = match taken.mode.as_deref() {
             None | Some("allow" | "prefer") if ca_file.is_some() => SslMode::Require,
             None | Some("allow" | "prefer") => SslMode::Prefer,
             Some("disable") => SslMode::Disable,
@@ -51,8 +58,34 @@ impl Address {
         };
         config.ssl_mode(mode);
         patience(&mut config, connect_timeout);
+        let attributes = taken.session.as_deref();
+        if config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly || attributes == Some("standby") {
+            let reason = "target_session_attrs asks for a server that takes no writes, and records are written";
+            return Err(AddressError { reason: reason.into() });
+        }
+        if attributes.is_some() || config.get_hosts().len().max(config.get_hostaddrs().len()) > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let verify = if mode == SslMode::Require { Verify::Full } else { Verify::Nothing };
-        Ok(Self { config, verify, ca_file })
+        Ok(Self { config, verify, ca_file, password_file: None })
+    }
+
+    /// Takes the password from a file at every attempt.
+    pub(super) fn with_password_file(self, file: Option<PathBuf>) -> Self {
+        Self { password_file: file, ..self }
+    }
+
+    /// The password as it is now, where it is in a file.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(super) fn password(&self) -> Result<Option<Vec<u8>>, String> {
+        self.password_file.as_deref().map(read_password).transpose()
+    }
+
+    /// How many hosts there are to try.
+    pub(super) fn hosts(&self) -> usize {
+        self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
     }
 
     /// The private cluster's.
@@ -60,7 +93,7 @@ impl Address {
         let mut config = Config::new();
         config.host_path(host).user(user).dbname(database).ssl_mode(SslMode::Disable);
         patience(&mut config, connect_timeout);
-        Self { config, verify: Verify::Nothing, ca_file: None }
+        Self { config, verify: Verify::Nothing, ca_file: None, password_file: None }
     }
 
     pub(super) fn is_direct_tls(&self) -> bool {
@@ -77,7 +110,7 @@ impl Address {
             url += if config.get_password().is_some() { ":***@" } else { "@" };
         }
         if !on_unix {
-            url += &self.hosts().join(",");
+            url += &host_names(config).join(",");
         }
         url += "/";
         url += &encode(config.get_dbname().unwrap_or_default());
@@ -92,19 +125,6 @@ impl Address {
             _ => parameters.push(format!("sslmode={}", self.ssl_mode())),
         }
         url + "?" + &parameters.join("&")
-    }
-
-    /// The hosts with their ports, as they stand in a URL.
-    fn hosts(&self) -> Vec<String> {
-        let ports = self.config.get_ports();
-        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-        let addresses = self.config.get_hostaddrs().iter().map(ToString::to_string);
-        let hosts = self.config.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => encode(&path.to_string_lossy()),
-        });
-        let names: Vec<String> = if self.config.get_hosts().is_empty() { addresses.collect() } else { hosts.collect() };
-        names.iter().enumerate().map(|(at, name)| format!("{}:{}", bracketed(name), port(at))).collect()
     }
 
     /// libpq's word for what we do, as far as it has one.
@@ -139,6 +159,7 @@ impl Address {
             ("PGUSER", config.get_user().map(str::to_owned)),
             ("PGDATABASE", config.get_dbname().map(str::to_owned)),
             ("PGOPTIONS", config.get_options().map(str::to_owned)),
+            ("PGTARGETSESSIONATTRS", needs_write(config).then(|| "read-write".to_owned())),
             ("PGSSLMODE", Some(self.ssl_mode().to_owned())),
             ("PGSSLROOTCERT", self.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned())),
             ("PGCONNECT_TIMEOUT", Some(seconds.to_string())),
@@ -150,13 +171,37 @@ impl Address {
             };
         }
         command.env_remove("PGSERVICE");
-        match config.get_password() {
+        // Where the file cannot be read libpq asks whoever sits there.
+        let from_file = self.password().unwrap_or_default();
+        match from_file.as_deref().or(config.get_password()) {
             Some(password) => {
                 command.env("PGPASSWORD", std::os::unix::ffi::OsStrExt::from_bytes(password) as &std::ffi::OsStr)
             }
             None => command.env_remove("PGPASSWORD"),
         };
     }
+}
+
+fn needs_write(config: &Config) -> bool {
+    config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite
+}
+
+/// The first host with its port, as it stands in a URL.
+pub(super) fn host_name(config: &Config) -> String {
+    host_names(config).into_iter().next().unwrap_or_default()
+}
+
+/// The hosts with their ports, as they stand in a URL.
+fn host_names(config: &Config) -> Vec<String> {
+    let ports = config.get_ports();
+    let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+    let addresses = config.get_hostaddrs().iter().map(ToString::to_string);
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => encode(&path.to_string_lossy()),
+    });
+    let names: Vec<String> = if config.get_hosts().is_empty() { addresses.collect() } else { hosts.collect() };
+    names.iter().enumerate().map(|(at, name)| format!("{}:{}", bracketed(name), port(at))).collect()
 }
 
 /// What makes a connection that went dead end with an error, instead of waiting for hours.
@@ -170,16 +215,18 @@ fn patience(config: &mut Config, connect_timeout: Duration) {
         .keepalives_retries(3);
 }
 
-/// The parameters about certificates, and the address without them.
-struct TlsParameters {
+/// The parameters that the driver does not know, and the address without them.
+struct Parameters {
     rest: String,
     mode: Option<String>,
     root_certificate: Option<PathBuf>,
+    /// `primary` or `standby`.
+    session: Option<String>,
 }
 
-impl TlsParameters {
+impl Parameters {
     fn take_from(url: &str) -> Self {
-        let mut taken = Self { rest: String::new(), mode: None, root_certificate: None };
+        let mut taken = Self { rest: String::new(), mode: None, root_certificate: None, session: None };
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let (base, query) = url.split_once('?').unwrap_or((url, ""));
             let kept: Vec<&str> =
@@ -200,7 +247,13 @@ impl TlsParameters {
             Some(("sslrootcert", value)) => {
                 self.root_certificate = Some(plain(value)).filter(|v| v != "system").map(Into::into);
             }
-            _ => return false,
+            Some(("target_session_attrs", value)) => match plain(value).as_str() {
+                "primary" => self.session = Some("primary".into()),
+                "standby" | "prefer-standby" => self.session = Some("standby".into()),
+                _ => return false,
+            },
+            Some((name, _)) => return FOR_OTHERS.contains(&name),
+            None => return false,
         }
         true
     }

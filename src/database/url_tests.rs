@@ -79,3 +79,32 @@ fn libpq_gets_the_password_by_its_environment() {
     assert_eq!(get("PGSERVICE"), None);
     assert_eq!(command.get_args().count(), 0);
 }
+
+#[test]
+fn several_hosts_are_asked_for_one_that_can_be_written_to() {
+    let table = [
+        ("postgres://h/d", TargetSessionAttrs::Any),
+        ("postgres://h,h2/d", TargetSessionAttrs::ReadWrite),
+        ("postgres://h,h2/d?target_session_attrs=any", TargetSessionAttrs::ReadWrite),
+        ("postgres://h/d?target_session_attrs=read-write", TargetSessionAttrs::ReadWrite),
+        ("postgres://h/d?target_session_attrs=primary", TargetSessionAttrs::ReadWrite),
+        ("hostaddr=::1,127.0.0.1", TargetSessionAttrs::ReadWrite),
+    ];
+    for (url, attributes) in table {
+        assert_eq!(parse(url).config.get_target_session_attrs(), attributes, "{url}");
+    }
+    for mode in ["read-only", "standby", "prefer-standby"] {
+        let url = format!("postgres://h,h2/d?target_session_attrs={mode}");
+        let message = Address::parse(&url, None, Duration::from_secs(5)).unwrap_err().to_string();
+        assert!(message.contains("takes no writes"), "{message}");
+    }
+}
+
+#[test]
+fn what_a_url_says_to_other_programs_is_passed_over() {
+    let url = "postgres://u:p@h:6543/d?pgbouncer=true&connection_limit=1&application_name=x&supa=base-pooler.x";
+    assert_eq!(parse(url).config.get_application_name(), Some("x"));
+    let message =
+        Address::parse("postgres://h/d?pgbuoncer=true", None, Duration::from_secs(5)).unwrap_err().to_string();
+    assert!(message.contains("pgbuoncer"), "{message}");
+}

@@ -18,6 +18,7 @@ pub fn options(data_dir: &Path) -> DatabaseOptions {
         url: None,
         data_dir: data_dir.to_owned(),
         ca_file: None,
+        password_file: None,
         connect_timeout: Duration::from_secs(10),
         bin_dir: None,
     }

@@ -21,9 +21,9 @@ async fn a_partition_is_indexed_once_its_time_is_over() {
     let db = migrated(dir.path()).await;
     let client = db.connect("upkeep").await.unwrap();
     client.batch_execute("SELECT tallyd_ensure_partition('2025-01-15Z', 'month')").await.unwrap();
-    assert!(upkeep(&client, options(UserIndex::Never)).await.unwrap().is_empty());
-    assert_eq!(upkeep(&client, options(UserIndex::Sealed)).await.unwrap(), ["api_usage_log_2025_01_user"]);
-    assert!(upkeep(&client, options(UserIndex::Sealed)).await.unwrap().is_empty(), "it is there");
+    assert!(upkeep(&db, &client, options(UserIndex::Never)).await.unwrap().is_empty());
+    assert_eq!(upkeep(&db, &client, options(UserIndex::Sealed)).await.unwrap(), ["api_usage_log_2025_01_user"]);
+    assert!(upkeep(&db, &client, options(UserIndex::Sealed)).await.unwrap().is_empty(), "it is there");
     assert_eq!(value(&client, BUILT).await, "api_usage_log_2025_01_user");
 
     // One that was left half-built is built again.
@@ -33,10 +33,17 @@ async fn a_partition_is_indexed_once_its_time_is_over() {
         )
         .await
         .unwrap();
-    assert_eq!(upkeep(&client, options(UserIndex::Sealed)).await.unwrap(), ["api_usage_log_2025_01_user"]);
+    assert_eq!(upkeep(&db, &client, options(UserIndex::Sealed)).await.unwrap(), ["api_usage_log_2025_01_user"]);
+
+    // What another daemon is building looks half-built: hands off for as long as it has the lock.
+    let other = db.connect("another daemon").await.unwrap();
+    other.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(x'74616c6c7975706b'::int8)").await.unwrap();
+    assert!(upkeep(&db, &client, options(UserIndex::Always)).await.unwrap().is_empty());
+    other.batch_execute("COMMIT").await.unwrap();
 
     // The partitions of now and what comes, too.
-    assert_eq!(upkeep(&client, options(UserIndex::Always)).await.unwrap().len(), 3);
+    assert_eq!(upkeep(&db, &client, options(UserIndex::Always)).await.unwrap().len(), 3);
+    assert_eq!(value(&client, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

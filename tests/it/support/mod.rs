@@ -4,6 +4,8 @@
 
 pub mod daemon;
 pub mod load;
+pub mod network;
+pub mod pooler;
 pub mod postgres;
 pub mod proxy;
 

@@ -29,6 +29,8 @@ pub enum Stop {
 pub struct Postgres {
     home: tempfile::TempDir,
     server: Option<Child>,
+    /// What the server is told besides, from its next start on.
+    settings: Vec<String>,
 }
 
 impl Postgres {
@@ -41,18 +43,27 @@ impl Postgres {
 
     /// A cluster whose server has not been started.
     pub fn stopped() -> Self {
+        let postgres = Self::empty();
+        copy(&template(&postgres), &postgres.data());
+        postgres
+    }
+
+    /// Changes a setting of the server, for its next start.
+    pub fn with_setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push(format!("{name}={value}"));
+        self
+    }
+
+    /// The folder of a cluster that is still to be made.
+    pub(super) fn empty() -> Self {
         let home = tempfile::Builder::new().prefix("tallyd-it-").tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let sockets = home.path().join("s");
         fs::create_dir(&sockets).unwrap();
-        if let Some((uid, gid)) = server_account() {
-            for folder in [home.path(), &sockets] {
-                std::os::unix::fs::chown(folder, Some(uid), Some(gid)).unwrap();
-            }
+        for folder in [home.path(), &sockets] {
+            give(folder);
         }
-        let postgres = Self { home, server: None };
-        copy(&template(&postgres), &postgres.data());
-        postgres
+        Self { home, server: None, settings: Vec::new() }
     }
 
     /// Starts the server, also while an earlier one of the cluster is still going down, and waits until it answers.
@@ -177,7 +188,7 @@ impl Postgres {
         self.until("SELECT count(*) FROM api_usage_log", &calls.to_string());
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.home.path().join("data")
     }
 
@@ -186,6 +197,9 @@ impl Postgres {
         let mut command = as_server("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.sockets());
         command.args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=40"]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
         command.current_dir(self.home.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
@@ -277,15 +291,27 @@ fn bin(program: &str) -> PathBuf {
 }
 
 /// A server program, run as an account that it accepts.
-fn as_server(program: &str) -> Command {
+pub(super) fn as_server(program: &str) -> Command {
+    as_account(bin(program))
+}
+
+/// A program that refuses to run as root, run as the server's account.
+pub(super) fn as_account(program: PathBuf) -> Command {
     match server_account() {
-        None => bound_to_us(bin(program)),
+        None => bound_to_us(program),
         Some((uid, gid)) => {
             let mut command = Command::new("setpriv");
             command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--clear-groups"]);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(bin(program));
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
             command
         }
+    }
+}
+
+/// Makes a file or folder the server account's.
+pub(super) fn give(path: &Path) {
+    if let Some((uid, gid)) = server_account() {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
     }
 }
 
