@@ -1,6 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: test-python bench-python test-otel
+.PHONY: bench-typescript
 .PHONY: fuzz golden model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
@@ -41,6 +42,11 @@ test-typescript: ## Test the Node client: vectors, a real daemon, kills, the ven
 	@scripts/need-typescript
 	cargo build
 	cd clients/typescript && npm test --silent
+
+bench-typescript: ## The p99 of an Express route that records ÷ without, against a real daemon
+	@scripts/need-typescript
+	cargo build --release
+	cd clients/typescript && npm run --silent build && TALLYD_BIN=$(CURDIR)/target/release/tallyd node bench/route.mjs
 
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium
