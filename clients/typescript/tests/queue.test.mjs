@@ -86,16 +86,20 @@ test("a record is what it was when it was recorded", { timeout: 60_000 }, async 
   const daemon = await miniature(t);
   const recorder = new Recorder({ socket: daemon.socket, app: "web", gather: 1 });
   const record = { provider: "x", metadata: { a: 1 }, extra_units: { image: 1 }, user_id: undefined };
-  withContext({ user_id: "u1", endpoint: "/e" }, () => recorder.record(record));
+  withContext({ user_id: "u1", endpoint: "/e" }, () => {
+    recorder.record(record);
+    recorder.record({ provider: "x", app: "own", endpoint: "/own" });
+  });
   Object.assign(record, { provider: "y" });
   record.metadata.a = 2;
   record.extra_units.image = 2;
-  await until("it is sent", () => daemon.records.length === 1);
-  const [sent] = daemon.records;
+  await until("it is sent", () => daemon.records.length === 2);
+  const [sent, other] = daemon.records;
+  assert.deepEqual([other[4], other[5], other[6]], ["/own", "u1", "own"], "what the record says itself holds");
   assert.deepEqual([sent[2], sent[4], sent[5], sent[6], sent[14], sent[19]], ["x", "/e", "u1", "web", { image: "1" }, '{"a":1}']);
   assert.ok(Math.abs(sent[1] - Date.now() * 1000) < 60_000_000, "now, in microseconds");
   assert.deepEqual([sent[0].length, sent[0][6] >> 4, sent[0][8] >> 6], [16, 7, 2], "a UUID of version 7");
-  daemon.ack(1);
+  daemon.ack(2);
   await recorder.close(30_000);
 });
 
