@@ -6,6 +6,7 @@
 //! | [`embedded`] | the private cluster |
 //! | [`url`], [`tls`] | addresses, and encryption |
 //! | [`connection`] | [`Connection`]: one session |
+//! | [`citus`] | which tables live where on Citus' nodes |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`plans`] | what each plan of a provider would have cost |
@@ -23,6 +24,7 @@
 
 pub mod access;
 pub mod bill;
+pub mod citus;
 pub mod connection;
 pub mod embedded;
 pub mod error;

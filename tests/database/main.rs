@@ -1,6 +1,7 @@
 //! The database: the private cluster, the schema, and what is promised of both. Needs PostgreSQL's server programs.
 
 mod access;
+mod citus;
 mod embedded;
 mod forget;
 mod migrate;
