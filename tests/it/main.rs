@@ -17,6 +17,7 @@ mod budgets;
 mod crash;
 mod damage;
 mod dead_letters;
+mod documents;
 mod embedded;
 mod forget;
 mod full;
