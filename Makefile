@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: test-postgres-18 smoke-postgres-18
 .PHONY: test-python bench-python test-otel
+.PHONY: bench-typescript deb test-deploy
 .PHONY: fuzz golden model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
@@ -26,7 +27,7 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-pgbouncer
 	@scripts/need-page
 	cargo test --workspace
-	$(MAKE) test-page test-typescript test-python test-otel test-prices test-monitoring
+	$(MAKE) test-page test-typescript test-python test-otel test-prices test-monitoring test-deploy
 	$(MAKE) smoke-postgres-18
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
@@ -44,6 +45,19 @@ test-typescript: ## Test the Node client: vectors, a real daemon, kills, the ven
 	@scripts/need-typescript
 	cargo build
 	cd clients/typescript && npm test --silent
+
+bench-typescript: ## The p99 of an Express route that records ÷ without, against a real daemon
+	@scripts/need-typescript
+	cargo build --release
+	cd clients/typescript && npm run --silent build && TALLYD_BIN=$(CURDIR)/target/release/tallyd node bench/route.mjs
+
+test-deploy: ## Lint and check the Dockerfiles, the compose file, the unit and the package's scripts, and hold their settings to the daemon
+	cargo build
+	python=$$(scripts/need-hadolint) && $$python tests/deploy/check.py target/debug/tallyd
+
+deb: build ## Build the Debian package: target/debian/tallyd_*.deb
+	@scripts/need-cargo-deb
+	cargo deb --no-build
 
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium

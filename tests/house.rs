@@ -284,3 +284,34 @@ fn a_container_gets_every_file_that_the_source_includes() {
     }
     assert!(named >= 3, "only {named} were found");
 }
+
+#[test]
+fn the_debian_package_names_files_that_exist() {
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let assets = deb["assets"].as_array().unwrap();
+    let path = |asset: &toml::Value, at: usize| asset[at].as_str().unwrap().to_owned();
+    for file in assets.iter().map(|asset| path(asset, 0)).filter(|file| !file.starts_with("target/")) {
+        assert!(root().join(&file).exists(), "{file}");
+    }
+    let places: Vec<_> = assets.iter().map(|asset| format!("/{}", path(asset, 1))).collect();
+    for file in deb["conf-files"].as_array().unwrap() {
+        assert!(places.iter().any(|place| place == file.as_str().unwrap()), "{file} is not in the package");
+    }
+    for script in ["postinst", "postrm"] {
+        let script = format!("{}{script}", deb["maintainer-scripts"].as_str().unwrap());
+        assert!(read(&script).contains("\n#DEBHELPER#\n"), "{script} leaves out what the unit needs");
+    }
+    for file in [&deb["license-file"][0], &deb["changelog"]] {
+        assert!(root().join(file.as_str().unwrap()).exists(), "{file}");
+    }
+    let units = &deb["systemd-units"];
+    let (folder, name) = (units["unit-scripts"].as_str().unwrap(), units["unit-name"].as_str().unwrap());
+    let unit = read(&format!("{folder}{name}.service"));
+    // What the unit starts and reads is where the package puts it; its user is the one that is made.
+    for needed in ["ExecStart=/usr/bin/tallyd --config /etc/tallyd/config.toml", "User=tallyd"] {
+        assert!(unit.contains(needed), "{needed}");
+    }
+    assert!(places.iter().any(|place| place == "/usr/bin/") && read("deploy/debian/postinst").contains("useradd"));
+    assert!(assets.len() >= 6, "{assets:?}");
+}

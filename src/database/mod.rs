@@ -7,6 +7,7 @@
 //! | [`url`], [`tls`] | addresses, and encryption |
 //! | `hosts` | an attempt to connect: each host, with the password and the certificates as they are now |
 //! | [`connection`] | [`Connection`]: one session |
+//! | [`citus`] | which tables live where on Citus' nodes |
 //! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
 //! | [`adopt`] | the history of older tables, taken over |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
@@ -26,6 +27,7 @@
 pub mod access;
 pub mod adopt;
 pub mod bill;
+pub mod citus;
 pub mod connection;
 pub mod embedded;
 pub mod error;

@@ -2,6 +2,7 @@
 
 mod access;
 mod adopt;
+mod citus;
 mod embedded;
 mod forget;
 mod migrate;

@@ -19,6 +19,7 @@ mod crash;
 mod crowd;
 mod damage;
 mod dead_letters;
+mod documents;
 mod embedded;
 mod failover;
 mod forget;

@@ -5,7 +5,7 @@ import json
 import pytest
 from support import ROOT
 
-from tallyd import _wire
+from tallyd import _answer, _wire
 
 
 def vectors(name):
@@ -36,3 +36,23 @@ def test_a_frame_is_written_or_read(vector):
     else:
         encoded = [_wire.encode_record(record) for record in body["records"]]
         assert _wire.records(body["first_seq"], encoded).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", vectors("usage"))
+def test_what_a_vendor_answers_is_read_as_every_client_reads_it(vector):
+    is_stream = "events" in vector
+    answer = _answer.Answer(vector["vendor"], is_stream)
+    if is_stream:
+        for event in vector["events"]:
+            answer.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    else:
+        answer.feed(json.dumps(vector["answer"]).encode())
+    answer.end()
+    if vector["record"] is None:
+        assert not answer.has_usage()
+        return
+    assert answer.has_usage()
+    fields = {"provider": {"anthropic": "claude"}.get(vector["vendor"], vector["vendor"]), **answer.fields()}
+    fields["extra_units"] = {unit: str(count) for unit, count in fields.get("extra_units", {}).items()}
+    defaults = (0, {}, "standard")
+    assert {name: value for name, value in fields.items() if value not in defaults} == vector["record"]

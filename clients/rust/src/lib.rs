@@ -7,6 +7,9 @@
 //! recorder.record(Record::claude("claude-sonnet-4-20250514", 1200, 350).user("u-42"));
 //! ```
 //!
+//! [`Call`] is a call while it is made: it records its latency and its status, however it ends. With the feature `usage` the module
+//! `usage` reads what Anthropic's and OpenAI's answers say that was used.
+//!
 //! [`Recorder`] is what an application uses: one for the whole process, shared behind an `Arc`. [`Session`] is one
 //! blocking connection for tools that bring their own sequence numbers, such as an importer.
 //!
@@ -30,6 +33,7 @@
 //! # Fork
 //! A child process has no sender thread. Build the [`Recorder`] after `fork`, or in each worker.
 
+mod call;
 mod clock;
 mod endpoint;
 mod inbox;
@@ -41,7 +45,10 @@ mod sender;
 mod session;
 mod stats;
 mod sync;
+#[cfg(feature = "usage")]
+pub mod usage;
 
+pub use call::Call;
 pub use endpoint::Endpoint;
 pub use recorder::{Builder, Recorder};
 pub use session::{HelloOptions, Session, SessionError};

@@ -1,6 +1,7 @@
 // A drop-in for a tracker that kept its numbers in memory: the same methods, and the numbers survive.
 
-import { Recorder, type RecorderOptions } from "./recorder.js";
+import type { RecorderOptions } from "./options.js";
+import { Recorder } from "./recorder.js";
 import type { UsageRecord } from "./record.js";
 
 export interface CostTrackerOptions extends RecorderOptions {

@@ -1,4 +1,5 @@
-export { Recorder, type Durable, type RecorderOptions, type Stats } from "./recorder.js";
+export { Recorder } from "./recorder.js";
+export type { Durable, RecorderOptions, Stats } from "./options.js";
 export { encodeRecord, type Decimal, type UsageRecord } from "./record.js";
 export { express, withContext, type Context, type ExpressOptions } from "./context.js";
 export { instrument, recordingFetch, type FetchOptions, type Instrumentable } from "./instrument.js";

@@ -1,6 +1,8 @@
 // The usage record: what one paid call was, in the order of the protocol.
 
-import { encode } from "@msgpack/msgpack";
+import type { Context } from "./context.js";
+import { v7Into } from "./uuid.js";
+import { begin, taken, writeArrayHead, writeBin16, writeInteger, writeMapHead, writeNil, writeText } from "./writer.js";
 
 /** A quantity or an amount: decimal text keeps every digit; an integer is taken as it is. */
 export type Decimal = string | bigint | number;
@@ -49,15 +51,27 @@ const FIELDS = [
   "cache_write_5m_tokens", "cache_write_1h_tokens", "requests", "extra_units", "service_tier", "status", "latency_ms", "cost_usd", "metadata",
 ] as const;
 
-/** No other units: the empty map, where a later field follows. */
-const NO_UNITS = {};
+type Field = (typeof FIELDS)[number];
+type Kind = "id" | "time" | "text" | "integer" | "units" | "decimal" | "json";
 
-const DEFAULTS: Partial<Record<(typeof FIELDS)[number], unknown>> = {
-  model: "", endpoint: "", user_id: "", app: "", request_id: "", input_tokens: 0, output_tokens: 0, cache_read_tokens: 0,
-  cache_write_5m_tokens: 0, cache_write_1h_tokens: 0, requests: 1, extra_units: NO_UNITS, service_tier: "standard", status: 200,
-};
+const TEXTS: readonly Field[] = ["provider", "model", "endpoint", "user_id", "app", "request_id", "service_tier"];
+const KINDS: readonly Kind[] = FIELDS.map((name) => {
+  if (TEXTS.includes(name)) return "text";
+  const others: Partial<Record<Field, Kind>> = { id: "id", occurred_at: "time", extra_units: "units", cost_usd: "decimal", metadata: "json" };
+  return others[name] ?? "integer";
+});
 
-const TEXTS: ReadonlySet<string> = new Set(["provider", "model", "endpoint", "user_id", "app", "request_id", "service_tier"]);
+/** What a field says that was left out; null: nothing. */
+const DEFAULTS: readonly (string | number | null)[] = FIELDS.map((name) => {
+  if (name === "requests") return 1;
+  if (name === "status") return 200;
+  if (name === "service_tier") return "standard";
+  if (name === "provider" || name === "latency_ms") return null;
+  const kind = KINDS[FIELDS.indexOf(name)];
+  return kind === "text" ? "" : kind === "integer" ? 0 : null;
+});
+
+const KNOWN: ReadonlySet<string> = new Set(FIELDS);
 
 /** A decimal as the wire has it: text, never a float. */
 function decimal(value: Decimal): string {
@@ -84,32 +98,81 @@ function integer(name: string, value: number): number {
   return value;
 }
 
-function wire(name: (typeof FIELDS)[number], record: UsageRecord): unknown {
-  const value = record[name];
-  if (value === undefined || value === null) return name in DEFAULTS ? DEFAULTS[name] : null;
-  switch (name) {
+/** What is written of the field: what `FIELDS` says of it, undefined if it is at its default. */
+function valueOf(index: number, value: unknown): unknown {
+  const name = FIELDS[index]!;
+  if (value === undefined || value === null || value === DEFAULTS[index]) return undefined;
+  switch (KINDS[index]!) {
     case "id": return idBytes(value as string | Uint8Array);
-    case "occurred_at": return value instanceof Date ? value.getTime() * 1000 : integer(name, value as number);
-    case "cost_usd": return decimal(value as Decimal);
-    case "metadata": return typeof value === "string" ? value : JSON.stringify(value);
-    case "extra_units": {
+    case "time": return integer(name, value instanceof Date ? value.getTime() * 1000 : (value as number));
+    case "decimal": return decimal(value as Decimal);
+    case "json": return typeof value === "string" ? value : JSON.stringify(value);
+    case "units": {
       const units = Object.entries(value as Record<string, Decimal>).sort(([a], [b]) => (a < b ? -1 : 1));
-      return units.length === 0 ? NO_UNITS : Object.fromEntries(units.map(([unit, quantity]) => [unit, decimal(quantity)]));
+      return units.length === 0 ? undefined : units.map(([unit, quantity]) => [unit, decimal(quantity)]);
     }
-    default:
-      if (!TEXTS.has(name)) return integer(name, value as number);
+    case "integer": return integer(name, value as number);
+    case "text":
       if (typeof value !== "string") throw new TypeError(`${name}: ${String(value)} is no text`);
       return value;
   }
 }
 
+function write(index: number, value: unknown): void {
+  if (value === undefined) {
+    const standard = DEFAULTS[index]!;
+    if (KINDS[index] === "units") writeMapHead(0);
+    else if (standard === null) writeNil();
+    else if (typeof standard === "number") writeInteger(standard);
+    else writeText(standard);
+  } else if (typeof value === "string") writeText(value);
+  else if (typeof value === "number") writeInteger(value);
+  else if (value instanceof Uint8Array) writeBin16((into, at) => into.set(value, at));
+  else {
+    const units = value as [string, string][];
+    writeMapHead(units.length);
+    for (const [unit, quantity] of units) {
+      writeText(unit);
+      writeText(quantity);
+    }
+  }
+}
+
+/** What the recorder says of a record that does not say it itself. */
+export interface Standing { context: Context; app: string; ms: number }
+
+/** Kept from record to record: encoding makes no list of its own. */
+const values: unknown[] = new Array(FIELDS.length);
+const [ID, AT, APP] = [FIELDS.indexOf("id"), FIELDS.indexOf("occurred_at"), FIELDS.indexOf("app")];
+
 /** The record's array form: trailing defaults are left off. Throws a TypeError that names the field, where one cannot be written. */
 export function encodeRecord(record: UsageRecord): Uint8Array {
+  return encodeWithin(record, undefined);
+}
+
+/** The same, with an id, a time and what else holds where the record does not say it. */
+export function encodeWithin(record: UsageRecord, standing: Standing | undefined): Uint8Array {
   for (const name of Object.keys(record)) {
-    if (!(FIELDS as readonly string[]).includes(name)) throw new TypeError(`no field is called ${JSON.stringify(name)}`);
+    if (!KNOWN.has(name)) throw new TypeError(`no field is called ${JSON.stringify(name)}`);
   }
-  const values = FIELDS.map((name) => wire(name, record));
-  let length = values.length;
-  while (length > 0 && (values[length - 1] === null || values[length - 1] === DEFAULTS[FIELDS[length - 1]!])) length -= 1;
-  return encode(values.slice(0, length));
+  let length = 0;
+  for (let index = 0; index < FIELDS.length; index += 1) {
+    const name = FIELDS[index]!;
+    let value: unknown = record[name];
+    if (standing) {
+      if (value === undefined) value = standing.context[name as keyof Context];
+      if (index === APP && !value) value = standing.app;
+    }
+    values[index] = valueOf(index, value);
+    if (values[index] !== undefined) length = index + 1;
+  }
+  if (standing) length = Math.max(length, AT + 1);
+  begin();
+  writeArrayHead(length);
+  for (let index = 0; index < length; index += 1) {
+    if (standing && values[index] === undefined && index === ID) writeBin16((into, at) => v7Into(standing.ms, into, at));
+    else if (standing && values[index] === undefined && index === AT) writeInteger(standing.ms * 1000);
+    else write(index, values[index]);
+  }
+  return taken();
 }

@@ -8,53 +8,12 @@ import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { currentContext, within } from "./context.js";
-import { encodeRecord, idBytes, type UsageRecord } from "./record.js";
+import { DEFAULTS, type Durable, type RecorderOptions, type Stats } from "./options.js";
+import { bytesOf, own, ownId, type Waiting } from "./queue.js";
+import { encodeWithin, type UsageRecord } from "./record.js";
 import { v7, format } from "./uuid.js";
 import { type Settled, type Waiter, Window } from "./window.js";
 import { type Ack, helloFrame, Inbox, PROTOCOL, type Rejection, type ServerMessage } from "./wire.js";
-
-export interface RecorderOptions {
-  /** The daemon's Unix socket. `TALLYD_SOCKET`, or `/run/tallyd/tallyd.sock`, if neither this nor `host` is given. */
-  socket?: string;
-  /** The daemon's TCP listener, with `port` and `token`. */
-  host?: string;
-  port?: number;
-  /** The access token: needed over TCP. `TALLYD_TOKEN`, if it is left out. */
-  token?: string;
-  /** The application's name, for records that have none. */
-  app?: string;
-  /** A name for this process's sequence of records. The default is a new one for each recorder, and right. */
-  producer?: string;
-  /** Records that may wait to be encoded. 16,384, if it is left out. */
-  maxQueue?: number;
-  /** Encoded bytes that may wait for the daemon. 32 MiB, if it is left out. */
-  maxBytes?: number;
-  /** How long records are gathered before they are sent, in milliseconds. 5, if it is left out. */
-  gather?: number;
-  /** How long a daemon may owe an ack in silence, in milliseconds. 60,000, if it is left out. */
-  ackTimeout?: number;
-  /** Gets each record that is not kept, and why. */
-  onDrop?: (record: UsageRecord, reason: string) => void;
-  /** Gets each record that the daemon refused; it is in the daemon's dead letters. */
-  onReject?: (rejection: Rejection) => void;
-}
-
-export interface Stats {
-  recorded: number;
-  /** Durable. */
-  acked: number;
-  rejected: number;
-  /** Not kept: the queue was full, the record could not be written, or the time was up at the end. */
-  dropped: number;
-  /** Recorded, and neither durable nor refused yet. */
-  inFlight: number;
-  connected: boolean;
-  reconnects: number;
-  lastError: string | undefined;
-}
-
-/** What became of a record that was waited for. `cost_usd` is null where no price is known, undefined where the answer was lost. */
-export interface Durable { id: string; cost_usd: string | null | undefined }
 
 const BACKOFF_MIN = 50;
 const BACKOFF_MAX = 5_000;
@@ -64,23 +23,16 @@ const HANDSHAKE_TIMEOUT = 10_000;
 const WRITES_MAX = 1024 * 1024;
 const CLIENT = "tallyd-ts/0.1.0";
 
-interface Waiting { record: UsageRecord; id: Uint8Array; us: number; waiter: Waiter | undefined }
-
-/** The id that the caller gave. One that is none is dropped when it is written, like any other field that cannot be. */
-function ownId({ id }: UsageRecord): Uint8Array | undefined {
-  try {
-    return id === undefined || id === null ? undefined : idBytes(id);
-  } catch {
-    return undefined;
-  }
-}
-
 export class Recorder {
-  readonly #options: Required<Pick<RecorderOptions, "maxQueue" | "maxBytes" | "gather" | "ackTimeout" | "app">> & RecorderOptions;
+  readonly #options: typeof DEFAULTS & RecorderOptions;
   readonly #producer: string;
   readonly #window = new Window();
   #queue: Waiting[] = [];
-  #gathering: NodeJS.Timeout | undefined;
+  #queueBytes = 0;
+  /** One timer for good, which is set anew. */
+  #gatherer: NodeJS.Timeout | undefined;
+  #gathering = false;
+  #full = false;
   #socket: Socket | undefined;
   #ready = false;
   #silent: NodeJS.Timeout | undefined;
@@ -92,12 +44,15 @@ export class Recorder {
   #downSince: number | undefined;
   #closed = false;
   #throttle = false;
-  #idle: (() => void)[] = [];
-  #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, reconnects: 0, lastError: undefined as string | undefined };
+  #flushes: { upTo: number; settled: () => void }[] = [];
+  #leaving = new Set<() => void>();
+  #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, unread: 0, reconnects: 0, lastError: undefined as string | undefined };
   #connectedBefore = false;
 
   constructor(options: RecorderOptions = {}) {
-    this.#options = { maxQueue: 16_384, maxBytes: 32 * 1024 * 1024, gather: 5, ackTimeout: 60_000, app: "", ...options };
+    // What is undefined is left out.
+    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    this.#options = { ...DEFAULTS, ...given };
     const random = randomBytes(6).toString("hex");
     const name = `${this.#options.app || "node"}@${hostname()}-${process.pid}-${random}`;
     this.#producer = options.producer || name.slice(-128);
@@ -105,49 +60,71 @@ export class Recorder {
 
   /** Records a call. Returns whether it was taken; if not, `onDrop` has it. Never throws, never waits. */
   record(record: UsageRecord): boolean {
-    return this.#take(record, undefined) !== undefined;
+    return this.#take(record, undefined);
   }
 
   /** Records a call, and resolves once it is durable. Rejects if the daemon refuses it, or it was not kept. */
   recordAndWait(record: UsageRecord): Promise<Durable> {
     return new Promise((resolve, reject) => {
-      // Read now: the record is the application's, and may change before the answer is there.
-      const own = ownId(record);
-      const id = this.#take(record, (settled) => {
-        if (settled.state === "durable") resolve({ id: format(own ?? id!), cost_usd: settled.cost_usd });
+      const id = ownId(record) ?? v7(Date.now());
+      const taken = this.#take(record.id === undefined || record.id === null ? { ...record, id } : record, (settled) => {
+        if (settled.state === "durable") resolve({ id: format(id), cost_usd: settled.cost_usd });
         else reject(new Error(settled.state === "refused" ? `${settled.code}: ${settled.message}` : settled.reason));
       });
-      if (!id) reject(new Error(this.#stats.lastError ?? "the record was not kept"));
+      if (!taken) reject(new Error(this.#stats.lastError ?? "the record was not kept"));
     });
   }
 
-  /** Waits until all that was recorded is settled, at most so many milliseconds. Resolves to what is left. */
+  /** Waits until all that was recorded before the call is settled, at most so many milliseconds. Resolves to how many of it are left. */
   async flush(timeout = 5_000): Promise<number> {
+    const upTo = this.#stats.recorded;
     this.#send();
-    const end = Date.now() + timeout;
-    while (this.inFlight > 0 && Date.now() < end) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, Math.max(1, end - Date.now()));
-        this.#idle.push(() => {
-          clearTimeout(timer);
-          resolve();
-        });
-      });
-    }
-    return this.inFlight;
+    if (this.#oldest > upTo) return 0;
+    await new Promise<void>((resolve) => {
+      const flush = { upTo, settled: () => {
+        clearTimeout(timer);
+        resolve();
+      } };
+      const timer = setTimeout(() => {
+        this.#flushes.splice(this.#flushes.indexOf(flush), 1);
+        resolve();
+      }, Math.max(1, timeout));
+      this.#flushes.push(flush);
+    });
+    return this.#window.upTo(upTo) + this.#queue.filter(({ order }) => order <= upTo).length;
   }
 
-  /** Flushes, and ends the connection. What is left then goes to `onDrop`'s count; resolves to how many that are. */
+  /** Flushes what is recorded until nothing is left, or the time is up, and ends the connection. What is left goes to `onDrop`'s count; resolves to how many that are. */
   async close(timeout = 5_000): Promise<number> {
-    const left = await this.flush(timeout);
+    for (const leave of [...this.#leaving]) leave();
+    const end = Date.now() + timeout;
+    do await this.flush(end - Date.now());
+    while (this.inFlight > 0 && Date.now() < end);
+    const left = this.inFlight;
     this.#closed = true;
     clearTimeout(this.#again);
     clearTimeout(this.#silent);
-    clearTimeout(this.#gathering);
+    clearTimeout(this.#gatherer);
     this.#socket?.destroy();
-    for (const { record, waiter } of this.#queue.splice(0)) this.#drop(record, "the recorder was closed", waiter);
+    this.#queueBytes = 0;
+    for (const { record, context, waiter } of this.#queue.splice(0)) this.#drop(within(context, record), "the recorder was closed", waiter);
     this.#stats.dropped += this.#window.drop("the recorder was closed before the daemon had acknowledged it");
+    this.#settled();
     return left;
+  }
+
+  /**
+   * Calls `leave` when the recorder is closed, for what is still looked on at. Returns what ends that: told `true`, it counts an answer
+   * that was left unread.
+   * @internal
+   */
+  lookOn(leave: () => void): (unread: boolean) => void {
+    this.#leaving.add(leave);
+    return (unread) => {
+      if (!this.#leaving.delete(leave) || !unread) return;
+      this.#stats.unread += 1;
+      if (this.#stats.unread === 1) process.emitWarning("an answer of a paid call was never read: it is recorded with what it had told until then", "TallydWarning");
+    };
   }
 
   /** Whether the daemon's last ack said that a budget is used up, and paid calls should be held back. */
@@ -164,22 +141,33 @@ export class Recorder {
     return { ...this.#stats, inFlight: this.inFlight, connected: this.#ready };
   }
 
-  #take(record: UsageRecord, waiter: Waiter | undefined): Uint8Array | undefined {
-    const full = this.#queue.length >= this.#options.maxQueue;
-    if (full || this.#closed) {
-      this.#drop(record, this.#closed ? "the recorder is closed" : "the queue is full: the daemon is away, or too slow", undefined);
-      return undefined;
+  #take(record: UsageRecord, waiter: Waiter | undefined): boolean {
+    const { maxQueue, maxQueueBytes, gather } = this.#options;
+    let copy: UsageRecord;
+    let bytes: number;
+    try {
+      copy = own(record);
+      bytes = bytesOf(copy);
+    } catch (error) {
+      return this.#drop(record, `the record cannot be read: ${String(error)}`, undefined);
     }
-    const ms = Date.now();
-    const id = v7(ms);
-    // Copied: it is the application's, and may change before it is written.
-    this.#queue.push({ record: within(currentContext(), record), id, us: ms * 1000, waiter });
+    const context = currentContext();
+    if (this.#closed) return this.#drop(within(context, copy), "the recorder is closed", undefined);
+    if (this.#queue.length >= maxQueue || this.#queueBytes + bytes > maxQueueBytes) {
+      return this.#drop(within(context, copy), "the queue is full: the daemon is away, or too slow", undefined);
+    }
     this.#stats.recorded += 1;
-    this.#gathering ??= setTimeout(() => this.#send(), this.#options.gather);
-    return id;
+    this.#queueBytes += bytes;
+    this.#queue.push({ record: copy, context, ms: Date.now(), bytes, order: this.#stats.recorded, waiter });
+    if (!this.#gathering) {
+      this.#gathering = true;
+      if (this.#gatherer) this.#gatherer.refresh();
+      else this.#gatherer = setTimeout(() => this.#send(), gather);
+    }
+    return true;
   }
 
-  #drop(record: UsageRecord, reason: string, waiter: Waiter | undefined): void {
+  #drop(record: UsageRecord, reason: string, waiter: Waiter | undefined): false {
     this.#stats.dropped += 1;
     this.#stats.lastError = reason;
     waiter?.({ state: "dropped", reason });
@@ -188,23 +176,26 @@ export class Recorder {
     } catch {
       // The callback's fault is not the request's.
     }
+    return false;
   }
 
   /** Queue to window, window to socket. */
   #send(): void {
-    clearTimeout(this.#gathering);
-    this.#gathering = undefined;
+    this.#gathering = false;
     let taken = 0;
     for (; taken < this.#queue.length && this.#window.bytes < this.#options.maxBytes; taken += 1) {
-      const { record, id, us, waiter } = this.#queue[taken]!;
+      const { record, context, ms, bytes, order, waiter } = this.#queue[taken]!;
+      this.#queueBytes -= bytes;
       try {
-        const bytes = encodeRecord({ ...record, id: record.id ?? id, occurred_at: record.occurred_at ?? us, app: record.app || this.#options.app });
-        if (bytes.length > this.#maxFrameBytes - 64) throw new TypeError(`a record of ${bytes.length} bytes, a frame holds ${this.#maxFrameBytes}`);
-        this.#window.add(bytes, waiter, this.#maxRecords, this.#maxFrameBytes);
+        const written = encodeWithin(record, { context, ms, app: this.#options.app });
+        if (written.length > this.#maxFrameBytes - 64) throw new TypeError(`a record of ${written.length} bytes, a frame holds ${this.#maxFrameBytes}`);
+        this.#window.add(written, order, waiter, this.#maxRecords, this.#maxFrameBytes);
       } catch (error) {
-        this.#drop(record, error instanceof Error ? error.message : String(error), waiter);
+        this.#drop(within(context, record), error instanceof Error ? error.message : String(error), waiter);
       }
     }
+    // What the window has no room for waits for the next ack.
+    this.#full = taken < this.#queue.length;
     this.#queue.splice(0, taken);
     if (this.#window.records > 0 && !this.#socket && !this.#again) this.#connect();
     this.#write();
@@ -215,7 +206,7 @@ export class Recorder {
     if (this.#closed) return;
     const { socket, host, port, token } = this.#options;
     const path = socket ?? (host ? undefined : process.env["TALLYD_SOCKET"] ?? "/run/tallyd/tallyd.sock");
-    const link = path ? connect({ path }) : connect({ host: host!, port: port ?? 7421 });
+    const link = path ? connect({ path }) : connect({ host: host!, port });
     this.#socket = link;
     const inbox = new Inbox();
     const late = setTimeout(() => link.destroy(new Error("tallyd did not answer the handshake in time")), HANDSHAKE_TIMEOUT);
@@ -290,25 +281,29 @@ export class Recorder {
       }
     }
     this.#watch();
-    this.#send();
+    if (this.#full) this.#send();
+    this.#write();
+    this.#settled();
   }
 
   /** A daemon that owes an ack and says nothing is given up. */
   #watch(): void {
-    clearTimeout(this.#silent);
-    this.#silent = undefined;
-    if (this.#window.awaitsAck && this.#ready) {
-      this.#silent = setTimeout(() => this.#socket?.destroy(new Error("tallyd owes an ack and is silent")), this.#options.ackTimeout);
-    }
+    if (!this.#window.awaitsAck || !this.#ready) return;
+    // Set anew with each ack, and never taken back: where nothing is owed it says nothing.
+    this.#silent ??= setTimeout(() => {
+      if (this.#window.awaitsAck) this.#socket?.destroy(new Error("tallyd owes an ack and is silent"));
+    }, this.#options.ackTimeout).unref();
+    this.#silent.refresh();
   }
 
   #write(): void {
     const link = this.#socket;
     while (this.#ready && link && !link.destroyed && link.writableLength < WRITES_MAX) {
+      const owed = this.#window.awaitsAck;
       const frame = this.#window.next();
       if (!frame) break;
       link.write(frame);
-      if (!this.#silent) this.#watch();
+      if (!owed) this.#watch();
     }
     // An idle connection does not keep the process; one that owes an answer does.
     if (this.#window.records > 0) link?.ref();
@@ -333,9 +328,18 @@ export class Recorder {
     if (Date.now() - this.#downSince > EXIT_GRACE) this.#again.unref();
   }
 
+  /** The order of the oldest record that is not settled. */
+  get #oldest(): number {
+    return this.#window.oldest ?? this.#queue[0]?.order ?? Infinity;
+  }
+
   #settled(): void {
-    if (this.inFlight > 0) return;
-    this.#socket?.unref();
-    for (const resolve of this.#idle.splice(0)) resolve();
+    const oldest = this.#oldest;
+    this.#flushes = this.#flushes.filter((flush) => {
+      if (flush.upTo >= oldest) return true;
+      flush.settled();
+      return false;
+    });
+    if (this.inFlight === 0) this.#socket?.unref();
   }
 }

@@ -14,6 +14,19 @@ function tokens(value: unknown): number {
   return typeof value === "number" && Number.isSafeInteger(value) && value > 0 ? value : 0;
 }
 
+function units(counts: Record<string, number>): Pick<Usage, "extra_units"> {
+  const used = Object.entries(counts).filter(([, count]) => count > 0);
+  return used.length > 0 ? { extra_units: Object.fromEntries(used) } : {};
+}
+
+function tiered(tier: string): Pick<Usage, "service_tier"> {
+  return tier === "standard" ? {} : { service_tier: tier };
+}
+
+function named(answer: Json): Pick<Usage, "model"> {
+  return typeof answer["model"] === "string" ? { model: answer["model"] } : {};
+}
+
 /** Anthropic's: `input_tokens` has nothing of a cache in it. */
 export function anthropic(message: Json): Usage | undefined {
   const usage = object(message["usage"]);
@@ -21,29 +34,39 @@ export function anthropic(message: Json): Usage | undefined {
   const created = object(usage["cache_creation"]);
   const hour = tokens(created["ephemeral_1h_input_tokens"]);
   // Those of an hour are among all; without the details all are of five minutes.
-  const five = "ephemeral_5m_input_tokens" in created ? tokens(created["ephemeral_5m_input_tokens"]) : Math.max(0, tokens(usage["cache_creation_input_tokens"]) - hour);
-  const searches = tokens(object(usage["server_tool_use"])["web_search_requests"]);
+  const five = tokens(created["ephemeral_5m_input_tokens"]) || Math.max(0, tokens(usage["cache_creation_input_tokens"]) - hour);
+  const tier = typeof usage["service_tier"] === "string" && usage["service_tier"] ? usage["service_tier"] : "standard";
+  const fast = usage["speed"] === "fast";
   return {
-    ...(typeof message["model"] === "string" ? { model: message["model"] } : {}),
+    ...named(message),
     input_tokens: tokens(usage["input_tokens"]), output_tokens: tokens(usage["output_tokens"]),
     cache_read_tokens: tokens(usage["cache_read_input_tokens"]), cache_write_5m_tokens: five, cache_write_1h_tokens: hour,
-    ...(searches > 0 ? { extra_units: { web_search: searches } } : {}),
-    ...(typeof usage["service_tier"] === "string" ? { service_tier: usage["service_tier"] } : {}),
+    ...units({ web_search: tokens(object(usage["server_tool_use"])["web_search_requests"]) }),
+    ...tiered(!fast ? tier : tier === "standard" ? "fast" : `${tier}-fast`),
   };
 }
 
-/** OpenAI's, of chat completions, responses and embeddings: its input has the cached tokens in it, which are taken out. */
+/**
+ * OpenAI's, of chat completions, responses and embeddings: its input has the tokens read from and written to the cache in it, which
+ * are taken out, and those of audio, which have a price of their own.
+ */
 export function openai(answer: Json): Usage | undefined {
   const usage = object(answer["usage"]);
-  const input = tokens(usage["input_tokens"] ?? usage["prompt_tokens"]);
-  const output = tokens(usage["output_tokens"] ?? usage["completion_tokens"]);
-  if (!("total_tokens" in usage) && input === 0 && output === 0) return undefined;
-  const cached = tokens(object(usage["input_tokens_details"] ?? usage["prompt_tokens_details"])["cached_tokens"]);
+  if (Object.keys(usage).length === 0) return undefined;
+  const [prompt, completion] = "input_tokens" in usage ? ["input_tokens", "output_tokens"] : ["prompt_tokens", "completion_tokens"];
+  const asked = object(usage[`${prompt}_details`]);
+  const [cached, written, heard] = [asked["cached_tokens"], asked["cache_write_tokens"], asked["audio_tokens"]].map(tokens) as [number, number, number];
+  const spoken = tokens(object(usage[`${completion}_details`])["audio_tokens"]);
+  const output = Array.isArray(answer["output"]) ? answer["output"] : [];
+  const calls = (type: string): number => output.filter((item) => object(item)["type"] === type).length;
   const tier = answer["service_tier"];
   return {
-    ...(typeof answer["model"] === "string" ? { model: answer["model"] } : {}),
-    input_tokens: Math.max(0, input - cached), output_tokens: output, cache_read_tokens: cached,
-    ...(typeof tier === "string" && tier !== "default" && tier !== "auto" ? { service_tier: tier } : {}),
+    ...named(answer),
+    input_tokens: Math.max(0, tokens(usage[prompt]) - cached - written - heard), output_tokens: Math.max(0, tokens(usage[completion]) - spoken),
+    cache_read_tokens: cached, cache_write_5m_tokens: written,
+    ...units({ audio_input_token: heard, audio_output_token: spoken, file_search: calls("file_search_call"), web_search: calls("web_search_call") }),
+    // `default` and `auto` are its names for what it charges the standard price for.
+    ...tiered(typeof tier === "string" && tier && tier !== "default" && tier !== "auto" ? tier : "standard"),
   };
 }
 
@@ -62,9 +85,7 @@ export class StreamUsage {
       for (const [name, value] of Object.entries(object(event["usage"]))) if (value !== null) this.#usage[name] = value;
     } else if (typeof event["type"] === "string" && event["type"].startsWith("response.")) {
       this.#openai = openai(object(event["response"])) ?? this.#openai;
-    } else if (object(event["usage"])["total_tokens"] !== undefined) {
-      this.#openai = openai(event);
-    }
+    } else this.#openai = openai(event) ?? this.#openai;
   }
 
   result(provider: string): Usage | undefined {

@@ -2,22 +2,31 @@
 
 import { randomFillSync } from "node:crypto";
 
-const POOL = new Uint8Array(16 * 256);
+const POOL = new Uint8Array(10 * 256);
 let used = POOL.length;
 
-/** A UUID for a call of that millisecond. */
-export function v7(ms: number): Uint8Array {
+/** Writes a UUID for a call of that millisecond. */
+export function v7Into(ms: number, into: Uint8Array, at: number): void {
   if (used === POOL.length) {
     randomFillSync(POOL);
     used = 0;
   }
-  const bytes = POOL.slice(used, used + 16);
-  used += 16;
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, Math.floor(ms / 2 ** 32));
-  view.setUint32(2, ms >>> 0);
-  bytes[6] = (bytes[6]! & 0x0f) | 0x70;
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const high = Math.floor(ms / 2 ** 32);
+  into[at] = high >>> 8;
+  into[at + 1] = high;
+  into[at + 2] = ms >>> 24;
+  into[at + 3] = ms >>> 16;
+  into[at + 4] = ms >>> 8;
+  into[at + 5] = ms;
+  for (let index = 6; index < 16; index += 1) into[at + index] = POOL[used++]!;
+  into[at + 6] = (into[at + 6]! & 0x0f) | 0x70;
+  into[at + 8] = (into[at + 8]! & 0x3f) | 0x80;
+}
+
+/** A UUID for a call of that millisecond. */
+export function v7(ms: number): Uint8Array {
+  const bytes = new Uint8Array(16);
+  v7Into(ms, bytes, 0);
   return bytes;
 }
 

@@ -18,6 +18,8 @@ interface Frame {
   first: number;
   records: Uint8Array[];
   waiters: (Waiter | undefined)[];
+  /** How many records the application had recorded with each. */
+  orders: number[];
   bytes: number;
 }
 
@@ -33,15 +35,16 @@ export class Window {
   bytes = 0;
   records = 0;
 
-  add(record: Uint8Array, waiter: Waiter | undefined, maxRecords: number, maxFrameBytes: number): void {
+  add(record: Uint8Array, order: number, waiter: Waiter | undefined, maxRecords: number, maxFrameBytes: number): void {
     let frame = this.#frames.at(-1);
     const full = Math.min(FRAME_BYTES, maxFrameBytes - FRAME_OVERHEAD);
     if (!frame || frame.first !== 0 || frame.records.length >= Math.min(FRAME_RECORDS, maxRecords) || frame.bytes + record.length > full) {
-      frame = { first: 0, records: [], waiters: [], bytes: 0 };
+      frame = { first: 0, records: [], waiters: [], orders: [], bytes: 0 };
       this.#frames.push(frame);
     }
     frame.records.push(record);
     frame.waiters.push(waiter);
+    frame.orders.push(order);
     frame.bytes += record.length;
     this.bytes += record.length;
     this.records += 1;
@@ -58,6 +61,21 @@ export class Window {
     this.#cursor += 1;
     this.#sent = Math.max(this.#sent, frame.first + frame.records.length - 1);
     return recordsFrame(frame.first, frame.records);
+  }
+
+  /** The order of the oldest that is not settled. */
+  get oldest(): number | undefined {
+    return this.#frames[0]?.orders[0];
+  }
+
+  /** How many of those up to that order are not settled. */
+  upTo(order: number): number {
+    let count = 0;
+    for (const frame of this.#frames) {
+      if (frame.orders[0]! > order) break;
+      count += frame.orders.filter((one) => one <= order).length;
+    }
+    return count;
   }
 
   /** Whether a daemon can rightly acknowledge that number. */
@@ -90,7 +108,7 @@ export class Window {
       const part = (from: number, to?: number): Frame => {
         const records = frame.records.slice(from, to);
         const bytes = records.reduce((sum, record) => sum + record.length, 0);
-        return { first: frame.first === 0 ? 0 : frame.first + from, records, waiters: frame.waiters.slice(from, to), bytes };
+        return { first: frame.first === 0 ? 0 : frame.first + from, records, waiters: frame.waiters.slice(from, to), orders: frame.orders.slice(from, to), bytes };
       };
       this.#frames.splice(at, 1, part(0, half), part(half));
       at -= 1;

@@ -1,6 +1,7 @@
 // Frames: a length, then one MessagePack value. See protocol/README.md.
 
 import { Decoder, encode } from "@msgpack/msgpack";
+import { begin, taken, writeArrayHead, writeInteger, writeMapHead, writeRaw, writeText } from "./writer.js";
 
 export const PROTOCOL = 1;
 /** The most bytes of a daemon's frame. */
@@ -28,28 +29,26 @@ export function helloFrame(hello: Hello): Uint8Array {
 
 /** `records` is a map of two entries, whose array holds records that are encoded already. */
 export function recordsFrame(firstSeq: number, records: Uint8Array[]): Uint8Array {
-  const empty = encode({ records: { first_seq: firstSeq, records: [] } });
-  // The empty array at the end is one byte; the head of one that has so many elements takes its place.
-  const head = arrayHead(records.length);
-  const bytes = records.reduce((sum, record) => sum + record.length, empty.length - 1 + head.length);
-  const body = new Uint8Array(bytes);
-  body.set(empty.subarray(0, -1));
-  let at = empty.length - 1;
-  for (const part of [head, ...records]) {
-    body.set(part, at);
-    at += part.length;
-  }
-  return framed(body);
+  begin();
+  writeRaw(LENGTH);
+  writeMapHead(1);
+  writeText("records");
+  writeMapHead(2);
+  writeText("first_seq");
+  writeInteger(firstSeq);
+  writeText("records");
+  writeArrayHead(records.length);
+  for (const record of records) writeRaw(record);
+  const frame = taken();
+  new DataView(frame.buffer).setUint32(0, frame.length - LENGTH.length);
+  return frame;
 }
+
+/** The place of a frame's length. */
+const LENGTH = new Uint8Array(4);
 
 /** Bytes around the records of a frame, at most. */
 export const FRAME_OVERHEAD = 48;
-
-function arrayHead(length: number): Uint8Array {
-  if (length < 16) return Uint8Array.of(0x90 | length);
-  if (length < 65_536) return Uint8Array.of(0xdc, length >> 8, length & 0xff);
-  return Uint8Array.of(0xdd, length >>> 24, (length >> 16) & 0xff, (length >> 8) & 0xff, length & 0xff);
-}
 
 /** What the daemon sent is not the protocol, or says numbers that cannot be counted with. */
 export class ProtocolError extends Error {}

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { encodeRecord } from "../dist/esm/record.js";
+import { anthropic, openai, StreamUsage } from "../dist/esm/usage.js";
 import { helloFrame, Inbox, recordsFrame } from "../dist/esm/wire.js";
 
 const read = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url)));
@@ -37,6 +38,21 @@ test("frames of a client are written byte for byte, those of a daemon are read",
     }
   }
   assert.ok(seen >= 15);
+});
+
+test("what a vendor's answer says is read as every client reads it", () => {
+  const vectors = read("usage");
+  assert.ok(vectors.length >= 18);
+  for (const { name, vendor, answer, events, record } of vectors) {
+    const stream = new StreamUsage();
+    events?.forEach((event) => stream.event(event));
+    const provider = vendor === "anthropic" ? "claude" : vendor;
+    const found = events ? stream.result(provider) : vendor === "anthropic" ? anthropic(answer) : openai(answer);
+    const units = Object.entries(found?.extra_units ?? {}).map(([unit, count]) => [unit, String(count)]);
+    const whole = found && { provider, ...found, ...(units.length > 0 ? { extra_units: Object.fromEntries(units) } : {}) };
+    const told = whole ? Object.fromEntries(Object.entries(whole).filter(([, value]) => value !== 0)) : null;
+    assert.deepEqual(told, record, name);
+  }
 });
 
 test("what cannot be written says which field", () => {

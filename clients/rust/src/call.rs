@@ -1,0 +1,108 @@
+//! A call while it is made: its latency and its status are told by how it ends.
+//!
+//! A call that ends early (an error that is passed on, a future that is dropped, a panic) may have been paid for all the same. So a
+//! [`Call`] records when it is dropped, whatever else happens; only [`Call::forget`] takes it back.
+
+use std::borrow::Borrow;
+use std::time::Instant;
+
+use tallyd_protocol::Record;
+
+use crate::Recorder;
+
+/// The status of a call whose answer nobody waited for: the client closed the request.
+const LEFT: u16 = 499;
+
+/// A paid call that is being made. Recorded when it is dropped, with the time since [`Call::begin`] as its latency.
+///
+/// ```no_run
+/// # use tallyd_client::{Call, Endpoint, Record, Recorder};
+/// # let recorder = Recorder::builder(Endpoint::unix("/run/tallyd/tallyd.sock")).build();
+/// # fn ask() -> Result<u16, std::io::Error> { Ok(200) }
+/// # fn value(recorder: &Recorder) -> Result<(), std::io::Error> {
+/// let mut call = Call::begin(recorder, Record::rentcast("/v1/avm/value").user("u-42"));
+/// let status = ask()?; // Recorded with status 499, if it fails here.
+/// call.answered(status);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a call that is dropped at once is recorded as left"]
+#[derive(Debug)]
+pub struct Call<R: Borrow<Recorder>> {
+    recorder: R,
+    /// None once it was recorded or taken back.
+    record: Option<Record>,
+    begun: Instant,
+    is_answered: bool,
+}
+
+impl<R: Borrow<Recorder>> Call<R> {
+    /// Begins a call: `record` has what is known before its answer. The recorder may be a reference or an `Arc`.
+    pub fn begin(recorder: R, record: Record) -> Self {
+        Self { recorder, record: Some(record), begun: Instant::now(), is_answered: false }
+    }
+
+    /// The answer's HTTP status. One of 400 and above is not billed by the request: its `requests` become 0.
+    pub fn answered(&mut self, status: u16) {
+        self.is_answered = true;
+        if let Some(record) = &mut self.record {
+            record.status = status;
+            if status >= 400 {
+                record.requests = 0;
+            }
+        }
+    }
+
+    /// What the answer says that was used: tokens, other units, service tier, and the model and provider if it names them. See
+    /// [`crate::usage`].
+    pub fn used(&mut self, used: Record) {
+        let Some(record) = &mut self.record else { return };
+        if !used.provider.is_empty() {
+            record.provider = used.provider;
+        }
+        if !used.model.is_empty() {
+            record.model = used.model;
+        }
+        record.input_tokens = used.input_tokens;
+        record.output_tokens = used.output_tokens;
+        record.cache_read_tokens = used.cache_read_tokens;
+        record.cache_write_5m_tokens = used.cache_write_5m_tokens;
+        record.cache_write_1h_tokens = used.cache_write_1h_tokens;
+        record.extra_units = used.extra_units;
+        record.service_tier = used.service_tier;
+    }
+
+    /// Changes any other field of the record.
+    pub fn change(&mut self, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+        }
+    }
+
+    /// Records the call now. Returns whether the recorder took it.
+    pub fn end(mut self) -> bool {
+        self.settle()
+    }
+
+    /// Takes the call back: it was never made.
+    pub fn forget(mut self) {
+        self.record = None;
+    }
+
+    fn settle(&mut self) -> bool {
+        let Some(mut record) = self.record.take() else { return false };
+        if !self.is_answered {
+            record.status = LEFT;
+        }
+        // A call of seven weeks is told as one of seven weeks.
+        let ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        record.latency_ms.get_or_insert(ms);
+        self.recorder.borrow().record(record)
+    }
+}
+
+impl<R: Borrow<Recorder>> Drop for Call<R> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

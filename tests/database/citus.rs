@@ -1,0 +1,143 @@
+//! Citus, on a PostgreSQL that has none: stand-ins of its functions write down what they are asked to do.
+
+use std::process::{Command, Output};
+
+use tallyd::database::citus::{CitusError, PLACEMENTS, Placement, distribute, plan};
+use tallyd::database::embedded::{DATABASE, Embedded, USER};
+use tallyd::database::migrate;
+use tokio_postgres::Client;
+
+use crate::support::{data_dir, migrate_options, session, value};
+
+/// The two functions and the catalog that tells what was distributed, with Citus' signatures. A table named in
+/// `stub.refused` fails.
+const STAND_IN: &str = "
+    CREATE SCHEMA stub;
+    CREATE TABLE stub.pg_dist_partition (logicalrelid regclass, said text);
+    CREATE TABLE stub.refused (relation regclass);
+    CREATE FUNCTION stub.create_distributed_table(table_name regclass, distribution_column text, distribution_type text DEFAULT 'hash',
+        colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM stub.refused WHERE relation = table_name) THEN RAISE 'a node is away'; END IF;
+        INSERT INTO stub.pg_dist_partition VALUES (table_name, concat_ws(' ', distribution_column, distribution_type, colocate_with));
+    END $$;
+    CREATE FUNCTION stub.create_reference_table(table_name regclass) RETURNS void LANGUAGE sql AS
+        $$ INSERT INTO stub.pg_dist_partition VALUES (table_name, 'reference') $$;";
+
+async fn cluster(dir: &std::path::Path) -> (Embedded, Client) {
+    let cluster = Embedded::open(dir, None).await.unwrap();
+    let mut client = session(&cluster).await;
+    migrate(&mut client, &migrate_options()).await.unwrap();
+    (cluster, client)
+}
+
+/// Has the stand-in in this session and all later ones, as Citus' own functions are found in every session.
+async fn stand_in(client: &Client) {
+    let path = format!("ALTER DATABASE {DATABASE} SET search_path = public, stub; SET search_path = public, stub");
+    client.batch_execute(STAND_IN).await.unwrap();
+    client.batch_execute(&path).await.unwrap();
+}
+
+fn tallyd(cluster: &Embedded, words: &[&str]) -> Output {
+    let url = format!("postgresql://{USER}@localhost/{DATABASE}?host={}", cluster.host().display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
+    command.args(["migrate", "--database-url", &url]).args(words).env_clear().current_dir(cluster.host());
+    command.output().unwrap()
+}
+
+const SAID: &str = "SELECT string_agg(logicalrelid || ': ' || said, ', ' ORDER BY ctid) FROM stub.pg_dist_partition";
+const ALL: &str = "ingest_watermark: reference, daily_api_costs: reference, tallyd_dropped_costs: reference, \
+    api_usage_log: user_id hash default, daily_user_api_costs: user_id hash public.api_usage_log, \
+    user_api_totals: user_id hash public.api_usage_log, tallyd_dropped_user_costs: user_id hash public.api_usage_log, \
+    tallyd_dropped_totals: user_id hash public.api_usage_log";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
+    let dir = data_dir();
+    let (cluster, client) = cluster(dir.path()).await;
+
+    let missing = tallyd(&cluster, &["--citus"]);
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert_eq!(missing.status.code(), Some(1), "{said}");
+    assert!(said.contains("this database has no Citus") && said.contains("CREATE EXTENSION citus"), "{said}");
+    let alone = tallyd(&cluster, &["--dry-run"]);
+    assert_eq!(alone.status.code(), Some(2), "--dry-run without --citus is called wrongly");
+
+    let shown = tallyd(&cluster, &["--citus", "--dry-run"]);
+    let sql = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.status.success() && sql.lines().count() == PLACEMENTS.len(), "{sql}");
+    stand_in(&client).await;
+    assert_eq!(value(&client, SAID).await, "NULL", "showing it changes nothing");
+    // What is shown is what a person can run.
+    client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
+    assert_eq!(value(&client, SAID).await, ALL);
+    client.batch_execute("ROLLBACK").await.unwrap();
+
+    let moved = tallyd(&cluster, &["--citus", "--json"]);
+    assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&moved.stdout).unwrap();
+    assert_eq!(report["distributed"].as_array().unwrap().len(), PLACEMENTS.len());
+    assert_eq!(value(&client, SAID).await, ALL);
+    let again = tallyd(&cluster, &["--citus"]);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("0 tables were moved"), "{again:?}");
+    assert_eq!(value(&client, SAID).await, ALL, "once");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_leaves_the_rest_for_the_next_run() {
+    let dir = data_dir();
+    let (cluster, client) = cluster(dir.path()).await;
+    stand_in(&client).await;
+    client.batch_execute("INSERT INTO stub.refused VALUES ('user_api_totals')").await.unwrap();
+    let todo = plan(&client).await.unwrap();
+    let mut told = Vec::new();
+    let error = distribute(&client, &todo, |statement| told.push(statement.to_owned())).await.unwrap_err();
+    assert!(
+        matches!(&error, CitusError::Statement { statement, .. } if statement.contains("user_api_totals")),
+        "{error}"
+    );
+    assert!(error.to_string().contains("a node is away"), "{error}");
+    assert_eq!(told.len(), 6);
+    client.batch_execute("DELETE FROM stub.refused").await.unwrap();
+    let rest = plan(&client).await.unwrap();
+    assert_eq!(rest.statements, todo.statements[5..]);
+    distribute(&client, &rest, |_| {}).await.unwrap();
+    assert_eq!(value(&client, SAID).await, ALL);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_has_what_citus_demands() {
+    let dir = data_dir();
+    let (cluster, client) = cluster(dir.path()).await;
+    let by_user: Vec<_> = PLACEMENTS.iter().filter(|(_, placement)| *placement == Placement::ByUser).collect();
+    assert_eq!(by_user.len(), 5);
+    for (table, placement) in PLACEMENTS {
+        let count = async |sql: String| value(&client, &sql).await;
+        let columns = count(format!(
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attname = 'user_id'"
+        ));
+        assert_eq!(columns.await == "1", placement == Placement::ByUser, "{table}");
+        let triggers =
+            format!("SELECT count(*) FROM pg_trigger WHERE tgrelid = '{table}'::regclass AND NOT tgisinternal");
+        assert_eq!(count(triggers).await, "0", "{table} has a trigger, which Citus does not take");
+        let foreign = format!(
+            "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND '{table}'::regclass IN (conrelid, confrelid)"
+        );
+        assert_eq!(count(foreign).await, "0", "{table} has a foreign key");
+        let policies = format!(
+            "SELECT count(*) FROM pg_policy WHERE polrelid = '{table}'::regclass AND pg_get_expr(polqual, polrelid) ~* 'select'"
+        );
+        assert_eq!(count(policies).await, "0", "a policy of {table} has a subselect, which cannot be pushed down");
+    }
+    // A key of somebody else's is found before anything is moved.
+    plan(&client).await.unwrap();
+    client.batch_execute("CREATE UNIQUE INDEX mine ON daily_user_api_costs (day, provider, updated_at)").await.unwrap();
+    let error = plan(&client).await.unwrap_err();
+    assert!(
+        matches!(&error, CitusError::UniqueKey { table, index } if table == "daily_user_api_costs" && index == "mine"),
+        "{error}"
+    );
+    cluster.stop().await;
+}
