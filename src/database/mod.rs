@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`source`] | [`Database`]: a PostgreSQL by URL, or the private cluster |
 //! | [`embedded`] | the private cluster |
-//! | [`url`], [`tls`] | addresses, and encryption |
+//! | [`url`], `parameters`, [`tls`] | addresses, and encryption |
 //! | `hosts` | an attempt to connect: each host, with the password and the certificates as they are now |
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`citus`] | which tables live where on Citus' nodes |
@@ -35,6 +35,7 @@ pub mod forget;
 mod hosts;
 pub mod migrate;
 mod options;
+mod parameters;
 pub mod partitions;
 pub mod plans;
 pub mod prices;

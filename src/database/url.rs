@@ -1,9 +1,7 @@
 //! The address of a PostgreSQL: a URL, or libpq's `key=value` form.
 //!
-//! The driver parses both. What it does not know is taken out before: `sslmode=allow|verify-ca|verify-full` and
-//! `sslrootcert`, which are about certificates (what TLS then does is in [`super::tls`]); `target_session_attrs=primary`,
-//! which is `read-write` for whoever must write; and what hosts put into their URLs for other programs
-//! ([`FOR_OTHERS`]).
+//! The driver parses both, once what it does not know has been taken out (`parameters.rs`). What TLS then does is in
+//! [`super::tls`], how several hosts are tried in `hosts.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +11,8 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 
 use super::hosts::read_password;
+use super::parameters::Parameters;
 use super::tls::Verify;
-
-/// Parameters of Prisma and of Supabase's integrations: about their own pools and prepared statements.
-const FOR_OTHERS: [&str; 4] = ["pgbouncer", "connection_limit", "pool_timeout", "supa"];
 
 /// An address, understood.
 #[derive(Debug, Clone)]
@@ -215,75 +211,6 @@ fn patience(config: &mut Config, connect_timeout: Duration) {
         .keepalives_retries(3);
 }
 
-/// The parameters that the driver does not know, and the address without them.
-struct Parameters {
-    rest: String,
-    mode: Option<String>,
-    root_certificate: Option<PathBuf>,
-    /// `primary` or `standby`.
-    session: Option<String>,
-}
-
-impl Parameters {
-    fn take_from(url: &str) -> Self {
-        let mut taken = Self { rest: String::new(), mode: None, root_certificate: None, session: None };
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let (base, query) = url.split_once('?').unwrap_or((url, ""));
-            let kept: Vec<&str> =
-                query.split('&').filter(|pair| !pair.is_empty() && !taken.take(pair, decode)).collect();
-            taken.rest = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
-        } else {
-            let kept: Vec<&str> = words(url).into_iter().filter(|pair| !taken.take(pair, unquote)).collect();
-            taken.rest = kept.join(" ");
-        }
-        taken
-    }
-
-    /// Takes the parameter if it is one of ours.
-    fn take(&mut self, pair: &str, plain: impl Fn(&str) -> String) -> bool {
-        match pair.split_once('=') {
-            Some(("sslmode", value)) => self.mode = Some(plain(value)),
-            // `system` is libpq's word for what happens without a file.
-            Some(("sslrootcert", value)) => {
-                self.root_certificate = Some(plain(value)).filter(|v| v != "system").map(Into::into);
-            }
-            Some(("target_session_attrs", value)) => match plain(value).as_str() {
-                "primary" => self.session = Some("primary".into()),
-                "standby" | "prefer-standby" => self.session = Some("standby".into()),
-                _ => return false,
-            },
-            Some((name, _)) => return FOR_OTHERS.contains(&name),
-            None => return false,
-        }
-        true
-    }
-}
-
-/// Splits `key=value` pairs at white space outside of quotes.
-fn words(text: &str) -> Vec<&str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(|c: char| {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '\'' => quoted = !quoted,
-            _ => return c.is_whitespace() && !quoted,
-        }
-        false
-    })
-    .filter(|word| !word.is_empty())
-    .collect()
-}
-
-fn unquote(value: &str) -> String {
-    value
-        .strip_prefix('\'')
-        .and_then(|value| value.strip_suffix('\''))
-        .unwrap_or(value)
-        .replace("\\'", "'")
-        .replace("\\\\", "\\")
-}
-
 fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
@@ -296,26 +223,6 @@ fn encode(text: &str) -> String {
             _ => format!("%{byte:02X}"),
         })
         .collect()
-}
-
-/// Decodes percent-encoded text; what is not a code stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let code = tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match (first, code) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ const END: &str = "21000101000000Z";
 fn present(postgres: &Postgres, (key, certificate): (String, String)) {
     postgres.file("server.key", key);
     postgres.file("server.crt", certificate);
+    let before = postgres.psql("SELECT pg_conf_load_time()");
     postgres.psql("SELECT pg_reload_conf()");
-    // Sessions from now on have the new one; the server has read it when it says so.
-    postgres.until("SELECT pg_conf_load_time() > now() - interval '1 hour'", "t");
+    // The server reads both in one go, so who has the new settings has the new certificate.
+    postgres.until(&format!("SELECT pg_conf_load_time() > '{before}'"), "t");
     postgres.end_sessions();
 }
 

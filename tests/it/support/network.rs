@@ -26,6 +26,14 @@ impl Postgres {
         Self::stopped().with_setting("listen_addresses", &address.to_string())
     }
 
+    /// Makes a role that owns the schema `public`, and that must give a password from now on.
+    pub fn role_with_password(&self, role: &str, password: &str) {
+        self.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'; ALTER SCHEMA public OWNER TO {role}"));
+        let rules = format!("local all {role} scram-sha-256\nlocal all all trust\n");
+        self.rules(&rules);
+        self.psql("SELECT pg_reload_conf()");
+    }
+
     /// Replaces who may log in, and how. The server's reload, if it runs, is the caller's.
     pub fn rules(&self, lines: &str) {
         self.file("pg_hba.conf", lines);

@@ -109,14 +109,6 @@ impl Postgres {
         copy(&self.data(), &self.home.path().join("backup"));
     }
 
-    /// Makes a role that owns the schema `public`, and that must give a password from now on.
-    pub fn role_with_password(&self, role: &str, password: &str) {
-        self.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'; ALTER SCHEMA public OWNER TO {role}"));
-        let rules = format!("local all {role} scram-sha-256\nlocal all all trust\n");
-        fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
-        self.psql("SELECT pg_reload_conf()");
-    }
-
     /// Puts the stopped cluster back to its backup.
     pub fn restore(&self) {
         assert!(self.server.is_none(), "a backup is restored under a stopped server");
