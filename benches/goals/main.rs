@@ -28,6 +28,7 @@ use options::Options;
 use report::Report;
 
 fn main() {
+    goal::be_the_crowd();
     let options = Options::from_arguments();
     let mut report = Report::new(&options);
     println!("{}\n", report.machine());

@@ -1,6 +1,8 @@
 //! Whether a crowd of questions holds up recording: the acknowledgements of a producer at 1,000 records a second, alone and
 //! beside 1,000 questions asked at once, again and again.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,7 +11,7 @@ use crate::options::Options;
 use crate::report::{Goal, Report};
 use crate::support::{Asker, Cluster, Daemon, quantile, send_all};
 
-const PACE: Pace = Pace { connections: 1, frame_records: 1, frames: 5_000 };
+const PACE: Pace = Pace { connections: 1, frame_records: 1, frames: 10_000 };
 const QUESTIONS: usize = 1_000;
 /// What the admin page asks, view by view.
 const PATHS: [&str; 6] = [
@@ -45,37 +47,63 @@ pub fn measure(options: &Options, report: &mut Report) {
 }
 
 /// Keeps so many questions under way while `measure` runs. Returns how many were answered.
+///
+/// Whoever asks has processors of their own elsewhere. Here the crowd is a process that gets what all others leave
+/// (`SCHED_IDLE`).
 fn crowd(port: u16, daemon: &Daemon, cluster: &Cluster, measure: impl FnOnce()) -> usize {
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let token = Asker::token(daemon, cluster);
-    let asking = {
-        let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
-        std::thread::spawn(move || {
-            // Whoever asks has a processor of their own elsewhere: here they get what the others leave.
-            rustix::process::setpriority_process(None, 19).expect("niceness");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let mut askers = tokio::task::JoinSet::new();
-                for number in 0..QUESTIONS {
-                    let path = PATHS[number % PATHS.len()];
-                    let (over, answered, token) = (Arc::clone(&over), Arc::clone(&answered), token.clone());
-                    askers.spawn(async move {
-                        let mut asker = Asker::with_token(port, &token).await;
-                        while !over.load(Ordering::Relaxed) {
-                            asker.ask(path).await;
-                            answered.fetch_add(1, Ordering::Relaxed);
-                        }
-                    });
-                }
-                askers.join_all().await;
-            });
-        })
-    };
-    while answered.load(Ordering::Relaxed) < QUESTIONS {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    let this = std::env::current_exe().expect("this program");
+    let mut command = Command::new("chrt");
+    command.args(["--idle", "0"]).arg(this).args([FLAG, &port.to_string(), &token]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("chrt, of util-linux");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut line = || lines.next().expect("the crowd says it").expect("a line");
+    assert_eq!(line(), READY);
     measure();
-    over.store(true, Ordering::Relaxed);
-    asking.join().expect("the crowd");
-    answered.load(Ordering::Relaxed)
+    drop(child.stdin.take());
+    let answered = line().parse().expect("a number");
+    assert!(child.wait().expect("its end").success());
+    answered
+}
+
+/// How this program is told to be the crowd.
+const FLAG: &str = "--crowd";
+/// What the crowd says once each of it has had an answer.
+const READY: &str = "ready";
+
+/// Is the crowd, if this program was started for that.
+pub fn be_the_crowd() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, flag, port, token] = arguments.as_slice() else { return };
+    if flag != FLAG {
+        return;
+    }
+    let port = port.parse().expect("a port");
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let told = Arc::clone(&over);
+    std::thread::spawn(move || {
+        // Until whoever started it has closed it.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        told.store(true, Ordering::Relaxed);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut askers = tokio::task::JoinSet::new();
+        for number in 0..QUESTIONS {
+            let path = PATHS[number % PATHS.len()];
+            let (over, answered, token) = (Arc::clone(&over), Arc::clone(&answered), token.clone());
+            askers.spawn(async move {
+                let mut asker = Asker::with_token(port, &token).await;
+                while !over.load(Ordering::Relaxed) {
+                    asker.ask(path).await;
+                    if answered.fetch_add(1, Ordering::Relaxed) + 1 == QUESTIONS {
+                        println!("{READY}");
+                    }
+                }
+            });
+        }
+        askers.join_all().await;
+    });
+    println!("{}", answered.load(Ordering::Relaxed));
+    std::process::exit(0);
 }

@@ -15,6 +15,8 @@ use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
 
+pub use dashboard::be_the_crowd;
+
 pub const ALL: [(&str, Measure); 8] = [
     ("end-to-end", end_to_end::measure),
     ("user-index", user_index::measure),

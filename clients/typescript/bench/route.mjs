@@ -1,6 +1,6 @@
 // What recording costs a request: the p99 of an Express route that records, beside the same route that does not.
 //
-//   make bench-typescript            or: TALLYD_BIN=… node bench/route.mjs [--rounds 9] [--seconds 4] [--rate 500]
+//   make bench-typescript            or: TALLYD_BIN=… node bench/route.mjs [--rounds 9] [--seconds 3] [--rate 500]
 //
 // Two servers in processes of their own, alike but for tallyd's middleware and one record() a request; a real daemon with a
 // PostgreSQL of its own loads what the one records, on the same machine. Requests come at times drawn with a fixed seed, over
@@ -20,7 +20,7 @@ import { express as recorded, Recorder } from "../dist/esm/index.js";
 const GOAL = 1.02;
 const VENDOR_MS = 20;
 const { values: flags } = parseArgs({ options: {
-  rounds: { type: "string", default: "9" }, seconds: { type: "string", default: "4" }, rate: { type: "string", default: "500" },
+  rounds: { type: "string", default: "9" }, seconds: { type: "string", default: "3" }, rate: { type: "string", default: "500" },
   serve: { type: "string" }, socket: { type: "string" }, vendor: { type: "string" },
 } });
 

@@ -38,7 +38,7 @@ export const DEFAULTS = {
   maxQueue: 16_384,
   maxQueueBytes: 64 * 1024 * 1024,
   maxBytes: 32 * 1024 * 1024,
-  gather: 5,
+  gather: 20,
   ackTimeout: 60_000,
 };
 

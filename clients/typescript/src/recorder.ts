@@ -32,6 +32,7 @@ export class Recorder {
   /** One timer for good, which is set anew. */
   #gatherer: NodeJS.Timeout | undefined;
   #gathering = false;
+  #hurried: NodeJS.Immediate | undefined;
   #full = false;
   #socket: Socket | undefined;
   #ready = false;
@@ -105,6 +106,7 @@ export class Recorder {
     clearTimeout(this.#again);
     clearTimeout(this.#silent);
     clearTimeout(this.#gatherer);
+    clearImmediate(this.#hurried);
     this.#socket?.destroy();
     this.#queueBytes = 0;
     for (const { record, context, waiter } of this.#queue.splice(0)) this.#drop(within(context, record), "the recorder was closed", waiter);
@@ -159,7 +161,13 @@ export class Recorder {
     this.#stats.recorded += 1;
     this.#queueBytes += bytes;
     this.#queue.push({ record: copy, context, ms: Date.now(), bytes, order: this.#stats.recorded, waiter });
-    if (!this.#gathering) {
+    if (waiter) {
+      // Somebody waits: it goes out with what else this turn of the event loop records.
+      this.#hurried ??= setImmediate(() => {
+        this.#hurried = undefined;
+        this.#send();
+      });
+    } else if (!this.#gathering) {
       this.#gathering = true;
       if (this.#gatherer) this.#gatherer.refresh();
       else this.#gatherer = setTimeout(() => this.#send(), gather);
@@ -253,6 +261,7 @@ export class Recorder {
     this.#fenced = false;
     if (this.#connectedBefore) this.#stats.reconnects += 1;
     this.#connectedBefore = true;
+    if (this.#full) this.#send();
     this.#write();
     this.#settled();
   }

@@ -60,6 +60,17 @@ test("flush() waits for what was recorded before it, and for nothing after", { t
   assert.equal(await recorder.close(30_000), 0);
 });
 
+test("a record that is waited for is not gathered, and takes along what was", async (t) => {
+  const daemon = await miniature(t);
+  const recorder = new Recorder({ socket: daemon.socket, gather: 2 ** 30 });
+  recorder.record({ provider: "x", request_id: "gathered" });
+  const durable = recorder.recordAndWait({ provider: "x", request_id: "waited for" });
+  await until("both are sent", () => daemon.records.length === 2);
+  daemon.ack(2);
+  assert.match((await durable).id, /^[0-9a-f-]{36}$/);
+  assert.equal(await recorder.close(30_000), 0);
+});
+
 test("the queue is bounded in bytes, and what does not fit is told", () => {
   const told = [];
   const recorder = new Recorder({ socket: "/nonexistent/tallyd.sock", maxQueueBytes: 100_000, onDrop: (record, reason) => told.push([record.model, reason]) });
