@@ -5,20 +5,12 @@ import { Daemon } from "../../../page/tests/daemon.mjs";
 
 export { until } from "../../../page/tests/daemon.mjs";
 
-class ClientsDaemon extends Daemon {
-  get data() {
-    return this.folder;
-  }
-
-  get socket() {
-    return join(this.folder, "tallyd.sock");
-  }
-
-  async kill() {
-    const ended = new Promise((done) => this.process.once("exit", done));
-    this.process.kill("SIGKILL");
+export async function startDaemon() {
+  const daemon = await Daemon.start();
+  const kill = async () => {
+    const ended = new Promise((done) => daemon.process.once("exit", done));
+    daemon.process.kill("SIGKILL");
     await ended;
-  }
+  };
+  return Object.assign(daemon, { socket: join(daemon.folder, "tallyd.sock"), data: daemon.folder, kill });
 }
-
-export const startDaemon = () => ClientsDaemon.start();
