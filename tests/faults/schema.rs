@@ -126,9 +126,9 @@ pub fn table_changed(run: &mut Run) {
         until_loading(&rig);
         for round in series {
             let (change, back) = changes[round as usize % changes.len()];
-            rig.postgres.psql(&format!("ALTER TABLE {change}"));
+            rig.postgres.alter(&format!("ALTER TABLE {change}"));
             until_held(&mut rig, "goes on by itself");
-            rig.postgres.psql(&format!("ALTER TABLE {back}"));
+            rig.postgres.alter(&format!("ALTER TABLE {back}"));
             until_released(&mut rig);
             run.step();
         }
@@ -168,9 +168,9 @@ pub fn table_missing(run: &mut Run) {
         until_loading(&rig);
         for round in series {
             let table = tables[round as usize % tables.len()];
-            rig.postgres.psql(&format!("ALTER TABLE {table} RENAME TO misplaced"));
+            rig.postgres.alter(&format!("ALTER TABLE {table} RENAME TO misplaced"));
             until_held(&mut rig, table);
-            rig.postgres.psql(&format!("ALTER TABLE misplaced RENAME TO {table}"));
+            rig.postgres.alter(&format!("ALTER TABLE misplaced RENAME TO {table}"));
             until_released(&mut rig);
             run.step();
         }
