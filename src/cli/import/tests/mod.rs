@@ -131,9 +131,10 @@ fn a_connection_that_is_cut_is_made_again_and_no_row_is_lost_or_doubled() {
 
 #[test]
 fn an_interrupted_import_is_resumed_by_the_same_command() {
-    let fail = || Fault::CutBefore(1);
-    // One connection that takes six frames, and then a daemon that dies of every first frame.
-    let place = Place::failing([Fault::CutBefore(7), fail(), fail(), fail(), fail(), fail(), fail(), fail()]);
+    // One connection that takes six frames, and then a daemon that dies of every first frame: more often than anybody has the
+    // patience to try, whether the death is noticed while the frame is sent or after.
+    let deaths = std::iter::repeat_with(|| Fault::CutBefore(1)).take(10_000);
+    let place = Place::failing(std::iter::once(Fault::CutBefore(7)).chain(deaths));
     let file = place.file("calls.csv", &csv(300));
     let lost = place.import(&file);
     assert!(matches!(lost.error(), SendError::Lost { settled: 60, .. }), "{}", lost.error());
