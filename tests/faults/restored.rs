@@ -78,6 +78,9 @@ fn woken_with_a_batch_in_hand(run: &mut Run, more: &str) -> Rig {
     // One lane: another's open transaction would keep the other daemon waiting.
     let mut rig =
         Rig::start(run, |daemon| failpoints(daemon).with("FAILPOINTS", &points).with("TALLYD_FLUSHER_LANES", "1"));
+    // What upkeep does at the start is over: a transaction of its that is stopped, too, would keep the other daemon waiting.
+    rig.postgres.until("SELECT count(*) > 0 FROM api_prices", "t");
+    rig.postgres.until("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tallyd upkeep%'", "0");
     // A refused record's second copy meets a unique constraint, and would hide a batch that is loaded twice.
     rig.produce_flawless(4);
     let zombie = rig.daemon.pid();
