@@ -20,6 +20,8 @@ function renew(): Promise<boolean> {
   const attempt = async () => {
     const answer = await ask("POST", "/session", { renewal: {} });
     if (answer.status === 429 || answer.status >= 500) throw await failureOf(answer);
+    // An answer that nobody reads stays open.
+    await answer.text();
     return answer.ok;
   };
   renewing ??= attempt().finally(() => { renewing = null; });
@@ -30,7 +32,10 @@ async function send(method: string, path: string, body?: unknown, signal?: Abort
   let answer = await ask(method, path, body, signal);
   // Signing in answers for itself; any other question may have met the end of an access token.
   const signsIn = method !== "GET" && path === "/session";
-  if (answer.status === 401 && !signsIn && (await renew())) answer = await ask(method, path, body, signal);
+  if (answer.status === 401 && !signsIn && (await renew())) {
+    await answer.text();
+    answer = await ask(method, path, body, signal);
+  }
   if (answer.ok) return answer;
   const failure = await failureOf(answer);
   if (answer.status === 401 && path !== "/session") onSignedOut();
