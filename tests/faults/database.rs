@@ -200,7 +200,15 @@ pub fn lock_timeout(run: &mut Run) {
     }
 }
 
-/// Row 21: under repeatable read, rows that a lane waited for have changed meanwhile.
+/// What fails a batch as a serialization failure would, as long as a row says so.
+const CONFLICT: &str = "CREATE TABLE conflict (held boolean NOT NULL); \
+    CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        IF EXISTS (SELECT FROM conflict) THEN RAISE SQLSTATE '40001' USING MESSAGE = 'a conflict'; END IF; \
+        RETURN NULL; END $$; \
+    CREATE TRIGGER conflict BEFORE UPDATE ON daily_api_costs FOR EACH STATEMENT EXECUTE FUNCTION conflict()";
+
+/// Row 21: the database's default is repeatable read. That rows a lane waited for have changed meanwhile fails no batch, and
+/// a serialization failure that comes from elsewhere is tried again.
 pub fn serialization_failure(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::stopped(run, |daemon| daemon);
@@ -208,6 +216,7 @@ pub fn serialization_failure(run: &mut Run) {
         rig.daemon.up();
         rig.produce(4);
         until_loading(&rig);
+        rig.postgres.psql(CONFLICT);
         for _ in series {
             let before = failures(&rig, "40001");
             let mut other = rig.postgres.session();
@@ -215,7 +224,11 @@ pub fn serialization_failure(run: &mut Run) {
             other.run("BEGIN; UPDATE daily_api_costs SET updated_at = clock_timestamp()");
             rig.postgres.until(LANES_WAIT, "t");
             other.run("COMMIT");
+            until_loads_on(&rig);
+            assert_eq!(failures(&rig, "40001"), before, "a lane met a change and its batch failed");
+            other.run("INSERT INTO conflict VALUES (true)");
             until_failed(&rig, "40001", before);
+            other.run("DELETE FROM conflict");
             until_well(&mut rig);
             run.step();
         }

@@ -29,8 +29,10 @@ const PIECE_CAPACITY: usize = PIECE_BYTES + 64 * 1024;
 /// Chunks that are read from the disk together: some 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;
 
-/// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is: the log is trimmed after it.
-pub(super) const BEGIN: &str = "BEGIN; SELECT set_config('synchronous_commit', \
+/// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is: the log is trimmed after it. And
+/// whatever the default isolation is, it adds to what is committed: under a stricter one lanes that meet in a rollup's row
+/// would fail one another's batches, and one of them could for ever be the one that fails.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('synchronous_commit', \
      CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
 
 /// What a transaction has committed.
