@@ -15,7 +15,8 @@ Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-en
   --users N            distinct users of a round of loading; without it both 500 and 10000
   --backlog N          records of the backlog (10000000)
   --log-rows N         rows of the larger log behind the questions (50000000)
-  --against BINARY     another build of the daemon, measured in turn with this one (end-to-end)
+  --against BINARY     another build of the daemon, measured in turn with this one, without the
+                       slower sides (end-to-end)
   --json FILE          where the report goes (target/bench/report.json)
   --plot FILE          where the picture goes (target/bench/sides.svg)
 ";

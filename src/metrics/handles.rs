@@ -97,6 +97,7 @@ pub struct FlushMetrics {
     committed: Counter,
     refused: Counter,
     poison: Counter,
+    crowded: Counter,
     seconds: Histogram,
     batch_records: Histogram,
     hold: Gauge,
@@ -110,6 +111,7 @@ impl FlushMetrics {
             committed: counter!(name::RECORDS_COMMITTED),
             refused: counter!(name::DEAD_LETTERS, "kind" => "refused"),
             poison: counter!(name::DEAD_LETTERS, "kind" => "poison"),
+            crowded: counter!(name::FLUSH_CROWDED),
             seconds: histogram!(name::FLUSH_SECONDS),
             batch_records: histogram!(name::FLUSH_BATCH_RECORDS),
             hold: gauge!(name::FLUSH_HOLD, "lane" => lane.to_string()),
@@ -123,6 +125,11 @@ impl FlushMetrics {
         self.poison.increment(poison);
         self.seconds.record(took.as_secs_f64());
         self.batch_records.record((records + refused + poison) as f64);
+    }
+
+    /// Counts a batch that found no turn to load.
+    pub fn crowded(&self) {
+        self.crowded.increment(1);
     }
 
     /// Counts a failure of a class.

@@ -60,6 +60,8 @@ registry! {
     histogram FLUSH_BATCH_RECORDS = "tallyd_flush_batch_records";
     /// Transactions that failed and will be tried again, by class of failure.
     counter FLUSH_FAILURES = "tallyd_flush_failures_total";
+    /// Times that a batch went on filling because as many transactions as may were loading into the same PostgreSQL.
+    counter FLUSH_CROWDED = "tallyd_flush_crowded_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold";
     /// Calls that this daemon's upkeep has dropped from the log; their sums are kept.

@@ -35,8 +35,8 @@ struct Sides {
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
     for (index, &users) in options.users.iter().enumerate() {
-        // The slow sides do not depend on tallyd's users: once is enough.
-        let all_sides = index == 0;
+        // The slow sides do not depend on tallyd's users: once is enough. Nor do they tell two builds apart.
+        let all_sides = index == 0 && options.against.is_none();
         with_users(options, report, &cluster, users, all_sides);
     }
 }
@@ -46,7 +46,7 @@ fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, users: 
     let (mut sides, mut rounds, mut other) = (Sides::default(), Vec::new(), Vec::new());
     for index in 1..=options.rounds {
         if let Some(program) = &options.against {
-            other.push(round(cluster, program, &batch, &[]).rate);
+            other.push(round(cluster, program, &batch, &[]));
         }
         let this = round(cluster, Daemon::program(), &batch, &[]);
         let rows = Rows::dump(cluster, batch.len());
@@ -75,7 +75,12 @@ fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, users: 
     report.add(name("daemon CPU a record"), "µs", Goal::AtMost(1.0), of(|round| round.cpu_us));
     report.add(name("memory at full load"), "MiB", Goal::AtMost(128.0), of(|round| round.peak_mib));
     if !other.is_empty() {
-        report.add_ratio(name("this build ÷ the other"), Goal::Shown, &sides.tallyd, &other);
+        let against = |of: fn(&Round) -> f64| -> Vec<f64> { other.iter().map(of).collect() };
+        report.add_ratio(name("this build ÷ the other"), Goal::Shown, &sides.tallyd, &against(|round| round.rate));
+        let cpu = (of(|round| round.cpu_us), against(|round| round.cpu_us));
+        report.add_ratio(name("its CPU a record ÷ the other's"), Goal::Shown, &cpu.0, &cpu.1);
+        let peak = (of(|round| round.peak_mib), against(|round| round.peak_mib));
+        report.add_ratio(name("its memory ÷ the other's"), Goal::Shown, &peak.0, &peak.1);
     }
     if all_sides {
         report.add("memory when idle", "MiB", Goal::AtMost(32.0), of(|round| round.idle_mib));

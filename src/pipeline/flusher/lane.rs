@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::transaction::{self, Committed};
 use super::watermark::{Watermark, WatermarkError};
-use super::{FlushError, Shared, Trouble, poison};
+use super::{FlushError, Shared, Trouble, poison, turns};
 use crate::database::{Connection, FailureClass, classify};
 use crate::failpoint;
 use crate::metrics::FlushMetrics;
@@ -121,16 +121,24 @@ impl Lane {
     /// Loads batches until the connection fails or the lane is told to stop. The outer error is the log's.
     async fn work(&mut self, connection: &Connection) -> Result<Result<(), FlushError>, WalError> {
         loop {
-            let Some(run) = self.next_batch().await? else { return Ok(Ok(())) };
-            let from = self.committed.unwrap_or(0);
-            let start = Instant::now();
-            let deadline = self.shared.options.deadline;
-            let loaded = match tokio::time::timeout(deadline, self.load(connection, from, &run)).await {
-                Ok(loaded) => loaded,
-                Err(_) => Err(FlushError::Deadline(deadline)),
+            let Some(mut run) = self.next_batch().await? else { return Ok(Ok(())) };
+            let full = Instant::now();
+            let (loaded, took) = loop {
+                let start = Instant::now();
+                let deadline = self.shared.options.deadline;
+                let loading = self.load(connection, &run, full.elapsed() < turns::PATIENCE);
+                match tokio::time::timeout(deadline, loading).await {
+                    Ok(Err(FlushError::Crowded)) => {
+                        self.metrics.crowded();
+                        tokio::time::sleep(turns::pause()).await;
+                        self.extend(&mut run)?;
+                    }
+                    Ok(loaded) => break (loaded, start.elapsed()),
+                    Err(_) => break (Err(FlushError::Deadline(deadline)), deadline),
+                }
             };
             match loaded {
-                Ok(committed) => self.settle(&run, committed, start.elapsed()).await?,
+                Ok(committed) => self.settle(&run, committed, took).await?,
                 Err(FlushError::Postgres(error)) if self.narrows(&error) => {
                     self.chunks_max = run.chunks.len() / 2;
                     return Ok(Err(FlushError::Narrowed(error)));
@@ -145,14 +153,16 @@ impl Lane {
         }
     }
 
-    async fn load(&self, connection: &Connection, from: u64, run: &Run) -> Result<Committed, FlushError> {
+    async fn load(&self, connection: &Connection, run: &Run, in_turn: bool) -> Result<Committed, FlushError> {
+        let from = self.committed.unwrap_or(0);
         let partition = transaction::prepare(&self.shared, connection, &run.chunks).await?;
         match run.chunks.as_slice() {
             [chunk] if self.chunks_max == 0 => {
                 poison::load_without_poison(&self.shared, connection, self.watermark, from, chunk).await
             }
             chunks => {
-                transaction::load(&self.shared, connection, self.watermark, from, chunks, partition.as_deref()).await
+                let partition = partition.as_deref();
+                transaction::load(&self.shared, connection, self.watermark, from, chunks, partition, in_turn).await
             }
         }
     }
@@ -330,9 +340,11 @@ fn class_of(error: &FlushError) -> FailureClass {
     match error {
         FlushError::Postgres(error) | FlushError::Narrowed(error) => classify(error),
         FlushError::Connect(error) => error.class(),
-        FlushError::Deadline(_) | FlushError::Log(_) | FlushError::Moved | FlushError::NotMigrated => {
-            FailureClass::Transient
-        }
+        FlushError::Deadline(_)
+        | FlushError::Log(_)
+        | FlushError::Moved
+        | FlushError::Crowded
+        | FlushError::NotMigrated => FailureClass::Transient,
         FlushError::Detached(_) => FailureClass::MissingPartition,
         FlushError::Watermark(_) | FlushError::Payload(_) => FailureClass::Hold,
     }

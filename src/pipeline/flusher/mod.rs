@@ -12,7 +12,8 @@
 //! ## Lanes
 //! Several lanes load at once, each with its own connection, watermark row and share of the log
 //! ([`super::wal::lanes`]): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
-//! behind a backlog each is as large as allowed, because a rollup row costs the same whatever it adds up.
+//! behind a backlog each is as large as allowed, because a rollup row costs the same whatever it adds up. Where many daemons
+//! load into one PostgreSQL, they take turns ([`turns`]).
 //!
 //! ## Failures
 //! | class | what a lane does |
@@ -32,6 +33,7 @@ pub mod partitions;
 pub mod periods;
 pub mod poison;
 pub mod transaction;
+mod turns;
 pub mod watermark;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -218,6 +220,9 @@ pub enum FlushError {
     /// A chunk's payload is not one that this version reads.
     #[error(transparent)]
     Payload(#[from] super::chunk::PayloadError),
+    /// As many transactions as may are loading; nothing has begun.
+    #[error("others are loading; the batch goes on filling")]
+    Crowded,
     /// The schema is not in place yet.
     #[error("the database's schema is not in place yet")]
     NotMigrated,

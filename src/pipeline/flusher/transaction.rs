@@ -13,7 +13,7 @@ use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
 use super::partitions::Partition;
 use super::watermark::Watermark;
-use super::{FlushError, Shared, copy_row, periods};
+use super::{FlushError, Shared, copy_row, periods, turns};
 use crate::failpoint;
 use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
 use crate::pipeline::wal::log::Log;
@@ -62,10 +62,11 @@ pub async fn prepare(
 }
 
 /// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. With a
-/// `partition`, it takes all of the rows.
+/// `partition`, it takes all of the rows. It waits for a turn only if told `in_turn`.
 ///
 /// # Errors
-/// [`FlushError`]. The connection must not be used after one: its transaction may still be open, or have committed.
+/// [`FlushError`]. The connection must not be used after one, [`FlushError::Crowded`] apart: its transaction may still be open,
+/// or have committed.
 pub async fn load(
     shared: &Shared,
     client: &Client,
@@ -73,11 +74,16 @@ pub async fn load(
     from: u64,
     chunks: &[Arc<StoredChunk>],
     partition: Option<&Partition>,
+    in_turn: bool,
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
     let start = Instant::now();
     failpoint::hit("flusher.collected");
-    client.batch_execute(BEGIN).await?;
+    if !in_turn {
+        client.batch_execute(BEGIN).await?;
+    } else if !turns::begin(client, shared.lanes.len()).await? {
+        return Err(FlushError::Crowded);
+    }
     watermark.advance(client, from, to).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut letters = DeadLetters::default();

@@ -1,0 +1,49 @@
+//! Turns: how many transactions load into one PostgreSQL at once, over all daemons.
+//!
+//! The rollups' rows are the same for everybody who loads: whoever has touched the first of them keeps the others waiting until
+//! its COMMIT. Many transactions at once share the processors, so each of them holds those rows for longer, and what stands in
+//! line behind it is small batches, each with nearly as many rollup rows as a large one. So a batch takes a turn
+//! first, and one that finds none goes on filling.
+//!
+//! A turn is an advisory lock of the transaction: it is asked for together with BEGIN, without a round trip of its own, and ends
+//! with the transaction whatever becomes of it. It is a courtesy, nothing rests on it: a lane that has waited for [`PATIENCE`]
+//! loads without one, so that daemons which stopped in mid-transaction keep nobody for ever.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
+
+use super::transaction::BEGIN;
+
+/// Transactions at once: enough for PostgreSQL to be busy while one waits for its disk.
+const TURNS: usize = 4;
+/// How long a lane looks for a turn before it loads without.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before the next look, on average.
+const PAUSE: Duration = Duration::from_millis(60);
+/// The locks' first number; the second one is the turn's.
+const LOCK: i32 = 0x7461_6c74;
+
+/// Begins a transaction in a turn. False if there is none at the moment: then no transaction has begun.
+///
+/// `lanes` are this daemon's: they never wait for one another.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(super) async fn begin(client: &Client, lanes: usize) -> Result<bool, Error> {
+    let turns = TURNS.max(lanes);
+    let sql = format!(
+        "{BEGIN}; SELECT turn FROM generate_series(1, {turns}) turn WHERE pg_try_advisory_xact_lock({LOCK}, turn) LIMIT 1"
+    );
+    let answer = client.simple_query(&sql).await?;
+    let has_turn = matches!(answer.last(), Some(SimpleQueryMessage::CommandComplete(rows)) if *rows > 0);
+    if !has_turn {
+        client.batch_execute("ROLLBACK").await?;
+    }
+    Ok(has_turn)
+}
+
+/// How long to wait before the next look: not the same for all.
+pub(super) fn pause() -> Duration {
+    PAUSE.mul_f64(rand::random_range(0.5..1.5))
+}
