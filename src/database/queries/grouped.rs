@@ -185,17 +185,17 @@ impl Question {
             "day BETWEEN $1 AND $2"
         };
         let day = if log { "(occurred_at AT TIME ZONE $5)::date" } else { "day" };
-        let bucket = match self.bucket {
-            Bucket::Hour => {
-                "to_char(date_trunc('hour', occurred_at, $5) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
-                    .into()
-            }
-            Bucket::Day => format!("to_char({day}, 'YYYY-MM-DD')"),
-            Bucket::Week => format!("to_char(date_trunc('week', {day}), 'YYYY-MM-DD')"),
-            Bucket::Month => format!("to_char(date_trunc('month', {day}), 'YYYY-MM-DD')"),
-            Bucket::Total => "NULL::text".to_owned(),
+        let (bucket, written) = match self.bucket {
+            Bucket::Hour => (
+                "date_trunc('hour', occurred_at, $5)".to_owned(),
+                "to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+            ),
+            Bucket::Day => (day.to_owned(), "to_char(bucket, 'YYYY-MM-DD')"),
+            Bucket::Week => (format!("date_trunc('week', {day})"), "to_char(bucket, 'YYYY-MM-DD')"),
+            Bucket::Month => (format!("date_trunc('month', {day})"), "to_char(bucket, 'YYYY-MM-DD')"),
+            Bucket::Total => ("NULL::date".to_owned(), "NULL::text"),
         };
-        let mut columns = vec![bucket];
+        let mut columns = vec![format!("{bucket} AS bucket")];
         columns.extend(self.group_by.iter().map(|dimension| dimension.column().to_owned()));
         let groups: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
         let filters: String = self.filters.iter().enumerate().fold(String::new(), |text, (at, (dimension, _))| {
@@ -208,19 +208,27 @@ impl Question {
             SortBy::Cost => cost,
             SortBy::Calls => calls,
         };
-        // The groups last, so that pages neither repeat nor leave out a row.
+        let keys: Vec<&str> = self.group_by.iter().map(|dimension| dimension.column()).collect();
+        let (columns, groups) = (columns.join(", "), groups.join(", "));
+        // Of these few rows, hardly two to a group, to sort them takes a third of what a hash of sums does, and a page ends early.
+        let rows = if source == Source::DailyApiCosts && self.bucket == Bucket::Day {
+            let order = [&[if self.descending { "day DESC" } else { "day" }], &keys[..]].concat().join(", ");
+            format!("(SELECT * FROM {table} WHERE {range}{filters} ORDER BY {order} OFFSET 0) AS t")
+        } else {
+            format!("{table} WHERE {range}{filters}")
+        };
+        // The groups last, so that pages neither repeat nor leave out a row. What is not on the page is not written out.
         format!(
-            "SELECT {columns}, {sums} FROM {table} WHERE {range}{filters} GROUP BY {groups} \
-             HAVING count(*) > 0 ORDER BY {first} {direction}, {groups} LIMIT $3 OFFSET $4",
-            columns = columns.join(", "),
-            groups = groups.join(", "),
+            "SELECT {written}, page.* FROM (SELECT {columns}, {sums} FROM {rows} GROUP BY {groups} \
+             HAVING count(*) > 0 ORDER BY {first} {direction}, {groups} LIMIT $3 OFFSET $4) AS page"
         )
     }
 
+    /// The bucket as text, as a value, the groups, the sums.
     fn read(&self, row: &tokio_postgres::Row) -> Result<GroupRow, QueryError> {
         let of = |dimension| {
             let at = self.group_by.iter().position(|grouped| *grouped == dimension);
-            at.map(|at| row.get::<_, String>(at + 1))
+            at.map(|at| row.get::<_, String>(at + 2))
         };
         Ok(GroupRow {
             bucket: row.get(0),
@@ -229,7 +237,7 @@ impl Question {
             endpoint: of(Dimension::Endpoint),
             user: of(Dimension::User),
             app: of(Dimension::App),
-            sums: Sums::read(row, 1 + self.group_by.len())?,
+            sums: Sums::read(row, 2 + self.group_by.len())?,
         })
     }
 }
