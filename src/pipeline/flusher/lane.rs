@@ -123,29 +123,30 @@ impl Lane {
         loop {
             let Some(mut run) = self.next_batch().await? else { return Ok(Ok(())) };
             let full = Instant::now();
-            let (loaded, took) = loop {
+            let (loaded, took, chunks, last_key) = loop {
                 let start = Instant::now();
+                let (chunks, last_key) = (run.chunks.len(), run.last_key());
                 let deadline = self.shared.options.deadline;
-                let loading = self.load(connection, &run, full.elapsed() < turns::PATIENCE);
+                let loading = self.load(connection, &mut run, full.elapsed() < turns::PATIENCE);
                 match tokio::time::timeout(deadline, loading).await {
                     Ok(Err(FlushError::Crowded)) => {
                         self.metrics.crowded();
                         tokio::time::sleep(turns::pause()).await;
                         self.extend(&mut run)?;
                     }
-                    Ok(loaded) => break (loaded, start.elapsed()),
-                    Err(_) => break (Err(FlushError::Deadline(deadline)), deadline),
+                    Ok(loaded) => break (loaded, start.elapsed(), chunks, last_key),
+                    Err(_) => break (Err(FlushError::Deadline(deadline)), deadline, chunks, last_key),
                 }
             };
             match loaded {
-                Ok(committed) => self.settle(&run, committed, took).await?,
+                Ok(committed) => self.settle(run.records, last_key, committed, took).await?,
                 Err(FlushError::Postgres(error)) if self.narrows(&error) => {
-                    self.chunks_max = run.chunks.len() / 2;
+                    self.chunks_max = chunks / 2;
                     return Ok(Err(FlushError::Narrowed(error)));
                 }
                 Err(error @ FlushError::Deadline(_)) => {
                     // Behind a backlog the next batch would be larger still, and too late for ever.
-                    self.chunks_max = (run.chunks.len() / 2).max(1);
+                    self.chunks_max = (chunks / 2).max(1);
                     return Ok(Err(error));
                 }
                 Err(error) => return Ok(Err(error)),
@@ -153,15 +154,15 @@ impl Lane {
         }
     }
 
-    async fn load(&self, connection: &Connection, run: &Run, in_turn: bool) -> Result<Committed, FlushError> {
+    async fn load(&self, connection: &Connection, run: &mut Run, in_turn: bool) -> Result<Committed, FlushError> {
         let from = self.committed.unwrap_or(0);
         let partition = transaction::prepare(&self.shared, connection, &run.chunks).await?;
         match run.chunks.as_slice() {
             [chunk] if self.chunks_max == 0 => {
                 poison::load_without_poison(&self.shared, connection, self.watermark, from, chunk).await
             }
-            chunks => {
-                let partition = partition.as_deref();
+            _ => {
+                let (chunks, partition) = (&mut run.chunks, partition.as_deref());
                 transaction::load(&self.shared, connection, self.watermark, from, chunks, partition, in_turn).await
             }
         }
@@ -243,15 +244,22 @@ impl Lane {
         Ok(())
     }
 
-    async fn settle(&mut self, run: &Run, committed: Committed, took: Duration) -> Result<(), WalError> {
+    /// Takes note of a batch that is committed, of so many calls and refused records, up to a key.
+    async fn settle(
+        &mut self,
+        records: usize,
+        last_key: Option<u64>,
+        committed: Committed,
+        took: Duration,
+    ) -> Result<(), WalError> {
         self.failures = 0;
         self.last_took = took;
         self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };
         self.set_trouble(None);
         self.metrics.committed(took, committed.records, committed.refused, committed.poison);
         self.shared.committed_records.fetch_add(committed.records, Ordering::Relaxed);
-        self.shared.log.count_flushed(run.records as u64);
-        if let Some(last_key) = run.last_key() {
+        self.shared.log.count_flushed(records as u64);
+        if let Some(last_key) = last_key {
             self.committed = Some(last_key);
             self.shared.lanes[usize::from(self.number)].set_committed(last_key);
         }

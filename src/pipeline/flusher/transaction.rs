@@ -61,7 +61,8 @@ pub async fn prepare(
     Ok(partition)
 }
 
-/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. With a
+/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. Each is let go of once
+/// it is on its way, so that of a batch in memory half is gone halfway: if it fails it is read again. With a
 /// `partition`, it takes all of the rows. It waits for a turn only if told `in_turn`.
 ///
 /// # Errors
@@ -72,7 +73,7 @@ pub async fn load(
     client: &Client,
     watermark: Watermark,
     from: u64,
-    chunks: &[Arc<StoredChunk>],
+    chunks: &mut Vec<Arc<StoredChunk>>,
     partition: Option<&Partition>,
     in_turn: bool,
 ) -> Result<Committed, FlushError> {
@@ -88,7 +89,7 @@ pub async fn load(
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        copy(&shared.log, client, chunks, partition, &mut fold, &mut letters).await?
+        copy(&shared.log, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?
     } else {
         collect_refused(&shared.log, chunks, &mut letters)?;
         0
@@ -118,19 +119,24 @@ pub async fn load(
 async fn copy(
     log: &Log,
     client: &Client,
-    chunks: &[Arc<StoredChunk>],
+    chunks: Vec<Arc<StoredChunk>>,
     partition: Option<&Partition>,
     fold: &mut Fold<'_>,
     letters: &mut DeadLetters,
 ) -> Result<u64, FlushError> {
-    let layout = layout(chunks, partition);
+    let layout = layout(&chunks, partition);
     let sink = open(client, &layout, partition).await?;
     let mut sink = std::pin::pin!(sink);
     let mut piece = Vec::with_capacity(PIECE_CAPACITY);
     piece.extend_from_slice(copy_row::HEADER);
     let mut others = Vec::new();
-    for some in chunks.chunks(CHUNKS_AT_ONCE) {
-        for (chunk, payload) in some.iter().zip(payloads(log, some)?) {
+    let mut chunks = chunks.into_iter();
+    loop {
+        let some: Vec<_> = chunks.by_ref().take(CHUNKS_AT_ONCE).collect();
+        if some.is_empty() {
+            break;
+        }
+        for (chunk, payload) in some.iter().zip(payloads(log, &some)?) {
             let mut calls = Vec::with_capacity(chunk.records as usize);
             for (position, entry) in PayloadReader::new(&payload).enumerate() {
                 match entry? {
