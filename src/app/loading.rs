@@ -13,7 +13,7 @@ use super::upkeep::Upkeep;
 use crate::budget::Board;
 use crate::budget::watch::BudgetWatch;
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, UserIndex};
 use crate::database::prices::feed::PriceFeed;
 use crate::database::{
     CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, migrate,
@@ -144,6 +144,7 @@ fn shared(
             deadline: options.statement_deadline,
             retry_min: options.retry_min,
             retry_max: options.retry_max,
+            by_user: config.log_table.user_index == UserIndex::Always,
             accept_rewound,
         },
         partitions: Partitions::new(config.log_table.partition.into()),

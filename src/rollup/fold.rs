@@ -127,7 +127,7 @@ pub struct Fold<'g> {
     names: String,
     costs: Rows<CostNames, (i16, Measures)>,
     users: Rows<UserNames, UserSums>,
-    /// Memory of [`Fold::add_all`]: days and users' rows.
+    /// Days and users' rows of the last [`Fold::add_all`].
     found: Vec<(NaiveDate, usize)>,
 }
 
@@ -271,6 +271,25 @@ impl<'g> Fold<'g> {
             others.push(*other);
         }
         self.found = found;
+    }
+
+    /// For each call of the last [`Fold::add_all`], the place of its user's row.
+    pub fn users_of_last(&self) -> impl Iterator<Item = usize> {
+        self.found.iter().map(|(_, row)| *row)
+    }
+
+    /// For each user's row, its rank by the user's name, byte by byte. Rows of one user have ranks side by side.
+    #[must_use]
+    pub fn user_ranks(&self) -> Vec<u32> {
+        let name = |row: u32| self.users.rows[row as usize].0.user_id.bytes(&self.names);
+        // A batch has far fewer than 2^32 records.
+        let mut order: Vec<u32> = (0..self.users.rows.len() as u32).collect();
+        order.sort_unstable_by(|left, right| name(*left).cmp(name(*right)));
+        let mut ranks = vec![0; order.len()];
+        for (rank, row) in order.iter().enumerate() {
+            ranks[*row as usize] = rank as u32;
+        }
+        ranks
     }
 
     /// Adds a call. Returns what its row has in `rollup_other`.

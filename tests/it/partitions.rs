@@ -1,7 +1,7 @@
 //! Partitions: rows go straight into the one that takes a whole batch, and never into a table that is none any more.
 
 use crate::support::daemon::Daemon;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, Stop};
 
 fn call(at: &str) -> String {
     format!("{{\"provider\":\"rentcast\",\"endpoint\":\"/avm\",\"user_id\":\"u\",\"occurred_at\":\"{at}\"}}\n")
@@ -67,5 +67,34 @@ fn a_month_that_was_begun_with_days_goes_on() {
     postgres.until_calls(2);
     let held = "SELECT tableoid::regclass FROM api_usage_log ORDER BY occurred_at";
     assert_eq!(postgres.psql(held), "api_usage_log_2026_03_01\napi_usage_log_2026_03_20");
+    daemon.assert_reconciled();
+}
+
+/// With an index by user that is kept at all times, a batch comes by user, and within a user in the calls' order.
+#[test]
+fn rows_come_by_user_where_that_index_is_kept() {
+    let mut postgres = Postgres::start();
+    let daemon =
+        Daemon::on(&postgres.url()).with("TALLYD_LOG_TABLE_USER_INDEX", "always").with("TALLYD_FLUSHER_LANES", "1");
+    let mut daemon = daemon.start();
+    daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
+    // What comes meanwhile is one batch.
+    postgres.down(Stop::Immediate);
+    let line = |number: usize| {
+        let user = number * 7 % 40;
+        format!("{{\"provider\":\"rentcast\",\"user_id\":\"user-{user:02}\",\"input_tokens\":{number}}}\n")
+    };
+    let answers = daemon.lines(&(0..2_000).map(line).collect::<String>());
+    assert_eq!(answers.len(), 2_000);
+    postgres.up();
+    postgres.until_calls(2_000);
+    let rows = postgres.psql("SELECT user_id, input_tokens FROM api_usage_log ORDER BY ctid");
+    let rows: Vec<(&str, usize)> = rows
+        .lines()
+        .map(|row| row.split_once('|').unwrap())
+        .map(|(user, number)| (user, number.parse().unwrap()))
+        .collect();
+    assert!(rows.is_sorted(), "{:?}", &rows[..10]);
+    assert_eq!(postgres.psql("SELECT count(DISTINCT input_tokens) FROM api_usage_log"), "2000");
     daemon.assert_reconciled();
 }

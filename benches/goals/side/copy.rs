@@ -12,10 +12,11 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Dumps the log. Leaves it as it is.
+    /// Dumps the log in the order in which the calls were made. Leaves it as it is.
     pub fn dump(cluster: &Cluster, count: usize) -> Self {
         let file = cluster.folder().join("rows");
-        cluster.sql(&format!("\\copy (SELECT * FROM api_usage_log) TO '{}' BINARY", file.display()));
+        cluster
+            .sql(&format!("\\copy (SELECT * FROM api_usage_log ORDER BY occurred_at) TO '{}' BINARY", file.display()));
         Self { file, count }
     }
 

@@ -4,7 +4,7 @@
 //! 1. Fence and watermark: `UPDATE ingest_watermark … WHERE last_seq = $from`. No row means that another loader was
 //!    here, or that this lane's last COMMIT went through although its reply was lost; the watermark is read again and
 //!    says exactly what to skip ([`watermark`]).
-//! 2. The rows, by binary COPY, encoded by hand while they stream ([`copy_row`]).
+//! 2. The rows, by binary COPY, encoded by hand while they stream ([`copy_row`], [`rows`]).
 //! 3. Refused records into the dead letters ([`dead_letters`]).
 //! 4. The rollups ([`crate::rollup`]).
 //! 5. COMMIT. An unknown outcome is never guessed at: the lane connects anew and reads the watermark.
@@ -32,6 +32,7 @@ pub mod lane;
 pub mod partitions;
 pub mod periods;
 pub mod poison;
+mod rows;
 pub mod transaction;
 mod turns;
 pub mod watermark;
@@ -62,6 +63,8 @@ pub struct FlushOptions {
     pub retry_min: Duration,
     /// The longest, and how often a lane that holds looks again.
     pub retry_max: Duration,
+    /// Rows are sent by user, for an index that is kept at all times.
+    pub by_user: bool,
     /// Goes on from where a database that was restored to an earlier state stands, instead of holding.
     pub accept_rewound: bool,
 }

@@ -5,26 +5,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::SinkExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, CopyInSink};
 
 use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
 use super::partitions::Partition;
+use super::rows::Rows;
 use super::watermark::Watermark;
-use super::{FlushError, Shared, copy_row, periods, turns};
+use super::{FlushError, Shared, periods, turns};
 use crate::failpoint;
 use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::recent::{Payload, StoredChunk};
 use crate::rollup::fold::Fold;
 use crate::rollup::sql;
-
-/// Bytes of COPY data that go to the connection at once.
-const PIECE_BYTES: usize = 128 * 1024;
-/// A piece ends with the chunk that fills it: one chunk's rows fit above the mark.
-const PIECE_CAPACITY: usize = PIECE_BYTES + 64 * 1024;
 
 /// Chunks that are read from the disk together: some 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;
@@ -89,7 +84,7 @@ pub async fn load(
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        copy(&shared.log, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?
+        copy(shared, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?
     } else {
         collect_refused(&shared.log, chunks, &mut letters)?;
         0
@@ -117,7 +112,7 @@ pub async fn load(
 
 /// Streams the rows while they are read and encoded. Returns how many PostgreSQL took.
 async fn copy(
-    log: &Log,
+    shared: &Shared,
     client: &Client,
     chunks: Vec<Arc<StoredChunk>>,
     partition: Option<&Partition>,
@@ -127,8 +122,7 @@ async fn copy(
     let layout = layout(&chunks, partition);
     let sink = open(client, &layout, partition).await?;
     let mut sink = std::pin::pin!(sink);
-    let mut piece = Vec::with_capacity(PIECE_CAPACITY);
-    piece.extend_from_slice(copy_row::HEADER);
+    let mut rows = Rows::new(shared.options.by_user);
     let mut others = Vec::new();
     let mut chunks = chunks.into_iter();
     loop {
@@ -136,7 +130,7 @@ async fn copy(
         if some.is_empty() {
             break;
         }
-        for (chunk, payload) in some.iter().zip(payloads(log, &some)?) {
+        for (chunk, payload) in some.iter().zip(payloads(&shared.log, &some)?) {
             let mut calls = Vec::with_capacity(chunk.records as usize);
             for (position, entry) in PayloadReader::new(&payload).enumerate() {
                 match entry? {
@@ -145,18 +139,13 @@ async fn copy(
                 }
             }
             fold.add_all(&calls, &mut others);
-            for (call, other) in calls.iter().zip(&others) {
-                layout.write(&mut piece, call, *other);
+            for ((call, other), user) in calls.iter().zip(&others).zip(fold.users_of_last()) {
+                rows.push(user, |out| layout.write(out, call, *other));
             }
-            if piece.len() >= PIECE_BYTES {
-                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_CAPACITY));
-                sink.feed(full.into()).await?;
-                failpoint::hit("flusher.copying");
-            }
+            rows.send_full(&mut sink, || fold.user_ranks()).await?;
         }
     }
-    piece.extend_from_slice(copy_row::TRAILER);
-    sink.feed(piece.into()).await?;
+    rows.send_all(&mut sink, || fold.user_ranks()).await?;
     let copied = sink.finish().await?;
     if let Some(partition) = partition {
         partition.still_attached(client).await?;
