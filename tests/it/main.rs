@@ -44,4 +44,5 @@ mod supervisor;
 mod tcp;
 mod tls;
 mod top;
+mod turns;
 mod vectors;

@@ -1,0 +1,61 @@
+//! Turns: where others load already, a batch goes on filling, and nobody waits for ever.
+
+use std::time::Duration;
+
+use crate::support::daemon::Daemon;
+use crate::support::postgres::{Postgres, PsqlSession};
+use crate::support::until;
+
+/// Others hold every turn: the locks of `flusher::turns`.
+fn take_all(postgres: &Postgres) -> PsqlSession {
+    let mut others = postgres.session();
+    others.run("SELECT pg_advisory_lock(1952541812, turn) FROM generate_series(1, 4) turn");
+    others
+}
+
+/// How often a batch found no turn.
+fn crowded(daemon: &Daemon) -> u64 {
+    let metrics = daemon.metrics();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("tallyd_flush_crowded_total "));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+fn until_crowded(daemon: &Daemon, times: u64) {
+    until("a batch finds no turn", || {
+        let found = crowded(daemon);
+        if found >= times { Ok(()) } else { Err(format!("{found} of {times} times")) }
+    });
+}
+
+const CALL: &str = "{\"provider\":\"rentcast\",\"user_id\":\"u\"}\n";
+
+#[test]
+fn a_batch_that_finds_no_turn_goes_on_filling() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_FLUSHER_LANES", "1").start();
+    daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
+    let others = take_all(&postgres);
+    daemon.lines(CALL);
+    until_crowded(&daemon, 1);
+    assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "0");
+    daemon.lines(&CALL.repeat(10));
+    // Before its second look from now on it has taken them in.
+    until_crowded(&daemon, crowded(&daemon) + 2);
+    drop(others);
+    postgres.until_calls(11);
+    assert_eq!(postgres.psql("SELECT count(DISTINCT xmin::text) FROM api_usage_log"), "1", "it was one batch");
+    daemon.assert_reconciled();
+}
+
+#[test]
+fn turns_that_nobody_gives_back_keep_nobody_for_ever() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).start();
+    daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
+    let _others = take_all(&postgres);
+    let began = std::time::Instant::now();
+    daemon.lines(CALL);
+    postgres.until_calls(1);
+    assert!(began.elapsed() >= Duration::from_secs(10), "it did not wait: {:?}", began.elapsed());
+    daemon.assert_reconciled();
+}
