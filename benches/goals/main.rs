@@ -29,6 +29,7 @@ use report::Report;
 
 fn main() {
     goal::be_the_crowd();
+    goal::be_elsewhere();
     let options = Options::from_arguments();
     let mut report = Report::new(&options);
     println!("{}\n", report.machine());

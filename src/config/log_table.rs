@@ -19,7 +19,7 @@ pub enum Partition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UserIndex {
-    /// From the start: one user's calls are found fast at once, and loading takes about four times as long.
+    /// From the start: one user's calls are found fast at once, and loading takes nearly twice as long.
     Always,
     /// Once the partition has stopped growing, without blocking anybody.
     #[default]

@@ -1,6 +1,6 @@
 //! What the schema needs every so often: partitions ahead of time, and the users' index.
 //!
-//! `user_index = "sealed"` is the default because an index on `(user_id, occurred_at)` costs more than half of the load
+//! `user_index = "sealed"` is the default because an index on `(user_id, occurred_at)` costs nearly half of the load
 //! speed while rows arrive, and little once they have stopped: a partition is indexed, concurrently, when its period has
 //! been over for a while. An index that was left half-built is dropped and built again.
 //!
