@@ -134,9 +134,9 @@ impl<'a> Fields<'a> {
             _ => return None,
         };
         let bytes = self.bytes(len)?;
+        // Names and ids nearly always are: the shorter question first.
         let text = if bytes.is_ascii() {
-            // SAFETY: every byte is ASCII, and any sequence of ASCII bytes is UTF-8. Names and ids nearly always are, and to
-            // see that takes a fraction of what a whole validation does.
+            // SAFETY: every byte is ASCII, and any sequence of ASCII bytes is UTF-8.
             unsafe { std::str::from_utf8_unchecked(bytes) }
         } else {
             std::str::from_utf8(bytes).ok()?
