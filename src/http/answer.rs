@@ -105,9 +105,9 @@ pub fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
     })
 }
 
-/// Middleware: a tag for each whole answer to a GET, and 304 where the client has it already.
+/// Middleware: a tag for each whole answer to a GET. Beneath [`super::crowd`], so that an answer that is shared is read through
+/// once, not once for each who gets it.
 pub async fn tag(request: Request, next: Next) -> Response {
-    let known: Option<HeaderValue> = request.headers().get(header::IF_NONE_MATCH).cloned();
     let tagged = matches!(*request.method(), Method::GET | Method::HEAD);
     let response = next.run(request).await;
     // What is streamed has no known size, and no tag.
@@ -119,19 +119,28 @@ pub async fn tag(request: Request, next: Next) -> Response {
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let etag = etag_of(&body);
-    let matches = known.is_some_and(|known| {
-        let known = known.to_str().unwrap_or_default();
-        known.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag)
-    });
-    cacheable(&mut parts.headers, &etag);
-    if matches {
-        parts.status = StatusCode::NOT_MODIFIED;
-        parts.headers.remove(header::CONTENT_TYPE);
-        parts.headers.remove(header::CONTENT_LENGTH);
-        return Response::from_parts(parts, Body::empty());
-    }
+    cacheable(&mut parts.headers, &etag_of(&body));
     Response::from_parts(parts, Body::from(body))
+}
+
+/// Middleware: 304 where the client has the answer already, by its tag.
+pub async fn unchanged(request: Request, next: Next) -> Response {
+    let known: Option<HeaderValue> = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let mut response = next.run(request).await;
+    let matches = match (&known, response.headers().get(header::ETAG)) {
+        (Some(known), Some(etag)) => {
+            let known = known.to_str().unwrap_or_default();
+            known.split(',').map(str::trim).any(|tag| tag == "*" || tag.as_bytes() == etag.as_bytes())
+        }
+        _ => false,
+    };
+    if matches && response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
 }
 
 /// Weak, since compression changes the bytes.

@@ -79,8 +79,9 @@ fn ingest_routes() -> OpenApiRouter<Handle> {
 pub fn public(view: Handle) -> Router {
     let for_role = |needs| from_fn_with_state(Gate { view: Arc::clone(&view), needs }, gate);
     let questions = questions()
-        .route_layer(from_fn_with_state(Arc::default(), crowd::share))
         .route_layer(from_fn(answer::tag))
+        .route_layer(from_fn_with_state(Arc::default(), crowd::share))
+        .route_layer(from_fn(answer::unchanged))
         .route_layer(for_role(Role::Read))
         .route_layer(from_fn(answer::count));
     let records = ingest_routes()
