@@ -20,6 +20,7 @@
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`threads`] | the threads that the daemon begins with, asked for before they are needed |
+//! | [`scheduling`] | whose turn it is at a processor: acknowledgements before answers |
 //! | [`sync`] | the atomics where threads meet; a model checker's, where it is at work |
 //! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
 //! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
@@ -44,6 +45,7 @@ pub mod pipeline;
 pub mod pricing;
 pub mod replay;
 pub mod rollup;
+pub mod scheduling;
 pub mod shutdown;
 pub mod sync;
 pub mod threads;

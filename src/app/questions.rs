@@ -7,8 +7,8 @@
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How much others are preferred: ten steps of niceness leave a tenth of the weight in a contest for a processor.
-const NICENESS: i32 = 10;
+use crate::scheduling;
+
 const WORKERS: usize = 2;
 
 /// A runtime of its own. Its tasks are cut off when it is dropped.
@@ -24,10 +24,7 @@ impl Questions {
             .worker_threads(WORKERS)
             .enable_all()
             .thread_name("tallyd-http")
-            .on_thread_start(|| {
-                // Of the calling thread alone. Where it is refused, questions count as much as records.
-                let _ = rustix::process::setpriority_process(None, NICENESS);
-            })
+            .on_thread_start(scheduling::after_others)
             .build()?;
         Ok(Self(Some(runtime)))
     }

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
 use crate::config::{Config, LogFormat};
-use crate::threads;
+use crate::{scheduling, threads};
 
 /// Run the daemon until SIGTERM or SIGINT. SIGHUP reads log.filter again.
 #[derive(Args, Default)]
@@ -37,6 +37,8 @@ pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<C
     };
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
     threads::assure(workers)?;
+    // Before any thread that is to have it from this one.
+    scheduling::promptly();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()

@@ -25,6 +25,8 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep_until};
 
+use crate::scheduling;
+
 /// Questions under way that are no crowd.
 const FEW: usize = 16;
 /// The least time between two questions for the same, in a crowd.
@@ -101,7 +103,11 @@ pub async fn share(State(crowd): State<Arc<Crowd>>, request: Request, next: Next
     let shared = crowd.shared(request.uri().path_and_query().map_or("/", |path| path.as_str()));
     let mut answer = shared.lock().await;
     match &*answer {
-        Some(known) if known.asked >= arrived => return known.response(),
+        Some(known) if known.asked >= arrived => {
+            // All who waited are answered one after another, for milliseconds: acknowledgements come in between.
+            scheduling::step_aside();
+            return known.response();
+        }
         // Those who come meanwhile wait for the lock, and for the same answer.
         Some(known) => sleep_until(known.asked + PAUSE).await,
         None => {}
