@@ -45,6 +45,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let (log, writer) = start_writer(&config, intake, &clock)?;
     let shared = Arc::new(connection::Shared {
         ingest: ingest.clone(),
+        lanes: lanes(&config),
         rules: rules(&config),
         limits: wire_limits(&config),
         catalog: Arc::new(ArcSwap::from_pointee(catalog)),

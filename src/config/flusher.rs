@@ -16,7 +16,7 @@ pub struct Flusher {
     /// How old a record may get before its batch is closed, however small. Default 200 milliseconds.
     #[serde(rename = "flush_interval_ms", with = "form::milliseconds")]
     pub flush_interval: Duration,
-    /// Records of the largest batch; a backlog makes batches grow up to it. Default 400,000.
+    /// Records of the largest batch; a backlog makes batches grow up to it. Default 500,000.
     pub max_batch_records: usize,
     /// How long one whole batch may take in the database before it is given up and tried again. Default 1 minute.
     #[serde(rename = "statement_deadline_ms", with = "form::milliseconds")]
@@ -34,7 +34,7 @@ impl Default for Flusher {
         Self {
             lanes: 2,
             flush_interval: Duration::from_millis(200),
-            max_batch_records: 400_000,
+            max_batch_records: 500_000,
             statement_deadline: Duration::from_secs(60),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(10),

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::access::{Access, HINT, protect_all};
-use super::rollups::ROLLUPS;
+use super::rollups::{COSTS, TOTALS, USERS};
 use super::{FailureClass, classify, describe};
 
 mod embedded {
@@ -287,9 +287,9 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<(), Migr
     check_zone(zone)?;
     let transaction = client.transaction().await?;
     // In the writers' order. The first waits for those who have rows in the log whose rollups are still to come.
-    let lock = "LOCK TABLE public.api_usage_log, public.daily_api_costs, public.daily_user_api_costs, \
-        public.user_api_totals, public.tallyd_dropped_costs, public.tallyd_dropped_user_costs, \
-        public.tallyd_dropped_totals IN SHARE ROW EXCLUSIVE MODE";
+    let lock = "LOCK TABLE public.api_usage_log, public.daily_user_api_costs, public.user_api_totals, \
+        public.daily_api_costs, public.tallyd_dropped_user_costs, public.tallyd_dropped_totals, \
+        public.tallyd_dropped_costs IN SHARE ROW EXCLUSIVE MODE";
     transaction.batch_execute(lock).await?;
     let old_zone = setting(&transaction, "reporting_time_zone").await?;
     check_zone(&old_zone)?;
@@ -299,7 +299,7 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<(), Migr
     // A statement that creates a table takes no parameters; the zones are known names, without any quote.
     let first_day = first_day.replace("$1", &format!("'{old_zone}'")).replace("$2", &format!("'{zone}'"));
     transaction.batch_execute(&first_day).await?;
-    for rollup in &ROLLUPS[..2] {
+    for rollup in [USERS, COSTS] {
         let table = rollup.table;
         let delete = format!("DELETE FROM public.{table} WHERE day >= (SELECT day FROM pg_temp.tallyd_first_day)");
         transaction.batch_execute(&delete).await?;
@@ -337,7 +337,7 @@ fn totals() -> String {
          LEFT JOIN public.tallyd_dropped_totals AS x USING (user_id, provider) \
          LEFT JOIN pg_temp.tallyd_old_totals AS o USING (user_id, provider) \
          GROUP BY d.user_id, d.provider",
-        columns = ROLLUPS[2].column_list(),
+        columns = TOTALS.column_list(),
         sums = sums.join(", "),
     )
 }

@@ -44,14 +44,9 @@ pub(super) struct Rollup {
     pub(super) sums: &'static [&'static [(&'static str, &'static str)]],
 }
 
-/// The rollups, in the order in which every writer takes them. The tables of dropped sums come after all of them.
+/// The rollups, in the order in which every writer takes them: the rows that everybody writes last. The tables of dropped sums
+/// come after all of them.
 pub(super) const ROLLUPS: [Rollup; 3] = [
-    Rollup {
-        table: "daily_api_costs",
-        dropped: "tallyd_dropped_costs",
-        keys: &[DAY, PROVIDER, MODEL, ENDPOINT],
-        sums: &[&MEASURES],
-    },
     Rollup {
         table: "daily_user_api_costs",
         dropped: "tallyd_dropped_user_costs",
@@ -64,7 +59,20 @@ pub(super) const ROLLUPS: [Rollup; 3] = [
         keys: &[USER, PROVIDER],
         sums: &[&MEASURES, &CALL_TIMES],
     },
+    Rollup {
+        table: "daily_api_costs",
+        dropped: "tallyd_dropped_costs",
+        keys: &[DAY, PROVIDER, MODEL, ENDPOINT],
+        sums: &[&MEASURES],
+    },
 ];
+
+/// What users did on a day.
+pub(super) const USERS: &Rollup = &ROLLUPS[0];
+/// What users did in their lifetime.
+pub(super) const TOTALS: &Rollup = &ROLLUPS[1];
+/// What was done on a day.
+pub(super) const COSTS: &Rollup = &ROLLUPS[2];
 
 impl Rollup {
     /// All columns but the key's.

@@ -119,7 +119,8 @@ fn values() -> Vec<Vec<u8>> {
     }
     assert!(builder.push_refused(5, &refused).is_none(), "a small refusal fits, too");
     let chunk = builder.finish().expect("entries were pushed");
-    let stamp = Stamp { synced: 8, written_us: 1_795_000_000_000_002, producer: "api-1" };
+    let (producer, lane, more) = ("api-1", 1, false);
+    let stamp = Stamp { synced: 8, written_us: 1_795_000_000_000_002, producer, lane, more };
     let mut seeds = Vec::new();
     for (part, parts) in [(0, 1), (0, 2), (1, 2)] {
         let mut value = Vec::new();

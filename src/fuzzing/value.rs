@@ -27,7 +27,8 @@ fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
     assert_eq!(value::trusted(bytes), (header, payload));
     assert_eq!(HEADER_BYTES + header.producer.len() + payload.len(), bytes.len());
     read_payload(payload);
-    let is_ours = (header.part, header.parts, bytes[3]) == (0, 1, 0) && bytes.len() <= VALUE_BYTES_MAX;
+    let knows_all = bytes[0] == value::FORMAT && bytes[3] & !(value::LANE | value::MORE) == 0;
+    let is_ours = knows_all && (header.part, header.parts) == (0, 1) && bytes.len() <= VALUE_BYTES_MAX;
     if is_ours {
         let chunk = Chunk {
             payload: payload.to_vec(),
@@ -39,7 +40,9 @@ fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
             max_us: header.max_us,
             columns: header.columns,
         };
-        let stamp = Stamp { synced: header.synced, written_us: header.written_us, producer: header.producer };
+        let lane = header.lane.expect("this format says it");
+        let (synced, written_us, more) = (header.synced, header.written_us, header.more);
+        let stamp = Stamp { synced, written_us, producer: header.producer, lane, more };
         let mut again = Vec::new();
         value::encode(&mut again, key, stamp, &chunk, 0, 1);
         assert_eq!(again, bytes);

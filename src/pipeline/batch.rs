@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::channel::{Closed, Origin};
-use super::chunk::{Chunk, ChunkBuilder, Refused};
+use super::chunk::{Bundle, BundleBuilder, Refused};
 use super::connection::Shared;
 use super::intake::admit::Scratch;
 use super::intake::raw_value::{Field, IdValue};
@@ -115,10 +115,10 @@ pub async fn record(shared: &Shared, key: Option<&RequestKey>, texts: &[&[u8]]) 
         Some(key) => open(shared, &origin, key).await?,
         None => 0,
     };
-    let (chunks, outcomes) = encode(shared, key, known, texts);
-    let count = chunks.len() as u64;
-    for chunk in chunks {
-        shared.ingest.submit(&origin, chunk).await?;
+    let (bundles, outcomes) = encode(shared, key, known, texts);
+    let count = bundles.len() as u64;
+    for bundle in bundles {
+        shared.ingest.submit(&origin, bundle).await?;
     }
     origin.wait_durable(count).await?;
     Ok(outcomes)
@@ -134,10 +134,11 @@ async fn open(shared: &Shared, origin: &Arc<Origin>, key: &RequestKey) -> Result
     }
 }
 
-fn encode(shared: &Shared, key: Option<&RequestKey>, known: u64, texts: &[&[u8]]) -> (Vec<Chunk>, Vec<Outcome>) {
+fn encode(shared: &Shared, key: Option<&RequestKey>, known: u64, texts: &[&[u8]]) -> (Vec<Bundle>, Vec<Outcome>) {
     let catalog = shared.catalog.load();
     let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
-    let (mut builder, mut chunks, mut outcomes) = (ChunkBuilder::new(), Vec::new(), Vec::with_capacity(texts.len()));
+    let (mut builder, mut bundles) = (BundleBuilder::new(shared.lanes), Vec::new());
+    let mut outcomes = Vec::with_capacity(texts.len());
     shared.metrics.received.increment(texts.len() as u64);
     for (index, text) in texts.iter().enumerate() {
         let duplicate = (index as u64) < known;
@@ -167,14 +168,14 @@ fn encode(shared: &Shared, key: Option<&RequestKey>, known: u64, texts: &[&[u8]]
                 (full, Outcome::Refused(refusal))
             }
         };
-        chunks.extend(full);
+        bundles.extend(full);
         outcomes.push(outcome);
     }
-    chunks.extend(builder.finish());
-    (chunks, outcomes)
+    bundles.extend(builder.finish());
+    (bundles, outcomes)
 }
 
-fn refuse(shared: &Shared, builder: &mut ChunkBuilder, seq: u64, refusal: &Refusal, text: &[u8]) -> Option<Chunk> {
+fn refuse(shared: &Shared, builder: &mut BundleBuilder, seq: u64, refusal: &Refusal, text: &[u8]) -> Option<Bundle> {
     shared.metrics.refused(refusal.code);
     let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
     builder.push_refused(seq, &Refused { code, field, message, payload_format: "json", payload: text })

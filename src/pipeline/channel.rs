@@ -4,7 +4,7 @@
 //! its socket instead of blocking a thread; what has its permits always finds a place, so the send itself never waits.
 //! The writer gives the permits back as it takes submissions out.
 //!
-//! What comes back is a counter. The channel keeps each connection's chunks in order, so "the first `n` of your chunks
+//! What comes back is a counter. The channel keeps each connection's bundles in order, so "the first `n` of your bundles
 //! are durable" is one atomic number ([`Origin::durable`]) and a wake-up, whatever the writer's group held.
 
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::chunk::Chunk;
+use super::chunk::Bundle;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, step};
 
 /// Bytes that one permit stands for.
 const PERMIT_BYTES: usize = 1024;
 
-/// Why a connection's chunks are not taken any more.
+/// Why a connection's records are not taken any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
     /// Another connection speaks for the producer now.
@@ -60,7 +60,7 @@ impl Origin {
         })
     }
 
-    /// How many of the origin's chunks are durable.
+    /// How many of the origin's bundles are durable.
     #[must_use]
     pub fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
@@ -76,21 +76,21 @@ impl Origin {
         }
     }
 
-    /// Waits until the first `chunks` of the origin's chunks are durable.
+    /// Waits until the first `bundles` of the origin's bundles are durable.
     ///
     /// # Errors
     /// [`Closed`] if they never will be.
-    pub async fn wait_durable(&self, chunks: u64) -> Result<(), Closed> {
+    pub async fn wait_durable(&self, bundles: u64) -> Result<(), Closed> {
         loop {
             // Registered before the check, so that a change in between is not missed.
             step();
             let changed = self.changed.notified();
-            if self.durable() >= chunks {
+            if self.durable() >= bundles {
                 return Ok(());
             }
             if let Some(closed) = self.closed() {
                 // It may have become durable since the look above, and then been closed.
-                return if self.durable() >= chunks { Ok(()) } else { Err(closed) };
+                return if self.durable() >= bundles { Ok(()) } else { Err(closed) };
             }
             changed.await;
         }
@@ -118,9 +118,9 @@ impl Origin {
         self.session.store(session, Ordering::Relaxed);
     }
 
-    /// The writer made `chunks` more of its chunks durable.
-    pub(super) fn advance(&self, chunks: u64) {
-        self.durable.fetch_add(chunks, Ordering::Release);
+    /// The writer made `bundles` more of its bundles durable.
+    pub(super) fn advance(&self, bundles: u64) {
+        self.durable.fetch_add(bundles, Ordering::Release);
         step();
         self.changed.notify_waiters();
     }
@@ -147,11 +147,11 @@ pub enum Submission {
         last_seq: oneshot::Sender<u64>,
     },
     /// Records to store.
-    Chunk {
+    Bundle {
         /// The connection.
         origin: Arc<Origin>,
         /// The records.
-        chunk: Chunk,
+        bundle: Bundle,
     },
 }
 
@@ -160,7 +160,7 @@ impl Submission {
         match self {
             Self::Open { .. } => 1,
             // A chunk is a few kilobytes, and one record's metadata at the most.
-            Self::Chunk { chunk, .. } => chunk.payload.len().div_ceil(PERMIT_BYTES).max(1) as u32,
+            Self::Bundle { bundle, .. } => bundle.bytes().div_ceil(PERMIT_BYTES).max(1) as u32,
         }
     }
 
@@ -168,7 +168,7 @@ impl Submission {
     #[must_use]
     pub fn origin(&self) -> &Arc<Origin> {
         match self {
-            Self::Open { origin, .. } | Self::Chunk { origin, .. } => origin,
+            Self::Open { origin, .. } | Self::Bundle { origin, .. } => origin,
         }
     }
 }
@@ -210,29 +210,29 @@ impl Ingest {
         answer.await.map_err(|_| Closed::Stopped)
     }
 
-    /// Hands a chunk over, waiting for room. It is durable once [`Origin::durable`] has counted it.
+    /// Hands a bundle over, waiting for room. It is durable once [`Origin::durable`] has counted it.
     ///
     /// # Errors
     /// [`Closed`] if the writer is gone or another connection has taken over.
-    pub async fn submit(&self, origin: &Arc<Origin>, chunk: Chunk) -> Result<(), Closed> {
+    pub async fn submit(&self, origin: &Arc<Origin>, bundle: Bundle) -> Result<(), Closed> {
         if let Some(closed) = origin.closed() {
             return Err(closed);
         }
-        let sent = self.send(Submission::Chunk { origin: Arc::clone(origin), chunk }).await;
+        let sent = self.send(Submission::Bundle { origin: Arc::clone(origin), bundle }).await;
         self.tell_if_stopped(origin);
         sent
     }
 
-    /// Hands a chunk over if there is room now. Gives it back otherwise.
+    /// Hands a bundle over if there is room now. Gives it back otherwise.
     ///
     /// # Errors
-    /// The chunk, if the channel is full or the writer is gone.
-    pub fn try_submit(&self, origin: &Arc<Origin>, chunk: Chunk) -> Result<(), Chunk> {
-        let submission = Submission::Chunk { origin: Arc::clone(origin), chunk };
+    /// The bundle, if the channel is full or the writer is gone.
+    pub fn try_submit(&self, origin: &Arc<Origin>, bundle: Bundle) -> Result<(), Bundle> {
+        let submission = Submission::Bundle { origin: Arc::clone(origin), bundle };
         let permits = submission.permits().min(self.permits_max);
         let back = |submission| match submission {
-            Submission::Chunk { chunk, .. } => chunk,
-            Submission::Open { .. } => unreachable!("a chunk was submitted"),
+            Submission::Bundle { bundle, .. } => bundle,
+            Submission::Open { .. } => unreachable!("a bundle was submitted"),
         };
         match self.permits.try_acquire_many(permits) {
             Ok(held) => held.forget(),
@@ -313,11 +313,12 @@ mod model;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::chunk::Chunk;
 
-    fn chunk(bytes: usize) -> Chunk {
+    fn bundle(bytes: usize) -> Bundle {
         let (first_seq, last_seq, min_us, max_us) = (1, 1, 0, 0);
-        let columns = crate::pipeline::chunk::Columns::NONE;
-        Chunk { payload: vec![0; bytes], records: 1, refused: 0, first_seq, last_seq, min_us, max_us, columns }
+        let (payload, columns) = (vec![0; bytes], crate::pipeline::chunk::Columns::NONE);
+        Chunk { payload, records: 1, refused: 0, first_seq, last_seq, min_us, max_us, columns }.into()
     }
 
     #[tokio::test]
@@ -325,15 +326,15 @@ mod tests {
         let (ingest, intake) = channel(64 * PERMIT_BYTES);
         let origin = Origin::new("p");
         for _ in 0..8 {
-            ingest.submit(&origin, chunk(8 * PERMIT_BYTES)).await.unwrap();
+            ingest.submit(&origin, bundle(8 * PERMIT_BYTES)).await.unwrap();
         }
-        assert!(ingest.try_submit(&origin, chunk(1)).is_err());
+        assert!(ingest.try_submit(&origin, bundle(1)).is_err());
         assert_eq!(ingest.waiting_bytes(), 64 * PERMIT_BYTES);
         assert!(intake.try_recv().is_some());
-        ingest.try_submit(&origin, chunk(8 * PERMIT_BYTES)).unwrap();
+        ingest.try_submit(&origin, bundle(8 * PERMIT_BYTES)).unwrap();
         let waiting = tokio::spawn({
             let (ingest, origin) = (ingest.clone(), Arc::clone(&origin));
-            async move { ingest.submit(&origin, chunk(1)).await }
+            async move { ingest.submit(&origin, bundle(1)).await }
         });
         drop(intake);
         assert_eq!(waiting.await.unwrap(), Err(Closed::Stopped));

@@ -9,7 +9,7 @@ use tallyd_protocol::Record;
 use uuid::Uuid;
 
 use super::channel::{Closed, Origin};
-use super::chunk::{Chunk, ChunkBuilder};
+use super::chunk::{Bundle, BundleBuilder};
 use super::connection::Shared;
 use super::intake::admit::Scratch;
 use super::intake::{Admission, RawRecord, Refusal};
@@ -55,8 +55,8 @@ impl Recorder {
     /// # Errors
     /// [`RecordError`]; the record was not taken.
     pub fn record(&self, record: &Record) -> Result<(), RecordError> {
-        let (chunk, _) = self.encode(record)?;
-        self.shared.ingest.try_submit(&self.origin, chunk).map_err(|_| match self.origin.closed() {
+        let (bundle, _) = self.encode(record)?;
+        self.shared.ingest.try_submit(&self.origin, bundle).map_err(|_| match self.origin.closed() {
             Some(closed) => RecordError::Closed(closed),
             None => RecordError::Full,
         })
@@ -67,15 +67,15 @@ impl Recorder {
     /// # Errors
     /// [`RecordError`]; after [`RecordError::Closed`] the record may or may not have been stored.
     pub async fn record_durable(&self, record: &Record) -> Result<Receipt, RecordError> {
-        let (chunk, receipt) = self.encode(record)?;
+        let (bundle, receipt) = self.encode(record)?;
         // An origin of its own: durability is counted an origin.
         let origin = Origin::new("");
-        self.shared.ingest.submit(&origin, chunk).await?;
+        self.shared.ingest.submit(&origin, bundle).await?;
         origin.wait_durable(1).await?;
         Ok(receipt)
     }
 
-    fn encode(&self, record: &Record) -> Result<(Chunk, Receipt), RecordError> {
+    fn encode(&self, record: &Record) -> Result<(Bundle, Receipt), RecordError> {
         let mut bytes = Vec::with_capacity(256);
         tallyd_protocol::record::write(&mut bytes, record);
         // What the protocol's own encoder writes decodes; validation decides.
@@ -91,10 +91,10 @@ impl Recorder {
         })?;
         let receipt = Receipt { id: Uuid::from_bytes(call.id), cost_usd: call.cost.usd() };
         shared.metrics.unpriced.increment(u64::from(receipt.cost_usd.is_none()));
-        let mut builder = ChunkBuilder::new();
+        let mut builder = BundleBuilder::new(shared.lanes);
         builder.push_call(0, &call);
-        // One call was pushed, so there is a chunk.
-        let chunk = builder.finish().expect("a chunk of one call");
-        Ok((chunk, receipt))
+        // One call was pushed, so there is a bundle.
+        let bundle = builder.finish().expect("a bundle of one call");
+        Ok((bundle, receipt))
     }
 }

@@ -125,7 +125,8 @@ const COUNTS: &[(&str, Count)] = &[
 const DATE: (Type, Type) = (Type::DATE, Type::DATE_ARRAY);
 const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 
-/// Adds the sums to the three tables, in the one order that every writer keeps. Runs within the caller's transaction.
+/// Adds the sums to the three tables, in the one order that every writer keeps: the rows that are everybody's last, so that others
+/// wait for them only until the COMMIT that follows. Runs within the caller's transaction.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -133,14 +134,6 @@ pub async fn upsert(client: &Client, deltas: &Deltas<'_>) -> Result<(), Error> {
     if deltas.costs.is_empty() {
         return Ok(());
     }
-    let mut costs = Upsert::new("daily_api_costs");
-    costs.key("day", "date", DATE, deltas.costs.keys().map(|key| key.day).collect());
-    costs.key("provider", "text", TEXT, deltas.costs.keys().map(|key| key.provider).collect());
-    costs.key("model", "text", TEXT, deltas.costs.keys().map(|key| key.model).collect());
-    costs.key("endpoint", "text", TEXT, deltas.costs.keys().map(|key| key.endpoint).collect());
-    costs.measures(deltas.costs.values());
-    costs.run(client).await?;
-
     let mut users = Upsert::new("daily_user_api_costs");
     users.key("day", "date", DATE, deltas.users.keys().map(|key| key.day).collect());
     users.key("user_id", "text", TEXT, deltas.users.keys().map(|key| key.user_id).collect());
@@ -153,7 +146,15 @@ pub async fn upsert(client: &Client, deltas: &Deltas<'_>) -> Result<(), Error> {
     totals.key("provider", "text", TEXT, deltas.totals.keys().map(|(_, provider)| *provider).collect());
     totals.measures(deltas.totals.values().map(|sums| &sums.measures));
     totals.times(deltas.totals.values());
-    totals.run(client).await
+    totals.run(client).await?;
+
+    let mut costs = Upsert::new("daily_api_costs");
+    costs.key("day", "date", DATE, deltas.costs.keys().map(|key| key.day).collect());
+    costs.key("provider", "text", TEXT, deltas.costs.keys().map(|key| key.provider).collect());
+    costs.key("model", "text", TEXT, deltas.costs.keys().map(|key| key.model).collect());
+    costs.key("endpoint", "text", TEXT, deltas.costs.keys().map(|key| key.endpoint).collect());
+    costs.measures(deltas.costs.values());
+    costs.run(client).await
 }
 
 impl Upsert<'_> {

@@ -1,7 +1,7 @@
 //! Row 32: a log that an older version has written, kept in the repository, loads whole.
 //!
-//! `tests/golden/wal-v1/` holds what a daemon leaves that is killed: `wal.tar.gz` with a sealed segment, an active one, the
-//! mark and the log's identity, and `expected.json` with what was sent and acknowledged. It has several producers and a
+//! `tests/golden/wal-v*/` hold what a daemon leaves that is killed: `wal.tar.gz` with a sealed segment, an active one, the
+//! mark and the log's identity, and `expected.json` with what was sent and acknowledged. Each has several producers and a
 //! nameless one, every field of a record, a chunk in several values, costs from the catalog, from the client and from
 //! nobody, and refused records of both formats.
 //!

@@ -12,13 +12,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::ForgetError;
-use crate::database::rollups::{MEASURES, ROLLUPS, Rollup};
+use crate::database::rollups::{MEASURES, Rollup, TOTALS, USERS};
 
 type Value<'v> = (&'v (dyn ToSql + Sync), Type);
-
-/// By day and user, and by user alone.
-const DAILY: &Rollup = &ROLLUPS[1];
-const TOTALS: &Rollup = &ROLLUPS[2];
 
 /// The zone of the rollups' days, as SQL.
 const ZONE: &str = "(SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone')";
@@ -100,14 +96,14 @@ pub(super) async fn move_slice(
              (SELECT jsonb_agg(d)::text FROM ({daily}) AS d), (SELECT jsonb_agg(t)::text FROM ({totals}) AS t)",
         names = columns.names,
         anonymous = columns.anonymous,
-        daily = DAILY.select_from("gone").replace("$1", ZONE),
+        daily = USERS.select_from("gone").replace("$1", ZONE),
         totals = TOTALS.select_from("gone"),
     );
     let values: [Value<'_>; 4] =
         [(&"", Type::TEXT), (&user, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
     let rows = client.query_typed(&sql, &values).await?;
     let (Some(daily), Some(totals)) = (text(&rows, 1), text(&rows, 2)) else { return Ok(0) };
-    move_sums(client, DAILY, DAILY.table, user, &daily).await?;
+    move_sums(client, USERS, USERS.table, user, &daily).await?;
     move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
     mend_times(client, user, &totals).await?;
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
@@ -120,15 +116,15 @@ pub(super) async fn move_slice(
 pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, ForgetError> {
     enter(client).await?;
     let totals = take_dropped(client, TOTALS, user).await?;
-    let daily = take_dropped(client, DAILY, user).await?;
+    let daily = take_dropped(client, USERS, user).await?;
     if totals.is_none() && daily.is_none() {
         return Ok(0);
     }
     let (totals, daily) = (totals.unwrap_or_else(|| "[]".into()), daily.unwrap_or_else(|| "[]".into()));
-    move_sums(client, DAILY, DAILY.table, user, &daily).await?;
+    move_sums(client, USERS, USERS.table, user, &daily).await?;
     move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
     mend_times(client, user, &totals).await?;
-    add(client, DAILY, DAILY.dropped, &daily).await?;
+    add(client, USERS, USERS.dropped, &daily).await?;
     add(client, TOTALS, TOTALS.dropped, &totals).await?;
     let sql = "SELECT coalesce(sum((t ->> 'calls')::numeric), 0)::int8 FROM jsonb_array_elements($1::text::jsonb) AS t";
     let rows = client.query_typed(sql, &[(&totals, Type::TEXT)]).await?;
@@ -141,7 +137,7 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
 /// Only rows that were locked before the log was looked at are moved: others may be a loader's that has come since.
 pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, ForgetError> {
     enter(client).await?;
-    let daily = lock(client, DAILY, user).await?;
+    let daily = lock(client, USERS, user).await?;
     let totals = lock(client, TOTALS, user).await?;
     if daily.is_none() && totals.is_none() {
         return Ok(true);
@@ -154,8 +150,8 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
              WHERE d.day = t.day AND d.provider = t.provider) \
          UNION ALL SELECT FROM public.{days} WHERE user_id = $1 \
          UNION ALL SELECT FROM public.{totals} WHERE user_id = $1 LIMIT 1",
-        daily = DAILY.table,
-        days = DAILY.dropped,
+        daily = USERS.table,
+        days = USERS.dropped,
         totals = TOTALS.dropped,
     );
     let values: [Value<'_>; 2] = [(&user, Type::TEXT), (&daily, Type::TEXT)];
@@ -168,7 +164,7 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
             return Ok(false);
         }
     }
-    move_sums(client, DAILY, DAILY.table, user, &daily).await?;
+    move_sums(client, USERS, USERS.table, user, &daily).await?;
     move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
     Ok(true)
 }

@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::pipeline::connection::model::{Reply, replies};
 
-/// What stands for the disk: how many chunks were synced. Relaxed, so that only the origin's counter orders it.
+/// What stands for the disk: how many bundles were synced. Relaxed, so that only the origin's counter orders it.
 fn synced(count: u64) -> Arc<AtomicU64> {
     Arc::new(AtomicU64::new(count))
 }
 
-/// A client's socket: each byte of a reply is the number of chunks that it speaks for.
+/// A client's socket: each byte of a reply is the number of bundles that it speaks for.
 struct Socket {
     synced: Arc<AtomicU64>,
     received: Vec<u8>,
@@ -27,7 +27,7 @@ impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let synced = self.synced.load(Ordering::Relaxed);
         for reply in bytes {
-            assert!(u64::from(*reply) <= synced, "a reply for {reply} chunks leaves when {synced} are synced");
+            assert!(u64::from(*reply) <= synced, "a reply for {reply} bundles leaves when {synced} are synced");
         }
         self.received.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
@@ -42,12 +42,12 @@ impl AsyncWrite for Socket {
     }
 }
 
-fn chunk() -> Chunk {
+fn bundle() -> Bundle {
     let mut builder = crate::pipeline::chunk::ChunkBuilder::new();
     let (code, field, message, payload_format, payload) = ("nul", "", "", "json", &b""[..]);
     let refused = crate::pipeline::chunk::Refused { code, field, message, payload_format, payload };
     assert!(builder.push_refused(1, &refused).is_none());
-    builder.finish().unwrap()
+    builder.finish().unwrap().into()
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
         let (origin, disk) = (Origin::new("p"), synced(0));
         let (sender, receiver) = mpsc::channel(4);
         for chunks in [1, 1, 2] {
-            let reply = Reply { after_chunks: chunks, bytes: vec![chunks as u8] };
+            let reply = Reply { after_bundles: chunks, bytes: vec![chunks as u8] };
             assert!(sender.try_send(reply).is_ok());
         }
         drop(sender);
@@ -127,7 +127,7 @@ fn what_is_handed_over_while_the_writer_ends_is_stored_or_known_not_to_be() {
             drop(intake);
             stored
         });
-        let submitted = block_on(ingest.submit(&origin, chunk()));
+        let submitted = block_on(ingest.submit(&origin, bundle()));
         let answered = match submitted {
             // A reply that speaks for it is written, or refused. It never waits for ever: loom would find that.
             Ok(()) => block_on(origin.wait_durable(1)),
@@ -145,7 +145,7 @@ fn the_drain_stores_all_that_was_handed_over_before_the_senders_went() {
         let connection = thread::spawn({
             let origin = Arc::clone(&origin);
             move || {
-                let submitted = block_on(ingest.submit(&origin, chunk()));
+                let submitted = block_on(ingest.submit(&origin, bundle()));
                 drop(ingest);
                 submitted
             }

@@ -17,6 +17,7 @@
 //! ## Versions
 //! The log's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
 
+mod bundle;
 mod columns;
 mod read;
 mod varint;
@@ -24,6 +25,7 @@ mod write;
 
 use crate::pricing::{Tokens, Usd};
 
+pub use bundle::{Bundle, BundleBuilder};
 pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};

@@ -88,7 +88,7 @@ impl ChunkBuilder {
     pub fn push_refused(&mut self, seq: u64, refused: &Refused<'_>) -> Option<Chunk> {
         let payload = &refused.payload[..refused.payload.len().min(REFUSED_PAYLOAD_BYTES)];
         let texts = [refused.code, refused.field, refused.message, refused.payload_format];
-        let full = self.make_room(payload.len() + texts.iter().map(|text| text.len() + 4).sum::<usize>() + 8);
+        let full = self.make_room(refused_bytes_max(refused));
         self.settle(seq);
         self.chunk.refused += 1;
         let out = &mut self.chunk.payload;
@@ -102,7 +102,7 @@ impl ChunkBuilder {
 
     /// Takes the chunk, if anything is in it.
     pub fn finish(&mut self) -> Option<Chunk> {
-        if self.chunk.records == 0 && self.chunk.refused == 0 {
+        if self.is_empty() {
             return None;
         }
         self.previous_us = 0;
@@ -116,12 +116,40 @@ impl ChunkBuilder {
         Some(chunk)
     }
 
+    /// Bytes of payload so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.chunk.payload.len()
+    }
+
+    /// True if the call fits beside what is there, or is the first.
+    pub(super) fn has_room_for(&self, call: &Call<'_>) -> bool {
+        self.is_empty() || self.fits(call_bytes_max(call))
+    }
+
+    /// The same of a refused record.
+    pub(super) fn has_room_for_refused(&self, refused: &Refused<'_>) -> bool {
+        self.is_empty() || self.fits(refused_bytes_max(refused))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.chunk.records == 0 && self.chunk.refused == 0
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.chunk.payload.len() + bytes <= PAYLOAD_TARGET_BYTES
+    }
+
     fn make_room(&mut self, bytes: usize) -> Option<Chunk> {
-        if self.chunk.payload.len() + bytes > PAYLOAD_TARGET_BYTES { self.finish() } else { None }
+        let full = if self.fits(bytes) { None } else { self.finish() };
+        if self.chunk.payload.capacity() == 0 {
+            // Not before there is something: thousands of connections are idle.
+            self.chunk.payload.reserve_exact(PAYLOAD_TARGET_BYTES);
+        }
+        full
     }
 
     fn settle(&mut self, seq: u64) {
-        if self.chunk.records == 0 && self.chunk.refused == 0 {
+        if self.is_empty() {
             self.chunk.first_seq = seq;
         }
         self.chunk.last_seq = seq;
@@ -191,7 +219,7 @@ impl ChunkBuilder {
     }
 }
 
-fn tail_of(bytes: &[u8]) -> u64 {
+pub(super) fn tail_of(bytes: &[u8]) -> u64 {
     match bytes.last_chunk::<8>() {
         Some(tail) => u64::from_le_bytes(*tail),
         None => bytes.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte)),
@@ -200,7 +228,7 @@ fn tail_of(bytes: &[u8]) -> u64 {
 
 fn empty() -> Chunk {
     Chunk {
-        payload: Vec::with_capacity(PAYLOAD_TARGET_BYTES),
+        payload: Vec::new(),
         records: 0,
         refused: 0,
         first_seq: 0,
@@ -215,6 +243,13 @@ fn call_bytes_max(call: &Call<'_>) -> usize {
     let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.service_tier];
     let long = [call.request_id, call.extra_units, call.metadata];
     FIXED_BYTES_MAX + texts.iter().chain(&long).map(|text| text.len()).sum::<usize>()
+}
+
+/// Bytes that a refused record takes at most.
+fn refused_bytes_max(refused: &Refused<'_>) -> usize {
+    let texts = [refused.code, refused.field, refused.message, refused.payload_format];
+    let payload = refused.payload.len().min(REFUSED_PAYLOAD_BYTES);
+    payload + texts.iter().map(|text| text.len() + 4).sum::<usize>() + 8
 }
 
 const NANO: i128 = 1_000_000_000;

@@ -75,7 +75,7 @@ where
     // A client that is gone by now may have sent records all the same.
     let _ = writer.write_all(&welcome).await;
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let mut outbox = Outbox::new(Arc::clone(&session.origin), sender);
+    let mut outbox = Outbox::new(Arc::clone(&session.origin), shared.lanes, sender);
     let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver));
     let origin = Arc::clone(&session.origin);
     let read = tokio::select! {

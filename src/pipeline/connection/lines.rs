@@ -73,7 +73,7 @@ where
     }
     let origin = Origin::new("");
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let mut outbox = Outbox::new(Arc::clone(&origin), sender);
+    let mut outbox = Outbox::new(Arc::clone(&origin), shared.lanes, sender);
     let replying = tokio::spawn(replies::run(writer, origin, receiver));
     // An error here is one of the origin, and the replying task sees it too.
     let _ = read_lines(&mut buffer, shared, &mut outbox).await;

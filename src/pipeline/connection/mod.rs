@@ -54,8 +54,10 @@ pub struct WireLimits {
 
 /// What all connections share.
 pub struct Shared {
-    /// Where chunks go.
+    /// Where records go.
     pub ingest: Ingest,
+    /// Lanes of the flusher, which share them.
+    pub lanes: u16,
     /// The bounds of a record.
     pub rules: Rules,
     /// The bounds of a connection.

@@ -1,7 +1,7 @@
-//! A connection's way to the log: records into chunks, chunks into the channel, replies into the queue.
+//! A connection's way to the log: records into bundles of chunks, bundles into the channel, replies into the queue.
 //!
-//! A chunk may span frames: as long as whole frames wait in the buffer, their records share chunks, and so syncs.
-//! [`Outbox::flush`] closes the chunk when there is nothing more to add at once.
+//! A bundle may span frames: as long as whole frames wait in the buffer, their records share chunks, and so syncs.
+//! [`Outbox::flush`] closes the bundle when there is nothing more to add at once.
 
 use std::sync::Arc;
 
@@ -9,37 +9,37 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::{Call, Chunk, ChunkBuilder, Refused};
+use crate::pipeline::chunk::{Bundle, BundleBuilder, Call, Refused};
 
-/// A reply, and the number of the connection's chunks that must be durable before it may be sent.
+/// A reply, and the number of the connection's bundles that must be durable before it may be sent.
 pub struct Reply {
     /// The first this many chunks.
-    pub after_chunks: u64,
+    pub after_bundles: u64,
     /// What is sent.
     pub bytes: Vec<u8>,
 }
 
-/// Chunks that are kept back before they are handed over in one go.
-const FINISHED_MAX: usize = 16;
+/// Bundles that are kept back before they are handed over in one go.
+const FINISHED_MAX: usize = 8;
 
 /// The sending side of a connection's reader.
 pub struct Outbox {
     origin: Arc<Origin>,
-    builder: ChunkBuilder,
+    builder: BundleBuilder,
     in_builder: bool,
-    finished: Vec<Chunk>,
-    /// Chunks that were handed over or are finished.
+    finished: Vec<Bundle>,
+    /// Bundles that were handed over or are finished.
     counted: u64,
     unsent: Vec<Reply>,
     replies: mpsc::Sender<Reply>,
 }
 
 impl Outbox {
-    /// An outbox for the origin, whose replies go into `replies`.
-    pub fn new(origin: Arc<Origin>, replies: mpsc::Sender<Reply>) -> Self {
+    /// An outbox for the origin, whose records are shared out among so many lanes, and whose replies go into `replies`.
+    pub fn new(origin: Arc<Origin>, lanes: u16, replies: mpsc::Sender<Reply>) -> Self {
         Self {
             origin,
-            builder: ChunkBuilder::new(),
+            builder: BundleBuilder::new(lanes),
             in_builder: false,
             finished: Vec::new(),
             counted: 0,
@@ -64,8 +64,8 @@ impl Outbox {
 
     /// Adds a reply that speaks for everything pushed so far.
     pub fn push_reply(&mut self, bytes: Vec<u8>) {
-        let after_chunks = self.counted + u64::from(self.in_builder);
-        self.unsent.push(Reply { after_chunks, bytes });
+        let after_bundles = self.counted + u64::from(self.in_builder);
+        self.unsent.push(Reply { after_bundles, bytes });
     }
 
     /// True if so much has gathered that it should be flushed although more is at hand.
@@ -81,8 +81,8 @@ impl Outbox {
         let last = self.builder.finish();
         self.finish(last);
         self.in_builder = false;
-        for chunk in self.finished.drain(..) {
-            shared.ingest.submit(&self.origin, chunk).await?;
+        for bundle in self.finished.drain(..) {
+            shared.ingest.submit(&self.origin, bundle).await?;
         }
         for reply in self.unsent.drain(..) {
             // The replying task ends early only when the client is gone or the origin is closed.
@@ -91,10 +91,10 @@ impl Outbox {
         Ok(())
     }
 
-    fn finish(&mut self, chunk: Option<Chunk>) {
-        if let Some(chunk) = chunk {
+    fn finish(&mut self, bundle: Option<Bundle>) {
+        if let Some(bundle) = bundle {
             self.counted += 1;
-            self.finished.push(chunk);
+            self.finished.push(bundle);
         }
     }
 }

@@ -23,7 +23,7 @@ pub async fn run<W: AsyncWrite + Unpin>(
     let mut is_gone = false;
     let mut next = replies.recv().await;
     while let Some(reply) = next {
-        if let Err(closed) = origin.wait_durable(reply.after_chunks).await {
+        if let Err(closed) = origin.wait_durable(reply.after_bundles).await {
             return (Some(writer), Some(closed));
         }
         out.extend_from_slice(&reply.bytes);
@@ -31,7 +31,7 @@ pub async fn run<W: AsyncWrite + Unpin>(
         let durable = origin.durable();
         next = loop {
             match replies.try_recv() {
-                Ok(reply) if reply.after_chunks <= durable && out.len() < WRITE_BYTES => {
+                Ok(reply) if reply.after_bundles <= durable && out.len() < WRITE_BYTES => {
                     out.extend_from_slice(&reply.bytes);
                 }
                 Ok(reply) => break Some(reply),

@@ -113,6 +113,7 @@ fn stand_in(us: i64) -> StoredChunk {
     StoredChunk {
         first_key: 0,
         last_key: 0,
+        lane: 0,
         records: 1,
         refused: 0,
         min_us: us,

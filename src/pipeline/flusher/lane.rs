@@ -192,10 +192,7 @@ impl Lane {
                 if *self.stop.borrow() {
                     return Ok(None);
                 }
-                tokio::select! {
-                    _ = self.durable.changed() => {}
-                    _ = self.stop.wait_for(|stop| *stop) => {}
-                }
+                self.wait_for_more().await;
                 continue;
             };
             state.oldest_us.store(first.written_us, Ordering::Relaxed);
@@ -212,6 +209,19 @@ impl Lane {
                 () = tokio::time::sleep(left.min(LOOK)) => {}
                 _ = self.stop.wait_for(|stop| *stop) => {}
             }
+        }
+    }
+
+    /// Waits until there is something durable, and a moment for more of it: most of it may be other lanes', and each commit
+    /// of the log would wake this one for nothing.
+    async fn wait_for_more(&mut self) {
+        tokio::select! {
+            changed = self.durable.changed() => if changed.is_err() { return },
+            _ = self.stop.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK.min(self.shared.options.flush_interval)) => {}
+            _ = self.stop.wait_for(|stop| *stop) => {}
         }
     }
 

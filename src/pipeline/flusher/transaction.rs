@@ -77,7 +77,7 @@ pub async fn load(
     failpoint::hit("flusher.collected");
     if !in_turn {
         client.batch_execute(BEGIN).await?;
-    } else if !turns::begin(client, shared.lanes.len()).await? {
+    } else if !turns::begin(client, watermark.lane, shared.lanes.len()).await? {
         return Err(FlushError::Crowded);
     }
     watermark.advance(client, from, to).await?;

@@ -1,7 +1,9 @@
 //! Turns: how many transactions load into one PostgreSQL at once, over all daemons.
 //!
-//! The rollups' rows are the same for everybody who loads: whoever has touched the first of them keeps the others waiting until
-//! its COMMIT. Many transactions at once share the processors, so each of them holds those rows for longer, and what stands in
+//! The rollups' rows are the same for everybody who loads: whoever has touched one of them keeps the others waiting until
+//! its COMMIT. Lanes share the users, in every daemon in the same way: those of one number meet at the same rows, and others
+//! hardly ever. So each number of a lane has turns of its own.
+//! Many transactions at once share the processors, so each of them holds those rows for longer, and what stands in
 //! line behind it is small batches, each with nearly as many rollup rows as a large one. So a batch takes a turn
 //! first, and one that finds none goes on filling.
 //!
@@ -15,25 +17,26 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::transaction::BEGIN;
 
-/// Transactions at once: enough for PostgreSQL to be busy while one waits for its disk.
-const TURNS: usize = 4;
+/// Transactions at once, over all lanes: enough for PostgreSQL to be busy while one waits for its disk.
+const TURNS: u16 = 4;
 /// How long a lane looks for a turn before it loads without.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before the next look, on average.
 const PAUSE: Duration = Duration::from_millis(60);
-/// The locks' first number; the second one is the turn's.
+/// The locks' first number; the second one is the lane's and the turn's.
 const LOCK: i32 = 0x7461_6c74;
 
-/// Begins a transaction in a turn. False if there is none at the moment: then no transaction has begun.
-///
-/// `lanes` are this daemon's: they never wait for one another.
+/// Begins a transaction in a turn of this lane, one of so many. False if there is none at the moment: then no transaction has
+/// begun.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub(super) async fn begin(client: &Client, lanes: usize) -> Result<bool, Error> {
-    let turns = TURNS.max(lanes);
+pub(super) async fn begin(client: &Client, lane: u16, lanes: usize) -> Result<bool, Error> {
+    let turns = (usize::from(TURNS) / lanes).max(1);
+    let first = lane * TURNS;
     let sql = format!(
-        "{BEGIN}; SELECT turn FROM generate_series(1, {turns}) turn WHERE pg_try_advisory_xact_lock({LOCK}, turn) LIMIT 1"
+        "{BEGIN}; SELECT turn FROM generate_series({first}, {first} + {turns} - 1) turn \
+         WHERE pg_try_advisory_xact_lock({LOCK}, turn) LIMIT 1"
     );
     let answer = client.simple_query(&sql).await?;
     let has_turn = matches!(answer.last(), Some(SimpleQueryMessage::CommandComplete(rows)) if *rows > 0);

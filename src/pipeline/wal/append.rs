@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lanes::lane_of;
+use super::lanes::Lanes;
 use super::log::Log;
 use super::mark::Mark;
 use super::producers::Snapshot;
@@ -11,7 +11,7 @@ use super::segment::{Opening, Seal, SegmentPaths, Store};
 use super::value::{self, Stamp};
 use super::{WalError, files};
 use crate::failpoint;
-use crate::pipeline::chunk::Chunk;
+use crate::pipeline::chunk::{Bundle, Chunk};
 
 /// What a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Durability {
 pub struct Appender {
     log: Arc<Log>,
     mark: Mark,
-    lanes: u16,
+    lanes: Lanes,
     store: Arc<Store>,
     opening: Opening,
     seal: Seal,
@@ -55,7 +55,7 @@ impl Appender {
         Ok(Self {
             log,
             mark,
-            lanes,
+            lanes: Lanes(lanes),
             store,
             opening,
             seal: empty_seal(lanes),
@@ -67,16 +67,31 @@ impl Appender {
         })
     }
 
-    /// Appends a chunk. It is neither durable nor visible to lanes before [`Appender::commit`]. Returns the values that
+    /// Appends a bundle. It is neither durable nor visible to lanes before [`Appender::commit`]. Returns the values that
     /// it took.
     ///
     /// # Errors
     /// [`WalError`]; the log must not be used after one.
-    pub fn append(&mut self, chunk: Chunk, producer: &Arc<str>, written_us: i64) -> Result<usize, WalError> {
+    pub fn append(
+        &mut self,
+        bundle: impl Into<Bundle>,
+        producer: &Arc<str>,
+        written_us: i64,
+    ) -> Result<usize, WalError> {
+        let mut values = 0;
+        let mut chunks = bundle.into().chunks.into_iter().peekable();
+        while let Some((share, chunk)) = chunks.next() {
+            let lane = self.lanes.for_chunk(share, self.next_key, self.log.unflushed_records());
+            let stamp = Stamp { synced: self.disk_key, written_us, producer, lane, more: chunks.peek().is_some() };
+            values += self.append_chunk(chunk, stamp, producer)?;
+        }
+        Ok(values)
+    }
+
+    fn append_chunk(&mut self, chunk: Chunk, stamp: Stamp<'_>, producer: &Arc<str>) -> Result<usize, WalError> {
         let parts = value::parts_of(chunk.payload.len(), producer);
         let first_key = self.next_key;
         for part in 0..parts {
-            let stamp = Stamp { synced: self.disk_key, written_us, producer };
             value::encode(&mut self.value, self.next_key, stamp, &chunk, part, parts);
             self.store.insert(self.next_key, &self.value)?;
             self.seal.checksum = fold_checksum(self.seal.checksum, &self.value);
@@ -86,12 +101,12 @@ impl Appender {
         let last_key = self.next_key - 1;
         self.seal.last_key = last_key;
         self.seal.records += u64::from(chunk.records) + u64::from(chunk.refused);
-        self.seal.lane_last_keys[usize::from(lane_of(first_key, self.lanes))] = last_key;
+        self.seal.lane_last_keys[usize::from(stamp.lane)] = last_key;
         if parts > 1 {
             // Only records of unusual size come here; a blob, were sled to write one, would not be durable.
             self.store.check_blobs()?;
         }
-        self.fresh.push(stored(first_key, last_key, chunk, producer, written_us));
+        self.fresh.push(stored(first_key, last_key, chunk, producer, stamp));
         Ok(parts)
     }
 
@@ -139,10 +154,10 @@ impl Appender {
     pub fn rotate(&mut self, producers: Vec<Snapshot>) -> Result<(), WalError> {
         self.seal()?;
         failpoint::hit("wal.sealed");
-        let (store, opening) = create_segment(&self.log, self.next_key, self.lanes, producers)?;
+        let (store, opening) = create_segment(&self.log, self.next_key, self.lanes.0, producers)?;
         let sealed = std::mem::replace(&mut self.store, store);
         self.opening = opening;
-        self.seal = empty_seal(self.lanes);
+        self.seal = empty_seal(self.lanes.0);
         // sled writes a snapshot as it closes; acknowledgements need not wait for it.
         std::thread::spawn(move || drop(sealed));
         Ok(())
@@ -200,16 +215,17 @@ fn create_segment(
     Ok((store, opening))
 }
 
-fn stored(first_key: u64, last_key: u64, chunk: Chunk, producer: &Arc<str>, written_us: i64) -> StoredChunk {
+fn stored(first_key: u64, last_key: u64, chunk: Chunk, producer: &Arc<str>, stamp: Stamp<'_>) -> StoredChunk {
     StoredChunk {
         first_key,
         last_key,
+        lane: stamp.lane,
         records: chunk.records,
         refused: chunk.refused,
         min_us: chunk.min_us,
         max_us: chunk.max_us,
         columns: chunk.columns,
-        written_us,
+        written_us: stamp.written_us,
         producer: Arc::clone(producer),
         payload: Payload::Held(chunk.payload),
     }

@@ -1,30 +1,51 @@
 //! Which lane of the flusher loads which chunk.
 //!
-//! A lane owns stripes of keys: `stripe(key) mod lanes`. The rule is fixed for the life of a segment (its `.open` file
-//! records the number of lanes), so a lane's watermark, one number, says exactly what is in PostgreSQL: every chunk of
-//! the lane up to that key, and none after it. Handing batches to whichever lane is free would need a list of ranges.
+//! A chunk has one lane, which stands in its values ([`super::value`]), so a lane's watermark, one number, says exactly
+//! what is in PostgreSQL: every chunk of the lane up to that key, and none after it. Handing batches to whichever lane is
+//! free would need a list of ranges.
 //!
-//! A chunk belongs to the lane of its first part's key, however many parts it has.
+//! * Under load lanes share the users ([`crate::pipeline::chunk::BundleBuilder`]), and a chunk comes with its lane.
+//! * What comes in small pieces is the first lane's, as long as little waits: one transaction does where two would touch the
+//!   same rollups' rows. Behind a backlog such chunks go to all lanes in stripes of keys.
+//! * Logs of format 1 know stripes alone.
+//!
+//! A chunk belongs to one lane, however many parts it has. How many lanes there are is fixed for the life of a segment: its
+//! `.open` file says it.
 
-/// Keys of a stripe. Under light load one stripe takes a while to fill, so a single lane works and transactions are
-/// few; under heavy load the lanes share evenly.
-pub const STRIPE_KEYS: u64 = 16;
+use super::value::Header;
 
-/// The lane that loads the chunk whose first part has this key.
-#[must_use]
-pub const fn lane_of(first_part_key: u64, lanes: u16) -> u16 {
-    (first_part_key / STRIPE_KEYS % lanes as u64) as u16
-}
+/// Keys of a stripe.
+const STRIPE_KEYS: u64 = 16;
+/// So many records wait before the first lane is helped with small pieces: half a second of its work.
+const BACKLOG_RECORDS: u64 = 100_000;
 
-/// The first key at or after `key` that could begin a chunk of `lane`. None if the segment has no such lane.
-#[must_use]
-pub const fn next_key_of(key: u64, lane: u16, lanes: u16) -> Option<u64> {
-    if lane >= lanes {
-        return None;
+/// The number of lanes, and the rule by which they share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lanes(pub u16);
+
+impl Lanes {
+    /// The lane of a chunk that is written now, whose first value will have this key. `share` is the lane that its users
+    /// belong to, if they were shared out; so many records wait to be loaded.
+    #[must_use]
+    pub fn for_chunk(self, share: Option<u16>, first_key: u64, waiting_records: u64) -> u16 {
+        match share {
+            Some(share) if share < self.0 => share,
+            _ if waiting_records < BACKLOG_RECORDS => 0,
+            _ => self.by_key(first_key),
+        }
     }
-    let stripe = key / STRIPE_KEYS;
-    let behind = (lane as u64 + lanes as u64 - stripe % lanes as u64) % lanes as u64;
-    if behind == 0 { Some(key) } else { Some((stripe + behind) * STRIPE_KEYS) }
+
+    /// The lane of the chunk whose first value is this one, under this key.
+    #[must_use]
+    pub fn of_value(self, first_key: u64, header: &Header<'_>) -> u16 {
+        header.lane.filter(|lane| *lane < self.0).unwrap_or_else(|| self.by_key(first_key))
+    }
+
+    /// The lane that speaks for a key under which nothing can be read.
+    #[must_use]
+    pub const fn by_key(self, first_key: u64) -> u16 {
+        (first_key / STRIPE_KEYS % self.0 as u64) as u16
+    }
 }
 
 #[cfg(test)]
@@ -32,15 +53,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_has_one_lane_and_the_next_key_is_found_by_counting() {
-        for lanes in 1..5 {
-            for key in 0..200 {
-                for lane in 0..lanes {
-                    let counted = (key..).find(|key| lane_of(*key, lanes) == lane);
-                    assert_eq!(next_key_of(key, lane, lanes), counted, "key {key}, lane {lane} of {lanes}");
-                }
-                assert_eq!(next_key_of(key, lanes, lanes), None);
-            }
-        }
+    fn small_pieces_are_the_first_lanes_until_they_wait() {
+        let lanes = Lanes(3);
+        assert!((0..200).all(|key| lanes.for_chunk(None, key, BACKLOG_RECORDS - 1) == 0));
+        let spread: Vec<_> =
+            (0..4).map(|stripe| lanes.for_chunk(None, stripe * STRIPE_KEYS, BACKLOG_RECORDS)).collect();
+        assert_eq!(spread, [0, 1, 2, 0]);
+        assert_eq!(lanes.for_chunk(Some(2), 0, 0), 2);
+        assert_eq!(lanes.for_chunk(Some(3), 5, 0), 0, "a lane that is not there");
     }
 }

@@ -11,20 +11,21 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::append::{Appender, Durability};
-use super::lanes::lane_of;
+use super::lanes::Lanes;
 use super::log::Log;
 use super::producers::Producers;
 use super::reader::{Appetite, Run};
 use super::recovery::{Recovery, recover};
-use crate::pipeline::chunk::{Chunk, Columns};
+use super::value::parts_of;
+use crate::pipeline::chunk::{Bundle, Chunk, Columns};
 
 const LANES: u16 = 2;
 const RECENT_BYTES: usize = 40_000;
 
 #[derive(Debug, Clone)]
 enum Operation {
-    /// Appends chunks with payloads of these sizes.
-    Append(Vec<usize>),
+    /// Appends bundles of chunks with payloads of these sizes.
+    Append(Vec<Vec<usize>>),
     Commit,
     Rotate,
     /// A lane loads at most this many chunks.
@@ -38,7 +39,7 @@ enum Operation {
 fn operation() -> impl Strategy<Value = Operation> {
     let bytes = prop_oneof![4 => 0..200usize, 2 => 6_000..7_000usize, 1 => 7_000..25_000usize];
     prop_oneof![
-        6 => prop::collection::vec(bytes, 1..12).prop_map(Operation::Append),
+        6 => prop::collection::vec(prop::collection::vec(bytes, 1..4), 1..6).prop_map(Operation::Append),
         5 => Just(Operation::Commit),
         2 => Just(Operation::Rotate),
         4 => (0..LANES, 1..40usize).prop_map(|(lane, chunks)| Operation::Load(lane, chunks)),
@@ -48,12 +49,14 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What a chunk must be when it is read: last key, sequence number, payload.
+/// What a chunk must be when it is read, and the last key of its bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Expected {
     last_key: u64,
+    lane: u16,
     seq: u64,
     payload: Vec<u8>,
+    bundle_end: u64,
 }
 
 struct Machine {
@@ -93,7 +96,7 @@ impl Machine {
 
     fn run(&mut self, operation: &Operation) {
         match operation {
-            Operation::Append(sizes) => sizes.iter().for_each(|bytes| self.append(*bytes)),
+            Operation::Append(bundles) => bundles.iter().for_each(|sizes| self.append(sizes)),
             Operation::Commit => self.commit(),
             Operation::Rotate => {
                 self.commit();
@@ -118,26 +121,38 @@ impl Machine {
         }
     }
 
-    fn append(&mut self, bytes: usize) {
-        self.seq += 1;
-        let payload: Vec<u8> = (0..bytes).map(|at| (at as u64 * 31 + self.seq) as u8).collect();
-        let first_key = self.appender.last_key() + 1;
-        let (first_seq, last_seq) = (self.seq, self.seq);
-        let chunk = Chunk {
-            payload: payload.clone(),
-            records: 1,
-            refused: 0,
-            first_seq,
-            last_seq,
-            min_us: 0,
-            max_us: 0,
-            columns: Columns::NONE,
-        };
+    fn append(&mut self, sizes: &[usize]) {
+        let mut bundle = Bundle { chunks: Vec::new() };
+        let mut expected = BTreeMap::new();
+        let mut first_key = self.appender.last_key() + 1;
+        let (seqs, waiting) = (self.seq + 1..=self.seq + sizes.len() as u64, self.log.unflushed_records());
+        self.seq = *seqs.end();
+        for (bytes, seq) in sizes.iter().zip(seqs) {
+            let payload: Vec<u8> = (0..*bytes).map(|at| (at as u64 * 31 + seq) as u8).collect();
+            let share = (bytes % 3).checked_sub(1).map(|lane| lane as u16);
+            let lane = Lanes(LANES).for_chunk(share, first_key, waiting);
+            let last_key = first_key + parts_of(*bytes, &self.producer) as u64 - 1;
+            let of_chunk = Expected { last_key, lane, seq, payload: payload.clone(), bundle_end: 0 };
+            expected.insert(first_key, of_chunk);
+            first_key = last_key + 1;
+            let chunk = Chunk {
+                payload,
+                records: 1,
+                refused: 0,
+                first_seq: seq,
+                last_seq: seq,
+                min_us: seq as i64,
+                max_us: 0,
+                columns: Columns::NONE,
+            };
+            bundle.chunks.push((share, chunk));
+        }
         let (session, _) = self.producers.open_session(&self.producer, 0);
         assert!(self.producers.advance(&self.producer, session, self.seq, 0));
-        self.appender.append(chunk, &self.producer, self.seq as i64).unwrap();
-        let expected = Expected { last_key: self.appender.last_key(), seq: self.seq, payload };
-        self.uncommitted.insert(first_key, expected);
+        self.appender.append(bundle, &self.producer, self.seq as i64).unwrap();
+        let bundle_end = self.appender.last_key();
+        assert_eq!(bundle_end, first_key - 1);
+        self.uncommitted.extend(expected.into_iter().map(|(key, expected)| (key, Expected { bundle_end, ..expected })));
     }
 
     fn commit(&mut self) {
@@ -146,7 +161,7 @@ impl Machine {
     }
 
     fn pending(&self, lane: u16) -> Vec<(u64, Expected)> {
-        let of_lane = self.committed.iter().filter(|(key, _)| lane_of(**key, LANES) == lane);
+        let of_lane = self.committed.iter().filter(|(_, expected)| expected.lane == lane);
         of_lane.map(|(key, expected)| (*key, expected.clone())).collect()
     }
 
@@ -160,7 +175,7 @@ impl Machine {
     fn load(&mut self, lane: u16, chunks: usize) {
         let expected: Vec<_> = self.pending(lane).into_iter().take(chunks).collect();
         let run = self.collect(lane, chunks);
-        assert_eq!(read(&self.log, &run), expected);
+        assert_eq!(read(&self.log, &run), chunks_of(&expected));
         assert!(expected.is_empty() || run.scanned >= expected.last().unwrap().1.last_key);
         if let Some(last_key) = run.last_key() {
             self.loaded[usize::from(lane)] = last_key;
@@ -189,9 +204,11 @@ impl Machine {
         let survived: BTreeMap<_, _> =
             std::mem::take(&mut self.uncommitted).into_iter().filter(|(key, _)| *key <= survivors).collect();
         assert!(killed || survived.is_empty());
+        assert!(survived.values().all(|expected| expected.bundle_end <= survivors), "a bundle comes back whole or not");
         self.committed.extend(survived);
         for lane in 0..LANES {
-            assert_eq!(read(&self.log, &self.collect(lane, usize::MAX)), self.pending(lane), "lane {lane}");
+            let (found, pending) = (read(&self.log, &self.collect(lane, usize::MAX)), self.pending(lane));
+            assert_eq!(found, chunks_of(&pending), "lane {lane}");
         }
         let last_seq = self.committed.values().map(|expected| expected.seq).max();
         assert!(last_seq.is_none_or(|seq| self.producers.last_seq(&self.producer) >= seq));
@@ -199,13 +216,21 @@ impl Machine {
     }
 }
 
-fn read(log: &Log, run: &Run) -> Vec<(u64, Expected)> {
+/// First and last key, lane, sequence number, payload.
+type Found = (u64, u64, u16, u64, Vec<u8>);
+
+fn read(log: &Log, run: &Run) -> Vec<Found> {
     let chunks = run.chunks.iter().map(|chunk| {
         assert_eq!(&*chunk.producer, "p");
-        let (last_key, seq) = (chunk.last_key, chunk.written_us as u64);
-        (chunk.first_key, Expected { last_key, seq, payload: log.payload(chunk).unwrap().into_owned() })
+        let payload = log.payload(chunk).unwrap().into_owned();
+        (chunk.first_key, chunk.last_key, chunk.lane, chunk.min_us as u64, payload)
     });
     chunks.collect()
+}
+
+fn chunks_of(expected: &[(u64, Expected)]) -> Vec<Found> {
+    let found = |(key, of): &(u64, Expected)| (*key, of.last_key, of.lane, of.seq, of.payload.clone());
+    expected.iter().map(found).collect()
 }
 
 fn open(folder: &Path) -> (Arc<Log>, Appender, Producers) {
@@ -336,6 +361,29 @@ fn a_hole_that_nobody_claims_ends_the_log() {
     let (log, chunks, last_seq) = reopened(&folder);
     assert!(!log.is_damaged());
     assert_eq!((chunks, last_seq, log.durable_key()), (6, 6, 6), "5 were synced, 6 reached the disk all the same");
+}
+
+#[test]
+fn a_bundle_that_is_not_whole_was_never_acknowledged() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    filled(&folder, 5);
+    let (log, mut appender, _) = open(&folder);
+    let chunk = |first_seq, last_seq| {
+        let (payload, columns) = (vec![first_seq as u8; 100], Columns::NONE);
+        Chunk { payload, records: 1, refused: 0, first_seq, last_seq, min_us: 0, max_us: 0, columns }
+    };
+    // Numbers of each are between the other's.
+    let bundle = Bundle { chunks: vec![(Some(1), chunk(6, 9)), (Some(0), chunk(7, 8))] };
+    assert_eq!(appender.append(bundle, &"p".into(), 0).unwrap(), 2);
+    drop((appender, log));
+    let db = sled::open(&super::segment::SegmentPaths::new(&folder, 6).store).unwrap();
+    db.remove(7u64.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let (log, chunks, last_seq) = reopened(&folder);
+    assert!(!log.is_damaged());
+    assert_eq!((chunks, last_seq, log.durable_key()), (5, 5, 5), "or 7 and 8 would be lost, or 6 and 9 be there twice");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::lanes::next_key_of;
+use super::lanes::Lanes;
 use super::log::{Log, Segment};
 use super::recent::{Payload, Recent, StoredChunk};
 use super::segment::Store;
@@ -63,7 +63,7 @@ impl Run {
 /// What stands at a key.
 enum At {
     Chunk(Arc<StoredChunk>),
-    /// Nothing that begins here; go on at this key.
+    /// Nothing that begins here, or another lane's; go on at this key.
     Skip(u64),
     /// A value that is missing or broken although it had been synced.
     Damaged,
@@ -84,11 +84,7 @@ impl Log {
                 break;
             };
             let from = key.max(segment.first_key);
-            let Some(own) = next_key_of(from, lane, segment.lanes) else {
-                key = end_of(&segment, durable) + 1;
-                continue;
-            };
-            if own > end_of(&segment, durable) {
+            if lane >= segment.lanes || from > end_of(&segment, durable) {
                 key = end_of(&segment, durable) + 1;
                 continue;
             }
@@ -98,7 +94,7 @@ impl Log {
                 run.more = true;
                 break;
             }
-            key = match self.at(&segment, own, run.held < appetite.held)? {
+            key = match self.at(&segment, lane, from, run.held < appetite.held)? {
                 At::Chunk(chunk) => {
                     run.records += (chunk.records + chunk.refused) as usize;
                     run.bytes += chunk.payload.len();
@@ -112,7 +108,7 @@ impl Log {
                 At::Damaged => {
                     run.damaged_values += 1;
                     self.report_damage(segment.first_key);
-                    own + 1
+                    from + 1
                 }
             };
         }
@@ -153,7 +149,8 @@ impl Log {
         let segment = self.segment_at_or_after(chunk.first_key).ok_or_else(unreadable)?;
         let store = self.store_of(&segment)?.ok_or_else(unreadable)?;
         let mut payload = Vec::with_capacity(bytes);
-        match read_chunk(&store, chunk.first_key, |part| payload.extend_from_slice(part))? {
+        let lane = (Lanes(segment.lanes), chunk.lane);
+        match read_chunk(&store, lane, chunk.first_key, |part| payload.extend_from_slice(part))? {
             At::Chunk(_) => Ok(Cow::Owned(payload)),
             At::Skip(_) | At::Damaged => Err(unreadable()),
         }
@@ -166,9 +163,10 @@ impl Log {
         }
     }
 
-    fn at(&self, segment: &Segment, key: u64, hold: bool) -> Result<At, WalError> {
+    fn at(&self, segment: &Segment, lane: u16, key: u64, hold: bool) -> Result<At, WalError> {
         match self.recent.get(key) {
-            Recent::Chunk(chunk) => return Ok(At::Chunk(chunk)),
+            Recent::Chunk(chunk) if chunk.lane == lane => return Ok(At::Chunk(chunk)),
+            Recent::Chunk(chunk) => return Ok(At::Skip(chunk.last_key + 1)),
             Recent::Within(last_key) => return Ok(At::Skip(last_key + 1)),
             Recent::Unknown => {}
         }
@@ -176,7 +174,7 @@ impl Log {
         // A segment that is gone has been committed by every lane, this one included.
         let Some(store) = store else { return Ok(At::Skip(end_of(segment, key) + 1)) };
         let mut payload = Vec::new();
-        let at = read_chunk(&store, key, |part| {
+        let at = read_chunk(&store, (Lanes(segment.lanes), lane), key, |part| {
             if hold {
                 payload.extend_from_slice(part);
             }
@@ -196,12 +194,21 @@ fn end_of(segment: &Segment, durable: u64) -> u64 {
     segment.seal.as_ref().map_or(durable, |seal| seal.last_key)
 }
 
-/// Reads and checks the chunk that begins at a key, and hands each part of its payload to `keep`.
-fn read_chunk(store: &Store, first_key: u64, mut keep: impl FnMut(&[u8])) -> Result<At, WalError> {
-    let Some(bytes) = store.get(first_key)? else { return Ok(At::Damaged) };
-    let Ok((head, payload)) = value::decode(first_key, &bytes) else { return Ok(At::Damaged) };
-    if head.part > 0 {
-        return Ok(At::Skip(first_key + u64::from(head.parts - head.part)));
+/// Reads and checks the lane's chunk that begins at a key, and hands each part of its payload to `keep`. What cannot be
+/// read is one lane's to report.
+fn read_chunk(
+    store: &Store,
+    (lanes, lane): (Lanes, u16),
+    first_key: u64,
+    mut keep: impl FnMut(&[u8]),
+) -> Result<At, WalError> {
+    let bytes = store.get(first_key)?;
+    let Some((head, payload)) = bytes.as_deref().and_then(|bytes| value::decode(first_key, bytes).ok()) else {
+        return Ok(if lanes.by_key(first_key) == lane { At::Damaged } else { At::Skip(first_key + 1) });
+    };
+    let next = first_key + u64::from(head.parts - head.part);
+    if head.part > 0 || lanes.of_value(first_key, &head) != lane {
+        return Ok(At::Skip(next));
     }
     keep(payload);
     let mut payload_bytes = payload.len();
@@ -216,7 +223,8 @@ fn read_chunk(store: &Store, first_key: u64, mut keep: impl FnMut(&[u8])) -> Res
     }
     Ok(At::Chunk(Arc::new(StoredChunk {
         first_key,
-        last_key: first_key + u64::from(head.parts) - 1,
+        last_key: next - 1,
+        lane,
         records: head.records,
         refused: head.refused,
         min_us: head.min_us,

@@ -15,6 +15,8 @@ pub struct StoredChunk {
     pub first_key: u64,
     /// The key of its last part.
     pub last_key: u64,
+    /// The lane that loads it.
+    pub lane: u16,
     /// Calls in it.
     pub records: u32,
     /// Refused records in it.
@@ -164,6 +166,7 @@ mod tests {
         StoredChunk {
             first_key,
             last_key,
+            lane: 0,
             records: 1,
             refused: 0,
             min_us: 0,

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::value::{self, FORMAT, HEADER_BYTES, VALUE_BYTES_MAX};
+use super::value::{self, FORMAT, FORMAT_1, HEADER_BYTES, VALUE_BYTES_MAX};
 
 /// How far beyond the last synced key a value's own key may be. Groups have at most 64 values; where syncs are seldom, more
 /// are written between two.
@@ -23,8 +23,8 @@ const KEYS_TRIED: u64 = 16 * 1024;
 pub fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut at = 0;
-    // Format, part 0 or more of `parts`, and a zero.
-    while let Some(next) = file.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == FORMAT)) {
+    let is_format = |byte: &u8| matches!(*byte, FORMAT_1 | FORMAT);
+    while let Some(next) = file.get(at..).and_then(|rest| rest.iter().position(is_format)) {
         at += next;
         if let Some(bytes) = value_at(file, at)
             && let Some(key) = key_of(bytes, keys)
@@ -41,9 +41,9 @@ pub fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, Vec<u8>>
 /// The bytes that could be a value, by the length in front of them.
 fn value_at(file: &[u8], at: usize) -> Option<&[u8]> {
     let head = file.get(at..at + HEADER_BYTES)?;
-    let [_, part, parts, zero, ..] = *head else { return None };
+    let [_, part, parts, ..] = *head else { return None };
     let producer_bytes = usize::from(u16::from_le_bytes([head[64], head[65]]));
-    if zero != 0 || part >= parts {
+    if part >= parts {
         return None;
     }
     let byte = |back: usize| at.checked_sub(back).map(|at| usize::from(file[at]));
@@ -87,7 +87,8 @@ mod tests {
             let payload: Vec<u8> = (0..key * 97 % 7_000).map(|at| (at * key) as u8).collect();
             let (records, refused, columns) = (1, 0, Columns::NONE);
             let chunk = Chunk { payload, records, refused, first_seq: 1, last_seq: 1, min_us: 0, max_us: 0, columns };
-            let stamp = Stamp { synced: 999 + (key - 1_000) / 64 * 64, written_us: 5, producer: "p" };
+            let stamp =
+                Stamp { synced: 999 + (key - 1_000) / 64 * 64, written_us: 5, producer: "p", lane: 1, more: false };
             if parts_of(chunk.payload.len(), stamp.producer) == 1 {
                 let mut value = Vec::new();
                 encode(&mut value, key, stamp, &chunk, 0, 1);

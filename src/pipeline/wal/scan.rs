@@ -2,15 +2,14 @@
 
 use super::WalError;
 use super::append::{empty_seal, fold_checksum};
-use super::lanes::lane_of;
+use super::lanes::Lanes;
 use super::producers::Producers;
 use super::segment::{Opening, Seal, Store};
 use super::value;
 
 /// A value's header, as far as the scan needs it; none where the value is missing or broken.
 struct Found {
-    part: u8,
-    parts: u8,
+    more: bool,
 }
 
 /// Scans the segment and returns the seal that fits what is there. `claimed` is a key that is known to have been
@@ -46,7 +45,7 @@ pub fn scan(
             seal.records += u64::from(header.records) + u64::from(header.refused);
         }
         let first_part = key - u64::from(header.part);
-        seal.lane_last_keys[usize::from(lane_of(first_part, opening.lanes))] = key;
+        seal.lane_last_keys[usize::from(Lanes(opening.lanes).of_value(first_part, &header))] = key;
         producers.restore(header.producer, header.last_seq, header.written_us);
     }
     seal.damaged |= claimed >= opening.first_key && seal.last_key < claimed;
@@ -68,7 +67,7 @@ fn read_all(
         let decoded = value.as_deref().and_then(|value| value::decode(key, value).ok());
         found.push(decoded.map(|(header, _)| {
             claimed = claimed.max(header.synced);
-            Found { part: header.part, parts: header.parts }
+            Found { more: header.more }
         }));
     }
     Ok((found, claimed))
@@ -78,11 +77,11 @@ fn read_all(
 fn end_of_what_counts(first_key: u64, found: &[Option<Found>], claimed: u64) -> u64 {
     let keys = first_key..;
     let tail = keys.zip(found).find(|(key, found)| found.is_none() && *key > claimed);
-    let end = tail.map_or(first_key + found.len() as u64, |(key, _)| key);
-    // A chunk whose last parts are missing was never acknowledged.
-    let last = (end > first_key).then(|| &found[(end - 1 - first_key) as usize]);
-    match last {
-        Some(Some(last)) if last.part + 1 < last.parts && end - 1 > claimed => end - 1 - u64::from(last.part),
-        _ => end,
+    let mut end = tail.map_or(first_key + found.len() as u64, |(key, _)| key);
+    // A bundle whose last values are missing was never acknowledged.
+    let is_cut = |end: u64| matches!(&found[(end - 1 - first_key) as usize], Some(last) if last.more);
+    while end > first_key && end - 1 > claimed && is_cut(end) {
+        end -= 1;
     }
+    end
 }

@@ -6,7 +6,7 @@
 //! | 0 | format, [`FORMAT`] |
 //! | 1 | part: this value's place among its chunk's parts, from 0 |
 //! | 2 | parts: values that the chunk takes, 1 for nearly all |
-//! | 3 | 0 |
+//! | 3 | the lane that loads the chunk, 4 bits, and [`MORE`] if values of the same bundle follow; 0 in format 1 |
 //! | 4–7 | CRC32C of the key (big-endian) and of all that follows this field |
 //! | 8–15 | the highest key that was known to be synced when this value was written |
 //! | 16–31 | the producer's first and last sequence number in the chunk; 0 without a producer |
@@ -17,11 +17,20 @@
 //! | 64–65 | bytes of the producer's name, which follows; empty without a producer |
 //!
 //! The key is part of the checksum: a value that turns up under another key is damage, not data.
+//!
+//! Format 1, which is still read, says neither lane nor bundle: its chunks belong to the lane of their key
+//! ([`super::lanes`]), and only the parts of one chunk belong together.
 
 use crate::pipeline::chunk::{Chunk, Columns};
 
 /// The format that this version writes.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
+/// The format before it.
+pub const FORMAT_1: u8 = 1;
+/// In byte 3: more values of the same bundle follow. What ends with such a value is not whole.
+pub const MORE: u8 = 1 << 7;
+/// In byte 3: the lane.
+pub const LANE: u8 = 0x0f;
 /// Bytes of the header without the producer's name.
 pub const HEADER_BYTES: usize = 66;
 /// The most bytes of a value. 16 of them stay below the 128 KiB page from which sled goes to blob files.
@@ -36,6 +45,10 @@ pub struct Header<'a> {
     pub part: u8,
     /// Values that the chunk takes.
     pub parts: u8,
+    /// The lane that loads the chunk; none in format 1, where the key tells.
+    pub lane: Option<u16>,
+    /// True if values of the same bundle follow, parts of the same chunk among them.
+    pub more: bool,
     /// The highest key known to be synced when this was written.
     pub synced: u64,
     /// The producer's first sequence number in the chunk.
@@ -67,6 +80,10 @@ pub struct Stamp<'a> {
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: &'a str,
+    /// The lane that loads the chunk: fewer than 16 are configured.
+    pub lane: u16,
+    /// True if other chunks of the same bundle follow this one.
+    pub more: bool,
 }
 
 /// Why bytes are not a value.
@@ -79,7 +96,7 @@ pub enum ValueError {
     #[error("its checksum is wrong")]
     Checksum,
     /// Another version wrote it.
-    #[error("its format is {0}, and this version reads {FORMAT}")]
+    #[error("its format is {0}, and this version reads up to {FORMAT}")]
     Format(u8),
 }
 
@@ -100,7 +117,8 @@ pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part
     let payload = &chunk.payload[start..(start + room).min(chunk.payload.len())];
     out.clear();
     // Parts are counted before the chunk is taken, and refused above PARTS_MAX; names are bounded by the handshake.
-    out.extend_from_slice(&[FORMAT, part as u8, parts as u8, 0]);
+    let more = if stamp.more || part + 1 < parts { MORE } else { 0 };
+    out.extend_from_slice(&[FORMAT, part as u8, parts as u8, stamp.lane as u8 & LANE | more]);
     out.extend_from_slice(&[0; 4]);
     for number in [stamp.synced, chunk.first_seq, chunk.last_seq] {
         out.extend_from_slice(&number.to_le_bytes());
@@ -131,7 +149,7 @@ pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError>
     if checksum(key, bytes) != stored {
         return Err(ValueError::Checksum);
     }
-    if bytes[0] != FORMAT {
+    if !matches!(bytes[0], FORMAT_1 | FORMAT) {
         return Err(ValueError::Format(bytes[0]));
     }
     parse(bytes).ok_or(ValueError::Truncated)
@@ -171,6 +189,8 @@ fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     let header = Header {
         part: bytes[1],
         parts: bytes[2],
+        lane: (bytes[0] != FORMAT_1).then_some(u16::from(bytes[3] & LANE)),
+        more: bytes[3] & MORE != 0 || bytes[1].saturating_add(1) < bytes[2],
         synced: u64::from_le_bytes(array(bytes, 8)),
         first_seq: u64::from_le_bytes(array(bytes, 16)),
         last_seq: u64::from_le_bytes(array(bytes, 24)),
@@ -209,7 +229,7 @@ mod tests {
     }
 
     fn stamp(producer: &str) -> Stamp<'_> {
-        Stamp { synced: 77, written_us: 5, producer }
+        Stamp { synced: 77, written_us: 5, producer, lane: 3, more: false }
     }
 
     proptest! {
@@ -226,6 +246,7 @@ mod tests {
                 let (header, payload) = decode(key, &value).unwrap();
                 prop_assert_eq!((header.part as usize, header.parts as usize), (part, parts));
                 prop_assert_eq!((header.producer, header.synced), (producer.as_str(), 77));
+                prop_assert_eq!((header.lane, header.more), (Some(3), part + 1 < parts));
                 prop_assert_eq!((header.first_seq, header.last_seq, header.records, header.refused), (5, 8, 3, 1));
                 prop_assert_eq!(header.columns, chunk.columns);
                 read.extend_from_slice(payload);
@@ -245,6 +266,25 @@ mod tests {
         #[test]
         fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
             prop_assert!(decode(1, &bytes).is_err());
+        }
+    }
+
+    /// As the version before wrote it.
+    fn as_format_1(key: u64, value: &mut [u8]) {
+        (value[0], value[3]) = (FORMAT_1, 0);
+        let crc = checksum(key, value);
+        value[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    #[test]
+    fn a_value_of_format_1_has_no_lane_and_only_its_parts_belong_together() {
+        for (part, more) in [(0, true), (1, false)] {
+            let mut value = Vec::new();
+            encode(&mut value, 9, Stamp { more: true, ..stamp("p") }, &chunk(vec![7; 9_000]), part, 2);
+            assert!(decode(9, &value).unwrap().0.more, "another chunk of the bundle follows");
+            as_format_1(9, &mut value);
+            let header = decode(9, &value).unwrap().0;
+            assert_eq!((header.lane, header.more), (None, more));
         }
     }
 

@@ -112,7 +112,8 @@ pub struct Writer {
 struct Group {
     values: usize,
     records: u64,
-    chunks: Vec<(Arc<Origin>, u64)>,
+    /// Whose bundles, and how many.
+    bundles: Vec<(Arc<Origin>, u64)>,
     opened: Vec<(oneshot::Sender<u64>, u64)>,
 }
 
@@ -124,7 +125,7 @@ impl Writer {
     pub fn run(mut self) -> Result<(), WalError> {
         let mut group = Group::default();
         let result = self.work(&mut group);
-        for (origin, _) in group.chunks.drain(..) {
+        for (origin, _) in group.bundles.drain(..) {
             origin.close(Closed::Stopped);
         }
         result
@@ -172,26 +173,26 @@ impl Writer {
     }
 
     fn take(&mut self, submission: Submission, group: &mut Group, now_us: i64) -> Result<(), WalError> {
-        let (origin, chunk) = match submission {
+        let (origin, bundle) = match submission {
             Submission::Open { origin, last_seq } => {
                 let (session, known) = self.producers.open_session(&origin.producer, now_us);
                 origin.set_session(session);
                 group.opened.push((last_seq, known));
                 return Ok(());
             }
-            Submission::Chunk { origin, chunk } => (origin, chunk),
+            Submission::Bundle { origin, bundle } => (origin, bundle),
         };
         let named = !origin.producer.is_empty();
-        if named && !self.producers.advance(&origin.producer, origin.session(), chunk.last_seq, now_us) {
+        if named && !self.producers.advance(&origin.producer, origin.session(), bundle.last_seq(), now_us) {
             origin.close(Closed::Fenced);
             return Ok(());
         }
-        group.records += u64::from(chunk.records);
-        let appended = self.appender.append(chunk, &origin.producer, now_us);
+        group.records += u64::from(bundle.records());
+        let appended = self.appender.append(bundle, &origin.producer, now_us);
         // Also after an error: whoever is in the group is told.
-        match group.chunks.last_mut() {
-            Some((last, chunks)) if Arc::ptr_eq(last, &origin) => *chunks += 1,
-            _ => group.chunks.push((origin, 1)),
+        match group.bundles.last_mut() {
+            Some((last, bundles)) if Arc::ptr_eq(last, &origin) => *bundles += 1,
+            _ => group.bundles.push((origin, 1)),
         }
         group.values += appended?;
         Ok(())
@@ -206,14 +207,14 @@ impl Writer {
     }
 
     fn acknowledge(&mut self, group: &mut Group) {
-        for (origin, chunks) in group.chunks.drain(..) {
-            origin.advance(chunks);
+        for (origin, bundles) in group.bundles.drain(..) {
+            origin.advance(bundles);
         }
         for (answer, last_seq) in group.opened.drain(..) {
             // A connection that is gone does not wait for its answer.
             let _ = answer.send(last_seq);
         }
-        *group = Group { chunks: std::mem::take(&mut group.chunks), ..Group::default() };
+        *group = Group { bundles: std::mem::take(&mut group.bundles), ..Group::default() };
     }
 
     fn rotate(&mut self) -> Result<(), WalError> {

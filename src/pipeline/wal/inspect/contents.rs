@@ -12,8 +12,13 @@ pub fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<
     // Nobody claims more than a seal does: what is in a store beyond it did not count at an earlier start.
     let claimed = sealed.unwrap_or(synced);
     let last = values.keys().next_back().copied().unwrap_or(first_key).max(claimed);
-    let end =
+    let mut end =
         (claimed.max(first_key)..=last).find(|key| *key > claimed && !values.contains_key(key)).unwrap_or(last + 1);
+    // The tail of a bundle whose last values were never synced is no damage.
+    while end > first_key && end - 1 > claimed && values.get(&(end - 1)).is_some_and(|last| value::trusted(last).0.more)
+    {
+        end -= 1;
+    }
     let mut contents = Contents {
         buffer_id: None,
         chunks: Vec::new(),
@@ -25,16 +30,11 @@ pub fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<
     let mut key = first_key;
     while key < end {
         match chunk(values, key, end) {
-            Ok(chunk) => {
+            Some(chunk) => {
                 key = chunk.last_key + 1;
                 contents.chunks.push(chunk);
             }
-            // The tail of a chunk whose last parts were never synced is no damage.
-            Err(parts) if key + parts > end && end > claimed => {
-                contents.unacknowledged += end - key;
-                key = end;
-            }
-            Err(_) => {
+            None => {
                 match contents.missing.last_mut() {
                     Some(range) if range.end() + 1 == key => *range = *range.start()..=key,
                     _ => contents.missing.push(key..=key),
@@ -46,24 +46,26 @@ pub fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<
     contents
 }
 
-/// The chunk that begins with this key, or how many values it would take.
-fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Result<StoredChunk, u64> {
-    let (head, payload) = values.get(&first_key).map(|value| value::trusted(value)).ok_or(1_u64)?;
+/// The chunk that begins with this key, if it is whole.
+fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Option<StoredChunk> {
+    let (head, payload) = values.get(&first_key).map(|value| value::trusted(value))?;
     let parts = u64::from(head.parts);
     if head.part != 0 || first_key + parts > end {
-        return Err(if head.part == 0 { parts } else { 1 });
+        return None;
     }
     let mut payload = payload.to_vec();
     for part in 1..parts {
-        let (later, rest) = values.get(&(first_key + part)).map(|value| value::trusted(value)).ok_or(1_u64)?;
+        let (later, rest) = values.get(&(first_key + part)).map(|value| value::trusted(value))?;
         if u64::from(later.part) != part {
-            return Err(1);
+            return None;
         }
         payload.extend_from_slice(rest);
     }
-    Ok(StoredChunk {
+    Some(StoredChunk {
         first_key,
         last_key: first_key + parts - 1,
+        // Nobody loads it as a lane.
+        lane: 0,
         records: head.records,
         refused: head.refused,
         min_us: head.min_us,
@@ -98,7 +100,7 @@ mod tests {
             let chunk = builder.finish().unwrap();
             for (part, key) in keys.iter().enumerate() {
                 let mut bytes = Vec::new();
-                let stamp = Stamp { synced: *synced, written_us: 0, producer: "p" };
+                let stamp = Stamp { synced: *synced, written_us: 0, producer: "p", lane: 0, more: false };
                 encode(&mut bytes, *key, stamp, &chunk, part, keys.len());
                 values.insert(*key, bytes);
             }
@@ -128,6 +130,25 @@ mod tests {
         assert_eq!((contents.missing.as_slice(), contents.unacknowledged), (&[12..=12][..], 0));
         let sealed = assemble(&values, 10, Some(13));
         assert_eq!((found(&sealed).len(), sealed.unacknowledged), (4, 0), "14 follows without a gap");
+    }
+
+    #[test]
+    fn a_bundle_that_was_not_written_to_its_end_was_never_acknowledged() {
+        let mut values = log(&[(0, &[10]), (10, &[11]), (10, &[12])]);
+        let first = values.get_mut(&11).unwrap();
+        first[3] |= value::MORE;
+        let crc = value::checksum(11, first);
+        first[4..8].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(found(&assemble(&values, 10, None)).len(), 3);
+        values.remove(&12);
+        let contents = assemble(&values, 10, None);
+        assert_eq!((found(&contents), contents.unacknowledged), (vec![(10, 10)], 1));
+        let claimed = assemble(&values, 10, Some(12));
+        assert_eq!(
+            (found(&claimed), &*claimed.missing),
+            (vec![(10, 10), (11, 11)], &[12..=12][..]),
+            "a seal claims it"
+        );
     }
 
     #[test]
