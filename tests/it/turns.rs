@@ -6,12 +6,16 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, PsqlSession};
 use crate::support::until;
 
-/// Others hold every turn: the locks of `flusher::turns`.
-fn take_all(postgres: &Postgres) -> PsqlSession {
+/// Others hold these turns: the locks of `flusher::turns`, four a lane.
+fn take(postgres: &Postgres, turns: std::ops::Range<u16>) -> PsqlSession {
     let mut others = postgres.session();
-    others.run("SELECT pg_advisory_lock(1952541812, turn) FROM generate_series(1, 4) turn");
+    let (first, last) = (turns.start, turns.end - 1);
+    others.run(&format!("SELECT pg_advisory_lock(1952541812, turn) FROM generate_series({first}, {last}) turn"));
     others
 }
+
+const FIRST_LANE: std::ops::Range<u16> = 0..4;
+const SECOND_LANE: std::ops::Range<u16> = 4..8;
 
 /// How often a batch found no turn.
 fn crowded(daemon: &Daemon) -> u64 {
@@ -34,7 +38,7 @@ fn a_batch_that_finds_no_turn_goes_on_filling() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_FLUSHER_LANES", "1").start();
     daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
-    let others = take_all(&postgres);
+    let others = take(&postgres, FIRST_LANE);
     daemon.lines(CALL);
     until_crowded(&daemon, 1);
     assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "0");
@@ -48,11 +52,23 @@ fn a_batch_that_finds_no_turn_goes_on_filling() {
 }
 
 #[test]
+fn a_lane_waits_for_no_other_lanes_turns() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).start();
+    daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
+    let _others = take(&postgres, SECOND_LANE);
+    daemon.lines(CALL);
+    postgres.until_calls(1);
+    assert_eq!(crowded(&daemon), 0, "a single call is the first lane's");
+    daemon.assert_reconciled();
+}
+
+#[test]
 fn turns_that_nobody_gives_back_keep_nobody_for_ever() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).start();
     daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
-    let _others = take_all(&postgres);
+    let _others = take(&postgres, FIRST_LANE);
     let began = std::time::Instant::now();
     daemon.lines(CALL);
     postgres.until_calls(1);
