@@ -17,7 +17,7 @@ use super::mark::Mark;
 use super::producers::Producers;
 use super::scan::scan;
 use super::segment::{Opening, Seal, SegmentPaths, Store};
-use super::{WalError, files, original};
+use super::{WalError, ahead, files, original};
 
 /// What recovery is told.
 pub struct Recovery<'a> {
@@ -155,6 +155,7 @@ fn recover_segment(
     if let Some(seal) = sealed.clone().filter(|_| !look.marks) {
         return Ok(Some((opening, seal)));
     }
+    ahead::cut_closed(&paths.store)?;
     original::keep(&paths.store);
     let found = with_store(paths, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers))?;
     if !found.damaged {
