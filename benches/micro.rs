@@ -46,13 +46,11 @@ fn read(body: &[u8]) -> Records<'_> {
 /// Decodes, admits, prices and encodes.
 fn encode(body: &[u8], admission: &Admission<'_>) -> Vec<Chunk> {
     let (mut builder, mut chunks, mut seq) = (ChunkBuilder::new(), Vec::new(), 0);
-    read(body).each(|each| {
+    for bytes in read(body).encoded() {
         seq += 1;
-        let raw = each.record.expect("a good record");
-        let mut scratch = Scratch::default();
-        let call = admission.admit(&raw, &mut scratch).expect("a good record");
-        chunks.extend(builder.push_call(seq, &call));
-    });
+        let full = admission.admit_encoded(bytes, |call| builder.push_call(seq, call.expect("a good record")));
+        chunks.extend(full);
+    }
     chunks.extend(builder.finish());
     chunks
 }
@@ -76,15 +74,22 @@ fn steps(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("2,000 calls");
     group.throughput(Throughput::Elements(RECORDS as u64));
-    group.bench_function("decode", |bencher| {
-        bencher.iter(|| read(&body).each(|each| drop(black_box(each.record))));
+    group.bench_function("find", |bencher| {
+        bencher.iter(|| black_box(read(&body).count()));
     });
     group.bench_function("decode, admit, price", |bencher| {
         bencher.iter(|| {
-            read(&body).each(|each| {
-                let raw = each.record.expect("a good record");
+            for bytes in read(&body).encoded() {
+                admission.admit_encoded(bytes, |call| drop(black_box(call.expect("a good record").cost)));
+            }
+        });
+    });
+    group.bench_function("decode, admit, price the long way", |bencher| {
+        bencher.iter(|| {
+            for bytes in read(&body).encoded() {
+                let raw = frame::decode(bytes).expect("a good record");
                 black_box(admission.admit(&raw, &mut Scratch::default()).expect("a good record").cost);
-            });
+            }
         });
     });
     group.bench_function("decode, admit, price, encode", |bencher| {

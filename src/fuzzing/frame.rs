@@ -5,7 +5,6 @@ use tallyd_protocol::{ClientMessage, limits};
 
 use super::admitted;
 use crate::pipeline::intake::frame::{self, ClientFrame};
-use crate::pipeline::intake::{RawRecord, array};
 
 /// Names of the protocol, as MessagePack texts.
 pub const WORDS: [&[u8]; 14] = [
@@ -53,15 +52,12 @@ fn read(body: &[u8]) {
             let mut bytes = 0;
             let count = records.count();
             let mut seen = 0;
-            records.each(|record| {
+            for record in records.encoded() {
                 seen += 1;
-                bytes += record.bytes.len();
-                if let Some(by_hand) = array::read(record.bytes) {
-                    let by_serde = rmp_serde::from_slice::<RawRecord<'_>>(record.bytes);
-                    assert_eq!(by_serde.expect("serde reads all that is read by hand"), by_hand);
-                }
-                admitted::check(record.record, record.bytes, "msgpack");
-            });
+                bytes += record.len();
+                admitted::check_short_way(record);
+                admitted::check(frame::decode(record), record, "msgpack");
+            }
             assert_eq!(seen, count);
             assert!(bytes <= body.len(), "records do not overlap");
         }

@@ -1,4 +1,7 @@
 //! Sums a batch by rollup key. Nothing is allocated a record, and nothing of a chunk is needed once it has been added.
+//! [`users`] has the rows of which there are many.
+
+mod users;
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -7,6 +10,7 @@ use chrono::NaiveDate;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use self::users::{Group, Users, Wanted};
 use super::day::Days;
 use super::guard::{KeyGuard, OTHER, OTHER_ENDPOINT, OTHER_MODEL};
 use crate::pipeline::chunk::Call;
@@ -125,10 +129,12 @@ pub struct Fold<'g> {
     days: Days,
     hasher: DefaultHashBuilder,
     names: String,
-    costs: Rows<CostNames, (i16, Measures)>,
-    users: Rows<UserNames, UserSums>,
-    /// Days and users' rows of the last [`Fold::add_all`].
-    found: Vec<(NaiveDate, usize)>,
+    costs: Rows<CostNames, CostRow>,
+    /// Days and providers of users' rows.
+    groups: Rows<GroupNames, ()>,
+    users: Users,
+    /// Users' rows of the last [`Fold::add_all`]'s calls.
+    found: Vec<u32>,
 }
 
 /// Where the rows of a chunk's cost keys are, by the addresses of their names: within a chunk a name that repeats is the
@@ -137,6 +143,9 @@ pub struct Fold<'g> {
 struct Memo<'a>([Option<(CostKey<'a>, usize)>; MEMO_ENTRIES]);
 
 const MEMO_ENTRIES: usize = 64;
+
+/// Calls whose rows are fetched together: their cache lines are a quarter of the first cache.
+const BLOCK_CALLS: usize = 32;
 
 impl<'a> Memo<'a> {
     fn slot(key: &CostKey<'_>) -> usize {
@@ -159,31 +168,6 @@ struct Name {
     len: u32,
 }
 
-/// Bytes of a user's name that stand in its row: a UUID's text, and some more.
-const INLINE_BYTES: usize = 40;
-
-/// A user's name, in the row itself where it fits: users come in no order, and each look-up is as dear as the cache lines
-/// that it touches.
-#[derive(Clone, Copy)]
-enum UserName {
-    Inline(u8, [u8; INLINE_BYTES]),
-    InArena(Name),
-}
-
-impl UserName {
-    fn bytes<'t>(&'t self, names: &'t str) -> &'t [u8] {
-        match self {
-            Self::Inline(len, bytes) => &bytes[..usize::from(*len)],
-            Self::InArena(name) => text(names, *name).as_bytes(),
-        }
-    }
-
-    fn text<'t>(&'t self, names: &'t str) -> &'t str {
-        // It was copied from text.
-        std::str::from_utf8(self.bytes(names)).expect("a name is text")
-    }
-}
-
 struct CostNames {
     day: NaiveDate,
     provider: Name,
@@ -191,10 +175,17 @@ struct CostNames {
     endpoint: Name,
 }
 
-struct UserNames {
+struct GroupNames {
     day: NaiveDate,
-    user_id: UserName,
     provider: Name,
+}
+
+struct CostRow {
+    /// What its calls have in `rollup_other`.
+    other: i16,
+    /// Of its users' rows.
+    group: Group,
+    measures: Measures,
 }
 
 /// Rows in the order of their appearance, found by hash.
@@ -243,48 +234,61 @@ impl<'g> Fold<'g> {
             hasher: DefaultHashBuilder::default(),
             names: String::new(),
             costs: Rows::new(),
-            users: Rows::new(),
+            groups: Rows::new(),
+            users: Users::new(),
             found: Vec::new(),
         }
     }
 
     /// Adds a chunk's calls. `others` gets what each one's row has in `rollup_other`.
     ///
-    /// Users come in no order, so finding one misses the cache twice. The rows of all calls are found first, in a loop
-    /// of nothing else, where the processor waits for several of them at once.
+    /// In blocks, so that what was asked for is still at hand when it is used: [`users`] says why.
     pub fn add_all(&mut self, calls: &[Call<'_>], others: &mut Vec<i16>) {
-        let mut found = std::mem::take(&mut self.found);
-        found.clear();
-        found.extend(calls.iter().map(|call| {
-            let day = self.days.of(call.occurred_at_us);
-            (day, self.user_row(day, call))
-        }));
+        self.found.clear();
         others.clear();
         let mut memo = Memo([None; MEMO_ENTRIES]);
-        for (call, (day, row)) in calls.iter().zip(&found) {
-            self.users.rows[*row].1.add_call(call);
-            let key = cost_key(*day, call);
+        for block in calls.chunks(BLOCK_CALLS) {
+            self.add_block(block, &mut memo, others);
+        }
+    }
+
+    fn add_block<'c>(&mut self, calls: &[Call<'c>], memo: &mut Memo<'c>, others: &mut Vec<i16>) {
+        let mut costs = [0; BLOCK_CALLS];
+        let mut guesses = [None; BLOCK_CALLS];
+        let mut wanted = [Wanted::default(); BLOCK_CALLS];
+        for ((call, cost), wanted) in calls.iter().zip(&mut costs).zip(&mut wanted) {
+            let key = cost_key(self.days.of(call.occurred_at_us), call);
             let row = memo.row(&key).unwrap_or_else(|| self.cost_row(key));
             memo.set(key, row);
-            let (other, measures) = &mut self.costs.rows[row].1;
-            measures.add_call(call);
-            others.push(*other);
+            // A batch has far fewer than 2^32 records.
+            *cost = row as u32;
+            *wanted = self.users.wanted(self.costs.rows[row].1.group, call.user_id);
+            self.users.ask(*wanted);
         }
-        self.found = found;
+        for (wanted, guess) in wanted[..calls.len()].iter().zip(&mut guesses) {
+            *guess = self.users.guess(*wanted);
+        }
+        for (call, ((cost, wanted), guess)) in calls.iter().zip(costs.into_iter().zip(wanted).zip(guesses)) {
+            let row = &mut self.costs.rows[cost as usize].1;
+            row.measures.add_call(call);
+            others.push(row.other);
+            let user = self.users.row(wanted, guess);
+            self.users.sums_mut(user).add_call(call);
+            self.found.push(user);
+        }
     }
 
     /// For each call of the last [`Fold::add_all`], the place of its user's row.
     pub fn users_of_last(&self) -> impl Iterator<Item = usize> {
-        self.found.iter().map(|(_, row)| *row)
+        self.found.iter().map(|row| *row as usize)
     }
 
     /// For each user's row, its rank by the user's name, byte by byte. Rows of one user have ranks side by side.
     #[must_use]
     pub fn user_ranks(&self) -> Vec<u32> {
-        let name = |row: u32| self.users.rows[row as usize].0.user_id.bytes(&self.names);
         // A batch has far fewer than 2^32 records.
-        let mut order: Vec<u32> = (0..self.users.rows.len() as u32).collect();
-        order.sort_unstable_by(|left, right| name(*left).cmp(name(*right)));
+        let mut order: Vec<u32> = (0..self.users.len() as u32).collect();
+        order.sort_unstable_by(|left, right| self.users.name(*left).cmp(self.users.name(*right)));
         let mut ranks = vec![0; order.len()];
         for (rank, row) in order.iter().enumerate() {
             ranks[*row as usize] = rank as u32;
@@ -296,11 +300,12 @@ impl<'g> Fold<'g> {
     pub fn add(&mut self, call: &Call<'_>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
         let row = self.cost_row(cost_key(day, call));
-        let (other, measures) = &mut self.costs.rows[row].1;
-        let other = *other;
-        measures.add_call(call);
-        let row = self.user_row(day, call);
-        self.users.rows[row].1.add_call(call);
+        let cost = &mut self.costs.rows[row].1;
+        cost.measures.add_call(call);
+        let other = cost.other;
+        let wanted = self.users.wanted(cost.group, call.user_id);
+        let row = self.users.row(wanted, None);
+        self.users.sums_mut(row).add_call(call);
         other
     }
 
@@ -308,7 +313,7 @@ impl<'g> Fold<'g> {
     pub fn other_of(&mut self, call: &Call<'_>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
         let row = self.cost_row(cost_key(day, call));
-        self.costs.rows[row].1.0
+        self.costs.rows[row].1.other
     }
 
     fn cost_row(&mut self, key: CostKey<'_>) -> usize {
@@ -324,23 +329,21 @@ impl<'g> Fold<'g> {
             let day = key.day;
             let [provider, model, endpoint] = [key.provider, key.model, key.endpoint].map(|name| self.keep(name));
             let other = self.guard.admit(day, key.model, key.endpoint);
-            self.costs.insert(hash, CostNames { day, provider, model, endpoint }, (other, Measures::default()))
+            let row = CostRow { other, group: self.group(day, key.provider), measures: Measures::default() };
+            self.costs.insert(hash, CostNames { day, provider, model, endpoint }, row)
         })
     }
 
-    fn user_row(&mut self, day: NaiveDate, call: &Call<'_>) -> usize {
-        let hash = self.hasher.hash_one((day, call.user_id, call.provider));
+    fn group(&mut self, day: NaiveDate, provider: &str) -> Group {
+        let hash = self.hasher.hash_one((day, provider));
         let names = &self.names;
-        let known = self.users.find(hash, |known| {
-            known.day == day
-                && known.user_id.bytes(names) == call.user_id.as_bytes()
-                && text(names, known.provider) == call.provider
+        let known = self.groups.find(hash, |known| known.day == day && text(names, known.provider) == provider);
+        let group = known.unwrap_or_else(|| {
+            let provider = self.keep(provider);
+            self.groups.insert(hash, GroupNames { day, provider }, ())
         });
-        known.unwrap_or_else(|| {
-            let provider = self.keep(call.provider);
-            let user_id = self.keep_user(call.user_id);
-            self.users.insert(hash, UserNames { day, user_id, provider }, UserSums::default())
-        })
+        // A batch has far fewer than 2^32 records.
+        group as Group
     }
 
     fn keep(&mut self, name: &str) -> Name {
@@ -350,33 +353,27 @@ impl<'g> Fold<'g> {
         Name { start, len: name.len() as u32 }
     }
 
-    fn keep_user(&mut self, user_id: &str) -> UserName {
-        if user_id.len() > INLINE_BYTES {
-            return UserName::InArena(self.keep(user_id));
-        }
-        let mut bytes = [0; INLINE_BYTES];
-        bytes[..user_id.len()].copy_from_slice(user_id.as_bytes());
-        UserName::Inline(user_id.len() as u8, bytes)
-    }
-
     /// The sums, sorted by key; keys that the guard has renamed fall together.
     #[must_use]
     pub fn deltas(&self) -> Deltas<'_> {
         let mut deltas = Deltas { costs: BTreeMap::new(), users: BTreeMap::new(), totals: BTreeMap::new() };
-        for (key, (other, measures)) in self.costs.rows.iter().filter(|(_, (_, measures))| measures.calls > 0) {
+        for (key, row) in self.costs.rows.iter().filter(|(_, row)| row.measures.calls > 0) {
             let [provider, model, endpoint] =
                 [key.provider, key.model, key.endpoint].map(|name| text(&self.names, name));
-            let model = if other & OTHER_MODEL == 0 { model } else { OTHER };
-            let endpoint = if other & OTHER_ENDPOINT == 0 { endpoint } else { OTHER };
-            deltas.costs.entry(CostKey { day: key.day, provider, model, endpoint }).or_default().add(measures);
+            let model = if row.other & OTHER_MODEL == 0 { model } else { OTHER };
+            let endpoint = if row.other & OTHER_ENDPOINT == 0 { endpoint } else { OTHER };
+            deltas.costs.entry(CostKey { day: key.day, provider, model, endpoint }).or_default().add(&row.measures);
         }
-        for (key, sums) in &self.users.rows {
-            let (user_id, provider) = (key.user_id.text(&self.names), text(&self.names, key.provider));
+        // A batch has far fewer than 2^32 records.
+        for row in 0..self.users.len() as u32 {
+            let ((group, user_id), sums) = (self.users.key(row), self.users.sums(row));
+            let group = &self.groups.rows[group as usize].0;
+            let provider = text(&self.names, group.provider);
             let total: &mut UserSums = deltas.totals.entry((user_id, provider)).or_default();
             total.measures.add(&sums.measures);
             total.first_us = total.first_us.min(sums.first_us);
             total.last_us = total.last_us.max(sums.last_us);
-            deltas.users.insert(UserKey { day: key.day, user_id, provider }, *sums);
+            deltas.users.insert(UserKey { day: group.day, user_id, provider }, *sums);
         }
         deltas
     }

@@ -12,8 +12,7 @@ use super::outbox::Outbox;
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
 use crate::pipeline::chunk::{Cost, Refused};
-use crate::pipeline::intake::admit::Scratch;
-use crate::pipeline::intake::frame::{ClientFrame, FrameRecord, Records, read};
+use crate::pipeline::intake::frame::{ClientFrame, Records, read};
 use crate::pipeline::intake::{Admission, Refusal};
 
 /// Why a connection is closed by the daemon. The names are those of the wire specification.
@@ -221,14 +220,14 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     let (mut duplicate, mut unpriced) = (0, 0);
     let mut rejected = Vec::new();
     let mut next_seq = records.first_seq;
-    records.each(|record| {
+    for bytes in records.encoded() {
         let seq = next_seq;
         next_seq += 1;
         let mut cost = None;
         if seq <= session.known_seq {
             duplicate += 1;
         } else {
-            match admit(&admission, &record, seq, outbox) {
+            match admit(&admission, bytes, seq, outbox) {
                 Ok(known) => {
                     unpriced += u64::from(known.usd().is_none());
                     cost = known.usd().filter(|_| session.want_costs).map(|usd| usd.to_string());
@@ -242,7 +241,7 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
         if let Some(costs) = &mut costs {
             costs.push(cost);
         }
-    });
+    }
     shared.metrics.received.increment(records.count() as u64);
     shared.metrics.duplicate.increment(duplicate);
     shared.metrics.unpriced.increment(unpriced);
@@ -250,22 +249,20 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     Ack { seq: last_seq, costs, rejected, budget: shared.budgets.load().global().cloned() }
 }
 
-fn admit(admission: &Admission<'_>, record: &FrameRecord<'_>, seq: u64, outbox: &mut Outbox) -> Result<Cost, Refusal> {
-    let mut scratch = Scratch::default();
-    let admitted = record.record.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
-    match admitted {
+fn admit(admission: &Admission<'_>, bytes: &[u8], seq: u64, outbox: &mut Outbox) -> Result<Cost, Refusal> {
+    admission.admit_encoded(bytes, |admitted| match admitted {
         Ok(call) => {
-            outbox.push_call(seq, &call);
+            outbox.push_call(seq, call);
             Ok(call.cost)
         }
         Err(refusal) => {
             let code = refusal.code.name();
             let (field, message) = (&refusal.field, &refusal.message);
             let payload_format = "msgpack";
-            outbox.push_refused(seq, &Refused { code, field, message, payload_format, payload: record.bytes });
+            outbox.push_refused(seq, &Refused { code, field, message, payload_format, payload: bytes });
             Err(refusal)
         }
-    }
+    })
 }
 
 fn rejection(seq: u64, refusal: &Refusal) -> Rejection {

@@ -2,6 +2,8 @@
 //!
 //! Everything that PostgreSQL could choke on is refused here, with the field's name, where the sender can still hear
 //! it: a NUL, a number beyond its column, metadata that is not a JSON object.
+//!
+//! What is refused, and why, is said here alone. [`array`] only knows the records that need no such answer.
 
 use std::borrow::Cow;
 
@@ -12,6 +14,7 @@ use uuid::Uuid;
 use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
+use super::{array, frame};
 use crate::pipeline::chunk::{Call, Cost, STANDARD_TIER};
 use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider};
 
@@ -67,6 +70,22 @@ pub struct Scratch<'a> {
 type Admitted<T> = Result<T, Refusal>;
 
 impl Admission<'_> {
+    /// Admits a record of a frame, and hands `take` the call or the reason against it. Nothing of the usual record is
+    /// copied on its way.
+    #[inline]
+    pub fn admit_encoded<T>(&self, bytes: &[u8], take: impl FnOnce(Admitted<&Call<'_>>) -> T) -> T {
+        if let Some(call) = array::admit(self, bytes) {
+            return take(Ok(&call));
+        }
+        let raw = match frame::decode(bytes) {
+            Ok(raw) => raw,
+            Err(refusal) => return take(Err(refusal)),
+        };
+        let mut scratch = Scratch::default();
+        let admitted = self.admit(&raw, &mut scratch);
+        take(admitted.as_ref().map_err(Refusal::clone))
+    }
+
     /// Admits a record. The call borrows from the record and from `scratch`.
     ///
     /// # Errors
@@ -109,7 +128,7 @@ impl Admission<'_> {
         Ok(call)
     }
 
-    fn price(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Cost {
+    pub(super) fn price(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Cost {
         let usage = Usage {
             provider: call.provider,
             model: call.model,
@@ -140,14 +159,25 @@ impl Admission<'_> {
     fn endpoint<'a>(&self, endpoint: &'a Text<'_>) -> Admitted<&'a str> {
         // The query string is cut before the length is checked: it is what makes endpoints long.
         let Field::Given(text) = endpoint else { return self.text("endpoint", endpoint) };
-        let kept = if self.rules.strip_query { text.split(['?', '#']).next().unwrap_or_default() } else { text };
+        let kept = self.kept(text);
         check_text("endpoint", kept, self.rules.text_bytes)?;
         Ok(kept)
     }
 
+    /// What is kept of an endpoint.
+    pub(super) fn kept<'a>(&self, endpoint: &'a str) -> &'a str {
+        let query = endpoint.bytes().position(|byte| matches!(byte, b'?' | b'#')).filter(|_| self.rules.strip_query);
+        &endpoint[..query.unwrap_or(endpoint.len())]
+    }
+
+    /// An id for a call without one.
+    pub(super) fn new_id(&self) -> [u8; 16] {
+        id::v7(self.now_us, rand::random())
+    }
+
     fn id(&self, id: &Field<IdValue<'_>>) -> Admitted<[u8; 16]> {
         match id {
-            Field::Absent => Ok(id::v7(self.now_us, rand::random())),
+            Field::Absent => Ok(self.new_id()),
             Field::Given(IdValue::Bytes(bytes)) => Ok(*bytes),
             Field::Given(IdValue::Text(text)) => Uuid::try_parse(text)
                 .map(Uuid::into_bytes)
@@ -172,6 +202,11 @@ impl Admission<'_> {
             }
             Field::Wrong(wrong) => return Err(wrong_type(field, "microseconds since 1970 or RFC 3339 text", *wrong)),
         };
+        self.in_time(us)
+    }
+
+    pub(super) fn in_time(&self, us: i128) -> Admitted<i64> {
+        let field = "occurred_at";
         if us < i128::from(self.rules.occurred_at_min_us) {
             let message = "the time lies before limits.occurred_at_min; it is counted in microseconds";
             return Err(Refusal::new(Code::TooEarly, field, message));
@@ -226,6 +261,11 @@ impl Admission<'_> {
             Field::Given(text) => text,
             Field::Wrong(wrong) => return Err(wrong_type(field, "a map, or a JSON object's text", *wrong)),
         };
+        self.metadata_text(text)
+    }
+
+    pub(super) fn metadata_text<'a>(&self, text: &'a str) -> Admitted<&'a str> {
+        let field = "metadata";
         if text.len() > self.rules.metadata_bytes {
             let message = format!("metadata has at most {} bytes of JSON", self.rules.metadata_bytes);
             return Err(Refusal::new(Code::TooLong, field, message));
@@ -240,7 +280,7 @@ impl Admission<'_> {
     }
 }
 
-fn check_text(field: &'static str, text: &str, max: usize) -> Admitted<()> {
+pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Admitted<()> {
     if text.len() > max {
         return Err(Refusal::new(Code::TooLong, field, format!("at most {max} bytes; it has {}", text.len())));
     }
@@ -285,18 +325,21 @@ fn tokens(raw: &RawRecord<'_>) -> Admitted<Tokens> {
     })
 }
 
+pub(super) const STATUS_MAX: u64 = 999;
+pub(super) const LATENCY_MAX_MS: u64 = i32::MAX as u64;
+
 fn count(field: &'static str, value: &Int, default: u64) -> Admitted<u64> {
     integer(field, value, tallyd_protocol::limits::TOKENS).map(|value| value.unwrap_or(default))
 }
 
 fn status(value: &Int) -> Admitted<u16> {
     // Bounded to three digits, so it fits.
-    integer("status", value, 999).map(|value| value.unwrap_or(200) as u16)
+    integer("status", value, STATUS_MAX).map(|value| value.unwrap_or(200) as u16)
 }
 
 fn latency(value: &Int) -> Admitted<Option<u32>> {
     // Bounded to the column's type, so it fits.
-    integer("latency_ms", value, i32::MAX as u64).map(|value| value.map(|ms| ms as u32))
+    integer("latency_ms", value, LATENCY_MAX_MS).map(|value| value.map(|ms| ms as u32))
 }
 
 fn integer(field: &'static str, value: &Int, max: u64) -> Admitted<Option<u64>> {
@@ -311,18 +354,22 @@ fn integer(field: &'static str, value: &Int, max: u64) -> Admitted<Option<u64>> 
 }
 
 fn stated_cost(cost: &Decimal<'_>) -> Admitted<Option<Usd>> {
-    let field = "cost_usd";
     let text = match &cost.0 {
         Field::Absent => return Ok(None),
         Field::Given(text) => text,
-        Field::Wrong(wrong) => return Err(wrong_type(field, "a decimal as text", *wrong)),
+        Field::Wrong(wrong) => return Err(wrong_type("cost_usd", "a decimal as text", *wrong)),
     };
+    stated_usd(text).map(Some)
+}
+
+pub(super) fn stated_usd(text: &str) -> Admitted<Usd> {
+    let field = "cost_usd";
     let usd = Usd::parse(text).map_err(|error| Refusal::new(Code::Format, field, error.to_string()))?;
     if !usd.fits_a_record() {
         let max = Usd::RECORD_MAX;
         return Err(Refusal::new(Code::Range, field, format!("a cost lies within -{max} and {max} USD")));
     }
-    Ok(Some(usd))
+    Ok(usd)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The records of a frame.
 //!
-//! A `records` message is read by hand down to its array. A scan finds where each record ends, and serde decodes it from
-//! its own bytes, with text borrowed from the frame: one that does not decode leaves its neighbours untouched. Only bytes
+//! A `records` message is read by hand down to its array. A scan finds where each record ends, and each is read from its
+//! own bytes, with text borrowed from the frame: one that does not decode leaves its neighbours untouched. Only bytes
 //! that are not MessagePack, or that end too early, are the whole frame's fault, and that is known before any record is
 //! taken.
 
@@ -9,7 +9,6 @@ use serde::Deserialize;
 use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::{ClientMessage, Hello, scan};
 
-use super::array;
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
 
@@ -34,14 +33,6 @@ pub struct Records<'a> {
     pub first_seq: u64,
     /// Each record's encoding.
     encoded: Vec<&'a [u8]>,
-}
-
-/// One record of a frame: decoded or refused, and its bytes.
-pub struct FrameRecord<'a> {
-    /// What was read.
-    pub record: Result<RawRecord<'a>, Refusal>,
-    /// Its encoding, for the dead letters.
-    pub bytes: &'a [u8],
 }
 
 /// How deep a record may be nested, as in JSON: the reader recurses, and its stack is bounded.
@@ -121,22 +112,17 @@ impl<'a> Records<'a> {
         self.encoded.len()
     }
 
-    /// Hands each record to `take`, in order.
-    pub fn each(&self, mut take: impl FnMut(FrameRecord<'a>)) {
-        for bytes in &self.encoded {
-            take(FrameRecord { record: decode(bytes), bytes });
-        }
+    /// Each record's encoding, in order.
+    pub fn encoded(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.encoded.iter().copied()
     }
 }
 
-/// Decodes one record, a map or an array.
+/// Decodes one record, a map or an array. [`super::array`] is the short way past this.
 ///
 /// # Errors
 /// The [`Refusal`] that answers it.
 pub fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
-    if let Some(record) = array::read(bytes) {
-        return Ok(record);
-    }
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }
@@ -195,7 +181,7 @@ mod tests {
         let Ok(ClientFrame::Records(read)) = read(&body) else { panic!("records") };
         assert_eq!((read.first_seq, read.count()), (5, 40));
         let mut tokens = Vec::new();
-        read.each(|record| tokens.push(record.record.unwrap().input_tokens));
+        read.encoded().for_each(|bytes| tokens.push(decode(bytes).unwrap().input_tokens));
         // A trailing default is left off, and reads back as absent.
         let expected = (0..40).map(|tokens| Field::Given(i128::from(tokens)));
         assert_eq!(tokens, expected.collect::<Vec<_>>());
@@ -211,7 +197,7 @@ mod tests {
         tallyd_protocol::record::write(&mut body, &Record::rentcast("/b"));
         let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("records") };
         let mut codes = Vec::new();
-        records.each(|record| codes.push(record.record.map(drop).map_err(|refusal| refusal.code)));
+        records.encoded().for_each(|bytes| codes.push(decode(bytes).map(drop).map_err(|refusal| refusal.code)));
         assert_eq!(codes, [Ok(()), Err(Code::Type), Err(Code::UnknownField), Ok(())]);
     }
 
@@ -222,7 +208,7 @@ mod tests {
         body.extend_from_slice(&[0xdc, 0, 21]);
         body.extend_from_slice(&[0xc0; 21]);
         let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("records") };
-        records.each(|record| assert_eq!(record.record.unwrap_err().code, Code::UnknownField));
+        records.encoded().for_each(|bytes| assert_eq!(decode(bytes).unwrap_err().code, Code::UnknownField));
     }
 
     #[test]

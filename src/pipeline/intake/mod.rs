@@ -2,7 +2,7 @@
 //!
 //! [`raw`] is the one shape in which a record arrives, from MessagePack and from JSON alike. It takes anything that is
 //! shaped like a record and remembers what is of the wrong type, so that [`admit`] can name the field; nothing in it is
-//! trusted. [`array`] is a shorter way to the same shape. [`frame`] finds the records of a frame, and sees to it that a broken one is refused alone.
+//! trusted. [`array`] is a shorter way, for records that are as they should be. [`frame`] finds the records of a frame, and sees to it that a broken one is refused alone.
 //!
 //! What leaves is a [`crate::pipeline::chunk::Call`]: within all bounds, normalised and priced.
 

@@ -32,7 +32,13 @@ fn judge_encoded(encoded: &[u8], judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     tallyd_protocol::message::write_records_head(&mut body, 1, 1);
     body.extend_from_slice(encoded);
     let Ok(ClientFrame::Records(records)) = frame::read(&body) else { panic!("one record is a frame") };
-    records.each(|record| judge_read(record.record, &judge));
+    let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
+    let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: NOW_US };
+    for bytes in records.encoded() {
+        judge_read(frame::decode(bytes), &judge);
+        // As a connection does it.
+        admission.admit_encoded(bytes, |admitted| judge(admitted.as_ref().copied()));
+    }
 }
 
 fn judge_read(raw: Result<RawRecord<'_>, Refusal>, judge: impl Fn(Result<&Call<'_>, &Refusal>)) {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use tallyd_protocol::{Ack, ErrorFrame, Rejection, ServerMessage, Welcome, frame};
 
-use crate::pipeline::intake::frame::{ClientFrame, Records, read};
+use crate::pipeline::intake::frame::{ClientFrame, Records, decode, read};
 use crate::pipeline::intake::raw_value::Field;
 
 /// What befalls a connection, counted in its frames from 1 on.
@@ -138,22 +138,23 @@ fn keep(kept: &mut Kept, producer: &str, records: &Records<'_>) -> Ack {
     kept.frames.push((records.first_seq, records.count()));
     let mut seq = records.first_seq - 1;
     let mut ack = Ack::default();
-    records.each(|record| {
+    for bytes in records.encoded() {
         seq += 1;
         if seq <= kept.last_seq[producer] {
-            return;
+            continue;
         }
         kept.last_seq.insert(producer.to_owned(), seq);
         if kept.refuse.contains(&seq) {
             let (code, field) = ("range".into(), Some("status".into()));
-            return ack.rejected.push(Rejection { seq, code, message: "on command".into(), field });
+            ack.rejected.push(Rejection { seq, code, message: "on command".into(), field });
+            continue;
         }
-        let raw = record.record.unwrap();
+        let raw = decode(bytes).unwrap();
         let Field::Given(model) = raw.model else { panic!("row {seq} has no model") };
         let Field::Given(tokens) = raw.input_tokens else { panic!("row {seq} has no tokens") };
         kept.rows.push((seq, model.into_owned(), tokens));
         kept.ids.push(format!("{:?}", raw.id));
-    });
+    }
     ack.seq = seq;
     ack
 }
