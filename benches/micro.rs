@@ -11,7 +11,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tallyd::clock::{Clock, SystemClock};
-use tallyd::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
+use tallyd::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, PayloadReader};
 use tallyd::pipeline::flusher::copy_row::Layout;
 use tallyd::pipeline::intake::admit::Scratch;
 use tallyd::pipeline::intake::frame::{self, ClientFrame, Records};
@@ -56,11 +56,10 @@ fn encode(body: &[u8], admission: &Admission<'_>) -> Vec<Chunk> {
 }
 
 fn calls_of(chunk: &Chunk) -> Vec<Call<'_>> {
-    let call = |entry| match entry {
-        Entry::Call(call) => call,
-        Entry::Refused(_) => panic!("nothing was refused"),
-    };
-    PayloadReader::new(&chunk.payload).map(|read| call(read.expect("a good payload"))).collect()
+    let mut calls = Vec::new();
+    let read = PayloadReader::new(&chunk.payload).read_all(&mut calls, |_, _| panic!("nothing was refused"));
+    read.expect("a good payload");
+    calls
 }
 
 fn steps(criterion: &mut Criterion) {
@@ -80,7 +79,7 @@ fn steps(criterion: &mut Criterion) {
     group.bench_function("decode, admit, price", |bencher| {
         bencher.iter(|| {
             for bytes in read(&body).encoded() {
-                admission.admit_encoded(bytes, |call| drop(black_box(call.expect("a good record").cost)));
+                black_box(admission.admit_encoded(bytes, |call| call.expect("a good record").cost));
             }
         });
     });

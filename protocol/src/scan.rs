@@ -34,11 +34,44 @@ pub fn value_bytes(input: &[u8]) -> Result<usize, ScanError> {
         pending -= 1;
         let marker = *input.get(at).ok_or(ScanError::Truncated)?;
         at += 1;
+        let known = BODY_BYTES[usize::from(marker)];
+        if known != SHAPED {
+            at += usize::from(known);
+            if at > input.len() {
+                return Err(ScanError::Truncated);
+            }
+            continue;
+        }
         let (body, children) = shape(marker, &input[at..])?;
         at = at.checked_add(body).filter(|end| *end <= input.len()).ok_or(ScanError::Truncated)?;
         pending += children;
     }
     Ok(at)
+}
+
+/// In [`BODY_BYTES`]: only [`shape`] knows.
+const SHAPED: u8 = u8::MAX;
+
+/// The bytes that follow a marker which says by itself that there are so many, and no children: what most values are, in a
+/// table, because which of them comes next is nothing that a processor could foresee.
+static BODY_BYTES: [u8; 256] = body_bytes();
+
+const fn body_bytes() -> [u8; 256] {
+    let mut bytes = [SHAPED; 256];
+    let mut marker = 0;
+    while marker < 256 {
+        bytes[marker] = match marker {
+            0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 0,
+            0xa0..=0xbf => marker as u8 & 0x1f,
+            0xcc | 0xd0 => 1,
+            0xcd | 0xd1 => 2,
+            0xca | 0xce | 0xd2 => 4,
+            0xcb | 0xcf | 0xd3 => 8,
+            _ => SHAPED,
+        };
+        marker += 1;
+    }
+    bytes
 }
 
 /// The bytes that follow the marker before any child, and the number of children.
@@ -84,6 +117,14 @@ mod tests {
         assert_eq!(value_bytes(&[0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2]), Err(ScanError::Truncated));
         assert_eq!(value_bytes(&[0xc1]), Err(ScanError::Reserved));
         assert_eq!(value_bytes(&[]), Err(ScanError::Truncated));
+    }
+
+    #[test]
+    fn the_table_says_what_the_shapes_say() {
+        for marker in 0..=u8::MAX {
+            let (known, shape) = (BODY_BYTES[usize::from(marker)], shape(marker, &[]));
+            assert!(known == SHAPED || shape == Ok((usize::from(known), 0)), "{marker:#x}: {known}, {shape:?}");
+        }
     }
 
     proptest! {

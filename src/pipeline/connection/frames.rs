@@ -219,10 +219,8 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count()));
     let (mut duplicate, mut unpriced) = (0, 0);
     let mut rejected = Vec::new();
-    let mut next_seq = records.first_seq;
-    for bytes in records.encoded() {
-        let seq = next_seq;
-        next_seq += 1;
+    // In this order: past the last record no number is asked for, and there may be none.
+    for (bytes, seq) in records.encoded().zip(records.first_seq..) {
         let mut cost = None;
         if seq <= session.known_seq {
             duplicate += 1;

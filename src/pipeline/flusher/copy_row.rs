@@ -58,13 +58,17 @@ impl Layout {
 
     /// Appends a call's row.
     pub fn write(&self, out: &mut Vec<u8>, call: &Call<'_>, rollup_other: i16) {
-        out.put_i16(self.fields);
-        int8(out, call.occurred_at_us - EPOCH_OFFSET_US);
-        out.put_i32(16);
-        out.put_slice(&call.id);
+        // What is side by side and of one size goes out as one piece.
+        let mut head = [0; 34];
+        head[..2].copy_from_slice(&self.fields.to_be_bytes());
+        head[2..14].copy_from_slice(&int8(call.occurred_at_us - EPOCH_OFFSET_US));
+        head[14..18].copy_from_slice(&16_i32.to_be_bytes());
+        head[18..].copy_from_slice(&call.id);
+        out.extend_from_slice(&head);
         text(out, call.provider);
-        count(out, call.tokens.input);
-        count(out, call.tokens.output);
+        // Admitted up to 10^12, as all counts.
+        let tokens = [int8(call.tokens.input as i64), int8(call.tokens.output as i64)];
+        out.extend_from_slice(tokens.as_flattened());
         match call.cost.usd() {
             Some(usd) => sized(out, |out| pg_numeric::encode(usd, out)),
             None => out.put_i32(-1),
@@ -136,28 +140,28 @@ const EPOCH_OFFSET_US: i64 = 946_684_800_000_000;
 const JSONB_VERSION: u8 = 1;
 
 fn count(out: &mut Vec<u8>, units: u64) {
-    // Admitted up to 10^12.
-    int8(out, units as i64);
+    out.extend_from_slice(&int8(units as i64));
 }
 
 fn int2(out: &mut Vec<u8>, value: i16) {
-    out.put_i32(2);
-    out.put_i16(value);
+    let [high, low] = value.to_be_bytes();
+    out.extend_from_slice(&[0, 0, 0, 2, high, low]);
 }
 
 fn int4(out: &mut Vec<u8>, value: Option<i32>) {
     match value {
         Some(value) => {
-            out.put_i32(4);
-            out.put_i32(value);
+            let [a, b, c, d] = value.to_be_bytes();
+            out.extend_from_slice(&[0, 0, 0, 4, a, b, c, d]);
         }
         None => out.put_i32(-1),
     }
 }
 
-fn int8(out: &mut Vec<u8>, value: i64) {
-    out.put_i32(8);
-    out.put_i64(value);
+fn int8(value: i64) -> [u8; 12] {
+    let mut bytes = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes[4..].copy_from_slice(&value.to_be_bytes());
+    bytes
 }
 
 fn text(out: &mut Vec<u8>, value: &str) {

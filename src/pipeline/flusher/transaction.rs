@@ -130,14 +130,13 @@ async fn copy(
         if some.is_empty() {
             break;
         }
-        for (chunk, payload) in some.iter().zip(payloads(&shared.log, &some)?) {
-            let mut calls = Vec::with_capacity(chunk.records as usize);
-            for (position, entry) in PayloadReader::new(&payload).enumerate() {
-                match entry? {
-                    Entry::Call(call) => calls.push(call),
-                    Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
-                }
-            }
+        let payloads = payloads(&shared.log, &some)?;
+        // Memory that the chunks have in common.
+        let (mut calls, mut reader) = (Vec::new(), PayloadReader::new(&[]));
+        for (chunk, payload) in some.iter().zip(&payloads) {
+            calls.clear();
+            reader.reset(payload);
+            reader.read_all(&mut calls, |position, refused| letters.push_refused(chunk, position, &refused))?;
             fold.add_all(&calls, &mut others);
             for ((call, other), user) in calls.iter().zip(&others).zip(fold.users_of_last()) {
                 rows.push(user, |out| layout.write(out, call, *other));
