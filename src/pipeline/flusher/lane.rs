@@ -242,8 +242,10 @@ impl Lane {
             chunks: self.chunks_max.max(1).saturating_sub(run.chunks.len()),
             held: HELD_BYTES.saturating_sub(run.held),
         };
-        // Reads the disk only behind a backlog; another thread takes over this one's tasks meanwhile.
-        let more = tokio::task::block_in_place(|| self.shared.log.collect(self.number, after, appetite))?;
+        let collect = || self.shared.log.collect(self.number, after, appetite);
+        // Behind a backlog the disk is read, and another thread takes over this one's tasks meanwhile. Otherwise that would
+        // only hold acknowledgements up.
+        let more = if self.shared.log.is_at_hand(after) { collect() } else { tokio::task::block_in_place(collect) }?;
         if more.damaged_values > 0 {
             tracing::error!(
                 values = more.damaged_values,

@@ -22,6 +22,9 @@ pub struct Appetite {
     pub held: usize,
 }
 
+/// So many keys are looked at in a tenth of a millisecond.
+const KEYS_AT_HAND: u64 = 1_000;
+
 /// Chunks of one lane, in the order of their keys.
 #[derive(Debug, Default)]
 pub struct Run {
@@ -70,6 +73,13 @@ enum At {
 }
 
 impl Log {
+    /// True if [`Log::collect`] after this key is a matter of microseconds: little has come since, and all of it is in memory.
+    #[must_use]
+    pub fn is_at_hand(&self, after: u64) -> bool {
+        let keys = self.durable_key().saturating_sub(after);
+        keys == 0 || (keys <= KEYS_AT_HAND && self.recent.reaches(after + 1))
+    }
+
     /// Collects the lane's chunks after `after`, up to what is durable. Blocks on disk reads.
     ///
     /// # Errors

@@ -137,6 +137,12 @@ impl RecentChunks {
         }
     }
 
+    /// True if `key` and all that follow it are kept.
+    #[must_use]
+    pub fn reaches(&self, key: u64) -> bool {
+        self.lock().chunks.front().is_some_and(|oldest| oldest.first_key <= key)
+    }
+
     /// Bytes that are kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -186,7 +192,9 @@ mod tests {
         assert!(matches!(recent.get(2), Recent::Chunk(chunk) if chunk.last_key == 4));
         assert!(matches!(recent.get(3), Recent::Within(4)));
         assert!(matches!(recent.get(6), Recent::Unknown));
+        assert!(recent.reaches(2) && recent.reaches(11) && !recent.reaches(1));
         recent.release(5);
+        assert!(!recent.reaches(5));
         assert!(matches!(recent.get(5), Recent::Unknown));
         assert!(matches!(recent.get(9), Recent::Chunk(_)));
         assert_eq!(recent.bytes(), 1_000 + OVERHEAD_BYTES);
