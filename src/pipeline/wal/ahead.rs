@@ -284,7 +284,7 @@ mod tests {
 
     fn until_ahead(db: &Path) {
         let start = Instant::now();
-        while length(db) < used(db) + SLED_SEGMENT_BYTES {
+        while length(db) < used(db) + SLED_SEGMENT_BYTES / 2 {
             assert!(start.elapsed() < Duration::from_secs(20), "nothing is ahead: {} of {}", used(db), length(db));
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -295,6 +295,14 @@ mod tests {
         let store = Store::reopen(path).unwrap();
         let last = store.last_key().unwrap().unwrap_or(0);
         (1..=last).filter_map(|key| store.get(key).unwrap().map(|value| (key, value.to_vec()))).collect()
+    }
+
+    /// What sled found as it opened a store: it writes that down before it goes on.
+    fn snapshot(path: &Path) -> (String, Vec<u8>) {
+        let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let name = names.filter(|name| name.starts_with("snap.")).max().unwrap();
+        let bytes = fs::read(path.join(&name)).unwrap();
+        (name, bytes)
     }
 
     fn copied(from: &Path, to: PathBuf) -> PathBuf {
@@ -403,10 +411,9 @@ mod tests {
                 File::options().write(true).open(&db).unwrap().set_len(end).unwrap();
                 assert!(content(&killed) == committed, "commit {commit}");
                 assert!(content(&never) == committed, "commit {commit}");
-                // sled fills the segment that it found with zeros, all but its last byte.
-                let [killed, never] = [killed, never].map(|store| fs::read(store.join("db")).unwrap());
-                assert!(killed.starts_with(&never) && killed[never.len()..].iter().all(|byte| *byte == 0));
-                assert!(killed.len() - never.len() <= 1, "{} and {}", killed.len(), never.len());
+                // Every page's place and the log's end. The files themselves may differ even between equal copies: sled's
+                // threads move pages as they open a store, and so does a read.
+                assert!(snapshot(&killed) == snapshot(&never), "commit {commit}");
             }
         }
         assert!(filled > 10, "{filled} stores with zeros");
