@@ -165,9 +165,9 @@ pub fn deadlock(run: &mut Run) {
             let before = failures(&rig, "40P01");
             let mut other = rig.postgres.session();
             // The rollups' last table first. Nothing that is summed up changes.
-            other.run("BEGIN; SET LOCAL deadlock_timeout = '100s'; UPDATE user_api_totals SET updated_at = updated_at");
+            other.run("BEGIN; SET LOCAL deadlock_timeout = '100s'; UPDATE daily_api_costs SET updated_at = updated_at");
             rig.postgres.until(LANES_WAIT, "t");
-            other.run("UPDATE daily_api_costs SET updated_at = updated_at");
+            other.run("UPDATE daily_user_api_costs SET updated_at = updated_at");
             until_failed(&rig, "40P01", before);
             other.run("COMMIT");
             until_well(&mut rig);
