@@ -158,7 +158,7 @@ impl Appender {
         let sealed = std::mem::replace(&mut self.store, store);
         self.opening = opening;
         self.seal = empty_seal(self.lanes.0);
-        // sled writes a snapshot as it closes; acknowledgements need not wait for it.
+        // sled flushes and syncs as it closes; acknowledgements need not wait for it.
         std::thread::spawn(move || drop(sealed));
         Ok(())
     }
