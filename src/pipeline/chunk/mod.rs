@@ -11,6 +11,8 @@
 //! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. See `write.rs` and `read.rs`.
 //!
 //! ## Bounds
+//! Under load a connection fills a chunk for each lane side by side (`bundle.rs`).
+//!
 //! A chunk is closed before it outgrows [`PAYLOAD_TARGET_BYTES`], so that it fits one value of the log. A record that
 //! is larger by itself makes a chunk of its own, which the log stores in several parts.
 //!

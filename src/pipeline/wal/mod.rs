@@ -26,7 +26,8 @@
 //! wal/damaged/                     what was set aside, whole
 //! ```
 //! Keys are `u64`, big-endian in sled, and contiguous within a segment. A value holds one chunk, or one part of a chunk
-//! that is larger than a value ([`value`]).
+//! that is larger than a value ([`value`]), and says which lane loads it ([`lanes`]). Chunks that were filled side by side are
+//! a bundle: their values follow one another, and each but the last says that more belong to it.
 //!
 //! ## Write
 //! One thread ([`writer`]) takes chunks from the channel, appends up to [`writer::GROUP_VALUES`] values, syncs once,
@@ -42,8 +43,8 @@
 //!
 //! ## Damage
 //! A hole in the keys that no later value knows to be synced is the unsynced tail of a crash: never acknowledged, and
-//! dropped with all that follows it, because keeping a later value would move a producer's high-water mark over lost
-//! records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
+//! dropped with all that follows it, and with what is there of a bundle that it cuts, because keeping a later value, or a part of
+//! a bundle, would move a producer's high-water mark over lost records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
 //! is moved to `wal/damaged/` instead of deleted, and health says so until a person has looked. After damage the next
 //! key leaps by [`log::DAMAGE_LEAP`], so that no lost key is ever used twice. What is readable in a segment that was set aside
 //! is found by [`inspect`], also where sled finds nothing any more ([`salvage`]), and loaded by [`crate::replay`].
