@@ -2,6 +2,7 @@
 //!
 //! listener → connection → intake (decode, validate, price) → chunk → channel → wal → flusher → PostgreSQL.
 
+mod ascii;
 pub mod batch;
 pub mod channel;
 pub mod chunk;

@@ -364,19 +364,37 @@ impl<'g> Fold<'g> {
             let endpoint = if row.other & OTHER_ENDPOINT == 0 { endpoint } else { OTHER };
             deltas.costs.entry(CostKey { day: key.day, provider, model, endpoint }).or_default().add(&row.measures);
         }
-        // A batch has far fewer than 2^32 records.
-        for row in 0..self.users.len() as u32 {
-            let ((group, user_id), sums) = (self.users.key(row), self.users.sums(row));
-            let group = &self.groups.rows[group as usize].0;
-            let provider = text(&self.names, group.provider);
-            let total: &mut UserSums = deltas.totals.entry((user_id, provider)).or_default();
-            total.measures.add(&sums.measures);
-            total.first_us = total.first_us.min(sums.first_us);
-            total.last_us = total.last_us.max(sums.last_us);
-            deltas.users.insert(UserKey { day: group.day, user_id, provider }, *sums);
-        }
+        // Sorted once, for both tables: where all of a batch is of one day, it comes in the order of either.
+        let mut users: Vec<(UserKey<'_>, &UserSums)> = self.user_rows().collect();
+        users.sort_unstable_by_key(|(key, _)| (key.user_id, key.provider, key.day));
+        let of_one =
+            users.chunk_by(|(left, _), (right, _)| (left.user_id, left.provider) == (right.user_id, right.provider));
+        deltas.totals = of_one.map(|rows| ((rows[0].0.user_id, rows[0].0.provider), total_of(rows))).collect();
+        deltas.users = users.into_iter().map(|(key, sums)| (key, *sums)).collect();
         deltas
     }
+
+    /// The users' rows, in the order of their appearance.
+    fn user_rows(&self) -> impl Iterator<Item = (UserKey<'_>, &UserSums)> {
+        // A batch has far fewer than 2^32 records.
+        (0..self.users.len() as u32).map(|row| {
+            let (group, user_id) = self.users.key(row);
+            let group = &self.groups.rows[group as usize].0;
+            let key = UserKey { day: group.day, user_id, provider: text(&self.names, group.provider) };
+            (key, self.users.sums(row))
+        })
+    }
+}
+
+/// What a user's days add up to.
+fn total_of(days: &[(UserKey<'_>, &UserSums)]) -> UserSums {
+    let mut total = UserSums::default();
+    for (_, sums) in days {
+        total.measures.add(&sums.measures);
+        total.first_us = total.first_us.min(sums.first_us);
+        total.last_us = total.last_us.max(sums.last_us);
+    }
+    total
 }
 
 impl CostKey<'_> {

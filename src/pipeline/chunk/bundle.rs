@@ -74,8 +74,7 @@ impl BundleBuilder {
         if full.is_some() {
             at = self.place(call.user_id);
         }
-        let none = self.builders[at].push_call(seq, call);
-        debug_assert!(none.is_none(), "there was room");
+        self.builders[at].append_call(seq, call);
         full
     }
 
@@ -84,8 +83,7 @@ impl BundleBuilder {
         let at = self.least();
         let full = if self.builders[at].has_room_for_refused(refused) { None } else { self.finish() };
         let at = if full.is_some() { 0 } else { at };
-        let none = self.builders[at].push_refused(seq, refused);
-        debug_assert!(none.is_none(), "there was room");
+        self.builders[at].append_refused(seq, refused);
         full
     }
 

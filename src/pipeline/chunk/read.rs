@@ -3,6 +3,7 @@
 
 use super::varint::{read_u64, read_u128, unzigzag, unzigzag128};
 use super::{Call, Cost, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, flag};
+use crate::pipeline::ascii::plain;
 use crate::pricing::{Tokens, Usd};
 
 /// One entry of a payload.
@@ -161,7 +162,7 @@ impl<'a> PayloadReader<'a> {
         if code & 1 == 0 {
             return self.names.get((code / 2 - 1) as usize).copied();
         }
-        let name = std::str::from_utf8(self.bytes(code / 2)?).ok()?;
+        let name = text(self.bytes(code / 2)?)?;
         self.names.push(name);
         Some(name)
     }
@@ -172,7 +173,7 @@ impl<'a> PayloadReader<'a> {
             return Some("");
         }
         let bytes = self.number()?;
-        std::str::from_utf8(self.bytes(bytes)?).ok()
+        text(self.bytes(bytes)?)
     }
 
     #[inline]
@@ -181,6 +182,11 @@ impl<'a> PayloadReader<'a> {
         self.rest = rest;
         Some(bytes)
     }
+}
+
+#[inline]
+fn text(bytes: &[u8]) -> Option<&str> {
+    plain(bytes).or_else(|| std::str::from_utf8(bytes).ok())
 }
 
 impl<'a> Iterator for PayloadReader<'a> {

@@ -1,13 +1,35 @@
 //! LEB128 varints, and zigzag for signed numbers.
 
+/// Bits of a number that eight bytes hold.
+const WORD_BITS: u32 = 56;
+/// In each byte the bit that says that another follows.
+const FOLLOWED: u64 = 0x8080_8080_8080_8080;
+
 /// Appends an unsigned number, 1 to 10 bytes.
 #[inline]
-pub fn write_u64(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+pub fn write_u64(out: &mut Vec<u8>, value: u64) {
+    if value < 0x80 {
+        out.push(value as u8);
+    } else if value >> WORD_BITS == 0 {
+        write_word(out, value);
+    } else {
+        write_u128(out, value.into());
     }
-    out.push(value as u8);
+}
+
+/// Appends a number of up to 8 bytes: all of them at once, and what is too much is taken back. How long a number is cannot be
+/// foreseen, and a loop over its bytes waits for having guessed wrong.
+#[inline]
+fn write_word(out: &mut Vec<u8>, value: u64) {
+    let bytes = (u64::BITS - value.leading_zeros()).div_ceil(7) as usize;
+    // Moved apart in fours, pairs and single bytes of 7 bits each: what `read_word` moves together.
+    let word = value & 0x0fff_ffff | (value & 0x00ff_ffff_f000_0000) << 4;
+    let word = word & 0x0000_3fff_0000_3fff | (word & 0x0fff_c000_0fff_c000) << 2;
+    let word = word & 0x007f_007f_007f_007f | (word & 0x3f80_3f80_3f80_3f80) << 1;
+    let followed = FOLLOWED & !(u64::MAX << (8 * (bytes - 1)));
+    let end = out.len() + bytes;
+    out.extend_from_slice(&(word | followed).to_le_bytes());
+    out.truncate(end);
 }
 
 /// Appends an unsigned number, 1 to 19 bytes.
@@ -34,14 +56,13 @@ pub fn read_u64(input: &mut &[u8]) -> Option<u64> {
 /// be foreseen, and a loop over its bytes waits for having guessed wrong.
 #[inline]
 fn read_word(input: &mut &[u8]) -> Option<u64> {
-    const LAST: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(*input.first_chunk()?);
-    // The first byte that says that it is the last.
-    let last = !word & LAST;
+    // The first byte that no other follows.
+    let last = !word & FOLLOWED;
     let bytes = last.trailing_zeros() / 8 + 1;
     *input = input.get(bytes as usize..).filter(|_| last != 0)?;
     // Its bytes alone, of each the 7 bits that count; then these are moved together in pairs, fours and eights.
-    let word = word & (last ^ (last - 1)) & !LAST;
+    let word = word & (last ^ (last - 1)) & !FOLLOWED;
     let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
     let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
     Some(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4)
@@ -117,6 +138,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_word_is_written_as_its_bytes_are(value: u64, unused in 0..64_u32) {
+            let value = value >> unused;
+            let (mut short, mut long) = (vec![7], vec![7]);
+            write_u64(&mut short, value);
+            write_u128(&mut long, value.into());
+            prop_assert_eq!(short, long);
+        }
+
         /// Also where it is cut short, stands before something else, or has zeros that it does not need.
         #[test]
         fn a_word_reads_as_its_bytes_do(start in prop::collection::vec(0x80..=0xff_u8, 0..11), rest: Vec<u8>) {

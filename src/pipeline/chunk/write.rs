@@ -12,6 +12,8 @@ const RECENT_NAMES: usize = 8;
 const NAME_COLUMNS: usize = 6;
 /// More than the bytes of a call that are not text: tags, flags, numbers.
 const FIXED_BYTES_MAX: usize = 180;
+/// Bytes that a chunk may keep beyond its payload. Of a bundle's chunks only one is full.
+const SPARE_BYTES: usize = 512;
 
 /// Records that travel together, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,21 +76,32 @@ impl ChunkBuilder {
 
     /// Adds a call. Returns the chunk before it, if the call would not have fitted.
     pub fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Chunk> {
-        let full = self.make_room(call_bytes_max(call));
+        let full = if self.has_room_for(call) { None } else { self.finish() };
+        self.append_call(seq, call);
+        full
+    }
+
+    /// Adds a call that there is room for.
+    pub(super) fn append_call(&mut self, seq: u64, call: &Call<'_>) {
         self.settle(seq);
         self.chunk.records += 1;
         self.chunk.min_us = self.chunk.min_us.min(call.occurred_at_us);
         self.chunk.max_us = self.chunk.max_us.max(call.occurred_at_us);
         self.chunk.columns |= Columns::of(call);
         self.write_call(call);
-        full
     }
 
     /// Adds a refused record. Returns the chunk before it, if it would not have fitted.
     pub fn push_refused(&mut self, seq: u64, refused: &Refused<'_>) -> Option<Chunk> {
+        let full = if self.has_room_for_refused(refused) { None } else { self.finish() };
+        self.append_refused(seq, refused);
+        full
+    }
+
+    /// Adds a refused record that there is room for.
+    pub(super) fn append_refused(&mut self, seq: u64, refused: &Refused<'_>) {
         let payload = &refused.payload[..refused.payload.len().min(REFUSED_PAYLOAD_BYTES)];
         let texts = [refused.code, refused.field, refused.message, refused.payload_format];
-        let full = self.make_room(refused_bytes_max(refused));
         self.settle(seq);
         self.chunk.refused += 1;
         let out = &mut self.chunk.payload;
@@ -97,7 +110,6 @@ impl ChunkBuilder {
             write_u64(out, bytes.len() as u64);
             out.extend_from_slice(bytes);
         }
-        full
     }
 
     /// Takes the chunk, if anything is in it.
@@ -109,8 +121,8 @@ impl ChunkBuilder {
         self.names = 0;
         self.recent = [[Name::default(); RECENT_NAMES]; NAME_COLUMNS];
         let mut chunk = std::mem::replace(&mut self.chunk, empty());
-        if chunk.payload.len() < PAYLOAD_TARGET_BYTES / 2 {
-            // A small chunk may wait in memory for long: behind a database that is down.
+        if chunk.payload.len() + SPARE_BYTES <= PAYLOAD_TARGET_BYTES {
+            // It waits in memory for a batch, or for long: behind a database that is down.
             chunk.payload.shrink_to_fit();
         }
         Some(chunk)
@@ -139,18 +151,11 @@ impl ChunkBuilder {
         self.chunk.payload.len() + bytes <= PAYLOAD_TARGET_BYTES
     }
 
-    fn make_room(&mut self, bytes: usize) -> Option<Chunk> {
-        let full = if self.fits(bytes) { None } else { self.finish() };
-        if self.chunk.payload.capacity() == 0 {
-            // Not before there is something: thousands of connections are idle.
-            self.chunk.payload.reserve_exact(PAYLOAD_TARGET_BYTES);
-        }
-        full
-    }
-
     fn settle(&mut self, seq: u64) {
         if self.is_empty() {
             self.chunk.first_seq = seq;
+            // Not before there is something: thousands of connections are idle.
+            self.chunk.payload.reserve_exact(PAYLOAD_TARGET_BYTES);
         }
         self.chunk.last_seq = seq;
     }

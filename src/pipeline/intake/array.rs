@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use tallyd_protocol::limits;
 
 use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
+use crate::pipeline::ascii::plain;
 use crate::pipeline::chunk::{Call, Cost, STANDARD_TIER};
 use crate::pricing::{Tokens, normalise_provider};
 
@@ -207,26 +208,6 @@ impl<'a, 'r> Fields<'a, 'r> {
         let Some(bytes) = self.raw()? else { return Some("") };
         self.admission.metadata_text(std::str::from_utf8(bytes).ok()?).ok()
     }
-}
-
-/// ASCII without a NUL, as names and ids nearly always are.
-#[inline]
-fn plain(bytes: &[u8]) -> Option<&str> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    // Eight at once: of ASCII bytes, only a NUL borrows when one is taken from each. The last eight may have been looked
-    // at before.
-    let is_plain = |word: &[u8; 8]| {
-        let word = u64::from_le_bytes(*word);
-        (word | word.wrapping_sub(LOW)) & HIGH == 0
-    };
-    let (words, _) = bytes.as_chunks::<8>();
-    let is_plain = match bytes.last_chunk::<8>() {
-        Some(last) => words.iter().all(is_plain) && is_plain(last),
-        None => bytes.iter().all(|byte| (1..0x80).contains(byte)),
-    };
-    // SAFETY: every byte is ASCII, and any sequence of ASCII bytes is UTF-8.
-    is_plain.then(|| unsafe { std::str::from_utf8_unchecked(bytes) })
 }
 
 /// Text that is not [`plain`].

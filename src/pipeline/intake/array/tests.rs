@@ -222,12 +222,6 @@ proptest! {
     fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
         agrees(&bytes, true)?;
     }
-
-    #[test]
-    fn plain_text_is_ascii_without_a_nul(bytes in prop::collection::vec(prop_oneof![1..0x80_u8, 1..0x80_u8, any::<u8>()], 0..40)) {
-        let expected = bytes.is_ascii() && !bytes.contains(&0);
-        prop_assert_eq!(plain(&bytes).map(str::as_bytes), expected.then_some(&bytes[..]));
-    }
 }
 
 #[test]
