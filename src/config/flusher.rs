@@ -16,7 +16,8 @@ pub struct Flusher {
     /// How old a record may get before its batch is closed, however small. Default 200 milliseconds.
     #[serde(rename = "flush_interval_ms", with = "form::milliseconds")]
     pub flush_interval: Duration,
-    /// Records of the largest batch; a backlog makes batches grow up to it. Default 500,000.
+    /// Records of the largest batch; a backlog makes batches grow up to it, or to 18 MiB of what the log holds of them. Default
+    /// 500,000.
     pub max_batch_records: usize,
     /// How long one whole batch may take in the database before it is given up and tried again. Default 1 minute.
     #[serde(rename = "statement_deadline_ms", with = "form::milliseconds")]

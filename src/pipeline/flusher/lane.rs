@@ -21,7 +21,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const BUSY_PATIENCE: f64 = 3.0;
 /// The longest time that a batch fills because loading is slow.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
-/// Bytes of payload of one batch. What comes fresh from the writer is in memory until it is committed.
+/// Bytes of payload of one batch. What comes fresh from the writer is in memory until it is sent; larger batches have fewer
+/// rollup rows a record, which is no longer seen beyond this.
 const BATCH_BYTES: usize = 18 * 1024 * 1024;
 /// Of those, bytes that are read from segments into memory at once: a small backlog is read once, a large one twice.
 const HELD_BYTES: usize = 4 * 1024 * 1024;
