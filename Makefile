@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: test-postgres-18 smoke-postgres-18
+.PHONY: test-hostile test-postgres-18 smoke-postgres-18
 .PHONY: test-python bench-python test-otel
 .PHONY: bench-typescript deb test-deploy
 .PHONY: fuzz golden model bench-forecast
@@ -30,6 +30,10 @@ test: ## Run every test, against real private PostgreSQL clusters
 	$(MAKE) test-page test-typescript test-python test-otel test-prices test-monitoring test-deploy
 	$(MAKE) smoke-postgres-18
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
+
+test-hostile: ## Attack the daemon by every door: bytes, names, listeners, SQL roles, the page
+	@scripts/need-postgresql
+	cargo test --test hostile
 
 test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
 	@scripts/need-chromium

@@ -1,0 +1,1 @@
+//! Bytes that a parser gives a meaning of its own: magic keys, depth, exponents.

@@ -1,0 +1,1 @@
+//! Refusals without end: the store of dead letters stays bounded.

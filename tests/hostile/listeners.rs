@@ -1,0 +1,1 @@
+//! Connections that hold on, say nothing, or never read.

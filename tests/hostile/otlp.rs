@@ -1,0 +1,1 @@
+//! OTLP numbers that do not read.

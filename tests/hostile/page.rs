@@ -1,0 +1,1 @@
+//! The page's session: cookies, cross-site requests.

@@ -1,0 +1,1 @@
+//! Other producers' names, sequence numbers that leap, evictions.

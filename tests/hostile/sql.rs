@@ -1,0 +1,1 @@
+//! SQL roles that want the owner's rights, and rows that overflow.

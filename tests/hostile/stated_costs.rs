@@ -1,0 +1,1 @@
+//! Costs that a client states to its own benefit.
