@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: test-hostile test-postgres-18 smoke-postgres-18
+.PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18
 .PHONY: test-python bench-python test-otel
 .PHONY: bench-typescript deb test-deploy
 .PHONY: fuzz golden model bench-forecast
@@ -34,6 +34,10 @@ test: ## Run every test, against real private PostgreSQL clusters
 test-hostile: ## Attack the daemon by every door: bytes, names, listeners, SQL roles, the page
 	@scripts/need-postgresql
 	cargo test --test hostile
+
+test-field: ## Send what vendors, SDKs, gateways and people really send, and hold the call log to what is right
+	@scripts/need-postgresql
+	cargo test --test field
 
 test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
 	@scripts/need-chromium
