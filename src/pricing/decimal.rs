@@ -1,7 +1,8 @@
 //! Exact decimal text: read into, and written from, an integer that counts the last kept decimal place.
 //!
-//! Nothing is ever rounded here. A number that has more decimals than are kept is an error, because whoever sent it
-//! meant those digits; trailing zeros do not count (`0.50000000000000000000` is one half).
+//! [`parse`] never rounds: it reads prices and budgets, whose authors meant every digit, so a number with more decimals than
+//! are kept is an error. Trailing zeros do not count (`0.50000000000000000000` is one half). [`parse_rounded`] reads what
+//! programs computed in binary floats: the digits beyond the kept ones are noise, and are rounded half to even.
 
 use std::fmt;
 
@@ -46,6 +47,63 @@ pub(super) fn parse(text: &str, kept: u8) -> Result<i128, DecimalError> {
     }
     let magnitude = mantissa.scaled(exponent, kept)?;
     Ok(if negative { -magnitude } else { magnitude })
+}
+
+/// As [`parse`], but decimals beyond the kept ones are rounded half to even: `0.0016150000000000001` is what a float makes of
+/// `0.001615`.
+pub(super) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> {
+    match parse(text, kept) {
+        Err(DecimalError::TooPrecise { .. } | DecimalError::OutOfRange) => {}
+        exact => return exact,
+    }
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], read_exponent(text.as_bytes(), at)?.0),
+        None => (text, 0),
+    };
+    let (negative, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
+    if let Some(at) = digits.iter().position(|digit| !digit.is_ascii_digit()) {
+        return Err(DecimalError::Syntax { at });
+    }
+    // The digits before this place are kept; zeros stand in for places that were not written.
+    let place = whole.len() as i64 + exponent + i64::from(kept);
+    let split = usize::try_from(place).unwrap_or(0).min(digits.len());
+    let (kept_digits, rest) = digits.split_at(split);
+    let mut value = 0i128;
+    let zeros = usize::try_from(place).unwrap_or(0) - split;
+    for digit in kept_digits.iter().copied().chain(std::iter::repeat_n(b'0', zeros)) {
+        value = value
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(i128::from(digit - b'0')))
+            .ok_or(DecimalError::OutOfRange)?;
+    }
+    // Below the first place that is not kept, a rest is less than a half.
+    let half = if place < 0 { b"0".as_slice() } else { rest };
+    let rounds_up = match half.first() {
+        Some(b'6'..) => true,
+        Some(b'5') => half[1..].iter().any(|digit| *digit != b'0') || value % 2 == 1,
+        _ => false,
+    };
+    let value = value.checked_add(i128::from(rounds_up)).ok_or(DecimalError::OutOfRange)?;
+    Ok(if negative { -value } else { value })
+}
+
+/// Reads an integer in any spelling of a number: `1234`, `1234.0`, `1e3`. None for a fraction, and for text that is not a
+/// number. Every way in reads its counts with this, or with [`whole_float`].
+#[must_use]
+pub fn whole(text: &str) -> Option<i128> {
+    parse(text, 0).ok()
+}
+
+/// The integer that a binary float holds. None for a fraction, for NaN and for infinities.
+#[must_use]
+pub fn whole_float(float: f64) -> Option<i128> {
+    // Beyond 10^30 no bound of a count admits it; below, the cast is exact.
+    (float.fract() == 0.0 && float.abs() < 1e30).then_some(float as i128)
 }
 
 /// The digits without their leading and trailing zeros: the number is `value` * 10^`power`.
@@ -161,4 +219,55 @@ fn digit(rest: &mut u128) -> u8 {
     };
     *rest = quotient;
     digit as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_float_computed_is_rounded_half_to_even() {
+        let cases = [
+            ("0.0016150000000000001", "0.001615"),
+            ("3.5250000000000003e-05", "0.00003525"),
+            ("0.0000000000000000005", "0"),
+            ("0.0000000000000000015", "0.000000000000000002"),
+            ("0.0000000000000000025", "0.000000000000000002"),
+            ("0.00000000000000000250000000000000000000000000000000000000000000000000000001", "0.000000000000000003"),
+            ("-0.0000000000000000015", "-0.000000000000000002"),
+            ("0.9999999999999999999", "1"),
+            ("1.2345678901234567890123456789012345678901234567890", "1.234567890123456789"),
+            ("5e-19", "0"),
+            ("6e-19", "0.000000000000000001"),
+            ("9e-20", "0"),
+            ("9.9e-300", "0"),
+            ("+1.50", "1.5"),
+            (".25", "0.25"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_rounded(text, 18), parse(expected, 18), "{text}");
+        }
+        for text in ["", "-", "NaN", "inf", "1.2.3", "0.00000000000000000001x", "1,5", "--0.00000000000000000001", "1e"]
+        {
+            assert!(matches!(parse_rounded(text, 18), Err(DecimalError::Syntax { .. })), "{text:?}");
+        }
+        assert_eq!(parse_rounded("1e40", 18), Err(DecimalError::OutOfRange));
+        assert_eq!(parse_rounded("1e99999", 18), Err(DecimalError::OutOfRange));
+    }
+
+    #[test]
+    fn an_integer_may_be_spelt_as_a_float() {
+        for (text, expected) in
+            [("1234", 1234), ("1234.0", 1234), ("1e3", 1000), ("1.5e1", 15), ("-5.00", -5), ("0e9", 0)]
+        {
+            assert_eq!(whole(text), Some(expected), "{text}");
+        }
+        for text in ["12.5", "1e-1", "NaN", "", "1,200", " 1", "1e99", "0x10"] {
+            assert_eq!(whole(text), None, "{text:?}");
+        }
+        assert_eq!([1234.0, -0.0, 1e17].map(whole_float), [Some(1234), Some(0), Some(100_000_000_000_000_000)]);
+        for float in [f64::NAN, f64::INFINITY, 12.5, 1e300] {
+            assert_eq!(whole_float(float), None, "{float}");
+        }
+    }
 }

@@ -26,6 +26,7 @@ pub mod usage;
 
 pub use catalog::{Catalog, CatalogError, Origin, Price, PriceEntry, PriceSpec, StoredPrice};
 pub use cost::{Priced, UnpricedReason};
+pub use decimal::{whole, whole_float};
 pub use money::{DecimalError, Quantity, Usd};
 pub use names::{family, normalise_provider};
 pub use plan::{Plan, PlanTerms, PricingOptions};

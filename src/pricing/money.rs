@@ -47,6 +47,14 @@ impl Usd {
         decimal::parse(text, Self::DECIMALS).map(Self)
     }
 
+    /// As [`Self::parse`], for a cost that a program computed in floats: decimals beyond the 18th are rounded half to even.
+    ///
+    /// # Errors
+    /// [`DecimalError`] if the text is not a number, or needs more than 128 bits.
+    pub fn parse_rounded(text: &str) -> Result<Self, DecimalError> {
+        decimal::parse_rounded(text, Self::DECIMALS).map(Self)
+    }
+
     /// The sum, or none if it overflows.
     #[must_use]
     pub const fn checked_add(self, other: Self) -> Option<Self> {
@@ -156,6 +164,14 @@ impl Quantity {
     /// [`DecimalError`] if the text is not a number, is below zero, or needs more than 9 decimals or 128 bits.
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
         Self::from_nanos(decimal::parse(text, Self::DECIMALS)?).ok_or(DecimalError::Negative)
+    }
+
+    /// As [`Self::parse`], but decimals beyond the 9th are rounded half to even.
+    ///
+    /// # Errors
+    /// [`DecimalError`] if the text is not a number, is below zero, or needs more than 128 bits.
+    pub fn parse_rounded(text: &str) -> Result<Self, DecimalError> {
+        Self::from_nanos(decimal::parse_rounded(text, Self::DECIMALS)?).ok_or(DecimalError::Negative)
     }
 }
 
