@@ -37,6 +37,9 @@ pub fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(if status.health.status == Health::Failing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// Names of one list that are printed; `--json` has them all.
+const NAMES: usize = 5;
+
 fn print(status: &Status) {
     let health = &status.health;
     println!("tallyd {}, process {}, up {} s", status.version, status.pid, status.uptime_seconds);
@@ -69,5 +72,18 @@ fn print(status: &Status) {
             "  committed     {} calls since this start; the database does not answer",
             count(database.committed_since_start)
         ),
+    }
+    let found = &status.stood_out;
+    for (title, names) in [
+        ("not read", &found.not_understood),
+        ("passed over", &found.passed_over),
+        ("cost differs", &found.stated_cost_differs),
+    ] {
+        for (at, named) in names.iter().take(NAMES).enumerate() {
+            println!("  {:<13} {} × {}", if at == 0 { title } else { "" }, count(named.count), named.what);
+        }
+        if names.len() > NAMES {
+            println!("  {:<13} and {} more names: tallyd status --json", "", names.len() - NAMES);
+        }
     }
 }

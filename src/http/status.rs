@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{HealthReport, View};
+use crate::metrics::names::Names;
 
 /// How long the database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,6 +33,48 @@ pub struct Status {
     pub wal: WalStatus,
     /// The database.
     pub database: DatabaseStatus,
+    /// What stood out about records since the start.
+    #[serde(default)]
+    pub stood_out: StoodOut,
+}
+
+/// What stood out about records since the daemon's start: at most some 64 names each, the most frequent first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct StoodOut {
+    /// Calls whose usage was not understood whole, by the name of what was not understood. They are unpriced unless they state
+    /// a cost; their metadata has the name as `tallyd.not_understood`.
+    pub not_understood: Vec<Named>,
+    /// Spans and events with used tokens that were not recorded, since they are around calls: by what they were taken for.
+    pub passed_over: Vec<Named>,
+    /// Calls whose stated cost differs from the catalog's by more than 1 %, by provider and model.
+    pub stated_cost_differs: Vec<Named>,
+}
+
+/// How often something was counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Named {
+    /// The name; `(other)` for those beyond the bound.
+    pub what: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl StoodOut {
+    /// As counted so far; nothing while the daemon stops.
+    #[must_use]
+    pub fn of(view: &View) -> Self {
+        let intake = view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let Some(shared) = intake else { return Self::default() };
+        let list = |names: &Names| {
+            names.since_start().into_iter().map(|(what, count)| Named { what, count }).collect::<Vec<_>>()
+        };
+        let metrics = &shared.metrics;
+        Self {
+            not_understood: list(&metrics.not_understood),
+            passed_over: list(&metrics.passed_over),
+            stated_cost_differs: list(&metrics.stated_cost_differs),
+        }
+    }
 }
 
 /// The write-ahead log at a glance.
@@ -91,6 +134,7 @@ pub async fn status(State(view): State<super::router::Handle>) -> Json<Status> {
         health: HealthReport::of(&view),
         wal: wal(&view),
         database: database(&view, committed_records),
+        stood_out: StoodOut::of(&view),
     })
 }
 

@@ -1,11 +1,14 @@
 //! Kept handles, a struct a stage.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use super::names::Names;
 use super::registry as name;
-use crate::pipeline::intake::Code;
+use crate::pipeline::chunk::{Call, Cost};
+use crate::pipeline::intake::{Admission, Code};
 
 /// What connections count.
 #[derive(Clone)]
@@ -16,6 +19,12 @@ pub struct IngestMetrics {
     pub duplicate: Counter,
     /// See [`name::RECORDS_UNPRICED`].
     pub unpriced: Counter,
+    /// See [`name::NOT_UNDERSTOOD`].
+    pub not_understood: Arc<Names>,
+    /// See [`name::OTLP_PASSED_OVER`].
+    pub passed_over: Arc<Names>,
+    /// See [`name::STATED_COST_DIFFERS`].
+    pub stated_cost_differs: Arc<Names>,
     refused: Vec<Counter>,
 }
 
@@ -25,12 +34,34 @@ impl Default for IngestMetrics {
             received: counter!(name::RECORDS_RECEIVED),
             duplicate: counter!(name::RECORDS_DUPLICATE),
             unpriced: counter!(name::RECORDS_UNPRICED),
+            not_understood: Arc::new(Names::new(name::NOT_UNDERSTOOD)),
+            passed_over: Arc::new(Names::new(name::OTLP_PASSED_OVER)),
+            stated_cost_differs: Arc::new(Names::new(name::STATED_COST_DIFFERS)),
             refused: Code::ALL.iter().map(|code| counter!(name::RECORDS_REFUSED, "code" => code.name())).collect(),
         }
     }
 }
 
 impl IngestMetrics {
+    /// Counts what stands out about an accepted call: that its usage was not understood whole, or that it states another cost
+    /// than the catalog's. The usual call, priced by the catalog, costs one comparison.
+    #[inline]
+    pub fn accepted(&self, admission: &Admission<'_>, call: &Call<'_>) {
+        if !matches!(call.cost, Cost::Catalog { .. }) {
+            self.stands_out(admission, call);
+        }
+    }
+
+    #[cold]
+    fn stands_out(&self, admission: &Admission<'_>, call: &Call<'_>) {
+        if let Some(name) = admission.not_understood(call) {
+            self.not_understood.count(&name);
+        }
+        if admission.stated_cost_differs(call) {
+            self.stated_cost_differs.count(&format!("{}/{}", call.provider, call.model));
+        }
+    }
+
     /// Counts a refused record.
     pub fn refused(&self, code: Code) {
         self.refused[code as usize].increment(1);
@@ -145,7 +176,6 @@ impl FlushMetrics {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;

@@ -4,6 +4,7 @@
 //! kept handle, and the data plane counts every record.
 
 mod handles;
+pub mod names;
 pub mod registry;
 
 use std::time::Duration;

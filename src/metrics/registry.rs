@@ -26,6 +26,12 @@ registry! {
     counter RECORDS_REFUSED = "tallyd_records_refused_total";
     /// Accepted records for which no price is known: their cost is NULL until one is.
     counter RECORDS_UNPRICED = "tallyd_records_unpriced_total";
+    /// Records whose usage was not understood whole, by the name of what was not understood.
+    counter NOT_UNDERSTOOD = "tallyd_not_understood_total";
+    /// Spans and events with used tokens that were not recorded, by the kind that they were taken for.
+    counter OTLP_PASSED_OVER = "tallyd_otlp_passed_over_total";
+    /// Records whose stated cost differs from the catalog's by more than the tolerance, by provider and model.
+    counter STATED_COST_DIFFERS = "tallyd_stated_cost_differs_total";
     /// Connections that were closed for what they sent, by the code of the error.
     counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total";
     /// Records that are durable and acknowledged.

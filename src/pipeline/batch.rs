@@ -159,6 +159,7 @@ fn encode(shared: &Shared, key: Option<&RequestKey>, known: u64, texts: &[&[u8]]
                     None
                 } else {
                     shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
+                    shared.metrics.accepted(&admission, &call);
                     builder.push_call(seq, &call)
                 };
                 (full, Outcome::Accepted { id, cost_usd, duplicate })

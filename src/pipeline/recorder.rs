@@ -91,6 +91,7 @@ impl Recorder {
         })?;
         let receipt = Receipt { id: Uuid::from_bytes(call.id), cost_usd: call.cost.usd() };
         shared.metrics.unpriced.increment(u64::from(receipt.cost_usd.is_none()));
+        shared.metrics.accepted(&admission, &call);
         let mut builder = BundleBuilder::new(shared.lanes);
         builder.push_call(0, &call);
         // One call was pushed, so there is a bundle.

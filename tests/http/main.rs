@@ -17,6 +17,7 @@ mod otlp;
 mod page;
 mod password;
 mod records;
+mod stands_out;
 mod stub;
 mod tokens;
 mod v1;

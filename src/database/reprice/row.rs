@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat};
 use tokio_postgres::Row;
 
 use super::RepriceOptions;
+use crate::pipeline::intake::not_understood::KEY as NOT_UNDERSTOOD;
 use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd};
 
 /// A call.
@@ -26,6 +27,8 @@ pub(super) struct LogRow {
     pub is_catalog: bool,
     pub price_id: Option<i32>,
     pub rollup_other: i16,
+    /// Its usage was not understood whole: no catalog prices it.
+    pub not_understood: bool,
 }
 
 /// A stored cost.
@@ -64,7 +67,7 @@ pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> Stri
         "SELECT l.tableoid::regclass::text, l.ctid::text, (extract(epoch FROM l.occurred_at) * 1000000)::int8, \
          l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
          l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
-         l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other \
+         l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false) \
          FROM public.api_usage_log AS l WHERE {filter}"
     )
 }
@@ -102,11 +105,15 @@ impl LogRow {
             is_catalog: row.get(16),
             price_id: row.get(17),
             rollup_other: row.get(18),
+            not_understood: row.get(19),
         }
     }
 
     pub fn decide(&self, catalog: &Catalog) -> Decision {
         let Some(extra_units) = self.quantities() else { return Decision::Unpriceable };
+        if self.not_understood {
+            return Decision::Unpriceable;
+        }
         let usage = Usage {
             provider: &self.provider,
             model: &self.model,

@@ -9,12 +9,16 @@ use crate::database::unpriced::{UnpricedModel, unpriced as models};
 use crate::http::answer::Failures;
 use crate::http::error::ApiError;
 use crate::http::router::Handle;
+use crate::http::status::StoodOut;
 
 /// Models with unpriced calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Unpriced {
     /// Those with the most calls first, 200 at most.
     pub models: Vec<UnpricedModel>,
+    /// What stood out about records since this daemon's start: usage that was not understood, spans with tokens that were not
+    /// recorded, stated costs that differ.
+    pub stood_out: StoodOut,
 }
 
 /// Calls that no price was known for, by model.
@@ -25,5 +29,5 @@ pub async fn unpriced(State(view): State<Handle>) -> Result<Json<Unpriced>, ApiE
     let reading = view.reading().await?;
     let models = models(&reading, &catalog).await?;
     reading.finish().await?;
-    Ok(Json(Unpriced { models }))
+    Ok(Json(Unpriced { models, stood_out: StoodOut::of(&view) }))
 }

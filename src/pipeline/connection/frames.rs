@@ -225,7 +225,7 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
         if seq <= session.known_seq {
             duplicate += 1;
         } else {
-            match admit(&admission, bytes, seq, outbox) {
+            match admit(&admission, bytes, seq, shared, outbox) {
                 Ok(known) => {
                     unpriced += u64::from(known.usd().is_none());
                     cost = known.usd().filter(|_| session.want_costs).map(|usd| usd.to_string());
@@ -247,10 +247,17 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     Ack { seq: last_seq, costs, rejected, budget: shared.budgets.load().global().cloned() }
 }
 
-fn admit(admission: &Admission<'_>, bytes: &[u8], seq: u64, outbox: &mut Outbox) -> Result<Cost, Refusal> {
+fn admit(
+    admission: &Admission<'_>,
+    bytes: &[u8],
+    seq: u64,
+    shared: &Shared,
+    outbox: &mut Outbox,
+) -> Result<Cost, Refusal> {
     admission.admit_encoded(bytes, |admitted| match admitted {
         Ok(call) => {
             outbox.push_call(seq, call);
+            shared.metrics.accepted(admission, call);
             Ok(call.cost)
         }
         Err(refusal) => {

@@ -164,6 +164,7 @@ fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
             outbox.push_call(0, &call);
             let cost_usd = call.cost.usd().map(|usd| usd.to_string());
             shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
+            shared.metrics.accepted(&admission, &call);
             outbox.push_reply(Answer::Accepted { ok: true, id: Uuid::from_bytes(call.id), cost_usd }.line());
         }
         Err(refusal) => refuse(&refusal, text, shared, outbox),

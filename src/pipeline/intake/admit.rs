@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
-use super::{array, frame};
+use super::{array, frame, not_understood};
 use crate::pipeline::chunk::{Call, Cost, STANDARD_TIER};
 use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider};
 
@@ -128,7 +128,18 @@ impl Admission<'_> {
         Ok(call)
     }
 
+    /// What the catalog says a call costs. Usage that was not understood whole has no price.
     pub(super) fn price(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Cost {
+        if not_understood::of(call.metadata).is_some() {
+            return Cost::Unpriced;
+        }
+        match self.look_up(call, extra_units) {
+            Priced::Catalog { cost, price_id } => Cost::Catalog { usd: cost, price_id },
+            Priced::Unpriced(_) => Cost::Unpriced,
+        }
+    }
+
+    pub(super) fn look_up(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Priced {
         let usage = Usage {
             provider: call.provider,
             model: call.model,
@@ -139,10 +150,7 @@ impl Admission<'_> {
             requests: call.requests,
             extra_units,
         };
-        match self.catalog.price(&usage) {
-            Priced::Catalog { cost, price_id } => Cost::Catalog { usd: cost, price_id },
-            Priced::Unpriced(_) => Cost::Unpriced,
-        }
+        self.catalog.price(&usage)
     }
 
     fn text<'a>(&self, field: &'static str, text: &'a Text<'_>) -> Admitted<&'a str> {

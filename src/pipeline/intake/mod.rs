@@ -11,9 +11,11 @@ pub mod array;
 pub mod frame;
 mod json_text;
 pub mod line;
+pub mod not_understood;
 pub mod raw;
 pub mod raw_value;
 pub mod refusal;
+pub mod stands_out;
 
 pub use admit::{Admission, Rules};
 pub use raw::RawRecord;

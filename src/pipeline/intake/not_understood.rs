@@ -1,0 +1,60 @@
+//! Usage that a sender or a translator could not read whole.
+//!
+//! A call is understood whole, or it is unpriced. What turns foreign usage into a record (OTLP, a file's import, a client's
+//! reader) and finds a count, a tier or a unit that it does not know leaves the name of it in the record's metadata, under
+//! [`KEY`]. The daemon then does not price the call by its catalog: an amount that leaves something out would look like one
+//! that does not. A cost that the record states is taken all the same.
+//!
+//! The mark lies in the metadata because it has to go wherever the record goes: the WAL, the call log, dead letters and their
+//! retry, `tallyd reprice`. Nothing else of the record's form has to know it.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::raw_value::{Field, Text};
+
+/// The metadata's key. Its value is the name of what was not understood.
+pub const KEY: &str = "tallyd.not_understood";
+/// The name where the value is not text.
+const UNNAMED: &str = "(unnamed)";
+
+/// The name of what was not understood, if the metadata says so at its top level.
+#[must_use]
+pub fn of(metadata: &str) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Mark<'a> {
+        #[serde(borrow, default, rename = "tallyd.not_understood")]
+        name: Text<'a>,
+    }
+    // Nearly all metadata ends here.
+    if metadata.is_empty() || !metadata.contains(KEY) {
+        return None;
+    }
+    match serde_json::from_str::<Mark<'_>>(metadata).ok()?.name {
+        Field::Absent => None,
+        Field::Given(name) if !name.is_empty() => Some(name),
+        Field::Given(_) | Field::Wrong(_) => Some(Cow::Borrowed(UNNAMED)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_stands_at_the_top_level_of_the_metadata() {
+        for (metadata, name) in [
+            ("", None),
+            ("{}", None),
+            (r#"{"a":"tallyd.not_understood"}"#, None),
+            (r#"{"a":{"tallyd.not_understood":"x"}}"#, None),
+            (r#"{"tallyd.not_understood":null}"#, None),
+            (r#"{"a":1,"tallyd.not_understood":"gen_ai.usage.new_tokens","b":[{}]}"#, Some("gen_ai.usage.new_tokens")),
+            (r#"{"tallyd.not_understood":""}"#, Some(UNNAMED)),
+            (r#"{"tallyd.not_understood":["x"]}"#, Some(UNNAMED)),
+        ] {
+            assert_eq!(of(metadata).as_deref(), name, "{metadata}");
+        }
+    }
+}
