@@ -97,12 +97,12 @@ test-otel: ## Export by OpenTelemetry's official SDKs into a daemon, each reques
 test-postgres-18: ## Run the tests of the database, the API and the daemon against PostgreSQL 18
 	@scripts/need-postgresql
 	@scripts/need-pgbouncer
-	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --no-fail-fast --test database --test http --test it -- \
+	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --no-fail-fast --test database --test http --test it --test hostile -- \
 	--skip tls::a_server_that_cannot_prove_itself_gets_no_record
 
-smoke-postgres-18: ## Migrate, load, roll up, reprice and drop partitions on PostgreSQL 18
-	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --test it -- \
-	one_record:: rollups:: reprice:: retention:: embedded::
+smoke-postgres-18: ## Migrate, load, roll up, reprice and drop partitions on PostgreSQL 18; attack it as each SQL role
+	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --test it --test hostile -- \
+	one_record:: rollups:: reprice:: retention:: embedded:: sql::
 
 bench-python: ## The Python client's record(): p50 and p99, the daemon healthy, dead, and stuck
 	cargo build --release
