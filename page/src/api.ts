@@ -13,6 +13,23 @@ export function whenSignedOut(listener: () => void): void {
   onSignedOut = listener;
 }
 
+const PROOF = "tallyd.proof";
+/** What the page sends beside its cookie. Cookies go to every port of a host; this storage is this origin's alone. */
+let proof = "1";
+try { proof = localStorage.getItem(PROOF) ?? proof; } catch { /* Without a storage the session ends with the page. */ }
+
+/** Keeps the proof of a session that has begun; none: it has ended. */
+export function keepProof(next: string | null): void {
+  proof = next ?? "1";
+  try {
+    if (next) localStorage.setItem(PROOF, next);
+    else localStorage.removeItem(PROOF);
+  } catch { /* As above. */ }
+}
+
+/** Another tab has signed in: this one goes on with its session. */
+addEventListener("storage", (event) => { if (event.key === PROOF && event.newValue) proof = event.newValue; });
+
 let renewing: Promise<boolean> | null = null;
 /** Goes on with a session that was begun with a password; false if there is none any more. One attempt at a time, whatever
  * was asked meanwhile. Throws if nobody can tell now: then the session may still be good. */
@@ -43,7 +60,7 @@ async function send(method: string, path: string, body?: unknown, signal?: Abort
 }
 
 async function ask(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
-  const headers: Record<string, string> = { "x-tallyd-page": "1", accept: "application/json" };
+  const headers: Record<string, string> = { "x-tallyd-page": proof, accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
   try {
     // Answers have tags: the browser asks whether its copy still holds, and the daemon sends only what has changed.
@@ -74,6 +91,24 @@ function sentence(text: string): string {
 
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await (await send("GET", path, undefined, signal)).json()) as T;
+}
+
+/** Saves a file that the daemon makes. A link could not show the proof. */
+export async function download(path: string): Promise<void> {
+  const answer = await send("GET", path);
+  const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "tallyd.csv";
+  let file: Blob;
+  try {
+    file = await answer.blob();
+  } catch {
+    throw new Failure(0, "broken_off", "The file broke off.", "Narrow the range, or ask again.");
+  }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(file);
+  link.download = name;
+  link.click();
+  // The browser has begun to save by then.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 /** Changes something. None if the answer is empty. */

@@ -2,9 +2,9 @@
 
 import { render } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
-import { Failure, change, get, whenSignedOut } from "./api";
+import { Failure, change, get, keepProof, whenSignedOut } from "./api";
 import { forget } from "./live";
-import { type SessionAnswer, SessionProvider, sessionOf } from "./session";
+import { type SessionAnswer, SessionProvider, sessionOf, signInWith } from "./session";
 import { Shell } from "./shell";
 import { SignIn } from "./signin";
 import { apply } from "./theme";
@@ -24,7 +24,7 @@ const WAIT_MS = 1_000;
 async function useCode(code: string): Promise<SessionAnswer> {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const answer = await change<SessionAnswer>("POST", "/session", { code });
+      const answer = await signInWith({ code });
       if (answer) return answer;
     } catch (error) {
       if (!(error instanceof Failure) || error.status !== 503 || attempt >= 60) throw error;
@@ -76,6 +76,7 @@ function Page() {
     } catch (error) {
       return setFailure(error as Failure);
     }
+    keepProof(null);
     forget();
     setEnded(false);
     await look();

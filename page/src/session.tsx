@@ -2,6 +2,7 @@
 
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
+import { change, keepProof } from "./api";
 
 export interface SessionAnswer {
   /** None: nobody is signed in. */
@@ -9,6 +10,15 @@ export interface SessionAnswer {
   role: "admin" | "read" | "ingest" | null;
   version: string | null;
   time_zone: string | null;
+  /** Told once, when the session begins. */
+  proof?: string;
+}
+
+/** Shows the daemon what signs in, and keeps the new session's proof. */
+export async function signInWith(shown: unknown): Promise<SessionAnswer | null> {
+  const answer = await change<SessionAnswer>("POST", "/session", shown);
+  if (answer?.proof) keepProof(answer.proof);
+  return answer;
 }
 
 export interface Session {

@@ -1,10 +1,10 @@
-// Signing in: a token or a password, once, for a cookie that this script cannot read.
+// Signing in: a token or a password, once, for a session.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Failure, change, get } from "./api";
+import { type Failure, get } from "./api";
 import { ICON } from "./icon";
-import type { SessionAnswer } from "./session";
+import { type SessionAnswer, signInWith } from "./session";
 
 /** Which ways there are, as the daemon says. */
 interface Ways {
@@ -72,7 +72,7 @@ function useSigningIn(props: Props, shown: () => unknown) {
     event.preventDefault();
     setBusy(true);
     try {
-      const answer = await change<SessionAnswer>("POST", "/session", shown());
+      const answer = await signInWith(shown());
       if (answer) props.onSignedIn(answer);
     } catch (error) {
       setFailure(error as Failure);

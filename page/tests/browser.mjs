@@ -23,7 +23,7 @@ export async function open(browser, daemon, { scheme = "light", width = 1280, he
   });
   page.on("pageerror", (error) => report(`exception: ${error}`));
   context.on("request", (request) => {
-    if (!request.url().startsWith(`${daemon.url}/`) && !request.url().startsWith("data:")) report(`a request left: ${request.url()}`);
+    if (!request.url().startsWith(`${daemon.url}/`) && !/^(data|blob):/.test(request.url())) report(`a request left: ${request.url()}`);
   });
   page.setDefaultTimeout(20_000);
   return { page, context, problems, expected, axe: () => AxeBuilder(page) };

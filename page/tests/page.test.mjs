@@ -1,6 +1,7 @@
 // The page end to end: a real daemon with a PostgreSQL of its own, a real browser. `make test-page` runs it.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { launch, open, show, signIn } from "./browser.mjs";
 import { Daemon, until } from "./daemon.mjs";
@@ -54,8 +55,55 @@ describe("signing in", () => {
     const cookie = (await tab.context.cookies()).find((one) => one.name === "tallyd_session");
     assert.ok(cookie.httpOnly && cookie.sameSite === "Strict", JSON.stringify(cookie));
     assert.equal(await tab.page.evaluate(() => document.cookie), "", "no script reads it");
+    // A second tab shares the session: cookie and proof are the origin's.
+    const second = await tab.context.newPage();
+    await second.goto(`${daemon.url}/`);
+    await second.getByRole("navigation", { name: "Views" }).waitFor();
     assert.deepEqual(tab.problems, []);
     await tab.context.close();
+  });
+
+  test("the page of another port gets the cookie, and can do nothing with it", async () => {
+    const received = [];
+    const other = createServer((request, response) => {
+      received.push(request.headers.cookie ?? "");
+      response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>other</title>");
+    });
+    await new Promise((done) => other.listen(0, "127.0.0.1", done));
+    const tab = await open(browser, daemon);
+    try {
+      await signIn(tab, daemon, token);
+      const page = await tab.context.newPage();
+      await page.goto(`http://127.0.0.1:${other.address().port}/`);
+      const cookie = received.find((one) => one.startsWith("tallyd_session="));
+      assert.ok(cookie, "browsers send it to every port");
+      // Its server has no proof.
+      for (const headers of [{ cookie }, { cookie, "x-tallyd-page": "1" }, { authorization: `Bearer ${cookie.split("=")[1]}` }]) {
+        const answer = await fetch(`${daemon.url}/api/v1/costs`, { headers });
+        assert.ok([401, 403].includes(answer.status), `${answer.status}`);
+      }
+      // Its page neither reads answers nor changes anything nor signs in.
+      const tried = await page.evaluate(async ({ url, token }) => {
+        const ask = async (path, options) => {
+          try { return (await fetch(url + path, { credentials: "include", ...options })).type; } catch { return "refused"; }
+        };
+        return [
+          await ask("/api/v1/costs", {}),
+          await ask("/api/v1/costs", { headers: { "x-tallyd-page": "1" } }),
+          await ask("/session", { method: "POST", headers: { "content-type": "application/json", "x-tallyd-page": "1" }, body: JSON.stringify({ token }) }),
+          await ask("/session", { method: "DELETE" }),
+          localStorage.length,
+        ];
+      }, { url: daemon.url, token });
+      assert.deepEqual(tried, ["refused", "refused", "refused", "refused", 0]);
+      // Blind, as a form sends it.
+      await page.evaluate(({ url, token }) => fetch(`${url}/session`, { method: "POST", mode: "no-cors", credentials: "include", body: JSON.stringify({ token }) }), { url: daemon.url, token });
+      assert.equal((await tab.context.cookies()).filter((one) => one.name === "tallyd_session").map((one) => `tallyd_session=${one.value}`)[0], cookie, "nobody else was signed in");
+      await show(tab, daemon, "users");
+    } finally {
+      await tab.context.close();
+      other.close();
+    }
   });
 
   test("a link signs in once, and its code is gone from the address", async () => {
@@ -265,7 +313,7 @@ describe("files and weather", () => {
   test("a CSV file has what the table has", async () => {
     await inside(async (tab) => {
       await show(tab, daemon, "costs?days=7");
-      const [download] = await Promise.all([tab.page.waitForEvent("download"), tab.page.getByRole("link", { name: "Download CSV" }).click()]);
+      const [download] = await Promise.all([tab.page.waitForEvent("download"), tab.page.getByRole("button", { name: "Download CSV" }).click()]);
       const lines = readFileSync(await download.path(), "utf8").trim().split("\n");
       assert.match(lines[0], /^bucket,provider,.*cost_usd/);
       assert.equal(lines.length, 1 + Number(daemon.sql("SELECT count(DISTINCT (day, provider)) FROM daily_api_costs WHERE day > current_date - 7")));

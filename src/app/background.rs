@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::gauge;
 
 use crate::database::describe;
-use crate::database::queries::tokens;
+use crate::database::queries::{page_sessions, tokens};
 use crate::http::View;
 use crate::http::auth::tokens::POLL;
 use crate::metrics::{UPKEEP_INTERVAL, registry};
@@ -43,7 +43,7 @@ pub(super) fn spawn(view: &Arc<View>) -> Stage<Infallible> {
     stage
 }
 
-/// Renews the daemon's copy of the static tokens. While the database is down the last one stays in force.
+/// Renews the daemon's copies of the static tokens and of the page's sessions. While the database is down the last ones stay in force.
 async fn renew_tokens(view: &View) {
     let Some(loading) = view.loading.get() else { return };
     if !*loading.flusher.migrated.borrow() {
@@ -53,6 +53,10 @@ async fn renew_tokens(view: &View) {
     match tokens::in_force(&client).await {
         Ok(tokens) => view.auth.tokens.replace(tokens),
         Err(error) => tracing::debug!(error = describe(&error), "the static tokens could not be renewed"),
+    }
+    match page_sessions::in_force(&client).await {
+        Ok(sessions) => view.auth.sessions.replace(sessions),
+        Err(error) => tracing::debug!(error = describe(&error), "the page's sessions could not be renewed"),
     }
 }
 

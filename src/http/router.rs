@@ -31,10 +31,9 @@ fn open(with_metrics: bool) -> OpenApiRouter<Handle> {
     if with_metrics { health.routes(routes!(metrics)) } else { health }
 }
 
-/// For the roles `read` and `admin`; what changes something is for `admin` alone.
-fn questions() -> OpenApiRouter<Handle> {
+/// As in the system that tallyd replaces. For the roles `read` and `admin`; what changes something is for `admin` alone.
+fn replaced() -> OpenApiRouter<Handle> {
     OpenApiRouter::new()
-        // As in the system that tallyd replaces.
         .routes(routes!(admin::cost_history::cost_history))
         .routes(routes!(admin::costs::costs))
         .routes(routes!(admin::costs::set_budget))
@@ -43,7 +42,11 @@ fn questions() -> OpenApiRouter<Handle> {
         .routes(routes!(admin::metrics::metrics))
         .routes(routes!(admin::pricing::pricing))
         .routes(routes!(admin::pricing::set_rentcast_cost))
-        // The API proper.
+}
+
+/// The API proper, which the page asks, too. For the same roles.
+fn questions() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
         .routes(routes!(v1::costs::costs))
         .routes(routes!(v1::users::users))
         .routes(routes!(v1::users::user))
@@ -77,20 +80,24 @@ fn ingest_routes() -> OpenApiRouter<Handle> {
 
 /// Routes on `http.listen`.
 pub fn public(view: Handle) -> Router {
-    let for_role = |needs| from_fn_with_state(Gate { view: Arc::clone(&view), needs }, gate);
-    let questions = questions()
-        .route_layer(from_fn(answer::tag))
-        .route_layer(from_fn_with_state(Arc::default(), crowd::share))
-        .route_layer(from_fn(answer::unchanged))
-        .route_layer(for_role(Role::Read))
-        .route_layer(from_fn(answer::count));
+    let for_role = |needs, by_page| from_fn_with_state(Gate { view: Arc::clone(&view), needs, by_page }, gate);
+    let crowd = Arc::default();
+    let asked = |routes: OpenApiRouter<Handle>, by_page| {
+        routes
+            .route_layer(from_fn(answer::tag))
+            .route_layer(from_fn_with_state(Arc::clone(&crowd), crowd::share))
+            .route_layer(from_fn(answer::unchanged))
+            .route_layer(for_role(Role::Read, by_page))
+            .route_layer(from_fn(answer::count))
+    };
     let records = ingest_routes()
         .layer(RequestDecompressionLayer::new())
-        .route_layer(for_role(Role::Ingest))
+        .route_layer(for_role(Role::Ingest, false))
         .route_layer(from_fn(answer::count));
     let (router, document) = OpenApiRouter::new()
         .merge(open(view.config.http.metrics_listen.is_none()))
-        .merge(questions)
+        .merge(asked(replaced(), false))
+        .merge(asked(questions(), true))
         .merge(records)
         .split_for_parts();
     let header = |name: &'static str, value: &'static str| {

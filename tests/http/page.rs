@@ -8,17 +8,31 @@ use crate::support::postgres::Postgres;
 use crate::support::until;
 
 fn session(api: &Api, body: &str) -> Answer {
-    api.send("POST", "/session", &[("content-type", "application/json")], body.as_bytes())
+    api.send("POST", "/session", &[("content-type", "application/json"), ("x-tallyd-page", "1")], body.as_bytes())
+}
+
+/// What a browser keeps of an answer that signed in.
+struct Kept {
+    cookie: String,
+    proof: String,
+}
+
+impl Kept {
+    #[track_caller]
+    fn of(answer: &Answer) -> Self {
+        let proof = answer.ok()["proof"].as_str().unwrap().to_owned();
+        Self { cookie: cookie(answer), proof }
+    }
+
+    fn send(&self, api: &Api, method: &str, path: &str, body: &[u8]) -> Answer {
+        api.send(method, path, &[("cookie", &self.cookie), ("x-tallyd-page", &self.proof)], body)
+    }
 }
 
 /// The cookie that an answer sets, as a browser sends it.
 fn cookie(answer: &Answer) -> String {
     let set = answer.header("set-cookie").unwrap();
     set.split(';').next().unwrap().to_owned()
-}
-
-fn with_cookie(api: &Api, method: &str, path: &str, cookie: &str, more: (&str, &str), body: &[u8]) -> Answer {
-    api.send(method, path, &[("cookie", cookie), more], body)
 }
 
 fn code(api: &Api) -> String {
@@ -49,14 +63,13 @@ fn a_code_becomes_a_session_once() {
     assert_eq!(signed_in.ok()["role"], "admin");
     let set = signed_in.header("set-cookie").unwrap().to_owned();
     assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict") && !set.contains("Secure"), "{set}");
-    let cookie = cookie(&signed_in);
+    let kept = Kept::of(&signed_in);
     assert_eq!(session(&api, &json!({ "code": code }).to_string()).code(), "unauthorized", "once");
-    let none = ("accept", "*/*");
-    assert_eq!(with_cookie(&api, "GET", "/session", &cookie, none, b"").ok()["actor"], "token:1 the page");
-    assert_eq!(with_cookie(&api, "GET", "/api/v1/costs", &cookie, none, b"").status, 200);
-    let out = with_cookie(&api, "DELETE", "/session", &cookie, none, b"");
+    assert_eq!(kept.send(&api, "GET", "/session", b"").ok()["actor"], "token:1 the page");
+    assert_eq!(kept.send(&api, "GET", "/api/v1/costs", b"").status, 200);
+    let out = kept.send(&api, "DELETE", "/session", b"");
     assert_eq!(out.status, 204);
-    assert_eq!(with_cookie(&api, "GET", "/session", &cookie, none, b"").status, 401, "revoked at once");
+    assert_eq!(kept.send(&api, "GET", "/session", b"").status, 401, "ended at once");
     let audit = api.get("/api/v1/audit", &api.token("admin")).text();
     assert!(audit.contains("token.revoke") && audit.contains("token:1 the page"), "{audit}");
     assert!(out.header("set-cookie").unwrap().contains("tallyd_session=;"));
@@ -67,22 +80,20 @@ fn a_code_becomes_a_session_once() {
 fn signing_out_revokes_no_token_that_somebody_pasted() {
     let api = Api::start();
     let admin = api.token("admin");
-    let cookie = cookie(&session(&api, &json!({ "token": &admin["Bearer ".len()..] }).to_string()));
-    let none = ("accept", "*/*");
-    assert_eq!(with_cookie(&api, "DELETE", "/session", &cookie, none, b"").status, 204);
+    let kept = Kept::of(&session(&api, &json!({ "token": &admin["Bearer ".len()..] }).to_string()));
+    assert_eq!(kept.send(&api, "DELETE", "/session", b"").status, 204);
+    assert_eq!(kept.send(&api, "GET", "/api/v1/costs", b"").status, 401);
     assert_eq!(api.get("/api/v1/costs", &admin).status, 200);
 }
 
 #[test]
 fn a_token_of_the_page_is_revoked_like_any_other() {
     let api = Api::start();
-    let cookie = cookie(&session(&api, &json!({ "code": code(&api) }).to_string()));
+    let kept = Kept::of(&session(&api, &json!({ "code": code(&api) }).to_string()));
     assert!(api.daemon.run(&["token", "revoke", "1"]).status.success());
-    until("the session is over", || {
-        match with_cookie(&api, "GET", "/session", &cookie, ("accept", "*/*"), b"").status {
-            401 => Ok(()),
-            status => Err(status.to_string()),
-        }
+    until("the session is over", || match kept.send(&api, "GET", "/session", b"").status {
+        401 => Ok(()),
+        status => Err(status.to_string()),
     });
 }
 
@@ -105,21 +116,14 @@ fn a_link_signs_in_once_the_database_is_there() {
 }
 
 #[test]
-fn a_change_by_cookie_needs_the_pages_header() {
+fn a_headers_token_comes_before_a_session() {
     let api = Api::start();
-    let admin = api.token("admin");
-    let token = admin.strip_prefix("Bearer ").unwrap();
-    let cookie = cookie(&session(&api, &json!({ "token": token }).to_string()));
-    let body = br#"{"period":"day","amount_usd":"1"}"#;
-    let forged = with_cookie(&api, "PUT", "/api/v1/budgets", &cookie, ("origin", "https://evil.example"), body);
-    assert_eq!((forged.status, forged.code().as_str()), (403, "forbidden"));
-    assert_eq!(api.metric(r#"tallyd_auth_failures_total{reason="cross_site"}"#), 1.0);
-    let own = with_cookie(&api, "PUT", "/api/v1/budgets", &cookie, ("x-tallyd-page", "1"), body);
+    let kept = Kept::of(&session(&api, &json!({ "code": code(&api) }).to_string()));
+    let own = kept.send(&api, "PUT", "/api/v1/budgets", br#"{"period":"day","amount_usd":"1"}"#);
     assert_eq!(own.status, 200, "{}", own.text());
-    // A header's token comes first: whoever sends one means it.
     let both =
-        api.send("GET", "/api/v1/costs", &[("cookie", cookie.as_str()), ("authorization", "Bearer tallyd_9_00")], b"");
-    assert_eq!(both.status, 401);
+        [("cookie", kept.cookie.as_str()), ("x-tallyd-page", &kept.proof), ("authorization", "Bearer tallyd_9_00")];
+    assert_eq!(api.send("GET", "/api/v1/costs", &both, b"").status, 401);
 }
 
 #[test]
@@ -147,8 +151,18 @@ fn what_is_no_token_for_the_page_is_refused() {
 fn behind_a_proxy_that_speaks_tls_the_cookie_is_for_tls_alone() {
     let api = Api::with(&[("TALLYD_HTTP_TRUSTED_PROXIES", "1")]);
     let body = json!({ "code": code(&api) }).to_string();
-    let headers =
-        [("content-type", "application/json"), ("x-forwarded-proto", "https"), ("x-forwarded-for", "192.0.2.1")];
+    let proxied = [("x-forwarded-proto", "https"), ("x-forwarded-for", "192.0.2.1")];
+    let headers = [("content-type", "application/json"), ("x-tallyd-page", "1"), proxied[0], proxied[1]];
     let answer = api.send("POST", "/session", &headers, body.as_bytes());
-    assert!(answer.header("set-cookie").unwrap().ends_with("; Secure"));
+    let set = answer.header("set-cookie").unwrap();
+    // What browsers ask of the prefix.
+    assert!(set.starts_with("__Host-tallyd_session=") && set.ends_with("; Secure"), "{set}");
+    assert!(set.contains("; Path=/; ") && !set.contains("Domain"), "{set}");
+    let kept = Kept::of(&answer);
+    let ask = |cookie: &str| {
+        let headers = [("cookie", cookie), ("x-tallyd-page", &kept.proof), proxied[0], proxied[1]];
+        api.send("GET", "/session", &headers, b"").status
+    };
+    assert_eq!(ask(&kept.cookie), 200);
+    assert_eq!(ask(kept.cookie.strip_prefix("__Host-").unwrap()), 401, "a cookie that another page may have set");
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Api};
 use crate::issuer::{EC_KEYS, Signer, admin_claims};
 use crate::stub::{Asked, serve};
+use crate::support::until;
 
 const KEY: &str = "sb_publishable_test";
 
@@ -17,6 +18,8 @@ struct State {
     refresh: Option<String>,
     made: u32,
     signed_out: Vec<String>,
+    /// What was given out: an access token and a refresh token each time.
+    tokens: Vec<String>,
     /// Whether the user is an admin.
     admin: bool,
     /// What is answered instead, if anything.
@@ -89,20 +92,23 @@ impl State {
         if !self.admin {
             claims["app_metadata"] = json!({});
         }
+        let access_token = signer.sign(&claims);
+        self.tokens.push(access_token.clone());
+        self.tokens.extend(self.refresh.clone());
         (
             200,
-            json!({ "access_token": signer.sign(&claims), "token_type": "bearer", "expires_in": 3600, "refresh_token": self.refresh, "user": {} }),
+            json!({ "access_token": access_token, "token_type": "bearer", "expires_in": 3600, "refresh_token": self.refresh, "user": {} }),
         )
     }
 }
 
-fn post(api: &Api, body: &Value, cookies: &str) -> Answer {
-    let headers = [("content-type", "application/json"), ("cookie", cookies)];
+fn post(api: &Api, body: &Value, cookie: &str, proof: &str) -> Answer {
+    let headers = [("content-type", "application/json"), ("cookie", cookie), ("x-tallyd-page", proof)];
     api.send("POST", "/session", &headers, body.to_string().as_bytes())
 }
 
 fn sign_in(api: &Api, password: &str) -> Answer {
-    post(api, &json!({ "password": { "email": "ada@example.com", "password": password } }), "")
+    post(api, &json!({ "password": { "email": "ada@example.com", "password": password } }), "", "1")
 }
 
 /// The cookies that an answer sets, as a browser keeps them: name, value, the rest.
@@ -124,26 +130,41 @@ fn a_password_signs_an_admin_in_and_the_session_goes_on_and_ends() {
     let answer = sign_in(&api, "right");
     assert_eq!(answer.ok()["actor"], "user:5e0e2c5f-3b5e-4c7b-9a55-6a0a3f0f7d11");
     let set = cookies(&answer);
-    assert_eq!((set[0].0.as_str(), set[1].0.as_str()), ("tallyd_session", "tallyd_renewal"));
-    assert!(set[0].2.contains("HttpOnly; SameSite=Strict; Max-Age=3600"), "as long as the token: {set:?}");
-    assert!(set[1].2.contains("Path=/session; HttpOnly; SameSite=Strict; Max-Age=43200"), "{set:?}");
-    assert!(!answer.text().contains(&set[0].1) && !answer.text().contains("refresh"), "no script sees a token");
+    let [(name, id, attributes)] = set.as_slice() else { panic!("{set:?}") };
+    assert!(attributes.contains("Path=/; HttpOnly; SameSite=Strict; Max-Age=43200"), "{set:?}");
+    let cookie = format!("{name}={id}");
+    let proof = answer.json()["proof"].as_str().unwrap().to_owned();
+    let tokens = gotrue.state().tokens.clone();
+    assert!(tokens.iter().all(|token| !answer.text().contains(token) && !cookie.contains(token)), "no token goes out");
+    let stored = api.postgres.psql("SELECT s::text FROM public.tallyd_page_sessions s");
+    assert!(tokens.iter().chain([id, &proof]).all(|secret| !stored.contains(secret.as_str())), "{stored}");
 
-    // The browser has forgotten the first cookie.
-    let renewal = format!("tallyd_renewal={}", set[1].1);
-    let renewed = post(&api, &json!({ "renewal": {} }), &renewal);
-    assert_eq!(renewed.ok()["role"], "admin");
-    let next = cookies(&renewed);
-    assert!(next[0].1 != set[0].1 && next[1].1 != set[1].1);
-    let session = format!("tallyd_session={}; tallyd_renewal={}", next[0].1, next[1].1);
-    assert_eq!(api.send("GET", "/api/v1/costs", &[("cookie", &session)], b"").status, 200);
-    assert_eq!(post(&api, &json!({ "renewal": {} }), &renewal).code(), "unauthorized", "a refresh token is good once");
-    assert_eq!(post(&api, &json!({ "renewal": {} }), "").code(), "unauthorized");
+    let ask = || api.send("GET", "/api/v1/costs", &[("cookie", &cookie), ("x-tallyd-page", &proof)], b"");
+    assert_eq!(ask().status, 200);
+    let renewal = || post(&api, &json!({ "renewal": {} }), &cookie, &proof);
+    assert_eq!(renewal().ok()["role"], "admin");
+    assert_eq!(gotrue.state().made, 1, "the access token is still good");
+    // The access token expires.
+    api.postgres.psql("UPDATE public.tallyd_page_sessions SET valid_until = now()");
+    until("the session has to be renewed", || if ask().status == 401 { Ok(()) } else { Err("200".into()) });
+    assert_eq!(post(&api, &json!({ "renewal": {} }), &cookie, &"0".repeat(64)).code(), "unauthorized");
+    assert_eq!(post(&api, &json!({ "renewal": {} }), "", &proof).code(), "unauthorized");
+    assert_eq!(gotrue.state().made, 1, "it was not asked");
+    // Two tabs at once: the refresh token is good once.
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let tabs = [scope.spawn(|| renewal().status), scope.spawn(|| renewal().status)];
+        tabs.map(|tab| tab.join().unwrap()).to_vec()
+    });
+    assert_eq!((statuses, gotrue.state().made), (vec![200, 200], 2));
+    assert_eq!(ask().status, 200);
 
-    let out = api.send("DELETE", "/session", &[("cookie", &session)], b"");
+    let out = api.send("DELETE", "/session", &[("cookie", &cookie), ("x-tallyd-page", &proof)], b"");
     assert_eq!(out.status, 204);
     assert!(cookies(&out).iter().all(|(_, value, rest)| value.is_empty() && rest.contains("Max-Age=0")));
-    assert_eq!(gotrue.state().signed_out, [format!("Bearer {}", next[0].1)]);
+    let state = gotrue.state();
+    assert_eq!(state.signed_out, [format!("Bearer {}", state.tokens[2])], "the access token of the renewal");
+    drop(state);
+    assert_eq!(renewal().code(), "unauthorized");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 // What every view is made of: headings, tiles, states, amounts.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
-import type { Failure } from "../api";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Failure, download } from "../api";
 import { instant, today } from "../format";
 import type { Live } from "../live";
 import { type Attos, fitting, parts, usd } from "../money";
@@ -69,6 +69,27 @@ function Skeleton({ rows }: { rows: number }) {
     <div class="skeleton" role="status" aria-label="Loading">
       {Array.from({ length: rows }, (_, at) => <div key={at} class="bone" />)}
     </div>
+  );
+}
+
+export function DownloadCsv({ path }: { path: string }) {
+  const [busy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const save = async () => {
+    setBusy(true);
+    setFailure(null);
+    try {
+      await download(path);
+    } catch (error) {
+      setFailure(error as Failure);
+    }
+    setBusy(false);
+  };
+  return (
+    <>
+      <button type="button" class="button" disabled={busy} onClick={() => void save()}>Download CSV</button>
+      {failure && <span class="field-error" role="alert">{failure.message} {failure.hint}</span>}
+    </>
   );
 }
 

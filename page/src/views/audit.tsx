@@ -6,7 +6,7 @@ import { instant } from "../format";
 import { useLive } from "../live";
 import { useSession } from "../session";
 import type { AuditEntry } from "../types";
-import { Card, Empty, Head, Loaded } from "../ui/parts";
+import { Card, DownloadCsv, Empty, Head, Loaded } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
 
 const PAGE = 50;
@@ -27,7 +27,7 @@ export function Audit() {
   return (
     <>
       <Head title="Changes" lead="Who changed what." live={live}>
-        <a class="button" href={url("/api/v1/audit", { format: "csv" })} download>Download CSV</a>
+        <DownloadCsv path={url("/api/v1/audit", { format: "csv" })} />
       </Head>
       <Loaded live={live} rows={10}>
         {({ entries, next }) => entries.length === 0 ? <Empty title="Nothing has been changed" /> : (

@@ -11,7 +11,7 @@ import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Dimension, GroupRow } from "../types";
 import { Chart } from "../ui/chart";
-import { Card, Choice, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
+import { Card, Choice, DownloadCsv, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
 import { type Column, Table } from "../ui/table";
 
 const BY = [["provider", "Provider"], ["model", "Model"], ["endpoint", "Endpoint"], ["user", "User"], ["app", "App"]] as const;
@@ -50,7 +50,7 @@ export function Costs() {
   return (
     <>
       <Head title="Costs" lead="What was spent, when, and on what." live={live}>
-        <a class="button" href={csv(live.data?.question ?? { by, range, bucket: "day", provider })} download>Download CSV</a>
+        <DownloadCsv path={csv(live.data?.question ?? { by, range, bucket: "day", provider })} />
       </Head>
       <div class="filters">
         <Choice label="Stack by" value={by} options={BY} onPick={(value) => amend({ by: value === "provider" ? null : value })} />

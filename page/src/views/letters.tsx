@@ -7,7 +7,7 @@ import { useLive } from "../live";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { DeadLetter } from "../types";
-import { Badge, Card, Empty, Head, Loaded, Problem } from "../ui/parts";
+import { Badge, Card, DownloadCsv, Empty, Head, Loaded, Problem } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
 
 const PAGE = 50;
@@ -39,7 +39,7 @@ export function Letters() {
   return (
     <>
       <Head title="Dead letters" lead="Records that could not be accepted. They are kept until somebody decides." live={live}>
-        <a class="button" href={url("/api/v1/dead-letters", { code: query.get("code"), producer: query.get("producer"), format: "csv" })} download>Download CSV</a>
+        <DownloadCsv path={url("/api/v1/dead-letters", { code: query.get("code"), producer: query.get("producer"), format: "csv" })} />
       </Head>
       {done && <p class="notice good" role="status">{done}</p>}
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>

@@ -7,7 +7,7 @@ import { useLive } from "../live";
 import { amend, useRoute } from "../route";
 import { useSession } from "../session";
 import type { PriceRow } from "../types";
-import { Badge, Card, Choice, Empty, Head, Loaded } from "../ui/parts";
+import { Badge, Card, Choice, DownloadCsv, Empty, Head, Loaded } from "../ui/parts";
 import { type Column, Table } from "../ui/table";
 import { type Draft, PriceEditor } from "./price";
 
@@ -48,7 +48,7 @@ export function Prices() {
   return (
     <>
       <Head title="Prices" lead="USD a million tokens, or each. A price holds from an instant on; calls keep what they were priced with." live={live}>
-        <a class="button" href={url("/api/v1/prices", { format: "csv" })} download>Download CSV</a>
+        <DownloadCsv path={url("/api/v1/prices", { format: "csv" })} />
         {mayChange && <button type="button" class="primary" onClick={() => setDraft({ provider: "", model: "", service_tier: "standard", tokens: {}, units: {} })}>Add a price</button>}
       </Head>
       {done && <p class="notice good" role="status">{done}</p>}

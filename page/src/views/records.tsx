@@ -8,7 +8,7 @@ import { parse } from "../money";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { RecordRow, Records as Answer } from "../types";
-import { Badge, Card, Choice, Empty, Head, Loaded, Money } from "../ui/parts";
+import { Badge, Card, Choice, DownloadCsv, Empty, Head, Loaded, Money } from "../ui/parts";
 import { type Column, Table } from "../ui/table";
 
 const SPANS = [["1", "24 hours"], ["7", "7 days"], ["31", "31 days"]] as const;
@@ -42,7 +42,7 @@ export function Records() {
   return (
     <>
       <Head title="Records" lead="Every call as it is stored." live={live}>
-        <a class="button" href={url("/api/v1/records", { ...asked, format: "csv" })} download>Download CSV</a>
+        <DownloadCsv path={url("/api/v1/records", { ...asked, format: "csv" })} />
       </Head>
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <Choice label="From" value={days} options={SPANS} onPick={(value) => amend({ days: value === "1" ? null : value })} />

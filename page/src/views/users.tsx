@@ -8,7 +8,7 @@ import { parse } from "../money";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Users as Answer, UserTotals } from "../types";
-import { Empty, Head, Loaded, Money, Card } from "../ui/parts";
+import { Card, DownloadCsv, Empty, Head, Loaded, Money } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
 import { UserDetail } from "./user";
 
@@ -45,7 +45,7 @@ function List() {
   return (
     <>
       <Head title="Users" lead="What each user has called, and what it has cost, since the first record." live={live}>
-        <a class="button" href={url("/api/v1/users", { search, sort, order, format: "csv" })} download>Download CSV</a>
+        <DownloadCsv path={url("/api/v1/users", { search, sort, order, format: "csv" })} />
       </Head>
       <form class="filters" role="search" onSubmit={find}>
         <input type="search" aria-label="Search users" placeholder="Id or address" value={typed} onInput={(event) => setTyped(event.currentTarget.value)}

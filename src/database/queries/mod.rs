@@ -11,6 +11,7 @@ pub mod costs;
 pub mod dead_letters;
 pub mod grouped;
 pub mod movers;
+pub mod page_sessions;
 pub mod prices;
 pub mod records;
 pub mod sums;

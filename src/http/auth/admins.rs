@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 
 use super::Denied;
-use super::jwt::Claims;
 use crate::database::queries::admins::{Standing, standing};
 
 /// Users who are remembered.
@@ -30,19 +29,19 @@ impl Admins {
         Self { ttl, standings: Mutex::default() }
     }
 
-    /// Whether the user of a verified token is an admin.
+    /// Whether a user is an admin, given what their verified token says.
     ///
     /// # Errors
     /// [`Denied::Unavailable`] if only the database could tell, and it does not answer.
-    pub async fn is_admin(&self, pool: Option<&Pool>, claims: &Claims) -> Result<bool, Denied> {
-        let standing = match self.remembered(&claims.sub) {
+    pub async fn is_admin(&self, pool: Option<&Pool>, user: &str, says_admin: bool) -> Result<bool, Denied> {
+        let standing = match self.remembered(user) {
             Some(standing) => Some(standing),
-            None => self.ask(pool, &claims.sub).await,
+            None => self.ask(pool, user).await,
         };
         match standing {
-            Some(standing) => Ok(standing.is_admin(claims.says_admin())),
+            Some(standing) => Ok(standing.is_admin(says_admin)),
             // The issuer has signed it, and a database that is down must not lock the admins out of the status.
-            None if claims.says_admin() => Ok(true),
+            None if says_admin => Ok(true),
             None => Err(Denied::Unavailable),
         }
     }

@@ -55,6 +55,14 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// When the token is not accepted any more, seconds since 1970; of a verified token there is one.
+    #[must_use]
+    pub fn ends_at_s(&self) -> Option<i64> {
+        self.exp.as_ref().and_then(seconds).map(|expires| expires.saturating_add(LEEWAY_S))
+    }
+}
+
 /// Verifies tokens.
 pub struct Verifier {
     keys: Option<Keys>,

@@ -1,11 +1,14 @@
 //! Who asks, and what they may do.
 //!
-//! `Authorization: Bearer …`, or the cookie of the page ([`crate::http::page`]), holds one of two things:
+//! `Authorization: Bearer …` holds one of two things:
 //!
 //! * a static token, `tallyd_<id>_<hex>` ([`tokens`]): made by `tallyd token create`, known here by its SHA-256 only;
 //! * a JWT of the configured issuer ([`jwt`], its keys in [`keys`]), whose user must be an admin ([`admins`]).
 //!
-//! Rules that hold for both: nothing in a URL is a credential; a signature is checked before a claim is believed; the
+//! The page shows a session instead ([`crate::http::page`]), on its own routes alone: an id in a cookie and a proof in a
+//! header. Neither is a token, and a token is not accepted from a cookie.
+//!
+//! Rules that hold for all: nothing in a URL is a credential; a signature is checked before a claim is believed; the
 //! algorithm is the key's, not the token's; what a user can write about themselves (`user_metadata`) counts for nothing.
 //! A failure is counted by reason, and an address with many of them ([`failures`]) has its JWTs refused unseen. Static
 //! tokens are looked at all the same: one hash is cheap, and whoever shares the address of an attacker keeps recording.
@@ -16,6 +19,7 @@ mod denied;
 pub mod failures;
 pub mod jwt;
 pub mod keys;
+pub mod origin;
 pub mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,15 +29,19 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use deadpool_postgres::Pool;
 use metrics::counter;
 
 use self::admins::Admins;
 pub use self::denied::Denied;
 use self::failures::Failures;
-use self::jwt::{Claims, Verifier};
+use self::jwt::Verifier;
 use self::tokens::{TOKEN_PREFIX, Tokens};
+use super::View;
 use super::error::ApiError;
 use super::page::cookies;
+use super::page::secret::Secret;
+use super::page::sessions::{Sessions, Shown};
 use super::router::Handle;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -95,10 +103,29 @@ impl Identity {
     }
 }
 
+/// What a token proves, and a session keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proven {
+    /// That somebody has the static token of this number.
+    Token {
+        /// Its number.
+        id: i32,
+    },
+    /// That the issuer knows somebody.
+    User {
+        /// The user.
+        subject: String,
+        /// Whether the issuer calls them an admin.
+        says_admin: bool,
+    },
+}
+
 /// Everything that decides.
 pub struct Auth {
     /// Static tokens.
     pub tokens: Tokens,
+    /// Sessions of the page.
+    pub sessions: Sessions,
     verifier: Option<Verifier>,
     admins: Admins,
     failures: Failures,
@@ -111,6 +138,7 @@ impl Auth {
     pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
         Self {
             tokens: Tokens::new(Arc::clone(clock)),
+            sessions: Sessions::new(Arc::clone(clock)),
             verifier: Verifier::new(&config.auth, clock),
             admins: Admins::new(config.auth.admin_ttl),
             failures: Failures::new(config.auth.failures_per_minute),
@@ -119,28 +147,74 @@ impl Auth {
         }
     }
 
-    /// Decides who shows this token.
+    /// What a token proves, and when it expires.
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn identify(&self, view: &Handle, token: &str, address: IpAddr) -> Result<Identity, Denied> {
+    pub async fn prove(&self, token: &str, address: IpAddr) -> Result<(Proven, Option<i64>), Denied> {
         if token.starts_with(TOKEN_PREFIX) {
-            let (actor, role) = self.tokens.verify(token)?;
-            return Ok(Identity { actor, role, address: address.to_string() });
+            return Ok((Proven::Token { id: self.tokens.verify(token)? }, None));
         }
         self.may_try(address)?;
         let verifier = self.verifier.as_ref().ok_or(Denied::Malformed)?;
         let claims = verifier.verify(token).await?;
-        self.check_admin(view, &claims).await?;
-        Ok(Identity { actor: format!("user:{}", claims.sub), role: Role::Admin, address: address.to_string() })
+        let (says_admin, ends_at_s) = (claims.says_admin(), claims.ends_at_s());
+        Ok((Proven::User { subject: claims.sub, says_admin }, ends_at_s))
     }
 
-    /// Decides who sends a request that changes nothing.
+    /// Who that is now, and what they may do: a token may have been revoked since, an admin demoted.
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn of_request(&self, view: &Handle, headers: &HeaderMap, address: IpAddr) -> Result<Identity, Denied> {
-        self.identify(view, credential(headers, false)?, address).await
+    pub async fn identity(&self, view: &View, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
+        let (actor, role) = match proven {
+            Proven::Token { id } => self.tokens.owner(*id)?,
+            Proven::User { subject, says_admin } => {
+                if !self.admins.is_admin(pool(view), subject, *says_admin).await? {
+                    return Err(Denied::NotAdmin);
+                }
+                (format!("user:{subject}"), Role::Admin)
+            }
+        };
+        Ok(Identity { actor, role, address: address.to_string() })
+    }
+
+    /// Decides who sends a request. `by_page`: the route is one of the page's, so a session will do.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn of_request(
+        &self,
+        view: &View,
+        headers: &HeaderMap,
+        address: IpAddr,
+        by_page: bool,
+    ) -> Result<Identity, Denied> {
+        if by_page && !headers.contains_key(header::AUTHORIZATION) {
+            let shown = self.shown(headers)?.ok_or(Denied::Missing)?;
+            let session = self.sessions.verify(self.pool_for(view, address), &shown).await?;
+            return self.identity(view, &session.owner, address).await;
+        }
+        let (proven, _) = self.prove(bearer(headers)?, address).await?;
+        self.identity(view, &proven, address).await
+    }
+
+    /// The session that a request of the page shows; none without its cookie.
+    ///
+    /// # Errors
+    /// [`Denied::CrossSite`] if another page sends it, or [`Denied::Session`] if a value is not one.
+    pub fn shown(&self, headers: &HeaderMap) -> Result<Option<Shown>, Denied> {
+        let Some(id) = cookies::find(headers, self.is_encrypted(headers)) else { return Ok(None) };
+        origin::of_the_page(headers)?;
+        let proof = headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok()).and_then(Secret::parse);
+        let (Some(id), Some(proof)) = (Secret::parse(id), proof) else { return Err(Denied::Session) };
+        Ok(Some(Shown { id, proof }))
+    }
+
+    /// The database, for a session that this daemon does not know yet; not for an address that has guessed too often.
+    #[must_use]
+    pub fn pool_for<'a>(&self, view: &'a View, address: IpAddr) -> Option<&'a Pool> {
+        if self.failures.are_too_many(address) { None } else { pool(view) }
     }
 
     /// Whether an address may try a JWT or a password.
@@ -168,11 +242,6 @@ impl Auth {
         self.trusted_proxies > 0 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
 
-    async fn check_admin(&self, view: &Handle, claims: &Claims) -> Result<(), Denied> {
-        let pool = view.loading.get().map(|loading| &loading.pool);
-        if self.admins.is_admin(pool, claims).await? { Ok(()) } else { Err(Denied::NotAdmin) }
-    }
-
     /// The client's address: the peer's, or what the nearest trusted proxies say it was.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
@@ -186,17 +255,12 @@ impl Auth {
     }
 }
 
-/// What the page sends with each change. A page of another origin cannot: the browser would ask first, and be refused.
+/// What the page sends with each request: the proof of its session, or `1` before there is one. A page of another origin
+/// cannot send it: the browser would ask first, and be refused.
 pub const PAGE_HEADER: &str = "x-tallyd-page";
 
-/// The token of the request: that of its header, or of the page's cookie.
-fn credential(headers: &HeaderMap, changes: bool) -> Result<&str, Denied> {
-    match cookies::find(headers, cookies::SESSION) {
-        Some(token) if !headers.contains_key(header::AUTHORIZATION) => {
-            if changes && !headers.contains_key(PAGE_HEADER) { Err(Denied::CrossSite) } else { Ok(token) }
-        }
-        _ => bearer(headers),
-    }
+fn pool(view: &View) -> Option<&Pool> {
+    view.loading.get().map(|loading| &loading.pool)
 }
 
 /// The token in the header.
@@ -222,6 +286,8 @@ pub struct Gate {
     pub view: Handle,
     /// The role that suffices, beside `admin`.
     pub needs: Role,
+    /// Whether the page asks here, so that its session will do.
+    pub by_page: bool,
 }
 
 /// Middleware: lets in whoever has the role, with their [`Identity`] in the request; answers everybody else.
@@ -232,10 +298,7 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let address = auth.client(peer, request.headers());
     let changes = request.method() != Method::GET && request.method() != Method::HEAD;
-    let identified = match credential(request.headers(), changes) {
-        Ok(token) => auth.identify(&gate.view, token, address).await,
-        Err(denied) => Err(denied),
-    };
+    let identified = auth.of_request(&gate.view, request.headers(), address, gate.by_page).await;
     let needs = if gate.needs == Role::Read && changes { Role::Admin } else { gate.needs };
     let denied = match identified {
         Ok(identity) if identity.role.suffices(needs) => {

@@ -56,23 +56,26 @@ impl Tokens {
         });
     }
 
-    /// The number of a token that is in force.
-    #[must_use]
-    pub fn id_of(&self, text: &str) -> Option<i32> {
-        self.verify(text).ok().and_then(|_| id(text))
-    }
-
-    /// Who shows this token, as the audit log has it, and what they may do.
+    /// The number of the token that is shown.
     ///
     /// # Errors
     /// [`Denied::UnknownToken`], or [`Denied::Unavailable`] before the database has answered for the first time.
-    pub fn verify(&self, text: &str) -> Result<(String, Role), Denied> {
+    pub fn verify(&self, text: &str) -> Result<i32, Denied> {
         let tokens = self.by_id.load();
         let tokens = tokens.as_ref().ok_or(Denied::Unavailable)?;
         let stored = id(text).and_then(|id| tokens.get(&id)).ok_or(Denied::UnknownToken)?;
         let same: bool = digest(text).as_slice().ct_eq(&stored.sha256).into();
-        let expired = stored.expires_at.is_some_and(|at| at.timestamp_micros() <= self.clock.now_us());
-        if !same || expired {
+        if same { Ok(stored.id) } else { Err(Denied::UnknownToken) }
+    }
+
+    /// Whose a token is, as the audit log has it, and what they may do.
+    ///
+    /// # Errors
+    /// As [`Self::verify`]: a token may be revoked, or expire, while a session that it began goes on.
+    pub fn owner(&self, id: i32) -> Result<(String, Role), Denied> {
+        let tokens = self.by_id.load();
+        let stored = tokens.as_ref().ok_or(Denied::Unavailable)?.get(&id).ok_or(Denied::UnknownToken)?;
+        if stored.expires_at.is_some_and(|at| at.timestamp_micros() <= self.clock.now_us()) {
             return Err(Denied::UnknownToken);
         }
         Ok((format!("token:{} {}", stored.id, stored.name), stored.role))
@@ -118,12 +121,14 @@ mod tests {
         let text = compose(7, [0xab; 32]);
         assert_eq!(tokens.verify(&text), Err(Denied::Unavailable));
         tokens.replace(vec![stored(7, &text)]);
-        assert_eq!(tokens.verify(&text), Ok(("token:7 n".into(), Role::Read)));
+        assert_eq!(tokens.verify(&text), Ok(7));
+        assert_eq!(tokens.owner(7), Ok(("token:7 n".into(), Role::Read)));
         for wrong in [compose(7, [0xac; 32]), compose(8, [0xab; 32]), format!("{text}0"), "tallyd_7_".into()] {
             assert_eq!(tokens.verify(&wrong), Err(Denied::UnknownToken), "{wrong}");
         }
         tokens.replace(Vec::new());
         assert_eq!(tokens.verify(&text), Err(Denied::UnknownToken), "revoked");
+        assert_eq!(tokens.owner(7), Err(Denied::UnknownToken), "revoked");
     }
 
     #[test]
@@ -133,8 +138,8 @@ mod tests {
         let text = compose(1, [1; 32]);
         let expires_at = chrono::DateTime::from_timestamp(1, 0);
         tokens.replace(vec![StoredToken { expires_at, ..stored(1, &text) }]);
-        assert!(tokens.verify(&text).is_ok());
+        assert!(tokens.owner(1).is_ok());
         clock.set(1_000_000);
-        assert_eq!(tokens.verify(&text), Err(Denied::UnknownToken));
+        assert_eq!(tokens.owner(1), Err(Denied::UnknownToken));
     }
 }

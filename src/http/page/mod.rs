@@ -4,22 +4,30 @@
 //! ([`assets`]), and nothing of it comes from another host: the policy that is sent with it forbids that.
 //!
 //! ## Signing in ([`sign_in`])
-//! The browser shows the token once and gets it back as a cookie that scripts cannot read; from then on the cookie stands
-//! for the header `Authorization`. So there is one way to decide who asks, and a revoked token, an expired JWT or a
-//! demoted admin is out as fast on the page as anywhere.
+//! The browser shows a token once and gets a session: a random *id* in a cookie that scripts cannot read, and a random
+//! *proof* in the answer, which the page keeps in the storage of its origin and sends as the header `x-tallyd-page`. A
+//! request needs both, and they are good for the page's routes alone ([`secret`], [`sessions`]). Neither is a token.
 //!
-//! * A cookie goes along with requests that another site's page makes a browser send. `SameSite=Strict` keeps it from
-//!   those, and a change needs the header `x-tallyd-page` beside it, which no other origin may send.
+//! * A browser sends a host's cookies to every port of it, so another program on `127.0.0.1` may receive the id. Without the
+//!   proof it is worth nothing, and the proof is read by pages of this origin (this scheme, host and port) alone.
+//! * Another site's page can make a browser send requests with the cookie. `SameSite=Strict` keeps the cookie from those,
+//!   no other origin may send the header, and a request that the browser calls cross-site is refused.
+//! * A session keeps what the token proved, not the token: a static token's number, or a JWT's subject. Each request asks
+//!   again who that is, so a revoked token or a demoted admin is out as fast on the page as anywhere.
+//! * Sessions are in the database, hashed. So they survive a restart, hold on every daemon behind one address, and end on
+//!   all of them within a second or two.
 //! * Where `auth.publishable_key` is set, an e-mail address and a password do as well ([`gotrue`]): the daemon asks the
-//!   Supabase project for an access token, which is verified like any other and becomes the cookie. Its refresh token is a
-//!   second one, for `/session` alone; the page asks there for the next access token when one has ended, and goes on.
+//!   Supabase project for an access token, which is verified like any other. The tokens that renew and end the project's
+//!   session are stored encrypted with a key of id and proof, so that the table alone opens nothing.
 //! * Whoever runs the daemon need not make a token: `tallyd open` prints a link with a code that signs in once, within
-//!   minutes ([`codes`]). The code becomes a token of its own ([`minted`]), for half a day; it is listed and revoked like any other,
-//!   and by signing out.
+//!   minutes ([`codes`]). The code becomes a token whose text nobody has ([`minted`]), for half a day; it is listed and
+//!   revoked like any other, and by signing out.
 
 pub mod assets;
 pub mod codes;
 pub mod cookies;
 mod gotrue;
 mod minted;
+pub mod secret;
+pub mod sessions;
 pub mod sign_in;

@@ -1,46 +1,49 @@
 //! `/session`: signing in and out, going on, and who one is.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
-use super::cookies::{self, Cookies};
 use super::gotrue::{Gotrue, Grant, Refused};
-use super::minted;
+use super::secret::{self, Secret};
+use super::sessions::Shown;
+use super::{cookies, minted};
+use crate::database::queries::page_sessions::{self, StoredSession};
 use crate::http::View;
-use crate::http::auth::tokens::TOKEN_PREFIX;
-use crate::http::auth::{Denied, Role};
+use crate::http::auth::{Denied, Identity, Proven, Role, origin};
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
+use crate::http::parameters::now;
 use crate::http::router::Handle;
 
-/// How long a browser keeps a cookie, and how long a token that a code was exchanged for is good for.
+/// How long a session lasts without a renewal, and how long a token that a code was exchanged for is good for.
 pub(super) const HOURS: i64 = 12;
-/// Browsers keep no larger cookie.
-const TOKEN_BYTES_MAX: usize = 3_900;
 
 /// `/session`. Open, since it is where one shows a token.
 pub fn routes() -> Router<Handle> {
     Router::new().route("/session", post(sign_in).get(who).delete(sign_out)).route("/session/ways", get(ways))
 }
 
-/// What one shows.
+/// What one signs in with.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
-enum Shown {
+enum By {
     /// A static token, or a JWT of the configured issuer.
     Token(String),
     /// A code of `tallyd open`.
     Code(String),
     /// An account of the configured Supabase project.
     Password(Password),
-    /// The cookie of a session that was begun with a password.
+    /// A session that was begun with a password, by its cookie and its proof.
     Renewal(Empty),
 }
 
@@ -62,12 +65,16 @@ struct Session {
     role: Role,
     version: &'static str,
     time_zone: String,
+    /// What the page sends with each request from now on; told once, when the session begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<String>,
 }
 
 impl Session {
-    fn of(view: &View, actor: String, role: Role) -> Self {
+    fn of(view: &View, identity: Identity) -> Self {
         let time_zone = view.settings.zone.name().to_owned();
-        Self { actor, role, version: env!("CARGO_PKG_VERSION"), time_zone }
+        let Identity { actor, role, .. } = identity;
+        Self { actor, role, version: env!("CARGO_PKG_VERSION"), time_zone, proof: None }
     }
 }
 
@@ -83,59 +90,137 @@ async fn ways(State(view): State<Handle>) -> Response {
     ([(CACHE_CONTROL, "no-store")], Json(ways)).into_response()
 }
 
+/// Renewals at the same time, of sessions whose ids differ in their first digits: a refresh token is good once, so two tabs
+/// that renew one session take turns.
+static RENEWALS: LazyLock<[Mutex<()>; 16]> = LazyLock::new(Default::default);
+
+/// The issuer's tokens, as a session keeps them encrypted.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    access_token: String,
+    refresh_token: String,
+}
+
 async fn sign_in(
     State(view): State<Handle>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    JsonBody(shown): JsonBody<Shown>,
+    body: Result<JsonBody<By>, ApiError>,
 ) -> Result<Response, ApiError> {
     let address = view.auth.client(peer.ip(), &headers);
-    let cookies = Cookies::new(view.auth.is_encrypted(&headers));
-    let renewed = matches!(shown, Shown::Renewal(_));
-    let (token, cookies) = match shown {
-        Shown::Token(token) => keep(token.trim().to_owned(), cookies),
-        Shown::Code(code) => keep(minted::redeem(&view, &code, address).await?, cookies),
-        Shown::Password(Password { email, password }) => {
+    let counted = |denied: &Denied| view.auth.count(*denied, address);
+    origin::of_the_page(&headers).inspect_err(counted)?;
+    is_json(&headers)?;
+    let JsonBody(by) = body?;
+    let (proven, valid_until, kept) = match by {
+        By::Token(token) => {
+            let (proven, ends_at) = view.auth.prove(token.trim(), address).await.inspect_err(counted)?;
+            (proven, ends_at, None)
+        }
+        By::Code(code) => (Proven::Token { id: minted::redeem(&view, &code, address).await? }, None, None),
+        By::Password(Password { email, password }) => {
             let asked = async |gotrue: Gotrue<'_>| gotrue.sign_in(email.trim(), &password).await;
-            keep_granted(granted(&view, address, asked).await?, cookies)
+            let grant = granted(&view, address, asked).await?;
+            let (proven, ends_at) = view.auth.prove(&grant.access_token, address).await.inspect_err(counted)?;
+            (proven, until(&view, &grant, ends_at), Some(grant))
         }
-        Shown::Renewal(Empty {}) => {
-            let refresh_token = cookies::find(&headers, cookies::RENEWAL).ok_or(Denied::Missing)?;
-            let asked = async |gotrue: Gotrue<'_>| gotrue.renew(refresh_token).await;
-            keep_granted(granted(&view, address, asked).await?, cookies)
-        }
+        By::Renewal(Empty {}) => return renew(&view, &headers, address).await,
     };
-    let identified = if token.len() > TOKEN_BYTES_MAX || !cookies::is_plain(&token) {
-        Err(Denied::Malformed)
-    } else {
-        view.auth.identify(&view, &token, address).await
+    let identity = may_look(&view, &proven, address).await.inspect_err(counted)?;
+    tracing::info!(actor = identity.actor, %address, "signed in to the page");
+    let shown = Shown { id: Secret::random(), proof: Secret::random() };
+    let session = StoredSession {
+        id_sha256: shown.id.digest(),
+        proof_sha256: shown.proof.digest(),
+        owner: proven,
+        valid_until: valid_until.and_then(|at| DateTime::from_timestamp(at, 0)),
+        ends_at: ends_at(&view),
+        sealed: kept.and_then(|grant| seal(&shown, grant)),
     };
-    let identity = match identified {
-        Ok(identity) if identity.role.suffices(Role::Read) => Ok(identity),
-        Ok(_) => Err(Denied::Role),
-        Err(denied) => Err(denied),
-    };
-    let identity = identity.inspect_err(|denied| view.auth.count(*denied, address))?;
-    if !renewed {
-        tracing::info!(actor = identity.actor, %address, "signed in to the page");
+    let mut client = view.pool()?.get().await?;
+    let transaction = client.transaction().await?;
+    page_sessions::begin(&transaction, &session).await?;
+    transaction.commit().await?;
+    view.auth.sessions.add(session);
+    let answer = Session { proof: Some(shown.proof.text()), ..Session::of(&view, identity) };
+    Ok((keep(&view, &headers, &shown), Json(answer)).into_response())
+}
+
+/// A form of another site can send text that happens to be JSON; it cannot say that it is.
+fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
     }
-    Ok((cookies.into_headers(), Json(Session::of(&view, identity.actor, identity.role))).into_response())
+    let (code, message) = ("unsupported_media_type", "the body is not declared as JSON");
+    let hint = "send Content-Type: application/json";
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message, hint))
 }
 
-fn keep(token: String, cookies: Cookies) -> (String, Cookies) {
-    let cookies = cookies.session(&token, HOURS * 3600).renewal("", 0);
-    (token, cookies)
+/// Who that is, if they may look at anything here.
+async fn may_look(view: &View, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
+    let identity = view.auth.identity(view, proven, address).await?;
+    if identity.role.suffices(Role::Read) { Ok(identity) } else { Err(Denied::Role) }
 }
 
-/// The browser forgets the access token when it ends, and the refresh token after so long without a renewal.
-fn keep_granted(grant: Grant, cookies: Cookies) -> (String, Cookies) {
-    let cookies = cookies.session(&grant.access_token, grant.expires_in.clamp(0, HOURS * 3600));
-    let cookies = if cookies::is_plain(&grant.refresh_token) {
-        cookies.renewal(&grant.refresh_token, HOURS * 3600)
-    } else {
-        cookies
-    };
-    (grant.access_token, cookies)
+fn ends_at(view: &View) -> DateTime<Utc> {
+    now(view) + TimeDelta::hours(HOURS)
+}
+
+/// When an access token has to be renewed, seconds since 1970: what the issuer says in words counts, if that is earlier.
+fn until(view: &View, grant: &Grant, ends_at: Option<i64>) -> Option<i64> {
+    let said = now(view).timestamp().saturating_add(grant.expires_in.max(0));
+    Some(ends_at.map_or(said, |at| at.min(said)))
+}
+
+fn seal(shown: &Shown, grant: Grant) -> Option<Vec<u8>> {
+    let kept = Kept { access_token: grant.access_token, refresh_token: grant.refresh_token };
+    secret::seal(&shown.id, &shown.proof, &serde_json::to_vec(&kept).ok()?)
+}
+
+fn unseal(shown: &Shown, session: &StoredSession) -> Option<Kept> {
+    serde_json::from_slice(&secret::open(&shown.id, &shown.proof, session.sealed.as_deref()?)?).ok()
+}
+
+fn keep(view: &View, headers: &HeaderMap, shown: &Shown) -> HeaderMap {
+    cookies::set(view.auth.is_encrypted(headers), &shown.id.text(), HOURS * 3600)
+}
+
+/// Goes on with a session whose access token has expired.
+async fn renew(view: &View, headers: &HeaderMap, address: IpAddr) -> Result<Response, ApiError> {
+    let counted = |denied: &Denied| view.auth.count(*denied, address);
+    let shown = view.auth.shown(headers).and_then(|shown| shown.ok_or(Denied::Missing)).inspect_err(counted)?;
+    let id = shown.id.digest();
+    let _turn = RENEWALS[usize::from(id[0] % 16)].lock().await;
+    let pool = view.auth.pool_for(view, address);
+    let mut session = StoredSession::clone(&*view.auth.sessions.find(pool, &shown).await.inspect_err(counted)?);
+    // Another tab may have renewed it meanwhile.
+    if !view.auth.sessions.is_valid(&session) {
+        let kept = unseal(&shown, &session).ok_or(Denied::Session)?;
+        let asked = async |gotrue: Gotrue<'_>| gotrue.renew(&kept.refresh_token).await;
+        let grant = granted(view, address, asked).await?;
+        let (proven, ends) = view.auth.prove(&grant.access_token, address).await.inspect_err(counted)?;
+        session.valid_until = until(view, &grant, ends).and_then(|at| DateTime::from_timestamp(at, 0));
+        session.ends_at = ends_at(view);
+        session.owner = same_user(&session.owner, proven).inspect_err(counted)?;
+        session.sealed = seal(&shown, grant);
+        let client = view.pool()?.get().await?;
+        if !page_sessions::renew(&client, &session).await? {
+            return Err(Denied::Session.into());
+        }
+        view.auth.sessions.add(session.clone());
+    }
+    let identity = may_look(view, &session.owner, address).await.inspect_err(counted)?;
+    Ok((keep(view, headers, &shown), Json(Session::of(view, identity))).into_response())
+}
+
+/// A session stays its user's.
+fn same_user(before: &Proven, after: Proven) -> Result<Proven, Denied> {
+    match (before, &after) {
+        (Proven::User { subject, .. }, Proven::User { subject: next, .. }) if subject == next => Ok(after),
+        _ => Err(Denied::Session),
+    }
 }
 
 /// Asks the Supabase project, unless this address has failed too often.
@@ -162,25 +247,47 @@ async fn who(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let address = view.auth.client(peer.ip(), &headers);
-    let identity = view.auth.of_request(&view, &headers, address).await;
+    let identity = view.auth.of_request(&view, &headers, address, true).await;
     let identity = identity.inspect_err(|denied| view.auth.count(*denied, address))?;
-    let session = Session::of(&view, identity.actor, identity.role);
-    Ok(([(CACHE_CONTROL, "no-store")], Json(session)).into_response())
+    Ok(([(CACHE_CONTROL, "no-store")], Json(Session::of(&view, identity))).into_response())
 }
 
-/// Takes the cookies away, and ends what they stood for where that was made for the page: a code's token, a session of the
-/// Supabase project's. A token that somebody pasted goes on; it may serve elsewhere.
-async fn sign_out(State(view): State<Handle>, headers: HeaderMap) -> Response {
-    if let Some(token) = cookies::find(&headers, cookies::SESSION) {
-        if token.starts_with(TOKEN_PREFIX) {
-            minted::revoke(&view, token).await;
-        } else if cookies::find(&headers, cookies::RENEWAL).is_some()
-            && let Some(gotrue) = Gotrue::of(&view.config.auth)
-            && let Err(reason) = gotrue.sign_out(token).await
-        {
-            tracing::warn!(reason, "the session at Supabase Auth was not ended; it ends by itself");
+/// Ends the session, and what was made for it: a code's token, a session of the Supabase project's. A token that somebody
+/// pasted goes on; it may serve elsewhere.
+async fn sign_out(
+    State(view): State<Handle>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let address = view.auth.client(peer.ip(), &headers);
+    origin::of_the_page(&headers).inspect_err(|denied| view.auth.count(*denied, address))?;
+    if let Ok(Some(shown)) = view.auth.shown(&headers) {
+        match view.auth.sessions.find(view.auth.pool_for(&view, address), &shown).await {
+            Ok(session) => end(&view, &shown, &session, address).await?,
+            // It has ended already; the browser forgets it, too.
+            Err(Denied::Session) => {}
+            Err(denied) => return Err(denied.into()),
         }
     }
-    let cookies = Cookies::new(view.auth.is_encrypted(&headers)).none();
-    (StatusCode::NO_CONTENT, cookies.into_headers()).into_response()
+    Ok((StatusCode::NO_CONTENT, cookies::set(view.auth.is_encrypted(&headers), "", 0)).into_response())
+}
+
+async fn end(view: &View, shown: &Shown, session: &StoredSession, address: IpAddr) -> Result<(), ApiError> {
+    let client = view.pool()?.get().await?;
+    page_sessions::end(&client, &session.id_sha256).await?;
+    drop(client);
+    view.auth.sessions.remove(&session.id_sha256);
+    if let Proven::Token { id } = session.owner
+        && let Ok(identity) = view.auth.identity(view, &session.owner, address).await
+        && let Err(error) = minted::revoke(view, id, &identity.actor).await
+    {
+        tracing::warn!(id, reason = error.message(), "the page's token was not revoked; it ends by itself");
+    }
+    if let Some(kept) = unseal(shown, session)
+        && let Some(gotrue) = Gotrue::of(&view.config.auth)
+        && let Err(reason) = gotrue.sign_out(&kept.access_token).await
+    {
+        tracing::warn!(reason, "the session at Supabase Auth was not ended; it ends by itself");
+    }
+    Ok(())
 }

@@ -1,0 +1,101 @@
+//! The two random values of a session, and what is encrypted with both.
+//!
+//! Each has 256 bits of the operating system's, so a plain SHA-256 of it can be stored: there is nothing to guess.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use sha2::{Digest, Sha256};
+
+/// A session's id or its proof.
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// A new one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Reads 64 lowercase hexadecimal digits; none if the text is anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+        bytes?.try_into().ok().map(Self)
+    }
+
+    /// As the browser has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What is stored of it.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.0).into()
+    }
+}
+
+const fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// Encrypts for those who have both values of a session. None only if the cipher fails.
+#[must_use]
+pub fn seal(id: &Secret, proof: &Secret, plain: &[u8]) -> Option<Vec<u8>> {
+    let nonce: [u8; NONCE_LEN] = rand::random();
+    let mut text = plain.to_vec();
+    key(id, proof)?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut text).ok()?;
+    Some([&nonce[..], &text].concat())
+}
+
+/// Decrypts; none if a value is another one, or the text was changed.
+#[must_use]
+pub fn open(id: &Secret, proof: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;
+    let mut text = text.to_vec();
+    let plain = key(id, proof)?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut text).ok()?;
+    Some(plain.to_vec())
+}
+
+fn key(id: &Secret, proof: &Secret) -> Option<LessSafeKey> {
+    let salt = Salt::new(HKDF_SHA256, b"tallyd page session");
+    let both = [id.0, proof.0].concat();
+    let extracted = salt.extract(&both);
+    let expanded = extracted.expand(&[b"tokens of the issuer"], &AES_256_GCM).ok()?;
+    Some(LessSafeKey::new(UnboundKey::from(expanded)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_64_hexadecimal_digits() {
+        let secret = Secret::random();
+        let text = secret.text();
+        assert_eq!(Secret::parse(&text).unwrap().digest(), secret.digest());
+        for wrong in
+            ["", "00", &text[1..], &text.replace(|_: char| true, "g"), &format!("{text}0"), &format!("{text}00")]
+        {
+            assert!(Secret::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn both_values_open_what_was_sealed_and_neither_alone_does() {
+        let (id, proof, other) = (Secret::random(), Secret::random(), Secret::random());
+        let mut sealed = seal(&id, &proof, b"refresh").unwrap();
+        assert!(!sealed.windows(7).any(|window| window == b"refresh"));
+        assert_eq!(open(&id, &proof, &sealed).as_deref(), Some(&b"refresh"[..]));
+        assert!(open(&id, &other, &sealed).is_none() && open(&other, &proof, &sealed).is_none());
+        assert_ne!(seal(&id, &proof, b"refresh").unwrap(), sealed, "two texts differ");
+        *sealed.last_mut().unwrap() ^= 1;
+        assert!(open(&id, &proof, &sealed).is_none() && open(&id, &proof, b"short").is_none());
+    }
+}

@@ -1,0 +1,142 @@
+//! The page's sessions, as this daemon knows them: a copy of `tallyd_page_sessions` that is renewed every second.
+//!
+//! The copy is why the page goes on while the database is down, and why a session that ends on one daemon is over on the
+//! others within a second or two. A session that is not in the copy is looked up once: it may have begun on another daemon
+//! a moment ago.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use deadpool_postgres::Pool;
+use subtle::ConstantTimeEq;
+
+use super::secret::Secret;
+use crate::clock::Clock;
+use crate::database::queries::page_sessions::{self, StoredSession};
+use crate::http::auth::Denied;
+
+/// What a browser shows: the id of its cookie, the proof of its page.
+pub struct Shown {
+    /// The id.
+    pub id: Secret,
+    /// The proof.
+    pub proof: Secret,
+}
+
+/// The copy.
+pub struct Sessions {
+    by_id: ArcSwap<HashMap<[u8; 32], Arc<StoredSession>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sessions {
+    /// No copy yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { by_id: ArcSwap::default(), clock }
+    }
+
+    /// Puts a new copy in place.
+    pub fn replace(&self, sessions: Vec<StoredSession>) {
+        self.by_id.store(Arc::new(sessions.into_iter().map(|one| (one.id_sha256, Arc::new(one))).collect()));
+    }
+
+    /// Adds one that was just begun or renewed, before the next copy brings it.
+    pub fn add(&self, session: StoredSession) -> Arc<StoredSession> {
+        let session = Arc::new(session);
+        self.by_id.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.insert(session.id_sha256, Arc::clone(&session));
+            known
+        });
+        session
+    }
+
+    /// Takes one out that was just ended, before the next copy does.
+    pub fn remove(&self, id_sha256: &[u8; 32]) {
+        self.by_id.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.remove(id_sha256);
+            known
+        });
+    }
+
+    /// The session that a browser shows both values of, whether its token has expired or not.
+    ///
+    /// # Errors
+    /// [`Denied::Session`] if there is none, or it has ended; [`Denied::Unavailable`] if only the database could tell.
+    pub async fn find(&self, pool: Option<&Pool>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
+        let id = shown.id.digest();
+        let known = self.by_id.load().get(&id).cloned();
+        let session = match known {
+            Some(session) => session,
+            None => self.add(look_up(pool, &id).await?),
+        };
+        let same: bool = shown.proof.digest().ct_eq(&session.proof_sha256).into();
+        if same && self.now_us() < session.ends_at.timestamp_micros() { Ok(session) } else { Err(Denied::Session) }
+    }
+
+    /// As [`Self::find`], and good for a request.
+    ///
+    /// # Errors
+    /// As there; [`Denied::Expired`] if the session has to be renewed first.
+    pub async fn verify(&self, pool: Option<&Pool>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
+        let session = self.find(pool, shown).await?;
+        if self.is_valid(&session) { Ok(session) } else { Err(Denied::Expired) }
+    }
+
+    /// Whether the token that began or renewed the session is still good.
+    #[must_use]
+    pub fn is_valid(&self, session: &StoredSession) -> bool {
+        session.valid_until.is_none_or(|at| self.now_us() < at.timestamp_micros())
+    }
+
+    fn now_us(&self) -> i64 {
+        self.clock.now_us()
+    }
+}
+
+async fn look_up(pool: Option<&Pool>, id: &[u8; 32]) -> Result<StoredSession, Denied> {
+    let client = pool.ok_or(Denied::Unavailable)?.get().await.map_err(|_| Denied::Unavailable)?;
+    let found = page_sessions::find(&client, id).await.map_err(|error| {
+        let error = crate::database::describe(&error);
+        tracing::warn!(error, "a session of the page could not be looked up");
+        Denied::Unavailable
+    })?;
+    found.ok_or(Denied::Session)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::http::auth::Proven;
+
+    #[tokio::test]
+    async fn a_session_takes_both_values_and_ends_in_time() {
+        let clock = Arc::new(ManualClock::at(0));
+        let sessions = Sessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let shown = Shown { id: Secret::random(), proof: Secret::random() };
+        let stored = StoredSession {
+            id_sha256: shown.id.digest(),
+            proof_sha256: shown.proof.digest(),
+            owner: Proven::Token { id: 1 },
+            valid_until: DateTime::from_timestamp(1, 0),
+            ends_at: DateTime::from_timestamp(2, 0).unwrap(),
+            sealed: None,
+        };
+        assert_eq!(sessions.verify(None, &shown).await.err(), Some(Denied::Unavailable));
+        sessions.replace(vec![stored]);
+        assert!(sessions.verify(None, &shown).await.is_ok());
+        let forged = Shown { id: Secret::parse(&shown.id.text()).unwrap(), proof: Secret::random() };
+        assert_eq!(sessions.verify(None, &forged).await.err(), Some(Denied::Session));
+        clock.set(1_000_000);
+        assert_eq!(sessions.verify(None, &shown).await.err(), Some(Denied::Expired));
+        assert!(sessions.find(None, &shown).await.is_ok(), "it can be renewed");
+        clock.set(2_000_000);
+        assert_eq!(sessions.find(None, &shown).await.err(), Some(Denied::Session));
+    }
+}
