@@ -16,6 +16,7 @@
 //! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
 //! | [`replay`](mod@replay) | what is readable in a damaged segment, loaded once |
 //! | [`forecast`] | what spending will come to, from what it was |
+//! | [`quote`] | text of others, on a terminal and in the daemon log |
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
@@ -39,10 +40,12 @@ pub mod forecast;
 pub mod fuzzing;
 pub mod http;
 pub mod lock;
+mod log_lines;
 pub mod metrics;
 pub mod outbound;
 pub mod pipeline;
 pub mod pricing;
+pub mod quote;
 pub mod replay;
 pub mod rollup;
 pub mod scheduling;

@@ -2,6 +2,10 @@
 //!
 //! Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the data folder is in use, or no daemon is running.
 
+// First: its macros are what the other modules print with.
+#[macro_use]
+mod output;
+
 mod adopt;
 mod bill_check;
 mod budgets;
@@ -12,7 +16,6 @@ mod forecast;
 mod import;
 mod migrate;
 mod open;
-mod output;
 mod partitions;
 mod plans;
 mod prices;
@@ -173,10 +176,13 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
     };
-    done.unwrap_or_else(|error| {
+    let code = done.unwrap_or_else(|error| {
         output::error(&error);
         ExitCode::FAILURE
-    })
+    });
+    let Some(error) = output::failure() else { return code };
+    eprintln!("error: standard output cannot be written to: {error}");
+    ExitCode::FAILURE
 }
 
 /// Runs a task on a connection to the database, and closes the database afterwards.

@@ -1,15 +1,78 @@
 //! How commands speak: errors with their causes on stderr, numbers that a person can read.
+//!
+//! All that a command prints goes through here. Within `src/cli`, `println!`, `print!`, `eprintln!` and `eprint!` are the
+//! macros below, not the standard library's:
+//!
+//! * Text of others (names of models, users, producers) cannot move the cursor, reorder text or forge a line: what
+//!   `println!` prints is one line, [`quote::line`]. Text that has several lines goes through `print!`, [`quote::lines`].
+//! * A reader that has gone away (`| head`, `| grep -q`) is not an error: the command goes on to its end, because it may
+//!   change something, and prints nothing more. What streams data ([`Stream`]) ends instead.
+//! * Output that cannot be written for another reason (a full disk) makes the command fail: [`failure`].
 
-use std::io::Write;
+use std::fmt::Arguments;
+use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
+use std::sync::OnceLock;
+
+use crate::quote;
+
+/// Prints a line of data.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::cli::output::out(format_args!($($text)*), true) };
+}
+
+/// Prints data of several lines.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::output::out(format_args!($($text)*), false) };
+}
+
+/// Says a line to the person at the terminal.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*), true) };
+}
+
+/// Says several lines.
+macro_rules! eprint {
+    ($($text:tt)*) => { $crate::cli::output::say(format_args!($($text)*), false) };
+}
+
+/// Why output was not written; the first reason.
+static FAILURE: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Why data could not be printed, if it could not.
+pub fn failure() -> Option<&'static std::io::Error> {
+    FAILURE.get()
+}
+
+/// What `println!` and `print!` do.
+pub fn out(text: Arguments<'_>, is_line: bool) {
+    if let Err(error) = std::io::stdout().lock().write_all(shown(text, is_line).as_bytes())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        // The first reason is told.
+        let _ = FAILURE.set(error);
+    }
+}
+
+/// What `eprintln!` and `eprint!` do.
+pub fn say(text: Arguments<'_>, is_line: bool) {
+    // There is nowhere else to say it.
+    let _ = std::io::stderr().lock().write_all(shown(text, is_line).as_bytes());
+}
+
+fn shown(text: Arguments<'_>, is_line: bool) -> String {
+    let text = text.to_string();
+    if is_line { format!("{}\n", quote::line(&text)) } else { quote::lines(&text).into_owned() }
+}
 
 /// Prints an error and its causes.
 pub fn error(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    // A mistake in the configuration is shown with the lines around it.
+    eprint!("error: {error}\n");
     let mut said = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Many errors repeat their cause in their own text.
         if !said.contains(&cause) {
-            eprintln!("  because: {cause}");
+            eprint!("  because: {cause}\n");
         }
         said = cause;
     }
@@ -20,16 +83,54 @@ pub fn hint(text: &str) {
     eprintln!("hint: {text}");
 }
 
-/// Prints data as JSON. A reader that has gone away is no error.
+/// Prints data as JSON.
 ///
 /// # Errors
-/// If standard output cannot be written to.
+/// If it cannot be written as JSON.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+    json_text(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints text that is JSON, and a line's end.
+pub fn json_text(text: &str) {
+    let text = quote::json(text);
+    // Such characters are escapes of JSON by now, so nothing is left to quote.
+    print!("{text}\n");
+}
+
+/// Data of any length, a line of JSON each.
+pub struct Stream(BufWriter<StdoutLock<'static>>);
+
+impl Stream {
+    /// To standard output.
+    pub fn new() -> Self {
+        Self(BufWriter::new(std::io::stdout().lock()))
+    }
+
+    /// Prints a line. False if the reader has gone away: it has seen enough.
+    ///
+    /// # Errors
+    /// If standard output cannot be written to, or the value not as JSON.
+    pub fn line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<bool> {
+        let text = serde_json::to_string(value)?;
+        is_read(writeln!(self.0, "{}", quote::json(&text)))
+    }
+
+    /// Prints what is buffered. False if the reader has gone away.
+    ///
+    /// # Errors
+    /// If standard output cannot be written to.
+    pub fn flush(&mut self) -> anyhow::Result<bool> {
+        is_read(self.0.flush())
+    }
+}
+
+fn is_read(written: std::io::Result<()>) -> anyhow::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -91,7 +91,7 @@ pub fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let answer =
             answer.context("the daemon closed the connection; what it has not answered may not be recorded")?;
         accepted &= answer.starts_with("{\"ok\":true");
-        println!("{answer}");
+        super::output::json_text(&answer);
     }
     let sent = sending.join().unwrap_or_else(|_| bail!("the sending thread panicked"))?;
     if sent == 0 {

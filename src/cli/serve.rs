@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
 use crate::config::{Config, LogFormat};
+use crate::log_lines::{Fields, JsonLines};
 use crate::{scheduling, threads};
 
 /// Run the daemon until SIGTERM or SIGINT. SIGHUP reads log.filter again.
@@ -93,13 +94,13 @@ fn start_log(config: &Config) -> anyhow::Result<SetFilter> {
         .with_ansi(std::io::stderr().is_terminal());
     Ok(match config.log.format {
         LogFormat::Text => {
-            let log = log.with_target(false).with_filter_reloading();
+            let log = log.fmt_fields(Fields).with_target(false).with_filter_reloading();
             let handle = log.reload_handle();
             log.init();
             Box::new(move |filter| Ok(handle.reload(filter)?))
         }
         LogFormat::Json => {
-            let log = log.json().with_filter_reloading();
+            let log = log.json().with_ansi(false).with_writer(JsonLines::default).with_filter_reloading();
             let handle = log.reload_handle();
             log.init();
             Box::new(move |filter| Ok(handle.reload(filter)?))

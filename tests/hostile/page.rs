@@ -1,6 +1,7 @@
 //! The page's session: what another program on the host, which browsers send the page's cookie to, can do with it; and
 //! requests that another site's page makes a browser send.
 
+#[allow(dead_code, reason = "the HTTP tests use the rest of it")]
 #[path = "../http/client.rs"]
 mod client;
 
@@ -12,6 +13,8 @@ use crate::support::until;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const PAGE: (&str, &str) = ("x-tallyd-page", "1");
+/// Each try of these tests is looked at.
+const EACH_TRY: (&str, &str) = ("TALLYD_AUTH_FAILURES_PER_MINUTE", "10000");
 
 /// Cookie and proof of a browser that has signed in with `header`'s token.
 fn sign_in(api: &Api, header: &str) -> (String, String) {
@@ -28,7 +31,7 @@ fn ask(address: &str, path: &str, cookie: &str, proof: &str) -> u16 {
 
 #[test]
 fn the_cookie_that_every_port_of_the_host_receives_opens_nothing() {
-    let api = Api::start();
+    let api = Api::with(&[EACH_TRY]);
     let admin = api.token("admin");
     let (cookie, proof) = sign_in(&api, &admin);
     let id = cookie.split_once('=').unwrap().1;
@@ -73,7 +76,7 @@ fn the_cookie_that_every_port_of_the_host_receives_opens_nothing() {
 
 #[test]
 fn nobody_is_signed_in_by_another_sites_page() {
-    let api = Api::start();
+    let api = Api::with(&[EACH_TRY]);
     let admin = api.token("admin");
     let body = json!({ "token": admin.strip_prefix("Bearer ").unwrap() }).to_string();
     let evil = ("origin", "https://evil.example");
@@ -103,10 +106,11 @@ fn nobody_is_signed_in_by_another_sites_page() {
 
 #[test]
 fn a_session_survives_a_restart_holds_on_every_daemon_and_ends_on_all() {
-    let mut api = Api::start();
+    let mut api = Api::with(&[EACH_TRY]);
     let mut beside = Daemon::on(&api.postgres.url());
     let second = client::free_address();
     beside.set("TALLYD_HTTP_LISTEN", &second);
+    beside.set(EACH_TRY.0, EACH_TRY.1);
     let _beside = beside.start();
     let read = api.token("read");
     until("the second daemon knows the token", || {
@@ -135,7 +139,7 @@ fn a_session_survives_a_restart_holds_on_every_daemon_and_ends_on_all() {
 
 #[test]
 fn one_token_keeps_a_bounded_number_of_sessions() {
-    let api = Api::start();
+    let api = Api::with(&[EACH_TRY]);
     let read = api.token("read");
     let (first, proof) = sign_in(&api, &read);
     let (honest, honest_proof) = sign_in(&api, &api.token("admin"));

@@ -78,7 +78,7 @@ fn a_code_becomes_a_session_once() {
 
 #[test]
 fn signing_out_revokes_no_token_that_somebody_pasted() {
-    let api = Api::start();
+    let api = Api::with(&[("TALLYD_AUTH_FAILURES_PER_MINUTE", "10000")]);
     let admin = api.token("admin");
     let kept = Kept::of(&session(&api, &json!({ "token": &admin["Bearer ".len()..] }).to_string()));
     assert_eq!(kept.send(&api, "DELETE", "/session", b"").status, 204);
@@ -128,7 +128,7 @@ fn a_headers_token_comes_before_a_session() {
 
 #[test]
 fn what_is_no_token_for_the_page_is_refused() {
-    let api = Api::start();
+    let api = Api::with(&[("TALLYD_AUTH_FAILURES_PER_MINUTE", "10000")]);
     let ingest = api.token("ingest");
     let ingest = ingest.strip_prefix("Bearer ").unwrap();
     let long = "x".repeat(4_000);

@@ -214,25 +214,17 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
 }
 
 async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<ExitCode> {
-    use std::io::Write;
     let connection = connect(database).await?;
     let filter = Filter { settled: args.all, ..args.filter.filter()? };
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let done = each_page(&connection, &filter, Order::OldestFirst, |page| {
+    let mut out = output::Stream::new();
+    each_page(&connection, &filter, Order::OldestFirst, |page| {
         for letter in page {
-            serde_json::to_writer(&mut out, &letter)?;
-            out.write_all(b"\n")?;
+            if !out.line(&letter)? {
+                return Ok(false);
+            }
         }
-        Ok(true)
+        out.flush()
     })
-    .await;
-    let is_gone = |error: &anyhow::Error| {
-        let cause = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-    };
-    match done.and_then(|()| Ok(out.flush()?)) {
-        // A reader that has gone away is no error.
-        Err(error) if !is_gone(&error) => Err(error),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    .await?;
+    Ok(ExitCode::SUCCESS)
 }

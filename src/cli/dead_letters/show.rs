@@ -6,6 +6,7 @@ use chrono::SecondsFormat;
 use serde_json::Value;
 
 use crate::dead_letters::DeadLetter;
+use crate::quote;
 
 /// Characters of a message in a list.
 const MESSAGE_CHARS: usize = 80;
@@ -15,20 +16,13 @@ pub fn line(letter: &DeadLetter) -> String {
     let at = letter.created_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let field = if letter.field.is_empty() { String::new() } else { format!(" ({})", letter.field) };
     let outcome = letter.outcome.as_deref().map_or_else(String::new, |outcome| format!("[{outcome}] "));
-    let mut message: String = printable(&letter.message).chars().take(MESSAGE_CHARS).collect();
+    let mut message: String = quote::line(&letter.message).chars().take(MESSAGE_CHARS).collect();
     if message.len() < letter.message.len() {
         message.push('…');
     }
     let provider = letter.payload.provider();
     let provider = if provider.is_empty() { "-" } else { &provider };
-    format!(
-        "{:>8}  {at}  {:<8} {}{}  {}  {outcome}{message}",
-        letter.id,
-        letter.kind,
-        letter.code,
-        printable(&field),
-        printable(provider)
-    )
+    format!("{:>8}  {at}  {:<8} {}{}  {}  {outcome}{message}", letter.id, letter.kind, letter.code, field, provider)
 }
 
 /// A letter whole.
@@ -43,19 +37,14 @@ pub fn whole(letter: &DeadLetter) -> anyhow::Result<String> {
         match value {
             Value::Null => {}
             Value::String(value) if value.is_empty() => {}
-            Value::String(value) => writeln!(text, "  {name:<12} {}", printable(value))?,
+            Value::String(value) => writeln!(text, "  {name:<12} {}", quote::line(value))?,
             other => writeln!(text, "  {name:<12} {other}")?,
         }
     }
     match &fields["record"] {
         Value::String(raw) if raw.is_empty() => writeln!(text, "  record       deleted")?,
-        Value::String(raw) => writeln!(text, "  record       not whole: {}", printable(raw))?,
+        Value::String(raw) => writeln!(text, "  record       not whole: {}", quote::line(raw))?,
         record => writeln!(text, "  record       {record}")?,
     }
     Ok(text)
-}
-
-/// A sender's text must not move a terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

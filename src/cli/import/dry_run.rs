@@ -1,20 +1,19 @@
 //! `tallyd import --dry-run N`: what the first rows would be recorded as. Nothing is sent, no daemon is needed.
 
-use std::io::{ErrorKind, Write};
-
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 use tallyd_protocol::Record;
 
 use super::reader::Rows;
 use super::talk::Talk;
+use crate::cli::output::Stream;
 
 /// Prints the first `count` rows, a line of JSON each, without fields that have their defaults.
 ///
 /// # Errors
 /// If the file cannot be read on, or standard output cannot be written to.
 pub fn print(rows: &mut Rows, count: u64, talk: &mut Talk) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = Stream::new();
     let mut looked_at = 0;
     while looked_at < count {
         let Some(row) = rows.next_row()? else { break };
@@ -22,10 +21,12 @@ pub fn print(rows: &mut Rows, count: u64, talk: &mut Talk) -> anyhow::Result<()>
         rows.take_notes().iter().for_each(|note| talk.note(note));
         match row.record {
             Err(error) => talk.refused(row.number, row.line, &error.to_string()),
-            Ok(record) => match writeln!(out, "{}", describe(&record)) {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
-                written => written?,
-            },
+            // In step with what is said of the rows around it.
+            Ok(record) => {
+                if !out.line(&describe(&record))? || !out.flush()? {
+                    break;
+                }
+            }
         }
     }
     talk.end();

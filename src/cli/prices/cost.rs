@@ -1,6 +1,6 @@
 //! `tallyd prices cost`: what calls would cost, without recording them.
 
-use std::io::{BufRead, BufWriter, ErrorKind, Write};
+use std::io::BufRead;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -36,7 +36,7 @@ pub fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
     };
     let rules = rules(config);
     let admission = Admission { rules: &rules, catalog: &catalog, now_us: SystemClock.now_us() };
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = output::Stream::new();
     let mut refused = 0_u64;
     for text in std::io::stdin().lock().split(b'\n') {
         let text = text?;
@@ -45,9 +45,8 @@ pub fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
         }
         let answer = answer(&admission, &text);
         refused += u64::from(answer.get("error").is_some());
-        match writeln!(out, "{answer}") {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-            written => written?,
+        if !out.line(&answer)? {
+            return Ok(ExitCode::SUCCESS);
         }
     }
     out.flush()?;

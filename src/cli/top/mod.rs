@@ -128,6 +128,7 @@ fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
 /// A line of JSON a look, from the second on.
 fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
     let mut before: Option<Sample> = None;
+    let mut out = output::Stream::new();
     loop {
         let heard = match messages.recv()? {
             Message::Heard(heard) => *heard,
@@ -144,18 +145,10 @@ fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
         };
         before = heard.ok().or(before);
         let Some(line) = line else { continue };
-        // A reader that has gone away has seen enough.
-        if writeln_json(&line).is_err() || once {
+        if !out.line(&line)? || !out.flush()? || once {
             return Ok(ExitCode::SUCCESS);
         }
     }
-}
-
-fn writeln_json(line: &serde_json::Value) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
 }
 
 /// The terminal, until somebody has seen enough.

@@ -196,17 +196,14 @@ fn inspect(args: &InspectArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 fn records(contents: &Contents) -> anyhow::Result<ExitCode> {
-    use std::io::Write;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = output::Stream::new();
     for chunk in &contents.chunks {
         // What was found in a file is in memory.
         for entry in PayloadReader::new(chunk.payload.held().unwrap_or_default()) {
-            if let Entry::Call(call) = entry? {
-                match writeln!(out, "{}", to_json(&call)) {
-                    // A reader that has gone away is no error.
-                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-                    written => written?,
-                }
+            if let Entry::Call(call) = entry?
+                && !out.line(&to_json(&call))?
+            {
+                return Ok(ExitCode::SUCCESS);
             }
         }
     }

@@ -211,10 +211,13 @@ impl Auth {
         Ok(Some(Shown { id, proof }))
     }
 
-    /// The database, for a session that this daemon does not know yet; not for an address that has guessed too often.
-    #[must_use]
-    pub fn pool_for<'a>(&self, view: &'a View, address: IpAddr) -> Option<&'a Pool> {
-        if self.failures.are_too_many(address) { None } else { pool(view) }
+    /// The database, for a session that this daemon does not know yet.
+    ///
+    /// # Errors
+    /// [`Denied::TooManyFailures`] for an address that has guessed too often, or [`Denied::Unavailable`].
+    pub fn pool_for<'a>(&self, view: &'a View, address: IpAddr) -> Result<&'a Pool, Denied> {
+        self.may_try(address)?;
+        pool(view).ok_or(Denied::Unavailable)
     }
 
     /// Whether an address may try a JWT or a password.
@@ -228,8 +231,9 @@ impl Auth {
     /// Counts that somebody was not let in.
     pub fn count(&self, denied: Denied, address: IpAddr) {
         counter!(registry::AUTH_FAILURES, "reason" => denied.name()).increment(1);
-        // A request without a token is no attempt, and an outage is not the client's fault.
-        if !matches!(denied, Denied::Missing | Denied::Unavailable | Denied::TooManyFailures) {
+        // A request without a token is not an attempt; neither is one that another site's page made a browser send. An outage
+        // is not the client's fault.
+        if !matches!(denied, Denied::Missing | Denied::CrossSite | Denied::Unavailable | Denied::TooManyFailures) {
             self.failures.count(address);
             tracing::debug!(%address, reason = denied.name(), "a request was not let in");
         }

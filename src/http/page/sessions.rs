@@ -62,16 +62,17 @@ impl Sessions {
         });
     }
 
-    /// The session that a browser shows both values of, whether its token has expired or not.
+    /// The session that a browser shows both values of, whether its token has expired or not. `pool`: where a session is
+    /// looked up that is not in the copy, or why it cannot be.
     ///
     /// # Errors
     /// [`Denied::Session`] if there is none, or it has ended; [`Denied::Unavailable`] if only the database could tell.
-    pub async fn find(&self, pool: Option<&Pool>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
+    pub async fn find(&self, pool: Result<&Pool, Denied>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
         let id = shown.id.digest();
         let known = self.by_id.load().get(&id).cloned();
         let session = match known {
             Some(session) => session,
-            None => self.add(look_up(pool, &id).await?),
+            None => self.add(look_up(pool?, &id).await?),
         };
         let same: bool = shown.proof.digest().ct_eq(&session.proof_sha256).into();
         if same && self.now_us() < session.ends_at.timestamp_micros() { Ok(session) } else { Err(Denied::Session) }
@@ -81,7 +82,7 @@ impl Sessions {
     ///
     /// # Errors
     /// As there; [`Denied::Expired`] if the session has to be renewed first.
-    pub async fn verify(&self, pool: Option<&Pool>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
+    pub async fn verify(&self, pool: Result<&Pool, Denied>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
         let session = self.find(pool, shown).await?;
         if self.is_valid(&session) { Ok(session) } else { Err(Denied::Expired) }
     }
@@ -97,8 +98,8 @@ impl Sessions {
     }
 }
 
-async fn look_up(pool: Option<&Pool>, id: &[u8; 32]) -> Result<StoredSession, Denied> {
-    let client = pool.ok_or(Denied::Unavailable)?.get().await.map_err(|_| Denied::Unavailable)?;
+async fn look_up(pool: &Pool, id: &[u8; 32]) -> Result<StoredSession, Denied> {
+    let client = pool.get().await.map_err(|_| Denied::Unavailable)?;
     let found = page_sessions::find(&client, id).await.map_err(|error| {
         let error = crate::database::describe(&error);
         tracing::warn!(error, "a session of the page could not be looked up");
@@ -128,15 +129,15 @@ mod tests {
             ends_at: DateTime::from_timestamp(2, 0).unwrap(),
             sealed: None,
         };
-        assert_eq!(sessions.verify(None, &shown).await.err(), Some(Denied::Unavailable));
+        assert_eq!(sessions.verify(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Unavailable));
         sessions.replace(vec![stored]);
-        assert!(sessions.verify(None, &shown).await.is_ok());
+        assert!(sessions.verify(Err(Denied::Unavailable), &shown).await.is_ok());
         let forged = Shown { id: Secret::parse(&shown.id.text()).unwrap(), proof: Secret::random() };
-        assert_eq!(sessions.verify(None, &forged).await.err(), Some(Denied::Session));
+        assert_eq!(sessions.verify(Err(Denied::Unavailable), &forged).await.err(), Some(Denied::Session));
         clock.set(1_000_000);
-        assert_eq!(sessions.verify(None, &shown).await.err(), Some(Denied::Expired));
-        assert!(sessions.find(None, &shown).await.is_ok(), "it can be renewed");
+        assert_eq!(sessions.verify(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Expired));
+        assert!(sessions.find(Err(Denied::Unavailable), &shown).await.is_ok(), "it can be renewed");
         clock.set(2_000_000);
-        assert_eq!(sessions.find(None, &shown).await.err(), Some(Denied::Session));
+        assert_eq!(sessions.find(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Session));
     }
 }

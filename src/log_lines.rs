@@ -1,0 +1,78 @@
+//! Lines of the daemon log: an event is one line, whatever the texts of others in it.
+//!
+//! Producers, models and users name themselves, and errors repeat what was sent. Every field of every event passes through
+//! [`quote`] here, so no place that logs has to think of it.
+
+use std::fmt::{self, Debug};
+use std::io;
+
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::Writer;
+
+use crate::quote;
+
+/// Fields as text: the message, and `name=value` for the others.
+pub struct Fields;
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = Quoted { writer, is_first: true, done: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.done
+    }
+}
+
+struct Quoted<'writer> {
+    writer: Writer<'writer>,
+    is_first: bool,
+    done: fmt::Result,
+}
+
+impl Quoted<'_> {
+    fn write(&mut self, field: &Field, value: &dyn Debug) -> fmt::Result {
+        let name = field.name();
+        // What the `log` crate's events have beside their message.
+        if name.starts_with("log.") {
+            return Ok(());
+        }
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.write_char(' ')?;
+        }
+        let value = format!("{value:?}");
+        let value = quote::line(&value);
+        if name == "message" {
+            self.writer.write_str(&value)
+        } else {
+            write!(self.writer, "{}={value}", name.trim_start_matches("r#"))
+        }
+    }
+}
+
+impl Visit for Quoted<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if self.done.is_ok() {
+            self.done = self.write(field, value);
+        }
+    }
+}
+
+/// Standard error, for events that are written as JSON, each at once.
+#[derive(Default)]
+pub struct JsonLines(());
+
+impl io::Write for JsonLines {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // The formatter writes text; anything else would be its mistake, and is passed on.
+        match std::str::from_utf8(event) {
+            Ok(text) => io::stderr().lock().write_all(quote::json(text).as_bytes())?,
+            Err(_) => io::stderr().lock().write_all(event)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
