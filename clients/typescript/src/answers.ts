@@ -58,8 +58,14 @@ export interface UserCallStats {
   analysisCalls: number;
 }
 
-/** A model's rates, in USD for a million tokens. Null: the vendor quotes none. */
-export interface ModelPricing {
+/** A model's price: its rates, and those of larger prompts. */
+export interface ModelPricing extends ModelRates {
+  /** Rates that hold for the whole call where its input and cached tokens are more than `promptTokens`; smallest bound first, usually none. */
+  above: (ModelRates & { promptTokens: number })[];
+}
+
+/** Rates, in USD for a million tokens. Null: the vendor quotes none. */
+export interface ModelRates {
   inputPerMToken: number | null;
   outputPerMToken: number | null;
   cacheReadPerMToken: number | null;

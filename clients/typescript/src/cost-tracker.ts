@@ -91,10 +91,10 @@ export class CostTracker {
     this.#settings = new Settings(this.#http, (error) => this.#failed(error));
     this.#ask();
     this.#refresh = setInterval(() => this.#ask(), PRICES_INTERVAL).unref();
-    const { dailyBudgetUSD, alertThresholdPercent } = this.#options;
+    const { dailyBudgetUSD, alertThresholdPercent: threshold } = this.#options;
     if (dailyBudgetUSD === undefined) return;
-    const threshold = alertThresholdPercent === undefined ? {} : { alertThresholdPercent };
-    this.#settings.put(BUDGET, { budget: dailyBudgetUSD, onlyIfNone: true, ...threshold });
+    const alert = threshold === undefined ? {} : { alertThresholdPercent: threshold };
+    this.#settings.put(BUDGET, { budget: dailyBudgetUSD, onlyIfNone: true, ...alert });
   }
 
   /**

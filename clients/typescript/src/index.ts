@@ -5,7 +5,7 @@ export { express, withContext, type Context, type ExpressOptions } from "./conte
 export { instrument, recordingFetch, type FetchOptions, type Instrumentable } from "./instrument.js";
 export { CostTracker, costTracker, type CostTrackerOptions } from "./cost-tracker.js";
 export type {
-  ActiveSessions, BudgetStatus, CallCosts, CostSummary, DailyCosts, ModelCosts, ModelPricing, PlanTerms, PricingInfo, RentCastPlan, UserCallStats,
+  ActiveSessions, BudgetStatus, CallCosts, CostSummary, DailyCosts, ModelCosts, ModelPricing, ModelRates, PlanTerms, PricingInfo, RentCastPlan, UserCallStats,
 } from "./answers.js";
 export type { Rejection } from "./wire.js";
 export { closeOnSignal, type Closable } from "./signal.js";

@@ -13,6 +13,9 @@ const RATES = {
   cache_write_1h_tokens: "cacheWrite1hPerMToken",
 } as const;
 
+/** What a prompt's size is by. */
+const PROMPT = ["input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"] as const;
+
 /** USD, or undefined where a price or a unit is not known here. */
 export function localPrice(prices: PricingInfo, record: UsageRecord): number | undefined {
   if (record.extra_units || (record.service_tier && record.service_tier !== "standard")) return undefined;
@@ -21,10 +24,12 @@ export function localPrice(prices: PricingInfo, record: UsageRecord): number | u
   // The date at the end of a name, as vendors write it, changes no price.
   const model = prices.claude[name] ?? prices.claude[name.replace(/-\d{8}$/, "")];
   if (record.provider !== "claude" || !model) return undefined;
+  const prompt = PROMPT.reduce((sum, field) => sum + Number(record[field] ?? 0), 0);
+  const rates = model.above.findLast(({ promptTokens }) => prompt > promptTokens) ?? model;
   let cost = 0;
   for (const [field, rate] of Object.entries(RATES) as [keyof typeof RATES, (typeof RATES)[keyof typeof RATES]][]) {
     const tokens = Number(record[field] ?? 0);
-    const perMillion = model[rate];
+    const perMillion = rates[rate];
     if (tokens > 0 && perMillion === null) return undefined;
     cost += (tokens * (perMillion ?? 0)) / 1_000_000;
   }

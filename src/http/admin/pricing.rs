@@ -26,10 +26,30 @@ pub struct Pricing {
     pub rentcast: RentcastPrice,
 }
 
-/// A model's rates, each for a million tokens. Null: the vendor quotes none.
+/// A model's price.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ModelPrice {
+    /// The rates.
+    #[serde(flatten)]
+    pub rates: ModelRates,
+    /// Rates of larger prompts, smallest bound first; usually none.
+    pub above: Vec<AbovePrice>,
+}
+
+/// A model's rates for prompts of more than a number of tokens: they hold for the whole call.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ModelPrice {
+pub struct AbovePrice {
+    /// Input and cached tokens of the call, more than this many.
+    pub prompt_tokens: u64,
+    /// The rates.
+    #[serde(flatten)]
+    pub rates: ModelRates,
+}
+
+/// A model's rates, each for a million tokens. Null: the vendor quotes none.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ModelRates {
     /// Input.
     #[schema(value_type = Option<f64>)]
     #[serde(rename = "inputPerMToken")]
@@ -90,8 +110,18 @@ pub async fn pricing(State(view): State<Handle>) -> Result<Json<Pricing>, ApiErr
 }
 
 fn model(row: &PriceRow) -> ModelPrice {
-    let rate = |name: &str| amount(&row.rates["per_million_tokens"][name]).map(Number);
-    ModelPrice {
+    let above = row.rates["above"].as_array().into_iter().flatten();
+    let above = above.filter_map(|tier| {
+        Some(AbovePrice { prompt_tokens: tier["prompt_tokens"].as_u64()?, rates: rates(&tier["per_million_tokens"]) })
+    });
+    let mut above: Vec<_> = above.collect();
+    above.sort_by_key(|tier| tier.prompt_tokens);
+    ModelPrice { rates: rates(&row.rates["per_million_tokens"]), above }
+}
+
+fn rates(per_million_tokens: &Value) -> ModelRates {
+    let rate = |name: &str| amount(&per_million_tokens[name]).map(Number);
+    ModelRates {
         input: rate("input"),
         output: rate("output"),
         cache_read: rate("cache_read"),
