@@ -17,8 +17,8 @@ pub struct Otlp {
     /// Which of Claude Code's exports is recorded: it reports the same tokens in each. Default `logs`: a record for each
     /// API request. With `metrics` there is one for each interval of export, model and session.
     pub claude_code: ClaudeCode,
-    /// Whether `gen_ai.usage.input_tokens` has the cached tokens in it, as the conventions say. Default true. Where it is
-    /// less than they are, it has not, whatever stands here.
+    /// Whether a span's input tokens include the cached ones, where neither the span's own numbers nor its instrumentation tell
+    /// (`docs/otlp.md`). Default true, as the conventions say.
     pub input_includes_cached: bool,
 }
 

@@ -1,12 +1,15 @@
 //! OTLP exports: the first byte says which signal and which encoding, the rest is the request's body.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 
 use crate::config::{ClaudeCode, Otlp};
 use crate::http::otlp::document::{Encoding, each};
 use crate::http::otlp::items::{Event, Metric, Span};
 use crate::http::otlp::record::Draft;
-use crate::http::otlp::{logs, spans, sums};
+use crate::http::otlp::{Reading, logs, spans, sums};
+use crate::pricing::{Catalog, PricingOptions};
 
 /// Names of a document.
 pub const WORDS: [&[u8]; 12] = [
@@ -31,17 +34,20 @@ pub fn run(bytes: &[u8]) {
     let encoding = if choice & 1 == 0 { Encoding::Protobuf } else { Encoding::Json };
     let claude_code = if choice & 8 == 0 { ClaudeCode::Logs } else { ClaudeCode::Metrics };
     let config = Otlp { claude_code, input_includes_cached: choice & 16 == 0, ..Otlp::default() };
+    static CATALOG: LazyLock<Catalog> =
+        LazyLock::new(|| Catalog::builtin(&PricingOptions::default()).expect("the built-in catalog is one"));
+    let reading = Reading { config: &config, catalog: &CATALOG };
     let body = Bytes::copy_from_slice(body);
     let mut drafts = Vec::new();
     let read = match choice >> 1 & 3 {
         0 => each::<Span>(encoding, &body, |source, item| {
-            let _ = item.and_then(|item| spans::records(&config, source, item, &mut drafts));
+            let _ = item.and_then(|item| spans::records(&reading, source, item, &mut drafts));
         }),
         1 => each::<Event>(encoding, &body, |source, item| {
-            let _ = item.and_then(|item| logs::records(&config, source, item, &mut drafts));
+            let _ = item.and_then(|item| logs::records(&reading, source, item, &mut drafts));
         }),
         _ => each::<Metric>(encoding, &body, |source, item| {
-            let _ = item.and_then(|item| sums::records(&config, source, item, &mut drafts));
+            let _ = item.and_then(|item| sums::records(&reading, source, item, &mut drafts));
         }),
     };
     if let Err(error) = read {

@@ -52,7 +52,7 @@ fn every_case_comes_out_right() {
     let mut api = Api::with(&[("TALLYD_OTLP_USER_ATTRIBUTES", "field.case")]);
     let token = api.token("ingest");
     let cases = cases();
-    assert!(cases.len() >= 6, "only {} cases were found", cases.len());
+    assert!(cases.len() >= 30, "only {} cases were found", cases.len());
     let mut sent = Vec::new();
     for case in &cases {
         let mut last = Sent::default();
@@ -131,7 +131,9 @@ fn hold_call(hold: &mut Hold<'_>, call: &Value, key: &str, expected: &Value) {
         "not_understood" => hold(key, call["metadata"]["tallyd.not_understood"].clone(), expected),
         "metadata" => {
             for (name, expected) in expected.as_object().expect("metadata is an object") {
-                hold(&format!("metadata {name}"), call["metadata"][name].clone(), expected);
+                let found =
+                    call["metadata"][name].to_string().replace(call["user_id"].as_str().unwrap_or("-"), "$USER");
+                hold(&format!("metadata {name}"), serde_json::from_str(&found).unwrap(), expected);
             }
         }
         column => {

@@ -4,6 +4,9 @@
 //! clear error; the daemon's memory and time stay within the bound that SECURITY.md states; and the honest clients beside
 //! the attacker lose nothing and double nothing. A file per door.
 
+#[path = "../http/client.rs"]
+#[allow(dead_code, reason = "the tests of the HTTP API share it")]
+mod client;
 #[path = "../it/support/mod.rs"]
 mod support;
 

@@ -232,3 +232,29 @@ fn exports_are_taken_while_the_database_is_down() {
     api.postgres.until_calls(1);
     api.daemon.assert_reconciled();
 }
+
+#[test]
+fn spans_around_calls_that_have_tokens_are_counted_apart_and_shown() {
+    let api = Api::start();
+    let token = api.token("ingest");
+    let around = |number: u8, pairs: &[(&str, Value)]| {
+        let mut span = span(number, &[]);
+        span["attributes"] = pairs.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        span
+    };
+    let text = |text: &str| json!({"stringValue": text});
+    let spans = [
+        around(1, &[("gen_ai.operation.name", text("invoke_agent")), input(5_000)]),
+        around(2, &[("operation.name", text("ai.streamText")), input(7)]),
+        around(3, &[("gen_ai.operation.name", text("invoke_agent"))]),
+        around(4, &[("http.request.method", text("POST"))]),
+    ];
+    assert_eq!(json(&api, &token, "traces", &traces(&spans)).text(), "{}");
+    let items =
+        |outcome: &str| api.metric(&format!("tallyd_otlp_items_total{{signal=\"traces\",outcome=\"{outcome}\"}}"));
+    assert_eq!([items("passed_over"), items("ignored"), items("taken")], [2.0, 2.0, 0.0]);
+    assert_eq!(api.metric("tallyd_otlp_passed_over_total{what=\"ai.streamText\"}"), 1.0);
+    let shown = String::from_utf8(api.daemon.run(&["status"]).stdout).unwrap();
+    assert!(shown.contains("passed over   1 × ai.streamText"), "{shown}");
+    assert!(shown.contains("1 × gen_ai.operation.name invoke_agent"), "{shown}");
+}

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use super::RepriceOptions;
 use crate::pipeline::intake::not_understood::KEY as NOT_UNDERSTOOD;
-use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider, normalise_tier};
+use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd};
 
 /// A call.
 pub(super) struct LogRow {
@@ -114,14 +114,11 @@ impl LogRow {
         if self.not_understood {
             return Decision::Unpriceable;
         }
-        // Calls of earlier versions were stored with the names that were sent.
-        let provider = normalise_provider(&self.provider);
         let usage = Usage {
-            provider: &provider,
-            platform: "",
+            provider: &self.provider,
             model: &self.model,
             endpoint: &self.endpoint,
-            service_tier: &normalise_tier(&self.service_tier),
+            service_tier: &self.service_tier,
             occurred_at_us: self.occurred_at_us,
             tokens: self.tokens,
             requests: self.requests,

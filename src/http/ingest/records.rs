@@ -155,7 +155,11 @@ pub async fn hand_over(view: &Handle, key: Option<&RequestKey>, texts: &[&[u8]])
     }
 }
 
-fn intake(view: &Handle) -> Result<Arc<connection::Shared>, ApiError> {
+/// What takes records.
+///
+/// # Errors
+/// If the daemon is stopping or has no room.
+pub fn intake(view: &Handle) -> Result<Arc<connection::Shared>, ApiError> {
     if view.writer.full().is_some() {
         let hint = "nothing of the request was taken; keep it and send it again";
         return Err(busy("full", "the write-ahead log has no room".to_owned(), hint));

@@ -1,6 +1,8 @@
-//! Attributes: names and scalar values. Of lists and maps, which hold prompts and the like, nothing is kept.
+//! Attributes: names and scalar values. Of lists and maps, which hold prompts and the like, only the name is kept.
 
 use std::collections::BTreeMap;
+
+use crate::pricing::{whole, whole_float};
 
 /// Attributes that one item may have. SDKs stop at 128.
 pub const ATTRIBUTES_MAX: usize = 1_024;
@@ -18,6 +20,47 @@ pub enum Value {
     Float(f64),
     /// True or false.
     Boolean(bool),
+    /// A list, a map, bytes, or a text that is too long: nothing of it is kept.
+    Other,
+}
+
+/// A value as a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// An integer, be it written as text or as a float. One beyond 64 bits stands at their end, which no record may have.
+    Whole(i64),
+    /// An empty text.
+    Nothing,
+    /// No integer.
+    Unreadable,
+}
+
+impl Value {
+    /// The value as a count.
+    #[must_use]
+    pub fn count(&self) -> Count {
+        let number = match self {
+            Self::Integer(number) => Some(i128::from(*number)),
+            Self::Text(text) if text.trim().is_empty() => return Count::Nothing,
+            Self::Text(text) => whole(text.trim()),
+            Self::Float(number) => whole_float(*number),
+            Self::Boolean(_) | Self::Other => None,
+        };
+        let within = |number: i128| number.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        number.map_or(Count::Unreadable, |number| Count::Whole(within(number)))
+    }
+
+    /// The scalar as text.
+    #[must_use]
+    pub fn written(&self) -> Option<String> {
+        match self {
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Float(number) => Some(number.to_string()),
+            Self::Text(text) => Some(text.clone()),
+            Self::Boolean(value) => Some(value.to_string()),
+            Self::Other => None,
+        }
+    }
 }
 
 /// By name.
@@ -25,11 +68,20 @@ pub enum Value {
 pub struct Attributes(BTreeMap<String, Value>);
 
 impl Attributes {
-    /// Adds one; of two with a name, the first stays. Long texts are left out.
+    /// Adds one; of two with a name, the first stays. Of a long text only the name is kept, of a long name nothing.
     pub fn insert(&mut self, name: String, value: Value) {
-        if name.len() <= TEXT_BYTES_MAX && !matches!(&value, Value::Text(text) if text.len() > TEXT_BYTES_MAX) {
+        let value = match value {
+            Value::Text(text) if text.len() > TEXT_BYTES_MAX => Value::Other,
+            other => other,
+        };
+        if name.len() <= TEXT_BYTES_MAX {
             self.0.entry(name).or_insert(value);
         }
+    }
+
+    /// All, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// The text of the first of these that has one which is not empty.
@@ -44,23 +96,16 @@ impl Attributes {
     /// The first of these that is an integer, be it written as text or as a float.
     #[must_use]
     pub fn integer(&self, names: &[&str]) -> Option<i64> {
-        names.iter().find_map(|name| match self.0.get(*name)? {
-            Value::Integer(number) => Some(*number),
-            Value::Text(text) => text.trim().parse().ok(),
-            Value::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => Some(*number as i64),
-            Value::Float(_) | Value::Boolean(_) => None,
+        names.iter().find_map(|name| match self.0.get(*name)?.count() {
+            Count::Whole(number) => Some(number),
+            Count::Nothing | Count::Unreadable => None,
         })
     }
 
     /// A number as it is written.
     #[must_use]
     pub fn number_text(&self, name: &str) -> Option<String> {
-        match self.0.get(name)? {
-            Value::Integer(number) => Some(number.to_string()),
-            Value::Float(number) => Some(number.to_string()),
-            Value::Text(text) => Some(text.clone()),
-            Value::Boolean(_) => None,
-        }
+        self.0.get(name).filter(|value| !matches!(value, Value::Boolean(_))).and_then(Value::written)
     }
 
     /// True if one of these is there.
@@ -99,7 +144,7 @@ mod tests {
     fn integers_come_in_three_forms_and_text_that_is_empty_is_not_there() {
         let found = Attributes::from([
             ("a", 7.into()),
-            ("b", "8".into()),
+            ("b", " 8.0".into()),
             ("c", Value::Float(9.0)),
             ("d", Value::Float(9.5)),
             ("e", "".into()),
@@ -110,6 +155,11 @@ mod tests {
         assert_eq!(integers, [Some(7), Some(8), Some(9), None, None, None, None, None]);
         assert_eq!(found.text(&["h", "a", "e", "f"]), Some("x"));
         assert_eq!(found.integer(&["d", "f", "a"]), Some(7));
+        assert_eq!(Value::from("1,200").count(), Count::Unreadable);
+        assert_eq!(
+            [Value::Float(1e20), Value::Float(-1e20)].map(|value| value.count()),
+            [Count::Whole(i64::MAX), Count::Whole(i64::MIN)]
+        );
     }
 
     #[test]
@@ -118,6 +168,6 @@ mod tests {
         found.insert("a".into(), 1.into());
         found.insert("a".into(), 2.into());
         found.insert("b".into(), "x".repeat(TEXT_BYTES_MAX + 1).as_str().into());
-        assert_eq!(found, Attributes::from([("a", 1.into())]));
+        assert_eq!(found, Attributes::from([("a", 1.into()), ("b", Value::Other)]));
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::attributes::Attributes;
 use super::items::Item;
+use super::record::Draft;
 use super::{json, wire};
 
 /// How a request and its answer are written.
@@ -45,6 +46,16 @@ pub struct Source {
     pub resource: Attributes,
     /// The instrumentation's name.
     pub scope: String,
+}
+
+/// A resource's attributes that say nothing about a call: the SDK's own, and command lines, which may hold secrets.
+const NOT_KEPT: [&str; 3] = ["telemetry.", "process.command", "service.name"];
+
+impl Source {
+    /// Keeps the resource's attributes in a record's metadata.
+    pub fn keep(&self, draft: &mut Draft) {
+        draft.keep(Some("resource"), &self.resource, |name| !NOT_KEPT.iter().any(|start| name.starts_with(start)));
+    }
 }
 
 /// Hands each item of a document to `take`, or what is wrong with it.

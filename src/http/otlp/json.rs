@@ -136,6 +136,12 @@ struct AnyValue {
     int_value: Loose<i64>,
     #[serde(default)]
     double_value: Loose<f64>,
+    #[serde(default)]
+    array_value: Option<IgnoredAny>,
+    #[serde(default)]
+    kvlist_value: Option<IgnoredAny>,
+    #[serde(default)]
+    bytes_value: Option<IgnoredAny>,
 }
 
 /// A number, or its text, or nothing.
@@ -218,7 +224,8 @@ fn read<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, String> {
 fn scalar(value: AnyValue) -> Option<Value> {
     let text = value.string_value.map(Value::Text);
     let number = value.int_value.0.map(Value::Integer).or(value.double_value.0.map(Value::Float));
-    text.or(number).or(value.bool_value.map(Value::Boolean))
+    let other = value.array_value.or(value.kvlist_value).or(value.bytes_value).map(|_| Value::Other);
+    text.or(number).or(value.bool_value.map(Value::Boolean)).or(other)
 }
 
 impl<'de> Deserialize<'de> for Attributes {

@@ -1,18 +1,44 @@
 //! Claude Code's events (its documentation, "Monitoring"): one `api_request` for each request to the API with what it has
 //! used, one `api_error` for each that failed. Its input tokens exclude the cached ones, as the API's do.
 //!
-//! The cost that it reports is its own estimate at list prices: it is kept beside, and the record is priced like any other.
-//! Other log records are passed over, those of the conventions' `gen_ai.client.inference.operation.details` too: their spans say
-//! the same.
+//! The cost that it reports is its own estimate at list prices: it is kept beside, and the record is priced like any other. It tells
+//! one thing that the counts do not: how many of the tokens that were written to the cache live for an hour. The split that
+//! makes the catalog's cost the reported one is taken, within the tokens that were written. A difference that remains is
+//! kept in the metadata and counted by model.
+//!
+//! The model `<synthetic>` is what Claude Code calls an answer that it made up itself: not a call. Other log records are passed
+//! over, those of the conventions' `gen_ai.client.inference.operation.details` too: their spans say the same.
 
+use super::attributes::{Attributes, Count};
 use super::document::Source;
 use super::items::Event;
 use super::record::Draft;
 use super::spans::user;
-use crate::config::{ClaudeCode, Otlp};
+use super::{Reading, Took};
+use crate::config::ClaudeCode;
+use crate::pipeline::intake::stands_out::differ;
+use crate::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider};
 
 /// What its events' names begin with, where they are whole.
 const PREFIX: &str = "claude_code.";
+/// The model of answers that nobody was asked for.
+pub(super) const SYNTHETIC: &str = "<synthetic>";
+/// The event's counts. Others whose names speak of tokens are not understood.
+const COUNTS: [&str; 4] = ["input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens"];
+/// Attributes that a record has elsewhere.
+const MAPPED: [&str; 11] = [
+    "event.name",
+    "event.timestamp",
+    "model",
+    "request_id",
+    "duration_ms",
+    "status_code",
+    "cost_usd",
+    "session.id",
+    "speed",
+    "query_source",
+    "error",
+];
 
 /// True if Claude Code has sent it.
 pub(super) fn is_claude_code(source: &Source) -> bool {
@@ -24,9 +50,9 @@ pub(super) fn is_claude_code(source: &Source) -> bool {
 ///
 /// # Errors
 /// None: what is wrong with a record is found when it is taken.
-pub fn records(config: &Otlp, source: &Source, event: Event, drafts: &mut Vec<Draft>) -> Result<(), String> {
-    if config.claude_code != ClaudeCode::Logs {
-        return Ok(());
+pub fn records(reading: &Reading<'_>, source: &Source, event: Event, drafts: &mut Vec<Draft>) -> Result<Took, String> {
+    if reading.config.claude_code != ClaudeCode::Logs {
+        return Ok(Took::Ignored);
     }
     let attributes = &event.attributes;
     let names = [event.name.as_str(), attributes.text(&["event.name"]).unwrap_or_default(), event.body.as_str()];
@@ -39,43 +65,126 @@ pub fn records(config: &Otlp, source: &Source, event: Event, drafts: &mut Vec<Dr
         })
     };
     let failed = is_called("api_error");
-    if !failed && !is_called("api_request") {
-        return Ok(());
+    let model = attributes.text(&["model"]);
+    if !failed && !is_called("api_request") || model == Some(SYNTHETIC) {
+        return Ok(Took::Ignored);
     }
     let mut draft = Draft::default();
-    let count = |name: &str| attributes.integer(&[name]).unwrap_or(0);
     let time_ns = if event.time_ns > 0 { event.time_ns } else { event.observed_ns };
     draft.occurred_at(time_ns);
-    draft.text("provider", Some("anthropic"));
-    draft.text("model", attributes.text(&["model"]));
+    draft.text("provider", Some(PROVIDER));
+    draft.text("model", model);
     draft.text("endpoint", Some("/v1/messages"));
-    draft.text("user_id", user(config, source, attributes));
+    draft.text("user_id", user(reading.config, source, attributes));
     draft.text("app", source.resource.text(&["service.name"]));
     draft.text("request_id", attributes.text(&["request_id"]));
-    draft.number("latency_ms", count("duration_ms"));
+    draft.number("latency_ms", attributes.integer(&["duration_ms"]).unwrap_or(0));
+    draft.text("service_tier", tier(attributes));
     if failed {
         let status = attributes.integer(&["status_code"]).filter(|status| (100..=999).contains(status));
         draft.number("status", status.unwrap_or(500));
     } else {
-        draft.number("input_tokens", count("input_tokens"));
-        draft.number("output_tokens", count("output_tokens"));
-        draft.number("cache_read_tokens", count("cache_read_tokens"));
-        draft.number("cache_write_5m_tokens", count("cache_creation_tokens"));
-        draft.note("reported_cost_usd", attributes.number_text("cost_usd").as_deref());
+        used(reading.catalog, attributes, (time_ns / 1_000) as i64, &mut draft);
     }
     draft.note("session_id", attributes.text(&["session.id"]));
     draft.note("speed", attributes.text(&["speed"]));
     draft.note("query_source", attributes.text(&["query_source"]));
+    let is_kept = |name: &str| !MAPPED.contains(&name) && !(COUNTS.contains(&name));
+    draft.keep(None, attributes, is_kept);
+    source.keep(&mut draft);
     drafts.push(draft);
-    Ok(())
+    Ok(Took::Record)
+}
+
+const PROVIDER: &str = "anthropic";
+
+/// The speed is a tier of its own, unless it is the usual one.
+fn tier(attributes: &Attributes) -> Option<&str> {
+    attributes.text(&["speed"]).filter(|speed| !["standard", "normal", "default"].contains(speed))
+}
+
+/// What the event says was used, with the split of what was written to the cache.
+fn used(catalog: &Catalog, attributes: &Attributes, at_us: i64, draft: &mut Draft) {
+    let mut counts = [0_i64; COUNTS.len()];
+    for (name, value) in attributes.iter() {
+        match (COUNTS.iter().position(|known| *known == name), value.count()) {
+            (Some(at), Count::Whole(number)) => counts[at] = number,
+            (_, Count::Nothing | Count::Whole(0)) => {}
+            (Some(_), Count::Unreadable) => draft.not_understood(name),
+            (None, _) if name.ends_with("_tokens") && !name.contains("max_") => draft.not_understood(name),
+            (None, _) => {}
+        }
+    }
+    let [input, output, read, written] = counts;
+    let reported = attributes.number_text("cost_usd");
+    let reported_usd = reported.as_deref().and_then(|text| Usd::parse_rounded(text.trim()).ok());
+    let call = |hour: i64| price(catalog, attributes, at_us, [input, output, read, written - hour, hour]);
+    let hour = reported_usd.map_or(0, |usd| for_an_hour(usd, written, call));
+    for (field, count) in [
+        ("input_tokens", input),
+        ("output_tokens", output),
+        ("cache_read_tokens", read),
+        ("cache_write_5m_tokens", written - hour),
+        ("cache_write_1h_tokens", hour),
+    ] {
+        draft.number(field, count);
+    }
+    draft.note("reported_cost_usd", reported.as_deref());
+    if let (Some(reported), Some(ours)) = (reported_usd, call(hour))
+        && differ(reported, ours)
+    {
+        let difference = reported.checked_sub(ours).map(|usd| usd.to_string());
+        draft.note("reported_cost_difference_usd", difference.as_deref());
+        let model = attributes.text(&["model"]).unwrap_or_default();
+        draft.cost_differs = Some(format!("{}/{model}", normalise_provider(PROVIDER)));
+    }
+}
+
+/// How many of the written tokens live for an hour, if the reported cost is to be the catalog's: as near as can be.
+fn for_an_hour(reported: Usd, written: i64, price: impl Fn(i64) -> Option<Usd>) -> i64 {
+    let (Some(none), Some(all)) = (price(0), price(written)) else { return 0 };
+    let (step, over) = (all.attos() - none.attos(), reported.attos() - none.attos());
+    if written <= 0 || step <= 0 || over <= 0 {
+        return 0;
+    }
+    // A share of a whole number of tokens: the nearest one. Costs and counts of one call are far below where this overflows.
+    let share =
+        i128::from(written).checked_mul(over).map_or(i128::from(written), |product| (product + step / 2) / step);
+    share.clamp(0, i128::from(written)) as i64
+}
+
+/// The catalog's cost, with input, output, read, and written for five minutes and for an hour.
+fn price(catalog: &Catalog, attributes: &Attributes, at_us: i64, counts: [i64; 5]) -> Option<Usd> {
+    let mut tokens = [0_u64; 5];
+    for (token, count) in tokens.iter_mut().zip(counts) {
+        *token = u64::try_from(count).ok()?;
+    }
+    let [input, output, cache_read, cache_write_5m, cache_write_1h] = tokens;
+    let provider = normalise_provider(PROVIDER);
+    let usage = Usage {
+        provider: &provider,
+        model: attributes.text(&["model"]).unwrap_or_default(),
+        endpoint: "/v1/messages",
+        service_tier: tier(attributes).unwrap_or_default(),
+        occurred_at_us: at_us,
+        tokens: Tokens { input, output, cache_read, cache_write_5m, cache_write_1h },
+        requests: 1,
+        extra_units: &[],
+    };
+    match catalog.price(&usage) {
+        Priced::Catalog { cost, .. } => Some(cost),
+        Priced::Unpriced(_) => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::attributes::{Attributes, Value};
+    use super::super::attributes::Value;
     use super::*;
+    use crate::config::Otlp;
+    use crate::pricing::PricingOptions;
 
     fn source(service: &str) -> Source {
         Source { resource: Attributes::from([("service.name", service.into())]), scope: String::new() }
@@ -89,7 +198,8 @@ mod tests {
             ("output_tokens", 340.into()),
             ("cache_read_tokens", 20_000.into()),
             ("cache_creation_tokens", 1_500.into()),
-            ("cost_usd", Value::Float(0.0168)),
+            // 12 at 3, 340 at 15, 20,000 at 0.30, 1,000 at 3.75 and 500 at 6 USD a million.
+            ("cost_usd", Value::Float(0.017886)),
             ("duration_ms", 2_100.into()),
             ("status_code", "529".into()),
             ("user.id", "f00d".into()),
@@ -99,8 +209,9 @@ mod tests {
     }
 
     fn read(config: &Otlp, service: &str, event: Event) -> Vec<Draft> {
+        let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
         let mut drafts = Vec::new();
-        records(config, &source(service), event, &mut drafts).unwrap();
+        records(&Reading { config, catalog: &catalog }, &source(service), event, &mut drafts).unwrap();
         drafts
     }
 
@@ -112,12 +223,13 @@ mod tests {
             ("input_tokens", json!(12)),
             ("output_tokens", json!(340)),
             ("cache_read_tokens", json!(20_000)),
-            ("cache_write_5m_tokens", json!(1_500)),
+            ("cache_write_5m_tokens", json!(1_000)),
+            ("cache_write_1h_tokens", json!(500)),
             ("cost_usd", json!(null)),
             ("latency_ms", json!(2_100)),
             ("user_id", json!("f00d")),
             ("status", json!(null)),
-            ("metadata", json!({"reported_cost_usd": "0.0168", "session_id": "s-1"})),
+            ("metadata", json!({"reported_cost_usd": "0.017886", "session_id": "s-1", "user.id": "f00d"})),
         ] {
             assert_eq!(draft.get(field), &value, "{field}");
         }
@@ -143,5 +255,40 @@ mod tests {
         let mut named = request("x");
         named.name = "claude_code.api_request".into();
         assert_eq!(read(&Otlp::default(), "claude-code", named).len(), 1);
+    }
+
+    #[test]
+    fn the_reported_cost_tells_what_was_written_for_an_hour_and_a_difference_is_kept() {
+        for (cost, hour, difference) in [
+            (0.016761, 0, None),
+            (0.020136, 1_500, None),
+            (0.01, 0, Some("-0.006761")),
+            (0.03, 1_500, Some("0.009864")),
+        ] {
+            let mut event = request("api_request");
+            let mut attributes = Attributes::from([("cost_usd", Value::Float(cost))]);
+            event.attributes.iter().for_each(|(name, value)| attributes.insert(name.to_owned(), value.clone()));
+            event.attributes = attributes;
+            let drafts = read(&Otlp::default(), "claude-code", event);
+            let found = drafts[0].get("cache_write_1h_tokens").as_i64().unwrap_or(0);
+            let kept = drafts[0].get("metadata").get("reported_cost_difference_usd").and_then(|text| text.as_str());
+            assert_eq!((found, kept), (hour, difference), "{cost}");
+            let counted = difference.map(|_| "claude/claude-sonnet-4-5-20250929".to_owned());
+            assert_eq!(drafts[0].cost_differs, counted, "{cost}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_made_up_is_no_call_and_a_speed_is_a_tier() {
+        let mut event = request("api_request");
+        let mut attributes = Attributes::from([("model", SYNTHETIC.into()), ("event.name", "api_request".into())]);
+        event.attributes = attributes.clone();
+        assert_eq!(read(&Otlp::default(), "claude-code", event.clone()), []);
+        attributes = Attributes::from([("speed", "fast".into()), ("event.name", "api_request".into())]);
+        attributes.insert("thinking_tokens".into(), 5.into());
+        event.attributes = attributes;
+        let drafts = read(&Otlp::default(), "claude-code", event);
+        assert_eq!(drafts[0].get("service_tier"), "fast");
+        assert_eq!(drafts[0].get("metadata")["tallyd.not_understood"], "thinking_tokens");
     }
 }

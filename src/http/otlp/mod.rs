@@ -28,6 +28,8 @@ pub mod logs;
 pub mod record;
 pub mod spans;
 pub mod sums;
+pub mod table;
+pub mod usage;
 mod wire;
 
 use axum::Extension;
@@ -45,13 +47,33 @@ use self::items::{Event, Item, Metric, Span};
 use self::record::Draft;
 use crate::config::Otlp;
 use crate::http::auth::Identity;
-use crate::http::ingest::records::hand_over;
+use crate::http::ingest::records::{hand_over, intake};
 use crate::http::router::Handle;
-use crate::metrics::registry;
+use crate::metrics::{IngestMetrics, registry};
 use crate::pipeline::batch::{Outcome, RECORDS_MAX, RequestKey};
+use crate::pricing::Catalog;
+
+/// What items are read with.
+pub struct Reading<'a> {
+    /// The settings.
+    pub config: &'a Otlp,
+    /// The prices.
+    pub catalog: &'a Catalog,
+}
+
+/// What became of an item.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Took {
+    /// It is a record, or several.
+    Record,
+    /// It is nothing of ours.
+    Ignored,
+    /// It has used tokens, and is around calls that have the same: what it was taken for.
+    PassedOver(String),
+}
 
 /// What an item becomes: none, one, or several records.
-type Mapping<T> = fn(&Otlp, &Source, T, &mut Vec<Draft>) -> Result<(), String>;
+type Mapping<T> = fn(&Reading<'_>, &Source, T, &mut Vec<Draft>) -> Result<Took, String>;
 
 /// Takes spans; those of model calls become records.
 #[utoipa::path(post, path = "/v1/traces", tag = "opentelemetry",
@@ -135,11 +157,15 @@ async fn take<T: Item>(
 ) -> Result<Rejected, Status> {
     let body = body.map_err(|rejection| Status::unreadable(&rejection))?;
     let mut read = Read::new();
+    let shared = intake(view)?;
+    let catalog = shared.catalog.load();
+    let reading = Reading { config: &view.config.otlp, catalog: &catalog };
     document::each::<T>(encoding, &body, |source, item| {
-        read.add(item, |item, drafts| mapping(&view.config.otlp, source, item, drafts));
+        read.add(&shared.metrics, item, |item, drafts| mapping(&reading, source, item, drafts));
     })
     .map_err(|error| Status::new(StatusCode::BAD_REQUEST, error))?;
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "ignored").increment(read.ignored);
+    counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "passed_over").increment(read.passed_over);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "rejected").increment(read.rejected.count);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "taken").increment(read.taken);
     let Read { drafts, mut rejected, .. } = read;
@@ -165,20 +191,39 @@ struct Read {
     drafts: Vec<Draft>,
     taken: u64,
     ignored: u64,
+    passed_over: u64,
     rejected: Rejected,
 }
 
 impl Read {
     const fn new() -> Self {
-        Self { drafts: Vec::new(), taken: 0, ignored: 0, rejected: Rejected { count: 0, first: String::new() } }
+        Self {
+            drafts: Vec::new(),
+            taken: 0,
+            ignored: 0,
+            passed_over: 0,
+            rejected: Rejected { count: 0, first: String::new() },
+        }
     }
 
-    fn add<T>(&mut self, item: Result<T, String>, map: impl FnOnce(T, &mut Vec<Draft>) -> Result<(), String>) {
+    fn add<T>(
+        &mut self,
+        metrics: &IngestMetrics,
+        item: Result<T, String>,
+        map: impl FnOnce(T, &mut Vec<Draft>) -> Result<Took, String>,
+    ) {
         let before = self.drafts.len();
         match item.and_then(|item| map(item, &mut self.drafts)) {
-            Ok(()) if self.drafts.len() > before => self.taken += 1,
-            Ok(()) => self.ignored += 1,
+            Ok(Took::Record) => self.taken += 1,
+            Ok(Took::Ignored) => self.ignored += 1,
+            Ok(Took::PassedOver(what)) => {
+                self.passed_over += 1;
+                metrics.passed_over.count(&what);
+            }
             Err(reason) => self.rejected.add(&reason),
+        }
+        for model in self.drafts[before..].iter().filter_map(|draft| draft.cost_differs.as_deref()) {
+            metrics.stated_cost_differs.count(model);
         }
     }
 }

@@ -3,28 +3,40 @@
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
+use super::attributes::{Attributes, Value};
+use crate::pipeline::intake::not_understood;
+
+/// Attributes of one kind that are kept in a record's metadata, their bytes together, and those of one text.
+const KEPT_MAX: usize = 48;
+const KEPT_BYTES_MAX: usize = 4_096;
+const KEPT_TEXT_BYTES_MAX: usize = 512;
+
 /// A record, as JSON; fields that are not set have their defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Draft(Map<String, Json>);
+pub struct Draft {
+    fields: Map<String, Json>,
+    /// The provider and model, if the sender's own cost is not the catalog's.
+    pub cost_differs: Option<String>,
+}
 
 impl Draft {
     /// Sets a text that is there.
     pub fn text(&mut self, field: &str, text: Option<&str>) {
         if let Some(text) = text {
-            self.0.insert(field.to_owned(), text.into());
+            self.fields.insert(field.to_owned(), text.into());
         }
     }
 
     /// Sets a number that is not 0. A negative one is set, and refused with the record.
     pub fn number(&mut self, field: &str, number: i64) {
         if number != 0 {
-            self.0.insert(field.to_owned(), number.into());
+            self.fields.insert(field.to_owned(), number.into());
         }
     }
 
     /// Adds to a number.
     pub fn add(&mut self, field: &str, number: i64) {
-        let sum = self.0.get(field).and_then(Json::as_i64).unwrap_or(0).saturating_add(number);
+        let sum = self.fields.get(field).and_then(Json::as_i64).unwrap_or(0).saturating_add(number);
         self.number(field, sum);
     }
 
@@ -37,7 +49,7 @@ impl Draft {
     pub fn latency(&mut self, start_ns: u64, end_ns: u64) {
         if start_ns > 0 && end_ns >= start_ns {
             let ms = ((end_ns - start_ns) / 1_000_000).min(i32::MAX as u64);
-            self.0.insert("latency_ms".to_owned(), ms.into());
+            self.fields.insert("latency_ms".to_owned(), ms.into());
         }
     }
 
@@ -50,28 +62,91 @@ impl Draft {
         }
         let mut id = [0; 16];
         id.copy_from_slice(&digest.finalize()[..16]);
-        self.0.insert("id".to_owned(), uuid::Builder::from_custom_bytes(id).into_uuid().to_string().into());
+        self.fields.insert("id".to_owned(), uuid::Builder::from_custom_bytes(id).into_uuid().to_string().into());
     }
 
     /// Adds to the metadata a text that is there.
     pub fn note(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text {
-            let metadata = self.0.entry("metadata").or_insert_with(|| json!({}));
-            metadata[name] = text.into();
+            self.metadata().insert(name.to_owned(), text.into());
         }
+    }
+
+    /// Says that something of the call's usage is not understood; of several the first is named.
+    pub fn not_understood(&mut self, name: &str) {
+        let mut name = name.to_owned();
+        let end = (0..=name.len().min(KEPT_TEXT_BYTES_MAX)).rev().find(|at| name.is_char_boundary(*at));
+        name.truncate(end.unwrap_or(0));
+        self.metadata().entry(not_understood::KEY).or_insert(name.into());
+    }
+
+    /// Sets units of which some were used.
+    pub fn units(&mut self, units: &[(&str, i64)]) {
+        let used: Map<String, Json> = units
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(unit, count)| ((*unit).to_owned(), count.to_string().into()))
+            .collect();
+        if !used.is_empty() {
+            self.fields.insert("extra_units".to_owned(), used.into());
+        }
+    }
+
+    /// Keeps attributes in the metadata: in the object `group`, or beside the rest. Beyond a bound it says how many were left out.
+    pub fn keep(&mut self, group: Option<&str>, attributes: &Attributes, is_wanted: impl Fn(&str) -> bool) {
+        let (mut kept, mut left_out, mut bytes) = (Map::new(), 0_u64, 0);
+        for (name, value) in attributes.iter().filter(|(name, _)| is_wanted(name)) {
+            let Some(value) = scalar(value) else { continue };
+            bytes += name.len() + value.as_str().map_or(8, str::len);
+            if kept.len() < KEPT_MAX && bytes <= KEPT_BYTES_MAX {
+                kept.insert(name.to_owned(), value);
+            } else {
+                left_out += 1;
+            }
+        }
+        if left_out > 0 {
+            kept.insert("tallyd.left_out".to_owned(), left_out.into());
+        }
+        let metadata = self.metadata();
+        match group {
+            _ if kept.is_empty() => {}
+            Some(group) => drop(metadata.insert(group.to_owned(), kept.into())),
+            None => {
+                for (name, value) in kept {
+                    metadata.entry(name).or_insert(value);
+                }
+            }
+        }
+    }
+
+    fn metadata(&mut self) -> &mut Map<String, Json> {
+        let metadata = self.fields.entry("metadata").or_insert_with(|| json!({}));
+        metadata.as_object_mut().expect("metadata is set as an object, here alone")
     }
 
     /// The record's text.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        Json::Object(self.0.clone()).to_string().into_bytes()
+        Json::Object(self.fields.clone()).to_string().into_bytes()
     }
 
     /// A field, for tests.
     #[cfg(test)]
     pub(super) fn get(&self, field: &str) -> &Json {
-        self.0.get(field).unwrap_or(&Json::Null)
+        self.fields.get(field).unwrap_or(&Json::Null)
     }
+}
+
+/// A scalar as JSON, within the bound of a kept text. None for what is not kept at all.
+fn scalar(value: &Value) -> Option<Json> {
+    Some(match value {
+        Value::Text(text) if text.len() > KEPT_TEXT_BYTES_MAX => return None,
+        Value::Text(text) => text.as_str().into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Float(number) => json!(number),
+        Value::Boolean(value) => (*value).into(),
+        Value::Other => return None,
+    })
 }
 
 /// Bytes in hexadecimal digits.

@@ -1,78 +1,141 @@
 //! Spans of model calls, by the semantic conventions for generative AI (open-telemetry/semantic-conventions-genai, all of it in
-//! development; names of earlier versions are read, too).
+//! development) and by what instrumentations write instead; names of earlier versions are read, too.
 //!
-//! *Which spans.* Those whose `gen_ai.operation.name` is a call of a model; of other operations, and where there is none, the
-//! clients' spans that have used tokens. An agent's, a workflow's or a tool's span repeats what its calls have used, and
-//! is passed over. So are Claude Code's own spans: its events say the same ([`super::logs`]).
+//! *Which spans.* Those that have used tokens, whatever their kind, and those whose operation is a call of a model. An agent's, a
+//! workflow's or a tool's span repeats what its calls have used, and so does the AI SDK's outer span: these are passed over, and
+//! counted where they have tokens. So are Claude Code's own spans: its events say the same ([`super::logs`]).
 //!
-//! *Tokens.* `gen_ai.usage.input_tokens` includes what was read from and written to the cache, as the conventions have it; the
-//! record's buckets are disjoint, so both are subtracted. Instrumentations that report Anthropic's numbers as Anthropic does,
-//! without the cached ones, need `otlp.input_includes_cached = false`. The conventions do not tell how long a cache entry
-//! lives: what is written counts as five minutes', the default of the one provider that bills it.
+//! *Tokens.* [`super::table`] has a row for each attribute, [`super::usage`] makes disjoint buckets of them. What is not
+//! understood makes the call unpriced, and is named. A cost that the span states is used.
 
 use super::attributes::Attributes;
 use super::document::Source;
-use super::items::{KIND_CLIENT, Span};
+use super::items::Span;
 use super::record::{Draft, hex};
+use super::usage::{self, Found, Rule};
+use super::{Reading, Took};
 use crate::config::Otlp;
 
 /// Operations that call a model.
 const CALLS: [&str; 5] = ["chat", "generate_content", "text_completion", "embeddings", "completion"];
 /// Operations around such calls.
-const AROUND: [&str; 5] = ["invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan"];
-
-const PROVIDER: [&str; 2] = ["gen_ai.provider.name", "gen_ai.system"];
-const MODEL: [&str; 2] = ["gen_ai.response.model", "gen_ai.request.model"];
-const INPUT: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"];
-const OUTPUT: [&str; 2] = ["gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"];
-const CACHE_READ: [&str; 2] = ["gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"];
-const CACHE_WRITE: [&str; 3] = [
-    "gen_ai.usage.cache_creation.input_tokens",
-    "gen_ai.usage.cache_creation_input_tokens",
-    "gen_ai.usage.cache_write_input_tokens",
+const AROUND: [&str; 6] = ["invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan", "retrieval"];
+/// Attributes that say what a span is, and their values for spans around calls.
+const KINDS: [(&str, &[&str]); 4] = [
+    ("openinference.span.kind", &["CHAIN", "AGENT", "TOOL", "RETRIEVER", "GUARDRAIL", "EVALUATOR", "PROMPT"]),
+    ("traceloop.span.kind", &["workflow", "task", "agent", "tool"]),
+    ("langsmith.span.kind", &["chain", "tool", "retriever", "prompt", "parser"]),
+    ("langfuse.observation.type", &["span", "agent", "tool", "chain", "retriever", "evaluator", "guardrail"]),
 ];
-const TIER: [&str; 3] =
-    ["openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier"];
+
+const PROVIDER: [&str; 5] =
+    ["gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"];
+const MODEL: [&str; 8] = [
+    "gen_ai.response.model",
+    "ai.response.model",
+    "gen_ai.request.model",
+    "ai.model.id",
+    "llm.response.model",
+    "llm.model_name",
+    "embedding.model_name",
+    "llm.request.model",
+];
+const ENDPOINT: [&str; 4] = ["http.route", "gen_ai.operation.name", "ai.operationId", "llm.request.type"];
+const REQUEST_ID: [&str; 2] = ["gen_ai.response.id", "ai.response.id"];
+/// What was served before what was asked for.
+const TIER: [&str; 7] = [
+    "openai.response.service_tier",
+    "gen_ai.openai.response.service_tier",
+    "gen_ai.response.service_tier",
+    "openai.request.service_tier",
+    "gen_ai.openai.request.service_tier",
+    "gen_ai.request.service_tier",
+    "llm.service_tier",
+];
 
 /// The span's record, if it is a model call's.
 ///
 /// # Errors
 /// None: what is wrong with a record is found when it is taken.
-pub fn records(config: &Otlp, source: &Source, span: Span, drafts: &mut Vec<Draft>) -> Result<(), String> {
-    if !is_call(source, &span) {
-        return Ok(());
+pub fn records(reading: &Reading<'_>, source: &Source, span: Span, drafts: &mut Vec<Draft>) -> Result<Took, String> {
+    let attributes = &span.attributes;
+    let found = Found::of(attributes);
+    match kind(source, attributes) {
+        Kind::Around(what) if found.is_used() => return Ok(Took::PassedOver(what)),
+        Kind::Around(_) => return Ok(Took::Ignored),
+        Kind::Unknown if !found.is_used() => return Ok(Took::Ignored),
+        Kind::Call | Kind::Unknown => {}
     }
     let mut draft = Draft::default();
-    let attributes = &span.attributes;
+    let provider = attributes.text(&PROVIDER);
     draft.id("otlp span", &[&span.trace_id, &span.span_id]);
     draft.occurred_at(if span.end_ns > 0 { span.end_ns } else { span.start_ns });
     draft.latency(span.start_ns, span.end_ns);
-    draft.text("provider", attributes.text(&PROVIDER));
+    draft.text("provider", provider);
     draft.text("model", attributes.text(&MODEL));
-    draft.text("endpoint", attributes.text(&["http.route", "gen_ai.operation.name"]));
-    draft.text("user_id", user(config, source, attributes));
+    draft.text("endpoint", attributes.text(&ENDPOINT));
+    draft.text("user_id", user(reading.config, source, attributes));
     draft.text("app", source.resource.text(&["service.name"]));
-    draft.text("request_id", attributes.text(&["gen_ai.response.id"]));
+    draft.text("request_id", attributes.text(&REQUEST_ID));
     draft.text("service_tier", attributes.text(&TIER));
     draft.number("status", status(&span));
-    tokens(config, attributes, &mut draft);
+    let input_includes_cached = reading.config.input_includes_cached;
+    let rule = Rule { scope: &source.scope, provider: provider.unwrap_or_default(), input_includes_cached };
+    used(found, rule, attributes, &mut draft);
     draft.note("trace_id", Some(&hex(&span.trace_id)));
     draft.note("span_id", Some(&hex(&span.span_id)));
     draft.note("session_id", attributes.text(&["gen_ai.conversation.id", "session.id"]));
     draft.note("error_type", attributes.text(&["error.type"]));
+    source.keep(&mut draft);
     drafts.push(draft);
-    Ok(())
+    Ok(Took::Record)
 }
 
-fn is_call(source: &Source, span: &Span) -> bool {
+fn used(found: Found, rule: Rule<'_>, attributes: &Attributes, draft: &mut Draft) {
+    let buckets = found.buckets(rule);
+    for (field, count) in &buckets.fields {
+        draft.number(field, *count);
+    }
+    draft.units(&buckets.units);
+    if let Some(name) = &buckets.not_understood {
+        draft.not_understood(name);
+    }
+    match usage::cost(attributes) {
+        Ok(cost) => draft.text("cost_usd", cost.as_deref()),
+        Err(name) => draft.not_understood(name),
+    }
+}
+
+/// What a span is.
+enum Kind {
+    /// A call of a model, by its operation.
+    Call,
+    /// Around calls, whose spans have the same tokens.
+    Around(String),
+    /// A call if it has used tokens.
+    Unknown,
+}
+
+fn kind(source: &Source, attributes: &Attributes) -> Kind {
     if super::logs::is_claude_code(source) {
-        return false;
+        return Kind::Around("a span of Claude Code".to_owned());
     }
-    match span.attributes.text(&["gen_ai.operation.name"]) {
-        Some(operation) if CALLS.contains(&operation) => true,
-        Some(operation) if AROUND.contains(&operation) => false,
-        _ => span.kind == KIND_CLIENT && (span.attributes.has(&INPUT) || span.attributes.has(&OUTPUT)),
+    let operation = attributes.text(&["gen_ai.operation.name"]).unwrap_or_default();
+    if AROUND.contains(&operation) {
+        return Kind::Around(format!("gen_ai.operation.name {operation}"));
     }
+    for (name, around) in KINDS {
+        if let Some(kind) = attributes.text(&[name]).filter(|kind| around.contains(kind)) {
+            return Kind::Around(format!("{name} {kind}"));
+        }
+    }
+    // The AI SDK: `ai.streamText` is around one or more `ai.streamText.doStream`; a function's id may follow a space.
+    let name = attributes.text(&["ai.operationId", "operation.name"]).unwrap_or_default();
+    let name = name.split(' ').next().unwrap_or_default();
+    if name.starts_with("ai.") && !name.contains(".do") {
+        return Kind::Around(name.to_owned());
+    }
+    if CALLS.contains(&operation) { Kind::Call } else { Kind::Unknown }
 }
 
 /// The first of the configured attributes that names somebody.
@@ -91,23 +154,14 @@ fn status(span: &Span) -> i64 {
     }
 }
 
-fn tokens(config: &Otlp, attributes: &Attributes, draft: &mut Draft) {
-    let count = |names: &[&str]| attributes.integer(names).unwrap_or(0);
-    let (input, read, write) = (count(&INPUT), count(&CACHE_READ), count(&CACHE_WRITE));
-    let cached = read.saturating_add(write);
-    let uncached = if config.input_includes_cached && input >= cached { input - cached } else { input };
-    draft.number("input_tokens", uncached);
-    draft.number("output_tokens", count(&OUTPUT));
-    draft.number("cache_read_tokens", read);
-    draft.number("cache_write_5m_tokens", write);
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::super::attributes::Value;
+    use super::super::items::KIND_CLIENT;
     use super::*;
+    use crate::pricing::{Catalog, PricingOptions};
 
     fn span(attributes: Attributes) -> Span {
         Span {
@@ -121,11 +175,17 @@ mod tests {
         }
     }
 
-    fn read(config: &Otlp, span: Span) -> Vec<Draft> {
+    fn take(config: &Otlp, span: Span) -> (Took, Vec<Draft>) {
         let resource = Attributes::from([("service.name", "shop".into()), ("user.id", "of the resource".into())]);
+        let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
         let mut drafts = Vec::new();
-        records(config, &Source { resource, scope: "a".into() }, span, &mut drafts).unwrap();
-        drafts
+        let source = Source { resource, scope: "a".into() };
+        let took = records(&Reading { config, catalog: &catalog }, &source, span, &mut drafts).unwrap();
+        (took, drafts)
+    }
+
+    fn read(config: &Otlp, span: Span) -> Vec<Draft> {
+        take(config, span).1
     }
 
     #[test]
@@ -181,19 +241,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_around_calls_or_used_nothing_is_passed_over() {
-        let of = |operation: &str, kind| {
-            let attributes = Attributes::from([
-                ("gen_ai.operation.name", operation.into()),
-                ("gen_ai.usage.input_tokens", 5.into()),
-            ]);
-            read(&Otlp::default(), Span { kind, ..span(attributes) }).len()
+    fn what_has_used_tokens_is_a_call_unless_it_is_around_calls() {
+        let of = |name: &str, value: &str, tokens: i64| {
+            let attributes = Attributes::from([(name, value.into()), ("gen_ai.usage.input_tokens", tokens.into())]);
+            match take(&Otlp::default(), Span { kind: 1, ..span(attributes) }) {
+                (Took::Record, drafts) if drafts.len() == 1 => 1,
+                (Took::PassedOver(what), drafts) if drafts.is_empty() && what.contains(value) => 0,
+                (Took::Ignored, drafts) if drafts.is_empty() => -1,
+                other => panic!("{other:?}"),
+            }
         };
-        assert_eq!(["chat", "embeddings", "responses"].map(|operation| of(operation, KIND_CLIENT)), [1, 1, 1]);
-        assert_eq!(["invoke_agent", "execute_tool"].map(|operation| of(operation, KIND_CLIENT)), [0, 0]);
-        assert_eq!([of("chat", 1), of("responses", 1)], [1, 0], "a model in the process, and somebody's wrapper");
+        let operation = "gen_ai.operation.name";
+        assert_eq!(["chat", "embeddings", "responses", "anything"].map(|value| of(operation, value, 5)), [1; 4]);
+        assert_eq!(["invoke_agent", "execute_tool", "invoke_workflow"].map(|value| of(operation, value, 5)), [0; 3]);
+        assert_eq!([of(operation, "chat", 0), of(operation, "responses", 0), of(operation, "plan", 0)], [1, -1, -1]);
+        let outer = ["ai.streamText", "ai.generateText", "ai.embedMany"];
+        assert_eq!(outer.map(|value| of("ai.operationId", value, 5)), [0; 3]);
+        let inner = ["ai.streamText.doStream", "ai.generateText.doGenerate", "ai.embed.doEmbed"];
+        assert_eq!(inner.map(|value| of("operation.name", &format!("{value} my-function"), 5)), [1; 3]);
+        assert_eq!(
+            ["LLM", "EMBEDDING", "CHAIN", "AGENT"].map(|value| of("openinference.span.kind", value, 5)),
+            [1, 1, 0, 0]
+        );
+        assert_eq!(["workflow", "task"].map(|value| of("traceloop.span.kind", value, 5)), [0; 2]);
         let http = span(Attributes::from([("http.route", "/v1/messages".into())]));
-        assert_eq!(read(&Otlp::default(), http).len(), 0);
+        assert_eq!(take(&Otlp::default(), http), (Took::Ignored, vec![]));
     }
 
     #[test]

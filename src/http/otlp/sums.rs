@@ -9,11 +9,15 @@ use std::collections::BTreeMap;
 
 use super::document::Source;
 use super::items::{DELTA, Metric, Point};
+use super::logs::SYNTHETIC;
 use super::record::Draft;
 use super::spans::user;
+use super::{Reading, Took};
 use crate::config::{ClaudeCode, Otlp};
 
-/// The record's field for each type of token.
+/// The metric's name.
+const NAME: &str = "claude_code.token.usage";
+/// The record's field for each type of token. The metric does not tell how long what was written to the cache lives.
 const FIELDS: [(&str, &str); 4] = [
     ("input", "input_tokens"),
     ("output", "output_tokens"),
@@ -24,10 +28,16 @@ const FIELDS: [(&str, &str); 4] = [
 /// A record for each model, session, user and interval of the sum.
 ///
 /// # Errors
-/// Where its points are totals, or are no numbers of tokens.
-pub fn records(config: &Otlp, source: &Source, metric: Metric, drafts: &mut Vec<Draft>) -> Result<(), String> {
-    if config.claude_code != ClaudeCode::Metrics || metric.name != "claude_code.token.usage" {
-        return Ok(());
+/// Where its points are totals.
+pub fn records(
+    reading: &Reading<'_>,
+    source: &Source,
+    metric: Metric,
+    drafts: &mut Vec<Draft>,
+) -> Result<Took, String> {
+    let config = reading.config;
+    if config.claude_code != ClaudeCode::Metrics || metric.name != NAME {
+        return Ok(Took::Ignored);
     }
     if metric.temporality != DELTA {
         return Err("claude_code.token.usage holds totals, of which no interval can be told for certain; set \
@@ -36,17 +46,21 @@ pub fn records(config: &Otlp, source: &Source, metric: Metric, drafts: &mut Vec<
     }
     let mut groups: BTreeMap<_, Draft> = BTreeMap::new();
     for point in &metric.points {
-        let Some((_, field)) = FIELDS.iter().find(|(kind, _)| point.attributes.text(&["type"]) == Some(kind)) else {
-            return Err("claude_code.token.usage has a point whose type is none that is known".to_owned());
-        };
-        let Some(tokens) = point.value.filter(|tokens| *tokens >= 0) else {
-            return Err("claude_code.token.usage has a point that is no number of tokens".to_owned());
-        };
+        if point.attributes.text(&["model"]) == Some(SYNTHETIC) {
+            continue;
+        }
+        let kind = point.attributes.text(&["type"]).unwrap_or_default();
+        let field = FIELDS.iter().find(|(known, _)| *known == kind);
         let draft = groups.entry(key(config, source, point)).or_insert_with(|| begin(config, source, point));
-        draft.add(field, tokens);
+        match (field, point.value) {
+            (Some((_, field)), Some(tokens)) => draft.add(field, tokens),
+            (None, Some(0)) => {}
+            _ => draft.not_understood(&format!("{NAME} {kind}")),
+        }
     }
+    let took = if groups.is_empty() { Took::Ignored } else { Took::Record };
     drafts.extend(groups.into_values());
-    Ok(())
+    Ok(took)
 }
 
 /// What points of one record have in common.
@@ -65,6 +79,8 @@ fn begin(config: &Otlp, source: &Source, point: &Point) -> Draft {
     draft.text("user_id", user(config, source, &point.attributes));
     draft.text("app", source.resource.text(&["service.name"]));
     draft.note("session_id", point.attributes.text(&["session.id"]));
+    draft.keep(None, &point.attributes, |name| !["type", "model", "session.id"].contains(&name));
+    source.keep(&mut draft);
     draft
 }
 
@@ -74,6 +90,7 @@ mod tests {
 
     use super::super::attributes::Attributes;
     use super::*;
+    use crate::pricing::{Catalog, PricingOptions};
 
     fn point(kind: &str, model: &str, value: i64) -> Point {
         let attributes = Attributes::from([("type", kind.into()), ("model", model.into()), ("session.id", "s".into())]);
@@ -84,7 +101,9 @@ mod tests {
         let config = Otlp { claude_code, ..Otlp::default() };
         let mut drafts = Vec::new();
         let metric = Metric { name: "claude_code.token.usage".into(), temporality, points };
-        records(&config, &Source::default(), metric, &mut drafts).map(|()| drafts)
+        let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
+        let reading = Reading { config: &config, catalog: &catalog };
+        records(&reading, &Source::default(), metric, &mut drafts).map(|_| drafts)
     }
 
     #[test]
@@ -107,10 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn totals_and_what_is_unknown_are_rejected_and_without_the_setting_nothing_is_read() {
+    fn totals_are_rejected_what_is_unknown_is_named_and_without_the_setting_nothing_is_read() {
         assert!(read(ClaudeCode::Metrics, 2, vec![]).unwrap_err().contains("=delta"));
-        assert!(read(ClaudeCode::Metrics, DELTA, vec![point("thought", "opus", 1)]).is_err());
-        assert!(read(ClaudeCode::Metrics, DELTA, vec![point("input", "opus", -1)]).is_err());
+        let drafts = read(ClaudeCode::Metrics, DELTA, vec![point("thought", "opus", 1)]).unwrap();
+        assert_eq!(drafts[0].get("metadata")["tallyd.not_understood"], "claude_code.token.usage thought");
+        let drafts = read(ClaudeCode::Metrics, DELTA, vec![point("input", "opus", -1)]).unwrap();
+        assert_eq!(drafts[0].get("input_tokens"), -1, "refused with the record");
+        assert_eq!(read(ClaudeCode::Metrics, DELTA, vec![point("input", "<synthetic>", 1)]).unwrap(), []);
         assert_eq!(read(ClaudeCode::Logs, 2, vec![point("thought", "opus", 1)]).unwrap(), []);
     }
 }

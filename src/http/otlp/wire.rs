@@ -61,6 +61,12 @@ struct AnyValue {
     integer: Option<i64>,
     #[prost(double, optional, tag = "4")]
     float: Option<f64>,
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    list: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    map: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "7")]
+    bytes: Option<Bytes>,
 }
 
 #[derive(Message)]
@@ -212,7 +218,8 @@ fn attributes(pairs: Vec<Bytes>) -> Result<Attributes, String> {
 fn scalar(value: AnyValue) -> Option<Value> {
     let text = value.text.map(Value::Text);
     let number = value.integer.map(Value::Integer).or(value.float.map(Value::Float));
-    text.or(number).or(value.boolean.map(Value::Boolean))
+    let other = value.list.or(value.map).or(value.bytes).map(|_| Value::Other);
+    text.or(number).or(value.boolean.map(Value::Boolean)).or(other)
 }
 
 /// Decodes a message of at most so many fields.

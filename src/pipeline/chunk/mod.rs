@@ -58,7 +58,7 @@ mod flag {
 }
 
 /// The tier that is not written out.
-pub use crate::pricing::STANDARD_TIER;
+pub const STANDARD_TIER: &str = "standard";
 
 /// One accepted call: validated, normalised and priced. Text is borrowed from a frame or from a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

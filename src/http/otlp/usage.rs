@@ -1,0 +1,439 @@
+//! From a span's attributes to disjoint buckets, by the one table ([`super::table`]).
+//!
+//! The buckets of a record are disjoint; spans differ in what is within what. The span itself tells where it can: by a total, by
+//! a count without the cached tokens, by numbers that could not be otherwise. Then the instrumentation's scope, and the setting
+//! last. What does not add up is not understood, and names the attribute.
+
+use std::collections::BTreeMap;
+
+use super::attributes::{Attributes, Count, Value};
+use super::table::{COSTS, Means, NO_USAGE, PREFIXES, ROWS, SCOPES};
+use crate::pricing::Usd;
+
+/// What a span's attributes say about usage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// By meaning: the count, and the attribute that has it. Zeros are left out.
+    counts: BTreeMap<Means, (i64, &'static str)>,
+    /// The first attribute that is not understood.
+    not_understood: Option<String>,
+}
+
+/// Disjoint counts, as a record has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// By the record's field.
+    pub fields: Vec<(&'static str, i64)>,
+    /// By unit.
+    pub units: Vec<(&'static str, i64)>,
+    /// The name of what was not understood: then the rest is as well as could be told, and no price is made of it.
+    pub not_understood: Option<String>,
+}
+
+/// What decides where a span's own numbers do not.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule<'a> {
+    /// The instrumentation's name.
+    pub scope: &'a str,
+    /// The provider, as the span has it.
+    pub provider: &'a str,
+    /// The setting.
+    pub input_includes_cached: bool,
+}
+
+impl Found {
+    /// Reads the attributes.
+    #[must_use]
+    pub fn of(attributes: &Attributes) -> Self {
+        let mut found = Self::default();
+        for (name, value) in attributes.iter() {
+            if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+                found.add(name, value);
+            }
+        }
+        found
+    }
+
+    /// Whether anything has been used, understood or not.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        !self.counts.is_empty() || self.not_understood.is_some()
+    }
+
+    fn add(&mut self, name: &str, value: &Value) {
+        let count = value.count();
+        let Some(row) = ROWS.iter().find(|row| row.name == name) else {
+            if tells_usage(name, value) {
+                self.doubt(name);
+            }
+            return;
+        };
+        match count {
+            _ if row.means == Means::Part => {}
+            Count::Nothing | Count::Whole(0) => {}
+            Count::Unreadable => self.doubt(name),
+            Count::Whole(number) => {
+                let (known, _) = *self.counts.entry(row.means).or_insert((number, row.name));
+                if known != number {
+                    self.doubt(name);
+                }
+            }
+        }
+    }
+
+    fn doubt(&mut self, name: &str) {
+        if self.not_understood.is_none() {
+            self.not_understood = Some(name.to_owned());
+        }
+    }
+
+    fn get(&self, means: Means) -> i64 {
+        self.counts.get(&means).map_or(0, |(count, _)| *count)
+    }
+
+    fn name(&self, means: Means) -> &str {
+        self.counts.get(&means).map_or("usage", |(_, name)| name)
+    }
+
+    /// The disjoint buckets.
+    #[must_use]
+    pub fn buckets(mut self, rule: Rule<'_>) -> Buckets {
+        // A negative count is the record's to refuse, and no arithmetic is done with it.
+        if self.counts.values().any(|(count, _)| *count < 0) {
+            return self.as_they_are();
+        }
+        let (write_5m, write_1h) = self.written();
+        let read = self.read(write_5m.saturating_add(write_1h));
+        let cached = read.saturating_add(write_5m).saturating_add(write_1h);
+        let within = self.within(cached, rule);
+        let mut input = self.get(Means::Input);
+        if input == 0 && self.get(Means::Uncached) > 0 {
+            input = self.get(Means::Uncached);
+        } else if within.cached {
+            input = input.saturating_sub(cached);
+        }
+        if !within.tools {
+            input = input.saturating_add(self.get(Means::ToolUse));
+        }
+        let mut output = self.get(Means::Output);
+        if !within.thoughts {
+            output = output.saturating_add(self.thoughts());
+        }
+        let heard = self.get(Means::AudioInput);
+        let heard_again = self.get(Means::AudioCacheRead);
+        let seen = self.get(Means::ImageInput);
+        let (spoken, drawn) = (self.get(Means::AudioOutput), self.get(Means::ImageOutput));
+        let input = self.less(input, heard.saturating_sub(heard_again).max(0).saturating_add(seen), Means::Input);
+        let output = self.less(output, spoken.saturating_add(drawn), Means::Output);
+        let read = self.less(read, heard_again, Means::CacheRead);
+        Buckets {
+            fields: vec![
+                ("input_tokens", input),
+                ("output_tokens", output),
+                ("cache_read_tokens", read),
+                ("cache_write_5m_tokens", write_5m),
+                ("cache_write_1h_tokens", write_1h),
+            ],
+            units: vec![
+                ("audio_input_token", heard.saturating_sub(heard_again).max(0)),
+                ("audio_cache_read_token", heard_again),
+                ("audio_output_token", spoken),
+                ("image_input_token", seen),
+                ("image_output_token", drawn),
+                ("web_search", self.get(Means::WebSearch)),
+            ],
+            not_understood: self.not_understood,
+        }
+    }
+
+    /// `whole` without a part of it. A part that is larger than its whole is not understood.
+    fn less(&mut self, whole: i64, part: i64, means: Means) -> i64 {
+        if part > whole {
+            let name = self.name(means).to_owned();
+            self.doubt(&name);
+        }
+        whole.saturating_sub(part).max(0)
+    }
+
+    /// Tokens written to a cache, for five minutes and for an hour.
+    fn written(&mut self) -> (i64, i64) {
+        let (all, short, long) =
+            (self.get(Means::CacheWrite), self.get(Means::CacheWrite5m), self.get(Means::CacheWrite1h));
+        if all == 0 {
+            return (short, long);
+        }
+        if all < short.saturating_add(long) {
+            let name = self.name(Means::CacheWrite).to_owned();
+            self.doubt(&name);
+        }
+        (all.saturating_sub(long).max(0), long)
+    }
+
+    fn read(&mut self, written: i64) -> i64 {
+        let (read, cached) = (self.get(Means::CacheRead), self.get(Means::CacheInput));
+        if read == 0 || cached == 0 {
+            return read.max(cached);
+        }
+        if cached != read && cached != read.saturating_add(written) {
+            let name = self.name(Means::CacheInput).to_owned();
+            self.doubt(&name);
+        }
+        read
+    }
+
+    fn thoughts(&self) -> i64 {
+        self.get(Means::Reasoning).max(self.get(Means::Thoughts))
+    }
+
+    /// Decides what is within what.
+    fn within(&mut self, cached: i64, rule: Rule<'_>) -> Within {
+        let (input, output) = (self.get(Means::Input), self.get(Means::Output));
+        let (thoughts, tools, total) = (self.thoughts(), self.get(Means::ToolUse), self.get(Means::Total));
+        let sums = Within::all().filter(|within| {
+            // What is not there is within: one way to say it.
+            (cached > 0 || within.cached) && (thoughts > 0 || within.thoughts) && (tools > 0 || within.tools)
+        });
+        let mut usual = Within { cached: true, thoughts: thoughts <= output, tools: false };
+        usual.tools |= tools == 0;
+        let own = self.own_numbers(input, cached);
+        let scope = by_scope(rule);
+        usual.cached = own.or(scope).unwrap_or(rule.input_includes_cached) || cached == 0;
+        if total == 0 {
+            if self.get(Means::Thoughts) > 0 && thoughts <= output {
+                let name = self.name(Means::Thoughts).to_owned();
+                self.doubt(&name);
+            }
+            return usual;
+        }
+        let possible = |within: &Within| {
+            (!within.thoughts || thoughts <= output) && own.is_none_or(|own| cached == 0 || own == within.cached)
+        };
+        let sum = |within: &Within| {
+            let beside = [(within.cached, cached), (within.thoughts, thoughts), (within.tools, tools)];
+            let beside = beside.iter().filter(|(is_within, _)| !is_within).map(|(_, count)| *count);
+            beside.fold(input.saturating_add(output), i64::saturating_add)
+        };
+        let matching: Vec<Within> = sums.filter(|within| possible(within) && sum(within) == total).collect();
+        match matching.as_slice() {
+            // A total that leaves the cached ones out says nothing about them where the scope is known to count otherwise.
+            [one] if one.cached && cached > 0 && own.is_none() && scope == Some(false) => {
+                Within { cached: false, ..*one }
+            }
+            [one] => *one,
+            [] if own == Some(false) && input.saturating_add(output) == total => usual,
+            [] => {
+                let name = self.name(Means::Total).to_owned();
+                self.doubt(&name);
+                usual
+            }
+            several if several.contains(&usual) => usual,
+            _ => {
+                let name = self.name(Means::Total).to_owned();
+                self.doubt(&name);
+                usual
+            }
+        }
+    }
+
+    /// Whether the input includes the cached tokens, where its own numbers leave no doubt.
+    fn own_numbers(&self, input: i64, cached: i64) -> Option<bool> {
+        if input < cached {
+            return Some(false);
+        }
+        let uncached = self.get(Means::Uncached);
+        match uncached {
+            0 => None,
+            _ if input == uncached && cached > 0 => Some(false),
+            _ if input.saturating_sub(cached) == uncached => Some(true),
+            _ => None,
+        }
+    }
+
+    /// The counts without any arithmetic.
+    fn as_they_are(self) -> Buckets {
+        let fields = [
+            (Means::Input, "input_tokens"),
+            (Means::Output, "output_tokens"),
+            (Means::CacheRead, "cache_read_tokens"),
+            (Means::CacheWrite, "cache_write_5m_tokens"),
+            (Means::CacheWrite1h, "cache_write_1h_tokens"),
+        ];
+        let fields: Vec<_> = fields.map(|(means, field)| (field, self.get(means))).to_vec();
+        let negative = self.counts.values().find(|(count, _)| *count < 0);
+        let is_in_a_field = fields.iter().any(|(_, count)| *count < 0);
+        let unread = negative.filter(|_| !is_in_a_field).map(|(_, name)| (*name).to_owned());
+        Buckets { fields, units: Vec::new(), not_understood: self.not_understood.or(unread) }
+    }
+}
+
+/// What is within the input's and the output's tokens; the rest is beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Within {
+    cached: bool,
+    thoughts: bool,
+    tools: bool,
+}
+
+impl Within {
+    fn all() -> impl Iterator<Item = Self> {
+        (0..8).map(|bits| Self { cached: bits & 1 == 0, thoughts: bits & 2 == 0, tools: bits & 4 == 0 })
+    }
+}
+
+fn by_scope(rule: Rule<'_>) -> Option<bool> {
+    // The AI SDK passed Anthropic's own count on until its version 6, which tells the uncached ones besides.
+    if rule.scope == "ai" && rule.provider.starts_with("anthropic") {
+        return Some(false);
+    }
+    SCOPES.iter().find(|(scope, _)| rule.scope.starts_with(scope)).map(|(_, includes)| *includes)
+}
+
+/// Whether an attribute that the table does not have tells usage: any number that is not 0, and anything named after tokens that
+/// is not nothing.
+fn tells_usage(name: &str, value: &Value) -> bool {
+    let name = name.to_ascii_lowercase();
+    if NO_USAGE.iter().any(|word| name.contains(word)) {
+        return false;
+    }
+    match value.count() {
+        Count::Nothing => false,
+        Count::Whole(number) => number != 0,
+        Count::Unreadable => name.contains("token") || matches!(value, Value::Float(_)),
+    }
+}
+
+/// What the span says that its call cost, in USD. Nothing where the cost is 0: senders say so of models that they do not know.
+///
+/// # Errors
+/// The attribute that has no amount from 0 on.
+pub fn cost(attributes: &Attributes) -> Result<Option<String>, &'static str> {
+    for (name, _) in COSTS {
+        let Some(text) = attributes.number_text(name).filter(|text| !text.trim().is_empty()) else { continue };
+        match Usd::parse_rounded(text.trim()) {
+            Ok(usd) if usd == Usd::ZERO => {}
+            Ok(usd) if usd > Usd::ZERO => return Ok(Some(usd.to_string())),
+            _ => return Err(name),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: Rule<'static> = Rule { scope: "", provider: "anthropic", input_includes_cached: true };
+
+    /// Input, output, read, written for five minutes, written for an hour; what was not understood.
+    fn read(rule: Rule<'_>, pairs: &[(&str, i64)]) -> ([i64; 5], Option<String>) {
+        let mut attributes = Attributes::default();
+        for (name, count) in pairs {
+            attributes.insert((*name).to_owned(), Value::Integer(*count));
+        }
+        let buckets = Found::of(&attributes).buckets(rule);
+        let counts: Vec<i64> = buckets.fields.iter().map(|(_, count)| *count).collect();
+        (counts.try_into().unwrap(), buckets.not_understood)
+    }
+
+    const IN: &str = "gen_ai.usage.input_tokens";
+    const OUT: &str = "gen_ai.usage.output_tokens";
+    const READ: &str = "gen_ai.usage.cache_read.input_tokens";
+    const WRITE: &str = "gen_ai.usage.cache_write.input_tokens";
+    const TOTAL: &str = "gen_ai.usage.total_tokens";
+    const THOUGHT: &str = "gen_ai.usage.details.thoughts_tokens";
+
+    #[test]
+    fn each_span_decides_whether_its_input_has_the_cached_tokens() {
+        let exclusive = Rule { input_includes_cached: false, ..RULE };
+        for (rule, pairs, expected) in [
+            (RULE, vec![(IN, 1000), (OUT, 5), (READ, 600), (WRITE, 150)], [250, 5, 600, 150, 0]),
+            (exclusive, vec![(IN, 1000), (OUT, 5), (READ, 600), (WRITE, 150)], [1000, 5, 600, 150, 0]),
+            // The total, whatever the setting.
+            (RULE, vec![(IN, 5000), (OUT, 100), (READ, 3000), (TOTAL, 8100)], [5000, 100, 3000, 0, 0]),
+            (exclusive, vec![(IN, 5000), (OUT, 100), (READ, 3000), (TOTAL, 5100)], [2000, 100, 3000, 0, 0]),
+            // Numbers that cannot be otherwise.
+            (RULE, vec![(IN, 10), (READ, 600)], [10, 0, 600, 0, 0]),
+            (RULE, vec![(IN, 10), (OUT, 5), (READ, 600), (TOTAL, 15)], [10, 5, 600, 0, 0]),
+            (
+                exclusive,
+                vec![(IN, 1000), (READ, 600), ("ai.usage.inputTokenDetails.noCacheTokens", 400)],
+                [400, 0, 600, 0, 0],
+            ),
+            (
+                RULE,
+                vec![(IN, 400), (READ, 300), ("ai.usage.inputTokenDetails.noCacheTokens", 400)],
+                [400, 0, 300, 0, 0],
+            ),
+            // The scope.
+            (Rule { scope: "ai", ..RULE }, vec![(IN, 1000), (READ, 600)], [1000, 0, 600, 0, 0]),
+            (Rule { scope: "pydantic-ai", ..exclusive }, vec![(IN, 1000), (READ, 600)], [400, 0, 600, 0, 0]),
+        ] {
+            assert_eq!(read(rule, &pairs), (expected, None), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn thoughts_are_within_the_output_or_beside_it_as_the_total_says() {
+        for (pairs, output) in [
+            (vec![(IN, 55_021), (OUT, 923), (THOUGHT, 785), (TOTAL, 56_729)], 1_708),
+            (vec![(IN, 55_021), (OUT, 1_708), (THOUGHT, 785), (TOTAL, 56_729)], 1_708),
+            (vec![(IN, 10), (OUT, 100), ("gen_ai.usage.reasoning_tokens", 60)], 100),
+            (vec![(IN, 10), (OUT, 100), ("gen_ai.usage.reasoning_tokens", 60), (TOTAL, 170)], 160),
+            (vec![(IN, 10), (OUT, 5), (THOUGHT, 60)], 65),
+        ] {
+            assert_eq!((read(RULE, &pairs).0[1], read(RULE, &pairs).1), (output, None), "{pairs:?}");
+        }
+        let open = vec![(IN, 10), (OUT, 100), (THOUGHT, 60)];
+        assert_eq!(read(RULE, &open).1.as_deref(), Some(THOUGHT), "within or beside, nobody knows");
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_named() {
+        for (pairs, name) in [
+            (vec![(IN, 10), (OUT, 5), (TOTAL, 25)], TOTAL),
+            (vec![(IN, 10), (OUT, 5), (TOTAL, 14)], TOTAL),
+            (vec![(IN, 10), ("gen_ai.usage.prompt_tokens", 11)], "gen_ai.usage.prompt_tokens"),
+            (vec![(IN, 10), ("gen_ai.usage.some_new_cache_tokens", 1)], "gen_ai.usage.some_new_cache_tokens"),
+            (vec![(IN, 10), ("ai.usage.newKind", 1)], "ai.usage.newKind"),
+            (vec![(IN, 10), ("llm.token_count.prompt_details.video", 1)], "llm.token_count.prompt_details.video"),
+            (vec![(IN, 10), ("gen_ai.usage.audio.input_tokens", 11)], IN),
+        ] {
+            assert_eq!(read(RULE, &pairs).1.as_deref(), Some(name), "{pairs:?}");
+        }
+        let fine = [(IN, 10), ("gen_ai.usage.new_tokens", 0), ("gen_ai.usage.cost", 3), ("gen_ai.usage.max_tokens", 9)];
+        assert_eq!(read(RULE, &fine), ([10, 0, 0, 0, 0], None));
+    }
+
+    #[test]
+    fn audio_and_images_leave_the_text_and_hours_the_five_minutes() {
+        let mut attributes = Attributes::default();
+        for (name, count) in [
+            (IN, 100),
+            (OUT, 80),
+            ("llm.token_count.prompt_details.audio", 30),
+            ("gen_ai.usage.details.cache_audio_read_tokens", 5),
+            ("llm.token_count.completion_details.audio", 60),
+            (READ, 20),
+        ] {
+            attributes.insert(name.to_owned(), Value::Integer(count));
+        }
+        let found = Found::of(&attributes).buckets(RULE);
+        assert_eq!(found.not_understood, None);
+        assert_eq!(found.fields[..3], [("input_tokens", 55), ("output_tokens", 20), ("cache_read_tokens", 15)]);
+        let used: Vec<_> = found.units.into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(used, [("audio_input_token", 25), ("audio_cache_read_token", 5), ("audio_output_token", 60)]);
+        let hours = [(IN, 1000), (WRITE, 500), ("gen_ai.usage.cache_creation.ephemeral_1h_input_tokens", 300)];
+        assert_eq!(read(RULE, &hours), ([500, 0, 0, 200, 300], None));
+    }
+
+    #[test]
+    fn a_cost_is_whole_and_not_nothing() {
+        let of = |name: &str, value: Value| cost(&Attributes::from([(name, value)]));
+        assert_eq!(of("gen_ai.usage.cost", Value::Float(0.0045)), Ok(Some("0.0045".into())));
+        assert_eq!(of("llm.cost.total", "3.5250000000000003e-05".into()), Ok(Some("0.00003525".into())));
+        assert_eq!(of("gen_ai.cost.total_cost", Value::Float(0.0)), Ok(None));
+        assert_eq!(of("gen_ai.cost.input_cost", Value::Float(0.1)), Ok(None));
+        assert_eq!(of("gen_ai.usage.cost", Value::Float(f64::NAN)), Err("gen_ai.usage.cost"));
+        assert_eq!(of("gen_ai.usage.cost", Value::Float(-0.1)), Err("gen_ai.usage.cost"));
+    }
+}
