@@ -31,7 +31,7 @@ export interface Costs {
 
 export interface UserTotals {
   id: string;
-  email: string | null;
+  shown: string | null;
   total_calls: number;
   total_claude_calls: number;
   total_rentcast_calls: number;
@@ -40,8 +40,6 @@ export interface UserTotals {
   cost_usd: string;
   first_call_at: string | null;
   last_call_at: string | null;
-  created_at: string | null;
-  last_sign_in_at: string | null;
 }
 
 export interface Users {

@@ -227,6 +227,7 @@ fn http_settings(config: &Config) -> http::Settings {
         statement_timeout: config.http.statement_timeout,
         max_body_bytes: config.http.max_body_bytes,
         users: config.users.clone(),
+        analysis_endpoint: config.http.analysis_endpoint.clone(),
         cors_origins: config.http.cors_origins.clone(),
     }
 }

@@ -24,6 +24,8 @@ pub struct Http {
     pub trusted_proxies: u32,
     /// Bytes of a request's body, before and after decompression. Default 8 MiB.
     pub max_body_bytes: usize,
+    /// The endpoint whose calls `/api/admin/user-stats` counts as `analysisCalls`. Default `/api/claude/analysis`.
+    pub analysis_endpoint: String,
     /// Open HTTP connections; more wait until one ends. Default 1024.
     pub max_connections: usize,
     /// Connections that answer questions, apart from the loading ones. Default 4.
@@ -41,6 +43,7 @@ impl Default for Http {
             cors_origins: Vec::new(),
             trusted_proxies: 0,
             max_body_bytes: 8 * 1024 * 1024,
+            analysis_endpoint: "/api/claude/analysis".to_owned(),
             max_connections: 1_024,
             pool_size: 4,
             statement_timeout: Duration::from_secs(15),

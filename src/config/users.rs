@@ -15,6 +15,8 @@ pub struct Users {
     /// Columns that are shown and searched; those that the table does not have are left out. Default `email`,
     /// `created_at`, `last_sign_in_at`.
     pub columns: Vec<String>,
+    /// Its column by which active sessions are counted in `/api/admin/metrics`, where the table has it. Default `tier`.
+    pub tier_column: String,
     /// Minutes without a refresh after which a session is over: the Supabase project's inactivity timeout. Default 0, none.
     pub session_max_idle_minutes: u32,
     /// Minutes after which a session is over in any case: the Supabase project's time-box. Default 0, none.
@@ -27,6 +29,7 @@ impl Default for Users {
             table: "auth.users".into(),
             id_column: "id".into(),
             columns: ["email", "created_at", "last_sign_in_at"].map(String::from).to_vec(),
+            tier_column: "tier".into(),
             session_max_idle_minutes: 0,
             session_max_age_minutes: 0,
         }

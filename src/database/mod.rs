@@ -50,7 +50,6 @@ pub mod tls;
 pub mod unpriced;
 pub mod upkeep;
 pub mod url;
-pub mod users;
 
 pub use access::{Access, CopyAccess};
 pub use connection::{ConnectError, Connection, describe};

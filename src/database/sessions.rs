@@ -4,11 +4,14 @@
 //! the role that migrated: row level security hides `auth.sessions` from everybody else. Each number is handed on with
 //! its definition, because "active users" means something else to everybody.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
-use tokio_postgres::GenericClient;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, GenericClient};
 use utoipa::ToSchema;
 
+use super::queries::accounts::{identifier, qualified, readable};
 use crate::config;
 
 /// The limits of a session, as the Supabase project has them. None: there is no such limit.
@@ -80,6 +83,57 @@ pub async fn sessions(
                     .into(),
         },
     }))
+}
+
+/// Sessions, counted by a column of their users.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionsByUser {
+    /// Sessions that could be used now.
+    pub active: i64,
+    /// All that were not signed out.
+    pub total: i64,
+    /// The active ones by the users' tier; [`TIERS_MAX`] at most, the rest under `(other)`.
+    pub by_tier: BTreeMap<String, i64>,
+}
+
+/// Tiers that are told apart.
+const TIERS_MAX: usize = 50;
+
+impl SessionsByUser {
+    /// Reads them. Zeros where there is no `auth.sessions` that may be read.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn read(client: &Client, users: &config::Users) -> Result<Self, tokio_postgres::Error> {
+        let tiers = tiers(client, users).await?;
+        let sql = format!(
+            "SELECT t.tier, sum(s.active)::int8, sum(s.total)::int8 FROM public.tallyd_sessions_by_user( \
+             make_interval(secs => $1 * 60), make_interval(secs => $2 * 60)) AS s LEFT JOIN ({tiers}) AS t ON t.id = s.user_id \
+             GROUP BY 1 ORDER BY 2 DESC, 1"
+        );
+        let limits = SessionLimits::from(users);
+        let (idle, age) = (limits.max_idle_minutes.map(f64::from), limits.max_age_minutes.map(f64::from));
+        let mut counted = Self::default();
+        for row in client.query_typed(&sql, &[(&idle, Type::FLOAT8), (&age, Type::FLOAT8)]).await? {
+            let (tier, active, total): (Option<String>, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            counted.active += active;
+            counted.total += total;
+            let Some(tier) = tier.filter(|_| active > 0) else { continue };
+            let is_room = counted.by_tier.len() < TIERS_MAX || counted.by_tier.contains_key(&tier);
+            *counted.by_tier.entry(if is_room { tier } else { "(other)".to_owned() }).or_default() += active;
+        }
+        Ok(counted)
+    }
+}
+
+/// The query of each user's tier; of nobody where the users' table has no such column.
+async fn tiers(client: &Client, users: &config::Users) -> Result<String, tokio_postgres::Error> {
+    let columns = readable(client, &users.table).await?;
+    if ![&users.id_column, &users.tier_column].iter().all(|wanted| columns.iter().any(|(name, _)| name == *wanted)) {
+        return Ok("SELECT NULL::text AS id, NULL::text AS tier WHERE false".to_owned());
+    }
+    let (id, tier, table) = (identifier(&users.id_column), identifier(&users.tier_column), qualified(&users.table));
+    Ok(format!("SELECT p.{id}::text AS id, coalesce(p.{tier}::text, 'none') AS tier FROM {table} AS p"))
 }
 
 fn active(limits: SessionLimits) -> String {

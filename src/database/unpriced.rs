@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use utoipa::ToSchema;
 
-use crate::pricing::Catalog;
+use crate::pricing::{Catalog, STANDARD_TIER, normalise_provider};
 
 /// Models that are listed; the rest would be a list that nobody reads.
 pub const MAX_MODELS: i64 = 200;
@@ -40,7 +40,7 @@ pub async fn unpriced(client: &Client, catalog: &Catalog) -> Result<Vec<Unpriced
     let model = |row: &tokio_postgres::Row| {
         let (provider, model): (String, String) = (row.get(0), row.get(1));
         // Priced by the time of each call; for the question whether there is a price at all, any time does.
-        let priceable = catalog.price_at(&provider, &model, "standard", i64::MAX).is_some();
+        let priceable = catalog.price_at(&normalise_provider(&provider), &model, STANDARD_TIER, i64::MAX).is_some();
         UnpricedModel { provider, model, calls: row.get(2), first_day: row.get(3), last_day: row.get(4), priceable }
     };
     Ok(rows.iter().map(model).collect())

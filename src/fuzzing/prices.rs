@@ -43,6 +43,7 @@ fn check(catalog: &Catalog) {
             // Too large an amount is unpriced, never a panic and never wrapped around.
             let _ = catalog.price(&Usage {
                 provider: &price.provider,
+                platform: "",
                 model: &price.model,
                 endpoint: "",
                 service_tier: &price.service_tier,

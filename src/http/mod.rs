@@ -108,6 +108,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// The application's users and their sessions.
     pub users: crate::config::Users,
+    /// The endpoint whose calls are counted as analyses.
+    pub analysis_endpoint: String,
     /// Origins whose pages may call the API.
     pub cors_origins: Vec<String>,
 }

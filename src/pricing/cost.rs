@@ -76,7 +76,7 @@ impl Catalog {
     }
 
     fn try_price(&self, usage: &Usage<'_>) -> Result<(Usd, i32), UnpricedReason> {
-        let price = self.find(usage.provider, usage.model, usage.service_tier, usage.occurred_at_us)?;
+        let price = self.find(usage.scope(), usage.model, usage.service_tier, usage.occurred_at_us)?;
         let rates = price.rates_for(usage.tokens.prompt());
         let whole = whole_units(usage, rates)?;
         let total = if usage.extra_units.is_empty() { whole } else { with_extra_units(whole, usage, rates)? };

@@ -4,10 +4,10 @@
 //! |---|---|
 //! | [`money`] | [`Usd`] and [`Quantity`]: exact amounts as integers, and their text |
 //! | [`pg_numeric`] | [`Usd`] as PostgreSQL's binary NUMERIC |
-//! | [`names`] | providers' aliases, models' date suffixes |
+//! | [`names`] | what providers, platforms, models and tiers are called, and by whom |
 //! | [`usage`] | [`Usage`]: the billed part of a record |
 //! | [`plan`] | plans with a monthly fee and an overage rate |
-//! | [`catalog`] | [`Catalog`]: effective-dated prices, and which of them applies; the figures are in `catalog.toml` |
+//! | [`catalog`] | [`Catalog`]: effective-dated prices, and which of them applies; the figures are in `catalog.toml` and `catalog/lists.toml` |
 //! | [`import`] | others' price lists, read and compared |
 //! | [`cost`] | [`Catalog::price`]: usage times rates |
 //!
@@ -28,6 +28,6 @@ pub use catalog::{Catalog, CatalogError, Origin, Price, PriceEntry, PriceSpec, S
 pub use cost::{Priced, UnpricedReason};
 pub use decimal::{whole, whole_float};
 pub use money::{DecimalError, Quantity, Usd};
-pub use names::{family, normalise_provider};
+pub use names::{STANDARD_TIER, family, normalise_platform, normalise_provider, normalise_tier};
 pub use plan::{Plan, PlanTerms, PricingOptions};
 pub use usage::{Tokens, Usage};

@@ -1,27 +1,98 @@
-//! Names as vendors and clients write them, brought to the form that the catalog and the rollups use.
+//! Names as vendors, clouds, gateways, SDKs and people write them, brought to the form that the catalog uses.
+//!
+//! *Two questions.* [`normalise_provider`] answers once a record, at admission: who sends the bill, under one name. That
+//! name is stored, and rollups and budgets group by it. [`resolve`] answers at pricing: which of the catalog's models a
+//! spelling means. The model is stored as it was sent.
+//!
+//! *Providers and platforms.* A provider is a vendor (`claude`, `openai`, `google` …) or a platform that runs vendors'
+//! models and bills for them (`bedrock`, `vertex`, `azure`, `openrouter`). A record may state both: `provider = "claude",
+//! platform = "bedrock"`. A call is priced where it ran, so the platform decides if there is one: the catalog has each
+//! platform's prices under the platform's name. `provider` stays what was sent, so that a budget of `bedrock` and the
+//! rollups of past years keep their meaning.
+//!
+//! *Never by guess.* Every rule of [`resolve`] takes something off a name, or writes it otherwise, where the vendor
+//! documents that both are one model: a path (`models/…`), a date, a version (`-v1:0`, `-001`), a context size (`[1m]`),
+//! case. What is left must be a name of the catalog, letter by letter. A profile of a region (`us.`) is never taken off: it
+//! has a price of its own, or none. An ARN and the name of a deployment are found only as an alias that a person set.
+//!
+//! *Cost.* The usual name is found before any rule runs. Otherwise a rule works in a buffer on the stack: nothing here
+//! allocates, except where an upper-case provider or service tier has to be lowered.
+
+mod models;
+mod tables;
 
 use std::borrow::Cow;
 
-/// Other names of providers, each with the name that records are stored under.
-const PROVIDER_ALIASES: [(&str, &str); 3] = [
-    ("anthropic", "claude"),
-    // What OpenTelemetry's `gen_ai.provider.name` calls the Gemini API, and its everyday name.
-    ("gcp.gemini", "google"),
-    ("gemini", "google"),
-];
+pub use models::NAME_BYTES;
+pub(super) use models::resolve;
+use tables::{PLATFORMS, SDK_ENDS};
 
-/// The provider's name as it is stored: ASCII lower case, with aliases resolved. Nothing is trimmed.
-/// Allocates only where upper case has to be lowered.
+/// The tier of a call that is priced by a vendor's usual rates.
+pub const STANDARD_TIER: &str = "standard";
+
+/// The provider's name as it is stored: without surrounding space, ASCII lower case, one name for each vendor and
+/// platform. Allocates only where upper case has to be lowered.
 #[must_use]
 pub fn normalise_provider(provider: &str) -> Cow<'_, str> {
-    let lower = if provider.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(provider.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(provider)
-    };
-    match PROVIDER_ALIASES.iter().find(|(alias, _)| *alias == lower) {
-        Some((_, name)) => Cow::Borrowed(name),
-        None => lower,
+    let provider = provider.trim();
+    if provider.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let lower = provider.to_ascii_lowercase();
+        return known(&lower).map_or(Cow::Owned(lower), Cow::Borrowed);
+    }
+    Cow::Borrowed(known(provider).unwrap_or(provider))
+}
+
+/// Our name of a vendor or platform, if the lower-case name is one of its names.
+fn known(name: &str) -> Option<&'static str> {
+    if let Some(ours) = tables::provider(name) {
+        return Some(ours);
+    }
+    // The AI SDK appends what of the vendor is called: `openai.responses`.
+    let stem = SDK_ENDS.iter().find_map(|end| name.strip_suffix(end))?;
+    tables::provider(stem)
+}
+
+/// Whether a provider's name, as it is stored, is that of a platform.
+#[must_use]
+pub fn is_platform(provider: &str) -> bool {
+    PLATFORMS.contains(&provider)
+}
+
+/// The platform of a call, as it is stored: the stated one under its usual name, or else the provider where that is a
+/// platform, or else empty. A vendor's own name as a platform means the vendor.
+#[must_use]
+pub fn normalise_platform<'a>(stated: &'a str, provider: &str) -> Cow<'a, str> {
+    if stated.trim().is_empty() {
+        return Cow::Borrowed(PLATFORMS.iter().find(|platform| **platform == provider).copied().unwrap_or_default());
+    }
+    let platform = normalise_provider(stated);
+    if platform == provider && !is_platform(provider) { Cow::Borrowed("") } else { platform }
+}
+
+/// The service tier under the catalog's name. A tier may carry a modifier, joined by `+`: `batch+us` is a batch that
+/// was processed in the United States. Vendors' names of the standard tier are `standard`; what is not known stays as
+/// it was sent, has no price, and makes its call unpriced.
+#[must_use]
+pub fn normalise_tier(tier: &str) -> Cow<'_, str> {
+    if tier == STANDARD_TIER || tier.trim().is_empty() {
+        return Cow::Borrowed(STANDARD_TIER);
+    }
+    let (mut speed, mut place) = (STANDARD_TIER, "");
+    for part in tier.split('+') {
+        match tables::tier_part(part.trim()) {
+            Some(tables::TierPart::Tier(name)) if speed == STANDARD_TIER || speed == name => speed = name,
+            Some(tables::TierPart::Standard) => {}
+            Some(tables::TierPart::Place(name)) if place.is_empty() || place == name => place = name,
+            _ => return Cow::Borrowed(tier),
+        }
+    }
+    match (speed, place) {
+        (speed, "") => Cow::Borrowed(speed),
+        (STANDARD_TIER, place) => Cow::Borrowed(place),
+        (speed, place) => match tier.split_once('+') {
+            Some((first, second)) if (first, second) == (speed, place) => Cow::Borrowed(tier),
+            _ => Cow::Owned(format!("{speed}+{place}")),
+        },
     }
 }
 
@@ -60,60 +131,4 @@ fn is_date(digits: [u8; 8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn providers_are_lowered_and_aliases_resolved() {
-        for (given, stored) in [
-            ("claude", "claude"),
-            ("Anthropic", "claude"),
-            ("anthropic", "claude"),
-            ("RentCast", "rentcast"),
-            ("gcp.gemini", "google"),
-            (" claude", " claude"),
-            ("", ""),
-        ] {
-            assert_eq!(normalise_provider(given), stored, "{given:?}");
-        }
-        assert!(matches!(normalise_provider("openai"), Cow::Borrowed(_)));
-    }
-
-    #[test]
-    fn a_date_suffix_is_cut_and_nothing_else_is() {
-        for (model, stem) in [
-            ("claude-sonnet-4-20250514", "claude-sonnet-4"),
-            ("claude-sonnet-4@20250514", "claude-sonnet-4"),
-            ("gpt-4o-2024-08-06", "gpt-4o"),
-            ("x-20250514", "x"),
-        ] {
-            assert_eq!(family(model), stem);
-        }
-        for model in [
-            "claude-sonnet-4-5",
-            "gpt-4-0613",
-            "-20250514",
-            "@20250514",
-            "20250514",
-            "x-20251314",
-            "x-20250532",
-            "x-19991231",
-            "x-2025051",
-            "x_20250514",
-            "x@2025-05-14",
-            "x-2025-0514",
-            "",
-        ] {
-            assert_eq!(family(model), model);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_name_has_a_family_that_begins_it(model in "\\PC{0,8}[-@]?(20[0-9]{6})?") {
-            prop_assert!(model.starts_with(family(&model)));
-        }
-    }
-}
+mod tests;

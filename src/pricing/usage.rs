@@ -10,11 +10,13 @@ use super::money::Quantity;
 pub struct Usage<'a> {
     /// `claude`, `rentcast`, `openai` …
     pub provider: &'a str,
-    /// The model as the vendor names it, with or without a date suffix; empty where there is none.
+    /// `bedrock`, `vertex` … where the model ran there, or empty; its price is that of the platform then.
+    pub platform: &'a str,
+    /// The model as it was sent: [`resolve`](super::names) reads it. Empty where there is none.
     pub model: &'a str,
     /// The endpoint's path. No vendor in the catalog prices by it today.
     pub endpoint: &'a str,
-    /// `standard`, `batch` …; empty means `standard`.
+    /// As [`normalise_tier`](super::names::normalise_tier) has it.
     pub service_tier: &'a str,
     /// When the call was made, in microseconds since 1970 UTC: the price of that instant is applied.
     pub occurred_at_us: i64,
@@ -24,6 +26,14 @@ pub struct Usage<'a> {
     pub requests: u64,
     /// Any other billed unit and how much of it was used.
     pub extra_units: &'a [(Cow<'a, str>, Quantity)],
+}
+
+impl<'a> Usage<'a> {
+    /// The provider or platform whose prices apply.
+    #[must_use]
+    pub const fn scope(&self) -> &'a str {
+        if self.platform.is_empty() { self.provider } else { self.platform }
+    }
 }
 
 /// Token buckets. They are disjoint: `input` excludes whatever was read from or written to a cache.

@@ -1,8 +1,9 @@
 //! Sessions by their definitions, and users with what their calls cost.
 
 use tallyd::config::Users;
-use tallyd::database::sessions::{SessionLimits, sessions};
-use tallyd::database::users::{UserQuery, UserSort, UserSource, users};
+use tallyd::database::queries::users::{UserQuestion, UserSort};
+use tallyd::database::sessions::{SessionLimits, SessionsByUser, sessions};
+use tallyd::pricing::Usd;
 use tokio_postgres::Client;
 
 use crate::supabase::{ADMIN, Grants, Project, USER};
@@ -113,7 +114,7 @@ async fn where_nobody_may_look_there_is_no_number_rather_than_0() {
 /// Calls of the admin, of a user that no table knows, and of nobody.
 async fn spend(client: &Client) {
     let sql = format!(
-        "SELECT increment_daily_cost('claude', user_id => '{ADMIN}', cost_usd => 0.1000000000000000001); \
+        "SELECT increment_daily_cost('claude', user_id => '{ADMIN}', cost_usd => 0.100000000000000001); \
          SELECT increment_daily_cost('rentcast', user_id => '{ADMIN}', cost_usd => 0.2); \
          SELECT increment_daily_cost('openai', user_id => '{ADMIN}'); \
          SELECT increment_daily_cost('rentcast', user_id => 'gone', cost_usd => 5); \
@@ -122,65 +123,97 @@ async fn spend(client: &Client) {
     client.batch_execute(&sql).await.unwrap();
 }
 
+fn everybody() -> UserQuestion {
+    UserQuestion { search: None, id: None, sort: UserSort::Cost, descending: true, limit: 100, offset: 0 }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn users_are_joined_with_what_their_calls_cost() {
     let project = Project::migrated(Grants::New).await;
     let owner = project.session("postgres").await;
     spend(&owner).await;
     let config = Users::default();
-    let page = users(&*owner, &config, &UserQuery::default()).await.unwrap();
-    assert_eq!((page.total, page.source), (3, UserSource::Table { table: "auth.users".into() }));
+    let page = everybody().ask(&owner, &config).await.unwrap();
+    assert_eq!((page.total, page.joined), (3, true));
     let ids: Vec<&str> = page.users.iter().map(|user| user.id.as_str()).collect();
     assert_eq!(ids, ["gone", ADMIN, USER], "by cost");
     let [gone, admin, user] = &page.users[..] else { panic!("{:?}", page.users) };
     assert_eq!((admin.total_calls, admin.total_claude_calls, admin.total_rentcast_calls), (3, 1, 1));
-    assert_eq!((admin.total_cost_usd.as_str(), admin.unpriced_calls), ("0.3000000000000000001", 1));
-    assert_eq!(admin.profile.as_ref().unwrap()["email"], "admin@example.com");
-    assert_eq!((user.total_calls, user.total_cost_usd.as_str(), user.last_call_at), (0, "0", None));
-    assert_eq!((&gone.profile, gone.total_rentcast_calls), (&None, 1));
+    assert_eq!((admin.cost_usd.to_string().as_str(), admin.unpriced_calls), ("0.300000000000000001", 1));
+    assert_eq!(admin.shown.as_deref(), Some("admin@example.com"));
+    assert_eq!((user.total_calls, user.cost_usd, user.last_call_at), (0, Usd::ZERO, None));
+    assert_eq!((gone.shown.as_deref(), gone.total_rentcast_calls), (None, 1));
 
     // Searched, sorted, paged.
-    let ask = async |query: UserQuery| {
-        let page = users(&*owner, &config, &query).await.unwrap();
+    let ask = async |question: UserQuestion| {
+        let page = question.ask(&owner, &config).await.unwrap();
         (page.total, page.users.into_iter().map(|user| user.id).collect::<Vec<_>>())
     };
-    let found = ask(UserQuery { search: "USER@".into(), ..UserQuery::default() }).await;
-    assert_eq!(found, (1, vec![USER.to_owned()]));
-    assert_eq!(ask(UserQuery { search: "%' OR true".into(), ..UserQuery::default() }).await, (0, vec![]));
-    let by_email = UserQuery { sort: UserSort::Column("email".into()), descending: true, ..UserQuery::default() };
-    assert_eq!(ask(by_email.clone()).await.1, [USER, ADMIN, "gone"]);
-    let second = UserQuery { limit: 1, offset: 1, ..by_email };
+    let search = |text: &str| UserQuestion { search: Some(text.into()), ..everybody() };
+    assert_eq!(ask(search("USER@")).await, (1, vec![USER.to_owned()]));
+    assert_eq!(ask(search("%' OR true")).await, (0, vec![]));
+    let second = UserQuestion { limit: 1, offset: 1, ..everybody() };
     assert_eq!(ask(second.clone()).await, (3, vec![ADMIN.to_owned()]));
-    assert_eq!(ask(UserQuery { offset: 9, ..second }).await, (3, vec![]), "past the end");
+    assert_eq!(ask(UserQuestion { offset: 9, ..second }).await, (3, vec![]), "past the end");
     for sort in [UserSort::Id, UserSort::Calls, UserSort::ClaudeCalls, UserSort::RentcastCalls, UserSort::LastCall] {
-        assert_eq!(ask(UserQuery { sort, ..UserQuery::default() }).await.1.len(), 3);
+        assert_eq!(ask(UserQuestion { sort, ..everybody() }).await.1.len(), 3);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_table_users_are_those_of_the_log() {
+async fn any_table_of_users_will_do_and_its_columns_are_shown() {
     let dir = data_dir();
     let db = migrated(dir.path()).await;
     let client = db.connect("plain").await.unwrap();
     spend(&client).await;
-    let page = users(&*client, &Users::default(), &UserQuery::default()).await.unwrap();
-    assert_eq!((page.total, page.source), (2, UserSource::LogOnly { missing: "auth.users".into() }));
-    // Any table will do, whatever it is called.
-    let odd =
-        "CREATE TABLE \"my \"\"users\" (\"o'id\" text, name text); INSERT INTO \"my \"\"users\" VALUES ('gone', 'Ada')";
+    let page = everybody().ask(&client, &Users::default()).await.unwrap();
+    assert_eq!((page.total, page.joined), (2, false));
+    let odd = "CREATE TABLE \"my \"\"users\" (\"o'id\" text, name text, \"analyses today\" int, is_admin bool, deleted_at timestamptz); \
+        INSERT INTO \"my \"\"users\" VALUES ('gone', 'Ada', 3, true, NULL), ('left', 'Bob', 4, false, now())";
     client.batch_execute(odd).await.unwrap();
     let config = Users {
         table: "public.my \"users".into(),
         id_column: "o'id".into(),
-        columns: vec!["name".into(), "no such".into()],
+        columns: ["name", "no such", "analyses today", "is_admin"].map(String::from).to_vec(),
         ..Users::default()
     };
-    let page = users(&*client, &config, &UserQuery::default()).await.unwrap();
-    assert_eq!(page.total, 2);
-    assert_eq!(page.users[0].profile.as_ref().unwrap()["name"], "Ada");
+    let page = everybody().ask(&client, &config).await.unwrap();
+    assert_eq!((page.total, page.joined), (2, true), "a deleted account without a call is not listed");
+    let [gone, admin] = &page.users[..] else { panic!("{:?}", page.users) };
+    assert_eq!(gone.shown.as_deref(), Some("Ada"));
+    assert_eq!(gone.profile.0, r#"{"name": "Ada", "is_admin": true, "analyses today": 3}"#);
+    // A page that formats each number goes on to do so for a user whom the table does not know.
+    assert_eq!(admin.profile.0, r#"{"name": null, "is_admin": false, "analyses today": 0}"#);
     assert_eq!(
         value(&client, "SELECT count(*) FROM user_api_totals WHERE user_id = ''").await,
         "1",
-        "nobody is no user"
+        "calls without a user make no user"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn active_sessions_are_counted_by_the_users_tier() {
+    let project = Project::migrated(Grants::New).await;
+    let (superuser, owner) = (project.database.connect("fixture").await.unwrap(), project.session("postgres").await);
+    let none = SessionsByUser::read(&owner, &Users::default()).await.unwrap();
+    assert!(none.by_tier.is_empty(), "{none:?}");
+    let sql = format!(
+        "DELETE FROM auth.sessions; CREATE TABLE public.people (id uuid, tier text); GRANT SELECT ON public.people TO postgres; \
+         INSERT INTO public.people VALUES ('{USER}', 'pro'), ('{ADMIN}', NULL); \
+         INSERT INTO auth.sessions (id, user_id, created_at, not_after) VALUES \
+            (gen_random_uuid(), '{USER}', now(), NULL), (gen_random_uuid(), '{USER}', now(), NULL), \
+            (gen_random_uuid(), '{USER}', now(), now() - interval '1 hour'), (gen_random_uuid(), '{ADMIN}', now(), NULL)"
+    );
+    superuser.batch_execute(&sql).await.unwrap();
+    let config = Users { table: "public.people".into(), ..Users::default() };
+    let found = SessionsByUser::read(&owner, &config).await.unwrap();
+    let by_tier = [("none".to_owned(), 1), ("pro".to_owned(), 2)].into();
+    assert_eq!(found, SessionsByUser { active: 3, total: 4, by_tier });
+    // Who is signed in is nobody else's business.
+    for role in ["anon", "authenticated"] {
+        let sql = format!("SET ROLE {role}; SELECT * FROM public.tallyd_sessions_by_user(); RESET ROLE");
+        let denied = superuser.batch_execute(&sql).await.unwrap_err();
+        assert!(format!("{denied:?}").contains("permission denied"), "{role}");
+        superuser.batch_execute("RESET ROLE").await.unwrap();
+    }
 }

@@ -113,7 +113,7 @@ fn a_budget_is_set_read_and_audited() {
     let token = api.token("admin");
     let costs = api.get("/api/admin/costs", &token).ok();
     for name in ["dailyBudget", "budgetPercent", "remaining"] {
-        assert_eq!(costs[name], Value::Null);
+        assert_eq!(costs[name], 0, "a page that formats {name} goes on without a budget");
     }
     assert_eq!((&costs["status"], &costs["shouldThrottle"]), (&json!("normal"), &json!(false)));
     for body in
@@ -128,7 +128,7 @@ fn a_budget_is_set_read_and_audited() {
     api.postgres.until_calls(CALLS + 1);
     let costs = api.get("/api/admin/costs", &token).ok();
     assert_eq!((costs["budgetPercent"].to_string().as_str(), costs["remaining"].to_string().as_str()), ("90", "1.01"));
-    assert_eq!((&costs["status"], &costs["shouldThrottle"]), (&json!("warning"), &json!(false)));
+    assert_eq!((&costs["status"], &costs["shouldThrottle"]), (&json!("warning"), &json!(true)));
     assert_eq!(costs["today"]["totalCost"].to_string(), "9.09");
     assert_eq!(api.post("/api/admin/budget", &token, r#"{"budget": "9"}"#).ok()["previous"].to_string(), "10.1");
     let costs = api.get("/api/admin/costs", &token).ok();
@@ -145,9 +145,10 @@ fn a_budget_is_set_read_and_audited() {
 fn users_have_lifetime_calls_and_are_found_sorted_and_paged() {
     let api = loaded();
     let token = api.token("read");
-    let all = api.get("/api/user/all", &token).ok();
-    assert_eq!((&all["total"], &all["source"]), (&3.into(), &json!("calls")));
-    let first = &all["users"][0];
+    let answer = api.get("/api/user/all", &token);
+    assert_eq!(answer.header("x-total-count").as_deref(), Some("3"));
+    let all = answer.ok();
+    let first = &all[0];
     assert_eq!(
         (&first["id"], &first["total_claude_calls"], &first["total_rentcast_calls"]),
         (&json!("u-1"), &2.into(), &1.into())
@@ -155,25 +156,62 @@ fn users_have_lifetime_calls_and_are_found_sorted_and_paged() {
     assert_eq!(first["total_cost"].to_string(), "0.304500000000000001");
     let ids = |query: &str| -> Vec<String> {
         let page = api.get(&format!("/api/user/all?{query}"), &token).ok();
-        page["users"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap().to_owned()).collect()
+        page.as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(ids("sort=id&order=asc"), ["u-1", "u-2", "u-3"]);
     assert_eq!(ids("sort=id&order=desc&limit=2&page=2"), ["u-1"]);
     assert_eq!(ids("search=-2"), ["u-2"]);
     assert_eq!(ids("search=%25"), [""; 0]);
+    let second = api.get("/api/user/all?limit=1&page=2&sort=id", &token);
+    let links =
+        "</api/user/all?limit=1&sort=id&page=1>; rel=\"prev\", </api/user/all?limit=1&sort=id&page=3>; rel=\"next\"";
+    assert_eq!(second.header("link").as_deref(), Some(links));
     api.postgres.psql(
         "CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid, email text, created_at timestamptz, \
          last_sign_in_at timestamptz, deleted_at timestamptz); \
          INSERT INTO auth.users (id, email) VALUES ('5e0e2c5f-3b5e-4c7b-9a55-6a0a3f0f7d11', 'ann@example.com')",
     );
     let all = api.get("/api/user/all?search=ANN@", &token).ok();
-    assert_eq!((&all["total"], &all["source"]), (&1.into(), &json!("auth.users")));
+    assert_eq!(all.as_array().unwrap().len(), 1);
+    assert_eq!((&all[0]["email"], &all[0]["total_claude_calls"]), (&json!("ann@example.com"), &0.into()));
+}
+
+#[test]
+fn user_stats_are_a_list_with_the_calls_of_the_analysis_endpoint() {
+    let api = loaded();
+    let token = api.token("read");
+    let lines = r#"{"provider":"claude","model":"claude-sonnet-4-5","endpoint":"/api/claude/analysis","user_id":"u-2","input_tokens":1}
+{"provider":"claude","model":"claude-sonnet-4-5","endpoint":"/api/claude/other","user_id":"u-2","input_tokens":1}
+"#;
+    api.daemon.lines(lines);
+    api.postgres.until_calls(CALLS + 2);
+    let answer = api.get("/api/admin/user-stats?sort=id&order=asc", &token);
+    assert_eq!(answer.header("x-total-count").as_deref(), Some("3"));
+    let stats = answer.ok();
+    let second = &stats[1];
     assert_eq!(
-        (&all["users"][0]["email"], &all["users"][0]["total_claude_calls"]),
-        (&json!("ann@example.com"), &0.into())
+        (&second["userId"], &second["totalCalls"], &second["claudeCalls"], &second["rentcastCalls"]),
+        (&json!("u-2"), &3.into(), &3.into(), &0.into())
     );
-    let stats = api.get("/api/admin/user-stats", &token).ok();
-    assert_eq!((&stats["totalUsers"], &stats["users"][0]["userId"]), (&4.into(), &json!("u-1")));
+    assert_eq!((&second["analysisCalls"], &stats[0]["analysisCalls"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn a_default_budget_is_set_once_and_never_over_another() {
+    let api = loaded();
+    let token = api.token("admin");
+    let set = |body: &str| api.post("/api/admin/budget", &token, body).ok();
+    let first = set(r#"{"budget": 50, "alertThresholdPercent": 60, "onlyIfNone": true}"#);
+    assert_eq!((&first["changed"], &first["dailyBudget"]), (&json!(true), &json!(50)));
+    let again = set(r#"{"budget": 70, "alertThresholdPercent": 90, "onlyIfNone": true}"#);
+    assert_eq!((&again["changed"], &again["dailyBudget"]), (&json!(false), &json!(50)));
+    assert_eq!(set(r#"{"budget": 20}"#)["changed"], true);
+    let stored = "SELECT amount_usd || ' ' || warning_percent FROM api_budgets";
+    assert_eq!(api.postgres.psql(stored), "20 60", "a new amount leaves the threshold");
+    let entries = "SELECT count(*) FROM tallyd_audit_log WHERE action = 'budget.set'";
+    assert_eq!(api.postgres.psql(entries), "2", "nothing was changed the second time");
+    let bad = api.post("/api/admin/budget", &token, r#"{"budget": 1, "alertThresholdPercent": 101}"#);
+    assert_eq!(bad.status, 400);
 }
 
 #[test]
@@ -186,6 +224,7 @@ fn the_metrics_have_totals_and_the_sessions_where_there_are_any() {
         (&6.into(), &3.into(), &Value::Null)
     );
     assert_eq!(metrics["totalCost"].to_string(), "0.604545000000000001");
+    assert_eq!(metrics["sessions"], json!({"active": 0, "total": 0, "byTier": {}}));
     assert_eq!(api.get("/api/v1/sessions", &token).ok()["available"], false);
     api.postgres.psql(
         "CREATE SCHEMA auth; \
@@ -198,6 +237,8 @@ fn the_metrics_have_totals_and_the_sessions_where_there_are_any() {
              (1, now() - interval '3 days', NULL, NULL), (1, now(), NULL, now() - interval '1 minute'), \
              (2, now() - interval '90 days', NULL, NULL), (3, now(), NULL, NULL), (4, now(), NULL, NULL)",
     );
+    let legacy = api.get("/api/admin/metrics", &token).ok()["sessions"].clone();
+    assert_eq!(legacy, json!({"active": 3, "total": 5, "byTier": {}}));
     let sessions = api.get("/api/v1/sessions", &token).ok()["sessions"].clone();
     let count = |name: &str| sessions[name]["count"].as_i64().unwrap();
     assert_eq!((count("active"), count("refreshed_24h"), count("signed_in_24h")), (3, 1, 1), "{sessions}");
@@ -211,7 +252,16 @@ fn prices_are_shown_and_a_rentcast_price_is_set_and_audited() {
     api.postgres.until("SELECT count(*) > 0 FROM api_prices", "t");
     let pricing = api.get("/api/admin/pricing", &token).ok();
     let sonnet = &pricing["claude"]["claude-sonnet-4-5"];
-    assert_eq!((sonnet["input"].to_string().as_str(), sonnet["output"].to_string().as_str()), ("3", "15"));
+    let rate = |name: &str| sonnet[name].to_string();
+    assert_eq!((rate("inputPerMToken").as_str(), rate("outputPerMToken").as_str()), ("3", "15"));
+    let above = &sonnet["above"][0];
+    assert_eq!((&above["promptTokens"], above["inputPerMToken"].to_string().as_str()), (&200_000.into(), "6"));
+    let growth = &pricing["rentcast"]["plans"]["growth"];
+    assert_eq!(
+        (growth["monthly"].to_string().as_str(), &growth["included"], growth["overage"].to_string().as_str()),
+        ("199", &5_000.into(), "0.03")
+    );
+    assert_eq!(pricing["rentcast"]["plans"].as_object().unwrap().len(), 4);
     assert_eq!(pricing["rentcast"]["costPerRequest"].to_string(), "0.2");
     let set = api.post("/api/admin/rentcast-cost", &token, r#"{"costPerRequest": 0.15}"#).ok();
     assert_eq!(set["costPerRequest"].to_string(), "0.15");

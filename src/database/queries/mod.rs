@@ -4,6 +4,7 @@
 //! reads the log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
 //! statement timeout that is local to its transaction: nothing stays behind in a pooled session.
 
+pub mod accounts;
 pub mod admins;
 pub mod audit;
 pub mod budgets;

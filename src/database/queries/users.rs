@@ -1,15 +1,33 @@
-//! Users: what each has cost in all, joined with Supabase's `auth.users` where there is one that may be read.
+//! Users: what each has cost in all, joined with the application's own table of users where there is one that may be read
+//! ([`super::accounts`]). Users whom only one side knows are in the list, too: nobody's costs disappear.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
+use super::accounts::Accounts;
 use super::sums::{OF_ROLLUP, Sums};
 use super::{Parameter, QueryError, Reading, containing};
+use crate::config;
 use crate::pricing::Usd;
 
-/// A user and their lifetime totals. `email` and what follows it come from `auth.users`.
+/// The shown columns of a user, as the text of a JSON object: PostgreSQL wrote it, and it is handed on as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile(pub String);
+
+impl Serialize for Profile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        json.serialize(serializer)
+    }
+}
+
+/// A user and their lifetime totals.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UserTotals {
     /// The user's id, as records have it.
@@ -31,12 +49,11 @@ pub struct UserTotals {
     pub first_call_at: Option<DateTime<Utc>>,
     /// The last call, if there was one.
     pub last_call_at: Option<DateTime<Utc>>,
-    /// The address, if it is known.
-    pub email: Option<String>,
-    /// When the user signed up, if it is known.
-    pub created_at: Option<DateTime<Utc>>,
-    /// The last sign-in, if it is known.
-    pub last_sign_in_at: Option<DateTime<Utc>>,
+    /// What the user is shown as: the first column of `users.columns`, the e-mail address by default; null if it is not known.
+    pub shown: Option<String>,
+    /// The shown columns of the application's table; of a user whom the table does not know 0, false and null.
+    #[schema(value_type = Object, example = json!({"email": "ann@example.com", "tier": "pro"}))]
+    pub profile: Profile,
 }
 
 /// What users are ordered by.
@@ -65,14 +82,14 @@ pub struct UserPage {
     pub users: Vec<UserTotals>,
     /// How many there are on all pages.
     pub total: i64,
-    /// Whether `auth.users` was joined; without it only users with calls are listed.
+    /// Whether the application's table was joined; without it only users with calls are listed.
     pub joined: bool,
 }
 
 /// A question about users.
 #[derive(Debug, Clone)]
 pub struct UserQuestion {
-    /// Only users whose id or address contains this.
+    /// Only users whose id or a shown column contains this.
     pub search: Option<String>,
     /// Only this user.
     pub id: Option<String>,
@@ -94,43 +111,25 @@ const TOTALS: &str = "SELECT user_id, sum(calls)::int8 AS calls, \
     FROM public.user_api_totals WHERE user_id <> '' GROUP BY user_id";
 
 impl UserQuestion {
-    /// Asks it.
+    /// Asks it of the configured table of users and the lifetime totals.
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn ask(&self, reading: &Reading) -> Result<UserPage, QueryError> {
-        let joined = has_accounts(reading).await?;
+    pub async fn ask(&self, client: &Client, users: &config::Users) -> Result<UserPage, QueryError> {
+        let accounts = Accounts::find(client, users).await?;
+        let joined = accounts.is_some();
+        let accounts = accounts.unwrap_or_else(Accounts::none);
         let search = self.search.as_deref().map(containing);
         let values: [Parameter<'_>; 4] =
             [(&search, Type::TEXT), (&self.id, Type::TEXT), (&self.limit, Type::INT8), (&self.offset, Type::INT8)];
-        let count = format!("SELECT count(*) FROM ({}) AS u", self.filtered(joined));
-        let total = reading.query_typed(&count, &values[..2]).await?.first().map_or(0, |row| row.get(0));
-        let rows = reading.query_typed(&self.sql(joined), &values).await?;
+        let count = format!("SELECT count(*) FROM ({}) AS u", filtered(&accounts));
+        let total = client.query_typed(&count, &values[..2]).await?.first().map_or(0, |row| row.get(0));
+        let rows = client.query_typed(&self.sql(&accounts), &values).await?;
         let users = rows.iter().map(read).collect::<Result<_, QueryError>>()?;
         Ok(UserPage { users, total, joined })
     }
 
-    fn filtered(&self, joined: bool) -> String {
-        let source = if joined {
-            format!(
-                "SELECT coalesce(t.user_id, a.id::text) AS id, t.calls, t.claude_calls, t.rentcast_calls, t.errors, \
-                 t.unpriced, t.cost, t.first_call, t.last_call, a.email::text AS email, a.created_at, a.last_sign_in_at \
-                 FROM ({TOTALS}) AS t FULL JOIN (SELECT * FROM auth.users WHERE deleted_at IS NULL) AS a \
-                 ON a.id::text = t.user_id"
-            )
-        } else {
-            format!(
-                "SELECT user_id AS id, calls, claude_calls, rentcast_calls, errors, unpriced, cost, first_call, last_call, \
-                 NULL::text AS email, NULL::timestamptz AS created_at, NULL::timestamptz AS last_sign_in_at \
-                 FROM ({TOTALS}) AS t"
-            )
-        };
-        format!(
-            "SELECT * FROM ({source}) AS s WHERE ($1 IS NULL OR id ILIKE $1 OR email ILIKE $1) AND ($2 IS NULL OR id = $2)"
-        )
-    }
-
-    fn sql(&self, joined: bool) -> String {
+    fn sql(&self, accounts: &Accounts) -> String {
         let column = match self.sort {
             UserSort::Cost => "coalesce(cost, 0)",
             UserSort::Calls => "coalesce(calls, 0)",
@@ -142,11 +141,25 @@ impl UserQuestion {
         let direction = if self.descending { "DESC" } else { "ASC" };
         format!(
             "SELECT id, coalesce(calls, 0), coalesce(claude_calls, 0), coalesce(rentcast_calls, 0), coalesce(errors, 0), \
-             coalesce(unpriced, 0), coalesce(cost, 0), first_call, last_call, email, created_at, last_sign_in_at \
-             FROM ({}) AS u ORDER BY {column} {direction}, id LIMIT $3 OFFSET $4",
-            self.filtered(joined)
+             coalesce(unpriced, 0), coalesce(cost, 0), first_call, last_call, shown, \
+             coalesce(profile, {})::text FROM ({}) AS u ORDER BY {column} {direction}, id LIMIT $3 OFFSET $4",
+            accounts.unknown,
+            filtered(accounts)
         )
     }
+}
+
+/// `$1` is a pattern that the id or a shown column must match, `$2` the one id that is asked for.
+fn filtered(accounts: &Accounts) -> String {
+    format!(
+        "SELECT * FROM ( \
+            SELECT coalesce(t.user_id, a.id) AS id, t.calls, t.claude_calls, t.rentcast_calls, t.errors, t.unpriced, t.cost, \
+                t.first_call, t.last_call, a.shown, a.profile \
+            FROM ({TOTALS}) AS t FULL JOIN ({}) AS a ON a.id = t.user_id) AS s \
+         WHERE ($1 IS NULL OR id ILIKE $1 OR EXISTS ( \
+            SELECT 1 FROM jsonb_each_text(profile) AS v WHERE v.value ILIKE $1)) AND ($2 IS NULL OR id = $2)",
+        accounts.select
+    )
 }
 
 fn read(row: &tokio_postgres::Row) -> Result<UserTotals, QueryError> {
@@ -160,20 +173,24 @@ fn read(row: &tokio_postgres::Row) -> Result<UserTotals, QueryError> {
         cost_usd: row.try_get(6)?,
         first_call_at: row.get(7),
         last_call_at: row.get(8),
-        email: row.get(9),
-        created_at: row.get(10),
-        last_sign_in_at: row.get(11),
+        shown: row.get(9),
+        profile: Profile(row.get(10)),
     })
 }
 
-/// Whether there is an `auth.users` with the columns that are shown.
-async fn has_accounts(reading: &Reading) -> Result<bool, QueryError> {
-    let sql = "SELECT count(*) = 5 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE n.nspname = 'auth' AND c.relname = 'users' AND NOT a.attisdropped \
-        AND a.attname IN ('id', 'email', 'created_at', 'last_sign_in_at', 'deleted_at') \
-        AND has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, a.attnum, 'SELECT')";
-    Ok(reading.query_typed(sql, &[]).await?.first().is_some_and(|row| row.get(0)))
+/// How often each of the users has called one endpoint, by what the call log still holds. Who has not is left out.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn calls_of_endpoint(
+    client: &Client,
+    endpoint: &str,
+    users: &[&str],
+) -> Result<HashMap<String, i64>, QueryError> {
+    let sql =
+        "SELECT user_id, count(*) FROM public.api_usage_log WHERE endpoint = $1 AND user_id = ANY ($2) GROUP BY 1";
+    let rows = client.query_typed(sql, &[(&endpoint, Type::TEXT), (&users, Type::TEXT_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// A user's day with one provider.

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use super::RepriceOptions;
 use crate::pipeline::intake::not_understood::KEY as NOT_UNDERSTOOD;
-use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd};
+use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider, normalise_tier};
 
 /// A call.
 pub(super) struct LogRow {
@@ -114,11 +114,14 @@ impl LogRow {
         if self.not_understood {
             return Decision::Unpriceable;
         }
+        // Calls of earlier versions were stored with the names that were sent.
+        let provider = normalise_provider(&self.provider);
         let usage = Usage {
-            provider: &self.provider,
+            provider: &provider,
+            platform: "",
             model: &self.model,
             endpoint: &self.endpoint,
-            service_tier: &self.service_tier,
+            service_tier: &normalise_tier(&self.service_tier),
             occurred_at_us: self.occurred_at_us,
             tokens: self.tokens,
             requests: self.requests,

@@ -7,13 +7,13 @@ use utoipa::ToSchema;
 
 use super::cost_history::{DayCosts, days};
 use crate::budget::board::{basis_points, percent};
-use crate::database::queries::budgets::{self, Budget};
+use crate::database::queries::budgets::{self, Budget, DailyBudget};
 use crate::database::queries::costs::history;
 use crate::http::answer::{Failures, Number};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;
-use crate::http::parameters::today;
+use crate::http::parameters::{today, within};
 use crate::http::router::Handle;
 use crate::pricing::Usd;
 
@@ -35,16 +35,17 @@ pub enum BudgetStatus {
 pub struct TodayCosts {
     /// The day so far.
     pub today: DayCosts,
-    /// The daily budget; null if none is set.
-    #[schema(value_type = Option<f64>)]
-    pub daily_budget: Option<Number>,
-    /// How much of it is used, in percent with two decimals; null without a budget.
-    #[schema(value_type = Option<f64>)]
-    pub budget_percent: Option<Number>,
-    /// What is left, not below 0; null without a budget.
-    #[schema(value_type = Option<f64>)]
-    pub remaining: Option<Number>,
-    /// Whether applications should hold back.
+    /// The daily budget; 0 if none is set.
+    #[schema(value_type = f64)]
+    pub daily_budget: Number,
+    /// How much of it is used, in percent with two decimals; 0 without a budget.
+    #[schema(value_type = f64)]
+    pub budget_percent: Number,
+    /// What is left, not below 0; 0 without a budget.
+    #[schema(value_type = f64)]
+    pub remaining: Number,
+    /// Whether applications should hold back: from the warning threshold on, as in the system that tallyd replaces. What acknowledgements
+    /// say (`should_throttle` on the wire) is stricter: it begins where the budget is used up.
     pub should_throttle: bool,
     /// In a word.
     pub status: BudgetStatus,
@@ -55,14 +56,14 @@ impl TodayCosts {
     #[must_use]
     pub fn of(today: DayCosts, budget: Option<Budget>) -> Self {
         let Some(budget) = budget else {
-            let (daily_budget, budget_percent, remaining) = (None, None, None);
+            // A page formats each of them, and does not expect null.
+            let (daily_budget, budget_percent, remaining) = (Number::default(), Number::default(), Number::default());
             let status = BudgetStatus::Normal;
             return Self { today, daily_budget, budget_percent, remaining, should_throttle: false, status };
         };
         let spent = today.total_cost.0;
         let basis_points = basis_points(spent, budget.amount);
-        let exceeded = spent >= budget.amount;
-        let status = if exceeded {
+        let status = if spent >= budget.amount {
             BudgetStatus::Exceeded
         } else if basis_points >= i128::from(budget.warning_basis_points) {
             BudgetStatus::Warning
@@ -73,10 +74,10 @@ impl TodayCosts {
         let left = budget.amount.checked_sub(spent).unwrap_or_default().max(Usd::ZERO);
         Self {
             today,
-            daily_budget: Some(Number(budget.amount)),
-            budget_percent: Some(Number(percent(basis_points))),
-            remaining: Some(Number(left)),
-            should_throttle: exceeded && budget.throttle,
+            daily_budget: Number(budget.amount),
+            budget_percent: Number(percent(basis_points)),
+            remaining: Number(left),
+            should_throttle: status != BudgetStatus::Normal && budget.throttle,
             status,
         }
     }
@@ -97,11 +98,17 @@ pub async fn costs(State(view): State<Handle>) -> Result<Json<TodayCosts>, ApiEr
 
 /// A budget to set.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NewBudget {
     /// USD a day, as a number or as decimal text; not negative.
     #[schema(value_type = f64, minimum = 0, maximum = 1_000_000_000, example = 25.5)]
     budget: Amount,
+    /// From this share of the budget on, in whole percent, applications should hold back. What holds stays if it is left out; 80 at first.
+    #[schema(minimum = 0, maximum = 100)]
+    alert_threshold_percent: Option<i64>,
+    /// Sets the budget only where none is set yet.
+    #[serde(default)]
+    only_if_none: bool,
 }
 
 /// The budget that was set.
@@ -110,6 +117,8 @@ pub struct NewBudget {
 pub struct BudgetSet {
     /// True.
     pub success: bool,
+    /// Whether the budget was set; false where `onlyIfNone` was asked for and one was there.
+    pub changed: bool,
     /// The budget from now on.
     #[schema(value_type = f64)]
     pub daily_budget: Number,
@@ -128,9 +137,15 @@ pub async fn set_budget(
 ) -> Result<Json<BudgetSet>, ApiError> {
     let amount = new.budget.not_negative("budget")?;
     let mut client = view.pool()?.get().await?;
-    let previous = budgets::set_daily(&mut client, amount, &who.actor, &who.address).await?;
-    tracing::info!(actor = who.actor, %amount, "the daily budget was set");
-    Ok(Json(BudgetSet { success: true, daily_budget: Number(amount), previous: previous.map(Number) }))
+    let threshold = new.alert_threshold_percent.map(|percent| within("alertThresholdPercent", percent, 0, 100));
+    let wanted = DailyBudget { amount, warning_percent: threshold.transpose()?, only_if_none: new.only_if_none };
+    let previous = budgets::set_daily(&mut client, &wanted, &who.actor, &who.address).await?;
+    let kept = previous.filter(|_| new.only_if_none);
+    if kept.is_none() {
+        tracing::info!(actor = who.actor, %amount, "the daily budget was set");
+    }
+    let daily_budget = Number(kept.unwrap_or(amount));
+    Ok(Json(BudgetSet { success: true, changed: kept.is_none(), daily_budget, previous: previous.map(Number) }))
 }
 
 #[cfg(test)]
@@ -142,7 +157,7 @@ mod tests {
         day.total_cost = Number(Usd::parse(spent).unwrap());
         let budget = Budget { amount: Usd::parse(budget).unwrap(), warning_basis_points: 8_000, throttle: true };
         let today = TodayCosts::of(day, Some(budget));
-        let text = |number: Option<Number>| number.unwrap().0.to_string();
+        let text = |number: Number| number.0.to_string();
         (text(today.budget_percent), today.status, today.should_throttle, text(today.remaining))
     }
 
@@ -152,8 +167,8 @@ mod tests {
         let cases = [
             (("0", "10"), ("0", Normal, false, "10")),
             (("7.9999", "10"), ("79.99", Normal, false, "2.0001")),
-            (("8", "10"), ("80", Warning, false, "2")),
-            (("9.999999999999999999", "10"), ("99.99", Warning, false, "0.000000000000000001")),
+            (("8", "10"), ("80", Warning, true, "2")),
+            (("9.999999999999999999", "10"), ("99.99", Warning, true, "0.000000000000000001")),
             (("10", "10"), ("100", Exceeded, true, "0")),
             (("1", "3"), ("33.33", Normal, false, "2")),
             (("25", "10"), ("250", Exceeded, true, "0")),

@@ -1,5 +1,7 @@
 //! `GET /api/admin/metrics`: the numbers of the admin page's head, the session counts among them.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -8,7 +10,7 @@ use utoipa::ToSchema;
 use super::cost_history::{DayCosts, days};
 use crate::database::queries::costs::{history, lifetime};
 use crate::database::queries::users::{UserQuestion, UserSort};
-use crate::database::sessions::{Sessions, sessions};
+use crate::database::sessions::{SessionsByUser, sessions};
 use crate::http::answer::{Failures, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::today;
@@ -36,14 +38,26 @@ pub struct AdminMetrics {
     pub total_cost: Number,
     /// How many users there are.
     pub total_users: i64,
+    /// Sessions in the shape of the replaced system.
+    pub sessions: LegacySessions,
     /// Sessions that could be used now; null without Supabase's tables.
     pub active_sessions: Option<i64>,
     /// Sessions that were used within 24 hours; null without Supabase's tables.
     pub refreshed_sessions_24h: Option<i64>,
     /// Users who signed in within 24 hours; null without Supabase's tables.
     pub signed_in_users_24h: Option<i64>,
-    /// The same with what each counts.
-    pub sessions: Option<Sessions>,
+}
+
+/// Sessions; zeros without Supabase's tables. `/api/v1/sessions` says what each number counts.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LegacySessions {
+    /// Sessions that could be used now.
+    pub active: i64,
+    /// All sessions that were not signed out, those that have expired included.
+    pub total: i64,
+    /// The active ones by the column `users.tier_column` of their users; empty where the table has no such column.
+    pub by_tier: BTreeMap<String, i64>,
 }
 
 /// The numbers of the admin page's head.
@@ -55,8 +69,9 @@ pub async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, A
     let reading = view.reading().await?;
     let rows = history(&reading, &[day]).await?;
     let providers = lifetime(&reading).await?;
-    let users = users.ask(&reading).await?;
+    let users = users.ask(&reading, &view.settings.users).await?;
     let sessions = sessions(&*reading, (&view.settings.users).into()).await?;
+    let by_user = SessionsByUser::read(&reading, &view.settings.users).await?;
     reading.finish().await?;
     let calls_of = |name: &str| providers.iter().filter(|(of, _)| of == name).map(|(_, sums)| sums.calls).sum();
     let mut total_cost = Number::default();
@@ -75,6 +90,6 @@ pub async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, A
         active_sessions: sessions.as_ref().map(|counts| counts.active.count),
         refreshed_sessions_24h: sessions.as_ref().map(|counts| counts.refreshed_24h.count),
         signed_in_users_24h: sessions.as_ref().map(|counts| counts.signed_in_24h.count),
-        sessions,
+        sessions: LegacySessions { active: by_user.active, total: by_user.total, by_tier: by_user.by_tier },
     }))
 }

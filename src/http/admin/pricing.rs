@@ -15,7 +15,7 @@ use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
 use crate::http::router::Handle;
-use crate::pricing::Usd;
+use crate::pricing::{Catalog, Plan, PricingOptions, Usd};
 
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -26,24 +26,49 @@ pub struct Pricing {
     pub rentcast: RentcastPrice,
 }
 
-/// A model's rates, each for a million tokens. Null: the vendor quotes none.
+/// A model's price.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ModelPrice {
+    /// The rates.
+    #[serde(flatten)]
+    pub rates: ModelRates,
+    /// Rates of larger prompts, smallest bound first; usually none.
+    pub above: Vec<AbovePrice>,
+}
+
+/// A model's rates for prompts of more than a number of tokens: they hold for the whole call.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ModelPrice {
+pub struct AbovePrice {
+    /// Input and cached tokens of the call, more than this many.
+    pub prompt_tokens: u64,
+    /// The rates.
+    #[serde(flatten)]
+    pub rates: ModelRates,
+}
+
+/// A model's rates, each for a million tokens. Null: the vendor quotes none.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ModelRates {
     /// Input.
     #[schema(value_type = Option<f64>)]
+    #[serde(rename = "inputPerMToken")]
     pub input: Option<Number>,
     /// Output.
     #[schema(value_type = Option<f64>)]
+    #[serde(rename = "outputPerMToken")]
     pub output: Option<Number>,
     /// Read from a cache.
     #[schema(value_type = Option<f64>)]
+    #[serde(rename = "cacheReadPerMToken")]
     pub cache_read: Option<Number>,
     /// Written to a cache for five minutes.
     #[schema(value_type = Option<f64>)]
+    #[serde(rename = "cacheWrite5mPerMToken")]
     pub cache_write_5m: Option<Number>,
     /// Written to a cache for an hour.
     #[schema(value_type = Option<f64>)]
+    #[serde(rename = "cacheWrite1hPerMToken")]
     pub cache_write_1h: Option<Number>,
 }
 
@@ -54,6 +79,21 @@ pub struct RentcastPrice {
     /// USD for one request beyond what the plan includes.
     #[schema(value_type = f64)]
     pub cost_per_request: Number,
+    /// The plans' terms, by name.
+    pub plans: BTreeMap<&'static str, PlanPrice>,
+}
+
+/// A plan's terms.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PlanPrice {
+    /// USD a month.
+    #[schema(value_type = f64)]
+    pub monthly: Number,
+    /// Requests that the month's fee covers.
+    pub included: u64,
+    /// USD for each request beyond.
+    #[schema(value_type = f64)]
+    pub overage: Number,
 }
 
 /// The prices in force now, of the standard tier.
@@ -65,19 +105,42 @@ pub async fn pricing(State(view): State<Handle>) -> Result<Json<Pricing>, ApiErr
     reading.finish().await?;
     let claude = rows.iter().filter(|row| row.provider == "claude" && row.service_tier == "standard");
     let claude = claude.map(|row| (row.model.clone(), model(row))).collect();
-    let cost_per_request = rentcast(&view, &rows);
-    Ok(Json(Pricing { claude, rentcast: RentcastPrice { cost_per_request: Number(cost_per_request) } }))
+    let cost_per_request = Number(rentcast(&view, &rows));
+    Ok(Json(Pricing { claude, rentcast: RentcastPrice { cost_per_request, plans: plans(&view)? } }))
 }
 
 fn model(row: &PriceRow) -> ModelPrice {
-    let rate = |name: &str| amount(&row.rates["per_million_tokens"][name]).map(Number);
-    ModelPrice {
+    let above = row.rates["above"].as_array().into_iter().flatten();
+    let above = above.filter_map(|tier| {
+        Some(AbovePrice { prompt_tokens: tier["prompt_tokens"].as_u64()?, rates: rates(&tier["per_million_tokens"]) })
+    });
+    let mut above: Vec<_> = above.collect();
+    above.sort_by_key(|tier| tier.prompt_tokens);
+    ModelPrice { rates: rates(&row.rates["per_million_tokens"]), above }
+}
+
+fn rates(per_million_tokens: &Value) -> ModelRates {
+    let rate = |name: &str| amount(&per_million_tokens[name]).map(Number);
+    ModelRates {
         input: rate("input"),
         output: rate("output"),
         cache_read: rate("cache_read"),
         cache_write_5m: rate("cache_write_5m"),
         cache_write_1h: rate("cache_write_1h"),
     }
+}
+
+/// Each plan's terms now.
+fn plans(view: &Handle) -> Result<BTreeMap<&'static str, PlanPrice>, ApiError> {
+    let terms = |plan: Plan| {
+        let options = PricingOptions { rentcast_plan: plan, ..view.config.pricing.clone() };
+        // The daemon has started with these options.
+        let catalog = Catalog::builtin(&options).map_err(|error| ApiError::unavailable(error.to_string()))?;
+        let terms = catalog.plan_terms(view.clock.now_us());
+        let (monthly, overage) = (Number(terms.monthly), Number(terms.overage));
+        Ok((plan.name(), PlanPrice { monthly, included: terms.included_requests, overage }))
+    };
+    Plan::ALL.into_iter().map(terms).collect()
 }
 
 /// The price that somebody has set, or the configured plan's.

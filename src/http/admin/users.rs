@@ -1,12 +1,17 @@
-//! `GET /api/user/all` and `GET /api/admin/user-stats`: users and what they have called.
+//! `GET /api/user/all` and `GET /api/admin/user-stats`: users and what they have called, as lists.
+//!
+//! Both are a JSON array of one page. `X-Total-Count` has the number of users on all pages, and `Link` (RFC 8288) the neighbouring pages.
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::LINK;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::users::{UserQuestion, UserSort, UserTotals};
+use crate::database::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
 use crate::http::answer::{Failures, Number};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, text, within};
@@ -16,6 +21,9 @@ use crate::http::router::Handle;
 const PAGE: i64 = 100;
 const PAGE_MAX: i64 = 1_000;
 const PAGES_MAX: i64 = 10_000;
+
+/// How many users there are on all pages.
+pub const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Which users.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -28,7 +36,7 @@ pub struct AllUsersParameters {
     /// Users of a page; 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// Only users whose id or address contains this.
+    /// Only users whose id or a shown column contains this.
     #[param(max_length = 512)]
     search: Option<String>,
     /// What to order by; `cost` if nothing is said.
@@ -49,17 +57,58 @@ pub enum Order {
     Desc,
 }
 
-/// A user, with lifetime totals.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+/// A page of users, and the headers that tell of the others.
+struct Page {
+    found: UserPage,
+    headers: HeaderMap,
+}
+
+async fn page(view: &Handle, parameters: AllUsersParameters, uri: &Uri) -> Result<Page, ApiError> {
+    let limit = limit(parameters.limit, PAGE, PAGE_MAX)?;
+    let page = within("page", parameters.page.unwrap_or(1), 1, PAGES_MAX)?;
+    let question = UserQuestion {
+        search: text("search", parameters.search)?.filter(|search| !search.is_empty()),
+        id: None,
+        sort: parameters.sort.unwrap_or_default(),
+        descending: parameters.order != Some(Order::Asc),
+        limit,
+        offset: (page - 1) * limit,
+    };
+    let reading = view.reading().await?;
+    let found = question.ask(&reading, &view.settings.users).await?;
+    reading.finish().await?;
+    let mut headers = HeaderMap::new();
+    headers.insert(TOTAL_COUNT, found.total.into());
+    if let Some(links) = links(uri, page, found.total, limit) {
+        headers.insert(LINK, links);
+    }
+    Ok(Page { found, headers })
+}
+
+/// The neighbouring pages: this request's path and parameters with another page.
+fn links(uri: &Uri, page: i64, total: i64, limit: i64) -> Option<HeaderValue> {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("page="));
+    let kept: String = kept.map(|pair| format!("{pair}&")).collect();
+    let link = |page: i64, relation: &str| format!("<{}?{kept}page={page}>; rel=\"{relation}\"", uri.path());
+    let previous = (page > 1).then(|| link(page - 1, "prev"));
+    let next = (page.saturating_mul(limit) < total && page < PAGES_MAX).then(|| link(page + 1, "next"));
+    let links: Vec<String> = previous.into_iter().chain(next).collect();
+    // A request's path and query are ASCII.
+    if links.is_empty() { None } else { HeaderValue::from_str(&links.join(", ")).ok() }
+}
+
+/// A user, with lifetime totals. The columns of `users.columns` stand beside them under their own names.
+#[derive(Debug, Clone)]
 pub struct LegacyUser {
+    profile: Profile,
+    totals: LegacyTotals,
+}
+
+/// A user's lifetime totals.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LegacyTotals {
     /// The id.
     pub id: String,
-    /// The address, if it is known.
-    pub email: Option<String>,
-    /// When they signed up, if it is known.
-    pub created_at: Option<DateTime<Utc>>,
-    /// When they last signed in, if it is known.
-    pub last_sign_in_at: Option<DateTime<Utc>>,
     /// Calls of Claude.
     pub total_claude_calls: i64,
     /// Calls of RentCast.
@@ -73,110 +122,107 @@ pub struct LegacyUser {
     pub last_call_at: Option<DateTime<Utc>>,
 }
 
-/// A page of users.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AllUsers {
-    /// The users.
-    pub users: Vec<LegacyUser>,
-    /// How many there are in all.
-    pub total: i64,
-    /// This page.
-    pub page: i64,
-    /// Users of a page.
-    pub limit: i64,
-    /// Where the users come from: `auth.users`, or the calls alone.
-    pub source: &'static str,
+impl Serialize for LegacyUser {
+    /// One object of both: the table's columns, then the totals, which win where a column is called as one of them.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error;
+        let totals = serde_json::to_string(&self.totals).map_err(S::Error::custom)?;
+        let columns = self.profile.0.trim().trim_start_matches('{').trim_end_matches('}').trim();
+        let separator = if columns.is_empty() { "" } else { "," };
+        let object = format!("{{{columns}{separator}{}", &totals[1..]);
+        RawValue::from_string(object).map_err(S::Error::custom)?.serialize(serializer)
+    }
 }
 
 impl From<UserTotals> for LegacyUser {
     fn from(user: UserTotals) -> Self {
-        Self {
+        let totals = LegacyTotals {
             id: user.id,
-            email: user.email,
-            created_at: user.created_at,
-            last_sign_in_at: user.last_sign_in_at,
             total_claude_calls: user.total_claude_calls,
             total_rentcast_calls: user.total_rentcast_calls,
             total_calls: user.total_calls,
             total_cost: Number(user.cost_usd),
             last_call_at: user.last_call_at,
-        }
+        };
+        Self { profile: user.profile, totals }
     }
 }
 
-/// Every user with their lifetime totals, a page at a time.
+/// Users with their lifetime totals: a list, a page at a time, the one who cost most first unless told otherwise.
 #[utoipa::path(get, path = "/api/user/all", tag = "admin", params(AllUsersParameters),
-    responses((status = 200, description = "A page", body = AllUsers), Failures))]
+    responses((status = 200, description = "A page", body = Vec<LegacyTotals>,
+        headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
 pub async fn all(
     State(view): State<Handle>,
+    uri: Uri,
     Parameters(parameters): Parameters<AllUsersParameters>,
-) -> Result<Json<AllUsers>, ApiError> {
-    let limit = limit(parameters.limit, PAGE, PAGE_MAX)?;
-    let page = within("page", parameters.page.unwrap_or(1), 1, PAGES_MAX)?;
-    let question = UserQuestion {
-        search: text("search", parameters.search)?.filter(|search| !search.is_empty()),
-        id: None,
-        sort: parameters.sort.unwrap_or_default(),
-        descending: parameters.order != Some(Order::Asc),
-        limit,
-        offset: (page - 1) * limit,
-    };
-    let reading = view.reading().await?;
-    let found = question.ask(&reading).await?;
-    reading.finish().await?;
-    let users = found.users.into_iter().map(LegacyUser::from).collect();
-    let source = if found.joined { "auth.users" } else { "calls" };
-    Ok(Json(AllUsers { users, total: found.total, page, limit, source }))
+) -> Result<(HeaderMap, Json<Vec<LegacyUser>>), ApiError> {
+    let Page { found, headers } = page(&view, parameters, &uri).await?;
+    Ok((headers, Json(found.users.into_iter().map(LegacyUser::from).collect())))
 }
 
-/// A user's totals.
+/// A user's lifetime calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserStat {
     /// The id.
     pub user_id: String,
-    /// The address, if it is known.
-    pub email: Option<String>,
+    /// What the user is shown as, an e-mail address for example; null if it is not known.
+    pub shown: Option<String>,
     /// All calls.
     pub total_calls: i64,
     /// Calls of Claude.
     pub claude_calls: i64,
     /// Calls of RentCast.
     pub rentcast_calls: i64,
-    /// What they cost, in USD.
+    /// Calls of the endpoint that `http.analysis_endpoint` names, of those that the call log still holds.
+    pub analysis_calls: i64,
+    /// What all calls cost, in USD.
     #[schema(value_type = f64)]
     pub total_cost: Number,
     /// The last call.
     pub last_call_at: Option<DateTime<Utc>>,
 }
 
-/// The users who cost most.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UserStats {
-    /// How many users there are.
-    pub total_users: i64,
-    /// The hundred who cost most, the most expensive first.
-    pub users: Vec<UserStat>,
-}
-
-/// The users who cost most.
-#[utoipa::path(get, path = "/api/admin/user-stats", tag = "admin",
-    responses((status = 200, description = "The users", body = UserStats), Failures))]
-pub async fn user_stats(State(view): State<Handle>) -> Result<Json<UserStats>, ApiError> {
-    let question =
-        UserQuestion { search: None, id: None, sort: UserSort::Cost, descending: true, limit: PAGE, offset: 0 };
+/// Users' lifetime calls: a list, a page at a time, the user who cost most first unless told otherwise.
+#[utoipa::path(get, path = "/api/admin/user-stats", tag = "admin", params(AllUsersParameters),
+    responses((status = 200, description = "A page", body = Vec<UserStat>,
+        headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
+pub async fn user_stats(
+    State(view): State<Handle>,
+    uri: Uri,
+    Parameters(parameters): Parameters<AllUsersParameters>,
+) -> Result<(HeaderMap, Json<Vec<UserStat>>), ApiError> {
+    let Page { found, headers } = page(&view, parameters, &uri).await?;
+    let ids: Vec<&str> = found.users.iter().map(|user| user.id.as_str()).collect();
     let reading = view.reading().await?;
-    let found = question.ask(&reading).await?;
+    let analyses = calls_of_endpoint(&reading, &view.settings.analysis_endpoint, &ids).await?;
     reading.finish().await?;
     let stat = |user: UserTotals| UserStat {
+        analysis_calls: analyses.get(&user.id).copied().unwrap_or_default(),
         user_id: user.id,
-        email: user.email,
+        shown: user.shown,
         total_calls: user.total_calls,
         claude_calls: user.total_claude_calls,
         rentcast_calls: user.total_rentcast_calls,
         total_cost: Number(user.cost_usd),
         last_call_at: user.last_call_at,
     };
-    Ok(Json(UserStats { total_users: found.total, users: found.users.into_iter().map(stat).collect() }))
+    Ok((headers, Json(found.users.into_iter().map(stat).collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_to_the_neighbouring_pages_and_keep_the_other_parameters() {
+        let links = |uri: &str, page, total| {
+            links(&uri.parse().unwrap(), page, total, 10).map(|links| links.to_str().unwrap().to_owned())
+        };
+        assert_eq!(links("/api/user/all", 1, 10), None);
+        assert_eq!(links("/a", 1, 11).as_deref(), Some("</a?page=2>; rel=\"next\""));
+        let both = "</a?sort=id&limit=10&page=1>; rel=\"prev\", </a?sort=id&limit=10&page=3>; rel=\"next\"";
+        assert_eq!(links("/a?page=2&sort=id&limit=10", 2, 21).as_deref(), Some(both));
+    }
 }

@@ -23,7 +23,7 @@ const DAYS: u64 = 30;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UserParameters {
-    /// Only users whose id or address contains this.
+    /// Only users whose id or a shown column contains this.
     #[param(max_length = 512)]
     search: Option<String>,
     /// What to order by; `cost` if nothing is said.
@@ -50,7 +50,7 @@ pub struct Users {
     pub users: Vec<UserTotals>,
     /// How many there are in all.
     pub total: i64,
-    /// Whether `auth.users` was joined; without it only users with calls are known, and no addresses.
+    /// Whether the application's table of users was joined; without it only users with calls are known, and only by their ids.
     pub joined: bool,
     /// The `offset` of the next page; null after the last.
     pub next_offset: Option<i64>,
@@ -58,7 +58,7 @@ pub struct Users {
 
 const COLUMNS: &[&str] = &[
     "id",
-    "email",
+    "shown",
     "total_calls",
     "total_claude_calls",
     "total_rentcast_calls",
@@ -67,13 +67,12 @@ const COLUMNS: &[&str] = &[
     "cost_usd",
     "first_call_at",
     "last_call_at",
-    "created_at",
-    "last_sign_in_at",
+    "profile",
 ];
 
 async fn ask(view: &Handle, question: &UserQuestion) -> Result<UserPage, ApiError> {
     let reading = view.reading().await?;
-    let found = question.ask(&reading).await?;
+    let found = question.ask(&reading, &view.settings.users).await?;
     reading.finish().await?;
     Ok(found)
 }
@@ -154,7 +153,7 @@ pub async fn user(
     let question =
         UserQuestion { search: None, id: Some(id.clone()), sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
     let reading = view.reading().await?;
-    let totals = question.ask(&reading).await?.users.pop();
+    let totals = question.ask(&reading, &view.settings.users).await?.users.pop();
     let days = days(&reading, &id, from, to).await?;
     reading.finish().await?;
     let nobody = || ApiError::not_found("no user of this id is known", "GET /api/v1/users?search=… finds users");

@@ -58,7 +58,7 @@ mod flag {
 }
 
 /// The tier that is not written out.
-pub const STANDARD_TIER: &str = "standard";
+pub use crate::pricing::STANDARD_TIER;
 
 /// One accepted call: validated, normalised and priced. Text is borrowed from a frame or from a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

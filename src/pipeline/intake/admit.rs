@@ -15,8 +15,8 @@ use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
 use super::{array, frame, not_understood};
-use crate::pipeline::chunk::{Call, Cost, STANDARD_TIER};
-use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider};
+use crate::pipeline::chunk::{Call, Cost};
+use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider, normalise_tier};
 
 /// The bounds of a record. The defaults are the wire specification's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub struct Admission<'c> {
 #[derive(Default)]
 pub struct Scratch<'a> {
     provider: Cow<'a, str>,
+    service_tier: Cow<'a, str>,
     extra_units: String,
     quantities: Vec<(Cow<'a, str>, Quantity)>,
 }
@@ -101,8 +102,8 @@ impl Admission<'_> {
         }
         scratch.provider = normalise_provider(provider);
         self.read_units(&raw.extra_units, scratch)?;
+        scratch.service_tier = normalise_tier(self.text("service_tier", &raw.service_tier)?);
         let scratch = &*scratch;
-        let tier = self.text("service_tier", &raw.service_tier)?;
         let mut call = Call {
             id: self.id(&raw.id)?,
             occurred_at_us: self.occurred_at(&raw.occurred_at)?,
@@ -115,7 +116,7 @@ impl Admission<'_> {
             tokens: tokens(raw)?,
             requests: count("requests", &raw.requests, 1)?,
             extra_units: &scratch.extra_units,
-            service_tier: if tier.is_empty() { STANDARD_TIER } else { tier },
+            service_tier: &scratch.service_tier,
             status: status(&raw.status)?,
             latency_ms: latency(&raw.latency_ms)?,
             cost: Cost::Unpriced,
@@ -142,6 +143,7 @@ impl Admission<'_> {
     pub(super) fn look_up(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Priced {
         let usage = Usage {
             provider: call.provider,
+            platform: "",
             model: call.model,
             endpoint: call.endpoint,
             service_tier: call.service_tier,

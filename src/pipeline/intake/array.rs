@@ -13,8 +13,8 @@ use tallyd_protocol::limits;
 
 use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
 use crate::pipeline::ascii::plain;
-use crate::pipeline::chunk::{Call, Cost, STANDARD_TIER};
-use crate::pricing::{Tokens, normalise_provider};
+use crate::pipeline::chunk::{Call, Cost};
+use crate::pricing::{Tokens, normalise_provider, normalise_tier};
 
 const NIL: u8 = 0xc0;
 const BIN8: u8 = 0xc4;
@@ -191,9 +191,13 @@ impl<'a, 'r> Fields<'a, 'r> {
         }
     }
 
+    /// A tier that is stored as it stands, or under a name that is known here.
     #[inline]
     fn tier(&mut self) -> Option<&'a str> {
-        self.text().map(|tier| if tier.is_empty() { STANDARD_TIER } else { tier })
+        match normalise_tier(self.text()?) {
+            Cow::Owned(_) => None,
+            Cow::Borrowed(tier) => Some(tier),
+        }
     }
 
     /// The stated cost; unpriced if there is none.

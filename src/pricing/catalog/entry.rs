@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::price::{MILLION, Origin, Price, Rates, SizeTier};
 use super::{CatalogError, check};
 use crate::pricing::money::Usd;
-use crate::pricing::names::normalise_provider;
+use crate::pricing::names::{STANDARD_TIER, normalise_provider, normalise_tier};
 
 /// USD for a million tokens of each bucket; none where the vendor quotes no rate.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
@@ -115,7 +115,7 @@ pub struct PriceSpec {
 
 /// The service tier of an entry that names none.
 pub(super) fn standard() -> String {
-    "standard".to_owned()
+    STANDARD_TIER.to_owned()
 }
 
 impl PriceEntry {
@@ -124,12 +124,11 @@ impl PriceEntry {
     /// # Errors
     /// [`CatalogError`] if a rate cannot be held exactly, or the rates contradict each other.
     pub fn spec(&self) -> Result<PriceSpec, CatalogError> {
-        let tier = if self.service_tier.is_empty() { standard() } else { self.service_tier.clone() };
         let (rates, above) = all_rates(&self.per_million, &self.per_unit, &self.above, 0)?;
         let spec = PriceSpec {
             provider: normalise_provider(&self.provider).into_owned(),
             model: self.model.clone(),
-            service_tier: tier,
+            service_tier: normalise_tier(&self.service_tier).into_owned(),
             effective_from_us: effective_from(self.effective_from.as_deref(), &self.model)?,
             rates,
             above,

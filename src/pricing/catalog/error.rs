@@ -43,8 +43,8 @@ pub enum CatalogError {
         /// The later price's id.
         id: i32,
     },
-    /// Prompt sizes must rise, and a larger prompt must be priced for the same token buckets.
-    #[error("price {id}: `above` must rise by prompt_tokens, and rate the same token buckets each time")]
+    /// Prompt sizes must rise, and a larger prompt must be priced for the same token buckets, or for none.
+    #[error("price {id}: `above` must rise by prompt_tokens, and rate the same token buckets each time, or none")]
     SizeTiers {
         /// The price's id.
         id: i32,

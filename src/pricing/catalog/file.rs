@@ -6,7 +6,7 @@
 //! name = "claude-example-1"          # the family name, without a date
 //! aliases = ["claude-example-1-0"]   # other names of the same model
 //! source = "where the figures come from"
-//! source_date = "2026-10-24"
+//! source_date = "2026-10-24"         # a file may state one for all of its models, above them
 //!
 //! [[model.price]]
 //! id = 9                             # never changed, never given to another price
@@ -37,7 +37,7 @@ use crate::pricing::money::Usd;
 use crate::pricing::plan::{Plan, PlanTerms};
 
 /// What a catalog file says, before the entries are checked against each other.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Contents {
     pub prices: Vec<Price>,
     pub aliases: Vec<Alias>,
@@ -47,6 +47,9 @@ pub(super) struct Contents {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// Of the models that state none.
+    #[serde(default)]
+    source_date: String,
     #[serde(default, rename = "model")]
     models: Vec<ModelEntry>,
     #[serde(default, rename = "plan")]
@@ -61,6 +64,7 @@ struct ModelEntry {
     #[serde(default)]
     aliases: Vec<String>,
     source: String,
+    #[serde(default)]
     source_date: String,
     #[serde(rename = "price")]
     prices: Vec<PriceEntry>,
@@ -95,17 +99,18 @@ struct PlanEntry {
     source_date: String,
 }
 
-/// Reads a catalog file.
-pub(super) fn read(text: &str) -> Result<Contents, CatalogError> {
-    let file: File = toml::from_str(text).map_err(|error| CatalogError::Toml(Box::new(error)))?;
-    let mut contents = Contents::default();
-    for model in file.models {
-        add_model(&mut contents, model)?;
+impl Contents {
+    /// Adds what a catalog file says.
+    pub(super) fn add(&mut self, text: &str) -> Result<(), CatalogError> {
+        let file: File = toml::from_str(text).map_err(|error| CatalogError::Toml(Box::new(error)))?;
+        for mut model in file.models {
+            if model.source_date.is_empty() {
+                model.source_date.clone_from(&file.source_date);
+            }
+            add_model(self, model)?;
+        }
+        file.plans.into_iter().try_for_each(|plan| add_plan(self, plan))
     }
-    for plan in file.plans {
-        add_plan(&mut contents, plan)?;
-    }
-    Ok(contents)
 }
 
 fn add_model(contents: &mut Contents, model: ModelEntry) -> Result<(), CatalogError> {

@@ -1,8 +1,9 @@
 //! The price catalog: every known price, and the one that applies to a call.
 //!
-//! *Which price.* The model is looked up by its exact name, then as an alias, then without a date suffix: what is left
-//! of `claude-sonnet-4-20250514` is a documented name, or the model is unknown. Nothing is guessed from resemblance:
-//! `claude-sonnet-4-9` does not cost what `claude-sonnet-4` costs. A provider that prices all of its calls alike (its
+//! *Which price.* The model is looked up by its exact name or alias, then without a date suffix, then by what its
+//! spelling means ([`names`]). What is left is a documented name, or the model is unknown. Nothing is guessed from
+//! resemblance: `claude-sonnet-4-9` does not cost what `claude-sonnet-4` costs. Where a platform runs the model and bills
+//! for it, the platform stands for the provider: a platform's prices have its name. A provider that prices all of its calls alike (its
 //! entry has no model name) is found whatever the call's model says. Of the model's prices for the call's service tier,
 //! the last one that took effect by the time of the call applies; the first one also holds for all time before it.
 //!
@@ -25,6 +26,7 @@ mod stored;
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
+use std::sync::LazyLock;
 
 use hashbrown::{Equivalent, HashMap};
 
@@ -35,8 +37,14 @@ pub use self::stored::StoredPrice;
 use super::names;
 use super::plan::{Plan, PlanTerms, PricingOptions};
 
-/// The catalog that is compiled in.
-const BUILTIN: &str = include_str!("../catalog.toml");
+/// The catalog that is compiled in: what people keep, and what is taken from public lists.
+const BUILTIN: [&str; 2] = [include_str!("../catalog.toml"), include_str!("lists.toml")];
+
+/// The catalog that is compiled in, read once: it has thousands of prices, and every change of a price makes a catalog.
+static CONTENTS: LazyLock<Result<file::Contents, CatalogError>> = LazyLock::new(|| {
+    let mut contents = file::Contents::default();
+    BUILTIN.iter().try_for_each(|text| contents.add(text)).map(|()| contents)
+});
 
 /// Another name of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +133,7 @@ impl Catalog {
         options: &PricingOptions,
         stored: &[StoredPrice],
     ) -> Result<(Self, Vec<CatalogError>), CatalogError> {
-        let file::Contents { mut prices, aliases, plans } = file::read(BUILTIN)?;
+        let file::Contents { mut prices, aliases, plans } = CONTENTS.clone()?;
         let configured = options.prices.iter().map(|entry| entry.spec().map(PriceSpec::with_derived_id));
         let mut upper = configured.collect::<Result<Vec<_>, _>>()?;
         let mut faults = Vec::new();
@@ -156,7 +164,9 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`] if the text does not have the file's form, or its entries contradict each other.
     pub fn parse(text: &str, options: &PricingOptions) -> Result<Self, CatalogError> {
-        let file::Contents { prices, aliases, plans } = file::read(text)?;
+        let mut contents = file::Contents::default();
+        contents.add(text)?;
+        let file::Contents { prices, aliases, plans } = contents;
         Self::new(prices, &aliases, plans, options)
     }
 
@@ -202,7 +212,6 @@ impl Catalog {
         let tiers = self
             .model(provider, model)
             .ok_or_else(|| if self.providers.contains(provider) { Miss::Model } else { Miss::Provider })?;
-        let tier = if tier.is_empty() { "standard" } else { tier };
         let tier = tiers.iter().find(|prices| prices.service_tier == tier).ok_or(Miss::ServiceTier)?;
         let current = tier.prices.iter().rev().find(|price| self.prices[**price].effective_from_us <= at_us);
         // A service tier is listed because it has a price, so there is a first one.
@@ -224,7 +233,10 @@ impl Catalog {
 
     fn model(&self, provider: &str, model: &str) -> Option<&[TierPrices]> {
         let named = |model| self.by_name.get(&NameRef(provider, model));
-        let index = named(model).or_else(|| names::without_date(model).and_then(named)).or_else(|| named(""))?;
+        let index = named(model)
+            .or_else(|| names::without_date(model).and_then(named))
+            .or_else(|| names::resolve(provider, model, |scope, name| self.by_name.get(&NameRef(scope, name))))
+            .or_else(|| named(""))?;
         Some(&self.models[*index])
     }
 
@@ -286,7 +298,9 @@ pub(super) fn check(price: &Price) -> Result<(), CatalogError> {
     let rated = |rates: &Rates| rates.token_rates().map(|(_, rate)| rate.is_some());
     let mut largest = 0;
     for tier in &price.above {
-        if tier.prompt_tokens <= largest || rated(&tier.rates) != rated(&price.rates) {
+        // A size without any rate has no known price: its calls are unpriced.
+        let is_rated = tier.rates.token_rates().iter().any(|(_, rate)| rate.is_some());
+        if tier.prompt_tokens <= largest || is_rated && rated(&tier.rates) != rated(&price.rates) {
             return Err(CatalogError::SizeTiers { id: price.id });
         }
         largest = tier.prompt_tokens;

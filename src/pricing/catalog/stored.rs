@@ -8,7 +8,7 @@ use super::entry::{PriceSpec, TokenRates, rates};
 use super::price::{Origin, Price, SizeTier};
 use super::{CatalogError, check};
 use crate::pricing::money::Usd;
-use crate::pricing::names::normalise_provider;
+use crate::pricing::names::{normalise_provider, normalise_tier};
 
 /// The form of `api_prices.rates`; see [`Price::rates_json`].
 #[derive(Deserialize)]
@@ -91,7 +91,7 @@ impl StoredPrice {
             id: self.id,
             provider: normalise_provider(&self.provider).into_owned(),
             model: self.model.clone(),
-            service_tier: self.service_tier.clone(),
+            service_tier: normalise_tier(&self.service_tier).into_owned(),
             effective_from_us: self.effective_from_us,
             rates: rates(&json.per_million_tokens, &json.per_unit, self.id)?,
             above,

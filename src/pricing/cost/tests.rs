@@ -18,6 +18,7 @@ fn catalog() -> Catalog {
 fn claude(model: &str, tokens: Tokens) -> Usage<'_> {
     Usage {
         provider: "claude",
+        platform: "",
         model,
         endpoint: "/v1/messages",
         service_tier: "standard",

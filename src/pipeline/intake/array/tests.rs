@@ -206,7 +206,8 @@ proptest! {
         let is_refused = with_admission(strip_query, |admission| by_the_long_way(admission, &bytes).is_err());
         // What it gives up on although it is accepted is known.
         let is_lowered = matches!(normalise_provider(&record.provider), Cow::Owned(_));
-        let is_unusual = is_lowered || !record.extra_units.is_empty();
+        let is_joined = matches!(normalise_tier(&record.service_tier), Cow::Owned(_));
+        let is_unusual = is_lowered || is_joined || !record.extra_units.is_empty();
         prop_assert_eq!(agrees(&bytes, strip_query)?, !is_refused && !is_unusual);
     }
 
@@ -234,7 +235,7 @@ fn what_clients_write_takes_the_short_way() {
 #[test]
 fn what_is_unusual_is_left_to_the_long_way() {
     let units = Record { extra_units: vec![("image".into(), "2".into())], ..full() };
-    let upper = Record { provider: "Claude".into(), ..full() };
+    let upper = Record { provider: "Nobody".into(), ..full() };
     let negative = vec![0x93, NIL, 0xff, NIL];
     for bytes in [written(&units), written(&upper), vec![0x80], negative, vec![0x91, NIL, NIL]] {
         assert!(!agrees(&bytes, true).unwrap(), "{bytes:?}");
