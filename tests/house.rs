@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tallyd::config::env::CLIENT_VARIABLES;
 use tallyd::metrics::registry;
 
 fn root() -> PathBuf {
@@ -31,6 +32,29 @@ fn the_client_builds_neither_sled_nor_a_postgresql_driver() {
     for heavy in ["sled", "postgres", "tokio"] {
         assert!(!tree.contains(heavy), "{heavy} in:\n{tree}");
     }
+}
+
+/// One environment serves an application and the daemon beside it, so neither may stumble over the other's variables.
+#[test]
+fn the_daemon_knows_each_variable_that_a_client_reads() {
+    let mut found = BTreeSet::new();
+    let mut folders =
+        ["clients/typescript/src", "clients/python/tallyd", "clients/rust/src"].map(|path| root().join(path)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let is_part = |c: char| c.is_ascii_uppercase() || c == '_';
+            found.extend(words(&text, is_part).filter(|word| word.starts_with("TALLYD_")).map(str::to_owned));
+        }
+    }
+    let mut known: BTreeSet<String> = CLIENT_VARIABLES.map(str::to_owned).into();
+    known.insert("TALLYD_SOCKET".to_owned());
+    assert_eq!(found, known, "config::env::CLIENT_VARIABLES is the list");
 }
 
 #[test]

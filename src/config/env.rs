@@ -7,6 +7,7 @@
 //! | `DATABASE_URL` | `database.url`, unless `TALLYD_DATABASE_URL` is set |
 //! | `PORT` | `http.listen`, as `0.0.0.0:PORT`, unless `TALLYD_HTTP_LISTEN` is set |
 //! | `TALLYD_CONFIG` | nothing here: the command line reads it to find the file |
+//! | one of [`CLIENT_VARIABLES`] | nothing here: the client libraries read it; one environment serves both |
 //!
 //! Any other `TALLYD_` variable is an error. Not so what Kubernetes adds for a service called `tallyd`
 //! (`TALLYD_SERVICE_HOST`, `TALLYD_PORT_7420_TCP` …), which nobody wrote.
@@ -21,6 +22,16 @@ const PREFIX: &str = "TALLYD_";
 const FILE_VARIABLE: &str = "TALLYD_CONFIG";
 /// The port that the platform assigned to the container.
 const PORT: &str = "PORT";
+/// What the client libraries read, and the daemon leaves alone. `TALLYD_SOCKET`, which both read, is not among them.
+pub const CLIENT_VARIABLES: [&str; 7] = [
+    "TALLYD_ENDPOINT",
+    "TALLYD_TOKEN",
+    "TALLYD_HTTP",
+    "TALLYD_HTTP_TOKEN",
+    "TALLYD_APP",
+    "TALLYD_DAILY_BUDGET_USD",
+    "TALLYD_ALERT_THRESHOLD_PERCENT",
+];
 /// Shorter names of keys.
 const SHORT_NAMES: [(&str, &str); 2] = [("TALLYD_SOCKET", "listen.socket"), ("TALLYD_LOG", "log.filter")];
 
@@ -74,6 +85,7 @@ fn setting(
         "DATABASE_URL" => Ok(Some((1, "database.url".to_owned(), text))),
         PORT => Ok(Some((1, "http.listen".to_owned(), text))),
         FILE_VARIABLE => Ok(None),
+        _ if CLIENT_VARIABLES.contains(&name) => Ok(None),
         _ if !name.starts_with(PREFIX) || is_service_link(name) => Ok(None),
         _ => Err(unknown(name, keys)),
     }

@@ -25,13 +25,13 @@ class CostsError(Exception):
 class Costs:
     """Asks the daemon at `url` with a token of the role `read` (`tallyd token create`).
 
-    Defaults: `TALLYD_URL`, then `http://127.0.0.1:7420`; and `TALLYD_API_TOKEN`. Blocks, for `timeout` seconds at
+    Defaults: `TALLYD_HTTP`, then `http://127.0.0.1:7420`; and `TALLYD_HTTP_TOKEN`. Blocks, for `timeout` seconds at
     most. Each method raises CostsError.
     """
 
     def __init__(self, url: Optional[str] = None, token: Optional[str] = None, *, timeout: float = 30.0) -> None:
-        self._url = (url or os.environ.get("TALLYD_URL") or "http://127.0.0.1:7420").rstrip("/")
-        self._token = token or os.environ.get("TALLYD_API_TOKEN")
+        self._url = (url or os.environ.get("TALLYD_HTTP") or "http://127.0.0.1:7420").rstrip("/")
+        self._token = token or os.environ.get("TALLYD_HTTP_TOKEN")
         self._timeout = timeout
 
     def history(

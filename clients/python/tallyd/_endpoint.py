@@ -22,11 +22,12 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: Optional[str] = None, token: Optional[str] = None) -> Endpoint:
-        """`unix:/path`, a bare path, or `tcp://[token@]host:port`. None: `TALLYD_ENDPOINT`, then the default socket.
+        """`unix:/path`, a bare path, or `tcp://[token@]host:port`. None: `TALLYD_ENDPOINT`, `TALLYD_SOCKET`, then the
+        default socket.
 
         Raises ValueError for anything else.
         """
-        text = text or os.environ.get("TALLYD_ENDPOINT") or DEFAULT
+        text = text or os.environ.get("TALLYD_ENDPOINT") or os.environ.get("TALLYD_SOCKET") or DEFAULT
         token = token or os.environ.get("TALLYD_TOKEN")
         if not text.startswith("tcp://"):
             path = text[5:] if text.startswith("unix:") else text

@@ -4,7 +4,7 @@ import type { UsageRecord } from "./record.js";
 import type { Rejection } from "./wire.js";
 
 export interface RecorderOptions {
-  /** The daemon's Unix socket. `TALLYD_SOCKET`, or `/run/tallyd/tallyd.sock`, if neither this nor `host` is given. */
+  /** The daemon's Unix socket. `TALLYD_ENDPOINT`, `TALLYD_SOCKET`, or `/run/tallyd/tallyd.sock`, if neither this nor `host` is given. */
   socket?: string;
   /** The daemon's TCP listener, with `port` and `token`. */
   host?: string;
@@ -41,6 +41,19 @@ export const DEFAULTS = {
   gather: 20,
   ackTimeout: 60_000,
 };
+
+/** Where the daemon is: a Unix socket's path, or a host with its port. */
+export interface Endpoint { path?: string; host?: string; port?: number; token: string | undefined }
+
+/** By the options, else by `TALLYD_ENDPOINT` (`unix:/path`, a path, or `tcp://[token@]host:port`, as the other clients read it) or `TALLYD_SOCKET`. */
+export function endpoint({ socket, host, port, token = process.env["TALLYD_TOKEN"] }: RecorderOptions): Endpoint {
+  if (socket) return { path: socket, token };
+  if (host) return { host, port: port ?? DEFAULTS.port, token };
+  const text = process.env["TALLYD_ENDPOINT"] || process.env["TALLYD_SOCKET"] || "/run/tallyd/tallyd.sock";
+  if (!text.startsWith("tcp://")) return { path: text.replace(/^unix:/, ""), token };
+  const url = new URL(text);
+  return { host: url.hostname, port: Number(url.port || DEFAULTS.port), token: url.username ? decodeURIComponent(url.username) : token };
+}
 
 export interface Stats {
   recorded: number;

@@ -9,7 +9,7 @@ import { connect, type Socket } from "node:net";
 import { hostname } from "node:os";
 import type { BudgetStatus } from "./answers.js";
 import { currentContext, within } from "./context.js";
-import { DEFAULTS, type Durable, type RecorderOptions, type Stats } from "./options.js";
+import { DEFAULTS, type Durable, endpoint, type RecorderOptions, type Stats } from "./options.js";
 import { bytesOf, own, ownId, type Waiting } from "./queue.js";
 import { encodeWithin, type UsageRecord } from "./record.js";
 import { v7, format } from "./uuid.js";
@@ -219,16 +219,15 @@ export class Recorder {
 
   #connect(): void {
     if (this.#closed) return;
-    const { socket, host, port, token } = this.#options;
-    const path = socket ?? (host ? undefined : process.env["TALLYD_SOCKET"] ?? "/run/tallyd/tallyd.sock");
-    const link = path ? connect({ path }) : connect({ host: host!, port });
+    const { path, host, port, token } = endpoint(this.#options);
+    const link = path ? connect({ path }) : connect({ host: host!, port: port! });
     this.#socket = link;
     const inbox = new Inbox();
     const late = setTimeout(() => link.destroy(new Error("tallyd did not answer the handshake in time")), HANDSHAKE_TIMEOUT);
     late.unref();
     link.setNoDelay(true);
     link.on("connect", () => {
-      const secret = token ?? process.env["TALLYD_TOKEN"];
+      const secret = token;
       link.write(helloFrame({ protocol: PROTOCOL, producer: this.#producer, client: CLIENT, ...(secret ? { token: secret } : {}), want_costs: true }));
     });
     link.on("data", (piece) => {

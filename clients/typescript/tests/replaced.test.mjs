@@ -13,6 +13,11 @@ import { startVendors } from "./vendors.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tallyd-replaced-"));
+/** One container's environment, for the application and the daemon beside it. */
+const SHARED = {
+  TALLYD_HTTP: "http://127.0.0.1:7420", TALLYD_HTTP_TOKEN: "t", TALLYD_TOKEN: "t", TALLYD_ENDPOINT: "unix:/tmp/t", TALLYD_APP: "web",
+  TALLYD_DAILY_BUDGET_USD: "50", TALLYD_ALERT_THRESHOLD_PERCENT: "80",
+};
 const warnings = [];
 let daemon, vendors, server, tracker, url, CostTracker, costTracker;
 
@@ -29,7 +34,7 @@ function compile() {
 before(async () => {
   process.on("warning", (warning) => warnings.push(warning.message));
   compile();
-  [daemon, vendors] = await Promise.all([startDaemon({ env: { TALLYD_HTTP_ANALYSIS_ENDPOINT: "/api/claude/analysis" } }), startVendors()]);
+  [daemon, vendors] = await Promise.all([startDaemon({ env: { ...SHARED, TALLYD_HTTP_ANALYSIS_ENDPOINT: "/api/claude/analysis" } }), startVendors()]);
   ({ CostTracker, costTracker } = await import(pathToFileURL(join(root, "dist/esm/index.js")).href));
   const { build } = await import(pathToFileURL(join(folder, "server.js")).href);
   Object.assign(process.env, { TALLYD_SOCKET: daemon.socket, TALLYD_HTTP: daemon.url, TALLYD_HTTP_TOKEN: await daemon.token("admin") });
