@@ -163,6 +163,7 @@ fn price(catalog: &Catalog, attributes: &Attributes, at_us: i64, counts: [i64; 5
     let provider = normalise_provider(PROVIDER);
     let usage = Usage {
         provider: &provider,
+        platform: "",
         model: attributes.text(&["model"]).unwrap_or_default(),
         endpoint: "/v1/messages",
         service_tier: tier(attributes).unwrap_or_default(),
