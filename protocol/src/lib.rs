@@ -1,4 +1,4 @@
-//! tallyd's wire protocol, version 1: what an application and the daemon say to each other.
+//! tallyd's wire protocol, version 2: what an application and the daemon say to each other.
 //!
 //! A connection carries frames: a `u32` big-endian length, then one MessagePack value. The normative text, with
 //! byte-exact examples, is this crate's `README.md`; the examples themselves are files in `clients/vectors/`.
@@ -21,8 +21,8 @@ pub mod message;
 pub mod record;
 pub mod scan;
 
-pub use message::{Ack, Budget, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Welcome};
+pub use message::{Ack, Budget, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Warning, Welcome};
 pub use record::Record;
 
 /// The protocol version that this crate speaks, sent in [`Hello`] and answered in [`Welcome`].
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

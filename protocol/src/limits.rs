@@ -20,3 +20,12 @@ pub const FRAME_BYTES: usize = 1024 * 1024;
 pub const FRAME_RECORDS: usize = 16_384;
 /// Bytes of a producer's name.
 pub const PRODUCER_BYTES: usize = 128;
+/// Bytes of a producer's secret, at least: as many hex digits as 128 random bits have.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Bytes of a producer's secret, at most.
+pub const SECRET_BYTES_MAX: usize = 128;
+/// The highest sequence number: every language counts so far exactly.
+pub const SEQ_MAX: u64 = (1 << 53) - 1;
+/// How far a frame's first number may be beyond the highest one that the daemon knows. A client may skip numbers, and goes
+/// on from its own where the daemon has lost its state: at 100,000 records a second that takes 127 days to come so far.
+pub const SEQ_JUMP: u64 = 1 << 40;

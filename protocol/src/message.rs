@@ -1,5 +1,5 @@
 //! The contents of frames. Every message is a map of one entry, the message's name to its body:
-//! `{"hello": {"protocol": 1, "producer": "api-1", "client": "tallyd-rust/0.1.0"}}`.
+//! `{"hello": {"protocol": 2, "producer": "api-1", "secret": "…", "client": "tallyd-rust/0.1.0"}}`.
 //!
 //! `records` is the one message that is not read through serde by the daemon: it decodes the array with strings
 //! borrowed from the frame, and a record that is wrong is refused alone.
@@ -23,9 +23,14 @@ pub enum ClientMessage {
 pub struct Hello {
     /// The version that the client speaks: [`crate::PROTOCOL_VERSION`].
     pub protocol: u32,
-    /// A stable name for the sequence of records, at most [`crate::limits::PRODUCER_BYTES`] bytes. Two processes that
-    /// run at once need two names: a second connection of one name fences off the first.
+    /// A name for the sequence of records, at most [`crate::limits::PRODUCER_BYTES`] bytes.
     pub producer: String,
+    /// What makes the name the client's own: text of [`crate::limits::SECRET_BYTES_MIN`] to
+    /// [`crate::limits::SECRET_BYTES_MAX`] bytes that nobody else can guess, the same for as long as records may be sent
+    /// again. Name and secret together are the producer: a second connection of both fences off the first. Empty in
+    /// protocol 1, which had none.
+    #[serde(default)]
+    pub secret: String,
     /// Name and version of the client library, for the daemon's log.
     #[serde(default)]
     pub client: String,
@@ -60,6 +65,18 @@ pub struct Welcome {
     pub max_frame_bytes: u32,
     /// Records that one frame may hold.
     pub max_records: u32,
+    /// What a person should look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
+}
+
+/// Something that is wrong and costs no record. The connection goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Warning {
+    /// A stable name for the reason, as listed in the specification.
+    pub code: String,
+    /// What is wrong, and what to do.
+    pub message: String,
 }
 
 /// Everything up to `seq` is settled: on disk, or refused for the reason given.
@@ -77,6 +94,9 @@ pub struct Ack {
     /// The state of the budget, where one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// What a person should look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
 }
 
 /// One refused record. Sending it again unchanged gets the same answer.
@@ -185,7 +205,13 @@ mod tests {
     #[test]
     fn every_server_message_reads_back() {
         let messages = [
-            ServerMessage::Welcome(Welcome { protocol: 1, last_seq: 7, max_frame_bytes: 1, max_records: 2 }),
+            ServerMessage::Welcome(Welcome {
+                protocol: 2,
+                last_seq: 7,
+                max_frame_bytes: 1,
+                max_records: 2,
+                warning: Some(Warning { code: "name_in_use".into(), message: "another process".into() }),
+            }),
             ServerMessage::Ack(Ack { seq: 9, ..Ack::default() }),
             ServerMessage::Ack(Ack {
                 seq: u64::MAX,
@@ -197,6 +223,7 @@ mod tests {
                     field: Some("model".into()),
                 }],
                 budget: Some(Budget { should_throttle: true, status: "exceeded".into() }),
+                warning: None,
             }),
             ServerMessage::Error(ErrorFrame { code: "fenced".into(), message: "taken over".into() }),
         ];

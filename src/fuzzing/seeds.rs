@@ -4,6 +4,7 @@ use serde_json::Value;
 use tallyd_protocol::{Record, ServerMessage, frame, message, record};
 
 use crate::pipeline::chunk::{Call, ChunkBuilder, Cost, Refused};
+use crate::pipeline::identity::Proof;
 use crate::pipeline::wal::value::{self, Stamp};
 use crate::pricing::{Tokens, Usd};
 
@@ -120,7 +121,8 @@ fn values() -> Vec<Vec<u8>> {
     assert!(builder.push_refused(5, &refused).is_none(), "a small refusal fits, too");
     let chunk = builder.finish().expect("entries were pushed");
     let (producer, lane, more) = ("api-1", 1, false);
-    let stamp = Stamp { synced: 8, written_us: 1_795_000_000_000_002, producer, lane, more };
+    let proof = Proof([7; 16]);
+    let stamp = Stamp { synced: 8, written_us: 1_795_000_000_000_002, producer, proof, lane, more };
     let mut seeds = Vec::new();
     for (part, parts) in [(0, 1), (0, 2), (1, 2)] {
         let mut value = Vec::new();

@@ -4,6 +4,7 @@
 //! had written them, and a third time as a bare payload.
 
 use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, REFUSED_PAYLOAD_BYTES};
+use crate::pipeline::identity::Proof;
 use crate::pipeline::wal::value::{self, HEADER_BYTES, Stamp, VALUE_BYTES_MAX, ValueError};
 
 /// The first eight bytes are the key, the others the value.
@@ -25,10 +26,14 @@ pub fn run(bytes: &[u8]) {
 fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
     let (header, payload) = value::decode(key, bytes)?;
     assert_eq!(value::trusted(bytes), (header, payload));
-    assert_eq!(HEADER_BYTES + header.producer.len() + payload.len(), bytes.len());
+    let has_proof = bytes[0] == value::FORMAT && bytes[64..66] != [0, 0];
+    let proof_bytes = if has_proof { size_of::<Proof>() } else { 0 };
+    assert_eq!(HEADER_BYTES + proof_bytes + header.producer.len() + payload.len(), bytes.len());
     read_payload(payload);
     let knows_all = bytes[0] == value::FORMAT && bytes[3] & !(value::LANE | value::MORE) == 0;
-    let is_ours = knows_all && (header.part, header.parts) == (0, 1) && bytes.len() <= VALUE_BYTES_MAX;
+    // A producer has a name.
+    let is_whole = !has_proof || !header.producer.is_empty();
+    let is_ours = knows_all && is_whole && (header.part, header.parts) == (0, 1) && bytes.len() <= VALUE_BYTES_MAX;
     if is_ours {
         let chunk = Chunk {
             payload: payload.to_vec(),
@@ -42,7 +47,7 @@ fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
         };
         let lane = header.lane.expect("this format says it");
         let (synced, written_us, more) = (header.synced, header.written_us, header.more);
-        let stamp = Stamp { synced, written_us, producer: header.producer, lane, more };
+        let stamp = Stamp { synced, written_us, producer: header.producer, proof: header.proof, lane, more };
         let mut again = Vec::new();
         value::encode(&mut again, key, stamp, &chunk, 0, 1);
         assert_eq!(again, bytes);

@@ -34,6 +34,8 @@ registry! {
     counter STATED_COST_DIFFERS = "tallyd_stated_cost_differs_total";
     /// Connections that were closed for what they sent, by the code of the error.
     counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total";
+    /// Times that a client said the name of a producer that another process was using at that moment.
+    counter PRODUCER_NAMES_SHARED = "tallyd_producer_names_shared_total";
     /// Records that are durable and acknowledged.
     counter RECORDS_ACKED = "tallyd_records_acked_total";
     /// Bytes that wait between connections and the write-ahead log.

@@ -4,6 +4,7 @@
 //! needs no memory beside the one that producers have: the key *is* a producer, whose name is its digest, and whose records
 //! are numbered `fingerprint · 2^20 + 1` and on. The mark that becomes durable with the records so says how much of the
 //! request is in the log, *and* which request it was: a key that comes back with another body is found out, not merged.
+//! A key is of one token: its scope, the token's id, is a part of the digest, and no client on a socket may say the name.
 //! A request that broke off in the middle goes on where it ended.
 //!
 //! Two requests with one key at a time are two sessions of one producer: the later one fences the earlier.
@@ -18,10 +19,10 @@ use uuid::Uuid;
 use super::channel::{Closed, Origin};
 use super::chunk::{Bundle, BundleBuilder, Refused};
 use super::connection::Shared;
+use super::identity::{Identity, REQUEST_PREFIX};
 use super::intake::admit::Scratch;
 use super::intake::raw_value::{Field, IdValue};
 use super::intake::{Admission, Refusal, line};
-use super::wal::producers::REQUEST_PREFIX;
 use crate::pricing::Usd;
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
@@ -91,6 +92,9 @@ pub enum BatchError {
     /// Another request with this key is under way, and has taken over.
     #[error("another request with this key is under way")]
     Overtaken,
+    /// Other requests with keys are under way, as many as are remembered.
+    #[error("more requests with keys are under way than are remembered")]
+    Crowded,
     /// The daemon is stopping. What was not answered may or may not be durable.
     #[error("the daemon is not taking records any more")]
     Stopped,
@@ -100,6 +104,7 @@ impl From<Closed> for BatchError {
     fn from(closed: Closed) -> Self {
         match closed {
             Closed::Fenced => Self::Overtaken,
+            Closed::Crowded => Self::Crowded,
             Closed::Stopped => Self::Stopped,
         }
     }
@@ -110,7 +115,7 @@ impl From<Closed> for BatchError {
 /// # Errors
 /// [`BatchError`].
 pub async fn record(shared: &Shared, key: Option<&RequestKey>, texts: &[&[u8]]) -> Result<Vec<Outcome>, BatchError> {
-    let origin = Origin::new(key.map_or("", |key| key.producer.as_str()));
+    let origin = Origin::new(key.map_or_else(Identity::nobody, |key| Identity::without_secret(&key.producer)));
     let known = match key {
         Some(key) => open(shared, &origin, key).await?,
         None => 0,
@@ -126,7 +131,7 @@ pub async fn record(shared: &Shared, key: Option<&RequestKey>, texts: &[&[u8]]) 
 
 /// Speaks for the key from now on. Returns how many of its records are durable already.
 async fn open(shared: &Shared, origin: &Arc<Origin>, key: &RequestKey) -> Result<u64, BatchError> {
-    let last_seq = shared.ingest.open(origin).await?;
+    let last_seq = shared.ingest.open(origin, None).await?;
     match last_seq {
         0 => Ok(0),
         _ if last_seq >> INDEX_BITS == key.fingerprint => Ok(last_seq - key.base()),

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::chunk::Bundle;
+use super::identity::Identity;
 use crate::sync::{AtomicU8, AtomicU64, Ordering, step};
 
 /// Bytes that one permit stands for.
@@ -22,8 +23,13 @@ const PERMIT_BYTES: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
     /// Another connection speaks for the producer now.
-    #[error("another connection has taken over this producer's name")]
+    #[error("another connection has taken over this producer")]
     Fenced,
+    /// The producer is new, and the log remembers as many as it may.
+    #[error(
+        "the log remembers as many producers as it may, and all of them may still send again; wait, or raise wal.max_producers"
+    )]
+    Crowded,
     /// The log has failed, or the daemon is stopping.
     #[error("the daemon is not taking records any more")]
     Stopped,
@@ -32,11 +38,13 @@ pub enum Closed {
 /// One connection, as the writer knows it.
 #[derive(Debug)]
 pub struct Origin {
-    /// The producer's name; empty for one that does not number its records.
-    pub producer: Arc<str>,
+    /// The producer; nobody if the records have no numbers.
+    pub identity: Identity,
     session: AtomicU64,
     durable: AtomicU64,
     closed: AtomicU8,
+    /// [`WARN`] once another process was seen to use the producer's name, until the client is told.
+    warning: AtomicU8,
     changed: Notify,
     /// Apart from `changed`, so that a reader is not woken by each commit.
     closing: Notify,
@@ -45,16 +53,21 @@ pub struct Origin {
 const OPEN: u8 = 0;
 const FENCED: u8 = 1;
 const STOPPED: u8 = 2;
+const CROWDED: u8 = 3;
+
+const QUIET: u8 = 0;
+const WARN: u8 = 1;
 
 impl Origin {
-    /// An origin for a producer, or for nobody in particular if the name is empty.
+    /// An origin for a producer, or for [`Identity::nobody`] in particular.
     #[must_use]
-    pub fn new(producer: &str) -> Arc<Self> {
+    pub fn new(identity: Identity) -> Arc<Self> {
         Arc::new(Self {
-            producer: producer.into(),
+            identity,
             session: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             closed: AtomicU8::new(OPEN),
+            warning: AtomicU8::new(QUIET),
             changed: Notify::new(),
             closing: Notify::new(),
         })
@@ -72,6 +85,7 @@ impl Origin {
         match self.closed.load(Ordering::Acquire) {
             OPEN => None,
             FENCED => Some(Closed::Fenced),
+            CROWDED => Some(Closed::Crowded),
             _ => Some(Closed::Stopped),
         }
     }
@@ -109,6 +123,18 @@ impl Origin {
         }
     }
 
+    /// Another process uses the producer's name.
+    pub(super) fn warn_of_shared_name(&self) {
+        self.warning.store(WARN, Ordering::Relaxed);
+    }
+
+    /// True if the client is to be told of that, once.
+    #[must_use]
+    pub fn takes_warning(&self) -> bool {
+        // Looked at with each frame, so that is a read and nothing more where there is nothing to tell.
+        self.warning.load(Ordering::Relaxed) == WARN && self.warning.swap(QUIET, Ordering::Relaxed) == WARN
+    }
+
     /// The session that the writer has given it.
     pub(super) fn session(&self) -> u64 {
         self.session.load(Ordering::Relaxed)
@@ -127,7 +153,11 @@ impl Origin {
 
     /// Nothing more of it will be made durable.
     pub(super) fn close(&self, why: Closed) {
-        let why = if why == Closed::Fenced { FENCED } else { STOPPED };
+        let why = match why {
+            Closed::Fenced => FENCED,
+            Closed::Crowded => CROWDED,
+            Closed::Stopped => STOPPED,
+        };
         // The first reason stays.
         let _ = self.closed.compare_exchange(OPEN, why, Ordering::AcqRel, Ordering::Acquire);
         step();
@@ -143,6 +173,8 @@ pub enum Submission {
     Open {
         /// The connection.
         origin: Arc<Origin>,
+        /// The name under which an earlier version may know the producer.
+        former: Option<String>,
         /// Where the answer goes.
         last_seq: oneshot::Sender<u64>,
     },
@@ -200,13 +232,14 @@ pub fn channel(bytes: usize) -> (Ingest, Intake) {
 }
 
 impl Ingest {
-    /// Speaks for the origin's producer from now on. Returns its last durable sequence number.
+    /// Speaks for the origin's producer from now on. Returns its last durable sequence number. `former` is the name under
+    /// which an earlier version may know the producer.
     ///
     /// # Errors
     /// [`Closed::Stopped`] if the writer is gone.
-    pub async fn open(&self, origin: &Arc<Origin>) -> Result<u64, Closed> {
+    pub async fn open(&self, origin: &Arc<Origin>, former: Option<String>) -> Result<u64, Closed> {
         let (last_seq, answer) = oneshot::channel();
-        self.send(Submission::Open { origin: Arc::clone(origin), last_seq }).await?;
+        self.send(Submission::Open { origin: Arc::clone(origin), former, last_seq }).await?;
         answer.await.map_err(|_| Closed::Stopped)
     }
 
@@ -324,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_channel_makes_the_sender_wait_and_a_gone_writer_frees_it() {
         let (ingest, intake) = channel(64 * PERMIT_BYTES);
-        let origin = Origin::new("p");
+        let origin = Origin::new(Identity::without_secret("p"));
         for _ in 0..8 {
             ingest.submit(&origin, bundle(8 * PERMIT_BYTES)).await.unwrap();
         }
@@ -343,7 +376,7 @@ mod tests {
 
     #[tokio::test]
     async fn durability_wakes_who_waits_for_it() {
-        let origin = Origin::new("p");
+        let origin = Origin::new(Identity::without_secret("p"));
         let waiting = tokio::spawn({
             let origin = Arc::clone(&origin);
             async move { origin.wait_durable(3).await }

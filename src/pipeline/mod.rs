@@ -8,6 +8,7 @@ pub mod channel;
 pub mod chunk;
 pub mod connection;
 pub mod flusher;
+pub mod identity;
 pub mod intake;
 pub mod listener;
 pub mod recorder;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::channel::{Closed, Origin};
 use super::chunk::{Bundle, BundleBuilder};
 use super::connection::Shared;
+use super::identity::Identity;
 use super::intake::admit::Scratch;
 use super::intake::{Admission, RawRecord, Refusal};
 use crate::pricing::Usd;
@@ -47,7 +48,7 @@ pub enum RecordError {
 
 impl Recorder {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, origin: Origin::new("") }
+        Self { shared, origin: Origin::new(Identity::nobody()) }
     }
 
     /// Hands the record over without waiting. It is durable within milliseconds; [`Recorder::record_durable`] says when.
@@ -69,7 +70,7 @@ impl Recorder {
     pub async fn record_durable(&self, record: &Record) -> Result<Receipt, RecordError> {
         let (bundle, receipt) = self.encode(record)?;
         // An origin of its own: durability is counted an origin.
-        let origin = Origin::new("");
+        let origin = Origin::new(Identity::nobody());
         self.shared.ingest.submit(&origin, bundle).await?;
         origin.wait_durable(1).await?;
         Ok(receipt)

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tallyd_client::{Endpoint, HelloOptions, Session};
+use tallyd_protocol::ClientMessage;
 use tallyd_protocol::message::write_records_frame;
-use tallyd_protocol::{ClientMessage, Hello, PROTOCOL_VERSION};
 
 use crate::calls;
 use crate::producers::{Acked, Ledger};
@@ -75,8 +75,7 @@ fn log(ledger: &mut Ledger, durable: u64) {
 
 fn hello(producer: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let hello = Hello { protocol: PROTOCOL_VERSION, producer: producer.into(), ..Hello::default() };
-    ClientMessage::Hello(hello).write_frame(&mut bytes);
+    ClientMessage::Hello(crate::support::hello(producer)).write_frame(&mut bytes);
     bytes
 }
 

@@ -19,7 +19,7 @@ use tallyd_protocol::{ClientMessage, Hello};
 
 use crate::rig::Rig;
 use crate::run::{MEMORY_MAX, Run};
-use crate::support::PATIENCE;
+use crate::support::{self, PATIENCE};
 
 const TOKEN: &str = "the-right-token";
 /// Whole requests and beginnings of requests.
@@ -166,7 +166,7 @@ fn send(rig: &Rig, door: Door, producer: &str, bytes: &[u8], tcp: &str, http: &s
     let hello = |token: Option<&str>| {
         let mut out = Vec::new();
         let token = token.map(str::to_owned);
-        let hello = Hello { protocol: 1, producer: producer.into(), token, ..Hello::default() };
+        let hello = Hello { token, ..support::hello(producer) };
         ClientMessage::Hello(hello).write_frame(&mut out);
         out
     };

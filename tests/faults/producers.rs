@@ -11,7 +11,7 @@ use std::time::Duration;
 use tallyd_client::{Endpoint, HelloOptions, Record, Session, SessionError};
 
 use crate::calls::{self, Print};
-use crate::support::until;
+use crate::support::{secret, until};
 
 /// Records of a frame, from one frame to the next: a sync alone, a chunk shared, a chunk filled.
 const FRAME_RECORDS: [u64; 4] = [25, 3, 60, 1];
@@ -126,7 +126,8 @@ impl Producer {
 
     /// Sends until told to stop and everything is acknowledged, or the connection ends.
     fn converse(&mut self) -> Result<(), SessionError> {
-        let options = HelloOptions::new(format!("faults-{}", self.number));
+        let name = format!("faults-{}", self.number);
+        let options = HelloOptions { secret: secret(&name), ..HelloOptions::new(name) };
         let mut session = Session::connect(&Endpoint::unix(&self.socket), options)?;
         let durable = session.last_seq();
         self.settle(durable, &[]);

@@ -8,11 +8,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tallyd_client::Record;
-use tallyd_protocol::{ClientMessage, Hello, message};
+use tallyd_protocol::{ClientMessage, message};
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
-use crate::support::until;
+use crate::support::{hello, until};
 
 /// More than the daemon may ever take, in a build without optimisation, with default settings.
 const MEMORY_MAX: u64 = 256 << 20;
@@ -46,8 +46,7 @@ impl Neighbourhood {
 fn greeted(daemon: &Daemon, producer: &str) -> UnixStream {
     let mut stream = daemon.connect();
     let mut out = Vec::new();
-    let hello = Hello { protocol: 1, producer: producer.into(), ..Hello::default() };
-    ClientMessage::Hello(hello).write_frame(&mut out);
+    ClientMessage::Hello(hello(producer)).write_frame(&mut out);
     stream.write_all(&out).unwrap();
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix).unwrap();

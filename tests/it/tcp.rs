@@ -15,7 +15,8 @@ fn over_tcp_a_token_opens_the_door_and_nothing_else_does() {
         .with("TALLYD_LISTEN_TCP", &address)
         .with("TALLYD_LISTEN_TCP_TOKENS", "old-token,new-token")
         .start();
-    let connect = |token: &str| Session::connect(&Endpoint::tcp(&address, token), HelloOptions::new("remote"));
+    let hello = HelloOptions::new("remote");
+    let connect = |token: &str| Session::connect(&Endpoint::tcp(&address, token), hello.clone());
     for token in ["wrong", "", "old-token ", "old-token,new-token"] {
         let refused = connect(token);
         assert!(

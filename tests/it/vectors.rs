@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde_json::Value;
-use tallyd_protocol::{Ack, ClientMessage, ErrorFrame, Hello, ServerMessage, frame, message};
+use tallyd_protocol::{Ack, ClientMessage, ErrorFrame, ServerMessage, frame, message};
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
@@ -22,9 +22,8 @@ fn bytes(vector: &Value) -> Vec<u8> {
 }
 
 fn hello(stream: &mut UnixStream, producer: &str) {
-    let hello = Hello { protocol: 1, producer: producer.into(), ..Hello::default() };
     let mut out = Vec::new();
-    ClientMessage::Hello(hello).write_frame(&mut out);
+    ClientMessage::Hello(crate::support::hello(producer)).write_frame(&mut out);
     stream.write_all(&out).unwrap();
     assert!(matches!(answer(stream), ServerMessage::Welcome(_)));
 }

@@ -72,7 +72,7 @@ fn producer(daemon: &Daemon, pace: Pace, seed: u64) -> Vec<f64> {
 /// Opens the conversation; returns the producer's last sequence number.
 fn hello(stream: &mut UnixStream, reader: &mut impl Read, producer: String) -> u64 {
     let mut bytes = Vec::new();
-    let hello = Hello { protocol: PROTOCOL_VERSION, producer, ..Hello::default() };
+    let hello = Hello { protocol: PROTOCOL_VERSION, secret: format!("{producer:.<32}"), producer, ..Hello::default() };
     ClientMessage::Hello(hello).write_frame(&mut bytes);
     stream.write_all(&bytes).expect("a greeting");
     match message(reader) {

@@ -1,14 +1,15 @@
 """The recorder: `record()` never blocks and never raises; a thread of its own does the rest.
 
 Bounds: `queue_records` records in the queue, `window_bytes` of encoded ones behind it. What does not fit is counted and
-handed to `on_drop`. After a fork the child starts afresh under another producer name: what the parent had recorded is
-the parent's to send, so nothing is sent twice.
+handed to `on_drop`. After a fork the child starts afresh as another producer, with a name and a secret of its own: what
+the parent had recorded is the parent's to send, so nothing is sent twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import socket
 import sys
@@ -23,6 +24,9 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 from . import _context, _wire
 from ._endpoint import Endpoint
 from ._sender import Sender, Waiter
+
+
+_log = logging.getLogger("tallyd")
 
 
 class RecordError(Exception):
@@ -44,6 +48,8 @@ class Stats:
     connected: bool
     last_error: str
     """Why the last connection ended; empty if none did."""
+    last_warning: str = ""
+    """What the daemon last warned of: `name_in_use`, where another process uses this producer's name."""
 
 
 Drop = Callable[[Mapping[str, Any]], None]
@@ -88,6 +94,7 @@ class Recorder:
     def _begin(self) -> None:
         """The state of a process that has recorded nothing yet. The name is its own: two processes never share one."""
         self.producer = f"{self._base}-{os.getpid()}-{os.urandom(4).hex()}"
+        self.secret = _wire.new_secret()
         self.queue: Deque[Tuple[Optional[Dict[str, Any]], Optional[Waiter]]] = deque()
         self.budget: Dict[str, Any] = {}
         """What the daemon last said of the budget: `should_throttle`, `status`; empty where none is set."""
@@ -96,7 +103,7 @@ class Recorder:
         self._sender = Sender(self)
         self._closed = False
         self._dropped = self._rejected = self._unencodable = self._lost = 0
-        self._connected, self._last_error = False, ""
+        self._connected, self._last_error, self._last_warning = False, "", ""
 
     def record(self, provider: str = "", **fields: Any) -> bool:
         """Records a call; returns at once. False: it was dropped, counted, and given to `on_drop`.
@@ -214,6 +221,7 @@ class Recorder:
             dropped=self._dropped + self._lost,
             connected=self._connected,
             last_error=self._last_error,
+            last_warning=self._last_warning,
         )
 
     # What the sender says.
@@ -261,6 +269,14 @@ class Recorder:
 
     def disconnected(self, error: str) -> None:
         self._connected, self._last_error = False, error
+
+    def warned(self, warning: Optional[Mapping[str, Any]]) -> None:
+        """Keeps what the daemon warns of, and logs the first one."""
+        if warning:
+            said = f"{warning.get('code')}: {warning.get('message')}"
+            if not self._last_warning:
+                _log.warning("tallyd: producer %s: %s", self.producer, said)
+            self._last_warning = said
 
     def after_fork(self) -> None:
         """In the child: begins anew. The locks are new too, whoever held them in the parent."""

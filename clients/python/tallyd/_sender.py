@@ -28,7 +28,7 @@ _NAP = (0.0005, 0.02)
 _INTAKE = 1024
 _INTAKES = 16
 _CONNECT_TIMEOUT = 10.0
-_SLOW_CODES = ("fenced", "unauthorized", "protocol_version", "producer")
+_SLOW_CODES = ("fenced", "unauthorized", "protocol_version", "producer", "secret", "reserved_name", "sequence")
 
 
 class Waiter:
@@ -197,7 +197,7 @@ class Sender:
         recorder = self._recorder
         self._inbox = _wire.Inbox()
         self.sock = recorder.endpoint.connect(self._left(now + _CONNECT_TIMEOUT))
-        self.sock.sendall(_wire.hello(recorder.producer, recorder.endpoint.token))
+        self.sock.sendall(_wire.hello(recorder.producer, recorder.secret, recorder.endpoint.token))
         while (message := self._inbox.next()) is None:
             left = self._left(now + _CONNECT_TIMEOUT)
             # A daemon that accepts and says nothing must not fill the queue while the window has room; and a close
@@ -221,6 +221,7 @@ class Sender:
         self.window.welcome(int(body["last_seq"]))
         self.sock.setblocking(False)
         self._heard_at = time.monotonic()
+        recorder.warned(body.get("warning"))
         recorder.connected()
         return True
 
@@ -295,6 +296,7 @@ class Sender:
             self._take_refusal(int(item["seq"]), str(item.get("code")), str(item.get("message")))
         self.window.settle(seq)
         self._recorder.budget = body.get("budget") or self._recorder.budget
+        self._recorder.warned(body.get("warning"))
 
     def _take_refusal(self, seq: int, code: str, message: str) -> None:
         found = self.window.place(seq)

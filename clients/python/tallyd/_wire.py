@@ -1,4 +1,4 @@
-"""Records and frames: the bytes of tallyd's protocol, version 1 (see protocol/README.md).
+"""Records and frames: the bytes of tallyd's protocol, version 2 (see protocol/README.md).
 
 Nothing here does I/O. A record is encoded once, in its array form, and resent as those bytes.
 """
@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import msgpack
 
-PROTOCOL = 1
+PROTOCOL = 2
 CLIENT = "tallyd-py/0.1.0"
 FRAME_BYTES = 1 << 20
 """What a daemon accepts before its welcome says otherwise."""
@@ -79,9 +79,16 @@ def frame(body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + body
 
 
-def hello(producer: str, token: Optional[str] = None, want_costs: bool = False, client: str = CLIENT) -> bytes:
+def new_secret() -> str:
+    """128 random bits: what makes a producer's name its own."""
+    return os.urandom(16).hex()
+
+
+def hello(
+    producer: str, secret: str, token: Optional[str] = None, want_costs: bool = False, client: str = CLIENT
+) -> bytes:
     """The first frame of a connection."""
-    body: Dict[str, Any] = {"protocol": PROTOCOL, "producer": producer, "client": client}
+    body: Dict[str, Any] = {"protocol": PROTOCOL, "producer": producer, "secret": secret, "client": client}
     if token is not None:
         body["token"] = token
     body["want_costs"] = want_costs

@@ -31,7 +31,7 @@ class Fake:
             with connection:
                 connection.settimeout(20)
                 self._frame(connection)
-                welcome = {"protocol": 1, "last_seq": last_seq, "max_frame_bytes": 1 << 20, "max_records": 4096}
+                welcome = {"protocol": 2, "last_seq": last_seq, "max_frame_bytes": 1 << 20, "max_records": 4096}
                 self._send(connection, {"welcome": welcome})
                 body = self._frame(connection)
                 while body is not None:

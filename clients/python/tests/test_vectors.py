@@ -31,7 +31,7 @@ def test_a_frame_is_written_or_read(vector):
             if value:
                 assert content[key] == value
     elif name == "hello":
-        written = _wire.hello(body["producer"], body.get("token"), body["want_costs"], body["client"])
+        written = _wire.hello(body["producer"], body["secret"], body.get("token"), body["want_costs"], body["client"])
         assert written.hex() == vector["hex"]
     else:
         encoded = [_wire.encode_record(record) for record in body["records"]]

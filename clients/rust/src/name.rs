@@ -1,4 +1,4 @@
-//! Producer names. Two processes that run at once must not share one: each would fence off the other.
+//! Producer names and secrets. Names are for people: two processes that share one are warned. Secrets tell them apart.
 
 use tallyd_protocol::limits::PRODUCER_BYTES;
 
@@ -23,6 +23,16 @@ pub fn chosen_producer(name: &str) -> Option<String> {
         name += &tail;
     }
     (!name.is_empty()).then_some(name)
+}
+
+/// 128 random bits as hex digits: a producer's secret.
+pub fn new_secret() -> String {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // The keys of the standard library's maps come from the same source, and were drawn when there was one.
+        bytes = Rng::from_entropy().next_u128().to_ne_bytes();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn program() -> String {
@@ -68,6 +78,13 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(chosen_producer("api\0-1").as_deref(), Some("api_-1"));
         assert_eq!(chosen_producer(""), None);
+    }
+
+    #[test]
+    fn secrets_fit_and_differ() {
+        let secrets = [new_secret(), new_secret()];
+        assert_eq!(secrets[0].len(), tallyd_protocol::limits::SECRET_BYTES_MIN);
+        assert_ne!(secrets[0], secrets[1]);
     }
 
     #[test]

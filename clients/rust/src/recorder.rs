@@ -155,8 +155,9 @@ impl Builder {
         self
     }
 
-    /// A producer name of one's own, for a process that has a stable identity and never runs twice at once. The
-    /// default, `<app>@<host>-<pid>-<random>`, is right for everything else. Longer names than the protocol takes are
+    /// A producer name of one's own, for people who look at dead letters. The default is
+    /// `<app>@<host>-<pid>-<random>`. Records are kept apart by a random secret of each recorder, so two processes of one
+    /// name lose nothing; the daemon warns both ([`crate::Stats::last_warning`]). Longer names than the protocol takes are
     /// shortened and keep a hash of the whole; an empty one means the default.
     pub fn producer(mut self, name: impl Into<String>) -> Self {
         self.settings.hello.producer = name.into();

@@ -13,6 +13,7 @@ use tallyd_protocol::{Ack, ClientMessage, Hello, PROTOCOL_VERSION, Record, Serve
 
 use crate::endpoint::{Endpoint, Stream};
 use crate::inbox::{Garbage, Inbox};
+use crate::name;
 
 /// The client library's name and version, as the daemon logs it.
 const CLIENT: &str = concat!("tallyd-rust/", env!("CARGO_PKG_VERSION"));
@@ -20,8 +21,12 @@ const CLIENT: &str = concat!("tallyd-rust/", env!("CARGO_PKG_VERSION"));
 /// How a connection introduces itself.
 #[derive(Debug, Clone)]
 pub struct HelloOptions {
-    /// The producer's stable name, at most [`tallyd_protocol::limits::PRODUCER_BYTES`] bytes.
+    /// The producer's name, at most [`tallyd_protocol::limits::PRODUCER_BYTES`] bytes.
     pub producer: String,
+    /// What makes the name this client's own: [`tallyd_protocol::limits::SECRET_BYTES_MIN`] bytes at least that nobody else
+    /// can guess. Name and secret together are the producer. A caller that sends records again gives the same one, also
+    /// after a restart; two processes never have the same. [`HelloOptions::new`] makes a random one.
+    pub secret: String,
     /// Asks for each record's cost in [`Ack::costs`].
     pub want_costs: bool,
     /// Bounds a TCP connect. A Unix connect has no timeout.
@@ -33,11 +38,12 @@ pub struct HelloOptions {
 }
 
 impl HelloOptions {
-    /// The options with 10 seconds for each step.
+    /// The options with a new secret, and 10 seconds for each step.
     pub fn new(producer: impl Into<String>) -> Self {
         let timeout = Duration::from_secs(10);
         Self {
             producer: producer.into(),
+            secret: name::new_secret(),
             want_costs: false,
             connect_timeout: timeout,
             read_timeout: Some(timeout),
@@ -144,6 +150,7 @@ impl Session {
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             producer: options.producer,
+            secret: options.secret,
             client: CLIENT.to_owned(),
             token: endpoint.token(),
             want_costs: options.want_costs,
@@ -161,7 +168,7 @@ impl Session {
         }
     }
 
-    /// What the daemon said in the handshake: its bounds for a frame.
+    /// What the daemon said in the handshake: its bounds for a frame, and what a person should look at.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }

@@ -25,12 +25,14 @@ pub struct Stats {
     pub in_flight: u64,
     /// Connections made after the first.
     pub reconnects: u64,
-    /// Times that another process took over this producer's name. Above 0: two processes share one name.
+    /// Times that another connection took over this producer. Above 0: a copy of this process has its secret.
     pub fenced: u64,
     /// Whether the daemon is connected.
     pub connected: bool,
     /// Why the last connection failed or ended, for a log or a health page.
     pub last_error: Option<String>,
+    /// What the daemon last warned of: `name_in_use`, if another process uses this producer's name. No record is lost by it.
+    pub last_warning: Option<String>,
 }
 
 /// What [`crate::Recorder::flush`] achieved.
@@ -92,6 +94,7 @@ pub struct Control {
     /// What the sender left behind, once it is gone.
     pub left: Option<u64>,
     pub last_error: Option<String>,
+    pub last_warning: Option<String>,
 }
 
 impl Shared {
@@ -160,6 +163,10 @@ impl Shared {
     }
 
     pub fn stats(&self) -> Stats {
+        let (last_error, last_warning) = {
+            let control = self.control();
+            (control.last_error.clone(), control.last_warning.clone())
+        };
         Stats {
             in_flight: self.in_flight(),
             recorded: self.ring.pushed(),
@@ -169,7 +176,8 @@ impl Shared {
             reconnects: self.reconnects.load(Ordering::Relaxed),
             fenced: self.fenced.load(Ordering::Relaxed),
             connected: self.connected.load(Ordering::Relaxed),
-            last_error: self.control().last_error.clone(),
+            last_error,
+            last_warning,
         }
     }
 }

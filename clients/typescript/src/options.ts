@@ -13,7 +13,7 @@ export interface RecorderOptions {
   token?: string;
   /** The application's name, for records that have none. */
   app?: string;
-  /** A name for this process's sequence of records. The default is a new one for each recorder, and right. */
+  /** A name for this recorder's records, for people. Two processes of one name lose nothing, and both are warned. The default is a new one for each recorder, and right. */
   producer?: string;
   /** Records that may wait to be encoded. */
   maxQueue?: number;
@@ -69,6 +69,8 @@ export interface Stats {
   connected: boolean;
   reconnects: number;
   lastError: string | undefined;
+  /** What the daemon last warned of: `name_in_use`, where another process uses this producer's name. */
+  lastWarning: string | undefined;
 }
 
 /** What became of a record that was waited for. `cost_usd` is null where no price is known, undefined where the answer was lost. */

@@ -14,11 +14,13 @@ import { bytesOf, own, ownId, type Waiting } from "./queue.js";
 import { encodeWithin, type UsageRecord } from "./record.js";
 import { v7, format } from "./uuid.js";
 import { type Settled, type Waiter, Window } from "./window.js";
-import { type Ack, helloFrame, Inbox, PROTOCOL, type Rejection, type ServerMessage } from "./wire.js";
+import { type Ack, helloFrame, Inbox, PROTOCOL, type Rejection, type ServerMessage, type Warning } from "./wire.js";
 
 const BACKOFF_MIN = 50;
 const BACKOFF_MAX = 5_000;
-const FENCED_BACKOFF = 60_000;
+const SLOW_BACKOFF = 60_000;
+/** Coming back soon would not help. */
+const SLOW_CODES = new Set(["fenced", "protocol_version", "producer", "secret", "reserved_name", "sequence", "unauthorized"]);
 const EXIT_GRACE = 5_000;
 const HANDSHAKE_TIMEOUT = 10_000;
 const WRITES_MAX = 1024 * 1024;
@@ -27,6 +29,8 @@ const CLIENT = "tallyd-ts/0.1.0";
 export class Recorder {
   readonly #options: typeof DEFAULTS & RecorderOptions;
   readonly #producer: string;
+  /** What makes the name this recorder's own: new for each, and kept for as long as it may send records again. */
+  readonly #secret = randomBytes(16).toString("hex");
   readonly #window = new Window();
   #queue: Waiting[] = [];
   #queueBytes = 0;
@@ -40,7 +44,8 @@ export class Recorder {
   #silent: NodeJS.Timeout | undefined;
   #again: NodeJS.Timeout | undefined;
   #failures = 0;
-  #fenced = false;
+  /** Refused for what will be refused again. */
+  #slow = false;
   #maxFrameBytes = 1024 * 1024;
   #maxRecords = Infinity;
   #downSince: number | undefined;
@@ -49,7 +54,7 @@ export class Recorder {
   #budgetStatus: BudgetStatus = "normal";
   #flushes: { upTo: number; settled: () => void }[] = [];
   #leaving = new Set<() => void>();
-  #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, unread: 0, reconnects: 0, lastError: undefined as string | undefined };
+  #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, unread: 0, reconnects: 0, lastError: undefined as string | undefined, lastWarning: undefined as string | undefined };
   #connectedBefore = false;
 
   constructor(options: RecorderOptions = {}) {
@@ -227,8 +232,9 @@ export class Recorder {
     late.unref();
     link.setNoDelay(true);
     link.on("connect", () => {
-      const secret = token;
-      link.write(helloFrame({ protocol: PROTOCOL, producer: this.#producer, client: CLIENT, ...(secret ? { token: secret } : {}), want_costs: true }));
+      link.write(helloFrame({
+        protocol: PROTOCOL, producer: this.#producer, secret: this.#secret, client: CLIENT, ...(token ? { token } : {}), want_costs: true,
+      }));
     });
     link.on("data", (piece) => {
       try {
@@ -248,7 +254,7 @@ export class Recorder {
 
   #heard(message: ServerMessage): void {
     if ("error" in message) {
-      this.#fenced = message.error.code === "fenced";
+      this.#slow = SLOW_CODES.has(message.error.code);
       throw new Error(`tallyd refused the connection (${message.error.code}): ${message.error.message}`);
     }
     if ("ack" in message) return this.#acknowledged(message.ack);
@@ -264,7 +270,8 @@ export class Recorder {
     this.#window.welcome(welcome.last_seq);
     this.#stats.acked += before - this.#window.records;
     this.#ready = true;
-    this.#fenced = false;
+    this.#slow = false;
+    this.#warned(welcome.warning);
     if (this.#connectedBefore) this.#stats.reconnects += 1;
     this.#connectedBefore = true;
     if (this.#full) this.#send();
@@ -279,6 +286,7 @@ export class Recorder {
       this.#throttle = ack.budget.should_throttle;
       this.#budgetStatus = ack.budget.status;
     }
+    this.#warned(ack.warning);
     const refused = new Map((ack.rejected ?? []).map((one) => [one.seq, one]));
     const told: Rejection[] = [];
     const settled = this.#window.settle(ack.seq, (seq, index, last): Settled => {
@@ -302,6 +310,13 @@ export class Recorder {
     if (this.#full) this.#send();
     this.#write();
     this.#settled();
+  }
+
+  /** What the daemon warns of is in the statistics, and on the process's standard error once. */
+  #warned(warning: Warning | undefined): void {
+    if (!warning) return;
+    if (this.#stats.lastWarning === undefined) process.emitWarning(`${warning.code}: ${warning.message}`, "TallydWarning");
+    this.#stats.lastWarning = `${warning.code}: ${warning.message}`;
   }
 
   /** A daemon that owes an ack and says nothing is given up. */
@@ -334,7 +349,7 @@ export class Recorder {
     clearTimeout(this.#silent);
     this.#silent = undefined;
     if (this.#closed) return;
-    const base = this.#fenced ? FENCED_BACKOFF : Math.min(BACKOFF_MAX, BACKOFF_MIN * 2 ** Math.min(this.#failures, 10));
+    const base = this.#slow ? SLOW_BACKOFF : Math.min(BACKOFF_MAX, BACKOFF_MIN * 2 ** Math.min(this.#failures, 10));
     this.#failures += 1;
     // Half of it at random, so that a fleet does not come back at one moment.
     this.#again = setTimeout(() => {

@@ -3,15 +3,17 @@
 import { Decoder, encode } from "@msgpack/msgpack";
 import { begin, taken, writeArrayHead, writeInteger, writeMapHead, writeRaw, writeText } from "./writer.js";
 
-export const PROTOCOL = 1;
+export const PROTOCOL = 2;
 /** The most bytes of a daemon's frame. */
 const SERVER_FRAME_BYTES = 8 * 1024 * 1024;
 
-export interface Hello { protocol: number; producer: string; client: string; token?: string; want_costs: boolean }
-export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number }
+export interface Hello { protocol: number; producer: string; secret: string; client: string; token?: string; want_costs: boolean }
+/** What is wrong, and costs no record. */
+export interface Warning { code: string; message: string }
+export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number; warning?: Warning }
 export interface Rejection { seq: number; code: string; message: string; field?: string }
 export interface Budget { should_throttle: boolean; status: "normal" | "warning" | "exceeded" }
-export interface Ack { seq: number; costs?: (string | null)[]; rejected?: Rejection[]; budget?: Budget }
+export interface Ack { seq: number; costs?: (string | null)[]; rejected?: Rejection[]; budget?: Budget; warning?: Warning }
 export interface ServerError { code: string; message: string }
 export type ServerMessage = { welcome: Welcome } | { ack: Ack } | { error: ServerError };
 
@@ -23,8 +25,8 @@ function framed(body: Uint8Array): Uint8Array {
 }
 
 export function helloFrame(hello: Hello): Uint8Array {
-  const { protocol, producer, client, token, want_costs } = hello;
-  return framed(encode({ hello: { protocol, producer, client, ...(token === undefined ? {} : { token }), want_costs } }));
+  const { protocol, producer, secret, client, token, want_costs } = hello;
+  return framed(encode({ hello: { protocol, producer, secret, client, ...(token === undefined ? {} : { token }), want_costs } }));
 }
 
 /** `records` is a map of two entries, whose array holds records that are encoded already. */
@@ -60,6 +62,11 @@ function count(value: unknown, name: string): number {
   return number;
 }
 
+function warning(fields: Record<string, unknown>): { warning?: Warning } {
+  const said = fields["warning"] as Record<string, unknown> | null | undefined;
+  return said ? { warning: { code: String(said["code"]), message: String(said["message"]) } } : {};
+}
+
 /** Finds whole messages in pieces of a stream. It holds what has arrived, never what a length claims. */
 export class Inbox {
   #bytes: Buffer = Buffer.alloc(0);
@@ -92,9 +99,10 @@ export class Inbox {
         return { welcome: {
           protocol: count(fields["protocol"], "protocol"), last_seq: count(fields["last_seq"], "last_seq"),
           max_frame_bytes: count(fields["max_frame_bytes"], "max_frame_bytes"), max_records: count(fields["max_records"], "max_records"),
+          ...warning(fields),
         } };
       case "ack": {
-        const ack: Ack = { seq: count(fields["seq"], "seq") };
+        const ack: Ack = { seq: count(fields["seq"], "seq"), ...warning(fields) };
         if (fields["costs"]) ack.costs = fields["costs"] as (string | null)[];
         if (fields["budget"]) ack.budget = fields["budget"] as Budget;
         if (fields["rejected"]) {

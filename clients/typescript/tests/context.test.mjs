@@ -31,7 +31,7 @@ function play(link) {
     while (bytes.length >= 4 && bytes.length >= 4 + bytes.readUInt32BE(0)) {
       const message = decode(bytes.subarray(4, 4 + bytes.readUInt32BE(0)));
       bytes = bytes.subarray(4 + bytes.readUInt32BE(0));
-      if (message.hello) link.write(framed({ welcome: { protocol: 1, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 16384 } }));
+      if (message.hello) link.write(framed({ welcome: { protocol: 2, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 16384 } }));
       else {
         const { first_seq, records: taken } = message.records;
         records.push(...taken);

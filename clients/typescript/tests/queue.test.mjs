@@ -30,7 +30,7 @@ async function miniature(t) {
       while (bytes.length >= 4 && bytes.length >= 4 + bytes.readUInt32BE(0)) {
         const message = decode(bytes.subarray(4, 4 + bytes.readUInt32BE(0)));
         bytes = bytes.subarray(4 + bytes.readUInt32BE(0));
-        if (message.hello) say({ welcome: { protocol: 1, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 10_000 } });
+        if (message.hello) say({ welcome: { protocol: 2, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 10_000 } });
         else records.push(...message.records.records);
       }
     });

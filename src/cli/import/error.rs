@@ -49,7 +49,15 @@ pub fn may_pass(error: &SessionError) -> bool {
         SessionError::Io(_) => true,
         SessionError::Refused { code, .. } => !matches!(
             code.as_str(),
-            "fenced" | "malformed" | "too_large" | "protocol_version" | "producer" | "unauthorized"
+            "fenced"
+                | "malformed"
+                | "too_large"
+                | "protocol_version"
+                | "producer"
+                | "secret"
+                | "reserved_name"
+                | "sequence"
+                | "unauthorized"
         ),
         _ => false,
     }

@@ -1,9 +1,10 @@
 //! `tallyd import`: calls from a file, exactly once.
 //!
-//! The file goes through the daemon's socket like any client's records. The producer's name is derived from the file's
-//! content and from how it is read, and a record's sequence number is its row's number. So the daemon knows how far an
-//! import got: an interrupted one resumes there, and one that is done adds nothing. A row that cannot be read leaves its
-//! number unused, which the protocol allows; it is refused again in every run.
+//! The file goes through the daemon's socket like any client's records. The producer's secret is the digest of the file's
+//! content and of how it is read, its name is the secret's digest, and a record's sequence number is its row's number. So the
+//! daemon knows how far an import got: an interrupted one resumes there, and one that is done adds nothing. Nobody can speak
+//! for an import who does not have the file. A row that cannot be read leaves its number unused, which the protocol allows; it
+//! is refused again in every run.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -39,7 +40,7 @@ use tallyd_protocol::limits;
 
 use super::output::{self, count};
 use crate::config::Config;
-use crate::pipeline::wal::producers::IMPORT_PREFIX;
+use crate::pipeline::identity;
 use error::SendError;
 use mapping::Mapping;
 use reader::Rows;
@@ -120,7 +121,7 @@ pub fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let format = args.format.map_or_else(|| format_of(&args.file), Ok)?;
     let mapping = Mapping::parse(&args.map, &args.set)?;
     let snapshot = Snapshot::take(&args.file)?;
-    let producer = producer(&snapshot, &mapping, format);
+    let secret = secret(&snapshot, &mapping, format);
     let mut rows = Rows::open(&snapshot, format, mapping)?;
     let mut talk = Talk::new(snapshot.bytes(), args.quiet);
     if let Some(count) = args.dry_run {
@@ -129,7 +130,8 @@ pub fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let target = Target {
         endpoint: Endpoint::unix(config.socket_path()),
-        producer,
+        producer: identity::import_name(&secret),
+        secret,
         wait: Duration::from_secs(args.wait),
         batch: args.batch as usize,
     };
@@ -210,10 +212,9 @@ fn format_of(file: &Path) -> anyhow::Result<Format> {
     }
 }
 
-/// The producer's name: the same for the same content, read in the same way.
-fn producer(snapshot: &Snapshot, mapping: &Mapping, format: Format) -> String {
+/// The producer's secret: the same for the same content, read in the same way.
+fn secret(snapshot: &Snapshot, mapping: &Mapping, format: Format) -> String {
     let hash = Sha256::new().chain_update(snapshot.digest()).chain_update([format as u8]);
     let digest = hash.chain_update(mapping.canonical()).finalize();
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{IMPORT_PREFIX}{hex}")
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -39,6 +39,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// The producer's name.
     pub producer: String,
+    /// Its secret.
+    pub secret: String,
     /// How long nothing may be settled before a lost daemon is given up.
     pub wait: Duration,
     /// Records of a frame, unless the daemon takes fewer.
@@ -267,7 +269,8 @@ impl<'f> Sender<'f> {
 }
 
 fn open(target: &Target) -> Result<Session, SessionError> {
-    let session = Session::connect(&target.endpoint, HelloOptions::new(&target.producer))?;
+    let options = HelloOptions { secret: target.secret.clone(), ..HelloOptions::new(&target.producer) };
+    let session = Session::connect(&target.endpoint, options)?;
     session.set_write_timeout(None)?;
     session.set_read_timeout(Some(Duration::from_secs(1)))?;
     Ok(session)

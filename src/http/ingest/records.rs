@@ -150,6 +150,7 @@ pub async fn hand_over(view: &Handle, key: Option<&RequestKey>, texts: &[&[u8]])
         Ok(Err(error @ BatchError::Overtaken)) => {
             Err(ApiError::new(StatusCode::CONFLICT, "request_under_way", error.to_string(), hint))
         }
+        Ok(Err(error @ BatchError::Crowded)) => Err(busy("too_many_requests_under_way", error.to_string(), hint)),
         Ok(Err(error @ BatchError::Stopped)) => Err(busy("shutting_down", error.to_string(), hint)),
         Err(_elapsed) => Err(busy("full", "the write-ahead log has no room".to_owned(), hint)),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tallyd_protocol::frame::{self, PREFIX_BYTES};
-use tallyd_protocol::{Ack, ErrorFrame, Hello, PROTOCOL_VERSION, Rejection, ServerMessage, Welcome, limits};
+use tallyd_protocol::{Ack, ErrorFrame, Hello, PROTOCOL_VERSION, Rejection, ServerMessage, Warning, Welcome, limits};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -12,6 +12,7 @@ use super::outbox::Outbox;
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
 use crate::pipeline::chunk::{Cost, Refused};
+use crate::pipeline::identity::{HelloError, Identity};
 use crate::pipeline::intake::frame::{ClientFrame, Records, read};
 use crate::pipeline::intake::{Admission, Refusal};
 
@@ -41,8 +42,19 @@ impl Fault {
 impl From<Closed> for Fault {
     fn from(closed: Closed) -> Self {
         match closed {
-            Closed::Fenced => Self::new("fenced", "another connection has taken over this producer's name"),
+            Closed::Fenced => Self::new("fenced", closed),
+            Closed::Crowded => Self::new("too_many_producers", closed),
             Closed::Stopped => Self::stopping(),
+        }
+    }
+}
+
+impl From<HelloError> for Fault {
+    fn from(error: HelloError) -> Self {
+        match error {
+            HelloError::Name => Self::new("producer", error),
+            HelloError::Secret => Self::new("secret", error),
+            HelloError::Reserved => Self::new("reserved_name", error),
         }
     }
 }
@@ -121,13 +133,15 @@ async fn greet<R: AsyncRead + Unpin>(
     };
     buffer.consume(bytes);
     check_hello(&hello, access)?;
-    let origin = Origin::new(&hello.producer);
-    let last_seq = shared.ingest.open(&origin).await?;
+    let (identity, former) = Identity::of_hello(&hello)?;
+    let origin = Origin::new(identity);
+    let last_seq = shared.ingest.open(&origin, Some(former)).await?;
     let welcome = ServerMessage::Welcome(Welcome {
         protocol: PROTOCOL_VERSION,
         last_seq,
         max_frame_bytes: u32::try_from(shared.limits.max_frame_bytes).unwrap_or(u32::MAX),
         max_records: u32::try_from(shared.limits.max_frame_records).unwrap_or(u32::MAX),
+        warning: warning(&origin),
     });
     let mut out = Vec::new();
     welcome.write_frame(&mut out);
@@ -136,18 +150,37 @@ async fn greet<R: AsyncRead + Unpin>(
 
 fn check_hello(hello: &Hello, access: &Access) -> Result<(), Fault> {
     if hello.protocol != PROTOCOL_VERSION {
-        let message = format!("this daemon speaks protocol {PROTOCOL_VERSION}, the client {}", hello.protocol);
-        return Err(Fault::new("protocol_version", message));
+        return Err(Fault::new("protocol_version", other_version(hello)));
     }
     if !access.admits(hello.token.as_deref()) {
         return Err(Fault::new("unauthorized", "the token is missing or not one of listen.tcp_tokens"));
     }
-    let name = &hello.producer;
-    if name.is_empty() || name.len() > limits::PRODUCER_BYTES || name.contains('\0') {
-        let message = format!("a producer's name has 1 to {} bytes and no NUL", limits::PRODUCER_BYTES);
-        return Err(Fault::new("producer", message));
-    }
     Ok(())
+}
+
+/// Which of the two is to be upgraded.
+fn other_version(hello: &Hello) -> String {
+    let Hello { protocol, client, .. } = hello;
+    let client = if client.is_empty() { "its tallyd library".to_owned() } else { format!("{client:?}") };
+    if *protocol < PROTOCOL_VERSION {
+        format!(
+            "the client speaks protocol {protocol}, this daemon {PROTOCOL_VERSION}: upgrade the client ({client}) to this \
+             daemon's release, {}; it keeps its records until then, up to its bounds",
+            env!("CARGO_PKG_VERSION")
+        )
+    } else {
+        format!(
+            "the client ({client}) speaks protocol {protocol}, this daemon {PROTOCOL_VERSION}: upgrade the daemon ({})",
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+}
+
+/// What the client is told beside the answer, once.
+fn warning(origin: &Origin) -> Option<Warning> {
+    let message = "another process that is connected uses this producer's name. Each has numbers of its own, so no record \
+        is lost or counted twice; give the two processes two names";
+    origin.takes_warning().then(|| Warning { code: "name_in_use".into(), message: message.into() })
 }
 
 /// Waits for a whole frame at the buffer's beginning. Returns its bytes, prefix included; none at the end.
@@ -205,11 +238,30 @@ fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut 
         let message = format!("{} records, at most {} are accepted", records.count(), shared.limits.max_frame_records);
         return Err(Fault::new("too_large", message));
     }
+    check_numbers(&records, session.known_seq)?;
     let ack = take_records(records, shared, session, outbox);
     let mut reply = Vec::new();
     ServerMessage::Ack(ack).write_frame(&mut reply);
     outbox.push_reply(reply);
     Ok(())
+}
+
+/// Numbers that are far beyond what is known are a fault of the client: had it sent so many records, they would be here.
+fn check_numbers(records: &Records<'_>, known_seq: u64) -> Result<(), Fault> {
+    let highest = known_seq.saturating_add(limits::SEQ_JUMP);
+    // Decoding has made sure that neither is below 0 or above 2^64 − 1.
+    let (before, last) = (records.first_seq - 1, records.first_seq - 1 + records.count() as u64);
+    if before <= highest && last <= limits::SEQ_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "`first_seq` is {}, after {known_seq}: numbers rise by one a record, a gap has at most {} numbers, and the highest \
+         number is {}",
+        records.first_seq,
+        limits::SEQ_JUMP,
+        limits::SEQ_MAX
+    );
+    Err(Fault::new("sequence", message))
 }
 
 fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Ack {
@@ -244,7 +296,8 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     shared.metrics.duplicate.increment(duplicate);
     shared.metrics.unpriced.increment(unpriced);
     session.known_seq = session.known_seq.max(last_seq);
-    Ack { seq: last_seq, costs, rejected, budget: shared.budgets.load().global().cloned() }
+    let warning = warning(&session.origin);
+    Ack { seq: last_seq, costs, rejected, budget: shared.budgets.load().global().cloned(), warning }
 }
 
 fn admit(

@@ -16,6 +16,7 @@ use super::outbox::Outbox;
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::Origin;
 use crate::pipeline::chunk::Refused;
+use crate::pipeline::identity::Identity;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::{Admission, Code, Refusal, line};
 
@@ -71,7 +72,7 @@ where
             return;
         }
     }
-    let origin = Origin::new("");
+    let origin = Origin::new(Identity::nobody());
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
     let mut outbox = Outbox::new(Arc::clone(&origin), shared.lanes, sender);
     let replying = tokio::spawn(replies::run(writer, origin, receiver));

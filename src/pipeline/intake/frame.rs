@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 use tallyd_protocol::record::FIELDS;
-use tallyd_protocol::{ClientMessage, Hello, scan};
+use tallyd_protocol::{ClientMessage, Hello, PROTOCOL_VERSION, scan};
 
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
@@ -19,6 +19,20 @@ pub enum ClientFrame<'a> {
     Hello(Hello),
     /// Records, still encoded.
     Records(Records<'a>),
+}
+
+/// What every version's `hello` has.
+#[derive(Deserialize)]
+struct AnyHello {
+    protocol: u32,
+    #[serde(default)]
+    client: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AnyMessage {
+    Hello(AnyHello),
 }
 
 /// Why a frame is refused as a whole.
@@ -52,7 +66,13 @@ pub fn read(body: &[u8]) -> Result<ClientFrame<'_>, Malformed> {
         "records" => read_records(rest).map(ClientFrame::Records),
         "hello" => match rmp_serde::from_slice(body) {
             Ok(ClientMessage::Hello(hello)) => Ok(ClientFrame::Hello(hello)),
-            Err(error) => Err(Malformed(format!("in `hello`: {error}"))),
+            Err(error) => match rmp_serde::from_slice(body) {
+                // Of another version: which one it is can be told, whatever else it says.
+                Ok(AnyMessage::Hello(AnyHello { protocol, client })) if protocol != PROTOCOL_VERSION => {
+                    Ok(ClientFrame::Hello(Hello { protocol, client, ..Hello::default() }))
+                }
+                _ => Err(Malformed(format!("in `hello`: {error}"))),
+            },
         },
         _ => Err(malformed("its message is neither `hello` nor `records`")),
     }

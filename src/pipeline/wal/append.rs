@@ -12,6 +12,7 @@ use super::value::{self, Stamp};
 use super::{WalError, files};
 use crate::failpoint;
 use crate::pipeline::chunk::{Bundle, Chunk};
+use crate::pipeline::identity::Identity;
 
 /// What a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,15 +76,17 @@ impl Appender {
     pub fn append(
         &mut self,
         bundle: impl Into<Bundle>,
-        producer: &Arc<str>,
+        producer: &Identity,
         written_us: i64,
     ) -> Result<usize, WalError> {
         let mut values = 0;
         let mut chunks = bundle.into().chunks.into_iter().peekable();
         while let Some((share, chunk)) = chunks.next() {
             let lane = self.lanes.for_chunk(share, self.next_key, self.log.unflushed_records());
-            let stamp = Stamp { synced: self.disk_key, written_us, producer, lane, more: chunks.peek().is_some() };
-            values += self.append_chunk(chunk, stamp, producer)?;
+            let more = chunks.peek().is_some();
+            let Identity { name, proof } = producer;
+            let stamp = Stamp { synced: self.disk_key, written_us, producer: name, proof: *proof, lane, more };
+            values += self.append_chunk(chunk, stamp, name)?;
         }
         Ok(values)
     }

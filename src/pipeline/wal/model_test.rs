@@ -17,7 +17,9 @@ use super::producers::Producers;
 use super::reader::{Appetite, Run};
 use super::recovery::{Recovery, recover};
 use super::value::parts_of;
+use crate::pipeline::channel::Origin;
 use crate::pipeline::chunk::{Bundle, Chunk, Columns};
+use crate::pipeline::identity::Identity;
 
 const LANES: u16 = 2;
 const RECENT_BYTES: usize = 40_000;
@@ -63,7 +65,7 @@ struct Machine {
     root: tempfile::TempDir,
     folder: PathBuf,
     folders: u32,
-    producer: Arc<str>,
+    producer: Identity,
     log: Arc<Log>,
     appender: Appender,
     producers: Producers,
@@ -83,7 +85,7 @@ impl Machine {
             root,
             folder,
             folders: 0,
-            producer: "p".into(),
+            producer: Identity::without_secret("p"),
             log,
             appender,
             producers,
@@ -131,7 +133,7 @@ impl Machine {
             let payload: Vec<u8> = (0..*bytes).map(|at| (at as u64 * 31 + seq) as u8).collect();
             let share = (bytes % 3).checked_sub(1).map(|lane| lane as u16);
             let lane = Lanes(LANES).for_chunk(share, first_key, waiting);
-            let last_key = first_key + parts_of(*bytes, &self.producer) as u64 - 1;
+            let last_key = first_key + parts_of(*bytes, &self.producer.name) as u64 - 1;
             let of_chunk = Expected { last_key, lane, seq, payload: payload.clone(), bundle_end: 0 };
             expected.insert(first_key, of_chunk);
             first_key = last_key + 1;
@@ -147,8 +149,9 @@ impl Machine {
             };
             bundle.chunks.push((share, chunk));
         }
-        let (session, _) = self.producers.open_session(&self.producer, 0);
-        assert!(self.producers.advance(&self.producer, session, self.seq, 0));
+        let origin = Origin::new(self.producer.clone());
+        self.producers.open_session(&origin, None, 0);
+        assert_eq!(self.producers.advance(&origin, self.seq, 0), Ok(()));
         self.appender.append(bundle, &self.producer, self.seq as i64).unwrap();
         let bundle_end = self.appender.last_key();
         assert_eq!(bundle_end, first_key - 1);
@@ -288,7 +291,7 @@ fn filled(folder: &Path, chunks: u64) -> super::segment::SegmentPaths {
             max_us: 0,
             columns: Columns::NONE,
         };
-        appender.append(chunk, &"p".into(), 0).unwrap();
+        appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
         appender.commit(Durability::Disk).unwrap();
     }
     super::segment::SegmentPaths::new(folder, 1)
@@ -298,7 +301,7 @@ fn reopened(folder: &Path) -> (Arc<Log>, u64, u64) {
     let (log, _appender, producers) = open(folder);
     let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX, held: 2_000 };
     let chunks = (0..LANES).map(|lane| log.collect(lane, 0, appetite).unwrap().chunks.len() as u64).sum();
-    (log, chunks, producers.last_seq("p"))
+    (log, chunks, producers.last_seq(&Identity::without_secret("p")))
 }
 
 #[test]
@@ -346,7 +349,7 @@ fn a_hole_that_nobody_claims_ends_the_log() {
             max_us: 0,
             columns: Columns::NONE,
         };
-        appender.append(chunk, &"p".into(), 0).unwrap();
+        appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
         if seq == 5 {
             appender.commit(Durability::Disk).unwrap();
         }
@@ -375,7 +378,7 @@ fn a_bundle_that_is_not_whole_was_never_acknowledged() {
     };
     // Numbers of each are between the other's.
     let bundle = Bundle { chunks: vec![(Some(1), chunk(6, 9)), (Some(0), chunk(7, 8))] };
-    assert_eq!(appender.append(bundle, &"p".into(), 0).unwrap(), 2);
+    assert_eq!(appender.append(bundle, &Identity::without_secret("p"), 0).unwrap(), 2);
     drop((appender, log));
     let db = sled::open(&super::segment::SegmentPaths::new(&folder, 6).store).unwrap();
     db.remove(7u64.to_be_bytes()).unwrap();
@@ -411,7 +414,7 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
         max_us: 0,
         columns: Columns::NONE,
     };
-    appender.append(chunk, &"p".into(), 0).unwrap();
+    appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
     let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX, held: 2_000 };
     let runs: Vec<_> = (0..LANES).map(|lane| log.collect(lane, 0, appetite).unwrap()).collect();
@@ -463,7 +466,7 @@ fn a_lane_that_goes_back_keeps_the_segment_that_it_reads_open() {
         let (payload, columns) = (vec![1], Columns::NONE);
         let chunk =
             Chunk { payload, records: 1, refused: 0, first_seq: seq, last_seq: seq, min_us: 0, max_us: 0, columns };
-        appender.append(chunk, &"p".into(), 0).unwrap();
+        appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
         appender.commit(Durability::Disk).unwrap();
     }
     let (log, _appender, _) = open(&folder);
@@ -496,13 +499,13 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
         max_us: 0,
         columns: Columns::NONE,
     };
-    appender.append(chunk, &"p".into(), 0).unwrap();
+    appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
     appender.seal().unwrap();
     log.trim(&[41, 41], &[33, 41], 0).unwrap();
     assert_eq!(log.segment_count(), 1, "the older one is gone");
     drop((log, appender));
     let (log, _appender, producers) = open(&folder);
-    assert_eq!(producers.last_seq("p"), 41);
+    assert_eq!(producers.last_seq(&Identity::without_secret("p")), 41);
     assert_eq!(log.committed_at_start(), [33, 41], "no more is expected of the database than it has been told");
 }

@@ -4,46 +4,104 @@
 //! themselves (it stands in their value's header), and each segment begins with a snapshot of all marks, so the newest
 //! segment alone restores them. The writer thread owns this table; nobody else changes it.
 //!
-//! Bounded: beyond `max` names the one that has been idle longest is forgotten, and an idle name after a set time. A
-//! forgotten producer that comes back starts from 0, which is harmless: a client numbers upwards from what it knows.
-//! The wall clock may jump by years, so a name is not forgotten for being idle within [`GRACE`] of having been heard of
-//! or recovered, by a clock that does not jump: a client that is about to resend would be told to begin at 0.
-//! Requests that came with a key of their own (`pipeline/batch.rs`) are names, too, of which there may be many: they are
-//! forgotten first, several at once, and after a day.
-//! Imports are different: their names stand for a file's content and keep a second import of it from adding anything,
-//! so they are forgotten last and never for being idle.
+//! A producer is a name *and* the digest of a secret ([`crate::pipeline::identity`]): a client that says another's name has a
+//! mark of its own. Two live connections of one name and two secrets are two processes that share a name by accident, or one
+//! that pretends: both are warned, it is counted and logged, and each keeps its own numbers.
+//!
+//! ## Bounds
+//! A producer without a durable record has no place in the table. It is remembered while its connection lives, and their
+//! number is bounded: greetings alone displace nobody. A first record takes a place. In a full table it is made so:
+//!
+//! * A **request** that came with a key of its own (`pipeline/batch.rs`), of which there may be many, displaces the oldest
+//!   requests. Requests are forgotten after a day.
+//! * A **named** producer displaces those that were idle for longer than `grace` and have no connection, the longest idle
+//!   ones first; then requests, as far as they have more than a quarter of the table; then imports that were idle for as long
+//!   as an idle name is kept.
+//! * An **import** does the same, and all imports together have at most a quarter of the table. Their names stand for a
+//!   file's content and keep a second import of it from adding anything, so they are not forgotten for being idle.
+//!
+//! Where that makes no room, the new producer is refused ([`Closed::Crowded`]): nothing of it is stored or acknowledged, and
+//! it comes back later. A producer that is connected, or was heard of within `grace`, is never displaced: it may be about
+//! to send again what it has not heard of, which would count twice.
+//!
+//! The wall clock may jump by years, so idle is what was not heard of within [`GRACE`] by a clock that does not jump.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tallyd_protocol::limits;
+
+use crate::metrics::registry;
+use crate::pipeline::channel::{Closed, Origin};
+use crate::pipeline::identity::{IMPORT_PREFIX, Identity, Proof, REQUEST_PREFIX};
 
 /// How long a name is kept whatever the wall clock says.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);
 
-/// Names that begin so belong to imports of files.
-pub const IMPORT_PREFIX: &str = "import:";
-
-/// Names that begin so belong to single requests.
-pub const REQUEST_PREFIX: &str = "request:";
 /// How long a request's name is remembered: whoever repeats one does so sooner.
 const REQUEST_IDLE_US: i64 = 24 * 60 * 60 * 1_000_000;
-/// One in so many requests' names goes when there is no room: finding the oldest costs a walk over all.
-const REQUESTS_FORGOTTEN: usize = 16;
+/// One in so many goes where there is no room: finding the oldest costs a walk over all.
+const FORGOTTEN_PART: usize = 16;
+/// The part of the table that all imports have at most, and that requests keep at least.
+const KEPT_PART: usize = 4;
+/// After a walk that found no room, none is made for so long.
+const WALK_PAUSE: Duration = Duration::from_secs(1);
+/// Connections of one name that are watched for a second process.
+const WATCHED: usize = 8;
+/// Greetings without a record that are remembered before those of ended connections are looked for.
+const GREETED_MIN: usize = 1024;
+/// A name that two share is logged at most once in this time, and names in all once in [`WALK_PAUSE`].
+const LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// One producer's state, as a segment's snapshot holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The producer's name.
     pub name: String,
+    /// Its proof in hex; empty without one, as in every snapshot of the earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub proof: String,
     /// Its highest durable sequence number.
     pub last_seq: u64,
     /// When it was last heard of, microseconds since 1970.
     pub seen_us: i64,
 }
 
-#[derive(Debug, Clone, Copy)]
+impl Snapshot {
+    fn of((identity, state): (&Identity, &State)) -> Self {
+        let proof = if identity.proof == Proof::NONE { String::new() } else { identity.proof.to_hex() };
+        Self { name: identity.name.to_string(), proof, last_seq: state.last_seq, seen_us: state.seen_us }
+    }
+
+    /// Whose state it is. None for a proof that this version does not read.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        let proof = if self.proof.is_empty() { Proof::NONE } else { Proof::from_hex(&self.proof)? };
+        Some(Identity { name: self.name.as_str().into(), proof })
+    }
+}
+
+/// What a name says of its producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Named,
+    Import,
+    Request,
+}
+
+impl Kind {
+    fn of(identity: &Identity) -> Self {
+        match &*identity.name {
+            name if name.starts_with(IMPORT_PREFIX) => Self::Import,
+            name if name.starts_with(REQUEST_PREFIX) => Self::Request,
+            _ => Self::Named,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
 struct State {
     last_seq: u64,
     seen_us: i64,
@@ -51,21 +109,47 @@ struct State {
     heard: Instant,
     /// Which connection speaks for it: the number of its `Hello`, as counted here.
     session: u64,
+    /// That connection, while it lives.
+    owner: Weak<Origin>,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self { last_seq: 0, seen_us: 0, heard: Instant::now(), session: 0 }
+impl State {
+    fn new(last_seq: u64, seen_us: i64) -> Self {
+        Self { last_seq, seen_us, heard: Instant::now(), session: 0, owner: Weak::new() }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.owner.strong_count() > 0
+    }
+
+    fn hear(&mut self, now_us: i64) {
+        self.seen_us = now_us;
+        self.heard = Instant::now();
+    }
+
+    fn advance(&mut self, last_seq: u64, now_us: i64) {
+        self.last_seq = self.last_seq.max(last_seq);
+        self.hear(now_us);
     }
 }
 
 /// All producers that are remembered.
 pub struct Producers {
-    states: HashMap<Arc<str>, State>,
+    states: HashMap<Identity, State>,
+    /// Those that said `hello` and have no record yet.
+    greeted: HashMap<Identity, State>,
+    /// Live connections by name.
+    names: HashMap<Arc<str>, Vec<Weak<Origin>>>,
+    sweep_at: usize,
+    imports: usize,
     sessions: u64,
     max: usize,
     idle_us: i64,
     grace: Duration,
+    /// When a walk last found no room.
+    crowded: Option<Instant>,
+    /// Which shared name was logged last, and when.
+    logged: Option<(Arc<str>, Instant)>,
 }
 
 impl Producers {
@@ -73,148 +157,215 @@ impl Producers {
     /// usually [`GRACE`].
     #[must_use]
     pub fn new(max: usize, idle_us: i64, grace: Duration) -> Self {
-        Self { states: HashMap::new(), sessions: 0, max, idle_us, grace }
+        Self {
+            states: HashMap::new(),
+            greeted: HashMap::new(),
+            names: HashMap::new(),
+            sweep_at: GREETED_MIN,
+            imports: 0,
+            sessions: 0,
+            max,
+            idle_us,
+            grace,
+            crowded: None,
+            logged: None,
+        }
     }
 
-    /// How many are remembered.
+    /// How many have a durable record.
     #[must_use]
     pub fn len(&self) -> usize {
         self.states.len()
     }
 
-    /// True if none is remembered.
+    /// True if none has.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
     }
 
     /// Restores one state. A higher mark wins: snapshots and headers may be replayed in any order.
-    pub fn restore(&mut self, name: &str, last_seq: u64, seen_us: i64) {
-        if name.is_empty() {
+    pub fn restore(&mut self, identity: Identity, last_seq: u64, seen_us: i64) {
+        if identity.is_nobody() {
             return;
         }
-        let state = self.states.entry(name.into()).or_default();
+        let is_import = Kind::of(&identity) == Kind::Import;
+        let known = self.states.len();
+        let state = self.states.entry(identity).or_insert_with(|| State::new(last_seq, seen_us));
         state.last_seq = state.last_seq.max(last_seq);
         state.seen_us = state.seen_us.max(seen_us);
+        self.imports += usize::from(is_import && self.states.len() > known);
     }
 
-    /// A connection takes the name over. Returns its session number and the producer's mark.
-    pub fn open_session(&mut self, name: &str, now_us: i64) -> (u64, u64) {
-        if !self.states.contains_key(name) && self.states.len() >= self.max {
-            self.make_room();
+    /// A connection speaks for its producer from now on. Returns the producer's mark. `former` is the name under which an
+    /// earlier version may know it.
+    pub fn open_session(&mut self, origin: &Arc<Origin>, former: Option<&str>, now_us: i64) -> u64 {
+        if self.greeted.len().max(self.names.len()) >= self.sweep_at {
+            self.sweep();
         }
+        if Kind::of(&origin.identity) != Kind::Request {
+            self.watch_name(origin);
+        }
+        let former = former.map_or(0, |name| self.last_seq(&Identity::without_secret(name)));
+        // A number that no client may say comes from a version that did not bound them.
+        let former = if former > limits::SEQ_MAX { 0 } else { former };
         self.sessions += 1;
-        let state = self.states.entry(name.into()).or_default();
+        origin.set_session(self.sessions);
+        let state = match self.states.get_mut(&origin.identity) {
+            Some(state) => state,
+            None => self.greeted.entry(origin.identity.clone()).or_insert_with(|| State::new(former, now_us)),
+        };
         state.session = self.sessions;
-        state.seen_us = now_us;
-        state.heard = Instant::now();
-        (state.session, state.last_seq)
+        state.owner = Arc::downgrade(origin);
+        state.hear(now_us);
+        state.last_seq
     }
 
-    /// Takes note of a chunk. False if another connection has taken the name over: the chunk must not be stored.
-    pub fn advance(&mut self, name: &str, session: u64, last_seq: u64, now_us: i64) -> bool {
-        let Some(state) = self.states.get_mut(name).filter(|state| state.session == session) else { return false };
-        state.last_seq = state.last_seq.max(last_seq);
-        state.seen_us = now_us;
-        state.heard = Instant::now();
-        true
+    /// Takes note of a chunk.
+    ///
+    /// # Errors
+    /// [`Closed::Fenced`] if another connection has taken over, [`Closed::Crowded`] if the producer is new and finds no
+    /// place: the chunk must not be stored.
+    pub fn advance(&mut self, origin: &Origin, last_seq: u64, now_us: i64) -> Result<(), Closed> {
+        let identity = &origin.identity;
+        if let Some(state) = self.states.get_mut(identity) {
+            if state.session != origin.session() {
+                return Err(Closed::Fenced);
+            }
+            state.advance(last_seq, now_us);
+            return Ok(());
+        }
+        let speaks = |state: &State| state.session == origin.session();
+        if !self.greeted.get(identity).is_some_and(speaks) {
+            return Err(Closed::Fenced);
+        }
+        let kind = Kind::of(identity);
+        if !self.make_room(kind, now_us) {
+            return Err(Closed::Crowded);
+        }
+        let Some((identity, mut state)) = self.greeted.remove_entry(identity) else { return Err(Closed::Fenced) };
+        state.advance(last_seq, now_us);
+        self.states.insert(identity, state);
+        self.imports += usize::from(kind == Kind::Import);
+        Ok(())
     }
 
     /// The mark of a producer, 0 if it is not remembered.
     #[must_use]
-    pub fn last_seq(&self, name: &str) -> u64 {
-        self.states.get(name).map_or(0, |state| state.last_seq)
+    pub fn last_seq(&self, identity: &Identity) -> u64 {
+        self.states.get(identity).map_or(0, |state| state.last_seq)
     }
 
     /// All states, for a segment's beginning; forgets who has been idle for too long.
     pub fn snapshot(&mut self, now_us: i64) -> Vec<Snapshot> {
         let oldest_us = now_us.saturating_sub(self.idle_us);
-        let grace = self.grace;
         let oldest_request_us = oldest_us.max(now_us.saturating_sub(REQUEST_IDLE_US));
-        self.states.retain(|name, state| {
-            let oldest_us = if name.starts_with(REQUEST_PREFIX) { oldest_request_us } else { oldest_us };
-            state.seen_us >= oldest_us || state.heard.elapsed() < grace || name.starts_with(IMPORT_PREFIX)
+        let grace = self.grace;
+        self.states.retain(|identity, state| {
+            let oldest_us = match Kind::of(identity) {
+                Kind::Import => i64::MIN,
+                Kind::Named => oldest_us,
+                Kind::Request => oldest_request_us,
+            };
+            state.seen_us >= oldest_us || state.heard.elapsed() < grace || state.is_connected()
         });
-        let all = self.states.iter();
-        let mut all: Vec<_> = all
-            .map(|(name, state)| Snapshot { name: name.to_string(), last_seq: state.last_seq, seen_us: state.seen_us })
-            .collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        self.sweep();
+        let mut all: Vec<_> = self.states.iter().map(Snapshot::of).collect();
+        all.sort_by(|a, b| (&a.name, &a.proof).cmp(&(&b.name, &b.proof)));
         all
     }
 
-    fn make_room(&mut self) {
-        let requests = self.states.iter().filter(|(name, _)| name.starts_with(REQUEST_PREFIX));
-        let mut seen: Vec<i64> = requests.map(|(_, state)| state.seen_us).collect();
-        if seen.is_empty() {
-            return self.forget_one();
+    /// Whether another producer may be remembered; forgets others if it must.
+    fn make_room(&mut self, kind: Kind, now_us: i64) -> bool {
+        let kept = self.max / KEPT_PART;
+        let is_share_used = kind == Kind::Import && self.imports >= kept.max(1);
+        if self.states.len() < self.max && !is_share_used {
+            return true;
         }
-        let (_, until_us, _) = {
-            let last = (seen.len() / REQUESTS_FORGOTTEN).min(seen.len() - 1);
-            seen.select_nth_unstable(last)
+        if self.crowded.is_some_and(|at| at.elapsed() < WALK_PAUSE) {
+            return false;
+        }
+        let oldest_us = now_us.saturating_sub(self.idle_us);
+        let grace = self.grace;
+        let is_gone = move |state: &State| state.heard.elapsed() >= grace && !state.is_connected();
+        let old_imports =
+            move |of: Kind, state: &State| of == Kind::Import && is_gone(state) && state.seen_us < oldest_us;
+        let has_room = match kind {
+            Kind::Request => self.forget(|of, _| of == Kind::Request),
+            _ if is_share_used => self.forget(old_imports),
+            _ => {
+                let requests = self.states.keys().filter(|identity| Kind::of(identity) == Kind::Request).count();
+                self.forget(|of, state| of == Kind::Named && is_gone(state))
+                    || (requests > kept && self.forget(|of, _| of == Kind::Request))
+                    || self.forget(old_imports)
+            }
         };
-        let until_us = *until_us;
-        self.states.retain(|name, state| state.seen_us > until_us || !name.starts_with(REQUEST_PREFIX));
+        self.crowded = (!has_room).then(Instant::now);
+        if !has_room {
+            tracing::warn!(
+                ?kind,
+                max = self.max,
+                imports = self.imports,
+                "too many producers: a new one is refused, and none that may send again is forgotten for it; see \
+                 wal.max_producers"
+            );
+        }
+        has_room
     }
 
-    fn forget_one(&mut self) {
-        let idle = self.states.iter().min_by_key(|(name, state)| (name.starts_with(IMPORT_PREFIX), state.seen_us));
-        if let Some(name) = idle.map(|(name, _)| Arc::clone(name)) {
-            tracing::warn!(producer = %name, max = self.max, "too many producers: the longest idle one is forgotten");
-            self.states.remove(&name);
+    /// Forgets the longest idle of these. False if there are none.
+    fn forget(&mut self, which: impl Fn(Kind, &State) -> bool) -> bool {
+        let these = self.states.iter().filter(|(identity, state)| which(Kind::of(identity), state));
+        let mut seen: Vec<i64> = these.map(|(_, state)| state.seen_us).collect();
+        if seen.is_empty() {
+            return false;
         }
+        let last = (seen.len() / FORGOTTEN_PART).min(seen.len() - 1);
+        let (_, until_us, _) = seen.select_nth_unstable(last);
+        let until_us = *until_us;
+        self.states.retain(|identity, state| state.seen_us > until_us || !which(Kind::of(identity), state));
+        self.imports = self.states.keys().filter(|identity| Kind::of(identity) == Kind::Import).count();
+        true
+    }
+
+    /// Warns the connections of this name that other processes use it.
+    fn watch_name(&mut self, origin: &Arc<Origin>) {
+        let name = &origin.identity.name;
+        let others = self.names.entry(Arc::clone(name)).or_default();
+        others.retain(|other| other.strong_count() > 0);
+        let is_another = |other: &Arc<Origin>| other.identity != origin.identity && other.closed().is_none();
+        let another: Vec<_> = others.iter().filter_map(Weak::upgrade).filter(is_another).collect();
+        if others.len() < WATCHED {
+            others.push(Arc::downgrade(origin));
+        }
+        if another.is_empty() {
+            return;
+        }
+        another.iter().chain([origin]).for_each(|one| one.warn_of_shared_name());
+        metrics::counter!(registry::PRODUCER_NAMES_SHARED).increment(1);
+        let is_logged = self
+            .logged
+            .as_ref()
+            .is_some_and(|(last, at)| at.elapsed() < if last == name { LOG_PAUSE } else { WALK_PAUSE });
+        if !is_logged {
+            self.logged = Some((Arc::clone(name), Instant::now()));
+            tracing::warn!(
+                producer = ?name,
+                "two processes use one producer name at once; each keeps numbers of its own: give them two names"
+            );
+        }
+    }
+
+    /// Forgets the greetings and names of connections that have ended.
+    fn sweep(&mut self) {
+        self.greeted.retain(|_, state| state.is_connected());
+        self.names.retain(|_, of| {
+            of.retain(|one| one.strong_count() > 0);
+            !of.is_empty()
+        });
+        self.sweep_at = GREETED_MIN.max(2 * self.greeted.len().max(self.names.len()));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_session_fences_off_the_first() {
-        let mut producers = Producers::new(10, 1_000, Duration::ZERO);
-        let (first, last_seq) = producers.open_session("a", 1);
-        assert_eq!(last_seq, 0);
-        assert!(producers.advance("a", first, 7, 2));
-        let (second, last_seq) = producers.open_session("a", 3);
-        assert_eq!(last_seq, 7);
-        assert!(!producers.advance("a", first, 8, 4));
-        assert!(producers.advance("a", second, 8, 5));
-        assert_eq!(producers.last_seq("a"), 8);
-    }
-
-    #[test]
-    fn requests_are_forgotten_first_and_after_a_day() {
-        let mut producers = Producers::new(4, 100 * REQUEST_IDLE_US, Duration::ZERO);
-        producers.open_session("named", 1);
-        for (at, name) in [(2, "request:a"), (3, "request:b"), (4, "request:c"), (5, "request:d")] {
-            producers.open_session(name, at);
-        }
-        let mut names = |now_us| producers.snapshot(now_us).into_iter().map(|state| state.name).collect::<Vec<_>>();
-        assert_eq!(names(5), ["named", "request:b", "request:c", "request:d"]);
-        assert_eq!(names(4 + REQUEST_IDLE_US), ["named", "request:c", "request:d"]);
-        assert_eq!(names(6 + REQUEST_IDLE_US), ["named"]);
-    }
-
-    #[test]
-    fn the_table_is_bounded_and_imports_go_last() {
-        let mut producers = Producers::new(2, 1_000, Duration::ZERO);
-        producers.open_session("import:x", 1);
-        producers.open_session("a", 2);
-        producers.open_session("b", 3);
-        let names: Vec<_> = producers.snapshot(3).into_iter().map(|state| state.name).collect();
-        assert_eq!(names, ["b", "import:x"]);
-        let names: Vec<_> = producers.snapshot(5_000).into_iter().map(|state| state.name).collect();
-        assert_eq!(names, ["import:x"]);
-    }
-
-    #[test]
-    fn a_clock_that_jumps_makes_nobody_idle() {
-        let mut producers = Producers::new(10, 1_000, GRACE);
-        let (session, _) = producers.open_session("a", 1);
-        assert!(producers.advance("a", session, 7, 2));
-        producers.restore("b", 9, 3);
-        assert_eq!(producers.snapshot(i64::MAX).len(), 2);
-        assert!(producers.advance("a", session, 8, i64::MAX), "its connection still speaks for it");
-    }
-}
+mod tests;

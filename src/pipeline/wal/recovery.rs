@@ -149,7 +149,9 @@ fn recover_segment(
         return Err(foreign(paths, "it belongs to another log"));
     }
     for state in &opening.producers {
-        producers.restore(&state.name, state.last_seq, state.seen_us);
+        if let Some(identity) = state.identity() {
+            producers.restore(identity, state.last_seq, state.seen_us);
+        }
     }
     let sealed: Option<Seal> = if paths.seal.exists() { Some(files::read(&paths.seal)?) } else { None };
     if let Some(seal) = sealed.clone().filter(|_| !look.marks) {

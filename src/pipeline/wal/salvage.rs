@@ -12,7 +12,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::value::{self, FORMAT, FORMAT_1, HEADER_BYTES, VALUE_BYTES_MAX};
+use super::value::{self, FORMAT, FORMAT_1, FORMAT_2, HEADER_BYTES, VALUE_BYTES_MAX};
+use crate::pipeline::identity::Proof;
 
 /// How far beyond the last synced key a value's own key may be. Groups have at most 64 values; where syncs are seldom, more
 /// are written between two.
@@ -23,7 +24,7 @@ const KEYS_TRIED: u64 = 16 * 1024;
 pub fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut at = 0;
-    let is_format = |byte: &u8| matches!(*byte, FORMAT_1 | FORMAT);
+    let is_format = |byte: &u8| matches!(*byte, FORMAT_1 | FORMAT_2 | FORMAT);
     while let Some(next) = file.get(at..).and_then(|rest| rest.iter().position(is_format)) {
         at += next;
         if let Some(bytes) = value_at(file, at)
@@ -60,9 +61,11 @@ fn value_at(file: &[u8], at: usize) -> Option<&[u8]> {
 
 /// Tried with all lengths before any key is: cheap, and rarely wrong.
 fn is_whole(bytes: &[u8]) -> bool {
-    // A producer's name is text.
-    let end = HEADER_BYTES + usize::from(u16::from_le_bytes([bytes[64], bytes[65]]));
-    bytes.get(HEADER_BYTES..end).is_some_and(|name| std::str::from_utf8(name).is_ok())
+    // A producer's name is text; before it stands a proof, which a value without a producer has not.
+    let producer_bytes = usize::from(u16::from_le_bytes([bytes[64], bytes[65]]));
+    let proof_bytes = if bytes[0] == FORMAT && producer_bytes > 0 { size_of::<Proof>() } else { 0 };
+    let name = bytes.get(HEADER_BYTES + proof_bytes..HEADER_BYTES + producer_bytes);
+    name.is_some_and(|name| std::str::from_utf8(name).is_ok())
 }
 
 fn key_of(bytes: &[u8], keys: &RangeInclusive<u64>) -> Option<u64> {
@@ -87,8 +90,14 @@ mod tests {
             let payload: Vec<u8> = (0..key * 97 % 7_000).map(|at| (at * key) as u8).collect();
             let (records, refused, columns) = (1, 0, Columns::NONE);
             let chunk = Chunk { payload, records, refused, first_seq: 1, last_seq: 1, min_us: 0, max_us: 0, columns };
-            let stamp =
-                Stamp { synced: 999 + (key - 1_000) / 64 * 64, written_us: 5, producer: "p", lane: 1, more: false };
+            let stamp = Stamp {
+                synced: 999 + (key - 1_000) / 64 * 64,
+                written_us: 5,
+                producer: "p",
+                proof: Proof([0xff; 16]),
+                lane: 1,
+                more: false,
+            };
             if parts_of(chunk.payload.len(), stamp.producer) == 1 {
                 let mut value = Vec::new();
                 encode(&mut value, key, stamp, &chunk, 0, 1);

@@ -46,7 +46,7 @@ pub fn scan(
         }
         let first_part = key - u64::from(header.part);
         seal.lane_last_keys[usize::from(Lanes(opening.lanes).of_value(first_part, &header))] = key;
-        producers.restore(header.producer, header.last_seq, header.written_us);
+        producers.restore(header.identity(), header.last_seq, header.written_us);
     }
     seal.damaged |= claimed >= opening.first_key && seal.last_key < claimed;
     Ok(seal)

@@ -1,4 +1,4 @@
-//! One value of the log: a fixed header, the producer's name, and a chunk's payload or a part of it.
+//! One value of the log: a fixed header, the producer, and a chunk's payload or a part of it.
 //!
 //! ## Layout, little-endian
 //! | bytes | field |
@@ -14,27 +14,32 @@
 //! | 36–39 | the columns that the chunk's calls need, a bit each: [`Columns`] |
 //! | 40–55 | the earliest and latest `occurred_at`, microseconds |
 //! | 56–63 | when the value was written, microseconds |
-//! | 64–65 | bytes of the producer's name, which follows; empty without a producer |
+//! | 64–65 | bytes of the producer, which follows: 16 of its proof, then its name; 0 without a producer |
 //!
 //! The key is part of the checksum: a value that turns up under another key is damage, not data.
 //!
-//! Format 1, which is still read, says neither lane nor bundle: its chunks belong to the lane of their key
-//! ([`super::lanes`]), and only the parts of one chunk belong together.
+//! Formats 1 and 2, which are still read, have no proof: the producer is its name alone. Format 1 says neither lane nor
+//! bundle: its chunks belong to the lane of their key ([`super::lanes`]), and only the parts of one chunk belong together.
 
 use crate::pipeline::chunk::{Chunk, Columns};
+use crate::pipeline::identity::{Identity, Proof};
 
 /// The format that this version writes.
-pub const FORMAT: u8 = 2;
-/// The format before it.
+pub const FORMAT: u8 = 3;
+/// The format before it, whose producers have no proof.
+pub const FORMAT_2: u8 = 2;
+/// The first format, which says neither lane nor bundle either.
 pub const FORMAT_1: u8 = 1;
 /// In byte 3: more values of the same bundle follow. What ends with such a value is not whole.
 pub const MORE: u8 = 1 << 7;
 /// In byte 3: the lane.
 pub const LANE: u8 = 0x0f;
-/// Bytes of the header without the producer's name.
+/// Bytes of the header without the producer.
 pub const HEADER_BYTES: usize = 66;
 /// The most bytes of a value. 16 of them stay below the 128 KiB page from which sled goes to blob files.
 pub const VALUE_BYTES_MAX: usize = 7 * 1024;
+/// Bytes of a producer's proof.
+const PROOF_BYTES: usize = size_of::<Proof>();
 /// The most parts of a chunk.
 pub const PARTS_MAX: usize = 255;
 
@@ -69,6 +74,16 @@ pub struct Header<'a> {
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: &'a str,
+    /// The producer's proof; none in the formats before.
+    pub proof: Proof,
+}
+
+impl Header<'_> {
+    /// The producer.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { name: self.producer.into(), proof: self.proof }
+    }
 }
 
 /// What the log adds to a chunk when it stores it.
@@ -80,6 +95,8 @@ pub struct Stamp<'a> {
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: &'a str,
+    /// The producer's proof.
+    pub proof: Proof,
     /// The lane that loads the chunk: fewer than 16 are configured.
     pub lane: u16,
     /// True if other chunks of the same bundle follow this one.
@@ -107,7 +124,11 @@ pub fn parts_of(payload_bytes: usize, producer: &str) -> usize {
 }
 
 fn room(producer: &str) -> usize {
-    VALUE_BYTES_MAX - HEADER_BYTES - producer.len()
+    VALUE_BYTES_MAX - HEADER_BYTES - producer_bytes(producer)
+}
+
+fn producer_bytes(producer: &str) -> usize {
+    if producer.is_empty() { 0 } else { PROOF_BYTES + producer.len() }
 }
 
 /// Writes one part of a chunk into `out`, which is cleared first.
@@ -130,8 +151,11 @@ pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part
     out.extend_from_slice(&chunk.min_us.to_le_bytes());
     out.extend_from_slice(&chunk.max_us.to_le_bytes());
     out.extend_from_slice(&stamp.written_us.to_le_bytes());
-    out.extend_from_slice(&(stamp.producer.len() as u16).to_le_bytes());
-    out.extend_from_slice(stamp.producer.as_bytes());
+    out.extend_from_slice(&(producer_bytes(stamp.producer) as u16).to_le_bytes());
+    if !stamp.producer.is_empty() {
+        out.extend_from_slice(&stamp.proof.0);
+        out.extend_from_slice(stamp.producer.as_bytes());
+    }
     out.extend_from_slice(payload);
     let crc = checksum(key, out);
     out[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -149,7 +173,7 @@ pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError>
     if checksum(key, bytes) != stored {
         return Err(ValueError::Checksum);
     }
-    if !matches!(bytes[0], FORMAT_1 | FORMAT) {
+    if !matches!(bytes[0], FORMAT_1 | FORMAT_2 | FORMAT) {
         return Err(ValueError::Format(bytes[0]));
     }
     parse(bytes).ok_or(ValueError::Truncated)
@@ -186,6 +210,11 @@ pub fn stored_checksum(bytes: &[u8]) -> u32 {
 fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     let producer_bytes = usize::from(u16::from_le_bytes(array(bytes, 64)));
     let (producer, payload) = bytes[HEADER_BYTES..].split_at_checked(producer_bytes)?;
+    let (proof, producer) = match producer.split_first_chunk() {
+        Some((proof, name)) if bytes[0] == FORMAT => (Proof(*proof), name),
+        _ if bytes[0] == FORMAT && !producer.is_empty() => return None,
+        _ => (Proof::NONE, producer),
+    };
     let header = Header {
         part: bytes[1],
         parts: bytes[2],
@@ -201,6 +230,7 @@ fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
         max_us: i64::from_le_bytes(array(bytes, 48)),
         written_us: i64::from_le_bytes(array(bytes, 56)),
         producer: std::str::from_utf8(producer).ok()?,
+        proof,
     };
     Some((header, payload))
 }
@@ -228,8 +258,10 @@ mod tests {
         Chunk { payload, records: 3, refused: 1, first_seq: 5, last_seq: 8, min_us: -4, max_us: 1 << 50, columns }
     }
 
+    const PROOF: Proof = Proof([9; PROOF_BYTES]);
+
     fn stamp(producer: &str) -> Stamp<'_> {
-        Stamp { synced: 77, written_us: 5, producer, lane: 3, more: false }
+        Stamp { synced: 77, written_us: 5, producer, proof: PROOF, lane: 3, more: false }
     }
 
     proptest! {
@@ -245,7 +277,8 @@ mod tests {
                 prop_assert!(value.len() <= VALUE_BYTES_MAX);
                 let (header, payload) = decode(key, &value).unwrap();
                 prop_assert_eq!((header.part as usize, header.parts as usize), (part, parts));
-                prop_assert_eq!((header.producer, header.synced), (producer.as_str(), 77));
+                let proof = if producer.is_empty() { Proof::NONE } else { PROOF };
+                prop_assert_eq!((header.producer, header.proof, header.synced), (producer.as_str(), proof, 77));
                 prop_assert_eq!((header.lane, header.more), (Some(3), part + 1 < parts));
                 prop_assert_eq!((header.first_seq, header.last_seq, header.records, header.refused), (5, 8, 3, 1));
                 prop_assert_eq!(header.columns, chunk.columns);
@@ -269,20 +302,30 @@ mod tests {
         }
     }
 
-    /// As the version before wrote it.
-    fn as_format_1(key: u64, value: &mut [u8]) {
-        (value[0], value[3]) = (FORMAT_1, 0);
+    /// As the versions before wrote it.
+    fn as_format(format: u8, key: u64, value: &mut Vec<u8>) {
+        value[0] = format;
+        if format == FORMAT_1 {
+            value[3] = 0;
+        }
+        value.drain(HEADER_BYTES..HEADER_BYTES + PROOF_BYTES);
+        value[64] -= PROOF_BYTES as u8;
         let crc = checksum(key, value);
         value[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 
     #[test]
-    fn a_value_of_format_1_has_no_lane_and_only_its_parts_belong_together() {
+    fn older_formats_have_no_proof_and_the_first_one_no_lane_and_only_parts_that_belong_together() {
         for (part, more) in [(0, true), (1, false)] {
             let mut value = Vec::new();
             encode(&mut value, 9, Stamp { more: true, ..stamp("p") }, &chunk(vec![7; 9_000]), part, 2);
             assert!(decode(9, &value).unwrap().0.more, "another chunk of the bundle follows");
-            as_format_1(9, &mut value);
+            let mut older = value.clone();
+            as_format(FORMAT_2, 9, &mut older);
+            let (older, payload) = decode(9, &older).unwrap();
+            let (newer, same) = decode(9, &value).unwrap();
+            assert_eq!((older, payload), (Header { proof: Proof::NONE, ..newer }, same));
+            as_format(FORMAT_1, 9, &mut value);
             let header = decode(9, &value).unwrap().0;
             assert_eq!((header.lane, header.more), (None, more));
         }

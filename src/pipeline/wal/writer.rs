@@ -4,7 +4,7 @@
 //! and at once, under heavy load one sync serves thousands. The order within a group is the channel's, and nothing is
 //! acknowledged before the group's commit has returned.
 //!
-//! The writer is also where a producer's name has one owner. An `Open` makes its connection the producer's session;
+//! The writer is also where a producer has one owner. An `Open` makes its connection the producer's session;
 //! since it travels through the same channel as the chunks, everything that the earlier connection had handed over
 //! before it is stored and counted in the answer, and everything after it is refused.
 
@@ -174,21 +174,21 @@ impl Writer {
 
     fn take(&mut self, submission: Submission, group: &mut Group, now_us: i64) -> Result<(), WalError> {
         let (origin, bundle) = match submission {
-            Submission::Open { origin, last_seq } => {
-                let (session, known) = self.producers.open_session(&origin.producer, now_us);
-                origin.set_session(session);
+            Submission::Open { origin, former, last_seq } => {
+                let known = self.producers.open_session(&origin, former.as_deref(), now_us);
                 group.opened.push((last_seq, known));
                 return Ok(());
             }
             Submission::Bundle { origin, bundle } => (origin, bundle),
         };
-        let named = !origin.producer.is_empty();
-        if named && !self.producers.advance(&origin.producer, origin.session(), bundle.last_seq(), now_us) {
-            origin.close(Closed::Fenced);
+        if !origin.identity.is_nobody()
+            && let Err(closed) = self.producers.advance(&origin, bundle.last_seq(), now_us)
+        {
+            origin.close(closed);
             return Ok(());
         }
         group.records += u64::from(bundle.records());
-        let appended = self.appender.append(bundle, &origin.producer, now_us);
+        let appended = self.appender.append(bundle, &origin.identity, now_us);
         // Also after an error: whoever is in the group is told.
         match group.bundles.last_mut() {
             Some((last, bundles)) if Arc::ptr_eq(last, &origin) => *bundles += 1,

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tallyd_client::{Endpoint, HelloOptions, Session, SessionError};
 
-use super::{PATIENCE, bound_to_us, signal, until};
+use super::{PATIENCE, bound_to_us, secret, signal, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyd");
 
@@ -208,7 +208,8 @@ impl Daemon {
 
     /// The same, or the daemon's refusal.
     pub fn try_session(&self, producer: &str) -> Result<Session, SessionError> {
-        let options = HelloOptions { want_costs: true, read_timeout: Some(PATIENCE), ..HelloOptions::new(producer) };
+        let (want_costs, read_timeout, secret) = (true, Some(PATIENCE), secret(producer));
+        let options = HelloOptions { want_costs, read_timeout, secret, ..HelloOptions::new(producer) };
         Session::connect(&Endpoint::unix(self.socket()), options)
     }
 

@@ -162,7 +162,8 @@ impl Producer {
 
     /// Sends until told to stop and everything is acknowledged, or the connection ends.
     fn converse(&mut self) -> Result<(), SessionError> {
-        let options = HelloOptions::new(format!("load-{}", self.number));
+        let name = format!("load-{}", self.number);
+        let options = HelloOptions { secret: super::secret(&name), ..HelloOptions::new(name) };
         let mut session = Session::connect(&Endpoint::unix(&self.socket), options)?;
         let durable = session.last_seq();
         assert!(durable >= self.acked.load(Ordering::SeqCst), "the daemon has forgotten what it acknowledged");

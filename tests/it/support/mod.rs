@@ -28,6 +28,17 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     }
 }
 
+/// The secret of the tests' producer of this name: the same for each of its connections.
+pub fn secret(producer: &str) -> String {
+    format!("{producer:.<32}")
+}
+
+/// The first words of the tests' producer of this name.
+pub fn hello(producer: &str) -> tallyd_protocol::Hello {
+    let (protocol, producer, secret) = (tallyd_protocol::PROTOCOL_VERSION, producer.into(), secret(producer));
+    tallyd_protocol::Hello { protocol, producer, secret, ..Default::default() }
+}
+
 /// A command that is killed with the thread that starts it, so that no aborted test leaves a server behind.
 pub fn bound_to_us(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");

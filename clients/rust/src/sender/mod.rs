@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tallyd_protocol::record::Text;
-use tallyd_protocol::{Ack, Record, id, limits};
+use tallyd_protocol::{Ack, Record, Warning, id, limits};
 
 use self::link::{Connection, Exchange, Link};
 use self::window::Window;
@@ -32,7 +32,7 @@ const NAP_MAX: Duration = Duration::from_millis(20);
 const INTAKE: usize = 4096;
 /// No daemon takes frames smaller than this: a record with every text at its bound needs more.
 const FRAME_BYTES_MIN: u32 = 1024;
-/// The code of the error frame that a producer gets whose name another connection took over.
+/// The code of the error frame that a connection gets whose producer another one took over.
 const FENCED: &str = "fenced";
 
 /// What the sender is told when it is built.
@@ -194,6 +194,7 @@ impl Sender {
         if welcome.last_seq > u64::MAX / 2 || welcome.max_records == 0 || welcome.max_frame_bytes < FRAME_BYTES_MIN {
             return self.down(&SessionError::Protocol(format!("an impossible welcome: {welcome:?}")));
         }
+        self.warned(session.welcome().warning.as_ref());
         let settled = self.window.welcome(session.last_seq());
         self.shared.acked.fetch_add(settled, Ordering::Release);
         match Connection::new(session, self.settings.ack_timeout) {
@@ -251,6 +252,7 @@ impl Sender {
             return Err(SessionError::Protocol(format!("an ack for {}, which was never sent", ack.seq)));
         }
         self.failures = 0;
+        self.warned(ack.warning.as_ref());
         if let Some(budget) = ack.budget {
             self.shared.should_throttle.store(budget.should_throttle, Ordering::Relaxed);
         }
@@ -269,6 +271,13 @@ impl Sender {
         self.shared.acked.fetch_add(settled, Ordering::Release);
         refused.into_iter().for_each(|rejected| self.shared.reject(rejected));
         Ok(())
+    }
+
+    /// Keeps what the daemon warns of, for `Stats`.
+    fn warned(&self, warning: Option<&Warning>) {
+        if let Some(Warning { code, message }) = warning {
+            self.shared.update(|control| control.last_warning = Some(format!("{code}: {message}")));
+        }
     }
 
     fn refuse_oversized(&self, seq: u64, id: Option<[u8; 16]>, what: &str) {

@@ -187,7 +187,8 @@ fn serve(mut stream: &UnixStream, script: Option<&Script>, state: &State) -> io:
         Some(Script::Bounds { max_records, max_frame_bytes }) => (*max_records, *max_frame_bytes),
         _ => (16_384, 1 << 20),
     };
-    say(stream, &ServerMessage::Welcome(Welcome { protocol: 1, last_seq, max_frame_bytes, max_records }))?;
+    let welcome = Welcome { protocol: 2, last_seq, max_frame_bytes, max_records, warning: None };
+    say(stream, &ServerMessage::Welcome(welcome))?;
     for frame in 1.. {
         let body = read_frame(stream)?;
         assert!(body.len() <= max_frame_bytes as usize, "a frame of {} bytes", body.len());

@@ -70,9 +70,11 @@ fn import_into(socket: &Path, path: &Path, map: &[&str], before_sending: impl Fn
     let mapping = Mapping::parse(&map, &["provider=claude".to_owned()]).unwrap();
     let format = format_of(path).unwrap();
     let snapshot = Snapshot::take(path).unwrap();
+    let secret = secret(&snapshot, &mapping, format);
     let target = Target {
         endpoint: Endpoint::unix(socket),
-        producer: producer(&snapshot, &mapping, format),
+        producer: identity::import_name(&secret),
+        secret,
         wait: Duration::from_millis(400),
         batch: 10,
     };

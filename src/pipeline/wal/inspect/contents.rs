@@ -81,6 +81,7 @@ fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Option<St
 mod tests {
     use super::*;
     use crate::pipeline::chunk::ChunkBuilder;
+    use crate::pipeline::identity::Proof;
     use crate::pipeline::wal::value::{Stamp, encode};
 
     /// A chunk of three parts beside chunks of one, as a log of these keys: each value claims that `synced` was.
@@ -100,7 +101,8 @@ mod tests {
             let chunk = builder.finish().unwrap();
             for (part, key) in keys.iter().enumerate() {
                 let mut bytes = Vec::new();
-                let stamp = Stamp { synced: *synced, written_us: 0, producer: "p", lane: 0, more: false };
+                let stamp =
+                    Stamp { synced: *synced, written_us: 0, producer: "p", proof: Proof::NONE, lane: 0, more: false };
                 encode(&mut bytes, *key, stamp, &chunk, part, keys.len());
                 values.insert(*key, bytes);
             }

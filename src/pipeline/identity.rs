@@ -1,0 +1,202 @@
+//! Who a producer is: a name that people read, and a secret that nobody else has.
+//!
+//! The name alone would be anybody's: a neighbour could say it and move the mark of another's records. A client's secret is
+//! random and lives as long as the records that it may send again; the daemon keeps a digest of it. Two clients of one name
+//! are two producers: each has numbers of its own, and both are warned.
+//!
+//! | name | secret | who |
+//! |---|---|---|
+//! | `import:<digest of the secret>` | the digest of the file and of how it is read | `tallyd import`; a second one of the file is the same producer |
+//! | `request:<digest of scope and key>` | none | a request with a key (`batch.rs`); no client may say such a name |
+//! | any other | random, the client's own | clients |
+//!
+//! What a log of an earlier version knows of a name has no secret. A client that says the name goes on from there: numbers
+//! that the log may know are never used for other records, and what is sent again is found out. That reveals a number, and
+//! takes nothing from anybody.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tallyd_protocol::{Hello, limits};
+
+/// Names that begin so belong to imports of files.
+pub const IMPORT_PREFIX: &str = "import:";
+/// Names that begin so belong to single requests.
+pub const REQUEST_PREFIX: &str = "request:";
+
+/// Bytes of a digest that are kept: 2^64 secrets of one name would have to be tried for two that meet.
+const DIGEST_BYTES: usize = 16;
+
+/// The digest of a name and its secret. All zeros without a secret. Only digests are compared, so the time that it takes
+/// tells nothing of a secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Proof(pub [u8; DIGEST_BYTES]);
+
+impl Proof {
+    /// Of a producer without a secret: a single request, or one that an earlier version knew.
+    pub const NONE: Self = Self([0; DIGEST_BYTES]);
+
+    fn of(name: &str, secret: &str) -> Self {
+        // A name has no NUL, so the two cannot be divided in another place.
+        Self(digest(Sha256::new().chain_update(name).chain_update([0]).chain_update(secret)))
+    }
+
+    /// The digest as hex digits.
+    #[must_use]
+    pub fn to_hex(self) -> String {
+        hex(&self.0)
+    }
+
+    /// A digest from hex digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; DIGEST_BYTES];
+        let is_hex = text.len() == 2 * DIGEST_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        for (byte, at) in bytes.iter_mut().zip((0..text.len()).step_by(2)).filter(|_| is_hex) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+        }
+        is_hex.then_some(Self(bytes))
+    }
+}
+
+/// What was digested is a secret; the digest is not shown either.
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::NONE { "Proof(none)" } else { "Proof(…)" })
+    }
+}
+
+/// A producer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Its name; empty for one that does not number its records.
+    pub name: Arc<str>,
+    /// What makes the name its own.
+    pub proof: Proof,
+}
+
+/// Why a `hello` does not name a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// The name is outside its bounds.
+    #[error("a producer's name has 1 to {} bytes and no NUL", limits::PRODUCER_BYTES)]
+    Name,
+    /// The secret is outside its bounds.
+    #[error(
+        "a producer's secret is text of {} to {} bytes without NUL, random and the client's own",
+        limits::SECRET_BYTES_MIN,
+        limits::SECRET_BYTES_MAX
+    )]
+    Secret,
+    /// The name is the daemon's own to give.
+    #[error(
+        "names that begin with `{IMPORT_PREFIX}` or `{REQUEST_PREFIX}` are tallyd's own: give the producer another"
+    )]
+    Reserved,
+}
+
+impl Identity {
+    /// Of records without numbers.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self::without_secret("")
+    }
+
+    /// A producer that needs no secret, because no client may say its name, or because an earlier version knew it.
+    #[must_use]
+    pub fn without_secret(name: &str) -> Self {
+        Self { name: name.into(), proof: Proof::NONE }
+    }
+
+    /// The producer that a client says to be, and the name under which an earlier version may know it.
+    ///
+    /// # Errors
+    /// [`HelloError`].
+    pub fn of_hello(hello: &Hello) -> Result<(Self, String), HelloError> {
+        let (name, secret) = (hello.producer.as_str(), hello.secret.as_str());
+        if name.is_empty() || name.len() > limits::PRODUCER_BYTES || name.contains('\0') {
+            return Err(HelloError::Name);
+        }
+        let fits = (limits::SECRET_BYTES_MIN..=limits::SECRET_BYTES_MAX).contains(&secret.len());
+        if name.starts_with(REQUEST_PREFIX) || (name.starts_with(IMPORT_PREFIX) && name != import_name(secret)) {
+            return Err(HelloError::Reserved);
+        }
+        if !fits || secret.contains('\0') {
+            return Err(HelloError::Secret);
+        }
+        let former = if name.starts_with(IMPORT_PREFIX) { former_import_name(secret) } else { name.to_owned() };
+        Ok((Self { name: name.into(), proof: Proof::of(name, secret) }, former))
+    }
+
+    /// True if nobody numbers these records.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
+/// The name of the import with this secret. To say the name takes the secret, and so the file.
+#[must_use]
+pub fn import_name(secret: &str) -> String {
+    format!("{IMPORT_PREFIX}{}", hex(&digest(Sha256::new().chain_update(secret))))
+}
+
+/// The name that the first version gave it: half of the secret.
+fn former_import_name(secret: &str) -> String {
+    let half: String = secret.chars().take(2 * DIGEST_BYTES).collect();
+    format!("{IMPORT_PREFIX}{half}")
+}
+
+fn digest(of: Sha256) -> [u8; DIGEST_BYTES] {
+    *of.finalize().first_chunk().expect("a SHA-256 has 32 bytes")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(producer: &str, secret: &str) -> Result<Identity, HelloError> {
+        let hello = Hello { producer: producer.into(), secret: secret.into(), ..Hello::default() };
+        Identity::of_hello(&hello).map(|(identity, _)| identity)
+    }
+
+    #[test]
+    fn a_producer_is_its_name_and_its_secret() {
+        let (one, two) = ("1".repeat(32), "2".repeat(128));
+        assert_eq!(of("a", &one), of("a", &one));
+        assert_ne!(of("a", &one), of("a", &two));
+        assert_ne!(of("a", &one).unwrap().proof, of("b", &one).unwrap().proof);
+        assert_eq!(of("", &one), Err(HelloError::Name));
+        assert_eq!(of("a\0", &one), Err(HelloError::Name));
+        for secret in ["", &"1".repeat(31), &"1".repeat(129), &"\0".repeat(32)] {
+            assert_eq!(of("a", secret), Err(HelloError::Secret), "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn reserved_names_are_not_a_clients_to_say_and_an_imports_takes_its_secret() {
+        let secret = "5".repeat(64);
+        assert_eq!(of("request:1", &secret), Err(HelloError::Reserved));
+        assert_eq!(of("import:1", &secret), Err(HelloError::Reserved));
+        let name = import_name(&secret);
+        assert!(of(&name, &secret).is_ok());
+        assert_eq!(of(&name, &"6".repeat(64)), Err(HelloError::Reserved));
+        let hello = Hello { producer: name, secret, ..Hello::default() };
+        assert_eq!(Identity::of_hello(&hello).unwrap().1, format!("import:{}", "5".repeat(32)));
+    }
+
+    #[test]
+    fn a_proof_reads_back_from_hex_and_is_not_shown() {
+        let proof = of("a", &"1".repeat(32)).unwrap().proof;
+        assert_eq!(Proof::from_hex(&proof.to_hex()), Some(proof));
+        assert_eq!(format!("{proof:?}"), "Proof(…)");
+        for wrong in ["", "0", &"g".repeat(32), &"0".repeat(33), "ü".repeat(16).as_str()] {
+            assert_eq!(Proof::from_hex(wrong), None, "{wrong}");
+        }
+    }
+}
