@@ -44,9 +44,11 @@ pub struct Wal {
     pub channel_bytes: usize,
     /// Bytes of written records kept in memory for the flusher, so that it need not read them back. Default 32 MiB.
     pub recent_bytes: usize,
-    /// Producers whose last sequence number is remembered; beyond it the longest idle one is forgotten. Default 65,536.
+    /// Producers whose last sequence number is remembered. Beyond it the longest idle one is forgotten that is not connected
+    /// and was not heard of for an hour; where there is none, new ones are refused. Default 65,536.
     pub max_producers: usize,
-    /// A producer that has been silent for so long is forgotten, and must not resend older records. Default 30 days.
+    /// A producer that has been silent for so long is forgotten, and must not resend older records. Imports are
+    /// kept. Default 30 days.
     #[serde(rename = "producer_idle_days", with = "form::days")]
     pub producer_idle: Duration,
 }

@@ -59,6 +59,7 @@ mod damage;
 mod disk_full;
 mod golden;
 mod hostile_bytes;
+mod hostile_producers;
 mod kills;
 mod power_cuts;
 mod process;
@@ -123,3 +124,4 @@ row!(25, fault_25_a_missing_fence_is_noticed, restored::a_missing_fence_is_notic
 row!(33, fault_33_database_restored, restored::database_restored, 1, 30);
 row!(32, fault_32_an_older_versions_log, golden::an_older_versions_log, 3, 30);
 row!(34, fault_34_hostile_bytes, hostile_bytes::hostile_bytes, 24, 2_000);
+row!(35, fault_35_hostile_producers, hostile_producers::hostile_producers, 4, 200);

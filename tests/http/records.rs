@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
+use tallyd_client::SessionError;
 
 use crate::client::{Answer, Api};
 
@@ -101,4 +103,24 @@ fn records_are_taken_while_the_database_is_down() {
     api.postgres.up();
     api.postgres.until_calls(3);
     api.daemon.assert_reconciled();
+}
+
+#[test]
+fn a_key_is_of_one_token_and_no_neighbour_on_the_socket_can_use_it_up() {
+    let api = Api::start();
+    let (one, two) = (api.token("ingest"), api.token("ingest"));
+    // The producer of the first token's key, as anybody could work it out.
+    let scope = "token:1 test";
+    let digest =
+        Sha256::new().chain_update((scope.len() as u64).to_be_bytes()).chain_update(scope).chain_update("key-1");
+    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let refused = api.daemon.try_session(&format!("request:{hex}"));
+    assert!(matches!(&refused, Err(SessionError::Refused { code, .. }) if code == "reserved_name"), "{refused:?}");
+    for (token, endpoint) in [(&one, "/one"), (&two, "/two")] {
+        let body = format!(r#"{{"provider":"rentcast","endpoint":"{endpoint}"}}"#);
+        for duplicates in [0, 1] {
+            assert_eq!(post(&api, token, "key-1", &body).ok()["duplicates"], duplicates);
+        }
+    }
+    api.postgres.until_calls(2);
 }

@@ -91,6 +91,8 @@ enum Kind {
     Request,
 }
 
+const KINDS: usize = 3;
+
 impl Kind {
     fn of(identity: &Identity) -> Self {
         match &*identity.name {
@@ -146,8 +148,8 @@ pub struct Producers {
     max: usize,
     idle_us: i64,
     grace: Duration,
-    /// When a walk last found no room.
-    crowded: Option<Instant>,
+    /// When a walk last found no room for one of each kind.
+    crowded: [Option<Instant>; KINDS],
     /// Which shared name was logged last, and when.
     logged: Option<(Arc<str>, Instant)>,
 }
@@ -167,7 +169,7 @@ impl Producers {
             max,
             idle_us,
             grace,
-            crowded: None,
+            crowded: [None; KINDS],
             logged: None,
         }
     }
@@ -282,7 +284,7 @@ impl Producers {
         if self.states.len() < self.max && !is_share_used {
             return true;
         }
-        if self.crowded.is_some_and(|at| at.elapsed() < WALK_PAUSE) {
+        if self.crowded[kind as usize].is_some_and(|at| at.elapsed() < WALK_PAUSE) {
             return false;
         }
         let oldest_us = now_us.saturating_sub(self.idle_us);
@@ -300,7 +302,7 @@ impl Producers {
                     || self.forget(old_imports)
             }
         };
-        self.crowded = (!has_room).then(Instant::now);
+        self.crowded[kind as usize] = (!has_room).then(Instant::now);
         if !has_room {
             tracing::warn!(
                 ?kind,

@@ -92,7 +92,7 @@ fn who_may_send_again_is_not_displaced_and_the_new_one_is_refused() {
     assert_eq!(names(&mut producers, 3), ["away", "connected"]);
     // The same with all of them idle for long.
     producers.grace = Duration::ZERO;
-    producers.crowded = None;
+    producers.crowded = [None; KINDS];
     assert_eq!(store(&mut producers, "new", 4), Ok(()));
     assert_eq!(names(&mut producers, 4), ["connected", "new"]);
     assert_eq!(producers.advance(&connected, 2, 5), Ok(()));
@@ -131,7 +131,7 @@ fn imports_are_kept_and_have_a_part_of_the_table() {
     }
     assert!(names(&mut producers, 30).starts_with(&["import:a".into(), "import:b".into()]));
     assert_eq!(names(&mut producers, 5_000), ["import:a", "import:b"], "whatever the time");
-    producers.crowded = None;
+    producers.crowded = [None; KINDS];
     assert_eq!(store(&mut producers, "import:c", 5_000), Ok(()), "the oldest one goes once it is idle for long");
     assert_eq!(names(&mut producers, 5_000), ["import:b", "import:c"]);
 }

@@ -1,0 +1,78 @@
+//! Row 35: a neighbour on the same socket says others' names, leaps, says reserved names, and wants others forgotten.
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use tallyd::pipeline::identity::import_name;
+use tallyd_client::{Endpoint, HelloOptions, Record, Session, SessionError};
+use tallyd_protocol::limits;
+
+use crate::rig::Rig;
+use crate::run::Run;
+
+/// Producers that the log remembers: few, so that a flood fills the table.
+const PRODUCERS_MAX: u64 = 64;
+/// Honest ones at work.
+const HONEST: u64 = 3;
+
+/// Lies of each kind while honest producers send, and a kill now and then: what is sent again after it must be found out.
+pub fn hostile_producers(run: &mut Run) {
+    let mut rig = Rig::start(run, |daemon| daemon.with("TALLYD_WAL_MAX_PRODUCERS", &PRODUCERS_MAX.to_string()));
+    rig.produce(HONEST);
+    rig.until_acked(200);
+    // Of the honest ones, too, and away until the end.
+    rig.fresh_record();
+    let (mut crowded, mut refused) = (0, 0);
+    for round in run.rounds() {
+        let mut held = Vec::new();
+        for number in 0..2 * PRODUCERS_MAX {
+            match lie(run, &rig, u64::from(round) * 1_000 + number) {
+                Ok(session) => held.push(session),
+                Err(SessionError::Refused { code, .. }) if code == "too_many_producers" => crowded += 1,
+                Err(SessionError::Refused { code, .. }) if ["reserved_name", "sequence"].contains(&code.as_str()) => {
+                    refused += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        rig.until_acked(100);
+        if run.rng.random() {
+            rig.kill_and_restart();
+            rig.until_acked(100);
+        }
+        run.step();
+    }
+    assert!(crowded > 0 && refused > 0, "{crowded} and {refused}: the test proves nothing");
+    run.figure("crowded", crowded);
+    run.figure("refused", refused);
+    rig.judge_without_foreign(run);
+    assert!(!rig.daemon.log().contains("panicked"));
+}
+
+/// One lie. It stays connected where it is let in.
+fn lie(run: &mut Run, rig: &Rig, number: u64) -> Result<Session, SessionError> {
+    let records = [Record::rentcast("/hostile")];
+    let connect = |options| Session::connect(&Endpoint::unix(rig.daemon.socket()), options);
+    let send = |mut session: Session, first_seq| {
+        session.send(first_seq, &records)?;
+        session.recv_ack().map(|_| session)
+    };
+    let victim = format!("faults-{}", run.rng.random_range(0..HONEST));
+    match run.rng.random_range(0..6) {
+        // Another's name: its mark would leap, or its next numbers would be taken.
+        0 => send(connect(HelloOptions::new(victim))?, run.rng.random_range(1..=limits::SEQ_JUMP)),
+        1 => {
+            let leaps = [limits::SEQ_JUMP + 2, limits::SEQ_MAX + 1, 1 << 62, u64::MAX - 1];
+            let leap = *leaps.choose(&mut run.rng).expect("there are some");
+            send(connect(HelloOptions::new(victim))?, leap)
+        }
+        2 => connect(HelloOptions::new(victim)),
+        // Names that are not forgotten like others.
+        3 => connect(HelloOptions::new(format!("{}{number}", ["import:", "request:"][run.rng.random_range(0..2)]))),
+        4 => {
+            let secret = format!("{:064x}", run.rng.random::<u128>());
+            send(connect(HelloOptions { secret: secret.clone(), ..HelloOptions::new(import_name(&secret)) })?, 1)
+        }
+        // Names without end.
+        _ => send(connect(HelloOptions::new(format!("flood-{number}")))?, 1),
+    }
+}
