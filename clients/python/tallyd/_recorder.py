@@ -25,7 +25,6 @@ from . import _context, _wire
 from ._endpoint import Endpoint
 from ._sender import Sender, Waiter
 
-
 _log = logging.getLogger("tallyd")
 
 

@@ -91,6 +91,55 @@ def child(recorder, count):
         recorder.record("rentcast")
 
 
+def neighbour(daemon, producer, numbers):
+    """A client of that name with a secret of its own, which sends one record under each of these numbers."""
+    inbox, heard = _wire.Inbox(), []
+    record = _wire.encode_record({"provider": "rentcast", "app": "neighbour"})
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(daemon.socket)
+        link.sendall(_wire.hello(producer, "n" * 32))
+        while True:
+            message = inbox.next()
+            if message is None:
+                inbox.feed(link.recv(65536))
+                continue
+            heard.append(message)
+            if message[0] == "error" or len(heard) > len(numbers):
+                return heard
+            link.sendall(_wire.records(numbers[len(heard) - 1], [record]))
+
+
+def test_a_neighbour_under_its_name_takes_nothing_and_it_is_told(daemon):
+    recorder = tallyd.Recorder(daemon.socket, app="named", backoff=(0.01, 0.1))
+    total = 0
+    for _ in range(2):
+        total += sum(recorder.record("rentcast") for _ in range(100))
+        assert recorder.flush(60)
+        heard = neighbour(daemon, recorder.producer, [2**40, 2**41, 2**62])
+        assert heard[0][1]["warning"]["code"] == "name_in_use"
+        assert (heard[-1][0], heard[-1][1]["code"]) == ("error", "sequence")
+        total += sum(recorder.record("rentcast") for _ in range(100))
+        daemon.kill()
+        daemon.up()
+    assert recorder.flush(60)
+    stats = recorder.stats()
+    assert (stats.settled, stats.rejected, stats.dropped) == (total, 0, 0)
+    assert recorder.close()
+    daemon.until_stored(total, "named")
+    ids = stored(daemon, "named")
+    assert len(ids) == len(set(ids)) == total == 400
+
+
+def test_who_is_warned_of_its_name_says_so(daemon):
+    with tallyd.Recorder(daemon.socket, app="warned") as recorder:
+        recorder.record("rentcast")
+        assert recorder.flush()
+        neighbour(daemon, recorder.producer, [1])
+        recorder.record("rentcast")
+        assert recorder.flush()
+        assert recorder.stats().last_warning.startswith("name_in_use: ")
+
+
 def test_forked_children_send_their_own_and_nothing_twice(daemon):
     recorder = tallyd.Recorder(daemon.socket, app="forked")
     child(recorder, 100)

@@ -3,13 +3,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { startDaemon, until } from "./daemon.mjs";
 import { Recorder } from "../dist/esm/index.js";
+import { encodeRecord } from "../dist/esm/record.js";
+import { helloFrame, Inbox, PROTOCOL, recordsFrame } from "../dist/esm/wire.js";
 
 let daemon;
 before(async () => { daemon = await startDaemon(); }, { timeout: 60_000 });
@@ -64,6 +66,67 @@ test("nothing is lost or doubled while the daemon is killed again and again", { 
   await until("all are in PostgreSQL", () => calls("app = 'kill'") >= total);
   assert.equal(daemon.sql("SELECT count(*), count(DISTINCT id), count(DISTINCT request_id) FROM api_usage_log WHERE app = 'kill'"), `${total}|${total}|${total}`);
   daemon.run("reconcile");
+});
+
+/** A client of that name with a secret of its own, which sends one record under each of these numbers. Resolves to what it was told. */
+function neighbour(producer, numbers) {
+  return new Promise((resolve, reject) => {
+    const link = connect({ path: daemon.socket });
+    const [inbox, heard] = [new Inbox(), []];
+    link.on("error", reject);
+    link.on("close", () => resolve(heard));
+    link.write(helloFrame({ protocol: PROTOCOL, producer, secret: "n".repeat(32), client: "neighbour", want_costs: false }));
+    link.on("data", (piece) => {
+      for (const message of inbox.push(piece)) {
+        heard.push(message);
+        if (message.error) return link.destroy();
+        const next = numbers[heard.length - 1];
+        if (next === undefined) return link.destroy();
+        link.write(recordsFrame(next, [encodeRecord({ provider: "rentcast", app: "neighbour" })]));
+      }
+    });
+  });
+}
+
+test("a named recorder connects again and loses nothing, whatever a neighbour says under its name", { timeout: 60_000 }, async () => {
+  const recorder = new Recorder({ socket: daemon.socket, app: "named", producer: "api-1" });
+  let total = 0;
+  const some = () => {
+    for (let at = 0; at < 300; at += 1) if (recorder.record({ provider: "rentcast", request_id: String(total) })) total += 1;
+  };
+  for (let round = 0; round < 3; round += 1) {
+    some();
+    assert.equal(await recorder.flush(30_000), 0);
+    const heard = await neighbour("api-1", [2 ** 40, 2 ** 41, 2 ** 53 - 1]);
+    assert.equal(heard[0].welcome.warning.code, "name_in_use");
+    assert.equal(heard.at(-1).error.code, "sequence");
+    some();
+    await until("it is told with an ack", () => recorder.stats.lastWarning !== undefined);
+    some();
+    await daemon.kill();
+    await daemon.up();
+  }
+  assert.equal(await recorder.close(30_000), 0);
+  const { acked, rejected, dropped, lastWarning } = recorder.stats;
+  assert.deepEqual([acked, rejected, dropped], [total, 0, 0]);
+  assert.match(lastWarning, /^name_in_use: /);
+  await until("all are in PostgreSQL", () => calls("app = 'named'") >= total);
+  assert.equal(daemon.sql("SELECT count(*), count(DISTINCT request_id) FROM api_usage_log WHERE app = 'named'"), `${total}|${total}`);
+});
+
+test("two recorders of one name lose nothing and are told", async () => {
+  const both = ["one", "two"].map((app) => new Recorder({ socket: daemon.socket, app, producer: "worker" }));
+  for (let at = 0; at < 40; at += 1) {
+    for (const recorder of both) recorder.record({ provider: "rentcast", request_id: String(at) });
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  for (const recorder of both) await recorder.recordAndWait({ provider: "rentcast", request_id: "last" });
+  for (const recorder of both) assert.match(recorder.stats.lastWarning, /^name_in_use: /);
+  for (const recorder of both) assert.equal(await recorder.close(), 0);
+  for (const app of ["one", "two"]) {
+    await until("all are in PostgreSQL", () => calls(`app = '${app}'`) >= 41);
+    assert.equal(daemon.sql(`SELECT count(*), count(DISTINCT request_id) FROM api_usage_log WHERE app = '${app}'`), "41|41");
+  }
 });
 
 test("without a daemon nothing throws, memory is bounded, and what is not kept is told", async () => {
