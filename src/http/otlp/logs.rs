@@ -17,7 +17,7 @@ use super::spans::user;
 use super::{Reading, Took};
 use crate::config::ClaudeCode;
 use crate::pipeline::intake::stands_out::differ;
-use crate::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider};
+use crate::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider, normalise_tier};
 
 /// What its events' names begin with, where they are whole.
 const PREFIX: &str = "claude_code.";
@@ -166,7 +166,7 @@ fn price(catalog: &Catalog, attributes: &Attributes, at_us: i64, counts: [i64; 5
         platform: "",
         model: attributes.text(&["model"]).unwrap_or_default(),
         endpoint: "/v1/messages",
-        service_tier: tier(attributes).unwrap_or_default(),
+        service_tier: &normalise_tier(tier(attributes).unwrap_or_default()),
         occurred_at_us: at_us,
         tokens: Tokens { input, output, cache_read, cache_write_5m, cache_write_1h },
         requests: 1,
