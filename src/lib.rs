@@ -21,6 +21,7 @@
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`threads`] | the threads that the daemon begins with, asked for before they are needed |
+//! | [`seats`] | places on listeners that strangers can reach |
 //! | [`scheduling`] | whose turn it is at a processor: acknowledgements before answers |
 //! | [`sync`] | the atomics where threads meet; a model checker's, where it is at work |
 //! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
@@ -49,6 +50,7 @@ pub mod quote;
 pub mod replay;
 pub mod rollup;
 pub mod scheduling;
+pub mod seats;
 pub mod shutdown;
 pub mod sync;
 pub mod threads;

@@ -3,8 +3,9 @@
 //! The lock is the operating system's (`flock`), so it goes with the process, however that ends. The file's text says
 //! who holds it, for people.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Holds the folder until it is dropped.
@@ -43,7 +44,8 @@ impl DataLock {
     /// [`LockError`].
     pub fn take(folder: &Path, what: &str) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { folder: folder.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        // What is in it is nobody else's: records, and with them users' ids. A folder that is there keeps its permissions.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let path = folder.join("tallyd.lock");
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = open.map_err(failed)?;

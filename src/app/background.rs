@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::gauge;
 
 use crate::database::describe;
-use crate::database::queries::{page_sessions, tokens};
+use crate::database::queries::page_sessions;
 use crate::http::View;
 use crate::http::auth::tokens::POLL;
 use crate::metrics::{UPKEEP_INTERVAL, registry};
@@ -50,9 +50,8 @@ async fn renew_tokens(view: &View) {
         return;
     }
     let Ok(client) = loading.pool.get().await else { return };
-    match tokens::in_force(&client).await {
-        Ok(tokens) => view.auth.tokens.replace(tokens),
-        Err(error) => tracing::debug!(error = describe(&error), "the static tokens could not be renewed"),
+    if let Err(error) = view.auth.tokens.renew(&client).await {
+        tracing::debug!(error = describe(&error), "the static tokens could not be renewed");
     }
     match page_sessions::in_force(&client).await {
         Ok(sessions) => view.auth.sessions.replace(sessions),

@@ -18,9 +18,9 @@ use crate::http::{self, View};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics, WalMetrics};
 use crate::pipeline::channel::{self, Intake};
-use crate::pipeline::connection::{self, Access, WireLimits};
+use crate::pipeline::connection::{self, Places, WireLimits};
 use crate::pipeline::intake::Rules;
-use crate::pipeline::listener::{self, BindError};
+use crate::pipeline::listener::{self, BindError, Door};
 use crate::pipeline::wal::append::Appender;
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::producers::{GRACE, Producers};
@@ -28,6 +28,7 @@ use crate::pipeline::wal::recovery::{Recovery, recover};
 use crate::pipeline::wal::space::{Bounds, Space};
 use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
 use crate::pricing::{Catalog, CatalogError};
+use crate::seats::{Bounds as SeatBounds, Seats};
 use crate::shutdown::Stage;
 
 /// Connections of `http.metrics_listen`: a few scrapers and probes.
@@ -74,10 +75,15 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         data_dir: config.data_dir.display().to_string(),
     });
     let questions = Questions::start().map_err(|error| AppError::Threads(error.to_string()))?;
-    let open = descriptors::connections(&descriptors::Connections {
-        producers: config.listen.max_connections,
+    let strangers = if config.listen.tcp.is_some() { config.listen.max_strangers } else { 0 };
+    let mut open = descriptors::connections(&descriptors::Connections {
+        producers: config.listen.max_connections + strangers,
         http: config.http.max_connections,
     });
+    open.producers = open.producers.saturating_sub(strangers).max(1);
+    if let Some(url) = config.auth.unprotected_url() {
+        tracing::warn!(url, "the issuer is asked over plain HTTP: who is on the way can let anybody in; use https");
+    }
     let http = serve_http(&config, &view, &questions, open.http).await?;
     let (stop_listening, _) = watch::channel(false);
     let (stop_loading, _) = watch::channel(false);
@@ -204,17 +210,20 @@ async fn listen(
     max_connections: usize,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
-    let connections = Arc::new(Semaphore::new(max_connections));
+    let all = Arc::new(Semaphore::new(max_connections));
+    let places = Arc::new(Places { all, tcp: Arc::new(Semaphore::new(max_connections.div_ceil(2))) });
+    let strangers = Seats::new(SeatBounds::strangers(config.listen.max_strangers));
+    let tokens: Arc<[String]> = config.listen.tcp_tokens.iter().map(|token| token.expose().to_owned()).collect();
     let unix = listener::bind_unix(&config.socket_path(), config.listen.socket_mode).await?;
-    let mut bound = vec![("the Unix socket", unix, Access::Anyone)];
+    let mut bound = vec![("the Unix socket", unix)];
     if let Some(address) = &config.listen.tcp {
-        let tokens = config.listen.tcp_tokens.iter().map(|token| token.expose().to_owned()).collect();
-        bound.push(("the TCP listener", listener::bind_tcp(address).await?, Access::Tokens(tokens)));
+        bound.push(("the TCP listener", listener::bind_tcp(address).await?));
     }
-    for (name, listener, access) in bound {
-        let (shared, connections, stop) = (Arc::clone(shared), Arc::clone(&connections), stop.subscribe());
+    for (name, listener) in bound {
+        let (shared, stop) = (Arc::clone(shared), stop.subscribe());
+        let (tokens, strangers, places) = (Arc::clone(&tokens), Arc::clone(&strangers), Arc::clone(&places));
         stage.spawn(name, async move {
-            listener.run(shared, access, connections, stop).await;
+            listener.run(shared, Door { tokens, strangers, places }, stop).await;
             Ok(())
         });
     }
@@ -249,15 +258,19 @@ async fn serve_http(
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
     let router = http::public(Arc::clone(view));
+    // Behind a proxy all connections are the proxy's.
+    let is_direct = config.http.trusted_proxies == 0;
+    let per_address = if is_direct { config.http.max_connections_per_address } else { usize::MAX };
+    let bounds = SeatBounds::new(max_connections, per_address);
     stage.spawn_on(&questions.handle(), "the HTTP listener", async move {
-        http::serve::serve(public, router, max_connections).await;
+        http::serve::serve(public, router, bounds).await;
         Ok(())
     });
     if let Some(address) = &config.http.metrics_listen {
         let (listener, router) = (listener::tcp_listener(address).await?, http::monitoring(Arc::clone(view)));
         // With the daemon's own threads, as on the local socket: whoever watches must be answered in a crowd.
         stage.spawn("the metrics listener", async move {
-            http::serve::serve(listener, router, METRICS_CONNECTIONS).await;
+            http::serve::serve(listener, router, SeatBounds::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS)).await;
             Ok(())
         });
     }

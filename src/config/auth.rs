@@ -39,7 +39,8 @@ pub struct Auth {
     /// How long it is remembered that `user_profiles` names somebody an admin, or does not. Default 5 seconds.
     #[serde(rename = "admin_ttl_ms", with = "form::milliseconds")]
     pub admin_ttl: Duration,
-    /// Failed attempts of one address in a minute; beyond, its JWTs are not looked at. Default 30.
+    /// Wrong passwords of one address in a minute, those under way included; beyond, no further one is passed on for a minute.
+    /// Wrong tokens beyond are answered 429; a valid one is let in all the same. Default 30.
     pub failures_per_minute: u32,
 }
 
@@ -74,6 +75,18 @@ impl Auth {
         self.jwks_url.clone().or_else(derived)
     }
 
+    /// A URL of the issuer's that goes over plain HTTP to another machine: who is on the way can answer in the issuer's place.
+    #[must_use]
+    pub fn unprotected_url(&self) -> Option<String> {
+        let signing_in = self.publishable_key.as_ref().and(self.issuer.clone());
+        let urls = [self.keys_url(), signing_in].into_iter().flatten();
+        urls.filter(|url| {
+            let host = url.parse::<axum::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+            url.starts_with("http://") && !host.is_some_and(|host| is_this_machine(&host))
+        })
+        .next()
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         if self.issuer.is_none() && (self.jwks_url.is_some() || self.hs256_secret.is_some()) {
             let reason = "keys are configured, and nobody whose tokens they verify; set the `iss` of your tokens";
@@ -102,5 +115,29 @@ impl Auth {
         in_range("auth.jwks_max_stale_ms", self.jwks_max_stale.as_millis(), 0..=30 * 86_400_000)?;
         in_range("auth.admin_ttl_ms", self.admin_ttl.as_millis(), 0..=60_000)?;
         in_range("auth.failures_per_minute", self.failures_per_minute, 1..=1_000_000)
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_over_plain_http_is_noticed_unless_it_is_this_machine() {
+        let of = |issuer: &str| Auth { issuer: Some(issuer.to_owned()), ..Auth::default() }.unprotected_url();
+        assert_eq!(
+            of("http://auth.example.com/v1").as_deref(),
+            Some("http://auth.example.com/v1/.well-known/jwks.json")
+        );
+        for safe in
+            ["https://auth.example.com", "http://127.0.0.1:9999", "http://[::1]:9", "http://localhost:9/auth/v1"]
+        {
+            assert_eq!(of(safe), None, "{safe}");
+        }
     }
 }

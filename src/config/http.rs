@@ -26,8 +26,13 @@ pub struct Http {
     pub max_body_bytes: usize,
     /// The endpoint whose calls `/api/admin/user-stats` counts as `analysisCalls`. Default `/api/claude/analysis`.
     pub analysis_endpoint: String,
-    /// Open HTTP connections; more wait until one ends. Default 1024.
+    /// Open HTTP connections. An eighth of them, at most 32, are for `/healthz` and `/readyz` alone, and half of the rest at most
+    /// for connections that have shown no valid token; who is waited for longest makes room for the next. Default 1024.
     pub max_connections: usize,
+    /// Of those, connections of one address that have shown no valid token. It is the address that connects: with
+    /// `trusted_proxies` all come from the proxy, so the bound is not applied, and is the proxy's to keep (nginx:
+    /// `limit_conn`). Default 128.
+    pub max_connections_per_address: usize,
     /// Connections that answer questions, apart from the loading ones. Default 4.
     pub pool_size: usize,
     /// How long one question may take in the database. Default 15 seconds.
@@ -45,6 +50,7 @@ impl Default for Http {
             max_body_bytes: 8 * 1024 * 1024,
             analysis_endpoint: "/api/claude/analysis".to_owned(),
             max_connections: 1_024,
+            max_connections_per_address: 128,
             pool_size: 4,
             statement_timeout: Duration::from_secs(15),
         }
@@ -64,6 +70,7 @@ impl Http {
         in_range("http.trusted_proxies", self.trusted_proxies, 0..=16)?;
         in_range("http.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024)?;
         in_range("http.max_connections", self.max_connections, 8..=65_536)?;
+        in_range("http.max_connections_per_address", self.max_connections_per_address, 1..=65_536)?;
         in_range("http.pool_size", self.pool_size, 1..=64)?;
         in_range("http.statement_timeout_ms", self.statement_timeout.as_millis(), 100..=600_000)?;
         if let Some(address) = &self.metrics_listen {

@@ -12,6 +12,9 @@ use super::{Secret, form};
 /// Bytes that a Unix socket's path may have: `sun_path` less its closing zero, on every system that tallyd runs on.
 const SOCKET_PATH_BYTES: usize = 103;
 
+/// Bytes that a token over TCP has at least.
+const TOKEN_BYTES_MIN: usize = 16;
+
 /// The listeners of the wire protocol.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,9 +28,13 @@ pub struct Listen {
     /// Address for the same protocol over TCP, `host:port`. Empty, the default: none.
     #[serde(with = "form::empty_is_none")]
     pub tcp: Option<String>,
-    /// Tokens that TCP clients may show, secret. Required with `tcp`; several, so that one can be replaced.
+    /// Tokens that TCP clients may show, secret, of 16 characters at least. Required with `tcp`; several, so that one can be
+    /// replaced.
     pub tcp_tokens: Vec<Secret>,
-    /// Connections at once, all listeners together; more are closed at once. Default 12,000.
+    /// Connections over TCP that have not shown a token yet, of one address half of them at most; who is waited for longest makes
+    /// room for the next. They do not count towards `max_connections`. Default 512.
+    pub max_strangers: usize,
+    /// Connections at once, all listeners together; more wait until one ends. TCP has half of them at most. Default 12,000.
     pub max_connections: usize,
     /// Bytes of one frame. Default 1 MiB.
     pub max_frame_bytes: usize,
@@ -49,6 +56,7 @@ impl Default for Listen {
             socket_mode: 0o660,
             tcp: None,
             tcp_tokens: Vec::new(),
+            max_strangers: 512,
             max_connections: 12_000,
             max_frame_bytes: limits::FRAME_BYTES,
             max_frame_records: limits::FRAME_RECORDS,
@@ -76,9 +84,14 @@ impl Listen {
                 return Err(ConfigError::invalid("listen.tcp_tokens", reason));
             }
         }
-        if self.tcp_tokens.iter().any(|token| token.expose().is_empty()) {
-            return Err(ConfigError::invalid("listen.tcp_tokens", "a token is empty; remove it, or give it a value"));
+        if self.tcp_tokens.iter().any(|token| token.expose().len() < TOKEN_BYTES_MIN) {
+            let reason = format!(
+                "a token has fewer than {TOKEN_BYTES_MIN} characters and could be found by trying; `openssl rand -hex 32` makes \
+                 a good one"
+            );
+            return Err(ConfigError::invalid("listen.tcp_tokens", reason));
         }
+        in_range("listen.max_strangers", self.max_strangers, 4..=65_536)?;
         in_range("listen.max_connections", self.max_connections, 1..=1_000_000)?;
         in_range("listen.max_frame_bytes", self.max_frame_bytes, 4096..=256 * 1024 * 1024)?;
         in_range("listen.max_frame_records", self.max_frame_records, 1..=1_000_000)?;

@@ -23,7 +23,7 @@ pub fn of(target: &str, vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
             include_bytes!("../../config.toml").to_vec(),
             uncommented(include_str!("../../config.toml")).into_bytes(),
             b"\0TALLYD_WAL_MAX_BYTES=1000000000\nDATABASE_URL=postgres://u:p@h/d?sslmode=require\nPORT=8080\n".to_vec(),
-            b"[listen]\ntcp = \"127.0.0.1:7421\"\ntcp_tokens = [\"a\"]\n[wal]\nsync = \"os\"\n".to_vec(),
+            b"[listen]\ntcp = \"127.0.0.1:7421\"\ntcp_tokens = [\"0123456789abcdef\"]\n[wal]\nsync = \"os\"\n".to_vec(),
         ],
         _ => Vec::new(),
     }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, de};
 
 use super::error::ApiError;
+use super::serve::TooSlow;
 use crate::pricing::Usd;
 
 /// A JSON body.
@@ -26,11 +27,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 /// Why a body could not be read.
 #[must_use]
 pub fn unreadable(rejection: BytesRejection) -> ApiError {
+    if is_too_slow(&rejection) {
+        let hint = "send it faster: it must be whole within a minute, and within seconds before a token was shown";
+        return ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long", hint);
+    }
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let hint = "send it in parts, or raise http.max_body_bytes";
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large", hint);
     }
     ApiError::body("the body broke off, or is not what its Content-Encoding says", "send it again")
+}
+
+fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.is::<TooSlow>())
 }
 
 /// An amount: a JSON number, read by its digits, or decimal text.

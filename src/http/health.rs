@@ -61,6 +61,19 @@ impl Component {
 }
 
 impl HealthReport {
+    /// What everybody may know: not what the database says, which names its users and hosts.
+    #[must_use]
+    fn for_everybody(mut self) -> Self {
+        if self.flusher.message.is_some() {
+            let message = match self.flusher.status {
+                Health::Failing => "loading is held until a person acts: `tallyd status` says why",
+                _ => "loading waits for the database: `tallyd status` says why",
+            };
+            self.flusher.message = Some(message.to_owned());
+        }
+        self
+    }
+
     /// Looks at every part.
     #[must_use]
     pub fn of(view: &View) -> Self {
@@ -145,9 +158,20 @@ fn flusher(view: &View) -> Component {
     responses((status = 200, description = "Nothing is failing", body = HealthReport),
         (status = 503, description = "Something is failing: a person must act", body = HealthReport)))]
 pub async fn healthz(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
-    let report = HealthReport::of(&view);
-    let code = if report.status == Health::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let (code, report) = health(&view);
+    (code, Json(report.for_everybody()))
+}
+
+/// The same with what the database says, for the local socket.
+pub async fn healthz_in_full(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
+    let (code, report) = health(&view);
     (code, Json(report))
+}
+
+fn health(view: &View) -> (StatusCode, HealthReport) {
+    let report = HealthReport::of(view);
+    let code = if report.status == Health::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (code, report)
 }
 
 /// 200 while records are accepted.

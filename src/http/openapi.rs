@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::routing::get;
 use serde_json::Value;
@@ -43,7 +44,8 @@ fn info() -> Info {
 pub fn routes(document: &utoipa::openapi::OpenApi) -> Router<Handle> {
     // A document of texts, lists and maps serializes.
     let value = serde_json::to_value(document).expect("the document serializes");
-    let (json, page) = (value.to_string(), page(&value));
+    // Shared by all who ask.
+    let (json, page) = (Bytes::from(value.to_string()), Bytes::from(page(&value)));
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     let json = move || async move { ([(CONTENT_TYPE, "application/json")], json) };
     let page =

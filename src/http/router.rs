@@ -22,6 +22,9 @@ use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
 use super::{View, admin, answer, crowd, health, ingest, openapi, otlp, page, status, today, v1};
 
+/// Bytes of a body that is read before anybody has shown a token: a token, or a password.
+const STRANGERS_BODY_BYTES: usize = 8 * 1024;
+
 /// What handlers hold.
 pub type Handle = Arc<View>;
 
@@ -106,7 +109,7 @@ pub fn public(view: Handle) -> Router {
     router
         .merge(openapi::routes(&openapi::complete(document)))
         .merge(page::assets::routes())
-        .merge(page::sign_in::routes())
+        .merge(page::sign_in::routes().layer(DefaultBodyLimit::max(STRANGERS_BODY_BYTES)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))
@@ -129,7 +132,7 @@ pub fn monitoring(view: Handle) -> Router {
 /// Routes on the local socket.
 pub fn local(view: Handle) -> Router {
     Router::new()
-        .route("/healthz", get(health::healthz))
+        .route("/healthz", get(health::healthz_in_full))
         .route("/metrics", get(metrics))
         .route("/status", get(status::status))
         .route("/today", get(today::today))

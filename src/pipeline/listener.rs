@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::connection::{self, Access, Shared};
+use super::connection::{self, Access, Places, Shared, Stranger};
 use crate::metrics::{IngestMetrics, OpenConnection};
+use crate::seats::Seats;
 
 /// Connections that may wait to be accepted; the system's own bound (`net.core.somaxconn`) may be lower.
 const QUEUE_MAX: i32 = 65_535;
@@ -99,15 +100,9 @@ fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
 }
 
 impl Listener {
-    /// Accepts connections until `stop` becomes true, then returns once all of them have ended. At `max_connections`
-    /// it stops accepting until one ends.
-    pub async fn run(
-        self,
-        shared: Arc<Shared>,
-        access: Access,
-        connections: Arc<Semaphore>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    /// Accepts connections until `stop` becomes true, then returns once all of them have ended. Where there is no place it
+    /// stops accepting until one is free.
+    pub async fn run(self, shared: Arc<Shared>, door: Door, mut stop: watch::Receiver<bool>) {
         let transport = match self {
             Self::Unix(_) => "unix",
             Self::Tcp(_) => "tcp",
@@ -119,16 +114,16 @@ impl Listener {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
                 _ = tasks.join_next(), if !tasks.is_empty() => continue,
-                accepted = self.accept(&connections) => accepted,
+                accepted = self.accept(&door) => accepted,
             };
             match accepted {
-                Ok((stream, permit)) => {
+                Ok((stream, access)) => {
                     crate::failpoint::hit("listener.accepted");
-                    let (shared, access, stop) = (Arc::clone(&shared), access.clone(), stop.clone());
+                    let (shared, stop) = (Arc::clone(&shared), stop.clone());
                     let counted = OpenConnection::new(open.clone());
                     tasks.spawn(async move {
-                        connection::serve(stream, shared, access, stop).await;
-                        drop((counted, permit));
+                        serve(stream, shared, &access, stop).await;
+                        drop((counted, access));
                     });
                 }
                 Err(error) => {
@@ -141,17 +136,42 @@ impl Listener {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn accept(&self, connections: &Arc<Semaphore>) -> io::Result<(Stream, tokio::sync::OwnedSemaphorePermit)> {
-        let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
-        let stream: Stream = match self {
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
-            Self::Tcp(listener) => {
-                let stream = listener.accept().await?.0;
-                stream.set_nodelay(true)?;
-                Box::new(stream)
+    async fn accept(&self, door: &Door) -> io::Result<(Stream, Access)> {
+        match self {
+            Self::Unix(listener) => {
+                let place = Arc::clone(&door.places.all).acquire_owned().await.map_err(io::Error::other)?;
+                Ok((Box::new(listener.accept().await?.0), Access::Anyone(place)))
             }
-        };
-        Ok((stream, permit))
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let guard = door.strangers.take(peer.ip()).await;
+                let tokens = Arc::clone(&door.tokens);
+                let stranger = Stranger::new(tokens, peer.ip(), guard, Arc::clone(&door.places));
+                Ok((Box::new(stream), Access::Stranger(stranger)))
+            }
+        }
+    }
+}
+
+/// What a listener's connections need to come in.
+pub struct Door {
+    /// What is to be shown over TCP.
+    pub tokens: Arc<[String]>,
+    /// Places of those who have not shown it yet.
+    pub strangers: Arc<Seats>,
+    /// Places of producers.
+    pub places: Arc<Places>,
+}
+
+async fn serve(stream: Stream, shared: Arc<Shared>, access: &Access, stop: watch::Receiver<bool>) {
+    let metrics = shared.metrics.clone();
+    let serving = connection::serve(stream, shared, access, stop);
+    let Access::Stranger(stranger) = access else { return serving.await };
+    tokio::select! {
+        biased;
+        () = stranger.displaced() => metrics.protocol_error("displaced"),
+        () = serving => {}
     }
 }
 

@@ -21,7 +21,7 @@ use crate::rig::Rig;
 use crate::run::{MEMORY_MAX, Run};
 use crate::support::{self, PATIENCE};
 
-const TOKEN: &str = "the-right-token";
+const TOKEN: &str = "the-right-token-of-16";
 /// Whole requests and beginnings of requests.
 const HTTP: [&[u8]; 6] = [
     b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",

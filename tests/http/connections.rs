@@ -1,40 +1,48 @@
-//! Open connections are bounded: those beyond wait, and are served once there is room.
+//! Open connections are bounded; of those beyond, health is served, and the others once there is room.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::client::{Api, free_address, send};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, until};
 
 const PLACES: usize = 8;
 
-fn ask(stream: &mut TcpStream) {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: tallyd\r\n\r\n").unwrap();
+fn ask(stream: &mut TcpStream, path: &str, token: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: tallyd\r\nauthorization: {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
 }
 
-fn answered(stream: &mut TcpStream, within: Duration) -> Result<(), ErrorKind> {
-    stream.set_read_timeout(Some(within)).unwrap();
+fn status(stream: &mut TcpStream) -> u16 {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = [0; 12];
-    stream.read_exact(&mut bytes).map_err(|error| error.kind())?;
-    assert_eq!(&bytes, b"HTTP/1.1 200");
-    Ok(())
+    stream.read_exact(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes[9..]).parse().unwrap()
 }
 
 #[test]
-fn a_connection_too_many_waits_for_room() {
+fn a_connection_too_many_is_served_health_and_told_to_come_again() {
     let api = Api::with(&[("TALLYD_HTTP_MAX_CONNECTIONS", &PLACES.to_string())]);
-    let mut open: Vec<_> = (0..PLACES).map(|_| TcpStream::connect(&api.address).unwrap()).collect();
-    for stream in &mut open {
-        ask(stream);
-        answered(stream, PATIENCE).unwrap();
+    let token = api.token("read");
+    // One place is kept for health. Whose token is valid is not displaced at once.
+    let mut open = Vec::new();
+    for _ in 1..PLACES {
+        let mut stream = TcpStream::connect(&api.address).unwrap();
+        ask(&mut stream, "/api/v1/pipeline", &token);
+        assert_eq!(status(&mut stream), 200);
+        open.push(stream);
     }
-    let mut next = TcpStream::connect(&api.address).unwrap();
-    ask(&mut next);
-    let early = answered(&mut next, Duration::from_millis(300));
-    assert_eq!(early, Err(ErrorKind::WouldBlock), "no more than {PLACES} are served at a time");
+    let busy = api.get("/api/v1/pipeline", &token);
+    assert_eq!((busy.status, busy.code().as_str()), (503, "busy"));
+    assert!(busy.header("retry-after").is_some());
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(api.get(path, "").status, 200, "{path}");
+    }
     drop(open.pop());
-    answered(&mut next, PATIENCE).unwrap();
+    until("there is room", || match api.get("/api/v1/pipeline", &token).status {
+        200 => Ok(()),
+        other => Err(other.to_string()),
+    });
 }
 
 #[test]

@@ -55,7 +55,7 @@ class Daemon:
             "TALLYD_DATA_DIR": str(self.data),
             "TALLYD_HTTP_LISTEN": f"127.0.0.1:{self.port}",
             "TALLYD_LISTEN_TCP": f"127.0.0.1:{free_port()}",
-            "TALLYD_LISTEN_TCP_TOKENS": "s3cret",
+            "TALLYD_LISTEN_TCP_TOKENS": "s3cret-of-16-characters",
             "TALLYD_FLUSHER_FLUSH_INTERVAL_MS": "20",
             "TALLYD_FLUSHER_RETRY_MIN_MS": "10",
             "TALLYD_FLUSHER_RETRY_MAX_MS": "100",

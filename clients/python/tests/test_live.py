@@ -191,7 +191,7 @@ def test_over_tcp_with_a_token(daemon):
         recorder.record("rentcast")
         until("the token is refused", lambda: "unauthorized" in recorder.stats().last_error)
         recorder.close(0)
-    with tallyd.Recorder(address, token="s3cret", app="tcp") as recorder:
+    with tallyd.Recorder(address, token="s3cret-of-16-characters", app="tcp") as recorder:
         recorder.record("rentcast")
         assert recorder.flush()
     daemon.until_stored(1, "tcp")

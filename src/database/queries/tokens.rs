@@ -67,12 +67,24 @@ pub async fn in_force(client: &Client) -> Result<Vec<StoredToken>, tokio_postgre
     let sql = "SELECT id, name, role, sha256, expires_at FROM public.tallyd_tokens WHERE revoked_at IS NULL \
         ORDER BY id DESC LIMIT $1";
     let rows = client.query_typed(sql, &[(&TOKENS_MAX, Type::INT8)]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        // A role that a later version has made means nothing here.
-        let role = Role::of(row.get(2))?;
-        Some(StoredToken { id: row.get(0), name: row.get(1), role, sha256: row.get(3), expires_at: row.get(4) })
-    };
-    Ok(rows.iter().filter_map(read).collect())
+    Ok(rows.iter().filter_map(stored).collect())
+}
+
+/// The one of this number, if it is in force.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn one_in_force(client: &Client, id: i32) -> Result<Option<StoredToken>, tokio_postgres::Error> {
+    let sql =
+        "SELECT id, name, role, sha256, expires_at FROM public.tallyd_tokens WHERE revoked_at IS NULL AND id = $1";
+    let rows = client.query_typed(sql, &[(&id, Type::INT4)]).await?;
+    Ok(rows.first().and_then(stored))
+}
+
+fn stored(row: &tokio_postgres::Row) -> Option<StoredToken> {
+    // A role that a later version has made means nothing here.
+    let role = Role::of(row.get(2))?;
+    Some(StoredToken { id: row.get(0), name: row.get(1), role, sha256: row.get(3), expires_at: row.get(4) })
 }
 
 /// All of them, the revoked ones included.

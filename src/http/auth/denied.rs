@@ -91,7 +91,7 @@ impl Denied {
             Self::NotAdmin => "an admin has app_metadata.role = 'admin', or a row of user_profiles with is_admin",
             Self::Role => "admin may do all, read may ask, ingest may send records: `tallyd token list`",
             Self::CrossSite => "programs show their token in the header Authorization",
-            Self::TooManyFailures => "wait a minute; static tokens are not affected",
+            Self::TooManyFailures => "wait a minute; valid tokens are let in meanwhile",
             Self::Unavailable => "the issuer or the database does not answer; see the daemon's log, and try again",
         }
     }

@@ -1,10 +1,13 @@
-//! Failed attempts by address, in windows of a minute. Bounded: beyond so many addresses the oldest are forgotten, so an
+//! Failed attempts by address, in windows of a minute, those that are under way included: many at once are no way around.
+//! Bounded: beyond so many addresses the oldest are forgotten, so an
 //! attacker with a network of them is slowed less, and never fills the memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::seats::network;
 
 /// How long failures count.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -14,7 +17,34 @@ const ADDRESSES_MAX: usize = 4_096;
 /// The table.
 pub struct Failures {
     per_window: u32,
-    by_address: Mutex<HashMap<IpAddr, (Instant, u32)>>,
+    by_address: Mutex<HashMap<IpAddr, Entry>>,
+}
+
+struct Entry {
+    began: Instant,
+    failed: u32,
+    /// Attempts that have begun and whose outcome is not known yet.
+    under_way: u32,
+}
+
+/// An attempt that has begun. It has failed, unless it is [forgiven](Attempt::forgive): who leaves before the outcome has tried.
+pub struct Attempt<'a> {
+    failures: &'a Failures,
+    address: IpAddr,
+    forgiven: bool,
+}
+
+impl Attempt<'_> {
+    /// It has succeeded, or its failure was not the client's.
+    pub fn forgive(mut self) {
+        self.forgiven = true;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.failures.end(self.address, !self.forgiven);
+    }
 }
 
 impl Failures {
@@ -24,53 +54,71 @@ impl Failures {
         Self { per_window, by_address: Mutex::default() }
     }
 
-    /// Counts a failure.
-    pub fn count(&self, address: IpAddr) {
-        self.count_at(address, Instant::now());
+    /// Begins an attempt, if the address has any left: those under way count as if they had failed already. None otherwise.
+    #[must_use]
+    pub fn begin(&self, address: IpAddr) -> Option<Attempt<'_>> {
+        let address = network(address);
+        let mut table = self.lock();
+        let entry = entry(&mut table, address, Instant::now());
+        if entry.failed.saturating_add(entry.under_way) >= self.per_window {
+            return None;
+        }
+        entry.under_way += 1;
+        Some(Attempt { failures: self, address, forgiven: false })
     }
 
     /// Whether the address has had its share.
     #[must_use]
     pub fn are_too_many(&self, address: IpAddr) -> bool {
-        self.are_too_many_at(address, Instant::now())
+        let mut table = self.lock();
+        let entry = entry(&mut table, network(address), Instant::now());
+        entry.failed >= self.per_window
     }
 
-    fn count_at(&self, address: IpAddr, now: Instant) {
-        let mut table = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = network(address);
-        if table.len() >= ADDRESSES_MAX && !table.contains_key(&address) {
-            table.retain(|_, (began, _)| now.duration_since(*began) < WINDOW);
-            if table.len() >= ADDRESSES_MAX {
-                // Half at once, so that making room is cheap on the whole.
-                let mut ages: Vec<Instant> = table.values().map(|(began, _)| *began).collect();
-                let (_, middle, _) = ages.select_nth_unstable(ADDRESSES_MAX / 2);
-                let middle = *middle;
-                table.retain(|_, (began, _)| *began > middle);
-            }
-        }
-        let entry = table.entry(address).or_insert((now, 0));
-        if now.duration_since(entry.0) >= WINDOW {
-            *entry = (now, 0);
-        }
-        entry.1 = entry.1.saturating_add(1);
+    /// Counts a failure. Returns whether the address had had its share before.
+    pub fn count(&self, address: IpAddr) -> bool {
+        self.count_at(address, Instant::now())
     }
 
-    fn are_too_many_at(&self, address: IpAddr, now: Instant) -> bool {
-        let table = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = table.get(&network(address));
-        entry.is_some_and(|(began, count)| *count >= self.per_window && now.duration_since(*began) < WINDOW)
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Entry>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_at(&self, address: IpAddr, now: Instant) -> bool {
+        let mut table = self.lock();
+        let entry = entry(&mut table, network(address), now);
+        let had_its_share = entry.failed >= self.per_window;
+        entry.failed = entry.failed.saturating_add(1);
+        had_its_share
+    }
+
+    fn end(&self, network: IpAddr, failed: bool) {
+        // It may have been forgotten for others.
+        if let Some(entry) = self.lock().get_mut(&network) {
+            entry.under_way = entry.under_way.saturating_sub(1);
+            entry.failed = entry.failed.saturating_add(u32::from(failed));
+        }
     }
 }
 
-/// What one customer of a provider has: an IPv4 address, or a /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+/// The entry of an address, in a window that has not ended.
+fn entry(table: &mut HashMap<IpAddr, Entry>, address: IpAddr, now: Instant) -> &mut Entry {
+    let is_over = |entry: &Entry| now.saturating_duration_since(entry.began) >= WINDOW;
+    if table.len() >= ADDRESSES_MAX && !table.contains_key(&address) {
+        table.retain(|_, entry| !is_over(entry) || entry.under_way > 0);
+        if table.len() >= ADDRESSES_MAX {
+            // Half at once, so that making room is cheap on the whole.
+            let mut ages: Vec<Instant> = table.values().map(|entry| entry.began).collect();
+            let (_, middle, _) = ages.select_nth_unstable(ADDRESSES_MAX / 2);
+            let middle = *middle;
+            table.retain(|_, entry| entry.began > middle);
         }
-        v4 => v4,
     }
+    let entry = table.entry(address).or_insert(Entry { began: now, failed: 0, under_way: 0 });
+    if is_over(entry) {
+        (entry.began, entry.failed) = (now, 0);
+    }
+    entry
 }
 
 #[cfg(test)]
@@ -82,20 +130,36 @@ mod tests {
         let (failures, now) = (Failures::new(3), Instant::now());
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         for _ in 0..3 {
-            assert!(!failures.are_too_many_at(one, now));
-            failures.count_at(one, now);
+            assert!(!failures.count_at(one, now));
         }
-        assert!(failures.are_too_many_at(one, now));
-        assert!(!failures.are_too_many_at(other, now));
-        assert!(!failures.are_too_many_at(one, now + WINDOW));
+        assert!(failures.count_at(one, now));
+        assert!(!failures.count_at(other, now));
+        assert!(!failures.count_at(one, now + WINDOW));
+    }
+
+    #[test]
+    fn attempts_count_from_their_beginning_and_those_that_are_broken_off_have_failed() {
+        let (failures, one) = (Failures::new(3), IpAddr::from([10, 0, 0, 1]));
+        let begin = || failures.begin(one);
+        let (a, b, c) = (begin().unwrap(), begin().unwrap(), begin().unwrap());
+        assert!(begin().is_none());
+        a.forgive();
+        drop(b);
+        let d = begin().unwrap();
+        assert!(begin().is_none());
+        d.forgive();
+        drop(c);
+        begin().unwrap().forgive();
+        drop(begin());
+        assert!(begin().is_none());
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
         let (failures, now) = (Failures::new(1), Instant::now());
         failures.count_at("2001:db8:1:2::1".parse().unwrap(), now);
-        assert!(failures.are_too_many_at("2001:db8:1:2:ffff::9".parse().unwrap(), now));
-        assert!(!failures.are_too_many_at("2001:db8:1:3::1".parse().unwrap(), now));
+        assert!(failures.count_at("2001:db8:1:2:ffff::9".parse().unwrap(), now));
+        assert!(!failures.count_at("2001:db8:1:3::1".parse().unwrap(), now));
     }
 
     #[test]
@@ -105,6 +169,6 @@ mod tests {
             // Each a little later, so that there is an oldest half.
             failures.count_at(IpAddr::from((number as u32).to_be_bytes()), now + Duration::from_micros(number as u64));
         }
-        assert!(failures.by_address.lock().unwrap().len() <= ADDRESSES_MAX);
+        assert!(failures.lock().len() <= ADDRESSES_MAX);
     }
 }

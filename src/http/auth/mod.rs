@@ -10,8 +10,9 @@
 //!
 //! Rules that hold for all: nothing in a URL is a credential; a signature is checked before a claim is believed; the
 //! algorithm is the key's, not the token's; what a user can write about themselves (`user_metadata`) counts for nothing.
-//! A failure is counted by reason, and an address with many of them ([`failures`]) has its JWTs refused unseen. Static
-//! tokens are looked at all the same: one hash is cheap, and whoever shares the address of an attacker keeps recording.
+//! A failure is counted by reason. What cannot be guessed (a static token, a JWT's signature, a code) is looked at however
+//! often the address has failed ([`failures`]), and let in if it is valid: who shares the address of an attacker keeps
+//! working. A password can be guessed, so an address has so many attempts a minute, counted from their beginning.
 
 pub mod admins;
 mod base64url;
@@ -23,7 +24,7 @@ pub mod origin;
 pub mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
@@ -34,7 +35,7 @@ use metrics::counter;
 
 use self::admins::Admins;
 pub use self::denied::Denied;
-use self::failures::Failures;
+use self::failures::{Attempt, Failures};
 use self::jwt::Verifier;
 use self::tokens::{TOKEN_PREFIX, Tokens};
 use super::View;
@@ -47,6 +48,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::database::queries::audit::Change;
 use crate::metrics::registry;
+use crate::seats::Seat;
 
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -151,11 +153,14 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn prove(&self, token: &str, address: IpAddr) -> Result<(Proven, Option<i64>), Denied> {
+    pub async fn prove(&self, view: &View, token: &str) -> Result<(Proven, Option<i64>), Denied> {
         if token.starts_with(TOKEN_PREFIX) {
-            return Ok((Proven::Token { id: self.tokens.verify(token)? }, None));
+            let id = match self.tokens.verify(token) {
+                Err(Denied::UnknownToken) => self.tokens.look_up(view, token).await?,
+                known => known?,
+            };
+            return Ok((Proven::Token { id }, None));
         }
-        self.may_try(address)?;
         let verifier = self.verifier.as_ref().ok_or(Denied::Malformed)?;
         let claims = verifier.verify(token).await?;
         let (says_admin, ends_at_s) = (claims.says_admin(), claims.ends_at_s());
@@ -195,7 +200,7 @@ impl Auth {
             let session = self.sessions.verify(self.pool_for(view, address), &shown).await?;
             return self.identity(view, &session.owner, address).await;
         }
-        let (proven, _) = self.prove(bearer(headers)?, address).await?;
+        let (proven, _) = self.prove(view, bearer(headers)?).await?;
         self.identity(view, &proven, address).await
     }
 
@@ -216,27 +221,36 @@ impl Auth {
     /// # Errors
     /// [`Denied::TooManyFailures`] for an address that has guessed too often, or [`Denied::Unavailable`].
     pub fn pool_for<'a>(&self, view: &'a View, address: IpAddr) -> Result<&'a Pool, Denied> {
-        self.may_try(address)?;
+        if self.failures.are_too_many(address) {
+            return Err(Denied::TooManyFailures);
+        }
         pool(view).ok_or(Denied::Unavailable)
     }
 
-    /// Whether an address may try a JWT or a password.
+    /// Begins an attempt that could be a guess.
     ///
     /// # Errors
     /// [`Denied::TooManyFailures`].
-    pub fn may_try(&self, address: IpAddr) -> Result<(), Denied> {
-        if self.failures.are_too_many(address) { Err(Denied::TooManyFailures) } else { Ok(()) }
+    pub fn begin(&self, address: IpAddr) -> Result<Attempt<'_>, Denied> {
+        self.failures.begin(address).ok_or(Denied::TooManyFailures)
     }
 
-    /// Counts that somebody was not let in.
-    pub fn count(&self, denied: Denied, address: IpAddr) {
-        counter!(registry::AUTH_FAILURES, "reason" => denied.name()).increment(1);
+    /// Counts that somebody was not let in. Returns what to answer.
+    #[must_use]
+    pub fn refuse(&self, denied: Denied, address: IpAddr) -> ApiError {
         // A request without a token is not an attempt; neither is one that another site's page made a browser send. An outage
-        // is not the client's fault.
-        if !matches!(denied, Denied::Missing | Denied::CrossSite | Denied::Unavailable | Denied::TooManyFailures) {
-            self.failures.count(address);
-            tracing::debug!(%address, reason = denied.name(), "a request was not let in");
-        }
+        // is not the client's fault. A wrong password was counted when it was begun.
+        let counts = match denied {
+            Denied::Missing | Denied::CrossSite | Denied::Unavailable | Denied::TooManyFailures | Denied::Password => {
+                false
+            }
+            _ => true,
+        };
+        let had_its_share = counts && self.failures.count(address);
+        let answer = if had_its_share { Denied::TooManyFailures } else { denied };
+        counter!(registry::AUTH_FAILURES, "reason" => answer.name()).increment(1);
+        tracing::debug!(%address, reason = denied.name(), "a request was not let in");
+        answer.into()
     }
 
     /// Whether the browser speaks TLS, as the nearest trusted proxy says; the daemon itself does not.
@@ -250,6 +264,10 @@ impl Auth {
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.trusted_proxies == 0 {
+            if headers.contains_key("x-forwarded-for") {
+                static TOLD: Once = Once::new();
+                TOLD.call_once(|| tracing::warn!(%peer, "requests come through a proxy, and all share its address: set http.trusted_proxies"));
+            }
             return peer;
         }
         let lines = headers.get_all("x-forwarded-for").into_iter().filter_map(|line| line.to_str().ok());
@@ -306,12 +324,14 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
     let needs = if gate.needs == Role::Read && changes { Role::Admin } else { gate.needs };
     let denied = match identified {
         Ok(identity) if identity.role.suffices(needs) => {
+            if let Some(seat) = request.extensions().get::<Arc<Seat>>() {
+                seat.know();
+            }
             request.extensions_mut().insert(identity);
             return next.run(request).await;
         }
         Ok(_) => Denied::Role,
         Err(denied) => denied,
     };
-    auth.count(denied, address);
-    ApiError::from(denied).into_response()
+    auth.refuse(denied, address).into_response()
 }

@@ -2,27 +2,47 @@
 //!
 //! The copy is why a token is good for recording while the database is down, and why a revoked one is out within a second
 //! or two of its revocation. Until the first copy has been had nobody is refused for being unknown: the answer is "not now".
+//!
+//! A token that is newer than the copy is looked up once, so that it is good from the moment on in which it was made. Numbers
+//! only grow, so a number that the copy should have is none to look up; the others are bounded by [`LOOK_UP_EVERY`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use tokio_postgres::Client;
 
 use super::{Denied, Role};
 use crate::clock::Clock;
-use crate::database::queries::tokens::StoredToken;
+use crate::database::queries::tokens::{StoredToken, in_force, one_in_force};
+use crate::http::View;
 
 /// What a token begins with: secret scanners can be taught it, and no JWT begins so.
 pub const TOKEN_PREFIX: &str = "tallyd_";
 /// How often the copy is renewed.
 pub const POLL: Duration = Duration::from_secs(1);
+/// The least time between two tokens that are looked up, whatever strangers show.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(20);
+/// Those that wait for it; others are unknown until the next copy.
+const LOOK_UPS_MAX: usize = 8;
+/// How long one may take.
+const LOOK_UP_PATIENCE: Duration = Duration::from_secs(2);
+/// How far beyond the highest known number a token's may be.
+const NUMBERS_AHEAD: i32 = 1_000;
+/// Characters of a token's secret.
+const SECRET_CHARS: usize = 64;
 
 /// The copy.
 pub struct Tokens {
     by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
+    /// When a token was last looked up. Held meanwhile, and while the copy is renewed: an older copy never takes away what was
+    /// looked up after it was asked for.
+    looked_up: tokio::sync::Mutex<Option<Instant>>,
+    look_ups: Semaphore,
     clock: Arc<dyn Clock>,
 }
 
@@ -30,11 +50,26 @@ impl Tokens {
     /// No copy yet.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { by_id: ArcSwapOption::empty(), clock }
+        Self {
+            by_id: ArcSwapOption::empty(),
+            looked_up: tokio::sync::Mutex::default(),
+            look_ups: Semaphore::new(LOOK_UPS_MAX),
+            clock,
+        }
+    }
+
+    /// Asks the database for a new copy.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn renew(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        let _at_a_time = self.looked_up.lock().await;
+        self.replace(in_force(client).await?);
+        Ok(())
     }
 
     /// Puts a new copy in place.
-    pub fn replace(&self, tokens: Vec<StoredToken>) {
+    fn replace(&self, tokens: Vec<StoredToken>) {
         self.by_id.store(Some(Arc::new(tokens.into_iter().map(|token| (token.id, token)).collect())));
     }
 
@@ -54,6 +89,35 @@ impl Tokens {
             known.remove(&id);
             Some(Arc::new(known))
         });
+    }
+
+    /// Asks the database for a token that is newer than the copy.
+    ///
+    /// # Errors
+    /// As [`Tokens::verify`].
+    pub async fn look_up(&self, view: &View, text: &str) -> Result<i32, Denied> {
+        let id = id(text).filter(|id| self.may_be_new(*id) && is_well_formed(text)).ok_or(Denied::UnknownToken)?;
+        let _one_of_few = self.look_ups.try_acquire().map_err(|_| Denied::UnknownToken)?;
+        // In vain, if the database does not answer in time. The next copy has it then.
+        let _ = tokio::time::timeout(LOOK_UP_PATIENCE, self.look_up_number(view, id)).await;
+        self.verify(text)
+    }
+
+    async fn look_up_number(&self, view: &View, id: i32) -> Option<()> {
+        let mut looked_up = self.looked_up.lock().await;
+        if let Some(at) = *looked_up {
+            tokio::time::sleep_until((at + LOOK_UP_EVERY).into()).await;
+        }
+        *looked_up = Some(Instant::now());
+        let client = view.loading.get()?.pool.get().await.ok()?;
+        self.add(one_in_force(&client, id).await.ok()??);
+        Some(())
+    }
+
+    fn may_be_new(&self, id: i32) -> bool {
+        let known = self.by_id.load();
+        let highest = known.as_ref().and_then(|known| known.keys().max().copied()).unwrap_or(0);
+        id > highest && id <= highest.saturating_add(NUMBERS_AHEAD)
     }
 
     /// The number of the token that is shown.
@@ -86,6 +150,13 @@ impl Tokens {
 fn id(text: &str) -> Option<i32> {
     let (id, _) = text.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
     id.parse().ok()
+}
+
+/// As [`compose`] writes them.
+fn is_well_formed(text: &str) -> bool {
+    text.rsplit_once('_').is_some_and(|(_, secret)| {
+        secret.len() == SECRET_CHARS && secret.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// What is stored of a token.

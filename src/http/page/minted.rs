@@ -20,7 +20,10 @@ const CREATED_BY: &str = "cli:open";
 /// Exchanges a code for a token; returns its number.
 pub(super) async fn redeem(view: &View, code: &str, address: IpAddr) -> Result<i32, ApiError> {
     if !view.codes.redeem(code, view.clock.now_us()) {
-        view.auth.count(Denied::UnknownToken, address);
+        let refused = view.auth.refuse(Denied::UnknownToken, address);
+        if refused.code() == "too_many_failures" {
+            return Err(refused);
+        }
         let hint = "`tallyd open` prints a new one; each signs in once, within 15 minutes";
         let message = "the code is used up or unknown";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message, hint));

@@ -108,25 +108,25 @@ async fn sign_in(
     body: Result<JsonBody<By>, ApiError>,
 ) -> Result<Response, ApiError> {
     let address = view.auth.client(peer.ip(), &headers);
-    let counted = |denied: &Denied| view.auth.count(*denied, address);
-    origin::of_the_page(&headers).inspect_err(counted)?;
+    let refused = |denied| view.auth.refuse(denied, address);
+    origin::of_the_page(&headers).map_err(refused)?;
     is_json(&headers)?;
     let JsonBody(by) = body?;
     let (proven, valid_until, kept) = match by {
         By::Token(token) => {
-            let (proven, ends_at) = view.auth.prove(token.trim(), address).await.inspect_err(counted)?;
+            let (proven, ends_at) = view.auth.prove(&view, token.trim()).await.map_err(refused)?;
             (proven, ends_at, None)
         }
         By::Code(code) => (Proven::Token { id: minted::redeem(&view, &code, address).await? }, None, None),
         By::Password(Password { email, password }) => {
             let asked = async |gotrue: Gotrue<'_>| gotrue.sign_in(email.trim(), &password).await;
             let grant = granted(&view, address, asked).await?;
-            let (proven, ends_at) = view.auth.prove(&grant.access_token, address).await.inspect_err(counted)?;
+            let (proven, ends_at) = view.auth.prove(&view, &grant.access_token).await.map_err(refused)?;
             (proven, until(&view, &grant, ends_at), Some(grant))
         }
         By::Renewal(Empty {}) => return renew(&view, &headers, address).await,
     };
-    let identity = may_look(&view, &proven, address).await.inspect_err(counted)?;
+    let identity = may_look(&view, &proven, address).await.map_err(refused)?;
     tracing::info!(actor = identity.actor, %address, "signed in to the page");
     let shown = Shown { id: Secret::random(), proof: Secret::random() };
     let session = StoredSession {
@@ -189,21 +189,21 @@ fn keep(view: &View, headers: &HeaderMap, shown: &Shown) -> HeaderMap {
 
 /// Goes on with a session whose access token has expired.
 async fn renew(view: &View, headers: &HeaderMap, address: IpAddr) -> Result<Response, ApiError> {
-    let counted = |denied: &Denied| view.auth.count(*denied, address);
-    let shown = view.auth.shown(headers).and_then(|shown| shown.ok_or(Denied::Missing)).inspect_err(counted)?;
+    let refused = |denied| view.auth.refuse(denied, address);
+    let shown = view.auth.shown(headers).and_then(|shown| shown.ok_or(Denied::Missing)).map_err(refused)?;
     let id = shown.id.digest();
     let _turn = RENEWALS[usize::from(id[0] % 16)].lock().await;
     let pool = view.auth.pool_for(view, address);
-    let mut session = StoredSession::clone(&*view.auth.sessions.find(pool, &shown).await.inspect_err(counted)?);
+    let mut session = StoredSession::clone(&*view.auth.sessions.find(pool, &shown).await.map_err(refused)?);
     // Another tab may have renewed it meanwhile.
     if !view.auth.sessions.is_valid(&session) {
         let kept = unseal(&shown, &session).ok_or(Denied::Session)?;
         let asked = async |gotrue: Gotrue<'_>| gotrue.renew(&kept.refresh_token).await;
         let grant = granted(view, address, asked).await?;
-        let (proven, ends) = view.auth.prove(&grant.access_token, address).await.inspect_err(counted)?;
+        let (proven, ends) = view.auth.prove(&view, &grant.access_token).await.map_err(refused)?;
         session.valid_until = until(view, &grant, ends).and_then(|at| DateTime::from_timestamp(at, 0));
         session.ends_at = ends_at(view);
-        session.owner = same_user(&session.owner, proven).inspect_err(counted)?;
+        session.owner = same_user(&session.owner, proven).map_err(refused)?;
         session.sealed = seal(&shown, grant);
         let client = view.pool()?.get().await?;
         if !page_sessions::renew(&client, &session).await? {
@@ -211,7 +211,7 @@ async fn renew(view: &View, headers: &HeaderMap, address: IpAddr) -> Result<Resp
         }
         view.auth.sessions.add(session.clone());
     }
-    let identity = may_look(view, &session.owner, address).await.inspect_err(counted)?;
+    let identity = may_look(view, &session.owner, address).await.map_err(refused)?;
     Ok((keep(view, headers, &shown), Json(Session::of(view, identity))).into_response())
 }
 
@@ -232,13 +232,21 @@ where
         let hint = "auth.issuer and auth.publishable_key configure it; a token signs in, too";
         ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no signing in with a password here", hint)
     })?;
-    view.auth.may_try(address).inspect_err(|denied| view.auth.count(*denied, address))?;
-    ask(gotrue).await.map_err(|refused| {
-        if matches!(refused, Refused::Wrong) {
-            view.auth.count(Denied::Password, address);
+    let attempt = view.auth.begin(address).map_err(|denied| view.auth.refuse(denied, address))?;
+    match ask(gotrue).await {
+        Ok(grant) => {
+            attempt.forgive();
+            Ok(grant)
         }
-        refused.into()
-    })
+        Err(Refused::Wrong) => {
+            drop(attempt);
+            Err(view.auth.refuse(Denied::Password, address))
+        }
+        Err(Refused::Other(error)) => {
+            attempt.forgive();
+            Err(error)
+        }
+    }
 }
 
 async fn who(
@@ -248,7 +256,7 @@ async fn who(
 ) -> Result<Response, ApiError> {
     let address = view.auth.client(peer.ip(), &headers);
     let identity = view.auth.of_request(&view, &headers, address, true).await;
-    let identity = identity.inspect_err(|denied| view.auth.count(*denied, address))?;
+    let identity = identity.map_err(|denied| view.auth.refuse(denied, address))?;
     Ok(([(CACHE_CONTROL, "no-store")], Json(Session::of(&view, identity))).into_response())
 }
 
@@ -260,7 +268,7 @@ async fn sign_out(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let address = view.auth.client(peer.ip(), &headers);
-    origin::of_the_page(&headers).inspect_err(|denied| view.auth.count(*denied, address))?;
+    origin::of_the_page(&headers).map_err(|denied| view.auth.refuse(denied, address))?;
     if let Ok(Some(shown)) = view.auth.shown(&headers) {
         match view.auth.sessions.find(view.auth.pool_for(&view, address), &shown).await {
             Ok(session) => end(&view, &shown, &session, address).await?,

@@ -73,7 +73,8 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let greeted = tokio::time::timeout(shared.limits.hello_timeout, greet(&mut buffer, shared, access)).await;
+    let patience = access.patience(shared.limits.hello_timeout);
+    let greeted = tokio::time::timeout(patience, greet(&mut buffer, shared, access)).await;
     let greeted = greeted.unwrap_or_else(|_| Err(Fault::new("malformed", "no hello came in time")));
     let (mut session, welcome) = match greeted {
         Ok(Some(greeted)) => greeted,
@@ -132,7 +133,7 @@ async fn greet<R: AsyncRead + Unpin>(
         Err(error) => return Err(Fault::new("malformed", error)),
     };
     buffer.consume(bytes);
-    check_hello(&hello, access)?;
+    check_hello(&hello, access).await?;
     let (identity, former) = Identity::of_hello(&hello)?;
     let origin = Origin::new(identity);
     let last_seq = shared.ingest.open(&origin, Some(former)).await?;
@@ -148,11 +149,11 @@ async fn greet<R: AsyncRead + Unpin>(
     Ok(Some((Session { origin, known_seq: last_seq, want_costs: hello.want_costs }, out)))
 }
 
-fn check_hello(hello: &Hello, access: &Access) -> Result<(), Fault> {
+async fn check_hello(hello: &Hello, access: &Access) -> Result<(), Fault> {
     if hello.protocol != PROTOCOL_VERSION {
         return Err(Fault::new("protocol_version", other_version(hello)));
     }
-    if !access.admits(hello.token.as_deref()) {
+    if !access.admits(hello.token.as_deref()).await {
         return Err(Fault::new("unauthorized", "the token is missing or not one of listen.tcp_tokens"));
     }
     Ok(())

@@ -60,8 +60,9 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    if matches!(access, Access::Tokens(_)) {
-        let greeting = tokio::time::timeout(shared.limits.hello_timeout, is_admitted(&mut buffer, access)).await;
+    if access.is_of_strangers() {
+        let patience = access.patience(shared.limits.hello_timeout);
+        let greeting = tokio::time::timeout(patience, is_admitted(&mut buffer, access)).await;
         if !greeting.unwrap_or(false) {
             shared.metrics.protocol_error("unauthorized");
             let message = "over TCP the first line is {\"token\": …} with one of listen.tcp_tokens";
@@ -95,9 +96,9 @@ async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &
     loop {
         if let Some(end) = buffer.bytes().iter().position(|byte| *byte == b'\n') {
             let greeting = serde_json::from_slice::<Greeting<'_>>(&buffer.bytes()[..end]);
-            let admitted = greeting.is_ok_and(|greeting| access.admits(Some(&greeting.token)));
+            let token = greeting.map(|greeting| greeting.token.into_owned()).ok();
             buffer.consume(end + 1);
-            return admitted;
+            return access.admits(token.as_deref()).await;
         }
         let more = buffer.bytes().len() + 1;
         // A socket that fails has ended.

@@ -8,6 +8,7 @@
 //! Bounds: the read buffer by the largest frame or line; chunks in flight by the channel's permits; replies in flight
 //! by the queue. A client that does not read its replies fills the queue, and is not read from any more.
 
+mod access;
 mod buffer;
 mod frames;
 mod lines;
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -36,6 +36,8 @@ use crate::pipeline::channel::Ingest;
 use crate::pipeline::intake::Rules;
 use crate::pricing::Catalog;
 use buffer::ReadBuffer;
+
+pub use access::{Access, Places, Stranger};
 
 /// The bounds of a connection.
 #[derive(Debug, Clone)]
@@ -72,45 +74,19 @@ pub struct Shared {
     pub metrics: IngestMetrics,
 }
 
-/// Who may speak on a listener.
-#[derive(Clone)]
-pub enum Access {
-    /// Whoever may open the socket: its file permissions decide.
-    Anyone,
-    /// Whoever knows one of these tokens.
-    Tokens(Arc<[String]>),
-}
-
-impl Access {
-    /// Compares in a time that does not depend on how much of a token is right.
-    fn admits(&self, token: Option<&str>) -> bool {
-        match self {
-            Self::Anyone => true,
-            Self::Tokens(tokens) => {
-                let given = token.unwrap_or_default().as_bytes();
-                let mut admitted = subtle::Choice::from(0);
-                for token in tokens.iter().filter(|token| !token.is_empty()) {
-                    admitted |= token.as_bytes().ct_eq(given);
-                }
-                admitted.into()
-            }
-        }
-    }
-}
-
 /// Serves one connection until the client is done, its words cannot be read, or `stop` becomes true. Everything that was
 /// received whole by then is made durable and answered.
-pub async fn serve<S>(stream: S, shared: Arc<Shared>, access: Access, stop: watch::Receiver<bool>)
+pub async fn serve<S>(stream: S, shared: Arc<Shared>, access: &Access, stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (reader, writer) = tokio::io::split(stream);
     let mut buffer = ReadBuffer::new(reader, stop);
-    let first = tokio::time::timeout(shared.limits.hello_timeout, buffer.fill(1)).await;
+    let first = tokio::time::timeout(access.patience(shared.limits.hello_timeout), buffer.fill(1)).await;
     let Ok(Ok(true)) = first else { return };
     if buffer.bytes()[0] == b'{' {
-        lines::serve(buffer, writer, &shared, &access).await;
+        lines::serve(buffer, writer, &shared, access).await;
     } else {
-        frames::serve(buffer, writer, &shared, &access).await;
+        frames::serve(buffer, writer, &shared, access).await;
     }
 }

@@ -1,0 +1,123 @@
+//! Who may speak on a listener, and what strangers may hold until they have said who they are.
+//!
+//! A connection over TCP is a stranger's until it has shown a token. Strangers have places of their own ([`Seats`]), so that a
+//! crowd of them takes none from those who may record; with its token a connection gets one of the places that producers
+//! share, of which TCP has half at most. A wrong token is answered late: each guess holds a stranger's place meanwhile.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use subtle::ConstantTimeEq;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::seats::{Guard, Seat};
+
+/// How late a wrong token is answered.
+pub const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
+/// How long a stranger may take to show its token; `listen.hello_timeout_ms` may be less.
+pub const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who may speak on a listener.
+pub enum Access {
+    /// Whoever may open the socket: its file permissions decide. The place is one of the producers'.
+    Anyone(OwnedSemaphorePermit),
+    /// Whoever knows a token.
+    Stranger(Stranger),
+}
+
+/// A connection over TCP.
+pub struct Stranger {
+    tokens: Arc<[String]>,
+    peer: IpAddr,
+    seat: Arc<Seat>,
+    places: Arc<Places>,
+    held: Mutex<Held>,
+}
+
+/// What connections over TCP share.
+pub struct Places {
+    /// The producers' places, on all listeners.
+    pub all: Arc<Semaphore>,
+    /// Those of them that TCP may have.
+    pub tcp: Arc<Semaphore>,
+}
+
+/// A place among the strangers, then one among the producers.
+enum Held {
+    Stranger(Guard),
+    Known { _all: OwnedSemaphorePermit, _tcp: OwnedSemaphorePermit },
+    Nothing,
+}
+
+impl Stranger {
+    /// Somebody who has just connected.
+    #[must_use]
+    pub fn new(tokens: Arc<[String]>, peer: IpAddr, guard: Guard, places: Arc<Places>) -> Self {
+        let seat = Arc::clone(&guard.seat);
+        Self { tokens, peer, seat, places, held: Mutex::new(Held::Stranger(guard)) }
+    }
+
+    /// Waits until the stranger's place is needed for somebody else.
+    pub async fn displaced(&self) {
+        self.seat.left().await;
+    }
+
+    /// Compares in a time that does not depend on how much of a token is right.
+    fn knows(&self, token: &str) -> bool {
+        let mut known = subtle::Choice::from(0);
+        for right in self.tokens.iter() {
+            known |= right.as_bytes().ct_eq(token.as_bytes());
+        }
+        known.into()
+    }
+
+    /// Takes one of the producers' places in exchange for the stranger's. False if that is needed for somebody else by now.
+    async fn enter(&self) -> bool {
+        // Neither semaphore is ever closed.
+        let Ok(tcp) = Arc::clone(&self.places.tcp).acquire_owned().await else { return false };
+        let Ok(all) = Arc::clone(&self.places.all).acquire_owned().await else { return false };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Held::Stranger(guard) = std::mem::replace(&mut *held, Held::Nothing) else { return false };
+        let is_free = guard.give_up();
+        if is_free {
+            *held = Held::Known { _all: all, _tcp: tcp };
+        }
+        is_free
+    }
+}
+
+impl Access {
+    /// Lets somebody in who shows this token, once there is a place.
+    pub async fn admits(&self, token: Option<&str>) -> bool {
+        match self {
+            Self::Anyone(_) => true,
+            Self::Stranger(stranger) => {
+                if !stranger.knows(token.unwrap_or_default()) {
+                    static TOLD: Once = Once::new();
+                    let peer = stranger.peer;
+                    TOLD.call_once(|| {
+                        tracing::warn!(%peer, "a wrong token was shown over TCP; further ones are counted, and logged as debug");
+                    });
+                    tracing::debug!(%peer, "a wrong token was shown over TCP");
+                    tokio::time::sleep(WRONG_TOKEN_DELAY).await;
+                    return false;
+                }
+                stranger.enter().await
+            }
+        }
+    }
+
+    /// How long somebody may take to say hello.
+    pub fn patience(&self, hello_timeout: Duration) -> Duration {
+        match self {
+            Self::Anyone(_) => hello_timeout,
+            Self::Stranger(_) => hello_timeout.min(STRANGER_PATIENCE),
+        }
+    }
+
+    /// Whether a token has to be shown.
+    pub const fn is_of_strangers(&self) -> bool {
+        matches!(self, Self::Stranger(_))
+    }
+}
