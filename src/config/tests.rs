@@ -78,7 +78,7 @@ fn values_are_typed() {
         [listen]
         socket_mode = "600"
         tcp = "[::]:7421"
-        tcp_tokens = ["a", "b"]
+        tcp_tokens = ["the-first-of-two-tokens", "the-second-of-two-tokens"]
         [limits]
         occurred_at_min = "2020-01-01T01:00:00+01:00"
         [wal]
@@ -103,7 +103,10 @@ fn values_are_typed() {
     assert_eq!(config.socket_path(), PathBuf::from("/var/lib/tallyd/tallyd.sock"));
     assert_eq!(config.listen.socket_mode, 0o600);
     assert_eq!(config.listen.tcp.as_deref(), Some("[::]:7421"));
-    assert_eq!(config.listen.tcp_tokens.iter().map(Secret::expose).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        config.listen.tcp_tokens.iter().map(Secret::expose).collect::<Vec<_>>(),
+        ["the-first-of-two-tokens", "the-second-of-two-tokens"]
+    );
     assert_eq!(config.limits.occurred_at_min_us, 1_577_836_800_000_000);
     assert_eq!((config.wal.sync, config.wal.producer_idle.as_secs()), (Sync::Interval, 172_800));
     assert_eq!(config.rollup.time_zone, chrono_tz::Europe::Berlin);
@@ -121,8 +124,15 @@ fn every_key_has_a_variable_of_its_own() {
     for name in ["TALLYD_DATA_DIR", "TALLYD_HTTP_LISTEN", "TALLYD_DATABASE_URL", "TALLYD_LOG_TABLE_PARTITION"] {
         assert!(names.contains(name), "{name}");
     }
-    let config =
-        load("", &[("TALLYD_LISTEN_TCP_TOKENS", "a, b,"), ("TALLYD_LIMITS_STRIP_QUERY", "false")], &[]).unwrap();
+    let config = load(
+        "",
+        &[
+            ("TALLYD_LISTEN_TCP_TOKENS", "the-first-of-two-tokens, the-second-of-two-tokens,"),
+            ("TALLYD_LIMITS_STRIP_QUERY", "false"),
+        ],
+        &[],
+    )
+    .unwrap();
     assert_eq!(config.listen.tcp_tokens.len(), 2);
     assert!(!config.limits.strip_query);
 }
@@ -194,7 +204,7 @@ fn contradictions_are_refused_with_what_to_do() {
         ("data_dir = \"\"", &["data_dir", "name a folder"][..]),
         ("[listen]\ntcp = \"0.0.0.0:1\"", &["listen.tcp_tokens", "add at least one"]),
         ("[listen]\ntcp = \"here\"\ntcp_tokens = [\"t\"]", &["listen.tcp", "write host:port"]),
-        ("[listen]\ntcp_tokens = [\"\"]", &["listen.tcp_tokens", "a token is empty"]),
+        ("[listen]\ntcp_tokens = [\"\"]", &["listen.tcp_tokens", "16 characters"]),
         ("[listen]\nmax_connections = 0", &["listen.max_connections", "between 1 and"]),
         ("[limits]\nmetadata_bytes = 1000000", &["limits.metadata_bytes", "listen.max_frame_bytes"]),
         ("[wal]\nmax_bytes = 67108863", &["wal.segment_bytes", "a quarter of wal.max_bytes"]),
@@ -221,7 +231,7 @@ fn contradictions_are_refused_with_what_to_do() {
 
 #[test]
 fn the_effective_file_shows_origins_and_hides_secrets() {
-    let file = "[listen]\ntcp = \"h:1\"\ntcp_tokens = [\"hidden-token\"]";
+    let file = "[listen]\ntcp = \"h:1\"\ntcp_tokens = [\"hidden-token-of-16\"]";
     let env = [("DATABASE_URL", "postgres://u:hidden-password@h/db")];
     let config = load(file, &env, &[("wal.sync", "os")]).unwrap();
     let effective = config.effective_toml().unwrap();

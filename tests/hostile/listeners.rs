@@ -128,7 +128,8 @@ fn a_body_before_a_token_is_small_and_one_after_it_ends() {
         .collect();
     assert_small(&api.daemon);
     until_closed("they are refused", holding);
-    let refused = api.send("POST", "/session", &[("content-type", "application/json")], &[b' '; 9000]);
+    let headers = [("content-type", "application/json"), ("x-tallyd-page", "1")];
+    let refused = api.send("POST", "/session", &headers, &[b' '; 9000]);
     assert_eq!((refused.status, refused.code().as_str()), (413, "too_large"));
     // Where the head is enough, nothing of the body is read.
     let mut stream = TcpStream::connect(&api.address).unwrap();
