@@ -86,6 +86,7 @@ export interface RecordRow {
   cost_source: string;
   price_id: number | null;
   metadata: Record<string, unknown> | null;
+  platform: string;
 }
 
 export interface Records {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use rmp::encode;
 
 /// The names of a record's fields, in the order of the array form.
-pub const FIELDS: [&str; 20] = [
+pub const FIELDS: [&str; 21] = [
     "id",
     "occurred_at",
     "provider",
@@ -29,6 +29,7 @@ pub const FIELDS: [&str; 20] = [
     "latency_ms",
     "cost_usd",
     "metadata",
+    "platform",
 ];
 
 /// Text that is usually a constant: a provider's or a model's name costs no allocation.
@@ -77,6 +78,8 @@ pub struct Record {
     pub cost_usd: Option<Text>,
     /// A JSON object, as text, that is stored with the call.
     pub metadata: Option<Text>,
+    /// Where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`; or empty. Its price applies.
+    pub platform: Text,
 }
 
 impl Default for Record {
@@ -102,6 +105,7 @@ impl Default for Record {
             latency_ms: None,
             cost_usd: None,
             metadata: None,
+            platform: Text::Borrowed(""),
         }
     }
 }
@@ -127,6 +131,7 @@ impl Record {
     /// How many fields the array form needs: all up to the last one that is not at its default.
     fn array_len(&self) -> u32 {
         let set = [
+            (21, !self.platform.is_empty()),
             (20, self.metadata.is_some()),
             (19, self.cost_usd.is_some()),
             (18, self.latency_ms.is_some()),
@@ -211,6 +216,9 @@ fn write_rare(out: &mut Vec<u8>, record: &Record, len: u32) {
             None => write_nil(out),
         }
     }
+    if len >= 21 {
+        encode::write_str(out, &record.platform).expect(ok);
+    }
 }
 
 fn write_nil(out: &mut Vec<u8>) {
@@ -230,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_late_field_keeps_its_place() {
-        let record = Record { metadata: Some("{}".into()), ..Record::rentcast("/avm/value") };
+        let record = Record { platform: "bedrock".into(), ..Record::rentcast("/avm/value") };
         let mut out = Vec::new();
         write(&mut out, &record);
         let decoded: Vec<serde::de::IgnoredAny> = rmp_serde::from_slice(&out).unwrap();

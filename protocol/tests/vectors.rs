@@ -66,6 +66,7 @@ fn record(json: &Value) -> Record {
             "latency_ms" => record.latency_ms = Some(count().try_into().unwrap()),
             "cost_usd" => record.cost_usd = Some(text(value)),
             "metadata" => record.metadata = Some(text(value)),
+            "platform" => record.platform = text(value),
             other => panic!("no field is called {other}"),
         }
     }

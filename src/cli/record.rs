@@ -60,6 +60,9 @@ pub struct RecordArgs {
     /// standard, batch …
     #[arg(long)]
     service_tier: Option<String>,
+    /// Where the model ran, if not at its vendor: bedrock, vertex, azure, openrouter
+    #[arg(long)]
+    platform: Option<String>,
     /// HTTP status [default: 200]
     #[arg(long)]
     status: Option<u16>,
@@ -123,6 +126,7 @@ fn from_flags(args: &RecordArgs) -> String {
         ("user_id", &args.user_id),
         ("app", &args.app),
         ("service_tier", &args.service_tier),
+        ("platform", &args.platform),
         ("cost_usd", &args.cost_usd),
         ("occurred_at", &args.occurred_at),
     ];

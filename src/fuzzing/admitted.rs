@@ -87,8 +87,8 @@ fn check_refusal(refusal: &Refusal, bytes: &[u8], format: &str) {
 fn check_call(call: &Call<'_>, rules: &Rules) {
     assert!(!call.provider.is_empty() && !call.service_tier.is_empty());
     assert!(!call.provider.bytes().any(|byte| byte.is_ascii_uppercase()));
-    let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.request_id, call.service_tier];
-    for text in texts {
+    let names = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.request_id];
+    for text in names.into_iter().chain([call.service_tier, call.platform]) {
         assert!(text.len() <= limits::TEXT_BYTES && !text.contains('\0'), "{text:?}");
     }
     assert!(!call.endpoint.contains(['?', '#']) || !rules.strip_query, "{:?}", call.endpoint);
@@ -179,6 +179,7 @@ fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
             Cost::Catalog { .. } | Cost::Unpriced => None,
         },
         metadata: (!call.metadata.is_empty()).then(|| call.metadata.to_owned().into()),
+        platform: call.platform.to_owned().into(),
     };
     let mut body = Vec::new();
     tallyd_protocol::message::write_records_head(&mut body, 1, 1);

@@ -98,6 +98,7 @@ fn values() -> Vec<Vec<u8>> {
         latency_ms: Some(17),
         cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_001), price_id: 12 },
         metadata: r#"{"k":"v"}"#,
+        platform: "bedrock",
     };
     let plain = Call {
         provider: "rentcast",
@@ -105,6 +106,7 @@ fn values() -> Vec<Vec<u8>> {
         request_id: "",
         extra_units: "",
         metadata: "",
+        platform: "",
         service_tier: "standard",
         requests: 1,
         status: 200,

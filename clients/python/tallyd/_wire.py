@@ -29,6 +29,7 @@ _DEFAULTS: Tuple[Tuple[str, Any], ...] = (
     ("app", ""), ("request_id", ""), ("input_tokens", 0), ("output_tokens", 0), ("cache_read_tokens", 0),
     ("cache_write_5m_tokens", 0), ("cache_write_1h_tokens", 0), ("requests", 1), ("extra_units", {}),
     ("service_tier", "standard"), ("status", 200), ("latency_ms", None), ("cost_usd", None), ("metadata", None),
+    ("platform", ""),
 )  # fmt: skip
 FIELDS = tuple(name for name, _ in _DEFAULTS)
 _KNOWN = frozenset(FIELDS)

@@ -44,17 +44,20 @@ export interface UsageRecord {
   cost_usd?: Decimal;
   /** Anything else: an object, or JSON text of one. */
   metadata?: Record<string, unknown> | string;
+  /** Where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`. Its price applies. */
+  platform?: string;
 }
 
 const FIELDS = [
   "id", "occurred_at", "provider", "model", "endpoint", "user_id", "app", "request_id", "input_tokens", "output_tokens", "cache_read_tokens",
   "cache_write_5m_tokens", "cache_write_1h_tokens", "requests", "extra_units", "service_tier", "status", "latency_ms", "cost_usd", "metadata",
+  "platform",
 ] as const;
 
 type Field = (typeof FIELDS)[number];
 type Kind = "id" | "time" | "text" | "integer" | "units" | "decimal" | "json";
 
-const TEXTS: readonly Field[] = ["provider", "model", "endpoint", "user_id", "app", "request_id", "service_tier"];
+const TEXTS: readonly Field[] = ["provider", "model", "endpoint", "user_id", "app", "request_id", "service_tier", "platform"];
 const KINDS: readonly Kind[] = FIELDS.map((name) => {
   if (TEXTS.includes(name)) return "text";
   const others: Partial<Record<Field, Kind>> = { id: "id", occurred_at: "time", extra_units: "units", cost_usd: "decimal", metadata: "json" };

@@ -54,6 +54,7 @@ fn describe(record: &Record) -> Value {
         ("app", &record.app, &default.app),
         ("request_id", &record.request_id, &default.request_id),
         ("service_tier", &record.service_tier, &default.service_tier),
+        ("platform", &record.platform, &default.platform),
     ];
     texts.iter().filter(|(_, text, usual)| text != usual).for_each(|(name, text, _)| add(name, json!(text)));
     let numbers = [

@@ -69,6 +69,7 @@ pub fn set_text(record: &mut Record, field: &'static str, text: &str) -> Result<
         "app" => record.app = owned(),
         "request_id" => record.request_id = owned(),
         "service_tier" => record.service_tier = owned(),
+        "platform" => record.platform = owned(),
         "cost_usd" => record.cost_usd = Some(owned()),
         "metadata" => record.metadata = Some(owned()),
         "input_tokens" => record.input_tokens = number(field, text)?,

@@ -288,6 +288,7 @@ fn bytes_at_most(record: &Record) -> usize {
     let units = record.extra_units.iter().map(|(unit, quantity)| unit.len() + quantity.len() + 10);
     256 + texts.iter().map(|text| text.len()).sum::<usize>()
         + record.service_tier.len()
+        + record.platform.len()
         + optional(&record.cost_usd)
         + optional(&record.metadata)
         + units.sum::<usize>()

@@ -42,6 +42,8 @@ pub struct RecordRow {
     pub price_id: Option<i32>,
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Value>,
+    /// Where the model ran, if not at its vendor; or empty.
+    pub platform: String,
 }
 
 /// What is searched for. Text fields match whole.
@@ -67,7 +69,7 @@ pub struct Search {
 
 const COLUMNS: &str = "id, occurred_at, provider, model, endpoint, user_id, app, request_id, input_tokens, \
     output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, extra_units, service_tier, \
-    status, latency_ms, round(cost_usd, 18), cost_source, price_id, metadata";
+    status, latency_ms, round(cost_usd, 18), cost_source, price_id, metadata, platform";
 
 impl Search {
     /// Finds a page.
@@ -126,5 +128,6 @@ fn read(row: &tokio_postgres::Row) -> Result<RecordRow, QueryError> {
         cost_source: row.get(19),
         price_id: row.get(20),
         metadata: row.get(21),
+        platform: row.get(22),
     })
 }

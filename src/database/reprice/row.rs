@@ -7,7 +7,9 @@ use tokio_postgres::Row;
 
 use super::RepriceOptions;
 use crate::pipeline::intake::not_understood::KEY as NOT_UNDERSTOOD;
-use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider, normalise_tier};
+use crate::pricing::{
+    Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
+};
 
 /// A call.
 pub(super) struct LogRow {
@@ -19,6 +21,7 @@ pub(super) struct LogRow {
     pub endpoint: String,
     pub user_id: String,
     pub service_tier: String,
+    pub platform: String,
     pub tokens: Tokens,
     pub requests: u64,
     pub extra_units: Option<String>,
@@ -67,7 +70,8 @@ pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> Stri
         "SELECT l.tableoid::regclass::text, l.ctid::text, (extract(epoch FROM l.occurred_at) * 1000000)::int8, \
          l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
          l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
-         l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false) \
+         l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
+         l.platform \
          FROM public.api_usage_log AS l WHERE {filter}"
     )
 }
@@ -106,6 +110,7 @@ impl LogRow {
             price_id: row.get(17),
             rollup_other: row.get(18),
             not_understood: row.get(19),
+            platform: row.get(20),
         }
     }
 
@@ -118,7 +123,7 @@ impl LogRow {
         let provider = normalise_provider(&self.provider);
         let usage = Usage {
             provider: &provider,
-            platform: "",
+            platform: &normalise_platform(&self.platform, &provider),
             model: &self.model,
             endpoint: &self.endpoint,
             service_tier: &normalise_tier(&self.service_tier),

@@ -96,6 +96,7 @@ const COLUMNS: &[&str] = &[
     "cost_source",
     "price_id",
     "metadata",
+    "platform",
 ];
 
 fn cursor(row: &RecordRow) -> String {

@@ -166,6 +166,7 @@ mod tests {
             latency_ms: None,
             cost: Cost::Unpriced,
             metadata: "",
+            platform: "",
         }
     }
 

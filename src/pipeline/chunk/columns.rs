@@ -52,6 +52,8 @@ columns! {
     LATENCY_MS = 12: "latency_ms", None;
     /// What the application adds.
     METADATA = 13: "metadata", None;
+    /// Where the model ran, if not at its vendor.
+    PLATFORM = 14: "platform", Some("''::text");
 }
 
 impl Columns {
@@ -81,6 +83,7 @@ impl Columns {
         add(Self::STATUS, call.status != 200);
         add(Self::LATENCY_MS, call.latency_ms.is_some());
         add(Self::METADATA, !call.metadata.is_empty());
+        add(Self::PLATFORM, !call.platform.is_empty());
         set
     }
 

@@ -6,7 +6,7 @@
 //!
 //! ## Layout
 //! A payload is a sequence of entries, a tag byte each: [`TAG_CALL`] or [`TAG_REFUSED`]. Integers are LEB128 varints,
-//! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier) are written once a chunk and
+//! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier, platform) are written once a chunk and
 //! referred to afterwards: `0` is empty, an odd varint `2n+1` a literal of `n` bytes that joins the chunk's table, an
 //! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. See `write.rs` and `read.rs`.
 //!
@@ -54,7 +54,8 @@ mod flag {
     pub const COST_NANO: u64 = 1 << 9;
     /// The cost came from the catalog, and the price's id follows.
     pub const PRICE_ID: u64 = 1 << 10;
-    pub const ALL: u64 = (1 << 11) - 1;
+    pub const PLATFORM: u64 = 1 << 11;
+    pub const ALL: u64 = (1 << 12) - 1;
 }
 
 /// The tier that is not written out.
@@ -95,6 +96,8 @@ pub struct Call<'a> {
     pub cost: Cost,
     /// A JSON object, or empty.
     pub metadata: &'a str,
+    /// Where the model ran, if not at its vendor; lower case, or empty.
+    pub platform: &'a str,
 }
 
 /// What a call cost, and who says so.
@@ -161,7 +164,7 @@ mod tests {
 
     #[derive(Debug, Clone)]
     struct Owned {
-        texts: [String; 9],
+        texts: [String; 10],
         id: [u8; 16],
         occurred_at_us: i64,
         tokens: Tokens,
@@ -173,7 +176,7 @@ mod tests {
 
     impl Owned {
         fn call(&self) -> Call<'_> {
-            let [provider, model, endpoint, user_id, app, request_id, extra_units, service_tier, metadata] =
+            let [provider, model, endpoint, user_id, app, request_id, extra_units, service_tier, metadata, platform] =
                 &self.texts;
             Call {
                 id: self.id,
@@ -192,6 +195,7 @@ mod tests {
                 latency_ms: self.latency_ms,
                 cost: self.cost,
                 metadata,
+                platform,
             }
         }
     }
@@ -211,7 +215,7 @@ mod tests {
     }
 
     fn owned() -> impl Strategy<Value = Owned> {
-        let texts = prop::array::uniform9(text());
+        let texts = prop::array::uniform10(text());
         let numbers = (any::<[u8; 16]>(), any::<i64>(), any::<[u64; 5]>(), any::<u64>());
         (texts, numbers, any::<u16>(), any::<Option<u32>>(), cost()).prop_map(
             |(texts, (id, occurred_at_us, t, requests), status, latency_ms, cost)| Owned {
@@ -338,6 +342,7 @@ mod tests {
             latency_ms: None,
             cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_000), price_id: 12 },
             metadata: "",
+            platform: "",
         };
         let mut builder = ChunkBuilder::new();
         assert!(builder.push_call(1, &call).is_none());

@@ -92,6 +92,7 @@ impl<'a> PayloadReader<'a> {
         let [provider, model, endpoint] = [self.name()?, self.name()?, self.name()?];
         let [user_id, app] = [self.name()?, self.name()?];
         let service_tier = if has(flag::TIER) { self.name()? } else { STANDARD_TIER };
+        let platform = if has(flag::PLATFORM) { self.name()? } else { "" };
         let mut tokens = Tokens { input: self.number()?, output: self.number()?, ..Tokens::default() };
         if has(flag::CACHE) {
             tokens.cache_read = self.number()?;
@@ -122,6 +123,7 @@ impl<'a> PayloadReader<'a> {
             latency_ms,
             cost,
             metadata,
+            platform,
         })
     }
 

@@ -8,8 +8,8 @@ use super::{
 
 /// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.
 const RECENT_NAMES: usize = 8;
-/// Columns whose names repeat: provider, model, endpoint, user, app, tier.
-const NAME_COLUMNS: usize = 6;
+/// Columns whose names repeat: provider, model, endpoint, user, app, tier, platform.
+const NAME_COLUMNS: usize = 7;
 /// More than the bytes of a call that are not text: tags, flags, numbers.
 const FIXED_BYTES_MAX: usize = 180;
 /// Bytes that a chunk may keep beyond its payload. Of a bundle's chunks only one is full.
@@ -171,7 +171,10 @@ impl ChunkBuilder {
             self.write_name(column, name);
         }
         if flags & flag::TIER != 0 {
-            self.write_name(NAME_COLUMNS - 1, call.service_tier);
+            self.write_name(NAME_COLUMNS - 2, call.service_tier);
+        }
+        if flags & flag::PLATFORM != 0 {
+            self.write_name(NAME_COLUMNS - 1, call.platform);
         }
         let out = &mut self.chunk.payload;
         write_u64(out, call.tokens.input);
@@ -246,7 +249,7 @@ fn empty() -> Chunk {
 
 fn call_bytes_max(call: &Call<'_>) -> usize {
     let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.service_tier];
-    let long = [call.request_id, call.extra_units, call.metadata];
+    let long = [call.request_id, call.extra_units, call.metadata, call.platform];
     FIXED_BYTES_MAX + texts.iter().chain(&long).map(|text| text.len()).sum::<usize>()
 }
 
@@ -272,6 +275,7 @@ fn flags(call: &Call<'_>) -> u64 {
     set(flag::STATUS, call.status != 200);
     set(flag::LATENCY, call.latency_ms.is_some());
     set(flag::METADATA, !call.metadata.is_empty());
+    set(flag::PLATFORM, !call.platform.is_empty());
     set(flag::COST, call.cost.usd().is_some());
     set(flag::COST_NANO, call.cost.usd().is_some_and(|usd| is_whole_nano(usd.attos())));
     set(flag::PRICE_ID, matches!(call.cost, Cost::Catalog { .. }));

@@ -124,6 +124,9 @@ impl Layout {
         if has(Columns::METADATA) {
             jsonb(out, call.metadata);
         }
+        if has(Columns::PLATFORM) {
+            text(out, call.platform);
+        }
     }
 }
 

@@ -147,6 +147,7 @@ pub fn to_json(call: &Call<'_>) -> String {
             _ => None,
         },
         "metadata": object(call.metadata),
+        "platform": call.platform,
     })
     .to_string()
 }

@@ -16,7 +16,9 @@ use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Un
 use super::refusal::{Code, Refusal};
 use super::{array, frame, not_understood};
 use crate::pipeline::chunk::{Call, Cost};
-use crate::pricing::{Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_provider, normalise_tier};
+use crate::pricing::{
+    Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
+};
 
 /// The bounds of a record. The defaults are the wire specification's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,7 @@ pub struct Admission<'c> {
 pub struct Scratch<'a> {
     provider: Cow<'a, str>,
     service_tier: Cow<'a, str>,
+    platform: Cow<'a, str>,
     extra_units: String,
     quantities: Vec<(Cow<'a, str>, Quantity)>,
 }
@@ -103,6 +106,7 @@ impl Admission<'_> {
         scratch.provider = normalise_provider(provider);
         self.read_units(&raw.extra_units, scratch)?;
         scratch.service_tier = normalise_tier(self.text("service_tier", &raw.service_tier)?);
+        scratch.platform = normalise_platform(self.text("platform", &raw.platform)?, &scratch.provider);
         let scratch = &*scratch;
         let mut call = Call {
             id: self.id(&raw.id)?,
@@ -121,6 +125,7 @@ impl Admission<'_> {
             latency_ms: latency(&raw.latency_ms)?,
             cost: Cost::Unpriced,
             metadata: self.metadata(&raw.metadata)?,
+            platform: &scratch.platform,
         };
         call.cost = match stated_cost(&raw.cost_usd)? {
             Some(usd) => Cost::Client(usd),
@@ -143,7 +148,7 @@ impl Admission<'_> {
     pub(super) fn look_up(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Priced {
         let usage = Usage {
             provider: call.provider,
-            platform: "",
+            platform: call.platform,
             model: call.model,
             endpoint: call.endpoint,
             service_tier: call.service_tier,

@@ -14,7 +14,7 @@ use tallyd_protocol::limits;
 use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
 use crate::pipeline::ascii::plain;
 use crate::pipeline::chunk::{Call, Cost};
-use crate::pricing::{Tokens, normalise_provider, normalise_tier};
+use crate::pricing::{Tokens, normalise_platform, normalise_provider, normalise_tier};
 
 const NIL: u8 = 0xc0;
 const BIN8: u8 = 0xc4;
@@ -50,7 +50,9 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
         latency_ms: fields.number(LATENCY_MAX_MS)?.map(|ms| ms as u32),
         cost: fields.cost()?,
         metadata: fields.metadata()?,
+        platform: "",
     };
+    call.platform = fields.platform(call.provider)?;
     if fields.left > 0 || !fields.rest.is_empty() {
         return None;
     }
@@ -188,6 +190,15 @@ impl<'a, 'r> Fields<'a, 'r> {
         match plain(bytes).map(|text| admission.kept(text)) {
             Some(kept) => (kept.len() <= max).then_some(kept),
             None => other_text(admission.kept(std::str::from_utf8(bytes).ok()?).as_bytes(), max),
+        }
+    }
+
+    /// A platform that is stored as it stands, or under a name that is known here.
+    #[inline]
+    fn platform(&mut self, provider: &str) -> Option<&'a str> {
+        match normalise_platform(self.text()?, provider) {
+            Cow::Owned(_) => None,
+            Cow::Borrowed(platform) => Some(platform),
         }
     }
 

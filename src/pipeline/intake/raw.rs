@@ -41,6 +41,8 @@ pub struct RawRecord<'a> {
     pub cost_usd: Decimal<'a>,
     #[serde(borrow)]
     pub metadata: Object<'a>,
+    #[serde(borrow)]
+    pub platform: Text<'a>,
 }
 
 #[cfg(test)]

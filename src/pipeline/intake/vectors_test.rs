@@ -73,6 +73,7 @@ fn is_record(name: &Value, call: &Call<'_>, record: &Value) {
         None => assert!(!matches!(call.cost, Cost::Client(_)), "{name}"),
     }
     let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+    assert_eq!(call.platform, record["platform"].as_str().unwrap_or_default(), "{name}");
     let metadata = record["metadata"].as_str().unwrap_or_default();
     assert_eq!((object(call.metadata), call.metadata.is_empty()), (object(metadata), metadata.is_empty()), "{name}");
     let quantities = |units: &Map<String, Value>| -> Vec<_> {

@@ -50,6 +50,7 @@ fn chunks(samples: &[Sample]) -> Vec<Chunk> {
             latency_ms: None,
             cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
             metadata: "",
+            platform: "",
         };
         chunks.extend(builder.push_call(seq as u64, &call));
         if seq % 7 == 6 {

@@ -141,7 +141,7 @@ fn record() -> impl Strategy<Value = Record> {
     let rest = (units, tier, status, latency, cost(), metadata());
     (any::<Option<[u8; 16]>>(), time(), names, numbers, rest).prop_map(
         |(id, occurred_at, (provider, model, names), (tokens, requests), rest)| {
-            let [endpoint, user_id, app, request_id, _] = names;
+            let [endpoint, user_id, app, request_id, platform] = names;
             let (extra_units, service_tier, status, latency_ms, cost_usd, metadata) = rest;
             Record {
                 id,
@@ -164,6 +164,7 @@ fn record() -> impl Strategy<Value = Record> {
                 latency_ms,
                 cost_usd: cost_usd.map(Into::into),
                 metadata: metadata.map(Into::into),
+                platform: platform.into(),
             }
         },
     )
@@ -178,7 +179,7 @@ proptest! {
 
     /// A usual record with one field about its bounds: both sides of each are come by.
     #[test]
-    fn both_ways_agree_at_each_bound(odd in record(), field in 0..20_usize, strip_query: bool) {
+    fn both_ways_agree_at_each_bound(odd in record(), field in 0..21_usize, strip_query: bool) {
         let mut record = full();
         match field {
             0 => record.id = odd.id,
@@ -200,12 +201,13 @@ proptest! {
             16 => record.status = odd.status,
             17 => record.latency_ms = odd.latency_ms,
             18 => record.cost_usd = odd.cost_usd,
-            _ => record.metadata = odd.metadata,
+            19 => record.metadata = odd.metadata,
+            _ => record.platform = odd.platform,
         }
         let bytes = written(&record);
         let is_refused = with_admission(strip_query, |admission| by_the_long_way(admission, &bytes).is_err());
         // What it gives up on although it is accepted is known.
-        let is_lowered = matches!(normalise_provider(&record.provider), Cow::Owned(_));
+        let is_lowered = [&record.provider, &record.platform].iter().any(|name| matches!(normalise_provider(name), Cow::Owned(_)));
         let is_joined = matches!(normalise_tier(&record.service_tier), Cow::Owned(_));
         let is_unusual = is_lowered || is_joined || !record.extra_units.is_empty();
         prop_assert_eq!(agrees(&bytes, strip_query)?, !is_refused && !is_unusual);
