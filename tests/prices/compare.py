@@ -1,9 +1,10 @@
 """Compares tallyd's costs with those of LiteLLM and genai-prices, usage by usage.
 
-For each vendor, COUNT random usages (100,000 unless the environment says otherwise) over all built-in models and their
-service tiers, many of them within two tokens of an edge where a vendor's rate changes with the size of the prompt. A peer
+For each vendor, COUNT random usages (100,000 unless the environment says otherwise) over all built-in models of its own and
+their service tiers (standard, batch, flex, priority, fast), many of them within two tokens of an edge where a vendor's rate changes with the size of the prompt. A peer
 that does not know a model is not asked about it. Where a peer's cost is another than tallyd's, the model must stand in
-disagreements.toml with who is right and why; and whatever stands there must still be found. Exits 1 otherwise.
+disagreements.toml with who is right and why; and whatever stands there must still be found. Then each spelling of
+spellings.toml is priced and compared with LiteLLM's entry of that model, platforms included. Exits 1 otherwise.
 
     compare.py [--tallyd PROGRAM] [--seed N] [--show]
 """
@@ -23,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 COUNT = int(os.environ.get("COUNT", "100000"))
 EDGES = [100_000, 128_000, 200_000, 256_000, 272_000]
+TIERS = ["standard", "batch", "flex", "priority", "fast"]
 BUCKETS = ["input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"]
 # What binary floats lose on the way.
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
@@ -30,14 +32,17 @@ RELATIVE, ABSOLUTE = 1e-9, 1e-12
 
 def catalog():
     """The models of the built-in file by vendor: (name, service tier, the buckets that have a rate)."""
+    rated = {}
+    for file in ["src/pricing/catalog.toml", "src/pricing/catalog/lists.toml"]:
+        for model in tomllib.loads((ROOT / file).read_text())["model"]:
+            for price in model["price"]:
+                key = (model["provider"], model["name"], price.get("service_tier", "standard"))
+                rated.setdefault(key, set()).update(price.get("per_million", {}))
     models = {"claude": [], "openai": [], "google": []}
-    text = (ROOT / "src/pricing/catalog.toml").read_text()
-    for model in tomllib.loads(text)["model"]:
-        rated = {}
-        for price in model["price"]:
-            rated.setdefault(price.get("service_tier", "standard"), set()).update(price.get("per_million", {}))
-        for tier in sorted(rated.keys() & {"standard", "batch"}):
-            models[model["provider"]].append((model["name"], tier, rated[tier]))
+    for (provider, name, tier), buckets in rated.items():
+        # A model that is rated by other units alone has no tokens to compare.
+        if provider in models and tier in TIERS and "input" in buckets:
+            models[provider].append((name, tier, buckets))
     return models
 
 
@@ -91,7 +96,8 @@ class LiteLLM:
     def knows(self, provider, model, tier):
         name = model if provider != "google" else f"gemini/{model}"
         rates = self.map.get(name)
-        return bool(rates) and (tier == "standard" or "input_cost_per_token_batches" in rates)
+        end = {"standard": "", "batch": "_batches"}.get(tier, f"_{tier}")
+        return bool(rates) and "input_cost_per_token" + end in rates
 
     def cost(self, each):
         read = each.get("cache_read_tokens", 0)
@@ -113,12 +119,15 @@ class LiteLLM:
             cache_creation_input_tokens=short + long,
             cache_read_input_tokens=read,
         )
-        calculate = self.batch if each["service_tier"] == "batch" else self.standard
-        return sum(calculate(model=each["model"], usage=usage, custom_llm_provider=self.providers[each["provider"]]))
+        vendor, tier = self.providers[each["provider"]], each["service_tier"]
+        if tier == "batch":
+            return sum(self.batch(model=each["model"], usage=usage, custom_llm_provider=vendor))
+        tier = {} if tier == "standard" else {"service_tier": tier}
+        return sum(self.standard(model=each["model"], usage=usage, custom_llm_provider=vendor, **tier))
 
 
 class GenaiPrices:
-    """genai-prices: `calc_price`, standard tier; its input tokens include those of caches."""
+    """genai-prices: `calc_price`; its input tokens include those of caches."""
 
     name = "genai-prices"
     providers = {"claude": "anthropic", "openai": "openai", "google": "google"}
@@ -131,16 +140,18 @@ class GenaiPrices:
         self.known = {}
 
     def knows(self, provider, model, tier):
-        if tier != "standard":
-            return False
         if model not in self.known:
             try:
                 found = self.calc_price(self.Usage(input_tokens=1), model, provider_id=self.providers[provider])
                 # It matches names by patterns: another model's price is no opinion of this one.
-                self.known[model] = found.model.id.replace(":", "-") == model
+                is_same = found.model.id.replace(":", "-") == model
+                variants = found.model.price_variants or []
+                self.known[model] = {value: variant.when for variant in variants for value in variant.when.values()}
+                self.known[model] |= {"standard": {}}
+                self.known[model] = self.known[model] if is_same else {}
             except LookupError:
-                self.known[model] = False
-        return self.known[model]
+                self.known[model] = {}
+        return tier in self.known[model]
 
     def cost(self, each):
         read = each.get("cache_read_tokens", 0)
@@ -158,6 +169,7 @@ class GenaiPrices:
             each["model"],
             provider_id=self.providers[each["provider"]],
             genai_request_timestamp=self.now,
+            price_context=self.known[each["model"]].get(each["service_tier"]) or None,
         )
         return float(found.total_price)
 
@@ -195,7 +207,38 @@ def main():
             mine = [key for key in compared if key[0] == peer.name and any(key[1] == name for name, *_ in models)]
             count = sum(compared[key] for key in mine)
             print(f"{provider}: {count} compared with {peer.name}, {len(mine)} models and tiers")
-    return judge(found, compared, examples, arguments.show)
+    wrong = spellings(str(arguments.tallyd), peers[0].map)
+    return max(judge(found, compared, examples, arguments.show), wrong)
+
+
+def spellings(program, rates):
+    """Prices each spelling; the ones that are no model's must be unpriced. Returns 1 if one is wrong."""
+    listed = tomllib.loads((HERE / "spellings.toml").read_text())
+    known = [each for vendor in listed["vendor"] for each in vendor["spellings"]]
+    usages = [
+        {"provider": each["provider"], "model": each["model"], "input_tokens": 1_000, "output_tokens": 10}
+        for each in known + listed["unpriced"]["spellings"]
+    ]
+    for each in usages:
+        if "embed" in each["model"] or "voyage" in each["model"]:
+            del each["output_tokens"]
+    wrong = compared = 0
+    for each, usage, ours in zip(known, usages, tallyd(program, usages)):
+        entry = rates.get(each.get("litellm", ""), {})
+        theirs = sum(
+            usage.get(bucket, 0) * entry.get(field, 0)
+            for bucket, field in [("input_tokens", "input_cost_per_token"), ("output_tokens", "output_cost_per_token")]
+        )
+        compared += bool(entry)
+        if ours is None or (entry and differs(ours, theirs)) or ("litellm" in each and not entry):
+            print(f"SPELLING: {each}: tallyd {ours}, litellm {theirs if entry else 'does not list it'}")
+            wrong += 1
+    for usage, ours in list(zip(usages, tallyd(program, usages)))[len(known) :]:
+        if ours is not None:
+            print(f"SPELLING: {usage} is no model's, and is priced at {ours}")
+            wrong += 1
+    print(f"{len(known)} spellings, {compared} compared with litellm: {wrong} are wrong")
+    return 1 if wrong else 0
 
 
 def judge(found, compared, examples, show):

@@ -212,6 +212,7 @@ impl Catalog {
         let tiers = self
             .model(provider, model)
             .ok_or_else(|| if self.providers.contains(provider) { Miss::Model } else { Miss::Provider })?;
+        let tier = if tier.is_empty() { names::STANDARD_TIER } else { tier };
         let tier = tiers.iter().find(|prices| prices.service_tier == tier).ok_or(Miss::ServiceTier)?;
         let current = tier.prices.iter().rev().find(|price| self.prices[**price].effective_from_us <= at_us);
         // A service tier is listed because it has a price, so there is a first one.
