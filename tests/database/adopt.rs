@@ -168,18 +168,18 @@ async fn days_without_a_log_are_kept_as_sums_and_survive_a_rebuild() {
     assert_eq!((daily.equal, daily.differing.len()), (1, 1));
     let differing = &daily.differing[0];
     assert_eq!((differing.log_calls, differing.daily_calls, &*differing.log_cost_usd), (1, Some(2), "0.25"));
-    // Both of the first day, and RentCast's of the third.
-    assert_eq!((daily.missing.days, daily.missing.calls, &*daily.missing.cost_usd), (3, 8, "2.1"));
+    // Both of the first day, RentCast's of the third, and the call of Claude that the log lacks there.
+    assert_eq!((daily.missing.days, daily.missing.calls, &*daily.missing.cost_usd), (4, 9, "2.35"));
     assert_eq!(daily.problems[0].reason, "they have no number of calls");
     let done = take(&client, &options).await;
-    assert_eq!((done.calls, done.days, done.days_calls, &*done.days_cost_usd), (2, 3, 8, "2.1"));
-    assert_eq!(proven(&db).await, (2, 8));
-    assert_eq!(value(&client, "SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_api_costs").await, "10 2.85");
+    assert_eq!((done.calls, done.days, done.days_calls, &*done.days_cost_usd), (2, 4, 9, "2.35"));
+    assert_eq!(proven(&db).await, (2, 9));
+    assert_eq!(value(&client, "SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_api_costs").await, "11 3.10");
     let again = take(&client, &options).await;
     assert_eq!((again.calls, again.days), (0, 0));
     rebuild_rollups(&mut client, "UTC").await.unwrap();
-    assert_eq!(proven(&db).await, (2, 8));
-    assert_eq!(value(&client, "SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_user_api_costs").await, "10 2.85");
+    assert_eq!(proven(&db).await, (2, 9));
+    assert_eq!(value(&client, "SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_user_api_costs").await, "11 3.10");
 
     // A day that was taken as a sum cannot come again as calls; nor the log's days as sums.
     let late = "INSERT INTO old.log VALUES (9, 'claude', 1, '2025-01-01Z', '2025-01-01')";
@@ -276,5 +276,61 @@ async fn what_cannot_be_read_is_an_error_that_says_what_to_do() {
     assert!(matches!(nothing, AdoptError::NothingFound), "{nothing}");
     client.batch_execute("SET ROLE limited").await.unwrap();
     assert!(said("public.odd", &[]).await.contains("row level security hides rows"));
+    db.close().await;
+}
+
+/// The replaced system's daily table: columns by provider, and JSON that splits them.
+const SPLIT: &str = r#"CREATE SCHEMA old; CREATE TABLE old.days (date date, total_cost numeric(10,4), claude_cost numeric(10,4),
+        rentcast_cost numeric(10,4), total_calls int, claude_calls int, rentcast_calls int, by_model jsonb, by_rentcast_endpoint json);
+    INSERT INTO old.days VALUES
+        ('2025-03-01', 0.6216, 0.0216, 0.6, 5, 2, 3,
+            '{"claude-sonnet-4": {"calls": 1, "cost": 0.021600000000000001, "inputTokens": 2000, "outputTokens": 1040},
+              "claude-haiku-4-5": {"calls": 1, "cost": 4e-6, "inputTokens": 4, "outputTokens": 0}}',
+            '{"/avm/value": {"calls": 2, "cost": 0.4}, "/properties": {"calls": 1, "cost": 0.2}}'),
+        ('2025-03-02', 3, 3, 0, 9, 9, 0, '{"claude-opus-4": {"calls": 4, "cost": 1.5}, "broken": {"calls": "x", "cost": 1}}', NULL),
+        ('2025-03-03', 1, 1, 0, 1, 1, 0, '{"claude-opus-4": {"calls": 7, "cost": 9}}', '[]'),
+        ('2025-03-04', 2, 2, 0, 10, 10, 0, '{}', NULL),
+        ('2025-03-05', 0.3333, 0.3333, 0, 1, 1, 0, NULL, NULL);
+    CREATE TABLE old.log (id int, user_id text, api_type text, model text, cost_usd numeric, timestamp timestamptz);
+    INSERT INTO old.log SELECT n, 'u', 'claude', 'claude-opus-4', 0.25, '2025-03-04T10:00Z' FROM generate_series(1, 6) AS n;
+    INSERT INTO old.log VALUES (7, 'u', 'claude', 'claude-opus-4', 0.333333, '2025-03-05T10:00Z')"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_by_model_and_endpoint_becomes_keys_of_their_own_and_what_it_leaves_stays() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let client = db.connect("adopt").await.unwrap();
+    client.batch_execute(SPLIT).await.unwrap();
+    let options = adopt_options(Some("old.log"), Some("old.days"));
+    let daily = look(&client, &options).await.unwrap().daily.unwrap();
+    assert_eq!((daily.equal, daily.rounded, &*daily.rounded_usd), (0, 1, "0.000033"), "{daily:?}");
+    assert_eq!(daily.differing.len(), 1);
+    assert_eq!(
+        (daily.missing.beside_log, daily.missing.beside_log_calls, &*daily.missing.beside_log_cost_usd),
+        (1, 4, "0.5000")
+    );
+    let done = take(&client, &options).await;
+    assert_eq!((done.calls, done.days_calls), (7, 19));
+    let rows = "SELECT string_agg(concat_ws(' ', to_char(day, 'DD'), model || endpoint, calls, trim_scale(cost_usd), input_tokens, output_tokens), \
+        E'\n' ORDER BY day, provider, model, endpoint) FROM daily_api_costs";
+    let expected = "01 claude-haiku-4-5 1 0.000004 4 0\n01 claude-sonnet-4 1 0.021600000000000001 2000 1040\n\
+        01 /avm/value 2 0.4 0 0\n01 /properties 1 0.2 0 0\n\
+        02  5 1.5 0 0\n02 claude-opus-4 4 1.5 0 0\n\
+        03  1 1 0 0\n\
+        04  4 0.5 0 0\n04 claude-opus-4 6 1.5 0 0\n\
+        05 claude-opus-4 1 0.333333 0 0";
+    assert_eq!(value(&client, rows).await, expected);
+    // What the sums had beyond the log names nobody; a second run adds nothing.
+    assert_eq!(value(&client, "SELECT sum(calls) FROM user_api_totals WHERE user_id = ''").await, "19");
+    let again = take(&client, &options).await;
+    assert_eq!((again.calls, again.days), (0, 0));
+    assert_eq!(look(&client, &options).await.unwrap().daily.unwrap().missing.taken, 8);
+    // More calls of a day whose rest was taken would count twice.
+    client
+        .batch_execute("INSERT INTO old.log VALUES (8, 'u', 'claude', 'claude-opus-4', 0.25, '2025-03-04T11:00Z')")
+        .await
+        .unwrap();
+    assert!(matches!(look(&client, &options).await, Err(AdoptError::Regained { days: 1, .. })));
+    assert_eq!(proven(&db).await, (7, 19));
     db.close().await;
 }

@@ -72,8 +72,18 @@ fn show_log(log: &LogInspection) {
 
 fn show_daily(daily: &DailyInspection) {
     println!("{}: {} days by provider equal the log", daily.table, number(daily.equal));
+    if daily.rounded > 0 {
+        println!(
+            "  {} more differ only by the rounding of the old column, {} USD in all; the log counts",
+            number(daily.rounded),
+            daily.rounded_usd
+        );
+    }
     if !daily.differing.is_empty() {
-        println!("  {} differ; the log counts, the sums do not:", daily.differing.len());
+        println!(
+            "  {} differ in calls or cost; the log's calls count, and what the sums have beyond them:",
+            daily.differing.len()
+        );
     }
     for day in daily.differing.iter().take(LINES) {
         let none = || "none".to_owned();
@@ -93,12 +103,21 @@ fn show_daily(daily: &DailyInspection) {
     let missing = &daily.missing;
     if let (Some(first), Some(last)) = (missing.first, missing.last) {
         println!(
-            "  {} days by provider and model from {first} to {last} are in the sums alone: {} calls, {} USD, kept as sums; {} of them \
-             taken already",
+            "  {} days by provider, model and endpoint from {first} to {last} are in the sums alone: {} calls, {} USD, kept as sums; {} of \
+             them taken already",
             number(missing.days),
             number(missing.calls),
             missing.cost_usd,
             number(missing.taken)
+        );
+    }
+    if missing.beside_log > 0 {
+        println!(
+            "  {} of these are the rest of a day of which the log has a part (calls that were deleted with their users, for example): \
+             {} calls, {} USD, kept as calls without a user",
+            number(missing.beside_log),
+            number(missing.beside_log_calls),
+            missing.beside_log_cost_usd
         );
     }
     show_problems(&daily.problems, "day");

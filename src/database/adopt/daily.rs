@@ -5,51 +5,48 @@ use tokio_postgres::types::Type;
 
 use super::rows::{calls, exact};
 use super::source::{Column, Sources, Table};
-use super::{AdoptError, AdoptOptions, literal};
+use super::{AdoptError, AdoptOptions, literal, parts};
 use crate::database::rollups::{ROLLUPS, Rollup};
 
 const CANDIDATES: &str = "pg_temp.tallyd_adopting_days";
 
-/// A query of the old sums: `day, provider, model, calls, input_tokens, output_tokens, cost_usd`, and `fault`: why they cannot
-/// be taken over exactly, or NULL.
+/// A query of the old sums: `day, provider, model, endpoint, calls, input_tokens, output_tokens, cost_usd`, `rounding`: what the cost may
+/// differ by because the old column rounds, and `fault`: why they cannot be taken over exactly, or NULL.
 pub(super) fn rows(table: &Table) -> String {
     let column = |field: &str| table.fields.get(field).map(Column::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));
     let tokens = |field: &str| column(field).map_or("0::int8".into(), |sql| format!("coalesce({sql}, 0)::int8"));
     let number = |field: &str| column(field).map_or("NULL::numeric".into(), |sql| exact(&sql));
-    let row = |provider: String, calls: String, cost: String, model: String, input: String, output: String| {
-        format!(
-            "SELECT {day} AS day, lower(btrim({provider})) AS provider, {model} AS model, {calls} AS calls, \
-             {input} AS input_tokens, {output} AS output_tokens, {cost} AS cost_usd FROM {name} AS s",
-            day = column("date").unwrap_or_default(),
-            name = table.name,
-        )
-    };
     let selected: Vec<String> = if table.wide.is_empty() {
-        let (input, output) = (tokens("input_tokens"), tokens("output_tokens"));
-        vec![row(text("provider"), number("calls"), number("cost_usd"), text("model"), input, output)]
+        let (calls, cost) = (number("calls"), number("cost_usd"));
+        vec![format!(
+            "SELECT {day} AS day, {provider} AS provider, {model} AS model, '' AS endpoint, {calls} AS calls, \
+             {input} AS input_tokens, {output} AS output_tokens, {cost} AS cost_usd, {rounding} AS rounding FROM {name} AS s",
+            day = column("date").unwrap_or_default(),
+            provider = text("provider"),
+            model = text("model"),
+            input = tokens("input_tokens"),
+            output = tokens("output_tokens"),
+            rounding = parts::rounding(&cost, &calls),
+            name = table.name,
+        )]
     } else {
-        let each = |wide: &super::source::Wide| {
-            let (calls, cost) = (exact(&wide.calls.sql()), exact(&wide.cost.sql()));
-            // Tokens of all providers together are nobody's in particular.
-            row(literal(&wide.provider), calls, cost, "''".into(), "0::int8".into(), "0::int8".into())
-        };
-        table.wide.iter().map(each).collect()
+        parts::queries(table)
     };
     format!(
-        "SELECT r.day, CASE r.provider WHEN 'anthropic' THEN 'claude' ELSE r.provider END AS provider, r.model, r.calls, \
-             r.input_tokens, r.output_tokens, r.cost_usd, CASE \
+        "SELECT r.day, CASE lower(btrim(r.provider)) WHEN 'anthropic' THEN 'claude' ELSE lower(btrim(r.provider)) END AS provider, \
+             r.model, r.endpoint, r.calls, r.input_tokens, r.output_tokens, r.cost_usd, r.rounding, CASE \
              WHEN r.day IS NULL THEN 'they have no date' \
              WHEN NOT isfinite(r.day) OR r.day < '2015-01-01' THEN 'their date is before 2015 or infinite' \
              WHEN r.day > current_date + 1 THEN 'their date is in the future' \
-             WHEN r.provider = '' THEN 'they name no provider' \
+             WHEN btrim(r.provider) = '' THEN 'they name no provider' \
              WHEN r.calls IS NULL THEN 'they have no number of calls' \
              WHEN r.calls NOT BETWEEN 0 AND 1000000000000 OR r.calls <> trunc(r.calls) \
                  THEN 'their number of calls is negative, above 10^12, or no whole number' \
              WHEN least(r.input_tokens, r.output_tokens) < 0 THEN 'a count is negative' \
              WHEN r.cost_usd IS NULL THEN 'they have no cost' \
              WHEN r.cost_usd NOT BETWEEN -1000000000000 AND 1000000000000 THEN 'their cost is no number, or beyond 10^12' \
-             WHEN greatest(octet_length(r.provider), octet_length(r.model)) > 512 THEN 'a text is longer than 512 bytes' \
+             WHEN greatest(octet_length(r.provider), octet_length(r.model), octet_length(r.endpoint)) > 512 THEN 'a text is longer than 512 bytes' \
              END AS fault \
          FROM ({}) AS r",
         selected.join(" UNION ALL ")
@@ -59,8 +56,9 @@ pub(super) fn rows(table: &Table) -> String {
 /// The old sums by key, those that can be taken.
 pub(super) fn sums(table: &Table) -> String {
     format!(
-        "SELECT day, provider, model, sum(calls)::int8 AS calls, sum(input_tokens)::int8 AS input_tokens, \
-         sum(output_tokens)::int8 AS output_tokens, sum(cost_usd) AS cost_usd FROM ({}) AS f WHERE fault IS NULL GROUP BY 1, 2, 3",
+        "SELECT day, provider, model, endpoint, sum(calls)::int8 AS calls, sum(input_tokens)::int8 AS input_tokens, \
+         sum(output_tokens)::int8 AS output_tokens, sum(cost_usd) AS cost_usd, max(rounding) AS rounding \
+         FROM ({}) AS f WHERE fault IS NULL GROUP BY 1, 2, 3, 4",
         rows(table)
     )
 }
@@ -79,13 +77,31 @@ pub(super) fn log_days(log: Option<&Table>, options: &AdoptOptions) -> String {
     )
 }
 
-/// The sums of days and providers that the log has nothing of.
+/// Log and sums by day and provider, where the log has any: `day, provider, log_calls, daily_calls, log_cost, daily_cost, rounding`.
+pub(super) fn compared(daily: &Table, log: Option<&Table>, options: &AdoptOptions) -> String {
+    format!(
+        "SELECT day, provider, g.calls AS log_calls, d.calls AS daily_calls, g.cost_usd AS log_cost, d.cost_usd AS daily_cost, d.rounding \
+         FROM ({log}) AS g LEFT JOIN (SELECT s.day, s.provider, sum(s.calls)::int8 AS calls, sum(s.cost_usd) AS cost_usd, \
+             max(s.rounding) AS rounding FROM ({sums}) AS s GROUP BY 1, 2) AS d USING (day, provider)",
+        log = log_days(log, options),
+        sums = sums(daily),
+    )
+}
+
+/// What the sums have beyond the log: days and providers that the log has nothing of, and of those that it has a part of, the rest. The
+/// rest names neither model nor endpoint. A day that is not over may still change in both, and waits. `log_calls` is what the log has.
 pub(super) fn missing(daily: &Table, log: Option<&Table>, options: &AdoptOptions) -> String {
     format!(
-        "SELECT d.* FROM ({sums}) AS d LEFT JOIN ({log}) AS g USING (day, provider) \
-         WHERE g.day IS NULL AND (d.calls <> 0 OR d.cost_usd <> 0 OR d.input_tokens <> 0 OR d.output_tokens <> 0)",
+        "SELECT d.day, d.provider, d.model, d.endpoint, d.calls, d.input_tokens, d.output_tokens, d.cost_usd, 0::int8 AS log_calls \
+         FROM ({sums}) AS d LEFT JOIN ({log}) AS g USING (day, provider) \
+         WHERE g.day IS NULL AND (d.calls <> 0 OR d.cost_usd <> 0 OR d.input_tokens <> 0 OR d.output_tokens <> 0) \
+         UNION ALL SELECT c.day, c.provider, '', '', c.daily_calls - c.log_calls, 0::int8, 0::int8, \
+             CASE WHEN c.daily_cost > c.log_cost THEN c.daily_cost - c.log_cost ELSE 0 END, c.log_calls \
+         FROM ({compared}) AS c WHERE c.daily_calls > c.log_calls AND c.day < (now() AT TIME ZONE {zone})::date",
         sums = sums(daily),
         log = log_days(log, options),
+        compared = compared(daily, log, options),
+        zone = literal(&options.reporting_time_zone),
     )
 }
 
@@ -101,7 +117,7 @@ pub(super) async fn take(
     let create = format!(
         "CREATE TEMP TABLE tallyd_adopting_days ON COMMIT DROP AS SELECT m.* FROM ({missing}) AS m \
          WHERE NOT EXISTS (SELECT FROM public.tallyd_adopted_days AS a \
-             WHERE a.day = m.day AND a.provider = m.provider AND a.model = m.model)",
+             WHERE a.day = m.day AND a.provider = m.provider AND a.model = m.model AND a.endpoint = m.endpoint)",
         missing = missing(daily, sources.log.as_ref(), options),
     );
     client.batch_execute(&create).await?;
@@ -112,8 +128,8 @@ pub(super) async fn take(
         add(client, rollup, rollup.dropped, zone).await?;
     }
     let note = format!(
-        "WITH noted AS (INSERT INTO public.tallyd_adopted_days (day, provider, model, source, calls, input_tokens, output_tokens, \
-             cost_usd) SELECT day, provider, model, $1, calls, input_tokens, output_tokens, cost_usd FROM {CANDIDATES} \
+        "WITH noted AS (INSERT INTO public.tallyd_adopted_days (day, provider, model, endpoint, source, calls, input_tokens, output_tokens, \
+             cost_usd, log_calls) SELECT day, provider, model, endpoint, $1, calls, input_tokens, output_tokens, cost_usd, log_calls FROM {CANDIDATES} \
              RETURNING calls, cost_usd) \
          SELECT count(*), coalesce(sum(calls), 0)::int8, coalesce(sum(cost_usd), 0)::text FROM noted"
     );
@@ -126,8 +142,8 @@ pub(super) async fn take(
 /// Adds the days to a rollup, or to its table of dropped sums.
 async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Result<(), tokio_postgres::Error> {
     let key = |name: &str| match name {
-        "day" | "provider" | "model" => format!("d.{name}"),
-        // The old sums tell neither users nor endpoints.
+        "day" | "provider" | "model" | "endpoint" => format!("d.{name}"),
+        // The old sums do not tell users.
         _ => format!("''::text AS {name}"),
     };
     let measure = |name: &str| {

@@ -104,7 +104,11 @@ pub struct DailyInspection {
     pub unread: Vec<String>,
     /// Days by provider that equal the log.
     pub equal: i64,
-    /// Those that differ: the log counts.
+    /// Those of as many calls whose cost differs by no more than the old column rounds: the log counts.
+    pub rounded: i64,
+    /// What these differ by in all, in USD, as exact decimal text.
+    pub rounded_usd: String,
+    /// Those that differ otherwise. Where the sums have fewer calls, the log counts; what they have beyond it is in `missing`.
     pub differing: Vec<DailyDay>,
     /// What is there of days and providers that the log has nothing of.
     pub missing: MissingDays,
@@ -129,7 +133,7 @@ pub struct DailyDay {
     pub daily_cost_usd: Option<String>,
 }
 
-/// Days that only the sums have, by provider and model.
+/// What only the sums have, by day, provider, model and endpoint.
 #[derive(Debug, Clone, Serialize)]
 pub struct MissingDays {
     /// How many.
@@ -142,7 +146,13 @@ pub struct MissingDays {
     pub first: Option<NaiveDate>,
     /// The last.
     pub last: Option<NaiveDate>,
-    /// Of them: taken over already.
+    /// Of them: the rest of a day of which the log has a part, as where calls were deleted with their users.
+    pub beside_log: i64,
+    /// Calls of those.
+    pub beside_log_calls: i64,
+    /// Cost of those, in USD, as exact decimal text.
+    pub beside_log_cost_usd: String,
+    /// Of all: taken over already.
     pub taken: i64,
 }
 
@@ -287,38 +297,42 @@ async fn inspect_daily(
 ) -> Result<DailyInspection, AdoptError> {
     let log = sources.log.as_ref();
     let compared = format!(
-        "SELECT g.day, g.provider, g.calls, d.calls, g.cost_usd::text, d.cost_usd::text, \
-             g.calls IS NOT DISTINCT FROM d.calls AND g.cost_usd IS NOT DISTINCT FROM d.cost_usd \
-         FROM ({log}) AS g LEFT JOIN (SELECT s.day, s.provider, sum(s.calls)::int8 AS calls, sum(s.cost_usd) AS cost_usd \
-             FROM ({sums}) AS s GROUP BY 1, 2) AS d USING (day, provider) ORDER BY 1, 2",
-        log = daily::log_days(log, options),
-        sums = daily::sums(table),
+        "SELECT day, provider, log_calls, daily_calls, log_cost::text, daily_cost::text, CASE \
+             WHEN log_calls = daily_calls AND log_cost = daily_cost THEN 'equal' \
+             WHEN log_calls = daily_calls AND abs(log_cost - daily_cost) <= rounding THEN 'rounded' ELSE '' END, \
+             coalesce(sum(abs(log_cost - daily_cost)) FILTER (WHERE log_calls = daily_calls AND abs(log_cost - daily_cost) <= rounding) \
+                 OVER (), 0)::text FROM ({}) AS c ORDER BY 1, 2",
+        daily::compared(table, log, options),
     );
-    let (mut equal, mut differing) = (0, Vec::new());
+    let (mut equal, mut rounded, mut rounded_usd, mut differing) = (0, 0, "0".to_owned(), Vec::new());
     for row in client.query_typed(&compared, &[]).await? {
-        if row.get(6) {
-            equal += 1;
-        } else {
-            differing.push(DailyDay {
-                day: row.get(0),
-                provider: row.get(1),
-                log_calls: row.get(2),
-                daily_calls: row.get(3),
-                log_cost_usd: row.get(4),
-                daily_cost_usd: row.get(5),
-            });
+        rounded_usd = row.get(7);
+        match row.get(6) {
+            "equal" => equal += 1,
+            "rounded" => rounded += 1,
+            _ => {
+                differing.push(DailyDay {
+                    day: row.get(0),
+                    provider: row.get(1),
+                    log_calls: row.get(2),
+                    daily_calls: row.get(3),
+                    log_cost_usd: row.get(4),
+                    daily_cost_usd: row.get(5),
+                });
+            }
         }
     }
     let missing = daily::missing(table, log, options);
     let sums = format!(
-        "SELECT count(*), coalesce(sum(m.calls), 0)::int8, coalesce(sum(m.cost_usd), 0)::text, min(m.day), max(m.day) \
-         FROM ({missing}) AS m"
+        "SELECT count(*), coalesce(sum(m.calls), 0)::int8, coalesce(sum(m.cost_usd), 0)::text, min(m.day), max(m.day), \
+         count(*) FILTER (WHERE m.log_calls > 0), coalesce(sum(m.calls) FILTER (WHERE m.log_calls > 0), 0)::int8, \
+         coalesce(sum(m.cost_usd) FILTER (WHERE m.log_calls > 0), 0)::text FROM ({missing}) AS m"
     );
     let row = one(client, &sums).await?;
     let mut taken = 0;
     if is_migrated {
         let sql = format!(
-            "SELECT count(*) FROM ({missing}) AS m JOIN public.tallyd_adopted_days USING (day, provider, model)"
+            "SELECT count(*) FROM ({missing}) AS m JOIN public.tallyd_adopted_days USING (day, provider, model, endpoint)"
         );
         taken = one(client, &sql).await?.get(0);
     }
@@ -328,6 +342,9 @@ async fn inspect_daily(
         cost_usd: row.get(2),
         first: row.get(3),
         last: row.get(4),
+        beside_log: row.get(5),
+        beside_log_calls: row.get(6),
+        beside_log_cost_usd: row.get(7),
         taken,
     };
     let problems = problems(client, &daily::rows(table), "coalesce(min(f.day)::text, '')").await?;
@@ -341,6 +358,8 @@ async fn inspect_daily(
         columns,
         unread: table.unread.clone(),
         equal,
+        rounded,
+        rounded_usd,
         differing,
         missing,
         problems,
@@ -355,7 +374,7 @@ async fn check_once(client: &Client, sources: &Sources, options: &AdoptOptions) 
         return adopted.first().map_or(Ok(()), |row| Err(AdoptError::LogNeeded(row.get(0))));
     }
     let sql = format!(
-        "SELECT count(*), min(day) FROM public.tallyd_adopted_days JOIN ({}) AS g USING (day, provider)",
+        "SELECT count(*), min(day) FROM public.tallyd_adopted_days AS a JOIN ({}) AS g USING (day, provider) WHERE g.calls > a.log_calls",
         daily::log_days(sources.log.as_ref(), options)
     );
     let rows = client.query_typed(&sql, &[] as &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)]).await?;

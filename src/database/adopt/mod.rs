@@ -14,14 +14,15 @@
 //! | its `date` | nothing: the day follows from the time. Where they differ, the inspection says so |
 //! | no time, but a `date` | noon of that date in the reporting zone |
 //! | a row that no record could be (no id, no time, no provider, a negative count …) | stays where it is, and is told |
-//! | daily sums of a day and provider that the log has calls of | nothing; where they differ, the inspection says so |
+//! | daily sums of a day and provider that the log has calls of | what they have beyond the log, if the day is over: calls of users whose rows were deleted with them. Where they have less, or differ by rounding alone, nothing; the inspection says so |
 //! | daily sums of a day and provider that the log has nothing of | see below |
 //!
 //! ## Days without a log
 //! Their calls are gone like those of a partition that was dropped: the sums are all that is left, and the rollups are the sums
 //! of the log and of `tallyd_dropped_*`. So they are added to both in one transaction, and `reconcile` proves them like any
-//! other. That is exact in calls, tokens and cost by day, provider and model. Users and endpoints the old sums do not tell:
-//! they are nobody's calls (`''`), and the times of the first and last are a day's beginning.
+//! other. That is exact in calls, tokens and cost by day, provider, model and endpoint, as far as the old sums tell them ([`parts`]: JSON
+//! by model and endpoint). Users they do not tell: these are calls without a user (`''`), and the times of the first and last are a day's
+//! beginning.
 //!
 //! ## Once
 //! A batch is a span of time, and one transaction: what the log does not have yet (by id and time) goes in, with its sums. So
@@ -32,6 +33,7 @@
 mod aside;
 mod daily;
 mod inspect;
+mod parts;
 mod rows;
 mod run;
 mod source;

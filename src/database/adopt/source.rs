@@ -26,7 +26,7 @@ const LOG_FIELDS: [(&str, &[&str]); 14] = [
 ];
 
 /// The same of daily sums.
-const DAILY_FIELDS: [(&str, &[&str]); 7] = [
+const DAILY_FIELDS: [(&str, &[&str]); 9] = [
     ("date", &["date", "day"]),
     ("provider", &["api_type", "provider", "api", "service"]),
     ("model", &["model", "model_name"]),
@@ -37,6 +37,8 @@ const DAILY_FIELDS: [(&str, &[&str]); 7] = [
     ("input_tokens", &["input_tokens", "total_input_tokens"]),
     ("output_tokens", &["output_tokens", "total_output_tokens"]),
     ("cost_usd", &["cost_usd", "total_cost", "total_cost_usd", "cost"]),
+    ("by_model", &["by_model"]),
+    ("by_rentcast_endpoint", &["by_rentcast_endpoint", "by_rent_cast_endpoint"]),
 ];
 
 /// A column of an old table.
@@ -156,6 +158,7 @@ impl Table {
                 "id" | "provider" | "model" | "endpoint" | "user_id" => continue,
                 "occurred_at" => (&["timestamptz", "timestamp"], "a timestamp, with or without time zone"),
                 "date" => (&["date"], "a date"),
+                "by_model" | "by_rentcast_endpoint" => (&["json", "jsonb"], "JSON of name to calls, cost and tokens"),
                 "cost_usd" => (&["numeric", "float4", "float8", "int2", "int4", "int8"], "a number"),
                 _ => (&["int2", "int4", "int8", "numeric"], "an integer or numeric"),
             };
