@@ -53,6 +53,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         budgets: Arc::default(),
         clock,
         metrics: IngestMetrics::default(),
+        replies: Arc::new(Semaphore::new(connection::REPLIES_BYTES)),
     });
     let auth = http::auth::Auth::new(&config, &shared.clock);
     let view = Arc::new(View {

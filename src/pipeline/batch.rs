@@ -27,8 +27,11 @@ use crate::pricing::Usd;
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
 const INDEX_BITS: u32 = 20;
-/// Records of one request.
-pub const RECORDS_MAX: usize = (1 << INDEX_BITS) - 1;
+/// Records of one request. Its answer has a result for each, so this bounds what a request may make the daemon hold.
+pub const RECORDS_MAX: usize = 16_384;
+
+/// Records that are handed over at once.
+const SLICE: usize = 512;
 
 /// What makes a repeated request known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,10 +123,14 @@ pub async fn record(shared: &Shared, key: Option<&RequestKey>, texts: &[&[u8]]) 
         Some(key) => open(shared, &origin, key).await?,
         None => 0,
     };
-    let (bundles, outcomes) = encode(shared, key, known, texts);
-    let count = bundles.len() as u64;
-    for bundle in bundles {
-        shared.ingest.submit(&origin, bundle).await?;
+    let (mut outcomes, mut count) = (Vec::with_capacity(texts.len()), 0);
+    // A slice at a time: what waits for the log is not all of the request.
+    for (number, slice) in texts.chunks(SLICE).enumerate() {
+        let bundles = encode(shared, key, known, number * SLICE, slice, &mut outcomes);
+        count += bundles.len() as u64;
+        for bundle in bundles {
+            shared.ingest.submit(&origin, bundle).await?;
+        }
     }
     origin.wait_durable(count).await?;
     Ok(outcomes)
@@ -139,13 +146,20 @@ async fn open(shared: &Shared, origin: &Arc<Origin>, key: &RequestKey) -> Result
     }
 }
 
-fn encode(shared: &Shared, key: Option<&RequestKey>, known: u64, texts: &[&[u8]]) -> (Vec<Bundle>, Vec<Outcome>) {
+/// Encodes the texts, of which the first has this index in its request.
+fn encode(
+    shared: &Shared,
+    key: Option<&RequestKey>,
+    known: u64,
+    first: usize,
+    texts: &[&[u8]],
+    outcomes: &mut Vec<Outcome>,
+) -> Vec<Bundle> {
     let catalog = shared.catalog.load();
     let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
     let (mut builder, mut bundles) = (BundleBuilder::new(shared.lanes), Vec::new());
-    let mut outcomes = Vec::with_capacity(texts.len());
     shared.metrics.received.increment(texts.len() as u64);
-    for (index, text) in texts.iter().enumerate() {
+    for (index, text) in (first..).zip(texts) {
         let duplicate = (index as u64) < known;
         let seq = key.map_or(0, |key| key.base() + 1 + index as u64);
         let mut raw = line::read(text);
@@ -178,7 +192,7 @@ fn encode(shared: &Shared, key: Option<&RequestKey>, known: u64, texts: &[&[u8]]
         outcomes.push(outcome);
     }
     bundles.extend(builder.finish());
-    (bundles, outcomes)
+    bundles
 }
 
 fn refuse(shared: &Shared, builder: &mut BundleBuilder, seq: u64, refusal: &Refusal, text: &[u8]) -> Option<Bundle> {

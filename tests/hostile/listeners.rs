@@ -265,3 +265,73 @@ fn strangers_learn_nothing_of_the_database_and_nobody_else_reads_the_data_folder
     let mode = std::fs::metadata(daemon.data()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
+
+#[test]
+fn a_small_request_that_becomes_a_large_one_is_refused_before_it_is_held() {
+    let api = Api::start();
+    let token = api.token("ingest");
+    let packed = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let array = packed(&format!("[{}{{}}]", "{},".repeat(2_600_000)));
+    let lines = packed(&"{}\n".repeat(2_600_000));
+    let over = packed(&" ".repeat(9 << 20));
+    let send = |body: &[u8], kind: &str| {
+        let headers = [("authorization", token.as_str()), ("content-encoding", "gzip"), ("content-type", kind)];
+        api.send("POST", "/api/v1/records", &headers, body).status
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(send(&array, "application/json"), 400));
+            scope.spawn(|| assert_eq!(send(&lines, "application/x-ndjson"), 400));
+            scope.spawn(|| assert_eq!(send(&over, "application/json"), 413));
+        }
+    });
+    // As many as may be, each refused alone, which is the longest answer.
+    assert_eq!(send(&packed(&"{}\n".repeat(16_384)), "application/x-ndjson"), 422);
+    assert_small(&api.daemon);
+}
+
+#[test]
+fn those_who_send_and_never_read_hold_little_and_hold_up_nobody() {
+    with_many_files();
+    let postgres = Postgres::stopped();
+    let daemon = Daemon::on(&postgres.url()).start();
+    let mut frame = Vec::new();
+    let refused = Record { provider: "".into(), ..Record::rentcast("/avm") };
+    tallyd_protocol::message::write_records_frame(&mut frame, 1, &vec![refused; 4_000]);
+    let lines = "{}\n".repeat(4_000);
+    let mut seq = 0;
+    let mut deaf = Vec::new();
+    for round in 0..100 {
+        let mut by_frames = daemon.connect();
+        let hello = tallyd_protocol::Hello {
+            protocol: tallyd_protocol::PROTOCOL_VERSION,
+            producer: format!("deaf-{round}"),
+            secret: format!("{round:032x}"),
+            ..Default::default()
+        };
+        let mut begin = Vec::new();
+        tallyd_protocol::ClientMessage::Hello(hello).write_frame(&mut begin);
+        by_frames.write_all(&begin).unwrap();
+        let mut by_lines = daemon.connect();
+        for (stream, bytes) in [(&mut by_frames, frame.as_slice()), (&mut by_lines, lines.as_bytes())] {
+            stream.set_nonblocking(true).unwrap();
+            for _ in 0..20 {
+                // What the daemon does not take now is not sent.
+                let _ = stream.write(bytes);
+            }
+        }
+        deaf.push((by_frames, by_lines));
+        if round % 20 == 19 {
+            let mut honest = daemon.session("honest");
+            assert_eq!(honest.last_seq(), seq);
+            seq += 1;
+            honest.send(seq, &[Record::rentcast("/avm")]).unwrap();
+            assert_eq!(honest.recv_ack().unwrap().seq, seq);
+        }
+    }
+    assert_small(&daemon);
+}

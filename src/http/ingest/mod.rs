@@ -1,3 +1,4 @@
 //! Records that come over HTTP. They end in the channel that every other record goes through; 200 means durable.
 
+pub mod large;
 pub mod records;

@@ -12,7 +12,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -184,20 +184,53 @@ fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
     Ok(Some(key))
 }
 
+/// The texts of an array, and one more than may be. What comes after is not kept: it may be millions.
+struct Items<'b>(Vec<&'b [u8]>);
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Items<'de>, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(item) = items.next_element::<&RawValue>()? {
+                    if texts.len() <= RECORDS_MAX {
+                        texts.push(item.get().as_bytes());
+                    }
+                }
+                Ok(Items(texts))
+            }
+        }
+
+        deserializer.deserialize_seq(Visitor)
+    }
+}
+
 /// The records' texts.
 fn split<'b>(body: &'b Bytes, headers: &HeaderMap) -> Result<Vec<&'b [u8]>, ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let text = body.trim_ascii();
     let lines = kind.contains("ndjson") || kind.contains("jsonl");
     let texts = if text.first() == Some(&b'[') && !lines {
-        let items: Vec<&'b RawValue> = serde_json::from_slice(text).map_err(|error| {
+        let items: Items<'b> = serde_json::from_slice(text).map_err(|error| {
             ApiError::body(format!("no JSON array: {error}"), "send an object, an array of objects, or one a line")
         })?;
-        items.into_iter().map(|item| item.get().as_bytes()).collect()
+        items.0
     } else if !lines && serde_json::from_slice::<&RawValue>(text).is_ok() {
         vec![text]
     } else {
-        text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
+        text.split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty())
+            .take(RECORDS_MAX + 1)
+            .collect()
     };
     if texts.len() > RECORDS_MAX {
         return Err(ApiError::body(format!("more than {RECORDS_MAX} records"), "send them in several requests"));

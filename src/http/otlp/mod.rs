@@ -212,6 +212,10 @@ impl Read {
         item: Result<T, String>,
         map: impl FnOnce(T, &mut Vec<Draft>) -> Result<Took, String>,
     ) {
+        // The request is refused for it, so no more is kept.
+        if self.drafts.len() > RECORDS_MAX {
+            return;
+        }
         let before = self.drafts.len();
         match item.and_then(|item| map(item, &mut self.drafts)) {
             Ok(Took::Record) => self.taken += 1,

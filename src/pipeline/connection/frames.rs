@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::buffer::ReadBuffer;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
 use crate::pipeline::chunk::{Cost, Refused};
@@ -59,6 +59,11 @@ impl From<HelloError> for Fault {
     }
 }
 
+/// Bytes of an ack of nothing, and what a refused or priced record adds to it: as much as they have, or nearly.
+const ACK_BYTES: usize = 128;
+const REJECTION_BYTES: usize = 256;
+const COST_BYTES: usize = 32;
+
 /// What the handshake settled.
 struct Session {
     origin: Arc<Origin>,
@@ -87,8 +92,9 @@ where
     // A client that is gone by now may have sent records all the same.
     let _ = writer.write_all(&welcome).await;
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let mut outbox = Outbox::new(Arc::clone(&session.origin), shared.lanes, sender);
-    let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver));
+    let room = ReplyRoom::new(&shared.replies);
+    let mut outbox = Outbox::new(Arc::clone(&session.origin), shared.lanes, sender, room.clone());
+    let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver, room));
     let origin = Arc::clone(&session.origin);
     let read = tokio::select! {
         read = read_records(&mut buffer, shared, &mut session, &mut outbox) => read,
@@ -217,7 +223,7 @@ async fn read_records<R: AsyncRead + Unpin>(
     let max = shared.limits.max_frame_bytes;
     while let Some(bytes) = next_frame(buffer, max).await? {
         crate::failpoint::hit("connection.frame");
-        take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], shared, session, outbox)?;
+        take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], shared, session, outbox).await?;
         buffer.consume(bytes);
         if outbox.is_heavy() || !has_frame(buffer.bytes(), max) {
             outbox.flush(shared).await?;
@@ -229,7 +235,7 @@ async fn read_records<R: AsyncRead + Unpin>(
     Ok(())
 }
 
-fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Result<(), Fault> {
+async fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Result<(), Fault> {
     let records = match read(body) {
         Ok(ClientFrame::Records(records)) => records,
         Ok(ClientFrame::Hello(_)) => return Err(Fault::new("malformed", "`hello` comes once, at the beginning")),
@@ -240,10 +246,13 @@ fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut 
         return Err(Fault::new("too_large", message));
     }
     check_numbers(&records, session.known_seq)?;
+    let each = if session.want_costs { REJECTION_BYTES + COST_BYTES } else { REJECTION_BYTES };
+    outbox.reserve(ACK_BYTES + records.count() * each, shared).await?;
     let ack = take_records(records, shared, session, outbox);
     let mut reply = Vec::new();
     ServerMessage::Ack(ack).write_frame(&mut reply);
     outbox.push_reply(reply);
+    outbox.settle();
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::buffer::ReadBuffer;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::Origin;
 use crate::pipeline::chunk::Refused;
@@ -75,8 +75,9 @@ where
     }
     let origin = Origin::new(Identity::nobody());
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let mut outbox = Outbox::new(Arc::clone(&origin), shared.lanes, sender);
-    let replying = tokio::spawn(replies::run(writer, origin, receiver));
+    let room = ReplyRoom::new(&shared.replies);
+    let mut outbox = Outbox::new(Arc::clone(&origin), shared.lanes, sender, room.clone());
+    let replying = tokio::spawn(replies::run(writer, origin, receiver, room));
     // An error here is one of the origin, and the replying task sees it too.
     let _ = read_lines(&mut buffer, shared, &mut outbox).await;
     let _ = outbox.flush(shared).await;

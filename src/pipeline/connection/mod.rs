@@ -18,7 +18,7 @@ mod replies;
 /// What models of the connection's end of the channel run.
 #[cfg(all(test, feature = "model"))]
 pub(super) mod model {
-    pub use super::outbox::Reply;
+    pub use super::outbox::{Reply, ReplyRoom, Room};
     pub use super::replies::run as replies;
 }
 
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::budget::Board;
 use crate::clock::Clock;
@@ -38,6 +38,7 @@ use crate::pricing::Catalog;
 use buffer::ReadBuffer;
 
 pub use access::{Access, Places, Stranger};
+pub use outbox::REPLIES_BYTES;
 
 /// The bounds of a connection.
 #[derive(Debug, Clone)]
@@ -72,6 +73,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: IngestMetrics,
+    /// Room for replies that are not read yet, all connections together.
+    pub replies: Arc<Semaphore>,
 }
 
 /// Serves one connection until the client is done, its words cannot be read, or `stop` becomes true. Everything that was

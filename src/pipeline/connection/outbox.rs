@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Shared;
 use crate::pipeline::channel::{Closed, Origin};
@@ -17,6 +17,71 @@ pub struct Reply {
     pub after_bundles: u64,
     /// What is sent.
     pub bytes: Vec<u8>,
+    /// Its share of what replies may take, and that of those before it.
+    pub room: Room,
+}
+
+/// What unread replies may take, in bytes: of all connections together, and of each. A connection that is at a bound is not
+/// read from any more.
+#[derive(Clone)]
+pub struct ReplyRoom {
+    all: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+/// A part of it, until it is dropped.
+#[derive(Default)]
+pub struct Room {
+    all: Option<OwnedSemaphorePermit>,
+    own: Option<OwnedSemaphorePermit>,
+}
+
+/// Bytes that unread replies take, all connections together.
+pub const REPLIES_BYTES: usize = 16 << 20;
+/// Bytes of one connection's, unless a single reply is longer.
+const OWN_BYTES: usize = 256 << 10;
+/// A connection that waits for nothing else always has room for so many bytes: others that do not read cannot stop it.
+const ALWAYS_BYTES: usize = 1024;
+/// Bytes of replies that are gathered before they are handed over.
+const HEAVY_BYTES: usize = 16 << 10;
+
+impl ReplyRoom {
+    /// The room of a connection, within that of all.
+    pub fn new(all: &Arc<Semaphore>) -> Self {
+        Self { all: Arc::clone(all), own: Arc::new(Semaphore::new(OWN_BYTES)) }
+    }
+
+    async fn take(&self, bytes: usize, reserved: Option<OwnedSemaphorePermit>) -> Room {
+        let is_first = self.own.available_permits() == OWN_BYTES;
+        let own = Arc::clone(&self.own).acquire_many_owned(bytes.min(OWN_BYTES) as u32).await.ok();
+        let all = match reserved {
+            Some(mut reserved) => {
+                let needed = bytes.min(reserved.num_permits());
+                reserved.split(needed)
+            }
+            None if is_first && bytes <= ALWAYS_BYTES => None,
+            None => Arc::clone(&self.all).acquire_many_owned(bytes.min(REPLIES_BYTES / 2) as u32).await.ok(),
+        };
+        Room { all, own }
+    }
+
+    /// Whether others wait for room.
+    pub fn is_scarce(&self) -> bool {
+        self.all.available_permits() < REPLIES_BYTES / 4
+    }
+}
+
+impl Room {
+    /// Puts two together.
+    pub fn merge(&mut self, other: Self) {
+        for (mine, others) in [(&mut self.all, other.all), (&mut self.own, other.own)] {
+            match (mine.as_mut(), others) {
+                (Some(mine), Some(others)) => mine.merge(others),
+                (None, others) => *mine = others,
+                (Some(_), None) => {}
+            }
+        }
+    }
 }
 
 /// Bundles that are kept back before they are handed over in one go.
@@ -31,12 +96,15 @@ pub struct Outbox {
     /// Bundles that were handed over or are finished.
     counted: u64,
     unsent: Vec<Reply>,
+    unsent_bytes: usize,
+    reserved: Option<OwnedSemaphorePermit>,
+    room: ReplyRoom,
     replies: mpsc::Sender<Reply>,
 }
 
 impl Outbox {
     /// An outbox for the origin, whose records are shared out among so many lanes, and whose replies go into `replies`.
-    pub fn new(origin: Arc<Origin>, lanes: u16, replies: mpsc::Sender<Reply>) -> Self {
+    pub fn new(origin: Arc<Origin>, lanes: u16, replies: mpsc::Sender<Reply>, room: ReplyRoom) -> Self {
         Self {
             origin,
             builder: BundleBuilder::new(lanes),
@@ -44,6 +112,9 @@ impl Outbox {
             finished: Vec::new(),
             counted: 0,
             unsent: Vec::new(),
+            unsent_bytes: 0,
+            reserved: None,
+            room,
             replies,
         }
     }
@@ -65,12 +136,46 @@ impl Outbox {
     /// Adds a reply that speaks for everything pushed so far.
     pub fn push_reply(&mut self, bytes: Vec<u8>) {
         let after_bundles = self.counted + u64::from(self.in_builder);
-        self.unsent.push(Reply { after_bundles, bytes });
+        self.unsent_bytes += bytes.len();
+        self.unsent.push(Reply { after_bundles, bytes, room: Room::default() });
+    }
+
+    /// Makes room in all connections' share for a reply of so many bytes at most, before it is made.
+    ///
+    /// # Errors
+    /// [`Closed`] if nothing more is taken from this connection.
+    pub async fn reserve(&mut self, bytes: usize, shared: &Shared) -> Result<(), Closed> {
+        if bytes <= ALWAYS_BYTES {
+            return Ok(());
+        }
+        // Bounded, so that it fits, and so that what is longer is alone instead of never. The semaphore is never closed.
+        let bytes = bytes.min(REPLIES_BYTES / 2) as u32;
+        let mut more = Arc::clone(&self.room.all).try_acquire_many_owned(bytes).ok();
+        if more.is_none() {
+            // Nobody waits for room who holds some for what is not handed over: those that wait would wait for each other.
+            self.flush(shared).await?;
+            more = Arc::clone(&self.room.all).acquire_many_owned(bytes).await.ok();
+        }
+        match (&mut self.reserved, more) {
+            (Some(reserved), Some(more)) => reserved.merge(more),
+            (reserved, more) => *reserved = more,
+        }
+        Ok(())
+    }
+
+    /// Gives back what was reserved for more than there is to say.
+    pub fn settle(&mut self) {
+        if let Some(reserved) = &mut self.reserved {
+            let spare = reserved.num_permits().saturating_sub(self.unsent_bytes);
+            drop(reserved.split(spare));
+        }
     }
 
     /// True if so much has gathered that it should be flushed although more is at hand.
     pub fn is_heavy(&self) -> bool {
-        self.finished.len() >= FINISHED_MAX || self.unsent.len() >= self.replies.max_capacity()
+        self.finished.len() >= FINISHED_MAX
+            || self.unsent.len() >= self.replies.max_capacity()
+            || self.unsent_bytes >= HEAVY_BYTES
     }
 
     /// Hands over what has gathered, waiting for room.
@@ -83,6 +188,11 @@ impl Outbox {
         self.in_builder = false;
         for bundle in self.finished.drain(..) {
             shared.ingest.submit(&self.origin, bundle).await?;
+        }
+        let bytes = std::mem::take(&mut self.unsent_bytes);
+        if let Some(last) = self.unsent.last_mut() {
+            // With the last of them, since the earlier ones are written before it.
+            last.room = self.room.take(bytes, self.reserved.take()).await;
         }
         for reply in self.unsent.drain(..) {
             // The replying task ends early only when the client is gone or the origin is closed.
