@@ -21,11 +21,11 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::database::describe;
 use crate::pipeline::chunk::{Call, Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::dead_letters::DeadLetters;
 use crate::pipeline::flusher::direct::Direct;
+use crate::pipeline::flusher::poison::Poison;
 use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::inspect::Contents;
 use crate::pipeline::wal::recent::StoredChunk;
@@ -128,13 +128,12 @@ impl<'d> Replay<'d> {
         &self,
         client: &Client,
         calls: &[(&StoredChunk, usize, Call<'_>)],
-        poison: &[(usize, tokio_postgres::Error)],
+        poison: &[Poison],
     ) -> Result<u64, tokio_postgres::Error> {
         let mut letters = DeadLetters::default();
-        for (index, error) in poison {
-            let (chunk, position, call) = &calls[*index];
-            let code = error.code().map_or("", |code| code.code());
-            letters.push_poison(chunk, *position, call, code, &describe(error));
+        for Poison { place, code, said } in poison {
+            let (chunk, position, call) = &calls[*place];
+            letters.push_poison(chunk, *position, call, code, said);
         }
         letters.insert_missing(client, self.buffer_id).await
     }

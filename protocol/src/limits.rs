@@ -6,8 +6,11 @@ pub const TEXT_BYTES: usize = 512;
 pub const METADATA_BYTES: usize = 16 * 1024;
 /// Entries of one record's `extra_units`.
 pub const EXTRA_UNITS: usize = 32;
-/// Tokens in one bucket of one record.
-pub const TOKENS: u64 = 1_000_000_000_000;
+/// Tokens in one bucket of one record, and its `requests`. A rollup row sums them in 63 bits: it takes 9.2 * 10^9 calls of this
+/// size to fill one.
+pub const TOKENS: u64 = 1_000_000_000;
+/// The most that the bound above can be set to, and what versions before had it at: 9.2 million calls of this size fill a row.
+pub const TOKENS_MAX: u64 = 1_000_000_000_000;
 /// USD, either sign, that a client may state as a record's cost.
 pub const COST_USD: i128 = 1_000_000_000;
 /// 2015-01-01T00:00:00Z: no record is older. Microseconds since 1970.

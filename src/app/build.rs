@@ -186,6 +186,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         text_bytes: limits.text_bytes,
         metadata_bytes: limits.metadata_bytes,
         extra_units: limits.extra_units,
+        tokens: limits.tokens,
         occurred_at_min_us: limits.occurred_at_min_us,
         // Bounded by the configuration, so it fits.
         ahead_us: limits.ahead.as_micros() as i64,

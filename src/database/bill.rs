@@ -4,6 +4,7 @@ use chrono::NaiveDate;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use super::whole::Whole;
 use crate::bill::BillTokens;
 use crate::bill::compare::Recorded;
 
@@ -20,14 +21,14 @@ pub async fn recorded(
     providers: &[&str],
 ) -> Result<Vec<Recorded>, tokio_postgres::Error> {
     let sql = if utc_rollups {
-        "SELECT day, provider, model, sum(calls)::int8, sum(unpriced_calls)::int8, sum(input_tokens)::int8, \
-             sum(output_tokens)::int8, sum(cache_read_tokens)::int8, \
-             sum(cache_write_5m_tokens + cache_write_1h_tokens)::int8, round(sum(cost_usd), 18) \
+        "SELECT day, provider, model, sum(calls)::int8, sum(unpriced_calls)::int8, sum(input_tokens), \
+             sum(output_tokens), sum(cache_read_tokens), \
+             sum(cache_write_5m_tokens) + sum(cache_write_1h_tokens), round(sum(cost_usd), 18) \
          FROM public.daily_api_costs WHERE day BETWEEN $1 AND $2 AND provider = ANY ($3) GROUP BY 1, 2, 3"
     } else {
         "SELECT (occurred_at AT TIME ZONE 'UTC')::date, provider, model, count(*), \
-             count(*) FILTER (WHERE cost_usd IS NULL), sum(input_tokens)::int8, sum(output_tokens)::int8, \
-             sum(cache_read_tokens)::int8, sum(cache_write_5m_tokens + cache_write_1h_tokens)::int8, \
+             count(*) FILTER (WHERE cost_usd IS NULL), sum(input_tokens), sum(output_tokens), \
+             sum(cache_read_tokens), sum(cache_write_5m_tokens) + sum(cache_write_1h_tokens), \
              round(coalesce(sum(cost_usd), 0), 18) \
          FROM public.api_usage_log \
          WHERE occurred_at >= $1::date::timestamp AT TIME ZONE 'UTC' \
@@ -37,7 +38,7 @@ pub async fn recorded(
         [(&from, Type::DATE), (&to, Type::DATE), (&providers, Type::TEXT_ARRAY)];
     let rows = client.query_typed(sql, &parameters).await?;
     // Sums of counts that are never negative.
-    let count = |row: &tokio_postgres::Row, at: usize| row.get::<_, i64>(at).max(0).unsigned_abs();
+    let count = |row: &tokio_postgres::Row, at: usize| row.get::<_, Whole>(at).to_u64();
     let read = |row: &tokio_postgres::Row| Recorded {
         day: row.get(0),
         provider: row.get(1),

@@ -50,6 +50,7 @@ pub mod tls;
 pub mod unpriced;
 pub mod upkeep;
 pub mod url;
+pub mod whole;
 
 pub use access::{Access, CopyAccess};
 pub use connection::{ConnectError, Connection, describe};

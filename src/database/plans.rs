@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use super::whole::Whole;
 use crate::pricing::{Catalog, Plan, Usd};
 
 /// The provider that bills by plan.
@@ -20,7 +21,7 @@ pub struct PlanMonth {
     /// Its first day.
     pub month: NaiveDate,
     /// Requests within the period.
-    pub requests: i64,
+    pub requests: Whole,
     /// What the records carry.
     pub marginal_usd: Usd,
 }
@@ -60,7 +61,7 @@ pub async fn compare(
     from: NaiveDate,
     to: NaiveDate,
 ) -> Result<PlanComparison, tokio_postgres::Error> {
-    let sql = "SELECT m::date, coalesce(sum(c.requests), 0)::int8, round(coalesce(sum(c.cost_usd), 0), 18) \
+    let sql = "SELECT m::date, coalesce(sum(c.requests), 0), round(coalesce(sum(c.cost_usd), 0), 18) \
          FROM generate_series(date_trunc('month', $1::date::timestamp), $2::date::timestamp - interval '1 day', \
              interval '1 month') AS m \
          LEFT JOIN public.daily_api_costs AS c ON c.provider = $3 AND c.day >= greatest(m::date, $1) \
@@ -80,7 +81,7 @@ fn bills(catalogs: &[Catalog], configured: Plan, months: &[PlanMonth]) -> Vec<Pl
     let bill = |catalog: &Catalog| {
         let bills = months.iter().map(|month| {
             let begin_us = month.month.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros();
-            catalog.plan_terms(begin_us).bill(month.requests.max(0).unsigned_abs())
+            catalog.plan_terms(begin_us).bill(month.requests.to_u64())
         });
         // Beyond 10^20 USD a bill is as good as infinite.
         let most = Usd::from_attos(i128::MAX);
@@ -110,7 +111,11 @@ mod tests {
         let catalogs = Plan::ALL.map(|rentcast_plan| {
             Catalog::builtin(&PricingOptions { rentcast_plan, ..PricingOptions::default() }).unwrap()
         });
-        let month = |requests| PlanMonth { month: NaiveDate::default(), requests, marginal_usd: Usd::ZERO };
+        let month = |requests: i64| PlanMonth {
+            month: NaiveDate::default(),
+            requests: requests.into(),
+            marginal_usd: Usd::ZERO,
+        };
         let shown = |months: &[PlanMonth]| {
             let bills = bills(&catalogs, Plan::Growth, months);
             let cheapest = bills.iter().find(|bill| bill.cheapest).unwrap().plan;

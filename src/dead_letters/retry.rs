@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::{DeadLetter, Edit, EditError};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::database::describe;
 use crate::database::prices::read_added;
 use crate::database::queries::audit::{self, Change};
 use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
@@ -131,8 +130,8 @@ impl<'c> Retrier<'c> {
         let rows: Vec<_> = calls.iter().map(|(_, call)| *call).collect();
         let poison = self.direct.load(client, &rows).await?;
         let mut outcomes: Vec<_> = admitted.iter().map(|chunk| chunk.as_ref().err().cloned()).collect();
-        for (place, error) in &poison {
-            outcomes[calls[*place].0] = Some(Outcome::Poison(describe(error)));
+        for found in poison {
+            outcomes[calls[found.place].0] = Some(Outcome::Poison(found.said));
         }
         let (mut settled, mut records) = (Vec::new(), Vec::new());
         for (index, call) in &calls {

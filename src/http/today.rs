@@ -13,6 +13,7 @@ use super::v1::budgets::Budgets;
 use crate::budget::{Scope, Status};
 use crate::database::queries::costs::total;
 use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use crate::database::whole::Whole;
 use crate::pricing::Usd;
 
 /// Models that are told apart.
@@ -26,7 +27,7 @@ pub struct Today {
     /// That zone.
     pub time_zone: String,
     /// Calls.
-    pub calls: i64,
+    pub calls: Whole,
     /// What they cost, USD.
     pub cost_usd: Usd,
     /// By model, the dearest first.
@@ -43,17 +44,17 @@ pub struct ModelToday {
     /// The model; empty where calls name none.
     pub model: String,
     /// Calls.
-    pub calls: i64,
+    pub calls: Whole,
     /// Failed ones among them.
-    pub errors: i64,
+    pub errors: Whole,
     /// Input tokens, those of caches included.
-    pub input_tokens: i64,
+    pub input_tokens: Whole,
     /// Output tokens.
-    pub output_tokens: i64,
+    pub output_tokens: Whole,
     /// Cost of the priced calls, USD.
     pub cost_usd: Usd,
     /// Calls without a known price.
-    pub unpriced_calls: i64,
+    pub unpriced_calls: Whole,
 }
 
 /// Where a budget stands.

@@ -120,6 +120,19 @@ fn dscale(digits: &[u16], last: usize) -> u16 {
 /// # Errors
 /// [`NumericError`] if the value is not finite, does not fit [`Usd`] exactly, or the bytes are not a NUMERIC.
 pub fn decode(bytes: &[u8]) -> Result<Usd, NumericError> {
+    scaled(bytes, Usd::DECIMALS).map(Usd::from_attos)
+}
+
+/// Reads an integer's bytes.
+///
+/// # Errors
+/// [`NumericError`] if the value is not an integer of 128 bits, or the bytes are not a NUMERIC.
+pub fn decode_whole(bytes: &[u8]) -> Result<i128, NumericError> {
+    scaled(bytes, 0)
+}
+
+/// The value * 10^`decimals`.
+fn scaled(bytes: &[u8], decimals: u8) -> Result<i128, NumericError> {
     let (fields, []) = bytes.as_chunks::<2>() else {
         return Err(NumericError::Malformed);
     };
@@ -135,7 +148,7 @@ pub fn decode(bytes: &[u8]) -> Result<Usd, NumericError> {
     if usize::from(u16::from_be_bytes(*ndigits)) != digits.len() {
         return Err(NumericError::Malformed);
     }
-    let mut power = i32::from(i16::from_be_bytes(*weight)) * 4 + i32::from(Usd::DECIMALS);
+    let mut power = i32::from(i16::from_be_bytes(*weight)) * 4 + i32::from(decimals);
     let mut attos = 0i128;
     for digit in digits {
         let part = part(u16::from_be_bytes(*digit), power)?;
@@ -143,7 +156,7 @@ pub fn decode(bytes: &[u8]) -> Result<Usd, NumericError> {
         attos = attos.checked_sub(part).ok_or(NumericError::OutOfRange)?;
         power -= 4;
     }
-    if negative { Ok(attos) } else { attos.checked_neg().ok_or(NumericError::OutOfRange) }.map(Usd::from_attos)
+    if negative { Ok(attos) } else { attos.checked_neg().ok_or(NumericError::OutOfRange) }
 }
 
 /// `digit` * 10^`power`, in attodollars.

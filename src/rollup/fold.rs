@@ -48,8 +48,9 @@ impl Measures {
             call.requests,
         ];
         for (sum, unit) in self.units.iter_mut().zip(units) {
-            // At most 10^12 a record: nine million records of that size would be needed to overflow.
-            *sum += unit as i64;
+            // No version has admitted more than 10^12 (limits::TOKENS_MAX), so it takes 9.2 million calls to overflow. A batch has
+            // 18 MiB of payload, of which a call takes 16 bytes for its id alone: 1.2 million.
+            *sum = sum.checked_add(unit as i64).expect("a batch's counts fit 63 bits");
         }
         match call.cost.usd() {
             Some(usd) => self.add_cost(usd),
@@ -66,7 +67,8 @@ impl Measures {
         self.calls += other.calls;
         self.errors += other.errors;
         for (sum, unit) in self.units.iter_mut().zip(other.units) {
-            *sum += unit;
+            // Rows of the same batch: see `add_call`.
+            *sum = sum.checked_add(unit).expect("a batch's counts fit 63 bits");
         }
         self.add_cost(other.cost);
         self.unpriced += other.unpriced;

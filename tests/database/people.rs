@@ -138,11 +138,11 @@ async fn users_are_joined_with_what_their_calls_cost() {
     let ids: Vec<&str> = page.users.iter().map(|user| user.id.as_str()).collect();
     assert_eq!(ids, ["gone", ADMIN, USER], "by cost");
     let [gone, admin, user] = &page.users[..] else { panic!("{:?}", page.users) };
-    assert_eq!((admin.total_calls, admin.total_claude_calls, admin.total_rentcast_calls), (3, 1, 1));
-    assert_eq!((admin.cost_usd.to_string().as_str(), admin.unpriced_calls), ("0.300000000000000001", 1));
+    assert_eq!((admin.total_calls.0, admin.total_claude_calls.0, admin.total_rentcast_calls.0), (3, 1, 1));
+    assert_eq!((admin.cost_usd.to_string().as_str(), admin.unpriced_calls.0), ("0.300000000000000001", 1));
     assert_eq!(admin.shown.as_deref(), Some("admin@example.com"));
-    assert_eq!((user.total_calls, user.cost_usd, user.last_call_at), (0, Usd::ZERO, None));
-    assert_eq!((gone.shown.as_deref(), gone.total_rentcast_calls), (None, 1));
+    assert_eq!((user.total_calls.0, user.cost_usd, user.last_call_at), (0, Usd::ZERO, None));
+    assert_eq!((gone.shown.as_deref(), gone.total_rentcast_calls.0), (None, 1));
 
     // Searched, sorted, paged.
     let ask = async |question: UserQuestion| {

@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use tallyd_client::Record;
+
+use crate::client::Api;
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
@@ -255,4 +258,170 @@ fn the_audit_log_is_only_ever_added_to_also_by_the_owner() {
         r#"UPDATE tallyd_audit_log SET object = 'user (forgotten)/day', new_value = new_value || '{"scope_value": "(forgotten)"}'"#,
     );
     assert_eq!(postgres.psql("SELECT count(*) FROM tallyd_audit_log WHERE object = 'user (forgotten)/day'"), "1");
+}
+
+/// 2^63 - 1: where a column of a rollup ends.
+const FULL: i128 = i64::MAX as i128;
+/// More calls than there will be.
+const MANY_CALLS: i128 = 1_000_000_000_000_000;
+/// The most tokens of a record.
+const MOST: u64 = 1_000_000_000;
+
+/// Puts rows of today that are full but for `room` input tokens into the rollups, as calls that retention has dropped from the log.
+fn plant(postgres: &Postgres, room: i128) {
+    let costs =
+        "(day, provider, model, endpoint, calls, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests)";
+    let users = costs.replace("model, endpoint", "user_id");
+    let left = FULL - room;
+    postgres.psql(&format!(
+        "INSERT INTO daily_api_costs {costs} VALUES (current_date, 'claude', 'm', '', 9, {left}, 1, 1, 1), \
+             (current_date, 'claude', 'm2', '', {MANY_CALLS}, {FULL}, {FULL}, {FULL}, {FULL}); \
+         INSERT INTO daily_user_api_costs {users} VALUES (current_date, 'claude', 'u', 9, {left}, 1, 1, 1), \
+             (current_date, 'claude', 'u2', {MANY_CALLS}, {FULL}, {FULL}, {FULL}, {FULL}); \
+         INSERT INTO user_api_totals (provider, user_id, calls, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, \
+             first_call_at, last_call_at) SELECT provider, user_id, calls, input_tokens, cache_write_5m_tokens, \
+             cache_write_1h_tokens, requests, current_date, current_date FROM daily_user_api_costs; \
+         INSERT INTO tallyd_dropped_costs SELECT * FROM daily_api_costs; \
+         INSERT INTO tallyd_dropped_user_costs SELECT * FROM daily_user_api_costs; \
+         INSERT INTO tallyd_dropped_totals SELECT * FROM user_api_totals"
+    ));
+}
+
+#[test]
+fn a_rollup_row_that_is_full_stops_nobody_else_and_every_answer_is_exact() {
+    let mut api = Api::start();
+    plant(&api.postgres, 2 * i128::from(MOST) + 500);
+    let mut session = api.daemon.session("p");
+    // Two of the hostile records fit, three do not; between them are honest ones, one of them of the full row's user.
+    let record = |seq: u64| match seq % 40 {
+        7 => Record { user_id: "u".into(), input_tokens: MOST, ..Record::claude("m", 0, 0) },
+        _ => Record { user_id: "honest".into(), ..Record::claude("claude-sonnet-4-5", 1, 1) },
+    };
+    for first_seq in [1, 101] {
+        session.send(first_seq, &(first_seq..first_seq + 100).map(record).collect::<Vec<_>>()).unwrap();
+    }
+    for seq in [100, 200] {
+        assert_eq!(session.recv_ack().unwrap().seq, seq);
+    }
+    api.postgres.until_calls(197);
+    let letters = "SELECT kind, code, producer, convert_from(payload, 'UTF8')::json ->> 'user_id', count(*) FROM dead_letters GROUP BY 1, 2, 3, 4";
+    api.postgres.until(letters, "poison|22003|p|u|3");
+    let said = api.postgres.psql("SELECT DISTINCT message FROM dead_letters");
+    assert!(said.contains("would overflow"), "{said}");
+    api.daemon.until_status("nothing holds", |status| status["health"]["flusher"]["status"] == "ok");
+    // A small call of the full row's user still fits, and a retry of the letters finds them as they are.
+    session.send(201, &[Record { user_id: "u".into(), ..Record::claude("m", 500, 0) }]).unwrap();
+    session.recv_ack().unwrap();
+    api.postgres.until_calls(198);
+    let row = "SELECT input_tokens FROM daily_api_costs WHERE model = 'm'";
+    assert_eq!(api.postgres.psql(row), FULL.to_string());
+    let retried = api.daemon.run(&["dead-letters", "retry", "--kind", "poison"]);
+    let retried = format!("{}{}", String::from_utf8_lossy(&retried.stdout), String::from_utf8_lossy(&retried.stderr));
+    assert!(retried.contains("would overflow"), "{retried}");
+    assert_eq!(api.postgres.psql(letters), "poison|22003|p|u|3");
+    // SQL callers meet the same end, and nothing is written.
+    let call =
+        api.postgres.try_psql("SELECT increment_daily_cost('claude', model => 'm', user_id => 'u', input_tokens => 1)");
+    assert!(call.unwrap_err().contains("out of range"));
+    api.postgres.until_calls(198);
+    answers_are_exact(&api);
+    api.daemon.assert_reconciled();
+}
+
+/// Asks everything that adds up the full rows.
+fn answers_are_exact(api: &Api) {
+    let admin = api.token("admin");
+    let input = 2 * FULL + 195;
+    let text = |path: &str| {
+        let answer = api.get(path, &admin);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.text()
+    };
+    for path in ["/api/v1/overview", "/api/v1/costs?days=1", "/api/v1/costs?days=1&bucket=total"] {
+        let text = text(path);
+        assert!(text.contains(&format!("\"input_tokens\":{input},")), "{path}: {input}: {text}");
+    }
+    let csv = text("/api/v1/costs?days=1&format=csv");
+    assert!(csv.contains(&input.to_string()), "{csv}");
+    let written = format!("\"cacheWriteTokens\":{}", 2 * FULL);
+    for path in ["/api/admin/costs", "/api/admin/cost-history?days=1"] {
+        let text = text(path);
+        assert!(text.contains(&written), "{path}: {text}");
+    }
+    let calls = (MANY_CALLS + 9 + 198).to_string();
+    for path in ["/api/admin/metrics", "/api/admin/costs"] {
+        assert!(text(path).contains(&calls), "{path}");
+    }
+    for path in [
+        "/api/v1/users",
+        "/api/v1/users/u2",
+        "/api/user/all",
+        "/api/admin/user-stats",
+        "/api/v1/unpriced",
+        "/api/v1/forecast",
+    ] {
+        text(path);
+    }
+    let output = api.daemon.run(&["top", "--json", "--once"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_count_beyond_its_bound_is_refused_and_the_bound_is_a_setting() {
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).start();
+    let line = |field: &str, count: u64| format!(r#"{{"provider":"x","{field}":{count}}}"#);
+    for field in [
+        "input_tokens",
+        "output_tokens",
+        "cache_read_tokens",
+        "cache_write_5m_tokens",
+        "cache_write_1h_tokens",
+        "requests",
+    ] {
+        assert_eq!(daemon.lines(&line(field, MOST))[0]["ok"], true, "{field}");
+        let refused = &daemon.lines(&line(field, MOST + 1))[0];
+        assert!(refused["ok"] != true && refused.to_string().contains("expected 0 to 1000000000"), "{refused}");
+    }
+    assert_eq!(daemon.terminate().code(), Some(0));
+    daemon.set("TALLYD_LIMITS_TOKENS", "7");
+    daemon.up();
+    assert_eq!(daemon.lines(&line("requests", 7))[0]["ok"], true);
+    assert_eq!(daemon.lines(&line("requests", 8))[0]["error"]["code"], "range");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    daemon.set("TALLYD_LIMITS_TOKENS", "1000000000001");
+    let said = daemon.run(&["config", "check"]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("limits.tokens"), "{said:?}");
+}
+
+#[test]
+fn old_days_make_few_partitions_and_a_batch_that_needs_many_is_divided() {
+    let mut postgres = Postgres::start();
+    let mut daemon =
+        Daemon::on(&postgres.url()).with("TALLYD_LOG_TABLE_PARTITION", "day").with("TALLYD_FLUSHER_LANES", "1").start();
+    postgres.until("SELECT count(*) > 0 FROM tallyd_partitions()", "t");
+    postgres.down(crate::support::postgres::Stop::Fast);
+    // All of it waits in the log, the honest records after the hostile ones, and would be one batch.
+    const DAY_US: i64 = 86_400_000_000;
+    const DAYS: i64 = 800;
+    let mut hostile = daemon.session("hostile");
+    let old = |seq: u64| Record {
+        occurred_at: Some(1_420_070_400_000_000 + (seq as i64 - 1) * 4 * DAY_US),
+        ..Record::rentcast("/old")
+    };
+    for first_seq in (1..DAYS as u64).step_by(100) {
+        hostile.send(first_seq, &(first_seq..first_seq + 100).map(old).collect::<Vec<_>>()).unwrap();
+        hostile.recv_ack().unwrap();
+    }
+    let mut honest = daemon.session("honest");
+    honest.send(1, &(0..50).map(|_| Record::rentcast("/now")).collect::<Vec<_>>()).unwrap();
+    honest.recv_ack().unwrap();
+    postgres.up();
+    postgres.until_calls(850);
+    let partitions: u32 = postgres.psql("SELECT count(*) FROM tallyd_partitions()").parse().unwrap();
+    assert!(partitions < 160, "{partitions} partitions for {DAYS} days of the years since 2015");
+    let transactions: u32 = postgres.psql("SELECT count(DISTINCT xmin::text) FROM api_usage_log").parse().unwrap();
+    assert!(transactions >= 4, "{transactions} batches");
+    daemon.assert_reconciled();
+    assert_eq!(daemon.terminate().code(), Some(0));
 }

@@ -10,6 +10,7 @@ use super::sample::Sample;
 use super::view::{Sort, View};
 use crate::budget::Status as Standing;
 use crate::cli::output::{bytes, count};
+use crate::database::whole::Whole;
 use crate::http::{Health, ModelToday};
 
 /// From so many columns on, two panels stand side by side.
@@ -189,7 +190,7 @@ fn models(view: &View, area: Rect, buffer: &mut Buffer) {
     widths.push(Constraint::Length(14));
     head.push(right(heading("USD", Sort::Cost)));
     let row = |model: &&ModelToday| {
-        let unpriced = if model.unpriced_calls > 0 { "?" } else { "" };
+        let unpriced = if model.unpriced_calls > Whole::default() { "?" } else { "" };
         let name = if model.model.is_empty() { model.provider.clone() } else { model.model.clone() };
         let mut cells = vec![Cell::from(name)];
         if calls {
@@ -242,14 +243,14 @@ fn whole(rate: f64) -> String {
     count(rate.round() as u64)
 }
 
-fn number(calls: i64) -> String {
-    count(calls.unsigned_abs())
+fn number(calls: Whole) -> String {
+    count(calls.to_u64())
 }
 
 /// Tokens by their size: `1.2 M`.
-fn short(tokens: i64) -> String {
-    let value = tokens as f64;
-    match tokens {
+fn short(tokens: Whole) -> String {
+    let value = tokens.0 as f64;
+    match tokens.0 {
         ..10_000 => number(tokens),
         10_000..1_000_000 => format!("{:.1} k", value / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} M", value / 1e6),

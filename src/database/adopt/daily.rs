@@ -44,6 +44,7 @@ pub(super) fn rows(table: &Table) -> String {
              WHEN r.calls NOT BETWEEN 0 AND 1000000000000 OR r.calls <> trunc(r.calls) \
                  THEN 'their number of calls is negative, above 10^12, or no whole number' \
              WHEN least(r.input_tokens, r.output_tokens) < 0 THEN 'a count is negative' \
+             WHEN greatest(r.input_tokens, r.output_tokens) > 1000000000000000 THEN 'a count of tokens is above 10^15' \
              WHEN r.cost_usd IS NULL THEN 'they have no cost' \
              WHEN r.cost_usd NOT BETWEEN -1000000000000 AND 1000000000000 THEN 'their cost is no number, or beyond 10^12' \
              WHEN greatest(octet_length(r.provider), octet_length(r.model), octet_length(r.endpoint)) > 512 THEN 'a text is longer than 512 bytes' \

@@ -23,8 +23,8 @@ pub(super) fn calls(table: &Table, options: &AdoptOptions) -> String {
                  octet_length(n.user_id)) > 512 THEN 'a text is longer than 512 bytes' \
              WHEN least(n.input_tokens, n.output_tokens, n.cache_read_tokens, n.cache_write_5m_tokens) < 0 \
                  THEN 'a count is negative' \
-             WHEN greatest(n.input_tokens, n.output_tokens, n.cache_read_tokens, n.cache_write_5m_tokens) > 1000000000000 \
-                 THEN 'a count is above 10^12' \
+             WHEN greatest(n.input_tokens, n.output_tokens, n.cache_read_tokens, n.cache_write_5m_tokens) > 1000000000 \
+                 THEN 'a count is above 10^9' \
              WHEN n.cost_usd NOT BETWEEN -1000000000 AND 1000000000 THEN 'its cost is no number, or beyond 10^9' \
              WHEN n.status < 0 OR n.latency_ms < 0 THEN 'its status or latency is negative' END AS fault \
          FROM (SELECT e.old_id, e.old_date, e.no_user, e.occurred_at, e.id, \

@@ -14,6 +14,7 @@ use super::accounts::Accounts;
 use super::sums::{OF_ROLLUP, Sums};
 use super::{Parameter, QueryError, Reading, containing};
 use crate::config;
+use crate::database::whole::Whole;
 use crate::pricing::Usd;
 
 /// The shown columns of a user, as the text of a JSON object: PostgreSQL wrote it, and it is handed on as it is.
@@ -33,15 +34,15 @@ pub struct UserTotals {
     /// The user's id, as records have it.
     pub id: String,
     /// All calls.
-    pub total_calls: i64,
+    pub total_calls: Whole,
     /// Calls of Claude.
-    pub total_claude_calls: i64,
+    pub total_claude_calls: Whole,
     /// Calls of RentCast.
-    pub total_rentcast_calls: i64,
+    pub total_rentcast_calls: Whole,
     /// Calls with a status of 400 or above.
-    pub errors: i64,
+    pub errors: Whole,
     /// Calls without a known price.
-    pub unpriced_calls: i64,
+    pub unpriced_calls: Whole,
     /// Exact cost in USD, decimal text.
     #[schema(value_type = String, example = "1.25")]
     pub cost_usd: Usd,
@@ -103,10 +104,10 @@ pub struct UserQuestion {
     pub offset: i64,
 }
 
-const TOTALS: &str = "SELECT user_id, sum(calls)::int8 AS calls, \
-    coalesce(sum(calls) FILTER (WHERE provider = 'claude'), 0)::int8 AS claude_calls, \
-    coalesce(sum(calls) FILTER (WHERE provider = 'rentcast'), 0)::int8 AS rentcast_calls, \
-    sum(errors)::int8 AS errors, sum(unpriced_calls)::int8 AS unpriced, round(sum(cost_usd), 18) AS cost, \
+const TOTALS: &str = "SELECT user_id, sum(calls) AS calls, \
+    coalesce(sum(calls) FILTER (WHERE provider = 'claude'), 0) AS claude_calls, \
+    coalesce(sum(calls) FILTER (WHERE provider = 'rentcast'), 0) AS rentcast_calls, \
+    sum(errors) AS errors, sum(unpriced_calls) AS unpriced, round(sum(cost_usd), 18) AS cost, \
     min(first_call_at) AS first_call, max(last_call_at) AS last_call \
     FROM public.user_api_totals WHERE user_id <> '' GROUP BY user_id";
 

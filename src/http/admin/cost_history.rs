@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::database::queries::costs::{DayRow, history, versions};
+use crate::database::whole::Whole;
 use crate::http::answer::{Failures, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range};
@@ -52,15 +53,15 @@ pub struct DayCosts {
     #[schema(value_type = f64)]
     pub rentcast_cost: Number,
     /// All calls.
-    pub total_calls: i64,
+    pub total_calls: Whole,
     /// Calls of Claude.
-    pub claude_calls: i64,
+    pub claude_calls: Whole,
     /// Calls of RentCast.
-    pub rentcast_calls: i64,
+    pub rentcast_calls: Whole,
     /// Calls with a status of 400 or above.
-    pub errors: i64,
+    pub errors: Whole,
     /// Calls without a known price: they are in no cost.
-    pub unpriced_calls: i64,
+    pub unpriced_calls: Whole,
     /// Claude's models, by family: without the date in the name.
     pub by_model: BTreeMap<String, ModelCosts>,
     /// RentCast's endpoints.
@@ -75,18 +76,18 @@ pub struct DayCosts {
 #[serde(rename_all = "camelCase")]
 pub struct ModelCosts {
     /// Calls.
-    pub calls: i64,
+    pub calls: Whole,
     /// Cost.
     #[schema(value_type = f64)]
     pub cost: Number,
     /// Input tokens, cache excluded.
-    pub input_tokens: i64,
+    pub input_tokens: Whole,
     /// Output tokens.
-    pub output_tokens: i64,
+    pub output_tokens: Whole,
     /// Tokens read from a cache.
-    pub cache_read_tokens: i64,
+    pub cache_read_tokens: Whole,
     /// Tokens written to a cache, for whatever time.
-    pub cache_write_tokens: i64,
+    pub cache_write_tokens: Whole,
 }
 
 /// Calls and what they cost.
@@ -94,7 +95,7 @@ pub struct ModelCosts {
 #[serde(rename_all = "camelCase")]
 pub struct CallCosts {
     /// Calls.
-    pub calls: i64,
+    pub calls: Whole,
     /// Cost.
     #[schema(value_type = f64)]
     pub cost: Number,
@@ -117,11 +118,11 @@ impl DayCosts {
             total_cost: Number::default(),
             claude_cost: Number::default(),
             rentcast_cost: Number::default(),
-            total_calls: 0,
-            claude_calls: 0,
-            rentcast_calls: 0,
-            errors: 0,
-            unpriced_calls: 0,
+            total_calls: Whole::default(),
+            claude_calls: Whole::default(),
+            rentcast_calls: Whole::default(),
+            errors: Whole::default(),
+            unpriced_calls: Whole::default(),
             by_model: BTreeMap::new(),
             by_rentcast_endpoint: BTreeMap::new(),
             by_provider: BTreeMap::new(),

@@ -11,6 +11,7 @@ use super::cost_history::{DayCosts, days};
 use crate::database::queries::costs::{history, lifetime};
 use crate::database::queries::users::{UserQuestion, UserSort};
 use crate::database::sessions::{SessionsByUser, sessions};
+use crate::database::whole::Whole;
 use crate::http::answer::{Failures, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::today;
@@ -28,11 +29,11 @@ pub struct AdminMetrics {
     /// The day so far.
     pub today: DayCosts,
     /// All calls ever.
-    pub total_calls: i64,
+    pub total_calls: Whole,
     /// Calls of Claude.
-    pub total_claude_calls: i64,
+    pub total_claude_calls: Whole,
     /// Calls of RentCast.
-    pub total_rentcast_calls: i64,
+    pub total_rentcast_calls: Whole,
     /// What all of them cost, in USD.
     #[schema(value_type = f64)]
     pub total_cost: Number,

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::database::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
+use crate::database::whole::Whole;
 use crate::http::answer::{Failures, Number};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, text, within};
@@ -110,11 +111,11 @@ pub struct LegacyTotals {
     /// The id.
     pub id: String,
     /// Calls of Claude.
-    pub total_claude_calls: i64,
+    pub total_claude_calls: Whole,
     /// Calls of RentCast.
-    pub total_rentcast_calls: i64,
+    pub total_rentcast_calls: Whole,
     /// All calls.
-    pub total_calls: i64,
+    pub total_calls: Whole,
     /// What they cost, in USD.
     #[schema(value_type = f64)]
     pub total_cost: Number,
@@ -170,11 +171,11 @@ pub struct UserStat {
     /// What the user is shown as, an e-mail address for example; null if it is not known.
     pub shown: Option<String>,
     /// All calls.
-    pub total_calls: i64,
+    pub total_calls: Whole,
     /// Calls of Claude.
-    pub claude_calls: i64,
+    pub claude_calls: Whole,
     /// Calls of RentCast.
-    pub rentcast_calls: i64,
+    pub rentcast_calls: Whole,
     /// Calls of the endpoint that `http.analysis_endpoint` names, of those that the call log still holds.
     pub analysis_calls: i64,
     /// What all calls cost, in USD.

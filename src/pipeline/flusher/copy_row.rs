@@ -66,7 +66,7 @@ impl Layout {
         head[18..].copy_from_slice(&call.id);
         out.extend_from_slice(&head);
         text(out, call.provider);
-        // Admitted up to 10^12, as all counts.
+        // Admitted up to 10^12 at most, as all counts.
         let tokens = [int8(call.tokens.input as i64), int8(call.tokens.output as i64)];
         out.extend_from_slice(tokens.as_flattened());
         match call.cost.usd() {

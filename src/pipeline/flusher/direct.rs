@@ -10,16 +10,16 @@ use chrono_tz::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use super::FlushError;
 use super::partitions::Partitions;
 use super::periods::learn_days;
-use super::{FlushError, poison};
+use super::poison::{self, Poison};
 use crate::config::Config;
 use crate::pipeline::chunk::{Call, Columns};
 use crate::pipeline::wal::recent::{Payload, StoredChunk};
 use crate::rollup::day::Days;
 use crate::rollup::fold::Fold;
 use crate::rollup::guard::{KeyBounds, KeyGuard};
-use crate::rollup::sql;
 
 /// Loads calls within a caller's transactions.
 pub struct Direct {
@@ -67,7 +67,7 @@ impl Direct {
     /// [`FlushError`].
     pub async fn prepare(&self, client: &Client, calls: &[Call<'_>]) -> Result<(), FlushError> {
         let chunks: Vec<_> = calls.iter().map(|call| Arc::new(stand_in(call.occurred_at_us))).collect();
-        self.partitions.ensure(client, None, &chunks).await?;
+        self.partitions.ensure(client, None, &chunks, usize::MAX).await?;
         learn_days(client, &self.guard, &self.days, None, &chunks).await
     }
 
@@ -91,20 +91,12 @@ impl Direct {
         client.batch_execute(super::transaction::BEGIN).await
     }
 
-    /// Loads the calls and their rollups, within the caller's transaction. Returns the places of those that PostgreSQL
-    /// would not take, with what it said.
+    /// Loads the calls and their rollups, within the caller's transaction. Returns those that PostgreSQL would not take.
     ///
     /// # Errors
     /// [`FlushError`]; the transaction is lost then.
-    pub async fn load(
-        &self,
-        client: &Client,
-        calls: &[Call<'_>],
-    ) -> Result<Vec<(usize, tokio_postgres::Error)>, FlushError> {
-        let mut fold = Fold::new(&self.guard, self.days.clone());
-        let poison = poison::copy_calls(client, calls, &mut fold).await?;
-        sql::upsert(client, &fold.deltas()).await?;
-        Ok(poison)
+    pub async fn load(&self, client: &Client, calls: &[Call<'_>]) -> Result<Vec<Poison>, FlushError> {
+        poison::load_calls(client, calls, || Fold::new(&self.guard, self.days.clone())).await
     }
 }
 

@@ -121,7 +121,7 @@ impl Lane {
 
     /// Loads batches until the connection fails or the lane is told to stop. The outer error is the log's.
     async fn work(&mut self, connection: &Connection) -> Result<Result<(), FlushError>, WalError> {
-        loop {
+        'batches: loop {
             let Some(mut run) = self.next_batch().await? else { return Ok(Ok(())) };
             let full = Instant::now();
             let (loaded, took, chunks, last_key) = loop {
@@ -134,6 +134,11 @@ impl Lane {
                         self.metrics.crowded();
                         tokio::time::sleep(turns::pause()).await;
                         self.extend(&mut run)?;
+                    }
+                    // What was made stays. Fewer chunks need fewer, and those that need none are loaded first.
+                    Ok(Err(FlushError::Partitions)) => {
+                        self.chunks_max = (chunks / 2).max(1);
+                        continue 'batches;
                     }
                     Ok(loaded) => break (loaded, start.elapsed(), chunks, last_key),
                     Err(_) => break (Err(FlushError::Deadline(deadline)), deadline, chunks, last_key),
@@ -308,7 +313,7 @@ impl Lane {
         if class == FailureClass::MissingPartition {
             self.shared.partitions.forget();
         }
-        // Data that is refused outside of a row, such as a sum that overflows, is for a person to mend.
+        // Data that is refused outside of a call, such as a dead letter, is for a person to mend.
         let narrowed = matches!(error, FlushError::Narrowed(_));
         let hold = class == FailureClass::Hold || (class == FailureClass::Data && !narrowed);
         self.failures += 1;
@@ -365,6 +370,7 @@ fn class_of(error: &FlushError) -> FailureClass {
         | FlushError::Log(_)
         | FlushError::Moved
         | FlushError::Crowded
+        | FlushError::Partitions
         | FlushError::NotMigrated => FailureClass::Transient,
         FlushError::Detached(_) => FailureClass::MissingPartition,
         FlushError::Watermark(_) | FlushError::Payload(_) => FailureClass::Hold,

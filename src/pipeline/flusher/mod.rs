@@ -19,7 +19,7 @@
 //! | class | what a lane does |
 //! |---|---|
 //! | transient: connection, timeout, deadlock, shutdown … | tries again for ever, with jitter; half a batch that took too long |
-//! | data: a row that PostgreSQL refuses | halves the batch until it is one chunk, then finds the row ([`poison`]) |
+//! | data: a row that PostgreSQL refuses, a rollup's sum that overflows | halves the batch until it is one chunk, then finds the call ([`poison`]) |
 //! | partition missing | makes it, tries again |
 //! | hold: password, missing table, rewound database … | stops loading, says so, looks again every few seconds |
 //!
@@ -226,6 +226,9 @@ pub enum FlushError {
     /// As many transactions as may are loading; nothing has begun.
     #[error("others are loading; the batch goes on filling")]
     Crowded,
+    /// As many partitions were made as may be for one batch; nothing has begun.
+    #[error("the batch needs many new partitions, it is halved")]
+    Partitions,
     /// The schema is not in place yet.
     #[error("the database's schema is not in place yet")]
     NotMigrated,

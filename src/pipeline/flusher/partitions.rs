@@ -7,6 +7,10 @@
 //! row through the parent costs a tenth of a COPY. That is only right while the partition is one, so the transaction
 //! asks again after it has taken the partition's lock ([`Partition::still_attached`]).
 //!
+//! Records may be of any day back to `limits.occurred_at_min`, so what they make is bounded. A day of long ago gets the partition of its
+//! month, where that is still free ([`OLD_DAYS`]): 143 for the years since 2015, not 4,349. And for one batch at most
+//! [`MADE_MAX`] are made; a batch that needs more is halved, so that those before it in the log are loaded meanwhile.
+//!
 //! What is known is only ever what the catalog said, and never two partitions for one instant: what is learnt takes the
 //! place of all that it overlaps. So each partition that is made covers what it was made for, and the search ends.
 
@@ -15,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::FlushError;
 use super::periods::payload;
@@ -24,6 +28,11 @@ use crate::failpoint;
 use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::recent::StoredChunk;
+
+/// Days back from now from which on a partition by day becomes one by month.
+const OLD_DAYS: u32 = 31;
+/// Partitions that are made for one batch of several chunks. A chunk alone is never divided: 7 KB hold some hundred calls.
+pub(super) const MADE_MAX: usize = 8;
 
 /// One partition of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,13 +89,15 @@ impl Partitions {
     /// parent, which says so.
     ///
     /// # Errors
-    /// PostgreSQL's.
+    /// [`FlushError::Partitions`] once `most` were made and more are needed, unless all that is left is one chunk; PostgreSQL's.
     pub async fn ensure(
         &self,
         client: &Client,
         log: Option<&Log>,
         chunks: &[impl AsRef<StoredChunk>],
+        most: usize,
     ) -> Result<Option<Arc<Partition>>, FlushError> {
+        let mut made = 0;
         loop {
             let found = self.find(log, chunks)?;
             if found.missing.is_empty() {
@@ -95,10 +106,18 @@ impl Partitions {
                 return Ok(only.filter(|_| used.next().is_none()));
             }
             for at_us in found.missing.into_values() {
+                if self.lock().holder(at_us).is_some() {
+                    // A month that was made for another day of it.
+                    continue;
+                }
+                if made >= most && chunks.len() > 1 {
+                    return Err(FlushError::Partitions);
+                }
                 match self.make(client, at_us).await? {
                     Some(partition) => self.lock().learn(Arc::new(partition)),
                     None => return Ok(None),
                 }
+                made += 1;
             }
         }
     }
@@ -126,8 +145,10 @@ impl Partitions {
     /// The partition that holds an instant, made where there is none. None if it is gone by the time it is looked at.
     async fn make(&self, client: &Client, at_us: i64) -> Result<Option<Partition>, FlushError> {
         let at = DateTime::<Utc>::from_timestamp_micros(at_us).unwrap_or_default();
-        let sql = "SELECT public.tallyd_ensure_partition($1, $2)";
-        client.query_typed(sql, &[(&at, Type::TIMESTAMPTZ), (&self.granularity.as_str(), Type::TEXT)]).await?;
+        let sql = "SELECT public.tallyd_ensure_partition($1, CASE WHEN $1 < now() - $3 * interval '1 day' THEN 'month' ELSE $2 END)";
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&at, Type::TIMESTAMPTZ), (&self.granularity.as_str(), Type::TEXT), (&f64::from(OLD_DAYS), Type::FLOAT8)];
+        client.query_typed(sql, &parameters).await?;
         let rows = client.query_typed(PARTITION, &[(&at, Type::TIMESTAMPTZ)]).await?;
         let found = rows.first().filter(|_| failpoint::hit("flusher.partition_vanishes").is_none());
         let Some(row) = found else { return Ok(None) };

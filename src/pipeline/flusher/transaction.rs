@@ -10,7 +10,7 @@ use tokio_postgres::{Client, CopyInSink};
 
 use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
-use super::partitions::Partition;
+use super::partitions::{MADE_MAX, Partition};
 use super::rows::Rows;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, periods, turns};
@@ -51,7 +51,7 @@ pub async fn prepare(
     client: &Client,
     chunks: &[Arc<StoredChunk>],
 ) -> Result<Option<Arc<Partition>>, FlushError> {
-    let partition = shared.partitions.ensure(client, Some(&shared.log), chunks).await?;
+    let partition = shared.partitions.ensure(client, Some(&shared.log), chunks, MADE_MAX).await?;
     periods::learn_days(client, &shared.guard, &shared.days, Some(&shared.log), chunks).await?;
     Ok(partition)
 }

@@ -29,6 +29,8 @@ pub struct Rules {
     pub metadata_bytes: usize,
     /// Entries of `extra_units`.
     pub extra_units: usize,
+    /// Tokens of one bucket, and requests.
+    pub tokens: u64,
     /// The earliest `occurred_at`, microseconds since 1970.
     pub occurred_at_min_us: i64,
     /// How far `occurred_at` may be ahead, microseconds.
@@ -44,6 +46,7 @@ impl Default for Rules {
             text_bytes: limits::TEXT_BYTES,
             metadata_bytes: limits::METADATA_BYTES,
             extra_units: limits::EXTRA_UNITS,
+            tokens: limits::TOKENS,
             occurred_at_min_us: limits::OCCURRED_AT_MIN_US,
             ahead_us: limits::AHEAD_US,
             strip_query: true,
@@ -117,8 +120,8 @@ impl Admission<'_> {
             user_id: self.text("user_id", &raw.user_id)?,
             app: self.text("app", &raw.app)?,
             request_id: self.text("request_id", &raw.request_id)?,
-            tokens: tokens(raw)?,
-            requests: count("requests", &raw.requests, 1)?,
+            tokens: self.tokens(raw)?,
+            requests: self.count("requests", &raw.requests, 1)?,
             extra_units: &scratch.extra_units,
             service_tier: &scratch.service_tier,
             status: status(&raw.status)?,
@@ -158,6 +161,20 @@ impl Admission<'_> {
             extra_units,
         };
         self.catalog.price(&usage)
+    }
+
+    fn tokens(&self, raw: &RawRecord<'_>) -> Admitted<Tokens> {
+        Ok(Tokens {
+            input: self.count("input_tokens", &raw.input_tokens, 0)?,
+            output: self.count("output_tokens", &raw.output_tokens, 0)?,
+            cache_read: self.count("cache_read_tokens", &raw.cache_read_tokens, 0)?,
+            cache_write_5m: self.count("cache_write_5m_tokens", &raw.cache_write_5m_tokens, 0)?,
+            cache_write_1h: self.count("cache_write_1h_tokens", &raw.cache_write_1h_tokens, 0)?,
+        })
+    }
+
+    fn count(&self, field: &'static str, value: &Int, default: u64) -> Admitted<u64> {
+        integer(field, value, self.rules.tokens).map(|value| value.unwrap_or(default))
     }
 
     fn text<'a>(&self, field: &'static str, text: &'a Text<'_>) -> Admitted<&'a str> {
@@ -330,22 +347,8 @@ fn wrong_type(field: &'static str, expected: &str, wrong: Wrong) -> Refusal {
     }
 }
 
-fn tokens(raw: &RawRecord<'_>) -> Admitted<Tokens> {
-    Ok(Tokens {
-        input: count("input_tokens", &raw.input_tokens, 0)?,
-        output: count("output_tokens", &raw.output_tokens, 0)?,
-        cache_read: count("cache_read_tokens", &raw.cache_read_tokens, 0)?,
-        cache_write_5m: count("cache_write_5m_tokens", &raw.cache_write_5m_tokens, 0)?,
-        cache_write_1h: count("cache_write_1h_tokens", &raw.cache_write_1h_tokens, 0)?,
-    })
-}
-
 pub(super) const STATUS_MAX: u64 = 999;
 pub(super) const LATENCY_MAX_MS: u64 = i32::MAX as u64;
-
-fn count(field: &'static str, value: &Int, default: u64) -> Admitted<u64> {
-    integer(field, value, tallyd_protocol::limits::TOKENS).map(|value| value.unwrap_or(default))
-}
 
 fn status(value: &Int) -> Admitted<u16> {
     // Bounded to three digits, so it fits.

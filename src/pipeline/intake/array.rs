@@ -9,8 +9,6 @@
 
 use std::borrow::Cow;
 
-use tallyd_protocol::limits;
-
 use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
 use crate::pipeline::ascii::plain;
 use crate::pipeline::chunk::{Call, Cost};
@@ -127,7 +125,7 @@ impl<'a, 'r> Fields<'a, 'r> {
 
     #[inline]
     fn count(&mut self, default: u64) -> Option<u64> {
-        Some(self.number(limits::TOKENS)?.unwrap_or(default))
+        Some(self.number(self.admission.rules.tokens)?.unwrap_or(default))
     }
 
     #[inline]

@@ -51,7 +51,7 @@ fn each_bound_is_accepted_up_to_its_edge() {
     let text = "x".repeat(512);
     for json in [
         &format!(r#"{{"provider":"x","model":"{text}"}}"#),
-        r#"{"provider":"x","input_tokens":1000000000000}"#,
+        r#"{"provider":"x","input_tokens":1000000000}"#,
         r#"{"provider":"x","occurred_at":1420070400000000}"#,
         r#"{"provider":"x","occurred_at":1750000300000000}"#,
         r#"{"provider":"x","cost_usd":"-1000000000"}"#,

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 use tallyd_protocol::Record;
 
+use tallyd_protocol::limits;
+
 use super::super::admit::{Rules, Scratch};
 use super::super::{Refusal, frame};
 use super::*;
