@@ -10,10 +10,6 @@ mod client;
 #[path = "../it/support/mod.rs"]
 mod support;
 
-#[allow(dead_code, reason = "the tests of the API use all of it")]
-#[path = "../http/client.rs"]
-mod client;
-
 mod bytes;
 mod dead_letters;
 mod listeners;
