@@ -70,6 +70,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         known_days: http::admin::known_days::KnownDays::default(),
         codes: http::page::codes::Codes::default(),
         address: OnceLock::new(),
+        grpc_address: OnceLock::new(),
         loading: OnceCell::new(),
         started,
         socket: config.socket_path().display().to_string(),
@@ -243,6 +244,22 @@ fn http_settings(config: &Config) -> http::Settings {
     }
 }
 
+/// The listener for OTLP over gRPC. That somebody else has the usual port is no reason not to start: it was not asked for.
+async fn grpc_listener(config: &Config) -> Result<Option<tokio::net::TcpListener>, AppError> {
+    match config.otlp.grpc_listen.as_str() {
+        "" => Ok(None),
+        config::GRPC_AUTO => match listener::tcp_listener(config::GRPC_ADDRESS).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => {
+                let address = config::GRPC_ADDRESS;
+                tracing::warn!(%error, address, "OTLP is not taken over gRPC; otlp.grpc_listen names another address, or none");
+                Ok(None)
+            }
+        },
+        address => Ok(Some(listener::tcp_listener(address).await?)),
+    }
+}
+
 /// The public listener on the questions' threads, the local socket on those of the daemon.
 async fn serve_http(
     config: &Config,
@@ -268,6 +285,18 @@ async fn serve_http(
         http::serve::serve(public, router, bounds).await;
         Ok(())
     });
+    if let Some(listener) = grpc_listener(config).await? {
+        if let Ok(address) = listener.local_addr() {
+            // Set once, here.
+            let _ = view.grpc_address.set(address);
+            tracing::info!(%address, "OTLP is taken over gRPC");
+        }
+        let view = Arc::clone(view);
+        stage.spawn_on(&questions.handle(), "the gRPC listener", async move {
+            http::otlp::grpc::serve(listener, view, max_connections / 2).await;
+            Ok(())
+        });
+    }
     if let Some(address) = &config.http.metrics_listen {
         let (listener, router) = (listener::tcp_listener(address).await?, http::monitoring(Arc::clone(view)));
         // With the daemon's own threads, as on the local socket: whoever watches must be answered in a crowd.

@@ -44,6 +44,9 @@ fn print(status: &Status) {
     let health = &status.health;
     println!("tallyd {}, process {}, up {} s", status.version, status.pid, status.uptime_seconds);
     println!("  socket        {}", status.socket);
+    if let Some(address) = &status.grpc {
+        println!("  OTLP, gRPC    {address}");
+    }
     for (name, part) in [("ingest", &health.ingest), ("log", &health.wal), ("flusher", &health.flusher)] {
         let word = match part.status {
             Health::Ok => "ok",

@@ -52,7 +52,7 @@ pub use self::limits::Limits;
 pub use self::listen::Listen;
 pub use self::log::{Log, LogFormat};
 pub use self::log_table::{LogTable, Partition, UserIndex};
-pub use self::otlp::{ClaudeCode, Otlp};
+pub use self::otlp::{ClaudeCode, GRPC_ADDRESS, GRPC_AUTO, Otlp};
 pub use self::retention::Retention;
 pub use self::rollup::Rollup;
 pub use self::secret::{Secret, SecretUrl, redact_url};

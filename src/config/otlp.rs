@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, is_address};
 
 /// Attributes that may name the user.
 const USER_ATTRIBUTES_MAX: usize = 16;
@@ -20,7 +20,15 @@ pub struct Otlp {
     /// Whether a span's input tokens include the cached ones, where neither the span's own numbers nor its instrumentation tell
     /// (`docs/otlp.md`). Default true, as the conventions say.
     pub input_includes_cached: bool,
+    /// Where OTLP is taken over gRPC: an address, `host:port`. Default `auto`: `127.0.0.1:4317`, the port that exporters send to
+    /// unless they are told otherwise, if nobody else has it. Empty: nowhere.
+    pub grpc_listen: String,
 }
+
+/// The value of `grpc_listen` for the usual port, if it is free.
+pub const GRPC_AUTO: &str = "auto";
+/// The usual address.
+pub const GRPC_ADDRESS: &str = "127.0.0.1:4317";
 
 /// Which of Claude Code's exports is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -40,6 +48,7 @@ impl Default for Otlp {
             user_attributes: ["enduser.id", "user.id"].map(str::to_owned).to_vec(),
             claude_code: ClaudeCode::Logs,
             input_includes_cached: true,
+            grpc_listen: GRPC_AUTO.to_owned(),
         }
     }
 }
@@ -52,6 +61,9 @@ impl Otlp {
                 format!("it names at most {USER_ATTRIBUTES_MAX} attributes of 1 to 255 bytes, such as user.id");
             return Err(ConfigError::invalid("otlp.user_attributes", reason));
         }
-        Ok(())
+        match self.grpc_listen.as_str() {
+            "" | GRPC_AUTO => Ok(()),
+            address => is_address("otlp.grpc_listen", address),
+        }
     }
 }

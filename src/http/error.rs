@@ -73,6 +73,12 @@ impl ApiError {
         self
     }
 
+    /// The answer's status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// What happened.
     #[must_use]
     pub fn message(&self) -> &str {

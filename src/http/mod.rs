@@ -88,6 +88,8 @@ pub struct View {
     pub codes: page::codes::Codes,
     /// Where the public listener is, once it is.
     pub address: OnceLock<SocketAddr>,
+    /// Where OTLP is taken over gRPC, if it is.
+    pub grpc_address: OnceLock<SocketAddr>,
     /// The flusher and the database, once they are there.
     pub loading: OnceCell<Loading>,
     /// When the daemon started.

@@ -27,6 +27,9 @@ pub struct Status {
     pub data_dir: String,
     /// Where records are taken.
     pub socket: String,
+    /// Where OTLP is taken over gRPC. None if it is not.
+    #[serde(default)]
+    pub grpc: Option<String>,
     /// Each part's health.
     pub health: HealthReport,
     /// The write-ahead log.
@@ -131,6 +134,7 @@ pub async fn status(State(view): State<super::router::Handle>) -> Json<Status> {
         pid: std::process::id(),
         data_dir: view.data_dir.clone(),
         socket: view.socket.clone(),
+        grpc: view.grpc_address.get().map(ToString::to_string),
         health: HealthReport::of(&view),
         wal: wal(&view),
         database: database(&view, committed_records),

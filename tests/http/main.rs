@@ -8,6 +8,7 @@ mod support;
 mod changes;
 mod client;
 mod connections;
+mod grpc;
 mod issuer;
 
 mod jwt;

@@ -58,7 +58,7 @@ fn text(name: &str, value: &str) -> Vec<u8> {
 }
 
 /// A request with one span of `tokens` < 128 input tokens, or of minus one.
-fn protobuf(number: u8, tokens: i8) -> Vec<u8> {
+pub fn protobuf(number: u8, tokens: i8) -> Vec<u8> {
     let varint = match u8::try_from(tokens) {
         Ok(tokens) => vec![3 << 3, tokens],
         Err(_) => [&[3 << 3][..], &[0xff; 9], &[1]].concat(),

@@ -66,6 +66,40 @@ def export_by_python(endpoint, token, compression):
     name = "python-gzip" if compression else "python"
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
+    record_spans(provider)
+
+
+def export_by_grpc(address, token, compression):
+    """Over gRPC there is no proxy to lose an answer: each batch is exported twice, as an exporter does that has none."""
+    import grpc
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Exporter
+    from opentelemetry.sdk.trace.export import SpanExportResult
+
+    exporter = Exporter(
+        endpoint=f"http://{address}",
+        headers={"authorization": f"Bearer {token}"},
+        compression=grpc.Compression.Gzip if compression else grpc.Compression.NoCompression,
+    )
+
+    class Twice:
+        def export(self, spans):
+            assert exporter.export(spans) is SpanExportResult.SUCCESS
+            return exporter.export(spans)
+
+        def shutdown(self):
+            exporter.shutdown()
+
+        def force_flush(self, timeout_millis=0):
+            return exporter.force_flush(timeout_millis)
+
+    name = "python-grpc-gzip" if compression else "python-grpc"
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    provider.add_span_processor(BatchSpanProcessor(Twice()))
+    record_spans(provider)
+    return name
+
+
+def record_spans(provider):
     tracer = provider.get_tracer("test")
     around = {"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 1_000_000}
     with tracer.start_as_current_span("invoke_agent", attributes=around):
@@ -89,8 +123,21 @@ def export_by_node(endpoint, token, encoding):
     assert done.returncode == 0, done.stderr
 
 
+def hold(daemon, name):
+    """Each span is one record, priced, whatever was sent again."""
+    sql = (
+        "SELECT count(*), count(DISTINCT id), count(DISTINCT user_id), trim_scale(sum(cost_usd)), "
+        f"count(*) FILTER (WHERE status = 529), max(input_tokens) FROM api_usage_log WHERE app = '{name}'"
+    )
+    failed = 1 if name.startswith("python") else 0
+    expected = f"{SPANS}|{SPANS}|3|{(SPANS * COST).normalize():f}|{failed}|1000"
+    found = daemon.psql(sql)[0]
+    assert found == expected, f"{name}: {found}, not {expected}"
+
+
 def main():
     daemon = Daemon()
+    daemon.environment["TALLYD_OTLP_GRPC_LISTEN"] = "127.0.0.1:0"
     try:
         daemon.up()
         token = ingest_token(daemon)
@@ -106,17 +153,14 @@ def main():
             again = len(bodies) - len(set(bodies))
             assert again >= 1, f"{name}: nothing was sent again: {[(path, status) for path, status, _ in lossy.requests]}"
             daemon.until_stored(SPANS, name)
-            sql = (
-                "SELECT count(*), count(DISTINCT id), count(DISTINCT user_id), trim_scale(sum(cost_usd)), "
-                f"count(*) FILTER (WHERE status = 529), max(input_tokens) FROM api_usage_log WHERE app = '{name}'"
-            )
-            failed = 1 if name.startswith("python") else 0
-            total = f"{(SPANS * COST).normalize():f}"
-            expected = f"{SPANS}|{SPANS}|3|{total}|{failed}|1000"
-            found = daemon.psql(sql)[0]
-            assert found == expected, f"{name}: {found}, not {expected}"
-            print(f"{name}: {SPANS} spans, {len(bodies)} requests of which {again} again, {SPANS} records, {total} USD")
+            hold(daemon, name)
+            print(f"{name}: {SPANS} spans, {len(bodies)} requests of which {again} again, {SPANS} records")
             lossy.shutdown()
+        for compression in (False, True):
+            name = export_by_grpc(daemon.status()["grpc"], token, compression)
+            daemon.until_stored(SPANS, name)
+            hold(daemon, name)
+            print(f"{name}: {SPANS} spans, each request twice, {SPANS} records")
         done = daemon.run("reconcile", "--json")
         assert done.returncode == 0, done.stdout
     finally:

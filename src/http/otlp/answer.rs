@@ -90,22 +90,30 @@ impl Rejected {
         self.count += 1;
     }
 
+    fn summary(&self) -> String {
+        match self.count {
+            0 => String::new(),
+            1 => self.first.clone(),
+            more => format!("{}; and {} more", self.first, more - 1),
+        }
+    }
+
+    /// The answer's message, in protobuf.
+    pub fn message(&self) -> Vec<u8> {
+        let partial = PartialSuccess { rejected: self.count as i64, error_message: self.summary() };
+        ExportResponse { partial_success: (self.count > 0).then_some(partial) }.encode_to_vec()
+    }
+
     /// 200: what is not named here is durable.
     pub fn answer(self, encoding: Encoding, field: &str) -> Response {
-        let message = match self.count {
-            0 => String::new(),
-            1 => self.first,
-            more => format!("{}; and {} more", self.first, more - 1),
-        };
         let body = match encoding {
             Encoding::Json if self.count == 0 => b"{}".to_vec(),
-            Encoding::Json => json!({"partialSuccess": {field: self.count.to_string(), "errorMessage": message}})
-                .to_string()
-                .into_bytes(),
-            Encoding::Protobuf => {
-                let partial = PartialSuccess { rejected: self.count as i64, error_message: message };
-                ExportResponse { partial_success: (self.count > 0).then_some(partial) }.encode_to_vec()
+            Encoding::Json => {
+                json!({"partialSuccess": {field: self.count.to_string(), "errorMessage": self.summary()}})
+                    .to_string()
+                    .into_bytes()
             }
+            Encoding::Protobuf => self.message(),
         };
         ([(header::CONTENT_TYPE, encoding.content_type())], body).into_response()
     }
@@ -120,6 +128,14 @@ pub(super) struct Status {
 impl Status {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
+    }
+
+    pub fn code(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     pub fn unreadable(rejection: &BytesRejection) -> Self {

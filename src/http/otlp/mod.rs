@@ -1,4 +1,4 @@
-//! OTLP/HTTP: what OpenTelemetry SDKs, the Collector and Claude Code export becomes usage records.
+//! OTLP, over HTTP and over gRPC ([`grpc`]): what OpenTelemetry SDKs, the Collector and Claude Code export becomes usage records.
 //!
 //! | path | what of it is recorded |
 //! |---|---|
@@ -22,6 +22,7 @@
 mod answer;
 pub mod attributes;
 pub mod document;
+pub mod grpc;
 pub mod items;
 mod json;
 pub mod logs;
@@ -141,7 +142,11 @@ async fn export<T: Item>(
         let message = "send application/x-protobuf or application/json";
         return Status::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).answer(Encoding::Json);
     };
-    match take::<T>(view, who, encoding, body, signal, mapping).await {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return Status::unreadable(&rejection).answer(encoding),
+    };
+    match take::<T>(view, who, encoding, &body, signal, mapping).await {
         Ok(rejected) => rejected.answer(encoding, T::REJECTED),
         Err(status) => status.answer(encoding),
     }
@@ -151,16 +156,15 @@ async fn take<T: Item>(
     view: &Handle,
     who: &Identity,
     encoding: Encoding,
-    body: Result<Bytes, BytesRejection>,
+    body: &Bytes,
     signal: &'static str,
     mapping: Mapping<T>,
 ) -> Result<Rejected, Status> {
-    let body = body.map_err(|rejection| Status::unreadable(&rejection))?;
     let mut read = Read::new();
     let shared = intake(view)?;
     let catalog = shared.catalog.load();
     let reading = Reading { config: &view.config.otlp, catalog: &catalog };
-    document::each::<T>(encoding, &body, |source, item| {
+    document::each::<T>(encoding, body, |source, item| {
         read.add(&shared.metrics, item, |item, drafts| mapping(&reading, source, item, drafts));
     })
     .map_err(|error| Status::new(StatusCode::BAD_REQUEST, error))?;
@@ -175,7 +179,7 @@ async fn take<T: Item>(
     if drafts.len() > RECORDS_MAX {
         return Err(Status::new(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {RECORDS_MAX} records")));
     }
-    let key = RequestKey::new(&format!("{}/otlp/{signal}", who.actor), &Sha256::digest(&body), &body);
+    let key = RequestKey::new(&format!("{}/otlp/{signal}", who.actor), &Sha256::digest(body), body);
     let texts: Vec<Vec<u8>> = drafts.iter().map(Draft::to_json).collect();
     let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
     for outcome in hand_over(view, Some(&key), &texts).await.map_err(Status::from)? {

@@ -47,6 +47,7 @@ impl Daemon {
         }
         .with_data(&data)
         .with("TALLYD_HTTP_LISTEN", "127.0.0.1:0")
+        .with("TALLYD_OTLP_GRPC_LISTEN", "127.0.0.1:0")
         .with("TALLYD_FLUSHER_FLUSH_INTERVAL_MS", "20")
         .with("TALLYD_FLUSHER_RETRY_MIN_MS", "10")
         .with("TALLYD_FLUSHER_RETRY_MAX_MS", "100")
