@@ -4,6 +4,14 @@ import type { PricingInfo } from "./answers.js";
 
 export const KNOWN_PRICES: PricingInfo = {
   "claude": {
+    "claude-2": {
+      "inputPerMToken": 8,
+      "outputPerMToken": 24,
+      "cacheReadPerMToken": null,
+      "cacheWrite5mPerMToken": null,
+      "cacheWrite1hPerMToken": null,
+      "above": []
+    },
     "claude-3-5-haiku": {
       "inputPerMToken": 0.8,
       "outputPerMToken": 4,
@@ -125,6 +133,14 @@ export const KNOWN_PRICES: PricingInfo = {
       "cacheWrite1hPerMToken": 16,
       "above": []
     },
+    "claude-mythos-preview": {
+      "inputPerMToken": 10,
+      "outputPerMToken": 50,
+      "cacheReadPerMToken": 1,
+      "cacheWrite5mPerMToken": 12.5,
+      "cacheWrite1hPerMToken": 20,
+      "above": []
+    },
     "claude-opus-4": {
       "inputPerMToken": 15,
       "outputPerMToken": 75,
@@ -195,7 +211,16 @@ export const KNOWN_PRICES: PricingInfo = {
       "cacheReadPerMToken": 0.3,
       "cacheWrite5mPerMToken": 3.75,
       "cacheWrite1hPerMToken": 6,
-      "above": []
+      "above": [
+        {
+          "promptTokens": 200000,
+          "inputPerMToken": 6,
+          "outputPerMToken": 22.5,
+          "cacheReadPerMToken": 0.6,
+          "cacheWrite5mPerMToken": 7.5,
+          "cacheWrite1hPerMToken": 12
+        }
+      ]
     },
     "claude-sonnet-4-5": {
       "inputPerMToken": 3,
@@ -236,6 +261,14 @@ export const KNOWN_PRICES: PricingInfo = {
       "cacheReadPerMToken": 0.1,
       "cacheWrite5mPerMToken": 2.5,
       "cacheWrite1hPerMToken": 4,
+      "above": []
+    },
+    "claude-v1": {
+      "inputPerMToken": 8,
+      "outputPerMToken": 24,
+      "cacheReadPerMToken": null,
+      "cacheWrite5mPerMToken": null,
+      "cacheWrite1hPerMToken": null,
       "above": []
     }
   },
