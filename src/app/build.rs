@@ -27,7 +27,7 @@ use crate::pipeline::wal::producers::{GRACE, Producers};
 use crate::pipeline::wal::recovery::{Recovery, recover};
 use crate::pipeline::wal::space::{Bounds, Space};
 use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
-use crate::pricing::{Catalog, CatalogError};
+use crate::pricing::{Added, Catalog, CatalogError};
 use crate::seats::{Bounds as SeatBounds, Seats};
 use crate::shutdown::Stage;
 
@@ -119,7 +119,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
 fn catalog(config: &Config) -> Result<Catalog, CatalogError> {
     let (catalog, _) = Catalog::layered(&config.pricing, &cache::read(&config.data_dir)).or_else(|error| {
         tracing::error!(%error, "the copy of the added prices is left out");
-        Catalog::layered(&config.pricing, &[])
+        Catalog::layered(&config.pricing, &Added::default())
     })?;
     Ok(catalog)
 }

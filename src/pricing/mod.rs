@@ -24,7 +24,7 @@ pub mod pg_numeric;
 pub mod plan;
 pub mod usage;
 
-pub use catalog::{Catalog, CatalogError, Origin, Price, PriceEntry, PriceSpec, StoredPrice};
+pub use catalog::{Added, Catalog, CatalogError, ModelAlias, Origin, Price, PriceEntry, PriceSpec, StoredPrice};
 pub use cost::{Priced, UnpricedReason};
 pub use decimal::{whole, whole_float};
 pub use money::{DecimalError, Quantity, Usd};

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog::PriceEntry;
+use super::catalog::{ModelAlias, PriceEntry};
 use super::money::Usd;
 
 /// RentCast's plans.
@@ -51,11 +51,13 @@ pub struct PricingOptions {
     pub refresh_ms: u64,
     /// Prices that win over the built-in ones, and give way to those in `api_prices`.
     pub prices: Vec<PriceEntry>,
+    /// Names that stand for models of the catalog, such as deployments' own names; `tallyd prices alias` adds others.
+    pub aliases: Vec<ModelAlias>,
 }
 
 impl Default for PricingOptions {
     fn default() -> Self {
-        Self { rentcast_plan: Plan::default(), refresh_ms: 5_000, prices: Vec::new() }
+        Self { rentcast_plan: Plan::default(), refresh_ms: 5_000, prices: Vec::new(), aliases: Vec::new() }
     }
 }
 

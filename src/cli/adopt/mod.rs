@@ -12,7 +12,7 @@ use super::{output, with_database};
 use crate::config::Config;
 use crate::database::adopt::{self, AdoptOptions, Inspection, SCHEMA, Sources, inspect, move_aside};
 use crate::database::{Connection, MigrateOptions, migrate};
-use crate::pricing::Catalog;
+use crate::pricing::{Added, Catalog};
 
 /// Take over the history of an older `api_usage_log` and `daily_api_costs`. Without --yes it only shows what it would do.
 #[derive(Args)]
@@ -85,7 +85,7 @@ impl AdoptArgs {
 pub fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let options = args.options(config);
     // What a model is called is all that is asked of it.
-    let (catalog, _) = Catalog::layered(&config.pricing, &[])?;
+    let (catalog, _) = Catalog::layered(&config.pricing, &Added::default())?;
     with_database(config, "tallyd adopt", async |db| {
         let sources = Sources::find(db, &options).await?;
         let found = inspect(db, &sources, &options, &catalog).await?;

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::pipeline::chunk::Cost;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::{Admission, line};
-use crate::pricing::Catalog;
+use crate::pricing::{Added, Catalog};
 
 /// Calls of standard input, one JSON object a line as `tallyd record` takes them; one answer a line.
 #[derive(Args)]
@@ -30,7 +30,7 @@ pub struct CostArgs {
 
 pub fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let catalog = if args.builtin {
-        Catalog::layered(&config.pricing, &[])?.0
+        Catalog::layered(&config.pricing, &Added::default())?.0
     } else {
         with_database(config, "tallyd prices", async |db| Ok(catalog(db, config).await?.0))?
     };

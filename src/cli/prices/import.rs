@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use chrono::DateTime;
 use clap::Args;
 use serde_json::json;
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::database::prices::{ChangeNote, add};
 use crate::outbound;
 use crate::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
+use crate::pricing::{Added, Catalog, normalise_provider};
 
 /// The largest list that is read: several times what the lists have today.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -28,9 +29,12 @@ pub struct ListArgs {
     /// From when on the list's prices hold: now, always, a date (midnight UTC), or RFC 3339
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     from: i64,
-    /// Which providers' prices are taken
-    #[arg(long = "provider", value_name = "NAME", default_values = ["claude", "openai", "google"])]
+    /// Only the prices of this provider or platform. Repeatable [default: all]
+    #[arg(long = "provider", value_name = "NAME")]
     providers: Vec<String>,
+    /// Compare with the built-in prices and those of config.toml: the database is not asked
+    #[arg(long)]
+    builtin: bool,
     /// Also list each model that is not taken
     #[arg(long)]
     verbose: bool,
@@ -65,16 +69,30 @@ struct Compared {
     ids: Vec<i32>,
 }
 
+/// What the list says.
+async fn listed(args: &ListArgs) -> anyhow::Result<Imported> {
+    let today = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default().date_naive();
+    let options = ImportOptions {
+        providers: args.providers.iter().map(|name| normalise_provider(name).into_owned()).collect(),
+        from_us: args.from,
+        source: args.list.clone(),
+        source_date: today.to_string(),
+    };
+    Ok(read(&fetch(&args.list).await?, &options)?.1)
+}
+
 fn work(args: &ListArgs, config: &Config, apply_by: Option<&str>) -> anyhow::Result<Compared> {
+    if args.builtin {
+        if apply_by.is_some() {
+            bail!("--builtin compares without the database, to which --apply would add");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let imported = runtime.block_on(listed(args))?;
+        let changes = compare(&Catalog::layered(&config.pricing, &Added::default())?.0, &imported.specs);
+        return Ok(Compared { changes, imported, ids: Vec::new() });
+    }
     with_database(config, "tallyd prices", async |db| {
-        let today = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default().date_naive();
-        let options = ImportOptions {
-            providers: args.providers.clone(),
-            from_us: args.from,
-            source: args.list.clone(),
-            source_date: today.to_string(),
-        };
-        let (_, imported) = read(&fetch(&args.list).await?, &options)?;
+        let imported = listed(args).await?;
         let (catalog, _) = catalog(db, config).await?;
         let changes = compare(&catalog, &imported.specs);
         let mut ids = Vec::new();
@@ -93,6 +111,7 @@ fn print(args: &ListArgs, compared: &Compared) -> anyhow::Result<()> {
     if args.json {
         return output::json(&json!({
             "changes": changes, "unread_fields": imported.unread, "skipped": imported.skipped, "added_ids": ids,
+            "priced_models": imported.priced, "taken_models": imported.taken,
         }));
     }
     for change in changes {
@@ -110,11 +129,12 @@ fn print(args: &ListArgs, compared: &Compared) -> anyhow::Result<()> {
     }
     let equal = imported.specs.len() - changes.len();
     println!("{} differ, {equal} are equal, {} were not taken", changes.len(), imported.skipped.len());
+    println!("{} of the list's {} models with a price were taken", imported.taken, imported.priced);
     if args.verbose {
         imported.skipped.iter().for_each(|(model, reason)| println!("  not taken: {model}: {reason}"));
     }
     for (field, models) in &imported.unread {
-        println!("  not read: {field}, of {models} models");
+        println!("  not read: {field}, of {models} models; a call that uses its unit is unpriced");
     }
     Ok(())
 }

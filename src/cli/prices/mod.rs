@@ -1,5 +1,6 @@
 //! `tallyd prices`: what is charged, since when, and who said so; changes and imports.
 
+mod alias;
 mod change;
 mod cost;
 mod import;
@@ -43,6 +44,8 @@ enum PricesCommand {
     Set(Box<change::SetArgs>),
     /// Take an added price out of force
     Withdraw(change::WithdrawArgs),
+    /// Let a name stand for a model: an ARN, a deployment's own name; list and remove such names
+    Alias(alias::AliasArgs),
     /// Compare a public price list with the prices in force. Exits 1 if they differ
     Diff(import::ListArgs),
     /// Import a public price list: shows the difference, and adds it with --apply
@@ -57,6 +60,7 @@ pub fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
         PricesCommand::Check(args) => show::check(args, config),
         PricesCommand::Set(args) => change::set(args, config),
         PricesCommand::Withdraw(args) => change::withdraw(args, config),
+        PricesCommand::Alias(args) => alias::alias(args, config),
         PricesCommand::Diff(args) => import::diff(args, config),
         PricesCommand::Import(args) => import::import(args, config),
     }

@@ -135,6 +135,12 @@ pub fn check(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
         if clean {
             println!("every stored price is applied, every call has a price");
         }
+        if unpriced.iter().any(|model| !model.priceable) {
+            output::hint(
+                "`tallyd prices set` adds a price; `tallyd prices alias PROVIDER NAME MODEL` lets an ARN or a deployment's \
+                 own name stand for a model that has one",
+            );
+        }
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

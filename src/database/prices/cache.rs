@@ -1,4 +1,4 @@
-//! The added prices as a file in the data folder.
+//! The added prices and names of models as a file in the data folder.
 //!
 //! Records are accepted and priced before the database is found, and while it is down; without the file, a restart in
 //! that time would price them by the built-in catalog alone. It is written whole and renamed into place after each
@@ -7,25 +7,28 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::pricing::StoredPrice;
+use crate::pricing::Added;
 
 /// The file's name in the data folder.
 const FILE: &str = "prices.json";
 
 /// Reads the copy. Empty if there is none; an unreadable one is as good as none, and is said so in the log.
 #[must_use]
-pub fn read(data_dir: &Path) -> Vec<StoredPrice> {
+pub fn read(data_dir: &Path) -> Added {
     let path = data_dir.join(FILE);
     let read = std::fs::read(&path).map_err(|error| (error.kind(), error.to_string()));
     let parsed = read.and_then(|bytes| {
-        serde_json::from_slice(&bytes).map_err(|error| (std::io::ErrorKind::InvalidData, error.to_string()))
+        // Earlier versions wrote the prices alone.
+        let prices = || serde_json::from_slice(&bytes).map(|prices| Added { prices, ..Added::default() });
+        let added = serde_json::from_slice(&bytes).or_else(|error| prices().map_err(|_| error));
+        added.map_err(|error| (std::io::ErrorKind::InvalidData, error.to_string()))
     });
     match parsed {
-        Ok(prices) => prices,
-        Err((std::io::ErrorKind::NotFound, _)) => Vec::new(),
+        Ok(added) => added,
+        Err((std::io::ErrorKind::NotFound, _)) => Added::default(),
         Err((_, error)) => {
             tracing::warn!(file = %path.display(), error, "the copy of the added prices is not read; the database has them");
-            Vec::new()
+            Added::default()
         }
     }
 }
@@ -34,10 +37,10 @@ pub fn read(data_dir: &Path) -> Vec<StoredPrice> {
 ///
 /// # Errors
 /// The file system's.
-pub fn write(data_dir: &Path, prices: &[StoredPrice]) -> std::io::Result<()> {
+pub fn write(data_dir: &Path, added: &Added) -> std::io::Result<()> {
     let unready: PathBuf = data_dir.join(format!("{FILE}.new"));
     let mut file = std::fs::File::create(&unready)?;
-    file.write_all(&serde_json::to_vec_pretty(prices)?)?;
+    file.write_all(&serde_json::to_vec_pretty(added)?)?;
     file.sync_all()?;
     std::fs::rename(unready, data_dir.join(FILE))
 }
@@ -45,11 +48,12 @@ pub fn write(data_dir: &Path, prices: &[StoredPrice]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pricing::{ModelAlias, StoredPrice};
 
     #[test]
     fn what_was_written_is_read_and_anything_else_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()), []);
+        assert_eq!(read(folder.path()), Added::default());
         let price = StoredPrice {
             id: 1_000_000,
             provider: "claude".into(),
@@ -60,9 +64,13 @@ mod tests {
             source: String::new(),
             source_date: String::new(),
         };
-        write(folder.path(), std::slice::from_ref(&price)).unwrap();
-        assert_eq!(read(folder.path()), [price]);
+        let alias = ModelAlias { provider: "azure".into(), name: "a".into(), model: "gpt-4o".into() };
+        let added = Added { prices: vec![price.clone()], aliases: vec![alias] };
+        write(folder.path(), &added).unwrap();
+        assert_eq!(read(folder.path()), added);
+        std::fs::write(folder.path().join(FILE), serde_json::to_vec(&[&price]).unwrap()).unwrap();
+        assert_eq!(read(folder.path()).prices, [price], "an earlier version's file");
         std::fs::write(folder.path().join(FILE), "[{").unwrap();
-        assert_eq!(read(folder.path()), []);
+        assert_eq!(read(folder.path()), Added::default());
     }
 }

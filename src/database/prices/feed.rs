@@ -86,15 +86,15 @@ impl PriceFeed {
         match Catalog::layered(&self.options, &added) {
             Ok((catalog, faults)) => {
                 for fault in &faults {
-                    tracing::error!(error = %fault, "a price in api_prices is not applied");
+                    tracing::error!(error = %fault, "an added price or name is not applied");
                 }
                 gauge!(registry::PRICES_INVALID).set(faults.len() as f64);
                 self.catalog.store(Arc::new(catalog));
                 counter!(registry::PRICE_RELOADS).increment(1);
-                tracing::info!(added = added.len(), "prices are up to date");
+                tracing::info!(added = added.prices.len(), names = added.aliases.len(), "prices are up to date");
             }
             Err(error) => {
-                gauge!(registry::PRICES_INVALID).set(added.len() as f64);
+                gauge!(registry::PRICES_INVALID).set(added.prices.len() as f64);
                 tracing::error!(%error, "no catalog can be made of api_prices; the last known prices are applied");
                 return Ok(());
             }
@@ -108,6 +108,7 @@ impl PriceFeed {
 
 /// Rises with every change.
 async fn version(connection: &Connection) -> Result<i64, tokio_postgres::Error> {
-    let sql = "SELECT coalesce(max(id), 0) FROM public.api_price_changes";
+    let sql = "SELECT (SELECT coalesce(max(id), 0) FROM public.api_price_changes) \
+         + (SELECT coalesce(max(id), 0) FROM public.tallyd_model_aliases)";
     Ok(connection.query_typed(sql, &[]).await?.first().map_or(0, |row| row.get(0)))
 }

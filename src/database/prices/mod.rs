@@ -7,6 +7,7 @@
 //!
 //! [`cache`] keeps the added prices in the data folder: records are accepted and priced before the database is there.
 
+pub mod aliases;
 pub mod cache;
 pub mod feed;
 
@@ -15,7 +16,7 @@ use serde::Serialize;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
-use crate::pricing::{Catalog, Origin, PriceSpec, StoredPrice};
+use crate::pricing::{Added, Catalog, Origin, PriceSpec, StoredPrice};
 
 /// What is added along with prices: for the record, not for pricing.
 #[derive(Debug, Clone, Copy)]
@@ -87,11 +88,15 @@ pub async fn write_catalog(client: &Client, catalog: &Catalog) -> Result<(), tok
     client.query_typed(sql, &parameters).await.map(drop)
 }
 
-/// The added prices that have not been withdrawn.
+/// What was added and has not been withdrawn: prices, and names of models.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn read_added(client: &Client) -> Result<Vec<StoredPrice>, tokio_postgres::Error> {
+pub async fn read_added(client: &Client) -> Result<Added, tokio_postgres::Error> {
+    Ok(Added { prices: read_prices(client).await?, aliases: aliases::read(client).await? })
+}
+
+async fn read_prices(client: &Client) -> Result<Vec<StoredPrice>, tokio_postgres::Error> {
     let sql = "SELECT id, provider, model, service_tier, (extract(epoch FROM effective_from) * 1000000)::int8, rates, \
          source, source_date FROM public.api_prices \
          WHERE origin NOT IN ('builtin', 'config') AND withdrawn_at IS NULL ORDER BY id";
@@ -181,7 +186,7 @@ pub async fn changes(
     Ok(rows.iter().map(change).collect())
 }
 
-async fn set_actor(transaction: &Transaction<'_>, actor: &str) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn set_actor(transaction: &Transaction<'_>, actor: &str) -> Result<(), tokio_postgres::Error> {
     let sql = "SELECT set_config('tallyd.actor', $1, true)";
     transaction.query_typed(sql, &[(&actor, Type::TEXT)]).await.map(drop)
 }

@@ -160,7 +160,7 @@ pub async fn preview(
     let reading = view.reading().await?;
     let mut stored = read_added(&reading).await?;
     let before = Catalog::layered(&view.config.pricing, &stored).map_err(|error| refused(&error))?.0;
-    stored.push(StoredPrice::trial(&spec));
+    stored.prices.push(StoredPrice::trial(&spec));
     let after = Catalog::layered(&view.config.pricing, &stored).map_err(|error| refused(&error))?.0;
     let at = |catalog: &Catalog| {
         let price = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, spec.effective_from_us);

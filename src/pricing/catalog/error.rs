@@ -57,6 +57,16 @@ pub enum CatalogError {
         /// The name.
         name: String,
     },
+    /// A person's name for a model stands for none that has a price.
+    #[error(
+        "the name {name:?} is to stand for {model:?}, which has no price there; add one first: `tallyd prices set`"
+    )]
+    NoModel {
+        /// The name.
+        name: String,
+        /// The model.
+        model: String,
+    },
     /// The configured plan is not in the catalog.
     #[error("the catalog has no terms for the plan {}", .plan.name())]
     MissingPlan {

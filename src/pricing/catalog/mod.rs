@@ -33,7 +33,7 @@ use hashbrown::{Equivalent, HashMap};
 pub use self::entry::{AboveEntry, PriceEntry, PriceSpec, TokenRates};
 pub use self::error::CatalogError;
 pub use self::price::{Origin, Price, Rates, SizeTier};
-pub use self::stored::StoredPrice;
+pub use self::stored::{Added, ModelAlias, StoredPrice};
 use super::names;
 use super::plan::{Plan, PlanTerms, PricingOptions};
 
@@ -120,24 +120,21 @@ impl Catalog {
     /// # Errors
     /// Without configured prices none in a build that passed its tests: they build it for every plan.
     pub fn builtin(options: &PricingOptions) -> Result<Self, CatalogError> {
-        Self::layered(options, &[]).map(|(catalog, _)| catalog)
+        Self::layered(options, &Added::default()).map(|(catalog, _)| catalog)
     }
 
-    /// The built-in catalog, the configured prices over it, and over both what is stored in `api_prices`. Of stored prices
+    /// The built-in catalog, the configured prices and names over it, and over both what was added at run time. Of stored prices
     /// that begin at the same instant the one with the highest id counts. A stored row that is not a price is left out,
     /// and returned with the reason: one bad row must not keep all others from being applied.
     ///
     /// # Errors
     /// [`CatalogError`] if the configured prices are wrong, or ids stand twice.
-    pub fn layered(
-        options: &PricingOptions,
-        stored: &[StoredPrice],
-    ) -> Result<(Self, Vec<CatalogError>), CatalogError> {
+    pub fn layered(options: &PricingOptions, added: &Added) -> Result<(Self, Vec<CatalogError>), CatalogError> {
         let file::Contents { mut prices, aliases, plans } = CONTENTS.clone()?;
         let configured = options.prices.iter().map(|entry| entry.spec().map(PriceSpec::with_derived_id));
         let mut upper = configured.collect::<Result<Vec<_>, _>>()?;
         let mut faults = Vec::new();
-        for row in stored {
+        for row in &added.prices {
             match row.price() {
                 Ok(price) => upper.push(price),
                 Err(error) => faults.push(error),
@@ -156,7 +153,11 @@ impl Catalog {
         upper.retain(|p| seen.insert((place(p), p.provider.clone(), p.model.clone(), p.service_tier.clone())));
         upper.reverse();
         prices.extend(upper);
-        Ok((Self::new(prices, &aliases, plans, options)?, faults))
+        let mut catalog = Self::new(prices, &aliases, plans, options)?;
+        for alias in options.aliases.iter().chain(&added.aliases) {
+            faults.extend(catalog.add_name(alias).err());
+        }
+        Ok((catalog, faults))
     }
 
     /// Reads a catalog file.
@@ -233,12 +234,16 @@ impl Catalog {
     }
 
     fn model(&self, provider: &str, model: &str) -> Option<&[TierPrices]> {
+        let index = self.index_of(provider, model).or_else(|| self.by_name.get(&NameRef(provider, "")).copied())?;
+        Some(&self.models[index])
+    }
+
+    fn index_of(&self, provider: &str, model: &str) -> Option<usize> {
         let named = |model| self.by_name.get(&NameRef(provider, model));
         let index = named(model)
             .or_else(|| names::without_date(model).and_then(named))
-            .or_else(|| names::resolve(provider, model, |scope, name| self.by_name.get(&NameRef(scope, name))))
-            .or_else(|| named(""))?;
-        Some(&self.models[*index])
+            .or_else(|| names::resolve(provider, model, |scope, name| self.by_name.get(&NameRef(scope, name))));
+        index.copied()
     }
 
     /// Checks every price and files it under its model, except the prices of plans other than `plan`.
@@ -275,6 +280,21 @@ impl Catalog {
                 return Err(CatalogError::Order { id: price.id });
             }
             tier.prices.push(at);
+        }
+        Ok(())
+    }
+
+    /// Adds a person's word that a name stands for a model. It wins over the catalog's own names.
+    fn add_name(&mut self, alias: &ModelAlias) -> Result<(), CatalogError> {
+        let provider = names::normalise_provider(&alias.provider);
+        let fault = || CatalogError::NoModel { name: alias.name.clone(), model: alias.model.clone() };
+        let index = self.index_of(&provider, &alias.model).ok_or_else(fault)?;
+        if alias.name.trim().is_empty() {
+            return Err(fault());
+        }
+        // As it was written for the usual look-up, and lowered as spellings are read.
+        for model in [alias.name.clone(), alias.name.trim().to_ascii_lowercase()] {
+            self.by_name.insert(Name { provider: provider.clone().into_owned(), model }, index);
         }
         Ok(())
     }

@@ -130,10 +130,60 @@ impl Rates {
         ]
     }
 
+    /// Every unit that has a rate: the token buckets by their names, `request`, and the others.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Usd)> {
+        let tokens = self.token_rates().into_iter().filter_map(|(name, rate)| Some((name, rate?)));
+        let request = self.request.map(|rate| ("request", rate));
+        tokens.chain(request).chain(self.extra.iter().map(|(unit, rate)| (unit.as_str(), *rate)))
+    }
+
+    /// The rate of a unit by its name.
+    #[must_use]
+    pub fn rate(&self, unit: &str) -> Option<Usd> {
+        self.iter().find(|(name, _)| *name == unit).map(|(_, rate)| rate)
+    }
+
+    /// Sets the rate of a unit by its name.
+    pub fn set(&mut self, unit: &str, rate: Usd) {
+        match self.bucket_mut(unit) {
+            Some(bucket) => *bucket = Some(rate),
+            None => match self.extra.iter_mut().find(|(name, _)| name == unit) {
+                Some((_, known)) => *known = rate,
+                None => self.extra.push((unit.to_owned(), rate)),
+            },
+        }
+    }
+
+    /// Takes the rate of a unit away.
+    pub fn remove(&mut self, unit: &str) -> Option<Usd> {
+        if let Some(bucket) = self.bucket_mut(unit) {
+            return bucket.take();
+        }
+        let at = self.extra.iter().position(|(name, _)| name == unit)?;
+        Some(self.extra.remove(at).1)
+    }
+
+    fn bucket_mut(&mut self, unit: &str) -> Option<&mut Option<Usd>> {
+        Some(match unit {
+            "input" => &mut self.input,
+            "output" => &mut self.output,
+            "cache_read" => &mut self.cache_read,
+            "cache_write_5m" => &mut self.cache_write_5m,
+            "cache_write_1h" => &mut self.cache_write_1h,
+            "request" => &mut self.request,
+            _ => return None,
+        })
+    }
+
+    /// The token rates, to be changed.
+    pub fn token_rates_mut(&mut self) -> [&mut Option<Usd>; 5] {
+        [&mut self.input, &mut self.output, &mut self.cache_read, &mut self.cache_write_5m, &mut self.cache_write_1h]
+    }
+
     /// Whether no unit at all has a rate.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.request.is_none() && self.extra.is_empty() && self.token_rates().iter().all(|(_, rate)| rate.is_none())
+        self.iter().next().is_none()
     }
 
     /// Whether every unit costs the same; the order of `extra` does not count.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::entry::{PriceSpec, TokenRates, rates};
 use super::price::{Origin, Price, SizeTier};
@@ -32,6 +33,28 @@ struct AboveJson {
     per_million_tokens: TokenRates,
     #[serde(default)]
     per_unit: BTreeMap<String, Usd>,
+}
+
+/// What was added at run time: what `api_prices` and `tallyd_model_aliases` hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// Prices.
+    pub prices: Vec<StoredPrice>,
+    /// Names.
+    #[serde(default)]
+    pub aliases: Vec<ModelAlias>,
+}
+
+/// A person's word that a name stands for a model of the catalog: an ARN, the name of a deployment, a gateway's route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelAlias {
+    /// The provider or platform that calls of the name are priced by.
+    pub provider: String,
+    /// The name that calls have as their model; case and surrounding space do not count.
+    pub name: String,
+    /// The model that it stands for, spelled in any way that the catalog reads.
+    pub model: String,
 }
 
 /// A row of `api_prices`, as it is read and cached.

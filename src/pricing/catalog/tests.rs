@@ -309,15 +309,45 @@ fn a_layer_replaces_what_is_below_it_from_its_first_price_on_and_nothing_before(
         stored(1_000_000, "claude-sonnet-5-5", CHANGE_US + day, "7"),
         stored(1_000_001, "claude-sonnet-5.5", CHANGE_US + day, "0.5"),
     ];
-    let (both, faults) = Catalog::layered(&options, &rows).unwrap();
+    let (both, faults) = Catalog::layered(&options, &added(&rows)).unwrap();
     assert!(faults.is_empty());
     let at = |days: i64| input_at(&both, CHANGE_US + days * day);
     assert_eq!([at(-2), at(-1), at(0), at(1), at(900)], ["2", "1.5", "1.5", "0.5", "0.5"]);
     // From the beginning of time on, nothing below is left.
-    let (always, _) = Catalog::layered(&options, &[stored(1_000_002, "claude-sonnet-5-5", 0, "9")]).unwrap();
+    let (always, _) = Catalog::layered(&options, &added(&[stored(1_000_002, "claude-sonnet-5-5", 0, "9")])).unwrap();
     assert_eq!([input_at(&always, 0), input_at(&always, i64::MAX)], ["9", "9"]);
     assert!(always.prices().any(|price| price.id == 1_032), "a masked price is still known by its id");
     assert!(always.in_force().all(|price| price.id != 1_032));
+}
+
+fn added(rows: &[StoredPrice]) -> Added {
+    Added { prices: rows.to_vec(), ..Added::default() }
+}
+
+#[test]
+fn a_name_that_a_person_set_stands_for_a_model_and_one_without_a_model_is_a_fault() {
+    let alias = |provider: &str, name: &str, model: &str| ModelAlias {
+        provider: provider.into(),
+        name: name.into(),
+        model: model.into(),
+    };
+    let arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/AbC";
+    let options =
+        PricingOptions { aliases: vec![alias("azure", "from-config", "gpt-4o")], ..PricingOptions::default() };
+    let aliases = vec![
+        alias("AWS", arn, "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        alias("azure", "from-config", "gpt-4o-mini"),
+        alias("azure", "nothing", "no-such-model"),
+        alias("openai", " ", "gpt-4o"),
+    ];
+    let (catalog, faults) = Catalog::layered(&options, &Added { aliases, ..Added::default() }).unwrap();
+    let model = |provider, model| catalog.find(provider, model, STANDARD_TIER, 0).map(|price| price.model.as_str());
+    assert_eq!(model("bedrock", arn), Ok("us.anthropic.claude-sonnet-4-5"));
+    assert_eq!(model("bedrock", &arn.to_lowercase()), Ok("us.anthropic.claude-sonnet-4-5"));
+    assert_eq!(model("azure", " From-Config "), Ok("gpt-4o-mini"), "what was set at run time wins");
+    assert_eq!(model("azure", "nothing"), Err(Miss::Model));
+    assert_eq!(model("claude", arn), Err(Miss::Model), "it is a name of its provider alone");
+    assert_eq!(faults.len(), 2, "{faults:?}");
 }
 
 fn a_million_of(rate: Option<Usd>) -> String {
@@ -331,7 +361,7 @@ fn a_row_that_is_no_price_is_left_out_and_the_others_are_applied() {
     rows[2].rates = serde_json::json!({"per_million_tokens": {"input": 3}});
     rows.push(StoredPrice { rates: serde_json::json!({}), ..stored(1_000_003, "m-4", 0, "1") });
     rows.push(StoredPrice { rates: serde_json::json!({"per_milion": {}}), ..stored(1_000_004, "m-5", 0, "1") });
-    let (catalog, faults) = Catalog::layered(&PricingOptions::default(), &rows).unwrap();
+    let (catalog, faults) = Catalog::layered(&PricingOptions::default(), &added(&rows)).unwrap();
     assert!(catalog.find("claude", "m-1", "standard", 0).is_ok());
     for model in ["m-2", "m-3", "m-4", "m-5"] {
         assert!(catalog.find("claude", model, "standard", 0).is_err(), "{model}");

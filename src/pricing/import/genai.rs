@@ -1,72 +1,112 @@
 //! genai-prices' list: an array of providers, each with models. A model's `prices` are one object, or a list of them with
 //! the dates from which they hold; `price_variants` are the prices of other service tiers. Rates are USD a million tokens.
 
+use std::collections::BTreeMap;
+
 use chrono::{NaiveDate, NaiveTime};
 use serde_json::{Map, Value};
 
 use super::{ImportOptions, Imported, amount, tier_mut};
-use crate::pricing::Usd;
 use crate::pricing::catalog::{PriceSpec, Rates};
+use crate::pricing::names::normalise_provider;
 
-/// Their names of providers, where they are not ours.
-const PROVIDERS: [(&str, &str); 1] = [("anthropic", "claude")];
 const MILLION: i128 = 1_000_000;
 const THOUSAND: i128 = 1_000;
 /// Fields of a model that say nothing about prices. `match` is one: names are matched by tallyd's own rules.
 const OTHER: [&str; 7] = ["id", "name", "description", "match", "context_window", "price_comments", "deprecated"];
+/// Rates, the units that they are of, and for how many.
+const RATES: [(&str, &str, i128); 20] = [
+    ("input_mtok", "input", MILLION),
+    ("output_mtok", "output", MILLION),
+    ("cache_read_mtok", "cache_read", MILLION),
+    ("cache_write_mtok", "cache_write_5m", MILLION),
+    ("cache_write_5m_mtok", "cache_write_5m", MILLION),
+    ("cache_write_1h_mtok", "cache_write_1h", MILLION),
+    ("input_audio_mtok", "audio_input_token", MILLION),
+    ("output_audio_mtok", "audio_output_token", MILLION),
+    ("cache_audio_read_mtok", "audio_cache_read_token", MILLION),
+    ("cache_audio_write_mtok", "audio_cache_write_token", MILLION),
+    ("input_image_mtok", "image_input_token", MILLION),
+    ("output_image_mtok", "image_output_token", MILLION),
+    ("cache_image_read_mtok", "image_cache_read_token", MILLION),
+    ("input_video_mtok", "video_input_token", MILLION),
+    ("output_video_mtok", "video_output_token", MILLION),
+    ("web_searches_kcount", "web_search", THOUSAND),
+    ("storage_searches_kcount", "file_search", THOUSAND),
+    ("code_executions_kcount", "code_interpreter", THOUSAND),
+    ("requests_kcount", "request", THOUSAND),
+    ("rerank_searches_kcount", "request", THOUSAND),
+];
 
 pub(super) fn read(providers: &[Value], options: &ImportOptions) -> Imported {
     let mut imported = Imported::default();
     for provider in providers {
         let listed = provider.get("id").and_then(Value::as_str).unwrap_or_default();
-        let ours = PROVIDERS.iter().find(|(theirs, _)| *theirs == listed).map_or(listed, |(_, ours)| ours);
-        if !options.providers.iter().any(|wanted| wanted == ours) {
+        let ours = normalise_provider(listed);
+        if ours.is_empty() || !options.wants(&ours) {
             continue;
         }
         for model in provider.get("models").and_then(Value::as_array).into_iter().flatten() {
             let Value::Object(model) = model else { continue };
-            read_model(&mut imported, options, ours, model);
+            imported.entry(model.contains_key("prices"));
+            read_model(&mut imported, options, &ours, model);
         }
     }
     imported
 }
 
 fn read_model(imported: &mut Imported, options: &ImportOptions, provider: &str, model: &Map<String, Value>) {
-    let name = model.get("id").and_then(Value::as_str).unwrap_or_default();
-    for (field, value) in model {
-        match (field.as_str(), value) {
-            ("prices", Value::Object(_)) => {
-                let dated = serde_json::json!({ "prices": value });
-                read_timeline(imported, options, provider, name, "standard", std::slice::from_ref(&dated));
-            }
-            ("prices", Value::Array(prices)) => {
-                read_timeline(imported, options, provider, name, "standard", prices);
-            }
-            ("price_variants", Value::Array(variants)) => read_variants(imported, options, provider, name, variants),
-            (field, _) if OTHER.contains(&field) => {}
-            (field, _) => imported.unread(field),
+    let name = model.get("id").and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    let standard = match model.get("prices") {
+        Some(Value::Object(_)) => vec![serde_json::json!({ "prices": model["prices"] })],
+        Some(Value::Array(prices)) => prices.clone(),
+        _ => Vec::new(),
+    };
+    read_timeline(imported, options, provider, &name, "standard", &standard);
+    let variants = model.get("price_variants").and_then(Value::as_array);
+    for (tier, prices) in variants.map(|variants| by_tier(imported, variants)).unwrap_or_default() {
+        let whole: Vec<Value> = prices.iter().filter_map(|variant| over(&standard, variant, options.from_us)).collect();
+        read_timeline(imported, options, provider, &name, &tier, &whole);
+    }
+    for field in model.keys().filter(|field| !OTHER.contains(&field.as_str())) {
+        if !["prices", "price_variants"].contains(&field.as_str()) {
+            imported.unread(field);
         }
     }
 }
 
 /// The prices of other service tiers: `{"when": {"processing": "batch"}, "prices": …}`.
-fn read_variants(imported: &mut Imported, options: &ImportOptions, provider: &str, model: &str, variants: &[Value]) {
-    let mut tiers: Vec<(&str, Vec<Value>)> = Vec::new();
+fn by_tier(imported: &mut Imported, variants: &[Value]) -> BTreeMap<String, Vec<Value>> {
+    let mut tiers = BTreeMap::<String, Vec<Value>>::new();
     for variant in variants {
-        let when = variant.get("when").and_then(Value::as_object);
-        let processing = when.filter(|when| when.len() == 1).and_then(|when| when.get("processing")?.as_str());
-        let Some(tier) = processing else {
-            imported.unread("price_variants.when");
-            continue;
-        };
-        match tiers.iter_mut().find(|(known, _)| *known == tier) {
-            Some((_, prices)) => prices.push(variant.clone()),
-            None => tiers.push((tier, vec![variant.clone()])),
+        let when = variant.get("when").and_then(Value::as_object).filter(|when| when.len() == 1);
+        let named =
+            when.and_then(|when| when.iter().next()).and_then(|(key, value)| Some((key.as_str(), value.as_str()?)));
+        match named {
+            // The standard tier's prices are those of the model.
+            Some(("service_tier", "default" | "standard")) => {}
+            Some(("processing" | "service_tier" | "speed", tier)) => {
+                tiers.entry(tier.to_owned()).or_default().push(variant.clone());
+            }
+            _ => imported.unread("price_variants.when"),
         }
     }
-    for (tier, prices) in tiers {
-        read_timeline(imported, options, provider, model, tier, &prices);
+    tiers
+}
+
+/// A variant with what it is silent about taken from the standard prices: it overrides them, key by key.
+fn over(standard: &[Value], variant: &Value, from_us: i64) -> Option<Value> {
+    let start = |entry: &Value| start_us(entry.get("constraint"));
+    let at_us = start(variant).ok()?.max(from_us);
+    let held = standard.iter().filter(|entry| start(entry).is_ok_and(|start| start <= at_us));
+    let base = held.max_by_key(|entry| start(entry).unwrap_or(i64::MIN)).or(standard.first());
+    let mut prices = base.and_then(|base| base.get("prices")?.as_object().cloned()).unwrap_or_default();
+    for (key, price) in variant.get("prices")?.as_object()? {
+        prices.insert(key.clone(), price.clone());
     }
+    let mut whole = variant.as_object()?.clone();
+    whole.insert("prices".to_owned(), Value::Object(prices));
+    Some(Value::Object(whole))
 }
 
 /// Prices with the dates from which they hold: what holds at `options.from_us`, and what comes later.
@@ -103,10 +143,8 @@ fn read_timeline(
             source: options.source.clone(),
             source_date: options.source_date.clone(),
         };
-        match read_prices(imported, &mut spec, prices) {
-            Ok(()) => imported.take(spec),
-            Err(reason) => imported.skip(model, reason),
-        }
+        read_prices(imported, &mut spec, prices);
+        imported.take(spec, true);
     }
 }
 
@@ -124,54 +162,36 @@ fn start_us(constraint: Option<&Value>) -> Result<i64, String> {
     date.map(|date| date.and_time(NaiveTime::MIN).and_utc().timestamp_micros()).ok_or_else(|| "start_date".into())
 }
 
-fn read_prices(imported: &mut Imported, spec: &mut PriceSpec, prices: &Map<String, Value>) -> Result<(), String> {
-    for (field, value) in prices {
-        match (field.as_str(), value) {
-            (_, Value::Null) => {}
-            ("requests_kcount", Value::Number(number)) => spec.rates.request = Some(amount(number, THOUSAND)?),
-            ("web_searches_kcount", Value::Number(number)) => {
-                spec.rates.extra.push(("web_search".to_owned(), amount(number, THOUSAND)?));
-            }
-            (field, Value::Number(number)) if bucket(&mut spec.rates, field).is_some() => {
-                let rate = amount(number, MILLION).map_err(|error| format!("{field}: {error}"))?;
-                bucket(&mut spec.rates, field).into_iter().for_each(|bucket| *bucket = Some(rate));
-            }
-            (field, Value::Object(tiered)) if bucket(&mut spec.rates, field).is_some() => {
-                read_tiered(spec, field, tiered).map_err(|error| format!("{field}: {error}"))?;
-            }
-            (field, _) => imported.unread(field),
+fn read_prices(imported: &mut Imported, spec: &mut PriceSpec, prices: &Map<String, Value>) {
+    for (field, value) in prices.iter().filter(|(_, value)| !value.is_null()) {
+        let rate = RATES.iter().find(|(name, ..)| name == field);
+        let read = rate.and_then(|(_, unit, per)| match value {
+            Value::Number(number) => amount(number, *per).ok().map(|rate| spec.rates.set(unit, rate)),
+            Value::Object(tiered) => read_tiered(spec, unit, *per, tiered),
+            _ => None,
+        });
+        if read.is_none() {
+            imported.unread(field);
         }
     }
-    Ok(())
+    // What an image model puts out is an image, and never has text's rate.
+    if spec.model.contains("image") && spec.rates.rate("image_output_token").is_some() {
+        spec.rates.output = None;
+        spec.above.iter_mut().for_each(|above| above.rates.output = None);
+    }
 }
 
 /// `{"base": 3, "tiers": [{"start": 200000, "price": 6}]}`. A tier holds for the whole request.
-fn read_tiered(spec: &mut PriceSpec, field: &str, tiered: &Map<String, Value>) -> Result<(), String> {
+fn read_tiered(spec: &mut PriceSpec, unit: &str, per: i128, tiered: &Map<String, Value>) -> Option<()> {
     let rate = |value: Option<&Value>| match value {
-        Some(Value::Number(number)) => amount(number, MILLION),
-        _ => Err("a tier without a price".to_owned()),
+        Some(Value::Number(number)) => amount(number, per).ok(),
+        _ => None,
     };
     let base = rate(tiered.get("base"))?;
-    set(&mut spec.rates, field, base);
-    for tier in tiered.get("tiers").and_then(Value::as_array).into_iter().flatten() {
-        let start = tier.get("start").and_then(Value::as_u64).ok_or("a tier without a start")?;
-        let price = rate(tier.get("price"))?;
-        set(tier_mut(&mut spec.above, start), field, price);
-    }
-    Ok(())
-}
-
-fn set(rates: &mut Rates, field: &str, rate: Usd) {
-    bucket(rates, field).into_iter().for_each(|bucket| *bucket = Some(rate));
-}
-
-fn bucket<'r>(rates: &'r mut Rates, field: &str) -> Option<&'r mut Option<Usd>> {
-    Some(match field {
-        "input_mtok" => &mut rates.input,
-        "output_mtok" => &mut rates.output,
-        "cache_read_mtok" => &mut rates.cache_read,
-        "cache_write_mtok" | "cache_write_5m_mtok" => &mut rates.cache_write_5m,
-        "cache_write_1h_mtok" => &mut rates.cache_write_1h,
-        _ => return None,
-    })
+    let tiers = tiered.get("tiers").and_then(Value::as_array).into_iter().flatten();
+    let tiers = tiers.map(|tier| Some((tier.get("start")?.as_u64()?, rate(tier.get("price"))?)));
+    let tiers: Vec<_> = tiers.collect::<Option<_>>()?;
+    spec.rates.set(unit, base);
+    tiers.into_iter().for_each(|(start, rate)| tier_mut(&mut spec.above, start).set(unit, rate));
+    Some(())
 }

@@ -6,9 +6,10 @@
 //! | [`genai`] | genai-prices' `data.json`: USD a million tokens, tiers, start dates |
 //! | [`diff`](mod@diff) | what a list would change |
 //!
-//! Rates are read from the digits of the file, never through a binary float. What a list has beyond what tallyd prices
-//! (images, audio, regions) is not dropped in silence: every field that is not read is named, with how often it occurs,
-//! and every model that cannot be imported, with the reason.
+//! Rates are read from the digits of the file, never through a binary float. What a list has beyond what tallyd prices is
+//! not dropped in silence: every field that is not read is named, with how often it occurs, and its unit has no rate, so
+//! that a call that uses the unit is unpriced and the model's others are priced. Every model that cannot be imported is
+//! named with the reason.
 //!
 //! A list states what holds now, not since when: whoever imports says from which instant on its prices are to hold.
 
@@ -16,7 +17,7 @@ pub mod diff;
 mod genai;
 mod litellm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Number, Value};
 
@@ -37,7 +38,7 @@ pub enum Format {
 /// What is taken from a list.
 #[derive(Debug, Clone)]
 pub struct ImportOptions {
-    /// Providers, by the names that records are stored under.
+    /// Providers, by the names that records are stored under; empty for all.
     pub providers: Vec<String>,
     /// From when on the prices hold, microseconds since 1970 UTC.
     pub from_us: i64,
@@ -47,15 +48,29 @@ pub struct ImportOptions {
     pub source_date: String,
 }
 
+impl ImportOptions {
+    fn wants(&self, provider: &str) -> bool {
+        self.providers.is_empty() || self.providers.iter().any(|wanted| wanted == provider)
+    }
+}
+
 /// What a list says.
 #[derive(Debug, Default)]
 pub struct Imported {
+    /// Models of the list that have a price.
+    pub priced: usize,
+    /// Those of them of which a price is taken.
+    pub taken: usize,
     /// The prices.
     pub specs: Vec<PriceSpec>,
     /// Fields that were not read, and of how many models.
     pub unread: BTreeMap<String, usize>,
     /// Models that were not taken, and why.
     pub skipped: Vec<(String, String)>,
+    /// What the model that is being read counts for.
+    counts: usize,
+    /// The prices by what they are of, and whether the list names the provider before the model.
+    by_key: HashMap<(String, String, String, i64), (usize, bool)>,
 }
 
 /// Why a list is not read at all.
@@ -92,13 +107,44 @@ impl Imported {
         self.skipped.push((model.to_owned(), reason.to_string()));
     }
 
-    /// Takes a price, or names it among the skipped.
-    fn take(&mut self, mut spec: PriceSpec) {
+    /// Begins with a model.
+    fn entry(&mut self, is_priced: bool) {
+        self.counts = usize::from(is_priced);
+        self.priced += self.counts;
+    }
+
+    /// Takes a price, or names it among the skipped. `is_named`: the list names the provider before the model. Such an
+    /// entry is preferred to one without; of others that differ, the first is taken, and the second named.
+    fn take(&mut self, mut spec: PriceSpec, is_named: bool) {
         fill_tiers(&mut spec);
+        let is_zero = |rates: &Rates| rates.iter().all(|(_, rate)| rate == Usd::ZERO);
         match super::catalog::check(&spec.clone().with_id(0, Origin::Stored)) {
-            Ok(()) => self.specs.push(spec),
-            Err(CatalogError::NoRates { .. }) => self.skip(&spec.model, "it has no rate that tallyd prices by"),
-            Err(error) => self.skip(&spec.model, error),
+            Err(CatalogError::NoRates { .. }) => {
+                return self
+                    .skip(&spec.model, format!("its {} tier has no rate that tallyd prices by", spec.service_tier));
+            }
+            Err(error) => return self.skip(&spec.model, error),
+            Ok(()) if is_zero(&spec.rates) && spec.above.iter().all(|above| is_zero(&above.rates)) => {
+                return self.skip(&spec.model, "each of its rates is 0, which lists write where no price is known");
+            }
+            Ok(()) => {}
+        }
+        self.taken += std::mem::take(&mut self.counts);
+        let key = (spec.provider.clone(), spec.model.clone(), spec.service_tier.clone(), spec.effective_from_us);
+        match self.by_key.get(&key) {
+            None => {
+                self.by_key.insert(key, (self.specs.len(), is_named));
+                self.specs.push(spec);
+            }
+            Some((at, _)) if self.specs[*at].charges_as(&spec.clone().with_id(0, Origin::Stored)) => {}
+            Some((at, false)) if is_named => {
+                let at = *at;
+                self.specs[at] = spec;
+                self.by_key.insert(key, (at, true));
+            }
+            Some(_) => {
+                self.skip(&spec.model, "the list has another price of it, under another spelling, which is taken")
+            }
         }
     }
 }
@@ -108,6 +154,10 @@ fn fill_tiers(spec: &mut PriceSpec) {
     let base = &spec.rates;
     for tier in &mut spec.above {
         let rates = &mut tier.rates;
+        if rates.iter().next().is_none() {
+            // Nothing is known of this size.
+            continue;
+        }
         for (mine, below) in [
             (&mut rates.input, base.input),
             (&mut rates.output, base.output),
@@ -115,7 +165,7 @@ fn fill_tiers(spec: &mut PriceSpec) {
             (&mut rates.cache_write_5m, base.cache_write_5m),
             (&mut rates.cache_write_1h, base.cache_write_1h),
         ] {
-            *mine = mine.or(below);
+            *mine = below.and_then(|below| mine.or(Some(below)));
         }
         rates.request = base.request;
         rates.extra.clone_from(&base.extra);

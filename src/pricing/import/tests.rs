@@ -27,13 +27,20 @@ const LITELLM: &str = r#"{
         "cache_creation_input_token_cost": 1.5625e-07, "cache_creation_input_token_cost_above_1hr": 2.5e-07,
         "input_cost_per_token_above_200k_tokens": 2.5e-07,
         "input_cost_per_token_batches": 6.25e-08,
-        "input_cost_per_image": 0.1, "provider_specific_entry": {"us": 1.1},
+        "input_cost_per_gb": 0.1, "provider_specific_entry": {"us": 1.1, "fast": 2, "mars": 3},
+        "output_cost_per_image": 0.5,
         "search_context_cost_per_query": {"search_context_size_low": 0.01, "search_context_size_high": 0.010}
     },
     "gemini/gemini-example": {"litellm_provider": "gemini", "input_cost_per_token": 1e-07},
     "gemini-example-2": {"litellm_provider": "gemini", "input_cost_per_token": 0.1234567890123456789e-3},
     "openai/eu/gpt-example": {"litellm_provider": "openai", "input_cost_per_token": 1e-07},
-    "bedrock/x": {"litellm_provider": "bedrock", "input_cost_per_token": 1e-07}
+    "bedrock/x": {"litellm_provider": "bedrock", "input_cost_per_token": 1e-07},
+    "free-example": {"litellm_provider": "openai", "input_cost_per_token": 0.0, "output_cost_per_token": 0},
+    "Image-Example": {"litellm_provider": "openai", "mode": "image_generation", "input_cost_per_token": 5e-06,
+        "output_cost_per_token": 1e-05, "output_cost_per_image_token": 3.2e-05},
+    "listed-twice": {"litellm_provider": "openai", "input_cost_per_token": 1e-06},
+    "night-example": {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "off_peak_pricing": {"windows": []}},
+    "openai/listed-twice": {"litellm_provider": "openai", "input_cost_per_token": 2e-06}
 }"#;
 
 #[test]
@@ -47,20 +54,39 @@ fn litellms_map_is_read_to_the_digit_and_what_is_not_read_is_named() {
         of("claude-example-1", "standard"),
         serde_json::json!({
             "per_million_tokens": {"input": "0.125", "output": "0.5", "cache_write_5m": "0.15625", "cache_write_1h": "0.25"},
-            "per_unit": {"web_search": "0.01"},
+            "per_unit": {"image": "0.5", "web_search": "0.01"},
             "above": [{
                 "prompt_tokens": 200_000,
                 "per_million_tokens": {"input": "0.25", "output": "0.5", "cache_write_5m": "0.15625", "cache_write_1h": "0.25"},
-                "per_unit": {"web_search": "0.01"},
+                "per_unit": {"image": "0.5", "web_search": "0.01"},
             }],
         })
     );
     assert_eq!(of("claude-example-1", "batch")["per_million_tokens"], serde_json::json!({"input": "0.0625"}));
     assert_eq!(of("gemini-example", "standard")["per_million_tokens"]["input"], "0.1");
-    assert_eq!(imported.specs.len(), 3);
-    assert_eq!(imported.unread.keys().collect::<Vec<_>>(), ["input_cost_per_image", "provider_specific_entry"]);
+    assert_eq!(of("claude-example-1", "us")["per_million_tokens"]["input"], "0.1375");
+    assert_eq!(of("claude-example-1", "batch+us")["per_million_tokens"]["input"], "0.06875");
+    assert_eq!(of("claude-example-1", "fast")["per_million_tokens"]["output"], "1");
+    assert_eq!(of("claude-example-1", "fast+us")["above"][0]["per_million_tokens"]["input"], "0.55");
+    assert_eq!(
+        of("claude-example-1", "batch")["above"],
+        serde_json::json!([{"prompt_tokens": 200_000}]),
+        "unknown there"
+    );
+    assert_eq!(of("eu/gpt-example", "standard")["per_million_tokens"]["input"], "0.1");
+    assert_eq!(
+        of("image-example", "standard"),
+        serde_json::json!({"per_million_tokens": {"input": "5"}, "per_unit": {"image_output_token": "0.000032"}}),
+        "an image is never charged at text's rate"
+    );
+    assert_eq!(of("listed-twice", "standard")["per_million_tokens"]["input"], "2", "the one that names the provider");
+    assert_eq!(
+        imported.unread.keys().collect::<Vec<_>>(),
+        ["input_cost_per_gb", "input_cost_per_token", "provider_specific_entry.mars"]
+    );
     let skipped: Vec<&str> = imported.skipped.iter().map(|(model, _)| model.as_str()).collect();
-    assert_eq!(skipped, ["gemini-example-2", "openai/eu/gpt-example"], "{:?}", imported.skipped);
+    assert_eq!(skipped, ["free-example", "gemini-example-2", "night-example"], "{:?}", imported.skipped);
+    assert_eq!((imported.priced, imported.taken), (8, 6));
 }
 
 const GENAI: &str = r#"[{"id": "anthropic", "models": [
@@ -98,7 +124,7 @@ fn genai_prices_list_is_read_with_its_dates_and_variants() {
     );
     assert_eq!(json(&imported.specs[3]), serde_json::json!({"per_unit": {"request": "0.005", "web_search": "0.01"}}));
     let unread: Vec<&str> = imported.unread.keys().map(String::as_str).collect();
-    assert_eq!(unread, ["constraint.end_time", "input_audio_mtok", "price_variants.when"]);
+    assert_eq!(unread, ["constraint.end_time", "price_variants.when"]);
     assert!(imported.skipped.is_empty(), "{:?}", imported.skipped);
 }
 
