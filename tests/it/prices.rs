@@ -197,3 +197,54 @@ fn a_list_is_imported_from_a_server_with_its_difference_first_and_a_bad_answer_c
     let kept = "SELECT model, rates #>> '{per_million_tokens,input}', source FROM api_prices WHERE origin = 'import'";
     assert_eq!(postgres.psql(kept), format!("claude-opus-4-5|0.7|{url}"));
 }
+
+#[test]
+fn a_name_that_a_person_sets_stands_for_a_model_until_it_is_taken_back_and_outlives_a_restart_without_the_database() {
+    let mut postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_PRICING_REFRESH_MS", "3600000").start();
+    until_up_to_date(&daemon);
+    const ARN: &str = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc";
+    let cost = |daemon: &Daemon, platform: &str| {
+        let line = format!(
+            "{{\"provider\":\"claude\",\"platform\":\"{platform}\",\"model\":\"{ARN}\",\"input_tokens\":1000000}}"
+        );
+        daemon.lines(&line)[0]["cost_usd"].clone()
+    };
+    let until_cost = |daemon: &Daemon, expected: Value| {
+        until("the name is applied", || {
+            let found = cost(daemon, "AWS");
+            if found == expected { Ok(()) } else { Err(found.to_string()) }
+        });
+    };
+    let prices = |daemon: &Daemon, arguments: &[&str]| {
+        let done = daemon.run(&[&["prices"], arguments].concat());
+        (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+    };
+    assert_eq!(cost(&daemon, "AWS"), Value::Null, "an ARN names no model");
+    postgres.until("SELECT sum(unpriced_calls) FROM daily_api_costs", "1");
+    let (_, said) = prices(&daemon, &["check"]);
+    assert!(said.contains(ARN) && said.contains("prices alias"), "{said}");
+    let (done, said) = prices(&daemon, &["alias", "aws.bedrock", ARN, "no-such-model"]);
+    assert!(!done && said.contains("no-such-model"), "{said}");
+    let model = "us.anthropic.claude-opus-4-6-v1";
+    let (done, said) = prices(&daemon, &["alias", "aws.bedrock", ARN, model, "--by", "ada"]);
+    assert!(done, "{said}");
+    until_cost(&daemon, "5.5".into());
+    assert_eq!(cost(&daemon, ""), Value::Null, "the name is Bedrock's alone");
+    assert!(prices(&daemon, &["alias", "--list"]).1.contains(model));
+    assert_eq!(postgres.psql("SELECT actor || provider FROM tallyd_model_aliases"), "adabedrock");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    postgres.down(Stop::Fast);
+    daemon.up();
+    assert_eq!(cost(&daemon, "bedrock"), "5.5", "priced before the database is there");
+    postgres.up();
+    until_up_to_date(&daemon);
+    let (done, said) = prices(&daemon, &["alias", "bedrock", &ARN.to_uppercase(), "--remove"]);
+    assert!(done, "{said}");
+    until_cost(&daemon, Value::Null);
+    let (done, _) = prices(&daemon, &["alias", "bedrock", ARN, "--remove"]);
+    assert!(!done, "it is taken back already");
+    postgres.until("SELECT count(*) > 4 FROM api_usage_log WHERE platform = 'bedrock'", "t");
+    daemon.until_status("everything is loaded", |status| status["wal"]["unflushed_records"] == 0);
+    daemon.assert_reconciled();
+}

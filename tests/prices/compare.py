@@ -97,7 +97,9 @@ class LiteLLM:
         name = model if provider != "google" else f"gemini/{model}"
         rates = self.map.get(name)
         end = {"standard": "", "batch": "_batches"}.get(tier, f"_{tier}")
-        return bool(rates) and "input_cost_per_token" + end in rates
+        # What it sells as completions alone has a calculator of its own.
+        is_vendors = bool(rates) and rates["litellm_provider"] == self.providers[provider]
+        return is_vendors and "input_cost_per_token" + end in rates
 
     def cost(self, each):
         read = each.get("cache_read_tokens", 0)

@@ -134,7 +134,8 @@ fn print(args: &ListArgs, compared: &Compared) -> anyhow::Result<()> {
         imported.skipped.iter().for_each(|(model, reason)| println!("  not taken: {model}: {reason}"));
     }
     for (field, models) in &imported.unread {
-        println!("  not read: {field}, of {models} models; a call that uses its unit is unpriced");
+        let unit = if field.contains("cost") { "; a call that uses its unit is unpriced" } else { "" };
+        println!("  not read: {field}, of {models} models{unit}");
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ impl PriceFeed {
         match Catalog::layered(&self.options, &added) {
             Ok((catalog, faults)) => {
                 for fault in &faults {
-                    tracing::error!(error = %fault, "an added price or name is not applied");
+                    tracing::error!(error = %fault, "a price in api_prices is not applied");
                 }
                 gauge!(registry::PRICES_INVALID).set(faults.len() as f64);
                 self.catalog.store(Arc::new(catalog));

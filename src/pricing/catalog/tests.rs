@@ -343,7 +343,8 @@ fn a_name_that_a_person_set_stands_for_a_model_and_one_without_a_model_is_a_faul
     let (catalog, faults) = Catalog::layered(&options, &Added { aliases, ..Added::default() }).unwrap();
     let model = |provider, model| catalog.find(provider, model, STANDARD_TIER, 0).map(|price| price.model.as_str());
     assert_eq!(model("bedrock", arn), Ok("us.anthropic.claude-sonnet-4-5"));
-    assert_eq!(model("bedrock", &arn.to_lowercase()), Ok("us.anthropic.claude-sonnet-4-5"));
+    let lower = arn.to_lowercase();
+    assert_eq!(model("bedrock", &lower), Ok("us.anthropic.claude-sonnet-4-5"));
     assert_eq!(model("azure", " From-Config "), Ok("gpt-4o-mini"), "what was set at run time wins");
     assert_eq!(model("azure", "nothing"), Err(Miss::Model));
     assert_eq!(model("claude", arn), Err(Miss::Model), "it is a name of its provider alone");

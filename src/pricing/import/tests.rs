@@ -112,14 +112,14 @@ fn genai_prices_list_is_read_with_its_dates_and_variants() {
     assert_eq!(
         shown,
         [
-            ("batch", FROM_US, "1.25".into()),
             ("standard", FROM_US, "2.5".into()),
             ("standard", later, "1".into()),
+            ("batch", FROM_US, "1.25".into()),
             ("standard", FROM_US, none),
         ]
     );
     assert_eq!(
-        json(&imported.specs[1])["above"][0]["per_million_tokens"],
+        json(&imported.specs[0])["above"][0]["per_million_tokens"],
         serde_json::json!({"input": "5", "output": "12.5"})
     );
     assert_eq!(json(&imported.specs[3]), serde_json::json!({"per_unit": {"request": "0.005", "web_search": "0.01"}}));
