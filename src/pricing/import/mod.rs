@@ -143,7 +143,7 @@ impl Imported {
                 self.by_key.insert(key, (at, true));
             }
             Some(_) => {
-                self.skip(&spec.model, "the list has another price of it, under another spelling, which is taken")
+                self.skip(&spec.model, "the list has another price of it, under another spelling, which is taken");
             }
         }
     }
