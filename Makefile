@@ -89,9 +89,9 @@ test-python: ## Lint the Python client and test it with the real SDKs against a 
 	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
 	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
 
-test-otel: ## Export by OpenTelemetry's official SDKs into a daemon, each request sent again
+test-otel: ## Export by OpenTelemetry's official SDKs and by real instrumentations into a daemon, each request sent again
 	cargo build
-	python=$$(scripts/need-otel) && $$python tests/otel/sdks.py
+	python=$$(scripts/need-otel) && $$python tests/otel/sdks.py && $$python tests/otel/instrumentations.py
 
 # The package's server is built without OpenSSL, so the test of encryption has nothing to talk to.
 test-postgres-18: ## Run the tests of the database, the API and the daemon against PostgreSQL 18

@@ -51,7 +51,26 @@ impl Found {
                 found.add(name, value);
             }
         }
+        found.add_of_litellm(attributes);
         found
+    }
+
+    /// LiteLLM's usual spans have the cached tokens nowhere but in the vendor's usage, as Python writes a dictionary.
+    fn add_of_litellm(&mut self, attributes: &Attributes) {
+        let Some(written) = attributes.text(&["metadata.usage_object"]) else { return };
+        for (key, means, name) in [
+            ("'cached_tokens': ", Means::CacheRead, "metadata.usage_object cached_tokens"),
+            ("'cache_creation_input_tokens': ", Means::CacheWrite, "metadata.usage_object cache_creation_input_tokens"),
+        ] {
+            let rest = written.split_once(key).map_or("", |(_, rest)| rest);
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            match digits.parse::<i64>() {
+                Ok(count) if count > 0 => {
+                    self.counts.entry(means).or_insert((count, name));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Whether anything has been used, understood or not.
@@ -424,6 +443,17 @@ mod tests {
         assert_eq!(used, [("audio_input_token", 25), ("audio_cache_read_token", 5), ("audio_output_token", 60)]);
         let hours = [(IN, 1000), (WRITE, 500), ("gen_ai.usage.cache_creation.ephemeral_1h_input_tokens", 300)];
         assert_eq!(read(RULE, &hours), ([500, 0, 0, 200, 300], None));
+    }
+
+    #[test]
+    fn litellms_cached_tokens_stand_in_the_vendors_usage() {
+        let written = "{'prompt_tokens': 1000, 'prompt_tokens_details': {'audio_tokens': 0, 'cached_tokens': 600}}";
+        let attributes = Attributes::from([(IN, 1000.into()), ("metadata.usage_object", written.into())]);
+        let buckets = Found::of(&attributes).buckets(RULE);
+        assert_eq!(buckets.fields[..3], [("input_tokens", 400), ("output_tokens", 0), ("cache_read_tokens", 600)]);
+        let attributes =
+            Attributes::from([(IN, 1000.into()), ("metadata.usage_object", "{'cached_tokens': None}".into())]);
+        assert_eq!(Found::of(&attributes).buckets(RULE).fields[0], ("input_tokens", 1000));
     }
 
     #[test]
