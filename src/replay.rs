@@ -6,7 +6,8 @@
 //! But each accepted record has an id, its own or given by the daemon, that stands in the segment and in the log alike.
 //! So one transaction takes a lock that every replay takes, looks which of a batch's ids the log has (at their exact times, which
 //! partitions and their BRIN answer), loads the others with their rollups, and commits. Repeated, killed or raced, it
-//! finds what an earlier run has loaded. Refused records have their place in the log as a unique key in `dead_letters`.
+//! finds what an earlier run has loaded. Refused records have their place in the log as a unique key in `dead_letters`. Where
+//! only their number travelled, nobody can tell whether it was counted: it is left out.
 //!
 //! ## What cannot be told is left out
 //! * Of a day whose rows were deleted after a time (the rollups have it, the log has not), nobody can say which were

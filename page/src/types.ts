@@ -105,7 +105,30 @@ export interface DeadLetter {
   occurred_at: string | null;
   payload_format: string;
   payload_bytes: number;
-  payload: string | null;
+  /** The record as it was received, whatever encoding it came in; text, if it was not whole. */
+  record: unknown;
+}
+
+/** Refusals that have kind, reason, field and sender in common. */
+export interface LetterGroup {
+  kind: string;
+  code: string;
+  field: string;
+  producer: string;
+  refused: number;
+  only_counted: number;
+  open: number;
+  first_seen: string | null;
+  last_seen: string | null;
+  message: string | null;
+}
+
+export interface LetterGroups {
+  from: string;
+  refused: number;
+  only_counted: number;
+  open: number;
+  groups: LetterGroup[];
 }
 
 export type Health = "ok" | "degraded" | "failing";

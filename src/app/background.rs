@@ -65,6 +65,7 @@ fn show(view: &View) {
     set(registry::WAL_SEGMENTS, view.log.segment_count() as f64);
     set(registry::WAL_UNFLUSHED_RECORDS, view.log.unflushed_records() as f64);
     set(registry::WAL_FULL, f64::from(u8::from(view.writer.full().is_some())));
+    set(registry::DEAD_LETTERS_USED, view.quota.used_ratio(view.clock.now_us()));
     set(registry::WAL_DAMAGED, f64::from(u8::from(crate::http::is_damaged(view))));
     let ingest = view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     set(registry::CHANNEL_BYTES, ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()) as f64);

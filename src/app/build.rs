@@ -14,6 +14,7 @@ use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::database::prices::cache;
+use crate::dead_letters::quota::Quota;
 use crate::http::{self, View};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics, WalMetrics};
@@ -54,6 +55,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         clock,
         metrics: IngestMetrics::default(),
         replies: Arc::new(Semaphore::new(connection::REPLIES_BYTES)),
+        quota: Arc::new(Quota::new((&config.dead_letters).into())),
     });
     let auth = http::auth::Auth::new(&config, &shared.clock);
     let view = Arc::new(View {
@@ -62,6 +64,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         writer: Arc::clone(&writer.state),
         ingest: Mutex::new(Some(ingest)),
         accepting: AtomicBool::new(false),
+        quota: Arc::clone(&shared.quota),
         intake: Mutex::new(Some(Arc::clone(&shared))),
         auth,
         clock: Arc::clone(&shared.clock),
@@ -192,6 +195,8 @@ pub(crate) fn rules(config: &Config) -> Rules {
         // Bounded by the configuration, so it fits.
         ahead_us: limits.ahead.as_micros() as i64,
         strip_query: limits.strip_query,
+        stated_costs: limits.stated_costs,
+        stated_cost_max: limits.stated_cost_max_usd,
     }
 }
 

@@ -157,6 +157,7 @@ fn shared(
         lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
         migrated,
         committed_records: AtomicU64::new(0),
+        quota: Arc::clone(&view.quota),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::database::prices::write_catalog;
 use crate::database::retention::{DropState, RetentionError, drop_before, due};
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{Connection, Database, describe};
+use crate::dead_letters::expire;
 use crate::metrics::registry;
 use crate::pricing::Catalog;
 
@@ -28,6 +29,8 @@ pub(super) struct Upkeep {
     options: UpkeepOptions,
     /// How long the log keeps calls; none: for ever.
     keep: Option<TimeDelta>,
+    /// How long dead letters are kept; none: for ever.
+    keep_letters: Option<TimeDelta>,
     database: Arc<Database>,
     catalog: Arc<Catalog>,
     clock: SystemClock,
@@ -36,7 +39,8 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub fn new(config: &Config, database: Arc<Database>, catalog: Arc<Catalog>) -> Self {
         let keep = config.retention.log();
-        Self { options: UpkeepOptions::from(config), keep, database, catalog, clock: SystemClock }
+        let keep_letters = config.dead_letters.keep();
+        Self { options: UpkeepOptions::from(config), keep, keep_letters, database, catalog, clock: SystemClock }
     }
 
     /// Works at the start and then every hour, until told to stop.
@@ -67,11 +71,24 @@ impl Upkeep {
             tracing::info!(indexes = built.join(", "), "sealed partitions were indexed by user");
         }
         self.drop_old(&connection).await.map_err(|error| error.to_string())?;
+        self.expire_letters(&connection).await.map_err(|error| describe(&error))?;
         let late = sweep(&connection).await.map_err(|error| error.to_string())?;
         counter!(registry::FORGOTTEN_CALLS).increment(late.calls + late.dropped_calls);
         if late != Forgotten::default() {
             let letters = late.letters_corrected + late.letters_dropped;
             tracing::info!(calls = late.calls, letters, "late records of forgotten users were made anonymous");
+        }
+        Ok(())
+    }
+
+    /// Deletes dead letters and counts of refusals that are older than they are to be kept.
+    async fn expire_letters(&self, connection: &Connection) -> Result<(), tokio_postgres::Error> {
+        let Some(keep) = self.keep_letters else { return Ok(()) };
+        let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
+        let expired = expire(connection, now - keep, "dead_letters.keep_days").await?;
+        counter!(registry::DEAD_LETTERS_EXPIRED).increment(expired.letters);
+        if expired.letters > 0 {
+            tracing::info!(letters = expired.letters, open = expired.open, "dead letters were older than keep_days");
         }
         Ok(())
     }

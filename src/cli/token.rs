@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{actor, output};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, StatedCosts};
 use crate::database::queries::tokens::{self, ListedToken, NewToken};
 use crate::database::{Connection, Database, DatabaseOptions};
 use crate::http::auth::Role;
@@ -41,6 +41,9 @@ enum TokenCommand {
         /// Days until it ends [default: it does not]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
         expires_days: Option<u32>,
+        /// Costs that the token may state, if fewer than limits.stated_costs lets everybody [default: as configured]
+        #[arg(long, value_name = "WHICH")]
+        stated_costs: Option<CostsArg>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -80,6 +83,24 @@ impl From<RoleArg> for Role {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum CostsArg {
+    /// From 0 up to limits.stated_cost_max_usd
+    NonNegative,
+    /// None
+    Refuse,
+}
+
+impl From<CostsArg> for StatedCosts {
+    fn from(costs: CostsArg) -> Self {
+        match costs {
+            CostsArg::NonNegative => Self::NonNegative,
+            CostsArg::Refuse => Self::Refuse,
+        }
+    }
+}
+
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -97,37 +118,37 @@ pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
 
 async fn run_on(args: &TokenArgs, connection: &mut Connection) -> anyhow::Result<ExitCode> {
     match &args.command {
-        TokenCommand::Create { name, role, expires_days, json } => {
-            create(connection, name, (*role).into(), *expires_days, *json).await
+        TokenCommand::Create { name, role, expires_days, stated_costs, json } => {
+            let name = name.trim();
+            if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+                anyhow::bail!("a name has 1 to {NAME_CHARS_MAX} printable characters");
+            }
+            let expires_at = expires_days.map(|days| now() + TimeDelta::days(i64::from(days)));
+            let stated_costs = stated_costs.map(StatedCosts::from);
+            let role = (*role).into();
+            if stated_costs.is_some() && role != Role::Ingest {
+                anyhow::bail!("--stated-costs limits a token of the role ingest; an admin's may state any cost");
+            }
+            let token = NewToken { name: name.to_owned(), role, expires_at, created_by: actor(), stated_costs };
+            create(connection, &token, *json).await
         }
         TokenCommand::List { json } => list(connection, *json).await,
         TokenCommand::Revoke { id } => revoke(connection, *id).await,
     }
 }
 
-async fn create(
-    connection: &mut Connection,
-    name: &str,
-    role: Role,
-    expires_days: Option<u32>,
-    as_json: bool,
-) -> anyhow::Result<ExitCode> {
-    let name = name.trim();
-    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        anyhow::bail!("a name has 1 to {NAME_CHARS_MAX} printable characters");
-    }
-    let expires_at = expires_days.map(|days| now() + TimeDelta::days(i64::from(days)));
-    let token = NewToken { name: name.to_owned(), role, expires_at, created_by: actor() };
+async fn create(connection: &mut Connection, token: &NewToken, as_json: bool) -> anyhow::Result<ExitCode> {
     let secret: [u8; 32] = rand::random();
     let transaction = connection.transaction().await?;
     let mut text = String::new();
-    let id = tokens::create(&transaction, &token, |id| {
+    let id = tokens::create(&transaction, token, |id| {
         text = compose(id, secret);
         digest(&text)
     });
     let id = id.await.context("the token could not be stored; is the schema in place? (`tallyd migrate`)")?;
     transaction.commit().await?;
     if as_json {
+        let NewToken { name, role, expires_at, .. } = token;
         output::json(&json!({ "id": id, "name": name, "role": role, "expires_at": expires_at, "token": text }))?;
     } else {
         println!("{text}");

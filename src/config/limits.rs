@@ -7,6 +7,37 @@ use tallyd_protocol::limits;
 
 use super::error::{ConfigError, in_range};
 use super::form;
+use crate::pricing::Usd;
+
+/// Costs that senders may state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatedCosts {
+    /// None: a record that states its cost is refused.
+    Refuse,
+    /// From 0 up to `stated_cost_max_usd`.
+    NonNegative,
+    /// Any amount that a record can hold, credits (amounts below 0) included.
+    Allow,
+}
+
+impl StatedCosts {
+    /// The name in `config.toml` and in `tallyd_tokens`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::NonNegative => "non_negative",
+            Self::Allow => "allow",
+        }
+    }
+
+    /// The policy of a name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Refuse, Self::NonNegative, Self::Allow].into_iter().find(|policy| policy.name() == name)
+    }
+}
 
 /// Bounds of one record.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -28,7 +59,14 @@ pub struct Limits {
     pub ahead: Duration,
     /// Cut `?…` off endpoints: query strings hold addresses and keys. Default true.
     pub strip_query: bool,
+    /// Costs that senders may state. A token may be limited further; an admin's token may state any. Default `non_negative`.
+    pub stated_costs: StatedCosts,
+    /// The highest cost of one record that a sender may state under `non_negative`, in USD. Default 10,000.
+    pub stated_cost_max_usd: Usd,
 }
+
+/// The default of `stated_cost_max_usd`.
+const STATED_COST_MAX: Usd = Usd::from_attos(Usd::ONE.attos() * 10_000);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -40,6 +78,8 @@ impl Default for Limits {
             occurred_at_min_us: limits::OCCURRED_AT_MIN_US,
             ahead: Duration::from_micros(limits::AHEAD_US.unsigned_abs()),
             strip_query: true,
+            stated_costs: StatedCosts::NonNegative,
+            stated_cost_max_usd: STATED_COST_MAX,
         }
     }
 }
@@ -50,6 +90,10 @@ impl Limits {
         in_range("limits.extra_units", self.extra_units, 0..=1024)?;
         in_range("limits.tokens", self.tokens, 1..=limits::TOKENS_MAX)?;
         in_range("limits.ahead_ms", self.ahead.as_millis(), 0..=366 * 24 * 3_600_000)?;
+        if self.stated_cost_max_usd < Usd::ZERO || !self.stated_cost_max_usd.fits_a_record() {
+            let reason = format!("{} is not between 0 and {} USD", self.stated_cost_max_usd, Usd::RECORD_MAX);
+            return Err(ConfigError::Invalid { key: "limits.stated_cost_max_usd", reason });
+        }
         if self.metadata_bytes > max_frame_bytes / 2 {
             let reason = format!(
                 "{} bytes are more than half of listen.max_frame_bytes ({max_frame_bytes}); lower it, or raise that",

@@ -17,6 +17,7 @@
 mod alerts;
 mod auth;
 mod database;
+mod dead_letters;
 mod edit_distance;
 mod effective;
 pub mod env;
@@ -45,10 +46,11 @@ use serde::{Deserialize, Serialize};
 pub use self::alerts::Alerts;
 pub use self::auth::Auth;
 pub use self::database::Database;
+pub use self::dead_letters::DeadLetters;
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
 pub use self::http::Http;
-pub use self::limits::Limits;
+pub use self::limits::{Limits, StatedCosts};
 pub use self::listen::Listen;
 pub use self::log::{Log, LogFormat};
 pub use self::log_table::{LogTable, Partition, UserIndex};
@@ -83,6 +85,8 @@ pub struct Config {
     pub log_table: LogTable,
     /// How long single calls are kept.
     pub retention: Retention,
+    /// How much of what is refused is kept.
+    pub dead_letters: DeadLetters,
     /// The application's users and their sessions.
     pub users: Users,
     /// The HTTP API and page.
@@ -127,6 +131,7 @@ impl Default for Config {
             rollup: Rollup::default(),
             log_table: LogTable::default(),
             retention: Retention::default(),
+            dead_letters: DeadLetters::default(),
             users: Users::default(),
             http: Http::default(),
             otlp: Otlp::default(),
@@ -201,6 +206,7 @@ impl Config {
         self.rollup.validate()?;
         self.log_table.validate()?;
         self.retention.validate()?;
+        self.dead_letters.validate()?;
         self.users.validate()?;
         self.http.validate()?;
         self.otlp.validate()?;

@@ -4,11 +4,10 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{DeadLetter, Edit, EditError};
+use super::{DeadLetter, Edit, EditError, store};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::database::prices::read_added;
-use crate::database::queries::audit::{self, Change};
 use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::direct::{Direct, DirectError};
@@ -143,7 +142,7 @@ impl<'c> Retrier<'c> {
             }
         }
         mark(client, &settled, &records).await?;
-        note(client, &settled, by).await?;
+        store::note(client, "dead_letter.retry", &settled, by).await?;
         client.batch_execute("COMMIT").await?;
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Settled)).collect())
     }
@@ -175,21 +174,6 @@ async fn lock(client: &Client, ids: &[i64]) -> Result<Vec<i64>, tokio_postgres::
     let sql = "SELECT id FROM public.dead_letters WHERE id = ANY($1) AND settled_at IS NULL ORDER BY id FOR UPDATE";
     let rows = client.query_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// Writes the audit log's entry, if there is something to tell.
-async fn note(client: &Client, ids: &[i64], by: &Decider<'_>) -> Result<(), tokio_postgres::Error> {
-    let [first, ..] = ids else { return Ok(()) };
-    let object = if ids.len() == 1 { first.to_string() } else { format!("{} letters", ids.len()) };
-    let change = Change {
-        actor: by.actor,
-        address: by.address,
-        action: "dead_letter.retry",
-        object: &object,
-        old: None,
-        new: Some(serde_json::json!({ "ids": ids })),
-    };
-    audit::write(client, &change).await
 }
 
 async fn mark(client: &Client, ids: &[i64], records: &[Uuid]) -> Result<(), tokio_postgres::Error> {

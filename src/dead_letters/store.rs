@@ -4,12 +4,14 @@ use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Payload;
+use super::{Decider, Payload};
+use crate::database::queries::audit::{self, Change};
 
 /// A letter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DeadLetter {
     /// Its number.
     pub id: i64,
@@ -39,7 +41,12 @@ pub struct DeadLetter {
     pub outcome: Option<String>,
     /// The call that it became.
     pub record_id: Option<Uuid>,
+    /// `json` or `msgpack`: what was received.
+    pub payload_format: String,
+    /// Bytes of what is kept of it.
+    pub payload_bytes: usize,
     /// The record as it was received. Serialized as JSON for a person.
+    #[schema(value_type = Object)]
     #[serde(rename = "record", serialize_with = "shown")]
     pub payload: Payload,
 }
@@ -57,6 +64,8 @@ pub struct Filter {
     pub codes: Vec<String>,
     /// `refused` or `poison`.
     pub kind: Option<String>,
+    /// At fault is this field; empty: none.
+    pub field: Option<String>,
     /// Sent by this producer.
     pub producer: Option<String>,
     /// The provider that the record names. Looked at after the rows are read: it stands in the payload.
@@ -75,7 +84,7 @@ const COLUMNS: &str = "id, created_at, kind, code, message, field, producer, buf
 const WHERE: &str = "(cardinality($1::int8[]) = 0 OR id = ANY($1)) AND (cardinality($2::text[]) = 0 OR code = ANY($2)) \
     AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR producer = $4) \
     AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at < $6) \
-    AND ($7::bool OR settled_at IS NULL)";
+    AND ($7::bool OR settled_at IS NULL) AND ($8::text IS NULL OR field = $8)";
 
 impl Filter {
     fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
@@ -87,6 +96,7 @@ impl Filter {
             (&self.since, Type::TIMESTAMPTZ),
             (&self.until, Type::TIMESTAMPTZ),
             (&self.settled, Type::BOOL),
+            (&self.field, Type::TEXT),
         ]
     }
 
@@ -119,20 +129,48 @@ pub async fn page(
     order: Order,
     after: Option<i64>,
 ) -> Result<(Vec<DeadLetter>, Option<i64>), Error> {
+    page_of(client, filter, order, after, PAGE_LETTERS).await
+}
+
+/// [`page`], of at most so many letters.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn page_of(
+    client: &Client,
+    filter: &Filter,
+    order: Order,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<(Vec<DeadLetter>, Option<i64>), Error> {
     let (comparison, direction) = match order {
         Order::OldestFirst => (">", "ASC"),
         Order::NewestFirst => ("<", "DESC"),
     };
     let sql = format!(
-        "SELECT {COLUMNS} FROM public.dead_letters WHERE {WHERE} AND ($8::int8 IS NULL OR id {comparison} $8) \
-         ORDER BY id {direction} LIMIT $9"
+        "SELECT {COLUMNS} FROM public.dead_letters WHERE {WHERE} AND ($9::int8 IS NULL OR id {comparison} $9) \
+         ORDER BY id {direction} LIMIT $10"
     );
     let mut parameters = filter.parameters();
     parameters.push((&after, Type::INT8));
-    parameters.push((&PAGE_LETTERS, Type::INT8));
+    parameters.push((&limit, Type::INT8));
     let letters: Vec<_> = client.query_typed(&sql, &parameters).await?.iter().map(letter).collect();
     let last = letters.last().map(|letter| letter.id);
     Ok((letters.into_iter().filter(|letter| filter.takes(letter)).collect(), last))
+}
+
+/// The numbers of the letters that the filter takes, whatever provider they name; the oldest first.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn ids_of(client: &Client, filter: &Filter, after: Option<i64>, limit: i64) -> Result<Vec<i64>, Error> {
+    let sql = format!(
+        "SELECT id FROM public.dead_letters WHERE {WHERE} AND ($9::int8 IS NULL OR id > $9) ORDER BY id LIMIT $10"
+    );
+    let mut parameters = filter.parameters();
+    parameters.push((&after, Type::INT8));
+    parameters.push((&limit, Type::INT8));
+    Ok(client.query_typed(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect())
 }
 
 /// One letter, settled or not.
@@ -154,18 +192,35 @@ pub async fn count(client: &Client) -> Result<u64, Error> {
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
 }
 
-/// Drops letters that nobody has decided about: what the record said is deleted, the reason's code stays. Returns how many
-/// that were.
+/// Drops letters that nobody has decided about, within the caller's transaction, with an entry in the audit log: what the
+/// record said is deleted, the reason's code stays. Returns how many that were.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn drop_letters(client: &Client, ids: &[i64]) -> Result<u64, Error> {
+pub async fn drop_letters(client: &Client, ids: &[i64], by: &Decider<'_>) -> Result<u64, Error> {
     let sql = "UPDATE public.dead_letters SET settled_at = clock_timestamp(), outcome = 'dropped', payload = '', \
         message = '' WHERE id = ANY($1) AND settled_at IS NULL";
-    client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await
+    let sql = format!("{sql} RETURNING id");
+    let rows = client.query_typed(&sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    let dropped: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    note(client, "dead_letter.drop", &dropped, by).await?;
+    Ok(dropped.len() as u64)
+}
+
+/// Letters that one entry of the audit log names. Of more it has the number.
+const NAMED: usize = 200;
+
+/// Writes the audit log's entry about letters, if there is something to tell.
+pub(super) async fn note(client: &Client, action: &str, ids: &[i64], by: &Decider<'_>) -> Result<(), Error> {
+    let [first, ..] = ids else { return Ok(()) };
+    let object = if ids.len() == 1 { first.to_string() } else { format!("{} letters", ids.len()) };
+    let new = Some(serde_json::json!({ "letters": ids.len(), "ids": &ids[..ids.len().min(NAMED)] }));
+    audit::write(client, &Change { actor: by.actor, address: by.address, action, object: &object, old: None, new })
+        .await
 }
 
 fn letter(row: &Row) -> DeadLetter {
+    let payload: Vec<u8> = row.get(14);
     DeadLetter {
         id: row.get(0),
         created_at: row.get(1),
@@ -181,6 +236,8 @@ fn letter(row: &Row) -> DeadLetter {
         settled_at: row.get(11),
         outcome: row.get(12),
         record_id: row.get(13),
-        payload: Payload::new(row.get(14), row.get(15)),
+        payload_format: row.get(15),
+        payload_bytes: payload.len(),
+        payload: Payload::new(payload, row.get(15)),
     }
 }

@@ -74,6 +74,7 @@ fn check_refusal(refusal: &Refusal, bytes: &[u8], format: &str) {
         message: &refusal.message,
         payload_format: format,
         payload: bytes,
+        ..Default::default()
     };
     let mut builder = ChunkBuilder::new();
     assert!(builder.push_refused(1, &refused).is_none());

@@ -115,7 +115,14 @@ fn values() -> Vec<Vec<u8>> {
         ..call
     };
     let unpriced = Call { cost: Cost::Unpriced, tokens: Tokens::default(), ..plain };
-    let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: b"{}" };
+    let refused = Refused {
+        code: "nul",
+        field: "model",
+        message: "no",
+        payload_format: "json",
+        payload: b"{}",
+        ..Default::default()
+    };
     let mut builder = ChunkBuilder::new();
     for (seq, call) in (1..).zip([&call, &plain, &unpriced, &call]) {
         assert!(builder.push_call(seq, call).is_none(), "a few calls fit a chunk");

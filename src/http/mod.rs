@@ -49,6 +49,7 @@ use tokio::sync::OnceCell;
 
 use crate::clock::Clock;
 use crate::database::Database;
+use crate::dead_letters::quota::Quota;
 use crate::pipeline::channel::Ingest;
 use crate::pipeline::connection;
 use crate::pipeline::flusher;
@@ -72,6 +73,8 @@ pub struct View {
     pub ingest: std::sync::Mutex<Option<Ingest>>,
     /// True while records are accepted.
     pub accepting: AtomicBool,
+    /// How many refused records of a day are kept.
+    pub quota: Arc<Quota>,
     /// What connections share, for records that come over HTTP. Emptied at shutdown, for the same reason.
     pub intake: std::sync::Mutex<Option<Arc<connection::Shared>>>,
     /// Who may ask.

@@ -8,6 +8,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use super::names::Names;
 use super::registry as name;
 use crate::pipeline::chunk::{Call, Cost};
+use crate::pipeline::flusher::transaction::Committed;
 use crate::pipeline::intake::{Admission, Code};
 
 /// What connections count.
@@ -130,6 +131,7 @@ pub struct FlushMetrics {
     committed: Counter,
     refused: Counter,
     poison: Counter,
+    counted: Counter,
     crowded: Counter,
     seconds: Histogram,
     batch_records: Histogram,
@@ -144,6 +146,7 @@ impl FlushMetrics {
             committed: counter!(name::RECORDS_COMMITTED),
             refused: counter!(name::DEAD_LETTERS, "kind" => "refused"),
             poison: counter!(name::DEAD_LETTERS, "kind" => "poison"),
+            counted: counter!(name::DEAD_LETTERS_COUNTED),
             crowded: counter!(name::FLUSH_CROWDED),
             seconds: histogram!(name::FLUSH_SECONDS),
             batch_records: histogram!(name::FLUSH_BATCH_RECORDS),
@@ -152,7 +155,9 @@ impl FlushMetrics {
     }
 
     /// Counts one committed transaction.
-    pub fn committed(&self, took: Duration, records: u64, refused: u64, poison: u64) {
+    pub fn committed(&self, took: Duration, committed: &Committed) {
+        let Committed { records, refused, counted, poison } = *committed;
+        self.counted.increment(counted);
         self.committed.increment(records);
         self.refused.increment(refused);
         self.poison.increment(poison);

@@ -62,6 +62,12 @@ registry! {
     counter RECORDS_COMMITTED = "tallyd_records_committed_total";
     /// Records that went to the dead letters, by kind.
     counter DEAD_LETTERS = "tallyd_dead_letters_total";
+    /// Refused records beyond the day's bound: they were answered and counted, and are not kept.
+    counter DEAD_LETTERS_COUNTED = "tallyd_dead_letters_counted_total";
+    /// Dead letters that were deleted because they were older than dead_letters.keep_days.
+    counter DEAD_LETTERS_EXPIRED = "tallyd_dead_letters_expired_total";
+    /// The largest share that today's refused records have used of a bound of [dead_letters]; at 1 they are only counted.
+    gauge DEAD_LETTERS_USED = "tallyd_dead_letters_day_used_ratio";
     /// Time of one transaction that loads a batch, from BEGIN to COMMIT.
     histogram FLUSH_SECONDS = "tallyd_flush_seconds";
     /// Records of one transaction.

@@ -17,12 +17,13 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::channel::{Closed, Origin};
-use super::chunk::{Bundle, BundleBuilder, Refused};
+use super::chunk::{Bundle, BundleBuilder};
 use super::connection::Shared;
 use super::identity::{Identity, REQUEST_PREFIX};
 use super::intake::admit::Scratch;
 use super::intake::raw_value::{Field, IdValue};
-use super::intake::{Admission, Refusal, line};
+use super::intake::{Admission, Refusal, Rules, line};
+use crate::config::StatedCosts;
 use crate::pricing::Usd;
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
@@ -82,7 +83,7 @@ pub enum Outcome {
         /// An earlier request with this key had brought it.
         duplicate: bool,
     },
-    /// It was refused, and is kept with the dead letters.
+    /// It was refused, and is counted with the dead letters.
     Refused(Refusal),
 }
 
@@ -113,27 +114,83 @@ impl From<Closed> for BatchError {
     }
 }
 
-/// Records each of `texts`, JSON objects of at most [`RECORDS_MAX`], and waits until all are durable.
-///
-/// # Errors
-/// [`BatchError`].
-pub async fn record(shared: &Shared, key: Option<&RequestKey>, texts: &[&[u8]]) -> Result<Vec<Outcome>, BatchError> {
-    let origin = Origin::new(key.map_or_else(Identity::nobody, |key| Identity::without_secret(&key.producer)));
-    let known = match key {
-        Some(key) => open(shared, &origin, key).await?,
-        None => 0,
-    };
-    let (mut outcomes, mut count) = (Vec::with_capacity(texts.len()), 0);
-    // A slice at a time: what waits for the log is not all of the request.
-    for (number, slice) in texts.chunks(SLICE).enumerate() {
-        let bundles = encode(shared, key, known, number * SLICE, slice, &mut outcomes);
-        count += bundles.len() as u64;
-        for bundle in bundles {
-            shared.ingest.submit(&origin, bundle).await?;
-        }
+/// Who sends a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// The token's holder, for the dead letters.
+    pub name: &'a str,
+    /// Costs that this sender may state.
+    pub stated_costs: StatedCosts,
+}
+
+/// A request whose records are judged and handed over, a slice at a time: what waits for the WAL is not all of the request.
+pub struct Recording<'r> {
+    shared: &'r Shared,
+    sender: Sender<'r>,
+    key: Option<&'r RequestKey>,
+    origin: Arc<Origin>,
+    known: u64,
+    texts: &'r [&'r [u8]],
+    outcomes: Vec<Outcome>,
+    judged: Vec<Bundle>,
+    handed_over: u64,
+}
+
+impl<'r> Recording<'r> {
+    /// Begins to record `texts`, JSON objects of at most [`RECORDS_MAX`].
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn begin(
+        shared: &'r Shared,
+        sender: Sender<'r>,
+        key: Option<&'r RequestKey>,
+        texts: &'r [&'r [u8]],
+    ) -> Result<Self, BatchError> {
+        let origin = Origin::new(key.map_or_else(Identity::nobody, |key| Identity::without_secret(&key.producer)));
+        let known = match key {
+            Some(key) => open(shared, &origin, key).await?,
+            None => 0,
+        };
+        let outcomes = Vec::with_capacity(texts.len());
+        Ok(Self { shared, sender, key, origin, known, texts, outcomes, judged: Vec::new(), handed_over: 0 })
     }
-    origin.wait_durable(count).await?;
-    Ok(outcomes)
+
+    /// Judges the next slice. Returns its credits: calls with a negative cost that no earlier request has brought. None after
+    /// the last slice.
+    pub fn judge(&mut self) -> Option<Vec<(Uuid, Usd)>> {
+        let first = self.outcomes.len();
+        let slice = self.texts.get(first..).filter(|rest| !rest.is_empty())?;
+        let slice = &slice[..slice.len().min(SLICE)];
+        let (shared, sender, key, known) = (self.shared, self.sender, self.key, self.known);
+        self.judged = encode(shared, sender, key, known, first, slice, &mut self.outcomes);
+        let credits = self.outcomes[first..].iter().filter_map(|outcome| match outcome {
+            Outcome::Accepted { id, cost_usd: Some(usd), duplicate: false } if *usd < Usd::ZERO => Some((*id, *usd)),
+            _ => None,
+        });
+        Some(credits.collect())
+    }
+
+    /// Hands over what was judged last, waiting for room.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn hand_over(&mut self) -> Result<(), BatchError> {
+        for bundle in self.judged.drain(..) {
+            self.shared.ingest.submit(&self.origin, bundle).await?;
+            self.handed_over += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was handed over is durable.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn finish(self) -> Result<Vec<Outcome>, BatchError> {
+        self.origin.wait_durable(self.handed_over).await?;
+        Ok(self.outcomes)
+    }
 }
 
 /// Speaks for the key from now on. Returns how many of its records are durable already.
@@ -149,6 +206,7 @@ async fn open(shared: &Shared, origin: &Arc<Origin>, key: &RequestKey) -> Result
 /// Encodes the texts, of which the first has this index in its request.
 fn encode(
     shared: &Shared,
+    sender: Sender<'_>,
     key: Option<&RequestKey>,
     known: u64,
     first: usize,
@@ -156,7 +214,8 @@ fn encode(
     outcomes: &mut Vec<Outcome>,
 ) -> Vec<Bundle> {
     let catalog = shared.catalog.load();
-    let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
+    let rules = Rules { stated_costs: sender.stated_costs, ..shared.rules.clone() };
+    let admission = Admission { rules: &rules, catalog: &catalog, now_us: shared.clock.now_us() };
     let (mut builder, mut bundles) = (BundleBuilder::new(shared.lanes), Vec::new());
     shared.metrics.received.increment(texts.len() as u64);
     for (index, text) in (first..).zip(texts) {
@@ -184,7 +243,11 @@ fn encode(
                 (full, Outcome::Accepted { id, cost_usd, duplicate })
             }
             Err(refusal) => {
-                let full = if duplicate { None } else { refuse(shared, &mut builder, seq, &refusal, text) };
+                let full = if duplicate {
+                    None
+                } else {
+                    builder.push_refused(seq, &shared.refused("", sender.name, &refusal, "json", text))
+                };
                 (full, Outcome::Refused(refusal))
             }
         };
@@ -193,12 +256,6 @@ fn encode(
     }
     bundles.extend(builder.finish());
     bundles
-}
-
-fn refuse(shared: &Shared, builder: &mut BundleBuilder, seq: u64, refusal: &Refusal, text: &[u8]) -> Option<Bundle> {
-    shared.metrics.refused(refusal.code);
-    let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
-    builder.push_refused(seq, &Refused { code, field, message, payload_format: "json", payload: text })
 }
 
 #[cfg(test)]

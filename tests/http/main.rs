@@ -13,6 +13,7 @@ mod issuer;
 
 mod jwt;
 mod legacy;
+mod letters;
 mod openapi;
 mod otlp;
 mod page;

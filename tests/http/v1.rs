@@ -168,7 +168,7 @@ fn every_list_is_exported_as_csv() {
     let users = api.get("/api/v1/users?format=csv", &token).text();
     assert!(users.contains("\n'=cmd(),"), "no cell is a formula: {users}");
     let letter = api.get("/api/v1/dead-letters", &token).ok()["dead_letters"][0].clone();
-    assert_eq!((&letter["code"], &letter["payload"]), (&json!("missing"), &json!(r#"{"provider":""}"#)));
+    assert_eq!((&letter["code"], &letter["record"]), (&json!("missing"), &json!({"provider": ""})));
     assert!(api.daemon.run(&["dead-letters", "drop", &letter["id"].to_string(), "--yes"]).status.success());
     let left = api.get("/api/v1/dead-letters", &token).ok();
     assert_eq!(left["dead_letters"], json!([]), "what somebody has decided about is settled");

@@ -58,7 +58,7 @@ fn send_between_good_ones(daemon: &Daemon, producer: &str, record: &[u8]) -> Ack
 #[test]
 fn malformed_bytes_are_answered_with_their_code_and_the_connection_is_closed() {
     let postgres = Postgres::stopped();
-    let daemon = Daemon::on(&postgres.url()).start();
+    let daemon = Daemon::on(&postgres.url()).with("TALLYD_LIMITS_STATED_COSTS", "allow").start();
     for (number, vector) in vectors("malformed.json").iter().enumerate() {
         let mut stream = daemon.connect();
         if vector["after_hello"] == true {
@@ -76,7 +76,7 @@ fn malformed_bytes_are_answered_with_their_code_and_the_connection_is_closed() {
 #[test]
 fn refused_and_accepted_records_are_told_apart_alone_and_end_where_they_belong() {
     let postgres = Postgres::start();
-    let daemon = Daemon::on(&postgres.url()).start();
+    let daemon = Daemon::on(&postgres.url()).with("TALLYD_LIMITS_STATED_COSTS", "allow").start();
     let (refused, accepted) = (vectors("refused.json"), vectors("accepted.json"));
     for (number, vector) in refused.iter().enumerate() {
         let ack = send_between_good_ones(&daemon, &format!("refused-{number}"), &bytes(vector));
@@ -105,7 +105,7 @@ fn refused_and_accepted_records_are_told_apart_alone_and_end_where_they_belong()
 #[test]
 fn lines_are_answered_one_by_one() {
     let postgres = Postgres::stopped();
-    let daemon = Daemon::on(&postgres.url()).start();
+    let daemon = Daemon::on(&postgres.url()).with("TALLYD_LIMITS_STATED_COSTS", "allow").start();
     let vectors = vectors("ndjson.json");
     let lines: String = vectors.iter().map(|vector| format!("{}\n", vector["line"].as_str().unwrap())).collect();
     let answers = daemon.lines(&lines);

@@ -6,11 +6,20 @@ import { ago, bytes, count, instant } from "../format";
 import { useLive } from "../live";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
-import type { DeadLetter } from "../types";
+import type { DeadLetter, LetterGroup, LetterGroups } from "../types";
 import { Badge, Card, DownloadCsv, Empty, Head, Loaded, Problem } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
 
 const PAGE = 50;
+const DAYS = 7;
+/** What a filter takes from the address. */
+const NAMES = ["kind", "code", "field", "producer"] as const;
+
+type Which = Partial<Record<(typeof NAMES)[number], string>>;
+
+function chosen(query: URLSearchParams): Which {
+  return Object.fromEntries(NAMES.flatMap((name) => (query.get(name) ? [[name, query.get(name)]] : [])));
+}
 
 export function Letters() {
   const { query } = useRoute();
@@ -18,18 +27,21 @@ export function Letters() {
   const [before, setBefore] = useState<number[]>([]);
   const [open, setOpen] = useState<string | null>(null);
   const [done, setDone] = useState<string | null>(null);
-  const path = url("/api/v1/dead-letters", { code: query.get("code"), producer: query.get("producer"), before: before[before.length - 1], limit: PAGE });
+  const which = chosen(query);
+  const path = url("/api/v1/dead-letters", { ...which, before: before[before.length - 1], limit: PAGE });
+  const groups = useLive<LetterGroups>("letter-groups", (signal) => get(url("/api/v1/dead-letters/groups", { days: DAYS }), signal), 10_000);
   const live = useLive<{ dead_letters: DeadLetter[]; next: number | null }>(path, (signal) => get(path, signal), 10_000);
   const settled = (text: string) => {
     setOpen(null);
     setDone(text);
     live.reload();
+    groups.reload();
   };
   const columns: Column<DeadLetter>[] = [
     { key: "when", label: "When", cell: (letter) => <button type="button" class="sort when" aria-expanded={open === String(letter.id)} title={instant(letter.created_at, zone)} onClick={() => setOpen(open === String(letter.id) ? null : String(letter.id))}>{ago(letter.created_at)}</button> },
     { key: "code", label: "Reason", cell: (letter) => <Badge tone={letter.kind === "poison" ? "bad" : "warn"}>{letter.code}</Badge> },
     { key: "message", label: "What is wrong", cell: (letter) => <span>{letter.field && <code>{letter.field}</code>} {letter.message}</span> },
-    { key: "producer", label: "Producer", wide: true, cell: (letter) => letter.producer || "—" },
+    { key: "producer", label: "Sender", wide: true, cell: (letter) => letter.producer || "—" },
     { key: "size", label: "Size", number: true, wide: true, cell: (letter) => bytes(letter.payload_bytes) },
   ];
   const set = (name: string) => (event: Event) => {
@@ -38,13 +50,15 @@ export function Letters() {
   };
   return (
     <>
-      <Head title="Dead letters" lead="Records that could not be accepted. They are kept until somebody decides." live={live}>
-        <DownloadCsv path={url("/api/v1/dead-letters", { code: query.get("code"), producer: query.get("producer"), format: "csv" })} />
+      <Head title="Dead letters" lead="Records that could not be accepted. Up to a bound a day they are kept until somebody decides; beyond it they are counted." live={live}>
+        <DownloadCsv path={url("/api/v1/dead-letters", { ...which, format: "csv" })} />
       </Head>
       {done && <p class="notice good" role="status">{done}</p>}
+      <Loaded live={groups} rows={3}>{(found) => <Groups found={found} which={which} onSettled={settled} onPick={() => setBefore([])} />}</Loaded>
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <input type="search" class="short" aria-label="Reason" placeholder="Reason" value={query.get("code") ?? ""} onChange={set("code")} />
-        <input type="search" class="short" aria-label="Producer" placeholder="Producer" value={query.get("producer") ?? ""} onChange={set("producer")} />
+        <input type="search" class="short" aria-label="Field" placeholder="Field" value={query.get("field") ?? ""} onChange={set("field")} />
+        <input type="search" class="short" aria-label="Sender" placeholder="Sender" value={query.get("producer") ?? ""} onChange={set("producer")} />
       </form>
       <Loaded live={live}>
         {({ dead_letters, next }) => dead_letters.length === 0 ? (
@@ -60,13 +74,95 @@ export function Letters() {
   );
 }
 
-/** The payload indented, if it is JSON. */
-function pretty(payload: string): string {
-  try {
-    return JSON.stringify(JSON.parse(payload), null, 2);
-  } catch {
-    return payload;
-  }
+/** The record indented. What was not whole is text already. */
+function pretty(record: unknown): string {
+  return typeof record === "string" ? record : JSON.stringify(record, null, 2);
+}
+
+/** Refusals by reason, field and sender. Picking one shows its letters, and lets an admin decide about all of them. */
+function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; which: Which; onSettled: (text: string) => void; onPick: () => void }) {
+  if (found.groups.length === 0) return null;
+  const picks = (group: LetterGroup) => NAMES.every((name) => (which[name] ?? "") === group[name]);
+  const open = found.groups.find(picks);
+  const pick = (group: LetterGroup) => {
+    onPick();
+    amend(picks(group) ? { kind: null, code: null, field: null, producer: null } : { kind: group.kind, code: group.code, field: group.field, producer: group.producer });
+  };
+  const columns: Column<LetterGroup>[] = [
+    { key: "code", label: "Reason", cell: (group) => <button type="button" class="quiet" aria-pressed={picks(group)} onClick={() => pick(group)}><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge></button> },
+    { key: "field", label: "Field", cell: (group) => (group.field ? <code>{group.field}</code> : "—") },
+    { key: "producer", label: "Sender", cell: (group) => group.producer || "—" },
+    { key: "refused", label: `Refused, ${DAYS} days`, number: true, cell: (group) => count(group.refused) },
+    { key: "counted", label: "Only counted", number: true, wide: true, cell: (group) => (group.only_counted > 0 ? <Badge tone="bad">{count(group.only_counted)}</Badge> : "—") },
+    { key: "open", label: "Open", number: true, cell: (group) => count(group.open) },
+    { key: "last", label: "Last", wide: true, cell: (group) => (group.last_seen ? ago(group.last_seen) : "—") },
+  ];
+  return (
+    <Card title={`${count(found.refused)} refused in ${DAYS} days, ${count(found.open)} open`}>
+      <Table caption="Refusals by reason, field and sender" columns={columns} rows={found.groups} id={(group) => NAMES.map((name) => group[name]).join("\n")} />
+      {found.only_counted > 0 && <p class="footnote">{count(found.only_counted)} came beyond the bound of a day: they were answered and counted, but not kept, and cannot be retried.</p>}
+      {open && open.open > 0 && <Many group={open} onSettled={onSettled} />}
+    </Card>
+  );
+}
+
+/** A decision about all letters of a group. The daemon takes them some hundreds at a time. */
+function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: string) => void }) {
+  const { mayChange } = useSession();
+  const [value, setValue] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  if (!mayChange) return null;
+  const letters = { kind: group.kind, code: group.code, field: group.field, producer: group.producer };
+  const act = async (task: () => Promise<string>) => {
+    setBusy(true);
+    try {
+      onSettled(await task());
+    } catch (error) {
+      setFailure(error as Failure);
+    }
+    setBusy(false);
+  };
+  const retry = (corrections: object) => act(async () => {
+    let [retried, refused, after] = [0, 0, null as number | null];
+    const reasons = new Set<string>();
+    do {
+      const done = await change<{ retried: number; refused: number; reasons: string[]; next: number | null }>("POST", "/api/v1/dead-letters/retry", { letters: { ...letters, after }, corrections });
+      retried += done?.retried ?? 0;
+      refused += done?.refused ?? 0;
+      done?.reasons.forEach((reason) => reasons.add(reason));
+      after = done?.next ?? null;
+    } while (after !== null);
+    if (retried === 0 && refused > 0) throw new Failure(409, "refused_again", `All ${count(refused)} were refused again: ${[...reasons][0]}`, "Correct the field, or drop the letters.");
+    return `${count(retried)} records were accepted and loaded${refused > 0 ? `, ${count(refused)} were refused again: ${[...reasons].join("; ")}` : ""}.`;
+  });
+  const drop = () => {
+    if (!confirm(`Drop ${count(group.open)} letters for good? What the records said is deleted.`)) return;
+    void act(async () => {
+      let [dropped, after] = [0, null as number | null];
+      do {
+        const done = await change<{ dropped: number; next: number | null }>("POST", "/api/v1/dead-letters/drop", { ...letters, after });
+        dropped += done?.dropped ?? 0;
+        after = done?.next ?? null;
+      } while (after !== null);
+      return `${count(dropped)} letters were dropped.`;
+    });
+  };
+  const submit = (event: Event) => {
+    event.preventDefault();
+    void retry(group.field && value !== "" ? { set: { [group.field]: value } } : {});
+  };
+  return (
+    <>
+      {failure && <Problem failure={failure} />}
+      <form class="filters" onSubmit={submit}>
+        {group.field && <label class="inline">Set <code>{group.field}</code> to <input class="short" placeholder="as it is" value={value} onInput={(event) => setValue(event.currentTarget.value)} /></label>}
+        <button type="submit" class="primary" disabled={busy}>Retry all {count(group.open)}</button>
+        {group.field && <button type="button" disabled={busy} onClick={() => void retry({ unset: [group.field] })}>Retry all without it</button>}
+        <button type="button" class="danger" disabled={busy} onClick={drop}>Drop all {count(group.open)}</button>
+      </form>
+    </>
+  );
 }
 
 function Letter({ letter, onSettled }: { letter: DeadLetter; onSettled: (text: string) => void }) {
@@ -104,7 +200,7 @@ function Letter({ letter, onSettled }: { letter: DeadLetter; onSettled: (text: s
   };
   return (
     <div class="letter">
-      <pre class="payload" tabIndex={0}>{letter.payload === null ? `${bytes(letter.payload_bytes)} of ${letter.payload_format}, no text` : pretty(letter.payload)}</pre>
+      <pre class="payload" tabIndex={0}>{pretty(letter.record)}</pre>
       {failure && <Problem failure={failure} />}
       {mayChange && (
         <form class="filters" onSubmit={retry}>

@@ -9,7 +9,7 @@ import { useLive } from "../live";
 import { type Attos, parse, percent, sum, toFloat, usd } from "../money";
 import { href } from "../route";
 import { useSession } from "../session";
-import type { BudgetState, Costs, Estimate, Forecast, GroupRow, Status } from "../types";
+import type { BudgetState, Costs, Estimate, Forecast, GroupRow, LetterGroups, Status } from "../types";
 import { Chart } from "../ui/chart";
 import { Badge, Card, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
 import { type Column, Table } from "../ui/table";
@@ -28,6 +28,8 @@ interface Overview {
   changes: Change[];
   unpriced: { provider: string; model: string; calls: number }[];
   status: Status;
+  /** What was refused of late, and why. */
+  refusals: LetterGroups;
 }
 
 interface Change {
@@ -47,7 +49,7 @@ async function load(zone: string, signal: AbortSignal): Promise<Overview> {
   const groups = (from: string, to: string) => ask({ from, to, bucket: "total", group_by: "provider,model", sort: "cost", limit: 500 });
   // Whole days on both sides, so that a morning is not compared with a day.
   const end = addDays(now, -1);
-  const [recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets, week, weekBefore, unpriced, status] = await Promise.all([
+  const [recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets, week, weekBefore, unpriced, status, refusals] = await Promise.all([
     history({ by: "provider", range: { from: addDays(now, -29), to: now }, bucket: "day", provider: "" }, zone, signal),
     total(now, now), total(end, end), total(monthStart, now), total(lastMonth.from, lastMonth.to),
     get<Forecast>("/api/v1/forecast", signal),
@@ -55,10 +57,11 @@ async function load(zone: string, signal: AbortSignal): Promise<Overview> {
     groups(addDays(end, 1 - CHANGE_DAYS), end), groups(addDays(end, 1 - 2 * CHANGE_DAYS), addDays(end, -CHANGE_DAYS)),
     get<{ models: Overview["unpriced"] }>("/api/v1/unpriced", signal),
     get<Status>("/api/v1/pipeline", signal),
+    get<LetterGroups>(url("/api/v1/dead-letters/groups", { days: CHANGE_DAYS, limit: 5 }), signal),
   ]);
   return {
     today: now, history: recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets: budgets.budgets,
-    changes: changesOf(week.rows, weekBefore.rows), unpriced: unpriced.models, status,
+    changes: changesOf(week.rows, weekBefore.rows), unpriced: unpriced.models, status, refusals,
   };
 }
 
@@ -93,6 +96,7 @@ function Found({ data }: { data: Overview }) {
   const oldest = status.wal.unflushed_records > 0 ? status.wal.oldest_unflushed_seconds : 0;
   const worst = status.health.status;
   if (data.history.total.calls === 0 && data.spentMonth === 0n) {
+    if (data.refusals.refused > 0) return <Refusals found={data.refusals} title="Every record so far was refused" />;
     return (
       <Empty title="Nothing has been recorded yet">
         Try it: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code>, or fill a demonstration with <code>tallyd demo --backfill 90 --rate 0 --seconds 10</code>. This page shows it within seconds.
@@ -116,6 +120,7 @@ function Found({ data }: { data: Overview }) {
         <Card title="What changed most" tools={<span class="fine">{CHANGE_DAYS} days to yesterday, against the {CHANGE_DAYS} before</span>}>
           <Changes changes={data.changes} />
         </Card>
+        {(data.refusals.refused > 0 || data.refusals.open > 0) && <Refusals found={data.refusals} title="Refused records" />}
         {data.unpriced.length > 0 && (
           <Card title="Without a price" tools={<a href={href("prices")}>Prices</a>}>
             <Table caption="Models without a price" rows={data.unpriced.slice(0, 6)} id={(model) => `${model.provider} ${model.model}`} columns={[
@@ -135,6 +140,23 @@ function Found({ data }: { data: Overview }) {
         </Card>
       </div>
     </>
+  );
+}
+
+/** How many records were refused, and why. */
+function Refusals({ found, title }: { found: LetterGroups; title: string }) {
+  const reason = (group: LetterGroups["groups"][number]) => (
+    <span><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge> {group.field && <code>{group.field}</code>} {group.message}</span>
+  );
+  return (
+    <Card title={title} tools={<a href={href("dead-letters")}>Dead letters</a>}>
+      <Table caption={title} rows={found.groups} id={(group) => [group.kind, group.code, group.field, group.producer].join(" ")} columns={[
+        { key: "reason", label: "Reason", cell: reason },
+        { key: "producer", label: "Sender", wide: true, cell: (group) => group.producer || "—" },
+        { key: "refused", label: "Refused", number: true, cell: (group) => count(Math.max(group.refused, group.open)) },
+      ]} />
+      <p class="footnote">{count(found.refused)} records were refused in {CHANGE_DAYS} days, and {count(found.open)} wait for a decision. No cost includes them.</p>
+    </Card>
   );
 }
 

@@ -23,6 +23,9 @@ pub struct FilterArgs {
     /// Whose record names this provider
     #[arg(long)]
     provider: Option<String>,
+    /// Whose field at fault is this one
+    #[arg(long)]
+    field: Option<String>,
     /// Sent by this producer
     #[arg(long)]
     producer: Option<String>,
@@ -55,6 +58,7 @@ impl FilterArgs {
             ids: self.ids.clone(),
             codes: self.code.clone(),
             kind: self.kind.map(|kind| if kind == Kind::Refused { "refused".into() } else { "poison".into() }),
+            field: self.field.clone(),
             producer: self.producer.clone(),
             provider: self.provider.clone(),
             since: self.since,
@@ -73,6 +77,7 @@ impl FilterArgs {
             && self.kind.is_none()
             && self.provider.is_none()
             && self.producer.is_none()
+            && self.field.is_none()
             && self.since.is_none()
             && self.until.is_none();
         if is_any {

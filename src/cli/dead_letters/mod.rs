@@ -10,16 +10,18 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::output;
+use super::{actor, output};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::{Connection, Database, DatabaseOptions, describe};
-use crate::dead_letters::{self, DeadLetter, Filter, Order};
+use crate::dead_letters::{self, DeadLetter, Decider, Filter, Order};
 use filter::FilterArgs;
 
 /// Look at records that the daemon or PostgreSQL refused, and retry or drop them.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd dead-letters list --code unknown_field --since 24h
+  tallyd dead-letters groups
   tallyd dead-letters show 42
   tallyd dead-letters retry 42 --set occurred_at=2026-11-23T10:00:00Z
   tallyd dead-letters retry --code too_long --since 7d --unset metadata
@@ -33,6 +35,9 @@ pub struct DeadLettersArgs {
 enum DeadLettersCommand {
     /// List letters, the newest first
     List(ListArgs),
+    /// Count refusals by sender, reason and field, those that are only counted included
+    #[command(after_help = "Example:\n  tallyd dead-letters groups --days 30")]
+    Groups(GroupsArgs),
     /// Show letters whole, with the record as it was received
     #[command(after_help = "Example:\n  tallyd dead-letters show 42 --json | jq '.[0].record'")]
     Show(ShowArgs),
@@ -59,6 +64,16 @@ struct ListArgs {
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: usize,
     /// Print JSON, with each record
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct GroupsArgs {
+    /// Days of arrival (UTC), today included
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=366))]
+    days: u32,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -99,6 +114,7 @@ pub fn run(args: &DeadLettersArgs, config: &Config) -> anyhow::Result<ExitCode> 
         let database = Database::open(&DatabaseOptions::from(config)).await?;
         let done = match &args.command {
             DeadLettersCommand::List(args) => list(args, &database).await,
+            DeadLettersCommand::Groups(args) => groups(args, &database).await,
             DeadLettersCommand::Show(args) => show(args, &database).await,
             DeadLettersCommand::Retry(args) => retry::run(args, config, &database).await,
             DeadLettersCommand::Drop(args) => drop_letters(args, &database).await,
@@ -168,6 +184,30 @@ async fn list(args: &ListArgs, database: &Database) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Groups that are listed.
+const GROUPS: i64 = 100;
+
+async fn groups(args: &GroupsArgs, database: &Database) -> anyhow::Result<ExitCode> {
+    let connection = connect(database).await?;
+    let today = crate::dead_letters::quota::day_of(SystemClock.now_us());
+    let from = today - chrono::Days::new(u64::from(args.days) - 1);
+    let found = dead_letters::groups(&connection, from, GROUPS).await.map_err(|error| told(&error))?;
+    if args.json {
+        output::json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{:>10}  {:>10}  {:>10}  reason, field, sender", "refused", "counted", "open");
+    for group in &found.groups {
+        println!("{}", show::group(group));
+    }
+    let (refused, open) = (found.refused.unsigned_abs(), found.open.unsigned_abs());
+    eprintln!("{} records were refused, {} letters wait for a decision", output::count(refused), output::count(open));
+    if found.only_counted > 0 {
+        output::hint("records that are only counted came beyond a bound of [dead_letters]; they cannot be retried");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn show(args: &ShowArgs, database: &Database) -> anyhow::Result<ExitCode> {
     let connection = connect(database).await?;
     let mut letters = Vec::new();
@@ -189,7 +229,7 @@ async fn show(args: &ShowArgs, database: &Database) -> anyhow::Result<ExitCode> 
 
 async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<ExitCode> {
     let filter = args.filter.required("drop")?;
-    let connection = connect(database).await?;
+    let mut connection = connect(database).await?;
     let mut ids = Vec::new();
     each_page(&connection, &filter, Order::OldestFirst, |page| {
         ids.extend(page.iter().map(|letter| letter.id));
@@ -203,7 +243,10 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
     }
     let mut dropped = 0;
     for ids in ids.chunks(10_000) {
-        dropped += dead_letters::drop_letters(&connection, ids).await.map_err(|error| told(&error))?;
+        let transaction = connection.transaction().await?;
+        let by = Decider { actor: &actor(), address: "" };
+        dropped += dead_letters::drop_letters(transaction.client(), ids, &by).await.map_err(|error| told(&error))?;
+        transaction.commit().await?;
     }
     if args.json {
         output::json(&serde_json::json!({ "dropped": dropped }))?;

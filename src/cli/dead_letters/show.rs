@@ -5,7 +5,7 @@ use std::fmt::Write;
 use chrono::SecondsFormat;
 use serde_json::Value;
 
-use crate::dead_letters::DeadLetter;
+use crate::dead_letters::{DeadLetter, Group};
 use crate::quote;
 
 /// Characters of a message in a list.
@@ -23,6 +23,17 @@ pub fn line(letter: &DeadLetter) -> String {
     let provider = letter.payload.provider();
     let provider = if provider.is_empty() { "-" } else { &provider };
     format!("{:>8}  {at}  {:<8} {}{}  {}  {outcome}{message}", letter.id, letter.kind, letter.code, field, provider)
+}
+
+/// A group in a line.
+pub fn group(group: &Group) -> String {
+    let field = if group.field.is_empty() { "-" } else { &group.field };
+    let producer = if group.producer.is_empty() { "-" } else { &group.producer };
+    let message =
+        quote::line(group.message.as_deref().unwrap_or_default()).chars().take(MESSAGE_CHARS).collect::<String>();
+    let code = &group.code;
+    let (refused, counted, open) = (group.refused, group.only_counted, group.open);
+    format!("{refused:>10}  {counted:>10}  {open:>10}  {code}  {field}  {producer}  {message}")
 }
 
 /// A letter whole.

@@ -9,7 +9,6 @@ pub mod admins;
 pub mod audit;
 pub mod budgets;
 pub mod costs;
-pub mod dead_letters;
 pub mod grouped;
 pub mod movers;
 pub mod page_sessions;

@@ -7,6 +7,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use super::audit::{self, Change};
+use crate::config::StatedCosts;
 use crate::http::auth::Role;
 
 /// A token that is in force, as the daemon keeps it.
@@ -22,6 +23,8 @@ pub struct StoredToken {
     pub sha256: Vec<u8>,
     /// When it ends; none if it does not.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Costs that it may state, if it may fewer than the configuration lets.
+    pub stated_costs: Option<StatedCosts>,
 }
 
 /// A token as it is listed.
@@ -41,6 +44,8 @@ pub struct ListedToken {
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Costs that it may state, if it may fewer than the configuration lets.
+    pub stated_costs: Option<String>,
 }
 
 /// A token to be made.
@@ -54,6 +59,8 @@ pub struct NewToken {
     pub expires_at: Option<DateTime<Utc>>,
     /// By whom it is made.
     pub created_by: String,
+    /// Costs that it may state, if it may fewer than the configuration lets.
+    pub stated_costs: Option<StatedCosts>,
 }
 
 /// Tokens that a daemon keeps.
@@ -64,7 +71,7 @@ const TOKENS_MAX: i64 = 10_000;
 /// # Errors
 /// PostgreSQL's.
 pub async fn in_force(client: &Client) -> Result<Vec<StoredToken>, tokio_postgres::Error> {
-    let sql = "SELECT id, name, role, sha256, expires_at FROM public.tallyd_tokens WHERE revoked_at IS NULL \
+    let sql = "SELECT id, name, role, sha256, expires_at, stated_costs FROM public.tallyd_tokens WHERE revoked_at IS NULL \
         ORDER BY id DESC LIMIT $1";
     let rows = client.query_typed(sql, &[(&TOKENS_MAX, Type::INT8)]).await?;
     Ok(rows.iter().filter_map(stored).collect())
@@ -75,8 +82,7 @@ pub async fn in_force(client: &Client) -> Result<Vec<StoredToken>, tokio_postgre
 /// # Errors
 /// PostgreSQL's.
 pub async fn one_in_force(client: &Client, id: i32) -> Result<Option<StoredToken>, tokio_postgres::Error> {
-    let sql =
-        "SELECT id, name, role, sha256, expires_at FROM public.tallyd_tokens WHERE revoked_at IS NULL AND id = $1";
+    let sql = "SELECT id, name, role, sha256, expires_at, stated_costs FROM public.tallyd_tokens WHERE revoked_at IS NULL AND id = $1";
     let rows = client.query_typed(sql, &[(&id, Type::INT4)]).await?;
     Ok(rows.first().and_then(stored))
 }
@@ -84,7 +90,11 @@ pub async fn one_in_force(client: &Client, id: i32) -> Result<Option<StoredToken
 fn stored(row: &tokio_postgres::Row) -> Option<StoredToken> {
     // A role that a later version has made means nothing here.
     let role = Role::of(row.get(2))?;
-    Some(StoredToken { id: row.get(0), name: row.get(1), role, sha256: row.get(3), expires_at: row.get(4) })
+    // A limit that a later version has made is not let go of.
+    let limit = row.get::<_, Option<&str>>(5);
+    let stated_costs = limit.map(|name| StatedCosts::of(name).unwrap_or(StatedCosts::Refuse));
+    let (id, name, sha256, expires_at) = (row.get(0), row.get(1), row.get(3), row.get(4));
+    Some(StoredToken { id, name, role, sha256, expires_at, stated_costs })
 }
 
 /// All of them, the revoked ones included.
@@ -92,8 +102,7 @@ fn stored(row: &tokio_postgres::Row) -> Option<StoredToken> {
 /// # Errors
 /// PostgreSQL's.
 pub async fn list(client: &Client) -> Result<Vec<ListedToken>, tokio_postgres::Error> {
-    let sql =
-        "SELECT id, name, role, created_at, created_by, expires_at, revoked_at FROM public.tallyd_tokens ORDER BY id";
+    let sql = "SELECT id, name, role, created_at, created_by, expires_at, revoked_at, stated_costs FROM public.tallyd_tokens ORDER BY id";
     let rows = client.query_typed(sql, &[]).await?;
     let read = |row: &tokio_postgres::Row| ListedToken {
         id: row.get(0),
@@ -103,6 +112,7 @@ pub async fn list(client: &Client) -> Result<Vec<ListedToken>, tokio_postgres::E
         created_by: row.get(4),
         expires_at: row.get(5),
         revoked_at: row.get(6),
+        stated_costs: row.get(7),
     };
     Ok(rows.iter().map(read).collect())
 }
@@ -120,18 +130,23 @@ pub async fn create(
     let id: i32 = transaction.query_typed(sql, &[]).await?[0].try_get(0)?;
     let digest = digest_of(id);
     let (digest, role) = (digest.as_slice(), token.role.name());
-    let sql = "INSERT INTO public.tallyd_tokens (id, name, role, sha256, created_by, expires_at) \
-        OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6)";
-    let values: [super::Parameter<'_>; 6] = [
+    let sql = "INSERT INTO public.tallyd_tokens (id, name, role, sha256, created_by, expires_at, stated_costs) \
+        OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let stated_costs = token.stated_costs.map(StatedCosts::name);
+    let values: [super::Parameter<'_>; 7] = [
         (&id, Type::INT4),
         (&token.name, Type::TEXT),
         (&role, Type::TEXT),
         (&digest, Type::BYTEA),
         (&token.created_by, Type::TEXT),
         (&token.expires_at, Type::TIMESTAMPTZ),
+        (&stated_costs, Type::TEXT),
     ];
     transaction.query_typed(sql, &values).await?;
-    let new = json!({ "name": token.name, "role": role, "expires_at": token.expires_at });
+    let mut new = json!({ "name": token.name, "role": role, "expires_at": token.expires_at });
+    if let Some(costs) = stated_costs {
+        new["stated_costs"] = costs.into();
+    }
     let change = Change {
         actor: &token.created_by,
         address: "",

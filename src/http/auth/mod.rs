@@ -37,7 +37,7 @@ use self::admins::Admins;
 pub use self::denied::Denied;
 use self::failures::{Attempt, Failures};
 use self::jwt::Verifier;
-use self::tokens::{TOKEN_PREFIX, Tokens};
+use self::tokens::{Holder, TOKEN_PREFIX, Tokens};
 use super::View;
 use super::error::ApiError;
 use super::page::cookies;
@@ -45,7 +45,7 @@ use super::page::secret::Secret;
 use super::page::sessions::{Sessions, Shown};
 use super::router::Handle;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StatedCosts};
 use crate::database::queries::audit::Change;
 use crate::metrics::registry;
 use crate::seats::Seat;
@@ -95,9 +95,20 @@ pub struct Identity {
     pub role: Role,
     /// Where from, as text.
     pub address: String,
+    /// What the token allows of stated costs, if it is limited.
+    pub costs: Option<StatedCosts>,
 }
 
 impl Identity {
+    /// Costs that this sender may state: an admin any; others what is configured, or less if the token says so.
+    #[must_use]
+    pub fn stated_costs(&self, configured: StatedCosts) -> StatedCosts {
+        match self.role {
+            Role::Admin => StatedCosts::Allow,
+            Role::Read | Role::Ingest => self.costs.map_or(configured, |costs| costs.min(configured)),
+        }
+    }
+
     /// A change of theirs, for the audit log; what was before and after is left to be said.
     #[must_use]
     pub const fn change<'a>(&'a self, action: &'a str, object: &'a str) -> Change<'a> {
@@ -172,16 +183,16 @@ impl Auth {
     /// # Errors
     /// [`Denied`].
     pub async fn identity(&self, view: &View, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
-        let (actor, role) = match proven {
+        let Holder { actor, role, costs } = match proven {
             Proven::Token { id } => self.tokens.owner(*id)?,
             Proven::User { subject, says_admin } => {
                 if !self.admins.is_admin(pool(view), subject, *says_admin).await? {
                     return Err(Denied::NotAdmin);
                 }
-                (format!("user:{subject}"), Role::Admin)
+                Holder { actor: format!("user:{subject}"), role: Role::Admin, costs: None }
             }
         };
-        Ok(Identity { actor, role, address: address.to_string() })
+        Ok(Identity { actor, role, address: address.to_string(), costs })
     }
 
     /// Decides who sends a request. `by_page`: the route is one of the page's, so a session will do.

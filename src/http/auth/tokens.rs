@@ -18,6 +18,7 @@ use tokio_postgres::Client;
 
 use super::{Denied, Role};
 use crate::clock::Clock;
+use crate::config::StatedCosts;
 use crate::database::queries::tokens::{StoredToken, in_force, one_in_force};
 use crate::http::View;
 
@@ -35,6 +36,17 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_secs(2);
 const NUMBERS_AHEAD: i32 = 1_000;
 /// Characters of a token's secret.
 const SECRET_CHARS: usize = 64;
+
+/// Who shows a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// As the audit log has it.
+    pub actor: String,
+    /// What they may do.
+    pub role: Role,
+    /// What the token allows of stated costs, if it is limited.
+    pub costs: Option<StatedCosts>,
+}
 
 /// The copy.
 pub struct Tokens {
@@ -136,13 +148,14 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Self::verify`]: a token may be revoked, or expire, while a session that it began goes on.
-    pub fn owner(&self, id: i32) -> Result<(String, Role), Denied> {
+    pub fn owner(&self, id: i32) -> Result<Holder, Denied> {
         let tokens = self.by_id.load();
         let stored = tokens.as_ref().ok_or(Denied::Unavailable)?.get(&id).ok_or(Denied::UnknownToken)?;
         if stored.expires_at.is_some_and(|at| at.timestamp_micros() <= self.clock.now_us()) {
             return Err(Denied::UnknownToken);
         }
-        Ok((format!("token:{} {}", stored.id, stored.name), stored.role))
+        let actor = format!("token:{} {}", stored.id, stored.name);
+        Ok(Holder { actor, role: stored.role, costs: stored.stated_costs })
     }
 }
 
@@ -183,7 +196,14 @@ mod tests {
     use crate::clock::ManualClock;
 
     fn stored(id: i32, text: &str) -> StoredToken {
-        StoredToken { id, name: "n".into(), role: Role::Read, sha256: digest(text).to_vec(), expires_at: None }
+        StoredToken {
+            id,
+            name: "n".into(),
+            role: Role::Read,
+            sha256: digest(text).to_vec(),
+            expires_at: None,
+            stated_costs: None,
+        }
     }
 
     #[test]
@@ -193,7 +213,7 @@ mod tests {
         assert_eq!(tokens.verify(&text), Err(Denied::Unavailable));
         tokens.replace(vec![stored(7, &text)]);
         assert_eq!(tokens.verify(&text), Ok(7));
-        assert_eq!(tokens.owner(7), Ok(("token:7 n".into(), Role::Read)));
+        assert_eq!(tokens.owner(7), Ok(Holder { actor: "token:7 n".into(), role: Role::Read, costs: None }));
         for wrong in [compose(7, [0xac; 32]), compose(8, [0xab; 32]), format!("{text}0"), "tallyd_7_".into()] {
             assert_eq!(tokens.verify(&wrong), Err(Denied::UnknownToken), "{wrong}");
         }

@@ -13,21 +13,25 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::database::queries::audit::{self, Change};
 use crate::http::answer::Failures;
 use crate::http::auth::Identity;
 use crate::http::body::unreadable;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::router::Handle;
-use crate::pipeline::batch::{self, BatchError, Outcome, RECORDS_MAX, RequestKey};
+use crate::pipeline::batch::{BatchError, Outcome, RECORDS_MAX, Recording, RequestKey, Sender};
 use crate::pipeline::connection;
 use crate::pricing::Usd;
 
 /// How long a request waits for room and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Credits of one request that the audit log names; of more it has the number and the sum.
+const CREDITS_NAMED: usize = 100;
 /// Bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -124,7 +128,7 @@ pub async fn record(
     let body = body.map_err(unreadable)?;
     let key = key(&headers)?.map(|key| RequestKey::new(&who.actor, key, &body));
     let texts = split(&body, &headers)?;
-    let outcomes = hand_over(&view, key.as_ref(), &texts).await?;
+    let outcomes = hand_over(&view, &who, key.as_ref(), &texts).await?;
     let results: Vec<RecordResult> = outcomes.into_iter().map(RecordResult::from).collect();
     let accepted = results.iter().filter(|result| result.ok).count();
     let duplicates = results.iter().filter(|result| result.duplicate).count();
@@ -137,22 +141,53 @@ pub async fn record(
 ///
 /// # Errors
 /// If the daemon is stopping or has no room, or the key is not free.
-pub async fn hand_over(view: &Handle, key: Option<&RequestKey>, texts: &[&[u8]]) -> Result<Vec<Outcome>, ApiError> {
+pub async fn hand_over(
+    view: &Handle,
+    who: &Identity,
+    key: Option<&RequestKey>,
+    texts: &[&[u8]],
+) -> Result<Vec<Outcome>, ApiError> {
     let shared = intake(view)?;
-    let recording = batch::record(&shared, key, texts);
-    let hint = "send it again; with an Idempotency-Key it counts once";
-    match tokio::time::timeout(PATIENCE, recording).await {
-        Ok(Ok(outcomes)) => Ok(outcomes),
-        Ok(Err(error @ BatchError::KeyReused)) => {
+    let recording = async {
+        let sender = Sender { name: &who.actor, stated_costs: who.stated_costs(view.config.limits.stated_costs) };
+        let mut recording = Recording::begin(&shared, sender, key, texts).await.map_err(unstored)?;
+        while let Some(credits) = recording.judge() {
+            note_credits(view, who, &credits).await?;
+            recording.hand_over().await.map_err(unstored)?;
+        }
+        recording.finish().await.map_err(unstored)
+    };
+    let full = || busy("full", "the write-ahead log has no room".to_owned(), AGAIN);
+    tokio::time::timeout(PATIENCE, recording).await.unwrap_or_else(|_elapsed| Err(full()))
+}
+
+/// What to do about a request that may or may not be durable.
+const AGAIN: &str = "send it again; with an Idempotency-Key it counts once";
+
+/// Writes the audit log's entry of credits, before they count: without the database there are none.
+async fn note_credits(view: &Handle, who: &Identity, credits: &[(Uuid, Usd)]) -> Result<(), ApiError> {
+    let object = match credits {
+        [] => return Ok(()),
+        [(id, _)] => id.to_string(),
+        credits => format!("{} records", credits.len()),
+    };
+    let sum = credits.iter().try_fold(Usd::ZERO, |sum, (_, usd)| sum.checked_add(*usd));
+    let ids: Vec<Uuid> = credits.iter().take(CREDITS_NAMED).map(|(id, _)| *id).collect();
+    let new = json!({ "cost_usd": sum, "ids": ids });
+    let client = view.pool()?.get().await?;
+    audit::write(&client, &Change { new: Some(new), ..who.change("credit.record", &object) }).await?;
+    Ok(())
+}
+
+fn unstored(error: BatchError) -> ApiError {
+    match error {
+        BatchError::KeyReused => {
             let hint = "take a new key for each request; a repetition has the same body, byte for byte";
-            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error.to_string(), hint))
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", error.to_string(), hint)
         }
-        Ok(Err(error @ BatchError::Overtaken)) => {
-            Err(ApiError::new(StatusCode::CONFLICT, "request_under_way", error.to_string(), hint))
-        }
-        Ok(Err(error @ BatchError::Crowded)) => Err(busy("too_many_requests_under_way", error.to_string(), hint)),
-        Ok(Err(error @ BatchError::Stopped)) => Err(busy("shutting_down", error.to_string(), hint)),
-        Err(_elapsed) => Err(busy("full", "the write-ahead log has no room".to_owned(), hint)),
+        BatchError::Overtaken => ApiError::new(StatusCode::CONFLICT, "request_under_way", error.to_string(), AGAIN),
+        BatchError::Crowded => busy("too_many_requests_under_way", error.to_string(), AGAIN),
+        BatchError::Stopped => busy("shutting_down", error.to_string(), AGAIN),
     }
 }
 

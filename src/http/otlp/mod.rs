@@ -182,7 +182,7 @@ async fn take<T: Item>(
     let key = RequestKey::new(&format!("{}/otlp/{signal}", who.actor), &Sha256::digest(body), body);
     let texts: Vec<Vec<u8>> = drafts.iter().map(Draft::to_json).collect();
     let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-    for outcome in hand_over(view, Some(&key), &texts).await.map_err(Status::from)? {
+    for outcome in hand_over(view, who, Some(&key), &texts).await.map_err(Status::from)? {
         if let Outcome::Refused(refusal) = outcome {
             rejected.add(&format!("{} (kept with the dead letters)", refusal.message));
         }

@@ -36,14 +36,14 @@ pub(super) async fn redeem(view: &View, code: &str, address: IpAddr) -> Result<i
 async fn mint(view: &View) -> Result<i32, ApiError> {
     let expires_at = Some(now(view) + TimeDelta::hours(HOURS));
     let (name, role, created_by) = ("the page".to_owned(), Role::Admin, CREATED_BY.to_owned());
-    let token = NewToken { name: name.clone(), role, expires_at, created_by };
+    let token = NewToken { name: name.clone(), role, expires_at, created_by, stated_costs: None };
     // The digest of no text that anybody knows.
     let sha256: [u8; 32] = rand::random();
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let id = create(&transaction, &token, |_| sha256).await?;
     transaction.commit().await?;
-    view.auth.tokens.add(StoredToken { id, name, role, sha256: sha256.to_vec(), expires_at });
+    view.auth.tokens.add(StoredToken { id, name, role, sha256: sha256.to_vec(), expires_at, stated_costs: None });
     Ok(id)
 }
 

@@ -1,16 +1,17 @@
-//! `GET /api/v1/dead-letters`: what was refused, and why.
+//! `GET /api/v1/dead-letters`, and `…/groups`: what was refused, and why.
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use chrono::Days;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::dead_letters::{self, DeadLetter, Filter};
+use crate::dead_letters::{DeadLetter, Filter, Groups, Order, page_of};
 use crate::http::answer::Failures;
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
-use crate::http::parameters::{Parameters, limit, text, within};
+use crate::http::parameters::{Parameters, limit, now, text, within};
 use crate::http::router::Handle;
 
 const LETTERS: i64 = 100;
@@ -27,6 +28,9 @@ pub struct LetterParameters {
     /// Only this reason.
     #[param(max_length = 512)]
     code: Option<String>,
+    /// Only this field; empty: those where no single field is at fault.
+    #[param(max_length = 512)]
+    field: Option<String>,
     /// Only this producer.
     #[param(max_length = 512)]
     producer: Option<String>,
@@ -61,7 +65,7 @@ const COLUMNS: &[&str] = &[
     "occurred_at",
     "payload_format",
     "payload_bytes",
-    "payload",
+    "record",
 ];
 
 async fn find(
@@ -71,10 +75,11 @@ async fn find(
     limit: i64,
 ) -> Result<(Vec<DeadLetter>, Option<i64>), ApiError> {
     let reading = view.reading().await?;
-    let letters = dead_letters::page(&reading, filter, before, limit).await?;
+    // Filters of this route are PostgreSQL's to apply, so a page is full unless it is the last.
+    let (letters, last) = page_of(&reading, filter, Order::NewestFirst, before, limit).await?;
     reading.finish().await?;
     let full = i64::try_from(letters.len()).unwrap_or(i64::MAX) >= limit;
-    let next = letters.last().filter(|_| full).map(|letter| letter.id);
+    let next = last.filter(|_| full);
     Ok((letters, next))
 }
 
@@ -95,8 +100,10 @@ pub async fn dead_letters(
 ) -> Result<Response, ApiError> {
     let filter = Filter {
         kind: text("kind", parameters.kind)?,
-        code: text("code", parameters.code)?,
+        codes: text("code", parameters.code)?.into_iter().collect(),
+        field: text("field", parameters.field)?,
         producer: text("producer", parameters.producer)?,
+        ..Filter::default()
     };
     let before = parameters.before.map(|before| within("before", before, 1, i64::MAX)).transpose()?;
     if parameters.format == Some(Format::Csv) {
@@ -106,4 +113,38 @@ pub async fn dead_letters(
     let limit = limit(parameters.limit, LETTERS, LETTERS_MAX)?;
     let (dead_letters, next) = find(&view, &filter, before, limit).await?;
     Ok(Json(DeadLetters { dead_letters, next }).into_response())
+}
+
+const DAYS: i64 = 7;
+const DAYS_MAX: i64 = 366;
+const GROUPS: i64 = 100;
+const GROUPS_MAX: i64 = 1_000;
+
+/// Which refusals.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct GroupParameters {
+    /// Days of arrival (UTC), today included; 7 if nothing is said.
+    #[param(minimum = 1, maximum = 366)]
+    days: Option<i64>,
+    /// Groups of the answer; 100 if nothing is said.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<i64>,
+}
+
+/// Refusals by reason, field and sender, with the letters that wait for a decision; the largest first.
+#[utoipa::path(get, path = "/api/v1/dead-letters/groups", tag = "records", params(GroupParameters),
+    responses((status = 200, description = "The groups", body = Groups), Failures))]
+pub async fn groups(
+    State(view): State<Handle>,
+    Parameters(parameters): Parameters<GroupParameters>,
+) -> Result<Json<Groups>, ApiError> {
+    let days = within("days", parameters.days.unwrap_or(DAYS), 1, DAYS_MAX)?;
+    let limit = limit(parameters.limit, GROUPS, GROUPS_MAX)?;
+    let from = now(&view).date_naive() - Days::new(days.unsigned_abs() - 1);
+    let reading = view.reading().await?;
+    let groups = crate::dead_letters::groups(&reading, from, limit).await?;
+    reading.finish().await?;
+    Ok(Json(groups))
 }

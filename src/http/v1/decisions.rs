@@ -1,4 +1,5 @@
-//! One dead letter, and what is decided about it: `GET /api/v1/dead-letters/{id}`, `POST …/retry`, `POST …/drop`.
+//! Dead letters, and what is decided about them: `GET /api/v1/dead-letters/{id}`, `POST …/retry`, `POST …/drop`; many at once by
+//! `POST /api/v1/dead-letters/retry` and `…/drop`.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +11,16 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::database::queries::audit;
-use crate::dead_letters::{Decider, Edit, Outcome, Retrier, RetryError, drop_letters, get};
+use crate::database::Connection;
+use crate::dead_letters::{
+    DeadLetter, Decider, Edit, Filter, Order, Outcome, Retrier, RetryError, drop_letters, get, ids_of, page_of,
+};
 use crate::http::answer::Failures;
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::Number;
 use crate::http::router::Handle;
-
-/// A dead letter, whole.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Letter {
-    /// The letter: what was received stands in `record`.
-    #[schema(value_type = Object)]
-    #[serde(flatten)]
-    letter: crate::dead_letters::DeadLetter,
-}
 
 fn nobody() -> ApiError {
     ApiError::not_found("there is no dead letter of this number", "GET /api/v1/dead-letters lists the open ones")
@@ -35,17 +29,17 @@ fn nobody() -> ApiError {
 /// One dead letter, settled or not, with the record as it was received.
 #[utoipa::path(get, path = "/api/v1/dead-letters/{id}", tag = "records",
     params(("id" = i64, Path, description = "The letter's number", minimum = 1)),
-    responses((status = 200, description = "The letter", body = Object),
+    responses((status = 200, description = "The letter", body = DeadLetter),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
-pub async fn letter(State(view): State<Handle>, Number(id): Number<i64>) -> Result<Json<Letter>, ApiError> {
+pub async fn letter(State(view): State<Handle>, Number(id): Number<i64>) -> Result<Json<DeadLetter>, ApiError> {
     let reading = view.reading().await?;
     let letter = get(&reading, id).await?;
     reading.finish().await?;
-    Ok(Json(Letter { letter: letter.ok_or_else(nobody)? }))
+    letter.map(Json).ok_or_else(nobody)
 }
 
 /// Corrections to make before a record is tried again.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Corrections {
     /// Fields that get another value. Objects (`metadata`, `extra_units`) as JSON, everything else as text or number.
@@ -89,27 +83,156 @@ pub async fn retry(
     JsonBody(corrections): JsonBody<Corrections>,
 ) -> Result<Json<Retried>, ApiError> {
     let edits = corrections.edits()?;
-    // A connection of its own: a failed retry leaves a transaction open, and must not go back to the pool.
-    let loading = view.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
-    view.pool()?;
-    let unavailable = |error: &dyn std::fmt::Display| {
-        tracing::warn!(%error, id, "a dead letter could not be retried");
-        ApiError::unavailable("the database did not answer as expected")
-    };
-    let connection = loading.database.connect("tallyd dead-letters").await.map_err(|error| unavailable(&error))?;
+    let connection = connect(&view).await?;
     let letter = get(&connection, id).await?.ok_or_else(nobody)?;
-    let by = Decider { actor: &who.actor, address: &who.address };
-    let retry = async {
-        let retrier = Retrier::new(&view.config, &connection, &*view.clock).await?;
-        retrier.retry(&connection, std::slice::from_ref(&letter), &edits, &by).await
-    };
-    let outcomes = retry.await.map_err(|error: RetryError| unavailable(&error))?;
+    let outcomes = load(&view, &connection, &who, std::slice::from_ref(&letter), &edits).await?;
     let not = |reason: String| Retried { retried: false, record_id: None, reason: Some(reason) };
     Ok(Json(match outcomes.into_iter().next().unwrap_or(Outcome::Settled) {
         Outcome::Retried(record) => Retried { retried: true, record_id: Some(record), reason: None },
         Outcome::Settled => not("somebody has decided about it before".to_owned()),
         outcome => not(outcome.to_string()),
     }))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ApiError {
+    tracing::warn!(%error, "dead letters could not be retried");
+    ApiError::unavailable("the database did not answer as expected")
+}
+
+/// A connection of its own: a failed retry leaves a transaction open, and must not go back to the pool.
+async fn connect(view: &Handle) -> Result<Connection, ApiError> {
+    let loading = view.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
+    view.pool()?;
+    loading.database.connect("tallyd dead-letters").await.map_err(|error| failed(&error))
+}
+
+async fn load(
+    view: &Handle,
+    connection: &Connection,
+    who: &Identity,
+    letters: &[DeadLetter],
+    edits: &[Edit],
+) -> Result<Vec<Outcome>, ApiError> {
+    let by = Decider { actor: &who.actor, address: &who.address };
+    let retry = async {
+        let retrier = Retrier::new(&view.config, connection, &*view.clock).await?;
+        retrier.retry(connection, letters, edits, &by).await
+    };
+    retry.await.map_err(|error: RetryError| failed(&error))
+}
+
+/// Letters of one request to retry many.
+const RETRIES: i64 = 200;
+/// Letters of one request to drop many.
+const DROPS: i64 = 5_000;
+/// Different reasons that an answer tells.
+const REASONS: usize = 5;
+
+/// Which letters are meant: those to which all that is given applies, and that nobody has decided about.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Which {
+    /// `refused` or `poison`.
+    kind: Option<String>,
+    /// The reason's name.
+    code: Option<String>,
+    /// The field at fault; empty: no single one.
+    field: Option<String>,
+    /// The sender; empty: nobody in particular.
+    producer: Option<String>,
+    /// Only letters with a higher number: `next` of the answer before.
+    after: Option<i64>,
+}
+
+impl Which {
+    fn filter(self) -> Result<(Filter, Option<i64>), ApiError> {
+        let Self { kind, code, field, producer, after } = self;
+        if kind.is_none() && code.is_none() && field.is_none() && producer.is_none() {
+            let hint = "give kind, code, field or producer, as GET /api/v1/dead-letters/groups has them";
+            return Err(ApiError::body("the letters are not named".to_owned(), hint));
+        }
+        Ok((Filter { kind, codes: code.into_iter().collect(), field, producer, ..Filter::default() }, after))
+    }
+}
+
+/// Letters to try again, each with the same corrections.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryMany {
+    /// The letters.
+    letters: Which,
+    /// The corrections.
+    corrections: Corrections,
+}
+
+/// What became of them.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct RetriedMany {
+    /// Letters whose records are in the log now.
+    pub retried: u64,
+    /// Letters that were refused again, and stay as they are.
+    pub refused: u64,
+    /// Why, each reason once, at most five.
+    pub reasons: Vec<String>,
+    /// `after` of the next request; null if these were the last.
+    pub next: Option<i64>,
+}
+
+/// Loads the records of up to 200 letters, each once. Ask again with `next` until it is null.
+#[utoipa::path(post, path = "/api/v1/dead-letters/retry", tag = "records", request_body = RetryMany,
+    responses((status = 200, description = "What became of them", body = RetriedMany), Failures))]
+pub async fn retry_many(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    JsonBody(many): JsonBody<RetryMany>,
+) -> Result<Json<RetriedMany>, ApiError> {
+    let edits = many.corrections.edits()?;
+    let (filter, after) = many.letters.filter()?;
+    let connection = connect(&view).await?;
+    let (letters, last) = page_of(&connection, &filter, Order::OldestFirst, after, RETRIES).await?;
+    let mut done = RetriedMany { next: last.filter(|_| letters.len() as i64 == RETRIES), ..RetriedMany::default() };
+    for outcome in load(&view, &connection, &who, &letters, &edits).await? {
+        match outcome {
+            Outcome::Retried(_) => done.retried += 1,
+            Outcome::Settled => {}
+            outcome => {
+                done.refused += 1;
+                let reason = outcome.to_string();
+                if done.reasons.len() < REASONS && !done.reasons.contains(&reason) {
+                    done.reasons.push(reason);
+                }
+            }
+        }
+    }
+    Ok(Json(done))
+}
+
+/// What became of letters to be dropped.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DroppedMany {
+    /// Letters whose records are deleted.
+    pub dropped: u64,
+    /// `after` of the next request; null if these were the last.
+    pub next: Option<i64>,
+}
+
+/// Drops up to 5,000 letters. Ask again with `next` until it is null.
+#[utoipa::path(post, path = "/api/v1/dead-letters/drop", tag = "records", request_body = Which,
+    responses((status = 200, description = "How many were dropped", body = DroppedMany), Failures))]
+pub async fn drop_many(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+    JsonBody(which): JsonBody<Which>,
+) -> Result<Json<DroppedMany>, ApiError> {
+    let (filter, after) = which.filter()?;
+    let mut client = view.pool()?.get().await?;
+    let transaction = client.transaction().await?;
+    let ids = ids_of(transaction.client(), &filter, after, DROPS).await?;
+    let by = Decider { actor: &who.actor, address: &who.address };
+    let dropped = drop_letters(transaction.client(), &ids, &by).await?;
+    transaction.commit().await?;
+    tracing::info!(actor = who.actor, dropped, "dead letters were dropped");
+    Ok(Json(DroppedMany { dropped, next: ids.last().copied().filter(|_| ids.len() as i64 == DROPS) }))
 }
 
 /// Drops the letter: what the record said is deleted for good, the reason's code stays.
@@ -124,10 +247,10 @@ pub async fn drop_letter(
 ) -> Result<StatusCode, ApiError> {
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    if drop_letters(transaction.client(), &[id]).await? == 0 {
+    let by = Decider { actor: &who.actor, address: &who.address };
+    if drop_letters(transaction.client(), &[id], &by).await? == 0 {
         return Err(nobody());
     }
-    audit::write(transaction.client(), &who.change("dead_letter.drop", &id.to_string())).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, id, "a dead letter was dropped");
     Ok(StatusCode::NO_CONTENT)

@@ -45,7 +45,8 @@ impl AsyncWrite for Socket {
 fn bundle() -> Bundle {
     let mut builder = crate::pipeline::chunk::ChunkBuilder::new();
     let (code, field, message, payload_format, payload) = ("nul", "", "", "json", &b""[..]);
-    let refused = crate::pipeline::chunk::Refused { code, field, message, payload_format, payload };
+    let refused =
+        crate::pipeline::chunk::Refused { code, field, message, payload_format, payload, ..Default::default() };
     assert!(builder.push_refused(1, &refused).is_none());
     builder.finish().unwrap().into()
 }

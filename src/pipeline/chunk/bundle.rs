@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn refused(payload: &[u8]) -> Refused<'_> {
-        Refused { code: CODE, field: "", message: "", payload_format: "json", payload }
+        Refused { code: CODE, field: "", message: "", payload_format: "json", payload, ..Refused::default() }
     }
 
     /// Pushes a record of each size, refused where that is odd, and ends the bundle where `ends` says so.

@@ -5,7 +5,7 @@
 //! turning a record into a COPY row costs a tenth of a microsecond.
 //!
 //! ## Layout
-//! A payload is a sequence of entries, a tag byte each: [`TAG_CALL`] or [`TAG_REFUSED`]. Integers are LEB128 varints,
+//! A payload is a sequence of entries, a tag byte each: [`TAG_CALL`], [`TAG_REFUSED`] or [`TAG_REFUSED_BY`]. Integers are LEB128 varints,
 //! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier, platform) are written once a chunk and
 //! referred to afterwards: `0` is empty, an odd varint `2n+1` a literal of `n` bytes that joins the chunk's table, an
 //! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. See `write.rs` and `read.rs`.
@@ -37,6 +37,8 @@ pub const PAYLOAD_TARGET_BYTES: usize = 6_900;
 
 const TAG_CALL: u8 = 1;
 const TAG_REFUSED: u8 = 2;
+/// A refused record whose sender is not the chunk's producer, or a number of refused records of which nothing else is kept.
+const TAG_REFUSED_BY: u8 = 3;
 
 /// Bits of a call's flag word: which of the optional parts follow.
 mod flag {
@@ -138,8 +140,12 @@ impl Cost {
 }
 
 /// A record that was refused: its reason and as much of it as the dead letters keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Refused<'a> {
+    /// Who sent it, if the chunk's producer does not say: a token's holder.
+    pub sender: &'a str,
+    /// 0: the record is kept. Otherwise it stands for so many records, of which only this number is.
+    pub counted: u32,
     /// A stable name for the reason.
     pub code: &'a str,
     /// The field at fault, or empty.
@@ -298,7 +304,7 @@ mod tests {
         ) {
             let mut builder = ChunkBuilder::new();
             let mut chunks = Vec::new();
-            let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: b"{}" };
+            let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: b"{}", ..Refused::default() };
             for (seq, (call, is_refused)) in calls.iter().enumerate() {
                 chunks.extend(builder.push_call(seq as u64 + 1, &call.call()));
                 chunks.extend(is_refused.then(|| builder.push_refused(seq as u64 + 1, &refused)).flatten());
@@ -314,7 +320,14 @@ mod tests {
     #[test]
     fn a_refused_record_reads_back_cut_to_its_bound() {
         let payload = vec![7; REFUSED_PAYLOAD_BYTES + 5_000];
-        let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: &payload };
+        let refused = Refused {
+            code: "nul",
+            field: "model",
+            message: "no",
+            payload_format: "json",
+            payload: &payload,
+            ..Refused::default()
+        };
         let mut builder = ChunkBuilder::new();
         assert!(builder.push_refused(9, &refused).is_none());
         let chunk = builder.finish().expect("one entry");
@@ -349,5 +362,32 @@ mod tests {
         assert!(builder.push_call(2, &call).is_none());
         let chunk = builder.finish().expect("two entries");
         assert!(chunk.payload.len() < 165, "two records take {} bytes", chunk.payload.len());
+    }
+
+    #[test]
+    fn refusals_that_are_only_counted_share_an_entry() {
+        let refused = Refused { sender: "token:1 a", counted: 1, code: "type", ..Refused::default() };
+        let mut builder = ChunkBuilder::new();
+        let mut chunks = Vec::new();
+        for seq in 1..=100_000 {
+            chunks.extend(builder.push_refused(seq, &refused));
+            chunks.extend(
+                (seq % 50_000 == 0).then(|| builder.push_refused(seq, &Refused { code: "nul", ..refused })).flatten(),
+            );
+        }
+        chunks.extend(builder.finish());
+        assert_eq!(chunks.iter().map(|chunk| u64::from(chunk.refused)).sum::<u64>(), 100_002);
+        assert!(
+            chunks.iter().all(|chunk| chunk.refused <= 65_535 && chunk.payload.len() < 100),
+            "16 bits hold the count"
+        );
+        let mut counted = std::collections::BTreeMap::new();
+        for entry in read_all(&chunks) {
+            let Entry::Refused(refused) = entry else { panic!("a refusal") };
+            assert_eq!((refused.sender, refused.payload), ("token:1 a", &b""[..]));
+            *counted.entry(refused.code).or_insert(0) += refused.counted;
+        }
+        assert_eq!(counted.into_iter().collect::<Vec<_>>(), [("nul", 2), ("type", 100_000)]);
+        assert_eq!((chunks[0].first_seq, chunks.last().unwrap().last_seq), (1, 100_000));
     }
 }

@@ -2,7 +2,7 @@
 //! once: [`PayloadReader::read_all`] writes each to its place, where an iterator hands 250 bytes from one to the next.
 
 use super::varint::{read_u64, read_u128, unzigzag, unzigzag128};
-use super::{Call, Cost, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, flag};
+use super::{Call, Cost, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, flag};
 use crate::pipeline::ascii::plain;
 use crate::pricing::{Tokens, Usd};
 
@@ -61,6 +61,7 @@ impl<'a> PayloadReader<'a> {
             let read = match *tag {
                 TAG_CALL => self.call().map(|call| calls.push(call)),
                 TAG_REFUSED => self.refused().map(|record| refused(position, record)),
+                TAG_REFUSED_BY => self.refused_by().map(|record| refused(position, record)),
                 _ => None,
             };
             if read.is_none() {
@@ -78,6 +79,7 @@ impl<'a> PayloadReader<'a> {
         match *tag {
             TAG_CALL => self.call().map(Entry::Call),
             TAG_REFUSED => self.refused().map(Entry::Refused),
+            TAG_REFUSED_BY => self.refused_by().map(Entry::Refused),
             _ => None,
         }
     }
@@ -148,7 +150,15 @@ impl<'a> PayloadReader<'a> {
         let [code, field, message] = [self.text(true)?, self.text(true)?, self.text(true)?];
         let payload_format = self.text(true)?;
         let payload_bytes = self.number()?;
-        Some(Refused { code, field, message, payload_format, payload: self.bytes(payload_bytes)? })
+        let payload = self.bytes(payload_bytes)?;
+        Some(Refused { code, field, message, payload_format, payload, ..Refused::default() })
+    }
+
+    fn refused_by(&mut self) -> Option<Refused<'a>> {
+        let sender = self.text(true)?;
+        // As many as a chunk's header can count.
+        let counted = u16::try_from(self.number()?).ok()?.into();
+        Some(Refused { sender, counted, ..self.refused()? })
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 use super::varint::{write_u64, write_u128, zigzag, zigzag128};
 use super::{
     Call, Columns, Cost, PAYLOAD_TARGET_BYTES, REFUSED_PAYLOAD_BYTES, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED,
-    flag,
+    TAG_REFUSED_BY, flag,
 };
 
 /// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.
@@ -53,7 +53,31 @@ pub struct ChunkBuilder {
     names: u32,
     recent: [[Name; RECENT_NAMES]; NAME_COLUMNS],
     next: [u8; NAME_COLUMNS],
+    counted: Vec<Counted>,
 }
+
+/// Refused records of which only the number is kept: one entry, written at the chunk's end.
+struct Counted {
+    sender: String,
+    code: String,
+    field: String,
+    count: u32,
+}
+
+impl Counted {
+    fn is_of(&self, refused: &Refused<'_>) -> bool {
+        self.code == refused.code && self.field == refused.field && self.sender == refused.sender
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.sender.len() + self.code.len() + self.field.len() + COUNTED_BYTES
+    }
+}
+
+/// More than the bytes of a counted entry that are not text.
+const COUNTED_BYTES: usize = 24;
+/// The log's header has 16 bits for the refused records of a chunk.
+const REFUSED_MAX: u32 = u16::MAX as u32;
 
 impl Default for ChunkBuilder {
     fn default() -> Self {
@@ -71,6 +95,7 @@ impl ChunkBuilder {
             names: 0,
             recent: [[Name::default(); RECENT_NAMES]; NAME_COLUMNS],
             next: [0; NAME_COLUMNS],
+            counted: Vec::new(),
         }
     }
 
@@ -100,12 +125,34 @@ impl ChunkBuilder {
 
     /// Adds a refused record that there is room for.
     pub(super) fn append_refused(&mut self, seq: u64, refused: &Refused<'_>) {
+        self.settle(seq);
+        self.chunk.refused += refused.counted.max(1);
+        if refused.counted == 0 {
+            return self.write_refused(refused);
+        }
+        match self.counted.iter_mut().find(|counted| counted.is_of(refused)) {
+            Some(counted) => counted.count += refused.counted,
+            None => self.counted.push(Counted {
+                sender: refused.sender.to_owned(),
+                code: refused.code.to_owned(),
+                field: refused.field.to_owned(),
+                count: refused.counted,
+            }),
+        }
+    }
+
+    fn write_refused(&mut self, refused: &Refused<'_>) {
         let payload = &refused.payload[..refused.payload.len().min(REFUSED_PAYLOAD_BYTES)];
         let texts = [refused.code, refused.field, refused.message, refused.payload_format];
-        self.settle(seq);
-        self.chunk.refused += 1;
         let out = &mut self.chunk.payload;
-        out.push(TAG_REFUSED);
+        if refused.sender.is_empty() && refused.counted == 0 {
+            out.push(TAG_REFUSED);
+        } else {
+            out.push(TAG_REFUSED_BY);
+            write_u64(out, refused.sender.len() as u64);
+            out.extend_from_slice(refused.sender.as_bytes());
+            write_u64(out, refused.counted.into());
+        }
         for bytes in texts.iter().map(|text| text.as_bytes()).chain([payload]) {
             write_u64(out, bytes.len() as u64);
             out.extend_from_slice(bytes);
@@ -116,6 +163,10 @@ impl ChunkBuilder {
     pub fn finish(&mut self) -> Option<Chunk> {
         if self.is_empty() {
             return None;
+        }
+        for Counted { sender, code, field, count } in std::mem::take(&mut self.counted) {
+            let (sender, code, field) = (sender.as_str(), code.as_str(), field.as_str());
+            self.write_refused(&Refused { sender, code, field, counted: count, ..Refused::default() });
         }
         self.previous_us = 0;
         self.names = 0;
@@ -140,7 +191,9 @@ impl ChunkBuilder {
 
     /// The same of a refused record.
     pub(super) fn has_room_for_refused(&self, refused: &Refused<'_>) -> bool {
-        self.is_empty() || self.fits(refused_bytes_max(refused))
+        let has_number = self.chunk.refused + refused.counted.max(1) <= REFUSED_MAX;
+        let is_shared = refused.counted > 0 && self.counted.iter().any(|counted| counted.is_of(refused));
+        self.is_empty() || has_number && (is_shared || self.fits(refused_bytes_max(refused)))
     }
 
     fn is_empty(&self) -> bool {
@@ -148,7 +201,8 @@ impl ChunkBuilder {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        self.chunk.payload.len() + bytes <= PAYLOAD_TARGET_BYTES
+        let counted: usize = self.counted.iter().map(Counted::bytes_max).sum();
+        self.chunk.payload.len() + counted + bytes <= PAYLOAD_TARGET_BYTES
     }
 
     fn settle(&mut self, seq: u64) {
@@ -257,7 +311,7 @@ fn call_bytes_max(call: &Call<'_>) -> usize {
 fn refused_bytes_max(refused: &Refused<'_>) -> usize {
     let texts = [refused.code, refused.field, refused.message, refused.payload_format];
     let payload = refused.payload.len().min(REFUSED_PAYLOAD_BYTES);
-    payload + texts.iter().map(|text| text.len() + 4).sum::<usize>() + 8
+    payload + refused.sender.len() + texts.iter().map(|text| text.len() + 4).sum::<usize>() + COUNTED_BYTES
 }
 
 const NANO: i128 = 1_000_000_000;

@@ -11,7 +11,7 @@ use super::buffer::ReadBuffer;
 use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::{Cost, Refused};
+use crate::pipeline::chunk::Cost;
 use crate::pipeline::identity::{HelloError, Identity};
 use crate::pipeline::intake::frame::{ClientFrame, Records, read};
 use crate::pipeline::intake::{Admission, Refusal};
@@ -293,7 +293,6 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
                     cost = known.usd().filter(|_| session.want_costs).map(|usd| usd.to_string());
                 }
                 Err(refusal) => {
-                    shared.metrics.refused(refusal.code);
                     rejected.push(rejection(seq, &refusal));
                 }
             }
@@ -324,10 +323,7 @@ fn admit(
             Ok(call.cost)
         }
         Err(refusal) => {
-            let code = refusal.code.name();
-            let (field, message) = (&refusal.field, &refusal.message);
-            let payload_format = "msgpack";
-            outbox.push_refused(seq, &Refused { code, field, message, payload_format, payload: bytes });
+            outbox.push_refused(seq, shared, &refusal, "msgpack", bytes);
             Err(refusal)
         }
     })

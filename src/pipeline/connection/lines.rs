@@ -15,7 +15,6 @@ use super::buffer::ReadBuffer;
 use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::Origin;
-use crate::pipeline::chunk::Refused;
 use crate::pipeline::identity::Identity;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::{Admission, Code, Refusal, line};
@@ -176,14 +175,14 @@ fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
 
 fn refuse_long_line(line: &[u8], max: usize, shared: &Shared, outbox: &mut Outbox) {
     shared.metrics.received.increment(1);
-    let refusal = Refusal::new(Code::TooLong, "", format!("a line has at most {max} bytes"));
+    let refusal =
+        Refusal::new(Code::TooLong, "", format!("a line has at most {max} bytes; it has more than {}", line.len() - 1));
     refuse(&refusal, line, shared, outbox);
 }
 
 fn refuse(refusal: &Refusal, line: &[u8], shared: &Shared, outbox: &mut Outbox) {
-    shared.metrics.refused(refusal.code);
+    outbox.push_refused(0, shared, refusal, "json", line);
     let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
-    outbox.push_refused(0, &Refused { code, field, message, payload_format: "json", payload: line });
     let field = (!field.is_empty()).then_some(field);
     outbox.push_reply(Answer::Refused { error: Error { code, message, field } }.line());
 }

@@ -26,14 +26,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tallyd_protocol::record::FIELDS;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
 use crate::budget::Board;
 use crate::clock::Clock;
+use crate::dead_letters::quota::Quota;
 use crate::metrics::IngestMetrics;
 use crate::pipeline::channel::Ingest;
-use crate::pipeline::intake::Rules;
+use crate::pipeline::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
+use crate::pipeline::intake::{Refusal, Rules};
 use crate::pricing::Catalog;
 use buffer::ReadBuffer;
 
@@ -75,6 +78,32 @@ pub struct Shared {
     pub metrics: IngestMetrics,
     /// Room for replies that are not read yet, all connections together.
     pub replies: Arc<Semaphore>,
+    /// How many refused records are kept.
+    pub quota: Arc<Quota>,
+}
+
+impl Shared {
+    /// A refused record as it goes into the WAL: whole, or beyond the sender's bound a count. `by` is the token's holder, or
+    /// empty where the producer says who it is.
+    pub fn refused<'a>(
+        &self,
+        producer: &str,
+        by: &'a str,
+        refusal: &'a Refusal,
+        payload_format: &'a str,
+        payload: &'a [u8],
+    ) -> Refused<'a> {
+        self.metrics.refused(refusal.code);
+        let (sender, code) = (if by.is_empty() { producer } else { by }, refusal.code.name());
+        let bytes = payload.len().min(REFUSED_PAYLOAD_BYTES);
+        if self.quota.take(sender, bytes, self.clock.now_us()) {
+            let (field, message) = (&*refusal.field, &*refusal.message);
+            return Refused { sender: by, counted: 0, code, field, message, payload_format, payload };
+        }
+        // A name that the sender has made up would make each refusal an entry of its own.
+        let field = FIELDS.iter().find(|field| **field == refusal.field).copied().unwrap_or_default();
+        Refused { sender: by, counted: 1, code, field, ..Refused::default() }
+    }
 }
 
 /// Serves one connection until the client is done, its words cannot be read, or `stop` becomes true. Everything that was

@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Shared;
 use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::{Bundle, BundleBuilder, Call, Refused};
+use crate::pipeline::chunk::{Bundle, BundleBuilder, Call};
+use crate::pipeline::intake::Refusal;
 
 /// A reply, and the number of the connection's bundles that must be durable before it may be sent.
 pub struct Reply {
@@ -127,8 +128,9 @@ impl Outbox {
     }
 
     /// Adds a refused record, for the dead letters.
-    pub fn push_refused(&mut self, seq: u64, refused: &Refused<'_>) {
-        let full = self.builder.push_refused(seq, refused);
+    pub fn push_refused(&mut self, seq: u64, shared: &Shared, refusal: &Refusal, format: &str, payload: &[u8]) {
+        let refused = shared.refused(&self.origin.identity.name, "", refusal, format, payload);
+        let full = self.builder.push_refused(seq, &refused);
         self.finish(full);
         self.in_builder = true;
     }

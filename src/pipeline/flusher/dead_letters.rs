@@ -1,117 +1,197 @@
 //! The dead letters: what was refused, and what PostgreSQL would not take, with the reason and the record.
+//!
+//! Refused records are kept up to the bounds of a day ([`crate::dead_letters::quota`]) and counted beyond them
+//! ([`super::refusals`]). What PostgreSQL would not take was acknowledged, so it is always kept.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use super::refusals::{Groups, Key};
+use crate::dead_letters::quota::{Bounds, Ledger, day_of};
 use crate::pipeline::chunk::{Call, Refused};
 use crate::pipeline::wal::recent::StoredChunk;
 
 /// Dead letters that are written together.
 #[derive(Default)]
 pub struct DeadLetters {
-    kinds: Vec<&'static str>,
-    codes: Vec<String>,
-    messages: Vec<String>,
-    fields: Vec<String>,
-    producers: Vec<String>,
-    keys: Vec<i64>,
-    positions: Vec<i32>,
-    times: Vec<Option<DateTime<Utc>>>,
-    payloads: Vec<Vec<u8>>,
-    formats: Vec<String>,
+    letters: Vec<Letter>,
+    /// Refused records that are not here, by what is known of them.
+    counted: Vec<(Key, u32, DateTime<Utc>)>,
+}
+
+struct Letter {
+    key: Key,
+    arrived: DateTime<Utc>,
+    message: String,
+    wal_seq: i64,
+    position: i32,
+    occurred_at: Option<DateTime<Utc>>,
+    payload: Vec<u8>,
+    format: String,
+}
+
+/// What a transaction has written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Refused records that are kept.
+    pub kept: u64,
+    /// Refused records of which only the number is.
+    pub counted: u64,
+    /// What the database has of each day now.
+    pub ledgers: Vec<(NaiveDate, Ledger)>,
 }
 
 impl DeadLetters {
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.kinds.len()
-    }
-
     /// True if there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty()
+        self.letters.is_empty() && self.counted.is_empty()
     }
 
     /// Adds a record that was refused when it arrived; `position` is its place in the chunk.
     pub fn push_refused(&mut self, chunk: &StoredChunk, position: usize, refused: &Refused<'_>) {
-        let reason = [refused.code, refused.message, refused.field];
-        self.times.push(DateTime::from_timestamp_micros(chunk.written_us));
-        self.push("refused", chunk, position, reason, refused.payload.to_vec(), refused.payload_format);
+        let sender = if refused.sender.is_empty() { &*chunk.producer } else { refused.sender };
+        let key = key(chunk, "refused", sender, refused.code, refused.field);
+        let arrived = DateTime::from_timestamp_micros(chunk.written_us).unwrap_or_default();
+        if refused.counted > 0 {
+            self.counted.push((key, refused.counted, arrived));
+            return;
+        }
+        self.letters.push(Letter {
+            key,
+            arrived,
+            message: without_nul(refused.message),
+            wal_seq: chunk.first_key as i64,
+            position: position as i32,
+            occurred_at: Some(arrived),
+            payload: refused.payload.to_vec(),
+            format: refused.payload_format.to_owned(),
+        });
     }
 
     /// Adds a call that PostgreSQL would not take, with what it said.
     pub fn push_poison(&mut self, chunk: &StoredChunk, position: usize, call: &Call<'_>, code: &str, message: &str) {
-        self.times.push(DateTime::from_timestamp_micros(call.occurred_at_us));
-        self.push("poison", chunk, position, [code, message, ""], to_json(call).into_bytes(), "json");
+        self.letters.push(Letter {
+            key: key(chunk, "poison", &chunk.producer, code, ""),
+            arrived: DateTime::from_timestamp_micros(chunk.written_us).unwrap_or_default(),
+            message: without_nul(message),
+            wal_seq: chunk.first_key as i64,
+            position: position as i32,
+            occurred_at: DateTime::from_timestamp_micros(call.occurred_at_us),
+            payload: to_json(call).into_bytes(),
+            format: "json".to_owned(),
+        });
     }
 
-    fn push(
-        &mut self,
-        kind: &'static str,
-        chunk: &StoredChunk,
-        position: usize,
-        [code, message, field]: [&str; 3],
-        payload: Vec<u8>,
-        format: &str,
-    ) {
-        self.kinds.push(kind);
-        self.codes.push(code.to_owned());
-        self.messages.push(without_nul(message));
-        self.fields.push(field.to_owned());
-        self.producers.push(without_nul(&chunk.producer));
-        self.keys.push(chunk.first_key as i64);
-        self.positions.push(position as i32);
-        self.payloads.push(payload);
-        self.formats.push(format.to_owned());
-    }
-
-    /// Writes them, within the caller's transaction. One that is there already is an error: its batch was loaded before.
+    /// Writes as many as the bounds let, and the counts of all, within the caller's transaction and as the last of its
+    /// writes: lanes with refused records wait for one another from here to COMMIT. A letter that is there already is an
+    /// error: its batch was loaded before.
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn insert(&self, client: &Client, buffer_id: Uuid) -> Result<u64, tokio_postgres::Error> {
-        self.write(client, buffer_id, "").await
-    }
-
-    /// Writes those that are not there yet, within the caller's transaction. Returns how many that were.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub async fn insert_missing(&self, client: &Client, buffer_id: Uuid) -> Result<u64, tokio_postgres::Error> {
-        self.write(client, buffer_id, "ON CONFLICT (buffer_id, wal_seq, position) DO NOTHING").await
-    }
-
-    async fn write(&self, client: &Client, buffer_id: Uuid, conflict: &str) -> Result<u64, tokio_postgres::Error> {
+    pub async fn insert(
+        mut self,
+        client: &Client,
+        buffer_id: Uuid,
+        bounds: &Bounds,
+    ) -> Result<Written, tokio_postgres::Error> {
         if self.is_empty() {
+            return Ok(Written::default());
+        }
+        let days =
+            self.letters.iter().map(|letter| letter.key.day).chain(self.counted.iter().map(|counted| counted.0.day));
+        let mut groups = Groups::lock(client, days).await?;
+        let mut written = Written::default();
+        self.letters.retain_mut(|letter| {
+            let bytes = letter.payload.len();
+            groups.fit(&mut letter.key);
+            let is_kept = letter.key.kind == "poison" || groups.take(bounds, &letter.key, bytes);
+            groups.count(&letter.key, letter.arrived, 1, is_kept.then_some(bytes));
+            written.kept += u64::from(is_kept && letter.key.kind == "refused");
+            written.counted += u64::from(!is_kept);
+            is_kept
+        });
+        for (mut key, count, arrived) in std::mem::take(&mut self.counted) {
+            groups.fit(&mut key);
+            groups.count(&key, arrived, count, None);
+            written.counted += u64::from(count);
+        }
+        self.write(client, buffer_id, "").await?;
+        written.ledgers = groups.write(client).await?;
+        Ok(written)
+    }
+
+    /// Writes those that are not there yet, and counts them, within the caller's transaction. Returns how many that were. What
+    /// is only a count is left out: nobody can tell whether an earlier transaction had it.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn insert_missing(mut self, client: &Client, buffer_id: Uuid) -> Result<u64, tokio_postgres::Error> {
+        if self.letters.is_empty() {
             return Ok(0);
         }
+        let mut groups = Groups::lock(client, self.letters.iter().map(|letter| letter.key.day)).await?;
+        self.letters.iter_mut().for_each(|letter| groups.fit(&mut letter.key));
+        let conflict = "ON CONFLICT (buffer_id, wal_seq, position) DO NOTHING";
+        let places = self.write(client, buffer_id, conflict).await?;
+        let missing = |letter: &&Letter| places.contains(&(letter.wal_seq, letter.position));
+        for letter in self.letters.iter().filter(missing) {
+            groups.count(&letter.key, letter.arrived, 1, Some(letter.payload.len()));
+        }
+        groups.write(client).await?;
+        Ok(places.len() as u64)
+    }
+
+    /// Writes letters. Returns the places of those that were not there.
+    async fn write(
+        &self,
+        client: &Client,
+        buffer_id: Uuid,
+        conflict: &str,
+    ) -> Result<std::collections::HashSet<(i64, i32)>, tokio_postgres::Error> {
         let sql = format!(
-            "INSERT INTO dead_letters \
+            "INSERT INTO public.dead_letters \
              (kind, code, message, field, producer, buffer_id, wal_seq, position, occurred_at, payload, payload_format) \
              SELECT kind, code, message, field, producer, $1, wal_seq, position, occurred_at, payload, format \
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int8[], $8::int4[], \
              $9::timestamptz[], $10::bytea[], $11::text[]) \
-             AS d (kind, code, message, field, producer, wal_seq, position, occurred_at, payload, format) {conflict}"
+             AS d (kind, code, message, field, producer, wal_seq, position, occurred_at, payload, format) {conflict} \
+             RETURNING wal_seq, position"
         );
+        let column = |of: fn(&Letter) -> &str| self.letters.iter().map(of).collect::<Vec<_>>();
+        let kinds = column(|letter| letter.key.kind);
+        let codes = column(|letter| &letter.key.code);
+        let messages = column(|letter| &letter.message);
+        let fields = column(|letter| &letter.key.field);
+        let producers = column(|letter| &letter.key.producer);
+        let formats = column(|letter| &letter.format);
+        let keys: Vec<_> = self.letters.iter().map(|letter| letter.wal_seq).collect();
+        let positions: Vec<_> = self.letters.iter().map(|letter| letter.position).collect();
+        let times: Vec<_> = self.letters.iter().map(|letter| letter.occurred_at).collect();
+        let payloads: Vec<_> = self.letters.iter().map(|letter| letter.payload.as_slice()).collect();
         let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
             (&buffer_id, Type::UUID),
-            (&self.kinds, Type::TEXT_ARRAY),
-            (&self.codes, Type::TEXT_ARRAY),
-            (&self.messages, Type::TEXT_ARRAY),
-            (&self.fields, Type::TEXT_ARRAY),
-            (&self.producers, Type::TEXT_ARRAY),
-            (&self.keys, Type::INT8_ARRAY),
-            (&self.positions, Type::INT4_ARRAY),
-            (&self.times, Type::TIMESTAMPTZ_ARRAY),
-            (&self.payloads, Type::BYTEA_ARRAY),
-            (&self.formats, Type::TEXT_ARRAY),
+            (&kinds, Type::TEXT_ARRAY),
+            (&codes, Type::TEXT_ARRAY),
+            (&messages, Type::TEXT_ARRAY),
+            (&fields, Type::TEXT_ARRAY),
+            (&producers, Type::TEXT_ARRAY),
+            (&keys, Type::INT8_ARRAY),
+            (&positions, Type::INT4_ARRAY),
+            (&times, Type::TIMESTAMPTZ_ARRAY),
+            (&payloads, Type::BYTEA_ARRAY),
+            (&formats, Type::TEXT_ARRAY),
         ];
-        client.execute_typed(&sql, &parameters).await
+        let rows = client.query_typed(&sql, &parameters).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
+}
+
+fn key(chunk: &StoredChunk, kind: &'static str, sender: &str, code: &str, field: &str) -> Key {
+    let day = day_of(chunk.written_us);
+    Key { day, kind, producer: without_nul(sender), code: code.to_owned(), field: without_nul(field) }
 }
 
 fn without_nul(text: &str) -> String {

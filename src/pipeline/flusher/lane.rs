@@ -274,7 +274,7 @@ impl Lane {
         self.last_took = took;
         self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };
         self.set_trouble(None);
-        self.metrics.committed(took, committed.records, committed.refused, committed.poison);
+        self.metrics.committed(took, &committed);
         self.shared.committed_records.fetch_add(committed.records, Ordering::Relaxed);
         self.shared.log.count_flushed(records as u64);
         if let Some(last_key) = last_key {

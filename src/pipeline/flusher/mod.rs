@@ -5,8 +5,9 @@
 //!    here, or that this lane's last COMMIT went through although its reply was lost; the watermark is read again and
 //!    says exactly what to skip ([`watermark`]).
 //! 2. The rows, by binary COPY, encoded by hand while they stream ([`copy_row`], [`rows`]).
-//! 3. Refused records into the dead letters ([`dead_letters`]).
-//! 4. The rollups ([`crate::rollup`]).
+//! 3. The rollups ([`crate::rollup`]).
+//! 4. Refused records into the dead letters, as many as a day may keep, and their counts ([`dead_letters`]). They come last,
+//!    because lanes that have some wait for one another.
 //! 5. COMMIT. An unknown outcome is never guessed at: the lane connects anew and reads the watermark.
 //!
 //! ## Lanes
@@ -32,6 +33,7 @@ pub mod lane;
 pub mod partitions;
 pub mod periods;
 pub mod poison;
+pub mod refusals;
 mod rows;
 pub mod transaction;
 mod turns;
@@ -46,6 +48,7 @@ use serde::Serialize;
 use super::wal::log::Log;
 use crate::clock::Clock;
 use crate::database::Database;
+use crate::dead_letters::quota::Quota;
 use crate::rollup::day::Days;
 use crate::rollup::guard::KeyGuard;
 use partitions::Partitions;
@@ -91,6 +94,8 @@ pub struct Shared {
     pub migrated: tokio::sync::watch::Receiver<bool>,
     /// Calls that were committed since the start.
     pub committed_records: AtomicU64,
+    /// How many refused records are kept; told what the database has.
+    pub quota: Arc<Quota>,
 }
 
 impl Shared {
@@ -98,6 +103,13 @@ impl Shared {
     #[must_use]
     pub fn cleared(&self) -> Vec<u64> {
         self.lanes.iter().map(|lane| lane.cleared.load(Ordering::Acquire)).collect()
+    }
+
+    /// Tells the connections how much of each day is kept.
+    fn learn(&self, ledgers: &[(chrono::NaiveDate, crate::dead_letters::quota::Ledger)]) {
+        for (day, ledger) in ledgers {
+            self.quota.learn(*day, ledger, self.clock.now_us());
+        }
     }
 
     /// Each lane's watermark.

@@ -46,7 +46,6 @@ pub async fn load_without_poison(
             Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
         }
     }
-    let refused = letters.len() as u64;
     client.batch_execute(BEGIN).await?;
     watermark.advance(client, from, chunk.last_key).await?;
     let new_fold = || Fold::new(&shared.guard, shared.days.clone());
@@ -54,10 +53,12 @@ pub async fn load_without_poison(
     for Poison { place, code, said } in &poison {
         letters.push_poison(chunk, positions[*place], &calls[*place], code, said);
     }
-    letters.insert(client, watermark.buffer_id).await?;
+    let written = letters.insert(client, watermark.buffer_id, shared.quota.bounds()).await?;
     client.batch_execute("COMMIT").await?;
+    shared.learn(&written.ledgers);
     let poison = poison.len() as u64;
-    Ok(Committed { records: calls.len() as u64 - poison, refused, poison })
+    let records = calls.len() as u64 - poison;
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison })
 }
 
 /// A call that PostgreSQL would not take.

@@ -37,6 +37,8 @@ pub struct Committed {
     pub records: u64,
     /// Refused records, in the dead letters.
     pub refused: u64,
+    /// Refused records of which only the number is kept.
+    pub counted: u64,
     /// Calls that PostgreSQL would not take, in the dead letters.
     pub poison: u64,
 }
@@ -89,11 +91,11 @@ pub async fn load(
         collect_refused(&shared.log, chunks, &mut letters)?;
         0
     };
-    letters.insert(client, watermark.buffer_id).await?;
     failpoint::hit("flusher.copied");
     let copied = start.elapsed();
     let deltas = fold.deltas();
     sql::upsert(client, &deltas).await?;
+    let written = letters.insert(client, watermark.buffer_id, shared.quota.bounds()).await?;
     let rolled_up = start.elapsed();
     failpoint::hit("flusher.rolled_up");
     client.batch_execute("COMMIT").await?;
@@ -107,7 +109,8 @@ pub async fn load(
         commit_ms = (start.elapsed() - rolled_up).as_millis() as u64,
         "a batch is committed"
     );
-    Ok(Committed { records, refused: letters.len() as u64, poison: 0 })
+    shared.learn(&written.ledgers);
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison: 0 })
 }
 
 /// Streams the rows while they are read and encoded. Returns how many PostgreSQL took.

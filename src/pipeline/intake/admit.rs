@@ -15,6 +15,7 @@ use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
 use super::{array, frame, not_understood};
+use crate::config::{Limits, StatedCosts};
 use crate::pipeline::chunk::{Call, Cost};
 use crate::pricing::{
     Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
@@ -37,11 +38,16 @@ pub struct Rules {
     pub ahead_us: i64,
     /// Cuts the query string off endpoints: it may hold what should not be kept, such as street addresses.
     pub strip_query: bool,
+    /// Costs that the sender may state.
+    pub stated_costs: StatedCosts,
+    /// The highest under [`StatedCosts::NonNegative`].
+    pub stated_cost_max: Usd,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         use tallyd_protocol::limits;
+        let configured = Limits::default();
         Self {
             text_bytes: limits::TEXT_BYTES,
             metadata_bytes: limits::METADATA_BYTES,
@@ -50,6 +56,8 @@ impl Default for Rules {
             occurred_at_min_us: limits::OCCURRED_AT_MIN_US,
             ahead_us: limits::AHEAD_US,
             strip_query: true,
+            stated_costs: configured.stated_costs,
+            stated_cost_max: configured.stated_cost_max_usd,
         }
     }
 }
@@ -130,7 +138,7 @@ impl Admission<'_> {
             metadata: self.metadata(&raw.metadata)?,
             platform: &scratch.platform,
         };
-        call.cost = match stated_cost(&raw.cost_usd)? {
+        call.cost = match self.stated_cost(&raw.cost_usd)? {
             Some(usd) => Cost::Client(usd),
             None => self.price(&call, &scratch.quantities),
         };
@@ -211,9 +219,9 @@ impl Admission<'_> {
         match id {
             Field::Absent => Ok(self.new_id()),
             Field::Given(IdValue::Bytes(bytes)) => Ok(*bytes),
-            Field::Given(IdValue::Text(text)) => Uuid::try_parse(text)
-                .map(Uuid::into_bytes)
-                .map_err(|_| Refusal::new(Code::Format, "id", "an id is a UUID, or left out to get one")),
+            Field::Given(IdValue::Text(text)) => Uuid::try_parse(text).map(Uuid::into_bytes).map_err(|_| {
+                Refusal::new(Code::Format, "id", format!("expected a UUID or no id, found {:?}", echo(text)))
+            }),
             // Bytes of another length, whatever they would be as text.
             Field::Wrong(Wrong::Encoding | Wrong::Binary) => {
                 Err(Refusal::new(Code::Format, "id", "a binary id has 16 bytes"))
@@ -229,7 +237,9 @@ impl Admission<'_> {
             Field::Given(TimeValue::Micros(us)) => *us,
             Field::Given(TimeValue::Text(text)) => {
                 DateTime::parse_from_rfc3339(text).map(|time| i128::from(time.timestamp_micros())).map_err(|_| {
-                    Refusal::new(Code::Format, field, "a time is RFC 3339 text with its zone, or microseconds")
+                    let message =
+                        format!("expected RFC 3339 text with its zone or microseconds, found {:?}", echo(text));
+                    Refusal::new(Code::Format, field, message)
                 })?
             }
             Field::Wrong(wrong) => return Err(wrong_type(field, "microseconds since 1970 or RFC 3339 text", *wrong)),
@@ -240,11 +250,14 @@ impl Admission<'_> {
     pub(super) fn in_time(&self, us: i128) -> Admitted<i64> {
         let field = "occurred_at";
         if us < i128::from(self.rules.occurred_at_min_us) {
-            let message = "the time lies before limits.occurred_at_min; it is counted in microseconds";
+            let (min, found) = (instant(self.rules.occurred_at_min_us.into()), instant(us));
+            let message = format!("expected {min} (limits.occurred_at_min) or later, found {found}, {us} microseconds");
             return Err(Refusal::new(Code::TooEarly, field, message));
         }
         if us > i128::from(self.now_us) + i128::from(self.rules.ahead_us) {
-            let message = "the time lies further ahead than limits.ahead_ms; it is counted in microseconds";
+            let max = instant(i128::from(self.now_us) + i128::from(self.rules.ahead_us));
+            let message =
+                format!("expected {max} (limits.ahead_ms) or earlier, found {}, {us} microseconds", instant(us));
             return Err(Refusal::new(Code::TooLate, field, message));
         }
         // Between two 64-bit bounds.
@@ -259,7 +272,11 @@ impl Admission<'_> {
             Field::Wrong(wrong) => return Err(wrong_type(field, "a map of unit to quantity", *wrong)),
         };
         if units.len() > self.rules.extra_units {
-            return Err(Refusal::new(Code::TooLong, field, format!("at most {} units", self.rules.extra_units)));
+            return Err(Refusal::new(
+                Code::TooLong,
+                field,
+                format!("at most {} units; it has {}", self.rules.extra_units, units.len()),
+            ));
         }
         let mut json = serde_json::Map::new();
         for (unit, quantity) in units {
@@ -272,7 +289,7 @@ impl Admission<'_> {
                 return Err(Refusal::new(
                     Code::Range,
                     field,
-                    "a quantity is a decimal from 0 on, with at most 9 decimals",
+                    format!("expected a decimal from 0 on with at most 9 decimals, found {}", echo(digits)),
                 ));
             };
             if json.insert(unit.to_string(), serde_json::Value::String(parsed.to_string())).is_some() {
@@ -299,7 +316,8 @@ impl Admission<'_> {
     pub(super) fn metadata_text<'a>(&self, text: &'a str) -> Admitted<&'a str> {
         let field = "metadata";
         if text.len() > self.rules.metadata_bytes {
-            let message = format!("metadata has at most {} bytes of JSON", self.rules.metadata_bytes);
+            let (max, has) = (self.rules.metadata_bytes, text.len());
+            let message = format!("metadata has at most {max} bytes of JSON; it has {has}");
             return Err(Refusal::new(Code::TooLong, field, message));
         }
         if !matches!(serde_json::from_str(text), Ok(serde_json::Value::Object(_))) {
@@ -310,6 +328,54 @@ impl Admission<'_> {
         }
         Ok(text)
     }
+
+    fn stated_cost(&self, cost: &Decimal<'_>) -> Admitted<Option<Usd>> {
+        let text = match &cost.0 {
+            Field::Absent => return Ok(None),
+            Field::Given(text) => text,
+            Field::Wrong(wrong) => return Err(wrong_type("cost_usd", "a decimal as text", *wrong)),
+        };
+        self.stated_usd(text).map(Some)
+    }
+
+    /// A cost that the sender states, within what this sender may state. Sums of such costs stay exact: a record has at most
+    /// 10^9 USD, which is 10^27 units of 10^-18 USD, and the sums' 128 bits hold 1.7 * 10^11 such records.
+    pub(super) fn stated_usd(&self, text: &str) -> Admitted<Usd> {
+        let field = "cost_usd";
+        let usd = Usd::parse(text).map_err(|error| {
+            Refusal::new(Code::Format, field, format!("expected a decimal, found {:?}: {error}", echo(text)))
+        })?;
+        let (min, max, hint) = match self.rules.stated_costs {
+            StatedCosts::Refuse => {
+                let message = format!("this sender may not state costs, found {usd} USD; leave cost_usd out");
+                return Err(Refusal::new(Code::Forbidden, field, message));
+            }
+            StatedCosts::NonNegative if usd < Usd::ZERO => {
+                (Usd::ZERO, self.rules.stated_cost_max, "; a credit needs an admin's token")
+            }
+            StatedCosts::NonNegative => (Usd::ZERO, self.rules.stated_cost_max, ""),
+            StatedCosts::Allow => (Usd::from_attos(-Usd::RECORD_MAX.attos()), Usd::RECORD_MAX, ""),
+        };
+        if usd < min || usd > max {
+            let message = format!("expected {min} to {max} USD, found {usd}{hint}");
+            return Err(Refusal::new(Code::Range, field, message));
+        }
+        Ok(usd)
+    }
+}
+
+/// Characters of a value that a message says back.
+const ECHO_CHARS: usize = 64;
+
+/// A value of the sender's, short enough to be said back.
+fn echo(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(ECHO_CHARS).collect()
+}
+
+/// An instant as text; beyond the calendar as it is.
+fn instant(us: i128) -> String {
+    let time = i64::try_from(us).ok().and_then(DateTime::from_timestamp_micros);
+    time.map_or_else(|| us.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
 }
 
 pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Admitted<()> {
@@ -369,25 +435,6 @@ fn integer(field: &'static str, value: &Int, max: u64) -> Admitted<Option<u64>> 
         },
         Field::Wrong(wrong) => Err(wrong_type(field, "an integer", *wrong)),
     }
-}
-
-fn stated_cost(cost: &Decimal<'_>) -> Admitted<Option<Usd>> {
-    let text = match &cost.0 {
-        Field::Absent => return Ok(None),
-        Field::Given(text) => text,
-        Field::Wrong(wrong) => return Err(wrong_type("cost_usd", "a decimal as text", *wrong)),
-    };
-    stated_usd(text).map(Some)
-}
-
-pub(super) fn stated_usd(text: &str) -> Admitted<Usd> {
-    let field = "cost_usd";
-    let usd = Usd::parse(text).map_err(|error| Refusal::new(Code::Format, field, error.to_string()))?;
-    if !usd.fits_a_record() {
-        let max = Usd::RECORD_MAX;
-        return Err(Refusal::new(Code::Range, field, format!("a cost lies within -{max} and {max} USD")));
-    }
-    Ok(usd)
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ impl<'a, 'r> Fields<'a, 'r> {
     #[inline]
     fn cost(&mut self) -> Option<Cost> {
         let Some(bytes) = self.raw()? else { return Some(Cost::Unpriced) };
-        admit::stated_usd(std::str::from_utf8(bytes).ok()?).ok().map(Cost::Client)
+        self.admission.stated_usd(std::str::from_utf8(bytes).ok()?).ok().map(Cost::Client)
     }
 
     #[inline]

@@ -25,13 +25,15 @@ pub enum Code {
     TooEarly,
     /// `occurred_at` lies too far ahead.
     TooLate,
+    /// A value that this sender may not give.
+    Forbidden,
     /// Not a record at all.
     Invalid,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Missing,
         Self::Type,
         Self::UnknownField,
@@ -42,6 +44,7 @@ impl Code {
         Self::Encoding,
         Self::TooEarly,
         Self::TooLate,
+        Self::Forbidden,
         Self::Invalid,
     ];
 
@@ -59,6 +62,7 @@ impl Code {
             Self::Encoding => "encoding",
             Self::TooEarly => "too_early",
             Self::TooLate => "too_late",
+            Self::Forbidden => "forbidden",
             Self::Invalid => "invalid",
         }
     }

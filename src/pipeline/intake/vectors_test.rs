@@ -33,7 +33,7 @@ fn judge_encoded(encoded: &[u8], judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     body.extend_from_slice(encoded);
     let Ok(ClientFrame::Records(records)) = frame::read(&body) else { panic!("one record is a frame") };
     let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
-    let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: NOW_US };
+    let admission = Admission { rules: &wire_rules(), catalog: &catalog, now_us: NOW_US };
     for bytes in records.encoded() {
         judge_read(frame::decode(bytes), &judge);
         // As a connection does it.
@@ -43,7 +43,7 @@ fn judge_encoded(encoded: &[u8], judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
 
 fn judge_read(raw: Result<RawRecord<'_>, Refusal>, judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
-    let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: NOW_US };
+    let admission = Admission { rules: &wire_rules(), catalog: &catalog, now_us: NOW_US };
     let mut scratch = Scratch::default();
     let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
     judge(admitted.as_ref());
@@ -92,6 +92,11 @@ fn is_refused_as(vector: &Value, judged: Result<&Call<'_>, &Refusal>) {
     let refusal = judged.expect_err(vector["name"].as_str().unwrap());
     let expected = (vector["code"].as_str().unwrap(), vector["field"].as_str().unwrap_or_default());
     assert_eq!((refusal.code.name(), &*refusal.field), expected, "{}: {}", vector["name"], refusal.message);
+}
+
+/// What the wire can say is more than what a daemon takes by default.
+fn wire_rules() -> Rules {
+    Rules { stated_costs: crate::config::StatedCosts::Allow, ..Rules::default() }
 }
 
 #[test]

@@ -96,6 +96,7 @@ mod tests {
                 message: "",
                 payload_format: "json",
                 payload: &payload,
+                ..Default::default()
             };
             assert!(builder.push_refused(1, &refused).is_none());
             let chunk = builder.finish().unwrap();
