@@ -57,11 +57,10 @@ pub async fn groups(client: &Client, from: NaiveDate, limit: i64) -> Result<Grou
         waiting AS (SELECT kind, producer, code, field, count(*) AS open, max(id) AS newest FROM public.dead_letters \
             WHERE settled_at IS NULL GROUP BY kind, producer, code, field) \
         SELECT kind, code, field, producer, coalesce(c.refused, 0), greatest(coalesce(c.refused - c.kept, 0), 0), \
-            coalesce(w.open, 0), c.first_seen, c.last_seen, l.message, \
+            coalesce(w.open, 0), c.first_seen, c.last_seen, (SELECT l.message FROM public.dead_letters l WHERE l.id = w.newest), \
             sum(coalesce(c.refused, 0)) OVER ()::int8, sum(greatest(coalesce(c.refused - c.kept, 0), 0)) OVER ()::int8, \
             sum(coalesce(w.open, 0)) OVER ()::int8 \
         FROM counted c FULL JOIN waiting w USING (kind, producer, code, field) \
-            LEFT JOIN public.dead_letters l ON l.id = w.newest \
         ORDER BY greatest(coalesce(c.refused, 0), coalesce(w.open, 0)) DESC, kind, producer, code, field LIMIT $2";
     let rows = client.query_typed(sql, &[(&from, Type::DATE), (&limit, Type::INT8)]).await?;
     let of_all = |column: usize| rows.first().map_or(0, |row| row.get(column));

@@ -13,7 +13,11 @@ const NOW_US: i64 = 1_750_000_000_000_000;
 fn with_admission<T>(strip_query: bool, check: impl FnOnce(&Admission<'_>) -> T) -> T {
     static CATALOG: std::sync::OnceLock<Catalog> = std::sync::OnceLock::new();
     let catalog = CATALOG.get_or_init(|| Catalog::builtin(&PricingOptions::default()).unwrap());
-    check(&Admission { rules: &Rules { strip_query, ..Rules::default() }, catalog, now_us: NOW_US })
+    check(&Admission {
+        rules: &Rules { strip_query, tokens: limits::TOKENS, ..Rules::default() },
+        catalog,
+        now_us: NOW_US,
+    })
 }
 
 /// What the long way says. An id that it drew is 0.
