@@ -98,7 +98,7 @@ fn is_refused_as(vector: &Value, judged: Result<&Call<'_>, &Refusal>) {
 fn wire_rules() -> Rules {
     Rules {
         stated_costs: crate::config::StatedCosts::Allow,
-        tokens: tallyd_protocol::limits::TOKENS,
+        tokens: tallyd_protocol::limits::TOKENS_MAX,
         ..Rules::default()
     }
 }

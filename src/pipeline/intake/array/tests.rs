@@ -13,11 +13,7 @@ const NOW_US: i64 = 1_750_000_000_000_000;
 fn with_admission<T>(strip_query: bool, check: impl FnOnce(&Admission<'_>) -> T) -> T {
     static CATALOG: std::sync::OnceLock<Catalog> = std::sync::OnceLock::new();
     let catalog = CATALOG.get_or_init(|| Catalog::builtin(&PricingOptions::default()).unwrap());
-    check(&Admission {
-        rules: &Rules { strip_query, tokens: limits::TOKENS, ..Rules::default() },
-        catalog,
-        now_us: NOW_US,
-    })
+    check(&Admission { rules: &Rules { strip_query, ..Rules::default() }, catalog, now_us: NOW_US })
 }
 
 /// What the long way says. An id that it drew is 0.
@@ -55,7 +51,7 @@ fn full() -> Record {
         metadata: Some(r#"{"k":"v"}"#.into()),
         status: 529,
         latency_ms: Some(70_000),
-        ..Record::claude("claude-sonnet-4-5", 10, 1 << 33).user("u".repeat(300))
+        ..Record::claude("claude-sonnet-4-5", 10, 1 << 29).user("u".repeat(300))
     }
 }
 
