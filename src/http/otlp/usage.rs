@@ -119,7 +119,7 @@ impl Found {
     pub fn buckets(mut self, rule: Rule<'_>) -> Buckets {
         // A negative count is the record's to refuse, and no arithmetic is done with it.
         if self.counts.values().any(|(count, _)| *count < 0) {
-            return self.as_they_are();
+            return self.without_arithmetic();
         }
         let (write_5m, write_1h) = self.written();
         let read = self.read(write_5m.saturating_add(write_1h));
@@ -269,7 +269,7 @@ impl Found {
     }
 
     /// The counts without any arithmetic.
-    fn as_they_are(self) -> Buckets {
+    fn without_arithmetic(self) -> Buckets {
         let fields = [
             (Means::Input, "input_tokens"),
             (Means::Output, "output_tokens"),
