@@ -1,0 +1,44 @@
+// The guide's steps, as a reader takes them: in an empty folder, with a copy of this package and the daemon on the PATH.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { PROGRAM } from "../../../page/tests/daemon.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const guide = readFileSync(join(root, "../../docs/guide/replace-a-tracker.md"), "utf8");
+
+function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(String(port)));
+    });
+  });
+}
+
+test("the steps of the guide work as they stand", { timeout: 180_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "tallyd-guide-"));
+  const [http, server] = [await freePort(), await freePort()];
+  const text = guide.replaceAll("7420", http).replaceAll("3000", server);
+  const blocks = (language) => [...text.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, "g"))].map((match) => match[1]);
+  const copied = join(folder, "tallyd/clients/typescript");
+  mkdirSync(copied, { recursive: true });
+  cpSync(root, copied, { recursive: true, filter: (path) => !["node_modules", "dist"].includes(basename(path)) });
+  writeFileSync(join(folder, "server.mjs"), blocks("js")[0]);
+  const script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT", ...blocks("sh")].join("\n");
+  const { HOME } = process.env;
+  const env = { HOME, PATH: `${dirname(PROGRAM)}:${process.env.PATH}` };
+  const ran = spawnSync("bash", ["-c", script], { cwd: folder, env, encoding: "utf8", timeout: 170_000 });
+  const log = () => `${ran.stdout}\n${ran.stderr}\n${readFileSync(join(folder, "tallyd.log"), "utf8")}`;
+  assert.equal(ran.status, 0, log());
+  // 1,200 × 3 + 350 × 15 USD a million, and RentCast's first price.
+  assert.match(ran.stdout, /^\{"cost":0\.00885\}\{"cost":0\.2\}/, log());
+  assert.match(ran.stdout, /equal: every rollup is the sum/, log());
+  rmSync(folder, { recursive: true, force: true });
+});
