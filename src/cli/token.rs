@@ -1,6 +1,8 @@
 //! `tallyd token`: static tokens for the HTTP API.
 
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -109,11 +111,34 @@ pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let database = Database::open(&DatabaseOptions::from(config)).await?;
         let done = {
             let mut connection = database.connect("tallyd token").await?;
+            wait_for_schema(&connection, config).await?;
             run_on(args, &mut connection).await
         };
         database.close().await;
         done
     })
+}
+
+/// How long a daemon that has just started may take to make the schema.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits while a daemon is making the schema: tokens are what people make right after its first start. Without a daemon nobody makes it,
+/// and what follows says so.
+async fn wait_for_schema(connection: &Connection, config: &Config) -> anyhow::Result<()> {
+    let end = Instant::now() + SCHEMA_PATIENCE;
+    let mut told = false;
+    loop {
+        let rows = connection.query_typed("SELECT to_regclass('public.tallyd_tokens') IS NOT NULL", &[]).await?;
+        let is_there = rows.first().is_some_and(|row| row.get(0));
+        if is_there || Instant::now() >= end || UnixStream::connect(config.socket_path()).is_err() {
+            return Ok(());
+        }
+        if !told {
+            output::hint("the daemon is making the schema; the token waits for it");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn run_on(args: &TokenArgs, connection: &mut Connection) -> anyhow::Result<ExitCode> {
