@@ -79,12 +79,11 @@ impl Auth {
     #[must_use]
     pub fn unprotected_url(&self) -> Option<String> {
         let signing_in = self.publishable_key.as_ref().and(self.issuer.clone());
-        let urls = [self.keys_url(), signing_in].into_iter().flatten();
-        urls.filter(|url| {
+        let mut urls = [self.keys_url(), signing_in].into_iter().flatten();
+        urls.find(|url| {
             let host = url.parse::<axum::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
             url.starts_with("http://") && !host.is_some_and(|host| is_this_machine(&host))
         })
-        .next()
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {

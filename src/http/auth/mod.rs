@@ -251,12 +251,8 @@ impl Auth {
     pub fn refuse(&self, denied: Denied, address: IpAddr) -> ApiError {
         // A request without a token is not an attempt; neither is one that another site's page made a browser send. An outage
         // is not the client's fault. A wrong password was counted when it was begun.
-        let counts = match denied {
-            Denied::Missing | Denied::CrossSite | Denied::Unavailable | Denied::TooManyFailures | Denied::Password => {
-                false
-            }
-            _ => true,
-        };
+        let none = [Denied::Missing, Denied::CrossSite, Denied::Unavailable, Denied::TooManyFailures, Denied::Password];
+        let counts = !none.contains(&denied);
         let had_its_share = counts && self.failures.count(address);
         let answer = if had_its_share { Denied::TooManyFailures } else { denied };
         counter!(registry::AUTH_FAILURES, "reason" => answer.name()).increment(1);

@@ -200,7 +200,7 @@ async fn renew(view: &View, headers: &HeaderMap, address: IpAddr) -> Result<Resp
         let kept = unseal(&shown, &session).ok_or(Denied::Session)?;
         let asked = async |gotrue: Gotrue<'_>| gotrue.renew(&kept.refresh_token).await;
         let grant = granted(view, address, asked).await?;
-        let (proven, ends) = view.auth.prove(&view, &grant.access_token).await.map_err(refused)?;
+        let (proven, ends) = view.auth.prove(view, &grant.access_token).await.map_err(refused)?;
         session.valid_until = until(view, &grant, ends).and_then(|at| DateTime::from_timestamp(at, 0));
         session.ends_at = ends_at(view);
         session.owner = same_user(&session.owner, proven).map_err(refused)?;
