@@ -2,12 +2,9 @@
 //! requests that another site's page makes a browser send.
 
 #[allow(dead_code, reason = "the HTTP tests use the rest of it")]
-#[path = "../http/client.rs"]
-mod client;
-
 use serde_json::json;
 
-use self::client::{Answer, Api, send};
+use crate::client::{Answer, Api, send};
 use crate::support::daemon::Daemon;
 use crate::support::until;
 
@@ -108,7 +105,7 @@ fn nobody_is_signed_in_by_another_sites_page() {
 fn a_session_survives_a_restart_holds_on_every_daemon_and_ends_on_all() {
     let mut api = Api::with(&[EACH_TRY]);
     let mut beside = Daemon::on(&api.postgres.url());
-    let second = client::free_address();
+    let second = crate::client::free_address();
     beside.set("TALLYD_HTTP_LISTEN", &second);
     beside.set(EACH_TRY.0, EACH_TRY.1);
     let _beside = beside.start();

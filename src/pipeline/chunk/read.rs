@@ -8,7 +8,6 @@ use crate::pricing::{Tokens, Usd};
 
 /// One entry of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly every entry is a call, and none lives longer than its reading")]
 pub enum Entry<'a> {
     /// An accepted call.
     Call(Call<'a>),
