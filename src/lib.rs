@@ -18,6 +18,7 @@
 //! | [`forecast`] | what spending will come to, from what it was |
 //! | [`quote`] | text of others, on a terminal and in the daemon log |
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
+//! | [`json`] | JSON from outside, read by one bounded reader; answers in it |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`threads`] | the threads that the daemon begins with, asked for before they are needed |
@@ -40,6 +41,7 @@ pub mod forecast;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
+pub mod json;
 pub mod lock;
 mod log_lines;
 pub mod metrics;

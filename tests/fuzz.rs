@@ -59,6 +59,14 @@ fn corpora() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
 
+fn dictionaries() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/dictionaries")
+}
+
+fn dictionary(target: &Target) -> PathBuf {
+    dictionaries().join(format!("{}.dict", target.name))
+}
+
 fn corpus(target: &Target) -> Vec<Vec<u8>> {
     let folder = corpora().join(target.name);
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -100,7 +108,8 @@ fn every_reader_holds_its_properties_on_the_corpus_and_on_mutations_of_it() {
         for input in &corpus {
             run(target, input, "from the corpus");
         }
-        let mut mutator = Mutator::new(seed, &corpus, target.words);
+        let words = target.dictionary();
+        let mut mutator = Mutator::new(seed, &corpus, &words);
         for number in 0..runs {
             run(target, &mutator.input(), &format!("TALLYD_FUZZ_SEED={seed}, mutation {number}"));
         }
@@ -120,10 +129,14 @@ fn the_corpus_is_small_and_has_every_seed() {
         assert!(seeds.len() >= 3, "{} has {} seeds", target.name, seeds.len());
         if number("TALLYD_WRITE_SEEDS").is_some() {
             fs::create_dir_all(&folder).unwrap();
+            fs::create_dir_all(dictionaries()).unwrap();
+            fs::write(dictionary(target), target.dictionary_file()).unwrap();
             for (number, seed) in seeds.iter().enumerate() {
                 fs::write(folder.join(format!("seed-{number:03}")), seed).unwrap();
             }
         }
+        let words = fs::read_to_string(dictionary(target)).unwrap_or_default();
+        assert_eq!(words, target.dictionary_file(), "of {}: run this test with TALLYD_WRITE_SEEDS=1", target.name);
         let known = corpus(target);
         // Seeds that hold prices or settings go with those; an older one is as good for fuzzing.
         if ["frame", "line", "reply"].contains(&target.name) {

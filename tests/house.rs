@@ -339,3 +339,60 @@ fn the_debian_package_names_files_that_exist() {
     assert!(places.iter().any(|place| place == "/usr/bin/") && read("deploy/debian/postinst").contains("useradd"));
     assert!(assets.len() >= 6, "{assets:?}");
 }
+
+/// Two features of serde_json give keys of a document a meaning of their own. A stack overflow and a panic came of them.
+#[test]
+fn no_key_of_a_json_document_has_a_meaning_of_its_own() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "-p",
+            "tallyd",
+            "-e",
+            "features,normal,build,dev",
+            "-i",
+            "serde_json",
+            "--prefix",
+            "none",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let tree = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && tree.contains("serde_json feature \"std\""), "{tree}");
+    for feature in ["raw_value", "arbitrary_precision"] {
+        let on = format!("serde_json feature \"{feature}\"");
+        assert!(!tree.contains(&on), "{feature} is on: src/json/mod.rs says why not\n{tree}");
+    }
+}
+
+/// Where serde_json reads, outside of tests, and why it may: it stops at 128 levels, but keeps no digits and refuses half of a
+/// surrogate pair. Everything else reads with `tallyd::json`.
+const READ_BY_SERDE_JSON: [(&str, &str); 7] = [
+    ("src/cli/status.rs", "the daemon's own answer"),
+    ("src/cli/top/sample.rs", "the daemon's own answers"),
+    ("src/database/prices/cache.rs", "the daemon's own file"),
+    ("src/http/auth/keys.rs", "the configured issuer's keys, into fixed types"),
+    ("src/http/page/gotrue.rs", "the configured issuer's answers, bounded in bytes"),
+    ("src/http/page/sign_in.rs", "what the daemon sealed itself"),
+    ("src/pipeline/wal/files.rs", "the daemon's own file"),
+];
+
+#[test]
+fn what_comes_from_outside_is_read_by_one_json_reader() {
+    let output = Command::new("git").args(["ls-files", "src"]).current_dir(root()).output().unwrap();
+    let files = String::from_utf8(output.stdout).unwrap();
+    let is_test = |file: &str| file.contains("/tests") || file.contains("_test.rs") || file.starts_with("src/fuzzing");
+    let reads = ["from_str", "from_slice", "from_reader", "Deserializer"].map(|name| format!("serde_json::{name}"));
+    let mut found = BTreeSet::new();
+    for file in files.lines().filter(|file| file.ends_with(".rs") && !is_test(file)) {
+        let text = read(file);
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if reads.iter().any(|reads| code.contains(reads)) {
+            found.insert(file.to_owned());
+        }
+    }
+    let known: BTreeSet<_> = READ_BY_SERDE_JSON.iter().map(|(file, _)| (*file).to_owned()).collect();
+    assert_eq!(found, known, "read it with tallyd::json, or say in READ_BY_SERDE_JSON why serde_json may");
+}

@@ -22,9 +22,9 @@ mod table;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::json::Value;
 use chrono::NaiveDate;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::pricing::{Usd, family};
 
@@ -231,8 +231,7 @@ impl Page<'_> {
 /// One page, an array of pages, or pages one after the other.
 fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
     let mut buckets = Vec::new();
-    for document in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
-        let document = document.map_err(|error| page.wrong("as JSON", error.to_string()))?;
+    for document in Value::read_all(text).map_err(|error| page.wrong("as JSON", error.to_string()))? {
         let pages = match document {
             Value::Array(pages) => pages,
             page => vec![page],

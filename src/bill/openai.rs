@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::json::Value;
 use chrono::{DateTime, NaiveDate};
-use serde_json::Value;
 
 use super::{BillError, BillTokens, Kind, Page, amount, count};
 

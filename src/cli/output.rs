@@ -88,7 +88,7 @@ pub fn hint(text: &str) {
 /// # Errors
 /// If it cannot be written as JSON.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    json_text(&serde_json::to_string_pretty(value)?);
+    json_text(&crate::json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -113,7 +113,7 @@ impl Stream {
     /// # Errors
     /// If standard output cannot be written to, or the value not as JSON.
     pub fn line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<bool> {
-        let text = serde_json::to_string(value)?;
+        let text = crate::json::to_string(value)?;
         is_read(writeln!(self.0, "{}", quote::json(&text)))
     }
 

@@ -4,13 +4,16 @@
 //! correction replaces the encoding of the fields that it names and leaves the bytes of all others alone, so that
 //! nothing else changes on the way: no number goes through a float, and text that was not UTF-8 stays so.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
 use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::scan;
 
 use super::payload::loose::Loose;
+use crate::json::{self, Raw, Value};
 use crate::pipeline::intake::{RawRecord, Refusal, frame, line};
 
 mod loose;
@@ -80,8 +83,8 @@ impl Edit {
         let wrong = |expected| EditError::Value { field: field.to_owned(), value: value.to_owned(), expected };
         let value = match field {
             "metadata" => {
-                let object: Option<Map<String, Value>> = serde_json::from_str(value).ok();
-                New::Object(object.map(|_| value.to_owned()).ok_or_else(|| wrong("a JSON object"))?)
+                let is_object = json::from_str::<Members<'_>>(value).is_ok();
+                New::Object(is_object.then(|| value.to_owned()).ok_or_else(|| wrong("a JSON object"))?)
             }
             "extra_units" => New::Units(units(value).ok_or_else(|| wrong("a JSON object of unit to quantity"))?),
             "occurred_at" => value.parse().map_or_else(|_| New::Text(value.to_owned()), New::Integer),
@@ -105,10 +108,10 @@ fn integer(value: &str) -> Option<New> {
 
 /// Quantities keep their digits, whether they were given as numbers or as text.
 fn units(text: &str) -> Option<Vec<(String, String)>> {
-    let units: Map<String, Value> = serde_json::from_str(text).ok()?;
-    let digits = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+    let units: Members<'_> = json::from_str(text).ok()?;
+    let digits = |value: &Raw<'_>| match value.kind() {
+        b'"' => Some(json::scan::unquote(value.get()).into_owned()),
+        b'-' | b'0'..=b'9' => Some(value.get().to_owned()),
         _ => None,
     };
     units.iter().map(|(unit, value)| Some((unit.clone(), digits(value)?))).collect()
@@ -147,23 +150,40 @@ impl Payload {
     }
 
     /// For a person: the record as JSON. What JSON cannot hold is described (`{"bytes": "ff00"}`); a payload that is not
-    /// whole is text.
+    /// whole is text. JSON is passed on as it stands, in numbers, too; what is nested beyond reason becomes text in it.
     #[must_use]
-    pub fn to_json(&self) -> Value {
-        let (bytes, value) = match self {
-            Self::Json(bytes) => (bytes, serde_json::from_slice(bytes).ok()),
-            Self::MessagePack(bytes) => (bytes, rmp_serde::from_slice(bytes).ok().map(|Loose(value)| named(value))),
+    pub fn to_json(&self) -> json::Text {
+        let (bytes, text) = match self {
+            Self::Json(bytes) => {
+                let text = std::str::from_utf8(bytes).ok().filter(|text| json::check(text).is_ok());
+                (bytes, text.map(json::shallow))
+            }
+            Self::MessagePack(bytes) => (bytes, loose(bytes).and_then(|value| json::to_string(&named(value)).ok())),
         };
-        value.unwrap_or_else(|| Value::String(String::from_utf8_lossy(bytes).into_owned()))
+        let whole = text.and_then(|text| json::Text::new(text).ok());
+        whole.unwrap_or_else(|| json::Text::of_str(&String::from_utf8_lossy(bytes)))
     }
 
     /// The provider that the record names, normalised, or empty.
     #[must_use]
     pub fn provider(&self) -> String {
         let json = self.to_json();
-        let provider = json.get("provider").and_then(Value::as_str).unwrap_or_default();
-        crate::pricing::normalise_provider(provider).into_owned()
+        let members: Members<'_> = json::from_str(json.get()).unwrap_or_default();
+        let provider = members.get("provider").and_then(|value| value.read::<String>().ok()).unwrap_or_default();
+        crate::pricing::normalise_provider(&provider).into_owned()
     }
+}
+
+/// An object's members, each as its own text. Of a name that is given twice, the last.
+pub(crate) type Members<'a> = BTreeMap<String, Raw<'a>>;
+
+/// How deep a record may be nested to be shown as JSON: the reader recurses.
+const DEPTH_MAX: usize = 128;
+
+fn loose(bytes: &[u8]) -> Option<Value> {
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    decoder.set_max_depth(DEPTH_MAX);
+    Loose::deserialize(&mut decoder).ok().map(|Loose(value)| value)
 }
 
 /// An array's values under the names of their places.
@@ -178,22 +198,36 @@ fn named(value: Value) -> Value {
 }
 
 fn edit_json(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
-    let broken = |error: serde_json::Error| EditError::Broken(error.to_string());
-    let mut record: Map<String, Value> = serde_json::from_slice(bytes).map_err(broken)?;
+    let broken = |error: json::Error| EditError::Broken(error.to_string());
+    let members: Members<'_> = json::from_slice(bytes).map_err(broken)?;
+    let mut record: BTreeMap<&str, Cow<'_, str>> =
+        members.iter().map(|(name, value)| (name.as_str(), Cow::Borrowed(value.get()))).collect();
     for edit in edits {
         let value = match &edit.value {
-            New::Text(text) => Value::from(text.as_str()),
-            New::Integer(number) => Value::from(*number),
-            New::Units(units) => units.iter().map(|(unit, digits)| (unit.clone(), digits.as_str())).collect(),
-            New::Object(json) => serde_json::from_str(json).map_err(broken)?,
+            New::Text(text) => json::to_string(text),
+            New::Integer(number) => json::to_string(number),
+            New::Units(units) => json::to_string(&units.iter().cloned().collect::<BTreeMap<_, _>>()),
+            New::Object(json) => Ok(json.clone()),
             New::Removed => {
-                record.remove(&edit.field);
+                record.remove(edit.field.as_str());
                 continue;
             }
         };
-        record.insert(edit.field.clone(), value);
+        record.insert(&edit.field, Cow::Owned(value.map_err(|error| EditError::Broken(error.to_string()))?));
     }
-    serde_json::to_vec(&record).map_err(broken)
+    let mut text = Vec::with_capacity(bytes.len());
+    for (name, value) in &record {
+        text.push(if text.is_empty() { b'{' } else { b',' });
+        // A name is JSON once it is quoted and escaped.
+        text.extend(json::to_vec(name).map_err(|error| EditError::Broken(error.to_string()))?);
+        text.push(b':');
+        text.extend_from_slice(value.as_bytes());
+    }
+    if text.is_empty() {
+        text.push(b'{');
+    }
+    text.push(b'}');
+    Ok(text)
 }
 
 /// Always makes a map: an array has no place for a field that it is too short for.

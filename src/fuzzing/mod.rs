@@ -12,18 +12,22 @@
 //!
 //! ## A new target
 //! A file with a `run` here, a line in [`TARGETS`], a file in `fuzz/fuzz_targets/`, seeds in [`seeds`]. A test compares
-//! the three lists. Readers of other price formats belong beside [`prices`].
+//! the three lists; with `TALLYD_WRITE_SEEDS=1` it writes the corpus' seeds and the dictionaries of `fuzz/dictionaries/`.
+//! Readers of other price formats belong beside [`prices`].
 
 pub mod admitted;
 pub mod bill;
 pub mod config;
 pub mod frame;
+pub mod letters;
 pub mod line;
 pub mod mutate;
 pub mod otlp;
 pub mod prices;
+pub mod records;
 pub mod reply;
 pub mod seeds;
+pub mod token;
 pub mod value;
 
 /// A reader under test.
@@ -36,8 +40,39 @@ pub struct Target {
     pub words: &'static [&'static [u8]],
 }
 
+/// What some parser, or a database behind it, gives a meaning of its own. Part of every target's dictionary.
+pub const MAGIC: [&[u8]; 12] = [
+    b"$serde_json::private::RawValue",
+    b"$serde_json::private::Number",
+    br#"{"$serde_json::private::RawValue":"#,
+    br#"{"$serde_json::private::Number":"1"}"#,
+    b"tallyd::json::Raw",
+    b"$__toml_private_datetime",
+    b"1e999999",
+    b"1e131071",
+    br"\u0000",
+    br"\ud83d",
+    b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+    br#"{"a":{"a":{"a":{"a":{"a":{"a":{"a":{"a":"#,
+];
+
+impl Target {
+    /// The words of its language, and [`MAGIC`].
+    #[must_use]
+    pub fn dictionary(&self) -> Vec<&'static [u8]> {
+        [self.words, &MAGIC].concat()
+    }
+
+    /// The dictionary as libFuzzer reads it.
+    #[must_use]
+    pub fn dictionary_file(&self) -> String {
+        let quoted = |word: &&[u8]| word.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+        self.dictionary().iter().map(|word| format!("\"{}\"\n", quoted(word))).collect()
+    }
+}
+
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "frame", run: frame::run, words: &frame::WORDS },
     Target { name: "line", run: line::run, words: &line::WORDS },
     Target { name: "value", run: value::run, words: &[] },
@@ -45,5 +80,8 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "prices", run: prices::run, words: &prices::WORDS },
     Target { name: "bill", run: bill::run, words: &bill::WORDS },
     Target { name: "otlp", run: otlp::run, words: &otlp::WORDS },
+    Target { name: "records", run: records::run, words: &records::WORDS },
+    Target { name: "letters", run: letters::run, words: &letters::WORDS },
+    Target { name: "token", run: token::run, words: &token::WORDS },
     Target { name: "config", run: config::run, words: &config::WORDS },
 ];

@@ -19,6 +19,9 @@ pub fn of(target: &str, vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
         "prices" => prices(),
         "bill" => bills(),
         "otlp" => super::otlp::seeds(),
+        "records" => super::records::seeds(),
+        "letters" => super::letters::seeds(),
+        "token" => super::token::seeds(),
         "config" => vec![
             include_bytes!("../../config.toml").to_vec(),
             uncommented(include_str!("../../config.toml")).into_bytes(),

@@ -17,6 +17,7 @@ use utoipa::{IntoResponses, ToSchema};
 use super::View;
 use super::error::{ApiError, ErrorBody};
 use crate::database::queries::{QueryError, Reading};
+use crate::json;
 use crate::metrics::registry;
 use crate::pricing::{Catalog, Usd};
 
@@ -47,9 +48,24 @@ pub struct Number(pub Usd);
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // `arbitrary_precision` keeps the digits as text; a decimal's text is a JSON number.
-        let number: serde_json::Number = self.0.to_string().parse().map_err(serde::ser::Error::custom)?;
-        number.serialize(serializer)
+        // What serializes as bytes is written as it stands by `json::write`, and a decimal's text is a JSON number.
+        serializer.serialize_bytes(self.0.to_string().as_bytes())
+    }
+}
+
+/// An answer in JSON.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match json::to_vec(&self.0) {
+            Ok(text) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be written as JSON");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
     }
 }
 
@@ -184,7 +200,7 @@ mod tests {
             ["0.1", "12345678901234567890.123456789012345678", "-0.000000000000000001", "0", "0.30000000000000004"]
         {
             let number = Number(Usd::parse(text).unwrap());
-            assert_eq!(serde_json::to_string(&number).unwrap(), text);
+            assert_eq!(json::to_string(&number).unwrap(), text);
         }
     }
 }

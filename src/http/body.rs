@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::error::ApiError;
 use super::serve::TooSlow;
+use crate::json;
 use crate::pricing::Usd;
 
 /// A JSON body.
@@ -19,7 +20,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
-        let read = serde_json::from_slice(&bytes);
+        let read = json::from_slice(&bytes);
         read.map(Self).map_err(|error| ApiError::body(error.to_string(), "send one JSON object; see /api/docs"))
     }
 }
@@ -49,9 +50,9 @@ pub struct Amount(Usd);
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::Number(number) => number.to_string(),
-            serde_json::Value::String(text) => text,
+        let text = match json::Value::deserialize(deserializer)? {
+            json::Value::Number(digits) => digits.into_string(),
+            json::Value::String(text) => text,
             _ => return Err(de::Error::custom("an amount is a number or decimal text")),
         };
         Usd::parse(&text).map(Self).map_err(de::Error::custom)

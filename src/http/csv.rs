@@ -5,6 +5,8 @@
 //!
 //! A cell that a spreadsheet would run as a formula gets a `'` in front: users choose their ids and endpoints.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::pin::Pin;
 
 use axum::body::{Body, Bytes};
@@ -12,10 +14,10 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use crate::json::{self, Raw, scan};
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
@@ -33,10 +35,10 @@ pub const PAGE: i64 = 5_000;
 /// Rows of one file.
 const ROWS_MAX: usize = 1_000_000;
 
-/// A page's rows as JSON objects, and how to get the next one. None after the last.
+/// A page's rows as the texts of JSON objects, and how to get the next one. None after the last.
 pub struct Page {
     /// The rows.
-    pub rows: Vec<Value>,
+    pub rows: Vec<String>,
     /// The next page.
     pub next: Option<NextPage>,
 }
@@ -46,12 +48,12 @@ pub type PageFuture = Pin<Box<dyn Future<Output = Result<Page, ApiError>> + Send
 /// Fetches a page.
 pub type NextPage = Box<dyn FnOnce() -> PageFuture + Send>;
 
-/// Rows as JSON objects.
+/// Rows as the texts of JSON objects.
 ///
 /// # Errors
 /// None for the rows of this API, which are objects of texts and numbers.
-pub fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<Value>, ApiError> {
-    let object = |row: &T| serde_json::to_value(row).map_err(|error| ApiError::body(error.to_string(), "report this"));
+pub fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<String>, ApiError> {
+    let object = |row: &T| json::to_string(row).map_err(|error| ApiError::body(error.to_string(), "report this"));
     rows.iter().map(object).collect()
 }
 
@@ -97,40 +99,41 @@ pub fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Resp
     (headers, Body::from_stream(body)).into_response()
 }
 
-fn render(columns: &[&str], rows: &[Value], head: Vec<u8>) -> Vec<u8> {
+fn render(columns: &[&str], rows: &[String], head: Vec<u8>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(head);
     for row in rows {
+        // The text was written here, a moment ago.
+        let fields: HashMap<Cow<'_, str>, Raw<'_>> = json::from_str(row).unwrap_or_default();
         // Writing into memory does not fail, and each record has as many fields as there are columns.
-        let _ = writer.write_record(columns.iter().map(|column| cell(&row[*column])));
+        let _ = writer.write_record(columns.iter().map(|column| fields.get(*column).map_or_else(String::new, cell)));
     }
     writer.into_inner().unwrap_or_default()
 }
 
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => {
+fn cell(value: &Raw<'_>) -> String {
+    let text = value.get();
+    match value.kind() {
+        b'n' => String::new(),
+        b'"' => {
+            let text = scan::unquote(text);
             let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
             // A negative amount is no formula.
             let number = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.'));
-            if runs && !number { format!("'{text}") } else { text.clone() }
+            if runs && !number { format!("'{text}") } else { text.into_owned() }
         }
-        other => other.to_string(),
+        _ => text.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn cells_are_data_and_never_formulas() {
-        // A number keeps its digits.
-        let amount: Value = serde_json::from_str("1.50").unwrap();
-        let rows =
-            [json!({"a": "=1+1", "b": "-1.05", "c": {"k": [1]}}), json!({"a": "x,\"y\"", "b": null, "c": amount})];
+        // A number keeps its digits, and metadata its text.
+        let rows = [r#"{"a": "=1+1", "b": "-1.05", "c": {"k":[1]}}"#, r#"{"a": "x,\"y\"", "b": null, "c": 1.50}"#];
+        let rows = rows.map(str::to_owned);
         let text = String::from_utf8(render(&["a", "b", "c"], &rows, Vec::new())).unwrap();
         assert_eq!(text, "'=1+1,-1.05,\"{\"\"k\"\":[1]}\"\n\"x,\"\"y\"\"\",,1.50\n");
     }

@@ -2,7 +2,7 @@
 //!
 //! What went wrong inside (SQL, paths, addresses) goes to the daemon's log, never into an answer.
 
-use axum::Json;
+use super::answer::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;

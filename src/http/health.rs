@@ -5,13 +5,13 @@
 
 use std::sync::atomic::Ordering;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::View;
+use crate::http::answer::Json;
 use crate::pipeline::wal::inspect;
 use crate::pipeline::wal::space::Full;
 

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, response::IntoResponse};
+use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -117,6 +119,7 @@ pub fn public(view: Handle) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(CompressionLayer::new())
         .layer(cors(&view.settings.cors_origins))
         .layer(header("x-content-type-options", "nosniff"))
@@ -130,7 +133,7 @@ pub fn public(view: Handle) -> Router {
 /// Routes on `http.metrics_listen`.
 pub fn monitoring(view: Handle) -> Router {
     let (router, _) = open(true).split_for_parts();
-    router.fallback(not_found).with_state(view)
+    router.fallback(not_found).layer(CatchPanicLayer::custom(panicked)).with_state(view)
 }
 
 /// Routes on the local socket.
@@ -142,6 +145,7 @@ pub fn local(view: Handle) -> Router {
         .route("/today", get(today::today))
         .route("/link", get(link))
         .fallback(not_found)
+        .layer(CatchPanicLayer::custom(panicked))
         .with_state(view)
 }
 
@@ -167,6 +171,15 @@ async fn metrics(State(view): State<Handle>) -> ([(HeaderName, &'static str); 1]
 async fn link(State(view): State<Handle>) -> Result<String, ApiError> {
     // Without a schema there is nowhere to keep the session yet; the code waits for it, and the page with it.
     view.link().ok_or_else(|| ApiError::unavailable("the HTTP listener is not there yet"))
+}
+
+/// A handler's panic is one answer 500 and an error in the daemon log. The connection and all others go on.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = said.unwrap_or("(not text)"), "a request's handler panicked");
+    let hint = "report this, with the daemon log's lines of this minute";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the daemon failed at this request", hint)
+        .into_response()
 }
 
 async fn not_found() -> impl IntoResponse {

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{HealthReport, View};
+use crate::http::answer::Json;
 use crate::metrics::names::Names;
 
 /// How long the database may take to answer.

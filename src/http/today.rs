@@ -1,7 +1,6 @@
 //! `GET /today` on the local socket: what today has cost so far, for `tallyd top`. Who may open that socket may as well read the
 //! database, so it asks for no token.
 
-use axum::Json;
 use axum::extract::State;
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use crate::budget::{Scope, Status};
 use crate::database::queries::costs::total;
 use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
 use crate::database::whole::Whole;
+use crate::http::answer::Json;
 use crate::pricing::Usd;
 
 /// Models that are told apart.

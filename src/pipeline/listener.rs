@@ -113,7 +113,10 @@ impl Listener {
             let accepted = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                _ = tasks.join_next(), if !tasks.is_empty() => continue,
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    tell_of_panic(ended, transport);
+                    continue;
+                }
                 accepted = self.accept(&door) => accepted,
             };
             match accepted {
@@ -133,7 +136,9 @@ impl Listener {
                 }
             }
         }
-        while tasks.join_next().await.is_some() {}
+        while let Some(ended) = tasks.join_next().await {
+            tell_of_panic(ended, transport);
+        }
     }
 
     async fn accept(&self, door: &Door) -> io::Result<(Stream, Access)> {
@@ -172,6 +177,15 @@ async fn serve(stream: Stream, shared: Arc<Shared>, access: &Access, stop: watch
         biased;
         () = stranger.displaced() => metrics.protocol_error("displaced"),
         () = serving => {}
+    }
+}
+
+/// A connection's panic ends that connection alone: its client reconnects and resends what was not acknowledged.
+fn tell_of_panic(ended: Result<(), tokio::task::JoinError>, transport: &str) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, transport, "a connection's task panicked; report this");
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::json::{self, Value};
 use chrono::SecondsFormat;
-use serde_json::Value;
 
 use crate::dead_letters::{DeadLetter, Group};
 use crate::quote;
@@ -42,7 +42,7 @@ pub fn group(group: &Group) -> String {
 /// None in practice: JSON values serialize.
 pub fn whole(letter: &DeadLetter) -> anyhow::Result<String> {
     let mut text = String::new();
-    let Value::Object(fields) = serde_json::to_value(letter)? else { return Ok(text) };
+    let Value::Object(fields) = json::from_str(&json::to_string(letter)?)? else { return Ok(text) };
     writeln!(text, "dead letter {}", letter.id)?;
     for (name, value) in fields.iter().filter(|(name, _)| *name != "id" && *name != "record") {
         match value {

@@ -4,14 +4,14 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use tallyd_protocol::Record;
 use tallyd_protocol::record::Text;
 
 use super::row::{RowError, set_text};
+use crate::json::{self, Raw};
 
 /// An object's keys and values, in their order; a key that is there twice is here twice.
-pub struct Object<'a>(pub Vec<(String, &'a RawValue)>);
+pub struct Object<'a>(pub Vec<(String, Raw<'a>)>);
 
 impl<'a> Object<'a> {
     /// Reads an object.
@@ -19,11 +19,9 @@ impl<'a> Object<'a> {
     /// # Errors
     /// [`RowError`] of the row as a whole.
     pub fn read(text: &'a str) -> Result<Self, RowError> {
-        serde_json::from_str(text).map_err(|error| {
-            let said = error.to_string();
-            // serde_json counts lines within the line, which helps nobody.
-            let problem = said.split(" at line ").next().unwrap_or_default();
-            RowError::row(format!("not a JSON object: {problem} at column {}", error.column()))
+        json::from_str(text).map_err(|error| {
+            // Lines are counted within the line, which helps nobody.
+            RowError::row(format!("not a JSON object: {} at column {}", error.message(), error.column()))
         })
     }
 
@@ -66,7 +64,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 ///
 /// # Errors
 /// [`RowError`].
-pub fn set_json(record: &mut Record, field: &'static str, value: &RawValue) -> Result<(), RowError> {
+pub fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>) -> Result<(), RowError> {
     let is_object = value.get().starts_with('{');
     match (field, scalar(value)) {
         (_, Some(Some(text))) => set_text(record, field, &text),
@@ -77,18 +75,18 @@ pub fn set_json(record: &mut Record, field: &'static str, value: &RawValue) -> R
 }
 
 /// The text of a string, the digits of a number, none within for null; none at all for anything else.
-fn scalar(value: &RawValue) -> Option<Option<String>> {
+fn scalar(value: Raw<'_>) -> Option<Option<String>> {
     let text = value.get();
-    match text.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(text).ok().map(Some),
-        Some(b'-' | b'0'..=b'9') => Some(Some(text.to_owned())),
-        Some(b'n') => Some(None),
+    match value.kind() {
+        b'"' => Some(Some(json::scan::unquote(text).into_owned())),
+        b'-' | b'0'..=b'9' => Some(Some(text.to_owned())),
+        b'n' => Some(None),
         _ => None,
     }
 }
 
 /// A value in a message: its beginning, if it is long.
-fn shown(value: &RawValue) -> String {
+fn shown(value: Raw<'_>) -> String {
     let text = value.get();
     match text.char_indices().nth(40) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -126,7 +124,10 @@ mod tests {
         assert_eq!(error(r#"{"status": [1]}"#), "status: [1] is neither text nor a number");
         assert_eq!(error(r#"{"status": true}"#), "status: true is neither text nor a number");
         assert_eq!(error(r#"{"extra_units": {"image": {}}}"#), "extra_units: image: {} is not a quantity");
-        assert!(error(r#"{"status": 1"#).starts_with("not a JSON object: EOF while parsing an object at column "));
+        assert!(
+            error(r#"{"status": 1"#)
+                .starts_with("not a JSON object: the text ends where `,` or `}` was expected at column ")
+        );
         assert!(error("[1]").starts_with("not a JSON object: "));
     }
 }

@@ -140,7 +140,7 @@ mod tests {
         let (rows, notes) = read(text.as_bytes(), Format::Ndjson, "").unwrap();
         let expected = [
             (1, 1, "a"),
-            (2, 3, "not a JSON object: EOF while parsing an object at column 8"),
+            (2, 3, "not a JSON object: the text ends where `:` was expected at column 9"),
             (3, 4, "the line has more than 1048576 bytes"),
             (4, 5, "b"),
             (5, 6, "model: there is more than one value"),

@@ -7,6 +7,7 @@ use tallyd_protocol::record::Text;
 use uuid::Uuid;
 
 use super::json::Object;
+use crate::pricing::whole;
 
 /// Why a row cannot be read: the field, its column, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +90,10 @@ pub fn set_text(record: &mut Record, field: &'static str, text: &str) -> Result<
     Ok(())
 }
 
-fn number<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, RowError> {
-    text.parse().map_err(|_| RowError::field(field, format!("{text:?} is not a whole number from 0 on that fits")))
+/// A spreadsheet writes `1234.0`, JavaScript `1e21`.
+fn number<T: TryFrom<i128>>(field: &'static str, text: &str) -> Result<T, RowError> {
+    let number = whole(text).and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| RowError::field(field, format!("{text:?} is not a whole number from 0 on that fits")))
 }
 
 fn uuid(text: &str) -> Result<[u8; 16], RowError> {

@@ -1,12 +1,12 @@
 //! The user's dead letters: corrected, so that they can still be retried; or, where the record is not whole, dropped.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::{ForgetError, Forgotten};
-use crate::dead_letters::{DeadLetter, Edit, Filter, Order, Payload, page};
+use crate::dead_letters::{DeadLetter, Edit, Filter, Members, Order, Payload, page};
+use crate::json;
 
 /// Whose letters.
 pub(super) enum Wanted<'w> {
@@ -73,13 +73,16 @@ pub(super) async fn count(client: &Client, user: &str) -> Result<i64, ForgetErro
 
 fn decide(letter: &DeadLetter, wanted: &Wanted<'_>) -> Outcome {
     let record = letter.payload.to_json();
-    let user = match record.get("user_id") {
-        Some(Value::String(user)) => user.clone(),
-        // A number was refused for being one.
-        Some(Value::Number(user)) => user.to_string(),
-        Some(_) => return Outcome::Kept,
-        None if record.is_object() => return Outcome::Kept,
-        None => return if is_in(&letter.payload, wanted) { Outcome::Dropped } else { Outcome::Kept },
+    let members = json::from_str::<Members<'_>>(record.get());
+    let user = match members.map(|members| members.get("user_id").copied()) {
+        Ok(Some(user)) => match user.kind() {
+            b'"' => json::scan::unquote(user.get()).into_owned(),
+            // A number was refused for being one.
+            b'-' | b'0'..=b'9' => user.get().to_owned(),
+            _ => return Outcome::Kept,
+        },
+        Ok(None) => return Outcome::Kept,
+        Err(_) => return if is_in(&letter.payload, wanted) { Outcome::Dropped } else { Outcome::Kept },
     };
     if !wanted.takes(&user) {
         return Outcome::Kept;
@@ -93,7 +96,7 @@ fn is_in(payload: &Payload, wanted: &Wanted<'_>) -> bool {
     // What cannot be read names nobody whose hash could be compared.
     let Wanted::User(user) = wanted else { return false };
     let (bytes, needle) = match payload {
-        Payload::Json(bytes) => (bytes, Value::from(*user).to_string().into_bytes()),
+        Payload::Json(bytes) => (bytes, json::Text::of_str(user).get().as_bytes().to_vec()),
         Payload::MessagePack(bytes) => {
             let mut needle = Vec::new();
             // Writing into memory does not fail.

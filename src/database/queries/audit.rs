@@ -8,6 +8,7 @@ use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
 use super::{Parameter, QueryError, Reading};
+use crate::json::Text;
 
 /// A change to be noted, in the transaction that makes it.
 #[derive(Debug)]
@@ -43,10 +44,10 @@ pub struct AuditEntry {
     pub object: String,
     /// Before.
     #[schema(value_type = Option<Object>)]
-    pub old_value: Option<Value>,
+    pub old_value: Option<Text>,
     /// After.
     #[schema(value_type = Option<Object>)]
-    pub new_value: Option<Value>,
+    pub new_value: Option<Text>,
 }
 
 /// Notes a change.

@@ -2,9 +2,9 @@
 //!
 //! A page continues after a call, not after a number of rows: what is loaded meanwhile shifts nothing.
 
+use crate::json::Text;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -31,7 +31,7 @@ pub struct RecordRow {
     pub cache_write_1h_tokens: i64,
     pub requests: i64,
     #[schema(value_type = Option<Object>)]
-    pub extra_units: Option<Value>,
+    pub extra_units: Option<Text>,
     pub service_tier: String,
     pub status: i16,
     pub latency_ms: Option<i32>,
@@ -41,7 +41,7 @@ pub struct RecordRow {
     pub cost_source: String,
     pub price_id: Option<i32>,
     #[schema(value_type = Option<Object>)]
-    pub metadata: Option<Value>,
+    pub metadata: Option<Text>,
     /// Where the model ran, if not at its vendor; or empty.
     pub platform: String,
 }
@@ -69,14 +69,20 @@ pub struct Search {
 
 const COLUMNS: &str = "id, occurred_at, provider, model, endpoint, user_id, app, request_id, input_tokens, \
     output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, extra_units, service_tier, \
-    status, latency_ms, round(cost_usd, 18), cost_source, price_id, metadata, platform";
+    status, latency_ms, round(cost_usd, 18) AS cost_usd, cost_source, price_id, metadata, platform";
+
+/// Bytes of the texts, units and metadata of one page; a page that would have more ends before its limit. Compression and buffers hold it several times.
+const PAGE_BYTES: i64 = 4 << 20;
+/// Bytes of metadata that are told. What the daemon takes is below; a row that was written by others, or by an old version,
+/// may have numbers that are short in the table and megabytes as text.
+const METADATA_BYTES: i64 = 64 << 10;
 
 impl Search {
-    /// Finds a page.
+    /// Finds a page, and whether another may follow.
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn page(&self, reading: &Reading) -> Result<Vec<RecordRow>, QueryError> {
+    pub async fn page(&self, reading: &Reading) -> Result<(Vec<RecordRow>, bool), QueryError> {
         let (after_at, after_id) = self.after.unzip();
         let mut values: Vec<Parameter<'_>> = vec![
             (&self.from, Type::TIMESTAMPTZ),
@@ -95,12 +101,25 @@ impl Search {
         }
         // The page's beginning bounds the time as well, so that partitions before it are left out.
         let sql = format!(
-            "SELECT {COLUMNS} FROM public.api_usage_log WHERE occurred_at >= $1 AND occurred_at < $2 \
+            "WITH found AS (SELECT {COLUMNS} FROM public.api_usage_log WHERE occurred_at >= $1 AND occurred_at < $2 \
              AND occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
              AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \
-             AND ($7 IS NULL OR (cost_usd IS NULL) = $7){filters} ORDER BY occurred_at DESC, id DESC LIMIT $8"
+             AND ($7 IS NULL OR (cost_usd IS NULL) = $7){filters} ORDER BY occurred_at DESC, id DESC LIMIT $8), \
+             told AS (SELECT f.*, CASE WHEN octet_length(m.text) <= {METADATA_BYTES} THEN m.text WHEN m.text IS NOT NULL THEN \
+             format('{{\"tallyd.left_out\": \"metadata of %s bytes\"}}', octet_length(m.text)) END AS told \
+             FROM found AS f LEFT JOIN LATERAL (SELECT f.metadata::text OFFSET 0) AS m (text) ON true), \
+             sized AS (SELECT t.*, row_number() OVER page AS place, count(*) OVER () AS found, sum(octet_length( \
+             concat(model, endpoint, user_id, app, request_id, extra_units::text, told))) OVER page AS bytes \
+             FROM told AS t WINDOW page AS (ORDER BY occurred_at DESC, id DESC)) \
+             SELECT id, occurred_at, provider, model, endpoint, user_id, app, request_id, input_tokens, output_tokens, \
+             cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, extra_units, service_tier, status, \
+             latency_ms, cost_usd, cost_source, price_id, told::json, platform, found FROM sized \
+             WHERE bytes <= {PAGE_BYTES} OR place = 1 ORDER BY occurred_at DESC, id DESC"
         );
-        reading.query_typed(&sql, &values).await?.iter().map(read).collect()
+        let rows = reading.query_typed(&sql, &values).await?;
+        let found = rows.first().map_or(0, |row| row.get::<_, i64>(23));
+        let more = found >= self.limit || found > rows.len() as i64;
+        Ok((rows.iter().map(read).collect::<Result<_, _>>()?, more))
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
@@ -15,6 +14,7 @@ use super::sums::{OF_ROLLUP, Sums};
 use super::{Parameter, QueryError, Reading, containing};
 use crate::config;
 use crate::database::whole::Whole;
+use crate::json::Raw;
 use crate::pricing::Usd;
 
 /// The shown columns of a user, as the text of a JSON object: PostgreSQL wrote it, and it is handed on as it is.
@@ -23,8 +23,8 @@ pub struct Profile(pub String);
 
 impl Serialize for Profile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let json: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
-        json.serialize(serializer)
+        let text = Raw::checked(&self.0).ok_or_else(|| serde::ser::Error::custom("the profile is not JSON"))?;
+        text.serialize(serializer)
     }
 }
 

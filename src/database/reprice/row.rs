@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat};
 use tokio_postgres::Row;
 
 use super::RepriceOptions;
+use crate::json;
 use crate::pipeline::intake::not_understood::KEY as NOT_UNDERSTOOD;
 use crate::pricing::{
     Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
@@ -146,11 +147,11 @@ impl LogRow {
 
     /// The extra units: the daemon stores quantities as text, SQL callers may store numbers. None if one is neither.
     fn quantities(&self) -> Option<Vec<(Cow<'_, str>, Quantity)>> {
-        let Some(json) = &self.extra_units else { return Some(Vec::new()) };
-        let units: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
-        let quantity = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => Quantity::parse(text).ok(),
-            serde_json::Value::Number(number) => Quantity::parse(&number.to_string()).ok(),
+        let Some(text) = &self.extra_units else { return Some(Vec::new()) };
+        let units: json::value::Map = json::from_str(text).ok()?;
+        let quantity = |value: &json::Value| match value {
+            json::Value::String(text) => Quantity::parse(text).ok(),
+            json::Value::Number(digits) => Quantity::parse(digits).ok(),
             _ => None,
         };
         units.into_iter().map(|(unit, value)| Some((Cow::Owned(unit), quantity(&value)?))).collect()

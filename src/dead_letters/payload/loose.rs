@@ -1,7 +1,9 @@
 //! Any MessagePack value as JSON, for a person to read.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value, json};
+
+use crate::json::Value;
+use crate::json::value::Map;
 
 /// A value that takes whatever there is.
 pub struct Loose(pub Value);
@@ -26,26 +28,31 @@ impl<'de> Visitor<'de> for Anything {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
+        Ok(Value::Number(value.to_string().into()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
+        Ok(Value::Number(value.to_string().into()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or_else(|| Value::from(value.to_string()), Value::Number))
+        // `{:?}` writes an exponent where digits would be many, as JSON may have it. NaN is no number there.
+        let text = format!("{value:?}");
+        Ok(if value.is_finite() { Value::Number(text.into()) } else { Value::String(text) })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
+        Ok(Value::String(value.to_owned()))
     }
 
     fn visit_bytes<E>(self, value: &[u8]) -> Result<Value, E> {
         // Sixteen are an id; otherwise there is no text that would be right.
         Ok(match <[u8; 16]>::try_from(value) {
-            Ok(id) => Value::from(uuid::Uuid::from_bytes(id).to_string()),
-            Err(_) => json!({ "bytes": value.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+            Ok(id) => Value::String(uuid::Uuid::from_bytes(id).to_string()),
+            Err(_) => {
+                let hex = value.iter().map(|byte| format!("{byte:02x}")).collect();
+                Value::Object(Map::from([("bytes".to_owned(), Value::String(hex))]))
+            }
         })
     }
 

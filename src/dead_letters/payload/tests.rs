@@ -6,6 +6,10 @@ fn edits(texts: &[&str]) -> Vec<Edit> {
     texts.iter().map(|text| Edit::parse(text).unwrap()).collect()
 }
 
+fn tree(payload: &Payload) -> serde_json::Value {
+    serde_json::from_str(payload.to_json().get()).unwrap()
+}
+
 fn message_pack() -> Vec<u8> {
     let record = Record {
         id: Some([7; 16]),
@@ -48,11 +52,11 @@ fn an_array_is_shown_and_corrected_by_its_fields_names() {
     bytes.push(0xc0);
     write_str(&mut bytes, "rentcast");
     let payload = Payload::MessagePack(bytes);
-    let shown = payload.to_json();
+    let shown = tree(&payload);
     assert_eq!(shown["provider"], "rentcast");
     assert_eq!(shown["id"], uuid::Uuid::from_bytes([7; 16]).to_string());
     let corrected = payload.with(&edits(&["endpoint=/avm"])).unwrap();
-    assert_eq!(corrected.to_json()["endpoint"], "/avm");
+    assert_eq!(tree(&corrected)["endpoint"], "/avm");
     assert_eq!(corrected.provider(), "rentcast");
     assert!(corrected.read().is_ok());
 }
@@ -75,7 +79,7 @@ fn what_is_no_correction_is_told() {
 fn a_payload_that_was_cut_off_is_shown_as_text_and_not_corrected() {
     let whole = message_pack();
     for payload in [Payload::Json(br#"{"provider":"rentca"#.to_vec()), Payload::MessagePack(whole[..30].to_vec())] {
-        assert!(payload.to_json().is_string());
+        assert!(tree(&payload).is_string());
         assert!(matches!(payload.with(&edits(&["provider=x"])), Err(EditError::Broken(_))));
         assert!(payload.read().is_err());
     }
@@ -87,7 +91,7 @@ fn text_that_is_not_utf_8_is_shown_and_never_becomes_a_value() {
     write_str(&mut bytes, "provider");
     bytes.extend([0xa2, 0xff, 0xfe]);
     let payload = Payload::MessagePack(bytes);
-    assert_eq!(payload.to_json()["provider"]["bytes"], "fffe");
+    assert_eq!(tree(&payload)["provider"]["bytes"], "fffe");
     let corrected = payload.with(&edits(&["endpoint=/avm"])).unwrap();
     assert!(format!("{:?}", corrected.read().unwrap().provider).contains("Wrong"));
 }

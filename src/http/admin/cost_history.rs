@@ -204,7 +204,7 @@ pub async fn cost_history(
     reading.finish().await?;
     let versions: BTreeMap<NaiveDate, String> = versions.into_iter().collect();
     for day in days(&rows)? {
-        let text = Bytes::from(serde_json::to_vec(&day).map_err(unwritten)?);
+        let text = Bytes::from(crate::json::to_vec(&day).map_err(unwritten)?);
         if let Some(version) = versions.get(&day.date) {
             view.known_days.put(day.date, version, text.clone());
         }

@@ -1,7 +1,7 @@
 //! `GET /api/admin/costs` and `POST /api/admin/budget`: today against the daily budget.
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,7 +9,7 @@ use super::cost_history::{DayCosts, days};
 use crate::budget::board::{basis_points, percent};
 use crate::database::queries::budgets::{self, Budget, DailyBudget};
 use crate::database::queries::costs::history;
-use crate::http::answer::{Failures, Number};
+use crate::http::answer::{Failures, Json, Number};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +11,7 @@ use crate::database::queries::costs::{history, lifetime};
 use crate::database::queries::users::{UserQuestion, UserSort};
 use crate::database::sessions::{SessionsByUser, sessions};
 use crate::database::whole::Whole;
-use crate::http::answer::{Failures, Number, add};
+use crate::http::answer::{Failures, Json, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::today;
 use crate::http::router::Handle;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::database::queries::prices::{self, PriceRow};
-use crate::http::answer::{Failures, Number};
+use crate::http::answer::{Failures, Json, Number};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;

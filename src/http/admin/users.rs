@@ -2,21 +2,20 @@
 //!
 //! Both are a JSON array of one page. `X-Total-Count` has the number of users on all pages, and `Link` (RFC 8288) the neighbouring pages.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::LINK;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::database::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
 use crate::database::whole::Whole;
-use crate::http::answer::{Failures, Number};
+use crate::http::answer::{Failures, Json, Number};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, text, within};
 use crate::http::router::Handle;
+use crate::json::{self, Raw};
 
 /// Users of a page.
 const PAGE: i64 = 100;
@@ -127,11 +126,12 @@ impl Serialize for LegacyUser {
     /// One object of both: the table's columns, then the totals, which win where a column is called as one of them.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::Error;
-        let totals = serde_json::to_string(&self.totals).map_err(S::Error::custom)?;
-        let columns = self.profile.0.trim().trim_start_matches('{').trim_end_matches('}').trim();
+        let totals = json::to_string(&self.totals).map_err(S::Error::custom)?;
+        let object = self.profile.0.trim();
+        let columns = object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default().trim();
         let separator = if columns.is_empty() { "" } else { "," };
         let object = format!("{{{columns}{separator}{}", &totals[1..]);
-        RawValue::from_string(object).map_err(S::Error::custom)?.serialize(serializer)
+        Raw::checked(&object).ok_or_else(|| S::Error::custom("the profile is not a JSON object"))?.serialize(serializer)
     }
 }
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::Deserialize;
-use serde_json::{Number, Value};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use super::keys::{Key, Keys};
 use super::{Denied, base64url};
 use crate::clock::Clock;
 use crate::config;
+use crate::json;
 
 /// Seconds that the issuer's clock may differ from ours.
 const LEEWAY_S: i64 = 30;
@@ -31,7 +32,7 @@ struct Header {
     alg: String,
     kid: Option<String>,
     /// Extensions that must be understood. None is.
-    crit: Option<Value>,
+    crit: Option<IgnoredAny>,
 }
 
 /// What a verified token says.
@@ -40,18 +41,45 @@ pub struct Claims {
     /// The user.
     pub sub: String,
     /// Seconds since 1970.
-    exp: Option<Number>,
-    nbf: Option<Number>,
+    #[serde(default)]
+    exp: Option<Seconds>,
+    #[serde(default)]
+    nbf: Option<Seconds>,
     /// What the issuer's administrators say of the user. (`user_metadata`, which users write themselves, is not read.)
     #[serde(default)]
-    app_metadata: Value,
+    app_metadata: AppMetadata,
+}
+
+/// A time in a token, whole seconds since 1970. The specification allows a fraction, and JSON an exponent.
+#[derive(Debug, Clone, Copy)]
+struct Seconds(i64);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        // Up to 2^53 every second is exact; what is beyond saturates, and so has no end or never begins.
+        Ok(Self(seconds.floor() as i64))
+    }
+}
+
+/// The one member that is read. Its value may be of any type.
+#[derive(Debug, Clone, Default)]
+struct AppMetadata {
+    is_admin: bool,
+}
+
+impl<'de> Deserialize<'de> for AppMetadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self { is_admin: value.get("role").and_then(serde_json::Value::as_str) == Some("admin") })
+    }
 }
 
 impl Claims {
     /// Whether the issuer calls the user an admin.
     #[must_use]
-    pub fn says_admin(&self) -> bool {
-        self.app_metadata.get("role").and_then(Value::as_str) == Some("admin")
+    pub const fn says_admin(&self) -> bool {
+        self.app_metadata.is_admin
     }
 }
 
@@ -59,7 +87,7 @@ impl Claims {
     /// When the token is not accepted any more, seconds since 1970; of a verified token there is one.
     #[must_use]
     pub fn ends_at_s(&self) -> Option<i64> {
-        self.exp.as_ref().and_then(seconds).map(|expires| expires.saturating_add(LEEWAY_S))
+        self.exp.map(|Seconds(expires)| expires.saturating_add(LEEWAY_S))
     }
 }
 
@@ -127,22 +155,15 @@ impl Verifier {
     fn check_times(&self, claims: &Claims) -> Result<(), Denied> {
         let now = self.clock.now_us().div_euclid(1_000_000);
         // A token without an end is none that anybody meant to issue.
-        let expires = claims.exp.as_ref().and_then(seconds).ok_or(Denied::Malformed)?;
+        let expires = claims.exp.ok_or(Denied::Malformed)?.0;
         if now >= expires.saturating_add(LEEWAY_S) {
             return Err(Denied::Expired);
         }
-        let begins = claims.nbf.as_ref().map(|nbf| seconds(nbf).ok_or(Denied::Malformed)).transpose()?;
-        if begins.is_some_and(|begins| now.saturating_add(LEEWAY_S) < begins) {
+        if claims.nbf.is_some_and(|Seconds(begins)| now.saturating_add(LEEWAY_S) < begins) {
             return Err(Denied::NotYetValid);
         }
         Ok(())
     }
-}
-
-/// Whole seconds. The specification allows a fraction.
-fn seconds(number: &Number) -> Option<i64> {
-    let text = number.to_string();
-    text.split('.').next().and_then(|whole| whole.parse().ok())
 }
 
 fn header(token: &str) -> Result<Header, Denied> {
@@ -151,8 +172,17 @@ fn header(token: &str) -> Result<Header, Denied> {
     }
     let encoded = token.split('.').next().unwrap_or_default();
     let header = base64url::decode(encoded).ok_or(Denied::Malformed)?;
-    let header: Header = serde_json::from_slice(&header).map_err(|_| Denied::Malformed)?;
+    parse_header(&header)
+}
+
+fn parse_header(text: &[u8]) -> Result<Header, Denied> {
+    let header: Header = json::from_slice(text).map_err(|_| Denied::Malformed)?;
     if header.crit.is_some() { Err(Denied::Malformed) } else { Ok(header) }
+}
+
+/// Whether a header's text is read, for fuzzing.
+pub(crate) fn read_header(text: &[u8]) -> bool {
+    parse_header(text).is_ok()
 }
 
 fn reason(kind: &ErrorKind) -> Denied {

@@ -7,23 +7,23 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::json;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::database::queries::audit::{self, Change};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::unreadable;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::router::Handle;
+use crate::json::{self, Raw};
 use crate::pipeline::batch::{BatchError, Outcome, RECORDS_MAX, Recording, RequestKey, Sender};
 use crate::pipeline::connection;
 use crate::pricing::Usd;
@@ -235,7 +235,7 @@ impl<'de> Deserialize<'de> for Items<'de> {
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Items<'de>, A::Error> {
                 let mut texts = Vec::new();
-                while let Some(item) = items.next_element::<&RawValue>()? {
+                while let Some(item) = items.next_element::<Raw<'_>>()? {
                     if texts.len() <= RECORDS_MAX {
                         texts.push(item.get().as_bytes());
                     }
@@ -249,16 +249,16 @@ impl<'de> Deserialize<'de> for Items<'de> {
 }
 
 /// The records' texts.
-fn split<'b>(body: &'b Bytes, headers: &HeaderMap) -> Result<Vec<&'b [u8]>, ApiError> {
+pub(crate) fn split<'b>(body: &'b Bytes, headers: &HeaderMap) -> Result<Vec<&'b [u8]>, ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let text = body.trim_ascii();
     let lines = kind.contains("ndjson") || kind.contains("jsonl");
     let texts = if text.first() == Some(&b'[') && !lines {
-        let items: Items<'b> = serde_json::from_slice(text).map_err(|error| {
+        let items: Items<'b> = json::from_slice(text).map_err(|error| {
             ApiError::body(format!("no JSON array: {error}"), "send an object, an array of objects, or one a line")
         })?;
         items.0
-    } else if !lines && serde_json::from_slice::<&RawValue>(text).is_ok() {
+    } else if !lines && std::str::from_utf8(text).is_ok_and(|text| json::check(text).is_ok()) {
         vec![text]
     } else {
         text.split(|byte| *byte == b'\n')

@@ -1,20 +1,20 @@
 //! OTLP in JSON: ids are hexadecimal, 64-bit integers numbers or text, enumerations numbers; unknown names are passed over.
 //!
-//! The levels of a document are slices of it (`RawValue`) until their items are read, one at a time.
+//! The levels of a document are slices of it ([`Raw`]) until their items are read, one at a time.
 
 use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 use super::attributes::{ATTRIBUTES_MAX, Attributes, Value};
 use super::document::Source;
 use super::items::{Event, Metric, POINTS_MAX, Point, Span};
 use super::wire::STATUS_ERROR;
+use crate::json::{self, Raw};
 
 #[derive(Deserialize)]
 struct Root<'b> {
     #[serde(borrow, default, alias = "resourceSpans", alias = "resourceLogs", alias = "resourceMetrics")]
-    parts: Option<Vec<&'b RawValue>>,
+    parts: Option<Vec<Raw<'b>>>,
 }
 
 #[derive(Deserialize)]
@@ -22,7 +22,7 @@ struct Resources<'b> {
     #[serde(default)]
     resource: Option<Resource>,
     #[serde(borrow, default, alias = "scopeSpans", alias = "scopeLogs", alias = "scopeMetrics")]
-    parts: Option<Vec<&'b RawValue>>,
+    parts: Option<Vec<Raw<'b>>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -36,7 +36,7 @@ struct Scopes<'b> {
     #[serde(default)]
     scope: Option<Scope>,
     #[serde(borrow, default, alias = "spans", alias = "logRecords", alias = "metrics")]
-    parts: Option<Vec<&'b RawValue>>,
+    parts: Option<Vec<Raw<'b>>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -97,7 +97,7 @@ struct JsonMetric<'b> {
 #[serde(rename_all = "camelCase")]
 struct Sum<'b> {
     #[serde(borrow, default)]
-    data_points: Option<Vec<&'b RawValue>>,
+    data_points: Option<Vec<Raw<'b>>>,
     #[serde(default)]
     aggregation_temporality: Loose<i32>,
 }
@@ -218,7 +218,7 @@ fn read<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, String> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err("no OTLP in JSON: an object is missing where one belongs".to_owned());
     }
-    serde_json::from_str(text).map_err(|error| format!("no OTLP in JSON: {error}"))
+    json::from_str(text).map_err(|error| format!("no OTLP in JSON: {error}"))
 }
 
 fn scalar(value: AnyValue) -> Option<Value> {
@@ -262,7 +262,7 @@ impl<'de> Deserialize<'de> for Attributes {
 
 impl<'de, N: std::str::FromStr> Deserialize<'de> for Loose<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = <&RawValue>::deserialize(deserializer)?.get();
+        let written = Raw::deserialize(deserializer)?.get();
         let text = written.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(written);
         match text.parse() {
             Ok(number) => Ok(Self(Some(number))),

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -19,6 +19,7 @@ use super::sessions::Shown;
 use super::{cookies, minted};
 use crate::database::queries::page_sessions::{self, StoredSession};
 use crate::http::View;
+use crate::http::answer::Json;
 use crate::http::auth::{Denied, Identity, Proven, Role, origin};
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use chrono::Days;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::budget::{BudgetState, NewBudget, Period, Scope, store};
 use crate::database::queries::Reading;
 use crate::database::queries::audit::{self, Change};
 use crate::forecast::{Estimate, History, Outlook, day_left, history};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::csv::{self, Format};

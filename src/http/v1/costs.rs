@@ -1,6 +1,5 @@
 //! `GET /api/v1/costs`: costs of any range, grouped, in buckets of time.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::NaiveDate;
@@ -9,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy, Source};
 use crate::http::admin::users::Order;
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LOG_DAYS_MAX, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};

@@ -1,6 +1,5 @@
 //! `GET /api/v1/dead-letters`, and `…/groups`: what was refused, and why.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::Days;
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::dead_letters::{DeadLetter, Filter, Groups, Order, page_of};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, now, text, within};

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::json::Value;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::database::Connection;
 use crate::dead_letters::{
     DeadLetter, Decider, Edit, Filter, Order, Outcome, Retrier, RetryError, drop_letters, get, ids_of, page_of,
 };
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};

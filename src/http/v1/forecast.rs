@@ -1,6 +1,5 @@
 //! `GET /api/v1/forecast`: what spending will come to, with the days before and after for a chart.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{Days, NaiveDate};
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::forecast::{Estimate, Forecast, Outlook, day_left, history};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, local_now, text};

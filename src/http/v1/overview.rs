@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use axum::Json;
 use axum::extract::State;
 use chrono::{Datelike, Days, Months, NaiveDate};
 use serde::Serialize;
@@ -14,7 +13,7 @@ use crate::database::queries::movers::{Mover, movers};
 use crate::database::queries::sums::Sums;
 use crate::database::unpriced::{UnpricedModel, unpriced};
 use crate::forecast::{Forecast, Outlook, day_left, history};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::error::ApiError;
 use crate::http::parameters::local_now;
 use crate::http::router::Handle;

@@ -1,10 +1,9 @@
 //! `GET /api/v1/pipeline`: how the daemon is doing; what `tallyd status` shows.
 
-use axum::Json;
 use axum::extract::State;
 
 use crate::http::Status;
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::router::Handle;
 use crate::http::status::status;
 

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -17,7 +17,7 @@ use crate::database::prices::{
 };
 use crate::database::queries::audit::{self, Change};
 use crate::database::reprice::{Preview, RepriceError, RepriceOptions, preview as differences};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};

@@ -1,6 +1,5 @@
 //! `GET /api/v1/records`: single calls, searched in the log.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::database::queries::records::{RecordRow, Search};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LIMIT_MAX, LOG_DAYS_MAX, Parameters, instant, limit, now, text};
@@ -56,7 +55,7 @@ pub struct SearchParameters {
     /// Where the page begins: `next` of the page before.
     #[param(max_length = 80)]
     cursor: Option<String>,
-    /// Calls of a page; 100 if nothing is said.
+    /// Calls of a page; 100 if nothing is said. A page of 4 MiB ends earlier, with its `next`.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<i64>,
     /// `json` or `csv`. A CSV file has all calls, whatever `limit` says.
@@ -150,10 +149,9 @@ fn search_for(view: &Handle, parameters: SearchParameters) -> Result<Search, Api
 /// A page, and the cursor of the next one.
 async fn find(view: &Handle, search: &Search) -> Result<(Vec<RecordRow>, Option<String>), ApiError> {
     let reading = view.reading().await?;
-    let rows = search.page(&reading).await?;
+    let (rows, more) = search.page(&reading).await?;
     reading.finish().await?;
-    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= search.limit;
-    let next = rows.last().filter(|_| full).map(cursor);
+    let next = rows.last().filter(|_| more).map(cursor);
     Ok((rows, next))
 }
 

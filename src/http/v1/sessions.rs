@@ -1,13 +1,12 @@
 //! `GET /api/v1/sessions`: Supabase's sessions, in three numbers that say what they count.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::database::sessions as counted;
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
 use crate::http::parameters::Parameters;

@@ -1,12 +1,11 @@
 //! `GET /api/v1/unpriced`: calls that no price was known for, by model.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::database::unpriced::{UnpricedModel, unpriced as models};
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::error::ApiError;
 use crate::http::router::Handle;
 use crate::http::status::StoodOut;

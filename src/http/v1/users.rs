@@ -1,6 +1,5 @@
 //! `GET /api/v1/users` and `GET /api/v1/users/{id}`.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -8,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::database::queries::users::{UserDay, UserPage, UserQuestion, UserSort, UserTotals, days};
 use crate::http::admin::users::Order;
-use crate::http::answer::Failures;
+use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Name, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};

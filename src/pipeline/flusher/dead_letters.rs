@@ -4,14 +4,17 @@
 //! ([`super::refusals`]). What PostgreSQL would not take was acknowledged, so it is always kept.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::refusals::{Groups, Key};
 use crate::dead_letters::quota::{Bounds, Ledger, day_of};
+use crate::json::{self, Raw};
 use crate::pipeline::chunk::{Call, Refused};
 use crate::pipeline::wal::recent::StoredChunk;
+use crate::pricing::Usd;
 
 /// Dead letters that are written together.
 #[derive(Default)]
@@ -202,32 +205,58 @@ fn without_nul(text: &str) -> String {
 #[must_use]
 pub fn to_json(call: &Call<'_>) -> String {
     let tokens = &call.tokens;
-    let object = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
-    serde_json::json!({
-        "id": Uuid::from_bytes(call.id),
-        "occurred_at": call.occurred_at_us,
-        "provider": call.provider,
-        "model": call.model,
-        "endpoint": call.endpoint,
-        "user_id": call.user_id,
-        "app": call.app,
-        "request_id": call.request_id,
-        "input_tokens": tokens.input,
-        "output_tokens": tokens.output,
-        "cache_read_tokens": tokens.cache_read,
-        "cache_write_5m_tokens": tokens.cache_write_5m,
-        "cache_write_1h_tokens": tokens.cache_write_1h,
-        "requests": call.requests,
-        "extra_units": object(call.extra_units),
-        "service_tier": call.service_tier,
-        "status": call.status,
-        "latency_ms": call.latency_ms,
-        "cost_usd": match call.cost {
-            crate::pipeline::chunk::Cost::Client(usd) => Some(usd.to_string()),
-            _ => None,
-        },
-        "metadata": object(call.metadata),
-        "platform": call.platform,
-    })
-    .to_string()
+    let cost = match call.cost {
+        crate::pipeline::chunk::Cost::Client(usd) => Some(usd),
+        _ => None,
+    };
+    let line = Line {
+        id: Uuid::from_bytes(call.id),
+        occurred_at: call.occurred_at_us,
+        provider: call.provider,
+        model: call.model,
+        endpoint: call.endpoint,
+        user_id: call.user_id,
+        app: call.app,
+        request_id: call.request_id,
+        input_tokens: tokens.input,
+        output_tokens: tokens.output,
+        cache_read_tokens: tokens.cache_read,
+        cache_write_5m_tokens: tokens.cache_write_5m,
+        cache_write_1h_tokens: tokens.cache_write_1h,
+        requests: call.requests,
+        extra_units: Raw::checked(call.extra_units),
+        service_tier: call.service_tier,
+        status: call.status,
+        latency_ms: call.latency_ms,
+        cost_usd: cost,
+        metadata: Raw::checked(call.metadata),
+        platform: call.platform,
+    };
+    json::to_string(&line).expect("texts and numbers serialize")
+}
+
+/// A record as the line mode of the protocol takes it. What is JSON already is written as it stands.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: Uuid,
+    occurred_at: i64,
+    provider: &'a str,
+    model: &'a str,
+    endpoint: &'a str,
+    user_id: &'a str,
+    app: &'a str,
+    request_id: &'a str,
+    input_tokens: u64,
+    output_tokens: u64,
+    cache_read_tokens: u64,
+    cache_write_5m_tokens: u64,
+    cache_write_1h_tokens: u64,
+    requests: u64,
+    extra_units: Option<Raw<'a>>,
+    service_tier: &'a str,
+    status: u16,
+    latency_ms: Option<u32>,
+    cost_usd: Option<Usd>,
+    metadata: Option<Raw<'a>>,
+    platform: &'a str,
 }

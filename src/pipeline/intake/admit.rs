@@ -1,11 +1,13 @@
 //! Validation, normalisation and pricing: a [`RawRecord`] becomes a [`Call`], or is refused with a reason.
 //!
 //! Everything that PostgreSQL could choke on is refused here, with the field's name, where the sender can still hear
-//! it: a NUL, a number beyond its column, metadata that is not a JSON object.
+//! it: a NUL, a number beyond its column, metadata that is not a JSON object. Metadata that is one is made storable instead:
+//! it is not worth a call's money.
 //!
 //! What is refused, and why, is said here alone. [`array`] only knows the records that need no such answer.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use tallyd_protocol::id;
@@ -16,6 +18,7 @@ use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Un
 use super::refusal::{Code, Refusal};
 use super::{array, frame, not_understood};
 use crate::config::{Limits, StatedCosts};
+use crate::json;
 use crate::pipeline::chunk::{Call, Cost};
 use crate::pricing::{
     Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
@@ -80,6 +83,7 @@ pub struct Scratch<'a> {
     platform: Cow<'a, str>,
     extra_units: String,
     quantities: Vec<(Cow<'a, str>, Quantity)>,
+    metadata: Cow<'a, str>,
 }
 
 type Admitted<T> = Result<T, Refusal>;
@@ -118,6 +122,7 @@ impl Admission<'_> {
         self.read_units(&raw.extra_units, scratch)?;
         scratch.service_tier = normalise_tier(self.text("service_tier", &raw.service_tier)?);
         scratch.platform = normalise_platform(self.text("platform", &raw.platform)?, &scratch.provider);
+        scratch.metadata = self.metadata(&raw.metadata)?;
         let scratch = &*scratch;
         let mut call = Call {
             id: self.id(&raw.id)?,
@@ -135,7 +140,7 @@ impl Admission<'_> {
             status: status(&raw.status)?,
             latency_ms: latency(&raw.latency_ms)?,
             cost: Cost::Unpriced,
-            metadata: self.metadata(&raw.metadata)?,
+            metadata: &scratch.metadata,
             platform: &scratch.platform,
         };
         call.cost = match self.stated_cost(&raw.cost_usd)? {
@@ -278,13 +283,13 @@ impl Admission<'_> {
                 format!("at most {} units; it has {}", self.rules.extra_units, units.len()),
             ));
         }
-        let mut json = serde_json::Map::new();
+        let mut stored: BTreeMap<&str, String> = BTreeMap::new();
         for (unit, quantity) in units {
             check_text(field, unit, self.rules.text_bytes)?;
             let Field::Given(digits) = &quantity.0 else {
                 return Err(Refusal::new(Code::Type, field, "a quantity is decimal text or an integer"));
             };
-            let parsed = Quantity::parse(digits);
+            let parsed = Quantity::parse_rounded(digits);
             let Ok(parsed) = parsed else {
                 return Err(Refusal::new(
                     Code::Range,
@@ -292,41 +297,49 @@ impl Admission<'_> {
                     format!("expected a decimal from 0 on with at most 9 decimals, found {}", echo(digits)),
                 ));
             };
-            if json.insert(unit.to_string(), serde_json::Value::String(parsed.to_string())).is_some() {
+            if stored.insert(unit, parsed.to_string()).is_some() {
                 return Err(Refusal::new(Code::Format, field, "a unit is there twice"));
             }
             scratch.quantities.push((unit.clone(), parsed));
         }
-        if !json.is_empty() {
-            scratch.extra_units = serde_json::Value::Object(json).to_string();
+        if !stored.is_empty() {
+            scratch.extra_units = json::to_string(&stored).expect("a map of texts serializes");
         }
         Ok(())
     }
 
-    fn metadata<'a>(&self, metadata: &'a Object<'_>) -> Admitted<&'a str> {
+    fn metadata<'a>(&self, metadata: &'a Object<'_>) -> Admitted<Cow<'a, str>> {
         let field = "metadata";
         let text = match &metadata.0 {
-            Field::Absent => return Ok(""),
+            Field::Absent => return Ok(Cow::Borrowed("")),
             Field::Given(text) => text,
             Field::Wrong(wrong) => return Err(wrong_type(field, "a map, or a JSON object's text", *wrong)),
         };
         self.metadata_text(text)
     }
 
-    pub(super) fn metadata_text<'a>(&self, text: &'a str) -> Admitted<&'a str> {
+    /// Bounded as it was sent, without the white space between its values. What `jsonb` would not take is changed, never
+    /// refused: [`json::storable`].
+    pub(super) fn metadata_text<'a>(&self, text: &'a str) -> Admitted<Cow<'a, str>> {
         let field = "metadata";
-        if text.len() > self.rules.metadata_bytes {
-            let (max, has) = (self.rules.metadata_bytes, text.len());
-            let message = format!("metadata has at most {max} bytes of JSON; it has {has}");
+        let max = self.rules.metadata_bytes;
+        let is_object = text.trim_ascii_start().starts_with('{');
+        let Some(stored) = json::storable(text).ok().filter(|_| is_object) else {
+            return Err(Refusal::new(Code::Format, field, "metadata is a JSON object"));
+        };
+        if text.len() <= max {
+            return Ok(stored);
+        }
+        let compact = json::storable::compact(text);
+        if compact.len() > max {
+            let message = format!("metadata has at most {max} bytes of JSON; it has {}", compact.len());
             return Err(Refusal::new(Code::TooLong, field, message));
         }
-        if !matches!(serde_json::from_str(text), Ok(serde_json::Value::Object(_))) {
-            return Err(Refusal::new(Code::Format, field, "metadata is a JSON object"));
-        }
-        if has_escaped_nul(text) {
-            return Err(nul(field));
-        }
-        Ok(text)
+        Ok(match stored {
+            Cow::Borrowed(_) => Cow::Owned(compact),
+            // White space is left out of it already.
+            changed => changed,
+        })
     }
 
     fn stated_cost(&self, cost: &Decimal<'_>) -> Admitted<Option<Usd>> {
@@ -342,7 +355,7 @@ impl Admission<'_> {
     /// 10^9 USD, which is 10^27 units of 10^-18 USD, and the sums' 128 bits hold 1.7 * 10^11 such records.
     pub(super) fn stated_usd(&self, text: &str) -> Admitted<Usd> {
         let field = "cost_usd";
-        let usd = Usd::parse(text).map_err(|error| {
+        let usd = Usd::parse_rounded(text).map_err(|error| {
             Refusal::new(Code::Format, field, format!("expected a decimal, found {:?}: {error}", echo(text)))
         })?;
         let (min, max, hint) = match self.rules.stated_costs {
@@ -383,26 +396,9 @@ pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Admitte
         return Err(Refusal::new(Code::TooLong, field, format!("at most {max} bytes; it has {}", text.len())));
     }
     if text.as_bytes().contains(&0) {
-        return Err(nul(field));
+        return Err(Refusal::new(Code::Nul, field, "a NUL character cannot be stored"));
     }
     Ok(())
-}
-
-fn nul(field: &'static str) -> Refusal {
-    Refusal::new(Code::Nul, field, "a NUL character cannot be stored")
-}
-
-/// `jsonb` refuses `\u0000`. An escaped backslash before a `u0000` is not one.
-fn has_escaped_nul(json: &str) -> bool {
-    let mut rest = json;
-    while let Some(at) = rest.find('\\') {
-        if rest[at..].starts_with("\\u0000") {
-            return true;
-        }
-        // Skips the escaped character, which may be a backslash, whatever its width.
-        rest = rest[at + 1..].get(1..).unwrap_or_default();
-    }
-    false
 }
 
 fn wrong_type(field: &'static str, expected: &str, wrong: Wrong) -> Refusal {

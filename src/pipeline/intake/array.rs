@@ -219,7 +219,11 @@ impl<'a, 'r> Fields<'a, 'r> {
     #[inline]
     fn metadata(&mut self) -> Option<&'a str> {
         let Some(bytes) = self.raw()? else { return Some("") };
-        self.admission.metadata_text(std::str::from_utf8(bytes).ok()?).ok()
+        // What has to be changed needs a place to be kept in, which this way does not have.
+        match self.admission.metadata_text(std::str::from_utf8(bytes).ok()?) {
+            Ok(Cow::Borrowed(text)) => Some(text),
+            _ => None,
+        }
     }
 }
 

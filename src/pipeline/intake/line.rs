@@ -3,6 +3,7 @@
 use super::frame::refusal;
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
+use crate::json;
 
 /// Reads one line.
 ///
@@ -13,11 +14,13 @@ pub fn read(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
         let at = error.valid_up_to();
         Refusal::new(Code::Encoding, "", format!("the line is not UTF-8 from byte {at} on"))
     })?;
-    if !text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+    if !text.starts_with('{') && json::check(text).is_ok() {
         return Err(Refusal::new(Code::Type, "", "a record is a JSON object"));
     }
-    serde_json::from_str(text).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => refusal(&error.to_string()),
-        _ => Refusal::new(Code::Format, "", format!("the line is not a JSON object: {error}")),
+    json::from_str(text).map_err(|error| {
+        if error.is_data() {
+            return refusal(&error.to_string());
+        }
+        Refusal::new(Code::Format, "", format!("the line is not a JSON object: {error}"))
     })
 }

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::raw_value::{Field, Text};
+use crate::json;
 
 /// The metadata's key. Its value is the name of what was not understood.
 pub const KEY: &str = "tallyd.not_understood";
@@ -31,7 +32,7 @@ pub fn of(metadata: &str) -> Option<Cow<'_, str>> {
     if metadata.is_empty() || !metadata.contains(KEY) {
         return None;
     }
-    match serde_json::from_str::<Mark<'_>>(metadata).ok()?.name {
+    match json::from_str::<Mark<'_>>(metadata).ok()?.name {
         Field::Absent => None,
         Field::Given(name) if !name.is_empty() => Some(name),
         Field::Given(_) | Field::Wrong(_) => Some(Cow::Borrowed(UNNAMED)),

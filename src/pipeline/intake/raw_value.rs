@@ -1,16 +1,18 @@
 //! The values of a record's fields as they arrive: each type takes whatever a codec has and remembers what was wrong.
 //!
 //! They never fail on a scalar or a container of another type. The codec's own errors (a cut-off value, broken syntax)
-//! pass through.
+//! pass through. From JSON a value is taken as its own text ([`Raw`]) and judged by its first byte: so a number keeps its
+//! digits, metadata is a slice of the line, and nothing in it recurses.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::json_text::JsonText;
+use crate::json::{self, Raw};
+use crate::pricing::{whole, whole_float};
 
 /// What a field holds that its type did not expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,8 @@ pub enum Field<T> {
     Wrong(Wrong),
 }
 
-/// An integer, wide enough for both signs of 64 bits.
+/// An integer, wide enough for both signs of 64 bits. A float that is whole and the text of a whole number are integers:
+/// spreadsheets, JavaScript and vendors' own exports spell them so.
 pub type Int = Field<i128>;
 
 /// Text, borrowed from the frame where it needs no unescaping.
@@ -72,24 +75,20 @@ pub struct Units<'a>(pub Field<Vec<(Cow<'a, str>, Decimal<'a>)>>);
 pub struct Object<'a>(pub Text<'a>);
 
 /// Any scalar, or the kind of container that was there instead. Containers are consumed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Scalar<'a> {
     Nil,
     Int(i128),
-    /// A JSON number that is not an integer, digit for digit.
-    Digits(String),
+    /// A JSON number that is spelt with a fraction or an exponent, digit for digit.
+    Digits(&'a str),
+    /// A binary float, of MessagePack.
+    Float(f64),
     Text(Cow<'a, str>),
     Bytes(Cow<'a, [u8]>),
     Other(&'static str),
 }
 
-struct ScalarVisitor {
-    /// JSON has numbers that arrive as maps; in MessagePack a map is a map.
-    is_json: bool,
-}
-
-/// The one key of the map that serde_json makes of a number, where digits are kept.
-const JSON_NUMBER: &str = "$serde_json::private::Number";
+struct ScalarVisitor;
 
 macro_rules! visit_scalar {
     ($($method:ident: $kind:ty => $value:expr;)*) => {
@@ -112,8 +111,8 @@ impl<'de> Visitor<'de> for ScalarVisitor {
         visit_i64: i64 => |value| Scalar::Int(value.into());
         visit_u64: u64 => |value| Scalar::Int(value.into());
         visit_i128: i128 => Scalar::Int;
-        visit_f64: f64 => |_| Scalar::Other("a binary floating-point number");
-        visit_f32: f32 => |_| Scalar::Other("a binary floating-point number");
+        visit_f64: f64 => Scalar::Float;
+        visit_f32: f32 => |value| Scalar::Float(value.into());
         visit_borrowed_str: &'de str => |value| Scalar::Text(Cow::Borrowed(value));
         visit_string: String => |value| Scalar::Text(Cow::Owned(value));
         visit_borrowed_bytes: &'de [u8] => |value| Scalar::Bytes(Cow::Borrowed(value));
@@ -150,27 +149,31 @@ impl<'de> Visitor<'de> for ScalarVisitor {
         Ok(Scalar::Other("an array"))
     }
 
-    /// serde_json hands numbers over as a map of its own, so that no digit is lost; only it can read that map.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        if !self.is_json {
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            return Ok(Scalar::Other("a map"));
-        }
-        let value = serde_json::Value::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(match value {
-            serde_json::Value::Number(number) => {
-                let digits = number.to_string();
-                digits.parse().map_or(Scalar::Digits(digits), Scalar::Int)
-            }
-            _ => Scalar::Other("a map"),
-        })
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other("a map"))
     }
 }
 
 impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let is_json = deserializer.is_human_readable();
-        deserializer.deserialize_any(ScalarVisitor { is_json })
+        if deserializer.is_human_readable() {
+            return Raw::deserialize(deserializer).map(Self::of_json);
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+impl<'a> Scalar<'a> {
+    fn of_json(raw: Raw<'a>) -> Self {
+        match raw.kind() {
+            b'"' => Self::Text(json::scan::unquote(raw.get())),
+            b'{' => Self::Other("a map"),
+            b'[' => Self::Other("an array"),
+            b't' | b'f' => Self::Other("a boolean"),
+            b'n' => Self::Nil,
+            _ => raw.get().parse().map_or(Self::Digits(raw.get()), Self::Int),
+        }
     }
 }
 
@@ -180,6 +183,7 @@ impl Scalar<'_> {
             Self::Nil => "nil",
             Self::Int(_) => "an integer",
             Self::Digits(_) => "a number with a fraction or an exponent",
+            Self::Float(_) => "a binary floating-point number",
             Self::Text(_) => "text",
             // MessagePack text that is not UTF-8 arrives as bytes, and so does binary data; text that is UTF-8 does not.
             Self::Bytes(bytes) if std::str::from_utf8(bytes).is_err() => return Wrong::Encoding,
@@ -198,6 +202,9 @@ impl<'de> FromScalar<'de> for i128 {
     fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self> {
         match scalar {
             Scalar::Int(value) => Some(*value),
+            Scalar::Digits(digits) => whole(digits),
+            Scalar::Float(value) => whole_float(*value),
+            Scalar::Text(text) => whole(text),
             _ => None,
         }
     }
@@ -223,7 +230,10 @@ impl<'de: 'a, 'a> FromScalar<'de> for IdValue<'a> {
 
 impl<'de: 'a, 'a> FromScalar<'de> for TimeValue<'a> {
     fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self> {
-        i128::from_scalar(scalar).map(Self::Micros).or_else(|| Cow::from_scalar(scalar).map(Self::Text))
+        match scalar {
+            Scalar::Text(text) => Some(Self::Text(std::mem::take(text))),
+            _ => i128::from_scalar(scalar).map(Self::Micros),
+        }
     }
 }
 
@@ -244,35 +254,47 @@ impl<'de: 'a, 'a> Deserialize<'de> for Decimal<'a> {
             Scalar::Nil => Field::Absent,
             Scalar::Text(text) => Field::Given(text),
             Scalar::Int(value) => Field::Given(Cow::Owned(value.to_string())),
-            Scalar::Digits(digits) => Field::Given(Cow::Owned(digits)),
+            Scalar::Digits(digits) => Field::Given(Cow::Borrowed(digits)),
             other => Field::Wrong(other.wrong()),
         }))
     }
 }
 
-/// A visitor for values that are usually maps; everything else goes the way of scalars.
-struct MapOr<T> {
-    value: std::marker::PhantomData<T>,
-    is_json: bool,
-}
-
-macro_rules! forward_scalars {
-    ($($method:ident: $kind:ty;)*) => {
-        $(fn $method<E: Error>(self, value: $kind) -> Result<Self::Value, E> {
-            ScalarVisitor { is_json: self.is_json }.$method(value).map(Self::other)
-        })*
-    };
-}
-
-impl MapOr<Units<'_>> {
-    fn other<'a>(scalar: Scalar<'_>) -> Units<'a> {
-        Units(if scalar == Scalar::Nil { Field::Absent } else { Field::Wrong(scalar.wrong()) })
+impl<'de: 'a, 'a> Deserialize<'de> for Units<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return deserializer.deserialize_any(UnitsVisitor);
+        }
+        let raw = Raw::deserialize(deserializer)?;
+        if raw.kind() == b'{' {
+            return json::reader::Reader::new(raw.get()).deserialize_map(UnitsVisitor).map_err(D::Error::custom);
+        }
+        Ok(Self::of_scalar(&Scalar::of_json(raw)))
     }
 }
 
-impl MapOr<Object<'_>> {
-    fn other(scalar: Scalar<'_>) -> Object<'_> {
-        Object(match scalar {
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return deserializer.deserialize_any(ObjectVisitor);
+        }
+        let raw = Raw::deserialize(deserializer)?;
+        if raw.kind() == b'{' {
+            return Ok(Self(Field::Given(Cow::Borrowed(raw.get()))));
+        }
+        Ok(Self::of_scalar(Scalar::of_json(raw)))
+    }
+}
+
+impl Units<'_> {
+    fn of_scalar(scalar: &Scalar<'_>) -> Self {
+        Self(if *scalar == Scalar::Nil { Field::Absent } else { Field::Wrong(scalar.wrong()) })
+    }
+}
+
+impl<'a> Object<'a> {
+    fn of_scalar(scalar: Scalar<'a>) -> Self {
+        Self(match scalar {
             Scalar::Nil => Field::Absent,
             Scalar::Text(text) => Field::Given(text),
             other => Field::Wrong(other.wrong()),
@@ -280,90 +302,93 @@ impl MapOr<Object<'_>> {
     }
 }
 
-macro_rules! map_or_visitor {
-    ($kind:ident, |$map:ident, $is_json:ident| $read:expr) => {
-        impl<'de> Visitor<'de> for MapOr<$kind<'de>> {
-            type Value = $kind<'de>;
+/// Takes maps; everything else goes the way of scalars.
+struct UnitsVisitor;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
-            }
+/// As [`UnitsVisitor`].
+struct ObjectVisitor;
 
-            forward_scalars! {
-                visit_bool: bool;
-                visit_i64: i64;
-                visit_u64: u64;
-                visit_f64: f64;
-                visit_borrowed_str: &'de str;
-                visit_string: String;
-                visit_str: &str;
-                visit_borrowed_bytes: &'de [u8];
-                visit_bytes: &[u8];
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(Self::other(Scalar::Nil))
-            }
-
-            fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(Self::other(Scalar::Nil))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-                ScalarVisitor { is_json: self.is_json }.visit_seq(items).map(Self::other)
-            }
-
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
-                ScalarVisitor { is_json: self.is_json }.visit_newtype_struct(value).map(Self::other)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut $map: A) -> Result<Self::Value, A::Error> {
-                let $is_json = self.is_json;
-                $read
-            }
+macro_rules! forward_scalars {
+    (|$scalar:ident| $make:expr; $($method:ident: $kind:ty;)*) => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
         }
 
-        impl<'de: 'a, 'a> Deserialize<'de> for $kind<'a> {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let is_json = deserializer.is_human_readable();
-                deserializer.deserialize_any(MapOr::<$kind<'de>> { value: std::marker::PhantomData, is_json })
-            }
+        $(fn $method<E: Error>(self, value: $kind) -> Result<Self::Value, E> {
+            ScalarVisitor.$method(value).map(|$scalar| $make)
+        })*
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            let $scalar = Scalar::Nil;
+            Ok($make)
+        }
+
+        fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+            self.visit_unit()
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+            ScalarVisitor.visit_seq(items).map(|$scalar| $make)
+        }
+
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+            ScalarVisitor.visit_newtype_struct(value).map(|$scalar| $make)
         }
     };
 }
 
-map_or_visitor!(Units, |map, is_json| {
-    let mut units = Vec::new();
-    while let Some(key) = map.next_key::<Scalar<'de>>()? {
-        match key {
-            Scalar::Text(unit) if is_json && unit == JSON_NUMBER => return Ok(Units(number(map)?)),
-            Scalar::Text(unit) => units.push((unit, map.next_value()?)),
-            key => return Ok(Units(Field::Wrong(key.wrong()))),
+macro_rules! forwarded {
+    (|$scalar:ident| $make:expr) => {
+        forward_scalars! {
+            |$scalar| $make;
+            visit_bool: bool;
+            visit_i64: i64;
+            visit_u64: u64;
+            visit_f32: f32;
+            visit_f64: f64;
+            visit_borrowed_str: &'de str;
+            visit_string: String;
+            visit_str: &str;
+            visit_borrowed_bytes: &'de [u8];
+            visit_bytes: &[u8];
         }
-    }
-    Ok(Units(Field::Given(units)))
-});
+    };
+}
 
-map_or_visitor!(Object, |map, is_json| {
-    if !is_json {
+impl<'de> Visitor<'de> for UnitsVisitor {
+    type Value = Units<'de>;
+
+    forwarded!(|scalar| Units::of_scalar(&scalar));
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut units = Vec::new();
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            match key.0 {
+                Scalar::Text(unit) => units.push((unit, map.next_value()?)),
+                key => return Ok(Units(Field::Wrong(key.wrong()))),
+            }
+        }
+        Ok(Units(Field::Given(units)))
+    }
+}
+
+/// A map's key, whose deserializer is a text's, or MessagePack's.
+struct Key<'a>(Scalar<'a>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor).map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object<'de>;
+
+    forwarded!(|scalar| Object::of_scalar(scalar));
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let mut text = String::new();
         JsonText(&mut text).visit_map(map)?;
-        return Ok(Object(Field::Given(Cow::Owned(text))));
+        Ok(Object(Field::Given(Cow::Owned(text))))
     }
-    let mut object = serde_json::Map::new();
-    while let Some(key) = map.next_key::<Scalar<'de>>()? {
-        match key {
-            Scalar::Text(key) if key == JSON_NUMBER => return Ok(Object(number(map)?)),
-            Scalar::Text(key) => drop(object.insert(key.into_owned(), map.next_value()?)),
-            key => return Ok(Object(Field::Wrong(key.wrong()))),
-        }
-    }
-    Ok(Object(Field::Given(Cow::Owned(serde_json::Value::Object(object).to_string()))))
-});
-
-/// A JSON number where a map was expected.
-fn number<'de, A: MapAccess<'de>, T>(mut map: A) -> Result<Field<T>, A::Error> {
-    map.next_value::<IgnoredAny>()?;
-    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-    Ok(Field::Wrong(Wrong::Kind("a number")))
 }

@@ -64,7 +64,7 @@ fn quantities<'a>(call: &Call<'_>) -> Option<Vec<(Cow<'a, str>, Quantity)>> {
     if call.extra_units.is_empty() {
         return Some(Vec::new());
     }
-    let units: BTreeMap<String, String> = serde_json::from_str(call.extra_units).ok()?;
+    let units: BTreeMap<String, String> = crate::json::from_str(call.extra_units).ok()?;
     units.into_iter().map(|(unit, text)| Some((Cow::Owned(unit), Quantity::parse(&text).ok()?))).collect()
 }
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{NaiveDate, NaiveTime};
-use serde_json::{Map, Value};
 
 use super::{ImportOptions, Imported, amount, tier_mut};
+use crate::json::Value;
+use crate::json::value::Map;
 use crate::pricing::catalog::{PriceSpec, Rates};
 use crate::pricing::names::normalise_provider;
 
@@ -55,10 +56,10 @@ pub(super) fn read(providers: &[Value], options: &ImportOptions) -> Imported {
     imported
 }
 
-fn read_model(imported: &mut Imported, options: &ImportOptions, provider: &str, model: &Map<String, Value>) {
+fn read_model(imported: &mut Imported, options: &ImportOptions, provider: &str, model: &Map) {
     let name = model.get("id").and_then(Value::as_str).unwrap_or_default().to_lowercase();
     let standard = match model.get("prices") {
-        Some(Value::Object(_)) => vec![serde_json::json!({ "prices": model["prices"] })],
+        Some(Value::Object(_)) => vec![Value::Object(Map::from([("prices".to_owned(), model["prices"].clone())]))],
         Some(Value::Array(prices)) => prices.clone(),
         _ => Vec::new(),
     };
@@ -162,7 +163,7 @@ fn start_us(constraint: Option<&Value>) -> Result<i64, String> {
     date.map(|date| date.and_time(NaiveTime::MIN).and_utc().timestamp_micros()).ok_or_else(|| "start_date".into())
 }
 
-fn read_prices(imported: &mut Imported, spec: &mut PriceSpec, prices: &Map<String, Value>) {
+fn read_prices(imported: &mut Imported, spec: &mut PriceSpec, prices: &Map) {
     for (field, value) in prices.iter().filter(|(_, value)| !value.is_null()) {
         let rate = RATES.iter().find(|(name, ..)| name == field);
         let read = rate.and_then(|(_, unit, per)| match value {
@@ -182,7 +183,7 @@ fn read_prices(imported: &mut Imported, spec: &mut PriceSpec, prices: &Map<Strin
 }
 
 /// `{"base": 3, "tiers": [{"start": 200000, "price": 6}]}`. A tier holds for the whole request.
-fn read_tiered(spec: &mut PriceSpec, unit: &str, per: i128, tiered: &Map<String, Value>) -> Option<()> {
+fn read_tiered(spec: &mut PriceSpec, unit: &str, per: i128, tiered: &Map) -> Option<()> {
     let rate = |value: Option<&Value>| match value {
         Some(Value::Number(number)) => amount(number, per).ok(),
         _ => None,

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use crate::json::Value;
+use crate::json::value::Map;
 
 use super::{ImportOptions, Imported, amount, tier_mut};
 use crate::pricing::Usd;
@@ -81,7 +82,7 @@ const OTHER: [&str; 18] = [
     "bedrock_output_pricing_unit",
 ];
 
-pub(super) fn read(models: &Map<String, Value>, options: &ImportOptions) -> Imported {
+pub(super) fn read(models: &Map, options: &ImportOptions) -> Imported {
     let mut imported = Imported::default();
     for (name, fields) in models {
         let Value::Object(fields) = fields else { continue };
@@ -108,7 +109,7 @@ fn without_provider<'n>(name: &'n str, provider: &str) -> (&'n str, bool) {
 
 fn is_positive(value: &Value) -> bool {
     match value {
-        Value::Number(number) => number.as_f64().is_some_and(|number| number > 0.0),
+        Value::Number(number) => number.parse().is_ok_and(|number: f64| number > 0.0),
         Value::Object(values) => values.values().any(is_positive),
         _ => false,
     }
@@ -126,7 +127,7 @@ fn read_model(
     options: &ImportOptions,
     provider: &str,
     (model, is_named): (&str, bool),
-    fields: &Map<String, Value>,
+    fields: &Map,
 ) {
     if fields.contains_key("off_peak_pricing") {
         return imported.skip(model, "its price depends on the time of day");
@@ -210,7 +211,7 @@ fn parse_name(field: &str) -> Option<(String, Option<u64>, &'static str)> {
 }
 
 /// Units whose meaning another field decides.
-fn tell_apart(imported: &mut Imported, fields: &Map<String, Value>, tiers: &mut [(Cow<'_, str>, Tier)]) {
+fn tell_apart(imported: &mut Imported, fields: &Map, tiers: &mut [(Cow<'_, str>, Tier)]) {
     let mode = fields.get("mode").and_then(Value::as_str).unwrap_or_default();
     let standard = &mut tiers[0].1.rates;
     // Speech is billed by the second that is heard. The same charge may stand there for what is written, too.

@@ -19,7 +19,7 @@ mod litellm;
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Number, Value};
+use crate::json::{self, Value};
 
 pub use diff::{Change, ChangeKind, diff};
 
@@ -78,7 +78,7 @@ pub struct Imported {
 pub enum ImportError {
     /// It is not JSON.
     #[error("the price list is not JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] json::Error),
     /// It is neither of the known forms.
     #[error(
         "the price list is neither LiteLLM's map (an object of models) nor genai-prices' list (an array of providers)"
@@ -91,7 +91,7 @@ pub enum ImportError {
 /// # Errors
 /// [`ImportError`].
 pub fn read(text: &str, options: &ImportOptions) -> Result<(Format, Imported), ImportError> {
-    match serde_json::from_str(text)? {
+    match json::from_str(text)? {
         Value::Object(models) => Ok((Format::Litellm, litellm::read(&models, options))),
         Value::Array(providers) => Ok((Format::Genai, genai::read(&providers, options))),
         _ => Err(ImportError::Form),
@@ -183,9 +183,8 @@ fn tier_mut(above: &mut Vec<SizeTier>, prompt_tokens: u64) -> &mut Rates {
 }
 
 /// The number as it is written in the file, divided by a power of ten.
-fn amount(number: &Number, per: i128) -> Result<Usd, String> {
-    let text = number.to_string();
-    let usd = Usd::parse(&text).map_err(|error| format!("{text}: {error}"))?;
+fn amount(text: &str, per: i128) -> Result<Usd, String> {
+    let usd = Usd::parse(text).map_err(|error| format!("{text}: {error}"))?;
     if usd < Usd::ZERO || usd.attos() % per != 0 {
         return Err(format!("{text} divided by {per} cannot be held exactly, or is negative"));
     }

@@ -1,5 +1,7 @@
 //! Both forms, read to the digit, with what is not read named.
 
+use serde_json::Value;
+
 use super::*;
 use crate::pricing::{Catalog, PricingOptions};
 

@@ -63,7 +63,7 @@ fn fill(
                 return Err(RowError::field(field, "there is more than one value").in_column(key));
             }
             filled |= bit;
-            set_json(record, field, value).map_err(|error| error.in_column(key))?;
+            set_json(record, field, *value).map_err(|error| error.in_column(key))?;
         }
         let is_known = is_used || ignored.len() >= NAMED_KEYS || ignored.contains(key);
         if !is_known {

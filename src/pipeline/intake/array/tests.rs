@@ -211,7 +211,11 @@ proptest! {
         // What it gives up on although it is accepted is known.
         let is_lowered = [&record.provider, &record.platform].iter().any(|name| matches!(normalise_provider(name), Cow::Owned(_)));
         let is_joined = matches!(normalise_tier(&record.service_tier), Cow::Owned(_));
-        let is_unusual = is_lowered || is_joined || !record.extra_units.is_empty();
+        let is_changed = |metadata: &str| matches!(crate::json::storable(metadata), Ok(Cow::Owned(_)));
+        let is_unusual = is_lowered
+            || is_joined
+            || !record.extra_units.is_empty()
+            || record.metadata.as_deref().is_some_and(is_changed);
         prop_assert_eq!(agrees(&bytes, strip_query)?, !is_refused && !is_unusual);
     }
 

@@ -1,0 +1,44 @@
+//! The body of `POST /api/v1/records`: the first byte says whether it is sent as lines.
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+
+use super::admitted;
+use crate::http::ingest::records::split;
+use crate::pipeline::intake::line;
+
+/// Shapes of bodies.
+pub const WORDS: [&[u8]; 6] = [
+    br#"[{"provider":"rentcast"},"#,
+    br#""metadata":{"a":[1e400,"\u0000"]}"#,
+    br#""cost_usd":0.0016150000000000001"#,
+    br#""input_tokens":"1000.0""#,
+    br"\ud83d",
+    b"\n{}\n",
+];
+
+/// Splits the body and reads each record of it.
+pub fn run(bytes: &[u8]) {
+    let Some((choice, body)) = bytes.split_first() else { return };
+    let kind = if choice & 1 == 0 { "application/json" } else { "application/x-ndjson" };
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+    let body = Bytes::copy_from_slice(body);
+    let Ok(texts) = split(&body, &headers) else { return };
+    assert!(texts.iter().map(|text| text.len()).sum::<usize>() <= body.len());
+    for text in texts {
+        admitted::check(line::read(text), text, "json");
+    }
+}
+
+/// A body of each form.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    [
+        r#"0{"provider":"rentcast","endpoint":"/avm","metadata":{"k":[1.50,"\ud83d\ude00"]}}"#,
+        r#"0[{"provider":"claude","model":"m","input_tokens":1234.0},{"provider":"x","cost_usd":1e-3}, 7]"#,
+        "1{\"provider\":\"x\"}\n{broken\n{\"provider\":\"x\",\"extra_units\":{\"image\":\"2\"}}\n",
+        r#"0{"provider":"x","metadata":{"$serde_json::private::RawValue":"{\"$serde_json::private::RawValue\":\"1\"}"}}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}

@@ -1,0 +1,27 @@
+//! A JWT's header, which is read before anything is believed: the bytes that its base64 holds.
+
+use crate::http::auth::jwt::read_header;
+
+/// Names of headers.
+pub const WORDS: [&[u8]; 5] =
+    [br#"{"alg":"HS256","#, br#""kid":"k""#, br#""crit":["exp"]"#, br#""crit":{"#, br#""typ":"JWT"}"#];
+
+/// Reads the header. One with extensions that must be understood is refused.
+pub fn run(bytes: &[u8]) {
+    if read_header(bytes) {
+        let header: crate::json::Value = crate::json::from_slice(bytes).expect("an accepted header is JSON");
+        assert!(header["alg"].is_string() && header["crit"].is_null(), "{header}");
+    }
+}
+
+/// Headers of issuers, and one that must not be taken.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    [
+        r#"{"alg":"HS256","typ":"JWT"}"#,
+        r#"{"alg":"ES256","kid":"3f1a","typ":"JWT"}"#,
+        r#"{"alg":"HS256","crit":{"$serde_json::private::RawValue":"{}"}}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}

@@ -1,0 +1,251 @@
+//! JSON from outside: one reader for every way in.
+//!
+//! Constraints: the bytes are a stranger's. A number keeps its digits, because it may be money. Nesting must not use up a
+//! stack. Half of a surrogate pair, which JavaScript's and Python's truncation produce, must not cost a record.
+//!
+//! `serde_json` keeps digits and slices only through its features `arbitrary_precision` and `raw_value`, which mark numbers
+//! and slices by *names of keys*: a sender who writes such a key has its text read again, at a fresh depth limit, until the
+//! stack ends. Both features are off in the whole program, and a house test holds that. This reader marks a slice by its
+//! *type* ([`Raw`]), which no input can choose.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`scan`] | the grammar: validates and skips without recursion; strings and their escapes |
+//! | [`reader`] | a serde deserializer on it, at most [`DEPTH_MAX`] levels deep |
+//! | [`value`] | [`Value`], a tree whose numbers are text |
+//! | [`storable`](mod@storable) | a text that `jsonb` takes, out of one that it may not take |
+//! | [`write`] | answers, in which a [`Raw`] is written as it stands |
+//!
+//! Errors name a line and a column. `serde_json` still reads the daemon's own files and answers.
+
+pub mod reader;
+pub mod scan;
+pub mod storable;
+pub mod value;
+pub mod write;
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+pub use storable::{shallow, storable};
+pub use value::Value;
+pub use write::{to_string, to_string_pretty, to_vec, to_writer};
+
+/// Levels of arrays and objects that are read into types. Skipping and [`storable`] have no such bound.
+pub const DEPTH_MAX: usize = 128;
+
+/// Why a text is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    message: String,
+    is_data: bool,
+    /// The byte at which it was noticed, until [`Error::place`] turns it into a line and a column.
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Error {
+    fn syntax(message: impl Into<String>, at: usize) -> Self {
+        Self { message: message.into(), is_data: false, at, line: 0, column: 0 }
+    }
+
+    /// Says where it is, from the text that was read.
+    fn place(mut self, text: &str) -> Self {
+        let before = &text.as_bytes()[..self.at.min(text.len())];
+        self.line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        self.column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        self
+    }
+
+    /// True if the text is JSON, and says what was not asked for: an unknown field, another type.
+    #[must_use]
+    pub const fn is_data(&self) -> bool {
+        self.is_data
+    }
+
+    /// The column, from 1 on, in bytes.
+    #[must_use]
+    pub const fn column(&self) -> usize {
+        self.column
+    }
+
+    /// What is wrong, without the place.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at line {} column {}", self.message, self.line, self.column)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self { message: message.to_string(), is_data: true, at: 0, line: 0, column: 0 }
+    }
+}
+
+/// Reads one value, and nothing behind it.
+///
+/// # Errors
+/// [`Error`].
+pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Error> {
+    let mut reader = reader::Reader::new(text);
+    let read = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    read.map_err(|error| reader.located(error).place(text))
+}
+
+/// As [`from_str`], from bytes that may not be UTF-8.
+///
+/// # Errors
+/// [`Error`].
+pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => from_str(text),
+        Err(error) => {
+            Err(Error { line: 1, column: error.valid_up_to() + 1, ..Error::syntax("the text is not UTF-8", 0) })
+        }
+    }
+}
+
+/// Whether the text is one JSON value.
+///
+/// # Errors
+/// [`Error`].
+pub fn check(text: &str) -> Result<(), Error> {
+    let mut scanner = scan::Scanner::new(text);
+    scanner.skip().and_then(|()| scanner.end()).map_err(|error| error.place(text))
+}
+
+/// A value's own text, valid and unread. Its serialized form is that text, where [`write`] writes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Raw<'a>(&'a str);
+
+/// The name by which the reader knows a [`Raw`]. It is a type's name: no input is compared with it.
+pub(crate) const RAW: &str = "tallyd::json::Raw";
+
+impl<'a> Raw<'a> {
+    /// The text, from its first byte to its last.
+    #[must_use]
+    pub const fn get(self) -> &'a str {
+        self.0
+    }
+
+    /// The first byte, which tells the kind of a value.
+    #[must_use]
+    pub fn kind(self) -> u8 {
+        self.0.as_bytes().first().copied().unwrap_or(b'n')
+    }
+
+    /// A text as a value, if it is one.
+    #[must_use]
+    pub fn checked(text: &'a str) -> Option<Self> {
+        check(text).ok().map(|()| Self(text))
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// [`Error`], placed within this text.
+    pub fn read<T: Deserialize<'a>>(self) -> Result<T, Error> {
+        from_str(self.0)
+    }
+}
+
+impl fmt::Debug for Raw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Slice;
+        impl<'de> Visitor<'de> for Slice {
+            type Value = Raw<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value, from this program's own reader")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Raw(text))
+            }
+        }
+        deserializer.deserialize_newtype_struct(RAW, Slice)
+    }
+}
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_bytes())
+    }
+}
+
+/// A value's text, owned: what `jsonb` columns are read as. It is not parsed, so nothing in it can fail or grow.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text(Box<str>);
+
+impl Text {
+    /// The text, if it is JSON.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn new(text: String) -> Result<Self, Error> {
+        check(&text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// A string, as JSON.
+    #[must_use]
+    pub fn of_str(text: &str) -> Self {
+        // A text is JSON once it is quoted and escaped.
+        Self(serde_json::to_string(text).expect("a text serializes").into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_bytes())
+    }
+}
+
+impl<'a> tokio_postgres::types::FromSql<'a> for Text {
+    fn from_sql(
+        kind: &tokio_postgres::types::Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        // The binary form of `jsonb` is a version and the text; that of `json` is the text. PostgreSQL has checked it.
+        let text = match (kind == &tokio_postgres::types::Type::JSONB, raw) {
+            (true, [1, text @ ..]) => text,
+            (true, _) => return Err("an unknown version of jsonb".into()),
+            (false, text) => text,
+        };
+        Ok(Self(std::str::from_utf8(text)?.into()))
+    }
+
+    tokio_postgres::types::accepts!(JSON, JSONB);
+}
+
+#[cfg(test)]
+mod tests;
