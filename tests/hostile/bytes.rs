@@ -3,16 +3,12 @@
 //! One dictionary, sent through every door of one daemon. It lives, stays small, keeps what is honest, shows what it
 //! refused, and starts again with all of it stored.
 
-#[allow(dead_code, reason = "the HTTP tests use the rest of it")]
-#[path = "../http/client.rs"]
-mod client;
-
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 use tallyd_client::Record;
 
-use self::client::Api;
+use crate::client::Api;
 use crate::support::until;
 
 /// README's bound of what the daemon ever takes.
@@ -93,14 +89,12 @@ fn assert_readable(api: &Api, read: &str) {
 /// A record as MessagePack, whose metadata is this text, or these bytes.
 fn frames(api: &Api) {
     let mut session = api.daemon.session("hostile-frames");
-    let mut seq = 1;
-    for value in dictionary() {
+    for (seq, value) in (1..).zip(dictionary()) {
         let record = Record { metadata: Some(value.into()), ..Record::rentcast("/avm").user("u-hostile") };
         session.send(seq, std::slice::from_ref(&record)).unwrap();
         let ack = session.recv_ack().unwrap();
         assert_eq!(ack.seq, seq);
         assert!(ack.rejected.iter().all(|refused| ["too_long", "format"].contains(&&*refused.code)), "{ack:?}");
-        seq += 1;
     }
 }
 
