@@ -76,3 +76,40 @@ impl io::Write for JsonLines {
         io::stderr().lock().flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_a_line_whatever_is_in_its_fields() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let log = tracing_subscriber::fmt().fmt_fields(Fields).with_writer(move || writer.clone());
+        let log = log.with_target(false).without_time().with_ansi(false).finish();
+        let name = "a\n\u{1b}[31mb\u{202e}";
+        tracing::subscriber::with_default(log, || {
+            tracing::info!(producer = %name, debug = ?name, plain = name, number = 5, "of {name}");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let shown = "a\\n\\u{1b}[31mb\\u{202e}";
+        let expected = format!(" INFO of {shown} producer={shown} debug=\"{shown}\" plain=\"{shown}\" number=5\n");
+        assert_eq!(text, expected);
+    }
+}

@@ -74,6 +74,7 @@ test("an access token that ends is renewed unseen, also on a page that is loaded
   assert.deepEqual((await tab.context.cookies()).map((one) => one.name), ["tallyd_session"], "no token lies in the browser");
   await tab.page.reload();
   await tab.page.getByRole("navigation", { name: "Views" }).waitFor();
+  await tab.page.getByText("Write-ahead log").first().waitFor();
   assert.equal(await tab.page.getByText("Your session has ended").count(), 0);
   tab.expected.push("503");
   gotrue.down = true;

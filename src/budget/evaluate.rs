@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
+use super::slack;
 use super::{Budget, Scope, store, unusual};
 use crate::config::Alerts;
 use crate::pricing::Usd;
@@ -137,9 +138,12 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<Alert> {
         kind: "budget",
         key: format!("{id}/{start}/{amount_usd}/{percent}"),
         message: format!(
-            "tallyd: {percent} % of the {period}'s budget {}{} are used: {spent} of {amount_usd} USD since {start}",
-            if scope_value.is_empty() { "(everything)".into() } else { format!("({scope} ") },
-            if scope_value.is_empty() { String::new() } else { format!("{scope_value})") },
+            "tallyd: {percent} % of the {period}'s budget {} are used: {spent} of {amount_usd} USD since {start}",
+            if scope_value.is_empty() {
+                "(everything)".into()
+            } else {
+                format!("({scope} {})", slack::named(scope_value))
+            },
         ),
         details: json!({
             "budget_id": id, "scope": scope, "scope_value": scope_value, "period": period, "period_start": start,

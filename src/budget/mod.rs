@@ -24,6 +24,7 @@ pub mod board;
 pub mod evaluate;
 pub mod outbox;
 pub mod period;
+mod slack;
 pub mod store;
 pub mod unusual;
 pub mod watch;

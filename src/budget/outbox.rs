@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::slack;
 use crate::config::Alerts;
 use crate::metrics::registry;
 use crate::outbound;
@@ -34,7 +35,7 @@ pub async fn deliver(client: &mut Client, options: &Alerts) -> Result<u64, tokio
         let rows = transaction.query_typed(due, &[]).await?;
         let Some(row) = rows.first() else { break };
         let (id, message, attempts): (i64, String, i32) = (row.get(0), row.get(1), row.get(2));
-        let outcome = outbound::post_json(url.expose(), &json!({ "text": message }), PATIENCE).await;
+        let outcome = outbound::post_json(url.expose(), &json!({ "text": slack::text(&message) }), PATIENCE).await;
         let (error, pause_ms) = match &outcome {
             Ok(()) => (String::new(), None),
             Err(error) => (error.to_string(), Some(pause_ms(options, attempts))),

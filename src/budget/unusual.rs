@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::evaluate::Alert;
+use super::slack;
 use crate::config::Alerts;
 use crate::pricing::Usd;
 
@@ -52,7 +53,8 @@ pub(super) async fn find(
                 kind: "spend",
                 key: format!("{what}/{name}/{today}"),
                 message: format!(
-                    "tallyd: unusual spend of the {what} {name}: {spent} USD today, usually up to {usual}"
+                    "tallyd: unusual spend of the {what} {}: {spent} USD today, usually up to {usual}",
+                    slack::named(&name)
                 ),
                 details: json!({ "what": what, "name": name, "day": today, "spent_usd": spent, "usual_usd": usual }),
                 deliver: true,

@@ -3,7 +3,8 @@
 //! A file that breaks off must not look complete: if a page cannot be had, or the bound is reached, the connection is
 //! closed in the middle of the body, which every client reports.
 //!
-//! A cell that a spreadsheet would run as a formula gets a `'` in front: users choose their ids and endpoints.
+//! A cell that a spreadsheet would run as a formula gets a `'` in front: users choose their ids and endpoints. Spreadsheets
+//! pass over what stands before a formula, and read its full-width forms.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use crate::json::{self, Raw, scan};
+use crate::quote;
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
@@ -116,13 +118,22 @@ fn cell(value: &Raw<'_>) -> String {
         b'n' => String::new(),
         b'"' => {
             let text = scan::unquote(text);
-            let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-            // A negative amount is no formula.
-            let number = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.'));
-            if runs && !number { format!("'{text}") } else { text.into_owned() }
+            if runs(&text) { format!("'{text}") } else { text.into_owned() }
         }
         _ => text.to_owned(),
     }
+}
+
+/// Whether a spreadsheet may run a text.
+fn runs(text: &str) -> bool {
+    let is_blank = |c: char| c.is_whitespace() || quote::line(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8();
+    let formula = ['=', '+', '-', '@', '＝', '＋', '－', '−', '﹣', '﹢', '﹦', '＠', '﹫', '|', '%'];
+    // A negative amount is not a formula, but -1-2 is.
+    let amount = text.strip_prefix('-').is_some_and(|rest| {
+        let (whole, decimals) = rest.split_once('.').unwrap_or((rest, "0"));
+        [whole, decimals].iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    !amount && text.starts_with(|c: char| is_blank(c) || formula.contains(&c))
 }
 
 #[cfg(test)]
@@ -136,5 +147,34 @@ mod tests {
         let rows = rows.map(str::to_owned);
         let text = String::from_utf8(render(&["a", "b", "c"], &rows, Vec::new())).unwrap();
         assert_eq!(text, "'=1+1,-1.05,\"{\"\"k\"\":[1]}\"\n\"x,\"\"y\"\"\",,1.50\n");
+    }
+
+    #[test]
+    fn formulas_are_found_behind_blanks_and_in_other_widths() {
+        for text in [
+            "=1",
+            "+1",
+            "-1-2",
+            "-x",
+            "-",
+            "@x",
+            "＝1",
+            "＋1",
+            "－1",
+            "＠x",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            " =1",
+            "\u{3000}＝1",
+        ] {
+            assert!(runs(text), "{text:?}");
+        }
+        for text in ["\u{feff}=1", "\u{200b}=1", "\u{1b}=1", " x", "\nx", "|cmd", "%0A"] {
+            assert!(runs(text), "{text:?}");
+        }
+        for text in ["", "x", "a=b", "-1", "-1.05", "1.5", "/v1/x", "gpt-4.1", "日本"] {
+            assert!(!runs(text), "{text:?}");
+        }
     }
 }

@@ -18,3 +18,4 @@ mod page;
 mod producers;
 mod sql;
 mod stated_costs;
+mod terminal;

@@ -1,0 +1,180 @@
+//! Terminals, logs and pipes: producers, models and users name themselves, and a reader may go away.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::Daemon;
+use crate::support::postgres::Postgres;
+use crate::support::until;
+
+/// Clears the screen by two kinds of control sequence, reverses what follows, forges a line.
+const NAME: &str = "m\u{1b}[2J\u{9b}2J\u{202e}x\u{200b}\r\nFORGED everything is fine";
+
+/// Commands of the program, with what they need: a file each for a bill, a price list and an import.
+fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
+    let day = ["--from", "2026-02-01", "--to", "2026-03-01"];
+    let lists: Vec<Vec<&str>> = vec![
+        vec!["migrate"],
+        vec!["record", "--provider", NAME, "--model", NAME],
+        vec!["import", rows, "--name", "x", "--dry-run", "5"],
+        vec!["import", rows, "--name", "y"],
+        vec!["open"],
+        vec!["status"],
+        vec!["status", "--json"],
+        vec!["top", "--once"],
+        vec!["top", "--once", "--json"],
+        vec!["adopt"],
+        vec!["reconcile"],
+        vec!["dead-letters", "list"],
+        vec!["dead-letters", "list", "--json"],
+        vec!["dead-letters", "show", "1"],
+        vec!["dead-letters", "export"],
+        vec!["wal", "list"],
+        vec!["partitions", "list"],
+        vec!["rollups", "rebuild", "--help"],
+        vec!["prices", "list"],
+        vec!["prices", "list", "--json"],
+        vec!["prices", "show", "claude", NAME],
+        vec!["prices", "check"],
+        vec!["prices", "diff", list],
+        vec!["reprice", day[0], day[1], day[2], day[3], "--dry-run"],
+        vec!["budgets", "set", "--scope", "user", "--scope-value", NAME, "--period", "day", "--amount", "1"],
+        vec!["budgets", "list"],
+        vec!["budgets", "list", "--json"],
+        vec!["bill-check", bill],
+        vec!["bill-check", bill, "--json"],
+        vec!["plans", day[0], day[1], day[2], day[3]],
+        vec!["forecast"],
+        vec!["demo", "--rate", "5", "--seconds", "1"],
+        vec!["token", "create", "--name", NAME, "--role", "read"],
+        vec!["token", "list"],
+        vec!["users", "forget", NAME, "--dry-run"],
+        vec!["config", "check", "--show"],
+        vec!["psql", "-c", "SELECT 1"],
+    ];
+    lists.into_iter().map(|words| words.into_iter().map(str::to_owned).collect()).collect()
+}
+
+struct Scene {
+    _postgres: Postgres,
+    daemon: Daemon,
+    commands: Vec<Vec<String>>,
+}
+
+fn scene() -> Scene {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).with("TALLYD_LOG_FILTER", "debug").start();
+    let call = json!({ "provider": "claude", "model": NAME, "user_id": NAME, "app": NAME, "endpoint": NAME, "cost_usd": "2",
+        "input_tokens": 5, "occurred_at": "2026-02-01T10:00:00Z" });
+    let refused = json!({ "provider": NAME, "model": NAME, "input_tokens": -1 });
+    let answers = daemon.lines(&format!("{call}\n{refused}\n"));
+    assert!(answers[0]["ok"] == true && answers[1]["error"]["code"] == "range", "{answers:?}");
+    postgres.until("SELECT count(*) FROM public.api_dead_letters", "1");
+    postgres.until_calls(1);
+    let file = |name: &str, text: String| {
+        let path = daemon.data().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let result = json!({ "amount": "100", "currency": "USD", "model": NAME });
+    let bill = json!({ "data": [{ "starting_at": "2026-02-01T00:00:00Z", "results": [result] }] });
+    let price = json!({ NAME: { "litellm_provider": "anthropic", "mode": "chat", "input_cost_per_token": 1e-6,
+        "output_cost_per_token": 2e-6 } });
+    let mut more = call.clone();
+    more["occurred_at"] = json!("2026-02-02T10:00:00Z");
+    let bad = json!({ "provider": "claude", "model": NAME, "input_tokens": NAME });
+    let commands = commands(
+        &file("bill.json", bill.to_string()),
+        &file("list.json", price.to_string()),
+        &file("rows.ndjson", format!("{more}\n{bad}\n")),
+    );
+    Scene { _postgres: postgres, daemon, commands }
+}
+
+#[track_caller]
+fn assert_quiet(what: &str, bytes: &[u8]) {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let acts = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202e}' | '\u{200b}');
+    if let Some(at) = text.find(acts) {
+        panic!("{what} prints {:?}", text[at..].chars().take(30).collect::<String>());
+    }
+    assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{what} prints a forged line: {text}");
+}
+
+#[test]
+fn every_command_prints_the_texts_of_others_as_what_they_are() {
+    let scene = scene();
+    let mut shown = 0;
+    for words in &scene.commands {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let Output { stdout, stderr, .. } = scene.daemon.run(&words);
+        assert_quiet(&format!("{words:?}"), &stdout);
+        assert_quiet(&format!("{words:?}, on stderr,"), &stderr);
+        shown += usize::from(String::from_utf8_lossy(&stdout).contains("FORGED"));
+        // JSON has the same text as before.
+        if words.contains(&"--json") && words[0] == "budgets" {
+            let list: Value = serde_json::from_slice(&stdout).unwrap();
+            assert!(list.to_string().contains("FORGED") && list[0]["scope_value"] == NAME, "{list:#}");
+        }
+    }
+    assert!(shown >= 8, "only {shown} commands print a name at all");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_no_command_with_a_panic() {
+    let scene = scene();
+    let help = scene.daemon.run(&["--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let listed: BTreeSet<&str> = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    let mut listed: BTreeSet<&str> = listed.into_iter().filter(|name| !name.is_empty()).collect();
+    listed.retain(|name| !matches!(*name, "serve" | "help"));
+    let tried: BTreeSet<&str> = scene.commands.iter().map(|words| words[0].as_str()).collect();
+    assert_eq!(tried, listed, "each command of --help is tried");
+    for words in &scene.commands {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let whole = scene.daemon.run(&words).status.code();
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let output = scene.daemon.command(&words).stdout(write).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("panicked"), "{words:?}: {said}");
+        // What streams ends; what does something goes on, and ends as it would have.
+        let code = output.status.code();
+        let is_as_before = code == whole || code == Some(0) || words[0] == "psql";
+        assert!(is_as_before, "{words:?}: {code:?}, not {whole:?}: {said}");
+    }
+    // A full disk is not silence.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = scene.daemon.command(&["prices", "list"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be written"));
+}
+
+#[test]
+fn the_daemon_log_has_an_event_a_line_whatever_producers_are_called() {
+    for format in ["text", "json"] {
+        let mut daemon =
+            Daemon::embedded().with("TALLYD_LOG_FILTER", "debug").with("TALLYD_LOG_FORMAT", format).start();
+        // Two of one name are logged with it.
+        let hello = [daemon.try_session(NAME), daemon.try_session(NAME)];
+        assert!(hello.iter().all(Result::is_ok));
+        let mut stream = daemon.connect();
+        writeln!(stream, "{}", json!({ "provider": "claude", "model": NAME, "user_id": NAME, "input_tokens": NAME }))
+            .unwrap();
+        writeln!(stream, "{NAME} \u{1b}]0;title\u{7}").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        drop(hello);
+        daemon.terminate();
+        let log = until("the log is there", || match daemon.log() {
+            log if log.is_empty() => Err("nothing".into()),
+            log => Ok(log),
+        });
+        assert_quiet(&format!("the {format} log"), log.as_bytes());
+        assert!(log.contains("FORGED"), "nothing foreign was logged: {log}");
+    }
+}
