@@ -278,11 +278,11 @@ describe("changes", () => {
       await show(tab, daemon, "dead-letters?code=missing");
       await tab.page.locator("tbody .sort").first().click();
       await tab.page.locator(".payload").getByText("claude-haiku-4-5").waitFor();
-      await tab.page.getByPlaceholder("field").fill("");
+      await tab.page.getByPlaceholder("field", { exact: true }).fill("");
       await tab.page.getByRole("button", { name: "Retry" }).click();
       await tab.page.getByRole("alert").waitFor();
       assert.deepEqual(await tab.axe(), [], "an error");
-      await tab.page.getByPlaceholder("field").fill("provider");
+      await tab.page.getByPlaceholder("field", { exact: true }).fill("provider");
       await tab.page.getByPlaceholder("value").fill("claude");
       await tab.page.getByRole("button", { name: "Retry" }).click();
       await tab.page.getByText("was accepted and loaded as").waitFor();
@@ -384,6 +384,37 @@ describe("files and weather", () => {
         await tab.page.getByText(text).waitFor();
         assert.deepEqual(await tab.axe(), [], path);
       }
+      assert.deepEqual(tab.problems, []);
+      await tab.context.close();
+    } finally {
+      await fresh.stop();
+    }
+  });
+
+  test("a daemon whose every record is refused says how many and why; a group is decided about at once", async () => {
+    const fresh = await Daemon.start();
+    try {
+      for (let sent = 0; sent < 30; sent += 1) fresh.refuse({ provider: "rentcast", colour: sent });
+      for (let sent = 0; sent < 12; sent += 1) fresh.refuse({ provider: "rentcast", status: 1000 });
+      await until("they are counted", () => fresh.sql("SELECT coalesce(sum(refused), 0) FROM tallyd_refusals") === "42");
+      const tab = await open(browser, fresh);
+      await signIn(tab, fresh, await fresh.token("admin"));
+      await show(tab, fresh, "overview");
+      await tab.page.getByText("Every record so far was refused").first().waitFor();
+      await tab.page.getByText("expected 0 to 999, found 1000").waitFor();
+      await tab.page.getByText("42 records were refused").waitFor();
+      assert.deepEqual(await tab.axe(), [], "overview");
+      await show(tab, fresh, "dead-letters");
+      const groups = tab.page.getByRole("table", { name: "Refusals by reason, field and sender" });
+      await groups.getByRole("button", { name: "unknown_field" }).click();
+      await tab.page.getByRole("button", { name: "Retry all without it" }).click();
+      await tab.page.getByText("30 records were accepted and loaded").waitFor();
+      await groups.getByRole("button", { name: "range" }).click();
+      assert.deepEqual(await tab.axe(), [], "a group");
+      tab.page.once("dialog", (dialog) => void dialog.accept());
+      await tab.page.getByRole("button", { name: "Drop all 12" }).click();
+      await tab.page.getByText("12 letters were dropped").waitFor();
+      assert.equal(fresh.sql("SELECT count(*) FROM api_usage_log"), "30");
       assert.deepEqual(tab.problems, []);
       await tab.context.close();
     } finally {
