@@ -16,6 +16,7 @@ COPY fuzz ./fuzz
 COPY benches ./benches
 COPY migrations ./migrations
 COPY src ./src
+COPY tests/prices/spellings.toml ./tests/prices/
 COPY --from=page /build/page/dist ./page/dist
 RUN cargo build --release --locked --bin tallyd && strip target/release/tallyd
 

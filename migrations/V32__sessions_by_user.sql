@@ -14,8 +14,16 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    readable pg_catalog.bool := coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-                                                  AND NOT row_security_active(c.oid)), false) AND count(*) = 2
+    -- As in tallyd_session_counts(): a cast from another type than Supabase's would be code of that type's owner.
+    readable pg_catalog.bool := coalesce(bool_and(
+            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid)
+            AND NOT EXISTS (
+                SELECT FROM (VALUES ('users', 'id', 'uuid'), ('users', 'deleted_at', 'timestamptz'),
+                                    ('users', 'banned_until', 'timestamptz'), ('sessions', 'user_id', 'uuid'),
+                                    ('sessions', 'created_at', 'timestamptz'), ('sessions', 'not_after', 'timestamptz'),
+                                    ('sessions', 'refreshed_at', 'timestamp')) AS f(of_table, name, type)
+                LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = f.name AND NOT a.attisdropped
+                WHERE f.of_table = c.relname AND a.atttypid IS DISTINCT FROM f.type::regtype::oid)), false) AND count(*) = 2
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'auth' AND c.relname IN ('sessions', 'users') AND c.relkind = 'r';
 BEGIN

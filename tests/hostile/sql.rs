@@ -208,7 +208,7 @@ fn an_existing_database_is_closed_and_a_projects_own_rule_of_who_is_admin_stays(
         DROP TRIGGER tallyd_audit_log_append_only ON tallyd_audit_log; DROP FUNCTION tallyd_trusts(regclass) CASCADE; \
         DO $$ DECLARE fn regprocedure; BEGIN \
             FOR fn IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace \
-                AND p.proname <> 'tallyd_sessions_by_user' LOOP \
+                AND p.proname NOT IN ('tallyd_sessions_by_user', 'tallyd_alias_changed') LOOP \
                 EXECUTE format('ALTER FUNCTION %s SET search_path = ''''', fn); \
             END LOOP; END $$; \
         CREATE SCHEMA app; CREATE FUNCTION app.is_root() RETURNS bool LANGUAGE sql AS 'SELECT true'; \

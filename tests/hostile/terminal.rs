@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
+use tallyd_client::Record;
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
@@ -72,7 +73,7 @@ fn scene() -> Scene {
     let refused = json!({ "provider": NAME, "model": NAME, "input_tokens": -1 });
     let answers = daemon.lines(&format!("{call}\n{refused}\n"));
     assert!(answers[0]["ok"] == true && answers[1]["error"]["code"] == "range", "{answers:?}");
-    postgres.until("SELECT count(*) FROM public.api_dead_letters", "1");
+    postgres.until("SELECT count(*) FROM public.dead_letters", "1");
     postgres.until_calls(1);
     let file = |name: &str, text: String| {
         let path = daemon.data().join(name);
@@ -160,15 +161,18 @@ fn the_daemon_log_has_an_event_a_line_whatever_producers_are_called() {
         let mut daemon =
             Daemon::embedded().with("TALLYD_LOG_FILTER", "debug").with("TALLYD_LOG_FORMAT", format).start();
         // Two of one name are logged with it.
-        let hello = [daemon.try_session(NAME), daemon.try_session(NAME)];
-        assert!(hello.iter().all(Result::is_ok));
+        let mut sessions = [daemon.try_session(NAME).unwrap(), daemon.try_session(NAME).unwrap()];
+        for session in &mut sessions {
+            session.send(1, &[Record::rentcast("/avm")]).unwrap();
+            session.recv_ack().unwrap();
+        }
         let mut stream = daemon.connect();
         writeln!(stream, "{}", json!({ "provider": "claude", "model": NAME, "user_id": NAME, "input_tokens": NAME }))
             .unwrap();
         writeln!(stream, "{NAME} \u{1b}]0;title\u{7}").unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
-        drop(hello);
+        drop(sessions);
         daemon.terminate();
         let log = until("the log is there", || match daemon.log() {
             log if log.is_empty() => Err("nothing".into()),

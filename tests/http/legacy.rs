@@ -231,14 +231,14 @@ fn the_metrics_have_totals_and_the_sessions_where_there_are_any() {
     assert_eq!(api.get("/api/v1/sessions", &token).ok()["available"], false);
     api.postgres.psql(
         "CREATE SCHEMA auth; \
-         CREATE TABLE auth.users (id int, email text, created_at timestamptz, last_sign_in_at timestamptz, \
+         CREATE TABLE auth.users (id uuid, email text, created_at timestamptz, last_sign_in_at timestamptz, \
              deleted_at timestamptz, banned_until timestamptz); \
-         CREATE TABLE auth.sessions (user_id int, created_at timestamptz, refreshed_at timestamp, not_after timestamptz); \
-         INSERT INTO auth.users (id, last_sign_in_at, banned_until, deleted_at) VALUES (1, now(), NULL, NULL), \
-             (2, now() - interval '2 days', NULL, NULL), (3, now(), now() + interval '1 day', NULL), (4, now(), NULL, now()); \
-         INSERT INTO auth.sessions VALUES (1, now() - interval '3 days', now() AT TIME ZONE 'UTC', NULL), \
-             (1, now() - interval '3 days', NULL, NULL), (1, now(), NULL, now() - interval '1 minute'), \
-             (2, now() - interval '90 days', NULL, NULL), (3, now(), NULL, NULL), (4, now(), NULL, NULL)",
+         CREATE TABLE auth.sessions (user_id uuid, created_at timestamptz, refreshed_at timestamp, not_after timestamptz); \
+         INSERT INTO auth.users (id, last_sign_in_at, banned_until, deleted_at) VALUES (md5('1')::uuid, now(), NULL, NULL), \
+             (md5('2')::uuid, now() - interval '2 days', NULL, NULL), (md5('3')::uuid, now(), now() + interval '1 day', NULL), (md5('4')::uuid, now(), NULL, now()); \
+         INSERT INTO auth.sessions VALUES (md5('1')::uuid, now() - interval '3 days', now() AT TIME ZONE 'UTC', NULL), \
+             (md5('1')::uuid, now() - interval '3 days', NULL, NULL), (md5('1')::uuid, now(), NULL, now() - interval '1 minute'), \
+             (md5('2')::uuid, now() - interval '90 days', NULL, NULL), (md5('3')::uuid, now(), NULL, NULL), (md5('4')::uuid, now(), NULL, NULL)",
     );
     let legacy = api.get("/api/admin/metrics", &token).ok()["sessions"].clone();
     assert_eq!(legacy, json!({"active": 3, "total": 5, "byTier": {}}));

@@ -9,8 +9,10 @@ use crate::support::postgres::{Postgres, url};
 use crate::support::proxy::Proxy;
 use crate::support::until;
 
-/// JSON, and beyond what `jsonb` can hold.
-const TOO_GREAT: &str = r#"{"provider":"rentcast","endpoint":"/poison","metadata":{"n":1e200000}}"#;
+/// A record that the daemon takes, and PostgreSQL does not.
+const POISON: &str = r#"{"provider":"rentcast","endpoint":"/poison","request_id":"poison"}"#;
+/// A rule that somebody has added to the call log: the daemon takes what PostgreSQL will not.
+const RULE: &str = "ALTER TABLE api_usage_log ADD CONSTRAINT no_poison CHECK (request_id <> 'poison')";
 
 fn letters(daemon: &Daemon, arguments: &[&str]) -> Output {
     daemon.run(&[&["dead-letters"], arguments].concat())
@@ -30,6 +32,8 @@ fn ids(output: &Output) -> Vec<i64> {
 /// A daemon with these lines sent, all of which end in the dead letters.
 fn with_letters(postgres: &Postgres, lines: &[&str]) -> Daemon {
     let daemon = Daemon::on(&postgres.url()).start();
+    postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
+    postgres.psql(RULE);
     daemon.lines(&lines.join("\n"));
     postgres.until("SELECT count(*) FROM dead_letters", &lines.len().to_string());
     daemon
@@ -44,7 +48,7 @@ fn letters_are_found_by_reason_kind_provider_and_time() {
             r#"{"provider":"anthropic","colour":"red"}"#,
             r#"{"provider":"rentcast","status":"good"}"#,
             r#"{"model":"x"}"#,
-            TOO_GREAT,
+            POISON,
         ],
     );
     let found = |arguments: &[&str]| ids(&letters(&daemon, &[&["list", "--json"], arguments].concat())).len();
@@ -74,7 +78,7 @@ fn a_corrected_letter_is_loaded_once_with_its_price_its_time_and_its_rollups() {
         &[
             r#"{"provider":"rentcast","endpoint":"/avm/value","user_id":"u1","colour":"red"}"#,
             r#"{"provider":"rentcast","endpoint":"/avm/value","occurred_at":"2020-02-03T04:05:06Z","status":"good"}"#,
-            TOO_GREAT,
+            POISON,
         ],
     );
     let all = ["--since", "1h", "--json"];
@@ -83,10 +87,10 @@ fn a_corrected_letter_is_loaded_once_with_its_price_its_time_and_its_rollups() {
     assert_eq!(unchanged.status.code(), Some(1));
     assert_eq!(json(&unchanged)["refused"].as_array().unwrap().len(), 3, "what was wrong still is");
 
-    let first = retry(&["--unset", "colour", "--set", "status=200", "--set", "metadata={}"]);
+    let first = retry(&["--unset", "colour", "--set", "status=200", "--set", "request_id=fine"]);
     assert!(first.status.success(), "{first:?}");
     assert_eq!(json(&first)["retried"], 3);
-    let again = retry(&["--unset", "colour", "--set", "status=200", "--set", "metadata={}"]);
+    let again = retry(&["--unset", "colour", "--set", "status=200", "--set", "request_id=fine"]);
     assert_eq!(json(&again)["retried"], 0);
     let calls = "SELECT endpoint, cost_usd::float8, cost_source, occurred_at > now() - interval '1 hour' \
         FROM api_usage_log ORDER BY 1, 4";

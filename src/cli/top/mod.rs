@@ -21,13 +21,14 @@ use std::time::Duration;
 
 use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use serde_json::json;
+use serde::Serialize;
 
-use self::sample::Sample;
+use self::sample::{Rates, Sample};
 use self::view::{Action, View};
 use super::output;
 use crate::config::Config;
 use crate::http::socket::AskError;
+use crate::http::{Status, Today};
 
 /// Watch the running daemon: rates, the write-ahead log, today's cost by model. Exits 3 if none is running at its start.
 #[derive(Args)]
@@ -125,6 +126,15 @@ fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a look prints as a line. A sum may be beyond 64 bits, which a tree of JSON values would not hold.
+#[derive(Default, Serialize)]
+struct Line<'a> {
+    rates: Option<Rates>,
+    status: Option<&'a Status>,
+    today: Option<&'a Today>,
+    error: Option<&'a String>,
+}
+
 /// A line of JSON a look, from the second on.
 fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
     let mut before: Option<Sample> = None;
@@ -135,17 +145,18 @@ fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
             Message::Stop => return Ok(ExitCode::SUCCESS),
         };
         let line = match &heard {
-            Ok(sample) => {
-                let rates = before.as_ref().map(|before| sample.since(before));
-                rates.map(
-                    |rates| json!({ "rates": rates, "status": sample.status, "today": sample.today, "error": null }),
-                )
-            }
-            Err(error) => Some(json!({ "rates": null, "status": null, "today": null, "error": error })),
+            Ok(sample) => before.as_ref().map(|before| Line {
+                rates: sample.since(before),
+                status: Some(&sample.status),
+                today: sample.today.as_ref(),
+                error: None,
+            }),
+            Err(error) => Some(Line { error: Some(error), ..Line::default() }),
         };
+        let is_read = line.map(|line| out.line(&line)).transpose()?;
         before = heard.ok().or(before);
-        let Some(line) = line else { continue };
-        if !out.line(&line)? || !out.flush()? || once {
+        let Some(is_read) = is_read else { continue };
+        if !is_read || !out.flush()? || once {
             return Ok(ExitCode::SUCCESS);
         }
     }

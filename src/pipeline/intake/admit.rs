@@ -110,7 +110,8 @@ impl Admission<'_> {
     /// # Errors
     /// The [`Refusal`] that tells the sender what to change.
     pub fn admit<'a>(&self, raw: &'a RawRecord<'a>, scratch: &'a mut Scratch<'a>) -> Admitted<Call<'a>> {
-        let provider = self.text("provider", &raw.provider)?;
+        let provider = normalise_provider(self.text("provider", &raw.provider)?);
+        // Blanks around it mean nothing, and so may be all that there is.
         if provider.is_empty() {
             return Err(Refusal::new(
                 Code::Missing,
@@ -118,7 +119,7 @@ impl Admission<'_> {
                 "a record names its provider: claude, rentcast, openai …",
             ));
         }
-        scratch.provider = normalise_provider(provider);
+        scratch.provider = provider;
         self.read_units(&raw.extra_units, scratch)?;
         scratch.service_tier = normalise_tier(self.text("service_tier", &raw.service_tier)?);
         scratch.platform = normalise_platform(self.text("platform", &raw.platform)?, &scratch.provider);
