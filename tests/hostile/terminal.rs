@@ -1,15 +1,12 @@
 //! Terminals, logs and pipes: producers, models and users name themselves, and a reader may go away.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use tallyd_client::Record;
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
-use crate::support::until;
 
 /// Clears the screen by two kinds of control sequence, reverses what follows, forges a line.
 const NAME: &str = "m\u{1b}[2J\u{9b}2J\u{202e}x\u{200b}\r\nFORGED everything is fine";
