@@ -20,6 +20,7 @@ use tallyd::pricing::{Catalog, PricingOptions};
 use tallyd::rollup::day::Days;
 use tallyd::rollup::fold::Fold;
 use tallyd::rollup::guard::{KeyBounds, KeyGuard};
+use tallyd_protocol::limits;
 
 use records::Calls;
 
@@ -37,7 +38,7 @@ fn frame_of(calls: &mut Calls) -> Vec<u8> {
 }
 
 fn read(body: &[u8]) -> Records<'_> {
-    match frame::read(body).expect("a frame") {
+    match frame::read(body, limits::FRAME_RECORDS).expect("a frame") {
         ClientFrame::Records(records) => records,
         ClientFrame::Hello(_) => panic!("a frame of records was written"),
     }

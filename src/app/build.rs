@@ -54,7 +54,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         budgets: Arc::default(),
         clock,
         metrics: IngestMetrics::default(),
-        replies: Arc::new(Semaphore::new(connection::REPLIES_BYTES)),
+        rooms: Arc::default(),
         quota: Arc::new(Quota::new((&config.dead_letters).into())),
     });
     let auth = http::auth::Auth::new(&config, &shared.clock);

@@ -188,7 +188,9 @@ fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
     if call.metadata.len() > limits::METADATA_BYTES {
         return;
     }
-    let Ok(ClientFrame::Records(records)) = frame::read(&body) else { panic!("a written frame reads back") };
+    let Ok(ClientFrame::Records(records)) = frame::read(&body, limits::FRAME_RECORDS) else {
+        panic!("a written frame reads back")
+    };
     for bytes in records.encoded() {
         let again = |again: Result<&Call<'_>, Refusal>| {
             assert_eq!(again.expect("what was accepted is accepted again"), call);

@@ -37,12 +37,12 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn read(body: &[u8]) {
-    match frame::read(body) {
+    match frame::read(body, limits::FRAME_RECORDS) {
         Err(malformed) => assert!(!malformed.to_string().is_empty()),
         Ok(ClientFrame::Hello(hello)) => {
             let mut written = Vec::new();
             ClientMessage::Hello(hello.clone()).write_frame(&mut written);
-            let Ok(ClientFrame::Hello(again)) = frame::read(&written[PREFIX_BYTES..]) else {
+            let Ok(ClientFrame::Hello(again)) = frame::read(&written[PREFIX_BYTES..], limits::FRAME_RECORDS) else {
                 panic!("a written hello reads back")
             };
             assert_eq!(again, hello);

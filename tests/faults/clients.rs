@@ -1,7 +1,6 @@
 //! Clients die in the middle of a frame, send and read slowly, or are many and idle.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -118,12 +117,20 @@ fn idle_session(socket: &Path, number: u32) -> Session {
     Session::connect(&Endpoint::unix(socket), HelloOptions::new(format!("idle-{number}"))).unwrap()
 }
 
+/// A frame whose answer is long: each record of it is refused, with a sentence that says why.
+pub fn refused_frame() -> Vec<u8> {
+    let mut frame = Vec::new();
+    write_records_frame(&mut frame, 1, &vec![tallyd_client::Record::default(); 500]);
+    frame
+}
+
 /// A client that sends and never reads.
-struct Deaf {
-    stream: UnixStream,
-    frame: Vec<u8>,
+pub struct Deaf {
+    stream: Box<dyn Write>,
+    again: Vec<u8>,
     at: usize,
-    is_held_back: bool,
+    /// Whether it was not read from any more, or closed.
+    pub is_held_back: bool,
 }
 
 impl Deaf {
@@ -131,19 +138,22 @@ impl Deaf {
         let mut stream = rig.daemon.connect();
         stream.write_all(&hello(&format!("deaf-{number}"))).unwrap();
         stream.set_nonblocking(true).unwrap();
-        let mut frame = Vec::new();
-        // Long answers: each record of it is refused, with a sentence that says why.
-        write_records_frame(&mut frame, 1, &vec![tallyd_client::Record::default(); 500]);
-        Self { stream, frame, at: 0, is_held_back: false }
+        Self::new(stream, refused_frame())
     }
 
-    /// Sends the same frame again and again, up to what the socket takes now.
-    fn send(&mut self) {
+    /// One that sends these bytes again and again. The stream does not block.
+    pub fn new(stream: impl Write + 'static, again: Vec<u8>) -> Self {
+        Self { stream: Box::new(stream), again, at: 0, is_held_back: false }
+    }
+
+    /// Sends up to what the socket takes now.
+    pub fn send(&mut self) {
         for _ in 0..50 {
-            match self.stream.write(&self.frame[self.at..]) {
-                Ok(sent) => self.at = (self.at + sent) % self.frame.len(),
+            match self.stream.write(&self.again[self.at..]) {
+                Ok(sent) => self.at = (self.at + sent) % self.again.len(),
                 Err(error) => {
-                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+                    let kinds = [ErrorKind::WouldBlock, ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+                    assert!(kinds.contains(&error.kind()), "{error}");
                     self.is_held_back = true;
                     return;
                 }

@@ -15,7 +15,7 @@ use tallyd_client::{Endpoint, HelloOptions, Record, Session};
 use crate::client::{Api, free_address, send};
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, hello, until};
 
 /// What SECURITY.md promises, for a build without optimisation.
 const MEMORY_MAX: u64 = 256 << 20;
@@ -49,6 +49,68 @@ fn push(stream: &mut TcpStream, bytes: &[u8], times: usize) {
             }
         }
     }
+}
+
+/// A client that claims frames of 1 MiB and never sends the last byte.
+struct Unfinished {
+    stream: Box<dyn Write>,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Unfinished {
+    fn over_unix(daemon: &Daemon, number: usize) -> Self {
+        let stream = daemon.connect();
+        stream.set_nonblocking(true).unwrap();
+        Self { stream: Box::new(stream), bytes: greeting(number, None), at: 0 }
+    }
+
+    fn over_tcp(address: &str, number: usize) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self { stream: Box::new(stream), bytes: greeting(number, Some(TOKEN)), at: 0 }
+    }
+
+    /// Sends what the socket takes now.
+    fn push(&mut self) {
+        const BODY: [u8; 4096] = [0; 4096];
+        let end = self.bytes.len() + (1 << 20) - 1;
+        while self.at < end {
+            let left = end - self.at;
+            let next = self.bytes.get(self.at..).filter(|rest| !rest.is_empty()).unwrap_or(&BODY[..left.min(4096)]);
+            match self.stream.write(next) {
+                Ok(sent) => self.at += sent,
+                // Full, or closed by the daemon.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// A hello, and the prefix of a frame of 1 MiB.
+fn greeting(number: usize, token: Option<&str>) -> Vec<u8> {
+    let hello = tallyd_protocol::Hello { token: token.map(Into::into), ..hello(&format!("unfinished-{number}")) };
+    let mut bytes = Vec::new();
+    tallyd_protocol::ClientMessage::Hello(hello).write_frame(&mut bytes);
+    bytes.extend_from_slice(&(1_u32 << 20).to_be_bytes());
+    bytes
+}
+
+/// Sends records, and waits for the ack of each frame. Returns the last number.
+fn record(session: &mut Session, first_seq: u64, frames: u64, of: u64) -> u64 {
+    let records = vec![Record::rentcast("/honest"); of as usize];
+    for frame in 0..frames {
+        session.send(first_seq + frame * of, &records).unwrap();
+        let ack = session.recv_ack().unwrap();
+        assert_eq!((ack.seq, ack.rejected.len()), (first_seq + (frame + 1) * of - 1, 0));
+    }
+    first_seq + frames * of - 1
+}
+
+/// Waits until each honest record is there, and asserts that none is there twice.
+fn until_honest(postgres: &Postgres, records: u64) {
+    let counted = "SELECT count(*) || ' ' || count(DISTINCT id) FROM api_usage_log WHERE endpoint = '/honest'";
+    postgres.until(counted, &format!("{records} {records}"));
 }
 
 /// True once the daemon has closed it.
@@ -334,4 +396,86 @@ fn those_who_send_and_never_read_hold_little_and_hold_up_nobody() {
         }
     }
     assert_small(&daemon);
+}
+
+#[test]
+fn unfinished_frames_hold_little_and_hold_up_nobody() {
+    with_many_files();
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    let mut unfinished: Vec<_> = (0..400).map(|number| Unfinished::over_unix(&daemon, number)).collect();
+    let mut honest = daemon.session("honest");
+    let mut last = 0;
+    for _ in 0..20 {
+        unfinished.iter_mut().for_each(Unfinished::push);
+        last = record(&mut honest, last + 1, 5, 10);
+    }
+    // One that needs as much room as they do has its turn.
+    last = record(&mut honest, last + 1, 1, 4_000);
+    assert_small(&daemon);
+    let metrics = daemon.metrics();
+    assert!(metrics.contains("tallyd_protocol_errors_total{code=\"slow\"}"), "{metrics}");
+    until_honest(&postgres, last);
+}
+
+#[test]
+fn hostile_clients_on_every_listener_at_once_stay_within_the_stated_memory() {
+    with_many_files();
+    let tcp = free_address();
+    let api = Api::with(&[("TALLYD_LISTEN_TCP", &tcp), ("TALLYD_LISTEN_TCP_TOKENS", TOKEN)]);
+    let (read, ingest) = (api.token("read"), api.token("ingest"));
+    let mut honest = api.daemon.session("honest");
+    // What long answers are made of.
+    let mut last = record(&mut honest, 1, 5, 2_000);
+    until_honest(&api.postgres, last);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all("{}\n".repeat(2_600_000).as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let posted = format!(
+        "POST /api/v1/records HTTP/1.1\r\nhost: x\r\nauthorization: {ingest}\r\ncontent-type: application/x-ndjson\r\n\
+         content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        packed.len()
+    );
+    let asked = format!("GET /api/v1/records?limit=1000 HTTP/1.1\r\nhost: x\r\nauthorization: {read}\r\n\r\n");
+    let guessed =
+        "POST /session HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 8388608\r\n\r\n";
+    let mut refused = Vec::new();
+    tallyd_protocol::ClientMessage::Hello(hello("deaf")).write_frame(&mut refused);
+    let empty = Record { provider: "".into(), ..Record::rentcast("/avm") };
+    tallyd_protocol::message::write_records_frame(&mut refused, 1, &vec![empty; 4_000]);
+    let mut unfinished = Vec::new();
+    let (mut deaf, mut over_http) = (Vec::new(), Vec::new());
+    for round in 0..20_usize {
+        for number in 0..10 {
+            unfinished.push(Unfinished::over_unix(&api.daemon, round * 20 + number));
+            unfinished.push(Unfinished::over_tcp(&tcp, round * 20 + 10 + number));
+        }
+        unfinished.iter_mut().for_each(Unfinished::push);
+        // Frames and lines, each answered at length.
+        for bytes in [refused.as_slice(), "{}\n".repeat(4_000).as_bytes()] {
+            let mut stream = api.daemon.connect();
+            stream.set_nonblocking(true).unwrap();
+            for _ in 0..20 {
+                // What the daemon does not take now is not sent.
+                let _ = stream.write(bytes);
+            }
+            deaf.push(stream);
+        }
+        for _ in 0..4 {
+            for (head, body) in [(asked.as_str(), &[][..]), (&posted, &packed), (guessed, &[b' '; 1 << 20])] {
+                let mut stream = connect_from((round % 5) as u8 + 1, &api.address);
+                push(&mut stream, head.as_bytes(), 1);
+                push(&mut stream, body, 1);
+                over_http.push(stream);
+            }
+        }
+        last = record(&mut honest, last + 1, 5, 10);
+        let recorded = api.post("/api/v1/records", &ingest, r#"{"provider":"rentcast","endpoint":"/http"}"#);
+        assert!([200, 429, 503].contains(&recorded.status), "{}", recorded.text());
+    }
+    last = record(&mut honest, last + 1, 1, 4_000);
+    until_honest(&api.postgres, last);
+    let (_, most) = api.daemon.resident_bytes();
+    println!("at most {} MiB with hostile clients on every listener", most >> 20);
+    assert_small(&api.daemon);
 }

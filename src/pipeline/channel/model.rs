@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::pipeline::connection::model::{Reply, ReplyRoom, Room, replies};
+use crate::pipeline::connection::model::{Reply, ReplyRoom, Room, Rooms, replies};
 
 /// What stands for the disk: how many bundles were synced. Relaxed, so that only the origin's counter orders it.
 fn synced(count: u64) -> Arc<AtomicU64> {
@@ -90,12 +90,7 @@ fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
             }
         });
         let socket = Socket { synced: disk, received: Vec::new() };
-        let (socket, closed) = block_on(replies(
-            socket,
-            origin,
-            receiver,
-            ReplyRoom::new(&Arc::new(tokio::sync::Semaphore::new(1 << 20))),
-        ));
+        let (socket, closed) = block_on(replies(socket, origin, receiver, ReplyRoom::new(&Arc::<Rooms>::default())));
         assert_eq!((socket.unwrap().received, closed), (vec![1, 1, 2], None));
         writer.join().unwrap();
     });

@@ -2,21 +2,65 @@
 //!
 //! One read takes whatever the socket holds, so many small frames cost one system call. The buffer begins small, grows
 //! while reads fill it, and is given back when the client goes quiet: ten thousand idle connections must cost little.
+//!
+//! Beyond [`SMALL_ROOM`] it takes room that all connections share ([`Rooms`]), and the client is not read from until there
+//! is some. Room for a frame or line is taken whole, once: those that wait for room hold none that others wait for, but for
+//! what was read ahead, which leaves half of the pool free. So two that wait never wait for each other. A client that holds
+//! room for what it does not send is closed as [`Slow`] once room is scarce.
 
-use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+
+use super::room::Rooms;
 
 const SMALL_BYTES: usize = 512;
 const LARGE_BYTES: usize = 256 * 1024;
+/// What each connection may hold.
+const SMALL_ROOM: usize = 2 * 1024;
+/// What most frames fit in, and a line of the default bound.
+const MEDIUM_ROOM: usize = 65 * 1024;
 /// How much a client may still send after it was told to go, and for how long.
 const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How long a grown buffer is kept for a client that sends nothing.
 const KEPT_WHILE_QUIET: Duration = Duration::from_secs(2);
+/// Where room is scarce, an unfinished frame or line grows by so much in so long.
+const PROGRESS_BYTES: usize = 32 * 1024;
+const PROGRESS_TIME: Duration = Duration::from_secs(1);
+
+/// The client held room for a frame or line that did not come, while room was scarce.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "less than {PROGRESS_BYTES} bytes of an unfinished frame or line came in {} s while memory for such was scarce; connect \
+     again and resend what was not acknowledged",
+    PROGRESS_TIME.as_secs()
+)]
+pub struct Slow;
+
+/// How large a buffer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Size {
+    Small,
+    Medium,
+    Ahead,
+    Whole,
+}
+
+impl Size {
+    /// What a message of so many bytes needs.
+    const fn of(bytes: usize) -> Self {
+        match bytes {
+            ..=SMALL_ROOM => Self::Small,
+            ..=MEDIUM_ROOM => Self::Medium,
+            _ => Self::Whole,
+        }
+    }
+}
 
 /// A socket's reading half, and what has been read from it.
 pub struct ReadBuffer<R> {
@@ -24,12 +68,21 @@ pub struct ReadBuffer<R> {
     bytes: BytesMut,
     stop: watch::Receiver<bool>,
     target: usize,
+    rooms: Arc<Rooms>,
+    /// Bytes of the largest frame or line.
+    whole: usize,
+    size: Size,
+    room: Option<OwnedSemaphorePermit>,
+    /// Since when an unfinished message is watched, and what has come of it since.
+    watched: Option<(Instant, usize)>,
 }
 
 impl<R: AsyncRead + Unpin> ReadBuffer<R> {
-    /// Reads from `reader` until `stop` becomes true.
-    pub fn new(reader: R, stop: watch::Receiver<bool>) -> Self {
-        Self { reader, bytes: BytesMut::new(), stop, target: SMALL_BYTES }
+    /// Reads from `reader` until `stop` becomes true, in the room of all, frames or lines of up to `whole` bytes.
+    pub fn new(reader: R, stop: watch::Receiver<bool>, rooms: &Arc<Rooms>, whole: usize) -> Self {
+        let (bytes, rooms) = (BytesMut::new(), Arc::clone(rooms));
+        let (target, size, room, watched) = (SMALL_BYTES, Size::Small, None, None);
+        Self { reader, bytes, stop, target, rooms, whole, size, room, watched }
     }
 
     /// What has been read and not been used.
@@ -40,11 +93,14 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     /// Drops the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.bytes.advance(count);
+        self.watched = None;
     }
 
     /// Reads and drops what the client still sends, until it ends or has had its chance. A socket that is closed with
     /// bytes unread is reset, and the client may never see what it was told last.
     pub async fn drain(&mut self) {
+        self.bytes = BytesMut::with_capacity(SMALL_ROOM);
+        self.hold(Size::Small, None);
         let draining = async {
             let mut dropped = 0;
             while dropped < DRAINED_BYTES_MAX {
@@ -62,8 +118,8 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     /// Reads until at least `count` bytes are there. False if the client ended or `stop` became true before that.
     ///
     /// # Errors
-    /// The socket's.
-    pub async fn fill(&mut self, count: usize) -> io::Result<bool> {
+    /// [`Slow`] if the client holds up others.
+    pub async fn fill(&mut self, count: usize) -> Result<bool, Slow> {
         while self.bytes.len() < count {
             if !self.read_more(count).await? {
                 return Ok(false);
@@ -72,49 +128,179 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         Ok(true)
     }
 
-    /// Reads once, making room for `count` bytes in all. False at the end, or if `stop` became true.
+    /// Reads once, with room for a message of `count` bytes, of which some are missing. False at the end, which a socket that
+    /// fails has reached too, or if `stop` became true.
     ///
     /// # Errors
-    /// The socket's.
-    pub async fn read_more(&mut self, count: usize) -> io::Result<bool> {
+    /// [`Slow`] if the client holds up others.
+    pub async fn read_more(&mut self, count: usize) -> Result<bool, Slow> {
         loop {
-            if self.bytes.is_empty() && self.bytes.capacity() > LARGE_BYTES {
-                self.bytes = BytesMut::new();
+            if !self.make_room(count).await {
+                return Ok(false);
             }
-            let wanted = self.target.max(count.saturating_sub(self.bytes.len()));
-            if self.bytes.capacity() - self.bytes.len() < wanted {
-                self.bytes.reserve(wanted);
-            }
-            let quiet = self.bytes.is_empty() && self.target > SMALL_BYTES;
+            let grown = self.size > Size::Small || self.target > SMALL_BYTES;
+            let patience = self.watched.map_or(KEPT_WHILE_QUIET, |_| PROGRESS_TIME);
             let read = tokio::select! {
                 biased;
-                read = self.reader.read_buf(&mut self.bytes) => read?,
+                read = self.reader.read_buf(&mut self.bytes) => Some(read.unwrap_or(0)),
                 _ = self.stop.wait_for(|stop| *stop) => return Ok(false),
-                () = tokio::time::sleep(KEPT_WHILE_QUIET), if quiet => {
-                    self.bytes = BytesMut::new();
-                    self.target = SMALL_BYTES;
-                    continue;
-                }
+                () = tokio::time::sleep(patience), if grown => None,
             };
-            if read >= self.target && self.target < LARGE_BYTES {
-                self.target = (self.target * 8).min(LARGE_BYTES);
+            match read {
+                None => {
+                    self.check_progress(0)?;
+                    self.target = SMALL_BYTES;
+                    self.shrink(count);
+                }
+                Some(0) => return Ok(false),
+                Some(read) => {
+                    if self.bytes.len() < count {
+                        self.check_progress(read)?;
+                    }
+                    if read >= self.target && self.target < LARGE_BYTES {
+                        self.target = (self.target * 8).min(LARGE_BYTES);
+                    }
+                    return Ok(true);
+                }
             }
-            return Ok(read > 0);
         }
+    }
+
+    /// Bytes that the buffer may take.
+    fn limit(&self) -> usize {
+        match self.size {
+            Size::Small => SMALL_ROOM,
+            Size::Medium => MEDIUM_ROOM,
+            Size::Ahead => LARGE_BYTES,
+            Size::Whole => self.whole.max(LARGE_BYTES),
+        }
+    }
+
+    /// Whether others wait for what this one holds.
+    fn is_scarce(&self) -> bool {
+        match self.size {
+            Size::Small => false,
+            Size::Medium => self.rooms.medium.is_scarce(),
+            Size::Ahead | Size::Whole => self.rooms.large.is_scarce(),
+        }
+    }
+
+    /// Changes what is held. The buffer fits it already.
+    fn hold(&mut self, size: Size, room: Option<OwnedSemaphorePermit>) {
+        (self.size, self.room) = (size, room);
+    }
+
+    /// Sees to it that there is room for the next read. False if `stop` became true meanwhile.
+    async fn make_room(&mut self, count: usize) -> bool {
+        if self.size > Size::of(count) && (self.size == Size::Whole || self.is_scarce()) {
+            self.shrink(count);
+        }
+        // What is only announced takes no room yet.
+        if count > self.limit() && (self.size > Size::Small || self.bytes.len() >= SMALL_ROOM) {
+            let size = Size::of(count);
+            let (pool, bytes) = match size {
+                Size::Medium => (&self.rooms.medium, MEDIUM_ROOM),
+                _ => (&self.rooms.large, self.whole.max(LARGE_BYTES)),
+            };
+            let room = tokio::select! {
+                biased;
+                room = pool.take(bytes) => room,
+                _ = self.stop.wait_for(|stop| *stop) => return false,
+            };
+            self.hold(size, room);
+            // What it waited for was not the client.
+            self.watched = None;
+        }
+        if self.size > Size::Small && Size::of(count) > Size::Small {
+            self.watched.get_or_insert_with(|| (Instant::now(), 0));
+        }
+        self.grow(count);
+        true
+    }
+
+    /// Makes the buffer as large as the next read wants it, within the room that is held. A message that was announced takes
+    /// no more than twice what has come of it.
+    fn grow(&mut self, count: usize) {
+        let length = self.bytes.len();
+        let more = self.target.max(length / 2).max((count - length).min(length));
+        for size in [Size::Medium, Size::Ahead] {
+            let (pool, bytes) = match size {
+                Size::Medium => (&self.rooms.medium, MEDIUM_ROOM),
+                _ => (&self.rooms.large, LARGE_BYTES),
+            };
+            // A larger message takes its own room when it comes.
+            if self.size < size
+                && count <= bytes
+                && length + more > self.limit()
+                && let Some(room) = pool.try_take_spare(bytes)
+            {
+                self.hold(size, Some(room));
+            }
+        }
+        let more = more.min(self.limit() - length);
+        if self.bytes.capacity() - length < more && !self.bytes.try_reclaim(more) {
+            self.replace(length + more);
+        }
+    }
+
+    /// A buffer of exactly so many bytes, in place of the one that is there.
+    fn replace(&mut self, capacity: usize) {
+        let mut bytes = BytesMut::with_capacity(capacity);
+        bytes.extend_from_slice(&self.bytes);
+        self.bytes = bytes;
+    }
+
+    /// Gives back room that a message of `count` bytes does not need.
+    fn shrink(&mut self, count: usize) {
+        let needed = Size::of(count);
+        let room = match needed {
+            Size::Small => None,
+            Size::Medium if self.size > Size::Medium => match self.rooms.medium.try_take(MEDIUM_ROOM) {
+                Some(room) => Some(room),
+                None => return,
+            },
+            _ => return,
+        };
+        self.replace(self.bytes.len() + SMALL_BYTES);
+        self.hold(needed, room);
+    }
+
+    /// Counts what has come of an unfinished message that takes room.
+    fn check_progress(&mut self, read: usize) -> Result<(), Slow> {
+        let Some((since, before)) = self.watched else { return Ok(()) };
+        let arrived = before + read;
+        if since.elapsed() < PROGRESS_TIME {
+            self.watched = Some((since, arrived));
+            return Ok(());
+        }
+        self.watched = None;
+        if arrived < PROGRESS_BYTES && self.is_scarce() {
+            // What was received whole is made durable and answered first: others need not wait for that.
+            self.bytes = BytesMut::new();
+            self.hold(Size::Small, None);
+            return Err(Slow);
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
+    const WHOLE: usize = 1 << 20;
+
+    fn buffer(rooms: &Arc<Rooms>, stop: &watch::Receiver<bool>) -> (DuplexStream, ReadBuffer<DuplexStream>) {
+        let (client, server) = duplex(WHOLE);
+        (client, ReadBuffer::new(server, stop.clone(), rooms, WHOLE))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_grows_under_load_and_shrinks_when_quiet() {
-        let (mut client, server) = tokio::io::duplex(1 << 20);
-        let (_stopper, stop) = watch::channel(false);
-        let mut buffer = ReadBuffer::new(server, stop);
+        let (rooms, (_stopper, stop)) = (Arc::default(), watch::channel(false));
+        let (mut client, mut buffer) = buffer(&rooms, &stop);
         client.write_all(&vec![7; 900_000]).await.unwrap();
         let mut received = 0;
         while received < 900_000 {
@@ -122,28 +308,65 @@ mod tests {
             received += buffer.bytes().len();
             buffer.consume(buffer.bytes().len());
         }
-        assert_eq!(buffer.target, LARGE_BYTES);
+        assert_eq!((buffer.target, buffer.size), (LARGE_BYTES, Size::Ahead));
         let quiet = tokio::spawn(async move {
             let more = buffer.fill(1).await.unwrap();
-            (more, buffer.bytes.capacity())
+            (more, buffer.bytes.capacity(), buffer.room.is_none())
         });
         tokio::time::sleep(KEPT_WHILE_QUIET * 2).await;
         client.write_all(b"x").await.unwrap();
-        let (more, capacity) = quiet.await.unwrap();
-        assert!(more);
+        let (more, capacity, gave_back) = quiet.await.unwrap();
+        assert!(more && gave_back);
         assert!(capacity <= 2 * SMALL_BYTES, "{capacity}");
     }
 
     #[tokio::test]
     async fn it_ends_with_the_client_or_when_told_to() {
-        let (client, server) = tokio::io::duplex(64);
-        let (stopper, stop) = watch::channel(false);
-        let mut buffer = ReadBuffer::new(server, stop.clone());
+        let (rooms, (stopper, stop)) = (Arc::default(), watch::channel(false));
+        let (client, mut ended) = buffer(&rooms, &stop);
         drop(client);
-        assert!(!buffer.fill(1).await.unwrap());
-        let (_client, server) = tokio::io::duplex(64);
-        let mut buffer = ReadBuffer::new(server, stop);
+        assert!(!ended.fill(1).await.unwrap());
+        let (_client, mut told) = buffer(&rooms, &stop);
         stopper.send(true).unwrap();
-        assert!(!buffer.fill(1).await.unwrap());
+        assert!(!told.fill(1).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_hold_room_for_what_does_not_come_make_way_and_each_waits_its_turn() {
+        let (rooms, (_stopper, stop)) = (Arc::default(), watch::channel(false));
+        let mut unfinished = Vec::new();
+        for _ in 0..200 {
+            let (mut client, mut buffer) = buffer(&rooms, &stop);
+            client.write_all(&vec![7; WHOLE - 1]).await.unwrap();
+            unfinished.push(tokio::spawn(async move {
+                let slow = buffer.fill(WHOLE).await.is_err();
+                (slow, client, buffer)
+            }));
+        }
+        tokio::time::sleep(PROGRESS_TIME / 2).await;
+        let (mut client, mut honest) = buffer(&rooms, &stop);
+        client.write_all(&vec![7; 60_000]).await.unwrap();
+        assert!(honest.fill(60_000).await.unwrap(), "medium ones have room of their own");
+        honest.consume(60_000);
+        client.write_all(&vec![7; WHOLE]).await.unwrap();
+        assert!(honest.fill(WHOLE).await.unwrap());
+        assert!(honest.bytes.capacity() <= WHOLE);
+        // Those that nobody waits for are left alone.
+        let closed = unfinished.iter().filter(|one| one.is_finished()).count();
+        assert!((100..200).contains(&closed), "{closed}");
+        for one in unfinished.into_iter().filter(tokio::task::JoinHandle::is_finished) {
+            let (slow, _, buffer) = one.await.unwrap();
+            assert!(slow && buffer.bytes.capacity() == 0 && buffer.room.is_none());
+        }
+        drop(honest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_is_only_announced_holds_nothing() {
+        let (rooms, (_stopper, stop)) = (Arc::<Rooms>::default(), watch::channel(false));
+        let (mut client, mut buffer) = buffer(&rooms, &stop);
+        client.write_all(&[7; 100]).await.unwrap();
+        assert!(buffer.read_more(WHOLE).await.unwrap());
+        assert!(buffer.bytes.capacity() <= SMALL_ROOM, "{}", buffer.bytes.capacity());
     }
 }

@@ -7,13 +7,13 @@ use tallyd_protocol::{Ack, ErrorFrame, Hello, PROTOCOL_VERSION, Rejection, Serve
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::buffer::ReadBuffer;
+use super::buffer::{ReadBuffer, Slow};
 use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
 use crate::pipeline::chunk::Cost;
 use crate::pipeline::identity::{HelloError, Identity};
-use crate::pipeline::intake::frame::{ClientFrame, Records, read};
+use crate::pipeline::intake::frame::{ClientFrame, FrameError, Records, read};
 use crate::pipeline::intake::{Admission, Refusal};
 
 /// Why a connection is closed by the daemon. The names are those of the wire specification.
@@ -45,6 +45,21 @@ impl From<Closed> for Fault {
             Closed::Fenced => Self::new("fenced", closed),
             Closed::Crowded => Self::new("too_many_producers", closed),
             Closed::Stopped => Self::stopping(),
+        }
+    }
+}
+
+impl From<Slow> for Fault {
+    fn from(slow: Slow) -> Self {
+        Self::new("slow", slow)
+    }
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Malformed(_) => Self::new("malformed", error),
+            FrameError::TooMany { .. } => Self::new("too_large", error),
         }
     }
 }
@@ -92,7 +107,7 @@ where
     // A client that is gone by now may have sent records all the same.
     let _ = writer.write_all(&welcome).await;
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let room = ReplyRoom::new(&shared.replies);
+    let room = ReplyRoom::new(&shared.rooms);
     let mut outbox = Outbox::new(Arc::clone(&session.origin), shared.lanes, sender, room.clone());
     let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver, room));
     let origin = Arc::clone(&session.origin);
@@ -133,10 +148,9 @@ async fn greet<R: AsyncRead + Unpin>(
 ) -> Result<Option<(Session, Vec<u8>)>, Fault> {
     // A stranger's frame is small: no token or name needs more.
     let Some(bytes) = next_frame(buffer, shared.limits.max_frame_bytes.min(4096)).await? else { return Ok(None) };
-    let hello = match read(&buffer.bytes()[PREFIX_BYTES..bytes]) {
-        Ok(ClientFrame::Hello(hello)) => hello,
-        Ok(ClientFrame::Records(_)) => return Err(Fault::new("malformed", "the first message is `hello`")),
-        Err(error) => return Err(Fault::new("malformed", error)),
+    let hello = match read(&buffer.bytes()[PREFIX_BYTES..bytes], shared.limits.max_frame_records)? {
+        ClientFrame::Hello(hello) => hello,
+        ClientFrame::Records(_) => return Err(Fault::new("malformed", "the first message is `hello`")),
     };
     buffer.consume(bytes);
     check_hello(&hello, access).await?;
@@ -192,12 +206,11 @@ fn warning(origin: &Origin) -> Option<Warning> {
 
 /// Waits for a whole frame at the buffer's beginning. Returns its bytes, prefix included; none at the end.
 async fn next_frame<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, max: usize) -> Result<Option<usize>, Fault> {
-    // A socket that fails has ended.
-    if !buffer.fill(PREFIX_BYTES).await.unwrap_or(false) {
+    if !buffer.fill(PREFIX_BYTES).await? {
         return Ok(None);
     }
     let bytes = PREFIX_BYTES + body_bytes(buffer.bytes(), max)?;
-    Ok(buffer.fill(bytes).await.unwrap_or(false).then_some(bytes))
+    Ok(buffer.fill(bytes).await?.then_some(bytes))
 }
 
 fn body_bytes(bytes: &[u8], max: usize) -> Result<usize, Fault> {
@@ -236,15 +249,10 @@ async fn read_records<R: AsyncRead + Unpin>(
 }
 
 async fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Result<(), Fault> {
-    let records = match read(body) {
-        Ok(ClientFrame::Records(records)) => records,
-        Ok(ClientFrame::Hello(_)) => return Err(Fault::new("malformed", "`hello` comes once, at the beginning")),
-        Err(error) => return Err(Fault::new("malformed", error)),
+    let records = match read(body, shared.limits.max_frame_records)? {
+        ClientFrame::Records(records) => records,
+        ClientFrame::Hello(_) => return Err(Fault::new("malformed", "`hello` comes once, at the beginning")),
     };
-    if records.count() > shared.limits.max_frame_records {
-        let message = format!("{} records, at most {} are accepted", records.count(), shared.limits.max_frame_records);
-        return Err(Fault::new("too_large", message));
-    }
     check_numbers(&records, session.known_seq)?;
     let each = if session.want_costs { REJECTION_BYTES + COST_BYTES } else { REJECTION_BYTES };
     outbox.reserve(ACK_BYTES + records.count() * each, shared).await?;

@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::buffer::ReadBuffer;
+use super::buffer::{ReadBuffer, Slow};
 use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
-use crate::pipeline::channel::Origin;
+use crate::pipeline::channel::{Closed, Origin};
 use crate::pipeline::identity::Identity;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::{Admission, Code, Refusal, line};
@@ -74,21 +74,49 @@ where
     }
     let origin = Origin::new(Identity::nobody());
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let room = ReplyRoom::new(&shared.replies);
+    let room = ReplyRoom::new(&shared.rooms);
     let mut outbox = Outbox::new(Arc::clone(&origin), shared.lanes, sender, room.clone());
     let replying = tokio::spawn(replies::run(writer, origin, receiver, room));
-    // An error here is one of the origin, and the replying task sees it too.
-    let _ = read_lines(&mut buffer, shared, &mut outbox).await;
+    let read = read_lines(&mut buffer, shared, &mut outbox).await;
     let _ = outbox.flush(shared).await;
     drop(outbox);
     let Ok((Some(mut writer), closed)) = replying.await else { return };
-    if closed.is_some() {
-        let message = "the daemon is stopping; send again what was not answered";
-        let answer = Answer::Refused { error: Error { code: "shutting_down", message, field: None } };
+    let fault = match (closed, read) {
+        (Some(_), _) => Some(("shutting_down", "the daemon is stopping; send again what was not answered".to_owned())),
+        (None, Err(End::Slow(slow))) => Some(("slow", slow.to_string())),
+        // An error of the origin the replying task sees too.
+        (None, _) => None,
+    };
+    if let Some((code, message)) = &fault {
+        if *code == "slow" {
+            shared.metrics.protocol_error(code);
+        }
+        let answer = Answer::Refused { error: Error { code, message, field: None } };
         // The client may be gone.
         let _ = writer.write_all(&answer.line()).await;
     }
     let _ = writer.shutdown().await;
+    if fault.is_some() {
+        buffer.drain().await;
+    }
+}
+
+/// Why lines are read no further.
+enum End {
+    Closed,
+    Slow(Slow),
+}
+
+impl From<Closed> for End {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<Slow> for End {
+    fn from(slow: Slow) -> Self {
+        Self::Slow(slow)
+    }
 }
 
 /// Reads the greeting. False if it is none, or its token is wrong.
@@ -101,8 +129,7 @@ async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &
             return access.admits(token.as_deref()).await;
         }
         let more = buffer.bytes().len() + 1;
-        // A socket that fails has ended.
-        if more > GREETING_BYTES_MAX || !buffer.read_more(more).await.unwrap_or(false) {
+        if more > GREETING_BYTES_MAX || !matches!(buffer.read_more(more).await, Ok(true)) {
             return false;
         }
     }
@@ -112,7 +139,7 @@ async fn read_lines<R: AsyncRead + Unpin>(
     buffer: &mut ReadBuffer<R>,
     shared: &Shared,
     outbox: &mut Outbox,
-) -> Result<(), crate::pipeline::channel::Closed> {
+) -> Result<(), End> {
     let max = shared.limits.max_line_bytes;
     let mut searched = 0;
     let mut too_long = false;
@@ -138,8 +165,7 @@ async fn read_lines<R: AsyncRead + Unpin>(
             buffer.consume(searched);
             searched = 0;
         }
-        // A socket that fails has ended.
-        if !buffer.read_more(searched + 1).await.unwrap_or(false) {
+        if !buffer.read_more(searched + 1).await? {
             break;
         }
     }

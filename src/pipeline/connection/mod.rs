@@ -5,8 +5,9 @@
 //! into a chunk, and hands the chunk over; what it will answer it puts on a bounded queue. A second task ([`replies`])
 //! takes the replies in order, waits until what each one speaks for is durable, and writes it.
 //!
-//! Bounds: the read buffer by the largest frame or line; chunks in flight by the channel's permits; replies in flight
-//! by the queue. A client that does not read its replies fills the queue, and is not read from any more.
+//! Bounds: the read buffer by the largest frame or line, and all of them together by [`room`]; chunks in flight by the
+//! channel's permits; replies in flight by the queue and by [`room`]. A client that does not read its replies fills the queue,
+//! and is not read from any more.
 
 mod access;
 mod buffer;
@@ -14,21 +15,24 @@ mod frames;
 mod lines;
 mod outbox;
 mod replies;
+mod room;
 
 /// What models of the connection's end of the channel run.
 #[cfg(all(test, feature = "model"))]
 pub(super) mod model {
     pub use super::outbox::{Reply, ReplyRoom, Room};
     pub use super::replies::run as replies;
+    pub use super::room::Rooms;
 }
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tallyd_protocol::frame::PREFIX_BYTES;
 use tallyd_protocol::record::FIELDS;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::budget::Board;
 use crate::clock::Clock;
@@ -41,7 +45,7 @@ use crate::pricing::Catalog;
 use buffer::ReadBuffer;
 
 pub use access::{Access, Places, Stranger};
-pub use outbox::REPLIES_BYTES;
+pub use room::Rooms;
 
 /// The bounds of a connection.
 #[derive(Debug, Clone)]
@@ -76,8 +80,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: IngestMetrics,
-    /// Room for replies that are not read yet, all connections together.
-    pub replies: Arc<Semaphore>,
+    /// Room for what is held for clients that are slow, all connections together.
+    pub rooms: Arc<Rooms>,
     /// How many refused records are kept.
     pub quota: Arc<Quota>,
 }
@@ -113,7 +117,9 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (reader, writer) = tokio::io::split(stream);
-    let mut buffer = ReadBuffer::new(reader, stop);
+    let limits = &shared.limits;
+    let whole = (limits.max_frame_bytes + PREFIX_BYTES).max(limits.max_line_bytes + 1);
+    let mut buffer = ReadBuffer::new(reader, stop, &shared.rooms, whole);
     let first = tokio::time::timeout(access.patience(shared.limits.hello_timeout), buffer.fill(1)).await;
     let Ok(Ok(true)) = first else { return };
     if buffer.bytes()[0] == b'{' {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Shared;
+use super::room::Rooms;
 use crate::pipeline::channel::{Closed, Origin};
 use crate::pipeline::chunk::{Bundle, BundleBuilder, Call};
 use crate::pipeline::intake::Refusal;
@@ -26,7 +27,7 @@ pub struct Reply {
 /// read from any more.
 #[derive(Clone)]
 pub struct ReplyRoom {
-    all: Arc<Semaphore>,
+    all: Arc<Rooms>,
     own: Arc<Semaphore>,
 }
 
@@ -37,8 +38,6 @@ pub struct Room {
     own: Option<OwnedSemaphorePermit>,
 }
 
-/// Bytes that unread replies take, all connections together.
-pub const REPLIES_BYTES: usize = 16 << 20;
 /// Bytes of one connection's, unless a single reply is longer.
 const OWN_BYTES: usize = 256 << 10;
 /// A connection that waits for nothing else always has room for so many bytes: others that do not read cannot stop it.
@@ -48,7 +47,7 @@ const HEAVY_BYTES: usize = 16 << 10;
 
 impl ReplyRoom {
     /// The room of a connection, within that of all.
-    pub fn new(all: &Arc<Semaphore>) -> Self {
+    pub fn new(all: &Arc<Rooms>) -> Self {
         Self { all: Arc::clone(all), own: Arc::new(Semaphore::new(OWN_BYTES)) }
     }
 
@@ -61,14 +60,14 @@ impl ReplyRoom {
                 reserved.split(needed)
             }
             None if is_first && bytes <= ALWAYS_BYTES => None,
-            None => Arc::clone(&self.all).acquire_many_owned(bytes.min(REPLIES_BYTES / 2) as u32).await.ok(),
+            None => self.all.replies.take(bytes).await,
         };
         Room { all, own }
     }
 
-    /// Whether others wait for room.
+    /// Whether others wait for room: for replies, or for what the connection holds of the next frame.
     pub fn is_scarce(&self) -> bool {
-        self.all.available_permits() < REPLIES_BYTES / 4
+        self.all.is_scarce()
     }
 }
 
@@ -150,13 +149,11 @@ impl Outbox {
         if bytes <= ALWAYS_BYTES {
             return Ok(());
         }
-        // Bounded, so that it fits, and so that what is longer is alone instead of never. The semaphore is never closed.
-        let bytes = bytes.min(REPLIES_BYTES / 2) as u32;
-        let mut more = Arc::clone(&self.room.all).try_acquire_many_owned(bytes).ok();
+        let mut more = self.room.all.replies.try_take(bytes);
         if more.is_none() {
             // Nobody waits for room who holds some for what is not handed over: those that wait would wait for each other.
             self.flush(shared).await?;
-            more = Arc::clone(&self.room.all).acquire_many_owned(bytes).await.ok();
+            more = self.room.all.replies.take(bytes).await;
         }
         match (&mut self.reserved, more) {
             (Some(reserved), Some(more)) => reserved.merge(more),

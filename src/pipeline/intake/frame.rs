@@ -37,8 +37,19 @@ enum AnyMessage {
 
 /// Why a frame is refused as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the frame is not a message of this protocol: {0}")]
-pub struct Malformed(String);
+pub enum FrameError {
+    /// It does not read.
+    #[error("the frame is not a message of this protocol: {0}")]
+    Malformed(String),
+    /// It claims more records than are accepted. They are not looked at.
+    #[error("{count} records, at most {max} are accepted")]
+    TooMany {
+        /// What it claims.
+        count: usize,
+        /// What is accepted.
+        max: usize,
+    },
+}
 
 /// A `records` message.
 #[derive(Debug, Clone)]
@@ -52,18 +63,18 @@ pub struct Records<'a> {
 /// How deep a record may be nested, as in JSON: the reader recurses, and its stack is bounded.
 const DEPTH_MAX: usize = 128;
 
-/// Reads a frame's body.
+/// Reads a frame's body, of at most so many records.
 ///
 /// # Errors
-/// [`Malformed`] says what was expected.
-pub fn read(body: &[u8]) -> Result<ClientFrame<'_>, Malformed> {
+/// [`FrameError`] says what was expected.
+pub fn read(body: &[u8], records_max: usize) -> Result<ClientFrame<'_>, FrameError> {
     let mut rest = body;
     let entries = rmp::decode::read_map_len(&mut rest).map_err(|_| malformed("a map of one entry was expected"))?;
     if entries != 1 {
         return Err(malformed("a map of one entry was expected"));
     }
     match read_text(&mut rest)? {
-        "records" => read_records(rest).map(ClientFrame::Records),
+        "records" => read_records(rest, records_max).map(ClientFrame::Records),
         "hello" => match rmp_serde::from_slice(body) {
             Ok(ClientMessage::Hello(hello)) => Ok(ClientFrame::Hello(hello)),
             Err(error) => match rmp_serde::from_slice(body) {
@@ -71,14 +82,14 @@ pub fn read(body: &[u8]) -> Result<ClientFrame<'_>, Malformed> {
                 Ok(AnyMessage::Hello(AnyHello { protocol, client })) if protocol != PROTOCOL_VERSION => {
                     Ok(ClientFrame::Hello(Hello { protocol, client, ..Hello::default() }))
                 }
-                _ => Err(Malformed(format!("in `hello`: {error}"))),
+                _ => Err(FrameError::Malformed(format!("in `hello`: {error}"))),
             },
         },
         _ => Err(malformed("its message is neither `hello` nor `records`")),
     }
 }
 
-fn read_records(mut rest: &[u8]) -> Result<Records<'_>, Malformed> {
+fn read_records(mut rest: &[u8], max: usize) -> Result<Records<'_>, FrameError> {
     let expected = "`records` holds `first_seq`, an integer, and `records`, an array";
     let fields = rmp::decode::read_map_len(&mut rest).map_err(|_| malformed(expected))?;
     let (mut first_seq, mut records) = (None, None);
@@ -87,7 +98,7 @@ fn read_records(mut rest: &[u8]) -> Result<Records<'_>, Malformed> {
             "first_seq" => {
                 first_seq = Some(rmp::decode::read_int::<u64, _>(&mut rest).map_err(|_| malformed(expected))?);
             }
-            "records" => records = Some(split_array(&mut rest)?),
+            "records" => records = Some(split_array(&mut rest, max)?),
             _ => return Err(malformed(expected)),
         }
     }
@@ -101,12 +112,15 @@ fn read_records(mut rest: &[u8]) -> Result<Records<'_>, Malformed> {
 }
 
 /// Splits an array into its elements' encodings, and moves `rest` past it.
-fn split_array<'a>(rest: &mut &'a [u8]) -> Result<Vec<&'a [u8]>, Malformed> {
-    let count = rmp::decode::read_array_len(rest).map_err(|_| malformed("`records` is not an array"))?;
+fn split_array<'a>(rest: &mut &'a [u8], max: usize) -> Result<Vec<&'a [u8]>, FrameError> {
+    let count = rmp::decode::read_array_len(rest).map_err(|_| malformed("`records` is not an array"))? as usize;
+    if count > max {
+        return Err(FrameError::TooMany { count, max });
+    }
     // An element has at least a byte: a claim beyond that is not believed.
-    let mut elements = Vec::with_capacity(rest.len().min(count as usize));
+    let mut elements = Vec::with_capacity(rest.len().min(count));
     for _ in 0..count {
-        let bytes = scan::value_bytes(rest).map_err(|error| Malformed(error.to_string()))?;
+        let bytes = scan::value_bytes(rest).map_err(|error| FrameError::Malformed(error.to_string()))?;
         let (element, after) = rest.split_at(bytes);
         elements.push(element);
         *rest = after;
@@ -114,15 +128,15 @@ fn split_array<'a>(rest: &mut &'a [u8]) -> Result<Vec<&'a [u8]>, Malformed> {
     Ok(elements)
 }
 
-fn read_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Malformed> {
+fn read_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, FrameError> {
     let (text, after) =
         rmp::decode::read_str_from_slice(*rest).map_err(|_| malformed("a name was expected, and it is not text"))?;
     *rest = after;
     Ok(text)
 }
 
-fn malformed(what: &'static str) -> Malformed {
-    Malformed(what.into())
+fn malformed(what: &'static str) -> FrameError {
+    FrameError::Malformed(what.into())
 }
 
 impl<'a> Records<'a> {
@@ -183,7 +197,7 @@ fn quoted_after(error: &str, heading: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tallyd_protocol::{Record, message};
+    use tallyd_protocol::{Record, limits, message};
 
     use super::*;
     use crate::pipeline::intake::raw_value::Field;
@@ -198,7 +212,7 @@ mod tests {
     fn each_record_is_decoded_from_its_own_bytes() {
         let records: Vec<_> = (0..40).map(|tokens| Record::claude("m", tokens, 1)).collect();
         let body = body(&records);
-        let Ok(ClientFrame::Records(read)) = read(&body) else { panic!("records") };
+        let Ok(ClientFrame::Records(read)) = read(&body, limits::FRAME_RECORDS) else { panic!("records") };
         assert_eq!((read.first_seq, read.count()), (5, 40));
         let mut tokens = Vec::new();
         read.encoded().for_each(|bytes| tokens.push(decode(bytes).unwrap().input_tokens));
@@ -215,7 +229,7 @@ mod tests {
         body.push(7);
         body.extend_from_slice(&[0x81, 0xa1, b'x', 1]);
         tallyd_protocol::record::write(&mut body, &Record::rentcast("/b"));
-        let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("records") };
+        let Ok(ClientFrame::Records(records)) = read(&body, limits::FRAME_RECORDS) else { panic!("records") };
         let mut codes = Vec::new();
         records.encoded().for_each(|bytes| codes.push(decode(bytes).map(drop).map_err(|refusal| refusal.code)));
         assert_eq!(codes, [Ok(()), Err(Code::Type), Err(Code::UnknownField), Ok(())]);
@@ -227,15 +241,24 @@ mod tests {
         message::write_records_head(&mut body, 1, 1);
         body.extend_from_slice(&[0xdc, 0, 22]);
         body.extend_from_slice(&[0xc0; 22]);
-        let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("records") };
+        let Ok(ClientFrame::Records(records)) = read(&body, limits::FRAME_RECORDS) else { panic!("records") };
         records.encoded().for_each(|bytes| assert_eq!(decode(bytes).unwrap_err().code, Code::UnknownField));
+    }
+
+    #[test]
+    fn a_claim_of_too_many_records_is_refused_before_any_is_looked_at() {
+        let mut body = Vec::new();
+        message::write_records_head(&mut body, 1, 3);
+        // None of them is there.
+        assert_eq!(read(&body, 2).unwrap_err(), FrameError::TooMany { count: 3, max: 2 });
+        assert!(matches!(read(&body, 3), Err(FrameError::Malformed(_))));
     }
 
     #[test]
     fn a_frame_that_ends_too_early_is_refused_whole() {
         let body = body(&[Record::rentcast("/a"), Record::rentcast("/b")]);
         for end in 0..body.len() {
-            assert!(read(&body[..end]).is_err(), "{end} of {} bytes", body.len());
+            assert!(read(&body[..end], limits::FRAME_RECORDS).is_err(), "{end} of {} bytes", body.len());
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use tallyd_protocol::limits;
 use uuid::Uuid;
 
 use super::admit::Scratch;
@@ -31,7 +32,9 @@ fn judge_encoded(encoded: &[u8], judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     let mut body = Vec::new();
     tallyd_protocol::message::write_records_head(&mut body, 1, 1);
     body.extend_from_slice(encoded);
-    let Ok(ClientFrame::Records(records)) = frame::read(&body) else { panic!("one record is a frame") };
+    let Ok(ClientFrame::Records(records)) = frame::read(&body, limits::FRAME_RECORDS) else {
+        panic!("one record is a frame")
+    };
     let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
     let admission = Admission { rules: &wire_rules(), catalog: &catalog, now_us: NOW_US };
     for bytes in records.encoded() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use tallyd_protocol::{Ack, ErrorFrame, Rejection, ServerMessage, Welcome, frame};
+use tallyd_protocol::{Ack, ErrorFrame, Rejection, ServerMessage, Welcome, frame, limits};
 
 use crate::pipeline::intake::frame::{ClientFrame, Records, decode, read};
 use crate::pipeline::intake::raw_value::Field;
@@ -103,7 +103,9 @@ fn say(mut stream: &UnixStream, message: &ServerMessage) -> io::Result<()> {
 
 fn serve(stream: &UnixStream, kept: &Mutex<Kept>) -> io::Result<()> {
     let body = receive(stream)?;
-    let Ok(ClientFrame::Hello(hello)) = read(&body) else { panic!("the first message is no hello") };
+    let Ok(ClientFrame::Hello(hello)) = read(&body, limits::FRAME_RECORDS) else {
+        panic!("the first message is no hello")
+    };
     let (fault, welcome) = {
         let mut kept = kept.lock().unwrap();
         let last_seq = *kept.last_seq.entry(hello.producer.clone()).or_default();
@@ -124,7 +126,9 @@ fn serve(stream: &UnixStream, kept: &Mutex<Kept>) -> io::Result<()> {
             }
             _ => {}
         }
-        let Ok(ClientFrame::Records(records)) = read(&body) else { panic!("not a frame of records") };
+        let Ok(ClientFrame::Records(records)) = read(&body, limits::FRAME_RECORDS) else {
+            panic!("not a frame of records")
+        };
         let ack = keep(&mut kept.lock().unwrap(), &hello.producer, &records);
         if matches!(fault, Some(Fault::CutAfter(at)) if at == number) {
             return Ok(());
