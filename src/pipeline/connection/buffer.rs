@@ -54,10 +54,12 @@ enum Size {
 impl Size {
     /// What a message of so many bytes needs.
     const fn of(bytes: usize) -> Self {
-        match bytes {
-            ..=SMALL_ROOM => Self::Small,
-            ..=MEDIUM_ROOM => Self::Medium,
-            _ => Self::Whole,
+        if bytes <= SMALL_ROOM {
+            Self::Small
+        } else if bytes <= MEDIUM_ROOM {
+            Self::Medium
+        } else {
+            Self::Whole
         }
     }
 }
