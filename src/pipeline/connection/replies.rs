@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -19,7 +20,12 @@ const DEAF: Duration = Duration::from_secs(2);
 /// Writes what was gathered. An error if the client is gone, or does not read while others wait for what it holds.
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut out: &[u8], room: &ReplyRoom) -> io::Result<()> {
     while !out.is_empty() {
-        match tokio::time::timeout(DEAF, writer.write(out)).await {
+        // Most sockets take the bytes at once, and need no timer.
+        let written = match writer.write(out).now_or_never() {
+            Some(written) => Ok(written),
+            None => tokio::time::timeout(DEAF, writer.write(out)).await,
+        };
+        match written {
             Ok(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => out = &out[written?..],
             Err(_) if room.is_scarce() => return Err(ErrorKind::TimedOut.into()),
