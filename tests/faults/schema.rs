@@ -100,7 +100,7 @@ pub fn partition_dropped(run: &mut Run) {
         rig.postgres.psql("CREATE TABLE saved AS SELECT * FROM api_usage_log WHERE false");
         for _ in series {
             // What was in it comes back in the end, so that the oracle finds it.
-            rig.postgres.psql(
+            rig.postgres.alter(
                 "LOCK TABLE api_usage_log IN ACCESS EXCLUSIVE MODE; \
                  INSERT INTO saved SELECT * FROM api_usage_log_2026_03; DROP TABLE api_usage_log_2026_03",
             );

@@ -135,8 +135,9 @@ impl Postgres {
         self.try_psql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Changes a table that is being loaded. It locks the log and then its partitions; a COPY into a partition locks that one
-    /// first. Where the two meet PostgreSQL ends either, and whoever is at psql gives the command again.
+    /// Changes a table that is being loaded. It locks the log and then its partitions; a COPY into a partition, or an index
+    /// that is being built on it, locks that one first. Where they meet PostgreSQL ends one of them, and the person at psql
+    /// gives the command again.
     #[track_caller]
     pub fn alter(&self, sql: &str) {
         until(sql, || match self.try_psql(sql) {
