@@ -77,6 +77,9 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let zone = transaction.query_typed(zone, &[]).await?;
     let zone: &str = zone.first().ok_or(ReconcileError::NoTimeZone)?.get(0);
+    // That has chosen the state. A partition may have been made just before it, whose maker has committed and not told it yet:
+    // its maker holds its lock until it has, so whoever has locked every partition that is listed knows all that the state has.
+    transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
 
     let log = "SELECT count(*), coalesce(sum(cost_usd), 0)::text, count(*) FILTER (WHERE cost_usd IS NULL) \
         FROM public.api_usage_log";

@@ -6,6 +6,9 @@
 //! ## Why a look at the log is exact
 //! A loader writes its calls first and the user's lifetime totals last, in one transaction. So whoever has locked those totals
 //! sees, from the next statement on, just the calls that the totals count: another loader's are not committed, and wait.
+//! One thing is visible before it can be found: PostgreSQL shows a committed row a moment before other sessions learn of the
+//! partition that the same transaction made. So a look at the log first waits for those who make partitions
+//! ([`enter_without_new_partitions`]).
 
 use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::types::{ToSql, Type};
@@ -64,6 +67,13 @@ pub(super) async fn slices(client: &Client, user: &str, batch_calls: u32) -> Res
 /// takes the log first.
 async fn enter(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await
+}
+
+/// The same, and keeps those out who make partitions: without this, a call in a partition that was made just now could be
+/// counted in sums that are seen, and be missed in the log.
+async fn enter_without_new_partitions(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN SHARE UPDATE EXCLUSIVE MODE").await?;
+    enter(client).await
 }
 
 /// The instant of a slice's beginning.
@@ -136,7 +146,7 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
 ///
 /// Only rows that were locked before the log was looked at are moved: others may be a loader's that has come since.
 pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, ForgetError> {
-    enter(client).await?;
+    enter_without_new_partitions(client).await?;
     let daily = lock(client, USERS, user).await?;
     let totals = lock(client, TOTALS, user).await?;
     if daily.is_none() && totals.is_none() {
