@@ -183,7 +183,7 @@ async fn any_table_of_users_will_do_and_its_columns_are_shown() {
     assert_eq!(gone.shown.as_deref(), Some("Ada"));
     assert_eq!(gone.profile.0, r#"{"name": "Ada", "is_admin": true, "analyses today": 3}"#);
     // A page that formats each number goes on to do so for a user whom the table does not know.
-    assert_eq!(admin.profile.0, r#"{"name": null, "is_admin": false, "analyses today": 0}"#);
+    assert_eq!(admin.profile.0, r#"{"name": "", "is_admin": false, "analyses today": 0}"#);
     assert_eq!(
         value(&client, "SELECT count(*) FROM user_api_totals WHERE user_id = ''").await,
         "1",

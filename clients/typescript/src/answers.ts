@@ -60,6 +60,8 @@ export interface UserCallStats {
 
 /** A model's price: its rates, and those of larger prompts. */
 export interface ModelPricing extends ModelRates {
+  inputPerMToken: number;
+  outputPerMToken: number;
   /** Rates that hold for the whole call where its input and cached tokens are more than `promptTokens`; smallest bound first, usually none. */
   above: (ModelRates & { promptTokens: number })[];
 }

@@ -14,8 +14,7 @@ use crate::config;
 pub struct Accounts {
     /// `SELECT` of `id` (text), `profile` (JSON object of the shown columns) and `shown` (the first one's text).
     pub select: String,
-    /// SQL of the profile of a user whom the table does not know: 0 and false where the columns are numbers and flags, else null. So a page that
-    /// formats each number goes on to do so.
+    /// SQL of the profile of a user whom the table does not know: what stands for a missing value in each column.
     pub unknown: String,
 }
 
@@ -41,25 +40,33 @@ impl Accounts {
         }
         let shown: Vec<(&String, &str)> =
             users.columns.iter().filter_map(|column| Some((column, kind(column)?))).collect();
-        let pairs = |value: &dyn Fn(&String, &str) -> String| {
-            let pairs = shown.iter().map(|(column, kind)| format!("{}, {}", literal(column), value(column, kind)));
-            pairs.collect::<Vec<_>>().join(", ")
+        let object = |value: &dyn Fn(&str, &str) -> String| {
+            let pairs = shown.iter().map(|(column, kind)| {
+                format!("{}, {}", literal(column), value(&format!("to_jsonb(p.{})", identifier(column)), missing(kind)))
+            });
+            format!("jsonb_build_object({})", pairs.collect::<Vec<_>>().join(", "))
         };
         let first = shown.first().map_or("NULL".to_owned(), |(column, _)| format!("p.{}::text", identifier(column)));
         // Supabase keeps the rows of accounts that were deleted.
         let there = if kind(&"deleted_at".to_owned()).is_some() { " WHERE p.deleted_at IS NULL" } else { "" };
         let select = format!(
-            "SELECT p.{}::text AS id, jsonb_build_object({}) AS profile, {first} AS shown FROM {} AS p{there}",
+            "SELECT p.{}::text AS id, {} AS profile, {first} AS shown FROM {} AS p{there}",
             identifier(&users.id_column),
-            pairs(&|column, _| format!("p.{}", identifier(column))),
+            object(&|column, missing| format!("coalesce({column}, {missing}::jsonb)")),
             qualified(&users.table),
         );
-        let unknown = pairs(&|_, kind| match kind {
-            "N" => "0".to_owned(),
-            "B" => "false".to_owned(),
-            _ => "NULL".to_owned(),
-        });
-        Ok(Some(Self { select, unknown: format!("jsonb_build_object({unknown})") }))
+        Ok(Some(Self { select, unknown: object(&|_, missing| format!("{missing}::jsonb")) }))
+    }
+}
+
+/// The JSON that stands for a missing value in a column of a category of types, as an SQL literal. A page that was written for the table alone
+/// calls methods of each number and text, so those are never null. A missing time stays null: no instant stands for it.
+fn missing(category: &str) -> &'static str {
+    match category {
+        "N" => "'0'",
+        "B" => "'false'",
+        "S" | "E" => "'\"\"'",
+        _ => "'null'",
     }
 }
 

@@ -52,7 +52,8 @@ pub struct UserTotals {
     pub last_call_at: Option<DateTime<Utc>>,
     /// What the user is shown as: the first column of `users.columns`, the e-mail address by default; null if it is not known.
     pub shown: Option<String>,
-    /// The shown columns of the application's table; of a user whom the table does not know 0, false and null.
+    /// The shown columns of the application's table. A number, flag or text without a value, or of a user whom the table does not know, is 0,
+    /// false or empty; anything else is null.
     #[schema(value_type = Object, example = json!({"email": "ann@example.com", "tier": "pro"}))]
     pub profile: Profile,
 }

@@ -20,7 +20,7 @@ use crate::pricing::{Catalog, Plan, PricingOptions, Usd};
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Pricing {
-    /// Claude's models: USD for a million tokens.
+    /// Claude's models: USD for a million tokens. A model is left out whose price does not say what input and output cost: `/api/v1/prices` has it.
     pub claude: BTreeMap<String, ModelPrice>,
     /// RentCast.
     pub rentcast: RentcastPrice,
@@ -104,19 +104,22 @@ pub async fn pricing(State(view): State<Handle>) -> Result<Json<Pricing>, ApiErr
     let rows = prices::in_force(&reading, now(&view)).await?;
     reading.finish().await?;
     let claude = rows.iter().filter(|row| row.provider == "claude" && row.service_tier == "standard");
-    let claude = claude.map(|row| (row.model.clone(), model(row))).collect();
+    let claude = claude.filter_map(|row| Some((row.model.clone(), model(row)?))).collect();
     let cost_per_request = Number(rentcast(&view, &rows));
     Ok(Json(Pricing { claude, rentcast: RentcastPrice { cost_per_request, plans: plans(&view)? } }))
 }
 
-fn model(row: &PriceRow) -> ModelPrice {
+/// A model's price. None without a rate of input or of output: a page of the replaced system formats both.
+fn model(row: &PriceRow) -> Option<ModelPrice> {
+    let rates_of_all = rates(&row.rates["per_million_tokens"]);
+    rates_of_all.input.and(rates_of_all.output)?;
     let above = row.rates["above"].as_array().into_iter().flatten();
     let above = above.filter_map(|tier| {
         Some(AbovePrice { prompt_tokens: tier["prompt_tokens"].as_u64()?, rates: rates(&tier["per_million_tokens"]) })
     });
     let mut above: Vec<_> = above.collect();
     above.sort_by_key(|tier| tier.prompt_tokens);
-    ModelPrice { rates: rates(&row.rates["per_million_tokens"]), above }
+    Some(ModelPrice { rates: rates_of_all, above })
 }
 
 fn rates(per_million_tokens: &Value) -> ModelRates {
