@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use super::{output, with_database};
+use super::{output, reporting_zone, with_database};
 use crate::bill::Bill;
 use crate::bill::compare::{Comparison, Day, Line, Tolerance, compare};
 use crate::config::Config;
@@ -67,8 +67,8 @@ pub fn run(args: &BillCheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
     };
     let (from, to) = (*first, *last);
     let providers: Vec<&str> = days.iter().map(|(_, provider)| *provider).collect();
-    let utc_rollups = config.rollup.time_zone == chrono_tz::UTC;
     let found = with_database(config, "tallyd bill-check", async |db| {
+        let utc_rollups = reporting_zone(db, config).await? == chrono_tz::UTC;
         Ok(recorded(db, utc_rollups, (from, to), &providers).await?)
     })?;
     let tolerance = Tolerance { usd: args.tolerance_usd, permille: args.tolerance_percent };

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use chrono::{DateTime, NaiveDate};
+use chrono_tz::Tz;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{output, with_database};
+use super::{output, reporting_zone, with_database};
 use crate::budget::store::{board, remove, set};
 use crate::budget::{NewBudget, Period, Scope};
 use crate::clock::{Clock, SystemClock};
@@ -70,9 +71,9 @@ struct SetArgs {
     json: bool,
 }
 
-fn today(config: &Config) -> NaiveDate {
+fn today(zone: Tz) -> NaiveDate {
     let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
-    now.with_timezone(&config.rollup.time_zone).date_naive()
+    now.with_timezone(&zone).date_naive()
 }
 
 pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
@@ -92,7 +93,10 @@ pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    let board = with_database(config, "tallyd budgets", async |db| Ok(board(db, today(config)).await?))?;
+    let board = with_database(config, "tallyd budgets", async |db| {
+        let today = today(reporting_zone(db, config).await?);
+        Ok(board(db, today).await?)
+    })?;
     if as_json {
         output::json(&board.states())?;
         return Ok(ExitCode::SUCCESS);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use chrono::DateTime;
 use clap::Args;
 
-use super::{output, with_database};
+use super::{output, reporting_zone, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::forecast::{Estimate, Method, day_left, forecast, history};
@@ -25,10 +25,11 @@ pub struct ForecastArgs {
 
 pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
-    let now = now.with_timezone(&config.rollup.time_zone);
     let provider = normalise_provider(&args.provider);
-    let history =
-        with_database(config, "tallyd forecast", async |db| Ok(history(db, now.date_naive(), &provider).await?))?;
+    let (now, history) = with_database(config, "tallyd forecast", async |db| {
+        let now = now.with_timezone(&reporting_zone(db, config).await?);
+        Ok((now, history(db, now.date_naive(), &provider).await?))
+    })?;
     let found = forecast(&history, day_left(&now));
     if args.json {
         output::json(&found)?;

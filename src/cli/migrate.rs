@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output;
 use crate::config::Config;
-use crate::database::{Database, DatabaseOptions, MigrateOptions, MigrateReport, citus, migrate};
+use crate::database::{Database, DatabaseOptions, MigrateReport, citus, migrate};
 
 /// Bring the database's schema up to date. The daemon does the same when it starts.
 #[derive(Args)]
@@ -44,7 +44,7 @@ pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let database = Database::open(&DatabaseOptions::from(config)).await?;
         let done = async {
             let mut connection = database.connect("tallyd migrate").await?;
-            let report = migrate(&mut connection, &MigrateOptions::from(config)).await?;
+            let report = migrate(&mut connection, &super::migrate_options(config)).await?;
             if !args.citus {
                 return anyhow::Ok((report, None));
             }

@@ -185,7 +185,27 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs a task on a connection to the database, and closes the database afterwards.
+/// The reporting time zone is the database's: a command is often run from a shell without the daemon's settings.
+///
+/// # Errors
+/// If the configuration states another zone.
+async fn reporting_zone(db: &crate::database::Connection, config: &Config) -> anyhow::Result<chrono_tz::Tz> {
+    Ok(crate::database::reporting_zone(&**db, stated_zone(config)).await?)
+}
+
+/// The zone that the file, the environment or a flag states; a default states nothing.
+fn stated_zone(config: &Config) -> Option<chrono_tz::Tz> {
+    config.origins.contains_key("rollup.time_zone").then_some(config.rollup.time_zone)
+}
+
+/// What a migration needs, where the zone is the database's unless one is stated.
+fn migrate_options(config: &Config) -> crate::database::MigrateOptions {
+    let reporting_time_zone = stated_zone(config).map(|zone| zone.name().to_owned());
+    crate::database::MigrateOptions { reporting_time_zone, ..config.into() }
+}
+
+/// Runs a task on a connection to the database, and closes the database afterwards. A stated time zone that is not the
+/// database's is an error of every command.
 fn with_database<T>(
     config: &Config,
     name: &str,
@@ -195,7 +215,10 @@ fn with_database<T>(
     block_on(async {
         let database = Database::open(&DatabaseOptions::from(config)).await?;
         let done = match database.connect(name).await {
-            Ok(mut connection) => task(&mut connection).await,
+            Ok(mut connection) => match reporting_zone(&connection, config).await {
+                Ok(_) => task(&mut connection).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error.into()),
         };
         database.close().await;

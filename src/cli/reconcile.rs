@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output::{self, count};
+use super::with_database;
 use crate::config::Config;
-use crate::database::{Database, DatabaseOptions, reconcile};
+use crate::database::reconcile;
 
 /// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
 #[derive(Args)]
@@ -18,15 +19,7 @@ pub struct ReconcileArgs {
 }
 
 pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let found = super::block_on(async {
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
-        let found = {
-            let mut connection = database.connect("tallyd reconcile").await?;
-            reconcile(&mut connection).await
-        };
-        database.close().await;
-        Ok(found?)
-    })?;
+    let found = with_database(config, "tallyd reconcile", async |db| Ok(reconcile(db).await?))?;
     if args.json {
         output::json(&found)?;
     } else {

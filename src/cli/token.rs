@@ -112,6 +112,7 @@ pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let done = {
             let mut connection = database.connect("tallyd token").await?;
             wait_for_schema(&connection, config).await?;
+            super::reporting_zone(&connection, config).await?;
             run_on(args, &mut connection).await
         };
         database.close().await;

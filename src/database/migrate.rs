@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::access::{Access, HINT, protect_all};
 use super::rollups::{COSTS, TOTALS, USERS};
+use super::zone::reporting_zone;
 use super::{FailureClass, classify, describe};
 
 mod embedded {
@@ -26,8 +27,9 @@ mod embedded {
 /// What a migration needs to know of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrateOptions {
-    /// The zone whose midnights part the rollups' days, as in the IANA database: `UTC`, `Europe/Berlin`.
-    pub reporting_time_zone: String,
+    /// The zone whose midnights part the rollups' days, as in the IANA database: `UTC`, `Europe/Berlin`. None is the
+    /// database's own.
+    pub reporting_time_zone: Option<String>,
     /// The size of new partitions of the log.
     pub granularity: Granularity,
     /// How many partitions to make ahead of the one for now.
@@ -169,11 +171,11 @@ pub(super) const LOCK: i64 = 0x7461_6c6c_796d_6967;
 /// # Errors
 /// [`MigrateError`]; nothing has been changed then.
 pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
-    check_zone(&options.reporting_time_zone)?;
+    let zone = options.reporting_time_zone.as_deref().map(check_zone).transpose()?;
     let transaction = client.transaction().await?;
     transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
     let applied = apply(&transaction, embedded::migrations::runner().get_migrations()).await?;
-    settle_zone(&transaction, &options.reporting_time_zone).await?;
+    settle_zone(&transaction, zone).await?;
     let ahead = "SELECT public.tallyd_ensure_partitions(now(), now() + $1 * ('1 ' || $2)::interval, $2)";
     let count = f64::from(options.partitions_ahead);
     let granularity = options.granularity.as_str();
@@ -239,18 +241,12 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
 }
 
 /// Sets the zone where nothing has been recorded yet, and otherwise checks that it is the configured one.
-async fn settle_zone(transaction: &Transaction<'_>, configured: &str) -> Result<(), MigrateError> {
-    let stored = setting(transaction, "reporting_time_zone").await?;
-    if stored == configured {
-        return Ok(());
+async fn settle_zone(transaction: &Transaction<'_>, configured: Option<Tz>) -> Result<(), MigrateError> {
+    let zone = reporting_zone(transaction, configured).await?;
+    if setting(transaction, "reporting_time_zone").await? != zone.name() {
+        set_zone(transaction, zone.name()).await?;
     }
-    let empty = "SELECT NOT EXISTS (SELECT FROM public.daily_api_costs) \
-        AND NOT EXISTS (SELECT FROM public.daily_user_api_costs) AND NOT EXISTS (SELECT FROM public.api_usage_log)";
-    let empty = transaction.query_typed(empty, &[]).await?;
-    if empty.first().is_some_and(|row| row.get(0)) {
-        return Ok(set_zone(transaction, configured).await?);
-    }
-    Err(MigrateError::TimeZone { stored, configured: configured.to_owned() })
+    Ok(())
 }
 
 async fn setting(transaction: &Transaction<'_>, key: &'static str) -> Result<String, MigrateError> {
@@ -267,8 +263,8 @@ async fn set_zone(transaction: &Transaction<'_>, zone: &str) -> Result<(), tokio
 
 /// PostgreSQL takes abbreviations and offsets for zones too (`EST`, `+02`, which means the opposite of what one thinks);
 /// the daemon computes days by the IANA database, so only what both know will do.
-fn check_zone(zone: &str) -> Result<(), MigrateError> {
-    Tz::from_str(zone).map(drop).map_err(|_| MigrateError::UnknownTimeZone { zone: zone.to_owned() })
+fn check_zone(zone: &str) -> Result<Tz, MigrateError> {
+    Tz::from_str(zone).map_err(|_| MigrateError::UnknownTimeZone { zone: zone.to_owned() })
 }
 
 /// Computes all rollups anew from the log and the sums of what was dropped from it, with days in `zone`, and stores that

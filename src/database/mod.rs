@@ -21,6 +21,7 @@
 //! | [`partitions`] | the log's partitions, as the catalog has them |
 //! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
 //! | [`retention`] | old partitions, dropped with their sums kept |
+//! | `zone` | the reporting time zone: the database's |
 //! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
@@ -51,6 +52,7 @@ pub mod unpriced;
 pub mod upkeep;
 pub mod url;
 pub mod whole;
+mod zone;
 
 pub use access::{Access, CopyAccess};
 pub use connection::{ConnectError, Connection, describe};
@@ -58,3 +60,4 @@ pub use error::{FailureClass, classify};
 pub use migrate::{Granularity, MigrateError, MigrateOptions, MigrateReport, migrate, rebuild_rollups};
 pub use reconcile::{Difference, MAX_DIFFERENCES, ReconcileError, Reconciliation, reconcile};
 pub use source::{Database, DatabaseError, DatabaseOptions};
+pub use zone::reporting_zone;

@@ -30,7 +30,7 @@ impl From<Partition> for Granularity {
 impl From<&Config> for MigrateOptions {
     fn from(config: &Config) -> Self {
         Self {
-            reporting_time_zone: config.rollup.time_zone.name().to_owned(),
+            reporting_time_zone: Some(config.rollup.time_zone.name().to_owned()),
             granularity: config.log_table.partition.into(),
             partitions_ahead: config.log_table.partitions_ahead,
         }

@@ -54,7 +54,7 @@ async fn a_changed_file_a_newer_database_and_a_failure_change_nothing() {
 }
 
 fn in_zone(zone: &str) -> MigrateOptions {
-    MigrateOptions { reporting_time_zone: zone.into(), ..migrate_options() }
+    MigrateOptions { reporting_time_zone: Some(zone.into()), ..migrate_options() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

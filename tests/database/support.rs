@@ -26,7 +26,7 @@ pub fn options(data_dir: &Path) -> DatabaseOptions {
 
 /// What a daemon migrates with if nothing is configured.
 pub fn migrate_options() -> MigrateOptions {
-    MigrateOptions { reporting_time_zone: "UTC".into(), granularity: Granularity::Month, partitions_ahead: 2 }
+    MigrateOptions { reporting_time_zone: Some("UTC".into()), granularity: Granularity::Month, partitions_ahead: 2 }
 }
 
 /// A private cluster with the schema in it.

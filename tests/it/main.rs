@@ -46,3 +46,4 @@ mod tls;
 mod top;
 mod turns;
 mod vectors;
+mod zone;

@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{output, with_database};
+use super::{migrate_options, output, reporting_zone, with_database};
 use crate::config::Config;
 use crate::database::adopt::{self, AdoptOptions, Inspection, SCHEMA, Sources, inspect, move_aside};
 use crate::database::{Connection, MigrateOptions, migrate};
@@ -67,13 +67,13 @@ fn mapping(text: &str) -> Result<(String, String), String> {
 }
 
 impl AdoptArgs {
-    fn options(&self, config: &Config) -> AdoptOptions {
+    fn options(&self, config: &Config, zone: chrono_tz::Tz) -> AdoptOptions {
         AdoptOptions {
             log: self.from_log.clone(),
             daily: self.from_daily.clone(),
             columns: self.map.iter().cloned().collect(),
             source_time_zone: self.time_zone.name().to_owned(),
-            reporting_time_zone: config.rollup.time_zone.name().to_owned(),
+            reporting_time_zone: zone.name().to_owned(),
             strip_query: config.limits.strip_query,
             batch_calls: self.batch_calls,
             granularity: MigrateOptions::from(config).granularity.as_str(),
@@ -83,10 +83,10 @@ impl AdoptArgs {
 }
 
 pub fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let options = args.options(config);
     // What a model is called is all that is asked of it.
     let (catalog, _) = Catalog::layered(&config.pricing, &Added::default())?;
     with_database(config, "tallyd adopt", async |db| {
+        let options = args.options(config, reporting_zone(db, config).await?);
         let sources = Sources::find(db, &options).await?;
         let found = inspect(db, &sources, &options, &catalog).await?;
         if !args.json {
@@ -121,7 +121,7 @@ async fn take(
 ) -> anyhow::Result<ExitCode> {
     let moved = if args.move_aside { move_aside(db).await? } else { Vec::new() };
     follow(&mut options, &moved);
-    migrate(db, &MigrateOptions::from(config)).await?;
+    migrate(db, &migrate_options(config)).await?;
     let sources = Sources::find(db, &options).await?;
     // Drawn on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(found.log.as_ref().map_or(0, |log| log.calls.unsigned_abs()));
