@@ -1,13 +1,21 @@
-// Writes src/known-prices.ts from a daemon's own catalog: the prices that a tracker goes by until the daemon has told it the ones in force.
-// `node prices.mjs`, after `cargo build`; a test holds the file to the daemon.
+// Writes the prices that the clients' trackers go by until the daemon has told them the ones in force, from a daemon's own catalog:
+// src/known-prices.ts, and _known_prices.py of the Python client. `node prices.mjs`, after `cargo build`; tests hold the first file to the
+// daemon, and the second one to the first.
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { startDaemon } from "./tests/daemon.mjs";
 
-export async function knownPrices(daemon) {
+const FILES = { "src/known-prices.ts": typescript, "../python/tallyd/_known_prices.py": python };
+/** Numbers that count something, and are not USD. */
+const COUNTS = new Set(["promptTokens", "included"]);
+
+async function pricesOf(daemon) {
   const token = await daemon.token("read", "prices");
   const answer = await fetch(`${daemon.url}/api/admin/pricing`, { headers: { authorization: `Bearer ${token}` } });
-  const prices = await answer.json();
+  return answer.json();
+}
+
+function typescript(prices) {
   return `// The prices that were in force when this was released, as the daemon's catalog has them. Written by prices.mjs.
 
 import type { PricingInfo } from "./answers.js";
@@ -16,9 +24,32 @@ export const KNOWN_PRICES: PricingInfo = ${JSON.stringify(prices, null, 2)};
 `;
 }
 
-if (process.argv[1] === import.meta.filename) {
-  const daemon = await startDaemon();
-  writeFileSync(new URL("src/known-prices.ts", import.meta.url), await knownPrices(daemon));
-  await daemon.stop();
-  execFileSync("git", ["diff", "--stat", "--", "src/known-prices.ts"], { cwd: import.meta.dirname, stdio: "inherit" });
+function python(prices) {
+  return `"""The prices that were in force when this was released, as the daemon's catalog has them.
+
+Written by clients/typescript/prices.mjs.
+"""
+
+from decimal import Decimal
+
+from ._answers import PricingInfo
+
+KNOWN_PRICES: PricingInfo = ${literal(prices)}
+`;
 }
+
+/** A Python literal, laid out as ruff does. */
+function literal(value, name = "", indent = "") {
+  if (value === null) return "None";
+  if (typeof value === "number") return COUNTS.has(name) ? `${value}` : `Decimal("${value}")`;
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  const inner = `${indent}    `;
+  const lines = Object.entries(value).map(([key, one]) => `${inner}${Array.isArray(value) ? "" : `"${key}": `}${literal(one, key, inner)},\n`);
+  return lines.length === 0 ? open + close : `${open}\n${lines.join("")}${indent}${close}`;
+}
+
+const daemon = await startDaemon();
+const prices = await pricesOf(daemon);
+await daemon.stop();
+for (const [file, written] of Object.entries(FILES)) writeFileSync(new URL(file, import.meta.url), written(prices));
+execFileSync("git", ["diff", "--stat", "--", ...Object.keys(FILES)], { cwd: import.meta.dirname, stdio: "inherit" });

@@ -4,8 +4,24 @@
 * `instrument`: records every call of an Anthropic or OpenAI client. `meter_http`: of an API that bills by request.
 * `context`: who is being served; `tallyd.web` has middleware for it. `tallyd.litellm` has a callback for LiteLLM.
 * `Costs`: reads what it came to.
+* `CostTracker`, or `cost_tracker` for one a process: replaces a tracker that kept its numbers in memory.
 """
 
+from ._answers import (
+    ActiveSessions,
+    BudgetStatus,
+    CallCosts,
+    CostSummary,
+    DailyCosts,
+    LargePromptRates,
+    ModelCosts,
+    ModelPricing,
+    ModelRates,
+    PlanTerms,
+    PricingInfo,
+    RentCastPricing,
+    UserCallStats,
+)
 from ._context import context
 from ._costs import Costs, CostsError
 from ._default import configure, default_recorder, record
@@ -13,16 +29,32 @@ from ._endpoint import Endpoint
 from ._http import meter_http
 from ._instrument import instrument
 from ._recorder import Recorder, RecordError, Stats
+from ._tracker import CostTracker, cost_tracker
 
 __all__ = [
+    "ActiveSessions",
+    "BudgetStatus",
+    "CallCosts",
+    "CostSummary",
+    "CostTracker",
     "Costs",
     "CostsError",
+    "DailyCosts",
     "Endpoint",
+    "LargePromptRates",
+    "ModelCosts",
+    "ModelPricing",
+    "ModelRates",
+    "PlanTerms",
+    "PricingInfo",
     "RecordError",
     "Recorder",
+    "RentCastPricing",
     "Stats",
+    "UserCallStats",
     "configure",
     "context",
+    "cost_tracker",
     "default_recorder",
     "instrument",
     "meter_http",

@@ -6,12 +6,17 @@ import json
 import os
 from datetime import date
 from decimal import Decimal
+from http.client import HTTPException
 from typing import Any, Dict, List, Optional, Union
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 Day = Union[date, str]
+
+_AMOUNTS = frozenset(
+    "totalCost claudeCost rentcastCost cost dailyBudget budgetPercent remaining costPerRequest monthly overage".split()
+)
 
 
 class CostsError(Exception):
@@ -64,17 +69,32 @@ class Costs:
     def get(self, path: str, **query: Any) -> Any:
         """Any question of the API that answers in JSON; parameters that are None are left out."""
         given = {name: str(value) for name, value in query.items() if value is not None}
-        request = Request(f"{self._url}{path}?{urlencode(given)}" if given else f"{self._url}{path}")
+        return self._ask(Request(f"{self._url}{path}?{urlencode(given)}" if given else f"{self._url}{path}"))
+
+    def post(self, path: str, body: Any) -> Any:
+        """Writes with a request of the API, by a token of the role `admin`; `body` is sent as JSON."""
+        headers = {"content-type": "application/json"}
+        return self._ask(Request(f"{self._url}{path}", json.dumps(body).encode(), headers))
+
+    def _ask(self, request: Request) -> Any:
         if self._token:
             request.add_header("authorization", f"Bearer {self._token}")
         try:
             with urlopen(request, timeout=self._timeout) as response:
-                return json.loads(response.read(), parse_float=Decimal)
+                return json.loads(response.read(), parse_float=Decimal, object_hook=_exact)
         except HTTPError as error:
             with error:
                 raise CostsError(_said(error), error.code) from None
-        except (URLError, OSError, ValueError) as error:
+        except (URLError, HTTPException, OSError, ValueError) as error:
             raise CostsError(f"tallyd did not answer at {self._url}: {error}") from error
+
+
+def _exact(answer: Dict[str, Any]) -> Dict[str, Any]:
+    """Makes the whole amounts of an object Decimal too: JSON has them as integers."""
+    for name, value in answer.items():
+        if type(value) is int and (name in _AMOUNTS or name.endswith("PerMToken")):
+            answer[name] = Decimal(value)
+    return answer
 
 
 def _said(error: HTTPError) -> str:

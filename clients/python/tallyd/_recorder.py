@@ -155,7 +155,7 @@ class Recorder:
     async def aflush(self, timeout: float = 5.0) -> bool:
         """`flush` for asyncio."""
         done = asyncio.Event()
-        waiter = self._wait_in_line(_waker(done))
+        waiter = self._wait_in_line(waker(done))
         if waiter is None:
             return True
         try:
@@ -178,18 +178,34 @@ class Recorder:
         Raises RecordError if it is refused or dropped, or not settled in time (then it may still become durable).
         """
         done = asyncio.Event()
-        waiter = Waiter(is_record=True, call=_waker(done))
-        if not self._put(provider, fields, waiter):
+        waiter = self.begin(provider, fields, waker(done))
+        if waiter is None:
             raise RecordError("the record was dropped: the queue is full or the recorder is closed")
-        self._sender.wake()
         try:
             await asyncio.wait_for(done.wait(), timeout)
         except asyncio.TimeoutError:
             raise RecordError(f"the record was not settled in {timeout:g} s; it is still being sent") from None
+        finally:
+            waiter.is_abandoned = True
         if waiter.error is not None:
             raise RecordError(waiter.error)
         identity = fields["id"]
         return identity if isinstance(identity, uuid.UUID) else uuid.UUID(str(identity))
+
+    def begin(
+        self, provider: str, fields: Dict[str, Any], call: Optional[Callable[[Waiter], None]] = None
+    ) -> Optional[Waiter]:
+        """Records a call at once, for someone who waits for its ack and then abandons the waiter. None: dropped."""
+        waiter = Waiter(is_record=True, call=call)
+        if not self._put(provider, fields, waiter):
+            return None
+        self._sender.wake()
+        return waiter
+
+    @property
+    def is_connected(self) -> bool:
+        """As `stats().connected`, for less."""
+        return self._connected
 
     def close(self, timeout: Optional[float] = None) -> bool:
         """Sends what is left within `timeout` seconds, then ends the thread. False: records were lost, and counted."""
@@ -288,7 +304,8 @@ class Recorder:
 _all: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
-def _waker(done: asyncio.Event) -> Callable[[Waiter], None]:
+def waker(done: asyncio.Event) -> Callable[[Waiter], None]:
+    """What sets an event of the running loop from the sender thread."""
     loop = asyncio.get_running_loop()
 
     def wake(_: Waiter) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Deque, Mapping, Optional, Sequence
 
 import msgpack
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _NAP = (0.0005, 0.02)
 _INTAKE = 1024
 _INTAKES = 16
+_WAITERS = 1024
 _CONNECT_TIMEOUT = 10.0
 _SLOW_CODES = ("fenced", "unauthorized", "protocol_version", "producer", "secret", "reserved_name", "sequence")
 
@@ -34,7 +35,7 @@ _SLOW_CODES = ("fenced", "unauthorized", "protocol_version", "producer", "secret
 class Waiter:
     """Someone who waits until what was recorded before is settled. `error` says why a record was refused."""
 
-    __slots__ = ("done", "position", "error", "is_record", "call")
+    __slots__ = ("done", "position", "error", "is_record", "call", "is_told", "cost", "is_abandoned")
 
     def __init__(self, is_record: bool = False, call: Optional[Callable[[Waiter], None]] = None) -> None:
         self.done = threading.Event()
@@ -43,6 +44,12 @@ class Waiter:
         self.is_record = is_record
         self.call = call
         """Called when done, from the sender thread."""
+        self.is_told = False
+        """Whether the ack had the record's cost."""
+        self.cost: Optional[str] = None
+        """USD as decimal text; None where the record is unpriced."""
+        self.is_abandoned = False
+        """Set by someone who waits no longer."""
 
     def finish(self) -> None:
         self.done.set()
@@ -73,6 +80,7 @@ class Sender:
         self._retry_at = 0.0
         self._heard_at = 0.0
         self._waiters: Deque[Waiter] = deque()
+        self._sweep_at = _WAITERS
         self.wake_read, self.wake_write = socket.socketpair()
         self.wake_read.setblocking(False)
         self.wake_write.setblocking(False)
@@ -145,11 +153,18 @@ class Sender:
                 continue
             waiter.position = self.window.added
             if error is None:
+                self._sweep()
                 self._waiters.append(waiter)
             else:
                 waiter.error = error
                 waiter.finish()
         return took > 0
+
+    def _sweep(self) -> None:
+        """Forgets who waits no longer: while the daemon is away there would be one more for every call."""
+        if len(self._waiters) >= self._sweep_at:
+            self._waiters = deque(waiter for waiter in self._waiters if not waiter.is_abandoned)
+            self._sweep_at = 2 * len(self._waiters) + _WAITERS
 
     def _encode(self, fields: Mapping[str, Any]) -> Optional[str]:
         try:
@@ -197,7 +212,7 @@ class Sender:
         recorder = self._recorder
         self._inbox = _wire.Inbox()
         self.sock = recorder.endpoint.connect(self._left(now + _CONNECT_TIMEOUT))
-        self.sock.sendall(_wire.hello(recorder.producer, recorder.secret, recorder.endpoint.token))
+        self.sock.sendall(_wire.hello(recorder.producer, recorder.secret, recorder.endpoint.token, want_costs=True))
         while (message := self._inbox.next()) is None:
             left = self._left(now + _CONNECT_TIMEOUT)
             # A daemon that accepts and says nothing must not fill the queue while the window has room; and a close
@@ -294,9 +309,20 @@ class Sender:
             raise _Broken(f"an ack of {seq}, but {self.window.known_seq} was the last record sent")
         for item in body.get("rejected") or ():
             self._take_refusal(int(item["seq"]), str(item.get("code")), str(item.get("message")))
-        self.window.settle(seq)
+        self._take_costs(body.get("costs") or (), self.window.settle(seq))
         self._recorder.budget = body.get("budget") or self._recorder.budget
         self._recorder.warned(body.get("warning"))
+
+    def _take_costs(self, costs: Sequence[Optional[str]], ending: int) -> None:
+        """The costs of the frame that the ack is for: the last `ending` of the records that are settled."""
+        if len(costs) != ending:
+            return
+        before = self.window.settled - ending
+        for waiter in self._waiters:
+            if waiter.position > self.window.settled:
+                return
+            if waiter.is_record and waiter.position > before:
+                waiter.is_told, waiter.cost = True, costs[waiter.position - before - 1]
 
     def _take_refusal(self, seq: int, code: str, message: str) -> None:
         found = self.window.place(seq)

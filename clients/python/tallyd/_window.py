@@ -121,11 +121,14 @@ class Window:
             at += len(item.records)
         return None
 
-    def settle(self, seq: int) -> None:
-        """Forgets what is wholly covered by `seq`."""
+    def settle(self, seq: int) -> int:
+        """Forgets what is wholly covered by `seq`. Returns how many records the frame has that ends with it."""
+        ending = 0
         while self.cursor and self.frames[0].last_seq <= seq:
+            ending = len(self.frames[0].records) if self.frames[0].last_seq == seq else 0
             self._pop()
             self.cursor -= 1
+        return ending
 
     def _pop(self) -> None:
         item = self.frames.popleft()

@@ -43,7 +43,7 @@ def admits(url, token):
 
 
 class Daemon:
-    def __init__(self):
+    def __init__(self, **environment):
         self.home = tempfile.TemporaryDirectory(prefix="tallyd-py-")
         os.chmod(self.home.name, 0o755)
         self.data = Path(self.home.name) / "data"
@@ -59,6 +59,7 @@ class Daemon:
             "TALLYD_FLUSHER_FLUSH_INTERVAL_MS": "20",
             "TALLYD_FLUSHER_RETRY_MIN_MS": "10",
             "TALLYD_FLUSHER_RETRY_MAX_MS": "100",
+            **environment,
         }
         self.process = None
 
@@ -98,12 +99,12 @@ class Daemon:
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
 
-    def token(self):
-        """A token that may read costs."""
+    def token(self, role="read"):
+        """A token that may read costs, or with the role `admin` also set budgets and prices."""
         made = []
 
         def create():
-            made.append(self.run("token", "create", "--name", "test", "--role", "read"))
+            made.append(self.run("token", "create", "--name", "test", "--role", role))
             return made[-1].returncode == 0
 
         until("a token is made", create)

@@ -1,0 +1,367 @@
+"""A drop-in for a tracker that kept its numbers in memory: the same members, and the numbers survive.
+
+* Recording never raises, and waits for the cost: `cost_timeout` seconds at most, 50 ms while the daemon is away. Then
+  the cost is by the last known prices.
+* Settings hold at once and become durable in the background; so do the prices stay fresh.
+* Members that ask block until the daemon answers, and raise CostsError where it does not. Each has an async form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+import threading
+from decimal import Decimal
+from typing import Any, Callable, Dict, List, Optional, Union, cast
+
+from . import _wire
+from ._answers import ActiveSessions, CostSummary, DailyCosts, PricingInfo, UserCallStats
+from ._background import Background
+from ._costs import Costs
+from ._known_prices import KNOWN_PRICES
+from ._local_price import local_price
+from ._recorder import Recorder, waker
+from ._sender import Waiter
+
+_log = logging.getLogger("tallyd")
+
+Amount = Union[Decimal, int, float, str]
+
+_AWAY_TIMEOUT = 0.05
+"""Seconds to wait for a cost while the daemon is away."""
+_ASK_TIMEOUT = 20.0
+_WARNINGS_MAX = 100
+_USERS = 1_000
+_BUDGET = "/api/admin/budget"
+_RENTCAST_COST = "/api/admin/rentcast-cost"
+
+
+class CostTracker:
+    """Records, and asks the daemon for what is recorded. One a process; shared by its threads.
+
+    `daily_budget_usd` (None: none) and `alert_threshold_percent` are set if the daemon has no daily budget yet. `http`
+    and `http_token` are those of `Costs`: role `read` asks, role `admin` also sets. `on_error(error)` gets what goes
+    wrong in the background; the log, if it is left out. `recorder` are further options of `Recorder`.
+    """
+
+    recorder: Recorder
+    _costs: Costs
+    _background: Background
+    _prices: PricingInfo
+    _rentcast_cost: Optional[Decimal]
+    _cost_timeout: float
+    _on_error: Optional[Callable[[Exception], None]]
+    _warned: Dict[str, object]
+
+    def __init__(
+        self,
+        daily_budget_usd: Optional[Amount] = 50,
+        alert_threshold_percent: int = 80,
+        *,
+        endpoint: Optional[str] = None,
+        http: Optional[str] = None,
+        http_token: Optional[str] = None,
+        app: Optional[str] = None,
+        cost_timeout: float = 1.0,
+        on_error: Optional[Callable[[Exception], None]] = None,
+        **recorder: Any,
+    ) -> None:
+        # First, because it raises ValueError for an endpoint that cannot be.
+        self.recorder = Recorder(endpoint, app=os.environ.get("TALLYD_APP", "") if app is None else app, **recorder)
+        self._on_error, self._cost_timeout = on_error, cost_timeout
+        self._prices, self._rentcast_cost, self._warned = KNOWN_PRICES, None, {}
+        self._costs = Costs(http, http_token, timeout=_ASK_TIMEOUT)
+        self._background = Background(self._costs, self._refresh, self._failed)
+        self._background.start()
+        if daily_budget_usd is not None:
+            self._put_budget(daily_budget_usd, onlyIfNone=True, alertThresholdPercent=alert_threshold_percent)
+
+    def record_claude(
+        self,
+        model: str,
+        input_tokens: int,
+        output_tokens: int,
+        endpoint: Optional[str] = None,
+        user_id: Optional[str] = None,
+        **more: Any,
+    ) -> Decimal:
+        """Records a call of Claude; returns its cost in USD. Never raises.
+
+        0, with one warning a model, where no price is known: the call is then stored as unpriced. `more` are further
+        fields of the record. The user `anonymous` is nobody.
+        """
+        return self._cost(_claude(model, input_tokens, output_tokens, endpoint, user_id, more))
+
+    async def arecord_claude(
+        self,
+        model: str,
+        input_tokens: int,
+        output_tokens: int,
+        endpoint: Optional[str] = None,
+        user_id: Optional[str] = None,
+        **more: Any,
+    ) -> Decimal:
+        """`record_claude` for asyncio."""
+        return await self._acost(_claude(model, input_tokens, output_tokens, endpoint, user_id, more))
+
+    def record_rentcast(self, endpoint: str, user_id: Optional[str] = None, **more: Any) -> Decimal:
+        """Records a request to RentCast; returns the cost of one more request, as `record_claude` does."""
+        return self._cost({"provider": "rentcast", **_named(endpoint, user_id), **more})
+
+    async def arecord_rentcast(self, endpoint: str, user_id: Optional[str] = None, **more: Any) -> Decimal:
+        """`record_rentcast` for asyncio."""
+        return await self._acost({"provider": "rentcast", **_named(endpoint, user_id), **more})
+
+    def get_today_costs(self) -> DailyCosts:
+        """Today."""
+        return self.get_summary()["today"]
+
+    def get_summary(self) -> CostSummary:
+        """Today against its budget; what was set before is in it."""
+        self._background.start()
+        self._background.tried(_ASK_TIMEOUT)
+        return cast(CostSummary, self._costs.get("/api/admin/costs"))
+
+    def get_history(self, days: int = 30) -> List[DailyCosts]:
+        """The last days that have calls, newest first."""
+        return cast(List[DailyCosts], self._costs.get("/api/admin/cost-history", days=days))
+
+    def get_user_call_stats(self) -> List[UserCallStats]:
+        """Lifetime calls by user, the user who cost most first: 1,000 at most."""
+        return cast(List[UserCallStats], self._costs.get("/api/admin/user-stats", limit=_USERS))
+
+    def get_active_sessions(self) -> ActiveSessions:
+        """Sessions, for the server's own metrics. Zeros where the daemon's database has no accounts."""
+        return cast(ActiveSessions, self._costs.get("/api/admin/metrics")["sessions"])
+
+    async def aget_today_costs(self) -> DailyCosts:
+        """`get_today_costs` for asyncio."""
+        return await asyncio.to_thread(self.get_today_costs)
+
+    async def aget_summary(self) -> CostSummary:
+        """`get_summary` for asyncio."""
+        return await asyncio.to_thread(self.get_summary)
+
+    async def aget_history(self, days: int = 30) -> List[DailyCosts]:
+        """`get_history` for asyncio."""
+        return await asyncio.to_thread(self.get_history, days)
+
+    async def aget_user_call_stats(self) -> List[UserCallStats]:
+        """`get_user_call_stats` for asyncio."""
+        return await asyncio.to_thread(self.get_user_call_stats)
+
+    async def aget_active_sessions(self) -> ActiveSessions:
+        """`get_active_sessions` for asyncio."""
+        return await asyncio.to_thread(self.get_active_sessions)
+
+    def get_pricing_info(self) -> PricingInfo:
+        """The prices in force, as last heard: asked for at the start and every minute. Before the first answer, those
+        known at this release."""
+        self._background.start()
+        prices = copy.deepcopy(self._prices)
+        prices["rentcast"]["costPerRequest"] = self.get_rentcast_cost_per_request()
+        return prices
+
+    def get_rentcast_cost_per_request(self) -> Decimal:
+        """USD for one more request to RentCast."""
+        cost = self._rentcast_cost
+        return self._prices["rentcast"]["costPerRequest"] if cost is None else cost
+
+    def set_rentcast_cost_per_request(self, cost: Amount) -> None:
+        """Sets what one more request to RentCast costs, from now on. Never raises: a refusal goes to `on_error`."""
+        try:
+            exact, background = _amount(cost), self._background
+            self._rentcast_cost = exact
+            body = {"costPerRequest": _wire.exact(exact)}
+            background.put(_RENTCAST_COST, body, lambda: self._rentcast_is(exact), lambda: self._forget(exact))
+        except Exception as error:
+            self._failed(error)
+
+    def set_daily_budget(self, usd: Amount) -> None:
+        """Sets the daily budget. Never raises: a refusal goes to `on_error`."""
+        self._put_budget(usd)
+
+    @property
+    def should_throttle(self) -> bool:
+        """Whether paid calls should be held back: by the last ack, a budget's alert threshold is reached."""
+        budget = self.recorder.budget
+        return bool(budget.get("should_throttle")) or budget.get("status", "normal") != "normal"
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Makes durable what can be made so in `timeout` seconds, and ends. False: records were lost, and counted."""
+        self._background.close(timeout)
+        return self.recorder.close(timeout)
+
+    def __enter__(self) -> CostTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cost(self, fields: Dict[str, Any]) -> Decimal:
+        try:
+            patience = self._patience()
+            waiter = self.recorder.begin(fields.pop("provider"), fields)
+            if waiter is not None:
+                waiter.done.wait(patience)
+            return self._told(waiter, fields)
+        except Exception as error:
+            return self._unrecorded(error)
+
+    async def _acost(self, fields: Dict[str, Any]) -> Decimal:
+        waiter: Optional[Waiter] = None
+        try:
+            patience, done = self._patience(), asyncio.Event()
+            waiter = self.recorder.begin(fields.pop("provider"), fields, waker(done))
+            if waiter is not None:
+                try:
+                    await asyncio.wait_for(done.wait(), patience)
+                except asyncio.TimeoutError:
+                    pass
+            return self._told(waiter, fields)
+        except Exception as error:
+            return self._unrecorded(error)
+        finally:
+            if waiter is not None:
+                waiter.is_abandoned = True
+
+    def _patience(self) -> float:
+        self._background.start()
+        return self._cost_timeout if self.recorder.is_connected else min(_AWAY_TIMEOUT, self._cost_timeout)
+
+    def _told(self, waiter: Optional[Waiter], fields: Dict[str, Any]) -> Decimal:
+        """The cost as the ack has it, else by the last known prices; 0 of a record that is refused, lost, unpriced."""
+        if waiter is None:
+            return Decimal(0)
+        waiter.is_abandoned = True
+        if waiter.error is not None:
+            return Decimal(0)
+        if waiter.is_told:
+            cost = None if waiter.cost is None else Decimal(waiter.cost)
+        else:
+            cost = local_price(self._prices, self.get_rentcast_cost_per_request(), fields)
+        if cost is None:
+            self._unpriced(f"{fields['provider']} {fields.get('model') or ''}".strip())
+            return Decimal(0)
+        return cost
+
+    def _unpriced(self, name: str) -> None:
+        mine = object()
+        # One step, so that of two threads one warns.
+        if len(self._warned) < _WARNINGS_MAX and self._warned.setdefault(name, mine) is mine:
+            _log.warning(
+                "tallyd: no price of %s is known: its calls are recorded as unpriced, and count as 0 here. "
+                "`tallyd prices set` adds one",
+                name,
+            )
+
+    def _unrecorded(self, error: Exception) -> Decimal:
+        _log.error("tallyd: the tracker could not tell what a call costs: %s", error)
+        return Decimal(0)
+
+    def _put_budget(self, usd: Amount, **more: Any) -> None:
+        try:
+            self._background.put(_BUDGET, {"budget": _wire.exact(_amount(usd)), **more})
+        except Exception as error:  # Not an amount; or the interpreter ends, and starts no thread.
+            self._failed(error)
+
+    # What the background says, one after the other.
+
+    def _rentcast_is(self, cost: Decimal) -> None:
+        prices = copy.deepcopy(self._prices)
+        prices["rentcast"]["costPerRequest"] = cost
+        self._prices = prices
+        self._forget(cost)
+
+    def _forget(self, cost: Decimal) -> None:
+        """A price that the daemon has, or refused, is not this process's any longer; a newer one may be."""
+        if self._rentcast_cost == cost:
+            self._rentcast_cost = None
+
+    def _refresh(self) -> None:
+        self._prices = cast(PricingInfo, self._costs.get("/api/admin/pricing"))
+
+    def _failed(self, error: Exception) -> None:
+        try:
+            if self._on_error is not None:
+                self._on_error(error)
+            else:
+                _log.warning("tallyd: %s", error)
+        except Exception as fault:  # Of the handler: it must not reach the application, or end the thread.
+            _log.warning("tallyd: %s; and on_error raised %r", error, fault)
+
+
+def _named(endpoint: Optional[str], user_id: Optional[str]) -> Dict[str, Any]:
+    """Nothing for what is left out: the context's endpoint and user hold then."""
+    # The replaced tracker's callers name a visitor who is not signed in so.
+    user_id = None if user_id == "anonymous" else user_id
+    return {name: value for name, value in (("endpoint", endpoint), ("user_id", user_id)) if value}
+
+
+def _claude(
+    model: str, inputs: int, outputs: int, endpoint: Optional[str], user_id: Optional[str], more: Dict[str, Any]
+) -> Dict[str, Any]:
+    tokens = {"input_tokens": inputs, "output_tokens": outputs}
+    return {"provider": "claude", "model": model, **tokens, **_named(endpoint, user_id), **more}
+
+
+def _amount(value: Amount) -> Decimal:
+    """A float is read as the decimal that it prints as, because people type settings. Raises TypeError, ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
+        raise TypeError(f"{value!r} is not an amount in USD")
+    try:
+        exact = Decimal(str(value))
+    except ArithmeticError:
+        exact = Decimal("nan")
+    if not exact.is_finite():
+        raise ValueError(f"{value} is not an amount in USD")
+    return exact
+
+
+class _Default(CostTracker):
+    """A tracker that is made when it is first used, so that an import opens nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in CostTracker.__annotations__:
+            raise AttributeError(name)
+        with _lock:
+            if "_background" not in self.__dict__:
+                super().__init__(
+                    _number("TALLYD_DAILY_BUDGET_USD", Decimal(50)),
+                    int(_number("TALLYD_ALERT_THRESHOLD_PERCENT", Decimal(80))),
+                )
+        return self.__dict__[name]
+
+
+def _number(name: str, otherwise: Decimal) -> Decimal:
+    text = os.environ.get(name)
+    if not text:
+        return otherwise
+    try:
+        if (value := _amount(text)) >= 0:
+            return value
+    except ValueError:
+        pass
+    _log.warning("tallyd: %s=%s is not an amount; %s holds", name, text, otherwise)
+    return otherwise
+
+
+_lock = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # Another thread of the parent may have held it.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+cost_tracker: CostTracker = _Default()
+"""The process's tracker, configured by `TALLYD_ENDPOINT` or `TALLYD_SOCKET`, `TALLYD_HTTP`, `TALLYD_HTTP_TOKEN`,
+`TALLYD_APP`, `TALLYD_DAILY_BUDGET_USD` and `TALLYD_ALERT_THRESHOLD_PERCENT`. It begins with its first use."""
