@@ -86,7 +86,7 @@ class Background:
         with self._changed:
             return self._changed.wait_for(self._is_idle, timeout)
 
-    def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+    def close(self, timeout: float) -> None:
         """Waits `timeout` seconds for what is being tried, ends, and tells which settings were not taken."""
         with self._changed:
             self._closed = True
@@ -172,7 +172,7 @@ _all: weakref.WeakSet[Background] = weakref.WeakSet()
 def _close_weakly(reference: weakref.ref[Background]) -> None:
     background = reference()
     if background is not None and not background._closed:
-        background.close()
+        background.close(_CLOSE_TIMEOUT)
 
 
 def _after_fork_in_child() -> None:

@@ -45,7 +45,7 @@ class Adapter(requests.adapters.HTTPAdapter):
         return answer
 requests.Session.get_adapter = lambda self, url: Adapter()
 """
-AFTER = "\nimport tallyd\nassert tallyd.default_recorder().flush(10)\nimport time\n"
+AFTER = "\nimport time\nassert recorder.flush(10)\n"
 
 
 def samples():
@@ -71,13 +71,16 @@ def test_a_sample_runs(code, daemon, stub, tmp_path):
         code = code.replace("http://127.0.0.1:7420", daemon.url).replace("tallyd_1_…", daemon.token())
     records = not ("Costs(" in code or "configure(" in code)
     name = f"readme-{tmp_path.name}"
-    code = f"{before}\n{code}\n{after}{AFTER if records else ''}"
+    tracker = re.search(r"\b(cost_)?tracker\b", code)
+    recorder = f"{tracker[0]}.recorder" if tracker else "tallyd.default_recorder()"
+    code = f"{before}\n{code}\n{after}\nimport tallyd\nrecorder = {recorder}\n{AFTER if records else ''}"
     if "litellm" in code:  # Its callbacks run behind its back.
-        code += "while not tallyd.default_recorder().stats().settled: time.sleep(0.02)\n"
+        code += "while not recorder.stats().settled: time.sleep(0.02)\n"
     environment = {
         **os.environ,
         "PYTHONPATH": str(PACKAGE),
         "TALLYD_ENDPOINT": "unix:" + daemon.socket,
+        **({"TALLYD_HTTP": daemon.url, "TALLYD_HTTP_TOKEN": daemon.token("admin")} if tracker else {}),
         "ANTHROPIC_BASE_URL": stub.url,
         "ANTHROPIC_API_KEY": "k",
         "OPENAI_BASE_URL": stub.url + "/v1",
@@ -85,7 +88,7 @@ def test_a_sample_runs(code, daemon, stub, tmp_path):
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "ANTHROPIC_API_BASE": stub.url,
     }
-    code += f"\nprint({name!r}, tallyd.default_recorder().stats().settled)\n"
+    code += f"\nprint({name!r}, recorder.stats().settled)\n"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
     )

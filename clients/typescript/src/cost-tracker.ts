@@ -150,7 +150,7 @@ export class CostTracker {
   /** Sets what one more request to RentCast costs, from now on. Durable in the background; a refusal goes to `onError`. */
   setRentCastCostPerRequest(costPerRequest: number): void {
     this.#rentCastCost = costPerRequest;
-    this.#settings.put(RENTCAST_COST, { costPerRequest }, () => this.#ask());
+    this.#settings.put(RENTCAST_COST, { costPerRequest }, () => this.#ask(), () => (this.#rentCastCost = undefined));
   }
 
   /** Sets the daily budget. Durable in the background; a refusal goes to `onError`. */

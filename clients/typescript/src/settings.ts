@@ -12,6 +12,7 @@ interface Write {
   body: unknown;
   timer?: NodeJS.Timeout;
   done: () => void;
+  refused: () => void;
 }
 
 export class Settings {
@@ -27,10 +28,10 @@ export class Settings {
     this.#failed = failed;
   }
 
-  /** Writes a setting in the background; `done` is called once the daemon has it. */
-  put(path: string, body: unknown, done: () => void = () => {}): void {
+  /** Writes a setting in the background; `done` is called once the daemon has it, `refused` once the daemon has said no for good. */
+  put(path: string, body: unknown, done: () => void = () => {}, refused: () => void = () => {}): void {
     clearTimeout(this.#writes.get(path)?.timer);
-    const write: Write = { body, done };
+    const write: Write = { body, done, refused };
     this.#writes.set(path, write);
     this.#try(path, write, 0);
   }
@@ -71,6 +72,7 @@ export class Settings {
     // 408, 429 and 5xx pass; any other no is final.
     if (error instanceof HttpError && error.status < 500 && error.status !== 408 && error.status !== 429) {
       this.#writes.delete(path);
+      write.refused();
       return this.#failed(error);
     }
     const pause = Math.min(BACKOFF_MAX, BACKOFF_MIN * 2 ** Math.min(failures, 10));

@@ -114,9 +114,10 @@ test("a refused setting is told to the handler, and nothing throws", async () =>
   const told = [];
   const strict = new CostTracker({ onError: (error) => told.push(error.message) });
   strict.setDailyBudget(-1);
-  strict.setRentCastCostPerRequest(NaN);
+  strict.setRentCastCostPerRequest(-1);
   await until("both are told", () => told.length === 2);
   assert.match(told[0], /400 to POST \/api\/admin\/budget: .*budget/);
+  assert.ok(strict.getRentCastCostPerRequest() > 0, "a refused price does not hold");
   await strict.close();
 });
 
