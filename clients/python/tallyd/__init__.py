@@ -25,11 +25,12 @@ from ._answers import (
 from ._context import context
 from ._costs import Costs, CostsError
 from ._default import configure, default_recorder, record
+from ._default_tracker import cost_tracker
 from ._endpoint import Endpoint
 from ._http import meter_http
 from ._instrument import instrument
 from ._recorder import Recorder, RecordError, Stats
-from ._tracker import CostTracker, cost_tracker
+from ._tracker import CostTracker
 
 __all__ = [
     "ActiveSessions",

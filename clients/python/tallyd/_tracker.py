@@ -12,7 +12,6 @@ import asyncio
 import copy
 import logging
 import os
-import threading
 from decimal import Decimal
 from typing import Any, Callable, Dict, List, Optional, Union, cast
 
@@ -172,7 +171,7 @@ class CostTracker:
     def set_rentcast_cost_per_request(self, cost: Amount) -> None:
         """Sets what one more request to RentCast costs, from now on. Never raises: a refusal goes to `on_error`."""
         try:
-            exact, background = _amount(cost), self._background
+            exact, background = amount_of(cost), self._background
             self._rentcast_cost = exact
             body = {"costPerRequest": _wire.exact(exact)}
             background.put(_RENTCAST_COST, body, lambda: self._rentcast_is(exact), lambda: self._forget(exact))
@@ -263,7 +262,7 @@ class CostTracker:
 
     def _put_budget(self, usd: Amount, **more: Any) -> None:
         try:
-            self._background.put(_BUDGET, {"budget": _wire.exact(_amount(usd)), **more})
+            self._background.put(_BUDGET, {"budget": _wire.exact(amount_of(usd)), **more})
         except Exception as error:  # Not an amount; or the interpreter ends, and starts no thread.
             self._failed(error)
 
@@ -307,7 +306,7 @@ def _claude(
     return {"provider": "claude", "model": model, **tokens, **_named(endpoint, user_id), **more}
 
 
-def _amount(value: Amount) -> Decimal:
+def amount_of(value: Amount) -> Decimal:
     """A float is read as the decimal that it prints as, because people type settings. Raises TypeError, ValueError."""
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, float, str)):
         raise TypeError(f"{value!r} is not an amount in USD")
@@ -318,50 +317,3 @@ def _amount(value: Amount) -> Decimal:
     if not exact.is_finite():
         raise ValueError(f"{value} is not an amount in USD")
     return exact
-
-
-class _Default(CostTracker):
-    """A tracker that is made when it is first used, so that an import opens nothing."""
-
-    def __init__(self) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in CostTracker.__annotations__:
-            raise AttributeError(name)
-        with _lock:
-            if "_background" not in self.__dict__:
-                super().__init__(
-                    _number("TALLYD_DAILY_BUDGET_USD", Decimal(50)),
-                    int(_number("TALLYD_ALERT_THRESHOLD_PERCENT", Decimal(80))),
-                )
-        return self.__dict__[name]
-
-
-def _number(name: str, otherwise: Decimal) -> Decimal:
-    text = os.environ.get(name)
-    if not text:
-        return otherwise
-    try:
-        if (value := _amount(text)) >= 0:
-            return value
-    except ValueError:
-        pass
-    _log.warning("tallyd: %s=%s is not an amount; %s holds", name, text, otherwise)
-    return otherwise
-
-
-_lock = threading.RLock()
-
-
-def _after_fork_in_child() -> None:
-    global _lock
-    _lock = threading.RLock()  # Another thread of the parent may have held it.
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-cost_tracker: CostTracker = _Default()
-"""The process's tracker, configured by `TALLYD_ENDPOINT` or `TALLYD_SOCKET`, `TALLYD_HTTP`, `TALLYD_HTTP_TOKEN`,
-`TALLYD_APP`, `TALLYD_DAILY_BUDGET_USD` and `TALLYD_ALERT_THRESHOLD_PERCENT`. It begins with its first use."""
