@@ -80,9 +80,22 @@ function List({ rows }: { rows: RecordRow[] }) {
     { key: "status", label: "Status", cell: (row) => <Badge tone={row.status >= 400 ? "bad" : "good"}>{row.status}</Badge> },
     { key: "tokens", label: "Tokens", number: true, wide: true, cell: (row) => count(row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens) },
     { key: "latency", label: "Took", number: true, wide: true, cell: (row) => (row.latency_ms === null ? "—" : seconds(row.latency_ms / 1000)) },
-    { key: "cost", label: "Cost", number: true, cell: (row) => (row.cost_usd === null ? <Badge tone="warn">unpriced</Badge> : <Money amount={parse(row.cost_usd)} decimals={6} />) },
+    { key: "cost", label: "Cost", number: true, cell: (row) => <Cost row={row} /> },
   ];
   return <Table caption="Calls" columns={columns} rows={rows} id={(row) => row.id} open={open} detail={(row) => <Detail row={row} />} />;
+}
+
+/** A cost of what a stream had told until it was left is not the whole one. */
+function Cost({ row }: { row: RecordRow }) {
+  if (row.cost_usd === null) return <Badge tone="warn">unpriced</Badge>;
+  const money = <Money amount={parse(row.cost_usd)} decimals={6} />;
+  return row.metadata?.["incomplete"] === true ? <span><Badge tone="warn">incomplete</Badge> {money}</span> : money;
+}
+
+/** Why a call has no cost. */
+function unpriced(row: RecordRow): string {
+  const name = row.metadata?.["tallyd.not_understood"];
+  return name === undefined ? "no price is known" : `unpriced: ${String(name)} was not understood`;
 }
 
 function Detail({ row }: { row: RecordRow }) {
@@ -96,7 +109,7 @@ function Detail({ row }: { row: RecordRow }) {
     ["Tokens", tokens.filter(([, value]) => value > 0).map(([name, value]) => `${count(value)} ${name}`).join(", ") || "—"],
     ["Requests", count(row.requests)],
     ["Service tier", row.service_tier],
-    ["Cost", row.cost_usd === null ? "no price is known" : `$${row.cost_usd}, ${row.cost_source === "client" ? "as the application said" : `by price ${row.price_id}`}`],
+    ["Cost", row.cost_usd === null ? unpriced(row) : `$${row.cost_usd}, ${row.cost_source === "client" ? "as the application said" : `by price ${row.price_id}`}`],
   ];
   if (row.extra_units) facts.push(["Other units", JSON.stringify(row.extra_units)]);
   if (row.metadata) facts.push(["Metadata", JSON.stringify(row.metadata)]);
