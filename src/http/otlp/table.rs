@@ -74,21 +74,12 @@ impl Means {
 /// Attributes under these names tell usage: one that is not in the table, and is not nothing, makes its call unpriced.
 pub const PREFIXES: [&str; 4] = ["gen_ai.usage.", "ai.usage.", "llm.usage.", "llm.token_count."];
 
-/// Words of names that tell no usage, wherever they stand.
-pub const NO_USAGE: [&str; 12] = [
-    "cost",
-    "time",
-    "latency",
-    "duration",
-    "ratio",
-    "percent",
-    "per_second",
-    "limit",
-    "max_",
-    "remaining",
-    "context_window",
-    "token_type",
-];
+/// Words of names that tell no usage: whole words, since `generation` has `ratio` in it and `realtime` has `time`.
+pub const NO_USAGE: [&str; 10] =
+    ["cost", "costs", "time", "latency", "duration", "ratio", "percent", "limit", "max", "remaining"];
+
+/// Words that tell no usage together.
+pub const NO_USAGE_TOGETHER: [&str; 3] = ["per_second", "context_window", "token_type"];
 
 /// A row: an attribute, what it means, and who writes it.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::attributes::{Attributes, Count, Value};
-use super::table::{COSTS, Means, NO_USAGE, PREFIXES, ROWS, SCOPES};
+use super::table::{COSTS, Means, NO_USAGE, NO_USAGE_TOGETHER, PREFIXES, ROWS, SCOPES};
 use crate::pricing::Usd;
 
 /// What a span's attributes say about usage.
@@ -310,8 +310,9 @@ fn by_scope(rule: Rule<'_>) -> Option<bool> {
 /// Whether an attribute that the table does not have tells usage: any number that is not 0, and anything named after tokens that
 /// is not nothing.
 fn tells_usage(name: &str, value: &Value) -> bool {
-    let name = name.to_ascii_lowercase();
-    if NO_USAGE.iter().any(|word| name.contains(word)) {
+    let name = separated(name);
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    if words.any(|word| NO_USAGE.contains(&word)) || NO_USAGE_TOGETHER.iter().any(|together| name.contains(together)) {
         return false;
     }
     match value.count() {
@@ -319,6 +320,20 @@ fn tells_usage(name: &str, value: &Value) -> bool {
         Count::Whole(number) => number != 0,
         Count::Unreadable => name.contains("token") || matches!(value, Value::Float(_)),
     }
+}
+
+/// The name in lower case, its words separated where it is `inCamelCase`.
+fn separated(name: &str) -> String {
+    let mut separated = String::with_capacity(name.len() + 4);
+    let mut was_lower = false;
+    for letter in name.chars() {
+        if was_lower && letter.is_ascii_uppercase() {
+            separated.push('_');
+        }
+        was_lower = letter.is_ascii_lowercase();
+        separated.push(letter.to_ascii_lowercase());
+    }
+    separated
 }
 
 /// What the span says that its call cost, in USD. Nothing where the cost is 0: senders say so of models that they do not know.
@@ -388,6 +403,21 @@ mod tests {
             (Rule { scope: "pydantic-ai", ..exclusive }, vec![(IN, 1000), (READ, 600)], [400, 0, 600, 0, 0]),
         ] {
             assert_eq!(read(rule, &pairs), (expected, None), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_stands_within_another_excuses_no_number() {
+        for (name, tells) in [
+            ("gen_ai.usage.image_generation_tokens", true),
+            ("gen_ai.usage.realtime_units", true),
+            ("ai.usage.iterationTokens", true),
+            ("gen_ai.usage.max_tokens", false),
+            ("ai.usage.queueTime", false),
+            ("ai.usage.totalCost", false),
+            ("llm.usage.tokens_per_second", false),
+        ] {
+            assert_eq!(tells_usage(name, &Value::Integer(7)), tells, "{name}");
         }
     }
 
