@@ -16,6 +16,9 @@
 //! `right` says what is in the call log. Each key is a column, but for these: `records` (default 1), `priced`,
 //! `not_understood` (the name that made a call unpriced), `refused` (the field that the answer names), `sum_usd` (of all
 //! records), `metadata` (keys that must be there).
+//!
+//! The clients' vectors are cases, too: `clients/vectors/usage.json` has vendors' answers and the records that all clients make of
+//! them, and the records go in as lines. Some say what is `right`.
 
 #[allow(dead_code, reason = "the tests of the HTTP API share it")]
 #[path = "../http/client.rs"]
@@ -24,7 +27,7 @@ mod send;
 #[path = "../it/support/mod.rs"]
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::client::Api;
 use self::send::Sent;
@@ -43,8 +46,24 @@ impl Case {
 
 fn cases() -> Vec<Case> {
     let cases: Vec<Value> = serde_json::from_str(include_str!("cases.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("../../clients/vectors/usage.json")).unwrap();
+    let cases = cases.into_iter().chain(vectors.iter().filter(|vector| !vector["record"].is_null()).map(of_vector));
     let with_user = |(number, body)| Case { user: format!("case-{number}"), body };
-    cases.into_iter().enumerate().map(with_user).collect()
+    cases.enumerate().map(with_user).collect()
+}
+
+/// The record that every client makes of a vendor's answer: what the clients did not understand, the daemon does not price.
+fn of_vector(vector: &Value) -> Value {
+    let record = &vector["record"];
+    let mark = &record["metadata"]["tallyd.not_understood"];
+    let mut right = vector.get("right").cloned().unwrap_or_else(|| json!({}));
+    right["not_understood"] = mark.clone();
+    if let Some(cost) = record.get("cost_usd") {
+        right["cost_usd"] = cost.clone();
+    } else if !mark.is_null() {
+        right["cost_usd"] = Value::Null;
+    }
+    json!({"kind": "a vector of the clients", "way": "line", "input": record, "right": right, "source": vector["name"]})
 }
 
 #[test]

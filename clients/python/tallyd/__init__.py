@@ -2,6 +2,7 @@
 
 * `Recorder`, or `configure` and `record` for one a process: records calls. Never blocks, never raises.
 * `instrument`: records every call of an Anthropic or OpenAI client. `meter_http`: of an API that bills by request.
+* `usage_of`: the fields of a record that a vendor's answer tells, for calls that nothing else sees.
 * `context`: who is being served; `tallyd.web` has middleware for it. `tallyd.litellm` has a callback for LiteLLM.
 * `Costs`: reads what it came to.
 * `CostTracker`, or `cost_tracker` for one a process: replaces a tracker that kept its numbers in memory.
@@ -30,6 +31,7 @@ from ._endpoint import Endpoint
 from ._http import meter_http
 from ._instrument import instrument
 from ._recorder import Recorder, RecordError, Stats
+from ._stream import usage_of
 from ._tracker import CostTracker
 
 __all__ = [
@@ -60,5 +62,6 @@ __all__ = [
     "instrument",
     "meter_http",
     "record",
+    "usage_of",
 ]
 __version__ = "0.1.0"

@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Mapping, Optional
 
-from . import _usage
+from ._counts import mapping
+from ._stream import StreamUsage, usage_of
+from ._usage import UNTOLD
 
 MAX_BYTES = 16 << 20
+_NAMES = (b'"usage"', b'"message_stop"', b'"error"', b'"usageMetadata"', b'"finishReason"', b'"groundingMetadata"')
+_LAST = ("message_stop", "response.completed", "response.incomplete", "response.failed", "response.done")
+"""Events after which none tells usage."""
 
 
 class Answer:
@@ -24,8 +29,8 @@ class Answer:
         """Whether the provider said all that it had to say."""
         self.failed: Optional[int] = None
         """The status that an error inside a stream stands for."""
-        self._usage: Dict[str, Any] = {}
-        self._body: Mapping[str, Any] = {}
+        self._stream = StreamUsage(family)
+        self._fields: Optional[Dict[str, Any]] = None
         self.is_stream = is_stream
         self._parts: List[bytes] = []
         self._size = 0
@@ -56,17 +61,14 @@ class Answer:
             self._whole(_parse(rest))
 
     def fields(self) -> Dict[str, Any]:
-        """The record's fields; without usage, those of an empty one."""
-        if self.family == "anthropic":
-            fields = _usage.anthropic(self._usage)
-        else:
-            fields = _usage.openai(self._usage, self._body)
-        if self.model:
-            fields["model"] = self.model
-        return fields
+        """The record's fields. Without usage, a mark that makes the call unpriced: its price would be nothing."""
+        fields = self._stream.result() if self.is_stream else self._fields
+        if fields is not None:
+            return fields
+        return {"model": self.model, "metadata": dict(UNTOLD)} if self.model else {"metadata": dict(UNTOLD)}
 
     def has_usage(self) -> bool:
-        return bool(self._usage)
+        return (self._stream.result() if self.is_stream else self._fields) is not None
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
@@ -85,60 +87,34 @@ class Answer:
         if data == b"[DONE]":
             self.complete = True
         # Of the thousands of deltas most are not worth a parse: what matters has one of these names.
-        elif b'"usage"' in data or b'"message_stop"' in data or b'"error"' in data or not self.model:
-            event = _parse(data)
-            if self.family == "anthropic":
-                self._anthropic(event)
-            else:
-                self._openai(event)
+        elif not self.model or any(name in data for name in _NAMES):
+            self._event(mapping(_parse(data)))
 
-    def _whole(self, body: Mapping[str, Any]) -> None:
-        self._body = body
-        self._know(body)
-        self.complete = bool(self._usage)
+    def _whole(self, body: Any) -> None:
+        self._fields = usage_of(self.family, body)
+        self.model = str(mapping(body).get("model") or "")
+        self.complete = self._fields is not None
 
-    def _anthropic(self, event: Mapping[str, Any]) -> None:
+    def _event(self, event: Mapping[str, Any]) -> None:
+        self._stream.event(event)
         kind = event.get("type")
-        if kind == "message_start":
-            self._know(_mapping(event.get("message")))
-        elif kind == "message_delta":  # Its counts are the message's so far, and it leaves some of them out.
-            self._merge(event.get("usage"))
-        elif kind == "message_stop":
+        inner = event.get("message") or event.get("response") or event
+        self.model = str(mapping(inner).get("model") or event.get("modelVersion") or self.model)
+        if kind in _LAST or (self.family == "google" and self._has_finished(event)):
             self.complete = True
-        elif kind == "error":
-            overloaded = _mapping(event.get("error")).get("type") == "overloaded_error"
+            self.failed = 500 if kind == "response.failed" else None
+        elif kind == "error" or (self.family == "openai" and event.get("error")):
+            overloaded = mapping(event.get("error")).get("type") == "overloaded_error"
             self.failed = 529 if overloaded else 500
 
-    def _openai(self, event: Mapping[str, Any]) -> None:
-        kind = event.get("type")
-        if isinstance(kind, str) and kind.startswith("response."):
-            response = _mapping(event.get("response"))
-            self._know(response)
-            if kind in ("response.completed", "response.incomplete", "response.failed"):
-                self.complete, self._body = True, response
-                self.failed = 500 if kind == "response.failed" else None
-        elif event.get("error") or kind == "error":
-            self.failed = 500
-        else:
-            self._body = {**self._body, **{name: event[name] for name in ("service_tier",) if event.get(name)}}
-            self._know(event)
-
-    def _know(self, body: Mapping[str, Any]) -> None:
-        model = body.get("model")
-        if isinstance(model, str) and model:
-            self.model = model
-        self._merge(body.get("usage"))
-
-    def _merge(self, usage: Any) -> None:
-        self._usage.update({name: value for name, value in _mapping(usage).items() if value is not None})
+    @staticmethod
+    def _has_finished(event: Mapping[str, Any]) -> bool:
+        candidates = event.get("candidates")
+        return isinstance(candidates, list) and any(mapping(one).get("finishReason") for one in candidates)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _parse(data: bytes) -> Mapping[str, Any]:
+def _parse(data: bytes) -> Any:
     try:
-        return _mapping(json.loads(data))
+        return json.loads(data)
     except ValueError:
-        return {}
+        return None

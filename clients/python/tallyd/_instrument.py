@@ -9,7 +9,8 @@ an error and costs nothing.
 
 *The status* is the provider's, with three additions: an error inside a stream has the status it stands for, 499 is a
 stream that the application left before its end, 599 an attempt that got no answer or lost it half-way. What is missing
-then is said in the metadata (`{"incomplete": true}`): the provider bills what it had produced, and nobody was told.
+then is said in the metadata (`{"incomplete": true}`): the provider bills what it had produced, and nobody was told. A
+call that told no usage at all is unpriced, and so is one that was sent and got no answer: it may have been billed.
 
 *OpenAI's chat streams* tell their usage only if asked to. They are asked to (`stream_options.include_usage`), and the
 extra chunk is taken out again, unless the application had asked itself.
@@ -21,8 +22,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
-from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Optional, TypeVar
 from urllib.parse import urlsplit
 
 from . import _context
@@ -30,6 +32,7 @@ from ._answer import Answer
 from ._default import default_recorder
 from ._observed import observe
 from ._recorder import Recorder
+from ._usage import UNTOLD
 
 Client = TypeVar("Client")
 
@@ -38,11 +41,38 @@ LEFT = 499
 UNANSWERED = 599
 """No answer came, or it broke off."""
 
-_PATHS: Dict[str, Tuple[str, ...]] = {
-    "anthropic": ("/messages", "/complete"),
-    "openai": ("/chat/completions", "/completions", "/responses", "/embeddings"),
+_BILLED: Dict[str, str] = {
+    "anthropic": r"/(messages|complete)$|/model/[^/]+/invoke(-with-response-stream)?$|:(rawPredict|streamRawPredict)$",
+    "openai": r"/(chat/completions|completions|responses|responses/compact|embeddings|rerank"
+    r"|images/(generations|edits|variations)|audio/(speech|transcriptions|translations)|videos)$",
 }
+"""What is billed by the call. Lists, counts of tokens, batches and files are not."""
 _PROVIDERS = {"anthropic": "claude", "openai": "openai"}
+_HOSTS = {
+    "openrouter.ai": "openrouter",
+    "api.deepseek.com": "deepseek",
+    "api.x.ai": "xai",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.moonshot.ai": "moonshot",
+    "api.moonshot.cn": "moonshot",
+    "api.perplexity.ai": "perplexity",
+    "generativelanguage.googleapis.com": "google",
+}
+"""Vendors behind the SDKs of others."""
+_ENDS = {
+    ".openai.azure.com": "azure",
+    ".services.ai.azure.com": "azure",
+    ".cognitiveservices.azure.com": "azure",
+    "aiplatform.googleapis.com": "vertex",
+}
+_UNSENT = ("Connect", "Pool", "UnsupportedProtocol")
+"""Words in the names of httpx's errors that come before a request is sent."""
+_NO_STREAM_OPTIONS = ("openrouter", "mistral", "perplexity")
+"""They tell a stream's usage unasked."""
 
 
 def instrument(
@@ -55,9 +85,10 @@ def instrument(
     """Records the calls of this client, and of the copies made of it. Returns the same client.
 
     `client` is one of the official SDKs': `Anthropic`, `AsyncAnthropic`, `OpenAI`, `AsyncOpenAI`, or derived from
-    them. `recorder`: the process's default one, if left out. `provider` names another vendor behind an SDK
-    (`"deepseek"` behind OpenAI's). `stream_usage=False` leaves OpenAI's chat requests as they are, for a server that
-    knows no `stream_options`; streams are then recorded without tokens. Instrumenting twice changes nothing.
+    them. `recorder`: the process's default one, if left out. `provider` names another vendor behind an SDK; those of
+    known hosts (OpenRouter, DeepSeek, Azure …) are told by them. `stream_usage=False` leaves OpenAI's chat requests as
+    they are, for a server that knows no `stream_options`; streams are then recorded without tokens, and unpriced.
+    Instrumenting twice changes nothing.
 
     Raises TypeError for anything else.
     """
@@ -68,13 +99,22 @@ def instrument(
             f"{type(client).__name__} is no client of the anthropic or openai SDK; "
             "meter_http() is for requests and httpx"
         )
-    wrap(http, functools.partial(_begin, recorder, family, provider or _PROVIDERS[family], stream_usage))
+    provider = (
+        provider or _provider(urlsplit(str(getattr(client, "base_url", ""))).hostname or "") or _PROVIDERS[family]
+    )
+    wrap(http, functools.partial(_begin, recorder, family, provider, stream_usage))
     return client
+
+
+def _provider(host: str) -> Optional[str]:
+    if host.startswith("bedrock-runtime.") and "amazonaws.com" in host:
+        return "bedrock"
+    return _HOSTS.get(host) or next((name for end, name in _ENDS.items() if host.endswith(end)), None)
 
 
 def _family(client: object) -> Optional[str]:
     roots = [base.__module__.split(".")[0] for base in type(client).__mro__]
-    return next((root for root in roots if root in _PATHS), None)
+    return next((root for root in roots if root in _BILLED), None)
 
 
 Begin = Callable[[Any], Optional["Call"]]
@@ -93,7 +133,7 @@ def wrap(http: Any, begin: Begin) -> None:
         try:
             response = send(request, *args, **options)
         except BaseException as error:
-            call.settle(LEFT if not isinstance(error, Exception) else UNANSWERED)
+            call.unanswered(error)
             raise
         _quietly(observe, response, call)
         return response
@@ -105,7 +145,7 @@ def wrap(http: Any, begin: Begin) -> None:
         try:
             response = await send(request, *args, **options)
         except BaseException as error:  # A cancelled task among them.
-            call.settle(LEFT if not isinstance(error, Exception) else UNANSWERED)
+            call.unanswered(error)
             raise
         _quietly(observe, response, call)
         return response
@@ -126,11 +166,16 @@ def _begin(
     recorder: Optional[Recorder], family: str, provider: str, stream_usage: bool, request: Any
 ) -> Optional[Call]:
     path = urlsplit(str(request.url)).path
-    if request.method != "POST" or not path.endswith(_PATHS[family]):
+    if request.method != "POST" or not re.search(_BILLED[family], path):
         return None
     call = Call(recorder, {"provider": provider, "endpoint": path}, family)
     call.request = request
-    if family == "openai" and stream_usage and path.endswith("/chat/completions"):
+    if (
+        family == "openai"
+        and stream_usage
+        and provider not in _NO_STREAM_OPTIONS
+        and path.endswith("/chat/completions")
+    ):
         call.hides_usage = _ask_for_usage(request)
     return call
 
@@ -166,14 +211,22 @@ class Call:
         self._recorder = recorder
         self._begun_us, self._begun = time.time_ns() // 1000, time.monotonic()
         self._settled = False
+        self._is_answered = False
 
     def answered(self, response: Any) -> None:
         """The head of the answer is there."""
         headers = response.headers
+        self._is_answered = True
         self.status = int(response.status_code)
         self.fields["request_id"] = headers.get("request-id") or headers.get("x-request-id") or ""
         if self.family and self.status < 400:
             self.answer = Answer(self.family, "text/event-stream" in headers.get("content-type", ""))
+
+    def unanswered(self, error: BaseException) -> None:
+        """No answer came: by the application's will, or by a failure. What was sent may have been billed."""
+        if self.family and not any(word in type(error).__name__ for word in _UNSENT):
+            self.fields["metadata"] = dict(UNTOLD)
+        self.settle(UNANSWERED if isinstance(error, Exception) else LEFT)
 
     def settle(self, status: Optional[int] = None) -> None:
         """Makes the record. Never raises."""
@@ -186,8 +239,10 @@ class Call:
         incomplete = False
         if answer is not None:
             fields.update(answer.fields())
-            incomplete = not (answer.complete and answer.has_usage())
+            incomplete = answer.is_stream and not answer.complete
             status = answer.failed or (None if answer.complete else status)
+        elif self.family and self._is_answered and self.status < 400:  # It could not be read.
+            fields["metadata"] = dict(UNTOLD)
         if self.family:
             fields["model"] = fields.get("model") or self._asked_model()
             # The route that was served says more than a provider's one path for everything.
@@ -196,7 +251,7 @@ class Call:
         fields["latency_ms"] = round((time.monotonic() - self._begun) * 1000)
         fields["occurred_at"] = self._begun_us
         if incomplete or (fields["status"] in (LEFT, UNANSWERED) and self.family):
-            fields["metadata"] = {"incomplete": True}
+            fields["metadata"] = {"incomplete": True, **fields.get("metadata", {})}
         recorder = default_recorder() if self._recorder is None else self._recorder
         recorder.record(**{**self._context, **fields})
 

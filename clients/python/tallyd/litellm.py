@@ -14,13 +14,18 @@ from typing import Any, Dict, Mapping, Optional
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from . import _context, _usage
+from . import _context
 from ._default import default_recorder
 from ._recorder import Recorder
+from ._usage import UNTOLD, openai
 
 _PROVIDERS = {"anthropic": "claude", "text-completion-openai": "openai", "gemini": "google", "vertex_ai": "google"}
+_CHARGES = ("openrouter", "perplexity")
+"""Vendors whose usage has what they charge."""
 _ASYNC = ("acompletion", "atext_completion", "aembedding", "aresponses", "aimage_generation", "arerank", "aspeech")
 _REMEMBERED = 4096
+_UNANSWERED = (408, 599)
+"""LiteLLM's status of a call that timed out, and ours of one without any."""
 
 
 class TallydLogger(CustomLogger):
@@ -47,8 +52,7 @@ class TallydLogger(CustomLogger):
     def _record(self, kwargs: Any, response: Any, start: Any, end: Any, status: Optional[int]) -> None:
         try:
             if self._is_new((kwargs.get("litellm_call_id"), str(start), status)):
-                fields = _fields(kwargs, _plain(response), start, end)
-                fields["status"] = status or 200
+                fields = _fields(kwargs, _plain(response), start, end, status)
                 recorder = default_recorder() if self._recorder is None else self._recorder
                 recorder.record(**fields)
         except Exception:  # Recording may fail; the application's call may not fail by it.
@@ -65,7 +69,9 @@ class TallydLogger(CustomLogger):
             return True
 
 
-def _fields(kwargs: Mapping[str, Any], body: Mapping[str, Any], start: Any, end: Any) -> Dict[str, Any]:
+def _fields(
+    kwargs: Mapping[str, Any], body: Mapping[str, Any], start: Any, end: Any, status: Optional[int]
+) -> Dict[str, Any]:
     parameters = kwargs.get("litellm_params") or {}
     provider = str(kwargs.get("custom_llm_provider") or parameters.get("custom_llm_provider") or "litellm")
     metadata = parameters.get("metadata") or {}
@@ -75,11 +81,17 @@ def _fields(kwargs: Mapping[str, Any], body: Mapping[str, Any], start: Any, end:
     fields = {
         **context,
         "provider": _PROVIDERS.get(provider, provider),
-        "model": str(kwargs.get("model") or body.get("model") or ""),
         "endpoint": context.get("endpoint") or _kind(str(kwargs.get("call_type") or "completion")),
         "request_id": str(body.get("id") or ""),
-        **_usage.litellm(body.get("usage") or {}, body),
+        **(openai(body) or {}),
+        "model": str(kwargs.get("model") or body.get("model") or ""),
+        "status": status or 200,
     }
+    # A call that timed out may have been billed, and one that told no usage was.
+    if status in (None, *_UNANSWERED) and "input_tokens" not in fields:
+        fields["metadata"] = dict(UNTOLD)
+    if provider not in _CHARGES:  # Else it is LiteLLM's own estimate.
+        fields.pop("cost_usd", None)
     if user:
         fields["user_id"] = str(user)
     if isinstance(start, datetime) and isinstance(end, datetime):
@@ -98,9 +110,15 @@ def _kind(call_type: str) -> str:
 
 
 def _plain(response: Any) -> Mapping[str, Any]:
-    if hasattr(response, "model_dump"):
-        response = response.model_dump()
-    return response if isinstance(response, Mapping) else {}
+    """The answer as JSON has it."""
+    if str(getattr(response, "type", "")).startswith("response."):  # A stream's last event.
+        response = getattr(response, "response", None)
+    body = response.model_dump() if hasattr(response, "model_dump") else response
+    if not isinstance(body, Mapping):
+        return {}
+    # The usage of a response is not of the class that the response declares: dumped with it, it would lose its counts.
+    dump = getattr(getattr(response, "usage", None), "model_dump", None)
+    return {**body, "usage": dump()} if callable(dump) else body
 
 
 def _status(kwargs: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """A server on this machine that answers as Anthropic, OpenAI and RentCast do, and counts what it served.
 
 What it does is asked for in the prompt: `overloaded` is a 529, `limited` a 429 for the first attempt of two, `broken`
-an answer that breaks off in the middle of a stream, `failing` an error event inside a stream.
+an answer that breaks off in the middle of a stream, `failing` an error event inside a stream, `slow` no answer at all.
 """
 
 import gzip
@@ -134,14 +134,22 @@ class Handler(BaseHTTPRequestHandler):
             self.json({"status": 404, "error": "resource/not-found"}, 404)
             return
         self.server.served[self.path.split("?")[0]] += 1
-        self.json({"rent": 1850})
+        if "/models" in self.path:
+            self.json({"object": "list", "data": [], "has_more": False})
+        elif "/batches" in self.path:
+            self.json({"id": "batch_stub", "object": "batch", "status": "completed"})
+        else:
+            self.json({"rent": 1850})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(body)
-        model = body["model"]
+        model = body.get("model", "")
         prompt = prompt_of(body)
-        if prompt == "overloaded":
+        if prompt == "slow":
+            self.server.released.wait(60)
+            self.close_connection = True
+        elif prompt == "overloaded":
             self.json({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529)
         elif prompt == "limited" and self.headers.get("x-stainless-retry-count") == "0":
             self.json({"error": {"type": "rate_limit_error", "message": "slower"}}, 429, {"retry-after-ms": "1"})
@@ -173,6 +181,10 @@ class Handler(BaseHTTPRequestHandler):
             vector = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
             usage = {"prompt_tokens": 7, "total_tokens": 7}
             self.json({"object": "list", "data": vector, "model": model, "usage": usage})
+        elif path == "/v1/images/generations":
+            self.json({"created": 1764000000, "data": [{"b64_json": ""}]})
+        elif path.endswith("/batches"):
+            self.json({"id": "batch_stub", "object": "batch", "status": "in_progress"})
         else:
             self.json({"input_tokens": 12})
 
@@ -219,6 +231,8 @@ class Stub(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.served = Counter()
+        self.released = threading.Event()
+        """Set when answers to `slow` may end, unanswered."""
         self.asked = []
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()

@@ -5,6 +5,7 @@ import gc
 import json
 
 import anthropic
+import httpx
 import openai
 import pytest
 from stub import WORDS
@@ -110,7 +111,40 @@ def test_a_copy_of_the_client_is_recorded_once(claude, caught):
 
 def test_what_bills_nothing_is_not_recorded(claude, caught):
     claude.messages.count_tokens(model=MODEL, messages=[{"role": "user", "content": "x"}])
+    claude.models.list()
+    claude.messages.batches.create(requests=[{"custom_id": "a", "params": ask()}])
+    claude.messages.batches.retrieve("batch_stub")
     assert not caught
+
+
+def test_what_bills_nothing_at_openai_is_not_recorded(gpt, caught):
+    gpt.models.list()
+    gpt.batches.create(input_file_id="f", endpoint="/v1/responses", completion_window="24h")
+    gpt.batches.retrieve("batch_stub")
+    gpt.moderations.create(input="hello")
+    assert not caught
+
+
+def test_a_paid_answer_without_usage_is_unpriced(gpt, caught):
+    gpt.images.generate(model="dall-e-3", prompt="a boat")
+    having(caught.only(), status=200, model="dall-e-3", metadata={"tallyd.not_understood": "usage"})
+
+
+def test_a_call_that_times_out_is_unpriced(stub, caught):
+    client = tallyd.instrument(openai.OpenAI(api_key="k", base_url=stub.url + "/v1", max_retries=0), caught)
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.5).chat.completions.create(**chat("slow"))
+    having(caught.only(), status=599, metadata={"incomplete": True, "tallyd.not_understood": "usage"})
+
+
+def test_the_host_tells_the_vendor(caught):
+    for host, provider in (("openrouter.ai/api/v1", "openrouter"), ("x.openai.azure.com", "azure"), ("a.b", "openai")):
+        client = openai.OpenAI(api_key="k", base_url=f"https://{host}", max_retries=0)
+        refuse = httpx.MockTransport(lambda _: httpx.Response(429))
+        client._client = httpx.Client(transport=refuse)
+        with pytest.raises(openai.RateLimitError):
+            tallyd.instrument(client, caught).chat.completions.create(**chat())
+        having(caught[-1], provider=provider)
 
 
 def test_each_attempt_is_a_record(claude, caught):
@@ -214,7 +248,7 @@ def test_a_chat_stream_left_as_it_is(stub, caught):
     client = openai.OpenAI(api_key="k", base_url=stub.url + "/v1")
     list(tallyd.instrument(client, caught, stream_usage=False).chat.completions.create(**chat(stream=True)))
     assert "stream_options" not in stub.asked[-1]
-    having(caught.only(), status=200, input_tokens=0, metadata={"incomplete": True})
+    having(caught.only(), status=200, input_tokens=None, metadata={"tallyd.not_understood": "usage"})
 
 
 def test_the_chat_stream_helper(gpt, caught):

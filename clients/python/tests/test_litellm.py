@@ -74,7 +74,29 @@ def test_streamed(stub, logged):
 def test_failed(stub, logged):
     with pytest.raises(litellm.exceptions.InternalServerError, match="Overloaded"):
         litellm.completion(**call(stub, "anthropic/claude-sonnet-4-5", "overloaded"))
-    having(settled(logged, 1)[0], status=500, model="claude-sonnet-4-5")  # LiteLLM's word for a 529.
+    # LiteLLM's word for a 529. It is not billed.
+    having(settled(logged, 1)[0], status=500, model="claude-sonnet-4-5", metadata=None)
+
+
+def test_responses(stub, logged):
+    base = {"model": "openai/gpt-5.5", "input": "hello", "api_key": "k", "api_base": stub.url + "/v1"}
+    litellm.responses(**base)
+    list(litellm.responses(**base, stream=True))
+    right = {
+        "provider": "openai",
+        "model": "gpt-5.5",
+        "input_tokens": 150,
+        "output_tokens": 60,
+        "cache_read_tokens": 100,
+    }
+    for record in settled(logged, 2):
+        having(record, status=200, cache_write_5m_tokens=50, extra_units={"web_search": 1}, metadata=None, **right)
+
+
+def test_a_call_that_times_out_is_unpriced(stub, logged):
+    with pytest.raises(litellm.exceptions.Timeout):
+        litellm.completion(**call(stub, "openai/gpt-5.5", "slow", timeout=0.5))
+    having(settled(logged, 1)[0], status=408, metadata={"tallyd.not_understood": "usage"})
 
 
 def test_async(stub, logged):

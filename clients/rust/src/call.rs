@@ -7,6 +7,7 @@ use std::borrow::Borrow;
 use std::time::Instant;
 
 use tallyd_protocol::Record;
+use tallyd_protocol::record::Text;
 
 use crate::Recorder;
 
@@ -53,8 +54,8 @@ impl<R: Borrow<Recorder>> Call<R> {
         }
     }
 
-    /// What the answer says that was used: tokens, other units, service tier, and the model and provider if it names them. See
-    /// [`crate::usage`].
+    /// What the answer says that was used: tokens, other units, service tier, a charge and metadata, and the model and provider if it
+    /// names them. See [`crate::usage`].
     pub fn used(&mut self, used: Record) {
         let Some(record) = &mut self.record else { return };
         if !used.provider.is_empty() {
@@ -70,6 +71,11 @@ impl<R: Borrow<Recorder>> Call<R> {
         record.cache_write_1h_tokens = used.cache_write_1h_tokens;
         record.extra_units = used.extra_units;
         record.service_tier = used.service_tier;
+        // Without them a call that was not understood would be priced, and a charge that the vendor tells lost.
+        if used.cost_usd.is_some() {
+            record.cost_usd = used.cost_usd;
+        }
+        record.metadata = both(record.metadata.take(), used.metadata);
     }
 
     /// Changes any other field of the record.
@@ -98,6 +104,16 @@ impl<R: Borrow<Recorder>> Call<R> {
         let ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
         record.latency_ms.get_or_insert(ms);
         self.recorder.borrow().record(record)
+    }
+}
+
+/// Two JSON objects' text as one's. Their keys differ: those of a vendor's answer are the client's own.
+fn both(own: Option<Text>, more: Option<Text>) -> Option<Text> {
+    let (Some(first), Some(second)) = (own.as_deref(), more.as_deref()) else { return more.or(own) };
+    match (first.trim().strip_suffix('}'), second.trim().strip_prefix('{')) {
+        (Some("{"), Some(_)) | (None, _) => more,
+        (_, Some("}") | None) => own,
+        (Some(first), Some(second)) => Some(format!("{first},{second}").into()),
     }
 }
 

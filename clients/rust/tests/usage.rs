@@ -22,6 +22,12 @@ fn fields(record: &Record) -> Value {
     let units = record.extra_units.iter().map(|(unit, quantity)| (unit.to_string(), json!(quantity)));
     set("extra_units", Value::Object(units.collect()), json!({}));
     set("service_tier", json!(record.service_tier), json!(standard.service_tier));
+    if let Some(cost) = &record.cost_usd {
+        fields.insert("cost_usd".to_owned(), json!(cost));
+    }
+    if let Some(metadata) = &record.metadata {
+        fields.insert("metadata".to_owned(), serde_json::from_str(metadata).unwrap());
+    }
     Value::Object(fields)
 }
 
@@ -29,18 +35,22 @@ fn fields(record: &Record) -> Value {
 fn answers_and_streams_are_read_as_the_vectors_say() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/usage.json");
     let vectors: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    assert!(vectors.len() >= 18);
+    assert!(vectors.len() >= 80);
     for vector in &vectors {
-        let found = match (vector.get("events"), vector["vendor"].as_str().unwrap()) {
+        let mut found = match (vector.get("events"), vector["vendor"].as_str().unwrap()) {
             (Some(events), _) => {
                 let mut stream = usage::StreamUsage::default();
                 events.as_array().unwrap().iter().for_each(|event| stream.event(event));
                 stream.record()
             }
             (None, "anthropic") => usage::anthropic(&vector["answer"]),
-            (None, "openai") => usage::openai(&vector["answer"]),
+            (None, "openai" | "openrouter") => usage::openai(&vector["answer"]),
+            (None, "google") => usage::google(&vector["answer"]),
             (None, vendor) => panic!("{vendor}"),
         };
+        if let (Some(found), "openrouter") = (&mut found, vector["vendor"].as_str().unwrap()) {
+            found.provider = "openrouter".into();
+        }
         assert_eq!(found.as_ref().map_or(Value::Null, fields), vector["record"], "{}", vector["name"]);
     }
 }

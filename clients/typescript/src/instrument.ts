@@ -5,13 +5,14 @@
 
 import { currentContext } from "./context.js";
 import type { Recorder } from "./recorder.js";
-import { ABORTED, type Call, finish, observed } from "./observe.js";
+import { ABORTED, type Call, finish, observed, UNTOLD } from "./observe.js";
 import type { UsageRecord } from "./record.js";
+import { familyOf, isVendor, modelOf, providerOf } from "./vendors.js";
 
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
 export interface FetchOptions {
-  /** `claude` and `openai` are read for their tokens; any other is recorded as one request. Told by the host, if it is left out. */
+  /** Vendors of models are read for their tokens; any other is recorded as one request. Told by the host, if it is left out. */
   provider?: string;
   /** Fields of each record. */
   fields?: Partial<UsageRecord>;
@@ -19,29 +20,41 @@ export interface FetchOptions {
   fetch?: Fetch;
 }
 
-const HOSTS: Record<string, string> = { "api.anthropic.com": "claude", "api.openai.com": "openai", "api.rentcast.io": "rentcast" };
 /** No answer came. */
 const UNREACHABLE = 599;
+/** Why a request was never sent. */
+const UNSENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT"]);
 
-/** A `fetch` that records each call. Calls to hosts that nobody named a provider for are let through, unrecorded. */
+/**
+ * A `fetch` that records each call. Calls to hosts that nobody named a provider for are let through, unrecorded; so is what a
+ * vendor of models does not bill by the call: lists, counts of tokens, batches, files.
+ */
 export function recordingFetch(recorder: Recorder, options: FetchOptions = {}): Fetch {
+  return recording(recorder, options, false);
+}
+
+function recording(recorder: Recorder, options: FetchOptions, isModels: boolean): Fetch {
   const inner: Fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
   return async (input, init) => {
     const url = new URL(input instanceof Request ? input.url : input);
-    const provider = options.provider ?? HOSTS[url.hostname];
-    if (!provider) return await inner(input, init);
+    const provider = options.provider ?? providerOf(url.hostname);
+    if (!provider || !url.protocol.startsWith("http")) return await inner(input, init);
+    const method = init?.method ?? (input instanceof Request ? input.method : "GET");
+    const family = isModels || isVendor(provider) ? familyOf(method, url.pathname) : undefined;
+    if (!family && (isModels || isVendor(provider))) return await inner(input, init);
     const [asked, hidesUsage] = withUsage(provider, url, init);
     // What holds now: the answer may be read by somebody else.
     const record = { provider, endpoint: url.pathname, ...currentContext(), ...options.fields } as UsageRecord;
-    const model = requested(init);
+    const model = requested(init) ?? modelOf(url.pathname);
     if (model) record.model = model;
-    const call: Call = { recorder, record, started: performance.now(), done: false };
+    const call: Call = { recorder, record, family, started: performance.now(), done: false };
     let response: Response;
     try {
       response = await inner(input, asked);
     } catch (error) {
       const aborted = init?.signal?.aborted ?? (error instanceof Error && error.name === "AbortError");
-      finish(call, { status: aborted ? ABORTED : UNREACHABLE, requests: 0 });
+      // What was sent and never answered may have been billed.
+      finish(call, { status: aborted ? ABORTED : UNREACHABLE, requests: 0, ...(family && !isUnsent(error) ? UNTOLD : {}) });
       throw error;
     }
     record.status = response.status;
@@ -50,12 +63,17 @@ export function recordingFetch(recorder: Recorder, options: FetchOptions = {}): 
       finish(call, { requests: 0 });
       return response;
     }
-    if ((provider !== "claude" && provider !== "openai") || !response.body) {
+    if (!family) {
       finish(call, {});
       return response;
     }
-    return observed(response, call, hidesUsage);
+    return observed(response, call, family, hidesUsage);
   };
+}
+
+function isUnsent(error: unknown): boolean {
+  const { cause } = error as { cause?: { code?: string; errors?: { code?: string }[] } };
+  return [cause?.code, ...(cause?.errors ?? []).map(({ code }) => code)].some((code) => code !== undefined && UNSENT.has(code));
 }
 
 function requested(init: RequestInit | undefined): string | undefined {
@@ -68,9 +86,12 @@ function requested(init: RequestInit | undefined): string | undefined {
   }
 }
 
+/** Those that tell a streamed chat's usage only if asked, and take the question. */
+const ASKED = new Set(["openai", "azure", "deepseek", "xai", "groq", "together", "fireworks", "moonshot"]);
+
 /** OpenAI tells a streamed chat's usage only if asked. It is asked, and what it adds to the stream is taken out again. */
 function withUsage(provider: string, url: URL, init: RequestInit | undefined): [RequestInit | undefined, boolean] {
-  if (provider !== "openai" || !url.pathname.endsWith("/chat/completions") || typeof init?.body !== "string") return [init, false];
+  if (!ASKED.has(provider) || !url.pathname.endsWith("/chat/completions") || typeof init?.body !== "string") return [init, false];
   try {
     const body = JSON.parse(init.body) as { stream?: boolean; stream_options?: { include_usage?: boolean } };
     if (!body.stream || body.stream_options?.include_usage) return [init, false];
@@ -90,9 +111,9 @@ export interface Instrumentable { baseURL: string }
 export function instrument<Client extends Instrumentable>(recorder: Recorder, client: Client, options: Omit<FetchOptions, "fetch"> = {}): Client {
   const own = client as unknown as { fetch?: Fetch; constructor: { name: string } };
   if (typeof own.fetch !== "function") throw new TypeError("this is no client of the Anthropic or OpenAI SDK: it has no fetch of its own");
-  const named = own.constructor.name === "Anthropic" ? "claude" : own.constructor.name === "OpenAI" ? "openai" : HOSTS[new URL(client.baseURL).hostname];
-  const provider = options.provider ?? named;
+  const { name } = own.constructor;
+  const provider = options.provider ?? providerOf(new URL(client.baseURL).hostname) ?? (name === "Anthropic" ? "claude" : name === "OpenAI" ? "openai" : undefined);
   if (!provider) throw new TypeError(`whose API is ${client.baseURL}? Name it: instrument(recorder, client, { provider: "…" })`);
-  own.fetch = recordingFetch(recorder, { ...options, provider, fetch: own.fetch });
+  own.fetch = recording(recorder, { ...options, provider, fetch: own.fetch }, true);
   return client;
 }

@@ -4,28 +4,48 @@
 // cancelled, or never read at all, or the process ends first. Each of them was paid for, so each is recorded:
 //
 // * a JSON answer is read to its end here, whether or not the application reads it: it is small, and its usage stands in it;
-// * any other whole answer (an audio, a file) says nothing of usage, and is recorded as one request when it begins;
-// * a stream that is left is recorded with what it had told until then. One that nobody ever reads is found when the garbage
+// * any other whole answer (an audio, a file) says nothing of usage, and is recorded when it begins;
+// * a stream that is left is recorded with what it had told until then, and marked as incomplete. One that nobody ever reads is found when the garbage
 //   collector takes it, or when the recorder is closed, and `stats.unread` counts it.
+//
+// An answer that was paid for and tells no usage is unpriced: without tokens its price would be nothing.
 
 import type { Recorder } from "./recorder.js";
 import type { UsageRecord } from "./record.js";
-import { anthropic, openai, StreamUsage, type Usage } from "./usage.js";
+import { object } from "./counts.js";
+import { read, StreamUsage, type Family, type Usage } from "./usage.js";
 
 /** The client closed the request. */
 export const ABORTED = 499;
+/** The stream broke off. */
+const BROKEN = 599;
 /** Answers beyond this are not read for their usage; no vendor's is. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
 /** Events after which none follows. */
 const LAST = new Set(["message_stop", "response.completed", "response.incomplete", "response.failed"]);
+/** The metadata of a call that used what nobody tells: the daemon does not price it. */
+export const UNTOLD = { metadata: { "tallyd.not_understood": "usage" } };
+const INCOMPLETE = { metadata: { incomplete: true, ...UNTOLD.metadata } };
 
-export interface Call { recorder: Recorder; record: UsageRecord; started: number; done: boolean; ended?: (unread: boolean) => void }
+/** `family`: how the vendor tells usage; undefined where a request has its price. */
+export interface Call { recorder: Recorder; record: UsageRecord; family: Family | undefined; started: number; done: boolean; ended?: (unread: boolean) => void }
 
 export function finish(call: Call, changes: Partial<UsageRecord>, unread = false): void {
   if (call.done) return;
   call.done = true;
   call.ended?.(unread);
-  call.recorder.record({ ...call.record, latency_ms: Math.round(performance.now() - call.started), ...changes });
+  const metadata = changes.metadata === undefined ? {} : { metadata: { ...own(call.record.metadata), ...object(changes.metadata) } };
+  call.recorder.record({ ...call.record, latency_ms: Math.round(performance.now() - call.started), ...changes, ...metadata });
+}
+
+/** The application's own metadata as an object. */
+function own(metadata: UsageRecord["metadata"]): Record<string, unknown> {
+  if (typeof metadata !== "string") return metadata ?? {};
+  try {
+    return object(JSON.parse(metadata));
+  } catch {
+    return { metadata };
+  }
 }
 
 interface Observer {
@@ -40,11 +60,11 @@ interface Observer {
 const left = new FinalizationRegistry<Observer>((observer) => observer.aborted(true));
 
 /** The same answer, which is recorded as it passes by. `hides`: takes out the usage that was asked for in its stead. */
-export function observed(response: Response, call: Call, hides: boolean): Response {
+export function observed(response: Response, call: Call, family: Family, hides: boolean): Response {
   const type = response.headers.get("content-type") ?? "";
-  if (type.includes("text/event-stream")) return passed(response, new Events(call, call.record.provider, hides), 1);
-  if (type.includes("json")) return passed(response, new Whole(call, call.record.provider), BODY_BYTES_MAX);
-  finish(call, {});
+  if (response.body && type.includes("text/event-stream")) return passed(response, new Events(call, family, hides), 1);
+  if (response.body && type.includes("json")) return passed(response, new Whole(call, family), BODY_BYTES_MAX);
+  finish(call, UNTOLD);
   return response;
 }
 
@@ -87,7 +107,7 @@ function passed(response: Response, observer: Observer, ahead: number): Response
 class Whole implements Observer {
   #pieces: Uint8Array[] = [];
   #bytes = 0;
-  constructor(readonly call: Call, readonly provider: string) {}
+  constructor(readonly call: Call, readonly family: Family) {}
 
   piece(bytes: Uint8Array): Uint8Array {
     this.#bytes += bytes.length;
@@ -98,27 +118,31 @@ class Whole implements Observer {
   end(): undefined {
     let usage: Usage | undefined;
     try {
-      const json = JSON.parse(Buffer.concat(this.#pieces).toString("utf8")) as Record<string, unknown>;
-      usage = this.provider === "claude" ? anthropic(json) : openai(json);
+      usage = read(this.family, JSON.parse(Buffer.concat(this.#pieces).toString("utf8")));
     } catch {
-      // Not JSON after all. It was one request.
+      // Not JSON after all.
     }
-    finish(this.call, usage ?? {});
+    finish(this.call, usage ?? UNTOLD);
     return undefined;
   }
 
   aborted(unread = false): void {
-    finish(this.call, { status: ABORTED }, unread);
+    finish(this.call, { ...INCOMPLETE, status: ABORTED }, unread);
   }
 }
 
 /** A stream of server-sent events. */
 class Events implements Observer {
   readonly #decoder = new TextDecoder();
-  readonly #usage = new StreamUsage();
+  readonly #usage: StreamUsage;
   #text = "";
   #whole = false;
-  constructor(readonly call: Call, readonly provider: string, readonly hides: boolean) {}
+  readonly #ends: boolean;
+  constructor(readonly call: Call, family: Family, readonly hides: boolean) {
+    this.#usage = new StreamUsage(family);
+    // Gemini's streams have no last event.
+    this.#ends = family !== "google";
+  }
 
   piece(bytes: Uint8Array): Uint8Array {
     this.#text += this.#decoder.decode(bytes, { stream: true });
@@ -126,7 +150,7 @@ class Events implements Observer {
     this.#text = events.pop() ?? "";
     const kept = events.filter((event) => !this.#look(event));
     // An SDK leaves the stream after its last event, which is no abort.
-    if (this.#whole) finish(this.call, this.#usage.result(this.provider) ?? {});
+    if (this.#whole) finish(this.call, this.#usage.result() ?? UNTOLD);
     // Only where something is taken out is the stream written anew.
     return this.hides ? Buffer.from(kept.map((event) => `${event}\n\n`).join("")) : bytes;
   }
@@ -149,12 +173,19 @@ class Events implements Observer {
   end(): Uint8Array | undefined {
     const rest = this.#text;
     if (rest) this.#look(rest);
-    finish(this.call, this.#usage.result(this.provider) ?? {});
+    // A stream whose last event is missing broke off, however politely.
+    if (this.#whole || !this.#ends) finish(this.call, this.#usage.result() ?? UNTOLD);
+    else this.#left(BROKEN);
     return this.hides && rest ? Buffer.from(rest) : undefined;
   }
 
   /** What was used until then was used; the vendor bills it. */
   aborted(unread = false): void {
-    finish(this.call, { ...this.#usage.result(this.provider), status: ABORTED }, unread);
+    this.#left(ABORTED, unread);
+  }
+
+  #left(status: number, unread = false): void {
+    const usage = this.#usage.result();
+    finish(this.call, usage ? { ...usage, metadata: { incomplete: true, ...object(usage.metadata) }, status } : { ...INCOMPLETE, status }, unread);
   }
 }

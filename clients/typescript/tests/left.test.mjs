@@ -63,9 +63,57 @@ test("a stream that is open at the end is recorded by close()", async () => {
   assert.equal(recorder.stats.recorded, 1, "once");
 });
 
-test("an answer that is no JSON is one request, recorded when it begins", async () => {
+test("an answer that tells no usage is recorded when it begins, and is unpriced", async () => {
   const { records, recorder } = listed();
   const sound = async () => new Response("RIFF", { headers: { "content-type": "audio/mpeg" } });
   await recordingFetch(recorder, { provider: "openai", fetch: sound })("https://api.openai.com/v1/audio/speech", ask(false));
-  assert.deepEqual(records.map(({ status, input_tokens }) => [status, input_tokens]), [[200, undefined]]);
+  assert.deepEqual(records.map(({ status, input_tokens, metadata }) => [status, input_tokens, metadata]), [[200, undefined, { "tallyd.not_understood": "usage" }]]);
+});
+
+test("an early-left stream is marked, beside the application's own metadata", async () => {
+  const { records, recorder } = listed();
+  const fetching = recordingFetch(recorder, { provider: "claude", fields: { metadata: { job: 7 } } });
+  const answer = await fetching(`${vendors.url}/v1/messages`, ask(true));
+  const reader = answer.body.getReader();
+  await reader.read();
+  await reader.cancel();
+  await until("it is recorded", () => records.length === 1);
+  const { status, input_tokens, metadata } = records[0];
+  // The first piece may hold nothing that tells usage.
+  assert.equal(status, 499);
+  assert.deepEqual(metadata, input_tokens === undefined ? { job: 7, incomplete: true, "tallyd.not_understood": "usage" } : { job: 7, incomplete: true });
+});
+
+test("a call that was sent and got no answer is unpriced; one that never left is not", async () => {
+  const { records, recorder } = listed();
+  const failing = (code) => async () => { throw Object.assign(new TypeError("fetch failed"), { cause: { code } }); };
+  for (const code of ["ECONNREFUSED", "UND_ERR_HEADERS_TIMEOUT"]) {
+    const fetching = recordingFetch(recorder, { provider: "openai", fetch: failing(code) });
+    await assert.rejects(fetching("https://api.openai.com/v1/responses", ask(false)));
+  }
+  assert.deepEqual(records.map(({ status, metadata }) => [status, metadata]), [[599, undefined], [599, { "tallyd.not_understood": "usage" }]]);
+});
+
+test("a stream that breaks off politely is incomplete", async () => {
+  const { records, recorder } = listed();
+  const start = { type: "message_start", message: { model: "m", usage: { input_tokens: 9, output_tokens: 1 } } };
+  const cut = async () => new Response(`data: ${JSON.stringify(start)}\n\n`, { headers: { "content-type": "text/event-stream" } });
+  await (await recordingFetch(recorder, { provider: "claude", fetch: cut })("https://api.anthropic.com/v1/messages", ask(true))).text();
+  assert.deepEqual(records.map(({ status, input_tokens, metadata }) => [status, input_tokens, metadata]), [[599, 9, { incomplete: true }]]);
+});
+
+test("the host tells the vendor, and the path how it tells usage", async () => {
+  const { records, recorder } = listed();
+  const answering = async (url) => new Response(JSON.stringify(url.includes("googleapis") ? { modelVersion: "g", usageMetadata: { promptTokenCount: 3, totalTokenCount: 3 } } : url.endsWith("messages") ? { model: "c", usage: { input_tokens: 3, output_tokens: 0, cost: 0.5 } } : { model: "o", usage: { prompt_tokens: 3, completion_tokens: 0, cost: 0.5 } }), { headers: { "content-type": "application/json" } });
+  const fetching = recordingFetch(recorder, { fetch: answering });
+  const post = { method: "POST", body: "{}" };
+  for (const url of [
+    "https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/messages", "https://x.openai.azure.com/openai/deployments/d/chat/completions",
+    "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", "https://europe-west1-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-pro:generateContent",
+  ]) await (await fetching(url, post)).text();
+  await (await fetching("https://example.com/v1/messages", post)).text();
+  await (await fetching("https://openrouter.ai/api/v1/models")).text();
+  assert.deepEqual(records.map(({ provider, model, input_tokens, cost_usd }) => [provider, model, input_tokens, cost_usd]), [
+    ["openrouter", "o", 3, 0.5], ["openrouter", "c", 3, 0.5], ["azure", "o", 3, 0.5], ["google", "g", 3, undefined], ["vertex", "g", 3, undefined],
+  ]);
 });

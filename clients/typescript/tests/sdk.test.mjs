@@ -59,6 +59,7 @@ test("a stream that is left is recorded with what it had used", async () => {
   for await (const event of stream) if (event.type === "content_block_delta") break;
   const [row] = await recorded(1);
   assert.match(row, /^claude\|claude-sonnet-4-5\|\/v1\/messages\|u7\|req_anthropic_1\|1000\|1\|5000\|.*\|499$/);
+  assert.equal(daemon.sql("SELECT metadata FROM api_usage_log WHERE status = 499"), '{"incomplete": true}');
 });
 
 test("each attempt counts: one that failed, and the one that the SDK made again", async () => {
@@ -100,6 +101,33 @@ test("a response of OpenAI's, plain and streamed", async () => {
   for await (const _event of await as("u8", () => openai.responses.create({ ...body, stream: true })));
   const row = "openai|gpt-4o|/v1/responses|u8||600|30|100|0|0|1||standard|200";
   assert.deepEqual(await recorded(2), [row, row]);
+});
+
+test("what is not billed by the call is not recorded", async () => {
+  await anthropic.models.list();
+  await anthropic.messages.countTokens({ model: "claude-sonnet-4-5", messages: ask.messages });
+  await anthropic.messages.batches.create({ requests: [{ custom_id: "a", params: ask }] });
+  await anthropic.messages.batches.retrieve("batch_1");
+  await openai.models.list();
+  await openai.batches.create({ input_file_id: "f", endpoint: "/v1/responses", completion_window: "24h" });
+  await openai.batches.retrieve("batch_1");
+  await openai.moderations.create({ input: "Hi" });
+  await recordingFetch(recorder, { provider: "openai" })("data:,");
+  await recorded(0);
+});
+
+test("a paid answer without usage is unpriced, and says so", async () => {
+  await as("u8", () => openai.images.generate({ model: "dall-e-3", prompt: "a boat" }));
+  const [row] = await recorded(1);
+  assert.match(row, /^openai\|dall-e-3\|\/v1\/images\/generations\|u8\|.*\|200$/);
+  assert.equal(daemon.sql("SELECT cost_usd IS NULL, metadata ->> 'tallyd.not_understood' FROM api_usage_log WHERE model = 'dall-e-3'"), "t|usage");
+});
+
+test("Gemini, streamed as events and as an array", async () => {
+  const google = recordingFetch(recorder, { provider: "google" });
+  const post = { method: "POST", body: JSON.stringify({ contents: [] }) };
+  for (const query of ["?alt=sse", ""]) await (await as("u8", () => google(`${vendors.url}/v1beta/models/gemini-2.5-flash:streamGenerateContent${query}`, post))).text();
+  for (const row of await recorded(2)) assert.match(row, /^google\|gemini-2.5-flash\|.*\|u8\|\|10\|9\|0\|0\|0\|1\|\|standard\|200$/);
 });
 
 test("an API that is paid by the request", async () => {

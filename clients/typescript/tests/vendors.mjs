@@ -50,9 +50,16 @@ function responses(body, response) {
   response.end();
 }
 
+function gemini(url, response) {
+  const chunk = (said, more = {}) => ({ modelVersion: "gemini-2.5-flash", candidates: [{ content: { parts: [{ text: "Hi" }] }, ...more }], usageMetadata: { promptTokenCount: 10, candidatesTokenCount: said, thoughtsTokenCount: 4, totalTokenCount: 14 + said } });
+  if (!url.includes("alt=sse")) return response.setHeader("content-type", "application/json").end(JSON.stringify([chunk(2), chunk(5, { finishReason: "STOP" })]));
+  sse(response, [[undefined, chunk(2)], [undefined, chunk(5, { finishReason: "STOP" })]]);
+  response.end();
+}
+
 /** Starts it. `fail` makes the next so many calls fail with 529. */
 export async function startVendors() {
-  const served = { anthropic: 0, openai: 0, rentcast: 0, fail: 0 };
+  const served = { anthropic: 0, openai: 0, google: 0, rentcast: 0, fail: 0 };
   const server = createServer(async (request, response) => {
     let text = "";
     for await (const piece of request) text += piece;
@@ -65,9 +72,14 @@ export async function startVendors() {
     if (path === "/v1/messages") return (served.anthropic += 1), anthropic(body, response);
     if (path === "/v1/chat/completions") return (served.openai += 1), chat(body, response);
     if (path === "/v1/responses") return (served.openai += 1), responses(body, response);
+    if (/:(stream)?generateContent$/i.test(path)) return (served.google += 1), gemini(request.url, response);
+    if (/\/(models|batches|count_tokens|moderations)/.test(path)) return response.setHeader("content-type", "application/json").end(JSON.stringify({ id: "batch_1", object: "list", data: [], input_tokens: 12 }));
+    if (path === "/v1/images/generations") return response.setHeader("content-type", "application/json").end('{"created":1,"data":[{"b64_json":""}]}');
     served.rentcast += 1;
     return response.setHeader("content-type", "application/json").end(JSON.stringify({ price: 250_000, path }));
   });
+  // On a slow machine a kept connection would be closed as the SDK takes it again, which is an attempt more.
+  server.keepAliveTimeout = 600_000;
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   return { served, url: `http://127.0.0.1:${server.address().port}`, stop: () => (server.closeAllConnections(), new Promise((resolve) => server.close(resolve))) };
 }
