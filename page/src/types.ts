@@ -221,5 +221,8 @@ export interface Forecast {
   interval_percent: number;
   day: Estimate;
   month: Estimate;
+  next_7_days: Estimate;
   next_30_days: Estimate;
+  parts: { name: string; next_30_days_usd: string }[];
+  unusual_days: { day: string; provider: string; cost_usd: string; counted_usd: string }[];
 }

@@ -37,12 +37,22 @@ pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     print("today", &found.day);
     print("this month", &found.month);
+    print("the next 7 days", &found.next_7_days);
     print("the next 30 days", &found.next_30_days);
+    if found.parts.len() > 1 {
+        for part in &found.parts {
+            println!("  {}: {} USD of the next 30 days", part.name, cents(part.next_30_days_usd));
+        }
+    }
+    for day in &found.unusual_days {
+        let (cost, counted) = (cents(day.cost_usd), cents(day.counted_usd));
+        eprintln!("unusual: {} {}, {cost} USD, counts as {counted} USD", day.day, day.provider);
+    }
     let days = found.history_days;
     match found.method {
         Method::None => output::hint(&format!("{days} whole days are too few for an estimate; it takes 3")),
         Method::Mean => output::hint(&format!("the mean of {days} days; from 14 on there is an interval")),
-        Method::Smoothing | Method::WeeklySeason => {
+        Method::Weighed => {
             eprintln!("from {days} days; the interval is to hold {} times of 100", found.interval_percent);
         }
     }
@@ -50,15 +60,22 @@ pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 fn print(what: &str, estimate: &Estimate) {
-    let text = |usd: Option<Usd>| usd.map_or_else(|| "?".to_owned(), |usd| usd.to_string());
     let interval = match (estimate.low_usd, estimate.high_usd) {
-        (Some(low), Some(high)) => format!(" ({low} to {high})"),
+        (Some(low), Some(high)) => format!(" ({} to {})", cents(low), cents(high)),
         _ => String::new(),
     };
     println!(
         "{what:<17} until {}: {} USD{interval}, {} spent",
         estimate.until,
-        text(estimate.expected_usd),
-        estimate.spent_usd
+        estimate.expected_usd.map_or_else(|| "?".to_owned(), cents),
+        cents(estimate.spent_usd)
     );
+}
+
+/// Half a cent is rounded up.
+fn cents(usd: Usd) -> String {
+    let cent = Usd::ONE.attos() / 100;
+    let cents = (usd.attos() + cent / 2).div_euclid(cent);
+    let sign = if cents < 0 { "-" } else { "" };
+    format!("{sign}{}.{:02}", cents.abs() / 100, cents.abs() % 100)
 }

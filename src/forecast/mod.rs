@@ -1,32 +1,39 @@
-//! What spending will come to: to the end of the day, of the month, and in the next 30 days.
+//! What spending will come to: to the end of the day, of the month, and in the next 7 and 30 days.
 //!
-//! *From what.* Daily sums of the rollups, up to 120 days back; a day without a call is a day of 0. Today counts with what
-//! was spent, and for its rest with its share of the whole day's estimate: spending is taken to be spread evenly.
+//! *From what.* Daily sums of the rollups by provider, up to 120 days back; a day without a call is a day of 0. Today counts
+//! with what was spent, and for its rest with its share of the whole day's estimate: spending is taken to be spread evenly.
 //!
-//! *How.* By how much there is to learn from:
+//! *How.* Days that stand out are set aside, in part or in full, and listed. Then by how much there is to learn from:
 //! | whole days | method | interval |
 //! |---|---|---|
 //! | fewer than 3 | none: there is nothing to say | |
 //! | 3 to 13 | the mean of the days | none: it would be made up |
-//! | 14 to 20 | exponential smoothing, its form chosen by fit | yes |
-//! | 21 and more | weekly season and trend taken apart (MSTL), the trend smoothed as above | yes |
+//! | 14 and more | the last week again, and a week's rhythm on a slow and a fast level, weighed by how they did | yes |
 //!
-//! *The interval* is to hold the outcome 8 times of 10. Of a sum of days it is the sum of their intervals: a level that
-//! turns out higher is higher on all of them, so errors of days do not cancel out. `make bench-forecast` measures how often
-//! it holds, and how far off the estimate is beside naive ones; `benches/README.md` has the figures.
+//! *Parts.* Each provider is predicted by itself; the whole is the sum of its providers, to the cent. A provider's models share
+//! its estimate by what they came to lately: a model takes another one's place too often to be predicted by itself.
+//!
+//! *The interval* is to hold the outcome 8 times of 10. It is of the very days that are summed: see [`interval`](Prediction).
+//! `make bench-forecast` measures how often it holds, and how far off the estimate is beside naive ones; `benches/README.md`
+//! has the figures.
 //!
 //! *Money.* What was spent is exact. An estimate is a statistic: it is computed in floating point, rounded to cents, and
 //! never added to anything that is stored.
 
+mod history;
+mod interval;
 mod model;
+mod parts;
+mod rhythm;
+mod unusual;
 
 use chrono::{Datelike, Days, Months, NaiveDate, Timelike};
 use serde::Serialize;
-use tokio_postgres::Client;
-use tokio_postgres::types::{ToSql, Type};
 use utoipa::ToSchema;
 
-pub use model::{LEVEL, Method, Prediction, predict};
+pub use history::{History, Part, history};
+pub use interval::{LEVEL, Span};
+pub use model::{Method, Prediction, predict};
 
 use crate::pricing::Usd;
 
@@ -34,6 +41,11 @@ use crate::pricing::Usd;
 pub const HISTORY_DAYS: u64 = 120;
 /// Days of the longest forecast.
 pub const AHEAD_DAYS: usize = 30;
+/// Unusual days that are listed, at most: the latest.
+pub const UNUSUAL_MAX: usize = 50;
+/// The days whose sums tell the models' shares of their provider's estimate.
+const SHARE_DAYS: usize = 28;
+const CENT: i128 = Usd::ONE.attos() / 100;
 
 /// What something will come to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -43,15 +55,40 @@ pub struct Estimate {
     /// What of it was spent already, exactly.
     #[schema(value_type = String, example = "12.345")]
     pub spent_usd: Usd,
-    /// What all of it will come to; none without enough history.
+    /// What all of it will come to, in cents; none without enough history.
     #[schema(value_type = Option<String>, example = "31.2")]
     pub expected_usd: Option<Usd>,
-    /// The interval's ends; none without enough history.
+    /// The interval's ends, in cents; none without enough history.
     #[schema(value_type = Option<String>, example = "31.2")]
     pub low_usd: Option<Usd>,
     /// The upper end.
     #[schema(value_type = Option<String>, example = "31.2")]
     pub high_usd: Option<Usd>,
+}
+
+/// A part's share of the 30 days.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PartEstimate {
+    /// The provider; of one provider's forecast the model. `(other)`: those beyond the 31 largest.
+    pub name: String,
+    /// What the 30 days after today will come to. The parts' sum is that of the whole, to the cent.
+    #[schema(value_type = String, example = "31.2")]
+    pub next_30_days_usd: Usd,
+}
+
+/// A day that stands out, and counts less than it came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnusualDay {
+    /// The day.
+    pub day: NaiveDate,
+    /// Of this provider.
+    pub provider: String,
+    /// What it came to.
+    #[schema(value_type = String, example = "3000")]
+    pub cost_usd: Usd,
+    /// What it counts as in the forecast, in cents: between a usual day and what it came to.
+    #[schema(value_type = String, example = "880.15")]
+    pub counted_usd: Usd,
 }
 
 /// The whole forecast.
@@ -67,41 +104,21 @@ pub struct Forecast {
     pub day: Estimate,
     /// This month, to its end.
     pub month: Estimate,
+    /// The 7 days after today.
+    pub next_7_days: Estimate,
     /// The 30 days after today.
     pub next_30_days: Estimate,
-}
-
-/// Daily sums, the first day with any spending first; the last one is today's so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// Today.
-    pub today: NaiveDate,
-    /// What each day came to, today last.
-    pub days: Vec<Usd>,
-}
-
-/// Reads the daily sums, of one provider if it is named.
-///
-/// # Errors
-/// PostgreSQL's.
-pub async fn history(client: &Client, today: NaiveDate, provider: &str) -> Result<History, tokio_postgres::Error> {
-    let first = today - Days::new(HISTORY_DAYS);
-    let sql = "WITH sums AS (SELECT day, sum(cost_usd) AS usd FROM public.daily_api_costs \
-             WHERE day >= $1 AND day <= $2 AND ($3 = '' OR provider = $3) GROUP BY day) \
-         SELECT round(coalesce(s.usd, 0), 18) \
-         FROM generate_series((SELECT min(day) FROM sums WHERE usd > 0), $2, interval '1 day') AS d (day) \
-         LEFT JOIN sums AS s ON s.day = d.day::date ORDER BY d.day";
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&first, Type::DATE), (&today, Type::DATE), (&provider, Type::TEXT)];
-    let rows = client.query_typed(sql, &parameters).await?;
-    Ok(History { today, days: rows.iter().map(|row| row.get(0)).collect() })
+    /// Those 30 days by provider; of one provider's forecast by model. The largest first.
+    pub parts: Vec<PartEstimate>,
+    /// Days that count less than they came to, oldest first; the latest 50.
+    pub unusual_days: Vec<UnusualDay>,
 }
 
 /// A history with a model fitted to it: what is asked of it costs little.
 pub struct Outlook<'h> {
     history: &'h History,
-    spent_today: Usd,
-    prediction: Prediction,
+    whole: Prediction,
+    parts: Vec<Prediction>,
     left: f64,
 }
 
@@ -109,14 +126,11 @@ impl<'h> Outlook<'h> {
     /// Fits the model. `day_left` is the share of today that is still to come, 0 to 1.
     #[must_use]
     pub fn of(history: &'h History, day_left: f64) -> Self {
-        let (spent_today, past) = match history.days.split_last() {
-            Some((today, past)) => (*today, past),
-            None => (Usd::ZERO, &[][..]),
-        };
-        let amounts: Vec<f64> = past.iter().map(|usd| dollars(*usd)).collect();
+        let past = |part: &Part| part.past().iter().map(|usd| dollars(*usd)).collect();
+        let days: Vec<Vec<f64>> = history.parts.iter().map(past).collect();
         // Today is the first day that is predicted.
-        let prediction = predict(&amounts, AHEAD_DAYS + 1);
-        Self { history, spent_today, prediction, left: day_left.clamp(0.0, 1.0) }
+        let (whole, parts) = parts::predict_parts(&days, AHEAD_DAYS + 1);
+        Self { history, whole, parts, left: day_left.clamp(0.0, 1.0) }
     }
 
     /// The day, the month, and 30 days.
@@ -125,15 +139,17 @@ impl<'h> Outlook<'h> {
         let today = self.history.today;
         // Every month has a first day.
         let month = today.with_day(1).unwrap_or(today);
-        let rest = Weights { today_share: 0.0, days: 1..1 + AHEAD_DAYS };
-        let end_30 = today + Days::new(AHEAD_DAYS as u64);
+        let next = |days: usize| self.estimate(today + Days::new(days as u64), 0..0, &Span::whole(1..1 + days));
         Forecast {
-            method: self.prediction.method,
-            history_days: self.history.days.len().saturating_sub(1),
+            method: self.whole.method,
+            history_days: self.history.parts.iter().map(|part| part.past().len()).max().unwrap_or(0),
             interval_percent: (LEVEL * 100.0) as u8,
             day: self.period(today, today),
             month: self.period(month, month + Months::new(1) - Days::new(1)),
-            next_30_days: estimate(&self.prediction, end_30, Usd::ZERO, &rest),
+            next_7_days: next(7),
+            next_30_days: next(AHEAD_DAYS),
+            parts: self.parts(),
+            unusual_days: self.unusual_days(),
         }
     }
 
@@ -142,9 +158,7 @@ impl<'h> Outlook<'h> {
     pub fn period(&self, first: NaiveDate, last: NaiveDate) -> Estimate {
         let days = |from: NaiveDate, to: NaiveDate| usize::try_from((to - from).num_days()).unwrap_or(0);
         let (gone, left) = (days(first, self.history.today), days(self.history.today, last));
-        let past = self.history.days.iter().rev().skip(1).take(gone).copied();
-        let spent = past.fold(self.spent_today, |sum, day| sum.checked_add(day).unwrap_or(sum));
-        estimate(&self.prediction, last, spent, &Weights { today_share: self.left, days: 1..1 + left })
+        self.estimate(last, 0..gone + 1, &Span { days: 0..1 + left, first: self.left })
     }
 
     /// Each of the days after today.
@@ -152,9 +166,84 @@ impl<'h> Outlook<'h> {
     pub fn days(&self) -> Vec<Estimate> {
         let day = |ahead: usize| {
             let until = self.history.today + Days::new(ahead as u64);
-            estimate(&self.prediction, until, Usd::ZERO, &Weights { today_share: 0.0, days: ahead..ahead + 1 })
+            self.estimate(until, 0..0, &Span::whole(ahead..ahead + 1))
         };
         (1..=AHEAD_DAYS).map(day).collect()
+    }
+
+    /// The days of `spent` are counted back from today, which is 0.
+    fn estimate(&self, until: NaiveDate, spent: std::ops::Range<usize>, span: &Span) -> Estimate {
+        let spent_of = |part: &Part| total(part.days.iter().rev().take(spent.end).skip(spent.start).copied());
+        let come = |(part, found): (&Part, &Prediction)| {
+            // What was spent is part of what all of it comes to: up to a whole cent.
+            up_to_cents(spent_of(part)).checked_add(cents(found.sum(span)?)?)
+        };
+        let expected = self.whole.sum(span).and_then(|_| {
+            let parts: Option<Vec<Usd>> = self.history.parts.iter().zip(&self.parts).map(come).collect();
+            Some(total(parts?.into_iter()))
+        });
+        let spent_usd = total(self.history.parts.iter().map(spent_of));
+        let end = |end: f64| up_to_cents(spent_usd).checked_add(cents(end)?);
+        let interval = self.whole.interval(span);
+        // The parts are rounded one by one.
+        let low_usd = interval.and_then(|(low, _)| Some(end(low)?.min(expected?)));
+        let high_usd = interval.and_then(|(_, high)| Some(end(high)?.max(expected?)));
+        Estimate { until, spent_usd, expected_usd: expected, low_usd, high_usd }
+    }
+
+    fn parts(&self) -> Vec<PartEstimate> {
+        let span = Span::whole(1..1 + AHEAD_DAYS);
+        let of = |(part, found): (&Part, &Prediction)| {
+            Some(PartEstimate { name: part.name.clone(), next_30_days_usd: cents(found.sum(&span)?)? })
+        };
+        let parts = self.history.parts.iter().zip(&self.parts).filter_map(of);
+        let mut parts: Vec<PartEstimate> = match self.history.models.as_slice() {
+            [] => parts.collect(),
+            models => parts.flat_map(|part| self.shares(models, part.next_30_days_usd)).collect(),
+        };
+        parts.sort_by(|a, b| b.next_30_days_usd.cmp(&a.next_30_days_usd).then_with(|| a.name.cmp(&b.name)));
+        parts
+    }
+
+    /// Splits a provider's estimate by its models' spending of the last [`SHARE_DAYS`] without unusual days.
+    fn shares(&self, models: &[Part], estimate: Usd) -> Vec<PartEstimate> {
+        let unusual: Vec<NaiveDate> = self.unusual_days().iter().map(|day| day.day).collect();
+        let usual = |part: &Part, skip: &[NaiveDate]| {
+            let days = part.days.iter().rev().enumerate().skip(1).take(SHARE_DAYS);
+            let days = days.filter(|(ago, _)| !skip.contains(&(self.history.today - Days::new(*ago as u64))));
+            dollars(total(days.map(|(_, usd)| *usd)))
+        };
+        let mut spent: Vec<f64> = models.iter().map(|model| usual(model, &unusual)).collect();
+        if spent.iter().sum::<f64>() <= 0.0 {
+            spent = models.iter().map(|model| usual(model, &[])).collect();
+        }
+        let whole: f64 = spent.iter().sum();
+        let cents = (estimate.attos() / CENT) as f64;
+        // Rounded at each running sum, so that the shares come to the whole.
+        let (mut sum, mut given) = (0.0, 0);
+        let share = |(model, spent): (&Part, f64)| {
+            sum += spent;
+            let until = if whole > 0.0 { (cents * (sum / whole)).round() as i128 } else { 0 };
+            let share = until - std::mem::replace(&mut given, until);
+            PartEstimate { name: model.name.clone(), next_30_days_usd: Usd::from_attos(share * CENT) }
+        };
+        models.iter().zip(spent).map(share).collect()
+    }
+
+    fn unusual_days(&self) -> Vec<UnusualDay> {
+        let mut found = Vec::new();
+        for (part, prediction) in self.history.parts.iter().zip(&self.parts) {
+            let past = part.past();
+            for (at, (usd, counted)) in past.iter().zip(&prediction.counted).enumerate() {
+                if *counted != dollars(*usd) {
+                    let day = self.history.today - Days::new((past.len() - at) as u64);
+                    let counted_usd = cents(*counted).unwrap_or(*usd);
+                    found.push(UnusualDay { day, provider: part.name.clone(), cost_usd: *usd, counted_usd });
+                }
+            }
+        }
+        found.sort_by_key(|unusual| unusual.day);
+        found.split_off(found.len().saturating_sub(UNUSUAL_MAX))
     }
 }
 
@@ -170,38 +259,26 @@ pub fn day_left(now: &impl Timelike) -> f64 {
     1.0 - f64::from(now.num_seconds_from_midnight()) / 86_400.0
 }
 
-/// Which of the predicted days count: today's share, and whole days.
-struct Weights {
-    today_share: f64,
-    days: std::ops::Range<usize>,
-}
-
-fn estimate(prediction: &Prediction, until: NaiveDate, spent: Usd, weights: &Weights) -> Estimate {
-    let sum = |days: &Option<Vec<f64>>| {
-        let days = days.as_ref()?;
-        let today = days.first().copied().unwrap_or(0.0) * weights.today_share;
-        let rest: f64 = days.get(weights.days.clone())?.iter().sum();
-        spent.checked_add(cents(today + rest)?)
-    };
-    Estimate {
-        until,
-        spent_usd: spent,
-        expected_usd: sum(&prediction.expected),
-        low_usd: sum(&prediction.low),
-        high_usd: sum(&prediction.high),
-    }
-}
-
 /// For the model, not for the books.
 fn dollars(usd: Usd) -> f64 {
     usd.attos() as f64 / Usd::ONE.attos() as f64
 }
 
-/// A statistic in cents; none if it is no number, or beyond what a budget could be.
+/// A statistic in cents, not below 0; none if it is no number, or beyond what a budget could be.
 fn cents(dollars: f64) -> Option<Usd> {
-    let cents = (dollars * 100.0).round();
+    let cents = (dollars.max(0.0) * 100.0).round();
     // Whole cents below 10^15 are exact in the integer.
-    (cents.abs() < 1e15).then(|| Usd::from_attos(cents as i128 * (Usd::ONE.attos() / 100)))
+    (cents < 1e15 && !dollars.is_nan()).then(|| Usd::from_attos(cents as i128 * CENT))
+}
+
+fn up_to_cents(usd: Usd) -> Usd {
+    let rest = usd.attos().rem_euclid(CENT);
+    if rest == 0 { usd } else { usd.checked_add(Usd::from_attos(CENT - rest)).unwrap_or(usd) }
+}
+
+/// Amounts that would overflow are left out.
+fn total(amounts: impl Iterator<Item = Usd>) -> Usd {
+    amounts.fold(Usd::ZERO, |sum, usd| sum.checked_add(usd).unwrap_or(sum))
 }
 
 #[cfg(test)]

@@ -1,89 +1,131 @@
 //! Daily amounts in, daily estimates out. Pure, and deterministic.
+//!
+//! Three candidates, none with a trend: the last week again, and a week's rhythm on a slow and on a fast level. Trials (the
+//! forecast that would have been made on earlier days, beside what came) weigh them per horizon by the inverse square of their
+//! error. `benches/README.md` says what was tried and left out.
 
-use augurs::ets::AutoETS;
-use augurs::mstl::MSTLModel;
-use augurs::{Fit, Forecast, Predict};
 use serde::Serialize;
 
-/// How often the interval should hold.
-pub const LEVEL: f64 = 0.8;
+use super::rhythm::{WEEK, level, mean, median, rhythm};
+use super::unusual;
 
 /// Whole days from which on there is anything to say.
-const MEAN_DAYS: usize = 3;
-/// Whole days from which on a model is fitted.
-const SMOOTH_DAYS: usize = 14;
-/// Whole days from which on a week's rhythm is looked for: three of them.
-const SEASON_DAYS: usize = 21;
-const WEEK: usize = 7;
+pub const MEAN_DAYS: usize = 3;
+/// Whole days from which on candidates are weighed, and there is an interval.
+pub const TRIAL_DAYS: usize = 14;
+
+/// A trial has at least these days to learn from.
+const LEARNED_MIN: usize = 7;
+/// A trial begins at most so many days before today.
+const TRIALS_MAX: usize = 90;
+/// How much less each day counts than the day after it: half in 23 days, half in 2 days.
+const SLOW: f64 = 0.03;
+const FAST: f64 = 0.3;
+/// Sums of so many days weigh the candidates: the first for the first day, the second to the end of a week, then the third.
+const HORIZONS: [usize; 3] = [1, 7, 30];
 
 /// How an estimate was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Not at all: there is too little history.
     None,
     /// The mean of the days.
     Mean,
-    /// Exponential smoothing.
-    Smoothing,
-    /// A weekly season, and a smoothed trend.
-    WeeklySeason,
+    /// Seasonal naive, a slow and a fast level, weighed by how they did on earlier days.
+    Weighed,
 }
 
-/// Estimates for each of the days to come, none where there is nothing to say.
+/// What would have been expected from an earlier day on, beside what came.
+pub(super) type Trial = Vec<Day>;
+
+/// A day of a trial.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Day {
+    pub expected: f64,
+    pub came: f64,
+}
+
+/// Estimates of the days to come.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// How they were made.
     pub method: Method,
-    /// The estimates.
-    pub expected: Option<Vec<f64>>,
-    /// The lower ends of the intervals.
-    pub low: Option<Vec<f64>>,
-    /// The upper ends.
-    pub high: Option<Vec<f64>>,
+    /// The estimates, a day each; empty without enough history.
+    pub expected: Vec<f64>,
+    /// What each day of the history counted as: the day itself unless it was unusual.
+    pub counted: Vec<f64>,
+    /// By the days before today on which they begin: 1 first. A trial ends with yesterday.
+    pub(super) trials: Vec<Trial>,
 }
 
-/// Predicts `ahead` days from the days before, oldest first. Nothing is predicted below 0.
+/// Predicts `ahead` days from the days before, oldest first. No estimate is below 0.
 #[must_use]
 pub fn predict(days: &[f64], ahead: usize) -> Prediction {
+    // Of two weeks, one unusual day would be half of its weekday.
+    let week = if days.len() < 3 * WEEK { [1.0; WEEK] } else { rhythm(days, median) };
+    let counted = unusual::counted(days, &week);
     if days.len() < MEAN_DAYS {
-        return Prediction { method: Method::None, expected: None, low: None, high: None };
+        return Prediction { method: Method::None, expected: Vec::new(), counted, trials: Vec::new() };
     }
-    let fitted = match days.len() {
-        // What never changes has no variance that a model could be fitted to.
-        _ if days.iter().all(|day| *day == days[0]) => None,
-        SEASON_DAYS.. => seasonal(days, ahead).map(|found| (Method::WeeklySeason, found)),
-        SMOOTH_DAYS.. => smoothed(days, ahead).map(|found| (Method::Smoothing, found)),
-        _ => None,
+    if days.len() < TRIAL_DAYS {
+        let expected = vec![mean(&mut counted.clone()); ahead];
+        return checked(Prediction { method: Method::Mean, expected, counted, trials: Vec::new() });
+    }
+    let begins: Vec<usize> = (1..=(days.len() - LEARNED_MIN).min(TRIALS_MAX)).collect();
+    let tried: Vec<[Vec<f64>; 3]> =
+        begins.iter().map(|begin| candidates(&counted[..days.len() - begin], ahead.min(*begin))).collect();
+    let weights = HORIZONS.map(|horizon| weights(&counted, &tried, horizon.min(ahead)));
+    let trial = |(begin, paths): (&usize, &[Vec<f64>; 3])| {
+        let came = &days[days.len() - begin..];
+        weighed(paths, &weights).zip(came).map(|(expected, came)| Day { expected, came: *came }).collect()
     };
-    let usable = fitted.and_then(|(method, found)| prediction(method, found, ahead));
-    usable.unwrap_or_else(|| {
-        let mean = days.iter().sum::<f64>() / days.len() as f64;
-        Prediction { method: Method::Mean, expected: Some(vec![mean.max(0.0); ahead]), low: None, high: None }
-    })
+    let trials = begins.iter().zip(&tried).map(trial).collect();
+    let expected = weighed(&candidates(&counted, ahead), &weights).collect();
+    checked(Prediction { method: Method::Weighed, expected, counted, trials })
 }
 
-fn seasonal(days: &[f64], ahead: usize) -> Option<Forecast> {
-    let model = MSTLModel::new(vec![WEEK], AutoETS::non_seasonal().into_trend_model());
-    model.fit(days).ok()?.predict(ahead, LEVEL).ok()
-}
-
-fn smoothed(days: &[f64], ahead: usize) -> Option<Forecast> {
-    AutoETS::non_seasonal().fit(days).ok()?.predict(ahead, LEVEL).ok()
-}
-
-/// None if the model did not come to usable numbers.
-fn prediction(method: Method, found: Forecast, ahead: usize) -> Option<Prediction> {
-    let intervals = found.intervals?;
-    let usable = |days: &[f64]| days.len() == ahead && days.iter().all(|day| day.is_finite());
-    if !usable(&found.point) || !usable(&intervals.lower) || !usable(&intervals.upper) {
-        return None;
+/// Nothing is said where amounts are too large for the arithmetic.
+fn checked(mut prediction: Prediction) -> Prediction {
+    if !prediction.expected.iter().all(|day| day.is_finite()) {
+        prediction.method = Method::None;
+        prediction.expected.clear();
+        prediction.trials.clear();
     }
-    let positive = |days: Vec<f64>| Some(days.into_iter().map(|day| day.max(0.0)).collect());
-    Some(Prediction {
-        method,
-        expected: positive(found.point),
-        low: positive(intervals.lower),
-        high: positive(intervals.upper),
+    prediction
+}
+
+fn candidates(counted: &[f64], ahead: usize) -> [Vec<f64>; 3] {
+    let week = rhythm(counted, mean);
+    let of_level = |speed| {
+        let level = level(counted, &week, speed);
+        (0..ahead).map(|at| level * week[(counted.len() + at) % WEEK]).collect()
+    };
+    let last_week = (0..ahead).map(|at| counted[counted.len() - WEEK + at % WEEK]).collect();
+    [last_week, of_level(SLOW), of_level(FAST)]
+}
+
+/// By the inverse square of the absolute errors of sums of `horizon` days, or of fewer in a short history.
+fn weights(counted: &[f64], tried: &[[Vec<f64>; 3]], horizon: usize) -> [f64; 3] {
+    let horizon = horizon.min((counted.len() - LEARNED_MIN) / 2).max(1);
+    let mut off = [0.0_f64; 3];
+    for (at, paths) in tried.iter().enumerate().filter(|(_, paths)| paths[0].len() >= horizon) {
+        let begin = counted.len() - (at + 1);
+        let came: f64 = counted[begin..begin + horizon].iter().sum();
+        for (off, path) in off.iter_mut().zip(paths) {
+            *off += (path[..horizon].iter().sum::<f64>() - came).abs();
+        }
+    }
+    let best = off.iter().copied().fold(f64::MAX, f64::min);
+    // Without any error, those without any share alike.
+    let weights = off.map(|off| if off == 0.0 { 1.0 } else { (best / off).powi(2) });
+    let whole: f64 = weights.iter().sum();
+    weights.map(|weight| weight / whole)
+}
+
+fn weighed(paths: &[Vec<f64>; 3], weights: &[[f64; 3]; 3]) -> impl Iterator<Item = f64> {
+    (0..paths[0].len()).map(move |at| {
+        let horizon = HORIZONS[..2].iter().filter(|horizon| at >= **horizon).count();
+        paths.iter().zip(&weights[horizon]).map(|(path, weight)| path[at] * weight).sum()
     })
 }

@@ -88,12 +88,20 @@ fn the_overview_and_the_forecast_agree_with_the_rollups() {
     assert_eq!(forecast["ahead"].as_array().unwrap().len(), 30);
     assert_eq!((&forecast["ahead"][0]["expected_usd"], &forecast["history_days"]), (&json!("2"), &json!(30)));
     assert_eq!(forecast["next_30_days"]["expected_usd"], "60");
+    assert_eq!(forecast["next_7_days"]["expected_usd"], "14");
+    assert_eq!(forecast["parts"][0], json!({"name": "claude", "next_30_days_usd": "60"}));
+    assert_eq!(forecast["unusual_days"], json!([]));
     assert_eq!(overview["forecast"]["month"]["spent_usd"], month);
     let rentcast = api.get("/api/v1/forecast?provider=RentCast", &token).ok();
     assert_eq!((&rentcast["method"], &rentcast["past"][0]["cost_usd"]), (&json!("none"), &json!("1.25")));
     api.postgres.psql("UPDATE daily_api_costs SET cost_usd = 5 WHERE day = current_date - 1 AND model = 'm'");
     let mover = api.get("/api/v1/overview", &token).ok()["movers"][0].clone();
     assert_eq!(mover, json!({"provider": "claude", "model": "m", "cost_usd": "17", "previous_usd": "14"}));
+    let spike = api.get("/api/v1/forecast?provider=claude", &token).ok();
+    assert_eq!(spike["next_30_days"]["expected_usd"], "60", "a spike of yesterday is set aside, and named");
+    let unusual = spike["unusual_days"].as_array().unwrap();
+    assert_eq!((unusual.len(), &unusual[0]["cost_usd"], &unusual[0]["counted_usd"]), (1, &json!("5"), &json!("2")));
+    assert_eq!(spike["parts"], json!([{"name": "m", "next_30_days_usd": "60"}]), "a provider's parts are its models");
 }
 
 #[test]

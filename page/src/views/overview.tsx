@@ -166,7 +166,14 @@ function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Fore
   const band = estimate.low_usd !== null && estimate.high_usd !== null
     ? `${forecast.interval_percent} % interval ${usd(parse(estimate.low_usd), 0)} – ${usd(parse(estimate.high_usd), 0)}`
     : `the mean of ${forecast.history_days} days`;
-  return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band} />;
+  return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band + setAside(forecast)} />;
+}
+
+function setAside(forecast: Forecast): string {
+  const days = [...new Set(forecast.unusual_days.map((unusual) => unusual.day))];
+  if (days.length === 0) return "";
+  const named = days.slice(-3).map(shortDay).join(", ");
+  return ` · unusual: ${days.length > 3 ? `${days.length} days, the last ` : ""}${named}`;
 }
 
 function Month({ data }: { data: Overview }) {

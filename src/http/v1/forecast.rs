@@ -93,8 +93,9 @@ pub async fn forecast(
     reading.finish().await?;
     let outlook = Outlook::of(&history, day_left(&now));
     // Today is the last of them.
-    let first = history.today - Days::new(history.days.len().saturating_sub(1) as u64);
-    let past = first.iter_days().zip(&history.days).map(|(day, cost_usd)| PastDay { day, cost_usd: *cost_usd });
+    let days = history.days();
+    let first = history.today - Days::new(days.len().saturating_sub(1) as u64);
+    let past = first.iter_days().zip(days).map(|(day, cost_usd)| PastDay { day, cost_usd });
     let answer = ForecastAnswer {
         forecast: outlook.forecast(),
         time_zone: view.settings.zone.name().to_owned(),

@@ -1,0 +1,90 @@
+//! Intervals of sums of days, from the errors of trials (conformal prediction): of the very days that are summed, because errors
+//! of days neither cancel out nor add up in full.
+//!
+//! Errors count as shares of what was expected, so that they hold at another level. Trials that overlap are not independent:
+//! the interval is widened by how few independent ones there are. Its two constants were chosen on half of the series of the
+//! benchmark; the other half agrees (`benches/README.md`).
+
+use std::ops::Range;
+
+use super::model::{Day, Prediction, Trial};
+
+/// How often the interval should hold.
+pub const LEVEL: f64 = 0.8;
+
+/// Where fewer trials than these are as long as the sum, sums of fewer days take its place.
+const TRIALS_MIN: usize = 12;
+/// With as many independent trials the variance of the errors is doubled.
+const WIDENED_BY: f64 = 6.0;
+/// Widening for a sum that is longer than those that were tried, by the logarithm of how much longer.
+const WIDENED_BY_LENGTH: f64 = 0.2;
+/// A trial that expected next to nothing is measured by this share of today's estimate.
+const EXPECTED_MIN: f64 = 0.02;
+
+/// Days that are summed: today's is 0, of which only a share may count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// The days.
+    pub days: Range<usize>,
+    /// How much of the first one counts, 0 to 1.
+    pub first: f64,
+}
+
+impl Span {
+    /// Whole days.
+    #[must_use]
+    pub const fn whole(days: Range<usize>) -> Self {
+        Self { days, first: 1.0 }
+    }
+
+    /// None if the days go beyond the last one.
+    fn sum(&self, of: &[f64]) -> Option<f64> {
+        let (first, rest) = of.get(self.days.clone())?.split_first()?;
+        Some(first * self.first + rest.iter().sum::<f64>())
+    }
+
+    /// What was expected of these days, and what came.
+    fn tried(&self, trial: &Trial) -> Option<Day> {
+        let pick = |of: fn(&Day) -> f64| self.sum(&trial.iter().map(of).collect::<Vec<_>>());
+        Some(Day { expected: pick(|day| day.expected)?, came: pick(|day| day.came)? })
+    }
+}
+
+impl Prediction {
+    /// What the days come to; none without enough history, or for days beyond those that were predicted.
+    #[must_use]
+    pub fn sum(&self, span: &Span) -> Option<f64> {
+        span.sum(&self.expected)
+    }
+
+    /// The ends of the interval.
+    #[must_use]
+    pub fn interval(&self, span: &Span) -> Option<(f64, f64)> {
+        let expected = self.sum(span)?;
+        let count = self.trials.len();
+        if count == 0 {
+            return None;
+        }
+        // The trial that begins so many days before today has as many days.
+        let end = span.days.end.min((count + 1).saturating_sub(TRIALS_MIN)).max(1);
+        let tried = Span { days: span.days.start.min(end - 1)..end, first: span.first };
+        let (length, tried_length) = (span.days.len() as f64, tried.days.len() as f64);
+        let least = (EXPECTED_MIN * expected * tried_length / length).max(f64::MIN_POSITIVE);
+        let off = |day: Day| (day.came - day.expected) / day.expected.max(least);
+        let mut off: Vec<f64> = self.trials.iter().filter_map(|trial| tried.tried(trial)).map(off).collect();
+        off.sort_unstable_by(f64::total_cmp);
+        let independent = ((count + 1 - end) as f64 / end as f64).max(1.0);
+        let widened = (1.0 + WIDENED_BY / independent).sqrt() + WIDENED_BY_LENGTH * (length / tried_length).ln();
+        let tail = (1.0 - LEVEL) / 2.0;
+        let low = (quantile(&off, tail).min(0.0) * widened).max(-1.0);
+        let high = quantile(&off, 1.0 - tail).max(0.0) * widened;
+        Some((expected * (1.0 + low), expected * (1.0 + high)))
+    }
+}
+
+/// Of sorted values, so that one more value of the same kind is below it with this probability.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let at = (share * (sorted.len() as f64 + 1.0) - 1.0).clamp(0.0, sorted.len() as f64 - 1.0);
+    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    below + (above - below) * at.fract()
+}
