@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep_until};
 
+use super::places::Place;
 use crate::scheduling;
 
 /// Questions under way that are no crowd.
@@ -40,11 +41,17 @@ struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    /// What the bytes are held by.
+    place: Option<Place>,
 }
 
 impl Answer {
     fn response(&self) -> Response {
-        (self.status, self.headers.clone(), Body::from(self.body.clone())).into_response()
+        let mut response = (self.status, self.headers.clone(), Body::from(self.body.clone())).into_response();
+        if let Some(place) = &self.place {
+            response.extensions_mut().insert(place.clone());
+        }
+        response
     }
 }
 
@@ -123,7 +130,8 @@ pub async fn share(State(crowd): State<Arc<Crowd>>, request: Request, next: Next
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let new = Answer { asked, status: parts.status, headers: parts.headers, body };
+    let place = parts.extensions.get::<Place>().cloned();
+    let new = Answer { asked, status: parts.status, headers: parts.headers, body, place };
     let response = new.response();
     *answer = Some(new);
     response

@@ -17,6 +17,7 @@
 //! | [`page`] | the admin page, and signing in to it |
 //! | [`openapi`] | the document of the API, and its page |
 //! | [`crowd`] | many who ask the same share one answer |
+//! | [`places`] | few at a time of what may make the daemon hold much |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
 
 pub mod admin;
@@ -32,6 +33,7 @@ pub mod openapi;
 pub mod otlp;
 pub mod page;
 pub mod parameters;
+pub mod places;
 pub mod router;
 pub mod serve;
 pub mod socket;

@@ -22,6 +22,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
+use super::places::{self, Places};
 use super::{View, admin, answer, crowd, health, ingest, openapi, otlp, page, status, today, v1};
 
 /// Bytes of a body that is read before anybody has shown a token: a token, or a password.
@@ -33,7 +34,15 @@ pub type Handle = Arc<View>;
 /// Open to everybody: health, and counters unless they have an address of their own. No costs.
 fn open(with_metrics: bool) -> OpenApiRouter<Handle> {
     let health = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
-    if with_metrics { health.routes(routes!(metrics)) } else { health }
+    if !with_metrics {
+        return health;
+    }
+    // All who scrape are one sender: nobody shows who they are.
+    let metrics = OpenApiRouter::new()
+        .routes(routes!(metrics))
+        .route_layer(from_fn_with_state(Arc::new(Places::answers()), places::few))
+        .route_layer(from_fn(places::keep));
+    health.merge(metrics)
 }
 
 /// As in the system that tallyd replaces. For the roles `read` and `admin`; what changes something is for `admin` alone.
@@ -90,17 +99,20 @@ fn ingest_routes() -> OpenApiRouter<Handle> {
 pub fn public(view: Handle) -> Router {
     let for_role = |needs, by_page| from_fn_with_state(Gate { view: Arc::clone(&view), needs, by_page }, gate);
     let crowd = Arc::default();
+    let answers = Arc::new(Places::answers());
     let asked = |routes: OpenApiRouter<Handle>, by_page| {
         routes
+            .route_layer(from_fn_with_state(Arc::clone(&answers), places::few))
             .route_layer(from_fn(answer::tag))
             .route_layer(from_fn_with_state(Arc::clone(&crowd), crowd::share))
+            .route_layer(from_fn(places::keep))
             .route_layer(from_fn(answer::unchanged))
             .route_layer(for_role(Role::Read, by_page))
             .route_layer(from_fn(answer::count))
     };
     let records = ingest_routes()
         .layer(RequestDecompressionLayer::new())
-        .route_layer(from_fn_with_state(Arc::default(), ingest::large::few))
+        .route_layer(from_fn_with_state(Arc::new(Places::new(ingest::large::AT_ONCE)), ingest::large::few))
         .route_layer(for_role(Role::Ingest, false))
         .route_layer(from_fn(answer::count));
     let (router, document) = OpenApiRouter::new()

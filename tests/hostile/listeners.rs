@@ -479,3 +479,39 @@ fn hostile_clients_on_every_listener_at_once_stay_within_the_stated_memory() {
     println!("at most {} MiB with hostile clients on every listener", most >> 20);
     assert_small(&api.daemon);
 }
+
+#[test]
+fn long_answers_that_nobody_takes_are_few_and_hold_up_no_other_sender() {
+    with_many_files();
+    let api = Api::start();
+    let (read, other) = (api.token("read"), api.token("read"));
+    let mut honest = api.daemon.session("honest");
+    let filled =
+        Record { metadata: Some(json!({ "a": "x".repeat(4_000) }).to_string().into()), ..Record::rentcast("/honest") };
+    for frame in 0..5 {
+        honest.send(frame * 200 + 1, &vec![filled.clone(); 200]).unwrap();
+        assert_eq!(honest.recv_ack().unwrap().seq, frame * 200 + 200);
+    }
+    until_honest(&api.postgres, 1_000);
+    // Each is another question, and is answered with 4 MiB.
+    let mut deaf = Vec::new();
+    for number in 0..100 {
+        let mut stream = connect_from(number % 4 + 1, &api.address);
+        let asked = format!(
+            "GET /api/v1/records?limit={} HTTP/1.1\r\nhost: x\r\nauthorization: {read}\r\n\r\n",
+            9_000 + u32::from(number),
+        );
+        stream.write_all(asked.as_bytes()).unwrap();
+        deaf.push(stream);
+    }
+    let answer = api.get("/api/v1/records?limit=1000", &other);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // Whoever gets no place in time is told so; the others are answered, as far as the system takes it.
+    for stream in &mut deaf {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        assert!([b"HTTP/1.1 200", b"HTTP/1.1 503"].contains(&&head), "{}", String::from_utf8_lossy(&head));
+    }
+    assert_small(&api.daemon);
+}
