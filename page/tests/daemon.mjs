@@ -27,15 +27,20 @@ export async function until(what, holds) {
   }
 }
 
-function freePort() {
-  return new Promise((resolve, reject) => {
+// Below the ports that the system gives to connections: none of those takes it before the daemon does.
+export async function freePort() {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
     const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
+    const isFree = await new Promise((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
     });
-  });
+    if (isFree) {
+      await new Promise((done) => server.close(done));
+      return port;
+    }
+  }
 }
 
 export class Daemon {

@@ -162,9 +162,9 @@ fn malformed_prefixes_and_values_are_found_without_decoding() {
             (Err(frame::PrefixError::Empty), code) => assert_eq!(code, "malformed"),
             (Ok(bytes), code) => {
                 assert_eq!(bytes, body.len(), "{}", vector["name"]);
-                assert_ne!(code, "too_large", "{}", vector["name"]);
                 if scan::value_bytes(body) != Ok(body.len()) {
-                    assert_eq!(code, "malformed", "{}", vector["name"]);
+                    // A claim of too many records is refused for what it claims, before it is read further.
+                    assert!(matches!(code, "malformed" | "too_large"), "{}", vector["name"]);
                 }
             }
         }

@@ -18,8 +18,14 @@ const DOORS: [&str; 4] = ["unix_frames", "unix_lines", "tcp_frames", "http"];
 const SEND_BUFFER_BYTES: usize = 32 * 1024;
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
+/// Below the ports that the system gives to connections: none of those takes it before the daemon does.
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    loop {
+        let address = format!("127.0.0.1:{}", rand::random_range(20_000..32_000));
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Acks of frames and answers of lines over the Unix socket and TCP, and pages of calls over HTTP, wait for clients that

@@ -112,9 +112,14 @@ impl Api {
     }
 }
 
+/// Below the ports that the system gives to connections: none of those takes it before the daemon does.
 pub fn free_address() -> String {
-    // Somebody else could take it in between; then the daemon does not start, and says so.
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    loop {
+        let address = format!("127.0.0.1:{}", rand::random_range(20_000..32_000));
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// One request on a connection of its own.

@@ -3,29 +3,19 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { PROGRAM } from "../../../page/tests/daemon.mjs";
+import { PROGRAM, freePort } from "../../../page/tests/daemon.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const guide = readFileSync(join(root, "../../docs/guide/replace-a-tracker.md"), "utf8");
 
-function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(String(port)));
-    });
-  });
-}
-
 test("the steps of the guide work as they stand", { timeout: 120_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "tallyd-guide-"));
-  const [http, server] = [await freePort(), await freePort()];
-  const text = guide.replaceAll("7420", http).replaceAll("3000", server);
+  const ports = { 7420: await freePort(), 3000: await freePort() };
+  const text = guide.replace(/7420|3000/g, (port) => ports[port]);
   const blocks = (language) => [...text.matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, "g"))].map((match) => match[1]);
   const copied = join(folder, "tallyd/clients/typescript");
   mkdirSync(copied, { recursive: true });
