@@ -36,7 +36,7 @@ export interface History {
   /** The dearest first. The last may stand for all others. */
   groups: Group[];
   /** Groups that stand in the table only. */
-  more: GroupRow[];
+  more: { name: string; row: GroupRow }[];
   total: GroupRow;
   cost: Attos;
   /** How many groups there are; at least so many if there are more than a page. */
@@ -118,8 +118,16 @@ export async function firstDay(zone: string, signal: AbortSignal): Promise<strin
   return month.rows[0]?.bucket ?? first;
 }
 
-/** What a group is called. */
-export const nameOf = (row: GroupRow, by: Dimension): string => row[by] || row.provider || `(no ${by})`;
+/** What groups are called. A name that two providers have is told apart by them. */
+export function namesOf(rows: GroupRow[], by: Dimension): string[] {
+  const names = rows.map((row) => row[by] || row.provider || `(no ${by})`);
+  const times = new Map<string, number>();
+  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
+  return names.map((name, at) => ((times.get(name) ?? 0) > 1 && rows[at]?.provider ? `${name} (${rows[at].provider})` : name));
+}
+
+/** What has to be grouped by: names of models and endpoints are their provider's. What has none goes under the provider's own. */
+export const dimensionsOf = (by: Dimension): string => (by === "model" || by === "endpoint" ? `provider,${by}` : by);
 
 /**
  * Loads a history: the sums of every group, then the dearest groups' bars, each by a question of its own. So a day with
@@ -129,28 +137,27 @@ export async function history(question: Question, zone: string, signal: AbortSig
   const { by, range, bucket, provider } = question;
   const common = { from: range.from, to: range.to, provider };
   const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", { ...common, ...more }), signal);
-  // Names of models and endpoints are their provider's; what has none goes under the provider's own.
-  const dimensions = by === "model" || by === "endpoint" ? `provider,${by}` : by;
   const [ranked, whole] = await Promise.all([
-    ask({ bucket: "total", group_by: dimensions, sort: "cost", limit: 200 }),
+    ask({ bucket: "total", group_by: dimensionsOf(by), sort: "cost", limit: 200 }),
     ask({ bucket, limit: 10_000 }),
   ]);
   const bars = barsOf(range, bucket, zone);
   const top = ranked.rows.slice(0, ranked.rows.length > SERIES_MAX ? SERIES_MAX - 1 : SERIES_MAX);
   const series = await Promise.all(top.map((row) => barsOfGroup(row, question, signal)));
-  const colors = colorsOf(top.map((row) => nameOf(row, by)));
+  const names = namesOf(ranked.rows, by);
+  const colors = colorsOf(names.slice(0, top.length));
   const lineUp = (rows: GroupRow[]) => {
     const byKey = new Map(rows.map((row) => [row.bucket, row]));
     return bars.map((bar) => byKey.get(bar.key));
   };
   const groups: Group[] = top.map((row, at) => ({
-    name: nameOf(row, by), color: colors[at] ?? OTHER, row, cost: parse(row.cost_usd), bars: lineUp(series[at] ?? []),
+    name: names[at] ?? "", color: colors[at] ?? OTHER, row, cost: parse(row.cost_usd), bars: lineUp(series[at] ?? []),
   }));
   const total = add(whole.rows);
   const cost = sum(whole.rows.map((row) => parse(row.cost_usd)));
-  const rest = ranked.rows.slice(top.length);
-  if (rest.length > 0) groups.push(others(groups, whole.rows, total, cost, lineUp));
-  return { question, bars, groups, more: rest, total, cost, groupCount: ranked.rows.length };
+  const more = ranked.rows.slice(top.length).map((row, at) => ({ name: names[top.length + at] ?? "", row }));
+  if (more.length > 0) groups.push(others(groups, whole.rows, total, cost, lineUp));
+  return { question, bars, groups, more, total, cost, groupCount: ranked.rows.length };
 }
 
 /** One group's bars. An empty name is asked for, too: calls that have none. */

@@ -70,6 +70,12 @@ export function instant(text: string | null, zone: string): string {
   return format.format(new Date(text)).replace(",", "");
 }
 
+/** The hour that an instant lies in, in the reporting time zone: "14:00". */
+export function hourOf(date: Date, zone: string): string {
+  const hour = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour: "2-digit", hourCycle: "h23" }).format(date);
+  return `${hour.slice(0, 2)}:00`;
+}
+
 /** "5 min ago". */
 export function ago(text: string | null): string {
   if (!text) return "never";

@@ -11,10 +11,15 @@ export interface Live<T> {
   failure: Failure | null;
   /** When the last answer came. */
   at: number | null;
+  /** True while an answer is waited for that should have come: what is shown is older than it looks. */
+  late: boolean;
   /** True while another question's answer is shown: the next one is on its way. */
   changing: boolean;
   reload: () => void;
 }
+
+/** An answer takes longer than this where something hangs: the daemon, its database, the network. */
+const LATE_MS = 5_000;
 
 /** The last answers, so that going back to a view shows it at once. */
 const kept = new Map<string, { data: unknown; at: number }>();
@@ -47,6 +52,7 @@ function initial<T>(key: string): State<T> {
 /** Loads `key` with `load`, and again every `everyMs`. */
 export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T>, everyMs = 15_000): Live<T> {
   const [state, setState] = useState<State<T>>(() => initial<T>(key));
+  const [late, setLate] = useState(false);
   const latest = useRef(load);
   latest.current = load;
   const again = useRef<() => void>(() => {});
@@ -63,6 +69,7 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
       running?.abort();
       const mine = new AbortController();
       running = mine;
+      const patience = setTimeout(() => { if (!mine.signal.aborted) setLate(true); }, LATE_MS);
       try {
         const data = await latest.current(mine.signal);
         if (mine.signal.aborted) return;
@@ -76,6 +83,8 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
         // What is wrong with the question stays wrong; an outage ends, and a fleet of pages must not hammer whoever comes back.
         pause = failure.status >= 400 && failure.status < 500 ? everyMs : Math.min(Math.max(pause, 2_000) * 1.5, 30_000);
       }
+      clearTimeout(patience);
+      setLate(false);
       running = null;
       schedule();
     };
@@ -93,10 +102,11 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
     return () => {
       clearTimeout(timer);
       running?.abort();
+      setLate(false);
       document.removeEventListener("visibilitychange", onVisibility);
     };
   }, [key, everyMs]);
 
   const reload = useCallback(() => again.current(), []);
-  return { data: state.data, failure: state.failure, at: state.at, changing: state.key !== key, reload };
+  return { data: state.data, failure: state.failure, at: state.at, late, changing: state.key !== key, reload };
 }

@@ -1,6 +1,8 @@
 // Amounts as the API sends them: decimal text. They are added and rounded as whole numbers of 10^-18 USD, so that no sum on
 // this page differs from the daemon's. Only a chart's pixels are binary floats.
 
+import { short } from "./format";
+
 /** 10^-18 USD. */
 export type Attos = bigint;
 
@@ -33,15 +35,20 @@ export function sum(amounts: Iterable<Attos>): Attos {
   return total;
 }
 
-/** Rounded half up to so many decimals: its sign, grouped whole part, and fraction with exactly that many digits. */
+/**
+ * Rounded half up to so many decimals: what stands before the dollar sign, grouped whole part, and fraction with exactly that many digits.
+ * An amount that rounds to nothing is not nothing: it is said to be below the least that is shown.
+ */
 export function parts(amount: Attos, decimals: number): { sign: string; whole: string; fraction: string } {
   const unit = 10n ** BigInt(DECIMALS - decimals);
   const size = amount < 0n ? -amount : amount;
-  const rounded = (size + unit / 2n) / unit;
+  const below = size > 0n && size < unit / 2n;
+  const rounded = below ? 1n : (size + unit / 2n) / unit;
+  const sign = amount < 0n ? "−" : "";
   const digits = rounded.toString().padStart(decimals + 1, "0");
   const whole = decimals > 0 ? digits.slice(0, -decimals) : digits;
   return {
-    sign: amount < 0n && rounded > 0n ? "−" : "",
+    sign: below ? (sign ? "> −" : "< ") : sign,
     whole: whole.replace(/\B(?=(\d{3})+$)/g, ","),
     fraction: decimals > 0 ? digits.slice(-decimals) : "",
   };
@@ -58,6 +65,14 @@ export function fitting(amount: Attos): number {
   const size = amount < 0n ? -amount : amount;
   if (size === 0n || size >= ONE / 100n) return 2;
   return size >= ONE / 10_000n ? 4 : 6;
+}
+
+/** A chart's value. */
+export const usdOf = (value: number): string => usd(BigInt(Math.round(value * 1e18)));
+
+/** A chart's axis. */
+export function axisUsd(value: number): string {
+  return value === 0 ? "$0" : `$${value >= 10 ? short(value) : value.toLocaleString("en-US", { maximumSignificantDigits: 2 })}`;
 }
 
 /** a ÷ b in percent with one decimal, or nothing where b is nothing. */

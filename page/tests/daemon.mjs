@@ -2,7 +2,7 @@
 //
 // The calls are drawn with a fixed seed, up to the present: figures differ from day to day, what there is to see does not.
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -100,6 +100,25 @@ export class Daemon {
     return this.run("open").trim();
   }
 
+  /** Records calls, and waits until they are in the rollups. */
+  async record(calls) {
+    const input = calls.map((call) => JSON.stringify(call)).join("\n");
+    execFileSync(PROGRAM, ["record", "--stdin"], { env: this.env, cwd: this.folder, input, stdio: ["pipe", "pipe", "pipe"] });
+    await this.loaded();
+  }
+
+  /** Stops every process of the private PostgreSQL, which neither answers nor ends then; CONT lets them go on. */
+  postgres(signal) {
+    const [postmaster] = readFileSync(join(this.folder, "postgres/postmaster.pid"), "utf8").split("\n");
+    const children = readdirSync("/proc").filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ")[1] === postmaster;
+      } catch {
+        return false;
+      }
+    });
+    for (const pid of [postmaster, ...children]) process.kill(Number(pid), signal);
+  }
 
   /** Everything that is acknowledged is in the rollups. */
   async loaded() {

@@ -18,9 +18,11 @@ test("a tenth ten times is one", () => {
 });
 
 test("amounts are grouped, rounded half up, and shown with the decimals that they need", () => {
-  const cases = [["0", "$0.00"], ["1234567.895", "$1,234,567.90"], ["-0.5", "−$0.50"], ["0.004515", "$0.0045"], ["0.0000421", "$0.000042"], ["999.995", "$1,000.00"], ["-0.0000001", "$0.000000"]];
+  const cases = [["0", "$0.00"], ["1234567.895", "$1,234,567.90"], ["-0.5", "−$0.50"], ["0.004515", "$0.0045"], ["0.0000421", "$0.000042"], ["999.995", "$1,000.00"], ["0.0000004", "< $0.000001"], ["-0.0000004", "> −$0.000001"]];
   for (const [amount, shown] of cases) assert.equal(usd(parse(amount)), shown, amount);
   assert.equal(usd(parse("0.00005"), 4), "$0.0001");
+  assert.equal(usd(parse("0.00004"), 4), "< $0.0001");
+  assert.equal(usd(parse("0.3"), 0), "< $1");
 });
 
 test("shares are of the whole", () => {

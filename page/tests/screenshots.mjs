@@ -13,6 +13,8 @@ const VIEWS = {
   overview: { path: "overview" },
   costs: { path: "costs?by=model&days=90", then: hover },
   "costs-users": { path: "costs?by=user&days=30" },
+  "costs-apps": { path: "costs?by=app&days=90" },
+  "costs-tokens": { path: "costs?by=model&days=90&show=tokens" },
   users: { path: "users" },
   user: { path: "users/user-00001" },
   sessions: { path: "sessions" },

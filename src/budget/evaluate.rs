@@ -1,5 +1,6 @@
 //! Computes where every budget stands, and raises the alerts that are due. From the rollups, except that spending by
-//! application is in the log alone: those budgets read the log of their period, and are evaluated less often.
+//! application is in the log alone: those budgets read the log of their period, and are evaluated less often. One that nobody has evaluated yet,
+//! or not since it was changed or its period began, is evaluated at once.
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -43,8 +44,9 @@ pub async fn evaluate(
         return Ok(None);
     }
     let mut raised = 0;
+    let unknown = if with_apps { Vec::new() } else { store::unevaluated(transaction.client(), today).await? };
     for budget in store::list(transaction.client()).await? {
-        if budget.scope == Scope::App && !with_apps {
+        if budget.scope == Scope::App && !with_apps && !unknown.contains(&budget.id) {
             continue;
         }
         for alert in stand(&transaction, &budget, today, zone).await? {

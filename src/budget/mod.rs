@@ -7,6 +7,8 @@
 //! | [`store`] | budgets as rows: listed, set, removed |
 //! | [`evaluate`] | computes where they stand, and raises alerts |
 //! | [`unusual`] | spend of a user or a model that its own history does not explain |
+//! | [`ahead`] | what the current periods will come to |
+//! | `shown` | the metrics of budgets and unpriced calls |
 //! | [`outbox`] | alerts on their way to the webhook |
 //! | [`watch`] | the daemon's task that does all of it, again and again |
 //!
@@ -20,10 +22,12 @@
 //!
 //! *What is not spent money.* A RentCast plan's monthly fee is not in any budget: records carry marginal costs.
 
+pub mod ahead;
 pub mod board;
 pub mod evaluate;
 pub mod outbox;
 pub mod period;
+mod shown;
 mod slack;
 pub mod store;
 pub mod unusual;

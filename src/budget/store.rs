@@ -114,6 +114,16 @@ pub async fn list(client: &Client) -> Result<Vec<Budget>, tokio_postgres::Error>
     Ok(client.query_typed(&sql, &[]).await?.iter().filter_map(budget).collect())
 }
 
+/// The budgets that were not evaluated since they were set or their period began.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn unevaluated(client: &Client, today: NaiveDate) -> Result<Vec<i32>, tokio_postgres::Error> {
+    let sql = "SELECT b.id FROM public.api_budgets AS b LEFT JOIN public.api_budget_states AS s ON s.budget_id = b.id \
+         WHERE s.evaluated_at IS NULL OR s.evaluated_at < b.updated_at OR s.period_end <= $1";
+    Ok(client.query_typed(sql, &[(&today, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Sets the budget of a scope and period: makes it, or changes the one that is there. Returns its id.
 ///
 /// # Errors

@@ -44,6 +44,7 @@ fn print(status: &Status) {
     let health = &status.health;
     println!("tallyd {}, process {}, up {} s", status.version, status.pid, status.uptime_seconds);
     println!("  socket        {}", status.socket);
+    println!("  days in       {}", status.time_zone);
     if let Some(address) = &status.grpc {
         println!("  OTLP, gRPC    {address}");
     }

@@ -67,6 +67,32 @@ pub fn whole<T: Serialize>(name: &str, columns: &'static [&'static str], rows: &
     Ok(stream(name, columns, Page { rows: objects(rows)?, next: None }))
 }
 
+/// The same of days, which are days of a zone.
+///
+/// # Errors
+/// As [`objects`].
+pub fn zoned<T: Serialize>(
+    name: &str,
+    columns: &'static [&'static str],
+    rows: &[T],
+    zone: chrono_tz::Tz,
+) -> Result<Response, ApiError> {
+    Ok(stream(name, columns, Page { rows: zoned_objects(rows, zone)?, next: None }))
+}
+
+/// The column that says of which zone a file's days are.
+pub const ZONE: &str = "time_zone";
+
+/// Rows with the zone of their days in [`ZONE`].
+///
+/// # Errors
+/// As [`objects`].
+pub fn zoned_objects<T: Serialize>(rows: &[T], zone: chrono_tz::Tz) -> Result<Vec<String>, ApiError> {
+    // An object of this API has members, and a zone's name nothing that JSON escapes.
+    let add = |row: String| format!("{{\"{ZONE}\":\"{zone}\",{}", row.strip_prefix('{').unwrap_or_default());
+    Ok(objects(rows)?.into_iter().map(add).collect())
+}
+
 /// Streams pages under these columns. The first page is here already, so that an error has its own status.
 pub fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Response {
     let mut head = csv::Writer::from_writer(Vec::new());

@@ -62,7 +62,7 @@ impl ApiError {
     /// The database cannot answer now.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
-        let hint = "records are accepted meanwhile; see /healthz, and ask again in a moment";
+        let hint = "ask again in a moment; /readyz says whether records are accepted meanwhile";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message, hint).retry_after(2)
     }
 
@@ -125,5 +125,17 @@ impl IntoResponse for ApiError {
         }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ApiError;
+
+    /// Also a daemon that is starting or stopping says so, and takes no records then.
+    #[test]
+    fn an_answer_without_a_database_does_not_promise_that_records_are_accepted() {
+        let hint = ApiError::unavailable("no connection").detail.hint;
+        assert!(hint.contains("/readyz says whether"), "{hint}");
     }
 }

@@ -27,6 +27,9 @@ pub struct Status {
     pub data_dir: String,
     /// Where records are taken.
     pub socket: String,
+    /// The reporting time zone: days, weeks and months begin by its clock.
+    #[serde(default)]
+    pub time_zone: String,
     /// Where OTLP is taken over gRPC. None if it is not.
     #[serde(default)]
     pub grpc: Option<String>,
@@ -134,6 +137,7 @@ pub async fn status(State(view): State<super::router::Handle>) -> Json<Status> {
         pid: std::process::id(),
         data_dir: view.data_dir.clone(),
         socket: view.socket.clone(),
+        time_zone: view.settings.zone.name().to_owned(),
         grpc: view.grpc_address.get().map(ToString::to_string),
         health: HealthReport::of(&view),
         wal: wal(&view),

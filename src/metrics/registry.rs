@@ -66,6 +66,8 @@ registry! {
     counter DEAD_LETTERS_COUNTED = "tallyd_dead_letters_counted_total";
     /// Dead letters that were deleted because they were older than dead_letters.keep_days.
     counter DEAD_LETTERS_EXPIRED = "tallyd_dead_letters_expired_total";
+    /// Dead letters that nobody has decided about, of all daemons on this database.
+    gauge DEAD_LETTERS_WAITING = "tallyd_dead_letters_waiting";
     /// The largest share that today's refused records have used of a bound of [dead_letters]; at 1 they are only counted.
     gauge DEAD_LETTERS_USED = "tallyd_dead_letters_day_used_ratio";
     /// Time of one transaction that loads a batch, from BEGIN to COMMIT.
@@ -88,8 +90,10 @@ registry! {
     counter FORGOTTEN_CALLS = "tallyd_forgotten_late_calls_total";
     /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
     gauge UNPRICED_CALLS = "tallyd_unpriced_calls";
-    /// Share of a budget that is used in its current period, by the budget's id; 1 is all of it.
+    /// Share of a budget that is used in its current period, by the budget's name; 1 is all of it, 0 what a removed budget has.
     gauge BUDGET_USED_RATIO = "tallyd_budget_used_ratio";
+    /// Share of a budget that its current period will have used by its end, by the forecast; 0 where there is none.
+    gauge BUDGET_FORECAST_RATIO = "tallyd_budget_forecast_ratio";
     /// Alerts that this daemon has raised.
     counter ALERTS_RAISED = "tallyd_alerts_raised_total";
     /// Alerts that this daemon has delivered to the webhook.

@@ -3,7 +3,8 @@
 
 A daemon with a private PostgreSQL is filled with three months of calls, budgets and refused records; a real Prometheus
 scrapes it under load. Every panel's SQL, its macros and variables expanded as Grafana's PostgreSQL source does, runs as the
-role tallyd_reader and returns rows; every PromQL expression returns series; every metric that is named exists. The files
+role tallyd_reader and returns rows; every PromQL expression returns series; every metric that is named exists. Sums of today, of the
+month and of the last days are held against rollups of known days. The files
 themselves are held against what a dashboard of schema version 41 must have.
 
     tests/monitoring/dashboards.py target/debug/tallyd
@@ -87,6 +88,9 @@ def check_form(name, dashboard):
             fault(where, "it has no description")
         if not panel["fieldConfig"]["defaults"].get("unit"):
             fault(where, "it has no unit")
+        for heading in re.findall(r'AS "(\w+)"', " ".join(target.get("rawSql", "") for target in panel["targets"])):
+            if heading in {"Of", "Which", "A", "At"}:
+                fault(where, f"the heading {heading!r} says nothing")
         for source in [panel["datasource"], *(target["datasource"] for target in panel["targets"])]:
             variable = re.fullmatch(r"\$\{(\w+)\}", source["uid"])
             if not variable or variable[1] not in sources:
@@ -112,9 +116,9 @@ def expand(sql, values, begin, end):
     return sql
 
 
-def rows(tallyd, sql):
-    """Runs SQL as the role that Grafana has. Returns rows of text, the header's first."""
-    script = f"SET ROLE tallyd_reader; SET default_transaction_read_only = on; COPY ({sql}) TO STDOUT WITH (FORMAT csv, HEADER)"
+def rows(tallyd, sql, before=""):
+    """Runs SQL as the role that Grafana has, after other statements. Returns rows of text, the header's first."""
+    script = f"{before} SET ROLE tallyd_reader; SET default_transaction_read_only = on; COPY ({sql}) TO STDOUT WITH (FORMAT csv, HEADER)"
     done = subprocess.run([tallyd, "psql", "-XAtqc", script], capture_output=True, text=True)
     if done.returncode != 0 or "ERROR" in done.stderr:
         raise ValueError(done.stderr.strip().splitlines()[0])
@@ -148,6 +152,44 @@ def check_sql(name, dashboard, tallyd):
             if target["format"] == "time_series" and header != ["time", "metric", "value"]:
                 fault(where, f"a time series has the columns time, metric, value, not {header}")
     return asked
+
+
+# Rollups of known days: a temporary table comes before the real one of its name. A call of one dollar a day, none today.
+KNOWN_DAYS = """
+    CREATE TEMP TABLE daily_api_costs (LIKE public.daily_api_costs INCLUDING DEFAULTS);
+    GRANT SELECT ON daily_api_costs TO tallyd_reader;
+    INSERT INTO daily_api_costs (day, provider, model, calls, cost_usd, unpriced_calls)
+        SELECT (now() AT TIME ZONE 'UTC')::date - n, 'x', 'm', 1, 1, 0 FROM generate_series(1, 80) AS n;"""
+TODAYS = "INSERT INTO daily_api_costs (day, provider, model, calls, cost_usd) VALUES ((now() AT TIME ZONE 'UTC')::date, 'x', 'm', 1, 1);"
+# What one model costs with two providers, without a price, and next to nothing.
+ODD = """
+    INSERT INTO daily_api_costs (day, provider, model, calls, cost_usd, unpriced_calls) VALUES ((now() AT TIME ZONE 'UTC')::date, 'y', 'm', 1, 5, 0),
+        ((now() AT TIME ZONE 'UTC')::date, 'z', 'unknown', 2, 0, 2);"""
+
+
+def check_sums(tallyd):
+    """Today and the month are the calendar's, also before their first call; the last 30 days are 30."""
+    panels = {panel["title"]: panel["targets"][0]["rawSql"] for panel in json.loads((ROOT / "grafana/dashboards/costs.json").read_text())["panels"]}
+    values = {"provider": ["x", "y", "z"], "model": ["m", "unknown"], "zone": ["UTC"]}
+    now = datetime.datetime.now(datetime.timezone.utc)
+    form = lambda at: at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    ask = lambda title, before, begin=now, end=now: rows(tallyd, expand(panels[title], values, form(begin), form(end)), before)[1:]
+    number = lambda *asked: float(ask(*asked)[0][0] or 0)
+    hold = lambda what, found, expected: found == expected or fault(f"costs.json, {what}", f"{found}, not {expected}")
+    hold("Today, before the first call", number("Today", KNOWN_DAYS), 0)
+    hold("Today", number("Today", KNOWN_DAYS + TODAYS), 1)
+    hold("Month to date", number("Month to date", KNOWN_DAYS + TODAYS), now.day)
+    month = "DELETE FROM daily_api_costs WHERE day >= date_trunc('month', (now() AT TIME ZONE 'UTC')::date);"
+    hold("Month to date, before the first call", number("Month to date", KNOWN_DAYS + month), 0)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = datetime.timedelta(days=1)
+    ranges = [("30 days", now - 30 * day, now, 30), ("7 days", now - 7 * day, now, 7), ("an hour", now - day / 24, now, 1), ("yesterday", midnight - day, midnight - day / 86400, 1), ("this day", midnight, midnight + day - day / 86400, 1)]
+    for what, begin, end, expected in ranges:
+        hold(f"Calls in this range, {what}", number("Calls in this range", KNOWN_DAYS + TODAYS, begin, end), expected)
+    models = {(row[0], row[1]): row[-1] for row in ask("Models", KNOWN_DAYS + TODAYS + ODD, now - day, now)}
+    hold("Models", {name: cost and float(cost) for name, cost in models.items()}, {("x", "m"): 1, ("y", "m"): 5, ("z", "unknown"): ""})
+    series = {row[1]: float(row[2]) for row in ask("Cost a day by model", KNOWN_DAYS + TODAYS + ODD, now - day, now)}
+    hold("Cost a day by model", [series.get("m (x)"), series.get("m (y)")], [1, 5])
 
 
 def expressions():
@@ -199,7 +241,7 @@ def main():
     http, port = free_port(), free_port()
     for name in [name for name in os.environ if name.startswith("TALLYD_")]:
         del os.environ[name]
-    os.environ.update(TALLYD_DATA_DIR=str(home / "data"), TALLYD_SOCKET=str(home / "s"), TALLYD_HTTP_LISTEN=f"127.0.0.1:{http}", TALLYD_LOG="warn")
+    os.environ.update(TALLYD_DATA_DIR=str(home / "data"), TALLYD_SOCKET=str(home / "s"), TALLYD_HTTP_LISTEN=f"127.0.0.1:{http}", TALLYD_LOG="warn", TALLYD_ALERTS_INTERVAL_MS="1000")
     config = (ROOT / "grafana/prometheus/prometheus.yml").read_text()
     config = config.replace("15s", "1s").replace("127.0.0.1:7420", f"127.0.0.1:{http}").replace("- alerts.yml", f"- {ROOT}/grafana/prometheus/alerts.yml")
     (home / "prometheus.yml").write_text(config)
@@ -236,12 +278,15 @@ def check(tallyd, daemon, prometheus, children):
     until("the refused record is a dead letter", lambda: count("SELECT count(*) FROM dead_letters") > 0)
     ready = f"{prometheus}/api/v1/query?query=" + urllib.parse.quote("rate(tallyd_records_committed_total[30s]) > 0")
     until("Prometheus has seen records", lambda: '"value"' in (get(ready) or ""))
+    forecast = f"{prometheus}/api/v1/query?query=tallyd_budget_forecast_ratio"
+    until("Prometheus has seen the budget's forecast", lambda: '"budget":"everything, a day"' in (get(forecast) or ""))
     until("Prometheus has evaluated the alerts", lambda: '"health":"unknown"' not in (get(f"{prometheus}/api/v1/rules") or '"health":"unknown"'))
     asked = 0
     for path in DASHBOARDS:
         dashboard = json.loads(path.read_text())
         check_form(path.name, dashboard)
         asked += check_sql(path.name, dashboard, tallyd)
+    check_sums(tallyd)
     queries = check_promql(prometheus, get(f"{daemon}/metrics"))
     print(f"{len(DASHBOARDS)} dashboards: {asked} questions in SQL and {queries} in PromQL were asked")
 

@@ -45,7 +45,9 @@ function everyNth(bars: number, width: number): number {
   return Math.max(1, Math.ceil((bars * 64) / Math.max(width, 64)));
 }
 
-function options(props: ChartProps, width: number, height: number, onCursor: (at: number | null) => void): uPlot.Options {
+/** `latest` is asked whenever something is drawn: the chart outlives a change of what its bars and values are called. */
+function options(latest: () => ChartProps, width: number, height: number, onCursor: (at: number | null) => void): uPlot.Options {
+  const props = latest();
   const ink = cssColor("--ink-2");
   const grid = cssColor("--line");
   const base = cssColor("--surface");
@@ -70,11 +72,11 @@ function options(props: ChartProps, width: number, height: number, onCursor: (at
           const step = everyNth(bars, plot.bbox.width / devicePixelRatio);
           return Array.from({ length: bars }, (_, at) => at).filter((at) => (bars - 1 - at) % step === 0);
         },
-        values: (_plot, splits) => splits.map((at) => props.bars[at]?.short ?? ""),
+        values: (_plot, splits) => splits.map((at) => latest().bars[at]?.short ?? ""),
       },
       {
         stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, gap: 8, size: 62,
-        values: (_plot, splits) => splits.map(props.axis),
+        values: (_plot, splits) => splits.map((value) => latest().axis(value)),
       },
     ],
     series: [
@@ -92,6 +94,8 @@ function options(props: ChartProps, width: number, height: number, onCursor: (at
 export function Chart(props: ChartProps) {
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  const latest = useRef(props);
+  latest.current = props;
   const [hidden, setHidden] = useState<Set<string>>(new Set());
   const [cursor, setCursor] = useState<number | null>(null);
   const theme = useTheme();
@@ -103,7 +107,7 @@ export function Chart(props: ChartProps) {
   useEffect(() => {
     const element = frame.current;
     if (!element) return;
-    const made = new uPlot(options(props, element.clientWidth, height, setCursor), data as uPlot.AlignedData, element);
+    const made = new uPlot(options(() => latest.current, element.clientWidth, height, setCursor), data as uPlot.AlignedData, element);
     plot.current = made;
     const resized = new ResizeObserver(() => {
       if (element.clientWidth !== made.width) made.setSize({ width: element.clientWidth, height });

@@ -30,11 +30,14 @@ export function Head(props: { title: string; lead?: ComponentChildren; live?: Li
 function Freshness({ live }: { live: Live<unknown> }) {
   const { zone } = useSession();
   const at = live.at === null ? null : instant(new Date(live.at).toISOString(), zone).slice(11);
-  const stale = live.failure !== null && live.data !== null;
+  const stale = (live.failure !== null || live.late) && live.data !== null;
   return (
-    <span class={`fresh${stale ? " stale" : ""}`} title={`Times and days are in ${zone}. It is ${today(zone)}.`}>
-      <span class="dot" aria-hidden="true" />
-      {stale ? `Old: as of ${at}` : at ? `Live · ${at}` : "Loading"}
+    <span class="state" title={`It is ${today(zone)}.`}>
+      <span class={`fresh${stale ? " stale" : ""}`}>
+        <span class="dot" aria-hidden="true" />
+        {stale ? `Old: as of ${at}` : at ? `Live · ${at}` : live.late ? "No answer yet" : "Loading"}
+      </span>
+      <span class="zone">Days and times of {zone}</span>
     </span>
   );
 }
@@ -139,16 +142,22 @@ export function Money(props: { amount: Attos; decimals?: number }) {
   );
 }
 
+/** What calls cost: an amount, unless no call of them has a known price. */
+export function Cost(props: { amount: Attos; unpriced: number; decimals?: number }) {
+  if (props.amount === 0n && props.unpriced > 0) return <Badge tone="warn">unpriced</Badge>;
+  return <Money amount={props.amount} {...(props.decimals === undefined ? {} : { decimals: props.decimals })} />;
+}
+
 export function Badge(props: { tone: "good" | "warn" | "bad" | "plain"; children: ComponentChildren }) {
   return <span class={`badge ${props.tone}`}>{props.children}</span>;
 }
 
-/** A few choices of which one holds. */
-export function Choice<T extends string>(props: { label: string; value: T; options: readonly (readonly [T, string])[]; onPick: (value: T) => void }) {
+/** A few choices of which one holds. `barred` says why some cannot be had. */
+export function Choice<T extends string>(props: { label: string; value: T | null; options: readonly (readonly [T, string])[]; barred?: Partial<Record<T, string>>; onPick: (value: T) => void }) {
   return (
     <div class="choice" role="group" aria-label={props.label}>
       {props.options.map(([value, label]) => (
-        <button type="button" key={value} aria-pressed={value === props.value} onClick={() => props.onPick(value)}>{label}</button>
+        <button type="button" key={value} aria-pressed={value === props.value} disabled={props.barred?.[value] !== undefined} title={props.barred?.[value]} onClick={() => props.onPick(value)}>{label}</button>
       ))}
     </div>
   );

@@ -21,11 +21,14 @@ function span(budget: BudgetState): string {
   return budget.period_start === last ? shortDay(last) : `${shortDay(budget.period_start)} to ${shortDay(last)}`;
 }
 
+/** How much of a budget is used, in percent. */
+export const usedShare = (budget: BudgetState): number => percent(parse(budget.spent_usd), parse(budget.amount_usd)) ?? 100;
+
 /** A budget as a bar that fills. */
 export function Bar({ budget }: { budget: BudgetState }) {
   const spent = parse(budget.spent_usd);
   const amount = parse(budget.amount_usd);
-  const used = amount === 0n ? 100 : (percent(spent, amount) ?? 0);
+  const used = usedShare(budget);
   return (
     <div class="budget">
       <div class="budget-head">

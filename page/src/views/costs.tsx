@@ -2,16 +2,16 @@
 
 import { useMemo, useState } from "preact/hooks";
 import { url } from "../api";
-import { type Bucket, type Group, type History, LOG_DAYS_MAX, type Question, fittingBucket, firstDay, history, nameOf } from "../costdata";
+import { type Bucket, type Group, type History, LOG_DAYS_MAX, type Question, dimensionsOf, fittingBucket, firstDay, history } from "../costdata";
 import { addDays, count, daysBetween, percentage, short, today } from "../format";
 import { useLive } from "../live";
-import { parse, percent, toFloat, usd } from "../money";
+import { axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
 import { type Range, RangePicker, named } from "../range";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Dimension, GroupRow } from "../types";
 import { Chart } from "../ui/chart";
-import { Card, Choice, DownloadCsv, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
+import { Card, Choice, Cost, DownloadCsv, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
 import { type Column, Table } from "../ui/table";
 
 const BY = [["provider", "Provider"], ["model", "Model"], ["endpoint", "Endpoint"], ["user", "User"], ["app", "App"]] as const;
@@ -21,14 +21,10 @@ const BUCKETS: readonly (readonly [Bucket, string])[] = [["hour", "Hour"], ["day
 
 const tokens = (row: GroupRow) => row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens;
 const MEASURE: Record<Measure, { of: (row: GroupRow) => number; format: (value: number) => string; axis: (value: number) => string }> = {
-  cost: { of: (row) => toFloat(parse(row.cost_usd)), format: (value) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: value < 0.01 ? 6 : 2 })}`, axis: axisUsd },
+  cost: { of: (row) => toFloat(parse(row.cost_usd)), format: usdOf, axis: axisUsd },
   calls: { of: (row) => row.calls, format: count, axis: short },
   tokens: { of: tokens, format: count, axis: short },
 };
-
-function axisUsd(value: number): string {
-  return value === 0 ? "$0" : `$${value >= 10 ? short(value) : value.toLocaleString("en-US", { maximumSignificantDigits: 2 })}`;
-}
 
 const pick = <T extends string>(options: readonly (readonly [T, string])[], value: string | null, standard: T): T =>
   options.find(([name]) => name === value)?.[0] ?? standard;
@@ -47,17 +43,20 @@ export function Costs() {
     return history({ by, range, bucket: bucketOf(asked, range), provider }, zone, signal);
   }, 20_000);
   const range = live.data?.question.range ?? { from: addDays(today(zone), -29), to: today(zone) };
+  const byHour = daysBetween(range.from, range.to) < LOG_DAYS_MAX;
+  // A range that the next view bars is not kept: the standard one is offered instead.
+  const stack = (value: Dimension) => amend({ by: value === "provider" ? null : value, ...(value === "app" && ["90", "all"].includes(name) ? { days: null } : {}) });
   return (
     <>
       <Head title="Costs" lead="What was spent, when, and on what." live={live}>
         <DownloadCsv path={csv(live.data?.question ?? { by, range, bucket: "day", provider })} />
       </Head>
       <div class="filters">
-        <Choice label="Stack by" value={by} options={BY} onPick={(value) => amend({ by: value === "provider" ? null : value })} />
-        <RangePicker query={query} range={range} today={today(zone)} />
-        <label class="inline">Bars <select value={asked ?? ""} onChange={(event) => amend({ bucket: event.currentTarget.value || null })}>
+        <Choice label="Stack by" value={by} options={BY} onPick={stack} />
+        <RangePicker query={query} range={range} today={today(zone)} daysMax={by === "app" ? LOG_DAYS_MAX : undefined} />
+        <label class="inline">Bars <select value={asked === "hour" && !byHour ? "" : asked ?? ""} onChange={(event) => amend({ bucket: event.currentTarget.value || null })}>
           <option value="">Automatic</option>
-          {BUCKETS.map(([value, label]) => <option key={value} value={value}>{label}</option>)}
+          {BUCKETS.map(([value, label]) => <option key={value} value={value} disabled={value === "hour" && !byHour}>{label}</option>)}
         </select></label>
         <label class="inline">Provider <input class="short" type="search" placeholder="All" value={provider}
           onChange={(event) => amend({ provider: event.currentTarget.value.trim().toLowerCase() || null })} /></label>
@@ -82,7 +81,7 @@ function bucketOf(asked: string | null, range: Range): Bucket {
   return bucket === "hour" && daysBetween(range.from, range.to) >= LOG_DAYS_MAX ? "day" : bucket;
 }
 
-const csv = ({ by, range, bucket, provider }: Question) => url("/api/v1/costs", { from: range.from, to: range.to, bucket, group_by: by, provider, format: "csv" });
+const csv = ({ by, range, bucket, provider }: Question) => url("/api/v1/costs", { from: range.from, to: range.to, bucket, group_by: dimensionsOf(by), provider, format: "csv" });
 
 function Found({ data, measure }: { data: History; measure: Measure }) {
   const { question, total, cost } = data;
@@ -99,7 +98,7 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
   return (
     <>
       <div class="tiles">
-        <Tile label="Cost" value={<Money amount={cost} />} note={`${question.range.from} to ${question.range.to}`} />
+        <Tile label="Cost" value={<Cost amount={cost} unpriced={total.unpriced_calls} />} note={`${question.range.from} to ${question.range.to}${question.by === "app" ? `: ${LOG_DAYS_MAX} days at most by app` : ""}`} />
         <Tile label="A day on average" value={<Money amount={cost / BigInt(days)} />} note={`over ${count(days)} days`} />
         <Tile label="Calls" value={count(total.calls)} note={`${percentage(total.calls ? (total.errors / total.calls) * 100 : null)} failed`} />
         <Tile label="Tokens" value={short(tokens(total))} note={`${short(total.output_tokens)} of them output`} />
@@ -110,7 +109,7 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
         {question.by === "app" && <p class="footnote">By application, the log itself is read: the last {LOG_DAYS_MAX} days of the range at most.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={view} options={[["totals", "Totals"], ["time", "Over time"]] as const} onPick={setView} />} title={view === "totals" ? "Totals" : "Over time"}>
-        {view === "totals" ? <Totals data={data} /> : <OverTime data={data} />}
+        {view === "totals" ? <Totals data={data} /> : <OverTime data={data} measure={measure} />}
       </Card>
     </>
   );
@@ -120,12 +119,12 @@ function Totals({ data }: { data: History }) {
   const { by } = data.question;
   const rows: Group[] = [
     ...data.groups.filter((group) => group.name !== "All others" || data.more.length === 0),
-    ...data.more.map((row) => ({ name: nameOf(row, by), color: "--c0", row, cost: parse(row.cost_usd), bars: [] })),
+    ...data.more.map(({ name, row }) => ({ name, color: "--c0", row, cost: parse(row.cost_usd), bars: [] })),
   ];
   const link = (group: Group) => (by === "user" && group.row.user ? <a href={href("users", {}, group.row.user)}>{group.name}</a> : group.name);
   const columns: Column<Group>[] = [
     { key: "name", label: BY.find(([name]) => name === by)?.[1], cell: (group) => <span class="named"><span class="swatch" style={{ background: `var(${group.color})` }} aria-hidden="true" />{link(group)}</span> },
-    { key: "cost", label: "Cost", number: true, cell: (group) => <Money amount={group.cost} decimals={4} /> },
+    { key: "cost", label: "Cost", number: true, cell: (group) => <Cost amount={group.cost} unpriced={group.row.unpriced_calls} decimals={4} /> },
     { key: "share", label: "Share", number: true, cell: (group) => percentage(percent(group.cost, data.cost)) },
     { key: "calls", label: "Calls", number: true, cell: ({ row }) => count(row.calls) },
     { key: "errors", label: "Failed", number: true, wide: true, cell: ({ row }) => count(row.errors) },
@@ -137,7 +136,7 @@ function Totals({ data }: { data: History }) {
   const foot = (
     <tr>
       <th scope="row">Total</th>
-      <td class="number"><Money amount={data.cost} decimals={4} /></td>
+      <td class="number"><Cost amount={data.cost} unpriced={data.total.unpriced_calls} decimals={4} /></td>
       <td class="number">{percentage(100)}</td>
       <td class="number">{count(data.total.calls)}</td>
       <td class="number wide">{count(data.total.errors)}</td>
@@ -155,14 +154,21 @@ function Totals({ data }: { data: History }) {
   );
 }
 
-function OverTime({ data }: { data: History }) {
+function OverTime({ data, measure }: { data: History; measure: Measure }) {
   const bars = data.bars.map((bar, at) => ({ ...bar, at })).reverse();
   type Bar = (typeof bars)[number];
-  const of = (group: Group, bar: Bar) => parse(group.bars[bar.at]?.cost_usd);
+  const none = <span class="none">{measure === "cost" ? usd(0n) : "0"}</span>;
+  const value = (rows: (GroupRow | undefined)[]) => {
+    const there = rows.filter((row) => row !== undefined);
+    if (there.length === 0) return none;
+    if (measure !== "cost") return count(there.reduce((total, row) => total + MEASURE[measure].of(row), 0));
+    const unpriced = there.reduce((total, row) => total + row.unpriced_calls, 0);
+    return <Cost amount={sum(there.map((row) => parse(row.cost_usd)))} unpriced={unpriced} decimals={4} />;
+  };
   const columns: Column<Bar>[] = [
     { key: "bar", label: "When", cell: (bar) => bar.long },
-    { key: "total", label: "Total", number: true, cell: (bar) => <strong><Money amount={data.groups.reduce((sum, group) => sum + of(group, bar), 0n)} decimals={4} /></strong> },
-    ...data.groups.map((group): Column<Bar> => ({ key: group.name, label: group.name, number: true, cell: (bar) => (group.bars[bar.at] ? <Money amount={of(group, bar)} decimals={4} /> : <span class="none">{usd(0n)}</span>) })),
+    { key: "total", label: "Total", number: true, cell: (bar) => <strong>{value(data.groups.map((group) => group.bars[bar.at]))}</strong> },
+    ...data.groups.map((group): Column<Bar> => ({ key: group.name, label: group.name, number: true, cell: (bar) => value([group.bars[bar.at]]) })),
   ];
-  return <Table caption="Costs over time" columns={columns} rows={bars} id={(bar) => bar.key} />;
+  return <Table caption={`${MEASURES.find(([name]) => name === measure)?.[1]} over time`} columns={columns} rows={bars} id={(bar) => bar.key} />;
 }

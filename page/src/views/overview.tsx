@@ -2,27 +2,29 @@
 
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
-import { history } from "../costdata";
-import type { History } from "../costdata";
-import { addDays, count, longDay, percentage, seconds, shortDay, today } from "../format";
+import { type History, add, history, namesOf } from "../costdata";
+import { addDays, count, hourOf, longDay, percentage, seconds, shortDay, today } from "../format";
 import { useLive } from "../live";
-import { type Attos, parse, percent, sum, toFloat, usd } from "../money";
+import { type Attos, axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
 import { href } from "../route";
 import { useSession } from "../session";
 import type { BudgetState, Costs, Estimate, Forecast, GroupRow, LetterGroups, Status } from "../types";
 import { Chart } from "../ui/chart";
-import { Badge, Card, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
+import { Badge, Card, Cost, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
 import { type Column, Table } from "../ui/table";
-import { Bar } from "./budgets";
+import { Bar, usedShare } from "./budgets";
 
 interface Overview {
   today: string;
   history: History;
-  /** What yesterday and the month before came to, for comparison. */
+  spentToday: Spent;
+  spentMonth: Spent;
+  /** Yesterday, and up to the hour that it is now. */
   yesterday: Attos;
+  yesterdayByNow: SoFar | null;
+  /** The month before, and up to the day that it is now. */
   monthBefore: Attos;
-  spentToday: Attos;
-  spentMonth: Attos;
+  monthBeforeByNow: SoFar;
   forecast: Forecast;
   budgets: BudgetState[];
   changes: Change[];
@@ -30,6 +32,17 @@ interface Overview {
   status: Status;
   /** What was refused of late, and why. */
   refusals: LetterGroups;
+}
+
+interface Spent {
+  cost: Attos;
+  unpriced: number;
+}
+
+/** What had been spent by a time of day or a day of the month. */
+interface SoFar {
+  by: string;
+  cost: Attos;
 }
 
 interface Change {
@@ -44,14 +57,19 @@ async function load(zone: string, signal: AbortSignal): Promise<Overview> {
   const now = today(zone);
   const monthStart = `${now.slice(0, 7)}-01`;
   const lastMonth = { from: `${addDays(monthStart, -1).slice(0, 7)}-01`, to: addDays(monthStart, -1) };
+  const sameDay = [addDays(lastMonth.from, Number(now.slice(8)) - 1), lastMonth.to].sort()[0] ?? lastMonth.to;
   const ask = (more: Record<string, string | number>) => get<Costs>(url("/api/v1/costs", more), signal);
-  const total = async (from: string, to: string) => sum((await ask({ from, to, bucket: "total" })).rows.map((row) => parse(row.cost_usd)));
+  const spent = async (from: string, to: string): Promise<Spent> => {
+    const { rows } = await ask({ from, to, bucket: "total" });
+    return { cost: costOf(rows), unpriced: add(rows).unpriced_calls };
+  };
+  const total = async (from: string, to: string) => (await spent(from, to)).cost;
   const groups = (from: string, to: string) => ask({ from, to, bucket: "total", group_by: "provider,model", sort: "cost", limit: 500 });
   // Whole days on both sides, so that a morning is not compared with a day.
   const end = addDays(now, -1);
-  const [recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets, week, weekBefore, unpriced, status, refusals] = await Promise.all([
+  const [recent, spentToday, yesterday, yesterdayByNow, spentMonth, monthBefore, monthBeforeByNow, forecast, budgets, week, weekBefore, unpriced, status, refusals] = await Promise.all([
     history({ by: "provider", range: { from: addDays(now, -29), to: now }, bucket: "day", provider: "" }, zone, signal),
-    total(now, now), total(end, end), total(monthStart, now), total(lastMonth.from, lastMonth.to),
+    spent(now, now), total(end, end), untilThisHour(end, zone, signal), spent(monthStart, now), total(lastMonth.from, lastMonth.to), total(lastMonth.from, sameDay),
     get<Forecast>("/api/v1/forecast", signal),
     get<{ budgets: BudgetState[] }>("/api/v1/budgets", signal),
     groups(addDays(end, 1 - CHANGE_DAYS), end), groups(addDays(end, 1 - 2 * CHANGE_DAYS), addDays(end, -CHANGE_DAYS)),
@@ -60,24 +78,49 @@ async function load(zone: string, signal: AbortSignal): Promise<Overview> {
     get<LetterGroups>(url("/api/v1/dead-letters/groups", { days: CHANGE_DAYS, limit: 5 }), signal),
   ]);
   return {
-    today: now, history: recent, spentToday, yesterday, spentMonth, monthBefore, forecast, budgets: budgets.budgets,
+    today: now, history: recent, spentToday, yesterday, yesterdayByNow, spentMonth, monthBefore,
+    monthBeforeByNow: { by: shortDay(sameDay), cost: monthBeforeByNow }, forecast, budgets: budgets.budgets.sort((a, b) => usedShare(b) - usedShare(a)),
     changes: changesOf(week.rows, weekBefore.rows), unpriced: unpriced.models, status, refusals,
   };
 }
 
+const costOf = (rows: GroupRow[]): Attos => sum(rows.map((row) => parse(row.cost_usd)));
+
+/** How long the overview waits for a figure that it can do without. */
+const HOURS_MS = 3_000;
+let known: { day: string; by: string; sums: SoFar | null } | null = null;
+/** A past day up to the hour that it is now. Hours are read from the call log, so they are asked for once an hour; where that takes too long there
+ * is none. */
+async function untilThisHour(day: string, zone: string, signal: AbortSignal): Promise<SoFar | null> {
+  const by = hourOf(new Date(), zone);
+  if (known?.day === day && known.by === by) return known.sums;
+  let sums: SoFar | null = null;
+  try {
+    const { rows } = await get<Costs>(url("/api/v1/costs", { from: day, to: day, bucket: "hour" }), AbortSignal.any([signal, AbortSignal.timeout(HOURS_MS)]));
+    sums = { by, cost: costOf(rows.filter((row) => row.bucket && hourOf(new Date(row.bucket), zone) < by)) };
+  } catch (error) {
+    if (signal.aborted) throw error;
+  }
+  known = { day, by, sums };
+  return sums;
+}
+
 /** What changed most between two weeks, in either direction. */
 function changesOf(now: GroupRow[], before: GroupRow[]): Change[] {
-  const all = new Map<string, Change>();
+  const all = new Map<string, { row: GroupRow; now: Attos; before: Attos }>();
   const at = (row: GroupRow) => {
-    const name = row.model || row.provider || "";
-    const found = all.get(name) ?? { name, now: 0n, before: 0n };
-    all.set(name, found);
+    const key = JSON.stringify([row.provider, row.model]);
+    const found = all.get(key) ?? { row, now: 0n, before: 0n };
+    all.set(key, found);
     return found;
   };
   for (const row of now) at(row).now += parse(row.cost_usd);
   for (const row of before) at(row).before += parse(row.cost_usd);
+  const found = [...all.values()];
+  const names = namesOf(found.map(({ row }) => row), "model");
+  const changes = found.map(({ now, before }, at) => ({ name: names[at] ?? "", now, before }));
   const size = ({ now, before }: Change) => (now > before ? now - before : before - now);
-  return [...all.values()].filter((change) => size(change) > 0n).sort((a, b) => (size(b) > size(a) ? 1 : -1)).slice(0, 6);
+  return changes.filter((change) => size(change) > 0n).sort((a, b) => (size(b) > size(a) ? 1 : -1)).slice(0, 6);
 }
 
 export function Overview() {
@@ -95,7 +138,7 @@ function Found({ data }: { data: Overview }) {
   const { status } = data;
   const oldest = status.wal.unflushed_records > 0 ? status.wal.oldest_unflushed_seconds : 0;
   const worst = status.health.status;
-  if (data.history.total.calls === 0 && data.spentMonth === 0n) {
+  if (data.history.total.calls === 0 && data.spentMonth.cost === 0n) {
     if (data.refusals.refused > 0) return <Refusals found={data.refusals} title="Every record so far was refused" />;
     return (
       <Empty title="Nothing has been recorded yet">
@@ -106,8 +149,8 @@ function Found({ data }: { data: Overview }) {
   return (
     <>
       <div class="tiles">
-        <Tile label="Today" value={<Money amount={data.spentToday} />} note={<>yesterday {usd(data.yesterday)}</>} />
-        <Tile label="Month to date" value={<Money amount={data.spentMonth} />} note={<>last month {usd(data.monthBefore)}</>} />
+        <Tile label="Today" value={<Cost amount={data.spentToday.cost} unpriced={data.spentToday.unpriced} />} note={compared("yesterday", data.yesterdayByNow, data.yesterday)} />
+        <Tile label="Month to date" value={<Cost amount={data.spentMonth.cost} unpriced={data.spentMonth.unpriced} />} note={compared("last month", data.monthBeforeByNow, data.monthBefore)} />
         <Forecasted estimate={data.forecast.month} forecast={data.forecast} />
         <Tile label="Pipeline" value={worst === "ok" ? "Working" : worst === "degraded" ? "Mending" : "Failing"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
           note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />
@@ -142,6 +185,10 @@ function Found({ data }: { data: Overview }) {
     </>
   );
 }
+
+/** Like with like: what had been spent by then, and what it came to. */
+const compared = (what: string, soFar: SoFar | null, whole: Attos): string =>
+  `${what} ${soFar ? `${usd(soFar.cost)} by ${soFar.by}, ` : ""}${usd(whole)} in all`;
 
 /** How many records were refused, and why. */
 function Refusals({ found, title }: { found: LetterGroups; title: string }) {
@@ -179,11 +226,9 @@ function setAside(forecast: Forecast): string {
 function Month({ data }: { data: Overview }) {
   const { history } = data;
   const series = useMemo(() => history.groups.map((group) => ({ name: group.name, color: group.color, values: group.bars.map((row) => toFloat(parse(row?.cost_usd))) })), [history]);
-  const format = (value: number) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: value < 0.01 ? 6 : 2 })}`;
-  const axis = (value: number) => `$${value.toLocaleString("en-US", { maximumFractionDigits: 2 })}`;
   return (
     <Card title="The last 30 days" tools={<a href={href("costs")}>Cost history</a>}>
-      <Chart label="Cost of the last 30 days by provider" height={250} bars={history.bars} series={series} format={format} axis={axis} unfinished />
+      <Chart label="Cost of the last 30 days by provider" height={250} bars={history.bars} series={series} format={usdOf} axis={axisUsd} unfinished />
     </Card>
   );
 }
@@ -195,7 +240,7 @@ function Changes({ changes }: { changes: Change[] }) {
     { key: "now", label: "Cost", number: true, cell: (change) => <Money amount={change.now} decimals={2} /> },
     { key: "change", label: "Change", number: true, cell: (change) => {
       const delta = change.now - change.before;
-      return <span class={delta > 0n ? "up" : "down"}>{delta > 0n ? "+" : ""}{usd(delta, 2)}</span>;
+      return <span class={delta > 0n ? "up" : "down"}>{delta > 0n ? "+" : ""}{usd(delta)}</span>;
     } },
     { key: "percent", label: <span class="hidden">Change in percent</span>, number: true, wide: true, cell: (change) => <span class="fine">{change.before === 0n ? "new" : percentage(percent(change.now - change.before, change.before), true)}</span> },
   ];

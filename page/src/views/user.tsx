@@ -4,14 +4,14 @@ import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
 import { addDays, ago, count, daysBetween, instant, longDay, percentage, shortDay, today } from "../format";
 import { useLive } from "../live";
-import { parse, sum, toFloat } from "../money";
+import { axisUsd, parse, sum, toFloat, usdOf } from "../money";
 import { colorsOf } from "../palette";
 import { RangePicker, named } from "../range";
 import { href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { UserDetail as Answer } from "../types";
 import { Chart } from "../ui/chart";
-import { Card, Empty, Head, Loaded, Money, Tile } from "../ui/parts";
+import { Card, Cost, Empty, Head, Loaded, Tile } from "../ui/parts";
 import { type Column, Table } from "../ui/table";
 
 type Day = Answer["days"][number];
@@ -36,7 +36,7 @@ export function UserDetail({ id }: { id: string }) {
         {(data) => (
           <>
             <div class="tiles">
-              <Tile label="Lifetime cost" value={<Money amount={parse(data.cost_usd)} />} note={`since ${instant(data.first_call_at, zone).slice(0, 10)}`} />
+              <Tile label="Lifetime cost" value={<Cost amount={parse(data.cost_usd)} unpriced={data.unpriced_calls} />} note={`since ${instant(data.first_call_at, zone).slice(0, 10)}`} />
               <Tile label="Claude calls" value={count(data.total_claude_calls)} />
               <Tile label="RentCast calls" value={count(data.total_rentcast_calls)} />
               <Tile label="Failed" value={count(data.errors)} note={percentage(data.total_calls ? (100 * data.errors) / data.total_calls : null)} />
@@ -60,14 +60,13 @@ function Days({ days, from, to }: { days: Day[]; from: string; to: string }) {
     return providers.map((name, at) => ({ name, color: colors[at] ?? "--c0", values: bars.map((day) => cost.get(`${day} ${name}`) ?? 0) }));
   }, [days, bars]);
   if (days.length === 0) return <Empty title="No calls in these days">Choose a longer range.</Empty>;
-  const usd = (value: number) => `$${value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: value < 0.01 ? 6 : 4 })}`;
   const columns: Column<Day>[] = [
     { key: "day", label: "Day", cell: (day) => longDay(day.day) },
     { key: "provider", label: "Provider", cell: (day) => day.provider },
     { key: "calls", label: "Calls", number: true, cell: (day) => count(day.calls) },
     { key: "input", label: "Input", number: true, wide: true, cell: (day) => count(day.input_tokens) },
     { key: "output", label: "Output", number: true, wide: true, cell: (day) => count(day.output_tokens) },
-    { key: "cost", label: "Cost", number: true, cell: (day) => <Money amount={parse(day.cost_usd)} decimals={4} /> },
+    { key: "cost", label: "Cost", number: true, cell: (day) => <Cost amount={parse(day.cost_usd)} unpriced={day.unpriced_calls} decimals={4} /> },
   ];
   const foot = (
     <tr>
@@ -75,13 +74,13 @@ function Days({ days, from, to }: { days: Day[]; from: string; to: string }) {
       <td class="number">{count(days.reduce((total, day) => total + day.calls, 0))}</td>
       <td class="number wide">{count(days.reduce((total, day) => total + day.input_tokens, 0))}</td>
       <td class="number wide">{count(days.reduce((total, day) => total + day.output_tokens, 0))}</td>
-      <td class="number"><Money amount={sum(days.map((day) => parse(day.cost_usd)))} decimals={4} /></td>
+      <td class="number"><Cost amount={sum(days.map((day) => parse(day.cost_usd)))} unpriced={days.reduce((total, day) => total + day.unpriced_calls, 0)} decimals={4} /></td>
     </tr>
   );
   return (
     <>
       <Card title="Cost by day">
-        <Chart label="Cost by day and provider" height={240} series={series} format={usd} axis={usd} unfinished bars={bars.map((day) => ({ short: shortDay(day), long: longDay(day) }))} />
+        <Chart label="Cost by day and provider" height={240} series={series} format={usdOf} axis={axisUsd} unfinished bars={bars.map((day) => ({ short: shortDay(day), long: longDay(day) }))} />
       </Card>
       <Card title="Days"><Table caption="Days" columns={columns} rows={days} id={(day) => `${day.day} ${day.provider}`} foot={foot} /></Card>
     </>

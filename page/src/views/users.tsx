@@ -8,7 +8,7 @@ import { parse } from "../money";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Users as Answer, UserTotals } from "../types";
-import { Card, DownloadCsv, Empty, Head, Loaded, Money } from "../ui/parts";
+import { Card, Cost, DownloadCsv, Empty, Head, Loaded } from "../ui/parts";
 import { type Column, Pager, Table } from "../ui/table";
 import { UserDetail } from "./user";
 
@@ -39,7 +39,7 @@ function List() {
     { key: "rentcast_calls", label: "RentCast calls", number: true, sort: true, cell: (user) => count(user.total_rentcast_calls) },
     { key: "calls", label: "All calls", number: true, sort: true, wide: true, cell: (user) => count(user.total_calls) },
     { key: "errors", label: "Failed", number: true, wide: true, cell: (user) => count(user.errors) },
-    { key: "cost", label: "Cost", number: true, sort: true, cell: (user) => <Money amount={parse(user.cost_usd)} decimals={4} /> },
+    { key: "cost", label: "Cost", number: true, sort: true, cell: (user) => <Cost amount={parse(user.cost_usd)} unpriced={user.unpriced_calls} decimals={4} /> },
     { key: "last_call", label: "Last call", number: true, sort: true, wide: true, cell: (user) => <span title={instant(user.last_call_at, zone)}>{ago(user.last_call_at)}</span> },
   ];
   return (

@@ -3,22 +3,19 @@
 //! What is shown is what applications are told with their acknowledgements: the states that the daemons evaluated last,
 //! a few seconds ago.
 
-use std::collections::HashMap;
-
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::Days;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::budget::board::{basis_points, percent};
-use crate::budget::{BudgetState, NewBudget, Period, Scope, store};
+use crate::budget::{BudgetState, NewBudget, Period, Scope, ahead, store};
 use crate::database::queries::Reading;
 use crate::database::queries::audit::{self, Change};
-use crate::forecast::{Estimate, History, Outlook, day_left, history};
+use crate::forecast::Estimate;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
@@ -28,8 +25,6 @@ use crate::http::parameters::{Number, Parameters, local_now, text};
 use crate::http::router::Handle;
 use crate::pricing::{Usd, normalise_provider};
 
-/// Providers whose budgets are forecast in one answer: each takes a question and a fitted model.
-const FORECASTS_MAX: usize = 16;
 const ALERTS_MAX: usize = 16;
 const ALERT_PERCENT_MAX: i32 = 100_000;
 
@@ -57,11 +52,6 @@ pub struct Budgets {
     pub should_throttle: bool,
 }
 
-/// The provider whose spending counts towards a budget; empty for all of it. None for what the history does not tell.
-fn provider(state: &BudgetState) -> Option<&str> {
-    matches!(state.budget.scope, Scope::Global | Scope::Provider).then_some(state.budget.scope_value.as_str())
-}
-
 impl Budgets {
     /// Reads where they stand, and estimates what each period will come to.
     ///
@@ -70,24 +60,12 @@ impl Budgets {
     pub async fn read(view: &Handle, reading: &Reading) -> Result<Self, ApiError> {
         let now = local_now(view);
         let board = store::board(reading, now.date_naive()).await?;
-        let mut histories: HashMap<&str, History> = HashMap::new();
-        for provider in board.states().iter().filter_map(provider) {
-            if histories.len() < FORECASTS_MAX && !histories.contains_key(provider) {
-                histories.insert(provider, history(reading, now.date_naive(), provider).await?);
-            }
-        }
-        let outlooks: HashMap<_, _> =
-            histories.iter().map(|(provider, history)| (*provider, Outlook::of(history, day_left(&now)))).collect();
-        let row = |state: &BudgetState| {
-            let outlook = provider(state).and_then(|provider| outlooks.get(provider));
-            let last = state.period_end - Days::new(1);
-            let estimate = outlook.map(|outlook| outlook.period(state.period_start, last));
-            BudgetRow {
-                used_percent: percent(basis_points(state.spent_usd, state.budget.amount_usd)),
-                should_throttle: state.should_throttle(),
-                forecast: estimate.filter(|estimate| estimate.expected_usd.is_some()),
-                state: state.clone(),
-            }
+        let estimates = ahead::estimates(reading, &board, &now).await?;
+        let row = |state: &BudgetState| BudgetRow {
+            used_percent: percent(basis_points(state.spent_usd, state.budget.amount_usd)),
+            should_throttle: state.should_throttle(),
+            forecast: estimates.get(&state.budget.id).cloned(),
+            state: state.clone(),
         };
         let should_throttle = board.global().is_some_and(|global| global.should_throttle);
         Ok(Self { budgets: board.states().iter().map(row).collect(), should_throttle })
@@ -120,6 +98,7 @@ const COLUMNS: &[&str] = &[
     "alert_percents",
     "throttle",
     "should_throttle",
+    csv::ZONE,
 ];
 
 /// Every budget, and where it stands.
@@ -134,7 +113,7 @@ pub async fn budgets(
     reading.finish().await?;
     match parameters.format.unwrap_or_default() {
         Format::Json => Ok(Json(found).into_response()),
-        Format::Csv => csv::whole("budgets", COLUMNS, &found.budgets),
+        Format::Csv => csv::zoned("budgets", COLUMNS, &found.budgets, view.settings.zone),
     }
 }
 

@@ -107,6 +107,7 @@ const COLUMNS: &[&str] = &[
     "requests",
     "cost_usd",
     "unpriced_calls",
+    csv::ZONE,
 ];
 
 fn question(view: &Handle, parameters: CostParameters) -> Result<Question, ApiError> {
@@ -163,12 +164,13 @@ async fn ask(view: &Handle, question: &Question) -> Result<Vec<GroupRow>, ApiErr
 
 fn page(view: Handle, mut question: Question) -> PageFuture {
     Box::pin(async move {
+        let zone = view.settings.zone;
         question.limit = csv::PAGE;
         let rows = ask(&view, &question).await?;
         let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == csv::PAGE;
         question.offset += csv::PAGE;
         let next = full.then(|| -> NextPage { Box::new(move || page(view, question)) });
-        Ok(Page { rows: csv::objects(&rows)?, next })
+        Ok(Page { rows: csv::zoned_objects(&rows, zone)?, next })
     })
 }
 

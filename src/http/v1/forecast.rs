@@ -60,7 +60,7 @@ struct Line {
     high_usd: Option<Usd>,
 }
 
-const COLUMNS: &[&str] = &["day", "spent_usd", "expected_usd", "low_usd", "high_usd"];
+const COLUMNS: &[&str] = &["day", "spent_usd", "expected_usd", "low_usd", "high_usd", csv::ZONE];
 
 impl ForecastAnswer {
     fn lines(self) -> Vec<Line> {
@@ -104,6 +104,6 @@ pub async fn forecast(
     };
     match parameters.format.unwrap_or_default() {
         Format::Json => Ok(Json(answer).into_response()),
-        Format::Csv => csv::whole("forecast", COLUMNS, &answer.lines()),
+        Format::Csv => csv::zoned("forecast", COLUMNS, &answer.lines(), view.settings.zone),
     }
 }
