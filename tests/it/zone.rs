@@ -2,8 +2,8 @@
 
 use std::process::Output;
 
-use chrono::Timelike;
 use serde_json::Value;
+use tallyd::clock::{Clock, SystemClock};
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
@@ -21,7 +21,8 @@ const BILL: &str = "usage_date_utc,model,cost_usd\n2026-06-02,claude-sonnet-4-5,
 #[test]
 fn a_command_without_the_setting_has_the_zone_of_the_database() {
     // Whatever the hour is in UTC, one of these has another date.
-    let zone = if chrono::Utc::now().hour() < 10 { "Pacific/Pago_Pago" } else { "Pacific/Kiritimati" };
+    let hour = SystemClock.now_us().div_euclid(3_600_000_000) % 24;
+    let zone = if hour < 10 { "Pacific/Pago_Pago" } else { "Pacific/Kiritimati" };
     for (zone, occurred_at) in [("America/New_York", "2026-06-02T02:00:00Z"), (zone, "2026-06-02T12:00:00Z")] {
         let postgres = Postgres::start();
         let daemon = Daemon::on(&postgres.url()).with(SETTING, zone).start();
