@@ -37,6 +37,7 @@ pub mod config;
 pub mod database;
 pub mod dead_letters;
 pub mod failpoint;
+mod files;
 pub mod forecast;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `anthropic` | pages of the Admin API's cost report and usage report |
 //! | `openai` | pages of the organization's costs and completions usage |
-//! | `table` | CSV exports of both vendors' consoles, by the names of their columns |
+//! | `table` | CSV exports of the vendors' consoles, by the names of their columns |
+//! | `names` | the names that a console gives to models |
 //! | [`compare`] | the difference by day and model, and what may explain it |
 //!
-//! A bill is a sum by UTC day, provider and model: both vendors bill days of UTC. A model is named by its family, so that
+//! A bill is a sum by UTC day, provider and model: the vendors bill days of UTC. A model is named by its family, so that
 //! `claude-sonnet-4-5-20250929` on the bill meets `claude-sonnet-4-5` in the records. What a bill does not say of a model
 //! (web searches, a total that was not grouped) stands under the empty name and counts in the day's total alone.
 //!
@@ -16,6 +17,7 @@
 
 mod anthropic;
 pub mod compare;
+mod names;
 mod openai;
 mod table;
 
@@ -26,14 +28,24 @@ use crate::json::Value;
 use chrono::NaiveDate;
 use serde::Serialize;
 
+use crate::files::{DateOrder, Numbers};
 use crate::pricing::{Usd, family};
+
+/// How the tables of the exports are written. The default is as the vendors write them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BillForm {
+    /// Numbers.
+    pub(crate) numbers: Numbers,
+    /// Which number of `8/5/2026` is the month; none refuses such dates.
+    pub(crate) dates: Option<DateOrder>,
+}
 
 /// What a bill's line is about. `model` is a family, or empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BillKey {
     /// The day, in UTC.
     pub day: NaiveDate,
-    /// `claude` or `openai`.
+    /// `claude`, `openai` or `openrouter`.
     pub provider: &'static str,
     /// The model's family; empty for what is not told apart by model.
     pub model: String,
@@ -80,6 +92,7 @@ impl Kind {
 /// A vendor's bill.
 #[derive(Debug, Default)]
 pub struct Bill {
+    form: BillForm,
     sums: BTreeMap<BillKey, BillSums>,
     /// Days that the exports speak of, also those without a line, and the file that does.
     covered: BTreeMap<(NaiveDate, &'static str, Kind), String>,
@@ -91,7 +104,8 @@ pub enum BillError {
     /// Its form is none that is known.
     #[error(
         "{file} is no export that is known. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
-         organization/costs or organization/usage/completions as JSON, or the CSV that their consoles export"
+         organization/costs or organization/usage/completions as JSON, or the CSV that their consoles and OpenRouter's \
+         activity page export"
     )]
     Unknown {
         /// The file.
@@ -126,6 +140,12 @@ pub enum BillError {
 }
 
 impl Bill {
+    /// A bill whose tables are written so.
+    #[must_use]
+    pub fn in_form(form: BillForm) -> Self {
+        Self { form, ..Self::default() }
+    }
+
     /// Adds an export's text. `file` is for errors.
     ///
     /// # Errors

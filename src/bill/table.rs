@@ -6,19 +6,29 @@
 //! | Anthropic | usage | `usage_date_utc`, `model_version` or `model`, `usage_input_tokens_no_cache`, `usage_input_tokens_cache_read`, `usage_input_tokens_cache_write_5m`, `usage_input_tokens_cache_write_1h`, `usage_output_tokens` |
 //! | OpenAI | costs | `start_time`, `amount_value`, `line_item` |
 //! | OpenAI | completions usage | `start_time`, `model`, `input_tokens`, `input_cached_tokens`, `output_tokens` |
+//! | OpenRouter | activity | `created_at`, `model_permaslug`, `cost_total`, `byok_usage_inference`, `tokens_prompt`, `tokens_cached`, `tokens_completion` |
 //!
-//! The vendors describe these files nowhere; OpenAI's names are those of its API, Anthropic's are as its console writes
+//! Dates and numbers may have gone through a spreadsheet: see [`crate::files`]. The vendors describe these files nowhere; OpenAI's names are those of its API, Anthropic's are as its console writes
 //! them. A file whose columns are others is refused as unknown, never read in part.
+
+use std::io::BufReader;
 
 use chrono::{DateTime, NaiveDate};
 use csv::StringRecord;
 
+use super::names::console_model;
 use super::{BillError, BillTokens, Kind, Page, amount, openai};
+use crate::files;
+use crate::pricing::Usd;
 
 struct Row<'r> {
     header: &'r StringRecord,
     fields: &'r StringRecord,
+    form: super::BillForm,
 }
+
+/// Columns that name the currency of a row's amount.
+const CURRENCIES: [&str; 3] = ["amount_currency", "currency", "cost_currency"];
 
 impl Row<'_> {
     fn text(&self, column: &str) -> &str {
@@ -29,46 +39,87 @@ impl Row<'_> {
     fn count(&self, column: &str) -> Result<u64, String> {
         match self.text(column) {
             "" => Ok(0),
-            text => text.parse().map_err(|_| format!("{column} is no count: {text:?}")),
+            text => {
+                let plain = self.form.numbers.plain(text).map_err(|reason| format!("{column}: {reason}"))?;
+                plain.parse().map_err(|_| format!("{column} is no count: {text:?}"))
+            }
         }
+    }
+
+    /// An amount in USD. One in another currency, told by a column or by a sign, is refused: it would be compared with dollars.
+    fn usd(&self, column: &str) -> Result<Usd, String> {
+        let foreign = |currency: &str| format!("amounts are in {currency}, and only USD is kept");
+        let stated = CURRENCIES.iter().map(|column| self.text(column)).find(|currency| !currency.is_empty());
+        if let Some(currency) = stated.filter(|currency| !currency.eq_ignore_ascii_case("usd")) {
+            return Err(foreign(currency));
+        }
+        let text = self.text(column);
+        let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+        let digits = ["US$", "USD", "$"].iter().find_map(|mark| digits.strip_prefix(mark)).unwrap_or(digits);
+        let digits = ["USD", "$"].iter().find_map(|mark| digits.strip_suffix(mark)).unwrap_or(digits).trim();
+        // An exponent is one letter.
+        let letters: String = digits.chars().filter(|char| char.is_alphabetic()).collect();
+        let mark = digits.chars().find(|char| "€£¥₹₩₽₺฿₴₦₫₱¢$".contains(*char));
+        if letters.chars().count() > 1 || mark.is_some() {
+            return Err(foreign(text));
+        }
+        let plain = self.form.numbers.plain(digits).map_err(|reason| format!("{column}: {reason}"))?;
+        amount(&format!("{sign}{plain}"), 0)
+    }
+
+    fn day(&self, column: &str) -> Result<NaiveDate, String> {
+        files::day(self.text(column), self.form.dates).map_err(|reason| format!("{column}: {reason}"))
     }
 }
 
 type Reader = fn(&mut Page<'_>, &Row<'_>, &str) -> Result<(), BillError>;
 
 /// The forms, each with the columns that it must have.
-const FORMS: [(&[&str], Reader); 4] = [
+const FORMS: [(&[&str], Reader); 5] = [
     (&["usage_date_utc", "cost_usd"], anthropic_cost),
     (&["usage_date_utc", "usage_input_tokens_no_cache", "usage_output_tokens"], anthropic_usage),
     (&["start_time", "amount_value"], openai_cost),
     (&["start_time", "model", "input_tokens", "output_tokens"], openai_usage),
+    (&["generation_id", "created_at", "cost_total"], openrouter),
 ];
 
+/// Cells are separated by what makes the first line that of a known form.
+const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
+
 pub(super) fn read(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
-    let first = text.lines().next().unwrap_or_default();
-    let delimiter = if first.contains('\t') { b'\t' } else { b',' };
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|error| page.wrong("line 1", error.to_string()))?.clone();
-    let has = |column: &&str| header.iter().any(|name| name.trim() == *column);
-    let Some((_, read)) = FORMS.iter().find(|(columns, _)| columns.iter().all(has)) else {
-        return Err(page.unknown());
-    };
-    for record in reader.records() {
+    let mut rest = BufReader::new(text.as_bytes());
+    // The reader is text in memory: it does not fail.
+    let said = files::separator(&mut rest).ok().flatten();
+    let (said, skipped) = said.map_or((None, 0), |(separator, bytes)| (Some(separator), bytes));
+    let text = text.get(skipped..).unwrap_or_default();
+    let lines_before = u64::from(skipped > 0) + files::line_shift(text.as_bytes());
+    let reader =
+        |delimiter: u8| csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
+    let form = said.into_iter().chain(SEPARATORS).find_map(|delimiter| {
+        let header = reader(delimiter).headers().ok()?.clone();
+        let has = |column: &&str| header.iter().any(|name| name.trim() == *column);
+        let (_, read) = FORMS.iter().find(|(columns, _)| columns.iter().all(has))?;
+        Some((delimiter, header, *read))
+    });
+    let Some((delimiter, header, read)) = form else { return Err(page.unknown()) };
+    let form = page.bill.form;
+    for record in reader(delimiter).records() {
         let fields = record.map_err(|error| page.wrong("as CSV", error.to_string()))?;
-        let place = format!("line {}", fields.position().map_or(0, csv::Position::line));
-        read(page, &Row { header: &header, fields: &fields }, &place)?;
+        let place = format!("line {}", lines_before + fields.position().map_or(0, csv::Position::line));
+        read(page, &Row { header: &header, fields: &fields, form }, &place)?;
     }
     Ok(())
 }
 
 fn anthropic_cost(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), BillError> {
-    let day = date(page, row, place)?;
-    let usd = amount(row.text("cost_usd"), 0).map_err(|reason| page.wrong(place, reason))?;
-    page.add_cost((day, "claude", row.text("model")), place, usd)
+    let (day, usd) = (row.day("usage_date_utc"), row.usd("cost_usd"));
+    let (day, usd) =
+        (day.map_err(|reason| page.wrong(place, reason))?, usd.map_err(|reason| page.wrong(place, reason))?);
+    page.add_cost((day, "claude", &console_model(row.text("model"))), place, usd)
 }
 
 fn anthropic_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), BillError> {
-    let day = date(page, row, place)?;
+    let day = row.day("usage_date_utc").map_err(|reason| page.wrong(place, reason))?;
     let read = || -> Result<BillTokens, String> {
         Ok(BillTokens {
             input: row.count("usage_input_tokens_no_cache")?,
@@ -84,7 +135,7 @@ fn anthropic_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<()
         "" => row.text("model"),
         version => version,
     };
-    page.add_tokens((day, "claude", model), tokens);
+    page.add_tokens((day, "claude", &console_model(model)), tokens);
     Ok(())
 }
 
@@ -92,11 +143,10 @@ fn openai_cost(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), Bi
     let day = seconds(page, row, place)?;
     // A day without costs has an empty row.
     page.covers(day, "openai", Kind::Cost);
-    let text = row.text("amount_value");
-    if text.is_empty() {
+    if row.text("amount_value").is_empty() {
         return Ok(());
     }
-    let usd = amount(text, 0).map_err(|reason| page.wrong(place, reason))?;
+    let usd = row.usd("amount_value").map_err(|reason| page.wrong(place, reason))?;
     page.add_cost((day, "openai", openai::model_of(row.text("line_item"))), place, usd)
 }
 
@@ -114,16 +164,28 @@ fn openai_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), B
     Ok(())
 }
 
-fn date(page: &Page<'_>, row: &Row<'_>, place: &str) -> Result<NaiveDate, BillError> {
-    let text = row.text("usage_date_utc");
-    // Some exports add the hour.
-    let date = text.get(..10).and_then(|date| NaiveDate::parse_from_str(date, "%Y-%m-%d").ok());
-    date.ok_or_else(|| page.wrong(place, format!("usage_date_utc is no date: {text:?}")))
+/// A generation. What a vendor charges for a key of one's own is spend, too, as on OpenRouter's page.
+fn openrouter(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), BillError> {
+    let read = || -> Result<(NaiveDate, Usd, BillTokens), String> {
+        let own_key = match row.text("byok_usage_inference") {
+            "" => Usd::ZERO,
+            _ => row.usd("byok_usage_inference")?,
+        };
+        let usd = row.usd("cost_total")?.checked_add(own_key).ok_or("the sum is too large an amount")?;
+        let [prompt, cached, output] = ["tokens_prompt", "tokens_cached", "tokens_completion"].map(|c| row.count(c));
+        Ok((row.day("created_at")?, usd, openai::tokens(prompt?, cached?, output?)))
+    };
+    let (day, usd, tokens) = read().map_err(|reason| page.wrong(place, reason))?;
+    let key = (day, "openrouter", row.text("model_permaslug"));
+    page.add_cost(key, place, usd)?;
+    page.add_tokens(key, tokens);
+    Ok(())
 }
 
 fn seconds(page: &Page<'_>, row: &Row<'_>, place: &str) -> Result<NaiveDate, BillError> {
     let text = row.text("start_time");
-    let at = text.parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-    at.map(|at| at.date_naive())
-        .ok_or_else(|| page.wrong(place, format!("start_time is no count of seconds: {text:?}")))
+    let at = text.parse().ok().filter(|seconds: &i64| *seconds > 100_000);
+    let day = at.and_then(|seconds| DateTime::from_timestamp(seconds, 0)).map(|at| at.date_naive());
+    // A spreadsheet may have made a date of it.
+    day.map_or_else(|| row.day("start_time"), Ok).map_err(|reason| page.wrong(place, reason))
 }

@@ -110,7 +110,7 @@ fn what_is_no_bill_or_would_count_twice_is_refused_by_name() {
     let said = refused(r#"{"data": [{"results": []}]}"#, usage);
     assert!(said.ends_with("input_tokens is no count: -1"), "{said}");
     let said = refused(r#"{"data": [{"results": []}]}"#, "usage_date_utc,cost_usd\n2026-11-01,1\n2026-13-01,2\n");
-    assert_eq!(said, "b.json, line 3: usage_date_utc is no date: \"2026-13-01\"");
+    assert_eq!(said, "b.json, line 3: usage_date_utc: \"2026-13-01\" is not a date: expected 2026-08-05");
     let said = refused(r#"{"data": [{"results": []}]}"#, &COST.replace("\"USD\"", "\"EUR\""));
     assert!(said.contains("amounts are in EUR"), "{said}");
 }
@@ -185,4 +185,46 @@ fn tokens_are_compared_where_usage_is_given_and_point_at_prices() {
     let fewer = Recorded { tokens, ..recorded("claude-sonnet-4-5", "1.34", 1, 0) };
     assert!(!compare(&bill, std::slice::from_ref(&fewer), NONE).agrees, "the cost agrees, the tokens do not");
     assert!(compare(&bill, &[fewer], Tolerance { usd: Usd::ZERO, permille: 10 }).agrees);
+}
+
+#[test]
+fn tables_that_went_through_a_spreadsheet_are_read_as_the_flags_say() {
+    let form = |thousands, decimal_comma, dates| BillForm { numbers: Numbers { thousands, decimal_comma }, dates };
+    let read = |form: BillForm, text: &str| {
+        let mut bill = Bill::in_form(form);
+        bill.read("bill.csv", text).map(|()| lines(&bill)).map_err(|error| error.to_string())
+    };
+    let plain = BillForm::default();
+    let german = "sep=;\r\nusage_date_utc;model;cost_usd\r\n05.08.2026;Claude Sonnet 4.5;1.234,50\r\n";
+    let expected = Ok(vec!["2026-08-05 claude \"claude-sonnet-4-5\" 1234.5 -".to_owned()]);
+    assert_eq!(read(form(Some('.'), true, None), german), expected);
+    let said = read(plain, german).unwrap_err();
+    assert!(said.starts_with("bill.csv, line 3: cost_usd: ") && said.contains("--decimal-comma"), "{said}");
+    let american = "usage_date_utc,model,cost_usd\n8/5/2026,Claude Sonnet 4.5,\"$1,234.50\"\n";
+    assert_eq!(read(form(Some(','), false, Some(DateOrder::Mdy)), american), expected);
+    assert!(read(form(Some(','), false, None), american).unwrap_err().contains("--dates mdy or --dates dmy"));
+    let serial = "usage_date_utc;model;cost_usd\n46239;claude-sonnet-4-5;1234.5\n";
+    assert_eq!(read(plain, serial), expected);
+}
+
+#[test]
+fn an_amount_in_another_currency_is_refused_and_not_compared() {
+    let said = |text: &str| Bill::default().read("bill.csv", text).unwrap_err().to_string();
+    let stated = "start_time,amount_value,amount_currency,line_item\n1785888000,0.21,eur,\n";
+    assert_eq!(said(stated), "bill.csv, line 2: amounts are in eur, and only USD is kept");
+    for amount in ["€0.21", "0.21 EUR", "0.21 €", "CHF 0.21", "A$0.21", "-£1"] {
+        let text = format!("usage_date_utc,cost_usd\n2026-08-05,{amount}\n");
+        assert!(said(&text).contains("only USD is kept"), "{amount}: {}", said(&text));
+    }
+    let bill = read("usage_date_utc,cost_usd\n2026-08-05,$0.21\n2026-08-06,-$1.5\n2026-08-07,1.5e-1 USD\n");
+    let sums = ["2026-08-05 claude \"\" 0.21 -", "2026-08-06 claude \"\" -1.5 -", "2026-08-07 claude \"\" 0.15 -"];
+    assert_eq!(lines(&bill), sums);
+}
+
+#[test]
+fn openrouters_activity_is_a_bill_with_its_tokens() {
+    let text = "generation_id,created_at,cost_total,byok_usage_inference,tokens_prompt,tokens_completion,tokens_cached,model_permaslug\n\
+        gen-1,2026-08-05 23:59:59.999,0.0045,0,1000,100,0,anthropic/claude-sonnet-4.5\n\
+        gen-2,2026-08-05 10:00:00,0.0002,0.004,1000,100,900,anthropic/claude-sonnet-4.5\n";
+    assert_eq!(lines(&read(text)), ["2026-08-05 openrouter \"anthropic/claude-sonnet-4.5\" 0.0087 1100/200/900/0"]);
 }

@@ -7,10 +7,11 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{output, reporting_zone, with_database};
-use crate::bill::Bill;
 use crate::bill::compare::{Comparison, Day, Line, Tolerance, compare};
+use crate::bill::{Bill, BillForm};
 use crate::config::Config;
 use crate::database::bill::recorded;
+use crate::files::{DateOrder, Numbers, Utf8};
 use crate::pricing::Usd;
 
 /// Compare a vendor's cost or usage export with what was recorded, by UTC day and model. Exits 1 if a day differs
@@ -21,9 +22,13 @@ use crate::pricing::Usd;
     'https://api.anthropic.com/v1/organizations/cost_report?starting_at=2026-11-01T00:00:00Z&group_by[]=description' \\
     | tallyd bill-check -
   tallyd bill-check costs.json usage.json --tolerance-percent 2 --json
+  tallyd bill-check openrouter_activity.csv
+  tallyd bill-check costs-from-excel.csv --dates mdy --thousands ,
+  tallyd bill-check kosten.csv --decimal-comma --thousands .
 Read are Anthropic's cost_report and usage_report/messages and OpenAI's organization/costs and
-organization/usage/completions as JSON, pages one after the other, and the CSV that the vendors' consoles export. Costs and
-usage of the same days may be given together. Days that no export speaks of are left out.")]
+organization/usage/completions as JSON, pages one after the other, the CSV that the vendors' consoles export, and that of
+OpenRouter's activity page. Costs and usage of the same days may be given together. Days that no export speaks of are left out.
+Amounts in another currency than USD are refused.")]
 pub struct BillCheckArgs {
     /// Exports; - is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -34,6 +39,15 @@ pub struct BillCheckArgs {
     /// How far a day's cost or tokens may be off, percent of the bill
     #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = permille)]
     tolerance_percent: u32,
+    /// What stands between thousands in a table's numbers, such as , or . or a space
+    #[arg(long, value_name = "CHARACTER")]
+    thousands: Option<char>,
+    /// A table's numbers have a comma before their decimals
+    #[arg(long)]
+    decimal_comma: bool,
+    /// Which number of 8/5/2026 is the month: dates as a spreadsheet has made them
+    #[arg(long, value_name = "ORDER")]
+    dates: Option<DateOrder>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -51,13 +65,18 @@ fn permille(text: &str) -> Result<u32, String> {
 }
 
 pub fn run(args: &BillCheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut bill = Bill::default();
+    let numbers = Numbers { thousands: args.thousands, decimal_comma: args.decimal_comma };
+    if let Some(fault) = numbers.fault() {
+        anyhow::bail!(fault);
+    }
+    let mut bill = Bill::in_form(BillForm { numbers, dates: args.dates });
     for path in &args.files {
         let name = path.display().to_string();
         let text = if name == "-" {
-            std::io::read_to_string(std::io::stdin()).context("standard input")?
+            std::io::read_to_string(Utf8::new(std::io::stdin())).context("standard input")?
         } else {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?
+            let file = std::fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
+            std::io::read_to_string(Utf8::new(file)).with_context(|| format!("cannot read {name}"))?
         };
         bill.read(&name, &text)?;
     }

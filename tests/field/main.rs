@@ -9,13 +9,17 @@
 //! | `line` | one record, as an object or as the line's text |
 //! | `http` | one record, or an array of them |
 //! | `otlp` | the attributes of one span, or of one event if it has the key `event`; text is a whole body, `$SOURCE` being its resource |
+//! | `import` | a file's text, or several texts that the file has one after the other |
+//! | `bill` | the text of a vendor's export |
 //!
 //! An `otlp` case may have a `span_kind` (default 3, a client's), a `scope` (the instrumentation's name), a `service`
 //! (`service.name`) and a `signal` (of a whole body, default `traces`).
 //!
+//! An `import` has a `file` (its name) and `arguments`. A `bill` may have a `recorded` call, which is sent before.
+//!
 //! `right` says what is in the call log. Each key is a column, but for these: `records` (default 1), `priced`,
 //! `not_understood` (the name that made a call unpriced), `refused` (the field that the answer names), `sum_usd` (of all
-//! records), `metadata` (keys that must be there).
+//! records), `metadata` (keys that must be there), `exit` (the command's exit code) and `says` (what it says, among other things).
 //!
 //! The clients' vectors are cases, too: `clients/vectors/usage.json` has vendors' answers and the records that all clients make of
 //! them, and the records go in as lines. Some say what is `right`.
@@ -110,6 +114,8 @@ fn calls(api: &Api, user: &str) -> Vec<Value> {
 /// What is not as it should be.
 fn faults(api: &Api, case: &Case, sent: &Sent) -> Vec<String> {
     let calls = calls(api, &case.user);
+    let bill = (case.text("way", "") == "bill").then(|| send::bill(api, case));
+    let sent = bill.as_ref().unwrap_or(sent);
     let right = case.body["right"].as_object().expect("a case says what is right");
     let (mut faults, mut compared) = (Vec::new(), 0);
     let records = right.get("records").and_then(Value::as_u64).unwrap_or(u64::from(!right.contains_key("refused")));
@@ -126,6 +132,11 @@ fn faults(api: &Api, case: &Case, sent: &Sent) -> Vec<String> {
         match key.as_str() {
             "records" => compared_records(&mut hold, records, expected),
             "refused" => hold(key, sent.refused.clone().into(), expected),
+            "exit" => hold(key, sent.exit.into(), expected),
+            "says" => {
+                let is_said = sent.answer.contains(expected.as_str().unwrap_or("(no text)"));
+                hold("what is said", if is_said { expected.clone() } else { sent.answer.clone().into() }, expected);
+            }
             "sum_usd" => hold(key, sum(api, &case.user), expected),
             _ => {
                 for call in &calls {

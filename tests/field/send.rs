@@ -11,6 +11,8 @@ pub(crate) struct Sent {
     pub answer: String,
     /// The field that was refused; empty if none was.
     pub refused: String,
+    /// A command's exit code.
+    pub exit: Option<i32>,
 }
 
 pub(crate) fn send(api: &Api, token: &str, case: &Case) -> Sent {
@@ -18,6 +20,10 @@ pub(crate) fn send(api: &Api, token: &str, case: &Case) -> Sent {
         "line" => line(api, case),
         "http" => http(api, token, case),
         "otlp" => otlp(api, token, case),
+        "import" => import(api, case),
+        "bill" if case.body["recorded"].is_object() => line_of(api, &case.body["recorded"], &case.user),
+        // What the bill is compared with has to be loaded first.
+        "bill" => Sent::default(),
         way => panic!("{}: {way:?} is not a way in", case.user),
     }
 }
@@ -26,11 +32,53 @@ fn line(api: &Api, case: &Case) -> Sent {
     let record = match &case.body["input"] {
         // Not read here: it may be what no reader takes.
         Value::String(text) => text.replacen('{', &format!("{{\"user_id\":\"{}\",", case.user), 1),
-        record => with_user(record, &case.user).to_string(),
+        record => return line_of(api, record, &case.user),
     };
+    say(api, &record)
+}
+
+fn line_of(api: &Api, record: &Value, user: &str) -> Sent {
+    say(api, &with_user(record, user).to_string())
+}
+
+fn say(api: &Api, record: &str) -> Sent {
     let answers = api.daemon.lines(&format!("{record}\n"));
     let answer = answers.first().cloned().unwrap_or_default();
-    Sent { refused: refused(&answer), answer: answer.to_string() }
+    Sent { refused: refused(&answer), answer: answer.to_string(), exit: None }
+}
+
+/// Imports each text under one name with one command. The answer is of the last.
+fn import(api: &Api, case: &Case) -> Sent {
+    let path = api.daemon.data().with_file_name(format!("{}-{}", case.user, case.text("file", "calls.csv")));
+    let texts = match &case.body["input"] {
+        Value::Array(texts) => texts.clone(),
+        text => vec![text.clone()],
+    };
+    let (name, user) = (path.display().to_string(), format!("user_id={}", case.user));
+    let mut words = vec!["import", &name, "--set", &user];
+    words.extend(case.body["arguments"].as_array().into_iter().flatten().filter_map(Value::as_str));
+    let mut last = Sent::default();
+    for text in &texts {
+        std::fs::write(&path, text.as_str().expect("a file is text")).unwrap();
+        last = command(api, &words);
+    }
+    last
+}
+
+/// Compares a bill with what was recorded.
+pub(crate) fn bill(api: &Api, case: &Case) -> Sent {
+    let path = api.daemon.data().with_file_name(format!("{}.csv", case.user));
+    std::fs::write(&path, case.body["input"].as_str().expect("a bill is text")).unwrap();
+    let name = path.display().to_string();
+    let mut words = vec!["bill-check", &name];
+    words.extend(case.body["arguments"].as_array().into_iter().flatten().filter_map(Value::as_str));
+    command(api, &words)
+}
+
+fn command(api: &Api, words: &[&str]) -> Sent {
+    let output = api.daemon.run(words);
+    let said = [output.stdout, output.stderr].concat();
+    Sent { answer: String::from_utf8_lossy(&said).into_owned(), exit: output.status.code(), refused: String::new() }
 }
 
 fn http(api: &Api, token: &str, case: &Case) -> Sent {
@@ -39,7 +87,7 @@ fn http(api: &Api, token: &str, case: &Case) -> Sent {
         record => with_user(record, &case.user),
     };
     let answer = api.post("/api/v1/records", token, &body.to_string());
-    Sent { refused: refused(&answer.json()["results"][0]), answer: answer.text() }
+    Sent { refused: refused(&answer.json()["results"][0]), answer: answer.text(), exit: None }
 }
 
 fn refused(answer: &Value) -> String {
@@ -76,7 +124,7 @@ fn otlp(api: &Api, token: &str, case: &Case) -> Sent {
             json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": scope, "spans": [span]}]}]});
         post(api, token, "traces", &body.to_string())
     };
-    Sent { refused: String::new(), answer: format!("{} {}", answer.status, answer.text()) }
+    Sent { refused: String::new(), answer: format!("{} {}", answer.status, answer.text()), exit: None }
 }
 
 fn post(api: &Api, token: &str, signal: &str, body: &str) -> Answer {

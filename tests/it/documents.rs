@@ -30,6 +30,7 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
         Nobody("it asks the installed service; the same command is run from the runbook"),
     ),
     ("apt install postgresql", Nobody("it would change the machine that runs the tests")),
+    ("find ~/.claude/projects", File("src/cli/import/preset/tests.rs")),
     ("tallyd migrate --citus", File("tests/database/citus.rs")),
     ("echo '{\"provider\":\"rentcast\"", File("tests/it/vectors.rs")),
     (
@@ -151,6 +152,14 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
     let letter = format!("{{\"provider\":\"claude\",\"model\":\"{}\",\"input_tokens\":9}}\n", "m".repeat(600));
     daemon.lines(&letter);
     postgres.until("SELECT string_agg(id::text, ' ') FROM dead_letters", "42");
+
+    // The files that docs/import.md imports.
+    let file = |name: &str, text: &str| std::fs::write(daemon.data().with_file_name(name), text).unwrap();
+    file("calls.csv", "time,prompt,answer,user_id\n2026-08-10 10:00:00 UTC,1200,300,u-42\n");
+    file(
+        "events.jsonl",
+        "{\"model\":\"claude-sonnet-4-5\",\"message\":{\"id\":\"m1\",\"usage\":{\"input_tokens\":7}}}\n",
+    );
 
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
     let mut used = vec![false; ELSEWHERE.len()];

@@ -54,6 +54,11 @@ fn a_file_that_is_imported_twice_is_there_once() {
     assert_eq!(daemon.terminate().code(), Some(0));
     daemon.up();
     import(&daemon);
+    // Nor does it take its rows from another file, which has other ends of lines.
+    let windows = std::fs::read_to_string(&path).unwrap().replace('\n', "\r\n");
+    std::fs::write(&path, windows).unwrap();
+    let copy = import(&daemon);
+    assert_eq!((&copy["recorded"], &copy["skipped"]), (&0.into(), &1_000.into()), "{copy:#}");
     daemon.lines(r#"{"provider":"claude","input_tokens":1001}"#);
     postgres.until_calls(1_001);
     daemon.assert_reconciled();

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use tallyd_protocol::Record;
 use tallyd_protocol::record::Text;
 
-use super::row::{RowError, set_text};
+use super::row::{Form, RowError, set_text};
 use crate::json::{self, Raw};
 
 /// An object's keys and values, in their order; a key that is there twice is here twice.
@@ -60,22 +60,33 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
+/// The value under a path, `message.usage.input_tokens`: a key may have dots of its own. None if there is none.
+pub fn at<'a>(object: &Object<'a>, path: &str) -> Option<Raw<'a>> {
+    object.0.iter().find_map(|(key, value)| {
+        let rest = path.strip_prefix(key.as_str())?;
+        if rest.is_empty() {
+            return Some(*value);
+        }
+        at(&Object::read(value.get()).ok()?, rest.strip_prefix('.')?)
+    })
+}
+
 /// Puts a JSON value into the record. Null leaves the field's default.
 ///
 /// # Errors
 /// [`RowError`].
-pub fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>) -> Result<(), RowError> {
+pub fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>, form: Form) -> Result<(), RowError> {
     let is_object = value.get().starts_with('{');
     match (field, scalar(value)) {
-        (_, Some(Some(text))) => set_text(record, field, &text),
+        (_, Some(Some(text))) => set_text(record, field, &text, form),
         (_, Some(None)) => Ok(()),
-        ("metadata" | "extra_units", None) if is_object => set_text(record, field, value.get()),
+        ("metadata" | "extra_units", None) if is_object => set_text(record, field, value.get(), form),
         _ => Err(RowError::field(field, format!("{} is neither text nor a number", shown(value)))),
     }
 }
 
 /// The text of a string, the digits of a number, none within for null; none at all for anything else.
-fn scalar(value: Raw<'_>) -> Option<Option<String>> {
+pub fn scalar(value: Raw<'_>) -> Option<Option<String>> {
     let text = value.get();
     match value.kind() {
         b'"' => Some(Some(json::scan::unquote(text).into_owned())),
@@ -102,7 +113,7 @@ mod tests {
         let mut record = Record::default();
         for (key, value) in Object::read(line)?.0 {
             let field = tallyd_protocol::record::FIELDS.iter().find(|field| **field == key).unwrap();
-            set_json(&mut record, field, value)?;
+            set_json(&mut record, field, value, Form::default())?;
         }
         Ok(record)
     }

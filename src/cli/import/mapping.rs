@@ -4,7 +4,8 @@ use anyhow::{Context, bail};
 use tallyd_protocol::Record;
 use tallyd_protocol::record::FIELDS;
 
-use super::row::set_text;
+use super::preset::Preset;
+use super::row::{Form, set_text};
 
 /// A mapping as the command line gave it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +14,14 @@ pub struct Mapping {
     pub columns: Vec<(&'static str, String)>,
     /// Fields and their constants.
     pub constants: Vec<(&'static str, String)>,
+    /// The column whose value tells calls apart, where it is not the field `id`.
+    pub key: Option<String>,
+    /// How values are written.
+    pub form: Form,
+    /// Between the cells of a line; none is a comma, or what the file says.
+    pub delimiter: Option<u8>,
+    /// The program that has written the file.
+    pub preset: Option<Preset>,
 }
 
 impl Mapping {
@@ -54,10 +63,24 @@ impl Mapping {
     /// A constant that does not read as its field's value.
     pub fn template(&self) -> anyhow::Result<Record> {
         let mut record = Record::default();
-        for (field, value) in &self.constants {
-            set_text(&mut record, field, value).with_context(|| format!("--set {field}={value}"))?;
-        }
+        self.set_constants(&mut record)?;
         Ok(record)
+    }
+
+    /// Puts the constants into a record: they hold before the values of the file.
+    ///
+    /// # Errors
+    /// A constant that does not read as its field's value.
+    pub fn set_constants(&self, record: &mut Record) -> anyhow::Result<()> {
+        for (field, value) in &self.constants {
+            set_text(record, field, value, Form::default()).with_context(|| format!("--set {field}={value}"))?;
+        }
+        Ok(())
+    }
+
+    /// Every column that the command line names, and what it is for.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(_, name)| name.as_str()).chain(self.key.as_deref())
     }
 
     /// A text that is the same for mappings that read alike, and for no others.
@@ -67,7 +90,14 @@ impl Mapping {
             pairs.sort();
             pairs
         };
-        serde_json::json!([sorted(&self.columns), sorted(&self.constants)]).to_string()
+        let (columns, constants) = (sorted(&self.columns), sorted(&self.constants));
+        let plain = Self { columns: Vec::new(), constants: Vec::new(), ..self.clone() };
+        if plain == Self::default() {
+            // As the first version had it, so that an import of then is the same import now.
+            return serde_json::json!([columns, constants]).to_string();
+        }
+        let how = format!("{:?} {:?} {:?} {:?}", self.key, self.form, self.delimiter, self.preset);
+        serde_json::json!([columns, constants, how]).to_string()
     }
 }
 

@@ -6,20 +6,29 @@
 //! for an import who does not have the file. A row that cannot be read leaves its number unused, which the protocol allows; it
 //! is refused again in every run.
 //!
+//! That makes a file exactly-once. The plan and the journal make a row exactly-once: a row that an import of another file has
+//! recorded is not sent, and leaves its number unused, too.
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | `mapping` | which column holds which field |
 //! | `snapshot` | the open file, its digest, whether it is still the same |
 //! | `reader` | rows of CSV and of NDJSON, numbered; memory for one of them |
 //! | `row`, `json` | a row's values become a record |
+//! | `preset` | the files of other programs |
+//! | `plan` | which rows are sent: a row's identity |
+//! | `journal` | what was imported, on disk |
 //! | `sender` | frames to the daemon: the window, acks, reconnecting |
 //! | `error` | why an import ends early |
 //! | `talk` | progress, notes and refusals on standard error |
 
 mod dry_run;
 mod error;
+mod journal;
 mod json;
 mod mapping;
+mod plan;
+mod preset;
 mod reader;
 mod row;
 mod sender;
@@ -35,29 +44,44 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tallyd_client::Endpoint;
+use tallyd_client::{Endpoint, Record};
 use tallyd_protocol::limits;
 
 use super::output::{self, count};
 use crate::config::Config;
+use crate::files::{Epoch, Numbers, delimiter};
 use crate::pipeline::identity;
 use error::SendError;
+use journal::Journal;
 use mapping::Mapping;
+use plan::{Fate, Plan};
+use preset::Preset;
 use reader::Rows;
-use sender::{Sender, Target};
+use row::Form;
+use sender::{Sender, Target, first_session};
 use snapshot::Snapshot;
 use talk::Talk;
 
-/// Import calls from a CSV or NDJSON file through the running daemon, exactly once: run the same command again to resume
-/// an interrupted import. Exits 1 if rows were refused or the daemon was lost, 3 if none is running.
+/// Import calls from a CSV or NDJSON file through the running daemon, each exactly once: run the same command again to resume
+/// an interrupted import; rows that an earlier file had are passed over. Exits 1 if rows were refused or the daemon was lost, 3
+/// if none is running.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd import calls.csv --map occurred_at=TIMESTAMP,input_tokens=ContextTokens,output_tokens=GeneratedTokens \\
       --set provider=claude,model=claude-sonnet-4-5
   tallyd import calls.csv --set provider=openai --dry-run 5      see what would be recorded
   tallyd import calls.ndjson --json | jq .recorded
+  tallyd import events.jsonl --map input_tokens=message.usage.input_tokens --key message.id --set provider=claude
+  tallyd import export.csv --delimiter ';' --decimal-comma --thousands . --epoch ms
+  tallyd import --preset claude-code ~/.claude/projects/my-project/0f3b.jsonl --set user_id=u-42
+  tallyd import --preset litellm-spend-logs spend_logs.csv
+  tallyd import --preset openrouter-activity openrouter_activity.csv
+  tallyd import --preset langfuse observations.jsonl
 
-Times: RFC 3339; `2026-01-31 12:00:00.5` (UTC, unless a zone follows); a date; microseconds since 1970.")]
+Times: RFC 3339; `2026-01-31 12:00:00.5` (UTC, unless a zone follows); a date; a number, see --epoch.
+Files: UTF-8, or UTF-16 with a byte order mark; a first line `sep=;`, as Excel writes it, names the separator.
+A row is identified by its `id` (a UUID) or by --key; of several rows with the same one the last counts. Without either, a row
+is itself: one that was corrected since is another call. docs/import.md tells more.")]
 pub struct ImportArgs {
     /// The file
     file: PathBuf,
@@ -71,6 +95,24 @@ pub struct ImportArgs {
     /// What the file holds [default: by its name]
     #[arg(long)]
     format: Option<Format>,
+    /// The program that has written the file: its columns need no --map
+    #[arg(long)]
+    preset: Option<Preset>,
+    /// The column, or key, whose value tells calls apart, such as a request's id
+    #[arg(long, value_name = "COLUMN", conflicts_with = "preset")]
+    key: Option<String>,
+    /// Between the cells of a CSV's line: one character, or tab [default: a comma, or what the file's line sep= says]
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    delimiter: Option<u8>,
+    /// What stands between thousands in numbers, such as , or . or ' or a space
+    #[arg(long, value_name = "CHARACTER")]
+    thousands: Option<char>,
+    /// Numbers have a comma before their decimals
+    #[arg(long)]
+    decimal_comma: bool,
+    /// What a time counts since 1970 that is a bare number [default: us]
+    #[arg(long, value_name = "UNIT")]
+    epoch: Option<Epoch>,
     /// Print what the first N rows would be recorded as, and send nothing
     #[arg(long, value_name = "N", conflicts_with = "json")]
     dry_run: Option<u64>,
@@ -100,12 +142,16 @@ pub enum Format {
 }
 
 /// What became of the file.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 struct Summary {
     /// Rows of the file.
     rows: u64,
-    /// Rows that an earlier run had settled.
+    /// Rows that an earlier import had recorded, of this file or of another.
     skipped: u64,
+    /// Rows whose `id` or key a later row has, which counts in their place.
+    superseded: u64,
+    /// Lines of a preset's file that are not calls.
+    passed_over: u64,
     /// Rows that this run recorded.
     recorded: u64,
     /// Rows that cannot be read, or that the daemon refused.
@@ -119,13 +165,12 @@ struct Summary {
 pub fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let format = args.format.map_or_else(|| format_of(&args.file), Ok)?;
-    let mapping = Mapping::parse(&args.map, &args.set)?;
+    let mapping = mapping(args)?;
     let snapshot = Snapshot::take(&args.file)?;
     let secret = secret(&snapshot, &mapping, format);
-    let mut rows = Rows::open(&snapshot, format, mapping)?;
     let mut talk = Talk::new(snapshot.bytes(), args.quiet);
     if let Some(count) = args.dry_run {
-        dry_run::print(&mut rows, count, &mut talk)?;
+        dry_run::print(&mut Rows::open(&snapshot, format, mapping)?, count, &mut talk)?;
         return Ok(exit_code(talk.refusals()));
     }
     let target = Target {
@@ -135,7 +180,8 @@ pub fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
         wait: Duration::from_secs(args.wait),
         batch: args.batch as usize,
     };
-    let mut summary = match send(target, &snapshot, &mut rows, &mut talk) {
+    let source = Source { snapshot: &snapshot, format, mapping };
+    let mut summary = match import(&target, &source, &config.data_dir, &mut talk) {
         Ok(summary) => summary,
         Err(error) => {
             talk.end();
@@ -151,24 +197,80 @@ pub fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(exit_code(summary.refused))
 }
 
-/// Sends every row that the daemon does not have yet.
-fn send(target: Target, snapshot: &Snapshot, rows: &mut Rows, talk: &mut Talk) -> anyhow::Result<Summary> {
-    let producer = target.producer.clone();
-    let (mut read, mut skipped) = (0_u64, 0);
-    let mut sender = Sender::connect(target, snapshot)?;
+fn mapping(args: &ImportArgs) -> anyhow::Result<Mapping> {
+    let numbers = Numbers { thousands: args.thousands, decimal_comma: args.decimal_comma };
+    if let Some(fault) = numbers.fault() {
+        anyhow::bail!(fault);
+    }
+    Ok(Mapping {
+        key: args.key.clone(),
+        form: Form { numbers, epoch: args.epoch },
+        delimiter: args.delimiter,
+        preset: args.preset,
+        ..Mapping::parse(&args.map, &args.set)?
+    })
+}
+
+/// A file, and how it is read.
+struct Source<'s> {
+    snapshot: &'s Snapshot,
+    format: Format,
+    mapping: Mapping,
+}
+
+impl Source<'_> {
+    fn rows(&self) -> anyhow::Result<Rows> {
+        Rows::open(self.snapshot, self.format, self.mapping.clone())
+    }
+}
+
+/// Sends every row that no import has recorded yet.
+fn import(target: &Target, source: &Source<'_>, data_dir: &Path, talk: &mut Talk) -> anyhow::Result<Summary> {
+    let mut plan = Plan::make(&mut source.rows()?, &source.mapping)?;
+    let journal = Journal::open(data_dir, || talk.note("another import is under way; this one waits for it"))?;
+    journal.settle(|secret| {
+        let producer = identity::import_name(secret);
+        let target = Target { secret: secret.to_owned(), producer, ..target.clone() };
+        Ok(first_session(&target)?.last_seq())
+    })?;
+    journal.each(|identity, usage| plan.meet(identity, usage))?;
+    if plan.may_have_corrected() {
+        talk.note(
+            "some rows were imported before, and some were not: a row that was corrected since counts as another call, \
+             unless its `id` or --key tells which one it is",
+        );
+    }
+    let mut sender = Sender::connect(target.clone(), source.snapshot)?;
+    let intent = journal.intend(&target.secret, plan.to_send().filter(|(row, ..)| !sender.has(*row)))?;
+    let mut summary = send(&mut sender, &plan, &mut source.rows()?, talk)?;
+    if let Some(intent) = intent {
+        intent.done(sender.rejected())?;
+    }
+    summary.producer = target.producer.clone();
+    Ok(summary)
+}
+
+fn send(sender: &mut Sender<'_>, plan: &Plan, rows: &mut Rows, talk: &mut Talk) -> anyhow::Result<Summary> {
+    let mut summary = Summary::default();
     while let Some(row) = rows.next_row()? {
-        read += 1;
+        summary.rows += 1;
         rows.take_notes().iter().for_each(|note| talk.note(note));
         match row.record {
             Err(error) => talk.refused(row.number, row.line, &error.to_string()),
-            Ok(_) if sender.has(row.number) => skipped += 1,
-            Ok(record) => {
-                if !sender.push(row.number, row.line, record, talk)? {
-                    talk.refused(row.number, row.line, "the row is larger than a frame that the daemon takes");
+            Ok(record) => match plan.fate(row.number) {
+                Fate::Known => summary.skipped += 1,
+                Fate::Superseded => summary.superseded += 1,
+                Fate::Conflict => talk.refused(row.number, row.line, CONFLICT),
+                Fate::Send if sender.has(row.number) => summary.skipped += 1,
+                Fate::Send => {
+                    let id = record.id.unwrap_or_else(|| plan.id(row.number));
+                    if !sender.push(row.number, row.line, Record { id: Some(id), ..record }, talk)? {
+                        talk.refused(row.number, row.line, "the row is larger than a frame that the daemon takes");
+                    }
                 }
-            }
+            },
         }
-        if read.is_multiple_of(256) {
+        if summary.rows.is_multiple_of(256) {
             talk.progress(rows.bytes_read(), sender.recorded());
         }
     }
@@ -178,9 +280,19 @@ fn send(target: Target, snapshot: &Snapshot, rows: &mut Rows, talk: &mut Talk) -
         let rows = count(sender.unheard());
         talk.note(&format!("the answers for {rows} rows were lost with a connection; any refused are dead letters"));
     }
-    let refused = talk.refusals();
-    Ok(Summary { rows: read, skipped, recorded: sender.recorded(), refused, seconds: 0.0, producer })
+    let passed_over = rows.passed_over();
+    if !passed_over.is_empty() {
+        let kinds: Vec<_> = passed_over.iter().map(|(kind, lines)| format!("{} {kind}", count(*lines))).collect();
+        talk.note(&format!("lines that are not calls were passed over: {}", kinds.join(", ")));
+    }
+    summary.passed_over = passed_over.values().sum();
+    (summary.recorded, summary.refused) = (sender.recorded(), talk.refusals());
+    Ok(summary)
 }
+
+/// Why a row is refused that says something else of a recorded call.
+const CONFLICT: &str = "its id was imported before, with another usage or cost: a recorded call is not changed; \
+    give it another id to record it as a call of its own";
 
 fn failed(error: anyhow::Error) -> anyhow::Result<ExitCode> {
     let Some(known) = error.downcast_ref::<SendError>() else { return Err(error) };
@@ -195,12 +307,18 @@ fn exit_code(refused: u64) -> ExitCode {
 }
 
 fn sentence(summary: &Summary) -> String {
-    let Summary { rows, skipped, recorded, refused, seconds, .. } = summary;
-    if *rows > 0 && skipped == rows {
+    let Summary { rows, skipped, recorded, refused, seconds, superseded, .. } = summary;
+    if *rows > 0 && skipped + superseded == *rows {
         return format!("nothing to do: all {} rows were there already", count(*rows));
     }
     let (rows, recorded, skipped, refused) = (count(*rows), count(*recorded), count(*skipped), count(*refused));
-    format!("{rows} rows: {recorded} recorded, {skipped} were there already, {refused} refused, in {seconds:.1} s")
+    let superseded = match superseded {
+        0 => String::new(),
+        rows => format!(", {} counted with a later row of the same id", count(*rows)),
+    };
+    format!(
+        "{rows} rows: {recorded} recorded, {skipped} were there already{superseded}, {refused} refused, in {seconds:.1} s"
+    )
 }
 
 fn format_of(file: &Path) -> anyhow::Result<Format> {
@@ -208,6 +326,10 @@ fn format_of(file: &Path) -> anyhow::Result<Format> {
     match extension.to_ascii_lowercase().as_str() {
         "csv" => Ok(Format::Csv),
         "ndjson" | "jsonl" => Ok(Format::Ndjson),
+        "json" => anyhow::bail!(
+            "{} is one JSON document, or lines of it: `jq -c '.[]' FILE` makes lines of an array; give --format ndjson for lines",
+            file.display()
+        ),
         _ => anyhow::bail!("what {} holds is not clear from its name: give --format csv or ndjson", file.display()),
     }
 }

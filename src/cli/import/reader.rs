@@ -3,18 +3,25 @@
 mod csv_rows;
 mod json_rows;
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use tallyd_protocol::Record;
+use tallyd_protocol::record::FIELDS;
 
 use super::Format;
 use super::mapping::Mapping;
-use super::row::RowError;
+use super::preset::{Found, Preset, cells};
+use super::row::{RowError, set_text};
 use super::snapshot::Snapshot;
+use crate::json::Value;
 use csv_rows::CsvRows;
 use json_rows::JsonRows;
 
 /// Bytes that one row may have. A frame takes no more, and a quote that is never closed must not swallow the file.
 const ROW_BYTES: usize = 1024 * 1024;
+/// Kinds of lines that are not calls, as they are counted.
+const KINDS_MAX: usize = 50;
 
 /// One row: where it is, and its record, or why there is none.
 pub struct Row {
@@ -24,6 +31,32 @@ pub struct Row {
     pub line: u64,
     /// What it says.
     pub record: Result<Record, RowError>,
+    /// What tells the call apart, where the file says so by more than the field `id`.
+    pub key: Option<String>,
+}
+
+/// A row that is being read.
+#[derive(Default)]
+pub struct Draft {
+    record: Record,
+    key: Option<String>,
+    /// What it is where it is not a call.
+    other: Option<String>,
+}
+
+impl Draft {
+    /// Reads a row of the program's that has written the file. What the command line says holds before that.
+    fn fill(&mut self, preset: Preset, row: &Value, mapping: &Mapping) -> Result<(), RowError> {
+        match preset.read(row, &mut self.record)? {
+            Found::Other(kind) => self.other = Some(kind),
+            Found::Call(key) => self.key = Some(key),
+        }
+        for (field, column) in &mapping.columns {
+            let text = cells::text(row, &[column]);
+            set_text(&mut self.record, field, &text, mapping.form).map_err(|error| error.in_column(column))?;
+        }
+        mapping.set_constants(&mut self.record).map_err(|error| RowError::row(format!("{error:#}")))
+    }
 }
 
 /// The rows of a file.
@@ -32,6 +65,7 @@ pub struct Rows {
     template: Record,
     number: u64,
     notes: Vec<String>,
+    passed_over: BTreeMap<String, u64>,
 }
 
 enum Source {
@@ -51,26 +85,38 @@ impl Rows {
         let template = mapping.template()?;
         let mut notes = Vec::new();
         let source = match format {
-            Format::Csv => CsvRows::open(snapshot, &mapping, &mut notes).map(Source::Csv),
+            Format::Csv => CsvRows::open(snapshot, mapping, &mut notes).map(Source::Csv),
             Format::Ndjson => JsonRows::open(snapshot, mapping).map(Source::Json),
         };
         let source = source.with_context(|| format!("cannot import {}", snapshot.path().display()))?;
-        Ok(Self { source, template, number: 0, notes })
+        Ok(Self { source, template, number: 0, notes, passed_over: BTreeMap::new() })
     }
 
-    /// The next row; none at the end. Empty lines are no rows.
+    /// The next row; none at the end. Empty lines are no rows, and what is not a call is passed over.
     ///
     /// # Errors
     /// If the file cannot be read on.
     pub fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
-        let mut record = self.template.clone();
-        let read = match &mut self.source {
-            Source::Csv(rows) => rows.next(&mut record)?,
-            Source::Json(rows) => rows.next(&mut record, &mut self.notes)?,
-        };
-        let Some((line, read)) = read else { return Ok(None) };
-        self.number += 1;
-        Ok(Some(Row { number: self.number, line, record: read.map(|()| record) }))
+        loop {
+            let mut draft = Draft { record: self.template.clone(), ..Draft::default() };
+            let read = match &mut self.source {
+                Source::Csv(rows) => rows.next(&mut draft)?,
+                Source::Json(rows) => rows.next(&mut draft, &mut self.notes)?,
+            };
+            let Some((line, read)) = read else { return Ok(None) };
+            self.number += 1;
+            let Draft { record, key, other } = draft;
+            let (Ok(()), Some(kind)) = (&read, other) else {
+                return Ok(Some(Row { number: self.number, line, record: read.map(|()| record), key }));
+            };
+            let is_named = self.passed_over.len() < KINDS_MAX || self.passed_over.contains_key(&kind);
+            *self.passed_over.entry(if is_named { kind } else { "others".to_owned() }).or_default() += 1;
+        }
+    }
+
+    /// Lines that are not calls, by what they are.
+    pub const fn passed_over(&self) -> &BTreeMap<String, u64> {
+        &self.passed_over
     }
 
     /// Bytes of the file that have been read.
@@ -85,6 +131,31 @@ impl Rows {
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
+}
+
+/// What to say of a file of which nothing can be read: the keys that it has, and what would do.
+fn nothing_known(what: &str, keys: &[&str]) -> String {
+    let listed = keys.join(", ");
+    let hint = match Preset::of(keys.iter().copied()) {
+        Some(preset) => format!("--preset {} reads this file", preset.name()),
+        None if keys.iter().any(|key| key.contains('\0')) => {
+            "it looks like UTF-16 without a byte order mark".to_owned()
+        }
+        None if keys.len() == 1 && listed.contains([';', '\t', '|']) => {
+            "the cells seem to be separated otherwise: give --delimiter ';' or --delimiter tab".to_owned()
+        }
+        None => "--map FIELD=COLUMN says which one holds a field".to_owned(),
+    };
+    format!(
+        "no {what} has a field's name, and --map names none; the {what}s are {listed}; the fields are {}. hint: {hint}",
+        FIELDS.join(", ")
+    )
+}
+
+/// What to say of a file that is not the preset's.
+fn not_of(preset: Preset, missing: &[String], keys: &[&str]) -> String {
+    let name = preset.name();
+    format!("this is not a file of --preset {name}: it lacks {}; its keys are {}", missing.join(", "), keys.join(", "))
 }
 
 #[cfg(test)]
@@ -155,7 +226,9 @@ mod tests {
         let csv = |text: &str, map: &str| error(text, Format::Csv, map);
         assert!(csv("A,B\n", "model=C").ends_with("there is no column C; the columns are A, B"));
         assert!(csv("A,A\n", "model=A").ends_with("there are 2 columns named A: which one holds model?"));
-        assert!(csv("A,B\n", "").contains("no column has a field's name"));
+        assert!(csv("A,B\n", "").contains(
+            "no column has a field's name, and --map names none; the columns are A, B; the fields are id, occurred_at"
+        ));
         assert!(csv("", "").ends_with("the file is empty: its first line should name the columns"));
         let json = error("{\"A\":1}\n{\"B\":1}\nnonsense\n", Format::Ndjson, "model=C");
         assert!(json.ends_with("no line has the key C; the keys are A, B"), "{json}");
@@ -169,6 +242,63 @@ mod tests {
         let text = format!("model\na\n\"{}", "x\n".repeat(ROW_BYTES));
         let said = error(&text, Format::Csv, "");
         assert!(said.contains("the row on line 3 has more than 1048576 bytes: is a quote not closed?"), "{said}");
+    }
+
+    #[test]
+    fn a_file_none_of_whose_keys_is_a_field_is_an_error_that_names_both_and_what_helps() {
+        let transcript = "{\"type\":\"user\",\"sessionId\":\"s\",\"message\":{\"usage\":{\"input_tokens\":1}}}\n";
+        let said = error(transcript, Format::Ndjson, "");
+        assert!(said.contains("the keys are message, sessionId, type; the fields are id, occurred_at"), "{said}");
+        assert!(said.ends_with("--preset claude-code reads this file"), "{said}");
+        let said = error("model;input_tokens\nm;1\n", Format::Csv, "");
+        assert!(said.ends_with("give --delimiter ';' or --delimiter tab"), "{said}");
+        let said = error("{\"a\":1}\n", Format::Ndjson, "");
+        assert!(said.ends_with("--map FIELD=COLUMN says which one holds a field"), "{said}");
+    }
+
+    #[test]
+    fn nested_keys_are_mapped_by_their_path_and_a_line_without_any_is_refused() {
+        let text =
+            "{\"type\":\"user\"}\n{\"message\":{\"m\":\"x\",\"usage\":{\"in\":7}}}\n{\"message.m\":\"flat\"}\n[1]\n";
+        let (rows, _) = read(text.as_bytes(), Format::Ndjson, "model=message.m,input_tokens=message.usage.in").unwrap();
+        let said: Vec<_> = rows.iter().map(|(.., said)| said.as_str()).collect();
+        assert_eq!(said[..3], ["no key of this line is a field, or is mapped to one: it is not a call", "x", "flat"]);
+        assert!(said[3].contains("jq -c '.[]' FILE"), "{said:?}");
+        let csv = b"model,details\nm,\"{\"\"usage\"\": {\"\"in\"\": 3}}\"\nn,\no,{\n";
+        let (rows, _) = read(csv, Format::Csv, "input_tokens=details.usage.in").unwrap();
+        assert_eq!((&*rows[0].2, &*rows[1].2), ("m", "n"));
+        assert!(rows[2].2.starts_with("input_tokens (column details.usage.in): not a JSON object"), "{}", rows[2].2);
+        assert!(
+            error("model,a\n", Format::Csv, "input_tokens=b.c")
+                .ends_with("there is no column b.c; the columns are model, a")
+        );
+    }
+
+    #[test]
+    fn a_file_that_a_spreadsheet_saved_is_read_with_its_separator_and_the_forms_that_are_given() {
+        let text = "sep=;\r\nmodel;input_tokens;cost_usd;occurred_at\r\nm;1.234;0,25;1786356000\r\nn;x;;\r\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls.csv");
+        std::fs::write(&path, text).unwrap();
+        let numbers = crate::files::Numbers { thousands: Some('.'), decimal_comma: true };
+        let form = super::super::row::Form { numbers, epoch: Some(crate::files::Epoch::S) };
+        let mapping = Mapping { form, ..Mapping::parse(&[], &["provider=claude".to_owned()]).unwrap() };
+        let mut rows = Rows::open(&Snapshot::take(&path).unwrap(), Format::Csv, mapping).unwrap();
+        let row = rows.next_row().unwrap().unwrap();
+        let record = row.record.unwrap();
+        assert_eq!((row.line, record.input_tokens, record.cost_usd.as_deref()), (3, 1234, Some("0.25")));
+        assert_eq!(record.occurred_at, Some(1_786_356_000_000_000));
+        assert_eq!(rows.next_row().unwrap().unwrap().line, 4);
+        assert!(rows.next_row().unwrap().is_none());
+        assert_eq!(rows.bytes_read(), text.len() as u64);
+        // Without the flags each of them is refused, and the flag is named.
+        for (row, flag) in
+            [("m;1,234;;", "--thousands"), ("m;;0,25;", "--decimal-comma"), ("m;;;1786356000", "--epoch s")]
+        {
+            let text = format!("sep=;\nmodel;input_tokens;cost_usd;occurred_at\n{row}\n");
+            let said = read(text.as_bytes(), Format::Csv, "").unwrap().0.remove(0).2;
+            assert!(said.contains(flag), "{row}: {said}");
+        }
     }
 
     #[test]

@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use tallyd_client::{Ack, Endpoint, HelloOptions, Record, Session, SessionError, Welcome};
 
 use super::error::{SendError, given_up, may_pass};
@@ -34,6 +33,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 const FRAME_HEAD_BYTES: usize = 64;
 
 /// Whom the rows are sent to, and how.
+#[derive(Clone)]
 pub struct Target {
     /// Where the daemon listens.
     pub endpoint: Endpoint,
@@ -75,7 +75,7 @@ pub struct Sender<'f> {
     /// The highest settled row, and how many this run has settled.
     settled: (u64, u64),
     /// Refused by the daemon, among those.
-    rejected: u64,
+    rejected: Vec<u64>,
     /// Settled by a welcome, so that a refusal among them was not heard of.
     unheard: u64,
     last_success: Instant,
@@ -87,17 +87,7 @@ impl<'f> Sender<'f> {
     /// # Errors
     /// [`SendError`].
     pub fn connect(target: Target, snapshot: &'f Snapshot) -> Result<Self, SendError> {
-        let started = Instant::now();
-        let patience = target.wait.min(FIRST_WAIT);
-        let mut pause = BACKOFF.0;
-        let session = loop {
-            match open(&target) {
-                Ok(session) => break session,
-                Err(error) if !may_pass(&error) => return Err(given_up(error)),
-                Err(error) if started.elapsed() + pause > patience => return Err(SendError::NoDaemon(error)),
-                Err(_) => back_off(&mut pause),
-            }
-        };
+        let session = first_session(&target)?;
         let before = session.last_seq();
         Ok(Self {
             target,
@@ -107,7 +97,7 @@ impl<'f> Sender<'f> {
             filling: Frame::default(),
             window: VecDeque::new(),
             settled: (before, 0),
-            rejected: 0,
+            rejected: Vec::new(),
             unheard: 0,
             last_success: Instant::now(),
         })
@@ -120,7 +110,12 @@ impl<'f> Sender<'f> {
 
     /// Rows that this run has recorded so far.
     pub const fn recorded(&self) -> u64 {
-        self.settled.1 - self.rejected
+        self.settled.1 - self.rejected.len() as u64
+    }
+
+    /// Rows that the daemon has refused.
+    pub fn rejected(&self) -> &[u64] {
+        &self.rejected
     }
 
     /// Rows whose refusal, if they were refused, was lost with a connection.
@@ -132,8 +127,7 @@ impl<'f> Sender<'f> {
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn push(&mut self, number: u64, line: u64, mut record: Record, talk: &mut Talk) -> Result<bool, SendError> {
-        record.id = record.id.or_else(|| Some(id(&self.target.producer, number)));
+    pub fn push(&mut self, number: u64, line: u64, record: Record, talk: &mut Talk) -> Result<bool, SendError> {
         let bytes = bytes_at_most(&record);
         let Welcome { max_frame_bytes, max_records, .. } = *self.session.welcome();
         let (max_bytes, max_records) = (max_frame_bytes as usize, self.target.batch.min(max_records as usize).max(1));
@@ -208,7 +202,7 @@ impl<'f> Sender<'f> {
 
     fn take_ack(&mut self, ack: Ack, talk: &mut Talk) {
         for rejection in ack.rejected {
-            self.rejected += 1;
+            self.rejected.push(rejection.seq);
             let line = self.line_of(rejection.seq);
             let field = rejection.field.map_or_else(String::new, |field| format!("{field}: "));
             talk.refused(rejection.seq, line, &format!("{field}{} ({})", rejection.message, rejection.code));
@@ -268,6 +262,24 @@ impl<'f> Sender<'f> {
     }
 }
 
+/// Connects, and waits a little for a daemon that is just starting.
+///
+/// # Errors
+/// [`SendError`].
+pub fn first_session(target: &Target) -> Result<Session, SendError> {
+    let started = Instant::now();
+    let patience = target.wait.min(FIRST_WAIT);
+    let mut pause = BACKOFF.0;
+    loop {
+        match open(target) {
+            Ok(session) => return Ok(session),
+            Err(error) if !may_pass(&error) => return Err(given_up(error)),
+            Err(error) if started.elapsed() + pause > patience => return Err(SendError::NoDaemon(error)),
+            Err(_) => back_off(&mut pause),
+        }
+    }
+}
+
 fn open(target: &Target) -> Result<Session, SessionError> {
     let options = HelloOptions { secret: target.secret.clone(), ..HelloOptions::new(&target.producer) };
     let session = Session::connect(&target.endpoint, options)?;
@@ -292,14 +304,4 @@ fn bytes_at_most(record: &Record) -> usize {
         + optional(&record.cost_usd)
         + optional(&record.metadata)
         + units.sum::<usize>()
-}
-
-/// The same id for the same row of the same import: a version 8 UUID (RFC 9562).
-fn id(producer: &str, row: u64) -> [u8; 16] {
-    let digest = Sha256::new().chain_update(producer).chain_update(row.to_be_bytes()).finalize();
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest[..16]);
-    id[6] = id[6] & 0x0f | 0x80;
-    id[8] = id[8] & 0x3f | 0x80;
-    id
 }

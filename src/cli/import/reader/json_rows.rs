@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
 use anyhow::bail;
-use tallyd_protocol::Record;
 use tallyd_protocol::record::FIELDS;
 
-use super::super::json::{Object, set_json};
+use super::super::json::{Object, at, scalar, set_json};
 use super::super::mapping::Mapping;
 use super::super::row::RowError;
 use super::super::snapshot::Snapshot;
-use super::{ROW_BYTES, Read as RowRead};
+use super::{Draft, ROW_BYTES, Read as RowRead, not_of, nothing_known};
+use crate::files::Utf8;
+use crate::json::Value;
 
 /// Ignored keys that are named. A file may have any number of them.
 const NAMED_KEYS: usize = 20;
@@ -36,17 +37,35 @@ impl JsonRows {
         self.lines.bytes
     }
 
-    /// Reads the next row into the record. Notes each key that is ignored when it is first seen.
-    pub fn next(&mut self, record: &mut Record, notes: &mut Vec<String>) -> anyhow::Result<Option<RowRead>> {
+    /// Reads the next row into the draft. Notes each key that is ignored when it is first seen.
+    pub fn next(&mut self, draft: &mut Draft, notes: &mut Vec<String>) -> anyhow::Result<Option<RowRead>> {
         let Some(line) = self.lines.next()? else { return Ok(None) };
         let (mapping, ignored) = (&self.mapping, &mut self.ignored);
-        let read = line.and_then(Object::read).and_then(|object| fill(record, &object, mapping, ignored, notes));
+        let read = match mapping.preset {
+            Some(preset) => line.and_then(tree).and_then(|row| draft.fill(preset, &row, mapping)),
+            None => line.and_then(object).and_then(|object| fill(draft, &object, mapping, ignored, notes)),
+        };
         Ok(Some((self.lines.number, read)))
     }
 }
 
+fn object(line: &str) -> Result<Object<'_>, RowError> {
+    if line.starts_with('[') {
+        return Err(RowError::row("an array, where each line is an object: `jq -c '.[]' FILE` makes lines of it"));
+    }
+    Object::read(line)
+}
+
+fn tree(line: &str) -> Result<Value, RowError> {
+    // For what is wrong with a line in its own words.
+    object(line)?;
+    let read =
+        Value::read_all(line).map_err(|error| RowError::row(format!("not a JSON object: {}", error.message())))?;
+    read.into_iter().next().ok_or_else(|| RowError::row("not a JSON object"))
+}
+
 fn fill(
-    record: &mut Record,
+    draft: &mut Draft,
     object: &Object<'_>,
     mapping: &Mapping,
     ignored: &mut BTreeSet<String>,
@@ -54,16 +73,16 @@ fn fill(
 ) -> Result<(), RowError> {
     let mut filled = 0u32;
     for (key, value) in &object.0 {
-        let mut is_used = false;
+        let mut is_used = mapping.named().any(|name| starts_path(name, key));
         for field in mapping.fields_of(key) {
             is_used = true;
-            // Twenty fields have room in 32 bits.
+            // Twenty-one fields have room in 32 bits.
             let bit = 1 << FIELDS.iter().position(|name| *name == field).unwrap_or_default();
             if filled & bit != 0 {
                 return Err(RowError::field(field, "there is more than one value").in_column(key));
             }
             filled |= bit;
-            set_json(record, field, *value).map_err(|error| error.in_column(key))?;
+            set_json(&mut draft.record, field, *value, mapping.form).map_err(|error| error.in_column(key))?;
         }
         let is_known = is_used || ignored.len() >= NAMED_KEYS || ignored.contains(key);
         if !is_known {
@@ -72,32 +91,61 @@ fn fill(
             notes.push(format!("a key that is not imported: {key}{more}"));
         }
     }
+    let is_nested = |name: &&str| name.contains('.') && !object.0.iter().any(|(key, _)| key == name);
+    for (field, path) in mapping.columns.iter().filter(|(_, path)| is_nested(&path.as_str())) {
+        if let Some(value) = at(object, path) {
+            filled |= 1 << FIELDS.iter().position(|name| name == field).unwrap_or_default();
+            set_json(&mut draft.record, field, value, mapping.form).map_err(|error| error.in_column(path))?;
+        }
+    }
+    if filled == 0 {
+        return Err(RowError::row("no key of this line is a field, or is mapped to one: it is not a call"));
+    }
+    let key = mapping.key.as_deref().and_then(|path| scalar(at(object, path)?)?);
+    draft.key = key.filter(|key| !key.is_empty());
     Ok(())
 }
 
+/// True if the path is the key, or goes on below it.
+fn starts_path(path: &str, key: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Looks for every key that the command line names, and for one that is a field, which mostly takes no more than the first line.
 fn check_keys(lines: &mut Lines, mapping: &Mapping) -> anyhow::Result<()> {
-    let mut missing: BTreeSet<&str> = mapping.columns.iter().map(|(_, key)| key.as_str()).collect();
-    let mut seen = BTreeSet::new();
-    while !missing.is_empty() {
+    let mut missing: BTreeSet<&str> = mapping.named().collect();
+    let (mut seen, mut is_any_known) = (BTreeSet::new(), false);
+    while !missing.is_empty() || !is_any_known {
         let Some(line) = lines.next()? else { break };
         // What is wrong with a line is told when it is its turn.
-        for (key, _) in line.and_then(Object::read).map_or_else(|_| Vec::new(), |object| object.0) {
-            missing.remove(key.as_str());
-            if seen.len() < NAMED_KEYS {
-                seen.insert(key);
+        let Ok(object) = line.and_then(Object::read) else { continue };
+        missing.retain(|path| at(&object, path).is_none());
+        let keys = || object.0.iter().map(|(key, _)| key.as_str());
+        is_any_known |= match mapping.preset {
+            Some(preset) => preset.missing(keys()).is_empty(),
+            None => !mapping.columns.is_empty() || keys().any(|key| mapping.fields_of(key).next().is_some()),
+        };
+        for key in keys() {
+            if seen.len() < NAMED_KEYS && !seen.contains(key) {
+                seen.insert(key.to_owned());
             }
         }
     }
-    if let (Some(key), false) = (missing.first(), seen.is_empty()) {
-        let seen: Vec<_> = seen.iter().map(String::as_str).collect();
-        bail!("no line has the key {key}; the keys are {}", seen.join(", "));
+    if seen.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let keys: Vec<_> = seen.iter().map(String::as_str).collect();
+    match (mapping.preset, missing.first()) {
+        (Some(preset), _) if !is_any_known => bail!(not_of(preset, &preset.missing(keys.iter().copied()), &keys)),
+        (_, Some(key)) => bail!("no line has the key {key}; the keys are {}", keys.join(", ")),
+        _ if !is_any_known => bail!(nothing_known("key", &keys)),
+        _ => Ok(()),
+    }
 }
 
 /// Lines of bounded length; empty ones are passed over.
 struct Lines {
-    reader: BufReader<File>,
+    reader: BufReader<Utf8<File>>,
     line: Vec<u8>,
     number: u64,
     bytes: u64,
@@ -105,7 +153,7 @@ struct Lines {
 
 impl Lines {
     fn new(file: File) -> Self {
-        Self { reader: BufReader::with_capacity(1 << 16, file), line: Vec::new(), number: 0, bytes: 0 }
+        Self { reader: BufReader::with_capacity(1 << 16, Utf8::new(file)), line: Vec::new(), number: 0, bytes: 0 }
     }
 
     fn next(&mut self) -> std::io::Result<Option<Result<&str, RowError>>> {

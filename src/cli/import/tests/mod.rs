@@ -1,6 +1,7 @@
 //! Whole imports, against a daemon that fails on command.
 
 mod daemon;
+mod once;
 
 use daemon::{Daemon, Fault, Kept};
 use tempfile::TempDir;
@@ -68,6 +69,10 @@ impl Place {
 fn import_into(socket: &Path, path: &Path, map: &[&str], before_sending: impl FnOnce(&Path)) -> Outcome {
     let map: Vec<_> = map.iter().map(ToString::to_string).collect();
     let mapping = Mapping::parse(&map, &["provider=claude".to_owned()]).unwrap();
+    import_with(socket, path, mapping, before_sending)
+}
+
+fn import_with(socket: &Path, path: &Path, mapping: Mapping, before_sending: impl FnOnce(&Path)) -> Outcome {
     let format = format_of(path).unwrap();
     let snapshot = Snapshot::take(path).unwrap();
     let secret = secret(&snapshot, &mapping, format);
@@ -78,10 +83,10 @@ fn import_into(socket: &Path, path: &Path, map: &[&str], before_sending: impl Fn
         wait: Duration::from_millis(400),
         batch: 10,
     };
-    let mut rows = Rows::open(&snapshot, format, mapping).unwrap();
     let mut talk = Talk::new(snapshot.bytes(), true);
     before_sending(path);
-    let summary = send(target, &snapshot, &mut rows, &mut talk);
+    let source = Source { snapshot: &snapshot, format, mapping };
+    let summary = import(&target, &source, socket.parent().unwrap(), &mut talk);
     Outcome { summary, said: talk.said }
 }
 

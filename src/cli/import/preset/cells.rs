@@ -1,0 +1,83 @@
+//! What the presets ask of a row, be it an object of a line of JSON or the cells of a line of CSV.
+
+use std::borrow::Cow;
+
+use tallyd_protocol::Record;
+use tallyd_protocol::record::Text;
+
+use crate::cli::import::row::RowError;
+use crate::files::instant;
+use crate::json;
+use crate::json::value::{Map, Value};
+use crate::pricing::whole;
+
+/// The first of these members that is there and is not empty. A cell with JSON in it is what the JSON says.
+pub fn value<'v>(row: &'v Value, names: &[&str]) -> Cow<'v, Value> {
+    let is_given = |value: &&Value| !value.is_null() && value.as_str() != Some("");
+    let found = names.iter().filter_map(|name| row.get(name)).find(is_given);
+    match found {
+        Some(Value::String(text)) if text.starts_with(['{', '[']) => {
+            let read = Value::read_all(text).ok().and_then(|mut values| values.pop());
+            read.map_or(Cow::Owned(Value::String(text.clone())), Cow::Owned)
+        }
+        Some(value) => Cow::Borrowed(value),
+        None => Cow::Owned(Value::Null),
+    }
+}
+
+/// The text of the first of these members; empty if there is none.
+pub fn text(row: &Value, names: &[&str]) -> String {
+    match &*value(row, names) {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(digits) => digits.to_string(),
+        Value::Bool(value) => value.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A count; 0 where there is none.
+pub fn count(row: &Value, name: &'static str) -> Result<u64, RowError> {
+    match &*text(row, &[name]) {
+        "" => Ok(0),
+        text => to_count(name, text),
+    }
+}
+
+/// A count of this text.
+pub fn to_count(name: &str, text: &str) -> Result<u64, RowError> {
+    let count = whole(text).and_then(|count| u64::try_from(count).ok());
+    count.ok_or_else(|| RowError::row(format!("{name}: {text:?} is not a whole number from 0 on that fits")))
+}
+
+/// Sets the time of the call.
+pub fn set_time(record: &mut Record, row: &Value, names: &[&str]) -> Result<(), RowError> {
+    match &*text(row, names) {
+        "" => Err(RowError::row(format!("{} is empty: it says when the call was made", names.join(" or ")))),
+        text => {
+            record.occurred_at = Some(instant(text, None).map_err(|problem| RowError::field("occurred_at", problem))?);
+            Ok(())
+        }
+    }
+}
+
+/// Sets a text of the record, unless what is to be set is empty.
+pub fn set(field: &mut Text, value: String) {
+    if !value.is_empty() {
+        *field = Text::Owned(value);
+    }
+}
+
+/// Adds to the record's metadata what is not empty.
+pub fn add_metadata(record: &mut Record, pairs: impl IntoIterator<Item = (&'static str, String)>) {
+    let before = record.metadata.as_deref().and_then(|text| Value::read_all(text).ok()?.pop());
+    let mut members = match before {
+        Some(Value::Object(members)) => members,
+        _ => Map::new(),
+    };
+    let pairs = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+    members.extend(pairs.map(|(name, value)| (name.to_owned(), Value::String(value))));
+    if !members.is_empty() {
+        // A tree of texts and numbers is always written.
+        record.metadata = json::to_string(&Value::Object(members)).ok().map(Text::Owned);
+    }
+}

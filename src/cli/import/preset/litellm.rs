@@ -1,0 +1,83 @@
+//! `LiteLLM_SpendLogs`, the table of LiteLLM's proxy: `\copy … CSV HEADER`, or what `GET /spend/logs` answers, an object a line.
+//!
+//! `prompt_tokens` hold what was read from and written to the vendor's cache; how much that was stands in `metadata`. A spend of
+//! 0 for used tokens means that LiteLLM knows no price, unless its own cache has answered: the catalog prices such a call.
+
+use tallyd_protocol::Record;
+
+use super::Found;
+use super::cells::{add_metadata, count, set, set_time, text, to_count, value};
+use crate::cli::import::row::RowError;
+use crate::json::Value;
+use crate::pricing::Usd;
+
+pub fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+    let key = text(row, &["request_id"]);
+    if key.is_empty() {
+        return Err(RowError::row("request_id is empty: it tells which call this is"));
+    }
+    set_time(record, row, &["startTime"])?;
+    set(&mut record.request_id, key.clone());
+    set(&mut record.model, text(row, &["model"]));
+    let provider = text(row, &["custom_llm_provider"]);
+    set(&mut record.provider, if provider.is_empty() { "litellm".to_owned() } else { provider });
+    set(&mut record.user_id, text(row, &["end_user", "user"]));
+    let metadata = value(row, &["metadata"]);
+    let (read, written) = cached(&metadata)?;
+    let prompt = count(row, "prompt_tokens")?;
+    let Some(input) = prompt.checked_sub(read.saturating_add(written)) else {
+        return Err(RowError::row(format!(
+            "prompt_tokens are {prompt}, and more than that was cached: {read} and {written}"
+        )));
+    };
+    record.input_tokens = input;
+    record.output_tokens = count(row, "completion_tokens")?;
+    (record.cache_read_tokens, record.cache_write_5m_tokens) = (read, written);
+    let was_cached = text(row, &["cache_hit"]).eq_ignore_ascii_case("true");
+    record.cost_usd = spend(row, was_cached || prompt.saturating_add(record.output_tokens) == 0)?;
+    if text(row, &["status"]) == "failure" {
+        let code = text(&metadata["error_information"], &["error_code"]);
+        record.status = code.parse().ok().filter(|status| (400..600).contains(status)).unwrap_or(500);
+    }
+    if let Ok(latency) = count(row, "request_duration_ms") {
+        record.latency_ms = u32::try_from(latency).ok().filter(|latency| *latency > 0);
+    }
+    let pairs = ["team_id", "api_key", "model_group", "session_id", "call_type"].map(|name| (name, text(row, &[name])));
+    add_metadata(record, pairs);
+    if was_cached {
+        add_metadata(record, [("cache_hit", "true".to_owned())]);
+    }
+    Ok(Found::Call(key))
+}
+
+/// The stated spend; none for a 0 that only means that no price was known.
+fn spend(row: &Value, is_free: bool) -> Result<Option<tallyd_protocol::record::Text>, RowError> {
+    let text = text(row, &["spend"]);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let spend =
+        Usd::parse_rounded(&text).map_err(|error| RowError::field("cost_usd", format!("spend {text:?}: {error}")))?;
+    Ok((spend != Usd::ZERO || is_free).then(|| spend.to_string().into()))
+}
+
+/// Tokens read from and written to the vendor's cache.
+fn cached(metadata: &Value) -> Result<(u64, u64), RowError> {
+    let places = [&metadata["usage_object"], &metadata["additional_usage_values"]];
+    let first = |names: &[&str]| -> Result<u64, RowError> {
+        for place in places {
+            for name in names {
+                let found = match name.split_once('.') {
+                    Some((outer, inner)) => text(&value(place, &[outer]), &[inner]),
+                    None => text(place, &[name]),
+                };
+                if !found.is_empty() {
+                    return to_count(name, &found);
+                }
+            }
+        }
+        Ok(0)
+    };
+    let read = first(&["cache_read_input_tokens", "prompt_tokens_details.cached_tokens"])?;
+    Ok((read, first(&["cache_creation_input_tokens", "prompt_tokens_details.cache_creation_tokens"])?))
+}
