@@ -12,7 +12,7 @@ import { PROGRAM, freePort } from "../../../page/tests/daemon.mjs";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const guide = readFileSync(join(root, "../../docs/guide/replace-a-tracker.md"), "utf8");
 
-test("the steps of the guide work as they stand", { timeout: 120_000 }, async () => {
+test("the steps of the guide work as they stand", { timeout: 600_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "tallyd-guide-"));
   const ports = { 7420: await freePort(), 3000: await freePort() };
   const text = guide.replace(/7420|3000/g, (port) => ports[port]);
@@ -24,7 +24,7 @@ test("the steps of the guide work as they stand", { timeout: 120_000 }, async ()
   const script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT", ...blocks("sh")].join("\n");
   const others = Object.entries(process.env).filter(([name]) => !/^(TALLYD_.*|DATABASE_URL|PORT)$/.test(name));
   const env = { ...Object.fromEntries(others), PATH: `${dirname(PROGRAM)}:${process.env.PATH}` };
-  const ran = spawnSync("bash", ["-c", script], { cwd: folder, env, encoding: "utf8", timeout: 90_000 });
+  const ran = spawnSync("bash", ["-c", script], { cwd: folder, env, encoding: "utf8", timeout: 540_000 });
   const log = () => `${ran.stdout}\n${ran.stderr}\n${readFileSync(join(folder, "tallyd.log"), "utf8")}`;
   assert.equal(ran.status, 0, log());
   // 1,200 × 3 + 350 × 15 USD a million, and RentCast's first price.
