@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWERS: usize = 16;
 /// Bytes of an answer that is not long: the system takes so many of it at once.
 const SHORT_BYTES: u64 = 64 * 1024;
+/// Bytes of an answer that are handed on at a time. The rest waits with the place until the client has taken them: a body
+/// that is handed on whole is gone before anything of it is sent.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The places of one kind of request.
 pub struct Places {
@@ -106,12 +109,13 @@ pub async fn keep(request: Request, next: Next) -> Response {
 
 /// The response, whose body keeps a place.
 pub fn with(response: Response, place: Place) -> Response {
-    response.map(|body| Body::new(Keeping { body, _place: place }))
+    response.map(|body| Body::new(Keeping { body, rest: Bytes::new(), _place: place }))
 }
 
 /// A body with its place.
 struct Keeping {
     body: Body,
+    rest: Bytes,
     _place: Place,
 }
 
@@ -120,14 +124,30 @@ impl http_body::Body for Keeping {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
+        let this = self.get_mut();
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(bytes))) => this.rest = bytes,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.body)
+        self.rest.is_empty() && http_body::Body::is_end_stream(&self.body)
     }
 
     fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.body)
+        let (body, rest) = (http_body::Body::size_hint(&self.body), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

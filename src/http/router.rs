@@ -112,7 +112,7 @@ pub fn public(view: Handle) -> Router {
     };
     let records = ingest_routes()
         .layer(RequestDecompressionLayer::new())
-        .route_layer(from_fn_with_state(Arc::new(Places::new(ingest::large::AT_ONCE)), ingest::large::few))
+        .route_layer(from_fn_with_state(Arc::default(), ingest::large::few))
         .route_layer(for_role(Role::Ingest, false))
         .route_layer(from_fn(answer::count));
     let (router, document) = OpenApiRouter::new()

@@ -10,6 +10,7 @@ mod client;
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod answers;
 mod bytes;
 mod dead_letters;
 mod listeners;
