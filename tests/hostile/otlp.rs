@@ -41,6 +41,11 @@ fn a_count_that_does_not_read_is_never_nothing() {
         json!({"bytesValue": "AAAA"}),
         json!({"stringValue": "9".repeat(5_000)}),
         json!({"doubleValue": 1e300}),
+        json!({}),
+        json!({"int_value": "500"}),
+        json!({"intValue": null}),
+        json!({"intValue": "500", "stringValue": ""}),
+        Value::Null,
     ];
     let beyond = [
         json!({"doubleValue": 1e17}),

@@ -1,6 +1,7 @@
 //! Attributes: names and scalar values. Of lists and maps, which hold prompts and the like, only the name is kept.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::pricing::{whole, whole_float};
 
@@ -36,6 +37,16 @@ pub enum Count {
 }
 
 impl Value {
+    /// The one value that is there. None, or two, are a value that cannot be read: an attribute that counts tokens is there, and
+    /// does not say how many.
+    pub(super) fn one_of<const N: usize>(values: [Option<Self>; N]) -> Self {
+        let mut values = values.into_iter().flatten();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value,
+            _ => Self::Other,
+        }
+    }
+
     /// The value as a count.
     #[must_use]
     pub fn count(&self) -> Count {
@@ -68,14 +79,22 @@ impl Value {
 pub struct Attributes(BTreeMap<String, Value>);
 
 impl Attributes {
-    /// Adds one; of two with a name, the first stays. Of a long text only the name is kept, of a long name nothing.
+    /// Adds one; of two with a name, the first stays, and two numbers that differ are none. Of a long text only the name is kept,
+    /// of a long name nothing.
     pub fn insert(&mut self, name: String, value: Value) {
         let value = match value {
             Value::Text(text) if text.len() > TEXT_BYTES_MAX => Value::Other,
             other => other,
         };
         if name.len() <= TEXT_BYTES_MAX {
-            self.0.entry(name).or_insert(value);
+            let numbers = |value: &Value| matches!(value.count(), Count::Whole(_));
+            match self.0.entry(name) {
+                Entry::Vacant(place) => drop(place.insert(value)),
+                Entry::Occupied(mut known) if *known.get() != value && numbers(known.get()) && numbers(&value) => {
+                    known.insert(Value::Other);
+                }
+                Entry::Occupied(_) => {}
+            }
         }
     }
 
@@ -163,11 +182,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_two_stays_and_long_texts_do_not() {
+    fn the_first_of_two_texts_stays_two_numbers_are_none_and_long_texts_do_not_stay() {
         let mut found = Attributes::default();
-        found.insert("a".into(), 1.into());
-        found.insert("a".into(), 2.into());
+        for (name, value) in
+            [("a", "x".into()), ("a", "y".into()), ("n", 1.into()), ("n", 2.into()), ("m", 1.into()), ("m", 1.into())]
+        {
+            found.insert(name.to_owned(), value);
+        }
         found.insert("b".into(), "x".repeat(TEXT_BYTES_MAX + 1).as_str().into());
-        assert_eq!(found, Attributes::from([("a", 1.into()), ("b", Value::Other)]));
+        assert_eq!(
+            found,
+            Attributes::from([("a", "x".into()), ("b", Value::Other), ("m", 1.into()), ("n", Value::Other)])
+        );
+        let nothing: [Option<Value>; 2] = [None, None];
+        assert_eq!(Value::one_of(nothing), Value::Other);
+        assert_eq!(Value::one_of([Some(1.into()), Some("".into())]), Value::Other);
+        assert_eq!(Value::one_of([None, Some(1.into())]), 1.into());
     }
 }

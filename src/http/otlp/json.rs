@@ -11,10 +11,41 @@ use super::items::{Event, Metric, POINTS_MAX, Point, Span};
 use super::wire::STATUS_ERROR;
 use crate::json::{self, Raw};
 
+/// Items of one list. An export has some hundreds; a list of millions of nothings would take seconds to refuse one by one.
+const PARTS_MAX: usize = 65_536;
+
+/// The items of a list, unread.
+struct Parts<'b>(Vec<Raw<'b>>);
+
+impl<'de: 'b, 'b> Deserialize<'de> for Parts<'b> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items;
+        impl<'de> Visitor<'de> for Items {
+            type Value = Parts<'de>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Parts<'de>, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = items.next_element()? {
+                    if parts.len() == PARTS_MAX {
+                        return Err(de::Error::custom(format!("a list of more than {PARTS_MAX} items")));
+                    }
+                    parts.push(part);
+                }
+                Ok(Parts(parts))
+            }
+        }
+        deserializer.deserialize_seq(Items)
+    }
+}
+
 #[derive(Deserialize)]
 struct Root<'b> {
     #[serde(borrow, default, alias = "resourceSpans", alias = "resourceLogs", alias = "resourceMetrics")]
-    parts: Option<Vec<Raw<'b>>>,
+    parts: Option<Parts<'b>>,
 }
 
 #[derive(Deserialize)]
@@ -22,7 +53,7 @@ struct Resources<'b> {
     #[serde(default)]
     resource: Option<Resource>,
     #[serde(borrow, default, alias = "scopeSpans", alias = "scopeLogs", alias = "scopeMetrics")]
-    parts: Option<Vec<Raw<'b>>>,
+    parts: Option<Parts<'b>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -36,7 +67,7 @@ struct Scopes<'b> {
     #[serde(default)]
     scope: Option<Scope>,
     #[serde(borrow, default, alias = "spans", alias = "logRecords", alias = "metrics")]
-    parts: Option<Vec<Raw<'b>>>,
+    parts: Option<Parts<'b>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -152,15 +183,19 @@ struct Loose<N>(Option<N>);
 #[derive(Default)]
 struct Hex(Vec<u8>);
 
+fn items(parts: Option<Parts<'_>>) -> Vec<Raw<'_>> {
+    parts.map_or_else(Vec::new, |parts| parts.0)
+}
+
 pub(super) fn each_item(body: &[u8], mut take: impl FnMut(&Source, &str)) -> Result<(), String> {
     let root: Root<'_> = read(std::str::from_utf8(body).map_err(|error| format!("no OTLP in JSON: {error}"))?)?;
-    for resource in root.parts.unwrap_or_default() {
+    for resource in items(root.parts) {
         let resource: Resources<'_> = read(resource.get())?;
         let mut source = Source { resource: resource.resource.unwrap_or_default().attributes, scope: String::new() };
-        for scope in resource.parts.unwrap_or_default() {
+        for scope in items(resource.parts) {
             let scope: Scopes<'_> = read(scope.get())?;
             source.scope = scope.scope.unwrap_or_default().name.unwrap_or_default();
-            scope.parts.unwrap_or_default().iter().for_each(|item| take(&source, item.get()));
+            items(scope.parts).iter().for_each(|item| take(&source, item.get()));
         }
     }
     Ok(())
@@ -221,11 +256,14 @@ fn read<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, String> {
     json::from_str(text).map_err(|error| format!("no OTLP in JSON: {error}"))
 }
 
-fn scalar(value: AnyValue) -> Option<Value> {
-    let text = value.string_value.map(Value::Text);
-    let number = value.int_value.0.map(Value::Integer).or(value.double_value.0.map(Value::Float));
-    let other = value.array_value.or(value.kvlist_value).or(value.bytes_value).map(|_| Value::Other);
-    text.or(number).or(value.bool_value.map(Value::Boolean)).or(other)
+fn scalar(value: AnyValue) -> Value {
+    Value::one_of([
+        value.string_value.map(Value::Text),
+        value.int_value.0.map(Value::Integer),
+        value.double_value.0.map(Value::Float),
+        value.bool_value.map(Value::Boolean),
+        value.array_value.or(value.kvlist_value).or(value.bytes_value).map(|_| Value::Other),
+    ])
 }
 
 impl<'de> Deserialize<'de> for Attributes {
@@ -246,8 +284,8 @@ impl<'de> Deserialize<'de> for Attributes {
                 let mut attributes = Attributes::default();
                 for _ in 0..ATTRIBUTES_MAX {
                     let Some(pair) = pairs.next_element::<KeyValue>()? else { return Ok(attributes) };
-                    if let (Some(key), Some(value)) = (pair.key, pair.value.and_then(scalar)) {
-                        attributes.insert(key, value);
+                    if let Some(key) = pair.key {
+                        attributes.insert(key, pair.value.map_or(Value::Other, scalar));
                     }
                 }
                 match pairs.next_element::<IgnoredAny>()? {

@@ -62,13 +62,14 @@ impl Found {
             ("'cached_tokens': ", Means::CacheRead, "metadata.usage_object cached_tokens"),
             ("'cache_creation_input_tokens': ", Means::CacheWrite, "metadata.usage_object cache_creation_input_tokens"),
         ] {
-            let rest = written.split_once(key).map_or("", |(_, rest)| rest);
-            let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-            match digits.parse::<i64>() {
-                Ok(count) if count > 0 => {
-                    self.counts.entry(means).or_insert((count, name));
-                }
-                _ => {}
+            let Some((_, rest)) = written.split_once(key) else { continue };
+            match rest.split([',', '}']).next().unwrap_or_default().trim() {
+                "None" => {}
+                count => match count.parse::<i64>() {
+                    Ok(0) => {}
+                    Ok(count) if count > 0 => drop(self.counts.entry(means).or_insert((count, name))),
+                    _ => self.doubt(name),
+                },
             }
         }
     }

@@ -208,18 +208,19 @@ fn attributes(pairs: Vec<Bytes>) -> Result<Attributes, String> {
     let mut attributes = Attributes::default();
     for pair in pairs {
         let pair: KeyValue = decode(pair, FIELDS_MAX)?;
-        if let Some(value) = pair.value.and_then(scalar) {
-            attributes.insert(pair.key, value);
-        }
+        attributes.insert(pair.key, pair.value.map_or(Value::Other, scalar));
     }
     Ok(attributes)
 }
 
-fn scalar(value: AnyValue) -> Option<Value> {
-    let text = value.text.map(Value::Text);
-    let number = value.integer.map(Value::Integer).or(value.float.map(Value::Float));
-    let other = value.list.or(value.map).or(value.bytes).map(|_| Value::Other);
-    text.or(number).or(value.boolean.map(Value::Boolean)).or(other)
+fn scalar(value: AnyValue) -> Value {
+    Value::one_of([
+        value.text.map(Value::Text),
+        value.integer.map(Value::Integer),
+        value.float.map(Value::Float),
+        value.boolean.map(Value::Boolean),
+        value.list.or(value.map).or(value.bytes).map(|_| Value::Other),
+    ])
 }
 
 /// Decodes a message of at most so many fields.
