@@ -16,7 +16,7 @@ use tallyd::forecast::{Span, predict};
 const SEEDS: u64 = 12;
 const MADE_DAYS: usize = 240;
 const ORIGINS: usize = 60;
-/// A series that is shorter than the history and the days ahead is used from so many days of history on.
+/// Days of history that a forecast needs at least: a short series is tried with fewer than the longest history.
 const HISTORY_MIN: usize = 21;
 
 /// Days' amounts: 20 USD, changed by a trend or a wandering level a day, a weekend's share, and noise.
