@@ -22,6 +22,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::database::locks::Lock;
 use crate::pipeline::chunk::{Call, Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::dead_letters::DeadLetters;
@@ -33,8 +34,6 @@ use crate::pipeline::wal::recent::StoredChunk;
 
 /// Calls of one transaction.
 const BATCH_CALLS: u32 = 5_000;
-/// The lock that every replay takes: `tallyrpl` in ASCII.
-const LOCK: i64 = 0x7461_6c6c_7972_706c;
 
 /// What became of a segment's records.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,7 +104,7 @@ impl<'d> Replay<'d> {
         self.direct.prepare(client, &all).await?;
 
         self.direct.begin(client).await?;
-        client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+        Lock::Replay.wait(client).await?;
         let there = present(client, &all).await?;
         calls.retain(|(_, _, call)| !there.contains(&call.id));
         done.there += (all.len() - calls.len()) as u64;

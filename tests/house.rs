@@ -260,6 +260,18 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
     }
 }
 
+/// Every login of a database can take advisory locks, so a stranger could keep tallyd waiting.
+#[test]
+fn no_lock_is_everybodys_to_take() {
+    let mut found = Vec::new();
+    walk(&root().join("src"), &mut |path| {
+        if std::fs::read_to_string(path).unwrap_or_default().contains("advisory_") {
+            found.push(path.display().to_string());
+        }
+    });
+    assert!(found.is_empty(), "advisory locks (src/database/locks.rs has the others): {found:?}");
+}
+
 #[test]
 fn what_a_container_is_built_from_is_there() {
     let mut named = 0;

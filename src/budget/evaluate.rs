@@ -11,10 +11,8 @@ use tokio_postgres::{Client, Transaction};
 use super::slack;
 use super::{Budget, Scope, store, unusual};
 use crate::config::Alerts;
+use crate::database::locks::Lock;
 use crate::pricing::Usd;
-
-/// The lock that the evaluating daemon holds: `tallybud` in ASCII.
-const LOCK: i64 = 0x7461_6c6c_7962_7564;
 
 /// An alert that is to be raised, if it is a new fact.
 pub(super) struct Alert {
@@ -39,8 +37,7 @@ pub async fn evaluate(
     with_apps: bool,
 ) -> Result<Option<u64>, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    let lock = transaction.query_typed("SELECT pg_try_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
-    if !lock.first().is_some_and(|row| row.get(0)) {
+    if !Lock::Budgets.try_take(transaction.client()).await? {
         return Ok(None);
     }
     let mut raised = 0;

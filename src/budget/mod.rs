@@ -12,7 +12,7 @@
 //! | [`outbox`] | alerts on their way to the webhook |
 //! | [`watch`] | the daemon's task that does all of it, again and again |
 //!
-//! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries an advisory lock; who gets it computes the states
+//! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock ([`Lock::Budgets`](crate::database::locks::Lock)); who gets it computes the states
 //! from the rollups and writes them. All daemons read the states into a [`Board`], which connections look at when they
 //! answer. So a daemon throttles on what was spent a few seconds ago, by all daemons together.
 //!

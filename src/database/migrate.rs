@@ -1,6 +1,6 @@
 //! Brings a database to this version's schema, and checks what every daemon on it has to agree about.
 //!
-//! All of it is one transaction under an advisory lock: any number of daemons may start at once, a failure leaves nothing
+//! All of it is one transaction that locks the history: any number of daemons may start at once, a failure leaves nothing
 //! half done, and a pooler in transaction mode does no harm. `refinery` embeds the files of `migrations/` and computes
 //! their checksums; the history table has its layout. Its own runner is not used, because it keeps a transaction a file
 //! and statements with names. So no migration may hold what cannot run in a transaction (`CREATE INDEX CONCURRENTLY`).
@@ -10,6 +10,7 @@ use std::str::FromStr;
 use chrono_tz::Tz;
 use refinery::Migration;
 use serde::Serialize;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
@@ -161,8 +162,8 @@ impl MigrateError {
     }
 }
 
-/// The lock that one migrating process holds, until its transaction ends: `tallymig` in ASCII.
-pub(super) const LOCK: i64 = 0x7461_6c6c_796d_6967;
+/// How often a process tries that finds another one making the history.
+const TRIES: u32 = 3;
 
 /// Applies what is missing, settles the time zone, and makes the partitions for now and what comes.
 ///
@@ -171,9 +172,24 @@ pub(super) const LOCK: i64 = 0x7461_6c6c_796d_6967;
 /// # Errors
 /// [`MigrateError`]; nothing has been changed then.
 pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match migrate_once(client, options).await {
+            Err(MigrateError::Database(error)) if tries < TRIES && is_made_already(&error) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// True if another process made the history first.
+fn is_made_already(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_TABLE))
+}
+
+async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
     let zone = options.reporting_time_zone.as_deref().map(check_zone).transpose()?;
     let transaction = client.transaction().await?;
-    transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
     let applied = apply(&transaction, embedded::migrations::runner().get_migrations()).await?;
     settle_zone(&transaction, zone).await?;
     let ahead = "SELECT public.tallyd_ensure_partitions(now(), now() + $1 * ('1 ' || $2)::interval, $2)";
@@ -192,17 +208,7 @@ pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<Mi
 /// Applies the migrations that the history does not have, and returns their names.
 async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<Vec<String>, MigrateError> {
     transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
-    // Looked for first: a role that may not make tables can still find that there is nothing to do.
-    let tables = super::adopt::occupied(transaction).await?;
-    if !tables.is_empty() {
-        return Err(MigrateError::Occupied { tables });
-    }
-    let there = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
-    if !transaction.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)) {
-        let history = "CREATE TABLE public.tallyd_schema_history \
-            (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
-        transaction.batch_execute(history).await?;
-    }
+    enter(transaction).await?;
     // Policies would show it an empty history, and it would begin anew.
     let hidden = "SELECT current_user::text FROM pg_class AS c WHERE c.oid = 'public.tallyd_schema_history'::regclass \
         AND (row_security_active(c.oid) OR NOT has_table_privilege(c.oid, 'SELECT'))";
@@ -238,6 +244,27 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
         applied.push(name);
     }
     Ok(applied)
+}
+
+/// Admits one migrating process until its transaction ends, by a lock on the history that only roles which may change it can take.
+/// A history that is not there is made: of two processes that both make it the second waits for the first, and fails then
+/// ([`is_made_already`]).
+async fn enter(transaction: &Transaction<'_>) -> Result<(), MigrateError> {
+    let there = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
+    if !transaction.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)) {
+        let history = "CREATE TABLE public.tallyd_schema_history \
+            (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
+        transaction.batch_execute(history).await?;
+        let tables = super::adopt::standing(transaction).await?;
+        return if tables.is_empty() { Ok(()) } else { Err(MigrateError::Occupied { tables }) };
+    }
+    // A role that may only read the history finds that there is nothing to do, or fails at what there is.
+    let may_change = "SELECT has_table_privilege('public.tallyd_schema_history', 'UPDATE')";
+    if transaction.query_typed(may_change, &[]).await?.first().is_some_and(|row| row.get(0)) {
+        let lock = "LOCK TABLE public.tallyd_schema_history IN SHARE ROW EXCLUSIVE MODE";
+        transaction.batch_execute(lock).await?;
+    }
+    Ok(())
 }
 
 /// Sets the zone where nothing has been recorded yet, and otherwise checks that it is the configured one.

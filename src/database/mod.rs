@@ -17,6 +17,7 @@
 //! | [`reprice`] | stored costs, computed anew after a correction |
 //! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
 //! | [`queries`] | what the HTTP API asks and changes |
+//! | [`locks`] | what one transaction at a time does |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the log's partitions, as the catalog has them |
 //! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
@@ -34,6 +35,7 @@ pub mod embedded;
 pub mod error;
 pub mod forget;
 mod hosts;
+pub mod locks;
 pub mod migrate;
 mod options;
 mod parameters;

@@ -11,9 +11,10 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::locks::Lock;
 use super::{ConnectError, Connection, Database, Granularity};
 use crate::config::UserIndex;
 
@@ -32,8 +33,6 @@ pub struct UpkeepOptions {
 pub const INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How long a period must have been over before its partition counts as sealed.
 pub(super) const SETTLED: &str = "interval '6 hours'";
-/// The lock that one daemon holds meanwhile: `tallyupk` in ASCII.
-const LOCK: i64 = 0x7461_6c6c_7975_706b;
 
 /// Why upkeep stopped. What was done before stays done.
 #[derive(Debug, thiserror::Error)]
@@ -58,19 +57,10 @@ pub async fn upkeep(database: &Database, client: &Client, options: UpkeepOptions
     build_indexes(database, client, options.user_index).await
 }
 
-/// Takes the lock until the transaction ends, unless somebody has it. A simple query, whose snapshot ends with it: that of an
-/// extended one stays with its portal, and a concurrent build would wait for it for ever.
-async fn try_lock(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    let answer = client.simple_query(&format!("SELECT pg_try_advisory_xact_lock({LOCK})")).await?;
-    let is_true =
-        |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"));
-    Ok(answer.iter().any(is_true))
-}
-
 /// Closes to the public what was made by hand since the last time.
 async fn protect(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("BEGIN").await?;
-    if try_lock(client).await? {
+    if Lock::Upkeep.try_take(client).await? {
         let sql =
             "SELECT public.tallyd_protect_all() WHERE has_function_privilege('public.tallyd_protect_all()', 'EXECUTE')";
         let protected = client.query_typed(sql, &[]).await?;
@@ -87,7 +77,7 @@ async fn guard(database: &Database) -> Result<Option<Connection>, UpkeepError> {
     let session = database.connect("tallyd upkeep lock").await?;
     // It idles for as long as the longest index takes.
     session.batch_execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
-    if try_lock(&session).await? {
+    if Lock::Upkeep.try_take(&session).await? {
         return Ok(Some(session));
     }
     session.batch_execute("ROLLBACK").await?;

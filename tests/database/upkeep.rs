@@ -1,6 +1,7 @@
 //! Partitions ahead, the users' index, the catalog as rows.
 
 use tallyd::config::UserIndex;
+use tallyd::database::locks::Lock;
 use tallyd::database::prices::write_catalog;
 use tallyd::database::upkeep::{UpkeepOptions, upkeep};
 use tallyd::database::{Granularity, MigrateOptions, migrate};
@@ -37,13 +38,13 @@ async fn a_partition_is_indexed_once_its_time_is_over() {
 
     // What another daemon is building looks half-built: hands off for as long as it has the lock.
     let other = db.connect("another daemon").await.unwrap();
-    other.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(x'74616c6c7975706b'::int8)").await.unwrap();
+    other.batch_execute("BEGIN; SELECT FROM tallyd_locks WHERE name = 'upkeep' FOR UPDATE").await.unwrap();
     assert!(upkeep(&db, &client, options(UserIndex::Always)).await.unwrap().is_empty());
     other.batch_execute("COMMIT").await.unwrap();
 
     // The partitions of now and what comes, too.
     assert_eq!(upkeep(&db, &client, options(UserIndex::Always)).await.unwrap().len(), 3);
-    assert_eq!(value(&client, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, "0");
+    assert!(Lock::Upkeep.try_take(&client).await.unwrap(), "upkeep has left its lock behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,28 @@ fn migrated() -> (Postgres, Daemon) {
     (postgres, daemon)
 }
 
+/// Advisory locks are everybody's to take, so nothing of tallyd's takes one. Its locks are rows that only writers of the tables can lock.
+fn no_role_holds_locks_that_loading_waits_for(postgres: &Postgres) {
+    let advisory = format!("SELECT count(*) FROM pg_proc p WHERE p.oid IN ({OURS}) AND p.prosrc LIKE '%advisory%'");
+    assert_eq!(postgres.psql(&advisory), "0");
+    let holds =
+        ["SELECT FROM public.tallyd_locks FOR KEY SHARE;", "SELECT FROM public.tallyd_locks FOR UPDATE SKIP LOCKED;"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(
+                ["tallyd_locks", "tallyd_schema_history", "api_usage_log", "daily_api_costs"]
+                    .into_iter()
+                    .map(|table| format!("BEGIN; LOCK TABLE public.{table} IN ROW SHARE MODE; COMMIT;")),
+            );
+    for hold in holds {
+        for role in ["tallyd_reader", "anon", "authenticated", "stranger"] {
+            let said = tried(postgres, role, &format!("\\set VERBOSITY sqlstate\n{hold}"));
+            assert!(said.contains("ERROR:  42501"), "{role} can hold up others: {hold}\n{said}");
+        }
+        assert_eq!(tried(postgres, "tallyd_writer", &hold), "", "the daemon's role needs it: {hold}");
+    }
+}
+
 fn migrate(daemon: &Daemon) {
     let output = daemon.run(&["migrate"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -129,6 +151,7 @@ fn no_login_gets_the_owners_rights_through_its_temporary_objects() {
             assert_eq!(other, None, "{role}:\n{said}");
         }
     }
+    no_role_holds_locks_that_loading_waits_for(&postgres);
     // The traps work: a function with an empty path, as these once had it, falls into them, and is found in pg_proc.
     postgres.psql(
         "CREATE FUNCTION tallyd_bait() RETURNS bool LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS \

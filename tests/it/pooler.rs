@@ -95,7 +95,10 @@ fn an_index_is_built_in_transaction_mode_and_leaves_no_lock_behind() {
     let built =
         "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('api_usage_log_2020_02_user') AND indisvalid";
     postgres.until(built, "1");
-    postgres.until("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0");
+    postgres.until(
+        "SELECT count(*) FROM (SELECT FROM tallyd_locks WHERE name = 'upkeep' FOR UPDATE SKIP LOCKED) AS free",
+        "1",
+    );
 }
 
 #[test]

@@ -6,11 +6,13 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, PsqlSession};
 use crate::support::until;
 
-/// Others hold these turns: the locks of `flusher::turns`, four a lane.
+/// Others hold these turns: rows of `tallyd_locks`, four a lane.
 fn take(postgres: &Postgres, turns: std::ops::Range<u16>) -> PsqlSession {
     let mut others = postgres.session();
     let (first, last) = (turns.start, turns.end - 1);
-    others.run(&format!("SELECT pg_advisory_lock(1952541812, turn) FROM generate_series({first}, {last}) turn"));
+    others.run(&format!(
+        "BEGIN; SELECT FROM tallyd_locks WHERE name = 'load' AND number BETWEEN {first} AND {last} FOR UPDATE"
+    ));
     others
 }
 

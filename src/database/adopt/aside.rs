@@ -4,7 +4,6 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, GenericClient};
 
 use super::AdoptError;
-use crate::database::migrate::LOCK;
 
 /// Where they go.
 pub const SCHEMA: &str = "tallyd_adopted";
@@ -36,6 +35,14 @@ pub async fn occupied(client: &impl GenericClient) -> Result<Vec<String>, tokio_
     if client.query_typed(history, &[]).await?.first().is_some_and(|row| row.get(0)) {
         return Ok(Vec::new());
     }
+    standing(client).await
+}
+
+/// Tables that have the names of tallyd's.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn standing(client: &impl GenericClient) -> Result<Vec<String>, tokio_postgres::Error> {
     let sql = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
         WHERE n.nspname = 'public' AND c.relname = ANY ($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1";
     let names: &[&str] = &NEEDED;
@@ -50,8 +57,7 @@ pub async fn occupied(client: &impl GenericClient) -> Result<Vec<String>, tokio_
 /// [`AdoptError`]; nothing was moved then.
 pub async fn move_aside(client: &mut Client) -> Result<Vec<String>, AdoptError> {
     let transaction = client.transaction().await?;
-    // The migrations' own: no daemon migrates in between.
-    transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    // No daemon migrates before this is committed: the names are taken until then.
     let taken = occupied(&transaction).await?;
     let mut commands: Vec<(String, &str)> = taken
         .into_iter()

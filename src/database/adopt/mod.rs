@@ -44,7 +44,7 @@ use chrono::NaiveDate;
 use tokio_postgres::Client;
 
 use super::{FailureClass, MigrateError, classify};
-pub use aside::{SCHEMA, move_aside, occupied};
+pub use aside::{SCHEMA, move_aside, occupied, standing};
 pub use inspect::{DailyDay, DailyInspection, Inspection, LogInspection, MissingDays, ModelSums, Problem, inspect};
 pub use run::{Adopted, adopt};
 pub use source::Sources;

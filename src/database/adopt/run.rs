@@ -8,14 +8,13 @@ use tokio_postgres::types::{ToSql, Type};
 use super::rows::{COLUMNS, calls};
 use super::source::{Sources, Table};
 use super::{AdoptError, AdoptOptions, daily, literal, may_pass};
+use crate::database::locks::Lock;
 use crate::database::queries::audit::{self, Change};
 use crate::database::rollups::ROLLUPS;
 
 /// A transaction is tried so often while others are in its way.
 const TRIES: u32 = 50;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-/// Whoever adopts holds it for a transaction: two that look for what is missing at once would both add it. `tallyadp` in ASCII.
-const LOCK: i64 = 0x7461_6c6c_7961_6470;
 
 /// What was taken over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -105,7 +104,8 @@ async fn in_transaction<T>(client: &Client, step: impl AsyncFn() -> Result<T, Ad
 /// of the rollups, which change it, wait.
 async fn enter(client: &Client) -> Result<String, AdoptError> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
-    client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    // Two that look for what is missing at once would both add it.
+    Lock::Adopt.wait(client).await?;
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let rows = client.query_typed(zone, &[]).await?;
     rows.first().map(|row| row.get(0)).ok_or(AdoptError::Setting("reporting_time_zone"))

@@ -6,7 +6,8 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{LOCK_WAIT, RetentionError, begin, gives_way, is_gone, is_partition, take};
+use super::{LOCK_WAIT, RetentionError, begin, gives_way, is_gone, is_partition};
+use crate::database::locks::Lock;
 use crate::database::partitions::PartitionInfo;
 use crate::database::queries::audit::{self, Change};
 use crate::database::rollups::ROLLUPS;
@@ -52,7 +53,7 @@ pub(super) async fn empty(client: &Client, partition: &PartitionInfo, actor: &st
 }
 
 async fn within(client: &Client, partition: &PartitionInfo, actor: &str) -> Result<Emptied, RetentionError> {
-    if !take(client).await? {
+    if !Lock::Retention.try_take(client).await? {
         return Err(RetentionError::Taken);
     }
     let name = &partition.name;

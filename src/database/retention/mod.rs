@@ -19,7 +19,7 @@
 //! since they were made.
 //!
 //! ## Several at once
-//! An advisory lock, held until the transaction ends, admits one at a time. Repricing and forgetting write to partitions, and
+//! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one at a time. Repricing and forgetting write to partitions, and
 //! so wait, or are waited for. Whoever waits for longer than two seconds gives way.
 
 mod empty;
@@ -33,8 +33,6 @@ use tokio_postgres::types::Type;
 
 use super::partitions::{self, PartitionInfo};
 
-/// The lock that whoever drops partitions holds: `tallyret` in ASCII.
-const LOCK: i64 = 0x7461_6c6c_7972_6574;
 /// How long a lock on a partition is waited for.
 const LOCK_WAIT: &str = "2s";
 /// Calls that arrived while a partition was dropped make it begin anew, so often.
@@ -169,12 +167,6 @@ async fn drop_one(client: &Client, partition: &PartitionInfo, actor: &str) -> Re
 /// Begins a transaction in which locks are waited for as long as this at most.
 async fn begin(client: &Client, lock_wait: &str) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{lock_wait}'")).await
-}
-
-/// Takes the lock of whoever drops partitions, until the transaction ends.
-async fn take(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    let rows = client.query_typed("SELECT pg_try_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 /// Whether a table still is a partition of the log with this end.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{RetentionError, begin, gives_way, is_gone, is_partition, take};
+use super::{RetentionError, begin, gives_way, is_gone, is_partition};
+use crate::database::locks::Lock;
 use crate::database::partitions::PartitionInfo;
 
 /// How long the lock is waited for, try by try.
@@ -50,7 +51,7 @@ pub(super) async fn remove(client: &Client, partition: &PartitionInfo) -> Result
 }
 
 async fn within(client: &Client, partition: &PartitionInfo) -> Result<Removed, RetentionError> {
-    if !take(client).await? {
+    if !Lock::Retention.try_take(client).await? {
         return Err(RetentionError::Taken);
     }
     let name = &partition.name;

@@ -10,14 +10,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::database::locks::Lock;
 use crate::dead_letters::quota::{Amount, Bounds, Ledger, OTHER};
 
 /// Rows of a sender and day. More fields are counted under no field.
 const SENDER_ROWS_MAX: usize = 64;
 /// Rows of a day. More senders are counted as [`OTHER`].
 const DAY_ROWS_MAX: usize = 4_096;
-/// The lock of transactions that write: `tallyref` in ASCII.
-const LOCK: i64 = 0x7461_6c6c_7972_6566;
 
 /// What refusals are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +57,7 @@ impl Groups {
     /// # Errors
     /// PostgreSQL's.
     pub async fn lock(client: &Client, days: impl Iterator<Item = NaiveDate>) -> Result<Self, tokio_postgres::Error> {
-        client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+        Lock::Refusals.wait(client).await?;
         let days: Vec<_> = days.collect::<BTreeSet<_>>().into_iter().collect();
         let sql = "SELECT day, kind, producer, code, field, kept, kept_bytes FROM public.tallyd_refusals \
             WHERE day = ANY($1)";

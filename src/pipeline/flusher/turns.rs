@@ -7,8 +7,8 @@
 //! line behind it is small batches, each with nearly as many rollup rows as a large one. So a batch takes a turn
 //! first, and one that finds none goes on filling.
 //!
-//! A turn is an advisory lock of the transaction: it is asked for together with BEGIN, without a round trip of its own, and ends
-//! with the transaction whatever becomes of it. It is a courtesy, nothing rests on it: a lane that has waited for [`PATIENCE`]
+//! A turn is a row of `tallyd_locks` that the transaction locks (`database/locks.rs` says why a row): it is asked for together with
+//! BEGIN, without a round trip of its own, and ends with the transaction whatever becomes of it. It is a courtesy, nothing rests on it: a lane that has waited for [`PATIENCE`]
 //! loads without one, so that daemons which stopped in mid-transaction keep nobody for ever.
 
 use std::time::Duration;
@@ -23,8 +23,6 @@ const TURNS: u16 = 4;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before the next look, on average.
 const PAUSE: Duration = Duration::from_millis(60);
-/// The locks' first number; the second one is the lane's and the turn's.
-const LOCK: i32 = 0x7461_6c74;
 
 /// Begins a transaction in a turn of this lane, one of so many. False if there is none at the moment: then no transaction has
 /// begun.
@@ -35,8 +33,8 @@ pub(super) async fn begin(client: &Client, lane: u16, lanes: usize) -> Result<bo
     let turns = (usize::from(TURNS) / lanes).max(1);
     let first = lane * TURNS;
     let sql = format!(
-        "{BEGIN}; SELECT turn FROM generate_series({first}, {first} + {turns} - 1) turn \
-         WHERE pg_try_advisory_xact_lock({LOCK}, turn) LIMIT 1"
+        "{BEGIN}; SELECT FROM public.tallyd_locks WHERE name = 'load' AND number >= {first} AND number < {first} + {turns} \
+         LIMIT 1 FOR UPDATE SKIP LOCKED"
     );
     let answer = client.simple_query(&sql).await?;
     let has_turn = matches!(answer.last(), Some(SimpleQueryMessage::CommandComplete(rows)) if *rows > 0);
