@@ -28,6 +28,7 @@ from ._costs import Costs, CostsError
 from ._default import configure, default_recorder, record
 from ._default_tracker import cost_tracker
 from ._endpoint import Endpoint
+from ._ends import close_on_signal
 from ._http import meter_http
 from ._instrument import instrument
 from ._recorder import Recorder, RecordError, Stats
@@ -55,6 +56,7 @@ __all__ = [
     "RentCastPricing",
     "Stats",
     "UserCallStats",
+    "close_on_signal",
     "configure",
     "context",
     "cost_tracker",

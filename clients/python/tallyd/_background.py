@@ -43,8 +43,8 @@ class _Write:
 class Background:
     """The thread. `failed` must not raise; `refresh` may."""
 
-    def __init__(self, costs: Costs, refresh: Callable[[], None], failed: Failed) -> None:
-        self._costs, self._refresh, self._failed = costs, refresh, failed
+    def __init__(self, costs: Costs, refresh: Callable[[], None], failed: Failed, disabled: bool = False) -> None:
+        self._costs, self._refresh, self._failed, self._disabled = costs, refresh, failed, disabled
         self._begin()
         _all.add(self)
         atexit.register(_close_weakly, weakref.ref(self))
@@ -58,7 +58,7 @@ class Background:
 
     def start(self) -> None:
         """Starts the thread where it does not run yet, as in a forked child."""
-        if self._thread is not None or self._closed:
+        if self._thread is not None or self._closed or self._disabled:
             return
         with self._changed:
             if self._thread is None and not self._closed:
@@ -70,6 +70,8 @@ class Background:
         self, path: str, body: Any, done: Callable[[], None] = _nothing, refused: Callable[[], None] = _nothing
     ) -> None:
         """Writes a setting in the background. `done` is called once the daemon has it, `refused` once it never will."""
+        if self._disabled:
+            return
         with self._changed:
             closed = self._closed
             if not closed:

@@ -51,3 +51,7 @@ class Endpoint:
             sock.close()
             raise
         return sock
+
+    def __str__(self) -> str:
+        """Without the token."""
+        return f"unix:{self.path}" if self.path is not None else f"tcp://{self.host}:{self.port}"

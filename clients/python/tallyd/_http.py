@@ -56,7 +56,7 @@ def meter_http(
     if "requests" in kind and hasattr(client, "send"):
         _wrap_session(client, begin)
     elif kind & {"httpx", "httpx2"} and hasattr(client, "send"):
-        wrap(client, begin)
+        wrap(client, begin, ("http", id(recorder), provider, chosen))
     else:
         raise TypeError(f"{type(client).__name__} is neither a requests.Session nor an httpx client")
     return client

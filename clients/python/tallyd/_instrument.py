@@ -24,10 +24,10 @@ import functools
 import json
 import re
 import time
-from typing import Any, Callable, Dict, Optional, TypeVar
+from typing import Any, Callable, Dict, Hashable, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
 
-from . import _context
+from . import _context, _twice
 from ._answer import Answer
 from ._default import default_recorder
 from ._observed import observe
@@ -102,7 +102,9 @@ def instrument(
     provider = (
         provider or _provider(urlsplit(str(getattr(client, "base_url", ""))).hostname or "") or _PROVIDERS[family]
     )
-    wrap(http, functools.partial(_begin, recorder, family, provider, stream_usage))
+    base = str(getattr(client, "base_url", ""))
+    key = ("sdk", id(recorder), family, provider, base)
+    wrap(http, functools.partial(_begin, recorder, family, provider, stream_usage), key, base)
     return client
 
 
@@ -120,14 +122,41 @@ def _family(client: object) -> Optional[str]:
 Begin = Callable[[Any], Optional["Call"]]
 
 
-def wrap(http: Any, begin: Begin) -> None:
+class _Beginnings:
+    """Those who look on at one HTTP client, each once: several SDKs may share it. The first who takes a request has it.
+
+    Several SDKs of one family are told apart by their base URL; a client's copy that has another one is anybody's.
+    """
+
+    def __init__(self) -> None:
+        self._all: Dict[Hashable, Tuple[str, Begin]] = {}
+
+    def add(self, key: Hashable, base: str, begin: Begin) -> None:
+        # The most exact one first; who has no base of its own takes what is left.
+        self._all.setdefault(key, (base, begin))
+        self._all = dict(sorted(self._all.items(), key=lambda item: -len(item[1][0])))
+
+    def __call__(self, request: Any) -> Optional[Call]:
+        url = str(request.url)
+        own = [begin for base, begin in self._all.values() if base and url.startswith(base)]
+        for begin in own or [begin for _, begin in self._all.values()]:
+            call = begin(request)
+            if call is not None:
+                return call
+        return None
+
+
+def wrap(http: Any, begin: Begin, key: Hashable, base: str = "") -> None:
     """Puts `begin` before every `send` of an httpx client, sync or async. Its None means: not to be recorded."""
-    if getattr(http, "_tallyd", False):
+    present: Optional[_Beginnings] = getattr(http, "_tallyd", None)
+    if present is not None:
+        present.add(key, base, begin)
         return
-    send = http.send
+    beginnings, send = _Beginnings(), http.send
+    beginnings.add(key, base, begin)
 
     def observed(request: Any, *args: Any, **options: Any) -> Any:
-        call = _quietly(begin, request)
+        call = _quietly(beginnings, request)
         if call is None:
             return send(request, *args, **options)
         try:
@@ -139,7 +168,7 @@ def wrap(http: Any, begin: Begin) -> None:
         return response
 
     async def observed_async(request: Any, *args: Any, **options: Any) -> Any:
-        call = _quietly(begin, request)
+        call = _quietly(beginnings, request)
         if call is None:
             return await send(request, *args, **options)
         try:
@@ -152,7 +181,7 @@ def wrap(http: Any, begin: Begin) -> None:
 
     is_async = hasattr(http, "aclose")
     http.send = functools.wraps(send)(observed_async if is_async else observed)
-    http._tallyd = True
+    http._tallyd = beginnings
 
 
 def _quietly(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -253,7 +282,7 @@ class Call:
         if incomplete or (fields["status"] in (LEFT, UNANSWERED) and self.family):
             fields["metadata"] = {"incomplete": True, **fields.get("metadata", {})}
         recorder = default_recorder() if self._recorder is None else self._recorder
-        recorder.record(**{**self._context, **fields})
+        _twice.record(recorder, {**self._context, **fields})
 
     def _asked_model(self) -> str:
         try:

@@ -8,24 +8,19 @@ the parent had recorded is the parent's to send, so nothing is sent twice.
 from __future__ import annotations
 
 import asyncio
-import atexit
-import logging
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
-import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
-from . import _context, _wire
+from . import _context, _ends, _wire
 from ._endpoint import Endpoint
+from ._notices import Notices
 from ._sender import Sender, Waiter
-
-_log = logging.getLogger("tallyd")
 
 
 class RecordError(Exception):
@@ -58,7 +53,9 @@ Reject = Callable[[Optional[uuid.UUID], str, str], None]
 class Recorder:
     """Records paid API calls. One a process; shared by its threads.
 
-    `on_drop(fields)` and `on_reject(id, code, message)` are called on whichever thread notices, and may not block.
+    `on_drop(fields)` and `on_reject(id, code, message)` are called on whichever thread notices, and may not block. What
+    neither hears is logged as a warning, once a kind; `quiet` turns that off. `disabled` (`TALLYD_DISABLED=1`, if left
+    out) makes a recorder that keeps nothing and opens nothing, for tests.
     """
 
     def __init__(
@@ -75,7 +72,11 @@ class Recorder:
         backoff: Tuple[float, float] = (0.05, 10.0),
         ack_timeout: float = 30.0,
         close_timeout: float = 5.0,
+        quiet: bool = False,
+        disabled: Optional[bool] = None,
     ) -> None:
+        self.is_disabled = _is_on(os.environ.get("TALLYD_DISABLED")) if disabled is None else disabled
+        self.notices = Notices(quiet)
         self.endpoint = Endpoint.parse(endpoint, token)
         self.app = app
         self.window_bytes = window_bytes
@@ -87,8 +88,7 @@ class Recorder:
         base = (producer or f"{app or 'python'}-{socket.gethostname()}").replace("\0", "")
         self._base = base.encode()[:96].decode(errors="ignore")  # The protocol's bound is 128 bytes in all.
         self._begin()
-        _all.add(self)
-        atexit.register(_close_weakly, weakref.ref(self))
+        _ends.watch(self)
 
     def _begin(self) -> None:
         """The state of a process that has recorded nothing yet. The name is its own: two processes never share one."""
@@ -111,11 +111,16 @@ class Recorder:
         """
         try:
             return self._put(provider, fields, None)
-        except Exception:  # Promised never to raise; what could not even be queued is a drop.
-            self.drop({"provider": provider, **fields})
+        except Exception as error:  # Promised never to raise; what could not even be queued is a drop.
+            self.drop({"provider": provider, **fields}, f"the record cannot be read: {error}")
             return False
 
     def _put(self, provider: str, fields: Dict[str, Any], waiter: Optional[Waiter]) -> bool:
+        if self.is_disabled:
+            fields.update(provider=provider, id=fields.get("id") or _wire.new_id())
+            if waiter is not None:
+                waiter.finish()
+            return True
         at = fields.get("occurred_at")
         if at is None:
             at = fields["occurred_at"] = time.time_ns() // 1000
@@ -128,8 +133,11 @@ class Recorder:
         _context.complete(fields)
         if self.app and not fields.get("app"):
             fields["app"] = self.app
-        if self._closed or len(self.queue) >= self._queue_records:
-            self.drop(fields)
+        if self._closed:
+            self.drop(fields, "the recorder is closed")
+            return False
+        if len(self.queue) >= self._queue_records:
+            self.drop(fields, "the queue is full: the daemon is away, or too slow")
             return False
         if self._thread is None:
             self._start()
@@ -199,7 +207,8 @@ class Recorder:
         waiter = Waiter(is_record=True, call=call)
         if not self._put(provider, fields, waiter):
             return None
-        self._sender.wake()
+        if not self.is_disabled:
+            self._sender.wake()
         return waiter
 
     @property
@@ -217,7 +226,10 @@ class Recorder:
         self._sender.wake()
         self._thread.join(max(0.0, self._sender.stop_at - time.monotonic()) + 1.0)
         self._connected = False
-        return self._lost + self._dropped == lost and self._sender.ended.is_set()
+        lost = self._lost + self._dropped - lost
+        if lost:
+            self.notices.tell("end", "tallyd: %d records were not delivered before the end, and are lost", lost)
+        return lost == 0 and self._sender.ended.is_set()
 
     def __enter__(self) -> Recorder:
         return self
@@ -241,8 +253,8 @@ class Recorder:
 
     # What the sender says.
 
-    def drop(self, fields: Mapping[str, Any]) -> None:
-        """Counts a lost record."""
+    def drop(self, fields: Mapping[str, Any], reason: str = "") -> None:
+        """Counts a lost record. Without a reason it is told of elsewhere."""
         with self._lock:
             self._dropped += 1
         if self._on_drop is not None:
@@ -250,6 +262,9 @@ class Recorder:
                 self._on_drop(fields)
             except Exception:  # The callback's own fault must not reach the caller of record().
                 pass
+        elif reason:
+            kind, message = reason.split(":")[0], "tallyd: a record was not kept: %s. stats().dropped counts them"
+            self.notices.tell(kind, message, reason)
 
     def drop_queue(self) -> List[Waiter]:
         """Counts what is queued as lost; returns those who wait for it. Safe from two threads."""
@@ -278,20 +293,24 @@ class Recorder:
                 self._on_reject(identity, code, message)
             except Exception:  # As in drop().
                 pass
+        else:
+            message = f"{code}: {message}"
+            self.notices.tell("refused", "tallyd: a record was refused: %s. stats().rejected counts them", message)
 
     def connected(self) -> None:
         self._connected = True
 
     def disconnected(self, error: str) -> None:
         self._connected, self._last_error = False, error
+        if self._sender.stop_at is None:
+            message = "tallyd: no connection to %s, records wait: %s"
+            self.notices.tell("away", message, self.endpoint, error)
 
     def warned(self, warning: Optional[Mapping[str, Any]]) -> None:
-        """Keeps what the daemon warns of, and logs the first one."""
+        """Keeps what the daemon warns of, and tells the first one."""
         if warning:
-            said = f"{warning.get('code')}: {warning.get('message')}"
-            if not self._last_warning:
-                _log.warning("tallyd: producer %s: %s", self.producer, said)
-            self._last_warning = said
+            self._last_warning = f"{warning.get('code')}: {warning.get('message')}"
+            self.notices.tell("warning", "tallyd: producer %s: %s", self.producer, self._last_warning)
 
     def after_fork(self) -> None:
         """In the child: begins anew. The locks are new too, whoever held them in the parent."""
@@ -301,7 +320,8 @@ class Recorder:
         self._closed = closed
 
 
-_all: weakref.WeakSet[Recorder] = weakref.WeakSet()
+def _is_on(text: Optional[str]) -> bool:
+    return (text or "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def waker(done: asyncio.Event) -> Callable[[Waiter], None]:
@@ -315,28 +335,3 @@ def waker(done: asyncio.Event) -> Callable[[Waiter], None]:
             pass  # The loop has ended, and with it whoever waited.
 
     return wake
-
-
-def _close_weakly(reference: weakref.ref[Recorder]) -> None:
-    recorder = reference()
-    if recorder is not None:
-        recorder.close()
-
-
-def _after_fork_in_child() -> None:
-    # A multiprocessing child ends with os._exit, which skips atexit; its own finalizers do run.
-    util = sys.modules.get("multiprocessing.util")
-    for recorder in list(_all):
-        recorder.after_fork()
-        if util is not None:
-            util.register_after_fork(recorder, _finalize)
-
-
-def _finalize(recorder: Recorder) -> None:
-    from multiprocessing import util
-
-    util.Finalize(recorder, _close_weakly, args=(weakref.ref(recorder),), exitpriority=10)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

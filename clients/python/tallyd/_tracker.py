@@ -13,9 +13,9 @@ import copy
 import logging
 import os
 from decimal import Decimal
-from typing import Any, Callable, Dict, List, Optional, Union, cast
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union, cast
 
-from . import _wire
+from . import _twice, _wire
 from ._answers import ActiveSessions, CostSummary, DailyCosts, PricingInfo, UserCallStats
 from ._background import Background
 from ._costs import Costs
@@ -70,9 +70,10 @@ class CostTracker:
         # First, because it raises ValueError for an endpoint that cannot be.
         self.recorder = Recorder(endpoint, app=os.environ.get("TALLYD_APP", "") if app is None else app, **recorder)
         self._on_error, self._cost_timeout = on_error, cost_timeout
+        _twice.watch()
         self._prices, self._rentcast_cost, self._warned = KNOWN_PRICES, None, {}
         self._costs = Costs(http, http_token, timeout=_ASK_TIMEOUT)
-        self._background = Background(self._costs, self._refresh, self._failed)
+        self._background = Background(self._costs, self._refresh, self._failed, self.recorder.is_disabled)
         self._background.start()
         if daily_budget_usd is not None:
             self._put_budget(daily_budget_usd, onlyIfNone=True, alertThresholdPercent=alert_threshold_percent)
@@ -202,7 +203,7 @@ class CostTracker:
     def _cost(self, fields: Dict[str, Any]) -> Decimal:
         try:
             patience = self._patience()
-            waiter = self.recorder.begin(fields.pop("provider"), fields)
+            waiter, fields = self._begin(fields)
             if waiter is not None:
                 waiter.done.wait(patience)
             return self._told(waiter, fields)
@@ -213,8 +214,10 @@ class CostTracker:
         waiter: Optional[Waiter] = None
         try:
             patience, done = self._patience(), asyncio.Event()
-            waiter = self.recorder.begin(fields.pop("provider"), fields, waker(done))
-            if waiter is not None:
+            waiter, fields = self._begin(fields, waker(done))
+            if waiter is not None and waiter.call is None:  # Of a call that was seen, which calls nobody.
+                await asyncio.to_thread(waiter.done.wait, patience)
+            elif waiter is not None:
                 try:
                     await asyncio.wait_for(done.wait(), patience)
                 except asyncio.TimeoutError:
@@ -225,6 +228,21 @@ class CostTracker:
         finally:
             if waiter is not None:
                 waiter.is_abandoned = True
+
+    def _begin(
+        self, fields: Dict[str, Any], call: Optional[Callable[[Waiter], None]] = None
+    ) -> Tuple[Optional[Waiter], Dict[str, Any]]:
+        """Records the call, or finds it where it was seen and recorded already."""
+        seen = _twice.take(fields)
+        if seen is not None:
+            self.recorder.notices.tell(
+                "twice",
+                "tallyd: the tracker was told of a call to %s that instrument() or meter_http() had recorded: it is "
+                "not counted again. One of the two is enough",
+                seen[0].get("model") or seen[0]["provider"],
+            )
+            return seen[1], dict(seen[0])
+        return self.recorder.begin(fields.pop("provider"), fields, call), fields
 
     def _patience(self) -> float:
         self._background.start()

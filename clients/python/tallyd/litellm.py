@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from . import _context
+from . import _context, _twice
 from ._default import default_recorder
 from ._recorder import Recorder
 from ._usage import UNTOLD, openai
@@ -54,7 +54,7 @@ class TallydLogger(CustomLogger):
             if self._is_new((kwargs.get("litellm_call_id"), str(start), status)):
                 fields = _fields(kwargs, _plain(response), start, end, status)
                 recorder = default_recorder() if self._recorder is None else self._recorder
-                recorder.record(**fields)
+                _twice.record(recorder, fields)
         except Exception:  # Recording may fail; the application's call may not fail by it.
             pass
 

@@ -322,3 +322,17 @@ def test_the_default_recorder_is_used(daemon, stub):
     daemon.until_stored(2, "default")
     sql = "SELECT trim_scale(cost_usd) FROM api_usage_log WHERE app = 'default' AND provider = 'claude'"
     assert daemon.psql(sql) == ["0.0218075"]
+
+
+def test_sdks_over_one_http_client_are_each_recorded_once(stub, caught):
+    with httpx.Client() as shared:
+        gpt = openai.OpenAI(api_key="k", base_url=stub.url + "/v1", http_client=shared)
+        other = openai.OpenAI(api_key="k", base_url=stub.url + "/other/v1", http_client=shared)
+        for client, provider in ((gpt, None), (other, "deepseek"), (gpt, None)):
+            tallyd.instrument(client, caught, provider=provider)
+        tallyd.meter_http(shared, "rentcast", recorder=caught)
+        gpt.chat.completions.create(**chat())
+        other.chat.completions.create(**chat())
+        gpt.with_options(timeout=5).chat.completions.create(**chat())
+        shared.get(stub.url.replace("127.0.0.1", "localhost") + "/v1/avm/rent/long-term?address=1+Main+St")
+    assert [record["provider"] for record in caught] == ["openai", "deepseek", "openai", "rentcast"]

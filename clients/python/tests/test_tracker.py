@@ -8,7 +8,9 @@ import subprocess
 import sys
 from decimal import Decimal
 
+import anthropic
 import pytest
+import requests
 from replaced import build
 from support import ROOT, Daemon, until
 
@@ -313,3 +315,23 @@ def test_without_a_daemon_nothing_that_promises_so_raises(tmp_path, caplog):
 def test_the_known_prices_are_those_of_the_node_client():
     text = (ROOT / "clients/typescript/src/known-prices.ts").read_text().split("PricingInfo = ")[1].rstrip(";\n")
     assert json.loads(text, parse_float=Decimal) == KNOWN_PRICES, "node prices.mjs writes both"
+
+
+def test_a_call_that_instrument_records_is_not_recorded_twice(tracker, daemon, stub, caplog):
+    client = tallyd.instrument(anthropic.Anthropic(api_key="k", base_url=stub.url), tracker.recorder)
+    session = tallyd.meter_http(requests.Session(), "rentcast", recorder=tracker.recorder)
+    until_all_are_loaded(daemon)
+    before = calls(daemon)
+    message = client.messages.create(model=SONNET, max_tokens=9, messages=[{"role": "user", "content": "hello"}])
+    used = message.usage
+    with caplog.at_level(logging.WARNING, "tallyd"):
+        cost = tracker.record_claude(SONNET + "-20250929", used.input_tokens, used.output_tokens, "/api/chat", "u-1")
+        session.get(stub.url + "/v1/avm/rent/long-term?address=1+Main+St")
+        assert tracker.record_rentcast("/avm/rent/long-term", "u-1") == tracker.get_rentcast_cost_per_request()
+    assert cost == Decimal("0.0218075"), "as the instrumented call costs, with its cache and its searches"
+    assert len([record for record in caplog.records if "not counted again" in record.getMessage()]) == 1
+    # The next ones are calls of their own.
+    tracker.record_claude(SONNET, used.input_tokens, used.output_tokens)
+    tracker.record_rentcast("/avm/rent/long-term")
+    assert tracker.recorder.flush(60)
+    until_loaded(daemon, before + 4)
