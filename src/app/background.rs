@@ -67,9 +67,7 @@ fn show(view: &View) {
     set(registry::WAL_FULL, f64::from(u8::from(view.writer.full().is_some())));
     set(registry::DEAD_LETTERS_USED, view.quota.used_ratio(view.clock.now_us()));
     set(registry::WAL_DAMAGED, f64::from(u8::from(crate::http::is_damaged(view))));
+    set(registry::OLDEST_UNFLUSHED_SECONDS, view.oldest_unflushed().as_secs_f64());
     let ingest = view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     set(registry::CHANNEL_BYTES, ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()) as f64);
-    if let Some(loading) = view.loading.get() {
-        set(registry::OLDEST_UNFLUSHED_SECONDS, loading.flusher.oldest_age().as_secs_f64());
-    }
 }

@@ -41,6 +41,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lock = DataLock::take(&config.data_dir, "tallyd serve")?;
     let renderer = metrics::install().map_err(|error| AppError::Metrics(error.to_string()))?;
+    metrics::FlushMetrics::begin();
     ::metrics::gauge!(metrics::registry::WAL_MAX_BYTES).set(config.wal.max_bytes as f64);
     let catalog = catalog(&config)?;
     let (ingest, intake) = channel::channel(config.wal.channel_bytes);

@@ -1,7 +1,7 @@
 //! The half that needs PostgreSQL: find or start it, bring its schema up to date, start the lanes.
 
 use std::io::IsTerminal;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
+use super::presence::Presence;
 use super::upkeep::Upkeep;
 use crate::budget::Board;
 use crate::budget::watch::BudgetWatch;
@@ -16,10 +17,11 @@ use crate::clock::SystemClock;
 use crate::config::{Config, UserIndex};
 use crate::database::prices::feed::PriceFeed;
 use crate::database::{
-    CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions, migrate,
+    ConnectError, CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions,
+    migrate,
 };
 use crate::http::{Loading, View};
-use crate::metrics::registry;
+use crate::metrics::{FlushMetrics, registry};
 use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::partitions::Partitions;
 use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
@@ -69,11 +71,24 @@ pub(super) async fn open(
         lanes.spawn(format!("flusher lane {number}"), Lane::new(Arc::clone(&flusher), number, stop.clone()).run());
     }
     let pool = database.pool(config.http.pool_size);
-    tracing::info!(database = database.redacted_url(), "the database is there");
     // Set once, here.
-    let loading = Loading { flusher, database: Arc::clone(&database), pool, schema: Mutex::default() };
+    let loading = Loading {
+        flusher,
+        database: Arc::clone(&database),
+        pool,
+        schema: Mutex::default(),
+        is_up: AtomicBool::new(false),
+    };
     let _ = view.loading.set(loading);
     bring_up_to_date(config, &database, view).await?;
+    let presence = Presence::new(config, view, Arc::clone(&database));
+    lanes.spawn("presence", {
+        let stop = stop.clone();
+        async move {
+            presence.run(stop).await;
+            Ok(())
+        }
+    });
     is_migrated.send_replace(true);
     tell_link(config, view);
     let feed = PriceFeed {
@@ -165,10 +180,18 @@ async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> 
     let options = MigrateOptions::from(config);
     let mut last = String::new();
     loop {
-        let (class, message) = match database.connect("tallyd migrate").await {
+        let connected = database.connect("tallyd migrate").await;
+        let is_up = |error: &ConnectError| error.class() != FailureClass::Transient;
+        note_database(view, connected.as_ref().err().is_none_or(is_up));
+        let (class, message) = match connected {
             Ok(mut connection) => match migrate(&mut connection, &options).await {
                 Ok(report) => {
-                    tracing::info!(applied = report.applied.len(), "the schema is up to date");
+                    let database = database.redacted_url();
+                    tracing::info!(
+                        database,
+                        applied = report.applied.len(),
+                        "the database answers, and its schema is up to date"
+                    );
                     if matches!(report.access.copy, CopyAccess::Refused { .. }) {
                         tracing::warn!(advice = report.access.advice().join("; "), "the daemon's role cannot load");
                     }
@@ -180,6 +203,7 @@ async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> 
             },
             Err(error) => (error.class(), error.to_string()),
         };
+        FlushMetrics::failed(class);
         if message != last {
             tracing::warn!(
                 class = class.name(),
@@ -190,6 +214,14 @@ async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> 
         }
         note_schema(view, Some(Trouble { hold: class == FailureClass::Hold, message }));
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Tells health and metrics whether PostgreSQL answers.
+pub(super) fn note_database(view: &View, is_up: bool) {
+    metrics::gauge!(registry::DATABASE_UP).set(f64::from(u8::from(is_up)));
+    if let Some(loading) = view.loading.get() {
+        loading.is_up.store(is_up, Ordering::Relaxed);
     }
 }
 

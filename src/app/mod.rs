@@ -15,6 +15,7 @@ mod background;
 mod build;
 mod descriptors;
 mod loading;
+mod presence;
 mod questions;
 mod upkeep;
 

@@ -10,6 +10,7 @@ mod adopt;
 mod bill_check;
 mod budgets;
 mod config;
+mod confirm;
 mod dead_letters;
 mod demo;
 mod forecast;

@@ -4,12 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::confirm::{Confirm, Told};
+use super::output::{self, count};
 use crate::config::Config;
-use crate::database::{Database, DatabaseOptions, rebuild_rollups};
+use crate::database::{Database, DatabaseOptions, Rebuild, preview_rebuild, rebuild_rollups};
 
 /// Work on the rollup tables.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  tallyd rollups rebuild --time-zone Europe/Berlin")]
+#[command(after_help = "Examples:
+  tallyd rollups rebuild --time-zone Europe/Berlin --dry-run
+  tallyd rollups rebuild --time-zone Europe/Berlin --yes")]
 pub struct RollupsArgs {
     #[command(subcommand)]
     command: RollupsCommand,
@@ -17,25 +21,71 @@ pub struct RollupsArgs {
 
 #[derive(Subcommand)]
 enum RollupsCommand {
-    /// Compute the daily tables anew from the log, with days in another time zone. Stop every daemon first
+    /// Compute the daily tables anew from the call log, with days in another time zone. Stop every daemon first
+    #[command(
+        after_help = "All days that the call log reaches are computed anew; earlier ones are kept. It refuses while a daemon runs on \
+        this database, and nobody can write meanwhile.\n\nExample:\n  tallyd rollups rebuild --time-zone \
+        Europe/Berlin --dry-run"
+    )]
     Rebuild {
         /// The zone whose midnights part the days, as in the IANA database
         #[arg(long, value_name = "ZONE")]
         time_zone: chrono_tz::Tz,
+        #[command(flatten)]
+        confirm: Confirm,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
 pub fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let RollupsCommand::Rebuild { time_zone } = &args.command;
-    super::block_on(async {
+    let RollupsCommand::Rebuild { time_zone, confirm, json } = &args.command;
+    let dry_run = match confirm.told() {
+        Told::Nothing => return Ok(confirm.refuse("rebuilds the rollups")),
+        Told::DryRun => true,
+        Told::Yes => false,
+    };
+    let done = super::block_on(async {
+        // The zone that is stated may be the new one, which `with_database` would refuse.
         let database = Database::open(&DatabaseOptions::from(config)).await?;
         let rebuilt = {
             let mut connection = database.connect("tallyd rollups").await?;
-            rebuild_rollups(&mut connection, time_zone.name()).await
+            match dry_run {
+                true => preview_rebuild(&mut connection, time_zone.name()).await,
+                false => rebuild_rollups(&mut connection, time_zone.name()).await,
+            }
         };
         database.close().await;
         Ok(rebuilt?)
     })?;
-    println!("the rollups have days in {time_zone} now; configure rollup.time_zone = \"{time_zone}\"");
+    if *json {
+        output::json(&done)?;
+    } else {
+        print(&done, dry_run);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(done: &Rebuild, dry_run: bool) {
+    let number = |number: i64| count(number.unsigned_abs());
+    println!(
+        "{} calls on {} days: {} rows of the daily tables {}; {} rows of earlier days {} as they are",
+        number(done.calls),
+        number(done.days),
+        number(done.rows),
+        if dry_run { "would be written" } else { "were written" },
+        number(done.kept_rows),
+        if dry_run { "would stay" } else { "stay" },
+    );
+    if dry_run {
+        println!("days would be in {} instead of {}", done.to_zone, done.from_zone);
+        for daemon in &done.daemons {
+            output::hint(&format!("stop this daemon first: {daemon}"));
+        }
+        output::hint("nothing was changed: --yes rebuilds");
+    } else {
+        println!("days are in {zone} now", zone = done.to_zone);
+        output::hint(&format!("configure rollup.time_zone = \"{}\" before a daemon is started", done.to_zone));
+    }
 }

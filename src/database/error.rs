@@ -36,6 +36,9 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    /// Each class.
+    pub const ALL: [Self; 5] = [Self::Transient, Self::Serialization, Self::MissingPartition, Self::Data, Self::Hold];
+
     /// Its name in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -16,7 +16,6 @@ use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::access::{Access, HINT, protect_all};
-use super::rollups::{COSTS, TOTALS, USERS};
 use super::zone::reporting_zone;
 use super::{FailureClass, classify, describe};
 
@@ -276,13 +275,13 @@ async fn settle_zone(transaction: &Transaction<'_>, configured: Option<Tz>) -> R
     Ok(())
 }
 
-async fn setting(transaction: &Transaction<'_>, key: &'static str) -> Result<String, MigrateError> {
+pub(super) async fn setting(transaction: &Transaction<'_>, key: &'static str) -> Result<String, MigrateError> {
     let value = "SELECT value FROM public.tallyd_settings WHERE key = $1";
     let rows = transaction.query_typed(value, &[(&key, Type::TEXT)]).await?;
     rows.first().map(|row| row.get(0)).ok_or(MigrateError::Setting { key })
 }
 
-async fn set_zone(transaction: &Transaction<'_>, zone: &str) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn set_zone(transaction: &Transaction<'_>, zone: &str) -> Result<(), tokio_postgres::Error> {
     let sql = "INSERT INTO public.tallyd_settings (key, value) VALUES ('reporting_time_zone', $1) \
         ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     transaction.query_typed(sql, &[(&zone, Type::TEXT)]).await.map(drop)
@@ -290,77 +289,6 @@ async fn set_zone(transaction: &Transaction<'_>, zone: &str) -> Result<(), tokio
 
 /// PostgreSQL takes abbreviations and offsets for zones too (`EST`, `+02`, which means the opposite of what one thinks);
 /// the daemon computes days by the IANA database, so only what both know will do.
-fn check_zone(zone: &str) -> Result<Tz, MigrateError> {
+pub(super) fn check_zone(zone: &str) -> Result<Tz, MigrateError> {
     Tz::from_str(zone).map_err(|_| MigrateError::UnknownTimeZone { zone: zone.to_owned() })
-}
-
-/// Computes all rollups anew from the log and the sums of what was dropped from it, with days in `zone`, and stores that
-/// zone.
-///
-/// The log and the rollups are locked against writers from the first statement to the last; readers see the old state
-/// until the end. A daemon that was started with the old zone would go on in it: stop them all before.
-///
-/// Days before the log's first are kept as they are: their calls are gone, and the rollups are all that is left of them.
-/// Dropped sums of later days (the log goes back further than what was dropped) are added to the log's; their days stay in
-/// the zone of the time when they were dropped. Lifetime totals are the kept days of a user and the new ones together.
-///
-/// # Errors
-/// [`MigrateError`]; nothing has been changed then.
-pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<(), MigrateError> {
-    check_zone(zone)?;
-    let transaction = client.transaction().await?;
-    // In the writers' order. The first waits for those who have rows in the log whose rollups are still to come.
-    let lock = "LOCK TABLE public.api_usage_log, public.daily_user_api_costs, public.user_api_totals, \
-        public.daily_api_costs, public.tallyd_dropped_user_costs, public.tallyd_dropped_totals, \
-        public.tallyd_dropped_costs IN SHARE ROW EXCLUSIVE MODE";
-    transaction.batch_execute(lock).await?;
-    let old_zone = setting(&transaction, "reporting_time_zone").await?;
-    check_zone(&old_zone)?;
-    let first_day = "CREATE TEMP TABLE tallyd_first_day ON COMMIT DROP AS \
-        SELECT coalesce(least((min(occurred_at) AT TIME ZONE $1)::date, (min(occurred_at) AT TIME ZONE $2)::date), \
-        'infinity') AS day FROM public.api_usage_log";
-    // A statement that creates a table takes no parameters; the zones are known names, without any quote.
-    let first_day = first_day.replace("$1", &format!("'{old_zone}'")).replace("$2", &format!("'{zone}'"));
-    transaction.batch_execute(&first_day).await?;
-    for rollup in [USERS, COSTS] {
-        let table = rollup.table;
-        let delete = format!("DELETE FROM public.{table} WHERE day >= (SELECT day FROM pg_temp.tallyd_first_day)");
-        transaction.batch_execute(&delete).await?;
-        let insert = format!(
-            "INSERT INTO public.{table} ({columns}) SELECT {columns} FROM ({accounted}) AS a \
-             WHERE day >= (SELECT f.day FROM pg_temp.tallyd_first_day AS f)",
-            columns = rollup.column_list(),
-            accounted = rollup.select_accounted(),
-        );
-        transaction.query_typed(&insert, &[(&zone, Type::TEXT)]).await?;
-    }
-    transaction.batch_execute(&totals()).await?;
-    set_zone(&transaction, zone).await?;
-    transaction.commit().await?;
-    Ok(())
-}
-
-/// The lifetime totals: the daily sums by user, kept and new ones together.
-fn totals() -> String {
-    let sums: Vec<String> = super::rollups::MEASURES.iter().map(|(name, _)| format!("sum(d.{name})")).collect();
-    format!(
-        "CREATE TEMP TABLE tallyd_old_totals ON COMMIT DROP AS \
-             SELECT user_id, provider, first_call_at, last_call_at FROM public.user_api_totals; \
-         DELETE FROM public.user_api_totals; \
-         INSERT INTO public.user_api_totals ({columns}) \
-         SELECT d.user_id, d.provider, {sums}, \
-             CASE WHEN min(d.day) < min(f.day) \
-                  THEN coalesce(least(min(o.first_call_at), min(x.first_call_at)), min(l.first_at), min(d.day)) \
-                  ELSE least(min(l.first_at), min(x.first_call_at)) END, \
-             coalesce(greatest(min(l.last_at), min(x.last_call_at)), min(o.last_call_at), max(d.day)) \
-         FROM public.daily_user_api_costs AS d \
-         CROSS JOIN pg_temp.tallyd_first_day AS f \
-         LEFT JOIN (SELECT user_id, provider, min(occurred_at) AS first_at, max(occurred_at) AS last_at \
-                    FROM public.api_usage_log GROUP BY 1, 2) AS l USING (user_id, provider) \
-         LEFT JOIN public.tallyd_dropped_totals AS x USING (user_id, provider) \
-         LEFT JOIN pg_temp.tallyd_old_totals AS o USING (user_id, provider) \
-         GROUP BY d.user_id, d.provider",
-        columns = TOTALS.column_list(),
-        sums = sums.join(", "),
-    )
 }

@@ -8,7 +8,8 @@
 //! | `hosts` | an attempt to connect: each host, with the password and the certificates as they are now |
 //! | [`connection`] | [`Connection`]: one session |
 //! | [`citus`] | which tables live where on Citus' nodes |
-//! | [`migrate`](mod@migrate) | the schema, brought up to date; a rebuild of the rollups |
+//! | [`migrate`](mod@migrate) | the schema, brought up to date |
+//! | [`rebuild`] | the rollups, computed anew with days in any zone |
 //! | [`adopt`] | the history of older tables, taken over |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
 //! | [`plans`] | what each plan of a provider would have cost |
@@ -17,6 +18,7 @@
 //! | [`reprice`] | stored costs, computed anew after a correction |
 //! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
 //! | [`queries`] | what the HTTP API asks and changes |
+//! | [`daemons`] | which daemons run on this database |
 //! | [`locks`] | what one transaction at a time does |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the log's partitions, as the catalog has them |
@@ -31,6 +33,7 @@ pub mod adopt;
 pub mod bill;
 pub mod citus;
 pub mod connection;
+pub mod daemons;
 pub mod embedded;
 pub mod error;
 pub mod forget;
@@ -43,6 +46,7 @@ pub mod partitions;
 pub mod plans;
 pub mod prices;
 pub mod queries;
+pub mod rebuild;
 pub mod reconcile;
 pub mod reprice;
 pub mod retention;
@@ -54,12 +58,13 @@ pub mod unpriced;
 pub mod upkeep;
 pub mod url;
 pub mod whole;
-mod zone;
+pub(crate) mod zone;
 
 pub use access::{Access, CopyAccess};
 pub use connection::{ConnectError, Connection, describe};
 pub use error::{FailureClass, classify};
-pub use migrate::{Granularity, MigrateError, MigrateOptions, MigrateReport, migrate, rebuild_rollups};
+pub use migrate::{Granularity, MigrateError, MigrateOptions, MigrateReport, migrate};
+pub use rebuild::{Rebuild, RebuildError, preview_rebuild, rebuild_rollups};
 pub use reconcile::{Difference, MAX_DIFFERENCES, ReconcileError, Reconciliation, reconcile};
 pub use source::{Database, DatabaseError, DatabaseOptions};
-pub use zone::reporting_zone;
+pub use zone::{ZoneMoved, reporting_zone};

@@ -7,6 +7,44 @@ use tokio_postgres::error::SqlState;
 
 use super::MigrateError;
 
+/// The stored zone is another than the one in which days are counted here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the rollups have days in the time zone {stored} now, and {counted} is counted in here. hint: configure \
+     rollup.time_zone = \"{stored}\" and start this tallyd again; records wait in the write-ahead log meanwhile"
+)]
+pub struct ZoneMoved {
+    /// The zone in the database.
+    pub stored: String,
+    /// The zone of days here.
+    pub counted: Tz,
+}
+
+impl ZoneMoved {
+    /// Compares what a statement has read of the stored zone.
+    ///
+    /// # Errors
+    /// If it is another one, or missing.
+    pub fn unless(stored: Option<&str>, counted: Tz) -> Result<(), Self> {
+        match stored {
+            Some(stored) if stored == counted.name() => Ok(()),
+            stored => Err(Self { stored: stored.unwrap_or("(none)").to_owned(), counted }),
+        }
+    }
+}
+
+/// Keeps rebuilds of the rollups out until the transaction ends, and compares the zone. Called first in a transaction that changes
+/// rollups, as every writer takes the log first. The inner error is a zone that has moved.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn enter(client: &impl GenericClient, counted: Tz) -> Result<Result<(), ZoneMoved>, tokio_postgres::Error> {
+    client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
+    let sql = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
+    let rows = client.query_typed(sql, &[]).await?;
+    Ok(ZoneMoved::unless(rows.first().map(|row| row.get(0)), counted))
+}
+
 /// The zone in which the days of the rollups are. `configured` is what a configuration states, if it does; it holds where
 /// nothing has been recorded yet.
 ///

@@ -149,6 +149,9 @@ fn flusher(view: &View) -> Component {
     match trouble.max_by_key(|trouble| trouble.hold) {
         Some(trouble) if trouble.hold => Component::new(Health::Failing, trouble.message),
         Some(trouble) => Component::new(Health::Degraded, trouble.message),
+        None if !loading.is_up.load(Ordering::Relaxed) => {
+            Component::new(Health::Degraded, "the database does not answer; records are kept, and load once it does")
+        }
         None => Component::ok(),
     }
 }

@@ -121,6 +121,19 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
 }
 
+impl View {
+    /// The age of the oldest record that is on disk and not known to be in PostgreSQL, whatever the lanes do. It may read the disk.
+    #[must_use]
+    pub fn oldest_unflushed(&self) -> std::time::Duration {
+        let settled = self.loading.get().map(|loading| loading.flusher.settled());
+        let settled = settled.as_deref().unwrap_or_else(|| self.log.committed_at_start());
+        // What cannot be read is the lanes' to report.
+        let oldest_us = tokio::task::block_in_place(|| self.log.oldest_waiting_us(settled)).ok().flatten();
+        let age_us = oldest_us.map_or(0, |oldest| self.clock.now_us().saturating_sub(oldest)).max(0);
+        std::time::Duration::from_micros(age_us.unsigned_abs())
+    }
+}
+
 /// The part of the view that needs the database's server.
 pub struct Loading {
     /// The lanes.
@@ -131,6 +144,8 @@ pub struct Loading {
     pub pool: deadpool_postgres::Pool,
     /// Why the schema cannot be brought up to date, while that is so.
     pub schema: std::sync::Mutex<Option<flusher::Trouble>>,
+    /// True if PostgreSQL answered when it was last asked.
+    pub is_up: AtomicBool,
 }
 
 impl View {

@@ -150,7 +150,7 @@ fn wal(view: &View) -> WalStatus {
     let ingest = view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     WalStatus {
         unflushed_records: view.log.unflushed_records(),
-        oldest_unflushed_seconds: view.loading.get().map_or(0.0, |loading| loading.flusher.oldest_age().as_secs_f64()),
+        oldest_unflushed_seconds: view.oldest_unflushed().as_secs_f64(),
         bytes: view.log.value_bytes(),
         segments: view.log.segment_count(),
         durable_key: view.log.durable_key(),

@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::names::Names;
 use super::registry as name;
+use crate::database::FailureClass;
 use crate::pipeline::chunk::{Call, Cost};
 use crate::pipeline::flusher::transaction::Committed;
 use crate::pipeline::intake::{Admission, Code};
@@ -171,8 +172,19 @@ impl FlushMetrics {
     }
 
     /// Counts a failure of a class.
-    pub fn failed(&self, class: &'static str) {
-        counter!(name::FLUSH_FAILURES, "class" => class).increment(1);
+    pub fn failed(class: FailureClass) {
+        counter!(name::FLUSH_FAILURES, "class" => class.name()).increment(1);
+    }
+
+    /// Begins everything that lanes count at 0, before there is a lane: with PostgreSQL down at the start there may be none for
+    /// long, and an alert on a series that is missing does not fire.
+    pub fn begin() {
+        drop(Self::new(0));
+        gauge!(name::DATABASE_UP).set(0.0);
+        gauge!(name::OLDEST_UNFLUSHED_SECONDS).set(0.0);
+        for class in FailureClass::ALL {
+            drop(counter!(name::FLUSH_FAILURES, "class" => class.name()));
+        }
     }
 
     /// Shows whether the lane holds its records back.

@@ -70,11 +70,13 @@ registry! {
     gauge DEAD_LETTERS_WAITING = "tallyd_dead_letters_waiting";
     /// The largest share that today's refused records have used of a bound of [dead_letters]; at 1 they are only counted.
     gauge DEAD_LETTERS_USED = "tallyd_dead_letters_day_used_ratio";
+    /// 1 if PostgreSQL answered when the daemon last asked, which it does every few seconds; 0 from the start until it first does.
+    gauge DATABASE_UP = "tallyd_database_up";
     /// Time of one transaction that loads a batch, from BEGIN to COMMIT.
     histogram FLUSH_SECONDS = "tallyd_flush_seconds";
     /// Records of one transaction.
     histogram FLUSH_BATCH_RECORDS = "tallyd_flush_batch_records";
-    /// Transactions that failed and will be tried again, by class of failure.
+    /// Attempts to load, or to bring the schema up to date, that failed and will be tried again, by class of failure.
     counter FLUSH_FAILURES = "tallyd_flush_failures_total";
     /// Times that a batch went on filling because as many transactions as may were loading into the same PostgreSQL.
     counter FLUSH_CROWDED = "tallyd_flush_crowded_total";

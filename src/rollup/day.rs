@@ -21,6 +21,12 @@ impl Days {
         Self { zone, slot: 0, day: day_of(0, zone) }
     }
 
+    /// The zone.
+    #[must_use]
+    pub const fn zone(&self) -> Tz {
+        self.zone
+    }
+
     /// The day of an instant, given in microseconds since 1970.
     #[inline]
     pub fn of(&mut self, us: i64) -> NaiveDate {

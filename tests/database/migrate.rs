@@ -128,9 +128,21 @@ async fn a_rebuild_waits_for_writers_and_misses_none() {
     while value(&watcher, waiting).await == "0" {
         assert!(!rebuild.is_finished(), "it did not wait for a writer that has rows in the log");
     }
+    // A call in SQL that comes meanwhile is booked into a day of the new zone.
+    let late = db.connect("late").await.unwrap();
+    let late = tokio::spawn(async move {
+        let call = "SELECT increment_daily_cost('claude', cost_usd => 1, occurred_at => '2026-05-01 20:00Z')";
+        late.batch_execute(call).await
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'late' AND wait_event_type = 'Lock'";
+    while value(&watcher, waiting).await == "0" {
+        assert!(!late.is_finished(), "it did not wait for the rebuild");
+    }
     half_way.commit().await.unwrap();
     rebuild.await.unwrap().unwrap();
+    late.await.unwrap().unwrap();
     let outcome = reconcile(&mut watcher).await.unwrap();
-    assert!(outcome.equal && outcome.log_rows == 1, "{outcome:?}");
+    assert!(outcome.equal && outcome.log_rows == 2, "{outcome:?}");
+    assert_eq!(value(&watcher, "SELECT min(day) FROM daily_api_costs").await, "2026-05-02");
     db.close().await;
 }

@@ -82,8 +82,8 @@ pub fn poison_rows(run: &mut Run) {
     rig.postgres.psql(&format!(
         "DELETE FROM api_usage_log WHERE id IN ({ids}); DELETE FROM dead_letters WHERE kind = 'poison'"
     ));
-    rig.daemon.kill();
-    let rebuilt = rig.daemon.run(&["rollups", "rebuild", "--time-zone", "UTC"]);
+    rig.daemon.terminate();
+    let rebuilt = rig.daemon.run(&["rollups", "rebuild", "--time-zone", "UTC", "--yes"]);
     assert!(rebuilt.status.success(), "{rebuilt:?}");
     rig.daemon.up();
     rig.judge(run);

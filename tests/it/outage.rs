@@ -17,12 +17,39 @@ fn with_postgresql_down_at_the_start_records_are_accepted_and_loaded_later() {
     let mut daemon = Daemon::on(&postgres.url()).start();
     let load = Load::start(&daemon.socket(), 2);
     load.until_acked(1_000);
-    let status = daemon.status().unwrap();
+    // What an alert hangs on says so from the start, although no lane has ever had a connection.
+    let status = daemon.until_status("the oldest record grows old", |status| {
+        status["wal"]["oldest_unflushed_seconds"].as_f64().is_some_and(|age| age > 1.0)
+    });
     assert_eq!(status["health"]["status"], "degraded", "{status:#}");
+    until("the metrics tell it", || {
+        let metrics = daemon.metrics();
+        let holds = value(&metrics, "tallyd_database_up") == Some(0.0)
+            && value(&metrics, "tallyd_oldest_unflushed_age_seconds").is_some_and(|age| age > 1.0)
+            && value(&metrics, "tallyd_flush_failures_total{class=\"transient\"}")
+                .is_some_and(|failures| failures > 0.0)
+            && value(&metrics, "tallyd_records_committed_total") == Some(0.0)
+            && value(&metrics, "tallyd_wal_unflushed_records").is_some_and(|records| records > 0.0);
+        if holds { Ok(()) } else { Err(metrics) }
+    });
+    assert!(!daemon.log().contains("the database is there"), "{}", daemon.log());
     postgres.up();
     load.finish().assert_in(&postgres);
     daemon.assert_reconciled();
-    daemon.until_status("all is well again", |status| status["health"]["status"] == "ok");
+    daemon.until_status("all is well again", |status| {
+        status["health"]["status"] == "ok" && status["wal"]["oldest_unflushed_seconds"] == 0.0
+    });
+    until("the metrics tell it", || {
+        let metrics = daemon.metrics();
+        let holds = value(&metrics, "tallyd_database_up") == Some(1.0)
+            && value(&metrics, "tallyd_oldest_unflushed_age_seconds") == Some(0.0);
+        if holds { Ok(()) } else { Err(metrics) }
+    });
+}
+
+/// A metric's value; none if it is not there.
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 #[test]
@@ -108,7 +135,18 @@ fn with_a_backend_terminated_or_everything_frozen_loading_goes_on_afterwards() {
     postgres.freeze(true);
     load.until_acked(500);
     daemon.until_status("the deadline fires", |status| status["health"]["flusher"]["status"] == "degraded");
+    until("the metrics tell it", || {
+        let metrics = daemon.metrics();
+        let holds = value(&metrics, "tallyd_database_up") == Some(0.0)
+            && value(&metrics, "tallyd_oldest_unflushed_age_seconds").is_some_and(|age| age > 1.0);
+        if holds { Ok(()) } else { Err(metrics) }
+    });
     postgres.freeze(false);
     load.finish().assert_in(&postgres);
     daemon.assert_reconciled();
+    // Nothing waits now, and no lane notices: the daemon asks by itself.
+    postgres.freeze(true);
+    daemon.until_status("an idle daemon notices", |status| status["health"]["flusher"]["status"] == "degraded");
+    postgres.freeze(false);
+    daemon.until_status("and that it is over", |status| status["health"]["status"] == "ok");
 }

@@ -43,7 +43,7 @@ fn survives(mode: PoolMode, sessions: u32) {
         &["budgets", "list"],
         &["forecast"],
         &["users", "forget", "user-3", "--yes"],
-        &["rollups", "rebuild", "--time-zone", "UTC"],
+        &["rollups", "rebuild", "--time-zone", "UTC", "--dry-run"],
         &["reconcile"],
         &["psql", "-c", "SELECT 1"],
     ] {

@@ -44,6 +44,66 @@ fn days_begin_at_midnight_of_the_reporting_time_zone() {
     daemon.assert_reconciled();
 }
 
+/// Runs a rebuild, and returns its exit code and what it said.
+fn rebuild(daemon: &Daemon, more: &[&str]) -> (Option<i32>, String) {
+    let arguments = [&["rollups", "rebuild", "--time-zone", "Asia/Tokyo"], more].concat();
+    let output = daemon.run(&arguments);
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_old_zone() {
+    const LINE: &str = r#"{"provider":"rentcast","user_id":"u","occurred_at":"2026-06-01T20:00:00Z"}"#;
+    let postgres = Postgres::start();
+    let mut daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines(LINE);
+    postgres.until_calls(1);
+    let days = || postgres.psql("SELECT string_agg(day || ' ' || calls, ', ' ORDER BY day) FROM daily_api_costs");
+
+    let (code, said) = rebuild(&daemon, &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--dry-run") && said.contains("--yes"), "{said}");
+    let (code, said) = rebuild(&daemon, &["--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 calls on 1 days: 2 rows"), "{said}");
+    postgres.until("SELECT count(*) FROM tallyd_daemons", "1");
+    let pid = daemon.pid();
+    let (code, said) = rebuild(&daemon, &["--yes"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("process {pid}")) && said.contains("days in UTC"), "{said}");
+    assert_eq!(days(), "2026-06-01 1");
+
+    // A rebuild that does not know of the daemon: it takes the locks of one, and changes the zone while a batch waits for them.
+    let mut other = postgres.session();
+    other.run("BEGIN; LOCK TABLE ingest_watermark, api_usage_log IN SHARE ROW EXCLUSIVE MODE");
+    daemon.lines(LINE);
+    postgres.until(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'tallyd flusher' AND wait_event_type = 'Lock'",
+        "t",
+    );
+    other.run("UPDATE tallyd_settings SET value = 'Asia/Tokyo' WHERE key = 'reporting_time_zone'; COMMIT");
+    let status = daemon.until_status("it holds", |status| status["health"]["flusher"]["status"] == "failing");
+    let message = status["health"]["flusher"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("Asia/Tokyo") && message.contains("UTC"), "{message}");
+    assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log"), "1");
+    // The zone is the daemon's again: it goes on by itself.
+    other.run("UPDATE tallyd_settings SET value = 'UTC' WHERE key = 'reporting_time_zone'");
+    postgres.until_calls(2);
+
+    // Once it is stopped, its row is gone and the rebuild runs at once.
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let (code, said) = rebuild(&daemon, &["--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(days(), "2026-06-02 2");
+    daemon.set("TALLYD_ROLLUP_TIME_ZONE", "Asia/Tokyo");
+    daemon.up();
+    daemon.lines(LINE);
+    postgres.until_calls(3);
+    assert_eq!(days(), "2026-06-02 3");
+    daemon.assert_reconciled();
+}
+
 #[test]
 fn an_altered_rollup_is_found_and_named() {
     let postgres = Postgres::start();

@@ -70,6 +70,9 @@ pub enum RepriceError {
         /// The slice's beginning.
         at: String,
     },
+    /// The rollups were rebuilt with days in another zone meanwhile.
+    #[error("repricing stopped: {0}")]
+    Zone(#[from] super::ZoneMoved),
     /// The schema is not there, or somebody has removed the setting.
     #[error("tallyd_settings has no valid reporting_time_zone. hint: run `tallyd migrate`")]
     NoTimeZone,

@@ -132,6 +132,7 @@ async fn step(
     mut days: Days,
     to_us: i64,
 ) -> Result<Option<Step>, RepriceError> {
+    crate::database::zone::enter(client, days.zone()).await??;
     if !job.advance(client, to_us).await? {
         return Err(RepriceError::Overtaken(job.id));
     }

@@ -128,7 +128,7 @@ fn glance(view: &View) -> PipelineGlance {
         status: health.status,
         unflushed_records: view.log.unflushed_records(),
         committed_since_start: flusher.map_or(0, |flusher| flusher.committed_records.load(Ordering::Relaxed)),
-        oldest_unflushed_seconds: flusher.map_or(0.0, |flusher| flusher.oldest_age().as_secs_f64()),
+        oldest_unflushed_seconds: view.oldest_unflushed().as_secs_f64(),
         message: message.and_then(|part| part.message.clone()),
     }
 }

@@ -83,12 +83,14 @@ impl Direct {
         self.zone
     }
 
-    /// Begins the caller's transaction. Its COMMIT waits for the disk, whatever the server's default is.
+    /// Begins the caller's transaction. Its COMMIT waits for the disk, whatever the server's default is, and no rebuild of the
+    /// rollups comes before it.
     ///
     /// # Errors
-    /// PostgreSQL's.
-    pub async fn begin(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
-        client.batch_execute(super::transaction::BEGIN).await
+    /// [`FlushError::Zone`] if days are in another zone by now; PostgreSQL's.
+    pub async fn begin(&self, client: &Client) -> Result<(), FlushError> {
+        client.batch_execute(super::transaction::BEGIN).await?;
+        Ok(crate::database::zone::enter(client, self.zone).await??)
     }
 
     /// Loads the calls and their rollups, within the caller's transaction. Returns those that PostgreSQL would not take.

@@ -189,7 +189,6 @@ impl Lane {
             let is_growing = run.records > before;
             let state = &self.shared.lanes[usize::from(self.number)];
             let Some(first) = run.chunks.first() else {
-                state.oldest_us.store(i64::MAX, Ordering::Relaxed);
                 state.set_cleared(run.scanned);
                 if run.damaged_values > 0 {
                     // Nothing of the segment loads any more, so no commit would let it go.
@@ -201,7 +200,6 @@ impl Lane {
                 self.wait_for_more().await;
                 continue;
             };
-            state.oldest_us.store(first.written_us, Ordering::Relaxed);
             let age_us = self.shared.clock.now_us().saturating_sub(first.written_us).max(0);
             // The wall clock may have been set back: what waits here grows old all the same.
             let waited = began.get_or_insert_with(Instant::now).elapsed();
@@ -318,7 +316,7 @@ impl Lane {
         let hold = class == FailureClass::Hold || (class == FailureClass::Data && !narrowed);
         self.failures += 1;
         if !matches!(error, FlushError::Moved | FlushError::NotMigrated) {
-            self.metrics.failed(class.name());
+            FlushMetrics::failed(class);
             let message = error.to_string();
             let known = self.shared.lanes[usize::from(self.number)].trouble();
             if known.is_none_or(|known| known.message != message) {
@@ -373,6 +371,6 @@ fn class_of(error: &FlushError) -> FailureClass {
         | FlushError::Partitions
         | FlushError::NotMigrated => FailureClass::Transient,
         FlushError::Detached(_) => FailureClass::MissingPartition,
-        FlushError::Watermark(_) | FlushError::Payload(_) => FailureClass::Hold,
+        FlushError::Watermark(_) | FlushError::Payload(_) | FlushError::Zone(_) => FailureClass::Hold,
     }
 }

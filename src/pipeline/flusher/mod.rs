@@ -1,7 +1,8 @@
 //! The flusher: takes durable chunks from the log and loads them into PostgreSQL, each exactly once.
 //!
 //! ## One transaction a batch
-//! 1. Fence and watermark: `UPDATE ingest_watermark … WHERE last_seq = $from`. No row means that another loader was
+//! 1. Fence, watermark and zone: `UPDATE ingest_watermark … WHERE last_seq = $from`, which also reads the reporting time zone. A
+//!    rebuild of the rollups locks that table first, so the zone cannot change before the COMMIT. No row means that another loader was
 //!    here, or that this lane's last COMMIT went through although its reply was lost; the watermark is read again and
 //!    says exactly what to skip ([`watermark`]).
 //! 2. The rows, by binary COPY, encoded by hand while they stream ([`copy_row`], [`rows`]).
@@ -22,7 +23,7 @@
 //! | transient: connection, timeout, deadlock, shutdown … | tries again for ever, with jitter; half a batch that took too long |
 //! | data: a row that PostgreSQL refuses, a rollup's sum that overflows | halves the batch until it is one chunk, then finds the call ([`poison`]) |
 //! | partition missing | makes it, tries again |
-//! | hold: password, missing table, rewound database … | stops loading, says so, looks again every few seconds |
+//! | hold: password, missing table, rewound database, days in another time zone … | stops loading, says so, looks again every few seconds |
 //!
 //! Nothing is dropped in any of them: records stay in the log, and the daemon keeps accepting.
 
@@ -39,7 +40,7 @@ pub mod transaction;
 mod turns;
 pub mod watermark;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -118,12 +119,10 @@ impl Shared {
         self.lanes.iter().map(LaneState::committed).collect()
     }
 
-    /// The age of the oldest record that is not in PostgreSQL, as far as lanes have seen it.
+    /// For each lane, the key up to which nothing of it waits, as far as is known: the watermark, and keys of others beyond it.
     #[must_use]
-    pub fn oldest_age(&self) -> Duration {
-        let oldest_us = self.lanes.iter().map(|lane| lane.oldest_us.load(Ordering::Relaxed)).min();
-        let age_us = oldest_us.map_or(0, |oldest| self.clock.now_us().saturating_sub(oldest)).max(0);
-        Duration::from_micros(age_us as u64)
+    pub fn settled(&self) -> Vec<u64> {
+        self.lanes.iter().map(|lane| lane.committed().max(lane.cleared.load(Ordering::Acquire))).collect()
     }
 }
 
@@ -134,8 +133,6 @@ pub struct LaneState {
     committed: AtomicU64,
     /// The same, and past keys that are not the lane's: an idle lane must not keep the log from being trimmed.
     cleared: AtomicU64,
-    /// When its oldest record that is not was written, microseconds since 1970; `i64::MAX` without any.
-    pub oldest_us: AtomicI64,
     trouble: Mutex<Option<Trouble>>,
     holds: AtomicBool,
 }
@@ -154,7 +151,6 @@ impl Default for LaneState {
         Self {
             committed: AtomicU64::new(0),
             cleared: AtomicU64::new(0),
-            oldest_us: AtomicI64::new(i64::MAX),
             trouble: Mutex::default(),
             holds: AtomicBool::new(false),
         }
@@ -226,6 +222,9 @@ pub enum FlushError {
     /// The watermark has moved: the batch, or a part of it, is there already.
     #[error("the watermark has moved; it is read again")]
     Moved,
+    /// Days are in another zone than this daemon's: the rollups were rebuilt.
+    #[error(transparent)]
+    Zone(#[from] crate::database::ZoneMoved),
     /// The watermark contradicts the log.
     #[error(transparent)]
     Watermark(#[from] watermark::WatermarkError),

@@ -47,7 +47,7 @@ pub async fn load_without_poison(
         }
     }
     client.batch_execute(BEGIN).await?;
-    watermark.advance(client, from, chunk.last_key).await?;
+    watermark.advance(client, from, chunk.last_key, shared.days.zone()).await?;
     let new_fold = || Fold::new(&shared.guard, shared.days.clone());
     let poison = load_calls(client, &calls, new_fold).await?;
     for Poison { place, code, said } in &poison {

@@ -82,7 +82,7 @@ pub async fn load(
     } else if !turns::begin(client, watermark.lane, shared.lanes.len()).await? {
         return Err(FlushError::Crowded);
     }
-    watermark.advance(client, from, to).await?;
+    watermark.advance(client, from, to, shared.days.zone()).await?;
     let mut fold = Fold::new(&shared.guard, shared.days.clone());
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {

@@ -2,12 +2,17 @@
 //!
 //! It moves in the transaction that loads the batch, so it is right after any crash. It also fences: a loader that was
 //! suspended and wakes up again finds that its row has moved, and its transaction changes nothing.
+//!
+//! The statement that moves it reads the reporting time zone, too. A rebuild of the rollups, which changes the zone, locks the table
+//! before anything else: it waits for every transaction that has moved a watermark, and later ones see the new zone.
 
+use chrono_tz::Tz;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::FlushError;
+use crate::database::ZoneMoved;
 use crate::failpoint;
 
 /// Why the database's watermark cannot be that of this log. Loading on would lose or double records.
@@ -83,20 +88,25 @@ impl Watermark {
         Ok(())
     }
 
-    /// Moves the row, within the caller's transaction.
+    /// Moves the row, within the caller's transaction, whose days are in `zone`.
     ///
     /// # Errors
-    /// [`FlushError::Moved`] if it does not stand at `from`; PostgreSQL's.
-    pub async fn advance(&self, client: &Client, from: u64, to: u64) -> Result<(), FlushError> {
+    /// [`FlushError::Moved`] if it does not stand at `from`; [`FlushError::Zone`] if days are in another zone; PostgreSQL's.
+    pub async fn advance(&self, client: &Client, from: u64, to: u64, zone: Tz) -> Result<(), FlushError> {
         let update = "UPDATE ingest_watermark SET last_seq = $1, updated_at = clock_timestamp() \
-             WHERE buffer_id = $2 AND lane = $3 AND last_seq = $4 RETURNING 1";
+             WHERE buffer_id = $2 AND lane = $3 AND last_seq = $4 \
+             RETURNING (SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone')";
         // Keys start at 1 and rise by one; they stay far below 2^63.
         let (from, to, lane) = (from as i64, to as i64, self.lane as i16);
         let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
             [(&to, Type::INT8), (&self.buffer_id, Type::UUID), (&lane, Type::INT2), (&from, Type::INT8)];
         let rows = client.query_typed(update, &parameters).await?;
         let unchecked = failpoint::hit("flusher.watermark_unchecked").is_some();
-        if rows.len() == 1 || unchecked { Ok(()) } else { Err(FlushError::Moved) }
+        match rows.first() {
+            Some(row) => Ok(ZoneMoved::unless(row.get(0), zone)?),
+            None if unchecked => Ok(()),
+            None => Err(FlushError::Moved),
+        }
     }
 }
 

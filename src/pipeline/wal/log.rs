@@ -63,6 +63,17 @@ pub struct Log {
     /// First keys of segments without a seal in which a value could not be read: their seal will say so.
     damaged_unsealed: Mutex<BTreeSet<u64>>,
     committed_at_start: Vec<u64>,
+    /// The oldest chunk of each lane that is known to wait.
+    pub(super) oldest: Mutex<Vec<Oldest>>,
+}
+
+/// A lane's oldest chunk that waits, as far as the log has been looked through for it.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Oldest {
+    /// No chunk of the lane up to this key waits, but for the one below.
+    pub scanned: u64,
+    /// The chunk's last key, and when it was written, microseconds since 1970.
+    pub chunk: Option<(u64, i64)>,
 }
 
 /// What recovery found, ready to be opened.
@@ -107,6 +118,7 @@ impl Log {
             damaged: AtomicBool::new(recovered.damaged),
             damaged_unsealed: Mutex::default(),
             committed_at_start: recovered.committed.clone(),
+            oldest: Mutex::default(),
         })
     }
 

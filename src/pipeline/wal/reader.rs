@@ -1,10 +1,10 @@
 //! A lane's way through the log: its chunks, in order, from memory or from segments.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::lanes::Lanes;
-use super::log::{Log, Segment};
+use super::log::{Log, Oldest, Segment};
 use super::recent::{Payload, Recent, StoredChunk};
 use super::segment::Store;
 use super::{WalError, value};
@@ -144,6 +144,29 @@ impl Log {
             after = last_key;
         }
         counted
+    }
+
+    /// When the oldest record that waits was written, microseconds since 1970. `settled[lane]` is the key up to which nothing of the
+    /// lane waits. Whoever asks need not know what the lanes do: they may all be waiting for the database. Blocks on disk reads.
+    ///
+    /// # Errors
+    /// [`WalError`] if a segment's store does not open at all.
+    pub fn oldest_waiting_us(&self, settled: &[u64]) -> Result<Option<i64>, WalError> {
+        let appetite = Appetite { records: 1, bytes: 1, chunks: 1, held: 0 };
+        let lanes = self.lanes().max(settled.len() as u16);
+        let mut known = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        known.resize_with(lanes.into(), Oldest::default);
+        let mut oldest_us = None;
+        for (lane, known) in (0..lanes).zip(known.iter_mut()) {
+            let mark = settled.get(usize::from(lane)).copied().unwrap_or(0);
+            if known.chunk.is_none_or(|(last_key, _)| last_key <= mark) {
+                let run = self.collect(lane, known.scanned.max(mark), appetite)?;
+                known.chunk = run.chunks.first().map(|chunk| (chunk.last_key, chunk.written_us));
+                known.scanned = run.last_key().unwrap_or(run.scanned);
+            }
+            oldest_us = oldest_us.into_iter().chain(known.chunk.map(|(_, us)| us)).min();
+        }
+        Ok(oldest_us)
     }
 
     /// A chunk's entries, from memory or from its segment. Blocks on disk reads.

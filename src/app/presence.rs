@@ -1,0 +1,83 @@
+//! Tells other processes on the database that this daemon runs, and finds out whether PostgreSQL answers.
+//!
+//! Both are one statement every few seconds ([`RENEWAL`]), on a session of its own: lanes that have nothing to load do not notice
+//! that PostgreSQL is gone, and one that is frozen in mid-transaction notices at its deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::loading::note_database;
+use crate::config::Config;
+use crate::database::daemons::{self, RENEWAL};
+use crate::database::{Connection, Database, FailureClass, classify};
+use crate::http::View;
+
+/// The task's work.
+pub(super) struct Presence {
+    view: Arc<View>,
+    database: Arc<Database>,
+    buffer_id: Uuid,
+    zone: chrono_tz::Tz,
+    patience: Duration,
+}
+
+impl Presence {
+    pub fn new(config: &Config, view: &Arc<View>, database: Arc<Database>) -> Self {
+        let (view, buffer_id, zone) = (Arc::clone(view), view.log.buffer_id(), config.rollup.time_zone);
+        let patience = config.database.connect_timeout.max(Duration::from_secs(1));
+        Self { view, database, buffer_id, zone, patience }
+    }
+
+    /// Renews the daemon's row until told to stop, and deletes it then.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut session = None;
+        loop {
+            let renewed = tokio::select! {
+                renewed = tokio::time::timeout(self.patience, self.renew(&mut session)) => renewed,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            // A statement that PostgreSQL refuses is an answer, too.
+            let is_up = matches!(renewed, Ok(Ok(()) | Err(Answer::Refused)));
+            note_database(&self.view, is_up);
+            if !matches!(renewed, Ok(Ok(()))) {
+                session = None;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RENEWAL) => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        if let Some(session) = session {
+            // Without an answer the row is old within a minute.
+            let _ = tokio::time::timeout(self.patience, daemons::leave(&session, self.buffer_id)).await;
+        }
+    }
+
+    async fn renew(&self, session: &mut Option<Connection>) -> Result<(), Answer> {
+        let connection = match session {
+            Some(connection) => connection,
+            None => {
+                let connected = self.database.connect("tallyd presence").await;
+                session.insert(connected.map_err(|error| Answer::of(error.class()))?)
+            }
+        };
+        daemons::renew(connection, self.buffer_id, self.zone).await.map_err(|error| Answer::of(classify(&error)))
+    }
+}
+
+/// Why the row was not renewed.
+enum Answer {
+    /// PostgreSQL answered, and refused.
+    Refused,
+    /// It did not answer.
+    None,
+}
+
+impl Answer {
+    const fn of(class: FailureClass) -> Self {
+        if matches!(class, FailureClass::Transient) { Self::None } else { Self::Refused }
+    }
+}

@@ -1,0 +1,182 @@
+//! A rebuild of the rollups: all of them anew, with days in any zone.
+
+use serde::Serialize;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+
+use super::daemons::{self, Daemon};
+use super::migrate::{MigrateError, check_zone, set_zone, setting};
+use super::rollups::{COSTS, MEASURES, TOTALS, USERS};
+
+/// Why the rollups were not rebuilt. Nothing has been changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// PostgreSQL failed, or the zone is not one.
+    #[error(transparent)]
+    Database(#[from] MigrateError),
+    /// Daemons count days in the zone of before.
+    #[error(
+        "{} on this database:\n{}\nhint: stop every daemon first; one that was killed counts as running for a minute",
+        if daemons.len() == 1 { "a daemon runs" } else { "daemons run" },
+        daemons.iter().map(|daemon| format!("  {daemon}")).collect::<Vec<_>>().join("\n")
+    )]
+    Running {
+        /// The daemons.
+        daemons: Vec<Daemon>,
+    },
+}
+
+impl From<tokio_postgres::Error> for RebuildError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// What a rebuild did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rebuild {
+    /// The zone of days before.
+    pub from_zone: String,
+    /// The zone of days afterwards.
+    pub to_zone: String,
+    /// Calls of the log that are counted anew.
+    pub calls: i64,
+    /// Days of `daily_api_costs` that are computed anew.
+    pub days: i64,
+    /// Rows of the daily tables that are written.
+    pub rows: i64,
+    /// Rows of the daily tables that are kept as they are: their calls are not in the log any more.
+    pub kept_rows: i64,
+    /// The daemons that run.
+    pub daemons: Vec<Daemon>,
+}
+
+/// Computes all rollups anew from the log and the sums of what was dropped from it, with days in `zone`, and stores that
+/// zone.
+///
+/// Watermarks, the log and the rollups are locked against writers from the first statement to the last; readers see the old state
+/// until the end. A daemon that was started with the old zone holds afterwards: stop them all before.
+///
+/// Days before the log's first are kept as they are: their calls are gone, and the rollups are all that is left of them.
+/// Dropped sums of later days (the log goes back further than what was dropped) are added to the log's; their days stay in
+/// the zone of the time when they were dropped. Lifetime totals are the kept days of a user and the new ones together.
+///
+/// # Errors
+/// [`RebuildError`]; nothing has been changed then.
+pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<Rebuild, RebuildError> {
+    check_zone(zone)?;
+    let transaction = client.transaction().await?;
+    // In the writers' order. The first two wait for those who have rows in the log whose rollups are still to come, and keep
+    // every lane from reading the zone of before.
+    let lock = "LOCK TABLE public.ingest_watermark, public.api_usage_log, public.daily_user_api_costs, public.user_api_totals, \
+        public.daily_api_costs, public.tallyd_dropped_user_costs, public.tallyd_dropped_totals, \
+        public.tallyd_dropped_costs IN SHARE ROW EXCLUSIVE MODE";
+    transaction.batch_execute(lock).await?;
+    let daemons = daemons::running(&transaction).await?;
+    if !daemons.is_empty() {
+        return Err(RebuildError::Running { daemons });
+    }
+    let from_zone = setting(&transaction, "reporting_time_zone").await?;
+    check_zone(&from_zone)?;
+    let (calls, kept_rows) = forget_days(&transaction, &from_zone, zone).await?;
+    let mut rows = 0;
+    for rollup in [USERS, COSTS] {
+        let insert = format!(
+            "INSERT INTO public.{table} ({columns}) SELECT {columns} FROM ({accounted}) AS a \
+             WHERE day >= (SELECT f.day FROM pg_temp.tallyd_first_day AS f)",
+            table = rollup.table,
+            columns = rollup.column_list(),
+            accounted = rollup.select_accounted(),
+        );
+        rows += transaction.execute_typed(&insert, &[(&zone, Type::TEXT)]).await?.cast_signed();
+    }
+    transaction.batch_execute(&totals()).await?;
+    let days = "SELECT count(DISTINCT day) FROM public.daily_api_costs \
+        WHERE day >= (SELECT f.day FROM pg_temp.tallyd_first_day AS f)";
+    let days = transaction.query_typed(days, &[]).await?.first().map_or(0, |row| row.get(0));
+    let done = Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons };
+    set_zone(&transaction, zone).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// What a rebuild would do. Nothing is locked: daemons may run, and go on.
+///
+/// # Errors
+/// [`RebuildError`].
+pub async fn preview_rebuild(client: &mut Client, zone: &str) -> Result<Rebuild, RebuildError> {
+    check_zone(zone)?;
+    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let transaction = builder.start().await?;
+    let from_zone = setting(&transaction, "reporting_time_zone").await?;
+    check_zone(&from_zone)?;
+    let rows = transaction
+        .query_typed(&format!("SELECT day::text, calls FROM ({}) AS f", first_day(&from_zone, zone)), &[])
+        .await?;
+    let (first, calls) = rows.first().map_or((String::new(), 0), |row| (row.get(0), row.get(1)));
+    let (mut days, mut rows, mut kept_rows) = (0, 0, 0);
+    for rollup in [USERS, COSTS] {
+        let sql = format!(
+            "SELECT count(DISTINCT a.day), count(*), (SELECT count(*) FROM public.{table} WHERE day < $2::text::date) \
+             FROM ({accounted}) AS a WHERE a.day >= $2::text::date",
+            table = rollup.table,
+            accounted = rollup.select_accounted(),
+        );
+        let found = transaction.query_typed(&sql, &[(&zone, Type::TEXT), (&first, Type::TEXT)]).await?;
+        for row in &found {
+            days = row.get(0);
+            rows += row.get::<_, i64>(1);
+            kept_rows += row.get::<_, i64>(2);
+        }
+    }
+    let daemons = daemons::running(&transaction).await?;
+    Ok(Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons })
+}
+
+/// `SELECT` of the first day that is computed anew, and of the number of calls. The zones are known names, without any quote.
+fn first_day(old: &str, new: &str) -> String {
+    format!(
+        "SELECT coalesce(least((min(occurred_at) AT TIME ZONE '{old}')::date, (min(occurred_at) AT TIME ZONE '{new}')::date), \
+         'infinity') AS day, count(*) AS calls FROM public.api_usage_log"
+    )
+}
+
+/// Deletes the days that are computed anew. Returns the log's calls, and the rows that are kept.
+async fn forget_days(transaction: &Transaction<'_>, old: &str, new: &str) -> Result<(i64, i64), tokio_postgres::Error> {
+    let first_day = format!("CREATE TEMP TABLE tallyd_first_day ON COMMIT DROP AS {}", first_day(old, new));
+    transaction.batch_execute(&first_day).await?;
+    for rollup in [USERS, COSTS] {
+        let table = rollup.table;
+        let delete = format!("DELETE FROM public.{table} WHERE day >= (SELECT day FROM pg_temp.tallyd_first_day)");
+        transaction.batch_execute(&delete).await?;
+    }
+    let left = "SELECT calls, (SELECT count(*) FROM public.daily_user_api_costs) + (SELECT count(*) FROM public.daily_api_costs) \
+        FROM pg_temp.tallyd_first_day";
+    let rows = transaction.query_typed(left, &[]).await?;
+    Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
+}
+
+/// The lifetime totals: the daily sums by user, kept and new ones together.
+fn totals() -> String {
+    let sums: Vec<String> = MEASURES.iter().map(|(name, _)| format!("sum(d.{name})")).collect();
+    format!(
+        "CREATE TEMP TABLE tallyd_old_totals ON COMMIT DROP AS \
+             SELECT user_id, provider, first_call_at, last_call_at FROM public.user_api_totals; \
+         DELETE FROM public.user_api_totals; \
+         INSERT INTO public.user_api_totals ({columns}) \
+         SELECT d.user_id, d.provider, {sums}, \
+             CASE WHEN min(d.day) < min(f.day) \
+                  THEN coalesce(least(min(o.first_call_at), min(x.first_call_at)), min(l.first_at), min(d.day)) \
+                  ELSE least(min(l.first_at), min(x.first_call_at)) END, \
+             coalesce(greatest(min(l.last_at), min(x.last_call_at)), min(o.last_call_at), max(d.day)) \
+         FROM public.daily_user_api_costs AS d \
+         CROSS JOIN pg_temp.tallyd_first_day AS f \
+         LEFT JOIN (SELECT user_id, provider, min(occurred_at) AS first_at, max(occurred_at) AS last_at \
+                    FROM public.api_usage_log GROUP BY 1, 2) AS l USING (user_id, provider) \
+         LEFT JOIN public.tallyd_dropped_totals AS x USING (user_id, provider) \
+         LEFT JOIN pg_temp.tallyd_old_totals AS o USING (user_id, provider) \
+         GROUP BY d.user_id, d.provider",
+        columns = TOTALS.column_list(),
+        sums = sums.join(", "),
+    )
+}
