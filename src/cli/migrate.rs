@@ -41,7 +41,7 @@ pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
         return dry_run(args, config);
     }
     let (report, distributed, url) = super::block_on(async {
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         let done = async {
             let mut connection = database.connect("tallyd migrate").await?;
             let report = migrate(&mut connection, &super::migrate_options(config)).await?;

@@ -214,7 +214,7 @@ fn with_database<T>(
 ) -> anyhow::Result<T> {
     use crate::database::{Database, DatabaseOptions};
     block_on(async {
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         let done = match database.connect(name).await {
             Ok(mut connection) => match reporting_zone(&connection, config).await {
                 Ok(_) => task(&mut connection).await,

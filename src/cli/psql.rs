@@ -19,7 +19,7 @@ pub struct PsqlArgs {
 
 pub fn run(args: &PsqlArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let status = super::block_on(async {
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         let mut command = database.psql_command(&args.args);
         let status = tokio::task::spawn_blocking(move || command.status()).await?;
         database.close().await;

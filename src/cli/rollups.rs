@@ -48,7 +48,7 @@ pub fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     };
     let done = super::block_on(async {
         // The zone that is stated may be the new one, which `with_database` would refuse.
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         let rebuilt = {
             let mut connection = database.connect("tallyd rollups").await?;
             match dry_run {

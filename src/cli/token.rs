@@ -108,7 +108,7 @@ const NAME_CHARS_MAX: usize = 100;
 
 pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
     super::block_on(async {
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         let done = {
             let mut connection = database.connect("tallyd token").await?;
             wait_for_schema(&connection, config).await?;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::future::poll_fn;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,13 +74,28 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`], if the URL or a CA file is wrong, or the private cluster cannot run.
     pub async fn open(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
+        Self::with_cluster(options, async |dir, bin_dir| Embedded::open(dir, bin_dir).await).await
+    }
+
+    /// The same for commands, which never make a private cluster: that is the daemon's to do.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], also if there is no private cluster where there should be one.
+    pub async fn open_existing(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
+        Self::with_cluster(options, async |dir, bin_dir| Embedded::open_existing(dir, bin_dir).await).await
+    }
+
+    async fn with_cluster(
+        options: &DatabaseOptions,
+        open: impl AsyncFnOnce(&Path, Option<&Path>) -> Result<Embedded, EmbeddedError>,
+    ) -> Result<Self, DatabaseError> {
         let (address, cluster) = match &options.url {
             Some(url) => {
                 let address = Address::parse(url, options.ca_file.as_deref(), options.connect_timeout)?;
                 (address.with_password_file(options.password_file.clone()), None)
             }
             None => {
-                let cluster = Embedded::open(&options.data_dir, options.bin_dir.as_deref()).await?;
+                let cluster = open(&options.data_dir, options.bin_dir.as_deref()).await?;
                 let (user, database) = (embedded::USER, embedded::DATABASE);
                 (Address::embedded(cluster.host(), user, database, options.connect_timeout), Some(cluster))
             }

@@ -3,18 +3,21 @@
 //! | `sslmode` | encrypted | server verified |
 //! |---|---|---|
 //! | `disable` | no | |
-//! | `allow`, `prefer` (the default) | if the server can | no: whoever can forge a certificate could as well refuse encryption |
-//! | `require`, `verify-ca`, `verify-full` | yes | certificate and host name |
+//! | `allow`, `prefer` (the default) | if the server can | no: who can forge a certificate could as well refuse encryption |
+//! | `require` | yes | no: it keeps out who only listens |
+//! | `verify-ca`, `verify-full` | yes | certificate and host name |
+//! | any but `disable`, with a CA file | yes | certificate and host name |
 //!
-//! `require` is stricter than libpq's, which encrypts for anybody: a connection that was asked to be secure is. A CA file
-//! (`database.ca_file`, or `sslrootcert` in the URL) is trusted instead of the system's certificates, and lifts `prefer`
-//! to `require`. Unix sockets are never encrypted.
+//! `require` means what it means to libpq: managed servers have certificates of authorities that no system knows, and old ones have
+//! certificates that no library verifies (X.509 version 1). `verify-ca` is stricter than libpq's, which leaves the host name out.
+//! A CA file (`database.ca_file`, or `sslrootcert` in the URL) is trusted instead of the system's certificates. Unix sockets are
+//! never encrypted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -99,7 +102,8 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// Takes every certificate, for `prefer`. The handshake's signatures are checked all the same.
+/// Takes every certificate, for `prefer` and `require`. The handshake's signatures are not checked either: they only prove that the
+/// server has the key of its certificate, which anybody can make, and the library refuses to read certificates of version 1.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -117,20 +121,20 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

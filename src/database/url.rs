@@ -42,11 +42,12 @@ impl Address {
             return Err(AddressError { reason: "the address names no host".into() });
         }
         let ca_file = ca_file.map(Path::to_owned).or(taken.root_certificate);
-        let mode = match taken.mode.as_deref() {
-            None | Some("allow" | "prefer") if ca_file.is_some() => SslMode::Require,
-            None | Some("allow" | "prefer") => SslMode::Prefer,
-            Some("disable") => SslMode::Disable,
-            Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
+        let (mode, verify) = match taken.mode.as_deref() {
+            Some("disable") => (SslMode::Disable, Verify::Nothing),
+            Some("verify-ca" | "verify-full") => (SslMode::Require, Verify::Full),
+            None | Some("allow" | "prefer" | "require") if ca_file.is_some() => (SslMode::Require, Verify::Full),
+            None | Some("allow" | "prefer") => (SslMode::Prefer, Verify::Nothing),
+            Some("require") => (SslMode::Require, Verify::Nothing),
             Some(other) => {
                 let known = "disable, allow, prefer, require, verify-ca or verify-full";
                 return Err(AddressError { reason: format!("sslmode is {other}, not {known}") });
@@ -62,7 +63,6 @@ impl Address {
         if attributes.is_some() || config.get_hosts().len().max(config.get_hostaddrs().len()) > 1 {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        let verify = if mode == SslMode::Require { Verify::Full } else { Verify::Nothing };
         Ok(Self { config, verify, ca_file, password_file: None })
     }
 
@@ -128,7 +128,7 @@ impl Address {
         match (self.config.get_ssl_mode(), &self.ca_file) {
             (SslMode::Disable, _) => "disable",
             (SslMode::Require, Some(_)) => "verify-full",
-            // libpq before version 16 cannot use the system's certificates: it would refuse `verify-full` here.
+            // Also for `verify-full`: libpq before version 16 cannot use the system's certificates, and would refuse it.
             (SslMode::Require, None) => "require",
             _ => "prefer",
         }

@@ -10,12 +10,12 @@ fn ssl_modes_mean_what_the_table_says() {
         ("postgres://h/d", SslMode::Prefer, Verify::Nothing),
         ("postgres://h/d?sslmode=disable", SslMode::Disable, Verify::Nothing),
         ("postgres://h/d?sslmode=prefer", SslMode::Prefer, Verify::Nothing),
-        ("postgres://h/d?application_name=x&sslmode=require", SslMode::Require, Verify::Full),
+        ("postgres://h/d?application_name=x&sslmode=require", SslMode::Require, Verify::Nothing),
         ("postgres://h/d?sslmode=verify-ca&connect_timeout=3", SslMode::Require, Verify::Full),
         ("postgres://h/d?sslmode=verify-full", SslMode::Require, Verify::Full),
         ("postgres://h/d?sslrootcert=%2Fca.pem", SslMode::Require, Verify::Full),
         ("host=h sslmode=verify-full dbname=d", SslMode::Require, Verify::Full),
-        ("host=h sslmode='require' password='a b\\' c'", SslMode::Require, Verify::Full),
+        ("host=h sslmode='require' password='a b\\' c'", SslMode::Require, Verify::Nothing),
     ];
     for (url, mode, verify) in table {
         let address = parse(url);

@@ -55,6 +55,12 @@ pub fn bind(data_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// True if a daemon listens in this data folder.
+#[must_use]
+pub fn is_answered(data_dir: &Path) -> bool {
+    short_path(data_dir).is_ok_and(|(path, _folder)| std::os::unix::net::UnixStream::connect(path).is_ok())
+}
+
 /// Asks the running daemon. Returns the answer's body.
 ///
 /// # Errors

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 use tallyd::database::{Database, DatabaseOptions, FailureClass};
 
 use crate::support::options;
@@ -25,12 +26,19 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// A server that can encrypt, or not. It reports whether each log-in that it completed was encrypted.
-fn server(can_encrypt: bool) -> (u16, mpsc::Receiver<bool>) {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let certificates = CertificateDer::pem_file_iter(file("server.pem")).unwrap().map(Result::unwrap).collect();
+fn server(
+    can_encrypt: bool,
+    certificate: &str,
+    versions: &[&'static SupportedProtocolVersion],
+) -> (u16, mpsc::Receiver<bool>) {
+    let provider = rustls::crypto::ring::default_provider();
+    let certificates = CertificateDer::pem_file_iter(file(certificate)).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(certificates, key).unwrap());
+    // The library's own way looks into the certificate, and refuses one of version 1.
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let certified = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
+    let config = ServerConfig::builder_with_provider(provider.into()).with_protocol_versions(versions).unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_cert_resolver(Arc::new(certified)));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (log_in, log_ins) = mpsc::channel();
@@ -75,7 +83,15 @@ fn finish(stream: &mut (impl Read + Write), head: [u8; 8]) -> io::Result<()> {
 
 /// Connects once. `Ok` says whether the connection was encrypted.
 async fn connect(host: &str, can_encrypt: bool, parameters: &str, ca: Option<&str>) -> Result<bool, FailureClass> {
-    let (port, log_ins) = server(can_encrypt);
+    connect_to(server(can_encrypt, "server.pem", rustls::ALL_VERSIONS), host, parameters, ca).await
+}
+
+async fn connect_to(
+    (port, log_ins): (u16, mpsc::Receiver<bool>),
+    host: &str,
+    parameters: &str,
+    ca: Option<&str>,
+) -> Result<bool, FailureClass> {
     let options = DatabaseOptions {
         url: Some(format!("postgres://u@{host}:{port}/d?{parameters}")),
         ca_file: ca.map(file),
@@ -108,6 +124,29 @@ async fn without_being_asked_it_encrypts_where_the_server_can() {
     assert_eq!(connect("127.0.0.1", true, "", None).await, Ok(true));
     assert_eq!(connect("127.0.0.1", false, "", None).await, Ok(false));
     assert_eq!(connect("127.0.0.1", true, "sslmode=disable", None).await, Ok(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_or_foreign_certificate_will_do_unless_verification_is_asked_for() {
+    for versions in [&[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
+        for certificate in ["version1.pem", "server.pem"] {
+            for parameters in ["", "sslmode=allow", "sslmode=prefer", "sslmode=require"] {
+                let server = server(true, certificate, versions);
+                assert_eq!(
+                    connect_to(server, "127.0.0.1", parameters, None).await,
+                    Ok(true),
+                    "{certificate} {parameters}"
+                );
+            }
+            for (parameters, ca) in
+                [("sslmode=verify-full", None), ("sslmode=verify-ca", None), ("sslmode=require", Some("other_ca.pem"))]
+            {
+                let refused = connect_to(server(true, certificate, versions), "localhost", parameters, ca).await;
+                assert_eq!(refused, Err(FailureClass::Hold), "{certificate} {parameters}");
+            }
+        }
+    }
+    assert!(connect("localhost", false, "sslmode=require", None).await.is_err(), "it must not go on in the clear");
 }
 
 #[tokio::test]

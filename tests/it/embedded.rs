@@ -30,4 +30,22 @@ fn with_no_address_a_private_postgresql_holds_the_records_over_restarts_and_kill
         daemon.up();
     }
     assert_eq!(daemon.terminate().code(), Some(0));
+    // Without the daemon a command starts the cluster that is there, and makes none where there is none.
+    assert_eq!(psql(&daemon, "SELECT count(*) FROM api_usage_log").unwrap(), "3");
+    let slip = daemon.data().with_file_name("dtaa");
+    let commands: [&[&str]; 6] = [
+        &["budgets", "list"],
+        &["migrate"],
+        &["psql", "-c", "SELECT 1"],
+        &["token", "list"],
+        &["dead-letters", "list"],
+        &["reconcile"],
+    ];
+    for command in commands {
+        let output = daemon.command(command).env("TALLYD_DATA_DIR", &slip).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("there is no PostgreSQL") && said.contains("dtaa"), "{command:?}: {said}");
+        assert!(!slip.exists(), "{command:?} has made {}", slip.display());
+    }
 }

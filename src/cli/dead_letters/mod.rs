@@ -111,7 +111,7 @@ struct ExportArgs {
 
 pub fn run(args: &DeadLettersArgs, config: &Config) -> anyhow::Result<ExitCode> {
     super::block_on(async {
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         super::reporting_zone(&connect(&database).await?, config).await?;
         let done = match &args.command {
             DeadLettersCommand::List(args) => list(args, &database).await,

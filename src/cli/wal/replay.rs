@@ -55,7 +55,7 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         bail!("{} was not set aside: the daemon loads it by itself", segment.name);
     }
     let outcomes = super::super::block_on(async {
-        let database = Database::open(&DatabaseOptions::from(config)).await?;
+        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         let mut outcomes = Vec::new();
         for segment in &chosen {
             match replay(segment, config, &database).await {

@@ -18,6 +18,7 @@ use super::programs::Programs;
 use super::server_log::ServerLog;
 use super::socket::SocketDir;
 use super::user::{self, Account};
+use crate::http::socket as control;
 
 /// How long another process' server may take to shut down, or to come up.
 const BUSY_DEADLINE: Duration = Duration::from_secs(60);
@@ -83,13 +84,33 @@ impl Embedded {
     /// # Errors
     /// [`EmbeddedError`], if any of that fails; each says what to do.
     pub async fn open(data_dir: &Path, bin_dir: Option<&Path>) -> Result<Self, EmbeddedError> {
-        let (dir, made) = (data_dir.to_owned(), data_dir.to_owned());
+        let dir = data_dir.to_owned();
         blocking(move || {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(EmbeddedError::io("create", &dir))
         })
         .await?;
+        Self::acquired(data_dir, bin_dir).await
+    }
+
+    /// The same for a cluster that is there, or that a running daemon is about to make. Nothing is made: the folder's name may be a
+    /// slip of the pen.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::NoCluster`]; otherwise as [`Embedded::open`].
+    pub async fn open_existing(data_dir: &Path, bin_dir: Option<&Path>) -> Result<Self, EmbeddedError> {
+        let deadline = Instant::now() + BUSY_DEADLINE;
+        while major_of(&data_dir.join("postgres")).is_none() {
+            if !control::is_answered(data_dir) || Instant::now() >= deadline {
+                return Err(EmbeddedError::NoCluster { path: data_dir.to_owned() });
+            }
+            sleep(POLL).await;
+        }
+        Self::acquired(data_dir, bin_dir).await
+    }
+
+    async fn acquired(data_dir: &Path, bin_dir: Option<&Path>) -> Result<Self, EmbeddedError> {
         // Clients' names for it must not depend on the working directory.
-        let data_dir = fs::canonicalize(&made).map_err(EmbeddedError::io("find", &made))?;
+        let data_dir = fs::canonicalize(data_dir).map_err(EmbeddedError::io("find", data_dir))?;
         let cluster = data_dir.join("postgres");
         let state = acquire(&data_dir, bin_dir).await?;
         let socket = SocketDir::of(&cluster)?;

@@ -8,6 +8,16 @@ use std::time::Duration;
 /// Why the private cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
+    /// There is no cluster, and only a daemon makes one.
+    #[error(
+        "there is no PostgreSQL in the data folder {}, and no database.url. hint: --data-dir or TALLYD_DATA_DIR names the daemon's data \
+         folder; `tallyd serve` makes a new one",
+        path.display()
+    )]
+    NoCluster {
+        /// The data folder.
+        path: PathBuf,
+    },
     /// No server programs are installed, or none where they were said to be.
     #[error(
         "no PostgreSQL server programs (initdb, postgres) were found in {looked_in}. \

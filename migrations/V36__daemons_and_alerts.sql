@@ -1,4 +1,4 @@
--- Which daemons run on this database, and a day that no rebuild of the rollups can change under a call.
+-- Which daemons run on this database, a day that no rebuild of the rollups can change under a call, and who has seen an alert.
 
 -- Each daemon renews its row every few seconds and deletes it when it stops. A rebuild of the rollups refuses while a row is fresh.
 -- It is a table and not an advisory lock, because every login of the database could hold one of those; and not a lock that a daemon
@@ -29,5 +29,12 @@ BEGIN
     RETURN (SELECT (at AT TIME ZONE s.value)::date FROM public.tallyd_settings s WHERE s.key = 'reporting_time_zone');
 END
 $$;
+
+-- An alert is new until somebody says that they have seen it.
+ALTER TABLE public.api_alerts
+    ADD COLUMN acknowledged_at timestamptz,
+    ADD COLUMN acknowledged_by text;
+
+CREATE INDEX api_alerts_new ON public.api_alerts (id) WHERE acknowledged_at IS NULL;
 
 SELECT public.tallyd_protect_all();
