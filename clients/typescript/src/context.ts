@@ -1,20 +1,18 @@
 // Who a call is made for, without passing it along: what a request's handler says holds for all that it awaits.
 
-import { AsyncLocalStorage } from "node:async_hooks";
+import { platform } from "./platform.js";
 import type { UsageRecord } from "./record.js";
 
 /** Fields that records made within get, unless they say otherwise. */
 export type Context = Partial<Pick<UsageRecord, "user_id" | "endpoint" | "app" | "metadata">>;
 
-const storage = new AsyncLocalStorage<Context>();
-
 /** Runs `task`; what is recorded within has these fields. Contexts nest. */
 export function withContext<T>(context: Context, task: () => T): T {
-  return storage.run({ ...storage.getStore(), ...context }, task);
+  return platform.context.run({ ...platform.context.getStore(), ...context }, task);
 }
 
 export function currentContext(): Context {
-  return storage.getStore() ?? {};
+  return platform.context.getStore() ?? {};
 }
 
 /** A copy of the record within a context. A field that is `undefined` is one that was left out: it does not hide the context's. */

@@ -11,6 +11,9 @@ import type { RecorderOptions } from "./options.js";
 import { Recorder } from "./recorder.js";
 import type { UsageRecord } from "./record.js";
 import { Settings } from "./settings.js";
+import { platform } from "./platform.js";
+import { after, cancel, cancelEvery, every, type Timer } from "./timers.js";
+import { takeSeen, watchTwice } from "./twice.js";
 
 export interface CostTrackerOptions extends RecorderOptions {
   /** The daemon's HTTP address. `TALLYD_HTTP`, or `http://127.0.0.1:7420`, if it is left out. */
@@ -56,14 +59,14 @@ function harmless<T>(promise: Promise<T>): Promise<T> {
 
 function fromEnvironment(): CostTrackerOptions {
   const number = (name: string, otherwise: number): number => {
-    const text = process.env[name];
+    const text = platform.env(name);
     const value = Number(text);
     if (!text) return otherwise;
     if (Number.isFinite(value) && value >= 0) return value;
-    process.emitWarning(`${name}=${text} is not an amount; ${otherwise} holds`, "TallydWarning");
+    platform.warn(`tallyd: ${name}=${text} is not an amount; ${otherwise} holds`);
     return otherwise;
   };
-  const app = process.env["TALLYD_APP"];
+  const app = platform.env("TALLYD_APP");
   return {
     dailyBudgetUSD: number("TALLYD_DAILY_BUDGET_USD", TRACKER_DEFAULTS.dailyBudgetUSD),
     alertThresholdPercent: number("TALLYD_ALERT_THRESHOLD_PERCENT", TRACKER_DEFAULTS.alertThresholdPercent),
@@ -79,7 +82,7 @@ export class CostTracker {
   readonly #settings: Settings;
   readonly #warned = new Set<string>();
   #prices: PricingInfo = KNOWN_PRICES;
-  readonly #refresh: NodeJS.Timeout;
+  readonly #refresh: Timer | undefined;
   #rentCastCost: number | undefined;
 
   /** With a daily budget and the threshold of its alert, or with options. No argument: 50 USD a day, 80 percent. */
@@ -87,10 +90,12 @@ export class CostTracker {
     this.#options = typeof budget === "number" ? { ...fromEnvironment(), dailyBudgetUSD: budget, alertThresholdPercent } : budget;
     this.recorder = new Recorder(this.#options);
     const { http, httpToken } = this.#options;
-    this.#http = new DaemonHttp(http ?? process.env["TALLYD_HTTP"] ?? "http://127.0.0.1:7420", httpToken ?? process.env["TALLYD_HTTP_TOKEN"]);
+    this.#http = new DaemonHttp(http ?? platform.env("TALLYD_HTTP") ?? "http://127.0.0.1:7420", httpToken ?? platform.env("TALLYD_HTTP_TOKEN"));
     this.#settings = new Settings(this.#http, (error) => this.#failed(error));
+    if (this.recorder.isOff) return;
+    watchTwice();
     this.#ask();
-    this.#refresh = setInterval(() => this.#ask(), PRICES_INTERVAL).unref();
+    this.#refresh = every(PRICES_INTERVAL, () => this.#ask());
     const { dailyBudgetUSD, alertThresholdPercent: threshold } = this.#options;
     if (dailyBudgetUSD === undefined) return;
     const alert = threshold === undefined ? {} : { alertThresholdPercent: threshold };
@@ -150,12 +155,13 @@ export class CostTracker {
   /** Sets what one more request to RentCast costs, from now on. Durable in the background; a refusal goes to `onError`. */
   setRentCastCostPerRequest(costPerRequest: number): void {
     this.#rentCastCost = costPerRequest;
+    if (this.recorder.isOff) return;
     this.#settings.put(RENTCAST_COST, { costPerRequest }, () => this.#ask(), () => (this.#rentCastCost = undefined));
   }
 
   /** Sets the daily budget. Durable in the background; a refusal goes to `onError`. */
   setDailyBudget(usd: number): void {
-    this.#settings.put(BUDGET, { budget: usd });
+    if (!this.recorder.isOff) this.#settings.put(BUDGET, { budget: usd });
   }
 
   /** Whether paid calls should be held back: a budget's alert threshold is reached, by what the daemon said last. */
@@ -166,7 +172,7 @@ export class CostTracker {
 
   /** Makes durable what can be made so in that time, and ends. Resolves to how many records are not. */
   async close(timeout = 5_000): Promise<number> {
-    clearInterval(this.#refresh);
+    cancelEvery(this.#refresh);
     const [left] = await Promise.all([this.recorder.close(timeout), this.#settings.close(timeout)]);
     return left;
   }
@@ -177,26 +183,35 @@ export class CostTracker {
   }
 
   async #cost(record: UsageRecord): Promise<number> {
-    let timer: NodeJS.Timeout | undefined;
+    let timer: Timer | undefined;
     const patience = this.#options.costTimeout ?? TRACKER_DEFAULTS.costTimeout;
     const wait = this.recorder.stats.connected ? patience : Math.min(AWAY_TIMEOUT, patience);
-    const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), wait)));
+    const late = new Promise<undefined>((resolve) => (timer = after(wait, () => resolve(undefined))));
     // A refusal is told to `onReject`, and stands in the daemon's dead letters.
-    const settled = this.recorder.recordAndWait(record).catch(() => null);
+    const seen = this.#seen(record);
+    const settled = (seen?.durable ?? this.recorder.recordAndWait(record)).catch(() => null);
     const durable = await Promise.race([settled, late]);
-    clearTimeout(timer);
+    cancel(timer);
     if (durable === null) return 0;
     const told = durable?.cost_usd;
-    const cost = told === undefined ? localPrice(this.getPricingInfo(), record) : told === null ? undefined : Number(told);
+    const cost = told === undefined ? localPrice(this.getPricingInfo(), seen?.record ?? record) : told === null ? undefined : Number(told);
     if (cost === undefined) this.#unpriced(record);
     return cost ?? 0;
+  }
+
+  /** The call, if instrument() has recorded it already. */
+  #seen(record: UsageRecord): ReturnType<typeof takeSeen> {
+    const seen = takeSeen(record);
+    const what = seen?.record.model || seen?.record.provider;
+    if (seen) this.recorder.notice("twice", `the tracker was told of a call to ${what} that instrument() or recordingFetch() had recorded: it is not counted again. One of the two is enough`);
+    return seen;
   }
 
   #unpriced({ provider, model }: UsageRecord): void {
     const name = `${provider} ${model ?? ""}`;
     if (this.#warned.has(name) || this.#warned.size >= WARNINGS_MAX) return;
     this.#warned.add(name);
-    process.emitWarning(`no price of ${name} is known: its calls are recorded as unpriced, and count as 0 here. \`tallyd prices set\` adds one`, "TallydWarning");
+    platform.warn(`tallyd: no price of ${name} is known: its calls are recorded as unpriced, and count as 0 here. \`tallyd prices set\` adds one`);
   }
 
   /** Asks for the prices; the last ones hold where there is no answer. */
@@ -210,7 +225,7 @@ export class CostTracker {
 
   #failed(error: Error): void {
     if (this.#options.onError) return this.#options.onError(error);
-    process.emitWarning(error.message, "TallydWarning");
+    platform.warn(`tallyd: ${error.message}`);
   }
 }
 

@@ -7,6 +7,7 @@ import { currentContext } from "./context.js";
 import type { Recorder } from "./recorder.js";
 import { ABORTED, type Call, finish, observed, UNTOLD } from "./observe.js";
 import type { UsageRecord } from "./record.js";
+import { elapsed } from "./timers.js";
 import { familyOf, isVendor, modelOf, providerOf } from "./vendors.js";
 
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
@@ -22,6 +23,8 @@ export interface FetchOptions {
 
 /** No answer came. */
 const UNREACHABLE = 599;
+/** On a request, and on a `fetch`: it is recorded already. */
+const SEEN = Symbol.for("tallyd.seen");
 /** Why a request was never sent. */
 const UNSENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT"]);
 
@@ -35,7 +38,8 @@ export function recordingFetch(recorder: Recorder, options: FetchOptions = {}): 
 
 function recording(recorder: Recorder, options: FetchOptions, isModels: boolean): Fetch {
   const inner: Fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
-  return async (input, init) => {
+  const recorded: Fetch = async (input, init) => {
+    if (recorder.isOff || (init as { [SEEN]?: true } | undefined)?.[SEEN]) return await inner(input, init);
     const url = new URL(input instanceof Request ? input.url : input);
     const provider = options.provider ?? providerOf(url.hostname);
     if (!provider || !url.protocol.startsWith("http")) return await inner(input, init);
@@ -47,10 +51,11 @@ function recording(recorder: Recorder, options: FetchOptions, isModels: boolean)
     const record = { provider, endpoint: url.pathname, ...currentContext(), ...options.fields } as UsageRecord;
     const model = requested(init) ?? modelOf(url.pathname);
     if (model) record.model = model;
-    const call: Call = { recorder, record, family, started: performance.now(), done: false };
+    const call: Call = { recorder, record, family, started: elapsed(), done: false };
     let response: Response;
     try {
-      response = await inner(input, asked);
+      // A recording fetch within this one lets it through.
+      response = await inner(input, { ...asked, [SEEN]: true } as RequestInit);
     } catch (error) {
       const aborted = init?.signal?.aborted ?? (error instanceof Error && error.name === "AbortError");
       // What was sent and never answered may have been billed.
@@ -69,6 +74,7 @@ function recording(recorder: Recorder, options: FetchOptions, isModels: boolean)
     }
     return observed(response, call, family, hidesUsage);
   };
+  return Object.assign(recorded, { [SEEN]: true });
 }
 
 function isUnsent(error: unknown): boolean {
@@ -107,13 +113,15 @@ function withUsage(provider: string, url: URL, init: RequestInit | undefined): [
 /** A client of an official SDK: it calls its own `fetch`. */
 export interface Instrumentable { baseURL: string }
 
-/** Records every call of an Anthropic or OpenAI client, from what the vendor's answers say. Returns the client. */
+/** Records every call of an Anthropic or OpenAI client, from what the vendor's answers say. Returns the client. Doing so twice changes nothing. */
 export function instrument<Client extends Instrumentable>(recorder: Recorder, client: Client, options: Omit<FetchOptions, "fetch"> = {}): Client {
-  const own = client as unknown as { fetch?: Fetch; constructor: { name: string } };
+  const own = client as unknown as { fetch?: Fetch & { [SEEN]?: true } };
   if (typeof own.fetch !== "function") throw new TypeError("this is no client of the Anthropic or OpenAI SDK: it has no fetch of its own");
-  const { name } = own.constructor;
-  const provider = options.provider ?? providerOf(new URL(client.baseURL).hostname) ?? (name === "Anthropic" ? "claude" : name === "OpenAI" ? "openai" : undefined);
+  // What it has, not what its class is called: bundlers rename classes.
+  const sdk = "chat" in client ? "openai" : "messages" in client ? "claude" : undefined;
+  const provider = options.provider ?? providerOf(new URL(client.baseURL).hostname) ?? sdk;
   if (!provider) throw new TypeError(`whose API is ${client.baseURL}? Name it: instrument(recorder, client, { provider: "…" })`);
+  if (own.fetch[SEEN]) return client;
   own.fetch = recording(recorder, { ...options, provider, fetch: own.fetch }, true);
   return client;
 }

@@ -11,8 +11,10 @@
 // An answer that was paid for and tells no usage is unpriced: without tokens its price would be nothing.
 
 import type { Recorder } from "./recorder.js";
+import { noteAndRecord } from "./twice.js";
 import type { UsageRecord } from "./record.js";
 import { object } from "./counts.js";
+import { elapsed } from "./timers.js";
 import { read, StreamUsage, type Family, type Usage } from "./usage.js";
 
 /** The client closed the request. */
@@ -35,7 +37,7 @@ export function finish(call: Call, changes: Partial<UsageRecord>, unread = false
   call.done = true;
   call.ended?.(unread);
   const metadata = changes.metadata === undefined ? {} : { metadata: { ...own(call.record.metadata), ...object(changes.metadata) } };
-  call.recorder.record({ ...call.record, latency_ms: Math.round(performance.now() - call.started), ...changes, ...metadata });
+  noteAndRecord(call.recorder, { ...call.record, latency_ms: Math.round(elapsed() - call.started), ...changes, ...metadata });
 }
 
 /** The application's own metadata as an object. */
@@ -57,7 +59,7 @@ interface Observer {
 }
 
 /** Answers that nobody can read any more. What is held for them must not hold them. */
-const left = new FinalizationRegistry<Observer>((observer) => observer.aborted(true));
+const left = typeof FinalizationRegistry === "undefined" ? undefined : new FinalizationRegistry<Observer>((observer) => observer.aborted(true));
 
 /** The same answer, which is recorded as it passes by. `hides`: takes out the usage that was asked for in its stead. */
 export function observed(response: Response, call: Call, family: Family, hides: boolean): Response {
@@ -96,11 +98,18 @@ function passed(response: Response, observer: Observer, ahead: number): Response
     },
   }, { highWaterMark: ahead, size });
   observer.call.ended = observer.call.recorder.lookOn(() => observer.aborted(true));
-  left.register(body, observer);
+  left?.register(body, observer);
   const { status, statusText, headers } = response;
   const copy = new Response(body, { status, statusText, headers });
   Object.defineProperty(copy, "url", { value: response.url });
   return copy;
+}
+
+const utf8 = new TextEncoder();
+
+function text(pieces: Uint8Array[]): string {
+  const decoder = new TextDecoder();
+  return pieces.map((piece) => decoder.decode(piece, { stream: true })).join("") + decoder.decode();
 }
 
 /** A JSON answer. */
@@ -118,7 +127,7 @@ class Whole implements Observer {
   end(): undefined {
     let usage: Usage | undefined;
     try {
-      usage = read(this.family, JSON.parse(Buffer.concat(this.#pieces).toString("utf8")));
+      usage = read(this.family, JSON.parse(text(this.#pieces)));
     } catch {
       // Not JSON after all.
     }
@@ -152,7 +161,7 @@ class Events implements Observer {
     // An SDK leaves the stream after its last event, which is no abort.
     if (this.#whole) finish(this.call, this.#usage.result() ?? UNTOLD);
     // Only where something is taken out is the stream written anew.
-    return this.hides ? Buffer.from(kept.map((event) => `${event}\n\n`).join("")) : bytes;
+    return this.hides ? utf8.encode(kept.map((event) => `${event}\n\n`).join("")) : bytes;
   }
 
   /** Reads an event. True if it is one that the application did not ask for. */
@@ -176,7 +185,7 @@ class Events implements Observer {
     // A stream whose last event is missing broke off, however politely.
     if (this.#whole || !this.#ends) finish(this.call, this.#usage.result() ?? UNTOLD);
     else this.#left(BROKEN);
-    return this.hides && rest ? Buffer.from(rest) : undefined;
+    return this.hides && rest ? utf8.encode(rest) : undefined;
   }
 
   /** What was used until then was used; the vendor bills it. */

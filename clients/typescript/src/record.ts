@@ -1,7 +1,7 @@
 // The usage record: what one paid call was, in the order of the protocol.
 
 import type { Context } from "./context.js";
-import { v7Into } from "./uuid.js";
+import { format, v7, v7Into } from "./uuid.js";
 import { begin, taken, writeArrayHead, writeBin16, writeInteger, writeMapHead, writeNil, writeText } from "./writer.js";
 
 /** A quantity or an amount: decimal text keeps every digit; an integer is taken as it is. */
@@ -107,7 +107,7 @@ function valueOf(index: number, value: unknown): unknown {
   if (value === undefined || value === null || value === DEFAULTS[index]) return undefined;
   switch (KINDS[index]!) {
     case "id": return idBytes(value as string | Uint8Array);
-    case "time": return integer(name, value instanceof Date ? value.getTime() * 1000 : (value as number));
+    case "time": return integer(name, typeof value === "object" ? (value as Date).getTime() * 1000 : (value as number));
     case "decimal": return decimal(value as Decimal);
     case "json": return typeof value === "string" ? value : JSON.stringify(value);
     case "units": {
@@ -146,15 +146,15 @@ export interface Standing { context: Context; app: string; ms: number }
 
 /** Kept from record to record: encoding makes no list of its own. */
 const values: unknown[] = new Array(FIELDS.length);
-const [ID, AT, APP] = [FIELDS.indexOf("id"), FIELDS.indexOf("occurred_at"), FIELDS.indexOf("app")];
+const [ID, AT, APP, UNITS] = [FIELDS.indexOf("id"), FIELDS.indexOf("occurred_at"), FIELDS.indexOf("app"), FIELDS.indexOf("extra_units")];
 
 /** The record's array form: trailing defaults are left off. Throws a TypeError that names the field, where one cannot be written. */
 export function encodeRecord(record: UsageRecord): Uint8Array {
   return encodeWithin(record, undefined);
 }
 
-/** The same, with an id, a time and what else holds where the record does not say it. */
-export function encodeWithin(record: UsageRecord, standing: Standing | undefined): Uint8Array {
+/** Checks each field and puts what is written of it into `values`. Returns how many are. */
+function check(record: UsageRecord, standing: Standing | undefined): number {
   for (const name of Object.keys(record)) {
     if (!KNOWN.has(name)) throw new TypeError(`no field is called ${JSON.stringify(name)}`);
   }
@@ -169,6 +169,12 @@ export function encodeWithin(record: UsageRecord, standing: Standing | undefined
     values[index] = valueOf(index, value);
     if (values[index] !== undefined) length = index + 1;
   }
+  return length;
+}
+
+/** The same, with an id, a time and what else holds where the record does not say it. */
+export function encodeWithin(record: UsageRecord, standing: Standing | undefined): Uint8Array {
+  let length = check(record, standing);
   if (standing) length = Math.max(length, AT + 1);
   begin();
   writeArrayHead(length);
@@ -178,4 +184,19 @@ export function encodeWithin(record: UsageRecord, standing: Standing | undefined
     else write(index, values[index]);
   }
   return taken();
+}
+
+const utf8 = new TextEncoder();
+
+/** The same as a JSON object, for the HTTP API. */
+export function encodeJsonWithin(record: UsageRecord, standing: Standing): Uint8Array {
+  const length = check(record, standing);
+  const said: Record<string, unknown> = {};
+  for (let index = 0; index < length; index += 1) {
+    const value = values[index];
+    if (value !== undefined) said[FIELDS[index]!] = index === UNITS ? Object.fromEntries(value as [string, string][]) : value;
+  }
+  said["id"] = format((values[ID] as Uint8Array | undefined) ?? v7(standing.ms));
+  said["occurred_at"] ??= standing.ms * 1000;
+  return utf8.encode(JSON.stringify(said));
 }

@@ -4,52 +4,60 @@
 // one connection; frames stay until the daemon has acknowledged them, and are sent again, byte for byte, to the next
 // connection. Nothing here throws into the application, and nothing keeps the process alive but what is not durable yet.
 
-import { randomBytes } from "node:crypto";
-import { connect, type Socket } from "node:net";
-import { hostname } from "node:os";
 import type { BudgetStatus } from "./answers.js";
 import { currentContext, within } from "./context.js";
-import { DEFAULTS, type Durable, endpoint, type RecorderOptions, type Stats } from "./options.js";
+import { connectHttp } from "./http-link.js";
+import type { Connect, Link } from "./link.js";
+import { DEFAULTS, type Durable, type Endpoint, endpoint, isOff, type RecorderOptions, type Stats } from "./options.js";
+import { type Ending, platform } from "./platform.js";
 import { bytesOf, own, ownId, type Waiting } from "./queue.js";
-import { encodeWithin, type UsageRecord } from "./record.js";
-import { v7, format } from "./uuid.js";
+import { encodeJsonWithin, encodeWithin, type UsageRecord } from "./record.js";
+import { after, cancel, later, now, soon, type Timer } from "./timers.js";
+import { v7, format, randomHex } from "./uuid.js";
 import { type Settled, type Waiter, Window } from "./window.js";
-import { type Ack, helloFrame, Inbox, PROTOCOL, type Rejection, type ServerMessage, type Warning } from "./wire.js";
+import type { Ack, Rejection, ServerMessage, Warning } from "./wire.js";
 
+/** What this client speaks. */
+const PROTOCOL = 2;
 const BACKOFF_MIN = 50;
 const BACKOFF_MAX = 5_000;
 const SLOW_BACKOFF = 60_000;
 /** Coming back soon would not help. */
 const SLOW_CODES = new Set(["fenced", "protocol_version", "producer", "secret", "reserved_name", "sequence", "unauthorized"]);
-const EXIT_GRACE = 5_000;
+/** What `room()` waits for: more than most records take. */
+const ROOM_BYTES = 64 * 1024;
+/** How often the end of a process connects, and the milliseconds between. */
+const [EXIT_ATTEMPTS, EXIT_PAUSE] = [4, 100];
 const HANDSHAKE_TIMEOUT = 10_000;
-const WRITES_MAX = 1024 * 1024;
 const CLIENT = "tallyd-ts/0.1.0";
 
-export class Recorder {
+export class Recorder implements Ending {
   readonly #options: typeof DEFAULTS & RecorderOptions;
-  readonly #producer: string;
-  /** What makes the name this recorder's own: new for each, and kept for as long as it may send records again. */
-  readonly #secret = randomBytes(16).toString("hex");
+  /** Switched off, for tests: nothing is kept, nothing is opened. */
+  readonly #off: boolean;
+  readonly #endpoint: Endpoint;
+  readonly #connection: Connect | undefined;
+  /** What makes the name this recorder's own: new for each, and kept for as long as it may send records again. Made when it is first needed: some
+   * runtimes have no random numbers before the first request. */
+  #identity: { producer: string; secret: string } | undefined;
   readonly #window = new Window();
   #queue: Waiting[] = [];
   #queueBytes = 0;
-  /** One timer for good, which is set anew. */
-  #gatherer: NodeJS.Timeout | undefined;
-  #gathering = false;
-  #hurried: NodeJS.Immediate | undefined;
+  #gatherer: Timer | undefined;
+  #hurried = false;
   #full = false;
-  #socket: Socket | undefined;
+  #link: Link | undefined;
   #ready = false;
-  #silent: NodeJS.Timeout | undefined;
-  #again: NodeJS.Timeout | undefined;
+  #silent: Timer | undefined;
+  #again: Timer | undefined;
   #failures = 0;
   /** Refused for what will be refused again. */
   #slow = false;
   #maxFrameBytes = 1024 * 1024;
   #maxRecords = Infinity;
-  #downSince: number | undefined;
   #closed = false;
+  readonly #told = new Set<string>();
+  #roomless: (() => void)[] = [];
   #throttle = false;
   #budgetStatus: BudgetStatus = "normal";
   #flushes: { upTo: number; settled: () => void }[] = [];
@@ -61,9 +69,14 @@ export class Recorder {
     // What is undefined is left out.
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#options = { ...DEFAULTS, ...given };
-    const random = randomBytes(6).toString("hex");
-    const name = `${this.#options.app || "node"}@${hostname()}-${process.pid}-${random}`;
-    this.#producer = options.producer || name.slice(-128);
+    this.#off = options.disabled ?? isOff(platform.env("TALLYD_DISABLED"));
+    this.#endpoint = endpoint(this.#options);
+    this.#connection = this.#endpoint.url === undefined ? platform.connect : connectHttp(platform.post);
+  }
+
+  #identified(): { producer: string; secret: string } {
+    const name = (): string => `${this.#options.app || "node"}@${platform.host()}-${randomHex(6)}`.slice(-128);
+    return (this.#identity ??= { producer: this.#options.producer || name(), secret: randomHex(16) });
   }
 
   /** Records a call. Returns whether it was taken; if not, `onDrop` has it. Never throws, never waits. */
@@ -74,7 +87,8 @@ export class Recorder {
   /** Records a call, and resolves once it is durable. Rejects if the daemon refuses it, or it was not kept. */
   recordAndWait(record: UsageRecord): Promise<Durable> {
     return new Promise((resolve, reject) => {
-      const id = ownId(record) ?? v7(Date.now());
+      const id = ownId(record) ?? v7(now());
+      if (this.#off) return resolve({ id: format(id), cost_usd: undefined });
       const taken = this.#take(record.id === undefined || record.id === null ? { ...record, id } : record, (settled) => {
         if (settled.state === "durable") resolve({ id: format(id), cost_usd: settled.cost_usd });
         else reject(new Error(settled.state === "refused" ? `${settled.code}: ${settled.message}` : settled.reason));
@@ -90,13 +104,13 @@ export class Recorder {
     if (this.#oldest > upTo) return 0;
     await new Promise<void>((resolve) => {
       const flush = { upTo, settled: () => {
-        clearTimeout(timer);
+        cancel(timer);
         resolve();
       } };
-      const timer = setTimeout(() => {
+      const timer = after(Math.max(1, timeout), () => {
         this.#flushes.splice(this.#flushes.indexOf(flush), 1);
         resolve();
-      }, Math.max(1, timeout));
+      });
       this.#flushes.push(flush);
     });
     return this.#window.upTo(upTo) + this.#queue.filter(({ order }) => order <= upTo).length;
@@ -105,21 +119,52 @@ export class Recorder {
   /** Flushes what is recorded until nothing is left, or the time is up, and ends the connection. What is left goes to `onDrop`'s count; resolves to how many that are. */
   async close(timeout = 5_000): Promise<number> {
     for (const leave of [...this.#leaving]) leave();
-    const end = Date.now() + timeout;
-    do await this.flush(end - Date.now());
-    while (this.inFlight > 0 && Date.now() < end);
+    const end = now() + timeout;
+    do await this.flush(end - now());
+    while (this.inFlight > 0 && now() < end);
     const left = this.inFlight;
     this.#closed = true;
-    clearTimeout(this.#again);
-    clearTimeout(this.#silent);
-    clearTimeout(this.#gatherer);
-    clearImmediate(this.#hurried);
-    this.#socket?.destroy();
+    for (const timer of [this.#again, this.#silent, this.#gatherer]) cancel(timer);
+    this.#link?.close();
     this.#queueBytes = 0;
+    for (const resume of this.#roomless.splice(0)) resume();
+    if (left > 0) this.#tell("end", `${left} records were not delivered before the recorder was closed, and are lost`);
     for (const { record, context, waiter } of this.#queue.splice(0)) this.#drop(within(context, record), "the recorder was closed", waiter);
     this.#stats.dropped += this.#window.drop("the recorder was closed before the daemon had acknowledged it");
     this.#settled();
     return left;
+  }
+
+  /** Resolves once a record would be taken, at once if one would: for a burst that is larger than the queue. */
+  async room(): Promise<void> {
+    this.#send();
+    const bytes = Math.min(ROOM_BYTES, this.#options.maxQueueBytes);
+    while (!this.#closed && !this.#fits(bytes)) await new Promise<void>((resolve) => this.#roomless.push(resolve));
+  }
+
+  /** @internal How long the process waits at its end. */
+  get exitTimeout(): number {
+    return this.#options.exitTimeout;
+  }
+
+  /** @internal At the end of the process, with a connection of another kind: the event loop is over. */
+  finish(connect: Connect, pump: (milliseconds: number) => boolean, timeout: number): void {
+    const end = now() + timeout;
+    for (let attempt = 0; attempt < EXIT_ATTEMPTS && this.inFlight > 0 && now() < end; attempt += 1) {
+      if (attempt > 0) pump(EXIT_PAUSE);
+      for (const timer of [this.#again, this.#silent, this.#gatherer]) cancel(timer);
+      this.#link = undefined;
+      this.#ready = false;
+      this.#connect(connect);
+      this.#send();
+      while (this.inFlight > 0 && this.#link && pump(end - now()));
+    }
+    this.#closed = true;
+  }
+
+  /** @internal Tells what is left at the end of the process. */
+  lost(): void {
+    this.#tell("end", `${this.inFlight} records were not delivered before the process ended, and are lost: ${this.#stats.lastError ?? "there was no time"}`, true);
   }
 
   /**
@@ -132,7 +177,7 @@ export class Recorder {
     return (unread) => {
       if (!this.#leaving.delete(leave) || !unread) return;
       this.#stats.unread += 1;
-      if (this.#stats.unread === 1) process.emitWarning("an answer of a paid call was never read: it is recorded with what it had told until then", "TallydWarning");
+      this.#tell("unread", "an answer of a paid call was never read: it is recorded with what it had told until then");
     };
   }
 
@@ -146,9 +191,19 @@ export class Recorder {
     return this.#budgetStatus;
   }
 
+  /** Whether it is switched off. */
+  get isOff(): boolean {
+    return this.#off;
+  }
+
   /** Records that are neither durable nor refused yet. */
   get inFlight(): number {
     return this.#queue.length + this.#window.records;
+  }
+
+  /** @internal Tells a person, each kind once. */
+  notice(kind: string, message: string): void {
+    this.#tell(kind, message);
   }
 
   get stats(): Stats {
@@ -156,7 +211,7 @@ export class Recorder {
   }
 
   #take(record: UsageRecord, waiter: Waiter | undefined): boolean {
-    const { maxQueue, maxQueueBytes, gather } = this.#options;
+    if (this.#off) return true;
     let copy: UsageRecord;
     let bytes: number;
     try {
@@ -167,29 +222,34 @@ export class Recorder {
     }
     const context = currentContext();
     if (this.#closed) return this.#drop(within(context, copy), "the recorder is closed", undefined);
-    if (this.#queue.length >= maxQueue || this.#queueBytes + bytes > maxQueueBytes) {
-      return this.#drop(within(context, copy), "the queue is full: the daemon is away, or too slow", undefined);
-    }
+    if (!this.#connection) return this.#drop(within(context, copy), 'this runtime has no sockets: give endpoint: "https://…"', undefined);
+    // A burst is encoded, which takes a fifth of the memory, before any of it is refused.
+    if (!this.#fits(bytes)) this.#encode();
+    if (!this.#fits(bytes)) return this.#drop(within(context, copy), "the queue is full: the daemon is away, or too slow", undefined);
+    if (this.inFlight === 0) platform.watchEnd(this);
     this.#stats.recorded += 1;
     this.#queueBytes += bytes;
-    this.#queue.push({ record: copy, context, ms: Date.now(), bytes, order: this.#stats.recorded, waiter });
-    if (waiter) {
+    this.#queue.push({ record: copy, context, ms: now(), bytes, order: this.#stats.recorded, waiter });
+    if (waiter && !this.#hurried) {
       // Somebody waits: it goes out with what else this turn of the event loop records.
-      this.#hurried ??= setImmediate(() => {
-        this.#hurried = undefined;
-        this.#send();
+      this.#hurried = true;
+      soon(() => {
+        this.#hurried = false;
+        if (!this.#closed) this.#send();
       });
-    } else if (!this.#gathering) {
-      this.#gathering = true;
-      if (this.#gatherer) this.#gatherer.refresh();
-      else this.#gatherer = setTimeout(() => this.#send(), gather);
     }
+    this.#gatherer ??= later(this.#options.gather, () => this.#send());
     return true;
+  }
+
+  #fits(bytes: number): boolean {
+    return this.#queueBytes + bytes <= this.#options.maxQueueBytes;
   }
 
   #drop(record: UsageRecord, reason: string, waiter: Waiter | undefined): false {
     this.#stats.dropped += 1;
     this.#stats.lastError = reason;
+    if (!this.#options.onDrop && !this.#closed) this.#tell(`drop ${reason.split(":")[0]}`, `a record was not kept: ${reason}. stats.dropped counts them`);
     waiter?.({ state: "dropped", reason });
     try {
       this.#options.onDrop?.(record, reason);
@@ -199,15 +259,36 @@ export class Recorder {
     return false;
   }
 
-  /** Queue to window, window to socket. */
+  /** Tells a person, each kind once. */
+  #tell(kind: string, message: string, ending = false): void {
+    if (this.#options.quiet || this.#told.has(kind)) return;
+    this.#told.add(kind);
+    try {
+      platform.warn(`tallyd: ${message}`, ending);
+    } catch {
+      // Nobody is there to hear it.
+    }
+  }
+
+  /** Queue to window, window to connection. */
   #send(): void {
-    this.#gathering = false;
+    cancel(this.#gatherer);
+    this.#gatherer = undefined;
+    this.#encode();
+    if (this.#window.records > 0 && !this.#link && !this.#again) this.#connect(this.#connection);
+    this.#write();
+    this.#settled();
+  }
+
+  /** Queue to window. */
+  #encode(): void {
+    const encoded = this.#endpoint.url === undefined ? encodeWithin : encodeJsonWithin;
     let taken = 0;
     for (; taken < this.#queue.length && this.#window.bytes < this.#options.maxBytes; taken += 1) {
       const { record, context, ms, bytes, order, waiter } = this.#queue[taken]!;
       this.#queueBytes -= bytes;
       try {
-        const written = encodeWithin(record, { context, ms, app: this.#options.app });
+        const written = encoded(record, { context, ms, app: this.#options.app });
         if (written.length > this.#maxFrameBytes - 64) throw new TypeError(`a record of ${written.length} bytes, a frame holds ${this.#maxFrameBytes}`);
         this.#window.add(written, order, waiter, this.#maxRecords, this.#maxFrameBytes);
       } catch (error) {
@@ -217,39 +298,28 @@ export class Recorder {
     // What the window has no room for waits for the next ack.
     this.#full = taken < this.#queue.length;
     this.#queue.splice(0, taken);
-    if (this.#window.records > 0 && !this.#socket && !this.#again) this.#connect();
-    this.#write();
-    this.#settled();
+    if (taken > 0) for (const resume of this.#roomless.splice(0)) resume();
   }
 
-  #connect(): void {
-    if (this.#closed) return;
-    const { path, host, port, token } = endpoint(this.#options);
-    const link = path ? connect({ path }) : connect({ host: host!, port: port! });
-    this.#socket = link;
-    const inbox = new Inbox();
-    const late = setTimeout(() => link.destroy(new Error("tallyd did not answer the handshake in time")), HANDSHAKE_TIMEOUT);
-    late.unref();
-    link.setNoDelay(true);
-    link.on("connect", () => {
-      link.write(helloFrame({
-        protocol: PROTOCOL, producer: this.#producer, secret: this.#secret, client: CLIENT, ...(token ? { token } : {}), want_costs: true,
-      }));
+  #connect(connect: Connect | undefined): void {
+    if (this.#closed || !connect) return;
+    const late = later(HANDSHAKE_TIMEOUT, () => link.close(new Error("tallyd did not answer the handshake in time")));
+    const link = connect(this.#endpoint, { ...this.#identified(), client: CLIENT, timeout: this.#options.ackTimeout }, {
+      heard: (message) => {
+        if (this.#link !== link) return;
+        cancel(late);
+        this.#heard(message);
+      },
+      drained: () => this.#write(),
+      closed: (error, back) => {
+        cancel(late);
+        if (this.#link !== link) return;
+        if (error) this.#stats.lastError = error.message;
+        this.#down(back);
+      },
     });
-    link.on("data", (piece) => {
-      try {
-        for (const message of inbox.push(piece)) this.#heard(message);
-        if (this.#ready) clearTimeout(late);
-      } catch (error) {
-        link.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-    link.on("drain", () => this.#write());
-    link.on("error", (error) => (this.#stats.lastError = error.message));
-    link.on("close", () => {
-      clearTimeout(late);
-      this.#down();
-    });
+    this.#link = link;
+    link.start();
   }
 
   #heard(message: ServerMessage): void {
@@ -265,7 +335,6 @@ export class Recorder {
     this.#maxFrameBytes = welcome.max_frame_bytes;
     this.#maxRecords = welcome.max_records;
     this.#window.fit(this.#maxRecords, this.#maxFrameBytes);
-    this.#downSince = undefined;
     const before = this.#window.records;
     this.#window.welcome(welcome.last_seq);
     this.#stats.acked += before - this.#window.records;
@@ -299,6 +368,7 @@ export class Recorder {
     });
     this.#stats.rejected += told.length;
     this.#stats.acked += settled.length - told.length;
+    if (told[0] && !this.#options.onReject) this.#tell("refused", `a record was refused: ${told[0].code}: ${told[0].message}. stats.rejected counts them`);
     for (const one of told) {
       try {
         this.#options.onReject?.(one);
@@ -312,53 +382,47 @@ export class Recorder {
     this.#settled();
   }
 
-  /** What the daemon warns of is in the statistics, and on the process's standard error once. */
+  /** What the daemon warns of is in the statistics, and told once. */
   #warned(warning: Warning | undefined): void {
     if (!warning) return;
-    if (this.#stats.lastWarning === undefined) process.emitWarning(`${warning.code}: ${warning.message}`, "TallydWarning");
     this.#stats.lastWarning = `${warning.code}: ${warning.message}`;
+    this.#tell("warning", this.#stats.lastWarning);
   }
 
   /** A daemon that owes an ack and says nothing is given up. */
   #watch(): void {
+    cancel(this.#silent);
+    this.#silent = undefined;
     if (!this.#window.awaitsAck || !this.#ready) return;
-    // Set anew with each ack, and never taken back: where nothing is owed it says nothing.
-    this.#silent ??= setTimeout(() => {
-      if (this.#window.awaitsAck) this.#socket?.destroy(new Error("tallyd owes an ack and is silent"));
-    }, this.#options.ackTimeout).unref();
-    this.#silent.refresh();
+    this.#silent = later(this.#options.ackTimeout, () => {
+      if (this.#window.awaitsAck) this.#link?.close(new Error("tallyd owes an ack and is silent"));
+    });
   }
 
   #write(): void {
-    const link = this.#socket;
-    while (this.#ready && link && !link.destroyed && link.writableLength < WRITES_MAX) {
+    while (this.#ready && this.#link?.takes) {
       const owed = this.#window.awaitsAck;
       const frame = this.#window.next();
       if (!frame) break;
-      link.write(frame);
+      this.#link.send(frame.first, frame.records);
       if (!owed) this.#watch();
     }
-    // An idle connection does not keep the process; one that owes an answer does.
-    if (this.#window.records > 0) link?.ref();
-    else link?.unref();
   }
 
-  #down(): void {
-    this.#socket = undefined;
+  #down({ wait, slow = this.#slow }: { wait?: number; slow?: boolean } = {}): void {
+    this.#link = undefined;
     this.#ready = false;
-    clearTimeout(this.#silent);
+    cancel(this.#silent);
     this.#silent = undefined;
     if (this.#closed) return;
-    const base = this.#slow ? SLOW_BACKOFF : Math.min(BACKOFF_MAX, BACKOFF_MIN * 2 ** Math.min(this.#failures, 10));
+    if (this.inFlight > 0) this.#tell("away", `no connection to ${this.#endpoint.name}, records wait: ${this.#stats.lastError ?? "it was closed"}`);
+    const base = wait ?? (slow ? SLOW_BACKOFF : Math.min(BACKOFF_MAX, BACKOFF_MIN * 2 ** Math.min(this.#failures, 10)));
     this.#failures += 1;
     // Half of it at random, so that a fleet does not come back at one moment.
-    this.#again = setTimeout(() => {
+    this.#again = later(wait ?? base / 2 + Math.random() * (base / 2), () => {
       this.#again = undefined;
-      if (this.inFlight > 0) this.#connect();
-    }, base / 2 + Math.random() * (base / 2));
-    // A process that has nothing else to do waits a while for a daemon that is away, not for ever.
-    this.#downSince ??= Date.now();
-    if (Date.now() - this.#downSince > EXIT_GRACE) this.#again.unref();
+      if (this.inFlight > 0) this.#connect(this.#connection);
+    });
   }
 
   /** The order of the oldest record that is not settled. */
@@ -373,6 +437,5 @@ export class Recorder {
       flush.settled();
       return false;
     });
-    if (this.inFlight === 0) this.#socket?.unref();
   }
 }

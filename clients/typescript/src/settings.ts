@@ -4,13 +4,14 @@
 // good is told to the handler, once a write.
 
 import { type DaemonHttp, HttpError } from "./daemon-http.js";
+import { after, cancel, later, type Timer } from "./timers.js";
 
 const BACKOFF_MIN = 500;
 const BACKOFF_MAX = 30_000;
 
 interface Write {
   body: unknown;
-  timer?: NodeJS.Timeout;
+  timer?: Timer;
   done: () => void;
   refused: () => void;
 }
@@ -30,7 +31,7 @@ export class Settings {
 
   /** Writes a setting in the background; `done` is called once the daemon has it, `refused` once the daemon has said no for good. */
   put(path: string, body: unknown, done: () => void = () => {}, refused: () => void = () => {}): void {
-    clearTimeout(this.#writes.get(path)?.timer);
+    cancel(this.#writes.get(path)?.timer);
     const write: Write = { body, done, refused };
     this.#writes.set(path, write);
     this.#try(path, write, 0);
@@ -43,12 +44,12 @@ export class Settings {
 
   /** Waits at most so many milliseconds for what is being tried, and gives up the rest. */
   async close(timeout: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([this.#attempt, new Promise<void>((resolve) => (timer = setTimeout(resolve, timeout)))]);
-    clearTimeout(timer);
+    let timer: Timer | undefined;
+    await Promise.race([this.#attempt, new Promise<void>((resolve) => (timer = after(timeout, resolve)))]);
+    cancel(timer);
     this.#closed = true;
     for (const [path, { timer }] of this.#writes) {
-      clearTimeout(timer);
+      cancel(timer);
       this.#failed(new Error(`the tracker was closed before tallyd had taken ${path}`));
     }
     this.#writes.clear();
@@ -76,6 +77,6 @@ export class Settings {
       return this.#failed(error);
     }
     const pause = Math.min(BACKOFF_MAX, BACKOFF_MIN * 2 ** Math.min(failures, 10));
-    write.timer = setTimeout(() => this.#try(path, write, failures + 1), pause * (0.5 + Math.random() / 2)).unref();
+    write.timer = later(pause * (0.5 + Math.random() / 2), () => this.#try(path, write, failures + 1));
   }
 }

@@ -8,6 +8,7 @@ export interface Closable { close(timeout?: number): Promise<unknown> }
  * that takes it back. An application with handlers of its own, that drain requests first, calls `close()` there instead.
  */
 export function closeOnSignal(closable: Closable, timeout = 5_000, signals: NodeJS.Signals[] = ["SIGTERM"]): () => void {
+  if (typeof process === "undefined" || typeof process.on !== "function") return () => {};
   let closing = false;
   const off = (): void => signals.forEach((signal) => process.off(signal, end));
   const end = (signal: NodeJS.Signals): void => {

@@ -1,14 +1,12 @@
 // UUIDs of version 7: they sort by the time of the call.
 
-import { randomFillSync } from "node:crypto";
-
 const POOL = new Uint8Array(10 * 256);
 let used = POOL.length;
 
 /** Writes a UUID for a call of that millisecond. */
 export function v7Into(ms: number, into: Uint8Array, at: number): void {
   if (used === POOL.length) {
-    randomFillSync(POOL);
+    crypto.getRandomValues(POOL);
     used = 0;
   }
   const high = Math.floor(ms / 2 ** 32);
@@ -30,7 +28,16 @@ export function v7(ms: number): Uint8Array {
   return bytes;
 }
 
+function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** So many random bytes, in hexadecimal digits. */
+export function randomHex(bytes: number): string {
+  return toHex(crypto.getRandomValues(new Uint8Array(bytes)));
+}
+
 export function format(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString("hex");
+  const hex = toHex(bytes);
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }

@@ -3,7 +3,8 @@
 // A frame gets its numbers when it is first given to a socket, and keeps them: from then on the daemon may have it. What is
 // sent again is the same bytes under the same numbers, which is what makes sending again safe.
 
-import { FRAME_OVERHEAD, recordsFrame } from "./wire.js";
+/** Bytes around the records of a frame, at most. */
+const FRAME_OVERHEAD = 48;
 
 /** What became of one record. */
 export type Settled =
@@ -50,8 +51,8 @@ export class Window {
     this.records += 1;
   }
 
-  /** The next frame to give to the socket, if there is one. */
-  next(): Uint8Array | undefined {
+  /** The next frame to give to the connection, if there is one. */
+  next(): { first: number; records: Uint8Array[] } | undefined {
     const frame = this.#frames[this.#cursor];
     if (!frame) return undefined;
     if (frame.first === 0) {
@@ -60,7 +61,7 @@ export class Window {
     }
     this.#cursor += 1;
     this.#sent = Math.max(this.#sent, frame.first + frame.records.length - 1);
-    return recordsFrame(frame.first, frame.records);
+    return frame;
   }
 
   /** The order of the oldest that is not settled. */

@@ -49,9 +49,6 @@ export function recordsFrame(firstSeq: number, records: Uint8Array[]): Uint8Arra
 /** The place of a frame's length. */
 const LENGTH = new Uint8Array(4);
 
-/** Bytes around the records of a frame, at most. */
-export const FRAME_OVERHEAD = 48;
-
 /** What the daemon sent is not the protocol, or says numbers that cannot be counted with. */
 export class ProtocolError extends Error {}
 

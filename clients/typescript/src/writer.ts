@@ -3,7 +3,7 @@
 // A record is a dozen small values. Written here they cost less than the objects that a general encoder wants them in; the
 // shared vectors hold the bytes.
 
-let bytes = Buffer.allocUnsafe(16 * 1024);
+let bytes: Buffer;
 let at = 0;
 
 function room(more: number): void {
@@ -16,7 +16,7 @@ function room(more: number): void {
 /** Begins anew: what was written and not taken is forgotten. */
 export function begin(): void {
   // One huge record does not hold its memory for ever.
-  if (bytes.length > 1024 * 1024) bytes = Buffer.allocUnsafe(16 * 1024);
+  if (!bytes || bytes.length > 1024 * 1024) bytes = Buffer.allocUnsafe(16 * 1024);
   at = 0;
 }
 

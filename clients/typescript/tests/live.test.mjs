@@ -3,11 +3,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
+import { createServer as createHttpServer } from "node:http";
 import { connect, createServer } from "node:net";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { EdgeVM } from "@edge-runtime/vm";
+import { build } from "esbuild";
 import { startDaemon, until } from "./daemon.mjs";
 import { Recorder } from "../dist/esm/index.js";
 import { encodeRecord } from "../dist/esm/record.js";
@@ -131,7 +135,7 @@ test("two recorders of one name lose nothing and are told", async () => {
 
 test("without a daemon nothing throws, memory is bounded, and what is not kept is told", async () => {
   const told = [];
-  const recorder = new Recorder({ socket: join(tmpdir(), "no-such-tallyd.sock"), maxQueue: 10, maxBytes: 200, onDrop: (record, reason) => told.push([record.request_id, reason]) });
+  const recorder = new Recorder({ socket: join(tmpdir(), "no-such-tallyd.sock"), maxQueueBytes: 6_000, maxBytes: 200, onDrop: (record, reason) => told.push([record.request_id, reason]) });
   let taken = 0;
   for (let at = 0; at < 100; at += 1) {
     if (recorder.record({ provider: "x", request_id: String(at) })) taken += 1;
@@ -187,4 +191,88 @@ test("a process ends by itself once all is durable", () => {
   assert.equal(ended.status, 0, ended.stderr);
   assert.ok(calls("app = 'ends'") <= 1000);
   return until("all are in PostgreSQL", () => calls("app = 'ends'") === 1000);
+});
+
+/** In front of the daemon's HTTP API: `faults` says what becomes of the next requests: not passed on, or passed on and their answers lost. */
+async function proxy(t, faults) {
+  const asked = [];
+  const server = createHttpServer(async (request, response) => {
+    const pieces = [];
+    for await (const piece of request) pieces.push(piece);
+    const body = Buffer.concat(pieces);
+    asked.push({ key: request.headers["idempotency-key"], body: body.toString() });
+    const fault = faults.shift();
+    if (fault === "away") return request.socket.destroy();
+    if (typeof fault === "number") return response.writeHead(fault, { "retry-after": "0" }).end("a proxy's page");
+    const { host: _host, connection: _connection, "content-length": _length, ...headers } = request.headers;
+    const answer = await fetch(daemon.url + request.url, { method: "POST", headers, body });
+    if (fault === "lost") return request.socket.destroy();
+    response.writeHead(answer.status, { "content-type": "application/json" }).end(await answer.text());
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => (server.closeAllConnections(), server.close()));
+  return { asked, url: `http://127.0.0.1:${server.address().port}` };
+}
+
+test("over HTTP records arrive once, whatever becomes of requests and answers", { timeout: 120_000 }, async (t) => {
+  const token = await daemon.token("ingest");
+  const { asked, url } = await proxy(t, ["away", "lost", 503, 429, "lost"]);
+  const told = [];
+  const recorder = new Recorder({ endpoint: url, token, app: "http", onReject: (one) => told.push(one) });
+  const call = { provider: "claude", model: "claude-sonnet-4-5", user_id: "u1", input_tokens: 100_000, output_tokens: 100_000, metadata: { a: 1 }, extra_units: { web_search: 2 } };
+  const { id, cost_usd } = await recorder.recordAndWait(call);
+  assert.equal(cost_usd, "1.82");
+  for (let at = 0; at < 2_000; at += 1) recorder.record({ provider: "rentcast", request_id: String(at), ...(at === 7 ? { input_tokens: -1 } : {}) });
+  await assert.rejects(recorder.recordAndWait({ provider: "" }), /missing/);
+  assert.equal(await recorder.close(60_000), 0);
+  assert.deepEqual([recorder.stats.acked, recorder.stats.rejected, recorder.stats.dropped], [2_000, 2, 0]);
+  assert.deepEqual(told.map(({ code, field }) => [code, field]).sort(), [["missing", "provider"], ["range", "input_tokens"]]);
+  await until("all are in PostgreSQL", () => calls("app = 'http'") >= 2_000);
+  assert.equal(daemon.sql("SELECT count(*), count(DISTINCT id), count(DISTINCT request_id) FROM api_usage_log WHERE app = 'http'"), "2000|2000|2000");
+  assert.equal(daemon.sql(`SELECT model, user_id, input_tokens, metadata, extra_units FROM api_usage_log WHERE id = '${id}'`), 'claude-sonnet-4-5|u1|100000|{"a": 1}|{"web_search": "2"}');
+  const bodies = new Map();
+  for (const { key, body } of asked) assert.equal(bodies.get(key) ?? bodies.set(key, body).get(key), body, "what is sent again is the same, byte for byte");
+});
+
+test("a token that is wrong is told, and the records wait", async () => {
+  const recorder = new Recorder({ endpoint: daemon.url, token: "wrong", quiet: true });
+  recorder.record({ provider: "x" });
+  await until("it is told", () => /answered 401/.test(recorder.stats.lastError ?? ""));
+  assert.equal(await recorder.close(10), 1);
+});
+
+test("process.exit() sends what is left over HTTP, too", async () => {
+  const token = await daemon.token("ingest");
+  const script = `import { Recorder } from ${JSON.stringify(new URL("../dist/esm/index.js", import.meta.url).href)};
+    const recorder = new Recorder({ endpoint: ${JSON.stringify(daemon.url)}, token: ${JSON.stringify(token)}, app: "http-exit" });
+    for (let at = 0; at < 1000; at += 1) recorder.record({ provider: "rentcast" });
+    process.exit(0);`;
+  const ended = spawnSync(process.execPath, ["--input-type=module", "-e", script], { timeout: 30_000, encoding: "utf8" });
+  assert.deepEqual([ended.status, ended.stderr], [0, ""]);
+  await until("all are in PostgreSQL", () => calls("app = 'http-exit'") >= 1000);
+  assert.equal(calls("app = 'http-exit'"), 1000);
+});
+
+test("in an edge runtime, bundled and minified, calls are recorded over HTTP", { timeout: 60_000 }, async () => {
+  const token = await daemon.token("ingest");
+  const bundle = async (condition) => {
+    const { outputFiles, metafile } = await build({
+      entryPoints: [fileURLToPath(new URL("edge/worker.mjs", import.meta.url))], bundle: true, minify: true, write: false, metafile: true,
+      format: "iife", globalName: "worker", platform: "neutral", conditions: [condition, "import"], mainFields: ["module", "main"],
+      // The SDK reads credentials from files where there are any.
+      external: ["node:*"],
+    });
+    const own = Object.entries(metafile.inputs).filter(([name]) => name.includes("dist/"));
+    assert.ok(own.some(([name]) => name.endsWith("dist/esm/edge.js")), "the entry of edge runtimes");
+    assert.deepEqual(own.flatMap(([, { imports }]) => imports.filter(({ external }) => external)), [], "nothing of Node");
+    return outputFiles[0].text;
+  };
+  for (const condition of ["edge-light", "workerd", "browser"]) {
+    const edge = new EdgeVM({ initialCode: await bundle(condition) });
+    const said = await edge.evaluate(`worker.default(${JSON.stringify({ endpoint: daemon.url, token, app: condition })})`);
+    assert.deepEqual({ ...said }, { left: 0, acked: 2, dropped: 0, user: condition });
+    await until("they are in PostgreSQL", () => calls(`app = '${condition}'`) === 2);
+    assert.equal(daemon.sql(`SELECT input_tokens, output_tokens FROM api_usage_log WHERE app = '${condition}' AND model = 'claude-sonnet-4-5'`), "3|4");
+    assert.equal(daemon.sql(`SELECT user_id FROM api_usage_log WHERE app = '${condition}' AND provider = 'rentcast'`), condition);
+  }
 });

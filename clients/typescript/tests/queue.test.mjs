@@ -1,44 +1,10 @@
 // The recorder's own bounds and promises, against a daemon in miniature that acknowledges when it is told to.
 
 import assert from "node:assert/strict";
-import { mkdtempSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
-import { decode, encode } from "@msgpack/msgpack";
 import { until } from "./daemon.mjs";
+import { miniature } from "./miniature.mjs";
 import { Recorder, withContext } from "../dist/esm/index.js";
-
-/** Welcomes, keeps what comes, and acknowledges up to a number when `ack` is called. */
-async function miniature(t) {
-  const socket = join(mkdtempSync(join(tmpdir(), "tallyd-mini-")), "s");
-  const records = [];
-  let link;
-  const say = (message) => {
-    const body = encode(message);
-    const head = Buffer.alloc(4);
-    head.writeUInt32BE(body.length);
-    link.write(Buffer.concat([head, body]));
-  };
-  const server = createServer((stream) => {
-    link = stream;
-    stream.on("error", () => {});
-    let bytes = Buffer.alloc(0);
-    stream.on("data", (piece) => {
-      bytes = Buffer.concat([bytes, piece]);
-      while (bytes.length >= 4 && bytes.length >= 4 + bytes.readUInt32BE(0)) {
-        const message = decode(bytes.subarray(4, 4 + bytes.readUInt32BE(0)));
-        bytes = bytes.subarray(4 + bytes.readUInt32BE(0));
-        if (message.hello) say({ welcome: { protocol: 2, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 10_000 } });
-        else records.push(...message.records.records);
-      }
-    });
-  });
-  await new Promise((resolve) => server.listen(socket, resolve));
-  t.after(() => (link?.destroy(), server.close()));
-  return { socket, records, ack: (seq) => say({ ack: { seq } }) };
-}
 
 test("flush() waits for what was recorded before it, and for nothing after", { timeout: 60_000 }, async (t) => {
   const daemon = await miniature(t);
@@ -73,11 +39,12 @@ test("a record that is waited for is not gathered, and takes along what was", as
 
 test("the queue is bounded in bytes, and what does not fit is told", () => {
   const told = [];
-  const recorder = new Recorder({ socket: "/nonexistent/tallyd.sock", maxQueueBytes: 100_000, onDrop: (record, reason) => told.push([record.model, reason]) });
+  const recorder = new Recorder({ socket: "/nonexistent/tallyd.sock", maxQueueBytes: 100_000, maxBytes: 1, onDrop: (record, reason) => told.push([record.model, reason]) });
   const model = "m".repeat(10_000);
   const taken = Array.from({ length: 20 }, () => recorder.record({ provider: "x", model })).filter(Boolean).length;
-  assert.equal(taken, 4);
-  assert.equal(told.length, 16);
+  // Four of them, and the one that was encoded to make room.
+  assert.equal(taken, 5);
+  assert.equal(told.length, 15);
   assert.deepEqual([told[0][0], told[0][1].includes("queue is full")], [model, true]);
   return recorder.close(1);
 });
@@ -108,7 +75,7 @@ test("a record is what it was when it was recorded", { timeout: 60_000 }, async 
   const [sent, other] = daemon.records;
   assert.deepEqual([other[4], other[5], other[6]], ["/own", "u1", "own"], "what the record says itself holds");
   assert.deepEqual([sent[2], sent[4], sent[5], sent[6], sent[14], sent[19]], ["x", "/e", "u1", "web", { image: "1" }, '{"a":1}']);
-  assert.ok(Math.abs(sent[1] - Date.now() * 1000) < 60_000_000, "now, in microseconds");
+  assert.ok(Math.abs(Number(sent[1]) - Date.now() * 1000) < 60_000_000, "now, in microseconds");
   assert.deepEqual([sent[0].length, sent[0][6] >> 4, sent[0][8] >> 6], [16, 7, 2], "a UUID of version 7");
   daemon.ack(2);
   await recorder.close(30_000);

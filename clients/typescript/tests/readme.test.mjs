@@ -22,7 +22,7 @@ test("each sample of the README is type-checked against the built package", () =
   mkdirSync(join(folder, "node_modules"));
   for (const name of ["@anthropic-ai", "@types", "@msgpack", "undici-types"]) symlinkSync(join(root, "node_modules", name), join(folder, "node_modules", name));
   symlinkSync(root, join(folder, "node_modules/tallyd"));
-  const samples = [...readFileSync(join(root, "README.md"), "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
+  const samples = [...readFileSync(join(root, "README.md"), "utf8").matchAll(/```[jt]s\n([\s\S]*?)```/g)].map((match) => match[1]);
   assert.ok(samples.length >= 2);
   samples.forEach((sample, at) => writeFileSync(join(folder, `sample${at}.mts`), sample));
   const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--types", "node", "--skipLibCheck"];

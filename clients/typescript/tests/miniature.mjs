@@ -1,0 +1,50 @@
+// A daemon in miniature: it welcomes, keeps what comes, and acknowledges when it is told to, or at once.
+
+import { mkdtempSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { decode, encode } from "@msgpack/msgpack";
+
+/** `acks`: at once, with that cost of each. `keep`: the records. A producer that comes again is told its last number, as by the daemon. */
+export async function miniature(t, { acks = false, costs, keep = true } = {}) {
+  const socket = join(mkdtempSync(join(tmpdir(), "tallyd-mini-")), "s");
+  const records = [];
+  const last = new Map();
+  let newest;
+  const server = createServer((stream) => {
+    const say = (message) => {
+      const body = encode(message);
+      const head = Buffer.alloc(4);
+      head.writeUInt32BE(body.length);
+      stream.write(Buffer.concat([head, body]));
+    };
+    newest = { stream, say };
+    stream.on("error", () => {});
+    let [pieces, held, secret] = [[], 0, ""];
+    stream.on("data", (piece) => {
+      pieces.push(piece);
+      held += piece.length;
+      let bytes = Buffer.concat(pieces, held);
+      while (bytes.length >= 4 && bytes.length >= 4 + bytes.readUInt32BE(0)) {
+        const message = decode(bytes.subarray(4, 4 + bytes.readUInt32BE(0)), { useBigInt64: true });
+        bytes = bytes.subarray(4 + bytes.readUInt32BE(0));
+        if (message.hello) {
+          secret = message.hello.secret;
+          say({ welcome: { protocol: 2, last_seq: last.get(secret) ?? 0, max_frame_bytes: 1 << 20, max_records: 10_000 } });
+          continue;
+        }
+        const { first_seq, records: brought } = message.records;
+        const fresh = brought.slice(Math.max(0, (last.get(secret) ?? 0) + 1 - Number(first_seq)));
+        if (keep) records.push(...fresh);
+        const seq = Number(first_seq) + brought.length - 1;
+        last.set(secret, Math.max(seq, last.get(secret) ?? 0));
+        if (acks) say({ ack: { seq, ...(costs === undefined ? {} : { costs: brought.map(() => costs) }) } });
+      }
+      [pieces, held] = [[bytes], bytes.length];
+    });
+  });
+  await new Promise((resolve) => server.listen(socket, resolve));
+  t.after(() => (newest?.stream.destroy(), server.close()));
+  return { socket, records, ack: (seq) => newest.say({ ack: { seq } }) };
+}
