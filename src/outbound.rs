@@ -12,6 +12,11 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
+/// The largest price list that is read: several times what the lists have today.
+const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long its download may take.
+const LIST_PATIENCE: Duration = Duration::from_secs(60);
+
 const USER_AGENT: &str = concat!("tallyd/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no answer.
@@ -52,6 +57,33 @@ pub enum OutboundError {
     },
 }
 
+/// Why there is no price list.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The server did not give it.
+    #[error("the price list was not fetched: {0}")]
+    Outbound(#[from] OutboundError),
+    /// The file cannot be read.
+    #[error("the price list {list} cannot be read: {error}")]
+    File {
+        /// The file.
+        list: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// No list is so large.
+    #[error("the price list {list} has {bytes} bytes; at most {LIST_BYTES_MAX} are read")]
+    TooLarge {
+        /// The file.
+        list: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// It is not text.
+    #[error("the price list is not UTF-8")]
+    Encoding,
+}
+
 /// What is asked.
 #[derive(Default)]
 pub struct Question<'a> {
@@ -72,6 +104,24 @@ pub struct Question<'a> {
 pub async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, OutboundError> {
     let (status, body) = ask(url, &Question { max_bytes, limit, ..Question::default() }).await?;
     succeeded(url, status).map(|()| body)
+}
+
+/// A price list, of an http(s) address or of a file.
+///
+/// # Errors
+/// [`ListError`].
+pub async fn price_list(list: &str) -> Result<String, ListError> {
+    let bytes = if list.starts_with("http://") || list.starts_with("https://") {
+        get(list, LIST_BYTES_MAX, LIST_PATIENCE).await?.into()
+    } else {
+        let unreadable = |error| ListError::File { list: list.to_owned(), error };
+        let bytes = tokio::fs::metadata(list).await.map_err(unreadable)?.len();
+        if bytes > LIST_BYTES_MAX as u64 {
+            return Err(ListError::TooLarge { list: list.to_owned(), bytes });
+        }
+        tokio::fs::read(list).await.map_err(unreadable)?
+    };
+    String::from_utf8(bytes).map_err(|_| ListError::Encoding)
 }
 
 /// Posts JSON. What is answered is read, up to 64 KiB, and thrown away.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::build::lanes as configured_lanes;
 use super::presence::Presence;
+use super::price_sync::PriceSyncTask;
 use super::upkeep::Upkeep;
 use crate::budget::Board;
 use crate::budget::watch::BudgetWatch;
@@ -119,6 +120,13 @@ pub(super) async fn open(
             Ok(())
         }
     });
+    if let Some(task) = PriceSyncTask::new(config, &database) {
+        let stop = stop.clone();
+        lanes.spawn("price list", async move {
+            task.run(stop).await;
+            Ok(())
+        });
+    }
     let upkeep = Upkeep::new(config, database, live.catalog.load_full());
     lanes.spawn("upkeep", async move {
         upkeep.run(stop).await;

@@ -16,6 +16,7 @@ mod build;
 mod descriptors;
 mod loading;
 mod presence;
+mod price_sync;
 mod questions;
 mod upkeep;
 

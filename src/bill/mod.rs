@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `anthropic` | pages of the Admin API's cost report and usage report |
 //! | `openai` | pages of the organization's costs and completions usage |
+//! | `openrouter` | what the activity endpoint answers |
 //! | `table` | CSV exports of the vendors' consoles, by the names of their columns |
 //! | `names` | the names that a console gives to models |
 //! | [`compare`] | the difference by day and model, and what may explain it |
@@ -19,6 +20,7 @@ mod anthropic;
 pub mod compare;
 mod names;
 mod openai;
+mod openrouter;
 mod table;
 
 use std::borrow::Cow;
@@ -104,8 +106,8 @@ pub enum BillError {
     /// Its form is none that is known.
     #[error(
         "{file} is no export that is known. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
-         organization/costs or organization/usage/completions as JSON, or the CSV that their consoles and OpenRouter's \
-         activity page export"
+         organization/costs or organization/usage/completions, OpenRouter's activity as JSON, or the CSV that their \
+         consoles and OpenRouter's activity page export"
     )]
     Unknown {
         /// The file.
@@ -265,6 +267,9 @@ fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
                 _ => return Err(page.unknown()),
             }
         }
+    }
+    if buckets.first().is_some_and(openrouter::is_item) {
+        return openrouter::read(page, &buckets);
     }
     // A bucket without results does not tell what it is of: its neighbours do.
     let kind = buckets.iter().find_map(|bucket| bucket["results"].as_array().and_then(|results| results.first()));

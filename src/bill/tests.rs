@@ -228,3 +228,35 @@ fn openrouters_activity_is_a_bill_with_its_tokens() {
         gen-2,2026-08-05 10:00:00,0.0002,0.004,1000,100,900,anthropic/claude-sonnet-4.5\n";
     assert_eq!(lines(&read(text)), ["2026-08-05 openrouter \"anthropic/claude-sonnet-4.5\" 0.0087 1100/200/900/0"]);
 }
+
+#[test]
+fn openrouters_activity_is_read_as_its_api_answers_it() {
+    let item = |date: &str, endpoint: &str, usage: &str| {
+        format!(
+            r#"{{"date": "{date}", "model": "openai/gpt-4.1", "model_permaslug": "openai/gpt-4.1-2025-04-14",
+            "endpoint_id": "{endpoint}", "provider_name": "OpenAI", "usage": {usage}, "byok_usage_inference": 0.012,
+            "requests": 5, "prompt_tokens": 50, "completion_tokens": 125, "reasoning_tokens": 25}}"#
+        )
+    };
+    let page = |items: &[String]| format!(r#"{{"data": [{}]}}"#, items.join(","));
+    let read = |text: &str| {
+        let mut bill = Bill::default();
+        bill.read("activity.json", text).map(|()| bill)
+    };
+    let items =
+        [item("2026-08-24", "a", "0.015"), item("2026-08-24 00:00:00", "b", "1e-3"), item("2026-08-25", "a", "0")];
+    let bill = read(&page(&items)).unwrap();
+    let costs: Vec<_> = bill.sums().values().map(|sums| sums.cost_usd.unwrap().to_string()).collect();
+    assert_eq!(costs, ["0.04", "0.012"]);
+    assert!(bill.sums().values().all(|sums| sums.tokens.is_none()), "cached tokens are not told apart");
+    assert!(bill.sums().keys().all(|key| key.provider == "openrouter"), "{:?}", bill.sums());
+    for (wrong, says) in [
+        (page(&[items[0].clone(), items[0].clone()]), "second time"),
+        (page(&[item("yesterday", "a", "1")]), "yesterday"),
+        (page(&[item("2026-08-24", "a", "\"much\"")]), "usage"),
+        (page(&[items[0].clone(), r#"{"object": "bucket"}"#.to_owned()]), "no export"),
+    ] {
+        let error = read(&wrong).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}

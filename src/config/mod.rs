@@ -31,6 +31,7 @@ mod listen;
 mod log;
 mod log_table;
 mod otlp;
+mod price_sync;
 mod retention;
 mod rollup;
 pub mod secret;
@@ -55,6 +56,7 @@ pub use self::listen::Listen;
 pub use self::log::{Log, LogFormat};
 pub use self::log_table::{LogTable, Partition, UserIndex};
 pub use self::otlp::{ClaudeCode, GRPC_ADDRESS, GRPC_AUTO, Otlp};
+pub use self::price_sync::PriceSync;
 pub use self::retention::Retention;
 pub use self::rollup::Rollup;
 pub use self::secret::{Secret, SecretUrl, redact_url};
@@ -97,6 +99,8 @@ pub struct Config {
     pub auth: Auth,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
+    /// A public price list that is looked at.
+    pub price_sync: PriceSync,
     /// Budgets and alerts.
     pub alerts: Alerts,
     /// The orderly end.
@@ -137,6 +141,7 @@ impl Default for Config {
             otlp: Otlp::default(),
             auth: Auth::default(),
             pricing: PricingOptions::default(),
+            price_sync: PriceSync::default(),
             alerts: Alerts::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
@@ -213,6 +218,7 @@ impl Config {
         error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;
         crate::pricing::Catalog::builtin(&self.pricing)
             .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;
+        self.price_sync.validate()?;
         self.alerts.validate()?;
         self.auth.validate()?;
         self.shutdown.validate()?;

@@ -1,6 +1,6 @@
 //! Calls that no price was known for, by model: from the rollups, so that it costs little to ask.
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime};
 use serde::Serialize;
 use tokio_postgres::Client;
 use utoipa::ToSchema;
@@ -9,6 +9,9 @@ use crate::pricing::{Catalog, STANDARD_TIER, normalise_provider};
 
 /// Models that are listed; the rest would be a list that nobody reads.
 pub const MAX_MODELS: i64 = 200;
+
+/// A day and the 12 hours by which it ends later at the westernmost offset, in microseconds.
+const DAY_END_US: i64 = 36 * 3_600_000_000;
 
 /// One model's unpriced calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -23,7 +26,7 @@ pub struct UnpricedModel {
     pub first_day: NaiveDate,
     /// The last day with one.
     pub last_day: NaiveDate,
-    /// Whether the catalog has a standard price of the model by now: `tallyd reprice` would apply it.
+    /// Whether the catalog has a standard price of the model for the last day: `tallyd reprice` would apply it.
     pub priceable: bool,
 }
 
@@ -39,9 +42,11 @@ pub async fn unpriced(client: &Client, catalog: &Catalog) -> Result<Vec<Unpriced
     let rows = client.query_typed(&sql, &[]).await?;
     let model = |row: &tokio_postgres::Row| {
         let (provider, model): (String, String) = (row.get(0), row.get(1));
-        // Priced by the time of each call; for the question whether there is a price at all, any time does.
-        let priceable = catalog.price_at(&normalise_provider(&provider), &model, STANDARD_TIER, i64::MAX).is_some();
-        UnpricedModel { provider, model, calls: row.get(2), first_day: row.get(3), last_day: row.get(4), priceable }
+        let last_day: NaiveDate = row.get(4);
+        // Calls are priced by their time. In the westernmost zone a day ends 12 hours after UTC's.
+        let end_us = last_day.and_time(NaiveTime::MIN).and_utc().timestamp_micros() + DAY_END_US;
+        let priceable = catalog.price_at(&normalise_provider(&provider), &model, STANDARD_TIER, end_us).is_some();
+        UnpricedModel { provider, model, calls: row.get(2), first_day: row.get(3), last_day, priceable }
     };
     Ok(rows.iter().map(model).collect())
 }

@@ -35,6 +35,8 @@ pub enum UnpricedReason {
     UnknownModel,
     /// The model is known, but has no price for this service tier.
     UnknownServiceTier,
+    /// The first price of the model takes effect after the call.
+    NoPriceYet,
     /// Something was used that the price has no rate for.
     UnratedUnit,
     /// The cost is beyond [`Usd::RECORD_MAX`].
@@ -49,6 +51,7 @@ impl UnpricedReason {
             Self::UnknownProvider => "unknown_provider",
             Self::UnknownModel => "unknown_model",
             Self::UnknownServiceTier => "unknown_service_tier",
+            Self::NoPriceYet => "no_price_yet",
             Self::UnratedUnit => "unrated_unit",
             Self::Overflow => "overflow",
         }
@@ -61,6 +64,7 @@ impl From<Miss> for UnpricedReason {
             Miss::Provider => Self::UnknownProvider,
             Miss::Model => Self::UnknownModel,
             Miss::ServiceTier => Self::UnknownServiceTier,
+            Miss::Instant => Self::NoPriceYet,
         }
     }
 }

@@ -124,6 +124,19 @@ fn a_price_is_tried_out_added_and_withdrawn() {
         let answer = &api.daemon.lines(r#"{"provider":"acme","model":"new","output_tokens":2}"#)[0];
         if answer["cost_usd"] == "0.000015" { Ok(()) } else { Err(answer.to_string()) }
     });
+    let output =
+        json!({"provider": "acme", "model": "new", "effective_from": "2026-06-01", "per_million": {"output": "8"}});
+    let tried = api.post("/api/v1/prices/preview", &admin, &output.to_string()).ok();
+    assert_eq!(
+        tried["new_rates"]["per_million_tokens"],
+        json!({"input": "3", "output": "8"}),
+        "what is not named stays"
+    );
+    let mut replaced = output;
+    replaced["replace"] = true.into();
+    let tried = api.post("/api/v1/prices/preview", &admin, &replaced.to_string()).ok();
+    assert_eq!(tried["new_rates"]["per_million_tokens"], json!({"output": "8"}));
+    assert_eq!(tried["effect"]["lost"], json!([{"rate": "input", "calls": 1}]));
     for (wrong, says) in [
         (json!({"provider": "", "per_million": {"input": "3"}}), "provider"),
         (json!({"provider": "acme", "per_million": {"input": "-3"}}), "-3"),
@@ -145,6 +158,44 @@ fn a_price_is_tried_out_added_and_withdrawn() {
     assert!(changes[1]["actor"].as_str().unwrap().starts_with("token:"));
     let decided = actions(&api, &admin);
     assert_eq!(decided[decided.len() - 2..], [format!("price.add price {id}"), format!("price.withdraw price {id}")]);
+    a_name_is_set_listed_and_taken_back(&api, &admin, &read);
+}
+
+/// On the daemon of a test that is done.
+fn a_name_is_set_listed_and_taken_back(api: &Api, admin: &str, read: &str) {
+    const PATH: &str = "/api/v1/prices/aliases";
+    let alias = json!({"provider": "AWS", "name": " My/Deployment:1 ", "model": "us.anthropic.claude-opus-4-6-v1"});
+    assert_eq!(put(api, PATH, read, &alias).code(), "forbidden");
+    for (field, wrong) in [("model", "no-such-model"), ("model", " "), ("name", ""), ("names", "x")] {
+        let mut body = alias.clone();
+        body[field] = wrong.into();
+        let answer = put(api, PATH, admin, &body);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{body}: {}", answer.text());
+        let names_it = answer.text().contains(if wrong == "no-such-model" { wrong } else { field });
+        assert!(names_it, "{body}: {}", answer.text());
+    }
+    let set = put(api, PATH, admin, &alias).ok();
+    assert_eq!((&set["provider"], &set["name"]), (&json!("bedrock"), &json!("my/deployment:1")));
+    assert_eq!(api.get(PATH, read).ok(), json!({"aliases": [set], "configured": []}));
+    until("the name is applied", || {
+        let line = r#"{"provider":"claude","platform":"bedrock","model":"My/Deployment:1","input_tokens":1000000}"#;
+        let answer = &api.daemon.lines(line)[0];
+        if answer["cost_usd"] == "5.5" { Ok(()) } else { Err(answer.to_string()) }
+    });
+    let named = format!("{PATH}?provider=aws.bedrock&name=my%2Fdeployment%3A1");
+    assert_eq!(delete(api, &named, read).code(), "forbidden");
+    assert_eq!(delete(api, PATH, admin).code(), "invalid_parameter");
+    assert_eq!(delete(api, &named, admin).status, 204);
+    assert_eq!(delete(api, &named, admin).code(), "not_found");
+    assert_eq!(api.get(PATH, read).ok()["aliases"], json!([]));
+    let done = actions(api, admin);
+    let object = "bedrock my/deployment:1";
+    // Nothing is proposed where no list is looked at.
+    assert_eq!(api.get("/api/v1/prices/proposal", read).ok()["proposal"], Value::Null);
+    assert_eq!(api.post("/api/v1/prices/proposal/apply", read, "").code(), "forbidden");
+    assert_eq!(api.post("/api/v1/prices/proposal/apply", admin, "").code(), "not_found");
+    assert_eq!(delete(api, "/api/v1/prices/proposal", admin).code(), "not_found");
+    assert_eq!(done[done.len() - 2..], [format!("alias.set {object}"), format!("alias.remove {object}")]);
 }
 
 #[test]

@@ -257,7 +257,8 @@ fn prices_are_shown_and_a_rentcast_price_is_set_and_audited() {
     let sonnet = &pricing["claude"]["claude-sonnet-4-5"];
     let rate = |name: &str| sonnet[name].to_string();
     assert_eq!((rate("inputPerMToken").as_str(), rate("outputPerMToken").as_str()), ("3", "15"));
-    let above = &sonnet["above"][0];
+    let above = &pricing["claude"]["claude-sonnet-4"]["above"][0];
+    assert!(sonnet["above"].as_array().unwrap().is_empty());
     assert_eq!((&above["promptTokens"], above["inputPerMToken"].to_string().as_str()), (&200_000.into(), "6"));
     let growth = &pricing["rentcast"]["plans"]["growth"];
     assert_eq!(

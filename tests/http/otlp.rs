@@ -220,6 +220,29 @@ fn claude_code_is_recorded_from_its_events_or_its_metrics_and_never_from_both() 
     }
 }
 
+/// JavaScript and Python cut text between the halves of a character.
+#[test]
+fn half_of_a_surrogate_pair_is_a_replacement_character_and_costs_no_call() {
+    let api = Api::start();
+    let token = api.token("ingest");
+    let body = traces(&[span(1, &[input(1_000), ("gen_ai.prompt.title", json!({"stringValue": "CUT"}))])]);
+    let half = body.replace("u-1", "u\\ud83d").replace("CUT", "\\ude00x\\ud83d").replace("\"shop\"", "\"shop\\ud83d\"");
+    let answer = json(&api, &token, "traces", &half);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "{}"), "{half}");
+    let line = r#"{"provider":"rentcast","user_id":"l\ud83d","app":"\ude00","metadata":{"t\ud83d":"\ud83d"}}"#;
+    assert_eq!(api.daemon.lines(line)[0]["ok"], true);
+    let posted = api.post("/api/v1/records", &token, &line.replace("l\\ud83d", "p\\ud83d"));
+    assert_eq!(posted.status, 200, "{}", posted.text());
+    let file = api.daemon.data().with_file_name("half.ndjson");
+    std::fs::write(&file, line.replace("l\\ud83d", "f\\ud83d")).unwrap();
+    assert!(api.daemon.run(&["import", &file.display().to_string()]).status.success());
+    api.postgres.until_calls(4);
+    let users = "SELECT string_agg(user_id || ':' || (cost_usd IS NOT NULL), ',' ORDER BY user_id) FROM api_usage_log";
+    let expected = ["f", "l", "p", "u"].map(|user| format!("{user}\u{fffd}:true")).join(",");
+    assert_eq!(api.postgres.psql(users), expected);
+    assert_eq!(api.postgres.psql("SELECT count(*) FROM dead_letters"), "0");
+}
+
 #[test]
 fn exports_are_taken_while_the_database_is_down() {
     let mut api = Api::start();

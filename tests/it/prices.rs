@@ -98,6 +98,59 @@ fn a_change_at_an_instant_prices_each_side_whatever_the_order_of_arrival() {
             assert_eq!(answer["cost_usd"], sides[*side].1, "{}", sides[*side].0);
         }
     }
+    rates_that_are_not_named_stay_and_a_first_price_waits_for_its_instant(&postgres, &daemon);
+}
+
+fn rates_that_are_not_named_stay_and_a_first_price_waits_for_its_instant(postgres: &Postgres, daemon: &Daemon) {
+    let call = |model: &str, rest: &str| {
+        let line = format!("{{\"provider\":\"claude\",\"model\":\"{model}\",{rest}}}\n");
+        daemon.lines(&line)[0]["cost_usd"].clone()
+    };
+    let cached = r#""input_tokens":1000000,"cache_read_tokens":1000000,"extra_units":{"web_search":"1"}"#;
+    assert_eq!(call("claude-sonnet-5", cached), "2.21");
+    assert_eq!(call("quite-new", r#""input_tokens":1000000"#), Value::Null);
+    postgres.until("SELECT count(*) FROM api_usage_log WHERE model IN ('claude-sonnet-5', 'quite-new')", "2");
+    let set = |words: &[&str]| {
+        let done = daemon.run(&[&["prices", "set", "claude"], words, &["--by", "ada", "--json"]].concat());
+        assert!(done.status.success(), "{done:?}");
+        serde_json::from_slice::<Value>(&done.stdout).unwrap()
+    };
+    let sonnet = |more: &[&str]| {
+        set(&[&["claude-sonnet-5", "--from", "now", "--rate", "input=1.80", "--rate", "output=9"], more].concat())
+    };
+    let first = |from: &str| set(&["quite-new", "--from", from, "--rate", "input=3"]);
+    let future = first("2099-01-01");
+    assert_eq!((&future["priced_before"], &future["recent_calls"]), (&false.into(), &1.into()), "{future:#}");
+    // What would be lost, and which calls use it, is told before.
+    let dry = sonnet(&["--replace", "--dry-run"]);
+    let lost = dry["lost"].as_array().unwrap();
+    assert_eq!(lost[0], serde_json::json!({"rate": "cache_read", "calls": 1}), "{dry:#}");
+    assert!(lost.contains(&serde_json::json!({"rate": "web_search", "calls": 1})), "{dry:#}");
+    assert_eq!(dry["without_rate"].as_array().unwrap().len(), 2, "{dry:#}");
+    let done = sonnet(&[]);
+    assert_eq!(
+        (&done["lost"], &done["recent_calls"], &done["priced_before"]),
+        (&serde_json::json!([]), &1.into(), &true.into())
+    );
+    assert_eq!(done["kept"], serde_json::json!(["cache_read", "cache_write_5m", "cache_write_1h", "web_search"]));
+    until("the named rates are applied", || {
+        let found = call("claude-sonnet-5", cached);
+        // 1.8 + 0.2 of the cache + 0.01 of the search: the rates that were not named.
+        if found == "2.01" { Ok(()) } else { Err(found.to_string()) }
+    });
+    let audited = "SELECT DISTINCT actor, action FROM tallyd_audit_log WHERE action LIKE 'price%'";
+    assert_eq!(postgres.psql(audited), "cli:ada|price.add");
+
+    assert_eq!(
+        call("quite-new", r#""input_tokens":1000000"#),
+        Value::Null,
+        "not before its instant, and both prices are known"
+    );
+    assert_eq!(first("always")["priced_before"], true);
+    until("a price for all time is applied", || {
+        let found = call("quite-new", r#""input_tokens":1000000,"occurred_at":"2026-01-05T00:00:00Z""#);
+        if found == "3" { Ok(()) } else { Err(found.to_string()) }
+    });
 }
 
 #[test]
@@ -196,6 +249,82 @@ fn a_list_is_imported_from_a_server_with_its_difference_first_and_a_bad_answer_c
     assert!(applied.status.success(), "{applied:?}");
     let kept = "SELECT model, rates #>> '{per_million_tokens,input}', source FROM api_prices WHERE origin = 'import'";
     assert_eq!(postgres.psql(kept), format!("claude-opus-4-5|0.7|{url}"));
+    a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(&postgres, &daemon);
+}
+
+fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgres: &Postgres, daemon: &Daemon) {
+    let file = daemon.data().with_file_name("list.json");
+    let name = file.display().to_string();
+    let list = |model: &str, usd: &str| {
+        let entry = format!(
+            r#"{{"{model}": {{"litellm_provider": "anthropic", "input_cost_per_token": {usd}e-06, "output_cost_per_token": 0.000001}}}}"#
+        );
+        std::fs::write(&file, entry).unwrap();
+    };
+    let sync = |words: &[&str]| {
+        let done = daemon.run(&[&["prices", "sync"], words, &["--json"]].concat());
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.success(), serde_json::from_slice::<Value>(&done.stdout).unwrap_or_default(), said)
+    };
+    let million = r#"{"provider":"claude","model":"claude-opus-4-5","input_tokens":1000000}"#;
+    assert_eq!(daemon.lines(million)[0]["cost_usd"], "0.7");
+    postgres.until("SELECT count(*) FROM api_usage_log WHERE model = 'claude-opus-4-5'", "1");
+    list("claude-opus-4-5", "0.9");
+    let mut scheduled = Daemon::on(&postgres.url()).with("TALLYD_PRICE_SYNC_LIST", &name).start();
+    // Seen, and what it means for last week's call.
+    postgres.until("SELECT count(*) FROM tallyd_price_proposals WHERE state = 'open'", "1");
+    let (_, shown, _) = sync(&[]);
+    let proposal = &shown["state"]["proposal"];
+    assert_eq!((proposal["changes"].as_array().unwrap().len(), &proposal["list"]), (1, &Value::from(&*name)));
+    let model = &proposal["preview"]["models"][0];
+    let found = [&model["model"], &model["calls"], &model["old_usd"], &model["new_usd"], &model["difference_usd"]];
+    let expected: [Value; 5] = ["claude-opus-4-5".into(), 1.into(), "0.7".into(), "0.9".into(), "0.2".into()];
+    assert_eq!(found.map(Value::clone), expected, "{shown:#}");
+    let of_lists = || postgres.psql("SELECT count(*) FROM api_prices WHERE origin = 'sync'");
+    assert_eq!(of_lists(), "0", "nothing is applied by a look");
+    // A person's price is not the list's to change, and a proposal that was made before it is not applied over it.
+    let set = ["prices", "set", "claude", "claude-opus-4-5", "--from", "now", "--rate", "input=0.8"];
+    assert!(daemon.run(&set).status.success());
+    let (done, _, said) = sync(&["--apply", "--from", "now"]);
+    assert!(!done && said.contains("claude-opus-4-5") && said.contains("changed"), "{said}");
+    let (done, looked, said) = sync(&[&name]);
+    assert!(done && looked["state"]["proposal"].is_null(), "{looked:#} {said}");
+    assert_eq!(postgres.psql("SELECT string_agg(state, ',') FROM tallyd_price_proposals"), "superseded");
+    // What is not a list changes nothing, and says so.
+    std::fs::write(&file, "<html>").unwrap();
+    let (done, _, said) = sync(&[&name]);
+    assert!(!done && said.contains("not JSON"), "{said}");
+    std::fs::write(&file, "{}").unwrap();
+    assert!(sync(&[&name]).2.contains("no price"), "an empty list");
+    let (done, _, said) = sync(&["--apply"]);
+    assert!(!done && said.contains("no proposal is open"), "{said}");
+    // Applied by a person.
+    list("claude-haiku-4-5", "1.5");
+    let (done, applied, said) = sync(&[&name, "--apply", "--by", "ada"]);
+    assert!(done && applied["decided"].is_i64(), "{said}");
+    let haiku =
+        r#"{"provider":"claude","model":"claude-haiku-4-5","input_tokens":1000000,"cache_read_tokens":1000000}"#;
+    until("the list's price is applied, and its silence takes no rate away", || {
+        let found = daemon.lines(haiku)[0]["cost_usd"].clone();
+        if found == "1.6" { Ok(()) } else { Err(found.to_string()) }
+    });
+    let audited = "SELECT actor FROM tallyd_audit_log WHERE action = 'price.sync_apply' ORDER BY id DESC LIMIT 1";
+    assert_eq!(postgres.psql(audited), "cli:ada");
+    // Applied by the setting.
+    list("claude-haiku-4-5", "1.7");
+    postgres.psql("UPDATE tallyd_price_sync SET tried_at = '-infinity'");
+    scheduled.terminate();
+    scheduled.set("TALLYD_PRICE_SYNC_APPLY", "true");
+    scheduled.up();
+    until("the list is applied", || if of_lists() == "2" { Ok(()) } else { Err(of_lists()) });
+    assert_eq!(postgres.psql(audited), "price_sync.apply");
+    assert_eq!(postgres.psql("SELECT count(*) FROM tallyd_price_proposals WHERE state = 'open'"), "0");
+    // A look that fails is seen.
+    postgres.psql("UPDATE tallyd_price_sync SET tried_at = '-infinity'");
+    std::fs::remove_file(&file).unwrap();
+    scheduled.terminate();
+    scheduled.up();
+    postgres.until("SELECT error LIKE '%cannot be read%' FROM tallyd_price_sync", "t");
 }
 
 #[test]
@@ -232,7 +361,7 @@ fn a_name_that_a_person_sets_stands_for_a_model_until_it_is_taken_back_and_outli
     until_cost(&daemon, "5.5".into());
     assert_eq!(cost(&daemon, ""), Value::Null, "the name is Bedrock's alone");
     assert!(prices(&daemon, &["alias", "--list"]).1.contains(model));
-    assert_eq!(postgres.psql("SELECT actor || provider FROM tallyd_model_aliases"), "adabedrock");
+    assert_eq!(postgres.psql("SELECT actor || provider FROM tallyd_model_aliases"), "cli:adabedrock");
     assert_eq!(daemon.terminate().code(), Some(0));
     postgres.down(Stop::Fast);
     daemon.up();

@@ -233,16 +233,7 @@ KNOWN_PRICES: PricingInfo = {
             "cacheReadPerMToken": Decimal("0.3"),
             "cacheWrite5mPerMToken": Decimal("3.75"),
             "cacheWrite1hPerMToken": Decimal("6"),
-            "above": [
-                {
-                    "promptTokens": 200000,
-                    "inputPerMToken": Decimal("6"),
-                    "outputPerMToken": Decimal("22.5"),
-                    "cacheReadPerMToken": Decimal("0.6"),
-                    "cacheWrite5mPerMToken": Decimal("7.5"),
-                    "cacheWrite1hPerMToken": Decimal("12"),
-                },
-            ],
+            "above": [],
         },
         "claude-sonnet-4-6": {
             "inputPerMToken": Decimal("3"),

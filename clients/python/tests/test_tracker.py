@@ -220,7 +220,7 @@ def test_while_the_daemon_is_away_a_cost_is_by_the_last_known_prices(daemon, tra
     before, history = calls(daemon), tracker.get_history()
     daemon.kill()
     until("the recorder knows", lambda: not tracker.recorder.is_connected)
-    large = tracker.record_claude("claude-sonnet-4-5-20250929", 1_000_000, 0, "/x", "u1")
+    large = tracker.record_claude("claude-sonnet-4-20250514", 1_000_000, 0, "/x", "u1")
     assert large == 6, "by the rates of large prompts"
     assert tracker.record_claude(SONNET, 100_000, 0, "/x", "u1") == Decimal("0.3")
     assert asyncio.run(tracker.arecord_rentcast("/avm/value", "u1")) == Decimal("0.03")

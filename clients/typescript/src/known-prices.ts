@@ -228,16 +228,7 @@ export const KNOWN_PRICES: PricingInfo = {
       "cacheReadPerMToken": 0.3,
       "cacheWrite5mPerMToken": 3.75,
       "cacheWrite1hPerMToken": 6,
-      "above": [
-        {
-          "promptTokens": 200000,
-          "inputPerMToken": 6,
-          "outputPerMToken": 22.5,
-          "cacheReadPerMToken": 0.6,
-          "cacheWrite5mPerMToken": 7.5,
-          "cacheWrite1hPerMToken": 12
-        }
-      ]
+      "above": []
     },
     "claude-sonnet-4-6": {
       "inputPerMToken": 3,

@@ -127,7 +127,7 @@ test("while the daemon is away a cost is by the last known prices, soon, and the
   await daemon.kill();
   // The socket's end is heard of in a turn of the event loop.
   await until("the recorder knows", () => !tracker.recorder.stats.connected);
-  assert.equal(await tracker.recordClaude("claude-sonnet-4-5-20250929", 1_000_000, 0, "/x", "u1"), 6, "by the rates of large prompts");
+  assert.equal(await tracker.recordClaude("claude-sonnet-4-20250514", 1_000_000, 0, "/x", "u1"), 6, "by the rates of large prompts");
   assert.equal(await tracker.recordClaude("claude-sonnet-4-5", 100_000, 0, "/x", "u1"), 0.3);
   assert.equal(await tracker.recordRentCast("/avm/value", "u1"), 0.03);
   // Nobody awaits these; an unhandled rejection would end this process.

@@ -43,6 +43,8 @@ function entry(form: FormData, draft: Draft) {
       // Rates of large prompts go on as they are: the API takes them under another name.
       above: (draft.above ?? []).map((one) => ({ prompt_tokens: one.prompt_tokens, per_million: one.per_million_tokens })),
       note: text("note"),
+      // The form holds every rate: one that is emptied is meant to go.
+      replace: true,
   };
 }
 

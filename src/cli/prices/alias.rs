@@ -2,15 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
-use super::{actor, catalog};
+use super::actor;
 use crate::cli::{output, with_database};
 use crate::config::Config;
-use crate::database::prices::{aliases, read_added};
-use crate::pricing::{Added, Catalog, CatalogError, ModelAlias, normalise_provider};
+use crate::database::prices::aliases;
+use crate::pricing::ModelAlias;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -45,21 +44,20 @@ pub struct AliasArgs {
 
 pub fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (Some(provider), Some(name)) = (&args.provider, &args.name) else { return list(args, config) };
-    let provider = normalise_provider(provider).into_owned();
-    let alias = ModelAlias { provider, name: name.clone(), model: args.model.clone().unwrap_or_default() };
-    if !args.remove {
-        check(config, &alias)?;
-    }
-    let actor = actor(args.by.as_ref());
-    with_database(config, "tallyd prices", async |db| {
-        let (catalog, _) = catalog(db, config).await?;
-        let is_set = catalog.price_at(&alias.provider, &alias.name, "standard", i64::MAX).is_some();
-        if args.remove && !is_set {
-            bail!("{:?} is not a name of a model at {}", alias.name, alias.provider);
-        }
+    let alias =
+        ModelAlias { provider: provider.clone(), name: name.clone(), model: args.model.clone().unwrap_or_default() };
+    let actor = format!("cli:{}", actor(args.by.as_ref()));
+    let alias = with_database(config, "tallyd prices", async |db| {
         let transaction = db.transaction().await?;
-        aliases::set(&transaction, &alias, &actor).await?;
-        Ok(transaction.commit().await?)
+        let by = (actor.as_str(), "");
+        let done = if args.remove {
+            aliases::remove(&transaction, provider, name, by).await?;
+            alias
+        } else {
+            aliases::set(&transaction, &config.pricing, &alias, by).await?
+        };
+        transaction.commit().await?;
+        Ok(done)
     })?;
     if args.json {
         output::json(&alias)?;
@@ -70,18 +68,6 @@ pub fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
     Ok(ExitCode::SUCCESS)
-}
-
-/// The model must have a price: a name that leads nowhere would be found out by its unpriced calls alone.
-fn check(config: &Config, alias: &ModelAlias) -> anyhow::Result<()> {
-    let faults = with_database(config, "tallyd prices", async |db| {
-        let prices = read_added(db).await.map_err(|error| anyhow::anyhow!(crate::database::describe(&error)))?.prices;
-        Ok(Catalog::layered(&config.pricing, &Added { prices, aliases: vec![alias.clone()] })?.1)
-    })?;
-    match faults.into_iter().find(|fault| matches!(fault, CatalogError::NoModel { name, .. } if *name == alias.name)) {
-        Some(fault) => Err(fault.into()),
-        None => Ok(()),
-    }
 }
 
 fn list(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{actor, catalog, instant, rates_line, since};
+use super::{actor, instant, rates_line, since};
 use crate::cli::{output, with_database};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::database::prices::{ChangeNote, add, withdraw as withdraw_price};
+use crate::database::prices::set::{self as operation, PriceEffect, RECENT_DAYS};
+use crate::database::prices::{ChangeNote, withdraw as withdraw_price};
 use crate::pricing::catalog::{AboveEntry, TokenRates};
-use crate::pricing::{Origin, PriceEntry, Usd};
+use crate::pricing::{PriceEntry, Usd};
 
 #[derive(Args)]
 pub struct SetArgs {
@@ -23,7 +25,8 @@ pub struct SetArgs {
     /// The service tier
     #[arg(long, default_value = "standard", value_name = "NAME")]
     tier: String,
-    /// From when on: now, always, a date (midnight UTC), or RFC 3339
+    /// From when on: now, always, a date (midnight UTC), or RFC 3339. Calls before it keep the price of their time, or stay
+    /// unpriced
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     from: i64,
     /// USD a million tokens of a bucket: input, output, cache_read, cache_write_5m, cache_write_1h. Repeatable
@@ -35,6 +38,9 @@ pub struct SetArgs {
     /// A rate of prompts larger than so many tokens: 200000:input=6. Repeatable
     #[arg(long = "above", value_name = "TOKENS:BUCKET=USD")]
     above: Vec<String>,
+    /// The price has the named rates alone. Without it, rates that are not named stay as they are
+    #[arg(long)]
+    replace: bool,
     /// Where the figures come from
     #[arg(long, default_value = "", value_name = "TEXT")]
     source: String,
@@ -103,36 +109,60 @@ fn entry(args: &SetArgs) -> anyhow::Result<PriceEntry> {
 }
 
 pub fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut spec = entry(args)?.spec()?;
-    spec.effective_from_us = args.from;
+    let mut stated = entry(args)?.stated()?;
+    stated.effective_from_us = args.from;
     let actor = actor(args.by.as_ref());
-    let (old, new, id) = with_database(config, "tallyd prices", async |db| {
-        let (catalog, _) = catalog(db, config).await?;
-        let old = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, args.from);
-        let (old, new) = (old.map(|price| price.rates_json()), spec.clone().with_id(0, Origin::Stored).rates_json());
+    let (effect, id) = with_database(config, "tallyd prices", async |db| {
+        let effect = operation::effect(db, &config.pricing, &stated, args.replace, SystemClock.now_us()).await?;
         if args.dry_run {
-            return Ok((old, new, None));
+            return Ok((effect, None));
         }
         let transaction = db.transaction().await?;
         let note = ChangeNote { actor: &actor, origin: "manual", note: &args.note };
-        let ids = add(&transaction, std::slice::from_ref(&spec), &note).await?;
+        let id = operation::set(&transaction, &effect, &note, (&format!("cli:{actor}"), "")).await?;
         transaction.commit().await?;
-        Ok((old, new, ids.first().copied()))
+        Ok((effect, Some(id)))
     })?;
     if args.json {
-        output::json(&serde_json::json!({ "id": id, "effective_from": since(args.from), "old": old, "new": new }))?;
+        let mut shown = serde_json::to_value(&effect)?;
+        shown["id"] = id.into();
+        shown["effective_from"] = since(args.from).into();
+        output::json(&shown)?;
     } else {
-        println!("old: {}", old.as_ref().map_or_else(|| "no price".to_owned(), rates_line));
-        println!("new: {}, since {}", rates_line(&new), since(args.from));
-        match id {
-            Some(id) => println!("added as price {id}"),
-            None => println!("nothing was changed: this was a dry run"),
-        }
-        if id.is_some() {
-            output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
-        }
+        print(args, &effect, id);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(args: &SetArgs, effect: &PriceEffect, id: Option<i32>) {
+    println!("old: {}", effect.old.as_ref().map_or_else(|| "no price".to_owned(), rates_line));
+    println!("new: {}, since {}", rates_line(&effect.new), since(args.from));
+    if !effect.kept.is_empty() {
+        println!("kept, because they were not named: {}", effect.kept.join(", "));
+    }
+    for lost in &effect.lost {
+        println!("lost: {}, which {} calls of the last {RECENT_DAYS} days use", lost.rate, lost.calls);
+    }
+    println!("{} calls of the last {RECENT_DAYS} days are of this model and tier", effect.recent_calls);
+    for unit in &effect.without_rate {
+        println!("{} of them use {}, which has no rate: such a call is unpriced", unit.calls, unit.rate);
+    }
+    if !effect.priced_before {
+        println!("calls before {} stay unpriced; --from always prices them as well", since(args.from));
+    }
+    if effect.replaces_later {
+        println!("built-in or configured prices that would take effect later are replaced, too");
+    }
+    match id {
+        Some(id) => println!("added as price {id}"),
+        None => println!("nothing was changed: this was a dry run"),
+    }
+    if !effect.lost.is_empty() {
+        output::hint("without --replace, rates that are not named stay as they are");
+    }
+    if id.is_some() {
+        output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
+    }
 }
 
 pub fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<ExitCode> {

@@ -1,9 +1,8 @@
 //! `tallyd prices diff` and `import`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use chrono::DateTime;
 use clap::Args;
 use serde_json::json;
@@ -13,14 +12,9 @@ use crate::cli::{output, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::prices::{ChangeNote, add};
-use crate::outbound;
+use crate::outbound::price_list;
 use crate::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
 use crate::pricing::{Added, Catalog, normalise_provider};
-
-/// The largest list that is read: several times what the lists have today.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// How long a download may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub struct ListArgs {
@@ -55,14 +49,6 @@ pub struct ImportArgs {
     by: Option<String>,
 }
 
-async fn fetch(list: &str) -> anyhow::Result<String> {
-    if list.starts_with("http://") || list.starts_with("https://") {
-        let bytes = outbound::get(list, MAX_BYTES, PATIENCE).await?;
-        return String::from_utf8(bytes.into()).context("the price list is not UTF-8");
-    }
-    std::fs::read_to_string(list).with_context(|| format!("the price list {list} cannot be read"))
-}
-
 struct Compared {
     changes: Vec<Change>,
     imported: Imported,
@@ -78,7 +64,7 @@ async fn listed(args: &ListArgs) -> anyhow::Result<Imported> {
         source: args.list.clone(),
         source_date: today.to_string(),
     };
-    Ok(read(&fetch(&args.list).await?, &options)?.1)
+    Ok(read(&price_list(&args.list).await?, &options)?.1)
 }
 
 fn work(args: &ListArgs, config: &Config, apply_by: Option<&str>) -> anyhow::Result<Compared> {

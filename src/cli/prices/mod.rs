@@ -5,6 +5,7 @@ mod change;
 mod cost;
 mod import;
 mod show;
+mod sync;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum PricesCommand {
     Diff(import::ListArgs),
     /// Import a public price list: shows the difference, and adds it with --apply
     Import(import::ImportArgs),
+    /// Look at a public price list: shows what it would change and what that means for last week's calls; --apply adds it
+    Sync(sync::SyncArgs),
 }
 
 pub fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
@@ -63,6 +66,7 @@ pub fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
         PricesCommand::Alias(args) => alias::alias(args, config),
         PricesCommand::Diff(args) => import::diff(args, config),
         PricesCommand::Import(args) => import::import(args, config),
+        PricesCommand::Sync(args) => sync::run(args, config),
     }
 }
 

@@ -88,7 +88,7 @@ pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let (catalog, _) = catalog(db, config).await?;
         // The tier does not matter: any of them leads to the model's name in the catalog.
         let model = catalog.in_force().find_map(|price| {
-            let found = catalog.price_at(&provider, &args.model, &price.service_tier, 0)?;
+            let found = catalog.price_at(&provider, &args.model, &price.service_tier, i64::MAX)?;
             Some(found.model.clone())
         });
         let model = model.unwrap_or_else(|| args.model.clone());
@@ -126,7 +126,8 @@ pub fn check(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
     } else {
         faults.iter().for_each(|fault| println!("not applied: {fault}"));
         for model in &unpriced {
-            let now = if model.priceable { "has a price now: tallyd reprice" } else { "no price is known" };
+            let now =
+                if model.priceable { "has a price now: tallyd reprice" } else { "no price of that time is known" };
             println!(
                 "unpriced: {} {:?}: {} calls from {} to {}; {now}",
                 model.provider, model.model, model.calls, model.first_day, model.last_day

@@ -10,6 +10,8 @@
 pub mod aliases;
 pub mod cache;
 pub mod feed;
+pub mod set;
+pub mod sync;
 
 use chrono::DateTime;
 use serde::Serialize;

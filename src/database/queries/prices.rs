@@ -54,15 +54,14 @@ pub async fn page(
     Ok(reading.query_typed(sql, &values).await?.iter().map(read).collect())
 }
 
-/// The prices in force at an instant, one a provider, model and tier. A first price holds for all time before it, too.
+/// The prices in force at an instant, one a provider, model and tier.
 ///
 /// # Errors
 /// [`QueryError`].
 pub async fn in_force(reading: &Reading, at: DateTime<Utc>) -> Result<Vec<PriceRow>, QueryError> {
     let sql = "SELECT DISTINCT ON (provider, model, service_tier, rates -> 'plan') id, provider, model, service_tier, \
-        effective_from, rates, source, origin FROM public.api_prices WHERE withdrawn_at IS NULL \
-        ORDER BY provider, model, service_tier, rates -> 'plan', effective_from <= $1 DESC, \
-        CASE WHEN effective_from <= $1 THEN effective_from END DESC, effective_from, id DESC";
+        effective_from, rates, source, origin FROM public.api_prices WHERE withdrawn_at IS NULL AND effective_from <= $1 \
+        ORDER BY provider, model, service_tier, rates -> 'plan', effective_from DESC, id DESC";
     Ok(reading.query_typed(sql, &[(&at, Type::TIMESTAMPTZ)]).await?.iter().map(read).collect())
 }
 

@@ -24,6 +24,7 @@
 //!
 //! [`preview`](mod@preview) reads the same calls by the same rules, and changes nothing.
 
+pub mod between;
 mod dropped;
 mod job;
 pub mod preview;

@@ -115,10 +115,11 @@ impl LogRow {
         }
     }
 
-    pub fn decide(&self, catalog: &Catalog) -> Decision {
-        let Some(extra_units) = self.quantities() else { return Decision::Unpriceable };
+    /// What the call costs by a catalog, and the price's id; none if it has no price there.
+    pub fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
+        let extra_units = self.quantities()?;
         if self.not_understood {
-            return Decision::Unpriceable;
+            return None;
         }
         // Calls of earlier versions were stored with the names that were sent.
         let provider = normalise_provider(&self.provider);
@@ -133,7 +134,14 @@ impl LogRow {
             requests: self.requests,
             extra_units: &extra_units,
         };
-        let Priced::Catalog { cost: new, price_id } = catalog.price(&usage) else { return Decision::Unpriceable };
+        match catalog.price(&usage) {
+            Priced::Catalog { cost, price_id } => Some((cost, price_id)),
+            Priced::Unpriced(_) => None,
+        }
+    }
+
+    pub fn decide(&self, catalog: &Catalog) -> Decision {
+        let Some((new, price_id)) = self.priced(catalog) else { return Decision::Unpriceable };
         let old = match self.cost {
             None => None,
             Some(Stored::Exact(usd)) => Some(usd),

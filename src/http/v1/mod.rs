@@ -1,5 +1,6 @@
 //! The API proper. Names are in snake case, amounts are decimal text, each list has a bound, each export is a stream.
 
+pub mod aliases;
 pub mod audit;
 pub mod budgets;
 pub mod costs;
@@ -9,6 +10,7 @@ pub mod forecast;
 pub mod overview;
 pub mod pipeline;
 pub mod price_changes;
+pub mod price_sync;
 pub mod prices;
 pub mod records;
 pub mod sessions;

@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::prices::{
-    ChangeNote, PriceChange, add as add_prices, changes as list, read_added, withdraw as take_out,
-};
-use crate::database::queries::audit::{self, Change};
+use crate::database::prices::set::{self as operation, PriceEffect, SetPriceError};
+use crate::database::prices::{ChangeNote, PriceChange, changes as list, withdraw as take_out};
+use crate::database::queries::audit;
 use crate::database::reprice::{Preview, RepriceError, RepriceOptions, preview as differences};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
@@ -24,7 +23,7 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Number, Parameters, instant, limit, now, text};
 use crate::http::router::Handle;
 use crate::pricing::catalog::{AboveEntry, TokenRates};
-use crate::pricing::{Catalog, CatalogError, Origin, PriceEntry, PriceSpec, StoredPrice, Usd};
+use crate::pricing::{CatalogError, PriceEntry, PriceSpec, Usd};
 
 const CHANGES: i64 = 100;
 const CHANGES_MAX: i64 = 1_000;
@@ -60,6 +59,9 @@ pub struct NewPrice {
     /// The rates of larger prompts.
     #[serde(default)]
     above: Vec<AboveEntry>,
+    /// The price has the named rates alone. Otherwise rates that are not named stay as they are.
+    #[serde(default)]
+    replace: bool,
     /// Where the figures come from.
     #[serde(default)]
     #[schema(max_length = 512)]
@@ -94,7 +96,7 @@ impl NewPrice {
             per_unit: self.per_unit.clone(),
             above: self.above.clone(),
         };
-        let mut spec = entry.spec().map_err(|error| refused(&error))?;
+        let mut spec = entry.stated().map_err(|error| refused(&error))?;
         let from = self.effective_from.as_deref().map(|from| instant(view, "effective_from", from)).transpose()?;
         spec.effective_from_us = from.unwrap_or_else(|| now(view)).timestamp_micros();
         Ok(spec)
@@ -105,14 +107,24 @@ fn refused(error: &CatalogError) -> ApiError {
     ApiError::body(error.to_string(), "see `tallyd prices set --help` for what a price has")
 }
 
+fn failed(error: SetPriceError) -> ApiError {
+    match error {
+        SetPriceError::Database(error) => error.into(),
+        SetPriceError::Price(error) => refused(&error),
+    }
+}
+
 /// A price that was added.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AddedPrice {
     /// Its number.
     pub id: i32,
+    /// What it means.
+    pub effect: PriceEffect,
 }
 
-/// Adds a price that holds from an instant on. What is recorded already keeps its cost.
+/// Adds a price that holds from an instant on. Rates that are not named stay, unless `replace` is set. Calls that are
+/// recorded already keep their cost.
 #[utoipa::path(post, path = "/api/v1/prices", tag = "prices", request_body = NewPrice,
     responses((status = 200, description = "It is added", body = AddedPrice), Failures))]
 pub async fn add(
@@ -120,20 +132,18 @@ pub async fn add(
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<NewPrice>,
 ) -> Result<Json<AddedPrice>, ApiError> {
-    let spec = new.spec(&view)?;
+    let stated = new.spec(&view)?;
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
+    let now_us = now(&view).timestamp_micros();
+    let options = &view.config.pricing;
+    let effect =
+        operation::effect(transaction.client(), options, &stated, new.replace, now_us).await.map_err(failed)?;
     let note = ChangeNote { actor: &who.actor, origin: "api", note: &new.note };
-    let ids = add_prices(&transaction, std::slice::from_ref(&spec), &note).await?;
-    // One price was added, so there is one number.
-    let id = ids.first().copied().unwrap_or_default();
-    let rates = spec.clone().with_id(id, Origin::Stored).rates_json();
-    let object = format!("price {id}");
-    let change = Change { new: Some(rates), ..who.change("price.add", &object) };
-    audit::write(transaction.client(), &change).await?;
+    let id = operation::set(&transaction, &effect, &note, (&who.actor, &who.address)).await?;
     transaction.commit().await?;
-    tracing::info!(actor = who.actor, id, provider = spec.provider, model = spec.model, "a price was added");
-    Ok(Json(AddedPrice { id }))
+    tracing::info!(actor = who.actor, id, provider = stated.provider, model = stated.model, "a price was added");
+    Ok(Json(AddedPrice { id, effect }))
 }
 
 /// What a price would change.
@@ -147,6 +157,8 @@ pub struct PricePreview {
     pub new_rates: Value,
     /// What repricing the calls since then would change; of the last 31 days at most.
     pub calls: Preview,
+    /// What it would apply to, and which rates stay.
+    pub effect: PriceEffect,
 }
 
 /// What adding a price, and repricing the calls since then, would change. Changes nothing.
@@ -156,31 +168,25 @@ pub async fn preview(
     State(view): State<Handle>,
     JsonBody(new): JsonBody<NewPrice>,
 ) -> Result<Json<PricePreview>, ApiError> {
-    let spec = new.spec(&view)?;
+    let stated = new.spec(&view)?;
     let reading = view.reading().await?;
-    let mut stored = read_added(&reading).await?;
-    let before = Catalog::layered(&view.config.pricing, &stored).map_err(|error| refused(&error))?.0;
-    stored.prices.push(StoredPrice::trial(&spec));
-    let after = Catalog::layered(&view.config.pricing, &stored).map_err(|error| refused(&error))?.0;
-    let at = |catalog: &Catalog| {
-        let price = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, spec.effective_from_us);
-        price.map(|price| price.rates_json())
-    };
-    let end = now(&view).timestamp_micros();
+    let now_us = now(&view).timestamp_micros();
+    let options = &view.config.pricing;
+    let effect = operation::effect(&reading, options, &stated, new.replace, now_us).await.map_err(failed)?;
+    let spec = &effect.spec;
     let options = RepriceOptions {
-        from_us: spec.effective_from_us.max(end - PREVIEW_DAYS * DAY_US),
-        to_us: end,
+        from_us: spec.effective_from_us.max(now_us - PREVIEW_DAYS * DAY_US),
+        to_us: now_us,
         provider: spec.provider.clone(),
         model: String::new(),
         include_client: false,
         batch_rows: 0,
         actor: String::new(),
     };
-    let mut calls = differences(&reading, &after, &options).await.map_err(unpreviewed)?;
+    let mut calls = differences(&reading, &effect.after, &options).await.map_err(unpreviewed)?;
     reading.finish().await?;
     calls.days.retain(|day| day.calls > 0);
-    let new_rates = at(&after).unwrap_or_default();
-    Ok(Json(PricePreview { old_rates: at(&before), new_rates, calls }))
+    Ok(Json(PricePreview { old_rates: effect.old.clone(), new_rates: effect.new.clone(), calls, effect }))
 }
 
 fn unpreviewed(error: RepriceError) -> ApiError {

@@ -124,8 +124,18 @@ impl PriceEntry {
     /// # Errors
     /// [`CatalogError`] if a rate cannot be held exactly, or the rates contradict each other.
     pub fn spec(&self) -> Result<PriceSpec, CatalogError> {
+        let spec = self.stated()?;
+        check(&spec.clone().with_id(0, Origin::Config))?;
+        Ok(spec)
+    }
+
+    /// The entry as a statement that need not be whole: [`Catalog::amend`](super::Catalog::amend) completes it.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if a rate cannot be held exactly.
+    pub fn stated(&self) -> Result<PriceSpec, CatalogError> {
         let (rates, above) = all_rates(&self.per_million, &self.per_unit, &self.above, 0)?;
-        let spec = PriceSpec {
+        Ok(PriceSpec {
             provider: normalise_provider(&self.provider).into_owned(),
             model: self.model.clone(),
             service_tier: normalise_tier(&self.service_tier).into_owned(),
@@ -134,9 +144,7 @@ impl PriceEntry {
             above,
             source: self.source.clone(),
             source_date: String::new(),
-        };
-        check(&spec.clone().with_id(0, Origin::Config))?;
-        Ok(spec)
+        })
     }
 }
 

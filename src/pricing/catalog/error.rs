@@ -49,6 +49,14 @@ pub enum CatalogError {
         /// The price's id.
         id: i32,
     },
+    /// A price has a rate for some sizes of prompts, and not for others.
+    #[error("{bucket} needs a rate for every size of prompts{}", lacks(*prompt_tokens))]
+    SizeLacks {
+        /// Prompts larger than this lack it; 0: prompts of the usual size do.
+        prompt_tokens: u64,
+        /// The token bucket.
+        bucket: &'static str,
+    },
     /// One name leads to two models, or an alias leads nowhere.
     #[error("the name {name:?} of provider {provider:?} must stand for exactly one model")]
     AmbiguousName {
@@ -89,4 +97,11 @@ pub enum CatalogError {
         /// What stands there.
         text: String,
     },
+}
+
+fn lacks(prompt_tokens: u64) -> String {
+    match prompt_tokens {
+        0 => ", also for those of the usual size".to_owned(),
+        size => format!(", also for those above {size} tokens"),
+    }
 }

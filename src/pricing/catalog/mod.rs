@@ -5,7 +5,8 @@
 //! resemblance: `claude-sonnet-4-9` does not cost what `claude-sonnet-4` costs. Where a platform runs the model and bills
 //! for it, the platform stands for the provider: a platform's prices have its name. A provider that prices all of its calls alike (its
 //! entry has no model name) is found whatever the call's model says. Of the model's prices for the call's service tier,
-//! the last one that took effect by the time of the call applies; the first one also holds for all time before it.
+//! the last one that took effect by the time of the call applies. Before the first one there is none: a call of that time is
+//! unpriced. A price without an instant holds for all time.
 //!
 //! *How fast.* A record is priced while it is decoded, so a lookup hashes borrowed text, allocates nothing, and then
 //! walks lists of one or two entries.
@@ -18,6 +19,7 @@
 //! *What changes it.* A catalog is immutable. A correction builds a new one and swaps it in; ids stay, because stored
 //! rows refer to them.
 
+mod amend;
 pub mod entry;
 mod error;
 mod file;
@@ -30,6 +32,7 @@ use std::sync::LazyLock;
 
 use hashbrown::{Equivalent, HashMap};
 
+pub use self::amend::{Amended, Unnamed};
 pub use self::entry::{AboveEntry, PriceEntry, PriceSpec, TokenRates};
 pub use self::error::CatalogError;
 pub use self::price::{Origin, Price, Rates, SizeTier};
@@ -112,6 +115,7 @@ pub(super) enum Miss {
     Provider,
     Model,
     ServiceTier,
+    Instant,
 }
 
 impl Catalog {
@@ -215,9 +219,13 @@ impl Catalog {
             .ok_or_else(|| if self.providers.contains(provider) { Miss::Model } else { Miss::Provider })?;
         let tier = if tier.is_empty() { names::STANDARD_TIER } else { tier };
         let tier = tiers.iter().find(|prices| prices.service_tier == tier).ok_or(Miss::ServiceTier)?;
-        let current = tier.prices.iter().rev().find(|price| self.prices[**price].effective_from_us <= at_us);
-        // A service tier is listed because it has a price, so there is a first one.
-        Ok(&self.prices[*current.unwrap_or(&tier.prices[0])])
+        let holds = |price: &&usize| {
+            let from_us = self.prices[**price].effective_from_us;
+            // 0 is for all time, that before 1970 included.
+            from_us == 0 || from_us <= at_us
+        };
+        let current = tier.prices.iter().rev().find(holds);
+        current.map(|price| &self.prices[*price]).ok_or(Miss::Instant)
     }
 
     /// The price that applies to a call of a model at an instant, for whoever shows prices. None where there is none.

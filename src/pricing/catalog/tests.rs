@@ -68,11 +68,7 @@ fn every_figure_of_the_claude_table_is_in_the_catalog() {
         assert_eq!(a_million(&price.rates), expected, "{name}");
         let web_search = price.rates.extra.iter().find(|(unit, _)| unit == "web_search");
         assert_eq!(web_search.unwrap().1.to_string(), "0.01", "{name}");
-        assert_eq!(
-            price.above.is_empty(),
-            !matches!(name, "claude-haiku-5-5" | "claude-sonnet-4-5" | "claude-sonnet-4"),
-            "{name}"
-        );
+        assert_eq!(price.above.is_empty(), !matches!(name, "claude-haiku-5-5" | "claude-sonnet-4"), "{name}");
     }
 }
 
@@ -85,9 +81,12 @@ fn large_prompts_have_the_rates_of_the_table() {
     };
     let rates = |text: [&str; 5]| text.map(str::to_owned);
     assert_eq!(above("claude-haiku-5-5", TABLE_DATE_US), [(100_000, rates(["0.5", "2.5", "0.625", "1", "0.05"]))]);
-    for model in ["claude-sonnet-4-5", "claude-sonnet-4"] {
-        assert_eq!(above(model, TABLE_DATE_US), [(200_000, rates(["6", "22.5", "7.5", "12", "0.6"]))]);
+    // 2026-05-01T00:00:00Z: the 1M-token beta of Sonnet 4.5 had been retired the day before.
+    let retired_us = 1_777_593_600_000_000;
+    for (model, at_us) in [("claude-sonnet-4-5", retired_us - 1), ("claude-sonnet-4", TABLE_DATE_US)] {
+        assert_eq!(above(model, at_us), [(200_000, rates(["6", "22.5", "7.5", "12", "0.6"]))]);
     }
+    assert_eq!(above("claude-sonnet-4-5", retired_us), []);
     // 2026-03-13T00:00:00Z: the surcharge on large prompts ended.
     let ended_us = 1_773_360_000_000_000;
     for model in ["claude-opus-4-6", "claude-sonnet-4-6"] {
@@ -388,4 +387,67 @@ fn every_price_survives_its_stored_form_and_configured_ids_follow_from_what_they
     let id = |input| entry("m", None, input).spec().unwrap().with_derived_id().id;
     assert_eq!(id("1"), id("1.0"));
     assert!(id("1") < 0 && id("1") != id("2"));
+}
+
+/// A statement of a price of `claude` from an instant on, with these rates.
+fn statement(model: &str, from_us: i64, per_million: TokenRates, above: &[(u64, TokenRates)]) -> PriceSpec {
+    let above = above.iter().map(|(prompt_tokens, per_million)| AboveEntry {
+        prompt_tokens: *prompt_tokens,
+        per_million: per_million.clone(),
+    });
+    let spec = PriceEntry { per_million, above: above.collect(), ..entry(model, None, "0") }.stated().unwrap();
+    PriceSpec { effective_from_us: from_us, ..spec }
+}
+
+fn rates_of(pairs: &[(&str, &str)]) -> TokenRates {
+    let mut rates = TokenRates::default();
+    for (bucket, usd) in pairs {
+        *rates.bucket_mut(bucket).unwrap() = Some(Usd::parse(usd).unwrap());
+    }
+    rates
+}
+
+#[test]
+fn a_first_price_holds_from_its_instant_and_without_one_always() {
+    let (catalog, _) =
+        Catalog::layered(&PricingOptions::default(), &added(&[stored(1_000_000, "new", CHANGE_US, "1")])).unwrap();
+    assert_eq!(catalog.find("claude", "new", "standard", CHANGE_US - 1).unwrap_err(), Miss::Instant);
+    assert!(catalog.find("claude", "new", "standard", CHANGE_US).is_ok());
+    // What comes with tallyd has a price for all time.
+    let builtin = builtin();
+    for price in builtin.in_force() {
+        let first = builtin.find(&price.provider, &price.model, &price.service_tier, 0).map(|first| first.id);
+        assert!(first.is_ok(), "{} {} {}", price.provider, price.model, price.service_tier);
+    }
+}
+
+#[test]
+fn rates_that_a_statement_does_not_name_stay_unless_it_replaces_the_price() {
+    let catalog = builtin();
+    let stated = statement("claude-sonnet-5", CHANGE_US, rates_of(&[("input", "1.8"), ("output", "9")]), &[]);
+    let amended = catalog.amend(&stated, false).unwrap();
+    assert_eq!(a_million(&amended.spec.rates), ["1.8", "9", "2.5", "4", "0.2"]);
+    assert_eq!(amended.spec.rates.rate("web_search"), Some(Usd::parse("0.01").unwrap()));
+    let unnamed: Vec<_> = amended.unnamed.iter().map(ToString::to_string).collect();
+    assert_eq!(unnamed, ["cache_read", "cache_write_5m", "cache_write_1h", "web_search"]);
+    let replaced = catalog.amend(&stated, true).unwrap();
+    assert_eq!(replaced.spec, stated);
+    assert_eq!(replaced.unnamed, amended.unnamed, "that is what is lost");
+
+    // Larger prompts: what is not named stays there as well.
+    let above = [(100_000, rates_of(&[("input", "0.7")]))];
+    let haiku = statement("claude-haiku-5-5", CHANGE_US, rates_of(&[("input", "0.2")]), &above);
+    let amended = catalog.amend(&haiku, false).unwrap();
+    assert_eq!(a_million(&amended.spec.rates), ["0.2", "0.5", "0.125", "0.2", "0.01"]);
+    assert_eq!(a_million(&amended.spec.above[0].rates), ["0.7", "2.5", "0.625", "1", "0.05"]);
+    let untold = statement("claude-haiku-5-5", CHANGE_US, rates_of(&[("input", "0.2")]), &[]);
+    let amended = catalog.amend(&untold, false).unwrap();
+    assert_eq!(amended.spec.above[0].rates.input, Some(Usd::parse("0.0000005").unwrap()));
+    assert!(amended.unnamed.iter().any(|rate| rate.to_string() == "above 100000: input"), "{amended:?}");
+
+    // A first price has what it names, and a statement of nothing is not a price.
+    let first = catalog.amend(&statement("new", 0, rates_of(&[("input", "1")]), &[]), false).unwrap();
+    assert!(first.old.is_none() && first.unnamed.is_empty());
+    let nothing = catalog.amend(&statement("claude-sonnet-5", 0, TokenRates::default(), &[]), false);
+    assert!(matches!(nothing, Err(CatalogError::NoRates { .. })));
 }

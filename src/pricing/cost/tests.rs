@@ -57,12 +57,12 @@ fn the_prompt_decides_the_tier_of_the_whole_request() {
     assert_eq!(haiku(0, 100_000, 0, 0), "0.501");
     assert_eq!(haiku(0, 100_000, 0, 1), "2.505001", "every cache bucket counts");
     assert_eq!(haiku(0, 100_000, 1, 0), "2.505000625");
-    let sonnet = |input| cost(&claude("claude-sonnet-4-5", Tokens { input, ..Tokens::default() }));
+    let sonnet = |input| cost(&claude("claude-sonnet-4", Tokens { input, ..Tokens::default() }));
     assert_eq!((sonnet(200_000), sonnet(200_001)), ("0.6".into(), "1.200006".into()));
 }
 
 #[test]
-fn a_price_holds_from_its_instant_on_and_the_first_one_for_ever_before() {
+fn a_price_holds_from_its_instant_on_and_one_without_an_instant_for_ever() {
     let at = |occurred_at_us| {
         let tokens = Tokens { cache_read: 1_000_000, ..Tokens::default() };
         cost(&Usage { occurred_at_us, ..claude("claude-sonnet-5-5", tokens) })

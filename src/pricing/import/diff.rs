@@ -3,13 +3,14 @@
 //! A list that states fewer buckets than the catalog knows does not take the others away: what it is silent about stays.
 //! Size tiers it always states: a price without tiers has none.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
-use crate::pricing::catalog::{Catalog, Origin, Price, PriceSpec, Rates};
+use crate::pricing::catalog::{Catalog, Origin, Price, PriceSpec};
 
 /// What becomes of a model's price for one service tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// There was none.
@@ -46,7 +47,10 @@ pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<Change> {
         let known = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, at_us);
         // A provider-wide price is not this model's.
         let known = known.filter(|price| price.model.is_empty() == spec.model.is_empty());
-        let spec = known.map_or_else(|| spec.clone(), |price| completed(spec, price));
+        let mut spec = spec.clone();
+        if let Some(price) = known {
+            spec.complete(price);
+        }
         if known.is_some_and(|price| spec.charges_as(price)) {
             return None;
         }
@@ -61,34 +65,4 @@ pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<Change> {
         })
     });
     changes.collect()
-}
-
-/// The price with what it is silent about taken from the one that holds.
-fn completed(spec: &PriceSpec, price: &Price) -> PriceSpec {
-    let mut spec = spec.clone();
-    complete(&mut spec.rates, &price.rates);
-    for tier in &mut spec.above {
-        complete(&mut tier.rates, price.rates_for(tier.prompt_tokens.saturating_add(1)));
-        tier.rates.request = spec.rates.request;
-        tier.rates.extra.clone_from(&spec.rates.extra);
-    }
-    spec
-}
-
-fn complete(rates: &mut Rates, known: &Rates) {
-    for (mine, known) in [
-        (&mut rates.input, known.input),
-        (&mut rates.output, known.output),
-        (&mut rates.cache_read, known.cache_read),
-        (&mut rates.cache_write_5m, known.cache_write_5m),
-        (&mut rates.cache_write_1h, known.cache_write_1h),
-        (&mut rates.request, known.request),
-    ] {
-        *mine = mine.or(known);
-    }
-    for (unit, rate) in &known.extra {
-        if !rates.extra.iter().any(|(mine, _)| mine == unit) {
-            rates.extra.push((unit.clone(), *rate));
-        }
-    }
 }

@@ -1,0 +1,96 @@
+//! Looks at the configured price list every so often ([`crate::database::prices::sync`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, PriceSync};
+use crate::database::prices::sync::{self, Proposal, SyncError};
+use crate::database::{Database, describe};
+use crate::outbound::price_list;
+use crate::pricing::PricingOptions;
+
+/// How often it is looked whether a look is due: another daemon on the database may have had the last one.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Who applies prices by the setting, as the audit log has it.
+const ACTOR: &str = "price_sync.apply";
+
+/// The task.
+pub(super) struct PriceSyncTask {
+    database: Arc<Database>,
+    pricing: PricingOptions,
+    sync: PriceSync,
+}
+
+impl PriceSyncTask {
+    /// None: no list is configured.
+    pub fn new(config: &Config, database: &Arc<Database>) -> Option<Self> {
+        let (pricing, sync) = (config.pricing.clone(), config.price_sync.clone());
+        (!sync.list.is_empty()).then(|| Self { database: Arc::clone(database), pricing, sync })
+    }
+
+    /// Works until told to stop.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                done = self.once() => if let Err(error) = done {
+                    tracing::warn!(error, list = self.sync.list, "the price list was not compared");
+                },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<(), String> {
+        let mut connection = self.database.connect("tallyd price list").await.map_err(|error| error.to_string())?;
+        if !sync::claim(&connection, &self.sync).await.map_err(|error| describe(&error))? {
+            return Ok(());
+        }
+        let found = match price_list(&self.sync.list).await {
+            Ok(text) => self.look(&mut connection, &text).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(proposal) => {
+                tell(proposal.as_ref());
+                Ok(())
+            }
+            Err(error) => {
+                sync::failed(&connection, &error).await.map_err(|error| describe(&error))?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn look(
+        &self,
+        connection: &mut crate::database::Connection,
+        text: &str,
+    ) -> Result<Option<Proposal>, SyncError> {
+        let now = DateTime::<Utc>::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
+        let transaction = connection.transaction().await?;
+        let proposal = sync::look(&transaction, &self.pricing, &self.sync, text, now).await?;
+        if self.sync.apply && proposal.is_some() {
+            let applied = sync::apply(&transaction, &self.pricing, None, (ACTOR, "")).await?;
+            transaction.commit().await?;
+            tracing::info!(prices = applied.changes.len(), list = applied.list, "the price list was applied");
+            return Ok(None);
+        }
+        transaction.commit().await?;
+        Ok(proposal)
+    }
+}
+
+fn tell(proposal: Option<&Proposal>) {
+    if let Some(proposal) = proposal {
+        let (prices, list) = (proposal.changes.len(), &proposal.list);
+        tracing::info!(prices, list, "a price list differs from the prices; `tallyd prices sync` shows how");
+    }
+}

@@ -1,0 +1,150 @@
+//! `tallyd prices sync`: what a public price list would change, and what that means.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use super::{actor, instant, rates_line, since};
+use crate::cli::{output, with_database};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, PriceSync};
+use crate::database::prices::sync::{self, Proposal};
+use crate::outbound::price_list;
+use crate::pricing::normalise_provider;
+
+/// Prices that are listed unless --verbose is given.
+const SHOWN: usize = 20;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd prices sync                                  # what the daemon's last look at price_sync.list has found
+  tallyd prices sync prices.json --provider claude    # look now, at a file or an http(s) address
+  tallyd prices sync --apply                          # add the prices that are proposed
+Prices that people have set are not proposed against. Calls that are recorded already keep their cost until `tallyd reprice`.")]
+pub struct SyncArgs {
+    /// A file or an http(s) address to look at now [default: show what the last look has found]
+    list: Option<String>,
+    /// Only the prices of this provider or platform. Repeatable [default: price_sync.providers]
+    #[arg(long = "provider", value_name = "NAME", requires = "list")]
+    providers: Vec<String>,
+    /// Add the prices that are proposed
+    #[arg(long, conflicts_with = "dismiss")]
+    apply: bool,
+    /// From when on they hold: now, a date (midnight UTC), or RFC 3339 [default: when they were first seen]
+    #[arg(long, value_name = "INSTANT", value_parser = instant, requires = "apply")]
+    from: Option<i64>,
+    /// Close the proposal without adding anything
+    #[arg(long, conflicts_with = "list")]
+    dismiss: bool,
+    /// List each price
+    #[arg(long)]
+    verbose: bool,
+    /// Who, for the record [default: the user]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn time(us: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(us).unwrap_or_default()
+}
+
+pub fn run(args: &SyncArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let by = format!("cli:{}", actor(args.by.as_ref()));
+    let settings = args.list.as_ref().map(|list| PriceSync {
+        list: list.clone(),
+        providers: match args.providers.is_empty() {
+            true => config.price_sync.providers.clone(),
+            false => args.providers.iter().map(|name| normalise_provider(name).into_owned()).collect(),
+        },
+        ..config.price_sync.clone()
+    });
+    let (state, decided) = with_database(config, "tallyd prices", async |db| {
+        if let Some(settings) = &settings {
+            let text = price_list(&settings.list).await?;
+            let transaction = db.transaction().await?;
+            sync::look(&transaction, &config.pricing, settings, &text, time(SystemClock.now_us())).await?;
+            transaction.commit().await?;
+        }
+        let state = sync::state(db).await?;
+        if !args.apply && !args.dismiss {
+            return Ok((state, None));
+        }
+        if state.proposal.is_none() {
+            bail!("no proposal is open. hint: `tallyd prices sync LIST` looks at a list now");
+        }
+        let transaction = db.transaction().await?;
+        let decided = match args.apply {
+            true => sync::apply(&transaction, &config.pricing, args.from.map(time), (&by, "")).await?,
+            false => sync::dismiss(&transaction, (&by, "")).await?,
+        };
+        transaction.commit().await?;
+        Ok((state, Some(decided)))
+    })?;
+    if args.json {
+        output::json(&serde_json::json!({ "state": state, "decided": decided.map(|proposal| proposal.id) }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !state.error.is_empty() {
+        println!("the last look failed: {}", state.error);
+    }
+    match &state.proposal {
+        Some(proposal) => print(args, proposal),
+        None => println!(
+            "nothing is proposed; the list was read last: {}",
+            state.read_at.map_or("never".into(), |at| at.to_rfc3339())
+        ),
+    }
+    match (args.apply, decided) {
+        (true, Some(proposal)) => {
+            println!("{} prices were added", proposal.changes.len());
+            output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
+        }
+        (false, Some(proposal)) => println!("proposal {} is closed", proposal.id),
+        _ if state.proposal.is_some() => output::hint("--apply adds these prices, --dismiss closes the proposal"),
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(args: &SyncArgs, proposal: &Proposal) {
+    let Proposal { id, list, changes, held, preview, .. } = proposal;
+    println!("proposal {id} of {list}, first seen {}", since(proposal.seen_at.timestamp_micros()));
+    let shown = if args.verbose { changes.len() } else { SHOWN };
+    for change in changes.iter().take(shown) {
+        println!("{} {} {}", change.provider, change.model, change.service_tier);
+        if let Some(old) = &change.old {
+            println!("  - {}", rates_line(old));
+        }
+        println!("  + {}", rates_line(&change.new));
+    }
+    if changes.len() > shown {
+        println!("and {} prices more; --verbose lists them", changes.len() - shown);
+    }
+    if *held > 0 {
+        println!("{held} prices differ and stay, because a person or the configuration has set them");
+    }
+    println!(
+        "of the {} calls of the week before, {} would have cost {} USD instead of {} USD",
+        preview.calls, preview.changed, preview.new_usd, preview.old_usd
+    );
+    for model in &preview.models {
+        println!(
+            "  {} {}: {} calls, {} USD, was {} USD; {} newly priced, {} newly unpriced",
+            model.provider,
+            model.model,
+            model.calls,
+            model.new_usd,
+            model.old_usd,
+            model.newly_priced,
+            model.newly_unpriced
+        );
+    }
+    if preview.models_left_off > 0 {
+        println!("  and {} models more", preview.models_left_off);
+    }
+}

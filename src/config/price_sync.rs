@@ -1,0 +1,42 @@
+//! `[price_sync]`: a public price list that is looked at every so often.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, in_range};
+
+/// A public price list that is looked at. What it would change is proposed, and applied by a person or by `apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PriceSync {
+    /// An http(s) address or a file, in one of the forms that `tallyd prices import` reads. Empty: none. Default empty.
+    pub list: String,
+    /// Hours from one look to the next. Default 24.
+    pub interval_hours: u32,
+    /// Only the prices of these providers and platforms; empty: all. Default empty.
+    pub providers: Vec<String>,
+    /// Apply what differs at once. Default false.
+    pub apply: bool,
+}
+
+impl Default for PriceSync {
+    fn default() -> Self {
+        Self { list: String::new(), interval_hours: 24, providers: Vec::new(), apply: false }
+    }
+}
+
+impl PriceSync {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.apply && self.list.is_empty() {
+            return Err(ConfigError::invalid("price_sync.apply", "there is no list to apply; set price_sync.list"));
+        }
+        in_range("price_sync.interval_hours", self.interval_hours, 1..=8_760)
+    }
+
+    /// From one look to the next.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval_hours as u64 * 3_600)
+    }
+}
