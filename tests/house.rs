@@ -408,3 +408,16 @@ fn what_comes_from_outside_is_read_by_one_json_reader() {
     let known: BTreeSet<_> = READ_BY_SERDE_JSON.iter().map(|(file, _)| (*file).to_owned()).collect();
     assert_eq!(found, known, "read it with tallyd::json, or say in READ_BY_SERDE_JSON why serde_json may");
 }
+
+#[test]
+fn the_published_crates_have_their_licences_readmes_and_metadata() {
+    for folder in ["protocol", "clients/rust"] {
+        let manifest = read(&format!("{folder}/Cargo.toml"));
+        for key in ["description", "license", "repository", "readme", "keywords", "categories"] {
+            assert!(manifest.lines().any(|line| line.starts_with(key)), "{folder}/Cargo.toml: {key}");
+        }
+        for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+            assert!(!read(&format!("{folder}/{file}")).is_empty(), "{folder}/{file}");
+        }
+    }
+}

@@ -1,11 +1,17 @@
-// Builds dist/esm and dist/cjs from the same sources, each with its types.
+// Builds dist/esm and dist/cjs from the same sources, each with its types. npm runs it for `npm install` in a clone and for `npm pack` (`prepare`).
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(fileURLToPath(import.meta.url));
 const tsc = join(root, "node_modules/typescript/bin/tsc");
+// `npm pack` and `npm install <folder>` of a fresh clone have not installed what builds it.
+if (!existsSync(tsc)) {
+  const inherited = Object.entries(process.env).filter(([name]) => !/^npm_config_(dry_run|global|omit|only|production|location|install_links)$/.test(name));
+  const options = { cwd: root, env: Object.fromEntries(inherited), stdio: ["ignore", "ignore", "inherit"], shell: process.platform === "win32" };
+  execFileSync("npm", ["ci", "--silent", "--ignore-scripts", "--include=dev"], options);
+}
 rmSync(join(root, "dist"), { recursive: true, force: true });
 execFileSync(process.execPath, [tsc, "-p", root, "--outDir", join(root, "dist/esm")], { stdio: "inherit" });
 // The same files, taken for CommonJS because the package.json beside them does not say "module".
