@@ -13,22 +13,25 @@ DEFAULT = "unix:/run/tallyd/tallyd.sock"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A Unix socket (`path`), or TCP (`host`, `port`, `token`)."""
+    """A Unix socket (`path`), TCP (`host`, `port`, `token`), or the daemon's HTTP API (`url`, `token`)."""
 
     path: Optional[str] = None
     host: str = ""
     port: int = 0
     token: Optional[str] = field(default=None, repr=False)
+    url: Optional[str] = None
 
     @classmethod
     def parse(cls, text: Optional[str] = None, token: Optional[str] = None) -> Endpoint:
-        """`unix:/path`, a bare path, or `tcp://[token@]host:port`. None: `TALLYD_ENDPOINT`, `TALLYD_SOCKET`, then the
-        default socket.
+        """`unix:/path`, a bare path, `tcp://[token@]host:port`, or `https://host`. None: `TALLYD_ENDPOINT`,
+        `TALLYD_SOCKET`, then the default socket.
 
         Raises ValueError for anything else.
         """
         text = text or os.environ.get("TALLYD_ENDPOINT") or os.environ.get("TALLYD_SOCKET") or DEFAULT
         token = token or os.environ.get("TALLYD_TOKEN")
+        if text.startswith(("https://", "http://")):
+            return cls._of_url(text, token)
         if not text.startswith("tcp://"):
             path = text[5:] if text.startswith("unix:") else text
             if not path:
@@ -38,6 +41,14 @@ class Endpoint:
         if not parts.hostname or not parts.port:
             raise ValueError("a TCP endpoint is tcp://token@host:port")
         return cls(host=parts.hostname, port=parts.port, token=unquote(parts.username) if parts.username else token)
+
+    @classmethod
+    def _of_url(cls, text: str, token: Optional[str]) -> Endpoint:
+        parts = urlsplit(text)
+        if not parts.hostname:
+            raise ValueError("an HTTP endpoint is https://host[:port][/path]")
+        url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        return cls(url=url, token=unquote(parts.username) if parts.username else token)
 
     def connect(self, timeout: float) -> socket.socket:
         """A connected socket with this timeout in seconds. Raises OSError."""
@@ -54,4 +65,6 @@ class Endpoint:
 
     def __str__(self) -> str:
         """Without the token."""
+        if self.url is not None:
+            return self.url
         return f"unix:{self.path}" if self.path is not None else f"tcp://{self.host}:{self.port}"

@@ -19,6 +19,7 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from . import _context, _ends, _wire
 from ._endpoint import Endpoint
+from ._http_sender import HttpSender
 from ._notices import Notices
 from ._sender import Sender, Waiter
 
@@ -99,7 +100,7 @@ class Recorder:
         """What the daemon last said of the budget: `should_throttle`, `status`; empty where none is set."""
         self._lock = threading.RLock()
         self._thread: Optional[threading.Thread] = None
-        self._sender = Sender(self)
+        self._sender = Sender(self) if self.endpoint.url is None else HttpSender(self)
         self._closed = False
         self._dropped = self._rejected = self._unencodable = self._lost = 0
         self._connected, self._last_error, self._last_warning = False, "", ""

@@ -57,12 +57,12 @@ class Waiter:
             self.call(self)
 
 
-class _Broken(Exception):
-    """The connection is of no further use. `slow`: do not come back soon."""
+class Broken(Exception):
+    """The connection is of no further use. `slow`: do not come back soon. `wait`: come back in so many seconds."""
 
-    def __init__(self, message: str, slow: bool = False) -> None:
+    def __init__(self, message: str, slow: bool = False, wait: Optional[float] = None) -> None:
         super().__init__(message)
-        self.slow = slow
+        self.slow, self.wait = slow, wait
 
 
 class Sender:
@@ -168,7 +168,7 @@ class Sender:
 
     def _encode(self, fields: Mapping[str, Any]) -> Optional[str]:
         try:
-            encoded = _wire.encode_record(fields)
+            encoded = self._encoded(fields)
             if len(encoded) + _wire.HEAD_BYTES > self._max_bytes:
                 raise ValueError(f"the record is {len(encoded)} bytes, a frame holds {self._max_bytes}")
         except Exception as error:  # Whatever the caller put into it: the record alone is at fault.
@@ -177,21 +177,30 @@ class Sender:
         self.window.add(encoded)
         return None
 
+    def _encoded(self, fields: Mapping[str, Any]) -> bytes:
+        return _wire.encode_record(fields)
+
+    def _identity(self, encoded: bytes) -> uuid.UUID:
+        return uuid.UUID(bytes=msgpack.unpackb(encoded)[0])
+
     def _settle_waiters(self) -> None:
         while self._waiters and self._waiters[0].position <= self.window.settled:
             self._waiters.popleft().finish()
 
     def _drive(self) -> bool:
         try:
-            if self.sock is None:
-                return self._connect()
-            wrote = self._write()
-            return self._read() or wrote
-        except (_Broken, OSError, _wire.Garbage) as error:
+            return self._exchange()
+        except (Broken, OSError, _wire.Garbage) as error:
             self._disconnect(error)
         except (KeyError, TypeError, ValueError) as error:
-            self._disconnect(_Broken(f"what answers is not tallyd: {error!r}", slow=True))
+            self._disconnect(Broken(f"what answers is not tallyd: {error!r}", slow=True))
         return False
+
+    def _exchange(self) -> bool:
+        if self.sock is None:
+            return self._connect()
+        wrote = self._write()
+        return self._read() or wrote
 
     def _disconnect(self, error: Exception) -> None:
         if self.sock is not None:
@@ -200,9 +209,10 @@ class Sender:
         self._out = memoryview(b"")
         self.window.disconnected()
         low, high = self._recorder.backoff
-        wait = high * 3 if isinstance(error, _Broken) and error.slow else min(high, low * 2 ** min(self._failures, 20))
+        wait = high * 3 if isinstance(error, Broken) and error.slow else min(high, low * 2 ** min(self._failures, 20))
         self._failures += 1
-        self._retry_at = time.monotonic() + wait * random.uniform(0.5, 1.0)
+        said = error.wait if isinstance(error, Broken) else None
+        self._retry_at = time.monotonic() + (wait * random.uniform(0.5, 1.0) if said is None else said)
         self._recorder.disconnected(str(error))
 
     def _connect(self) -> bool:
@@ -230,7 +240,7 @@ class Sender:
         if name == "error":
             raise _refused(body)
         if name != "welcome" or body.get("protocol") != _wire.PROTOCOL:
-            raise _Broken(f"a {name} came for a welcome of protocol {_wire.PROTOCOL}", slow=True)
+            raise Broken(f"a {name} came for a welcome of protocol {_wire.PROTOCOL}", slow=True)
         self._max_records = max(1, int(body["max_records"]))
         self._max_bytes = int(body["max_frame_bytes"])
         self.window.welcome(int(body["last_seq"]))
@@ -250,7 +260,7 @@ class Sender:
         assert self.sock is not None
         data = self.sock.recv(65536)
         if not data:
-            raise _Broken("tallyd closed the connection")
+            raise Broken("tallyd closed the connection")
         self._inbox.feed(data)
 
     def _write(self) -> bool:
@@ -261,7 +271,7 @@ class Sender:
                 following = self.window.next(self._max_records, self._max_bytes)
                 if following is None:
                     return moved
-                self._out = memoryview(following)
+                self._out = memoryview(_wire.records(following.first_seq, following.records))
             try:
                 sent = self.sock.send(self._out)
             except BlockingIOError:
@@ -279,7 +289,7 @@ class Sender:
         """A daemon that closes a connection says why first: its error frame is worth more than EPIPE."""
         try:
             self._read()
-        except _Broken as said:
+        except Broken as said:
             return said
         except (OSError, _wire.Garbage):
             pass
@@ -292,7 +302,7 @@ class Sender:
             moved = True
         except BlockingIOError:
             if self.window.awaits_ack() and time.monotonic() - self._heard_at > self._recorder.ack_timeout:
-                raise _Broken(f"no ack in {self._recorder.ack_timeout:g} s") from None
+                raise Broken(f"no ack in {self._recorder.ack_timeout:g} s") from None
         while (message := self._inbox.next()) is not None:
             name, body = message
             if name == "error":
@@ -306,7 +316,7 @@ class Sender:
         self._heard_at = time.monotonic()
         seq = int(body["seq"])
         if seq > self.window.known_seq:
-            raise _Broken(f"an ack of {seq}, but {self.window.known_seq} was the last record sent")
+            raise Broken(f"an ack of {seq}, but {self.window.known_seq} was the last record sent")
         for item in body.get("rejected") or ():
             self._take_refusal(int(item["seq"]), str(item.get("code")), str(item.get("message")))
         self._take_costs(body.get("costs") or (), self.window.settle(seq))
@@ -329,12 +339,12 @@ class Sender:
         if found is None:
             return
         position, encoded = found
-        self._recorder.refuse(uuid.UUID(bytes=msgpack.unpackb(encoded)[0]), code, message)
+        self._recorder.refuse(self._identity(encoded), code, message)
         for waiter in self._waiters:
             if waiter.is_record and waiter.position == position + 1:
                 waiter.error = f"{code}: {message}"
 
 
-def _refused(body: Mapping[str, Any]) -> _Broken:
+def _refused(body: Mapping[str, Any]) -> Broken:
     code = str(body.get("code"))
-    return _Broken(f"tallyd refused the connection ({code}): {body.get('message')}", code in _SLOW_CODES)
+    return Broken(f"tallyd refused the connection ({code}): {body.get('message')}", code in _SLOW_CODES)

@@ -11,7 +11,6 @@ from collections import deque
 from typing import Deque, List, Optional, Tuple
 
 from ._wire import HEAD_BYTES
-from ._wire import records as records_frame
 
 FRAME_RECORDS = 1024
 FRAME_SIZE = 64 * 1024
@@ -84,7 +83,7 @@ class Window:
             if cut:
                 item.first_seq = 0
 
-    def next(self, max_records: int, max_bytes: int) -> Optional[bytes]:
+    def next(self, max_records: int, max_bytes: int) -> Optional[Frame]:
         """The next frame to write, within the daemon's bounds; None if everything is written."""
         if self.cursor >= len(self.frames):
             return None
@@ -94,7 +93,7 @@ class Window:
         if not item.first_seq:
             item.first_seq = self.next_seq
             self.next_seq += len(item.records)
-        return records_frame(item.first_seq, item.records)
+        return item
 
     def _split(self, item: Frame) -> None:
         keep = len(item.records) // 2

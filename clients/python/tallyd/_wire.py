@@ -46,11 +46,8 @@ def exact(value: Any) -> Union[int, str]:
     raise TypeError(f"{value!r} is no exact number: give a Decimal, an int or decimal text")
 
 
-def encode_record(fields: Mapping[str, Any]) -> bytes:
-    """The array form, trailing defaults left off.
-
-    Raises TypeError, ValueError or OverflowError for what the wire cannot carry; the daemon judges the bounds.
-    """
+def _values(fields: Mapping[str, Any]) -> Tuple[List[Any], int]:
+    """Each field as the wire has it, and how many there are up to the last that is not at its default."""
     unknown = fields.keys() - _KNOWN
     if unknown:
         raise TypeError(f"a record has no field {sorted(unknown)[0]!r}; it has {', '.join(FIELDS)}")
@@ -71,8 +68,26 @@ def encode_record(fields: Mapping[str, Any]) -> bytes:
         if value != default:
             length = index + 1
         values.append(value)
+    return values, length
+
+
+def encode_record(fields: Mapping[str, Any]) -> bytes:
+    """The array form, trailing defaults left off.
+
+    Raises TypeError, ValueError or OverflowError for what the wire cannot carry; the daemon judges the bounds.
+    """
+    values, length = _values(fields)
     encoded: bytes = msgpack.packb(values[: max(length, 3)])
     return encoded
+
+
+def encode_json(fields: Mapping[str, Any]) -> bytes:
+    """The same as a JSON object, for the HTTP API. Raises as `encode_record` does."""
+    values, _ = _values(fields)
+    said = {name: value for (name, default), value in zip(_DEFAULTS, values) if value != default}
+    if isinstance(said.get("id"), bytes):
+        said["id"] = str(uuid.UUID(bytes=said["id"]))
+    return json.dumps(said, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def frame(body: bytes) -> bytes:

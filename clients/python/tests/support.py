@@ -44,8 +44,9 @@ def free_port():
 def admits(url, token):
     try:
         tallyd.Costs(url, token).today()
-    except tallyd.CostsError:
-        return False
+    except tallyd.CostsError as error:
+        # A token that may only record is known, too.
+        return error.status == 403
     return True
 
 

@@ -1,4 +1,4 @@
-"""The package as it is published: it builds from a fresh copy, and what is built has its licences, readme and metadata."""
+"""The package as it is published: built from a fresh copy, it has its licences, readme and metadata."""
 
 import email
 import shutil
