@@ -1,8 +1,10 @@
 """Records paid API calls with tallyd, durably, without ever blocking the application.
 
 * `Recorder`, or `configure` and `record` for one a process: records calls. Never blocks, never raises.
-* `instrument`: records every call of an Anthropic or OpenAI client. `meter_http`: of an API that bills by request.
-* `usage_of`: the fields of a record that a vendor's answer tells, for calls that nothing else sees.
+* `instrument`: records every call of an Anthropic, OpenAI or Google client.
+* `meter_http`: of an API that bills by request.
+* `record_of`, `records_of_batch`: the records of answers that nothing else sees, and of a batch's results; once each.
+  `usage_of`: the fields alone that a vendor's answer tells.
 * `context`: who is being served; `tallyd.web` has middleware for it. `tallyd.litellm` has a callback for LiteLLM.
 * `Costs`: reads what it came to.
 * `CostTracker`, or `cost_tracker` for one a process: replaces a tracker that kept its numbers in memory.
@@ -23,6 +25,7 @@ from ._answers import (
     RentCastPricing,
     UserCallStats,
 )
+from ._answers_of import record_of, records_of_batch
 from ._context import context
 from ._costs import Costs, CostsError
 from ._default import configure, default_recorder, record
@@ -64,6 +67,8 @@ __all__ = [
     "instrument",
     "meter_http",
     "record",
+    "record_of",
+    "records_of_batch",
     "usage_of",
 ]
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`instrument(client)`: records every call of an Anthropic or OpenAI client, from the usage in the provider's answer.
+"""`instrument(client)`: records every call of an Anthropic, OpenAI or Google client, from the usage in the answer.
 
 The official SDKs send everything through one HTTP client (httpx, or httpx2), so its `send` is the one place where
 plain calls, streams, `messages.stream()`, raw responses, retries and copies of the client (`with_options`) pass. The
@@ -24,7 +24,7 @@ import functools
 import json
 import re
 import time
-from typing import Any, Callable, Dict, Hashable, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Hashable, List, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from . import _context, _twice
@@ -45,9 +45,10 @@ _BILLED: Dict[str, str] = {
     "anthropic": r"/(messages|complete)$|/model/[^/]+/invoke(-with-response-stream)?$|:(rawPredict|streamRawPredict)$",
     "openai": r"/(chat/completions|completions|responses|responses/compact|embeddings|rerank"
     r"|images/(generations|edits|variations)|audio/(speech|transcriptions|translations)|videos)$",
+    "google": r":(generateContent|streamGenerateContent|embedContent|batchEmbedContents|predict|predictLongRunning)$",
 }
 """What is billed by the call. Lists, counts of tokens, batches and files are not."""
-_PROVIDERS = {"anthropic": "claude", "openai": "openai"}
+_PROVIDERS = {"anthropic": "claude", "openai": "openai", "google": "google"}
 _HOSTS = {
     "openrouter.ai": "openrouter",
     "api.deepseek.com": "deepseek",
@@ -84,28 +85,51 @@ def instrument(
 ) -> Client:
     """Records the calls of this client, and of the copies made of it. Returns the same client.
 
-    `client` is one of the official SDKs': `Anthropic`, `AsyncAnthropic`, `OpenAI`, `AsyncOpenAI`, or derived from
-    them. `recorder`: the process's default one, if left out. `provider` names another vendor behind an SDK; those of
-    known hosts (OpenRouter, DeepSeek, Azure …) are told by them. `stream_usage=False` leaves OpenAI's chat requests as
-    they are, for a server that knows no `stream_options`; streams are then recorded without tokens, and unpriced.
+    `client` is one of the official SDKs': `Anthropic`, `AsyncAnthropic`, `OpenAI`, `AsyncOpenAI`, `google.genai.Client`
+    (its `aio` calls included, which then go through httpx rather than aiohttp), or derived from them. `recorder`: the
+    process's default one, if left out. `provider` names another vendor behind an SDK; those of known hosts
+    (OpenRouter, DeepSeek, Azure …) are told by them. `stream_usage=False` leaves OpenAI's chat requests as they are,
+    for a server that knows no `stream_options`; streams are then recorded without tokens, and unpriced.
     Instrumenting twice changes nothing.
 
     Raises TypeError for anything else.
     """
     family = _family(client)
-    http = getattr(client, "_client", None)
-    if family is None or not callable(getattr(http, "send", None)):
+    transports = _transports(client, family) if family else []
+    if family is None or not transports:
         raise TypeError(
-            f"{type(client).__name__} is no client of the anthropic or openai SDK; "
+            f"{type(client).__name__} is no client of the anthropic, openai or google-genai SDK that uses httpx; "
             "meter_http() is for requests and httpx"
         )
-    provider = (
-        provider or _provider(urlsplit(str(getattr(client, "base_url", ""))).hostname or "") or _PROVIDERS[family]
-    )
-    base = str(getattr(client, "base_url", ""))
+    base = _base_url(client, family)
+    provider = provider or _provider(urlsplit(base).hostname or "") or _PROVIDERS[family]
     key = ("sdk", id(recorder), family, provider, base)
-    wrap(http, functools.partial(_begin, recorder, family, provider, stream_usage), key, base)
+    for http in transports:
+        wrap(http, functools.partial(_begin, recorder, family, provider, stream_usage), key, base)
     return client
+
+
+def _transports(client: object, family: str) -> List[Any]:
+    """The HTTP clients that everything is sent through; none if there is another way out."""
+    if family != "google":
+        found = [getattr(client, "_client", None)]
+    else:
+        api = getattr(client, "_api_client", None)
+        found = [getattr(api, "_httpx_client", None), getattr(api, "_async_httpx_client", None)]
+        uses_google_auth = getattr(api, "_use_google_auth_sync", None)
+        if callable(uses_google_auth) and uses_google_auth():
+            return []
+        if callable(getattr(api, "_use_aiohttp", None)):
+            # What goes through aiohttp could not be seen here.
+            api._use_aiohttp = lambda: False  # type: ignore[union-attr]
+    return found if all(callable(getattr(http, "send", None)) for http in found) else []
+
+
+def _base_url(client: object, family: str) -> str:
+    if family != "google":
+        return str(getattr(client, "base_url", ""))
+    options = getattr(getattr(client, "_api_client", None), "_http_options", None)
+    return str(getattr(options, "base_url", "") or "")
 
 
 def _provider(host: str) -> Optional[str]:
@@ -285,6 +309,9 @@ class Call:
         _twice.record(recorder, {**self._context, **fields})
 
     def _asked_model(self) -> str:
+        if self.family == "google":
+            named = re.search(r"/models/([^/:]+):", urlsplit(str(self.request.url)).path)
+            return named.group(1) if named else ""
         try:
             return str(json.loads(self.request.content).get("model") or "")
         except Exception:  # A request that was streamed, or is no JSON: the model stays unknown.

@@ -33,6 +33,16 @@ RESPONSE_USAGE = {
     "output_tokens_details": {"reasoning_tokens": 10},
     "total_tokens": 360,
 }
+GEMINI_END = {
+    "modelVersion": "gemini-2.5-flash",
+    "usageMetadata": {
+        "promptTokenCount": 120,
+        "candidatesTokenCount": 40,
+        "thoughtsTokenCount": 8,
+        "cachedContentTokenCount": 20,
+        "totalTokenCount": 168,
+    },
+}
 WORDS = ["A ", "short ", "answer."]
 
 
@@ -123,6 +133,12 @@ def response_events(model):
     yield {"type": "response.completed", "sequence_number": 9, "response": response(model)}
 
 
+def gemini(text):
+    return {
+        "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}]
+    }
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -159,7 +175,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body, model, prompt):
         stream, path = body.get("stream"), self.path.split("?")[0]
-        if path == "/v1/messages":
+        if ":" in path:
+            self.google(path)
+        elif path == "/v1/messages":
             if stream:
                 events = message_events(model, prompt)
                 self.events(f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n" for name, data in events)
@@ -187,6 +205,18 @@ class Handler(BaseHTTPRequestHandler):
             self.json({"id": "batch_stub", "object": "batch", "status": "in_progress"})
         else:
             self.json({"input_tokens": 12})
+
+    def google(self, path):
+        """Gemini's answers: the model stands in the path."""
+        if path.endswith(":streamGenerateContent"):
+            parts = [gemini(WORDS[0]), {**gemini("".join(WORDS[1:])), **GEMINI_END}]
+            self.events(f"data: {json.dumps(part)}\r\n\r\n" for part in parts)
+        elif path.endswith(":countTokens"):
+            self.json({"totalTokens": 12})
+        elif path.endswith("/models/gemini-missing:generateContent"):
+            self.json({"error": {"code": 404, "message": "not found", "status": "NOT_FOUND"}}, 404)
+        else:
+            self.json({**gemini("".join(WORDS)), **GEMINI_END})
 
     def head(self, status, kind, more):
         self.send_response(status)
@@ -221,6 +251,8 @@ def prompt_of(body):
     if "messages" in body:
         content = body["messages"][0]["content"]
         return content if isinstance(content, str) else content[0].get("text")
+    if "contents" in body:
+        return body["contents"][0]["parts"][0].get("text")
     return body.get("input")
 
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from support import ROOT
 
+import tallyd
 from tallyd import _answer, _wire
 
 
@@ -62,3 +63,20 @@ def test_what_a_vendor_answers_is_read_as_every_client_reads_it(vector):
         fields["cost_usd"] = vector["record"]["cost_usd"]
     defaults = (0, {}, "standard")
     assert {name: value for name, value in fields.items() if value not in defaults} == vector["record"]
+
+
+@pytest.mark.parametrize("vector", vectors("batches"))
+def test_a_batchs_results_are_records_with_ids_of_their_own_each_time(vector):
+    for lines in (vector["lines"], [json.loads(line) for line in vector["lines"] if line]):
+        found = list(tallyd.records_of_batch(vector["vendor"], lines))
+        defaults = (0, {}, "standard")
+        told = [{name: value for name, value in record.items() if value not in defaults} for record in found]
+        assert told == vector["records"]
+    for record in found:
+        assert _wire.encode_record(record)
+
+
+def test_a_line_that_is_not_a_result_is_named():
+    for lines, says in ((["{"], "line 1 is not JSON"), (["", '{"colour":1}'], "line 2 is not a result")):
+        with pytest.raises(ValueError, match=says):
+            list(tallyd.records_of_batch("anthropic", lines))

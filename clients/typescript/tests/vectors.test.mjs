@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
+import { recordsOfBatch } from "../dist/esm/batches.js";
 import { encodeRecord } from "../dist/esm/record.js";
 import { read as readUsage, StreamUsage } from "../dist/esm/usage.js";
 import { helloFrame, Inbox, recordsFrame } from "../dist/esm/wire.js";
@@ -59,6 +60,20 @@ test("what a vendor's answer says is read as every client reads it", () => {
     if (!isDeepStrictEqual(told, right)) wrong.push(`${name}: ${JSON.stringify(told)}, not ${JSON.stringify(right)}`);
   }
   assert.deepEqual(wrong, []);
+});
+
+test("a batch's results are records, with the same ids each time", () => {
+  const vectors = read("batches");
+  assert.ok(vectors.length >= 3);
+  for (const { name, vendor, lines, records } of vectors) {
+    for (const results of [lines, lines.filter((line) => line !== "").map((line) => JSON.parse(line))]) {
+      const found = [...recordsOfBatch(vendor, results)];
+      assert.deepEqual(found.map((record) => Object.fromEntries(Object.entries(record).filter(([, value]) => value !== 0))), records, name);
+      for (const record of found) assert.ok(encodeRecord(record).length > 0, name);
+    }
+  }
+  assert.throws(() => [...recordsOfBatch("anthropic", ["{"])], /line 1 is not JSON/);
+  assert.throws(() => [...recordsOfBatch("anthropic", ["", '{"colour":1}'])], /line 2 is not a result/);
 });
 
 test("what cannot be written says which field", () => {
