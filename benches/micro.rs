@@ -40,7 +40,7 @@ fn frame_of(calls: &mut Calls) -> Vec<u8> {
 fn read(body: &[u8]) -> Records<'_> {
     match frame::read(body, limits::FRAME_RECORDS).expect("a frame") {
         ClientFrame::Records(records) => records,
-        ClientFrame::Hello(_) => panic!("a frame of records was written"),
+        ClientFrame::Hello(_) | ClientFrame::Watch => panic!("a frame of records was written"),
     }
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`record`] | [`Record`]: one paid API call as a client describes it, and its encoding |
 //! | [`message`] | [`ClientMessage`], [`ServerMessage`]: the frames' contents |
+//! | [`budgets`] | [`Budgets`]: where the budgets stand; [`budgets::UsedUp`] answers whether a call is to be held back |
 //! | [`frame`] | length prefixes: written, and checked before anything is allocated |
 //! | [`scan`] | finds the end of a MessagePack value without decoding it |
 //! | [`limits`] | the default bounds that both sides know |
@@ -14,6 +15,7 @@
 //!
 //! The crate is light on purpose: an application that records must not build the daemon.
 
+pub mod budgets;
 pub mod frame;
 pub mod id;
 pub mod limits;
@@ -21,7 +23,8 @@ pub mod message;
 pub mod record;
 pub mod scan;
 
-pub use message::{Ack, Budget, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Warning, Welcome};
+pub use budgets::{Budget, Budgets, CallScope};
+pub use message::{Ack, ClientMessage, ErrorFrame, Hello, Rejection, ServerMessage, Warning, Watch, Welcome};
 pub use record::Record;
 
 /// The protocol version that this crate speaks, sent in [`Hello`] and answered in [`Welcome`].

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::budgets::{Budget, Budgets};
 use crate::frame;
 use crate::record::{self, Record};
 
@@ -15,7 +16,15 @@ use crate::record::{self, Record};
 pub enum ClientMessage {
     /// The first message of a connection.
     Hello(Hello),
+    /// Asks for [`ServerMessage::Budgets`] from now on. Only for a daemon whose [`Welcome::budgets`] is there: an older one
+    /// refuses the message.
+    Watch(Watch),
 }
+
+/// Has no fields yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {}
 
 /// Opens a connection and names the producer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -50,6 +59,9 @@ pub enum ServerMessage {
     Welcome(Welcome),
     /// Answers `records`, once they are on disk.
     Ack(Ack),
+    /// Tells where the budgets stand: after [`ClientMessage::Watch`], whenever that changes, and every
+    /// [`crate::budgets::REPEATED`].
+    Budgets(Budgets),
     /// Says what is wrong; the daemon closes the connection after it.
     Error(ErrorFrame),
 }
@@ -68,6 +80,9 @@ pub struct Welcome {
     /// What a person should look at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<Warning>,
+    /// Where the budgets stand. None from a daemon that does not tell; it does not know [`ClientMessage::Watch`] either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budgets: Option<Budgets>,
 }
 
 /// Something that is wrong and costs no record. The connection goes on.
@@ -111,15 +126,6 @@ pub struct Rejection {
     /// The field at fault, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-}
-
-/// Whether the application should hold back paid calls.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Budget {
-    /// True once the budget is used up.
-    pub should_throttle: bool,
-    /// `normal`, `warning` or `exceeded`.
-    pub status: String,
 }
 
 /// Why the daemon closes the connection.
@@ -211,6 +217,12 @@ mod tests {
                 max_frame_bytes: 1,
                 max_records: 2,
                 warning: Some(Warning { code: "name_in_use".into(), message: "another process".into() }),
+                budgets: Some(Budgets::default()),
+            }),
+            ServerMessage::Budgets(Budgets {
+                budget: None,
+                used_up: vec![[("user".to_owned(), vec!["u1".to_owned()])].into()],
+                left_off: 3,
             }),
             ServerMessage::Ack(Ack { seq: 9, ..Ack::default() }),
             ServerMessage::Ack(Ack {

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
+use tallyd_protocol::budgets::UsedUp;
 use tallyd_protocol::message::write_records_frame;
-use tallyd_protocol::{ClientMessage, Record, ServerMessage, frame, limits, record, scan};
+use tallyd_protocol::{Budgets, CallScope, ClientMessage, Record, ServerMessage, frame, limits, record, scan};
 
 fn vectors(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/vectors").join(file);
@@ -111,6 +112,17 @@ fn frames_are_written_and_read_byte_for_byte() {
             assert_eq!(ServerMessage::read(body(&frame)).unwrap(), expected, "{name}");
         }
         assert_eq!(written, frame, "{name}");
+    }
+}
+
+#[test]
+fn a_call_is_held_back_as_the_vectors_say() {
+    for vector in vectors("throttle.json") {
+        let used_up = UsedUp::from(serde_json::from_value::<Budgets>(vector["budgets"].clone()).unwrap());
+        let text = |field: &str| vector["call"][field].as_str().unwrap_or_default();
+        let (provider, model, user_id, app) = (text("provider"), text("model"), text("user"), text("app"));
+        let holds_back = used_up.holds_back(&CallScope { provider, model, user_id, app });
+        assert_eq!(vector["throttle"], holds_back, "{}", vector["name"]);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
+use tallyd_protocol::budgets::REPEATED;
 
 use crate::database::describe;
 use crate::database::queries::page_sessions;
@@ -38,6 +39,16 @@ pub(super) fn spawn(view: &Arc<View>) -> Stage<Infallible> {
         loop {
             renew_tokens(&shown).await;
             tokio::time::sleep(POLL).await;
+        }
+    });
+    let shown = Arc::clone(view);
+    stage.spawn("budgets told again", async move {
+        loop {
+            tokio::time::sleep(REPEATED).await;
+            let intake = shown.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            if let Some(intake) = intake {
+                intake.budgets.repeat(crate::http::parameters::local_now(&shown).date_naive());
+            }
         }
     });
     stage

@@ -12,7 +12,7 @@ use super::build::lanes as configured_lanes;
 use super::presence::Presence;
 use super::price_sync::PriceSyncTask;
 use super::upkeep::Upkeep;
-use crate::budget::Board;
+use crate::budget::Standing;
 use crate::budget::watch::BudgetWatch;
 use crate::clock::SystemClock;
 use crate::config::{Config, UserIndex};
@@ -51,7 +51,7 @@ pub(super) struct Live {
     /// The prices.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// Where the budgets stand.
-    pub budgets: Arc<ArcSwap<Board>>,
+    pub budgets: Arc<Standing>,
 }
 
 /// Starts the lanes once the schema is in place. Waits for as long as the database is down.
@@ -110,7 +110,7 @@ pub(super) async fn open(
         options: config.alerts.clone(),
         zone: config.rollup.time_zone,
         clock: Arc::new(SystemClock),
-        board: Arc::clone(&live.budgets),
+        standing: Arc::clone(&live.budgets),
         catalog: Arc::clone(&live.catalog),
     };
     lanes.spawn("budgets", {

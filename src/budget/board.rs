@@ -2,11 +2,13 @@
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
+use tallyd_protocol::budgets::{self, UsedUp};
+use tallyd_protocol::{Budgets, CallScope};
 use utoipa::ToSchema;
 
 use super::store::Scope;
 use super::{Budget, Period};
-use crate::pricing::{Usd, family, normalise_provider};
+use crate::pricing::{Usd, normalise_provider, provider_names};
 
 /// How a budget stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -84,25 +86,14 @@ pub fn percent(basis_points: i128) -> Usd {
     Usd::from_attos(basis_points.saturating_mul(Usd::ONE.attos() / 100))
 }
 
-/// What a call would count towards.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CallScope<'a> {
-    /// Provider.
-    pub provider: &'a str,
-    /// Model.
-    pub model: &'a str,
-    /// User.
-    pub user_id: &'a str,
-    /// Application.
-    pub app: &'a str,
-}
-
 /// Where every budget stands.
 #[derive(Debug, Clone, Default)]
 pub struct Board {
     states: Vec<BudgetState>,
     /// What an acknowledgement says. Made once, not at each answer.
     global: Option<tallyd_protocol::Budget>,
+    /// Every scope that is used up, for lookups.
+    used_up: UsedUp,
 }
 
 impl Board {
@@ -113,7 +104,25 @@ impl Board {
         let worst = globals.clone().map(|state| state.status).max();
         let should_throttle = globals.clone().any(BudgetState::should_throttle);
         let global = worst.map(|status| tallyd_protocol::Budget { should_throttle, status: status.name().to_owned() });
-        Self { states, global }
+        let used_up = UsedUp::new(should_throttle, used_up(&states));
+        Self { states, global, used_up }
+    }
+
+    /// The board with budgets untouched whose period has ended by `today`. None if no period has.
+    #[must_use]
+    pub fn after(&self, today: NaiveDate) -> Option<Self> {
+        let has_ended = |state: &BudgetState| state.period_end <= today;
+        let now = |state: &BudgetState| match has_ended(state) {
+            true => untouched(state.budget.clone(), today, state.budget.period),
+            false => state.clone(),
+        };
+        self.states.iter().any(has_ended).then(|| Self::new(self.states.iter().map(now).collect()))
+    }
+
+    /// What clients are told, within its bounds. Providers come first, users last: what holds back most is left off last.
+    #[must_use]
+    pub fn told(&self) -> Budgets {
+        Budgets::bounded(self.global.clone(), used_up(&self.states))
     }
 
     /// Every budget.
@@ -131,19 +140,23 @@ impl Board {
     /// Whether a call should be held back: a budget that asks for it, and that the call counts towards, is used up.
     #[must_use]
     pub fn should_throttle(&self, call: &CallScope<'_>) -> bool {
-        let provider = normalise_provider(call.provider);
-        self.states.iter().any(|state| {
-            let value = state.budget.scope_value.as_str();
-            let counts = match state.budget.scope {
-                Scope::Global => true,
-                Scope::Provider => value == provider,
-                Scope::Model => value == call.model || value == family(call.model),
-                Scope::User => value == call.user_id,
-                Scope::App => value == call.app,
-            };
-            counts && state.should_throttle()
-        })
+        self.used_up.holds_back(&CallScope { provider: &normalise_provider(call.provider), ..*call })
     }
+}
+
+/// The scopes that are used up, but for those of everything: a provider under all its names, so that clients need to know none.
+fn used_up(states: &[BudgetState]) -> impl Iterator<Item = budgets::Scope> {
+    let scope = |state: &BudgetState| {
+        let value = &state.budget.scope_value;
+        let names = match state.budget.scope {
+            Scope::Provider => provider_names(value).map(ToOwned::to_owned).collect(),
+            _ => vec![value.clone()],
+        };
+        budgets::Scope::from([(state.budget.scope.name().to_owned(), names)])
+    };
+    let of =
+        move |kind: Scope| states.iter().filter(move |state| state.budget.scope == kind && state.should_throttle());
+    [Scope::Provider, Scope::Model, Scope::App, Scope::User].into_iter().flat_map(of).map(scope)
 }
 
 /// A state without any spending yet.
@@ -162,10 +175,10 @@ pub(super) fn untouched(budget: Budget, today: NaiveDate, period: Period) -> Bud
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn state(scope: Scope, value: &str, throttle: bool, status: Status) -> BudgetState {
+    pub(in crate::budget) fn state(scope: Scope, value: &str, throttle: bool, status: Status) -> BudgetState {
         let budget = Budget {
             id: 1,
             scope,
@@ -195,6 +208,10 @@ mod tests {
         assert!(throttles("claude", "claude-sonnet-4-20250514", "", ""));
         assert!(!throttles("", "", "u1", ""), "that budget only tells");
         assert!(throttles("", "", "", "web"));
+        let told = board.told();
+        let name = |scope: &budgets::Scope| scope.keys().next().unwrap().clone();
+        assert_eq!(told.used_up.iter().map(name).collect::<Vec<_>>(), ["model", "app"]);
+        assert_eq!(told.budget.as_ref(), board.global());
         let global = board.global().unwrap();
         assert_eq!((global.should_throttle, global.status.as_str()), (false, "warning"));
         assert!(Board::default().global().is_none());
@@ -204,5 +221,16 @@ mod tests {
         ]);
         let global = board.global().unwrap();
         assert_eq!((global.should_throttle, global.status.as_str()), (false, "exceeded"));
+    }
+
+    #[test]
+    fn a_provider_is_told_under_all_its_names() {
+        let board = Board::new(vec![state(Scope::Provider, "claude", true, Status::Exceeded)]);
+        let used_up = UsedUp::from(board.told());
+        for provider in ["claude", "anthropic", " Anthropic "] {
+            let call = CallScope { provider, ..CallScope::default() };
+            assert!(used_up.holds_back(&call) && board.should_throttle(&call), "{provider}");
+        }
+        assert!(!used_up.holds_back(&CallScope { provider: "openai", ..CallScope::default() }));
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`period`] | the days of a budget's current period |
 //! | [`board`] | [`Board`]: where every budget stands; answers whether to hold back |
+//! | [`standing`] | [`Standing`]: the board for all of the process, and what clients are told of it |
 //! | [`store`] | budgets as rows: listed, set, removed |
 //! | [`evaluate`] | computes where they stand, and raises alerts |
 //! | [`unusual`] | spend of a user or a model that its own history does not explain |
@@ -14,7 +15,7 @@
 //!
 //! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock ([`Lock::Budgets`](crate::database::locks::Lock)); who gets it computes the states
 //! from the rollups and writes them. All daemons read the states into a [`Board`], which connections look at when they
-//! answer. So a daemon throttles on what was spent a few seconds ago, by all daemons together.
+//! answer; clients that are connected are told when what is used up changes. So a daemon throttles on what was spent a few seconds ago, by all daemons together.
 //!
 //! *Once.* An alert's key says what it is about (this budget, this amount, this period, this threshold), and the table
 //! holds each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a webhook that took an
@@ -29,10 +30,13 @@ pub mod outbox;
 pub mod period;
 mod shown;
 mod slack;
+pub mod standing;
 pub mod store;
 pub mod unusual;
 pub mod watch;
 
-pub use board::{Board, BudgetState, CallScope, Status};
+pub use board::{Board, BudgetState, Status};
 pub use period::Period;
+pub use standing::Standing;
 pub use store::{Budget, NewBudget, Scope};
+pub use tallyd_protocol::CallScope;

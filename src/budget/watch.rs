@@ -11,7 +11,7 @@ use metrics::{counter, gauge};
 use tokio::sync::watch;
 
 use super::shown::Shown;
-use super::{Board, ahead, evaluate, outbox, store};
+use super::{Standing, ahead, evaluate, outbox, store};
 use crate::clock::Clock;
 use crate::config::Alerts;
 use crate::database::unpriced::unpriced;
@@ -33,8 +33,8 @@ pub struct BudgetWatch {
     pub zone: Tz,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What connections look at.
-    pub board: Arc<ArcSwap<Board>>,
+    /// What connections look at, and clients are told of.
+    pub standing: Arc<Standing>,
     /// The prices.
     pub catalog: Arc<ArcSwap<Catalog>>,
 }
@@ -92,7 +92,7 @@ impl BudgetWatch {
         let board = store::board(connection, today).await?;
         shown.budgets(&board, None);
         let board = Arc::new(board);
-        self.board.store(Arc::clone(&board));
+        self.standing.set(Arc::clone(&board));
         outbox::deliver(connection, &self.options).await?;
         if with_slow {
             shown.budgets(&board, Some(&ahead::estimates(connection, &board, &now).await?));

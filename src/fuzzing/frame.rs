@@ -61,5 +61,6 @@ fn read(body: &[u8]) {
             assert_eq!(seen, count);
             assert!(bytes <= body.len(), "records do not overlap");
         }
+        Ok(ClientFrame::Watch) => {}
     }
 }

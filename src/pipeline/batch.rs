@@ -82,6 +82,8 @@ pub enum Outcome {
         cost_usd: Option<Usd>,
         /// An earlier request with this key had brought it.
         duplicate: bool,
+        /// A budget that it counts towards is used up, and asks to hold back.
+        should_throttle: bool,
     },
     /// It was refused, and is counted with the dead letters.
     Refused(Refusal),
@@ -165,7 +167,9 @@ impl<'r> Recording<'r> {
         let (shared, sender, key, known) = (self.shared, self.sender, self.key, self.known);
         self.judged = encode(shared, sender, key, known, first, slice, &mut self.outcomes);
         let credits = self.outcomes[first..].iter().filter_map(|outcome| match outcome {
-            Outcome::Accepted { id, cost_usd: Some(usd), duplicate: false } if *usd < Usd::ZERO => Some((*id, *usd)),
+            Outcome::Accepted { id, cost_usd: Some(usd), duplicate: false, .. } if *usd < Usd::ZERO => {
+                Some((*id, *usd))
+            }
             _ => None,
         });
         Some(credits.collect())
@@ -240,7 +244,8 @@ fn encode(
                     shared.metrics.accepted(&admission, &call);
                     builder.push_call(seq, &call)
                 };
-                (full, Outcome::Accepted { id, cost_usd, duplicate })
+                let should_throttle = shared.should_throttle(&call);
+                (full, Outcome::Accepted { id, cost_usd, duplicate, should_throttle })
             }
             Err(refusal) => {
                 let full = if duplicate {

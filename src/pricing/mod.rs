@@ -28,6 +28,6 @@ pub use catalog::{Added, Catalog, CatalogError, ModelAlias, Origin, Price, Price
 pub use cost::{Priced, UnpricedReason};
 pub use decimal::{whole, whole_float};
 pub use money::{DecimalError, Quantity, Usd};
-pub use names::{STANDARD_TIER, family, normalise_platform, normalise_provider, normalise_tier};
+pub use names::{STANDARD_TIER, family, normalise_platform, normalise_provider, normalise_tier, provider_names};
 pub use plan::{Plan, PlanTerms, PricingOptions};
 pub use usage::{Tokens, Usage};

@@ -25,7 +25,10 @@ use std::borrow::Cow;
 
 pub use models::NAME_BYTES;
 pub(super) use models::resolve;
+pub use tables::provider_names;
 use tables::{PLATFORMS, SDK_ENDS};
+pub use tallyd_protocol::budgets::family;
+pub(super) use tallyd_protocol::budgets::without_date;
 
 /// The tier of a call that is priced by a vendor's usual rates.
 pub const STANDARD_TIER: &str = "standard";
@@ -94,40 +97,6 @@ pub fn normalise_tier(tier: &str) -> Cow<'_, str> {
             _ => Cow::Owned(format!("{speed}+{place}")),
         },
     }
-}
-
-/// The model's family, for reports: the name without its date suffix (`claude-sonnet-4-20250514` is of the family
-/// `claude-sonnet-4`). A name without one is its own family.
-#[must_use]
-pub fn family(model: &str) -> &str {
-    without_date(model).unwrap_or(model)
-}
-
-/// The name before a date suffix, none if it has no such suffix. A suffix is `-20250514`, `@20250514` or
-/// `-2025-05-14`, with a year of this century, a month and a day that exist in some year.
-pub(super) fn without_date(model: &str) -> Option<&str> {
-    let bytes = model.as_bytes();
-    let start = match bytes {
-        [_, .., b'-' | b'@', y1, y2, y3, y4, m1, m2, d1, d2] if is_date([*y1, *y2, *y3, *y4, *m1, *m2, *d1, *d2]) => {
-            bytes.len() - 9
-        }
-        [_, .., b'-', y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]
-            if is_date([*y1, *y2, *y3, *y4, *m1, *m2, *d1, *d2]) =>
-        {
-            bytes.len() - 11
-        }
-        _ => return None,
-    };
-    // The byte at `start` is ASCII, so the cut is between two characters.
-    model.get(..start)
-}
-
-fn is_date(digits: [u8; 8]) -> bool {
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return false;
-    }
-    let two = |at: usize| (digits[at] - b'0') * 10 + (digits[at + 1] - b'0');
-    two(0) == 20 && (1..=12).contains(&two(4)) && (1..=31).contains(&two(6))
 }
 
 #[cfg(test)]

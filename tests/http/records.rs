@@ -20,7 +20,7 @@ fn post(api: &Api, token: &str, key: &str, body: &str) -> Answer {
 
 #[test]
 fn one_an_array_and_lines_are_recorded_and_a_broken_one_is_refused_alone() {
-    let api = Api::start();
+    let api = Api::with(&[("TALLYD_ALERTS_INTERVAL_MS", "100")]);
     let token = api.token("ingest");
     let one =
         post(&api, &token, "", r#"{"provider":"anthropic","model":"claude-sonnet-4-5","input_tokens":1000}"#).ok();
@@ -42,6 +42,14 @@ fn one_an_array_and_lines_are_recorded_and_a_broken_one_is_refused_alone() {
         assert_eq!(post(&api, &api.token(role), "", "[]").status, status, "{role}");
     }
     assert_eq!(api.get(PATH, &token).status, 403, "who sends may not ask");
+    let two = r#"[{"provider":"rentcast","user_id":"u-1","cost_usd":1},{"provider":"rentcast","user_id":"u-2"}]"#;
+    assert_eq!(post(&api, &token, "", two).ok()["results"][0]["should_throttle"], json!(null), "there is no budget");
+    assert!(api.daemon.run(&["budgets", "set", "0.5", "--scope", "user", "--value", "u-1"]).status.success());
+    crate::support::until("a record's answer tells that its user's budget is used up", || {
+        let results = &post(&api, &token, "", two).ok()["results"];
+        assert_eq!(results[1]["should_throttle"], json!(null), "another user's is not");
+        if results[0]["should_throttle"] == true { Ok(()) } else { Err(results.to_string()) }
+    });
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tallyd_client::Record;
+use tallyd_client::{CallScope, Endpoint, Record, Recorder};
+use tallyd_protocol::{ClientMessage, ServerMessage, frame, message};
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 
 /// A webhook that fails a number of times before it takes what it is sent.
 struct Webhook {
@@ -135,6 +136,83 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     assert!(!first.log().contains("hidden"), "the webhook's address is a secret");
 }
 
+fn recorder(daemon: &Daemon) -> Recorder {
+    let recorder = Recorder::builder(Endpoint::unix(daemon.socket())).build();
+    assert!(recorder.ready(PATIENCE), "{:?}", recorder.stats());
+    recorder
+}
+
+/// Waits until the recorder holds back these of the calls, and no others.
+#[track_caller]
+fn until_held_back(recorder: &Recorder, calls: &[CallScope<'_>], expected: &[bool]) {
+    until("the client has heard it", || {
+        let found: Vec<bool> = calls.iter().map(|call| recorder.should_throttle_for(call)).collect();
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+/// Says hello, and reads the welcome. What the daemon says later is read with [`heard`].
+fn greeted(daemon: &Daemon) -> std::os::unix::net::UnixStream {
+    let (mut stream, mut out) = (daemon.connect(), Vec::new());
+    ClientMessage::Hello(crate::support::hello("of before")).write_frame(&mut out);
+    stream.write_all(&out).unwrap();
+    assert!(matches!(heard(&mut stream), ServerMessage::Welcome(_)));
+    stream
+}
+
+fn heard(stream: &mut std::os::unix::net::UnixStream) -> ServerMessage {
+    let mut prefix = [0; frame::PREFIX_BYTES];
+    stream.read_exact(&mut prefix).unwrap();
+    let mut body = vec![0; frame::body_bytes(prefix, 8 << 20).unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    ServerMessage::read(&body).unwrap()
+}
+
+/// Of everything, by budgets of every scope: an idle client hears what is used up and that it is not any more, and a new
+/// one is told at once. A client that has not asked is told nothing beside its acks.
+fn scopes_reach_clients_that_send_nothing(daemon: &Daemon) {
+    let idle = recorder(daemon);
+    let mut of_before = greeted(daemon);
+    let scope = CallScope::default();
+    let calls = [
+        CallScope { provider: "RentCast", ..scope },
+        CallScope { model: "claude-opus-4-5-20251101", ..scope },
+        CallScope { user_id: "u1", ..scope },
+        CallScope { app: "web", ..scope },
+        CallScope { provider: "claude", model: "claude-opus-4", user_id: "u2", app: "cron" },
+    ];
+    until_held_back(&idle, &calls, &[false; 5]);
+    let scopes = [("provider", "rentcast"), ("model", "claude-opus-4-5"), ("user", "u1"), ("app", "web")];
+    let set_all = |usd: &str| {
+        scopes.iter().for_each(|(scope, value)| set(daemon, &[usd, "--scope", scope, "--value", value]));
+    };
+    set_all("0.5");
+    spend(daemon, "1");
+    let of_model = r#"{"provider":"claude","model":"claude-opus-4-5-20251101","cost_usd":"1"}"#;
+    assert_eq!(daemon.lines(of_model)[0]["ok"], true);
+    let used_up = [true, true, true, true, false];
+    until_held_back(&idle, &calls, &used_up);
+    let fresh = recorder(daemon);
+    assert_eq!(calls.map(|call| fresh.should_throttle_for(&call)), used_up, "the welcome says it");
+    assert!(!fresh.should_throttle(), "which is of everything");
+    let of_others = r#"{"provider":"claude","model":"claude-opus-4-1","user_id":"u2"}"#;
+    let answers = daemon.lines(&format!("{of_model}\n{of_others}"));
+    assert_eq!((&answers[0]["should_throttle"], &answers[1]["should_throttle"]), (&true.into(), &Value::Null));
+    set_all("1000000");
+    until_held_back(&idle, &calls, &[false; 5]);
+    set(daemon, &["0.5"]);
+    until_held_back(&idle, &calls, &[true; 5]);
+    assert!(idle.should_throttle() && recorder(daemon).should_throttle());
+    set(daemon, &["1000000"]);
+    until_held_back(&idle, &calls, &[false; 5]);
+    assert!(!idle.should_throttle());
+    assert_eq!((idle.stats().recorded, idle.stats().reconnects), (0, 0), "it has sent nothing");
+    let mut out = Vec::new();
+    message::write_records_frame(&mut out, 1, &[]);
+    of_before.write_all(&out).unwrap();
+    assert!(matches!(heard(&mut of_before), ServerMessage::Ack(_)), "it has not asked for more");
+}
+
 #[test]
 fn acknowledgements_ask_to_hold_back_once_a_budget_is_used_up() {
     let postgres = Postgres::start();
@@ -161,6 +239,7 @@ fn acknowledgements_ask_to_hold_back_once_a_budget_is_used_up() {
         other => Err(format!("{other:?}")),
     });
     assert_eq!(told, "normal");
+    scopes_reach_clients_that_send_nothing(&daemon);
 }
 
 #[test]

@@ -22,6 +22,7 @@ from ._endpoint import Endpoint
 from ._http_sender import HttpSender
 from ._notices import Notices
 from ._sender import Sender, Waiter
+from ._standing import Standing
 
 
 class RecordError(Exception):
@@ -96,8 +97,8 @@ class Recorder:
         self.producer = f"{self._base}-{os.getpid()}-{os.urandom(4).hex()}"
         self.secret = _wire.new_secret()
         self.queue: Deque[Tuple[Optional[Dict[str, Any]], Optional[Waiter]]] = deque()
-        self.budget: Dict[str, Any] = {}
-        """What the daemon last said of the budget: `should_throttle`, `status`; empty where none is set."""
+        self.standing = Standing()
+        self._welcomed = threading.Event()
         self._lock = threading.RLock()
         self._thread: Optional[threading.Thread] = None
         self._sender = Sender(self) if self.endpoint.url is None else HttpSender(self)
@@ -213,6 +214,42 @@ class Recorder:
         return waiter
 
     @property
+    def budget(self) -> Dict[str, Any]:
+        """How the budgets of everything stand: `should_throttle`, `status`. By what the daemon said last, in the last 5
+        minutes; empty where none is set."""
+        self._listen()
+        return self.standing.budget
+
+    def should_throttle(self, *, provider: str = "", model: str = "", user: str = "", app: str = "") -> bool:
+        """Whether a budget that the call counts towards is used up, and the call should be held back.
+
+        One of everything, of its provider, model (or the model's family), user or application; the context's user and
+        application, and the recorder's own, where they are left out. Returns at once, by what the daemon said last, in
+        the last 5 minutes. False before it has said anything (see `ready`), and over HTTP.
+        """
+        self._listen()
+        if not user or not app:
+            here = _context.current()
+            user, app = user or here.get("user_id") or "", app or here.get("app") or self.app
+        return self.standing.holds_back({"provider": provider, "model": model, "user": user, "app": app})
+
+    def ready(self, timeout: float = 5.0) -> bool:
+        """Waits until the daemon has answered for the first time. False: not within `timeout` seconds.
+
+        For programs that ask once whether to hold back, and end.
+        """
+        self._listen()
+        return not self.is_disabled and self._welcomed.wait(timeout)
+
+    def _listen(self) -> None:
+        """Connects, though nothing is recorded yet. Not before somebody asks: a process that forks has none."""
+        if self._thread is None and not self.is_disabled:
+            try:
+                self._start()
+            except RuntimeError:
+                pass  # The interpreter ends, and starts no thread.
+
+    @property
     def is_connected(self) -> bool:
         """As `stats().connected`, for less."""
         return self._connected
@@ -300,6 +337,7 @@ class Recorder:
 
     def connected(self) -> None:
         self._connected = True
+        self._welcomed.set()
 
     def disconnected(self, error: str) -> None:
         self._connected, self._last_error = False, error

@@ -76,6 +76,8 @@ class Sender:
         self._out = memoryview(b"")
         self._max_records = 0
         self._max_bytes = _wire.FRAME_BYTES
+        self._is_told = False
+        """Whether the daemon tells where the budgets stand. If not, its acks say a part of it."""
         self._failures = 0
         self._retry_at = 0.0
         self._heard_at = 0.0
@@ -244,6 +246,11 @@ class Sender:
         self._max_records = max(1, int(body["max_records"]))
         self._max_bytes = int(body["max_frame_bytes"])
         self.window.welcome(int(body["last_seq"]))
+        budgets = body.get("budgets")
+        self._is_told = budgets is not None
+        if budgets is not None:
+            recorder.standing.hear(budgets)
+            self.sock.sendall(_wire.watch())
         self.sock.setblocking(False)
         self._heard_at = time.monotonic()
         recorder.warned(body.get("warning"))
@@ -309,6 +316,9 @@ class Sender:
                 raise _refused(body)
             if name == "ack":
                 self._take_ack(body)
+            elif name == "budgets":
+                self._failures = 0
+                self._recorder.standing.hear(body)
         return moved
 
     def _take_ack(self, body: Mapping[str, Any]) -> None:
@@ -320,7 +330,8 @@ class Sender:
         for item in body.get("rejected") or ():
             self._take_refusal(int(item["seq"]), str(item.get("code")), str(item.get("message")))
         self._take_costs(body.get("costs") or (), self.window.settle(seq))
-        self._recorder.budget = body.get("budget") or self._recorder.budget
+        if body.get("budget") and not self._is_told:
+            self._recorder.standing.hear({"budget": body["budget"]})
         self._recorder.warned(body.get("warning"))
 
     def _take_costs(self, costs: Sequence[Optional[str]], ending: int) -> None:

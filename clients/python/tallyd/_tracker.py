@@ -75,6 +75,7 @@ class CostTracker:
         self._costs = Costs(http, http_token, timeout=_ASK_TIMEOUT)
         self._background = Background(self._costs, self._refresh, self._failed, self.recorder.is_disabled)
         self._background.start()
+        self.recorder.ready(0)
         if daily_budget_usd is not None:
             self._put_budget(daily_budget_usd, onlyIfNone=True, alertThresholdPercent=alert_threshold_percent)
 
@@ -185,9 +186,13 @@ class CostTracker:
 
     @property
     def should_throttle(self) -> bool:
-        """Whether paid calls should be held back: by the last ack, a budget's alert threshold is reached."""
+        """Whether paid calls should be held back: a budget's alert threshold is reached, as the daemon said last."""
         budget = self.recorder.budget
         return bool(budget.get("should_throttle")) or budget.get("status", "normal") != "normal"
+
+    def should_throttle_for(self, *, provider: str = "", model: str = "", user: str = "", app: str = "") -> bool:
+        """Whether a budget that the call counts towards is used up: `Recorder.should_throttle`."""
+        return self.recorder.should_throttle(provider=provider, model=model, user=user, app=app)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Makes durable what can be made so in `timeout` seconds, and ends. False: records were lost, and counted."""

@@ -111,6 +111,11 @@ def hello(
     return frame(msgpack.packb({"hello": body}))
 
 
+def watch() -> bytes:
+    """Asks to be told where the budgets stand. Only for a daemon whose welcome has told it."""
+    return frame(msgpack.packb({"watch": {}}))
+
+
 def records(first_seq: int, encoded: List[bytes]) -> bytes:
     """A frame of records that :func:`encode_record` made."""
     packer = msgpack.Packer(autoreset=False)

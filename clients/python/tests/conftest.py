@@ -14,7 +14,7 @@ from support import Caught, Daemon  # noqa: E402
 
 @pytest.fixture(scope="session")
 def daemon():
-    one = Daemon()
+    one = Daemon(TALLYD_ALERTS_INTERVAL_MS="100")
     try:
         yield one.up()
     finally:

@@ -44,6 +44,43 @@ def test_a_wrong_record_is_refused_alone(daemon):
     assert len(stored(daemon, "refused")) == 1
 
 
+def test_a_recorder_that_sends_nothing_hears_which_budgets_are_used_up_and_that_they_are_not_any_more(daemon):
+    calls = [
+        {"provider": "Google-AI"},
+        {"model": "gemini-2.5-pro-20250617"},
+        {"user": "u-budget"},
+        {"app": "budgets"},
+        {"provider": "openai", "model": "gemini-2.5", "user": "u-other", "app": "other"},
+    ]
+    scopes = (("provider", "google"), ("model", "gemini-2.5-pro"), ("user", "u-budget"), ("app", "budgets"))
+
+    def held(recorder):
+        return [recorder.should_throttle(**call) for call in calls]
+
+    def set_all(usd):
+        for scope, value in scopes:
+            assert daemon.run("budgets", "set", usd, "--scope", scope, "--value", value).returncode == 0
+
+    until("there is a schema", lambda: daemon.psql("SELECT to_regclass('api_alerts') IS NOT NULL") == ["t"])
+    with tallyd.Recorder(daemon.socket, app="idle") as idle, tallyd.Recorder(daemon.socket) as spender:
+        assert idle.ready(60) and held(idle) == [False] * 5
+        set_all("0.000001")
+        spender.record("google", model="gemini-2.5-pro-20250617", user_id="u-budget", app="budgets", cost_usd="1")
+        assert spender.flush(60)
+        used_up = [True, True, True, True, False]
+        until("it has heard of all four", lambda: held(idle) == used_up)
+        with tallyd.context(user_id="u-budget"):
+            assert idle.should_throttle(provider="openai"), "the context's user"
+        assert not idle.budget.get("should_throttle"), "which is of everything"
+        with tallyd.Recorder(daemon.socket, app="fresh") as fresh:
+            assert fresh.ready(60) and held(fresh) == used_up, "the welcome says it"
+        set_all("1000000")
+        until("nothing is used up", lambda: held(idle) == [False] * 5)
+        assert idle.stats().recorded == 0
+    with tallyd.Recorder(daemon.socket + ".nobody", close_timeout=0) as nobody:
+        assert nobody.ready(0.05) is False and held(nobody) == [False] * 5
+
+
 def test_waiting_returns_the_id_or_the_reason(daemon):
     async def both(recorder):
         identity = await recorder.record_and_wait("rentcast", endpoint="/avm")

@@ -8,6 +8,7 @@ from support import ROOT
 
 import tallyd
 from tallyd import _answer, _wire
+from tallyd._standing import BELIEVED, Standing
 
 
 def vectors(name):
@@ -35,9 +36,25 @@ def test_a_frame_is_written_or_read(vector):
     elif name == "hello":
         written = _wire.hello(body["producer"], body["secret"], body.get("token"), body["want_costs"], body["client"])
         assert written.hex() == vector["hex"]
+    elif name == "watch":
+        assert _wire.watch().hex() == vector["hex"]
     else:
         encoded = [_wire.encode_record(record) for record in body["records"]]
         assert _wire.records(body["first_seq"], encoded).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", vectors("throttle"))
+def test_a_call_is_held_back_as_every_client_does_for_as_long_as_the_daemon_is_believed(vector):
+    now = [1000.0]
+    standing = Standing(clock=lambda: now[0])
+    assert standing.holds_back(vector["call"]) is False, "nothing was heard"
+    standing.hear(vector["budgets"])
+    budget = vector["budgets"].get("budget", {})
+    assert (standing.holds_back(vector["call"]), standing.budget) == (vector["throttle"], budget)
+    now[0] += BELIEVED - 0.001
+    assert (standing.holds_back(vector["call"]), standing.budget) == (vector["throttle"], budget)
+    now[0] += 0.001
+    assert (standing.holds_back(vector["call"]), standing.budget) == (False, {}), "the daemon may be gone"
 
 
 @pytest.mark.parametrize("vector", vectors("usage"))

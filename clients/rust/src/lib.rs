@@ -26,6 +26,11 @@
 //! * A record gets its sequence number when its frame is first written. So the numbers of a new process continue where
 //!   the daemon says they ended, and numbers are never spent on frames that no daemon can have seen.
 //!
+//! # Budgets
+//! [`Recorder::should_throttle_for`] says before a call whether a budget that it counts towards is used up: by what the daemon
+//! said last, without the network. The daemon says it when the connection is made, and whenever it changes. What it said
+//! 5 minutes ago holds nothing back any more: then the daemon is gone.
+//!
 //! # What it does not do
 //! It keeps nothing on disk: records that the daemon has not acknowledged die with the process. Dropping the
 //! [`Recorder`] waits for them for a bounded time; [`Recorder::close`] says how many were left.
@@ -43,6 +48,7 @@ mod ring;
 mod rng;
 mod sender;
 mod session;
+mod standing;
 mod stats;
 mod sync;
 #[cfg(feature = "usage")]
@@ -53,4 +59,4 @@ pub use endpoint::Endpoint;
 pub use recorder::{Builder, Recorder};
 pub use session::{HelloOptions, Session, SessionError};
 pub use stats::{FlushOutcome, Rejected, Stats};
-pub use tallyd_protocol::{Ack, Budget, Record, Rejection, Welcome};
+pub use tallyd_protocol::{Ack, Budget, CallScope, Record, Rejection, Welcome};

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tallyd_protocol::Record;
+use tallyd_protocol::budgets::UsedUp;
 use tallyd_protocol::record::Text;
+use tallyd_protocol::{CallScope, Record};
 
 use crate::rng::Rng;
 use crate::sender::{Sender, Settings};
@@ -21,6 +22,7 @@ pub struct Recorder {
     /// None if the system gave no thread.
     thread: Option<JoinHandle<()>>,
     drop_deadline: Duration,
+    app: Text,
 }
 
 impl Recorder {
@@ -65,9 +67,24 @@ impl Recorder {
         self.shared.stats()
     }
 
-    /// Whether the daemon's last ack said that the budget is used up, and paid calls should be held back.
+    /// Whether a budget of everything is used up, and all paid calls should be held back: by what the daemon said last, in the
+    /// last 5 minutes.
     pub fn should_throttle(&self) -> bool {
-        self.shared.should_throttle.load(Ordering::Relaxed)
+        self.shared.standing.ask(Instant::now(), UsedUp::everything)
+    }
+
+    /// Whether a budget that the call counts towards is used up, and the call should be held back: one of everything, of its
+    /// provider, model (or the model's family), user or application. An empty application is the recorder's own. Answered by
+    /// what the daemon said last, in the last 5 minutes; false before it has said anything ([`Recorder::ready`]).
+    pub fn should_throttle_for(&self, call: &CallScope<'_>) -> bool {
+        let app = if call.app.is_empty() { &*self.app } else { call.app };
+        self.shared.standing.ask(Instant::now(), |used_up| used_up.holds_back(&CallScope { app, ..*call }))
+    }
+
+    /// Waits until the daemon has answered for the first time, or `deadline` has passed. Blocks. For programs that ask once
+    /// whether to hold back, and end: before the answer nobody knows.
+    pub fn ready(&self, deadline: Duration) -> bool {
+        self.shared.wait_until(clock::after(deadline), |control| control.welcomed)
     }
 
     /// Flushes within `deadline` and ends the sender. What is outstanding then is lost to this process: records still
@@ -231,6 +248,7 @@ impl Builder {
         let producer = name::chosen_producer(&self.settings.hello.producer);
         self.settings.hello.producer = producer.unwrap_or_else(|| name::default_producer(&self.settings.app, &mut rng));
         let shared = Arc::new(Shared::new(self.ring_capacity, self.on_drop, self.on_reject));
+        let app = self.settings.app.clone();
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
         let thread = match thread::Builder::new().name("tallyd-sender".to_owned()).spawn(|| sender.run()) {
             Ok(handle) => Some(handle),
@@ -240,6 +258,6 @@ impl Builder {
                 None
             }
         };
-        Recorder { shared, thread, drop_deadline: self.drop_deadline }
+        Recorder { shared, thread, drop_deadline: self.drop_deadline, app }
     }
 }

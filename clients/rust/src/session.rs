@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use tallyd_protocol::message::write_records_frame;
-use tallyd_protocol::{Ack, ClientMessage, Hello, PROTOCOL_VERSION, Record, ServerMessage, Welcome, frame};
+use tallyd_protocol::{Ack, ClientMessage, Hello, PROTOCOL_VERSION, Record, ServerMessage, Watch, Welcome, frame};
 
 use crate::endpoint::{Endpoint, Stream};
 use crate::inbox::{Garbage, Inbox};
@@ -163,7 +163,9 @@ impl Session {
                 Ok(Self { stream, inbox, welcome, out })
             }
             ServerMessage::Welcome(welcome) => Err(SessionError::Version { daemon: welcome.protocol }),
-            ServerMessage::Ack(_) => Err(SessionError::Protocol("an ack came before the welcome".to_owned())),
+            ServerMessage::Ack(_) | ServerMessage::Budgets(_) => {
+                Err(SessionError::Protocol("another message came before the welcome".to_owned()))
+            }
             ServerMessage::Error(error) => Err(SessionError::Refused { code: error.code, message: error.message }),
         }
     }
@@ -235,11 +237,27 @@ impl Session {
     /// # Errors
     /// [`SessionError`]. After a timeout the call can be made again: what has arrived is kept.
     pub fn recv_ack(&mut self) -> Result<Ack, SessionError> {
-        match receive(&mut self.stream, &mut self.inbox)? {
-            ServerMessage::Ack(ack) => Ok(ack),
-            ServerMessage::Welcome(_) => Err(SessionError::Protocol("a second welcome came".to_owned())),
-            ServerMessage::Error(error) => Err(SessionError::Refused { code: error.code, message: error.message }),
+        loop {
+            match receive(&mut self.stream, &mut self.inbox)? {
+                ServerMessage::Ack(ack) => return Ok(ack),
+                // Nobody has asked for it.
+                ServerMessage::Budgets(_) => {}
+                ServerMessage::Welcome(_) => return Err(SessionError::Protocol("a second welcome came".to_owned())),
+                ServerMessage::Error(error) => {
+                    return Err(SessionError::Refused { code: error.code, message: error.message });
+                }
+            }
         }
+    }
+
+    /// Asks to be told where the budgets stand, of a daemon that tells.
+    pub(crate) fn watch(mut self) -> Result<Self, SessionError> {
+        if self.welcome.budgets.is_some() {
+            self.out.clear();
+            ClientMessage::Watch(Watch {}).write_frame(&mut self.out);
+            self.stream.write_all(&self.out)?;
+        }
+        Ok(self)
     }
 
     pub(crate) fn into_parts(self) -> (Stream, Inbox, Welcome) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tallyd_protocol::Record;
 
 use crate::ring::Ring;
+use crate::standing::Standing;
 
 /// A snapshot of the counters, in records unless it says otherwise. Each is exact; together they are read one after
 /// the other, so they may be a few records apart under load.
@@ -75,7 +76,7 @@ pub struct Shared {
     pub reconnects: AtomicU64,
     pub fenced: AtomicU64,
     pub connected: AtomicBool,
-    pub should_throttle: AtomicBool,
+    pub standing: Standing,
     /// Flushes asked for so far.
     pub flushes: AtomicU64,
     pub on_drop: Option<OnDrop>,
@@ -87,6 +88,8 @@ pub struct Shared {
 /// The rare part of the shared state: flushes, the end, and errors. `record()` never touches it.
 #[derive(Default)]
 pub struct Control {
+    /// Whether a daemon has answered yet.
+    pub welcomed: bool,
     /// Flushes done so far.
     pub flushed: u64,
     /// When the sender has to be gone, once it is asked to go.
@@ -107,7 +110,7 @@ impl Shared {
             reconnects: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             connected: AtomicBool::new(false),
-            should_throttle: AtomicBool::new(false),
+            standing: Standing::default(),
             flushes: AtomicU64::new(0),
             on_drop,
             on_reject,

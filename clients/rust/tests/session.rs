@@ -109,7 +109,8 @@ fn refusals_are_typed_in_the_handshake_and_after_it() {
 #[test]
 fn what_is_not_this_protocol_is_named() {
     let (_dir, path) = socket();
-    let welcome = Welcome { protocol: 9, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 1, warning: None };
+    let welcome =
+        Welcome { protocol: 9, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 1, warning: None, budgets: None };
     let scripts = [
         Script::Answer(bytes(&ServerMessage::Welcome(welcome))),
         Script::Answer(b"HTTP/1.1 400 Bad Request\r\n".to_vec()),
@@ -131,9 +132,16 @@ fn over_tcp_the_hello_holds_the_token() {
         stream.read_exact(&mut prefix).unwrap();
         let mut body = vec![0; u32::from_be_bytes(prefix) as usize];
         stream.read_exact(&mut body).unwrap();
-        let welcome = Welcome { protocol: 2, last_seq: 4, max_frame_bytes: 1 << 20, max_records: 1, warning: None };
+        let welcome = Welcome {
+            protocol: 2,
+            last_seq: 4,
+            max_frame_bytes: 1 << 20,
+            max_records: 1,
+            warning: None,
+            budgets: None,
+        };
         stream.write_all(&bytes(&ServerMessage::Welcome(welcome))).unwrap();
-        let ClientMessage::Hello(hello) = rmp_serde::from_slice(&body).unwrap();
+        let ClientMessage::Hello(hello) = rmp_serde::from_slice(&body).unwrap() else { panic!("a hello") };
         hello
     });
     let session = Session::connect(&Endpoint::tcp(addr, "s3cret"), HelloOptions::new("import")).unwrap();

@@ -14,6 +14,7 @@ import { Settings } from "./settings.js";
 import { platform } from "./platform.js";
 import { after, cancel, cancelEvery, every, type Timer } from "./timers.js";
 import { takeSeen, watchTwice } from "./twice.js";
+import type { CallScope } from "./standing.js";
 
 export interface CostTrackerOptions extends RecorderOptions {
   /** The daemon's HTTP address. `TALLYD_HTTP`, or `http://127.0.0.1:7420`, if it is left out. */
@@ -168,6 +169,11 @@ export class CostTracker {
   get shouldThrottle(): boolean {
     const status: BudgetStatus = this.recorder.budgetStatus;
     return status !== "normal" || this.recorder.shouldThrottle;
+  }
+
+  /** Whether a budget that the call counts towards is used up: of everything, or of its provider, model, user or application. */
+  shouldThrottleFor(call: CallScope): boolean {
+    return this.recorder.shouldThrottleFor(call);
   }
 
   /** Makes durable what can be made so in that time, and ends. Resolves to how many records are not. */

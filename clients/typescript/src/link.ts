@@ -9,6 +9,8 @@ export interface Link {
   /** Whether it takes another frame now; if not, it says `drained` when it does. */
   readonly takes: boolean;
   send(first: number, records: Uint8Array[]): void;
+  /** Asks to be told where the budgets stand, of a daemon whose welcome has told it. */
+  watch?(): void;
   close(error?: Error): void;
 }
 

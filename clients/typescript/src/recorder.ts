@@ -12,6 +12,7 @@ import { DEFAULTS, type Durable, type Endpoint, endpoint, isOff, type RecorderOp
 import { type Ending, platform } from "./platform.js";
 import { bytesOf, own, ownId, type Waiting } from "./queue.js";
 import { encodeJsonWithin, encodeWithin, type UsageRecord } from "./record.js";
+import { type CallScope, Standing } from "./standing.js";
 import { after, cancel, later, now, soon, type Timer } from "./timers.js";
 import { v7, format, randomHex } from "./uuid.js";
 import { type Settled, type Waiter, Window } from "./window.js";
@@ -50,6 +51,8 @@ export class Recorder implements Ending {
   #ready = false;
   #silent: Timer | undefined;
   #again: Timer | undefined;
+  /** `#again` is for what is heard alone: nothing is to be sent. */
+  #listening = false;
   #failures = 0;
   /** Refused for what will be refused again. */
   #slow = false;
@@ -58,8 +61,11 @@ export class Recorder implements Ending {
   #closed = false;
   readonly #told = new Set<string>();
   #roomless: (() => void)[] = [];
-  #throttle = false;
-  #budgetStatus: BudgetStatus = "normal";
+  readonly #standing = new Standing();
+  /** Whether the daemon tells where the budgets stand. If not, its acks say a part of it. */
+  #isTold = false;
+  #welcomed = false;
+  #readies = new Set<() => void>();
   #flushes: { upTo: number; settled: () => void }[] = [];
   #leaving = new Set<() => void>();
   #stats = { recorded: 0, acked: 0, rejected: 0, dropped: 0, unread: 0, reconnects: 0, lastError: undefined as string | undefined, lastWarning: undefined as string | undefined };
@@ -72,6 +78,8 @@ export class Recorder implements Ending {
     this.#off = options.disabled ?? isOff(platform.env("TALLYD_DISABLED"));
     this.#endpoint = endpoint(this.#options);
     this.#connection = this.#endpoint.url === undefined ? platform.connect : connectHttp(platform.post);
+    // Also where nothing is recorded yet: the process has to know where the budgets stand.
+    if (!this.#off && this.#endpoint.url === undefined && this.#connection) soon(() => this.#listen());
   }
 
   #identified(): { producer: string; secret: string } {
@@ -118,7 +126,7 @@ export class Recorder implements Ending {
 
   /** Flushes what is recorded until nothing is left, or the time is up, and ends the connection. What is left goes to `onDrop`'s count; resolves to how many that are. */
   async close(timeout = 5_000): Promise<number> {
-    for (const leave of [...this.#leaving]) leave();
+    for (const leave of [...this.#leaving, ...this.#readies]) leave();
     const end = now() + timeout;
     do await this.flush(end - now());
     while (this.inFlight > 0 && now() < end);
@@ -181,14 +189,42 @@ export class Recorder implements Ending {
     };
   }
 
-  /** Whether the daemon's last ack said that a budget is used up, and paid calls should be held back. */
+  /** Whether a budget of everything is used up, and all paid calls should be held back: by what the daemon said last, in the last 5 minutes. */
   get shouldThrottle(): boolean {
-    return this.#throttle;
+    return this.#standing.everything();
   }
 
-  /** How the daemon's last ack said that the budgets stand: `warning` from an alert threshold on. */
+  /**
+   * Whether a budget that the call counts towards is used up, and the call should be held back: one of everything, of its provider, model
+   * (or the model's family), user or application. User and application are those of the context and the recorder, where they are left out.
+   * Answered by what the daemon said last, in the last 5 minutes; false before it has said anything ({@link ready}), and over HTTP.
+   */
+  shouldThrottleFor(call: CallScope): boolean {
+    const { user_id, app } = currentContext();
+    return this.#standing.holdsBack({ ...call, user: call.user || (user_id ?? undefined), app: call.app || app || this.#options.app });
+  }
+
+  /** How the budgets of everything stand: `warning` from an alert threshold on. By what the daemon said last, in the last 5 minutes. */
   get budgetStatus(): BudgetStatus {
-    return this.#budgetStatus;
+    return this.#standing.status();
+  }
+
+  /**
+   * Resolves to true once the daemon has told where the budgets stand, to false after so many milliseconds. For programs that ask once
+   * whether to hold back, and end.
+   */
+  ready(timeout = 5_000): Promise<boolean> {
+    if (this.#welcomed) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const ready = (): void => {
+        cancel(timer);
+        this.#readies.delete(ready);
+        resolve(this.#welcomed);
+      };
+      const timer = after(Math.max(1, timeout), ready);
+      this.#readies.add(ready);
+      this.#listen();
+    });
   }
 
   /** Whether it is switched off. */
@@ -275,7 +311,16 @@ export class Recorder implements Ending {
     cancel(this.#gatherer);
     this.#gatherer = undefined;
     this.#encode();
-    if (this.#window.records > 0 && !this.#link && !this.#again) this.#connect(this.#connection);
+    if (this.#window.records > 0 && !this.#link) {
+      if (this.#listening && !this.#slow) {
+        // Nothing was to be sent while the daemon was away. Now something is, and that does not wait.
+        cancel(this.#again);
+        this.#again = undefined;
+        this.#listening = false;
+        this.#failures = 0;
+      }
+      if (!this.#again) this.#connect(this.#connection);
+    }
     this.#write();
     this.#settled();
   }
@@ -299,6 +344,11 @@ export class Recorder implements Ending {
     this.#full = taken < this.#queue.length;
     this.#queue.splice(0, taken);
     if (taken > 0) for (const resume of this.#roomless.splice(0)) resume();
+  }
+
+  /** Connects though nothing is to be sent. Over HTTP there is nothing to hear. */
+  #listen(): void {
+    if (!this.#off && this.#endpoint.url === undefined && !this.#link && !this.#again) this.#connect(this.#connection);
   }
 
   #connect(connect: Connect | undefined): void {
@@ -328,6 +378,10 @@ export class Recorder implements Ending {
       throw new Error(`tallyd refused the connection (${message.error.code}): ${message.error.message}`);
     }
     if ("ack" in message) return this.#acknowledged(message.ack);
+    if ("budgets" in message) {
+      this.#failures = 0;
+      return this.#standing.hear(message.budgets);
+    }
     const { welcome } = message;
     if (this.#ready || welcome.protocol !== PROTOCOL || welcome.max_records < 1 || welcome.max_frame_bytes < 1024) {
       throw new Error(`an impossible welcome: ${JSON.stringify(welcome)}`);
@@ -340,6 +394,13 @@ export class Recorder implements Ending {
     this.#stats.acked += before - this.#window.records;
     this.#ready = true;
     this.#slow = false;
+    this.#isTold = welcome.budgets !== undefined;
+    if (welcome.budgets) {
+      this.#standing.hear(welcome.budgets);
+      this.#link?.watch?.();
+    }
+    this.#welcomed = true;
+    for (const ready of [...this.#readies]) ready();
     this.#warned(welcome.warning);
     if (this.#connectedBefore) this.#stats.reconnects += 1;
     this.#connectedBefore = true;
@@ -351,10 +412,7 @@ export class Recorder implements Ending {
   #acknowledged(ack: Ack): void {
     if (!this.#window.knows(ack.seq)) throw new Error(`an ack for ${ack.seq}, which was never sent`);
     this.#failures = 0;
-    if (ack.budget) {
-      this.#throttle = ack.budget.should_throttle;
-      this.#budgetStatus = ack.budget.status;
-    }
+    if (ack.budget && !this.#isTold) this.#standing.hear({ budget: ack.budget });
     this.#warned(ack.warning);
     const refused = new Map((ack.rejected ?? []).map((one) => [one.seq, one]));
     const told: Rejection[] = [];
@@ -421,8 +479,11 @@ export class Recorder implements Ending {
     // Half of it at random, so that a fleet does not come back at one moment.
     this.#again = later(wait ?? base / 2 + Math.random() * (base / 2), () => {
       this.#again = undefined;
+      this.#listening = false;
       if (this.inFlight > 0) this.#connect(this.#connection);
+      else this.#listen();
     });
+    this.#listening = this.inFlight === 0;
   }
 
   /** The order of the oldest record that is not settled. */

@@ -1,7 +1,7 @@
 // The framed protocol over a stream of bytes: a Unix socket, or TCP.
 
 import type { Connect, Link } from "./link.js";
-import { helloFrame, Inbox, PROTOCOL, recordsFrame } from "./wire.js";
+import { helloFrame, Inbox, PROTOCOL, recordsFrame, watchFrame } from "./wire.js";
 
 /** A stream of bytes, which a socket is. */
 export interface Stream {
@@ -43,6 +43,7 @@ export const connectSocket = (open: Open): Connect => (endpoint, identity, event
       return !closed && !stream.full;
     },
     send: (first, records) => stream.write(recordsFrame(first, records)),
+    watch: () => stream.write(watchFrame()),
     close: (error) => stream?.destroy(error),
   };
   return link;

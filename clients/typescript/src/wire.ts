@@ -10,12 +10,14 @@ const SERVER_FRAME_BYTES = 8 * 1024 * 1024;
 export interface Hello { protocol: number; producer: string; secret: string; client: string; token?: string; want_costs: boolean }
 /** What is wrong, and costs no record. */
 export interface Warning { code: string; message: string }
-export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number; warning?: Warning }
+export interface Welcome { protocol: number; last_seq: number; max_frame_bytes: number; max_records: number; warning?: Warning; budgets?: Budgets }
 export interface Rejection { seq: number; code: string; message: string; field?: string }
 export interface Budget { should_throttle: boolean; status: "normal" | "warning" | "exceeded" }
+/** Where the budgets stand, whole. A scope that is used up has, for each of its dimensions, names of which a call has to have one. */
+export interface Budgets { budget?: Budget; used_up?: Record<string, string[]>[]; left_off?: number }
 export interface Ack { seq: number; costs?: (string | null)[]; rejected?: Rejection[]; budget?: Budget; warning?: Warning }
 export interface ServerError { code: string; message: string }
-export type ServerMessage = { welcome: Welcome } | { ack: Ack } | { error: ServerError };
+export type ServerMessage = { welcome: Welcome } | { ack: Ack } | { budgets: Budgets } | { error: ServerError };
 
 function framed(body: Uint8Array): Uint8Array {
   const frame = new Uint8Array(4 + body.length);
@@ -27,6 +29,11 @@ function framed(body: Uint8Array): Uint8Array {
 export function helloFrame(hello: Hello): Uint8Array {
   const { protocol, producer, secret, client, token, want_costs } = hello;
   return framed(encode({ hello: { protocol, producer, secret, client, ...(token === undefined ? {} : { token }), want_costs } }));
+}
+
+/** Asks to be told where the budgets stand. Only for a daemon whose welcome has told it. */
+export function watchFrame(): Uint8Array {
+  return framed(encode({ watch: {} }));
 }
 
 /** `records` is a map of two entries, whose array holds records that are encoded already. */
@@ -64,6 +71,18 @@ function warning(fields: Record<string, unknown>): { warning?: Warning } {
   return said ? { warning: { code: String(said["code"]), message: String(said["message"]) } } : {};
 }
 
+function budgets(fields: Record<string, unknown>): Budgets {
+  const told: Budgets = {};
+  if (fields["budget"]) told.budget = fields["budget"] as Budget;
+  if (Array.isArray(fields["used_up"])) told.used_up = fields["used_up"].filter(isScope);
+  if (fields["left_off"]) told.left_off = count(fields["left_off"], "left_off");
+  return told;
+}
+
+function isScope(scope: unknown): scope is Record<string, string[]> {
+  return typeof scope === "object" && scope !== null && Object.values(scope).every((names) => Array.isArray(names));
+}
+
 /** Finds whole messages in pieces of a stream. It holds what has arrived, never what a length claims. */
 export class Inbox {
   #bytes: Buffer = Buffer.alloc(0);
@@ -97,7 +116,10 @@ export class Inbox {
           protocol: count(fields["protocol"], "protocol"), last_seq: count(fields["last_seq"], "last_seq"),
           max_frame_bytes: count(fields["max_frame_bytes"], "max_frame_bytes"), max_records: count(fields["max_records"], "max_records"),
           ...warning(fields),
+          ...(fields["budgets"] ? { budgets: budgets(fields["budgets"] as Record<string, unknown>) } : {}),
         } };
+      case "budgets":
+        return { budgets: budgets(fields) };
       case "ack": {
         const ack: Ack = { seq: count(fields["seq"], "seq"), ...warning(fields) };
         if (fields["costs"]) ack.costs = fields["costs"] as (string | null)[];

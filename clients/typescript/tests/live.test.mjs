@@ -13,12 +13,12 @@ import { fileURLToPath } from "node:url";
 import { EdgeVM } from "@edge-runtime/vm";
 import { build } from "esbuild";
 import { startDaemon, until } from "./daemon.mjs";
-import { Recorder } from "../dist/esm/index.js";
+import { Recorder, withContext } from "../dist/esm/index.js";
 import { encodeRecord } from "../dist/esm/record.js";
 import { helloFrame, Inbox, PROTOCOL, recordsFrame } from "../dist/esm/wire.js";
 
 let daemon;
-before(async () => { daemon = await startDaemon(); }, { timeout: 60_000 });
+before(async () => { daemon = await startDaemon({ env: { TALLYD_ALERTS_INTERVAL_MS: "100" } }); }, { timeout: 60_000 });
 after(async () => { await daemon?.stop(); });
 
 const calls = (where) => Number(daemon.sql(`SELECT count(*) FROM api_usage_log WHERE ${where}`));
@@ -70,6 +70,44 @@ test("nothing is lost or doubled while the daemon is killed again and again", { 
   await until("all are in PostgreSQL", () => calls("app = 'kill'") >= total);
   assert.equal(daemon.sql("SELECT count(*), count(DISTINCT id), count(DISTINCT request_id) FROM api_usage_log WHERE app = 'kill'"), `${total}|${total}|${total}`);
   daemon.run("reconcile");
+});
+
+test("a recorder that sends nothing hears which budgets are used up, and that they are not any more", { timeout: 120_000 }, async () => {
+  const of = (socket) => new Recorder({ socket, app: "web" });
+  const idle = of(daemon.socket);
+  assert.equal(await idle.ready(60_000), true);
+  const calls = [
+    { provider: "Anthropic" }, { model: "claude-haiku-4-5-20251001" }, { user: "u-budget" }, { app: "budgets" },
+    { provider: "openai", model: "claude-haiku-4", user: "u-other", app: "other" },
+  ];
+  const held = (recorder) => calls.map((call) => recorder.shouldThrottleFor(call));
+  const set = (usd) => {
+    for (const [scope, value] of [["provider", "claude"], ["model", "claude-haiku-4-5"], ["user", "u-budget"], ["app", "budgets"]]) {
+      daemon.run("budgets", "set", usd, "--scope", scope, "--value", value);
+    }
+  };
+  assert.deepEqual(held(idle), calls.map(() => false));
+  set("0.000001");
+  const spender = of(daemon.socket);
+  await spender.recordAndWait({ provider: "claude", model: "claude-haiku-4-5-20251001", user_id: "u-budget", app: "budgets", input_tokens: 1_000 });
+  const usedUp = [true, true, true, true, false];
+  await until("it has heard of all four", () => String(held(idle)) === String(usedUp));
+  withContext({ user_id: "u-budget" }, () => assert.equal(idle.shouldThrottleFor({ provider: "openai" }), true, "the context's user"));
+  assert.equal(idle.shouldThrottle, false, "which is of everything");
+  const fresh = of(daemon.socket);
+  assert.equal(await fresh.ready(60_000), true);
+  assert.deepEqual(held(fresh), usedUp, "the welcome says it");
+  set("1000000");
+  daemon.run("budgets", "set", "0.000001");
+  await until("everything is used up", () => idle.shouldThrottle && idle.budgetStatus === "exceeded");
+  daemon.run("budgets", "set", "1000000");
+  await until("nothing is", () => !idle.shouldThrottle && held(idle).every((one) => !one));
+  assert.deepEqual([idle.stats.recorded, idle.stats.reconnects], [0, 0]);
+  await Promise.all([idle, spender, fresh].map((recorder) => recorder.close()));
+  const nobody = of(join(daemon.data, "nobody.sock"));
+  assert.equal(await nobody.ready(50), false);
+  assert.equal(nobody.shouldThrottleFor({ provider: "claude" }), false);
+  await nobody.close();
 });
 
 /** A client of that name with a secret of its own, which sends one record under each of these numbers. Resolves to what it was told. */

@@ -7,7 +7,8 @@ import { isDeepStrictEqual } from "node:util";
 import { recordsOfBatch } from "../dist/esm/batches.js";
 import { encodeRecord } from "../dist/esm/record.js";
 import { read as readUsage, StreamUsage } from "../dist/esm/usage.js";
-import { helloFrame, Inbox, recordsFrame } from "../dist/esm/wire.js";
+import { BELIEVED, Standing } from "../dist/esm/standing.js";
+import { helloFrame, Inbox, recordsFrame, watchFrame } from "../dist/esm/wire.js";
 
 const read = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url)));
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
@@ -18,11 +19,29 @@ test("records are written byte for byte", () => {
   for (const { name, record, array_hex } of vectors) assert.equal(hex(encodeRecord(record)), array_hex, name);
 });
 
+test("a call is held back as every client does, for as long as the daemon is believed", () => {
+  const vectors = read("throttle");
+  assert.ok(vectors.length >= 29);
+  for (const { name, budgets, call, throttle } of vectors) {
+    const standing = new Standing();
+    assert.equal(standing.holdsBack(call, 1_000), false, "nothing was heard");
+    standing.hear(budgets, 1_000);
+    assert.equal(standing.holdsBack(call, 1_000), throttle, name);
+    assert.equal(standing.holdsBack(call, 1_000 + BELIEVED - 1), throttle, name);
+    assert.equal(standing.holdsBack(call, 1_000 + BELIEVED), false, `${name}: the daemon may be gone`);
+  }
+  const standing = new Standing();
+  standing.hear({ budget: { should_throttle: true, status: "exceeded" } }, 0);
+  assert.deepEqual([standing.everything(1), standing.status(1)], [true, "exceeded"]);
+  assert.deepEqual([standing.everything(BELIEVED), standing.status(BELIEVED)], [false, "normal"]);
+});
+
 test("frames of a client are written byte for byte, those of a daemon are read", () => {
   let seen = 0;
   for (const { name, sender, hex: bytes, message } of read("frames")) {
     seen += 1;
     if (message.hello) assert.equal(hex(helloFrame(message.hello)), bytes, name);
+    else if (message.watch) assert.equal(hex(watchFrame()), bytes, name);
     else if (message.records) {
       const { first_seq, records } = message.records;
       assert.equal(hex(recordsFrame(first_seq, records.map(encodeRecord))), bytes, name);

@@ -74,6 +74,9 @@ pub struct RecordResult {
     /// True if an earlier request with this key had brought it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
+    /// True if a budget that the call counts towards is used up, and asks to hold back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub should_throttle: bool,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<RecordFault>,
@@ -94,13 +97,13 @@ pub struct RecordFault {
 impl From<Outcome> for RecordResult {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Accepted { id, cost_usd, duplicate } => {
-                Self { ok: true, id: Some(id), cost_usd, duplicate, error: None }
+            Outcome::Accepted { id, cost_usd, duplicate, should_throttle } => {
+                Self { ok: true, id: Some(id), cost_usd, duplicate, should_throttle, error: None }
             }
             Outcome::Refused(refusal) => {
                 let (code, message) = (refusal.code.name(), refusal.message.into_owned());
                 let error = Some(RecordFault { code, message, field: refusal.field.into_owned() });
-                Self { ok: false, id: None, cost_usd: None, duplicate: false, error }
+                Self { ok: false, id: None, cost_usd: None, duplicate: false, should_throttle: false, error }
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::pipeline::connection::model::{Reply, ReplyRoom, Room, Rooms, replies};
+use crate::pipeline::connection::model::{News, Reply, ReplyRoom, Room, Rooms, replies};
 
 /// What stands for the disk: how many bundles were synced. Relaxed, so that only the origin's counter orders it.
 fn synced(count: u64) -> Arc<AtomicU64> {
@@ -76,7 +76,8 @@ fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
         let (origin, disk) = (Origin::new(Identity::without_secret("p")), synced(0));
         let (sender, receiver) = mpsc::channel(4);
         for chunks in [1, 1, 2] {
-            let reply = Reply { after_bundles: chunks, bytes: vec![chunks as u8], room: Room::default() };
+            let reply =
+                Reply { after_bundles: chunks, bytes: vec![chunks as u8], room: Room::default(), asks_for_news: false };
             assert!(sender.try_send(reply).is_ok());
         }
         drop(sender);
@@ -90,7 +91,8 @@ fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
             }
         });
         let socket = Socket { synced: disk, received: Vec::new() };
-        let (socket, closed) = block_on(replies(socket, origin, receiver, ReplyRoom::new(&Arc::<Rooms>::default())));
+        let (socket, closed) =
+            block_on(replies(socket, origin, receiver, ReplyRoom::new(&Arc::<Rooms>::default()), News::none()));
         assert_eq!((socket.unwrap().received, closed), (vec![1, 1, 2], None));
         writer.join().unwrap();
     });

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::buffer::{ReadBuffer, Slow};
+use super::news::News;
 use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
@@ -96,7 +97,7 @@ where
     let patience = access.patience(shared.limits.hello_timeout);
     let greeted = tokio::time::timeout(patience, greet(&mut buffer, shared, access)).await;
     let greeted = greeted.unwrap_or_else(|_| Err(Fault::new("malformed", "no hello came in time")));
-    let (mut session, welcome) = match greeted {
+    let (mut session, welcome, news) = match greeted {
         Ok(Some(greeted)) => greeted,
         Ok(None) => return,
         Err(fault) => {
@@ -109,7 +110,7 @@ where
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
     let room = ReplyRoom::new(&shared.rooms);
     let mut outbox = Outbox::new(Arc::clone(&session.origin), shared.lanes, sender, room.clone());
-    let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver, room));
+    let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver, room, news));
     let origin = Arc::clone(&session.origin);
     let read = tokio::select! {
         read = read_records(&mut buffer, shared, &mut session, &mut outbox) => read,
@@ -145,28 +146,34 @@ async fn greet<R: AsyncRead + Unpin>(
     buffer: &mut ReadBuffer<R>,
     shared: &Shared,
     access: &Access,
-) -> Result<Option<(Session, Vec<u8>)>, Fault> {
+) -> Result<Option<(Session, Vec<u8>, News)>, Fault> {
     // A stranger's frame is small: no token or name needs more.
     let Some(bytes) = next_frame(buffer, shared.limits.max_frame_bytes.min(4096)).await? else { return Ok(None) };
     let hello = match read(&buffer.bytes()[PREFIX_BYTES..bytes], shared.limits.max_frame_records)? {
         ClientFrame::Hello(hello) => hello,
-        ClientFrame::Records(_) => return Err(Fault::new("malformed", "the first message is `hello`")),
+        ClientFrame::Records(_) | ClientFrame::Watch => {
+            return Err(Fault::new("malformed", "the first message is `hello`"));
+        }
     };
     buffer.consume(bytes);
     check_hello(&hello, access).await?;
     let (identity, former) = Identity::of_hello(&hello)?;
     let origin = Origin::new(identity);
     let last_seq = shared.ingest.open(&origin, Some(former)).await?;
+    let mut told = shared.budgets.told();
+    let budgets = Some(told.borrow_and_update().budgets.clone());
     let welcome = ServerMessage::Welcome(Welcome {
         protocol: PROTOCOL_VERSION,
         last_seq,
         max_frame_bytes: u32::try_from(shared.limits.max_frame_bytes).unwrap_or(u32::MAX),
         max_records: u32::try_from(shared.limits.max_frame_records).unwrap_or(u32::MAX),
         warning: warning(&origin),
+        budgets,
     });
     let mut out = Vec::new();
     welcome.write_frame(&mut out);
-    Ok(Some((Session { origin, known_seq: last_seq, want_costs: hello.want_costs }, out)))
+    let session = Session { origin, known_seq: last_seq, want_costs: hello.want_costs };
+    Ok(Some((session, out, News::after(told))))
 }
 
 async fn check_hello(hello: &Hello, access: &Access) -> Result<(), Fault> {
@@ -251,6 +258,10 @@ async fn read_records<R: AsyncRead + Unpin>(
 async fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Result<(), Fault> {
     let records = match read(body, shared.limits.max_frame_records)? {
         ClientFrame::Records(records) => records,
+        ClientFrame::Watch => {
+            outbox.push_watch();
+            return Ok(());
+        }
         ClientFrame::Hello(_) => return Err(Fault::new("malformed", "`hello` comes once, at the beginning")),
     };
     check_numbers(&records, session.known_seq)?;
@@ -314,7 +325,7 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     shared.metrics.unpriced.increment(unpriced);
     session.known_seq = session.known_seq.max(last_seq);
     let warning = warning(&session.origin);
-    Ack { seq: last_seq, costs, rejected, budget: shared.budgets.load().global().cloned(), warning }
+    Ack { seq: last_seq, costs, rejected, budget: shared.budgets.board().global().cloned(), warning }
 }
 
 fn admit(

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::buffer::{ReadBuffer, Slow};
+use super::news::News;
 use super::outbox::{Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
@@ -22,8 +23,16 @@ use crate::pipeline::intake::{Admission, Code, Refusal, line};
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer<'a> {
-    Accepted { ok: bool, id: Uuid, cost_usd: Option<String> },
-    Refused { error: Error<'a> },
+    Accepted {
+        ok: bool,
+        id: Uuid,
+        cost_usd: Option<String>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        should_throttle: bool,
+    },
+    Refused {
+        error: Error<'a>,
+    },
 }
 
 #[derive(Serialize)]
@@ -76,7 +85,7 @@ where
     let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
     let room = ReplyRoom::new(&shared.rooms);
     let mut outbox = Outbox::new(Arc::clone(&origin), shared.lanes, sender, room.clone());
-    let replying = tokio::spawn(replies::run(writer, origin, receiver, room));
+    let replying = tokio::spawn(replies::run(writer, origin, receiver, room, News::none()));
     let read = read_lines(&mut buffer, shared, &mut outbox).await;
     let _ = outbox.flush(shared).await;
     drop(outbox);
@@ -193,7 +202,9 @@ fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
             let cost_usd = call.cost.usd().map(|usd| usd.to_string());
             shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
             shared.metrics.accepted(&admission, &call);
-            outbox.push_reply(Answer::Accepted { ok: true, id: Uuid::from_bytes(call.id), cost_usd }.line());
+            let should_throttle = shared.should_throttle(&call);
+            let id = Uuid::from_bytes(call.id);
+            outbox.push_reply(Answer::Accepted { ok: true, id, cost_usd, should_throttle }.line());
         }
         Err(refusal) => refuse(&refusal, text, shared, outbox),
     }

@@ -3,7 +3,8 @@
 //! The first byte decides: `{` begins newline-delimited JSON ([`lines`]), anything else a frame's length ([`frames`]).
 //! Either way the reader decodes, validates and prices each record while it is still in the socket's buffer, encodes it
 //! into a chunk, and hands the chunk over; what it will answer it puts on a bounded queue. A second task ([`replies`])
-//! takes the replies in order, waits until what each one speaks for is durable, and writes it.
+//! takes the replies in order, waits until what each one speaks for is durable, and writes it. Between replies it writes
+//! [`news`].
 //!
 //! Bounds: the read buffer by the largest frame or line, and all of them together by [`room`]; chunks in flight by the
 //! channel's permits; replies in flight by the queue and by [`room`]. A client that does not read its replies fills the queue,
@@ -13,6 +14,7 @@ mod access;
 mod buffer;
 mod frames;
 mod lines;
+mod news;
 mod outbox;
 mod replies;
 mod room;
@@ -20,6 +22,7 @@ mod room;
 /// What models of the connection's end of the channel run.
 #[cfg(all(test, feature = "model"))]
 pub(super) mod model {
+    pub use super::news::News;
     pub use super::outbox::{Reply, ReplyRoom, Room};
     pub use super::replies::run as replies;
     pub use super::room::Rooms;
@@ -34,12 +37,12 @@ use tallyd_protocol::record::FIELDS;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use crate::budget::Board;
+use crate::budget::{CallScope, Standing};
 use crate::clock::Clock;
 use crate::dead_letters::quota::Quota;
 use crate::metrics::IngestMetrics;
 use crate::pipeline::channel::Ingest;
-use crate::pipeline::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
+use crate::pipeline::chunk::{Call, REFUSED_PAYLOAD_BYTES, Refused};
 use crate::pipeline::intake::{Refusal, Rules};
 use crate::pricing::Catalog;
 use buffer::ReadBuffer;
@@ -75,7 +78,7 @@ pub struct Shared {
     /// The prices that hold now.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// Where the budgets stand.
-    pub budgets: Arc<ArcSwap<Board>>,
+    pub budgets: Arc<Standing>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -87,6 +90,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Whether a budget that the call counts towards is used up and asks to hold back.
+    pub fn should_throttle(&self, call: &Call<'_>) -> bool {
+        let Call { provider, model, user_id, app, .. } = *call;
+        self.budgets.board().should_throttle(&CallScope { provider, model, user_id, app })
+    }
+
     /// A refused record as it goes into the WAL: whole, or beyond the sender's bound a count. `by` is the token's holder, or
     /// empty where the producer says who it is.
     pub fn refused<'a>(

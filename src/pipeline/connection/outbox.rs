@@ -21,6 +21,8 @@ pub struct Reply {
     pub bytes: Vec<u8>,
     /// Its share of what replies may take, and that of those before it.
     pub room: Room,
+    /// Whether the client asks for news from here on.
+    pub asks_for_news: bool,
 }
 
 /// What unread replies may take, in bytes: of all connections together, and of each. A connection that is at a bound is not
@@ -138,7 +140,13 @@ impl Outbox {
     pub fn push_reply(&mut self, bytes: Vec<u8>) {
         let after_bundles = self.counted + u64::from(self.in_builder);
         self.unsent_bytes += bytes.len();
-        self.unsent.push(Reply { after_bundles, bytes, room: Room::default() });
+        self.unsent.push(Reply { after_bundles, bytes, room: Room::default(), asks_for_news: false });
+    }
+
+    /// The client asks for news. That has no reply, and takes a reply's place in the queue.
+    pub fn push_watch(&mut self) {
+        let (bytes, room) = (Vec::new(), Room::default());
+        self.unsent.push(Reply { after_bundles: 0, bytes, room, asks_for_news: true });
     }
 
     /// Makes room in all connections' share for a reply of so many bytes at most, before it is made.

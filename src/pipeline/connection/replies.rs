@@ -1,4 +1,5 @@
-//! The task that answers: in order, and never before what an answer speaks for is durable.
+//! The task that answers: in order, and never before what an answer speaks for is durable. Between answers it tells news,
+//! which speak for no record.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::news::News;
 use super::outbox::{Reply, ReplyRoom, Room};
 use crate::pipeline::channel::{Closed, Origin};
 
@@ -35,6 +37,23 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut out: &[u8], room: &Rep
     Ok(())
 }
 
+/// Waits for a reply. News are written as they come.
+async fn next_reply<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    replies: &mut mpsc::Receiver<Reply>,
+    room: &ReplyRoom,
+    news: &mut News,
+) -> io::Result<Option<Reply>> {
+    loop {
+        let told = tokio::select! {
+            biased;
+            reply = replies.recv() => return Ok(reply),
+            told = news.next() => told,
+        };
+        write(writer, &told.frame, room).await?;
+    }
+}
+
 /// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A
 /// client that is gone is answered no more, and what it had sent whole is stored all the same: the reader goes on to the
 /// end of it.
@@ -43,15 +62,27 @@ pub async fn run<W: AsyncWrite + Unpin>(
     origin: Arc<Origin>,
     mut replies: mpsc::Receiver<Reply>,
     room: ReplyRoom,
+    mut news: News,
 ) -> (Option<W>, Option<Closed>) {
     let mut out = Vec::new();
     let mut held = Room::default();
     let mut is_gone = false;
-    let mut next = replies.recv().await;
-    while let Some(reply) = next {
+    let mut next = None;
+    loop {
+        if next.is_none() {
+            next = match next_reply(&mut writer, &mut replies, &room, &mut news).await {
+                Ok(next) => next,
+                Err(error) => match lost(&error, &mut is_gone, &mut news) {
+                    Some(closed) => return (None, Some(closed)),
+                    None => continue,
+                },
+            };
+        }
+        let Some(reply) = next else { break };
         if let Err(closed) = origin.wait_durable(reply.after_bundles).await {
             return (Some(writer), Some(closed));
         }
+        let mut asks_for_news = reply.asks_for_news;
         out.extend_from_slice(&reply.bytes);
         held.merge(reply.room);
         // Whatever else is durable by now goes with it.
@@ -59,6 +90,7 @@ pub async fn run<W: AsyncWrite + Unpin>(
         next = loop {
             match replies.try_recv() {
                 Ok(reply) if reply.after_bundles <= durable && out.len() < WRITE_BYTES => {
+                    asks_for_news |= reply.asks_for_news;
                     out.extend_from_slice(&reply.bytes);
                     held.merge(reply.room);
                 }
@@ -66,20 +98,30 @@ pub async fn run<W: AsyncWrite + Unpin>(
                 Err(_) => break None,
             }
         };
-        if !is_gone && let Err(error) = write(&mut writer, &out, &room).await {
-            if error.kind() == ErrorKind::TimedOut {
-                // It is not read from any more either: the queue has ended.
-                return (None, Some(Closed::Stopped));
-            }
-            is_gone = true;
+        if asks_for_news && !is_gone {
+            news.ask();
+        }
+        let mut written = if is_gone { Ok(()) } else { write(&mut writer, &out, &room).await };
+        // Where replies never end, too.
+        if let (Ok(()), Some(told)) = (&written, news.take()) {
+            written = write(&mut writer, &told.frame, &room).await;
+        }
+        if let Err(error) = written
+            && let Some(closed) = lost(&error, &mut is_gone, &mut news)
+        {
+            return (None, Some(closed));
         }
         out.clear();
         // A long one is no reason to keep as much for the next.
         out.shrink_to(2 * WRITE_BYTES);
         held = Room::default();
-        if next.is_none() {
-            next = replies.recv().await;
-        }
     }
     ((!is_gone).then_some(writer), None)
+}
+
+/// The client is gone, or does not read. Returns why it is not read from any more either, if so.
+fn lost(error: &io::Error, is_gone: &mut bool, news: &mut News) -> Option<Closed> {
+    *is_gone = true;
+    *news = News::none();
+    (error.kind() == ErrorKind::TimedOut).then_some(Closed::Stopped)
 }

@@ -19,6 +19,8 @@ pub enum ClientFrame<'a> {
     Hello(Hello),
     /// Records, still encoded.
     Records(Records<'a>),
+    /// The client wants to be told where the budgets stand.
+    Watch,
 }
 
 /// What every version's `hello` has.
@@ -77,6 +79,7 @@ pub fn read(body: &[u8], records_max: usize) -> Result<ClientFrame<'_>, FrameErr
         "records" => read_records(rest, records_max).map(ClientFrame::Records),
         "hello" => match rmp_serde::from_slice(body) {
             Ok(ClientMessage::Hello(hello)) => Ok(ClientFrame::Hello(hello)),
+            Ok(ClientMessage::Watch(_)) => Err(malformed("two names of one message")),
             Err(error) => match rmp_serde::from_slice(body) {
                 // Of another version: which one it is can be told, whatever else it says.
                 Ok(AnyMessage::Hello(AnyHello { protocol, client })) if protocol != PROTOCOL_VERSION => {
@@ -85,7 +88,12 @@ pub fn read(body: &[u8], records_max: usize) -> Result<ClientFrame<'_>, FrameErr
                 _ => Err(FrameError::Malformed(format!("in `hello`: {error}"))),
             },
         },
-        _ => Err(malformed("its message is neither `hello` nor `records`")),
+        "watch" => match rmp_serde::from_slice(body) {
+            Ok(ClientMessage::Watch(_)) => Ok(ClientFrame::Watch),
+            Ok(ClientMessage::Hello(_)) => Err(malformed("two names of one message")),
+            Err(error) => Err(FrameError::Malformed(format!("in `watch`: {error}"))),
+        },
+        _ => Err(malformed("its message is none of `hello`, `records` and `watch`")),
     }
 }
 

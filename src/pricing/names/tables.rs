@@ -126,6 +126,12 @@ static BY_NAME: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
     names.collect()
 });
 
+/// All names of a provider, by our name of it; that alone where it has no others.
+pub fn provider_names(ours: &str) -> impl Iterator<Item = &str> {
+    let others = PROVIDERS.iter().find(|(name, _)| *name == ours).map_or(&[][..], |(_, names)| *names);
+    std::iter::once(ours).chain(others.iter().copied().filter(move |name| *name != ours))
+}
+
 /// Our name of a provider by one of its names in lower case.
 pub fn provider(name: &str) -> Option<&'static str> {
     // The names that most records have are compared, not hashed.

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use tallyd_protocol::{Ack, ServerMessage};
+use tallyd_protocol::{Ack, Budgets, ServerMessage};
 
 use super::window::{Next, Window};
 use crate::endpoint::{Endpoint, Stream};
@@ -36,7 +36,7 @@ impl Link {
         let endpoint = endpoint.clone();
         thread::Builder::new().name("tallyd-connect".to_owned()).spawn(move || {
             // A sender that is gone no longer wants the connection: dropping it closes it.
-            let _ = result.send(Session::connect(&endpoint, options));
+            let _ = result.send(Session::connect(&endpoint, options).and_then(Session::watch));
             sender.unpark();
         })?;
         Ok(Self::Connecting(receiver))
@@ -62,6 +62,8 @@ pub struct Oversized {
 #[derive(Default)]
 pub struct Exchange {
     pub acks: Vec<Ack>,
+    /// The newest.
+    pub budgets: Option<Budgets>,
     pub oversized: Vec<Oversized>,
     /// Whether any byte moved.
     pub moved: bool,
@@ -149,6 +151,7 @@ impl Connection {
             while let Some(message) = self.inbox.next()? {
                 match message {
                     ServerMessage::Ack(ack) => got.acks.push(ack),
+                    ServerMessage::Budgets(budgets) => got.budgets = Some(budgets),
                     ServerMessage::Welcome(_) => {
                         return Err(SessionError::Protocol("a second welcome came".to_owned()));
                     }

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tallyd_protocol::budgets::UsedUp;
 use tallyd_protocol::record::Text;
 use tallyd_protocol::{Ack, Record, Warning, id, limits};
 
@@ -58,6 +59,8 @@ pub struct Sender {
     /// Failed or ended connections since the last ack.
     failures: u32,
     connected_before: bool,
+    /// Whether the daemon tells where the budgets stand. If not, its acks say a part of it.
+    is_told: bool,
     fenced: bool,
     /// A flush that waits: how many were asked for, and the ring position that settles them.
     flush: Option<(u64, u64)>,
@@ -86,6 +89,7 @@ impl Sender {
             link: Link::Down(Instant::now()),
             failures: 0,
             connected_before: false,
+            is_told: false,
             fenced: false,
             flush: None,
             flushes_seen: 0,
@@ -195,6 +199,12 @@ impl Sender {
             return self.down(&SessionError::Protocol(format!("an impossible welcome: {welcome:?}")));
         }
         self.warned(session.welcome().warning.as_ref());
+        let budgets = session.welcome().budgets.clone();
+        self.is_told = budgets.is_some();
+        if let Some(budgets) = budgets {
+            self.shared.standing.hear(budgets.into(), Instant::now());
+        }
+        self.shared.update(|control| control.welcomed = true);
         let settled = self.window.welcome(session.last_seq());
         self.shared.acked.fetch_add(settled, Ordering::Release);
         match Connection::new(session, self.settings.ack_timeout) {
@@ -244,6 +254,10 @@ impl Sender {
         for record in got.oversized {
             self.refuse_oversized(record.seq, record.id, "the record is larger than the daemon's frames");
         }
+        if let Some(budgets) = got.budgets {
+            self.failures = 0;
+            self.shared.standing.hear(budgets.into(), Instant::now());
+        }
         got.acks.into_iter().try_for_each(|ack| self.acknowledged(ack))
     }
 
@@ -253,8 +267,8 @@ impl Sender {
         }
         self.failures = 0;
         self.warned(ack.warning.as_ref());
-        if let Some(budget) = ack.budget {
-            self.shared.should_throttle.store(budget.should_throttle, Ordering::Relaxed);
+        if let Some(budget) = ack.budget.filter(|_| !self.is_told) {
+            self.shared.standing.hear(UsedUp::new(budget.should_throttle, []), Instant::now());
         }
         // Only what this ack settles can be refused by it, and once: whatever else a broken daemon lists is ignored.
         let mut refused = Vec::new();

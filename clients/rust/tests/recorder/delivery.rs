@@ -167,7 +167,8 @@ fn records_never_sent_are_not_taken_for_durable_after_another_process_used_the_n
 #[test]
 fn broken_daemons_cost_nothing_but_time() {
     let mut version = Vec::new();
-    let welcome = Welcome { protocol: 1, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 10, warning: None };
+    let welcome =
+        Welcome { protocol: 1, last_seq: 0, max_frame_bytes: 1 << 20, max_records: 10, warning: None, budgets: None };
     ServerMessage::Welcome(welcome.clone()).write_frame(&mut version);
     let mut impossible = Vec::new();
     ServerMessage::Welcome(Welcome { protocol: 2, last_seq: u64::MAX, ..welcome }).write_frame(&mut impossible);

@@ -174,7 +174,7 @@ fn serve(mut stream: &UnixStream, script: Option<&Script>, state: &State) -> io:
     if matches!(script, Some(Script::Stuck)) {
         return Ok(());
     }
-    let ClientMessage::Hello(hello) = rmp_serde::from_slice(&read_frame(stream)?).unwrap();
+    let ClientMessage::Hello(hello) = rmp_serde::from_slice(&read_frame(stream)?).unwrap() else { panic!("a hello") };
     let mut last_seq = 0;
     state.with(|kept| {
         kept.hellos.push(hello);
@@ -187,7 +187,7 @@ fn serve(mut stream: &UnixStream, script: Option<&Script>, state: &State) -> io:
         Some(Script::Bounds { max_records, max_frame_bytes }) => (*max_records, *max_frame_bytes),
         _ => (16_384, 1 << 20),
     };
-    let welcome = Welcome { protocol: 2, last_seq, max_frame_bytes, max_records, warning: None };
+    let welcome = Welcome { protocol: 2, last_seq, max_frame_bytes, max_records, warning: None, budgets: None };
     say(stream, &ServerMessage::Welcome(welcome))?;
     for frame in 1.. {
         let body = read_frame(stream)?;

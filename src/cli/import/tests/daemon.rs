@@ -111,7 +111,10 @@ fn serve(stream: &UnixStream, kept: &Mutex<Kept>) -> io::Result<()> {
         let last_seq = *kept.last_seq.entry(hello.producer.clone()).or_default();
         let or = |value: u32, usual: u32| if value == 0 { usual } else { value };
         let (max_records, max_frame_bytes) = (or(kept.max.0, 16_384), or(kept.max.1, 1 << 20));
-        (kept.faults.pop_front(), Welcome { protocol: 2, last_seq, max_frame_bytes, max_records, warning: None })
+        (
+            kept.faults.pop_front(),
+            Welcome { protocol: 2, last_seq, max_frame_bytes, max_records, warning: None, budgets: None },
+        )
     };
     let max_bytes = welcome.max_frame_bytes as usize;
     say(stream, &ServerMessage::Welcome(welcome))?;
