@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18
 .PHONY: test-python bench-python test-otel
-.PHONY: bench-typescript deb test-deploy
+.PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
@@ -54,10 +54,15 @@ test-typescript: ## Test the Node client: vectors, a real daemon, kills, the ven
 	cargo build
 	cd clients/typescript && npm test --silent
 
-bench-typescript: ## The p99 of an Express route that records ÷ without, against a real daemon
+test-clients: ## Try the clients on every runtime that can be had (Node, Bun, Deno, workerd, Pythons), with the SDKs in two versions
+	@scripts/need-typescript
+	cargo build
+	cd clients/typescript && npm run --silent build && node ../matrix/run.mjs
+
+bench-typescript: ## The p99 of an Express route that records ÷ without; record() and its memory, BEFORE=DIR beside an older client
 	@scripts/need-typescript
 	cargo build --release
-	cd clients/typescript && npm run --silent build && TALLYD_BIN=$(CURDIR)/target/release/tallyd node bench/route.mjs
+	cd clients/typescript && npm run --silent build && export TALLYD_BIN=$(CURDIR)/target/release/tallyd && node bench/route.mjs && node bench/record.mjs $(if $(BEFORE),--before $(BEFORE))
 
 test-deploy: ## Lint and check the Dockerfiles, the compose file, the unit and the package's scripts, and hold their settings to the daemon
 	cargo build
@@ -104,9 +109,9 @@ smoke-postgres-18: ## Migrate, load, roll up, reprice and drop partitions on Pos
 	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --test it --test hostile -- \
 	one_record:: rollups:: reprice:: retention:: embedded:: sql::
 
-bench-python: ## The Python client's record(): p50 and p99, the daemon healthy, dead, and stuck
+bench-python: ## The Python client's record(): p50, p99 and memory, BEFORE=DIR beside an older client
 	cargo build --release
-	TALLYD_BIN=$(CURDIR)/target/release/tallyd $$(scripts/need-python-client) clients/python/bench.py
+	TALLYD_BIN=$(CURDIR)/target/release/tallyd $$(scripts/need-python-client) clients/python/bench.py $(if $(BEFORE),--before $(BEFORE))
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql

@@ -1,68 +1,102 @@
-"""Measures record(): the daemon healthy, dead, and stuck. `make bench-python`.
+"""What record() takes, and what a daemon that is away for long costs in memory. `make bench-python`.
 
-Each call is timed alone, with the clock's own cost beside it; bursts of 8,000 fit the queue, and between two of them
-the sender has time to take them, so that nothing but the call is measured. A dead daemon is a socket that is not
-there; a stuck one accepts connections and never says a word.
+    TALLYD_BIN=… python bench.py [--rounds 5] [--before ANOTHER/clients/python]
+
+Each figure comes from a process of its own. Each call is timed alone; bursts of 8,000 fit the queue, and between two of
+them the sender has time to take them, so that nothing but the call is measured. A dead daemon is a socket that is not
+there; a stuck one accepts connections and never says a word. `memory`: a million records while nobody listens, of which
+the bounds keep some. With `--before` another version of the client is measured in turns with this one.
 """
 
+import argparse
+import json
+import os
+import resource
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "tests")]
-
-from support import Daemon, until  # noqa: E402
-
-import tallyd  # noqa: E402
-
-BURST, BURSTS = 8_000, 10
+HERE = Path(__file__).resolve().parent
+BURST, BURSTS, AWAY = 8_000, 10, 1_000_000
+RECORD = {"model": "claude-sonnet-4-5", "input_tokens": 1200, "output_tokens": 350, "user_id": "u-42"}
 
 
-def measure(recorder, name):
+def measure(state, path):
+    import tallyd
+
+    recorder = tallyd.Recorder(path, on_drop=lambda _: None)
+    if state == "memory":
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for number in range(AWAY):
+            recorder.record("claude", **RECORD)
+            if number % 1000 == 0:
+                time.sleep(0.001)
+        stats = recorder.stats()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"MiB": (peak - before) / 1024, "kept": stats.recorded - stats.settled}
     times, now = [], time.perf_counter_ns
     recorder.record("rentcast")
     for _ in range(BURSTS):
-        until("the queue is taken", lambda: not recorder.queue)
+        while recorder.queue:
+            time.sleep(0.005)
         for _ in range(BURST):
             begun = now()
-            recorder.record("claude", model="claude-sonnet-4-5", input_tokens=1200, output_tokens=350, user_id="u-42")
+            recorder.record("claude", **RECORD)
             times.append(now() - begun)
-    show(name, times)
     assert recorder.stats().dropped == 0, "records were dropped: the figures are not those of recording"
-
-
-def show(name, times):
     quantiles = statistics.quantiles(times, n=1000, method="inclusive")
-    p50, p99, p999 = (quantiles[at - 1] / 1000 for at in (500, 990, 999))
-    print(f"{name:<10} p50 {p50:7.2f} us   p99 {p99:7.2f} us   p99.9 {p999:8.2f} us", flush=True)
+    return {name: quantiles[at - 1] / 1000 for name, at in (("p50", 500), ("p99", 990), ("p99.9", 999))}
+
+
+def child(client, state, path):
+    command = [sys.executable, str(Path(__file__).resolve()), "--measure", state, "--socket", path]
+    environment = {**os.environ, "PYTHONPATH": str(client)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    return json.loads(done.stdout)
+
+
+def compare(rounds, before):
+    sys.path[:0] = [str(HERE), str(HERE / "tests")]
+    from support import Daemon
+
+    clients = {**({"before": Path(before).resolve()} if before else {}), "after": HERE}
+    daemon = Daemon().up()
+    try:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(f"{folder}/stuck")
+            silent.listen(64)
+            dead = f"{folder}/dead"
+            sockets = {"healthy": daemon.socket, "dead": dead, "stuck": f"{folder}/stuck", "memory": dead}
+            for state, path in sockets.items():
+                found = {name: [] for name in clients}
+                for _ in range(rounds):
+                    for name, client in clients.items():
+                        found[name].append(child(client, state, path))
+                for name, all_of in found.items():
+                    figures = [f"{key} {statistics.median(one[key] for one in all_of):.2f}" for key in all_of[0]]
+                    unit = "" if state == "memory" else "   (us)"
+                    print(f"{state:<8} {name:<7} {'   '.join(figures)}{unit}", flush=True)
+    finally:
+        daemon.down()
 
 
 def main():
-    clock, now = [], time.perf_counter_ns
-    for _ in range(BURST * BURSTS):
-        begun = now()
-        clock.append(now() - begun)
-    show("the clock", clock)
-    daemon = Daemon().up()
-    try:
-        recorder = tallyd.Recorder(daemon.socket)
-        measure(recorder, "healthy")
-        assert recorder.close(60)
-    finally:
-        daemon.down()
-    with tempfile.TemporaryDirectory() as folder:
-        recorder = tallyd.Recorder(f"{folder}/nobody.sock")
-        measure(recorder, "dead")
-        recorder.close(0)
-        with socket.socket(socket.AF_UNIX) as silent:
-            silent.bind(f"{folder}/silent.sock")
-            silent.listen()
-            recorder = tallyd.Recorder(f"{folder}/silent.sock")
-            measure(recorder, "stuck")
-            recorder.close(0)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--before")
+    parser.add_argument("--measure")
+    parser.add_argument("--socket")
+    given = parser.parse_args()
+    if not given.measure:
+        compare(given.rounds, given.before)
+        return
+    print(json.dumps(measure(given.measure, given.socket)), flush=True)
+    # What waits for a daemon that is not there is not waited for.
+    os._exit(0)
 
 
 if __name__ == "__main__":

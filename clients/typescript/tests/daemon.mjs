@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { Daemon } from "../../../page/tests/daemon.mjs";
 
-export { until } from "../../../page/tests/daemon.mjs";
+export { freePort, until } from "../../../page/tests/daemon.mjs";
 
 export async function startDaemon(options) {
   const daemon = await Daemon.start(options);

@@ -1,0 +1,85 @@
+// What record() takes, and what a daemon that is away for long costs in memory.
+//
+//   make bench-typescript            or: TALLYD_BIN=… node bench/record.mjs [--rounds 5] [--before ANOTHER/clients/typescript]
+//
+// Each figure comes from a process of its own: bursts of 500 records with a pause between, each record() timed alone. `dead`: nobody listens;
+// `stuck`: a daemon that accepts and says nothing. `memory`: a million records while nobody listens, of which the bounds keep some. With `--before`
+// another build of the client, such as that of an earlier commit, is measured in turns with this one.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+
+const [BURST, BURSTS, AWAY] = [500, 100, 1_000_000];
+const { values: flags } = parseArgs({ options: {
+  rounds: { type: "string", default: "5" }, before: { type: "string" }, measure: { type: "string" }, client: { type: "string" }, socket: { type: "string" },
+} });
+const RECORD = { provider: "claude", model: "claude-sonnet-5", endpoint: "/api/chat", user_id: "user-42", input_tokens: 1200, output_tokens: 350 };
+const pause = (milliseconds) => new Promise((wake) => setTimeout(wake, milliseconds));
+
+async function measure() {
+  const { Recorder } = await import(pathToFileURL(join(flags.client, "dist/esm/index.js")).href);
+  const recorder = new Recorder({ socket: flags.socket, onDrop: () => {} });
+  if (flags.measure === "memory") {
+    global.gc();
+    const before = process.memoryUsage().rss;
+    for (let at = 0; at < AWAY; at += 1) {
+      recorder.record(RECORD);
+      if (at % 1_000 === 0) await pause(0);
+    }
+    await pause(200);
+    global.gc();
+    process.stdout.write(JSON.stringify({ MiB: (process.memoryUsage().rss - before) / 1024 / 1024, kept: recorder.inFlight }));
+    process.exit(0);
+  }
+  const times = [];
+  for (let burst = 0; burst < BURSTS; burst += 1) {
+    for (let at = 0; at < BURST; at += 1) {
+      const begun = process.hrtime.bigint();
+      recorder.record(RECORD);
+      times.push(Number(process.hrtime.bigint() - begun) / 1_000);
+    }
+    await pause(30);
+  }
+  // The first bursts are the compiler's.
+  const sorted = times.slice(BURST * 10).sort((a, b) => a - b);
+  process.stdout.write(JSON.stringify({ p50: sorted[Math.floor(sorted.length * 0.5)], p99: sorted[Math.floor(sorted.length * 0.99)], dropped: recorder.stats.dropped }));
+  await recorder.close(0);
+  process.exit(0);
+}
+
+function child(state, client, socket) {
+  const parameters = ["--expose-gc", fileURLToPath(import.meta.url), "--measure", state, "--client", client, "--socket", socket];
+  const one = spawn(process.execPath, parameters, { stdio: ["ignore", "pipe", "ignore"] });
+  let said = "";
+  one.stdout.on("data", (piece) => (said += piece));
+  return new Promise((done, fail) => one.on("close", (code) => (code === 0 ? done(JSON.parse(said)) : fail(new Error(`${state} of ${client} ended with ${code}`)))));
+}
+
+async function compare() {
+  const { startDaemon } = await import("../tests/daemon.mjs");
+  const daemon = await startDaemon();
+  const folder = mkdtempSync(join(tmpdir(), "tallyd-bench-"));
+  const silent = createServer((link) => link.on("error", () => {})).listen(join(folder, "stuck"));
+  const clients = { ...(flags.before ? { before: resolve(flags.before) } : {}), after: fileURLToPath(new URL("..", import.meta.url)) };
+  const sockets = { healthy: daemon.socket, dead: join(folder, "dead"), stuck: join(folder, "stuck"), memory: join(folder, "dead") };
+  const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
+  for (const [state, socket] of Object.entries(sockets)) {
+    const rounds = Object.fromEntries(Object.keys(clients).map((name) => [name, []]));
+    for (let round = 0; round < Number(flags.rounds); round += 1) for (const [name, client] of Object.entries(clients)) rounds[name].push(await child(state, client, socket));
+    for (const [name, list] of Object.entries(rounds)) {
+      const figures = Object.keys(list[0]).map((key) => `${key} ${median(list.map((one) => one[key])).toFixed(key === "kept" || key === "dropped" ? 0 : 2)}`);
+      console.log(`${state.padEnd(8)} ${name.padEnd(7)} ${figures.join("   ")}${state === "memory" ? "" : "   (µs)"}`);
+    }
+  }
+  silent.close();
+  await daemon.stop();
+  process.exit(0);
+}
+
+if (flags.measure) await measure();
+else await compare();
