@@ -81,7 +81,8 @@ impl Catalog {
 
     fn try_price(&self, usage: &Usage<'_>) -> Result<(Usd, i32), UnpricedReason> {
         let price = self.find(usage.scope(), usage.model, usage.service_tier, usage.occurred_at_us)?;
-        let rates = price.rates_for(usage.tokens.prompt());
+        let prompt = if price.above.is_empty() { 0 } else { usage.prompt() };
+        let rates = price.rates_for(prompt);
         let whole = whole_units(usage, rates)?;
         let total = if usage.extra_units.is_empty() { whole } else { with_extra_units(whole, usage, rates)? };
         let cost = i128::try_from(total).map(Usd::from_attos).ok().filter(|cost| cost.fits_a_record());

@@ -34,6 +34,18 @@ impl<'a> Usage<'a> {
     pub const fn scope(&self) -> &'a str {
         if self.platform.is_empty() { self.provider } else { self.platform }
     }
+
+    /// The whole prompt, which decides the size tier: the token buckets but `output`, and the input that has units of its own,
+    /// such as audio. Stops at `u64::MAX`.
+    #[must_use]
+    pub fn prompt(&self) -> u64 {
+        let is_input = |unit: &str| unit.ends_with("_input_token") || unit.ends_with("_cache_read_token");
+        let own = self.extra_units.iter().filter(|(unit, _)| is_input(unit)).map(|(_, quantity)| {
+            let whole = quantity.nanos().max(0).unsigned_abs() / Quantity::ONE.nanos().unsigned_abs();
+            u64::try_from(whole).unwrap_or(u64::MAX)
+        });
+        own.fold(self.tokens.prompt(), u64::saturating_add)
+    }
 }
 
 /// Token buckets. They are disjoint: `input` excludes whatever was read from or written to a cache.

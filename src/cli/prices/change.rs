@@ -95,7 +95,11 @@ fn entry(args: &SetArgs) -> anyhow::Result<PriceEntry> {
         let (size, rate) = text.split_once(':').with_context(wrong)?;
         put(above.entry(size.parse().with_context(wrong)?).or_default(), rate)?;
     }
-    let above = above.into_iter().map(|(prompt_tokens, per_million)| AboveEntry { prompt_tokens, per_million });
+    let above = above.into_iter().map(|(prompt_tokens, per_million)| AboveEntry {
+        prompt_tokens,
+        per_million,
+        per_unit: BTreeMap::new(),
+    });
     Ok(PriceEntry {
         provider: args.provider.clone(),
         model: args.model.clone(),

@@ -67,12 +67,13 @@ impl Catalog {
 impl PriceSpec {
     /// Takes what this price is silent about from one that holds. Sizes of prompts that it does not state are not added.
     pub fn complete(&mut self, price: &Price) {
-        complete(&mut self.rates, &price.rates);
         for tier in &mut self.above {
+            // What is billed by the unit, and stated now, costs the same whatever the prompt's size.
+            let stated = Rates { request: self.rates.request, extra: self.rates.extra.clone(), ..Rates::default() };
+            complete(&mut tier.rates, &stated);
             complete(&mut tier.rates, price.rates_for(tier.prompt_tokens.saturating_add(1)));
-            tier.rates.request = self.rates.request;
-            tier.rates.extra.clone_from(&self.rates.extra);
         }
+        complete(&mut self.rates, &price.rates);
     }
 
     /// Names the bucket that larger prompts have no rate for.

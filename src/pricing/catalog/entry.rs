@@ -61,6 +61,10 @@ pub struct AboveEntry {
     pub prompt_tokens: u64,
     /// The rates above it.
     pub per_million: TokenRates,
+    /// USD for one of any other unit above it; units that are not named cost what they do below.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub per_unit: BTreeMap<String, Usd>,
 }
 
 /// A price as an entry of `pricing.prices`.
@@ -198,7 +202,7 @@ impl PriceSpec {
     }
 }
 
-/// The rates of an entry, and those of its larger prompts; `per_unit` holds for them as well.
+/// The rates of an entry, and those of its larger prompts; `per_unit` holds for them as well, but for the units that they name.
 pub(super) fn all_rates(
     per_million: &TokenRates,
     per_unit: &BTreeMap<String, Usd>,
@@ -206,7 +210,9 @@ pub(super) fn all_rates(
     id: i32,
 ) -> Result<(Rates, Vec<SizeTier>), CatalogError> {
     let above = above.iter().map(|above| {
-        Ok(SizeTier { prompt_tokens: above.prompt_tokens, rates: rates(&above.per_million, per_unit, id)? })
+        let named = above.per_unit.iter().map(|(unit, rate)| (unit.clone(), *rate));
+        let units = per_unit.iter().map(|(unit, rate)| (unit.clone(), *rate)).chain(named).collect();
+        Ok(SizeTier { prompt_tokens: above.prompt_tokens, rates: rates(&above.per_million, &units, id)? })
     });
     let above = above.collect::<Result<_, CatalogError>>()?;
     Ok((rates(per_million, per_unit, id)?, above))

@@ -15,7 +15,7 @@
 //! per_million = { input = "3", output = "15" }   # USD for a million tokens
 //! per_unit = { web_search = "0.01" }             # USD for one; `request` is a unit, too
 //!
-//! [[model.price.above]]              # larger prompts; per_unit holds for them as well
+//! [[model.price.above]]              # larger prompts; per_unit holds for them as well, but for units in a per_unit of theirs
 //! prompt_tokens = 200_000
 //! per_million = { input = "6", output = "22.5" }
 //!

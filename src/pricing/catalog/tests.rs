@@ -394,6 +394,7 @@ fn statement(model: &str, from_us: i64, per_million: TokenRates, above: &[(u64, 
     let above = above.iter().map(|(prompt_tokens, per_million)| AboveEntry {
         prompt_tokens: *prompt_tokens,
         per_million: per_million.clone(),
+        per_unit: std::collections::BTreeMap::new(),
     });
     let spec = PriceEntry { per_million, above: above.collect(), ..entry(model, None, "0") }.stated().unwrap();
     PriceSpec { effective_from_us: from_us, ..spec }

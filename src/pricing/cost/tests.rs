@@ -188,3 +188,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn audio_has_rates_of_its_own_and_counts_towards_the_size_of_a_prompt() {
+    let units = |pairs: &[(&'static str, u64)]| {
+        let quantity = |count: u64| Quantity::parse(&count.to_string()).unwrap();
+        pairs.iter().map(|(unit, count)| (Cow::Borrowed(*unit), quantity(*count))).collect::<Vec<_>>()
+    };
+    let heard = |provider, model, input, pairs: &[(&'static str, u64)]| {
+        let tokens = Tokens { input, ..Tokens::default() };
+        cost(&Usage { provider, extra_units: &units(pairs), ..claude(model, tokens) })
+    };
+    let audio = |audio| heard("google", "gemini-2.5-pro", 100_000, &[("audio_input_token", audio)]);
+    assert_eq!(audio(100_000), "0.25");
+    assert_eq!(audio(100_001), "0.5000025", "the whole prompt decides, and each unit has its rate of larger ones");
+    assert_eq!(heard("google", "gemini-2.5-pro", 0, &[("audio_cache_read_token", 200_001)]), "0.05000025");
+    let spoken = |model| heard("openai", model, 0, &[("audio_input_token", 1_000), ("audio_output_token", 1_000)]);
+    assert_eq!((spoken("gpt-4o-audio-preview"), spoken("gpt-4o-mini-audio-preview")), ("0.12".into(), "0.03".into()));
+}

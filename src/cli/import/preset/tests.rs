@@ -137,6 +137,20 @@ fn langfuses_generations_are_calls_and_a_count_without_a_bucket_leaves_them_unpr
     assert_eq!((named.calls.len(), &*named.calls[3].1.provider), (4, "vllm"));
 }
 
+#[test]
+fn langfuses_table_is_read_as_its_export_writes_it() {
+    let text = r#""id","traceId","projectId","environment","type","startTime","endTime","name","metadata","parentObservationId","level","statusMessage","version","input","output","modelParameters","completionStartTime","promptId","createdAt","updatedAt","usageDetails","costDetails","providedCostDetails","model","internalModelId","promptName","promptVersion","latency","timeToFirstToken","inputCost","outputCost","totalCost","inputUsage","outputUsage","totalUsage","traceName","traceTags","traceTimestamp","userId","comments"
+"o1","t1","p","default","GENERATION","2026-08-10T10:00:00.250Z","2026-08-10T10:00:01.000Z","chat","{}","","DEFAULT","","","""hello""","""hi""","{}","","","2026-08-10T10:00:02.000Z","2026-08-10T10:00:02.000Z","{""input"":10,""output"":20,""input_cached_tokens"":30,""total"":60}","{""input"":0.1,""total"":0.3}","{}","gpt-4o","","","","0.75","","0.1","0.2","0.3","10","20","60","web","[]","2026-08-10T10:00:00.000Z","u-1","[]"
+"o2","t1","p","default","SPAN","2026-08-10T10:00:00.250Z","","tool","{}","","DEFAULT","","","","","{}","","","","","{}","{}","{}","","","","","","","","","0","0","0","0","web","[]","","u-1","[]"
+"#;
+    let found = read(Preset::Langfuse, Format::Csv, text);
+    let (key, call) = &found.calls[0];
+    assert_eq!((&**key, &*call.provider, &*call.model, &*call.user_id), ("o1", "openai", "gpt-4o", "u-1"));
+    assert_eq!((call.input_tokens, call.output_tokens, call.cache_read_tokens, cost(call)), (10, 20, 30, Some("0.3")));
+    assert_eq!(call.occurred_at, Some(1_786_356_000_250_000));
+    assert_eq!((not_understood(call), found.passed_over), (None, vec![("SPAN".to_owned(), 1)]));
+}
+
 fn not_understood(record: &Record) -> Option<String> {
     crate::pipeline::intake::not_understood::of(record.metadata.as_deref()?).map(|name| name.into_owned())
 }
