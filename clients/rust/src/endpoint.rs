@@ -59,6 +59,16 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// For people, without the token.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp { addr, .. } => write!(f, "tcp://{addr}"),
+        }
+    }
+}
+
 fn connect_tcp(addr: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{addr} resolves to no address"));
     for resolved in addr.to_socket_addrs()? {

@@ -43,6 +43,7 @@ mod clock;
 mod endpoint;
 mod inbox;
 mod name;
+mod notice;
 mod recorder;
 mod ring;
 mod rng;

@@ -147,6 +147,7 @@ pub struct Builder {
     drop_deadline: Duration,
     on_drop: Option<OnDrop>,
     on_reject: Option<OnReject>,
+    quiet: bool,
 }
 
 impl Builder {
@@ -163,7 +164,7 @@ impl Builder {
             ack_timeout: Duration::from_secs(60),
         };
         let drop_deadline = Duration::from_secs(2);
-        Self { settings, ring_capacity: 16_384, drop_deadline, on_drop: None, on_reject: None }
+        Self { settings, ring_capacity: 16_384, drop_deadline, on_drop: None, on_reject: None, quiet: false }
     }
 
     /// The application's name: fills in [`Record::app`] where it is empty, and begins the default producer name.
@@ -239,6 +240,13 @@ impl Builder {
         self
     }
 
+    /// Tells nothing on standard error. By default the first loss and the first refusal that no callback hears, the
+    /// first failed connection and the first warning are a line each.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
     /// Starts the sender thread. The daemon need not be there yet.
     ///
     /// If the system gives no thread, the recorder is still there and keeps what its ring holds; everything else is
@@ -247,7 +255,7 @@ impl Builder {
         let mut rng = Rng::from_entropy();
         let producer = name::chosen_producer(&self.settings.hello.producer);
         self.settings.hello.producer = producer.unwrap_or_else(|| name::default_producer(&self.settings.app, &mut rng));
-        let shared = Arc::new(Shared::new(self.ring_capacity, self.on_drop, self.on_reject));
+        let shared = Arc::new(Shared::new(self.ring_capacity, self.on_drop, self.on_reject, self.quiet));
         let app = self.settings.app.clone();
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
         let thread = match thread::Builder::new().name("tallyd-sender".to_owned()).spawn(|| sender.run()) {

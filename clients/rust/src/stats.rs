@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tallyd_protocol::Record;
 
+use crate::notice::{Notice, Notices};
 use crate::ring::Ring;
 use crate::standing::Standing;
 
@@ -81,6 +82,7 @@ pub struct Shared {
     pub flushes: AtomicU64,
     pub on_drop: Option<OnDrop>,
     pub on_reject: Option<OnReject>,
+    pub notices: Notices,
     control: Mutex<Control>,
     changed: Condvar,
 }
@@ -101,7 +103,7 @@ pub struct Control {
 }
 
 impl Shared {
-    pub fn new(ring_capacity: usize, on_drop: Option<OnDrop>, on_reject: Option<OnReject>) -> Self {
+    pub fn new(ring_capacity: usize, on_drop: Option<OnDrop>, on_reject: Option<OnReject>, quiet: bool) -> Self {
         Self {
             ring: Ring::new(ring_capacity),
             dropped: AtomicU64::new(0),
@@ -114,6 +116,7 @@ impl Shared {
             flushes: AtomicU64::new(0),
             on_drop,
             on_reject,
+            notices: Notices::new(quiet),
             control: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -148,6 +151,10 @@ impl Shared {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         if let Some(on_drop) = &self.on_drop {
             let _ = catch_unwind(AssertUnwindSafe(|| on_drop(record)));
+        } else {
+            let why = "the ring is full, because the daemon is away or too slow, or the recorder was closed";
+            self.notices
+                .tell(Notice::Dropped, format_args!("a record was not kept: {why}. Stats::dropped counts them"));
         }
     }
 
@@ -156,6 +163,10 @@ impl Shared {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         if let Some(on_reject) = &self.on_reject {
             let _ = catch_unwind(AssertUnwindSafe(|| on_reject(rejected)));
+        } else {
+            let Rejected { code, message, .. } = rejected;
+            let counted = "Stats::rejected counts them";
+            self.notices.tell(Notice::Refused, format_args!("a record was refused: {code}: {message}. {counted}"));
         }
     }
 

@@ -80,7 +80,7 @@ pub fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> {
     // Short enough to be typed again.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let endpoint = Endpoint::unix(config.socket_path());
-    let recorder = Recorder::builder(endpoint).app("tallyd-demo").ring_capacity(RING).build();
+    let recorder = Recorder::builder(endpoint).app("tallyd-demo").ring_capacity(RING).quiet().build();
     let mut traffic = Traffic::new(seed, args.users, args.backfill);
     let started = Instant::now();
     let end = args.seconds.map(Duration::from_secs);

@@ -23,6 +23,7 @@ use self::link::{Connection, Exchange, Link};
 use self::window::Window;
 use crate::clock;
 use crate::endpoint::Endpoint;
+use crate::notice::Notice;
 use crate::rng::Rng;
 use crate::session::{HelloOptions, Session, SessionError};
 use crate::stats::{Rejected, Shared};
@@ -74,6 +75,10 @@ impl Drop for Gone {
     fn drop(&mut self) {
         self.0.connected.store(false, Ordering::Relaxed);
         let left = self.0.in_flight();
+        if left > 0 {
+            let what = "were not delivered before the end of the recorder, and are lost";
+            self.0.notices.tell(Notice::Lost, format_args!("{left} records {what}"));
+        }
         self.0.update(|control| control.left = Some(left));
     }
 }
@@ -236,6 +241,8 @@ impl Sender {
         let jitter = self.rng.below(u64::try_from(half.as_nanos()).unwrap_or(u64::MAX));
         self.link = Link::Down(clock::after(half + Duration::from_nanos(jitter)));
         let text = error.to_string();
+        let endpoint = &self.settings.endpoint;
+        self.shared.notices.tell(Notice::Away, format_args!("no connection to {endpoint}, records wait: {text}"));
         self.shared.update(|control| control.last_error = Some(text));
     }
 
@@ -290,6 +297,7 @@ impl Sender {
     /// Keeps what the daemon warns of, for `Stats`.
     fn warned(&self, warning: Option<&Warning>) {
         if let Some(Warning { code, message }) = warning {
+            self.shared.notices.tell(Notice::Warned, format_args!("{code}: {message}"));
             self.shared.update(|control| control.last_warning = Some(format!("{code}: {message}")));
         }
     }

@@ -167,3 +167,39 @@ fn a_callback_may_drop_the_recorder() {
     drop(held);
     until("the drop", || dropped.load(Ordering::Acquire) == 1);
 }
+
+/// What a process whose losses nobody hears says on standard error: this test, run again.
+fn heard(quiet: bool) -> String {
+    let name = "bounds::losses_that_no_callback_hears_are_told_once_on_standard_error";
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("TALLYD_TEST_LOSES", if quiet { "quiet" } else { "told" })
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    said.lines().filter(|line| line.starts_with("tallyd: ")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn losses_that_no_callback_hears_are_told_once_on_standard_error() {
+    if let Ok(how) = std::env::var("TALLYD_TEST_LOSES") {
+        let (_dir, path) = socket();
+        let mut builder = builder(&path).ring_capacity(2).window_bytes(1);
+        if how == "quiet" {
+            builder = builder.quiet();
+        }
+        let recorder = builder.build();
+        until("a failed connection", || recorder.stats().last_error.is_some());
+        until("a full ring", || !recorder.record(Record::claude("m", 1, 0)));
+        (0..9).for_each(|_| assert!(!recorder.record(Record::claude("m", 1, 0))));
+        let _ = recorder.close(Duration::from_millis(10));
+        return;
+    }
+    let said = heard(false);
+    for part in ["no connection to unix:", "a record was not kept", "were not delivered before the end"] {
+        assert_eq!(said.matches(part).count(), 1, "{part}: {said}");
+    }
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert_eq!(heard(true), "");
+}
