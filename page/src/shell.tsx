@@ -8,7 +8,7 @@ import { useLive } from "./live";
 import { href, useRoute } from "./route";
 import { useSession } from "./session";
 import { type Theme, choose, chosen } from "./theme";
-import type { Status } from "./types";
+import type { AlertsAnswer, Status } from "./types";
 import { VIEWS } from "./views";
 
 const THEMES: Record<Theme, { next: Theme; label: string }> = {
@@ -23,6 +23,8 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
   const [theme, setTheme] = useState(chosen);
   const main = useRef<HTMLElement>(null);
   const status = useLive<Status>("pipeline", (signal) => get("/api/v1/pipeline", signal), 5_000);
+  const alerts = useLive<AlertsAnswer>("new alerts", (signal) => get("/api/v1/alerts?only_new=true&limit=1", signal), 15_000);
+  const unseen = alerts.data?.new ?? 0;
   const shown = VIEWS.find((view) => view.id === route.view) ?? VIEWS[0];
   const View: ComponentType = shown?.view ?? (() => null);
 
@@ -48,6 +50,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
             <a key={view.id} href={href(view.id)} aria-current={view.id === shown?.id ? "page" : undefined}>
               <svg viewBox="0 0 16 16" aria-hidden="true"><path d={view.icon} /></svg>
               <span>{view.label}</span>
+              {view.id === "alerts" && unseen > 0 && <span class="unseen">{unseen > 99 ? "99+" : unseen}<span class="hidden"> new</span></span>}
               {view.id === "pipeline" && health && health !== "ok" && <span class={`alarm ${health}`}><span class="hidden">{health}</span></span>}
             </a>
           ))}

@@ -190,6 +190,25 @@ export interface AuditEntry {
   new_value: unknown;
 }
 
+export interface Alert {
+  id: number;
+  kind: string;
+  at: string;
+  message: string;
+  details: Record<string, unknown>;
+  current: boolean;
+  delivery: "none" | "due" | "delivered";
+  delivery_error: string;
+  acknowledged_at: string | null;
+  acknowledged_by: string | null;
+}
+
+export interface AlertsAnswer {
+  alerts: Alert[];
+  new: number;
+  next: number | null;
+}
+
 export interface BudgetState {
   id: number;
   scope: "global" | "provider" | "model" | "user" | "app";

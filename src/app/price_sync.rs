@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
+use crate::database::queries::audit::Actor;
 use crate::database::prices::sync::{self, Proposal, SyncError};
 use crate::database::{Database, describe};
 use crate::outbound::price_list;
@@ -78,7 +79,7 @@ impl PriceSyncTask {
         let transaction = connection.transaction().await?;
         let proposal = sync::look(&transaction, &self.pricing, &self.sync, text, now).await?;
         if self.sync.apply && proposal.is_some() {
-            let applied = sync::apply(&transaction, &self.pricing, None, (ACTOR, "")).await?;
+            let applied = sync::apply(&transaction, &self.pricing, None, &Actor { name: ACTOR, address: "" }).await?;
             transaction.commit().await?;
             tracing::info!(prices = applied.changes.len(), list = applied.list, "the price list was applied");
             return Ok(None);

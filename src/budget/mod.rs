@@ -10,6 +10,7 @@
 //! | [`unusual`] | spend of a user or a model that its own history does not explain |
 //! | [`ahead`] | what the current periods will come to |
 //! | `shown` | the metrics of budgets and unpriced calls |
+//! | [`inbox`] | alerts as people see them: listed, acknowledged |
 //! | [`outbox`] | alerts on their way to the webhook |
 //! | [`watch`] | the daemon's task that does all of it, again and again |
 //!
@@ -26,6 +27,7 @@
 pub mod ahead;
 pub mod board;
 pub mod evaluate;
+pub mod inbox;
 pub mod outbox;
 pub mod period;
 mod shown;

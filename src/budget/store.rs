@@ -2,12 +2,14 @@
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use utoipa::ToSchema;
 
 use super::board::untouched;
 use super::{Board, BudgetState, Period, Status};
+use crate::database::queries::audit::{self, Actor, Change};
 use crate::pricing::Usd;
 
 /// What is bounded.
@@ -124,11 +126,67 @@ pub async fn unevaluated(client: &Client, today: NaiveDate) -> Result<Vec<i32>, 
     Ok(client.query_typed(sql, &[(&today, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Sets the budget of a scope and period: makes it, or changes the one that is there. Returns its id.
+/// A budget that was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetOutcome {
+    /// Its number.
+    pub id: i32,
+    /// The one that was there for the same scope and period.
+    pub old: Option<Budget>,
+}
+
+/// Sets the budget of a scope and period, and notes who did: makes it, or changes the one that is there.
 ///
 /// # Errors
-/// PostgreSQL's; a negative amount is refused by the table.
-pub async fn set(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {
+/// PostgreSQL's; a negative amount is refused by the table. Nothing has changed then.
+pub async fn set(client: &mut Client, new: &NewBudget, by: &Actor<'_>) -> Result<SetOutcome, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let old = of_scope(transaction.client(), new.scope, &new.scope_value, new.period).await?;
+    let done = replace(transaction.client(), new, old, by).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// The budget of a scope and period, locked until the transaction ends. Without one there is nothing to lock: two first ones at once
+/// both note that there was none before.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn of_scope(
+    transaction: &Client,
+    scope: Scope,
+    value: &str,
+    period: Period,
+) -> Result<Option<Budget>, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM public.api_budgets AS b WHERE scope = $1 AND scope_value = $2 AND period = $3 FOR UPDATE"
+    );
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&scope.name(), Type::TEXT), (&value, Type::TEXT), (&period.name(), Type::TEXT)];
+    Ok(transaction.query_typed(&sql, &values).await?.first().and_then(budget))
+}
+
+/// Sets a budget in place of `old` within the caller's transaction, and notes who did.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn replace(
+    transaction: &Client,
+    new: &NewBudget,
+    old: Option<Budget>,
+    by: &Actor<'_>,
+) -> Result<SetOutcome, tokio_postgres::Error> {
+    let id = upsert(transaction, new).await?;
+    let (scope, period) = (new.scope.name(), new.period.name());
+    let object = format!("{}/{period}", format!("{scope} {}", new.scope_value).trim_end());
+    let now = json!({ "amount_usd": new.amount_usd, "warning_percent": new.warning_percent,
+        "alert_percents": new.alert_percents, "throttle": new.throttle });
+    let change = Change { old: old.as_ref().map(|old| json!(old)), new: Some(now), ..by.change("budget.set", &object) };
+    audit::write(transaction, &change).await?;
+    Ok(SetOutcome { id, old })
+}
+
+async fn upsert(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {
     let sql = "INSERT INTO public.api_budgets \
          (scope, scope_value, period, amount_usd, warning_percent, alert_percents, throttle) \
          VALUES ($1, $2, $3, $4, $5::int4, $6, $7) ON CONFLICT (scope, scope_value, period) DO UPDATE SET \
@@ -149,13 +207,20 @@ pub async fn set(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// Removes a budget. False if there is none with this id.
+/// Removes a budget, and notes who did. False if there is none with this id.
 ///
 /// # Errors
-/// PostgreSQL's.
-pub async fn remove(client: &Client, id: i32) -> Result<bool, tokio_postgres::Error> {
-    let sql = "DELETE FROM public.api_budgets WHERE id = $1 RETURNING 1";
-    Ok(!client.query_typed(sql, &[(&id, Type::INT4)]).await?.is_empty())
+/// PostgreSQL's; nothing has changed then.
+pub async fn remove(client: &mut Client, id: i32, by: &Actor<'_>) -> Result<bool, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let sql = format!("DELETE FROM public.api_budgets AS b WHERE b.id = $1 RETURNING {COLUMNS}");
+    let rows = transaction.query_typed(&sql, &[(&id, Type::INT4)]).await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    let object = id.to_string();
+    let old = budget(row).map(|old| json!(old));
+    audit::write(transaction.client(), &Change { old, ..by.change("budget.remove", &object) }).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Where every budget stands as of `today`, as it was last evaluated. A period that nobody has evaluated yet is untouched.

@@ -2,16 +2,14 @@
 
 use std::process::ExitCode;
 
-use chrono::{DateTime, NaiveDate};
-use chrono_tz::Tz;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{output, reporting_zone, with_database};
-use crate::budget::store::{board, remove, set};
+use super::{actor, output, reporting_zone, today_in, with_database};
+use crate::budget::store::{SetOutcome, board, remove, set};
 use crate::budget::{NewBudget, Period, Scope};
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::database::queries::audit::Actor;
 use crate::pricing::{Usd, normalise_provider};
 
 /// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
@@ -71,17 +69,14 @@ struct SetArgs {
     json: bool,
 }
 
-fn today(zone: Tz) -> NaiveDate {
-    let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
-    now.with_timezone(&zone).date_naive()
-}
-
 pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         BudgetsCommand::List { json } => list(*json, config),
         BudgetsCommand::Set(args) => set_budget(args, config),
         BudgetsCommand::Remove { id } => {
-            if with_database(config, "tallyd budgets", async |db| Ok(remove(db, *id).await?))? {
+            let name = actor();
+            let by = Actor::at_the_command_line(&name);
+            if with_database(config, "tallyd budgets", async |db| Ok(remove(db, *id, &by).await?))? {
                 println!("budget {id} is removed");
                 return Ok(ExitCode::SUCCESS);
             }
@@ -94,7 +89,7 @@ pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
 
 fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let board = with_database(config, "tallyd budgets", async |db| {
-        let today = today(reporting_zone(db, config).await?);
+        let today = today_in(reporting_zone(db, config).await?);
         Ok(board(db, today).await?)
     })?;
     if as_json {
@@ -142,11 +137,14 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
         alert_percents: args.alerts.clone(),
         throttle: !args.no_throttle,
     };
-    let id = with_database(config, "tallyd budgets", async |db| Ok(set(db, &new).await?))?;
+    let name = actor();
+    let by = Actor::at_the_command_line(&name);
+    let SetOutcome { id, old } = with_database(config, "tallyd budgets", async |db| Ok(set(db, &new, &by).await?))?;
     if args.json {
-        output::json(&json!({ "id": id }))?;
-    } else {
-        println!("budget {id}: {} USD a {}", args.amount, args.period.name());
+        output::json(&json!({ "id": id, "replaced": old }))?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let before = old.map_or_else(String::new, |old| format!("; it replaces one of {} USD", old.amount_usd));
+    println!("budget {id}: {} USD a {}{before}", args.amount, args.period.name());
     Ok(ExitCode::SUCCESS)
 }

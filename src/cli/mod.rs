@@ -7,6 +7,7 @@
 mod output;
 
 mod adopt;
+mod alerts;
 mod bill_check;
 mod budgets;
 mod config;
@@ -108,6 +109,8 @@ enum Command {
     Reprice(reprice::RepriceArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
+    /// Show alerts of budgets and of unusual spend, and acknowledge them
+    Alerts(alerts::AlertsArgs),
     /// Compare a vendor's bill with what was recorded
     #[command(name = "bill-check")]
     BillCheck(bill_check::BillCheckArgs),
@@ -168,6 +171,7 @@ pub fn main() -> ExitCode {
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
+        Command::Alerts(args) => alerts::run(&args, &config),
         Command::BillCheck(args) => bill_check::run(&args, &config),
         Command::Plans(args) => plans::run(&args, &config),
         Command::Forecast(args) => forecast::run(&args, &config),
@@ -192,6 +196,13 @@ pub fn main() -> ExitCode {
 /// If the configuration states another zone.
 async fn reporting_zone(db: &crate::database::Connection, config: &Config) -> anyhow::Result<chrono_tz::Tz> {
     Ok(crate::database::reporting_zone(&**db, stated_zone(config)).await?)
+}
+
+/// The day that it is in a zone.
+fn today_in(zone: chrono_tz::Tz) -> chrono::NaiveDate {
+    use crate::clock::{Clock, SystemClock};
+    let now = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
+    now.with_timezone(&zone).date_naive()
 }
 
 /// The zone that the file, the environment or a flag states; a default states nothing.
@@ -235,5 +246,5 @@ fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 /// Who is at the command line, as the audit log has it.
 pub(crate) fn actor() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    format!("cli:{}", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
+    format!("{} (command line)", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
 }

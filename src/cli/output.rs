@@ -148,6 +148,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// A number and its noun: `1 alert`, `2 alerts`.
+#[must_use]
+pub fn noun(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
 /// Bytes in the largest unit that keeps one digit before the point.
 #[must_use]
 pub fn bytes(number: u64) -> String {

@@ -39,5 +39,5 @@ pub use expiry::{Expired, expire};
 pub use groups::{Group, Groups, groups};
 pub(crate) use payload::Members;
 pub use payload::{Edit, EditError, Payload};
-pub use retry::{Decider, Outcome, Retrier, RetryError};
+pub use retry::{Outcome, Retrier, RetryError};
 pub use store::{DeadLetter, Filter, Order, count, drop_letters, get, ids_of, page, page_of};

@@ -8,6 +8,7 @@ use super::{DeadLetter, Edit, EditError, store};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::database::prices::read_added;
+use crate::database::queries::audit::Actor;
 use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::direct::{Direct, DirectError};
@@ -44,15 +45,6 @@ impl std::fmt::Display for Outcome {
             Self::Uncorrected(error) => error.fmt(f),
         }
     }
-}
-
-/// Who decides about letters, for the audit log.
-#[derive(Debug, Clone, Copy)]
-pub struct Decider<'a> {
-    /// Who.
-    pub actor: &'a str,
-    /// Where from; empty on the command line.
-    pub address: &'a str,
 }
 
 /// Why letters were not retried. Nothing has changed, unless the connection broke while COMMIT was under way; to try again
@@ -108,7 +100,7 @@ impl<'c> Retrier<'c> {
         client: &Client,
         letters: &[DeadLetter],
         edits: &[Edit],
-        by: &Decider<'_>,
+        by: &Actor<'_>,
     ) -> Result<Vec<Outcome>, RetryError> {
         let admitted: Vec<_> = letters.iter().map(|letter| self.admit(letter, edits)).collect();
         let mut calls = Vec::new();

@@ -7,8 +7,8 @@ use tokio_postgres::{Client, Error, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Decider, Payload};
-use crate::database::queries::audit::{self, Change};
+use super::Payload;
+use crate::database::queries::audit::{self, Actor, Change};
 
 /// A letter.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -197,7 +197,7 @@ pub async fn count(client: &Client) -> Result<u64, Error> {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn drop_letters(client: &Client, ids: &[i64], by: &Decider<'_>) -> Result<u64, Error> {
+pub async fn drop_letters(client: &Client, ids: &[i64], by: &Actor<'_>) -> Result<u64, Error> {
     let sql = "UPDATE public.dead_letters SET settled_at = clock_timestamp(), outcome = 'dropped', payload = '', \
         message = '' WHERE id = ANY($1) AND settled_at IS NULL";
     let sql = format!("{sql} RETURNING id");
@@ -211,12 +211,11 @@ pub async fn drop_letters(client: &Client, ids: &[i64], by: &Decider<'_>) -> Res
 const NAMED: usize = 200;
 
 /// Writes the audit log's entry about letters, if there is something to tell.
-pub(super) async fn note(client: &Client, action: &str, ids: &[i64], by: &Decider<'_>) -> Result<(), Error> {
+pub(super) async fn note(client: &Client, action: &str, ids: &[i64], by: &Actor<'_>) -> Result<(), Error> {
     let [first, ..] = ids else { return Ok(()) };
     let object = if ids.len() == 1 { first.to_string() } else { format!("{} letters", ids.len()) };
     let new = Some(serde_json::json!({ "letters": ids.len(), "ids": &ids[..ids.len().min(NAMED)] }));
-    audit::write(client, &Change { actor: by.actor, address: by.address, action, object: &object, old: None, new })
-        .await
+    audit::write(client, &Change { new, ..by.change(action, &object) }).await
 }
 
 fn letter(row: &Row) -> DeadLetter {

@@ -77,6 +77,8 @@ fn questions() -> OpenApiRouter<Handle> {
         .routes(routes!(v1::forecast::forecast))
         .routes(routes!(v1::budgets::budgets, v1::budgets::set))
         .routes(routes!(v1::budgets::remove))
+        .routes(routes!(v1::alerts::alerts))
+        .routes(routes!(v1::alerts::acknowledge))
         .routes(routes!(v1::unpriced::unpriced))
         .routes(routes!(v1::price_changes::preview))
         .routes(routes!(v1::aliases::list, v1::aliases::set, v1::aliases::remove))

@@ -29,7 +29,8 @@ fn a_budget_is_set_shown_changed_and_removed() {
     assert_eq!(put(&api, "/api/v1/budgets", &read, &budget).code(), "forbidden");
     let id = put(&api, "/api/v1/budgets", &admin, &budget).ok()["id"].clone();
     let changed = json!({"period": "month", "amount_usd": 30, "throttle": false});
-    assert_eq!(put(&api, "/api/v1/budgets", &admin, &changed).ok()["id"], id);
+    let answer = put(&api, "/api/v1/budgets", &admin, &changed).ok();
+    assert_eq!((&answer["id"], &answer["replaced"]["amount_usd"]), (&id, &json!("25.5")));
     let scoped = json!({"scope": "provider", "scope_value": "Anthropic", "period": "day", "amount_usd": "0"});
     put(&api, "/api/v1/budgets", &admin, &scoped).ok();
     let found = api.get("/api/v1/budgets", &read).ok();
@@ -54,10 +55,93 @@ fn a_budget_is_set_shown_changed_and_removed() {
     assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).status, 204);
     assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).code(), "not_found");
     assert_eq!(delete(&api, "/api/v1/budgets/first", &admin).code(), "invalid_parameter");
-    let set = ["budget.set global /month", "budget.set global /month", "budget.set provider claude/day"];
+    let set = ["budget.set global/month", "budget.set global/month", "budget.set provider claude/day"];
     let removed = format!("budget.remove {id}");
     let found = actions(&api, &admin);
     assert_eq!(found[found.len() - 4..], [set[0], set[1], set[2], removed.as_str()]);
+}
+
+#[test]
+fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
+    let api = loaded();
+    let admin = api.token("admin");
+    let before = actions(&api, &admin).len();
+    api.daemon.lines(r#"{"provider":"","cost_usd":"0.5"}"#);
+    api.postgres.until("SELECT count(*) FROM dead_letters", "1");
+    let run = |arguments: &[&str]| {
+        let output = api.daemon.command(arguments).env("USER", "ada").env_remove("SUDO_USER").output().unwrap();
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        said
+    };
+    run(&["budgets", "set", "25", "--scope", "user", "--value", "u-1"]);
+    let said = run(&["budgets", "set", "30", "--scope", "user", "--value", "u-1"]);
+    assert!(said.contains("it replaces one of 25 USD"), "{said}");
+    let id = api.postgres.psql("SELECT id FROM api_budgets WHERE scope = 'user'");
+    run(&["budgets", "remove", &id]);
+    run(&["prices", "set", "acme", "m", "--from", "2026-01-01", "--rate", "input=3", "--json"]);
+    let price = api.postgres.psql("SELECT id FROM api_prices WHERE provider = 'acme'");
+    run(&["prices", "alias", "acme", "mm", "m"]);
+    run(&["prices", "withdraw", &price]);
+    run(&["dead-letters", "drop", "--kind", "refused", "--yes"]);
+    let expected = [
+        "budget.set user u-1/day".to_owned(),
+        "budget.set user u-1/day".to_owned(),
+        format!("budget.remove {id}"),
+        format!("price.add price {price}"),
+        "alias.set acme mm".to_owned(),
+        format!("price.withdraw price {price}"),
+        "dead_letter.drop 1".to_owned(),
+    ];
+    assert_eq!(actions(&api, &admin)[before..], expected);
+    let who = "SELECT DISTINCT actor || '|' || address FROM tallyd_audit_log WHERE action NOT LIKE 'token.%'";
+    assert_eq!(api.postgres.psql(who), "ada (command line)|");
+}
+
+#[test]
+fn alerts_are_listed_acknowledged_and_kept() {
+    let api = Api::with(&[("TALLYD_ALERTS_INTERVAL_MS", "100")]);
+    let (admin, read) = (api.token("admin"), api.token("read"));
+    put(&api, "/api/v1/budgets", &admin, &json!({"period": "day", "amount_usd": "1"})).ok();
+    api.daemon.lines(r#"{"provider":"acme","cost_usd":"0.9"}"#);
+    let alerts = |query: &str| api.get(&format!("/api/v1/alerts{query}"), &read).ok();
+    let found = until("both thresholds are told", || match alerts("") {
+        found if found["new"] == 2 => Ok(found),
+        other => Err(other.to_string()),
+    });
+    let rows = found["alerts"].as_array().unwrap();
+    assert_eq!((&rows[0]["kind"], &rows[0]["details"]["percent"]), (&json!("budget"), &json!(80)));
+    assert_eq!((&rows[0]["current"], &rows[0]["acknowledged_at"]), (&json!(true), &Value::Null));
+    assert!(rows[0]["message"].as_str().unwrap().contains("0.9 of 1 USD"), "{found}");
+    let page = alerts("?limit=1");
+    assert_eq!((page["alerts"].as_array().unwrap().len(), &page["next"]), (1, &rows[0]["id"]));
+    assert_eq!(alerts(&format!("?limit=1&before={}", page["next"]))["alerts"][0]["id"], rows[1]["id"]);
+
+    let path = "/api/v1/alerts/acknowledge";
+    let one = json!({"ids": [rows[1]["id"]]}).to_string();
+    assert_eq!(api.post(path, &read, &one).status, 403);
+    for wrong in ["{}", r#"{"ids":[]}"#, r#"{"ids":[1],"up_to":2}"#] {
+        assert_eq!(api.post(path, &admin, wrong).code(), "invalid_body", "{wrong}");
+    }
+    assert_eq!(api.post(path, &admin, &one).ok()["acknowledged"], 1);
+    assert_eq!(api.post(path, &admin, &one).ok()["acknowledged"], 0, "once");
+    let left = alerts("?only_new=true");
+    assert_eq!((&left["new"], &left["alerts"][0]["id"]), (&json!(1), &rows[0]["id"]));
+    // The same at the command line.
+    let listed = api.daemon.run(&["alerts", "list"]);
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(said.contains("80 % of the day's budget") && said.lines().count() == 1, "{said}");
+    let output = api.daemon.command(&["alerts", "acknowledge", "--all"]).env("USER", "ada").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 acknowledged\n");
+    assert_eq!(alerts("?only_new=true")["alerts"], json!([]));
+    let kept = alerts("");
+    let by = |at: usize| kept["alerts"][at]["acknowledged_by"].as_str().unwrap().to_owned();
+    assert_eq!((by(0).as_str(), by(1).starts_with("token:")), ("ada (command line)", true));
+    let seen = |entry: &&String| entry.starts_with("alert.acknowledge");
+    assert_eq!(actions(&api, &admin).iter().filter(seen).count(), 2);
+    // Of a period that is over: still there, and not current.
+    api.postgres.psql("UPDATE api_alerts SET details = jsonb_set(details, '{period_start}', '\"2020-01-01\"')");
+    assert_eq!(alerts("")["alerts"][0]["current"], false);
 }
 
 #[test]

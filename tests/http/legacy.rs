@@ -271,7 +271,7 @@ fn prices_are_shown_and_a_rentcast_price_is_set_and_audited() {
     assert_eq!(set["costPerRequest"].to_string(), "0.15");
     let pricing = api.get("/api/admin/pricing", &token).ok();
     assert_eq!(pricing["rentcast"]["costPerRequest"].to_string(), "0.15");
-    assert_eq!(api.postgres.psql("SELECT action FROM tallyd_audit_log ORDER BY id DESC LIMIT 1"), "price.set");
+    assert_eq!(api.postgres.psql("SELECT action FROM tallyd_audit_log ORDER BY id DESC LIMIT 1"), "price.add");
     until("the daemon prices with it", || {
         let answer = api.daemon.lines(r#"{"provider":"rentcast","endpoint":"/a"}"#).remove(0);
         if answer["cost_usd"] == "0.15" { Ok(()) } else { Err(answer.to_string()) }

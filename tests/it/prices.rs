@@ -139,7 +139,7 @@ fn rates_that_are_not_named_stay_and_a_first_price_waits_for_its_instant(postgre
         if found == "2.01" { Ok(()) } else { Err(found.to_string()) }
     });
     let audited = "SELECT DISTINCT actor, action FROM tallyd_audit_log WHERE action LIKE 'price%'";
-    assert_eq!(postgres.psql(audited), "cli:ada|price.add");
+    assert_eq!(postgres.psql(audited), "ada (command line)|price.add");
 
     assert_eq!(
         call("quite-new", r#""input_tokens":1000000"#),
@@ -309,7 +309,7 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
         if found == "1.6" { Ok(()) } else { Err(found.to_string()) }
     });
     let audited = "SELECT actor FROM tallyd_audit_log WHERE action = 'price.sync_apply' ORDER BY id DESC LIMIT 1";
-    assert_eq!(postgres.psql(audited), "cli:ada");
+    assert_eq!(postgres.psql(audited), "ada (command line)");
     // Applied by the setting.
     list("claude-haiku-4-5", "1.7");
     postgres.psql("UPDATE tallyd_price_sync SET tried_at = '-infinity'");
@@ -361,7 +361,7 @@ fn a_name_that_a_person_sets_stands_for_a_model_until_it_is_taken_back_and_outli
     until_cost(&daemon, "5.5".into());
     assert_eq!(cost(&daemon, ""), Value::Null, "the name is Bedrock's alone");
     assert!(prices(&daemon, &["alias", "--list"]).1.contains(model));
-    assert_eq!(postgres.psql("SELECT actor || provider FROM tallyd_model_aliases"), "cli:adabedrock");
+    assert_eq!(postgres.psql("SELECT actor || provider FROM tallyd_model_aliases"), "ada (command line)bedrock");
     assert_eq!(daemon.terminate().code(), Some(0));
     postgres.down(Stop::Fast);
     daemon.up();

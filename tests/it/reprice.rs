@@ -97,7 +97,7 @@ fn unpriced_and_wrongly_priced_calls_get_their_price_and_stated_costs_stay() {
     assert_eq!(postgres.psql(STORED), postgres.psql(EXPECTED));
     daemon.assert_reconciled();
     let show = json(&daemon, &["prices", "show", "claude", "claude-future-1", "--json"]);
-    assert_eq!(show["changes"][0]["actor"], "tester");
+    assert_eq!(show["changes"][0]["actor"], "tester (command line)");
     assert_eq!(
         show["prices"].as_array().unwrap().len(),
         1,

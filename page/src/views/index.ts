@@ -1,6 +1,7 @@
 // Every view, in the order of the menu.
 
 import type { ComponentType } from "preact";
+import { Alerts } from "./alerts";
 import { Audit } from "./audit";
 import { Budgets } from "./budgets";
 import { Costs } from "./costs";
@@ -26,6 +27,7 @@ export const VIEWS: View[] = [
   { id: "users", label: "Users", icon: "M8 7.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM3 13.5c.4-2.6 2.4-4 5-4s4.6 1.4 5 4", view: Users },
   { id: "sessions", label: "Sessions", icon: "M8 14a6 6 0 1 0 0-12 6 6 0 0 0 0 12zM8 4.5V8l2.5 1.5", view: Sessions },
   { id: "budgets", label: "Budgets", icon: "M2.5 11.5a5.5 5.5 0 0 1 11 0zM8 11.5l2.5-3.5", view: Budgets },
+  { id: "alerts", label: "Alerts", icon: "M8 2v1.2M4.2 11.5h7.6l-1-1.8V7.3a2.8 2.8 0 0 0-5.6 0v2.4zM6.8 13.6h2.4", view: Alerts },
   { id: "prices", label: "Prices", icon: "M8 2.5h5.5V8L7.5 14 2 8.5zM10.7 5.3h.01", view: Prices },
   { id: "records", label: "Records", icon: "M2.5 4h11M2.5 8h11M2.5 12h7", view: Records },
   { id: "dead-letters", label: "Dead letters", icon: "M2 4h12v8.5H2zM2 4.5l6 4.5 6-4.5", view: Letters },

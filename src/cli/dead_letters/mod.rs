@@ -13,8 +13,9 @@ use clap::{Args, Subcommand};
 use super::{actor, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::database::queries::audit::Actor;
 use crate::database::{Connection, Database, DatabaseOptions, describe};
-use crate::dead_letters::{self, DeadLetter, Decider, Filter, Order};
+use crate::dead_letters::{self, DeadLetter, Filter, Order};
 use filter::FilterArgs;
 
 /// Look at records that the daemon or PostgreSQL refused, and retry or drop them.
@@ -245,7 +246,8 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
     let mut dropped = 0;
     for ids in ids.chunks(10_000) {
         let transaction = connection.transaction().await?;
-        let by = Decider { actor: &actor(), address: "" };
+        let name = actor();
+        let by = Actor::at_the_command_line(&name);
         dropped += dead_letters::drop_letters(transaction.client(), ids, &by).await.map_err(|error| told(&error))?;
         transaction.commit().await?;
     }

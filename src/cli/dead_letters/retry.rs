@@ -11,8 +11,9 @@ use super::{connect, each_page, output};
 use crate::cli::actor;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::database::queries::audit::Actor;
 use crate::database::{Database, FailureClass, classify};
-use crate::dead_letters::{DeadLetter, Decider, Edit, Order, Outcome, Retrier, RetryError};
+use crate::dead_letters::{DeadLetter, Edit, Order, Outcome, Retrier, RetryError};
 use crate::pipeline::flusher::FlushError;
 
 pub const EXAMPLES: &str = "Examples:
@@ -121,7 +122,7 @@ async fn try_page(config: &Config, database: &Database, ids: &[i64], edits: &[Ed
         Ok(true)
     })
     .await?;
-    let outcomes = retrier.retry(&connection, &letters, edits, &Decider { actor: &actor(), address: "" }).await?;
+    let outcomes = retrier.retry(&connection, &letters, edits, &Actor::at_the_command_line(&actor())).await?;
     // Letters come in the order of their numbers, as the numbers do; one that is gone was decided about by hand.
     let found: std::collections::HashMap<_, _> = letters.iter().map(|letter| letter.id).zip(outcomes).collect();
     Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(Outcome::Settled)).collect())

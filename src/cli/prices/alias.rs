@@ -9,6 +9,7 @@ use super::actor;
 use crate::cli::{output, with_database};
 use crate::config::Config;
 use crate::database::prices::aliases;
+use crate::database::queries::audit::Actor;
 use crate::pricing::ModelAlias;
 
 #[derive(Args)]
@@ -46,10 +47,10 @@ pub fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (Some(provider), Some(name)) = (&args.provider, &args.name) else { return list(args, config) };
     let alias =
         ModelAlias { provider: provider.clone(), name: name.clone(), model: args.model.clone().unwrap_or_default() };
-    let actor = format!("cli:{}", actor(args.by.as_ref()));
+    let actor = actor(args.by.as_ref());
     let alias = with_database(config, "tallyd prices", async |db| {
         let transaction = db.transaction().await?;
-        let by = (actor.as_str(), "");
+        let by = &Actor::at_the_command_line(&actor);
         let done = if args.remove {
             aliases::remove(&transaction, provider, name, by).await?;
             alias

@@ -12,6 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::prices::set::{self as operation, PriceEffect, RECENT_DAYS};
 use crate::database::prices::{ChangeNote, withdraw as withdraw_price};
+use crate::database::queries::audit::Actor;
 use crate::pricing::catalog::{AboveEntry, TokenRates};
 use crate::pricing::{PriceEntry, Usd};
 
@@ -122,8 +123,8 @@ pub fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
             return Ok((effect, None));
         }
         let transaction = db.transaction().await?;
-        let note = ChangeNote { actor: &actor, origin: "manual", note: &args.note };
-        let id = operation::set(&transaction, &effect, &note, (&format!("cli:{actor}"), "")).await?;
+        let note = ChangeNote { by: Actor::at_the_command_line(&actor), origin: "manual", note: &args.note };
+        let id = operation::set(&transaction, &effect, &note).await?;
         transaction.commit().await?;
         Ok((effect, Some(id)))
     })?;
@@ -173,7 +174,7 @@ pub fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<ExitCode
     let actor = actor(args.by.as_ref());
     let withdrawn = with_database(config, "tallyd prices", async |db| {
         let transaction = db.transaction().await?;
-        let withdrawn = withdraw_price(&transaction, args.id, &actor).await?;
+        let withdrawn = withdraw_price(&transaction, args.id, &Actor::at_the_command_line(&actor)).await?;
         transaction.commit().await?;
         Ok(withdrawn)
     })?;

@@ -11,7 +11,8 @@ use super::{actor, catalog, instant, rates_line, since};
 use crate::cli::{output, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::database::prices::{ChangeNote, add};
+use crate::database::prices::{ChangeNote, add_list};
+use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
 use crate::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
 use crate::pricing::{Added, Catalog, normalise_provider};
@@ -85,7 +86,8 @@ fn work(args: &ListArgs, config: &Config, apply_by: Option<&str>) -> anyhow::Res
         if let Some(actor) = apply_by {
             let transaction = db.transaction().await?;
             let specs: Vec<_> = changes.iter().map(|change| change.spec.clone()).collect();
-            ids = add(&transaction, &specs, &ChangeNote { actor, origin: "import", note: &args.list }).await?;
+            let note = ChangeNote { by: Actor::at_the_command_line(actor), origin: "import", note: &args.list };
+            ids = add_list(&transaction, &specs, &note).await?;
             transaction.commit().await?;
         }
         Ok(Compared { changes, imported, ids })

@@ -78,8 +78,7 @@ pub(super) async fn catalog(connection: &Connection, config: &Config) -> anyhow:
 
 /// Who is at the keyboard, as far as the environment tells.
 pub(super) fn actor(given: Option<&String>) -> String {
-    let known = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|name| !name.is_empty());
-    given.cloned().or_else(known).unwrap_or_else(|| "tallyd prices".into())
+    given.map_or_else(super::actor, |name| format!("{name} (command line)"))
 }
 
 /// An instant of the command line: `now`, `always`, a date, or RFC 3339.

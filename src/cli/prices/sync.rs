@@ -10,6 +10,7 @@ use super::{actor, instant, rates_line, since};
 use crate::cli::{output, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
+use crate::database::queries::audit::Actor;
 use crate::database::prices::sync::{self, Proposal};
 use crate::outbound::price_list;
 use crate::pricing::normalise_provider;
@@ -54,7 +55,7 @@ fn time(us: i64) -> DateTime<Utc> {
 }
 
 pub fn run(args: &SyncArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let by = format!("cli:{}", actor(args.by.as_ref()));
+    let by = actor(args.by.as_ref());
     let settings = args.list.as_ref().map(|list| PriceSync {
         list: list.clone(),
         providers: match args.providers.is_empty() {
@@ -79,8 +80,8 @@ pub fn run(args: &SyncArgs, config: &Config) -> anyhow::Result<ExitCode> {
         }
         let transaction = db.transaction().await?;
         let decided = match args.apply {
-            true => sync::apply(&transaction, &config.pricing, args.from.map(time), (&by, "")).await?,
-            false => sync::dismiss(&transaction, (&by, "")).await?,
+            true => sync::apply(&transaction, &config.pricing, args.from.map(time), &Actor::at_the_command_line(&by)).await?,
+            false => sync::dismiss(&transaction, &Actor::at_the_command_line(&by)).await?,
         };
         transaction.commit().await?;
         Ok((state, Some(decided)))

@@ -5,7 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
 use super::{read_added, set_actor};
-use crate::database::queries::audit::{self, Change};
+use crate::database::queries::audit::{self, Actor, Change};
 use crate::pricing::{Catalog, CatalogError, ModelAlias, PricingOptions, normalise_provider};
 
 /// Why a name is not set or taken back.
@@ -49,7 +49,7 @@ pub async fn set(
     transaction: &Transaction<'_>,
     options: &PricingOptions,
     alias: &ModelAlias,
-    by: (&str, &str),
+    by: &Actor<'_>,
 ) -> Result<ModelAlias, AliasError> {
     let mut added = read_added(transaction.client()).await?;
     let alias = stored(alias);
@@ -72,7 +72,7 @@ pub async fn remove(
     transaction: &Transaction<'_>,
     provider: &str,
     name: &str,
-    by: (&str, &str),
+    by: &Actor<'_>,
 ) -> Result<(), AliasError> {
     let none = stored(&ModelAlias { provider: provider.to_owned(), name: name.to_owned(), model: String::new() });
     let old = read(transaction.client()).await?.into_iter().find(|old| is_same(old, &none));
@@ -100,9 +100,9 @@ async fn write(
     transaction: &Transaction<'_>,
     alias: &ModelAlias,
     old: Option<String>,
-    (actor, address): (&str, &str),
+    by: &Actor<'_>,
 ) -> Result<(), tokio_postgres::Error> {
-    set_actor(transaction, actor).await?;
+    set_actor(transaction, by.name).await?;
     let sql = "INSERT INTO public.tallyd_model_aliases (provider, name, model) VALUES ($1, $2, $3)";
     let parameters: [(&(dyn ToSql + Sync), Type); 3] =
         [(&alias.provider, Type::TEXT), (&alias.name, Type::TEXT), (&alias.model, Type::TEXT)];
@@ -112,6 +112,6 @@ async fn write(
     let object = format!("{} {}", alias.provider, alias.name);
     let model = |model: &str| json!({ "model": model });
     let new = is_set.then(|| model(&alias.model));
-    let change = Change { actor, address, action, object: &object, old: old.map(|old| model(&old)), new };
+    let change = Change { old: old.map(|old| model(&old)), new, ..by.change(action, &object) };
     audit::write(transaction.client(), &change).await
 }

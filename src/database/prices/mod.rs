@@ -15,16 +15,18 @@ pub mod sync;
 
 use chrono::DateTime;
 use serde::Serialize;
+use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
+use crate::database::queries::audit::{self, Actor, Change};
 use crate::pricing::{Added, Catalog, Origin, PriceSpec, StoredPrice};
 
 /// What is added along with prices: for the record, not for pricing.
 #[derive(Debug, Clone, Copy)]
 pub struct ChangeNote<'a> {
     /// Who does it.
-    pub actor: &'a str,
+    pub by: Actor<'a>,
     /// Where the rows come from: `manual`, `import`, `api`.
     pub origin: &'a str,
     /// Why, in their words; may be empty.
@@ -116,7 +118,7 @@ async fn read_prices(client: &Client) -> Result<Vec<StoredPrice>, tokio_postgres
     Ok(rows.iter().map(price).collect())
 }
 
-/// Adds prices, all or none. Returns their ids, in order.
+/// Adds prices, all or none. Returns their ids, in order. The audit log's entry is the caller's to write: it knows why.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -125,7 +127,7 @@ pub async fn add(
     specs: &[PriceSpec],
     note: &ChangeNote<'_>,
 ) -> Result<Vec<i32>, tokio_postgres::Error> {
-    set_actor(transaction, note.actor).await?;
+    set_actor(transaction, note.by.name).await?;
     let sql = "INSERT INTO public.api_prices (provider, model, service_tier, effective_from, rates, source, source_date, \
          origin, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
     let mut ids = Vec::with_capacity(specs.len());
@@ -148,15 +150,36 @@ pub async fn add(
     Ok(ids)
 }
 
-/// Takes an added price out of force. False if there is none with this id that is in force.
+/// Adds the prices of a list, and notes who did. Returns their ids, in order.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn withdraw(transaction: &Transaction<'_>, id: i32, actor: &str) -> Result<bool, tokio_postgres::Error> {
-    set_actor(transaction, actor).await?;
+pub async fn add_list(
+    transaction: &Transaction<'_>,
+    specs: &[PriceSpec],
+    note: &ChangeNote<'_>,
+) -> Result<Vec<i32>, tokio_postgres::Error> {
+    let ids = add(transaction, specs, note).await?;
+    if !ids.is_empty() {
+        let change = Change { new: Some(json!({ "prices": ids.len(), "list": note.note })), ..note.by.change("price.import", note.note) };
+        audit::write(transaction.client(), &change).await?;
+    }
+    Ok(ids)
+}
+
+/// Takes an added price out of force, and notes who did. False if there is none with this id that is in force.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn withdraw(transaction: &Transaction<'_>, id: i32, by: &Actor<'_>) -> Result<bool, tokio_postgres::Error> {
+    set_actor(transaction, by.name).await?;
     let sql = "UPDATE public.api_prices SET withdrawn_at = clock_timestamp() \
          WHERE id = $1 AND withdrawn_at IS NULL AND origin NOT IN ('builtin', 'config') RETURNING 1";
-    Ok(!transaction.query_typed(sql, &[(&id, Type::INT4)]).await?.is_empty())
+    if transaction.query_typed(sql, &[(&id, Type::INT4)]).await?.is_empty() {
+        return Ok(false);
+    }
+    audit::write(transaction.client(), &by.change("price.withdraw", &format!("price {id}"))).await?;
+    Ok(true)
 }
 
 /// The record of changes to added prices, newest first; those of one model if both names are given.

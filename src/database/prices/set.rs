@@ -128,14 +128,13 @@ pub async fn set(
     transaction: &Transaction<'_>,
     effect: &PriceEffect,
     note: &ChangeNote<'_>,
-    (actor, address): (&str, &str),
 ) -> Result<i32, tokio_postgres::Error> {
     let ids = add(transaction, std::slice::from_ref(&effect.spec), note).await?;
     // One price was added, so there is one id.
     let id = ids.first().copied().unwrap_or_default();
     let object = format!("price {id}");
     let (old, new) = (effect.old.clone(), Some(effect.new.clone()));
-    let change = Change { actor, address, action: "price.add", object: &object, old, new };
+    let change = Change { old, new, ..note.by.change("price.add", &object) };
     audit::write(transaction.client(), &change).await?;
     Ok(id)
 }

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::{ChangeNote, add, read_added};
 use crate::config::PriceSync;
-use crate::database::queries::audit::{self, Change as Audited};
+use crate::database::queries::audit::{self, Actor, Change as Audited};
 use crate::database::reprice::between::{Between, between};
 use crate::database::reprice::{RepriceError, RepriceOptions};
 use crate::pricing::import::{Change, ChangeKind, ImportError, ImportOptions, diff, read};
@@ -301,7 +301,7 @@ pub async fn apply(
     transaction: &Transaction<'_>,
     pricing: &PricingOptions,
     from: Option<DateTime<Utc>>,
-    (actor, address): (&str, &str),
+    by: &Actor<'_>,
 ) -> Result<Proposal, SyncError> {
     let proposal = locked(transaction).await?;
     let catalog = Catalog::layered(pricing, &read_added(transaction.client()).await?)?.0;
@@ -320,11 +320,11 @@ pub async fn apply(
         specs.push(change.spec(from_us, &proposal)?);
     }
     let object = format!("proposal {}", proposal.id);
-    add(transaction, &specs, &ChangeNote { actor, origin: "sync", note: &object }).await?;
-    decide(transaction, proposal.id, "applied", actor).await?;
+    add(transaction, &specs, &ChangeNote { by: *by, origin: "sync", note: &object }).await?;
+    decide(transaction, proposal.id, "applied", by.name).await?;
     let new =
         json!({ "list": proposal.list, "prices": specs.len(), "effective_from": from.unwrap_or(proposal.seen_at) });
-    let change = Audited { actor, address, action: "price.sync_apply", object: &object, old: None, new: Some(new) };
+    let change = Audited { new: Some(new), ..by.change("price.sync_apply", &object) };
     audit::write(transaction.client(), &change).await?;
     Ok(proposal)
 }
@@ -333,12 +333,11 @@ pub async fn apply(
 ///
 /// # Errors
 /// [`SyncError`].
-pub async fn dismiss(transaction: &Transaction<'_>, (actor, address): (&str, &str)) -> Result<Proposal, SyncError> {
+pub async fn dismiss(transaction: &Transaction<'_>, by: &Actor<'_>) -> Result<Proposal, SyncError> {
     let proposal = locked(transaction).await?;
-    decide(transaction, proposal.id, "dismissed", actor).await?;
+    decide(transaction, proposal.id, "dismissed", by.name).await?;
     let object = format!("proposal {}", proposal.id);
-    let change = Audited { actor, address, action: "price.sync_dismiss", object: &object, old: None, new: None };
-    audit::write(transaction.client(), &change).await?;
+    audit::write(transaction.client(), &by.change("price.sync_dismiss", &object)).await?;
     Ok(proposal)
 }
 

@@ -10,6 +10,29 @@ use utoipa::ToSchema;
 use super::{Parameter, QueryError, Reading};
 use crate::json::Text;
 
+/// Who changes something. Every operation that changes something takes one, and notes the change itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Actor<'a> {
+    /// Who: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
+    pub name: &'a str,
+    /// Where from; empty on the command line.
+    pub address: &'a str,
+}
+
+impl<'a> Actor<'a> {
+    /// The person who has given a command.
+    #[must_use]
+    pub const fn at_the_command_line(name: &'a str) -> Self {
+        Self { name, address: "" }
+    }
+
+    /// A change of theirs; what was before and after is left to be said.
+    #[must_use]
+    pub const fn change(&self, action: &'a str, object: &'a str) -> Change<'a> {
+        Change { actor: self.name, address: self.address, action, object, old: None, new: None }
+    }
+}
+
 /// A change to be noted, in the transaction that makes it.
 #[derive(Debug)]
 pub struct Change<'a> {
@@ -34,7 +57,7 @@ pub struct AuditEntry {
     pub id: i64,
     /// When.
     pub at: DateTime<Utc>,
-    /// Who: `user:<sub>`, `token:<id> <name>` or `cli:<user>`.
+    /// Who: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
     pub actor: String,
     /// Where from; empty on the command line.
     pub address: String,

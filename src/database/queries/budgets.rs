@@ -1,11 +1,10 @@
 //! The daily budget of everything together: the row of `api_budgets` with scope `global` and period `day`.
 
-use serde_json::json;
-use tokio_postgres::types::Type;
 use tokio_postgres::{Client, GenericClient};
 
-use super::audit::{self, Change};
+use super::audit::Actor;
 use super::{QueryError, Reading};
+use crate::budget::{NewBudget, Period, Scope, store};
 use crate::pricing::Usd;
 
 /// A budget.
@@ -48,32 +47,27 @@ pub struct DailyBudget {
 pub async fn set_daily(
     client: &mut Client,
     new: &DailyBudget,
-    actor: &str,
-    address: &str,
+    by: &Actor<'_>,
 ) -> Result<Option<Usd>, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    // Without a row there is nothing to lock; two first ones at once both note that there was none before.
-    let old = read(&transaction, &format!("{SELECT} FOR UPDATE")).await?.map(|budget| budget.amount);
+    let old = store::of_scope(transaction.client(), Scope::Global, "", Period::Day).await?;
+    let amount = old.as_ref().map(|old| old.amount_usd);
     if old.is_some() && new.only_if_none {
-        return Ok(old);
+        return Ok(amount);
     }
-    let sql = "INSERT INTO public.api_budgets AS b (scope, scope_value, period, amount_usd, warning_percent) \
-        VALUES ('global', '', 'day', $1, coalesce($2::int8, 80)) \
-        ON CONFLICT (scope, scope_value, period) DO UPDATE SET amount_usd = excluded.amount_usd, \
-        warning_percent = coalesce($2, b.warning_percent), updated_at = excluded.updated_at";
-    let amount = new.amount;
-    transaction.query_typed(sql, &[(&amount, Type::NUMERIC), (&new.warning_percent, Type::INT8)]).await?;
-    let change = Change {
-        actor,
-        address,
-        action: "budget.set",
-        object: "global/day",
-        old: old.map(|old| json!({ "amount_usd": old })),
-        new: Some(json!({ "amount_usd": amount })),
+    let warning_percent = new.warning_percent.and_then(|percent| i32::try_from(percent).ok());
+    let wanted = NewBudget {
+        scope: Scope::Global,
+        scope_value: String::new(),
+        period: Period::Day,
+        amount_usd: new.amount,
+        warning_percent: warning_percent.or(old.as_ref().map(|old| old.warning_percent)).unwrap_or(80),
+        alert_percents: old.as_ref().map_or_else(|| vec![50, 80, 100], |old| old.alert_percents.clone()),
+        throttle: old.as_ref().is_none_or(|old| old.throttle),
     };
-    audit::write(transaction.client(), &change).await?;
+    store::replace(transaction.client(), &wanted, old, by).await?;
     transaction.commit().await?;
-    Ok(old)
+    Ok(amount)
 }
 
 async fn read(client: &impl GenericClient, sql: &str) -> Result<Option<Budget>, tokio_postgres::Error> {

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
-use super::audit::{self, Change};
+use super::audit::{self, Actor, Change};
 use super::{Parameter, QueryError, Reading};
 use crate::database::prices::{ChangeNote, add};
 use crate::pricing::catalog::Rates;
@@ -74,13 +74,9 @@ pub async fn set_rentcast_request(
     client: &mut Client,
     cost: Usd,
     from_us: i64,
-    actor: &str,
-    address: &str,
+    by: &Actor<'_>,
 ) -> Result<i32, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    let last = "SELECT rates FROM public.api_prices WHERE provider = 'rentcast' AND model = '' AND withdrawn_at IS NULL \
-        AND origin NOT IN ('builtin', 'config') ORDER BY effective_from DESC, id DESC LIMIT 1";
-    let old = transaction.query_typed(last, &[]).await?.first().map(|row| row.get::<_, Value>(0));
     let spec = PriceSpec {
         provider: "rentcast".to_owned(),
         model: String::new(),
@@ -88,16 +84,15 @@ pub async fn set_rentcast_request(
         effective_from_us: from_us,
         rates: Rates { request: Some(cost), ..Rates::default() },
         above: Vec::new(),
-        source: format!("set by {actor}"),
+        source: format!("set by {}", by.name),
         source_date: String::new(),
     };
-    let note = ChangeNote { actor, origin: "api", note: "" };
+    let note = ChangeNote { by: *by, origin: "api", note: "" };
     let ids = add(&transaction, std::slice::from_ref(&spec), &note).await?;
     // One was added.
     let id = ids.first().copied().unwrap_or_default();
     let (object, new) = (format!("price {id}"), Some(json!({ "per_unit": { "request": cost } })));
-    let change = Change { actor, address, action: "price.set", object: &object, old, new };
-    audit::write(transaction.client(), &change).await?;
+    audit::write(transaction.client(), &Change { new, ..by.change("price.add", &object) }).await?;
     transaction.commit().await?;
     Ok(id)
 }

@@ -139,7 +139,7 @@ pub async fn set_budget(
     let mut client = view.pool()?.get().await?;
     let threshold = new.alert_threshold_percent.map(|percent| within("alertThresholdPercent", percent, 0, 100));
     let wanted = DailyBudget { amount, warning_percent: threshold.transpose()?, only_if_none: new.only_if_none };
-    let previous = budgets::set_daily(&mut client, &wanted, &who.actor, &who.address).await?;
+    let previous = budgets::set_daily(&mut client, &wanted, &who.actor()).await?;
     let kept = previous.filter(|_| new.only_if_none);
     if kept.is_none() {
         tracing::info!(actor = who.actor, %amount, "the daily budget was set");

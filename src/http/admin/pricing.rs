@@ -192,8 +192,7 @@ pub async fn set_rentcast_cost(
 ) -> Result<Json<RentcastCostSet>, ApiError> {
     let cost = new.cost_per_request.not_negative("costPerRequest")?;
     let mut client = view.pool()?.get().await?;
-    let price_id =
-        prices::set_rentcast_request(&mut client, cost, view.clock.now_us(), &who.actor, &who.address).await?;
+    let price_id = prices::set_rentcast_request(&mut client, cost, view.clock.now_us(), &who.actor()).await?;
     tracing::info!(actor = who.actor, %cost, "the price of a RentCast request was set");
     Ok(Json(RentcastCostSet { success: true, cost_per_request: Number(cost), price_id }))
 }

@@ -46,7 +46,7 @@ use super::page::sessions::{Sessions, Shown};
 use super::router::Handle;
 use crate::clock::Clock;
 use crate::config::{Config, StatedCosts};
-use crate::database::queries::audit::Change;
+use crate::database::queries::audit::Actor;
 use crate::metrics::registry;
 use crate::seats::Seat;
 
@@ -109,10 +109,10 @@ impl Identity {
         }
     }
 
-    /// A change of theirs, for the audit log; what was before and after is left to be said.
+    /// Who that is, for operations that change something.
     #[must_use]
-    pub const fn change<'a>(&'a self, action: &'a str, object: &'a str) -> Change<'a> {
-        Change { actor: self.actor.as_str(), address: self.address.as_str(), action, object, old: None, new: None }
+    pub const fn actor(&self) -> Actor<'_> {
+        Actor { name: self.actor.as_str(), address: self.address.as_str() }
     }
 }
 

@@ -178,7 +178,7 @@ async fn note_credits(view: &Handle, who: &Identity, credits: &[(Uuid, Usd)]) ->
     let ids: Vec<Uuid> = credits.iter().take(CREDITS_NAMED).map(|(id, _)| *id).collect();
     let new = json!({ "cost_usd": sum, "ids": ids });
     let client = view.pool()?.get().await?;
-    audit::write(&client, &Change { new: Some(new), ..who.change("credit.record", &object) }).await?;
+    audit::write(&client, &Change { new: Some(new), ..who.actor().change("credit.record", &object) }).await?;
     Ok(())
 }
 

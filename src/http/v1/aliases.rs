@@ -77,7 +77,7 @@ pub async fn set(
     }
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let set = aliases::set(&transaction, &view.config.pricing, &new, (&who.actor, &who.address)).await;
+    let set = aliases::set(&transaction, &view.config.pricing, &new, &who.actor()).await;
     let set = set.map_err(failed)?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, provider = set.provider, name = set.name, "a name of a model was set");
@@ -97,7 +97,7 @@ pub async fn remove(
     let (provider, name) = (checked("provider", named.provider)?, checked("name", named.name)?);
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    aliases::remove(&transaction, &provider, &name, (&who.actor, &who.address)).await.map_err(failed)?;
+    aliases::remove(&transaction, &provider, &name, &who.actor()).await.map_err(failed)?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, provider, name, "a name of a model was taken back");
     Ok(StatusCode::NO_CONTENT)

@@ -8,13 +8,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::budget::board::{basis_points, percent};
 use crate::budget::{BudgetState, NewBudget, Period, Scope, ahead, store};
 use crate::database::queries::Reading;
-use crate::database::queries::audit::{self, Change};
 use crate::forecast::Estimate;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
@@ -192,6 +190,8 @@ impl SetBudget {
 pub struct SetBudgetAnswer {
     /// Its number.
     pub id: i32,
+    /// The budget of the same scope and period that was there before, and is replaced; null if there was none.
+    pub replaced: Option<store::Budget>,
 }
 
 /// Sets the budget of a scope and period: makes it, or replaces the one that is there.
@@ -204,19 +204,10 @@ pub async fn set(
 ) -> Result<Json<SetBudgetAnswer>, ApiError> {
     let new = new.checked()?;
     let mut client = view.pool()?.get().await?;
-    let transaction = client.transaction().await?;
-    let same =
-        |old: &store::Budget| (old.scope, old.period) == (new.scope, new.period) && old.scope_value == new.scope_value;
-    let old = store::list(transaction.client()).await?.into_iter().find(same);
-    let id = store::set(transaction.client(), &new).await?;
-    let now = json!({ "amount_usd": new.amount_usd, "warning_percent": new.warning_percent,
-        "alert_percents": new.alert_percents, "throttle": new.throttle });
-    let object = format!("{} {}/{}", new.scope.name(), new.scope_value, new.period.name());
-    let change = Change { old: old.map(|old| json!(old)), new: Some(now), ..who.change("budget.set", &object) };
-    audit::write(transaction.client(), &change).await?;
-    transaction.commit().await?;
+    let done = store::set(&mut client, &new, &who.actor()).await?;
+    let (id, replaced) = (done.id, done.old);
     tracing::info!(actor = who.actor, id, amount = %new.amount_usd, "a budget was set");
-    Ok(Json(SetBudgetAnswer { id }))
+    Ok(Json(SetBudgetAnswer { id, replaced }))
 }
 
 /// Removes a budget.
@@ -230,15 +221,9 @@ pub async fn remove(
     Number(id): Number<i32>,
 ) -> Result<StatusCode, ApiError> {
     let mut client = view.pool()?.get().await?;
-    let transaction = client.transaction().await?;
-    let old = store::list(transaction.client()).await?.into_iter().find(|budget| budget.id == id);
-    if !store::remove(transaction.client(), id).await? {
+    if !store::remove(&mut client, id, &who.actor()).await? {
         return Err(ApiError::not_found("there is no budget of this number", "GET /api/v1/budgets lists them"));
     }
-    let object = id.to_string();
-    let change = Change { old: old.map(|old| json!(old)), ..who.change("budget.remove", &object) };
-    audit::write(transaction.client(), &change).await?;
-    transaction.commit().await?;
     tracing::info!(actor = who.actor, id, "a budget was removed");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::database::Connection;
 use crate::dead_letters::{
-    DeadLetter, Decider, Edit, Filter, Order, Outcome, Retrier, RetryError, drop_letters, get, ids_of, page_of,
+    DeadLetter, Edit, Filter, Order, Outcome, Retrier, RetryError, drop_letters, get, ids_of, page_of,
 };
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
@@ -113,7 +113,7 @@ async fn load(
     letters: &[DeadLetter],
     edits: &[Edit],
 ) -> Result<Vec<Outcome>, ApiError> {
-    let by = Decider { actor: &who.actor, address: &who.address };
+    let by = who.actor();
     let retry = async {
         let retrier = Retrier::new(&view.config, connection, &*view.clock).await?;
         retrier.retry(connection, letters, edits, &by).await
@@ -228,7 +228,7 @@ pub async fn drop_many(
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let ids = ids_of(transaction.client(), &filter, after, DROPS).await?;
-    let by = Decider { actor: &who.actor, address: &who.address };
+    let by = who.actor();
     let dropped = drop_letters(transaction.client(), &ids, &by).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, dropped, "dead letters were dropped");
@@ -247,7 +247,7 @@ pub async fn drop_letter(
 ) -> Result<StatusCode, ApiError> {
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let by = Decider { actor: &who.actor, address: &who.address };
+    let by = who.actor();
     if drop_letters(transaction.client(), &[id], &by).await? == 0 {
         return Err(nobody());
     }

@@ -14,7 +14,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::database::prices::set::{self as operation, PriceEffect, SetPriceError};
 use crate::database::prices::{ChangeNote, PriceChange, changes as list, withdraw as take_out};
-use crate::database::queries::audit;
 use crate::database::reprice::{Preview, RepriceError, RepriceOptions, preview as differences};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
@@ -139,8 +138,8 @@ pub async fn add(
     let options = &view.config.pricing;
     let effect =
         operation::effect(transaction.client(), options, &stated, new.replace, now_us).await.map_err(failed)?;
-    let note = ChangeNote { actor: &who.actor, origin: "api", note: &new.note };
-    let id = operation::set(&transaction, &effect, &note, (&who.actor, &who.address)).await?;
+    let note = ChangeNote { by: who.actor(), origin: "api", note: &new.note };
+    let id = operation::set(&transaction, &effect, &note).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, id, provider = stated.provider, model = stated.model, "a price was added");
     Ok(Json(AddedPrice { id, effect }))
@@ -211,11 +210,10 @@ pub async fn withdraw(
 ) -> Result<StatusCode, ApiError> {
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    if !take_out(&transaction, id, &who.actor).await? {
+    if !take_out(&transaction, id, &who.actor()).await? {
         let hint = "built-in prices are replaced by adding another; GET /api/v1/prices lists all";
         return Err(ApiError::not_found("no added price of this number is in force", hint));
     }
-    audit::write(transaction.client(), &who.change("price.withdraw", &format!("price {id}"))).await?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, id, "a price was withdrawn");
     Ok(StatusCode::NO_CONTENT)

@@ -48,7 +48,7 @@ pub async fn apply(
 ) -> Result<Json<Proposal>, ApiError> {
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let applied = sync::apply(&transaction, &view.config.pricing, None, (&who.actor, &who.address)).await;
+    let applied = sync::apply(&transaction, &view.config.pricing, None, &who.actor()).await;
     let applied = applied.map_err(failed)?;
     transaction.commit().await?;
     tracing::info!(
@@ -67,7 +67,7 @@ pub async fn apply(
 pub async fn dismiss(State(view): State<Handle>, Extension(who): Extension<Identity>) -> Result<StatusCode, ApiError> {
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let closed = sync::dismiss(&transaction, (&who.actor, &who.address)).await.map_err(failed)?;
+    let closed = sync::dismiss(&transaction, &who.actor()).await.map_err(failed)?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, proposal = closed.id, "a proposal of prices was closed");
     Ok(StatusCode::NO_CONTENT)

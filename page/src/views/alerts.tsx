@@ -1,0 +1,82 @@
+// Alerts of budgets and of unusual spend: an inbox. New until somebody has seen them, and kept afterwards.
+
+import { useState } from "preact/hooks";
+import { Failure, change, get, url } from "../api";
+import { instant } from "../format";
+import { useLive } from "../live";
+import { amend, useRoute } from "../route";
+import { useSession } from "../session";
+import type { Alert, AlertsAnswer } from "../types";
+import { Badge, Card, Choice, Empty, Head, Loaded, Problem } from "../ui/parts";
+import { Pager } from "../ui/table";
+
+const PAGE = 50;
+const KINDS: Record<string, string> = { budget: "Budget", spend: "Unusual spend" };
+
+export function Alerts() {
+  const { mayChange } = useSession();
+  const all = useRoute().query.get("show") === "all";
+  const [before, setBefore] = useState<number[]>([]);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const path = url("/api/v1/alerts", { only_new: all ? null : true, limit: PAGE, before: before[before.length - 1] });
+  const live = useLive<AlertsAnswer>(path, (signal) => get(path, signal), 10_000);
+  const acknowledge = async (body: { ids: number[] } | { up_to: number }) => {
+    try {
+      await change("POST", "/api/v1/alerts/acknowledge", body);
+      setFailure(null);
+      live.reload();
+    } catch (error) {
+      setFailure(error as Failure);
+    }
+  };
+  const show = (next: boolean) => {
+    setBefore([]);
+    amend({ show: next ? "all" : null });
+  };
+  const newest = live.data?.alerts[0]?.id;
+  return (
+    <>
+      <Head title="Alerts" lead="Budgets that reach a threshold, and spend that its own history does not explain." live={live}>
+        {mayChange && newest !== undefined && (live.data?.new ?? 0) > 0 && before.length === 0 && (
+          <button type="button" onClick={() => void acknowledge({ up_to: newest })}>Acknowledge all</button>
+        )}
+        <Choice label="Which alerts" value={all ? "all" : "new"} options={[["new", "New"], ["all", "All"]]} onPick={(value) => show(value === "all")} />
+      </Head>
+      {failure && <Problem failure={failure} />}
+      <Loaded live={live} rows={8}>
+        {({ alerts, next }) => alerts.length === 0 ? (
+          <Empty title={all ? "No alert was raised yet" : "No new alerts"}>
+            {all ? <>Set a budget under <a href="#/budgets">Budgets</a>: an alert is raised at each of its thresholds, once a period.</> : <>Those that were acknowledged are under <em>All</em>.</>}
+          </Empty>
+        ) : (
+          <Card>
+            <ul class="alerts">
+              {alerts.map((alert) => <Row key={alert.id} alert={alert} onSeen={mayChange && !alert.acknowledged_at ? () => void acknowledge({ ids: [alert.id] }) : undefined} />)}
+            </ul>
+            <Pager text="Newest first" onBack={before.length > 0 ? () => setBefore(before.slice(0, -1)) : undefined} onNext={next === null ? undefined : () => setBefore([...before, next])} />
+          </Card>
+        )}
+      </Loaded>
+    </>
+  );
+}
+
+function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined }) {
+  const { zone } = useSession();
+  const text = alert.message.replace(/^tallyd: /, "");
+  return (
+    <li class={alert.acknowledged_at ? "alert seen" : "alert"}>
+      <div class="alert-text">
+        <div class="alert-marks">
+          <Badge tone={alert.acknowledged_at ? "plain" : alert.current ? "bad" : "warn"}>{KINDS[alert.kind] ?? alert.kind}</Badge>
+          <span class="fine when">{instant(alert.at, zone)}</span>
+          {!alert.current && <span class="fine">its period is over</span>}
+        </div>
+        <p>{text}</p>
+        {alert.acknowledged_at && <p class="fine">Seen by {alert.acknowledged_by}, {instant(alert.acknowledged_at, zone)}</p>}
+        {alert.delivery === "due" && alert.delivery_error !== "" && <p class="fine">The webhook did not take it: {alert.delivery_error}. It is tried again.</p>}
+      </div>
+      {onSeen && <button type="button" aria-label={`Acknowledge: ${text}`} onClick={onSeen}>Acknowledge</button>}
+    </li>
+  );
+}

@@ -1,0 +1,108 @@
+//! `tallyd alerts`: what budgets and unusual spend have told.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::{self, count, noun};
+use super::{actor, reporting_zone, today_in, with_database};
+use crate::budget::inbox::{self, Alert, Delivery, Wanted, Which};
+use crate::config::Config;
+use crate::database::queries::audit::Actor;
+
+/// Show alerts of budgets and of unusual spend, and acknowledge them.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd alerts list
+  tallyd alerts list --all --json
+  tallyd alerts acknowledge 12 13
+  tallyd alerts acknowledge --all")]
+pub struct AlertsArgs {
+    #[command(subcommand)]
+    command: AlertsCommand,
+}
+
+#[derive(Subcommand)]
+enum AlertsCommand {
+    /// Show the alerts that nobody has acknowledged, newest first
+    List {
+        /// Acknowledged ones, too
+        #[arg(long)]
+        all: bool,
+        /// So many at most
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say that you have seen alerts. They stay, with your name
+    Acknowledge {
+        /// Their numbers, as `tallyd alerts list` prints them
+        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<i64>,
+        /// All that there are
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(args: &AlertsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        AlertsCommand::List { all, limit, json } => list(*all, *limit, *json, config),
+        AlertsCommand::Acknowledge { ids, all, json } => acknowledge(ids, *all, *json, config),
+    }
+}
+
+fn list(all: bool, limit: u32, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    let (alerts, new) = with_database(config, "tallyd alerts", async |db| {
+        let today = today_in(reporting_zone(db, config).await?);
+        let wanted = Wanted { only_new: !all, before: None, limit: limit.into() };
+        Ok((inbox::list(db, &wanted, today).await?, inbox::count_new(&**db).await?))
+    })?;
+    if as_json {
+        output::json(&alerts)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for alert in &alerts {
+        println!("{}", line(alert));
+    }
+    let new = new.unsigned_abs();
+    eprintln!("{} {} new", noun(new, "alert", "alerts"), if new == 1 { "is" } else { "are" });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(alert: &Alert) -> String {
+    let seen = match &alert.acknowledged_by {
+        Some(by) => format!("  (seen by {by})"),
+        None => String::new(),
+    };
+    let told = match alert.delivery {
+        Delivery::Due if !alert.delivery_error.is_empty() => {
+            format!("  (the webhook did not take it: {})", alert.delivery_error)
+        }
+        _ => String::new(),
+    };
+    let message = alert.message.strip_prefix("tallyd: ").unwrap_or(&alert.message);
+    format!("{:>6}  {}  {message}{told}{seen}", alert.id, alert.at.format("%Y-%m-%d %H:%M"))
+}
+
+fn acknowledge(ids: &[i64], all: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    let which = if all { Which::UpTo(i64::MAX) } else { Which::These(ids.to_owned()) };
+    let seen = with_database(config, "tallyd alerts", async |db| {
+        Ok(inbox::acknowledge(db, &which, &Actor::at_the_command_line(&actor())).await?)
+    })?;
+    if as_json {
+        output::json(&json!({ "acknowledged": seen }))?;
+    } else {
+        println!("{} acknowledged", count(seen));
+    }
+    if seen == 0 && !all {
+        output::hint("`tallyd alerts list` shows those that are new");
+    }
+    Ok(ExitCode::SUCCESS)
+}
