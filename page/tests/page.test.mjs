@@ -36,7 +36,7 @@ async function inside(run, options = {}) {
 
 const VIEWS = [
   ["overview", "Month to date"], ["costs", "Totals"], ["costs?by=model&days=7", "claude-opus-4-5"], ["costs?by=user&days=90", "user-00001"],
-  ["users?search=0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
+  ["users?search=0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["alerts?show=all", "alert"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
   ["records?only=errors", "claude"], ["dead-letters", "missing"], ["pipeline", "Write-ahead log"], ["changes", "token.create"],
 ];
 
@@ -246,11 +246,35 @@ describe("changes", () => {
       await tab.page.getByLabel("Amount in USD").fill("0.01");
       await tab.page.getByRole("button", { name: "Save" }).click();
       await tab.page.getByText("Used up", { exact: true }).waitFor();
+      // Setting it as if it were new says that it is not.
+      await tab.page.getByRole("button", { name: "Set a budget" }).click();
+      await tab.page.getByLabel("Amount in USD").fill("0.02");
+      await tab.page.getByLabel("For a").selectOption("month");
+      await tab.page.getByRole("button", { name: "Save" }).click();
+      await tab.page.getByText("It replaces the one of $0.01").waitFor();
       tab.page.once("dialog", (dialog) => void dialog.accept());
       await tab.page.getByRole("button", { name: /^Remove/ }).click();
       await tab.page.getByText("No budget is set").waitFor();
       const log = daemon.sql("SELECT actor || ' ' || action FROM tallyd_audit_log WHERE action LIKE 'budget%' ORDER BY id");
-      assert.deepEqual(log.split("\n"), ["token:1 admin budget.set", "token:1 admin budget.set", "token:1 admin budget.remove"]);
+      assert.deepEqual(log.split("\n"), [...Array(3).fill("token:1 admin budget.set"), "token:1 admin budget.remove"]);
+    });
+  });
+
+  test("an alert is seen, acknowledged, and kept", async () => {
+    await inside(async (tab) => {
+      const raised = () => daemon.sql("SELECT count(*) FROM api_alerts WHERE acknowledged_at IS NULL");
+      assert.equal(raised(), "3", "the budget before was used up: one alert a threshold");
+      await show(tab, daemon, "alerts");
+      await tab.page.getByText("100 % of the month's budget").waitFor();
+      await tab.page.getByRole("navigation", { name: "Views" }).getByText("3 new").waitFor({ state: "attached" });
+      assert.deepEqual(await tab.axe(), [], "new alerts");
+      await tab.page.getByRole("button", { name: /^Acknowledge: 100 %/ }).click();
+      await until("one is seen", async () => raised() === "2");
+      await tab.page.getByRole("button", { name: "Acknowledge all" }).click();
+      await tab.page.getByText("No new alerts").waitFor();
+      await tab.page.getByRole("button", { name: "All", exact: true }).click();
+      await tab.page.getByText("Seen by token:1 admin").first().waitFor();
+      assert.deepEqual(await tab.axe(), [], "alerts that were seen");
     });
   });
 

@@ -20,6 +20,8 @@ const VIEWS = {
   sessions: { path: "sessions" },
   budgets: { path: "budgets" },
   "budget-edit": { path: "budgets", then: (page) => page.getByRole("button", { name: "Set a budget" }).click() },
+  alerts: { path: "alerts" },
+  "alerts-all": { path: "alerts?show=all" },
   prices: { path: "prices?provider=claude" },
   "price-edit": { path: "prices?provider=claude&search=sonnet-4-5", then: price },
   records: { path: "records?days=7", then: (page) => page.locator("tbody .sort").first().click() },
@@ -56,6 +58,9 @@ try {
   const token = await daemon.token("admin", "ada");
   // Budgets are evaluated every few seconds.
   await until("budgets are evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "4");
+  await until("alerts are raised", () => Number(daemon.sql("SELECT count(*) FROM api_alerts")) >= 4);
+  const seen = daemon.sql("SELECT max(id) FROM api_alerts WHERE id < (SELECT max(id) - 1 FROM api_alerts)");
+  daemon.run("alerts", "acknowledge", seen);
   mkdirSync(FOLDER, { recursive: true });
   for (const [device, size] of [["desktop", { width: 1360, height: 880 }], ["phone", { width: 390, height: 844, scale: 2 }]]) {
     for (const scheme of ["light", "dark"]) {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{actor, output, reporting_zone, today_in, with_database};
+use super::output::{self, Table, count, usd};
+use super::{actor, reporting_zone, today_in, with_database};
 use crate::budget::store::{SetOutcome, board, remove, set};
 use crate::budget::{NewBudget, Period, Scope};
 use crate::config::Config;
@@ -29,7 +30,10 @@ pub struct BudgetsArgs {
 enum BudgetsCommand {
     /// Show every budget, and where it stands
     List {
-        /// Print JSON
+        /// Print every digit instead of cents
+        #[arg(long)]
+        exact: bool,
+        /// Print JSON, with every digit
         #[arg(long)]
         json: bool,
     },
@@ -45,6 +49,7 @@ enum BudgetsCommand {
 #[derive(Args)]
 struct SetArgs {
     /// USD
+    #[arg(allow_negative_numbers = true)]
     amount: Usd,
     /// For how long the amount is; days and weeks begin at midnight of the reporting time zone, weeks on Monday
     #[arg(long, value_enum, default_value_t = Period::Day)]
@@ -71,7 +76,7 @@ struct SetArgs {
 
 pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
-        BudgetsCommand::List { json } => list(*json, config),
+        BudgetsCommand::List { exact, json } => list(*exact, *json, config),
         BudgetsCommand::Set(args) => set_budget(args, config),
         BudgetsCommand::Remove { id } => {
             let name = actor();
@@ -87,7 +92,7 @@ pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+fn list(exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let board = with_database(config, "tallyd budgets", async |db| {
         let today = today_in(reporting_zone(db, config).await?);
         Ok(board(db, today).await?)
@@ -96,23 +101,22 @@ fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
         output::json(&board.states())?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut table = Table::new(&["id", "of", "a", "since", "status"], &["spent USD", "of USD", "unpriced calls"]);
     for state in board.states() {
         let budget = &state.budget;
-        let scope = format!("{} {}", budget.scope.name(), budget.scope_value);
-        println!(
-            "{:>4}  {:<8}  {} of {} USD a {} since {}{}",
-            budget.id,
-            state.status.name(),
-            state.spent_usd,
-            budget.amount_usd,
-            budget.period.name(),
-            state.period_start,
-            if budget.scope == Scope::Global { String::new() } else { format!(", {}", scope.trim_end()) },
-        );
-        if state.unpriced_calls > 0 {
-            println!("      {} calls of it have no known price", state.unpriced_calls);
-        }
+        let of = format!("{} {}", budget.scope.name(), budget.scope_value);
+        table.push(vec![
+            budget.id.to_string(),
+            if budget.scope == Scope::Global { "everything".to_owned() } else { of },
+            budget.period.name().to_owned(),
+            state.period_start.to_string(),
+            state.status.name().to_owned(),
+            usd(state.spent_usd, exact),
+            usd(budget.amount_usd, exact),
+            count(state.unpriced_calls.unsigned_abs()),
+        ]);
     }
+    table.print();
     if board.states().is_empty() {
         output::hint("there is none; `tallyd budgets set 25` allows 25 USD a day");
     }

@@ -72,10 +72,6 @@ fn print(what: &str, estimate: &Estimate) {
     );
 }
 
-/// Half a cent is rounded up.
-fn cents(usd: Usd) -> String {
-    let cent = Usd::ONE.attos() / 100;
-    let cents = (usd.attos() + cent / 2).div_euclid(cent);
-    let sign = if cents < 0 { "-" } else { "" };
-    format!("{sign}{}.{:02}", cents.abs() / 100, cents.abs() % 100)
+fn cents(amount: Usd) -> String {
+    output::usd(amount, false)
 }

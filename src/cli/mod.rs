@@ -12,6 +12,7 @@ mod bill_check;
 mod budgets;
 mod config;
 mod confirm;
+mod costs;
 mod dead_letters;
 mod demo;
 mod forecast;
@@ -55,22 +56,26 @@ const EXAMPLES: &str = "Examples:
   tallyd                                     start the daemon, with a PostgreSQL of its own
   tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300
   tallyd status
+  tallyd costs                               what was spent in the last 30 days, by model
   tallyd psql -c 'SELECT * FROM daily_api_costs'";
+
+/// The last part of every help: a command's own options are what people look for.
+const GLOBAL: &str = "Global options";
 
 /// Flags that every command takes. They win over the environment, which wins over the configuration file.
 #[derive(Args)]
 struct Common {
     /// The configuration file [default: config.toml, if it is there]
-    #[arg(long, global = true, env = "TALLYD_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "TALLYD_CONFIG", value_name = "FILE", help_heading = GLOBAL)]
     config: Option<PathBuf>,
     /// Where the daemon keeps its write-ahead log and its PostgreSQL
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = GLOBAL)]
     data_dir: Option<PathBuf>,
     /// The daemon's Unix socket
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     socket: Option<PathBuf>,
     /// The PostgreSQL to use instead of a private one
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     database_url: Option<String>,
 }
 
@@ -107,6 +112,8 @@ enum Command {
     Prices(prices::PricesArgs),
     /// Compute stored costs anew after prices were corrected
     Reprice(reprice::RepriceArgs),
+    /// Show what was spent, by model, provider, user, application or day
+    Costs(costs::CostsArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
     /// Show alerts of budgets and of unusual spend, and acknowledge them
@@ -122,7 +129,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make, list and revoke tokens for the HTTP API
     Token(token::TokenArgs),
-    /// Forget a user: their calls stay, and are nobody's
+    /// List users with what they have cost; forget one: their calls stay, and are nobody's
     Users(users::UsersArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
@@ -170,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::Rollups(args) => rollups::run(&args, &config),
         Command::Prices(args) => prices::run(&args, &config),
         Command::Reprice(args) => reprice::run(&args, &config),
+        Command::Costs(args) => costs::run(&args, &config),
         Command::Budgets(args) => budgets::run(&args, &config),
         Command::Alerts(args) => alerts::run(&args, &config),
         Command::BillCheck(args) => bill_check::run(&args, &config),

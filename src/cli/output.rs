@@ -13,6 +13,7 @@ use std::fmt::Arguments;
 use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
 use std::sync::OnceLock;
 
+use crate::pricing::Usd;
 use crate::quote;
 
 /// Prints a line of data.
@@ -154,6 +155,62 @@ pub fn noun(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
+/// An amount as people read it: in cents, half a cent rounded up; more digits where cents would say nothing. `exact` keeps every digit.
+#[must_use]
+pub fn usd(amount: Usd, exact: bool) -> String {
+    const CENT: i128 = Usd::ONE.attos() / 100;
+    if exact {
+        return amount.to_string();
+    }
+    if amount != Usd::ZERO && amount.attos().abs() < CENT {
+        return if amount.attos() < 0 { "> -0.01" } else { "< 0.01" }.to_owned();
+    }
+    let cents = (amount.attos() + CENT / 2).div_euclid(CENT);
+    let (sign, cents) = (if cents < 0 { "-" } else { "" }, cents.unsigned_abs());
+    let whole = u64::try_from(cents / 100).map_or_else(|_| (cents / 100).to_string(), count);
+    format!("{sign}{whole}.{:02}", cents % 100)
+}
+
+/// A list with headings. Names stand to the left, numbers to the right.
+pub struct Table {
+    names: usize,
+    lines: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these columns of names, and then of numbers.
+    #[must_use]
+    pub fn new(names: &[&str], numbers: &[&str]) -> Self {
+        let headings = names.iter().chain(numbers).map(|heading| (*heading).to_owned()).collect();
+        Self { names: names.len(), lines: vec![headings] }
+    }
+
+    /// Adds a line, a cell a column.
+    pub fn push(&mut self, cells: Vec<String>) {
+        // What is measured is what is printed: a control character is shown in several.
+        self.lines.push(cells.iter().map(|cell| quote::line(cell).into_owned()).collect());
+    }
+
+    /// Prints it; nothing without a line.
+    pub fn print(&self) {
+        if self.lines.len() > 1 {
+            self.lines().iter().for_each(|line| println!("{line}"));
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let width =
+            |at: usize| self.lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max();
+        let widths: Vec<usize> = (0..self.lines[0].len()).map(|at| width(at).unwrap_or(0)).collect();
+        let cell = |(at, text): (usize, &String)| {
+            let wide = widths[at];
+            if at < self.names { format!("{text:<wide$}") } else { format!("{text:>wide$}") }
+        };
+        let line = |cells: &Vec<String>| cells.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+        self.lines.iter().map(|cells| line(cells).trim_end().to_owned()).collect()
+    }
+}
+
 /// Bytes in the largest unit that keeps one digit before the point.
 #[must_use]
 pub fn bytes(number: u64) -> String {
@@ -174,6 +231,18 @@ mod tests {
     #[test]
     fn numbers_are_set_for_reading() {
         assert_eq!([0, 999, 1_000, 28_185, 1_234_567].map(count), ["0", "999", "1,000", "28,185", "1,234,567"]);
+        assert_eq!(
+            [0, 1, 2_000].map(|number| noun(number, "alert", "alerts")),
+            ["0 alerts", "1 alert", "2,000 alerts"]
+        );
+        let amounts = ["0", "0.004", "-0.004", "0.005", "0.01", "1234.565", "-3", "1000000"];
+        let shown = amounts.map(|text| usd(Usd::parse(text).unwrap(), false));
+        assert_eq!(shown, ["0.00", "< 0.01", "> -0.01", "< 0.01", "0.01", "1,234.57", "-3.00", "1,000,000.00"]);
+        assert_eq!(usd(Usd::parse("0.00000001").unwrap(), true), "0.00000001");
+        let mut table = Table::new(&["model"], &["calls"]);
+        table.push(vec!["a\u{1b}".into(), "10".into()]);
+        table.push(vec!["bc".into(), "7".into()]);
+        assert_eq!(table.lines(), ["model    calls", "a\\u{1b}     10", "bc           7"]);
         assert_eq!([0, 1_023, 1_024, 1_572_864].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
     }
 }

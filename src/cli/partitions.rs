@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::output::{self, bytes, count};
+use super::confirm::{Confirm, Told};
+use super::output::{self, bytes, count, noun};
 use super::prices::instant;
 use super::with_database;
 use crate::config::Config;
@@ -18,7 +19,7 @@ use crate::database::retention::{DropState, drop_before, due};
 #[command(after_help = "Examples:
   tallyd partitions list
   tallyd partitions ensure --from 2024-01-01 --to 2025-01-01
-  tallyd partitions drop --before 2025-01-01
+  tallyd partitions drop --before 2025-01-01 --dry-run
   tallyd partitions drop --before 2025-01-01 --yes")]
 pub struct PartitionsArgs {
     #[command(subcommand)]
@@ -46,17 +47,14 @@ enum PartitionsCommand {
         json: bool,
     },
     /// Drop the partitions that lie wholly before an instant. Rollups and lifetime totals stay
-    #[command(
-        after_help = "Without --yes it only shows what would go. The calls are gone for good: their sums stay in the rollups, \
-        and `tallyd reconcile` knows them. The role must own the tables.\n\nExample:\n  tallyd partitions drop --before 2025-01-01 --yes"
-    )]
+    #[command(after_help = "The calls are gone for good: their sums stay in the rollups, \
+        and `tallyd reconcile` knows them. The role must own the tables.\n\nExample:\n  tallyd partitions drop --before 2025-01-01 --yes")]
     Drop {
         /// A date (midnight UTC) or RFC 3339
         #[arg(long, value_name = "INSTANT", value_parser = instant)]
         before: i64,
-        /// Do it
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        confirm: Confirm,
         /// Who, for the record [default: the user]
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
@@ -70,10 +68,11 @@ pub fn run(args: &PartitionsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         PartitionsCommand::List { json } => list(*json, config),
         PartitionsCommand::Ensure { from, to, json } => ensure(at(*from), at(*to), *json, config),
-        PartitionsCommand::Drop { before, yes, by, json } => {
-            let actor = by.clone().unwrap_or_else(super::actor);
-            if *yes { drop(at(*before), &actor, *json, config) } else { show_due(at(*before), *json, config) }
-        }
+        PartitionsCommand::Drop { before, confirm, by, json } => match confirm.told() {
+            Told::Yes => drop(at(*before), &by.clone().unwrap_or_else(super::actor), *json, config),
+            Told::DryRun => show_due(at(*before), *json, config),
+            Told::Nothing => Ok(confirm.refuse("drops partitions with their calls")),
+        },
     }
 }
 
@@ -133,7 +132,7 @@ fn show_due(before: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Re
             output::json(&json!({ "due": found, "dropped": null }))?;
         } else {
             found.iter().for_each(print);
-            println!("{} partitions would be dropped", found.len());
+            println!("{} would be dropped", noun(found.len() as u64, "partition", "partitions"));
             output::hint("nothing was changed: --yes drops them");
         }
         Ok(ExitCode::SUCCESS)

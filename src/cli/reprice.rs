@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::confirm::{Confirm, Told};
 use super::output::{self, count};
 use super::prices::{actor, catalog, instant};
 use super::with_database;
@@ -18,7 +19,7 @@ use crate::pricing::{Usd, normalise_provider};
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd reprice --from 2026-11-01 --to 2026-12-01 --dry-run
-  tallyd reprice --from 2026-11-01 --to 2026-12-01 --model claude-sonnet-4
+  tallyd reprice --from 2026-11-01 --to 2026-12-01 --model claude-sonnet-4 --yes
 Costs that the caller stated are left alone unless --include-client is given.")]
 pub struct RepriceArgs {
     /// Calls from here on: a date (midnight UTC) or RFC 3339
@@ -36,9 +37,8 @@ pub struct RepriceArgs {
     /// Also calls whose cost the caller stated
     #[arg(long)]
     include_client: bool,
-    /// Only show what would change, by day and model
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    confirm: Confirm,
     /// About how many calls one transaction reads
     #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_rows: u32,
@@ -102,6 +102,10 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.from >= args.to {
         anyhow::bail!("--from must be before --to");
     }
+    let told = args.confirm.told();
+    if told == Told::Nothing {
+        return Ok(args.confirm.refuse("rewrites stored costs"));
+    }
     let options = RepriceOptions {
         from_us: args.from,
         to_us: args.to,
@@ -119,11 +123,11 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
         if !args.json {
             print(&found);
         }
-        if args.dry_run {
+        if told == Told::DryRun {
             if args.json {
                 output::json(&serde_json::json!({ "preview": found, "done": null }))?;
             } else {
-                output::hint("nothing was changed: this was a dry run");
+                output::hint("nothing was changed: --yes reprices");
             }
             return Ok(ExitCode::SUCCESS);
         }

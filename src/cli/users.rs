@@ -1,4 +1,4 @@
-//! `tallyd users`: forget one.
+//! `tallyd users`: listed with what they have cost; one forgotten.
 
 use std::process::ExitCode;
 
@@ -6,15 +6,17 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::output::{self, count};
+use super::confirm::{Confirm, Told};
+use super::output::{self, Table, count, noun, usd};
 use super::with_database;
 use crate::config::Config;
 use crate::database::forget::{ForgetOptions, Forgotten, Preview, forget, preview};
+use crate::database::queries::users::{UserQuestion, UserSort};
 
-/// Forget a user.
+/// List users with what they have cost, and forget one.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  tallyd users forget 7d0c61f2-51a2-4d5f-a9be-0d3b0a6fd1c4\n  tallyd users forget u-42 --yes"
+    after_help = "Examples:\n  tallyd users list --limit 10\n  tallyd users forget u-42 --dry-run\n  tallyd users forget u-42 --yes"
 )]
 pub struct UsersArgs {
     #[command(subcommand)]
@@ -23,20 +25,32 @@ pub struct UsersArgs {
 
 #[derive(Subcommand)]
 enum UsersCommand {
+    /// Show what each user has cost in all, the largest first
+    List {
+        /// Only users whose id, or a shown column of [users], contains this
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// So many at most
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+        /// Print every digit instead of cents
+        #[arg(long)]
+        exact: bool,
+        /// Print JSON, with every digit
+        #[arg(long)]
+        json: bool,
+    },
     /// Make all calls of a user anonymous. Every sum but the user's own stays what it was
-    #[command(
-        after_help = "Without --yes it only shows what would be done. Calls go to the user id '' of calls that name nobody; \
+    #[command(after_help = "Calls go to the user id '' of calls that name nobody; \
         their request ids and metadata are emptied. The user's dead letters are corrected, budgets and alerts deleted. A hash of \
         the id is kept, by which the daemons make records anonymous that arrive later; --once keeps none. Killed, it goes on when \
-        the same command is run again.\n\nExample:\n  tallyd users forget u-42 --yes"
-    )]
+        the same command is run again.\n\nExample:\n  tallyd users forget u-42 --yes")]
     Forget {
         /// The id, as records have it
         #[arg(value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         id: String,
-        /// Do it
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        confirm: Confirm,
         /// Let records that arrive later under this id count as before
         #[arg(long)]
         once: bool,
@@ -80,7 +94,53 @@ fn print(done: &Forgotten) {
 }
 
 pub fn run(args: &UsersArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let UsersCommand::Forget { id, yes, once, batch_calls, by, json: as_json } = &args.command;
+    match &args.command {
+        UsersCommand::List { search, limit, exact, json } => {
+            let question = UserQuestion {
+                search: search.clone(),
+                id: None,
+                sort: UserSort::Cost,
+                descending: true,
+                limit: *limit,
+                offset: 0,
+            };
+            list(&question, *exact, *json, config)
+        }
+        command @ UsersCommand::Forget { .. } => forget_one(command, config),
+    }
+}
+
+fn list(question: &UserQuestion, exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    let page = with_database(config, "tallyd users", async |db| Ok(question.ask(db, &config.users).await?))?;
+    if as_json {
+        output::json(&page.users)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["user", "known as", "last call"], &["calls", "unpriced", "USD"]);
+    for user in &page.users {
+        let last = user.last_call_at.map_or_else(|| "never".to_owned(), |at| at.format("%Y-%m-%d").to_string());
+        let numbers = [user.total_calls.to_u64(), user.unpriced_calls.to_u64()].map(count);
+        let mut cells = vec![user.id.clone(), user.shown.clone().unwrap_or_else(|| "-".to_owned()), last];
+        cells.extend(numbers);
+        cells.push(usd(user.cost_usd, exact));
+        table.push(cells);
+    }
+    table.print();
+    let total = page.total.unsigned_abs();
+    if total > page.users.len() as u64 {
+        output::hint(&format!("{} in all: give --limit", noun(total, "user", "users")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn forget_one(command: &UsersCommand, config: &Config) -> anyhow::Result<ExitCode> {
+    let UsersCommand::Forget { id, confirm, once, batch_calls, by, json: as_json } = command else {
+        return Ok(ExitCode::from(2));
+    };
+    let told = confirm.told();
+    if told == Told::Nothing {
+        return Ok(confirm.refuse("forgets a user for good"));
+    }
     let actor = by.clone().unwrap_or_else(super::actor);
     let options =
         ForgetOptions { user_id: id, batch_calls: *batch_calls, keep_mark: !once, actor: &actor, address: "" };
@@ -89,7 +149,7 @@ pub fn run(args: &UsersArgs, config: &Config) -> anyhow::Result<ExitCode> {
         if !as_json {
             print_preview(&found);
         }
-        if !yes {
+        if told == Told::DryRun {
             if *as_json {
                 output::json(&json!({ "found": found, "done": null }))?;
             } else {

@@ -23,7 +23,7 @@ fn usage_that_is_not_understood_is_unpriced_named_and_stays_so() {
         "SELECT count(*), min(metadata ->> 'tallyd.not_understood') FROM api_usage_log WHERE cost_usd IS NULL";
     assert_eq!(api.postgres.psql(unpriced), "2|some_new_tokens");
     // The catalog has a price of the model; it is not the price of these calls.
-    let reprice = ["reprice", "--from", "2020-01-01", "--to", "2100-01-01", "--json"];
+    let reprice = ["reprice", "--from", "2020-01-01", "--to", "2100-01-01", "--yes", "--json"];
     assert!(api.daemon.run(&reprice).status.success());
     assert_eq!(api.postgres.psql(unpriced), "2|some_new_tokens");
     assert_eq!(api.metric("tallyd_not_understood_total{what=\"some_new_tokens\"}"), 3.0);

@@ -87,8 +87,8 @@ fn records_that_were_on_their_way_are_made_anonymous_by_the_daemon() {
     let mut random = StdRng::seed_from_u64(7);
     daemon.lines(&calls(20, &mut random));
     postgres.until_calls(20);
-    // Without --yes nothing is done.
-    let dry = daemon.run(&["users", "forget", "person", "--json"]);
+    // What it would do.
+    let dry = daemon.run(&["users", "forget", "person", "--dry-run", "--json"]);
     let dry: Value = serde_json::from_slice(&dry.stdout).unwrap();
     assert_eq!(dry["found"]["calls"].to_string(), postgres.psql(LEFT));
     assert!(dry["done"].is_null() && postgres.psql(LEFT) != "0");

@@ -52,7 +52,8 @@ fn set_price(daemon: &Daemon, input: &str) -> Value {
 }
 
 fn reprice(daemon: &Daemon, more: &[&str]) -> Value {
-    json(daemon, &[&["reprice", "--json"], &PERIOD[..], more].concat())
+    let confirm: &[&str] = if more.contains(&"--dry-run") { &[] } else { &["--yes"] };
+    json(daemon, &[&["reprice", "--json"], &PERIOD[..], confirm, more].concat())
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn killed_in_the_middle_and_run_again_under_load_nothing_is_priced_twice() {
     set_price(&daemon, "input=2");
     let load = Load::start(&daemon.socket(), 1);
     let changed = "SELECT coalesce(sum(calls_changed), 0) FROM reprice_jobs";
-    let arguments = [&["reprice", "--batch-rows", "10"], &PERIOD[..]].concat();
+    let arguments = [&["reprice", "--yes", "--batch-rows", "10"], &PERIOD[..]].concat();
     let mut kills = 0;
     for _ in 0..3 {
         let so_far: i64 = postgres.psql(changed).parse().unwrap();

@@ -124,7 +124,7 @@ fn a_drop_that_is_killed_is_whole_or_not_there_and_goes_on() {
     let daemon = Daemon::on(&postgres.url()).start();
     daemon.lines(&old_calls(100, 3));
     postgres.until_calls(100);
-    let dry = json(&daemon, &["partitions", "drop", "--before", "2025-03-01", "--json"]);
+    let dry = json(&daemon, &["partitions", "drop", "--before", "2025-03-01", "--dry-run", "--json"]);
     assert_eq!(dry["due"].as_array().unwrap().len(), 2, "{dry:#}");
     postgres.until_calls(100);
 
@@ -157,11 +157,12 @@ fn a_drop_that_is_killed_is_whole_or_not_there_and_goes_on() {
     assert_eq!(daemon.assert_reconciled()["dropped_rows"], 100);
 
     // What is gone has the cost that it had.
-    let reprice = daemon.run(&["reprice", "--from", "2025-02-01", "--to", "2025-04-01"]);
+    let reprice = daemon.run(&["reprice", "--from", "2025-02-01", "--to", "2025-04-01", "--yes"]);
     let said = String::from_utf8_lossy(&reprice.stderr).into_owned();
     assert!(!reprice.status.success() && said.contains("cannot be computed anew"), "{said}");
-    assert!(daemon.run(&["reprice", "--from", "2025-02-01", "--to", "2025-04-01", "--skip-dropped"]).status.success());
-    assert!(daemon.run(&["reprice", "--from", "2025-03-01", "--to", "2025-04-01"]).status.success());
+    for (from, more) in [("2025-02-01", "--skip-dropped"), ("2025-03-01", "--batch-rows=50000")] {
+        assert!(daemon.run(&["reprice", "--yes", "--from", from, "--to", "2025-04-01", more]).status.success());
+    }
     daemon.assert_reconciled();
 }
 

@@ -61,9 +61,29 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     postgres.until_calls(1);
     let days = || postgres.psql("SELECT string_agg(day || ' ' || calls, ', ' ORDER BY day) FROM daily_api_costs");
 
-    let (code, said) = rebuild(&daemon, &[]);
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("--dry-run") && said.contains("--yes"), "{said}");
+    // The one convention of what deletes or rewrites.
+    let commands: [&[&str]; 5] = [
+        &["rollups", "rebuild", "--time-zone", "Asia/Tokyo"],
+        &["reprice", "--from", "2026-01-01", "--to", "2027-01-01"],
+        &["partitions", "drop", "--before", "2027-01-01"],
+        &["users", "forget", "u"],
+        &["dead-letters", "drop", "--kind", "refused"],
+    ];
+    for command in commands {
+        let run = |more: &[&str]| {
+            let output = daemon.run(&[command, more].concat());
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (code, said) = run(&[]);
+        assert!(code == Some(2) && said.contains("--dry-run") && said.contains("--yes"), "{command:?}: {said}");
+        assert_eq!(run(&["--yes", "--dry-run"]).0, Some(2), "{command:?}");
+        let (code, said) = run(&["--dry-run"]);
+        assert!(code == Some(0) && said.contains("nothing was changed"), "{command:?}: {said}");
+        let help = String::from_utf8(daemon.run(&[command[0], command[1], "--help"]).stdout).unwrap();
+        let (own, global) = help.split_once("Global options:").unwrap_or_else(|| panic!("{help}"));
+        assert!(global.contains("--data-dir") && !own.contains("--data-dir"), "{help}");
+    }
+    assert_eq!(postgres.psql("SELECT count(*) FILTER (WHERE user_id = 'u') FROM api_usage_log"), "1");
     let (code, said) = rebuild(&daemon, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("1 calls on 1 days: 2 rows"), "{said}");
@@ -102,6 +122,54 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     postgres.until_calls(3);
     assert_eq!(days(), "2026-06-02 3");
     daemon.assert_reconciled();
+}
+
+#[test]
+fn costs_and_users_are_shown_in_lists_with_headings() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    daemon.lines(
+        "{\"provider\":\"claude\",\"model\":\"claude-sonnet-4-5\",\"input_tokens\":400000,\"user_id\":\"ann\",\"app\":\"web\"}\n\
+         {\"provider\":\"rentcast\",\"endpoint\":\"/avm\",\"cost_usd\":\"0.0042\",\"user_id\":\"ben\"}\n\
+         {\"provider\":\"acme\",\"model\":\"new\",\"user_id\":\"ben\"}\n",
+    );
+    postgres.until_calls(3);
+    let run = |arguments: &[&str]| {
+        let output = daemon.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lines = |arguments: &[&str]| {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        run(arguments).lines().map(words).collect::<Vec<_>>()
+    };
+    let expected = [
+        "provider model calls unpriced USD",
+        "claude claude-sonnet-4-5 1 0 1.20",
+        "rentcast - 1 0 < 0.01",
+        "acme new 1 1 unpriced",
+        "together 3 1 1.20",
+    ];
+    assert_eq!(lines(&["costs"]), expected);
+    assert_eq!(lines(&["costs", "--by", "provider", "--provider", "RentCast", "--exact"])[1], "rentcast 1 0 0.0042");
+    assert_eq!(lines(&["costs", "--by", "user"])[1..3], ["ann 1 0 1.20", "ben 2 1 < 0.01"]);
+    assert_eq!(lines(&["costs", "--by", "app"])[1..3], ["web 1 0 1.20", "- 2 1 < 0.01"]);
+    assert!(lines(&["costs", "--by", "day", "--days", "1"])[1].ends_with("3 1 1.20"));
+    let json: Value = serde_json::from_str(&run(&["costs", "--json"])).unwrap();
+    assert_eq!((&json[0]["model"], &json[1]["cost_usd"]), (&"claude-sonnet-4-5".into(), &"0.0042".into()));
+    let wrong = daemon.run(&["costs", "--by", "app", "--days", "90"]);
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("31 days"));
+    let today = postgres.psql("SELECT max(occurred_at AT TIME ZONE 'UTC')::date FROM api_usage_log");
+    let users = lines(&["users", "list"]);
+    assert_eq!(users[0], "user known as last call calls unpriced USD");
+    assert_eq!(users[1..], [format!("ann - {today} 1 0 1.20"), format!("ben - {today} 2 1 < 0.01")]);
+    assert_eq!(lines(&["users", "list", "--search", "be", "--exact"])[1], format!("ben - {today} 2 1 0.0042"));
+    run(&["budgets", "set", "25"]);
+    let budgets = lines(&["budgets", "list"]);
+    assert_eq!(budgets[0], "id of a since status spent USD of USD unpriced calls");
+    assert!(budgets[1].starts_with("1 everything day") && budgets[1].contains(" 25.00 "), "{budgets:?}");
+    let negative = daemon.run(&["budgets", "set", "-5"]);
+    assert!(String::from_utf8_lossy(&negative.stderr).contains("a budget is not negative"));
 }
 
 #[test]

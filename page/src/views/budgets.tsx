@@ -52,6 +52,14 @@ export function Budgets() {
   const live = useLive<{ budgets: BudgetState[] }>("budgets", (signal) => get("/api/v1/budgets", signal), 5_000);
   const [editing, setEditing] = useState<BudgetState | "new" | null>(null);
   const [failure, setFailure] = useState<Failure | null>(null);
+  const [said, setSaid] = useState<string | null>(null);
+  const saved = (replaced: BudgetState | null) => {
+    // Of a budget that was edited everybody knows that it was there.
+    const isNews = editing === "new" && replaced !== null;
+    setSaid(isNews ? `It replaces the one of ${usd(parse(replaced.amount_usd), 2)}.` : null);
+    setEditing(null);
+    live.reload();
+  };
   const remove = async (budget: BudgetState) => {
     if (!confirm(`Remove the budget of ${usd(parse(budget.amount_usd), 2)} for ${budgetName(budget)}?`)) return;
     try {
@@ -68,6 +76,7 @@ export function Budgets() {
         {mayChange && <button type="button" class="primary" onClick={() => setEditing("new")}>Set a budget</button>}
       </Head>
       {failure && <Problem failure={failure} />}
+      {said && <div class="notice warn" role="status">There was a budget for this already. {said}</div>}
       <Loaded live={live}>
         {({ budgets }) => budgets.length === 0 ? (
           <Empty title="No budget is set">A budget bounds what is spent in a day, a week or a month: by everybody, or on one provider, model, user or application.</Empty>
@@ -90,12 +99,12 @@ export function Budgets() {
           </div>
         )}
       </Loaded>
-      {editing && <Editor budget={editing === "new" ? null : editing} onClose={() => setEditing(null)} onSaved={() => { setEditing(null); live.reload(); }} />}
+      {editing && <Editor budget={editing === "new" ? null : editing} onClose={() => setEditing(null)} onSaved={saved} />}
     </>
   );
 }
 
-function Editor(props: { budget: BudgetState | null; onClose: () => void; onSaved: () => void }) {
+function Editor(props: { budget: BudgetState | null; onClose: () => void; onSaved: (replaced: BudgetState | null) => void }) {
   const { budget } = props;
   const [scope, setScope] = useState<string>(budget?.scope ?? "global");
   const [failure, setFailure] = useState<Failure | null>(null);
@@ -109,8 +118,8 @@ function Editor(props: { budget: BudgetState | null; onClose: () => void; onSave
       alert_percents: text("alerts").split(/[\s,;]+/).filter(Boolean).map(Number), throttle: form.get("throttle") === "on",
     };
     try {
-      await change("PUT", "/api/v1/budgets", body);
-      props.onSaved();
+      const answer = await change<{ replaced: BudgetState | null }>("PUT", "/api/v1/budgets", body);
+      props.onSaved(answer?.replaced ?? null);
     } catch (error) {
       setFailure(error as Failure);
     }

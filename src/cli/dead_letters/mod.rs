@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::confirm::{Confirm, Told};
 use super::{actor, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -93,9 +94,8 @@ struct ShowArgs {
 struct DropArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Do it; without this only the number is told
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    confirm: Confirm,
     /// Print the numbers as JSON
     #[arg(long)]
     json: bool,
@@ -231,6 +231,10 @@ async fn show(args: &ShowArgs, database: &Database) -> anyhow::Result<ExitCode> 
 
 async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<ExitCode> {
     let filter = args.filter.required("drop")?;
+    let confirmed = args.confirm.told();
+    if confirmed == Told::Nothing {
+        return Ok(args.confirm.refuse("deletes records for good"));
+    }
     let mut connection = connect(database).await?;
     let mut ids = Vec::new();
     each_page(&connection, &filter, Order::OldestFirst, |page| {
@@ -238,10 +242,15 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
         Ok(true)
     })
     .await?;
-    if !args.yes {
-        eprintln!("{} dead letters would be dropped, and their records deleted for good", ids.len());
-        output::hint("give --yes to do it; `tallyd dead-letters export` keeps a copy");
-        return Ok(ExitCode::from(2));
+    if confirmed == Told::DryRun {
+        if args.json {
+            output::json(&serde_json::json!({ "due": ids.len(), "dropped": null }))?;
+        } else {
+            let letters = output::noun(ids.len() as u64, "dead letter", "dead letters");
+            println!("{letters} would be dropped, with what was recorded");
+            output::hint("nothing was changed: --yes drops them; `tallyd dead-letters export` keeps a copy");
+        }
+        return Ok(ExitCode::SUCCESS);
     }
     let mut dropped = 0;
     for ids in ids.chunks(10_000) {

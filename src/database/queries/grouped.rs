@@ -5,11 +5,12 @@
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
 use super::sums::{OF_LOG, OF_ROLLUP, Sums};
-use super::{Parameter, QueryError, Reading};
+use super::{Parameter, QueryError};
 
 /// What calls can be told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -154,7 +155,7 @@ impl Question {
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn ask(&self, reading: &Reading) -> Result<Vec<GroupRow>, QueryError> {
+    pub async fn ask(&self, client: &Client) -> Result<Vec<GroupRow>, QueryError> {
         let mut parameters: Vec<Parameter<'_>> = vec![
             (&self.from, Type::DATE),
             (&self.to, Type::DATE),
@@ -166,7 +167,7 @@ impl Question {
         }
         let sql = self.sql(parameters.len());
         parameters.extend(self.filters.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
-        let rows = reading.query_typed(&sql, &parameters).await?;
+        let rows = client.query_typed(&sql, &parameters).await?;
         rows.iter().map(|row| self.read(row)).collect()
     }
 

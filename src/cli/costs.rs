@@ -1,0 +1,182 @@
+//! `tallyd costs`: what was spent, on what, by whom.
+
+use std::process::ExitCode;
+
+use chrono::{Days, NaiveDate};
+use clap::{Args, ValueEnum};
+
+use super::output::{self, Table, count, usd};
+use super::{reporting_zone, today_in, with_database};
+use crate::config::Config;
+use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use crate::pricing::{Usd, normalise_provider};
+
+/// The longest range that the call log is read for: only the log knows applications.
+const LOG_DAYS_MAX: u64 = 31;
+
+/// Show what was spent, by model, provider, user, application or day.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd costs                                  # the last 30 days by model
+  tallyd costs --by user --days 7 --limit 10
+  tallyd costs --by day --provider claude
+  tallyd costs --from 2026-11-01 --to 2026-11-30 --exact --json")]
+pub struct CostsArgs {
+    /// What to tell apart
+    #[arg(long, value_enum, default_value_t = By::Model)]
+    by: By,
+    /// So many days up to today
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3660), conflicts_with = "from")]
+    days: u64,
+    /// From this day on
+    #[arg(long, value_name = "DAY", requires = "to")]
+    from: Option<NaiveDate>,
+    /// Up to this day, included
+    #[arg(long, value_name = "DAY", requires = "from")]
+    to: Option<NaiveDate>,
+    /// Only this provider
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// So many lines at most, the largest costs first; days in their order
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    limit: i64,
+    /// Print every digit instead of cents
+    #[arg(long)]
+    exact: bool,
+    /// Print JSON, with every digit
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// A provider's model
+    Model,
+    /// Providers
+    Provider,
+    /// Users
+    User,
+    /// Applications, of 31 days at most
+    App,
+    /// Days
+    Day,
+}
+
+impl By {
+    fn dimensions(self) -> Vec<Dimension> {
+        match self {
+            Self::Model => vec![Dimension::Provider, Dimension::Model],
+            Self::Provider => vec![Dimension::Provider],
+            Self::User => vec![Dimension::User],
+            Self::App => vec![Dimension::App],
+            Self::Day => Vec::new(),
+        }
+    }
+
+    const fn headings(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &["provider", "model"],
+            Self::Provider => &["provider"],
+            Self::User => &["user"],
+            Self::App => &["app"],
+            Self::Day => &["day"],
+        }
+    }
+
+    /// The line's first cells. An empty name is of calls that have none.
+    fn cells(self, row: &GroupRow) -> Vec<String> {
+        let name = |name: &Option<String>| match name.as_deref() {
+            None | Some("") => "-".to_owned(),
+            Some(name) => name.to_owned(),
+        };
+        match self {
+            Self::Model => vec![name(&row.provider), name(&row.model)],
+            Self::Provider => vec![name(&row.provider)],
+            Self::User => vec![name(&row.user)],
+            Self::App => vec![name(&row.app)],
+            Self::Day => vec![name(&row.bucket)],
+        }
+    }
+}
+
+fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<Question> {
+    let today = today_in(zone);
+    let (from, to) = match (args.from, args.to) {
+        (Some(from), Some(to)) => (from, to),
+        _ => (today - Days::new(args.days - 1), today),
+    };
+    if from > to {
+        anyhow::bail!("--from is after --to");
+    }
+    let days = (to - from).num_days().unsigned_abs() + 1;
+    if args.by == By::App && days > LOG_DAYS_MAX {
+        anyhow::bail!("applications are told apart over {LOG_DAYS_MAX} days at most, not {days}");
+    }
+    let by_day = args.by == By::Day;
+    let provider = args.provider.as_deref().map(|name| (Dimension::Provider, normalise_provider(name).into_owned()));
+    Ok(Question {
+        from,
+        to,
+        zone: zone.name().to_owned(),
+        bucket: if by_day { Bucket::Day } else { Bucket::Total },
+        group_by: args.by.dimensions(),
+        filters: provider.into_iter().collect(),
+        sort: if by_day { SortBy::Bucket } else { SortBy::Cost },
+        descending: !by_day,
+        // One more tells that there are more.
+        limit: args.limit + 1,
+        offset: 0,
+    })
+}
+
+pub fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let (question, mut rows) = with_database(config, "tallyd costs", async |db| {
+        let question = question(args, reporting_zone(db, config).await?)?;
+        let rows = question.ask(db).await?;
+        Ok((question, rows))
+    })?;
+    let more = rows.len() as i64 > args.limit;
+    rows.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
+    if args.json {
+        output::json(&rows)?;
+    } else {
+        print(args, &rows);
+        eprintln!("{} to {}, days of {}", question.from, question.to, question.zone);
+    }
+    if more {
+        output::hint(&format!("there are more than {}: give --limit", args.limit));
+    }
+    if rows.is_empty() {
+        output::hint("there are no calls in these days");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(args: &CostsArgs, rows: &[GroupRow]) {
+    let names = args.by.headings();
+    let mut table = Table::new(names, &["calls", "unpriced", "USD"]);
+    let (mut cost, mut calls, mut unpriced) = (Usd::ZERO, 0_u64, 0_u64);
+    for row in rows {
+        let (of_calls, of_unpriced) = (row.sums.calls.to_u64(), row.sums.unpriced_calls.to_u64());
+        let mut cells = args.by.cells(row);
+        cells.extend([count(of_calls), count(of_unpriced), shown(row, args.exact)]);
+        table.push(cells);
+        cost = cost.checked_add(row.sums.cost_usd).unwrap_or(cost);
+        calls = calls.saturating_add(of_calls);
+        unpriced = unpriced.saturating_add(of_unpriced);
+    }
+    if rows.len() > 1 {
+        let mut cells = vec![String::new(); names.len()];
+        cells[0] = "together".to_owned();
+        cells.extend([count(calls), count(unpriced), usd(cost, args.exact)]);
+        table.push(cells);
+    }
+    table.print();
+}
+
+/// A group's cost. Where no call has a price there is none to be shown.
+fn shown(row: &GroupRow, exact: bool) -> String {
+    let (calls, unpriced) = (row.sums.calls.to_u64(), row.sums.unpriced_calls.to_u64());
+    if unpriced > 0 && unpriced == calls { "unpriced".to_owned() } else { usd(row.sums.cost_usd, exact) }
+}
