@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
-use crate::database::queries::audit::Actor;
 use crate::database::prices::sync::{self, Proposal, SyncError};
+use crate::database::queries::audit::Actor;
 use crate::database::{Database, describe};
 use crate::outbound::price_list;
 use crate::pricing::PricingOptions;

@@ -10,8 +10,8 @@ use super::{actor, instant, rates_line, since};
 use crate::cli::{output, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
-use crate::database::queries::audit::Actor;
 use crate::database::prices::sync::{self, Proposal};
+use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
 use crate::pricing::normalise_provider;
 
@@ -80,7 +80,10 @@ pub fn run(args: &SyncArgs, config: &Config) -> anyhow::Result<ExitCode> {
         }
         let transaction = db.transaction().await?;
         let decided = match args.apply {
-            true => sync::apply(&transaction, &config.pricing, args.from.map(time), &Actor::at_the_command_line(&by)).await?,
+            true => {
+                sync::apply(&transaction, &config.pricing, args.from.map(time), &Actor::at_the_command_line(&by))
+                    .await?
+            }
             false => sync::dismiss(&transaction, &Actor::at_the_command_line(&by)).await?,
         };
         transaction.commit().await?;

@@ -161,7 +161,10 @@ pub async fn add_list(
 ) -> Result<Vec<i32>, tokio_postgres::Error> {
     let ids = add(transaction, specs, note).await?;
     if !ids.is_empty() {
-        let change = Change { new: Some(json!({ "prices": ids.len(), "list": note.note })), ..note.by.change("price.import", note.note) };
+        let change = Change {
+            new: Some(json!({ "prices": ids.len(), "list": note.note })),
+            ..note.by.change("price.import", note.note)
+        };
         audit::write(transaction.client(), &change).await?;
     }
     Ok(ids)

@@ -1,7 +1,7 @@
 //! The API proper. Names are in snake case, amounts are decimal text, each list has a bound, each export is a stream.
 
-pub mod aliases;
 pub mod alerts;
+pub mod aliases;
 pub mod audit;
 pub mod budgets;
 pub mod costs;
