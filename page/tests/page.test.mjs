@@ -262,14 +262,16 @@ describe("changes", () => {
 
   test("an alert is seen, acknowledged, and kept", async () => {
     await inside(async (tab) => {
-      const raised = () => daemon.sql("SELECT count(*) FROM api_alerts WHERE acknowledged_at IS NULL");
-      assert.equal(raised(), "3", "the budget before was used up: one alert a threshold");
+      const raised = () => Number(daemon.sql("SELECT count(*) FROM api_alerts WHERE acknowledged_at IS NULL"));
+      // The budget before was used up, at one amount or at both: an alert a threshold.
+      const all = raised();
+      assert.ok([3, 6].includes(all), `${all} alerts`);
       await show(tab, daemon, "alerts");
-      await tab.page.getByText("100 % of the month's budget").waitFor();
-      await tab.page.getByRole("navigation", { name: "Views" }).getByText("3 new").waitFor({ state: "attached" });
+      await tab.page.getByText("100 % of the month's budget").first().waitFor();
+      await tab.page.getByRole("navigation", { name: "Views" }).getByText(`${all} new`).waitFor({ state: "attached" });
       assert.deepEqual(await tab.axe(), [], "new alerts");
-      await tab.page.getByRole("button", { name: /^Acknowledge: 100 %/ }).click();
-      await until("one is seen", async () => raised() === "2");
+      await tab.page.getByRole("button", { name: /^Acknowledge: 100 %/ }).first().click();
+      await until("one is seen", async () => raised() === all - 1);
       await tab.page.getByRole("button", { name: "Acknowledge all" }).click();
       await tab.page.getByText("No new alerts").waitFor();
       await tab.page.getByRole("button", { name: "All", exact: true }).click();
