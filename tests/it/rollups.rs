@@ -79,7 +79,8 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
         assert_eq!(run(&["--yes", "--dry-run"]).0, Some(2), "{command:?}");
         let (code, said) = run(&["--dry-run"]);
         assert!(code == Some(0) && said.contains("nothing was changed"), "{command:?}: {said}");
-        let help = String::from_utf8(daemon.run(&[command[0], command[1], "--help"]).stdout).unwrap();
+        let named: Vec<&str> = command.iter().copied().take_while(|word| !word.starts_with('-')).take(2).collect();
+        let help = String::from_utf8(daemon.run(&[&named[..], &["--help"]].concat()).stdout).unwrap();
         let (own, global) = help.split_once("Global options:").unwrap_or_else(|| panic!("{help}"));
         assert!(global.contains("--data-dir") && !own.contains("--data-dir"), "{help}");
     }
