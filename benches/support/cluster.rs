@@ -114,7 +114,7 @@ impl Cluster {
     /// Computes the rollups anew from the log.
     pub fn rebuild_rollups(&self) {
         let rebuilt = Command::new(Daemon::program())
-            .args(["rollups", "rebuild", "--time-zone", "UTC"])
+            .args(["rollups", "rebuild", "--time-zone", "UTC", "--yes"])
             .env("TALLYD_DATABASE_URL", self.url())
             .stdout(Stdio::null())
             .status();
