@@ -15,7 +15,6 @@ use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
-use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -116,7 +115,7 @@ pub fn public(view: Handle) -> Router {
             .route_layer(from_fn(answer::count))
     };
     let records = ingest_routes()
-        .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(ingest::gzip::unpack))
         .route_layer(from_fn_with_state(Arc::default(), ingest::large::few))
         .route_layer(for_role(Role::Ingest, false))
         .route_layer(from_fn(answer::count));

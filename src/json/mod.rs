@@ -29,6 +29,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+pub use scan::{elements, mended};
 pub use storable::{shallow, storable};
 pub use value::Value;
 pub use write::{to_string, to_string_pretty, to_vec, to_writer};

@@ -255,6 +255,66 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// The texts of an array's elements, of which some may not be JSON or UTF-8; at most `max`. None if the array's brackets and quotes
+/// do not tell where its elements end.
+#[must_use]
+pub fn elements(array: &[u8], max: usize) -> Option<Vec<&[u8]>> {
+    let inner = array.trim_ascii().strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let (mut elements, mut start) = (Vec::new(), 0);
+    let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
+    for (at, byte) in inner.iter().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            _ if is_string => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.checked_sub(1)?,
+            b',' if depth == 0 => {
+                if elements.len() < max {
+                    elements.push(inner[start..at].trim_ascii());
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if elements.len() < max {
+        elements.push(inner[start..].trim_ascii());
+    }
+    (depth == 0 && !is_string).then_some(elements)
+}
+
+/// The text with U+FFFD in place of bytes that are not UTF-8, and of control characters that stand in strings unescaped. None if
+/// there are none.
+#[must_use]
+pub fn mended(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let (mut is_string, mut is_escaped, mut is_broken) = (false, false, matches!(text, Cow::Owned(_)));
+    let mut is_control = |character: char| {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_string => is_escaped = true,
+            '"' => is_string = !is_string,
+            _ => {}
+        }
+        is_string && character < ' '
+    };
+    let controls: Vec<usize> = text.char_indices().filter(|(_, c)| is_control(*c)).map(|(at, _)| at).collect();
+    is_broken |= !controls.is_empty();
+    if !is_broken {
+        return None;
+    }
+    let (mut mended, mut from) = (String::with_capacity(text.len() + 2 * controls.len()), 0);
+    for at in controls {
+        mended.push_str(&text[from..at]);
+        mended.push(char::REPLACEMENT_CHARACTER);
+        from = at + 1;
+    }
+    mended.push_str(&text[from..]);
+    Some(mended)
+}
+
 /// The UTF-16 unit of the escape `\uXXXX` that begins at `at`.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at + 2..at + 6)?;

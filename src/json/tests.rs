@@ -37,6 +37,29 @@ fn no_key_has_a_meaning_of_its_own_at_any_depth_on_a_workers_stack() {
 }
 
 #[test]
+fn an_array_is_divided_where_brackets_and_quotes_tell() {
+    let some =
+        |array: &'static [u8]| elements(array, 3).map(|all| all.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>());
+    let broken = some(b" [{\"a\":\"\xff,]\"} , {\"b\":\"\\\",\n\"}, nonsense] ");
+    assert_eq!(
+        broken,
+        Some(vec![b"{\"a\":\"\xff,]\"}".to_vec(), b"{\"b\":\"\\\",\n\"}".to_vec(), b"nonsense".to_vec()])
+    );
+    assert_eq!(some(b"[1,2,3,4]").map(|all| all.len()), Some(3));
+    for array in [&b"[1,2"[..], b"1,2]", b"[{]", b"[\"]", b"[}{]", b"[[1]", b""] {
+        assert_eq!(some(array), None, "{}", String::from_utf8_lossy(array));
+    }
+}
+
+#[test]
+fn text_that_cannot_be_read_is_mended_and_the_rest_stays() {
+    for text in ["", "{}", "{\n\t\"a\": \"\\n\\\"\"\n}", "[\"é\"]"] {
+        assert_eq!(mended(text.as_bytes()), None, "{text}");
+    }
+    assert_eq!(mended(b"{\n\"a\":\"x\ny\xffz\"}\n").as_deref(), Some("{\n\"a\":\"x\u{fffd}y\u{fffd}z\"}\n"));
+}
+
+#[test]
 fn what_jsonb_does_not_take_is_changed_and_nothing_is_lost() {
     let deep = format!("{{\"a\":{}7{}}}", "[".repeat(70), "]".repeat(70));
     let text = format!("{}7{}", "[".repeat(7), "]".repeat(7));

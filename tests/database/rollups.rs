@@ -174,6 +174,8 @@ async fn a_call_outside_the_bounds_is_refused_whole() {
         ("'x', requests => 1000000001", "10^9"),
         ("'x', cost_usd => 'NaN'", "10^9"),
         ("'x', cost_usd => 1000000001", "10^9"),
+        ("'x', cost_usd => 1e-65", "64 decimals"),
+        ("'x', extra_units => jsonb_build_object('u', repeat('1', 16400)::numeric)", "extra_units"),
         ("'x', user_id => repeat('y', 513)", "512 bytes"),
         ("'x', metadata => '[1]'", "metadata"),
         ("'x', occurred_at => '2014-12-31 00:00Z'", "2015"),

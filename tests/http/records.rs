@@ -96,6 +96,19 @@ fn bodies_are_bounded_before_and_after_decompression() {
     assert_eq!(gzip(THREE, "gzip").ok()["accepted"], 3);
     assert_eq!(gzip(&" ".repeat(1_000_000), "gzip").code(), "too_large");
     assert_eq!(post(&api, &token, "", &" ".repeat(20_000)).code(), "too_large");
+    // Two members, as `cat a.gz b.gz` makes them, are one text. What follows them and is not gzip is not passed over.
+    let member = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let headers =
+        [("authorization", token.as_str()), ("content-encoding", "gzip"), ("content-type", "application/x-ndjson")];
+    let line = "{\"provider\":\"rentcast\"}\n";
+    let two = [member(line), member(""), member(line)].concat();
+    assert_eq!(api.send("POST", PATH, &headers, &two).ok()["accepted"], 2);
+    assert_eq!(api.send("POST", PATH, &headers, &[member(line), b"and more".to_vec()].concat()).code(), "invalid_body");
+    assert_eq!(api.send("POST", PATH, &headers, &member(line)[..20]).code(), "invalid_body");
     assert_eq!(gzip(THREE, "compress").status, 415);
     let broken = [("authorization", token.as_str()), ("content-encoding", "gzip")];
     assert_eq!(api.send("POST", PATH, &broken, b"no gzip").code(), "invalid_body");

@@ -257,10 +257,14 @@ pub(crate) fn split<'b>(body: &'b Bytes, headers: &HeaderMap) -> Result<Vec<&'b 
     let text = body.trim_ascii();
     let lines = kind.contains("ndjson") || kind.contains("jsonl");
     let texts = if text.first() == Some(&b'[') && !lines {
-        let items: Items<'b> = json::from_slice(text).map_err(|error| {
-            ApiError::body(format!("no JSON array: {error}"), "send an object, an array of objects, or one a line")
-        })?;
-        items.0
+        match json::from_slice::<Items<'b>>(text) {
+            Ok(items) => items.0,
+            // A record that cannot be read is refused alone, where it is clear which part of the text it is.
+            Err(error) => json::elements(text, RECORDS_MAX + 1).ok_or_else(|| {
+                let message = format!("the body is not a JSON array: {error}");
+                ApiError::body(message, "send an object, an array of objects, or one a line")
+            })?,
+        }
     } else if !lines && std::str::from_utf8(text).is_ok_and(|text| json::check(text).is_ok()) {
         vec![text]
     } else {

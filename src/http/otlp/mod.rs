@@ -50,6 +50,7 @@ use crate::config::Otlp;
 use crate::http::auth::Identity;
 use crate::http::ingest::records::{hand_over, intake};
 use crate::http::router::Handle;
+
 use crate::metrics::{IngestMetrics, registry};
 use crate::pipeline::batch::{Outcome, RECORDS_MAX, RequestKey};
 use crate::pricing::Catalog;
@@ -145,6 +146,11 @@ async fn export<T: Item>(
     let body = match body {
         Ok(body) => body,
         Err(rejection) => return Status::unreadable(&rejection).answer(encoding),
+    };
+    // An exporter drops what is refused, so a single letter would cost all calls of the document.
+    let body = match encoding {
+        Encoding::Json => crate::json::mended(&body).map_or(body, Bytes::from),
+        _ => body,
     };
     match take::<T>(view, who, encoding, &body, signal, mapping).await {
         Ok(rejected) => rejected.answer(encoding, T::REJECTED),

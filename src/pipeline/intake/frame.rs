@@ -199,7 +199,9 @@ pub(super) fn refusal(error: &str) -> Refusal {
 /// The name in backticks after `heading`. It is the sender's: what cannot be stored or printed is left out of it.
 fn quoted_after(error: &str, heading: &str) -> Option<String> {
     let (_, quoted) = error.split_once(heading)?;
-    let name = quoted.split("`, expected").next().unwrap_or_default().trim_end_matches('`');
+    // Behind the name come the fields that are known, or the place in the text.
+    let end = quoted.find("`, expected").or_else(|| quoted.rfind('`')).unwrap_or(quoted.len());
+    let name = &quoted[..end];
     Some(name.chars().filter(|character| !character.is_control()).take(ECHO_CHARS).collect())
 }
 
@@ -241,6 +243,39 @@ mod tests {
         let mut codes = Vec::new();
         records.encoded().for_each(|bytes| codes.push(decode(bytes).map(drop).map_err(|refusal| refusal.code)));
         assert_eq!(codes, [Ok(()), Err(Code::Type), Err(Code::UnknownField), Ok(())]);
+    }
+
+    #[test]
+    fn metadata_of_messagepack_never_costs_the_record() {
+        let metadata = [
+            (&b"\x81\xa1a\xc4\x02\xff\x41"[..], r#"{"a":"\u{fffd}A"}"#),
+            (b"\x81\xa1a\xa2\xff\x41", r#"{"a":"\u{fffd}A"}"#),
+            (b"\x81\xa1a\xd4\x05\x01", r#"{"a":"(a MessagePack extension)"}"#),
+            (b"\x82\x07\x01\xa1b\xa1c", r#"{"7":1,"b":"c"}"#),
+            (b"\x84\xc3\x01\xff\x02\xc0\x03\xcb\x3f\xf8\0\0\0\0\0\0\x04", r#"{"true":1,"-1":2,"null":3,"1.5":4}"#),
+            (b"\x83\xc4\x01k\x01\xa1\xfe\x02\xd4\x01\x01\x03", r#"{"k":1,"\u{fffd}":2,"(a MessagePack extension)":3}"#),
+            (b"\x82\x91\x01\x01\x81\x01\x02\x02", r#"{"(a container)":1,"(a container)":2}"#),
+        ];
+        for (value, text) in metadata {
+            let mut record = b"\x82\xa8provider\xa1x\xa8metadata".to_vec();
+            record.extend_from_slice(value);
+            let read = decode(&record).unwrap_or_else(|refusal| panic!("{text}: {refusal:?}"));
+            let text = text.replace("\\u{fffd}", "\u{fffd}");
+            assert_eq!(read.metadata.0, Field::Given(text.clone().into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_a_field_does_not_depend_on_where_it_stands() {
+        for (error, code, name) in [
+            ("duplicate field `model` at line 1 column 45", Code::Invalid, "model"),
+            ("duplicate field `model`", Code::Invalid, "model"),
+            ("unknown field `a`b`, expected one of `id`, `model` at line 1 column 9", Code::UnknownField, "a`b"),
+            ("unknown field `", Code::UnknownField, ""),
+        ] {
+            let refusal = refusal(error);
+            assert_eq!((refusal.code, &*refusal.field), (code, name), "{error}");
+        }
     }
 
     #[test]

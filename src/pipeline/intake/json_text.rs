@@ -1,11 +1,19 @@
 //! A MessagePack map, written out as JSON text while it is read.
 //!
+//! Metadata never costs a call. What MessagePack has and JSON does not becomes text: binary data and text that is not UTF-8 with
+//! U+FFFD in place of what cannot be read, an extension as [`EXTENSION`], a key that is not text as the text of its value.
 //! No tree is built in between: a tree takes hundreds of bytes for a map of three, and a frame may hold a million of
 //! bytes. The text is at most six times as long as what was sent.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// What stands in place of an extension.
+const EXTENSION: &str = "(a MessagePack extension)";
+/// What stands in place of a key that is a container.
+const CONTAINER: &str = "(a container)";
 
 /// Writes the value that it is given as JSON.
 pub(super) struct JsonText<'o>(pub &'o mut String);
@@ -17,7 +25,7 @@ impl JsonText<'_> {
     }
 }
 
-/// Writes a key, which must be text, behind a comma.
+/// Writes a key behind a comma.
 struct Key<'o> {
     out: &'o mut String,
 }
@@ -26,15 +34,15 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
+        deserializer.deserialize_any(self)
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl<'de> Visitor<'de> for Key<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key that is text")
+        f.write_str("a key")
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
@@ -44,6 +52,45 @@ impl Visitor<'_> for Key<'_> {
         }
         JsonText(self.out).text(key);
         Ok(())
+    }
+
+    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<(), E> {
+        self.visit_str(&String::from_utf8_lossy(key))
+    }
+
+    fn visit_bool<E: Error>(self, key: bool) -> Result<(), E> {
+        self.visit_str(if key { "true" } else { "false" })
+    }
+
+    fn visit_i64<E: Error>(self, key: i64) -> Result<(), E> {
+        self.visit_str(&key.to_string())
+    }
+
+    fn visit_u64<E: Error>(self, key: u64) -> Result<(), E> {
+        self.visit_str(&key.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, key: f64) -> Result<(), E> {
+        self.visit_str(&key.to_string())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.visit_str("null")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        IgnoredAny::deserialize(value)?;
+        self.visit_str(EXTENSION)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        self.visit_str(CONTAINER)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.visit_str(CONTAINER)
     }
 }
 
@@ -85,6 +132,17 @@ impl<'de> Visitor<'de> for JsonText<'_> {
 
     fn visit_str<E: Error>(mut self, value: &str) -> Result<(), E> {
         self.text(value);
+        Ok(())
+    }
+
+    fn visit_bytes<E: Error>(mut self, value: &[u8]) -> Result<(), E> {
+        self.text(&String::from_utf8_lossy(value));
+        Ok(())
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(mut self, value: D) -> Result<(), D::Error> {
+        IgnoredAny::deserialize(value)?;
+        self.text(EXTENSION);
         Ok(())
     }
 
