@@ -4,6 +4,7 @@
 //! `degraded`, since records are safe and load later; a hold, a full log or damage is `failing`, since a person must act.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -83,12 +84,19 @@ impl HealthReport {
     }
 }
 
+/// How long health tells of a producer that was refused. One that is refused comes back every few seconds.
+const CROWDED: Duration = Duration::from_secs(60);
+
 fn ingest(view: &View) -> Component {
-    if view.accepting.load(Ordering::Relaxed) {
-        Component::ok()
-    } else {
-        Component::new(Health::Failing, "the daemon is starting or stopping")
+    if !view.accepting.load(Ordering::Relaxed) {
+        return Component::new(Health::Failing, "the daemon is starting or stopping");
     }
+    if view.writer.crowded().is_some_and(|at| at.elapsed() < CROWDED) {
+        let message = "new producers are refused: wal.max_producers are remembered, and none of them has been silent for an hour. \
+                       hint: raise wal.max_producers";
+        return Component::new(Health::Degraded, message);
+    }
+    Component::ok()
 }
 
 fn wal(view: &View) -> Component {

@@ -256,6 +256,8 @@ fn greetings_and_floods_of_names_evict_nobody_who_may_send_again() {
     assert_eq!(refused, 3 * MAX - (MAX - 3), "as many are stored as have a place");
     until_stored_once(&postgres, "flood", MAX - 3);
     assert!(metric(&daemon, "tallyd_protocol_errors_total{code=\"too_many_producers\"}") >= refused as f64);
+    let status = daemon.status().expect("the daemon answers");
+    assert_eq!(status["health"]["ingest"]["status"], "degraded", "{status}");
     // Nobody who was there before noticed: what is sent again is found out, before a restart and after it.
     for _ in 0..2 {
         let mut away = daemon.session("away");

@@ -8,8 +8,8 @@
 //! since it travels through the same channel as the chunks, everything that the earlier connection had handed over
 //! before it is stored and counted in the answer, and everything after it is refused.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -49,6 +49,7 @@ pub enum Sync {
 pub struct WriterState {
     full: AtomicU8,
     abandon: AtomicBool,
+    crowded: Mutex<Option<Instant>>,
 }
 
 impl WriterState {
@@ -60,6 +61,16 @@ impl WriterState {
             1 => Some(Full::Bytes),
             _ => Some(Full::Disk),
         }
+    }
+
+    /// When a new producer was refused last, because the table of producers is full.
+    #[must_use]
+    pub fn crowded(&self) -> Option<Instant> {
+        *self.crowded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_crowded(&self) {
+        *self.crowded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Ends the writer although there is no room for what waits: it was not acknowledged, and the clients keep it.
@@ -184,6 +195,9 @@ impl Writer {
         if !origin.identity.is_nobody()
             && let Err(closed) = self.producers.advance(&origin, bundle.last_seq(), now_us)
         {
+            if closed == Closed::Crowded {
+                self.state.set_crowded();
+            }
             origin.close(closed);
             return Ok(());
         }
