@@ -71,7 +71,12 @@ impl<'de> Visitor<'de> for Anything {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some((Loose(key), Loose(value))) = entries.next_entry()? {
-            let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+            let key = match key {
+                Value::String(key) => key,
+                // Its own text would have quotes, which a key around it escapes: the text of a key in a key in a key doubles each time.
+                Value::Array(_) | Value::Object(_) => "(a container)".to_owned(),
+                scalar => scalar.to_string(),
+            };
             object.insert(key, value);
         }
         Ok(Value::Object(object))

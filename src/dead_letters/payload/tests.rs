@@ -95,3 +95,14 @@ fn text_that_is_not_utf_8_is_shown_and_never_becomes_a_value() {
     let corrected = payload.with(&edits(&["endpoint=/avm"])).unwrap();
     assert!(format!("{:?}", corrected.read().unwrap().provider).contains("Wrong"));
 }
+
+#[test]
+fn keys_in_keys_do_not_double_what_is_shown() {
+    for depth in [1usize, 30, 100] {
+        let mut record = vec![0x81; depth];
+        record.extend_from_slice(b"\xa1k");
+        record.extend(std::iter::repeat_n(1, depth));
+        let shown = Payload::MessagePack(record).to_json();
+        assert!(shown.get().len() < 100, "{depth}: {} bytes", shown.get().len());
+    }
+}
