@@ -6,8 +6,8 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::until;
 
-/// What deploy/README.md tells small plans to reckon with: lanes, prices, budgets, questions, upkeep and its lock.
-const SESSIONS_MAX: u32 = 2 + 1 + 1 + 4 + 1 + 1;
+/// What deploy/README.md tells small plans to reckon with: lanes, prices, budgets, presence, questions, upkeep and its lock.
+const SESSIONS_MAX: u32 = 2 + 1 + 1 + 1 + 4 + 1 + 1;
 const DAEMONS: usize = 16;
 const FRAMES: u64 = 20;
 const FRAME_RECORDS: u64 = 50;
@@ -56,7 +56,7 @@ fn a_daemon_takes_no_more_sessions_than_its_documents_say() {
     let daemon = Daemon::on(&postgres.url()).start();
     daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#);
     postgres.until_calls(1);
-    postgres.until(names, "tallyd budgets,tallyd flusher,tallyd flusher,tallyd prices");
+    postgres.until(names, "tallyd budgets,tallyd flusher,tallyd flusher,tallyd presence,tallyd prices");
     // As many questions as can be asked at once.
     std::thread::scope(|scope| {
         for _ in 0..16 {
