@@ -15,6 +15,7 @@
 //! * A client that names no id and sent a frame again after the damage has it under two ids. It is counted twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -105,7 +106,7 @@ impl<'d> Replay<'d> {
 
         self.direct.begin(client).await?;
         Lock::Replay.wait(client).await?;
-        let there = present(client, &all).await?;
+        let there = present(client, &all, Duration::ZERO).await?;
         calls.retain(|(_, _, call)| !there.contains(&call.id));
         done.there += (all.len() - calls.len()) as u64;
         let before = calls.len();
@@ -157,20 +158,35 @@ impl<'d> Replay<'d> {
     }
 }
 
-/// The ids of those calls that the log has.
-async fn present(client: &Client, calls: &[Call<'_>]) -> Result<HashSet<[u8; 16]>, tokio_postgres::Error> {
+/// The ids of those calls that the log has, at their time or as near to it as `within`. Whoever asks and then loads what is missing is
+/// alone with it until the transaction ends.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn present(
+    client: &Client,
+    calls: &[Call<'_>],
+    within: Duration,
+) -> Result<HashSet<[u8; 16]>, tokio_postgres::Error> {
+    if calls.is_empty() {
+        return Ok(HashSet::new());
+    }
+    Lock::Replay.wait(client).await?;
     let time = |call: &Call<'_>| DateTime::from_timestamp_micros(call.occurred_at_us).unwrap_or_default();
     let ids: Vec<_> = calls.iter().map(|call| Uuid::from_bytes(call.id)).collect();
     let times: Vec<DateTime<Utc>> = calls.iter().map(time).collect();
     let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else { return Ok(HashSet::new()) };
     let sql = "SELECT l.id FROM api_usage_log AS l \
-         JOIN unnest($1::uuid[], $2::timestamptz[]) AS d (id, at) ON l.id = d.id AND l.occurred_at = d.at \
-         WHERE l.occurred_at BETWEEN $3 AND $4";
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
+         JOIN unnest($1::uuid[], $2::timestamptz[]) AS d (id, at) \
+             ON l.id = d.id AND l.occurred_at BETWEEN d.at - $5 * interval '1 s' AND d.at + $5 * interval '1 s' \
+         WHERE l.occurred_at BETWEEN $3 - $5 * interval '1 s' AND $4 + $5 * interval '1 s'";
+    let within = within.as_secs_f64();
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 5] = [
         (&ids, Type::UUID_ARRAY),
         (&times, Type::TIMESTAMPTZ_ARRAY),
         (first, Type::TIMESTAMPTZ),
         (last, Type::TIMESTAMPTZ),
+        (&within, Type::FLOAT8),
     ];
     let rows = client.query_typed(sql, &parameters).await?;
     Ok(rows.iter().map(|row| row.get::<_, Uuid>(0).into_bytes()).collect())

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tallyd_client::Record;
+
 use super::goal;
 
 const HELP: &str = "\
@@ -13,6 +15,8 @@ Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-en
   --rounds N           rounds of each comparison (5)
   --records N          records of a round of loading (1000000)
   --users N            distinct users of a round of loading; without it both 500 and 10000
+  --ids KIND           whose ids the records of a round of loading have: a client library's (made),
+                       or the application's (stated) (made)
   --backlog N          records of the backlog (10000000)
   --log-rows N         rows of the larger log behind the questions (50000000)
   --against BINARY     another build of the daemon, measured in turn with this one, without the
@@ -28,12 +32,40 @@ pub struct Options {
     pub records: usize,
     /// Distinct users: what the users' rollups cost goes by them.
     pub users: Vec<usize>,
+    /// Whose ids records have.
+    pub ids: Ids,
     pub backlog: usize,
     pub log_rows: usize,
     /// Another build of the daemon, to be measured in turn with this one.
     pub against: Option<PathBuf>,
     pub json: PathBuf,
     pub plot: PathBuf,
+}
+
+/// Whose ids records have.
+#[derive(Clone, Copy)]
+pub enum Ids {
+    /// A client library's: nothing is looked up.
+    Made,
+    /// The application's: each is looked up and remembered.
+    Stated,
+}
+
+impl Ids {
+    fn named(name: &str) -> Self {
+        match name {
+            "made" => Self::Made,
+            "stated" => Self::Stated,
+            _ => wrong(&format!("--ids takes made or stated, not {name:?}")),
+        }
+    }
+
+    /// Says whose the records' ids are.
+    pub fn tell(self, records: &mut [Record]) {
+        for record in records {
+            record.made_id = matches!(self, Self::Made);
+        }
+    }
 }
 
 impl Options {
@@ -44,6 +76,7 @@ impl Options {
             rounds: 5,
             records: 1_000_000,
             users: vec![500, 10_000],
+            ids: Ids::Made,
             backlog: 10_000_000,
             log_rows: 50_000_000,
             against: None,
@@ -67,6 +100,7 @@ impl Options {
                 "--rounds" => options.rounds = count(),
                 "--records" => options.records = count(),
                 "--users" => options.users = vec![count()],
+                "--ids" => options.ids = Ids::named(&value),
                 "--backlog" => options.backlog = count(),
                 "--log-rows" => options.log_rows = count(),
                 "--against" => options.against = Some(value.into()),

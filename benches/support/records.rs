@@ -59,6 +59,8 @@ impl Iterator for Calls {
         // Ten million of them stay within the day.
         record.occurred_at = Some(self.first_us + self.index % 1_000_000_000 * 4);
         record.id = Some((u128::from(self.random(u64::MAX)) << 64 | self.index as u128).to_be_bytes());
+        // As client libraries make them.
+        record.made_id = true;
         record.latency_ms = Some(300 + self.random(4_000) as u32);
         self.index += 1;
         Some(record)

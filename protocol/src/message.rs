@@ -106,6 +106,9 @@ pub struct Ack {
     /// The records of the frame that were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
+    /// Numbers of the frame's records that name calls which the daemon has already, by a stated id. They are not counted again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<u64>,
     /// The state of the budget, where one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
@@ -234,6 +237,7 @@ mod tests {
                     message: "no".into(),
                     field: Some("model".into()),
                 }],
+                duplicates: vec![4, 5],
                 budget: Some(Budget { should_throttle: true, status: "exceeded".into() }),
                 warning: None,
             }),

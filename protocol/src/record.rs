@@ -32,6 +32,9 @@ pub const FIELDS: [&str; 21] = [
     "platform",
 ];
 
+/// The first of the 17 bytes of an id that a client library has made; an id that the sender states has 16.
+pub const MADE_ID: u8 = 1;
+
 /// Text that is usually a constant: a provider's or a model's name costs no allocation.
 pub type Text = Cow<'static, str>;
 
@@ -40,6 +43,9 @@ pub type Text = Cow<'static, str>;
 pub struct Record {
     /// Identity of the call, a UUID; version 7, made by the client's sender, if none is given.
     pub id: Option<[u8; 16]>,
+    /// True if a client library has made `id`, and the application has not stated one. Such an id identifies nothing beyond this
+    /// record: its number already keeps it from being counted twice, so the daemon does not look it up.
+    pub made_id: bool,
     /// When the call was made, in microseconds since 1970 UTC; now, if none is given.
     pub occurred_at: Option<i64>,
     /// `claude`, `rentcast`, `openai` … Required.
@@ -86,6 +92,7 @@ impl Default for Record {
     fn default() -> Self {
         Self {
             id: None,
+            made_id: false,
             occurred_at: None,
             provider: Text::Borrowed(""),
             model: Text::Borrowed(""),
@@ -161,6 +168,11 @@ pub fn write(out: &mut Vec<u8>, record: &Record) {
     let len = record.array_len();
     encode::write_array_len(out, len).expect(ok);
     match record.id {
+        Some(id) if record.made_id => {
+            let mut made = [MADE_ID; 17];
+            made[1..].copy_from_slice(&id);
+            encode::write_bin(out, &made).expect(ok);
+        }
         Some(id) => encode::write_bin(out, &id).expect(ok),
         None => write_nil(out),
     }

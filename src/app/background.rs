@@ -75,6 +75,9 @@ fn show(view: &View) {
     set(registry::WAL_BYTES, view.log.value_bytes() as f64);
     set(registry::WAL_SEGMENTS, view.log.segment_count() as f64);
     set(registry::WAL_UNFLUSHED_RECORDS, view.log.unflushed_records() as f64);
+    let identities = view.writer.window.status();
+    set(registry::IDENTITIES, identities.known as f64);
+    ::metrics::counter!(registry::IDENTITIES_FORGOTTEN).absolute(identities.forgotten_early);
     set(registry::WAL_FULL, f64::from(u8::from(view.writer.full().is_some())));
     set(registry::DEAD_LETTERS_USED, view.quota.used_ratio(view.clock.now_us()));
     set(registry::WAL_DAMAGED, f64::from(u8::from(crate::http::is_damaged(view))));

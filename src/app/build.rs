@@ -27,6 +27,7 @@ use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::producers::{GRACE, Producers};
 use crate::pipeline::wal::recovery::{Recovery, recover};
 use crate::pipeline::wal::space::{Bounds, Space};
+use crate::pipeline::wal::window::{self, Window};
 use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
 use crate::pricing::{Added, Catalog, CatalogError};
 use crate::seats::{Bounds as SeatBounds, Seats};
@@ -141,15 +142,18 @@ fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Resu
         may_lose_committed: wal.sync != config::Sync::Always,
     };
     let (recovered, mark) = recover(&recovery, &mut producers)?;
+    let bounds = window::Bounds { span: wal.identity_window, max: wal.max_identities };
+    let window = Window::open(&folder, bounds, clock.now_us())?;
     let log = Log::new(&folder, &recovered, wal.recent_bytes);
     let snapshot = producers.snapshot(clock.now_us());
     let appender = Appender::new(Arc::clone(&log), mark, recovered.next_key, lanes(config), snapshot)?;
-    let state = Arc::new(WriterState::default());
+    let state = Arc::new(WriterState::new(window.state()));
     let writer = Writer {
         intake,
         appender,
         log: Arc::clone(&log),
         producers,
+        window,
         space: space(&folder, wal),
         sync: sync(wal),
         segment_bytes: wal.segment_bytes,
@@ -198,6 +202,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
         strip_query: limits.strip_query,
         stated_costs: limits.stated_costs,
         stated_cost_max: limits.stated_cost_max_usd,
+        response_ids: false,
     }
 }
 

@@ -15,6 +15,7 @@ mod confirm;
 mod costs;
 mod dead_letters;
 mod demo;
+mod duplicates;
 mod forecast;
 mod import;
 mod migrate;
@@ -102,6 +103,8 @@ enum Command {
     /// Look at records that were refused, and retry or drop them
     #[command(name = "dead-letters")]
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Find calls that are in the log more than once, and drop the doubles
+    Duplicates(duplicates::DuplicatesArgs),
     /// Look at the write-ahead log's segments, and load what is readable in a damaged one
     Wal(wal::WalArgs),
     /// List the log's partitions, make them ahead, drop old ones
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Adopt(args) => adopt::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
         Command::DeadLetters(args) => dead_letters::run(&args, &config),
+        Command::Duplicates(args) => duplicates::run(&args, &config),
         Command::Wal(args) => wal::run(&args, &config),
         Command::Partitions(args) => partitions::run(&args, &config),
         Command::Rollups(args) => rollups::run(&args, &config),

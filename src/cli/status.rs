@@ -64,6 +64,16 @@ fn print(status: &Status) {
         bytes(wal.bytes),
         wal.segments
     );
+    let identities = &wal.identities;
+    let early = match identities.forgotten_early {
+        0 => String::new(),
+        ids => format!("; {} forgotten early: raise wal.max_identities", count(ids)),
+    };
+    println!(
+        "  stated ids    {} known; {} records were duplicates since this start{early}",
+        count(identities.known),
+        count(identities.duplicates)
+    );
     let database = &status.database;
     println!("  database      {}", database.url.as_deref().unwrap_or("not started yet"));
     match database.committed_records {

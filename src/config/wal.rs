@@ -51,6 +51,11 @@ pub struct Wal {
     /// kept. Default 30 days.
     #[serde(rename = "producer_idle_days", with = "form::days")]
     pub producer_idle: Duration,
+    /// How long a call is known by an id that its sender states: a second record of it is a duplicate. Default 2 days.
+    #[serde(rename = "identity_window_days", with = "form::days")]
+    pub identity_window: Duration,
+    /// Stated ids that are remembered. Beyond it the oldest quarter is forgotten early. Default 10,000,000.
+    pub max_identities: usize,
 }
 
 impl Default for Wal {
@@ -65,6 +70,8 @@ impl Default for Wal {
             recent_bytes: 32 << 20,
             max_producers: 65_536,
             producer_idle: Duration::from_secs(30 * 24 * 60 * 60),
+            identity_window: Duration::from_secs(2 * 24 * 60 * 60),
+            max_identities: 10_000_000,
         }
     }
 }
@@ -93,6 +100,8 @@ impl Wal {
         in_range("wal.channel_bytes", self.channel_bytes, 4096..=16 << 30)?;
         in_range("wal.recent_bytes", self.recent_bytes, 0..=64 << 30)?;
         in_range("wal.max_producers", self.max_producers, 1..=16_777_216)?;
-        in_range("wal.producer_idle_days", self.producer_idle.as_secs() / 86_400, 1..=3650)
+        in_range("wal.producer_idle_days", self.producer_idle.as_secs() / 86_400, 1..=3650)?;
+        in_range("wal.identity_window_days", self.identity_window.as_secs() / 86_400, 1..=30)?;
+        in_range("wal.max_identities", self.max_identities, 1_000..=1_000_000_000)
     }
 }

@@ -15,7 +15,7 @@ pub enum Lock {
     Budgets,
     /// Counts refused records.
     Refusals,
-    /// Loads damaged or foreign segments.
+    /// Looks for calls by their ids and acts on what is there: loads damaged or foreign segments, retries dead letters, drops doubles.
     Replay,
     /// Drops partitions.
     Retention,

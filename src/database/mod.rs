@@ -22,6 +22,7 @@
 //! | [`locks`] | what one transaction at a time does |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the log's partitions, as the catalog has them |
+//! | [`duplicates`] | calls that are in the log more than once |
 //! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
 //! | [`retention`] | old partitions, dropped with their sums kept |
 //! | `zone` | the reporting time zone: the database's |
@@ -34,6 +35,7 @@ pub mod bill;
 pub mod citus;
 pub mod connection;
 pub mod daemons;
+pub mod duplicates;
 pub mod embedded;
 pub mod error;
 pub mod forget;

@@ -5,6 +5,9 @@
 //! its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the log and its table of dropped sums
 //! together ([`Rollup::select_accounted`]).
 
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
 /// A measure, and the sum that it is.
 pub(super) const MEASURES: [(&str, &str); 10] = [
     ("calls", "count(*)"),
@@ -21,6 +24,9 @@ pub(super) const MEASURES: [(&str, &str); 10] = [
 
 const FIRST_CALL: &str = "first_call_at";
 const LAST_CALL: &str = "last_call_at";
+
+/// The zone of the rollups' days, as SQL.
+pub(super) const ZONE: &str = "(SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone')";
 
 /// What only the lifetime totals have.
 const CALL_TIMES: [(&str, &str); 2] = [(FIRST_CALL, "min(l.occurred_at)"), (LAST_CALL, "max(l.occurred_at)")];
@@ -132,6 +138,44 @@ impl Rollup {
         let names: Vec<&str> = self.keys.iter().copied().chain(self.columns()).map(|(name, _)| name).collect();
         names.join(", ")
     }
+}
+
+/// Subtracts sums of calls that leave the log, rows of `sums` (a JSON array), and deletes rows that have nothing left. `user` is
+/// whose they all are, if they are one user's: where tables are distributed by user, that names the server. First and last calls stay
+/// as they were.
+///
+/// # Errors
+/// PostgreSQL's; the caller's transaction is lost then.
+pub(super) async fn subtract(
+    client: &Client,
+    rollup: &Rollup,
+    sums: &str,
+    user: Option<&str>,
+) -> Result<(), tokio_postgres::Error> {
+    let table = rollup.table;
+    let source = format!("jsonb_populate_recordset(NULL::public.{table}, $1::text::jsonb)");
+    let same: Vec<String> = rollup.keys.iter().map(|(name, _)| format!("t.{name} = d.{name}")).collect();
+    let one = if user.is_some() { " AND t.user_id = $2" } else { "" };
+    let same = same.join(" AND ") + one;
+    let all: [(&(dyn ToSql + Sync), Type); 2] = [(&sums, Type::TEXT), (&user, Type::TEXT)];
+    let values = if user.is_some() { &all[..] } else { &all[..1] };
+    // In the loader's order.
+    let bytewise = |name: &str| if name == "day" { "t.day".to_owned() } else { format!("t.{name} COLLATE \"C\"") };
+    let order: Vec<String> = rollup.keys.iter().map(|(name, _)| bytewise(name)).collect();
+    let lock = format!(
+        "SELECT FROM public.{table} AS t JOIN {source} AS d ON {same} ORDER BY {} FOR UPDATE OF t",
+        order.join(", ")
+    );
+    client.query_typed(&lock, values).await?;
+    let less: Vec<String> = MEASURES.iter().map(|(name, _)| format!("{name} = t.{name} - d.{name}")).collect();
+    let update = format!(
+        "UPDATE public.{table} AS t SET {}, updated_at = clock_timestamp() FROM {source} AS d WHERE {same}",
+        less.join(", ")
+    );
+    client.query_typed(&update, values).await?;
+    let zero: Vec<String> = MEASURES.iter().map(|(name, _)| format!("t.{name} = 0")).collect();
+    let delete = format!("DELETE FROM public.{table} AS t USING {source} AS d WHERE {same} AND {}", zero.join(" AND "));
+    client.query_typed(&delete, values).await.map(drop)
 }
 
 /// What sums of a column add up by.

@@ -1,5 +1,7 @@
 //! The transaction of a retry: lock the letters, load their records, mark them settled.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -16,12 +18,15 @@ use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::raw_value::{Field, TimeValue};
 use crate::pipeline::intake::{Admission, Refusal, Rules};
 use crate::pricing::{Catalog, CatalogError};
+use crate::replay::present;
 
 /// What became of one letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Its record is in the log, as this call.
     Retried(Uuid),
+    /// The log has the call already, by the id that the record states: it is not counted again.
+    Known(Uuid),
     /// Somebody had decided about it before.
     Settled,
     /// The daemon would refuse it again.
@@ -36,6 +41,7 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Retried(record) => write!(f, "it is the call {record} now"),
+            Self::Known(record) => write!(f, "the call {record} is there already, and is not counted again"),
             Self::Settled => f.write_str("it is not open"),
             Self::Refused(refusal) if refusal.field.is_empty() => {
                 write!(f, "{}: {}", refusal.code.name(), refusal.message)
@@ -46,6 +52,10 @@ impl std::fmt::Display for Outcome {
         }
     }
 }
+
+/// How far from a letter's time a call with its id is looked for: whoever was refused sends a corrected record soon, and the log has no
+/// index of ids.
+const AROUND: Duration = Duration::from_secs(60 * 60);
 
 /// Why letters were not retried. Nothing has changed, unless the connection broke while COMMIT was under way; to try again
 /// is right either way.
@@ -118,13 +128,26 @@ impl<'c> Retrier<'c> {
         let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
         let open = lock(client, &ids).await?;
         calls.retain(|(index, _)| open.contains(&letters[*index].id));
+        let mut outcomes: Vec<_> = admitted.iter().map(|chunk| chunk.as_ref().err().cloned()).collect();
+        let (mut settled, mut records) = (Vec::new(), Vec::new());
+        let stated: Vec<_> = calls.iter().map(|(_, call)| *call).filter(|call| call.stated.id).collect();
+        let mut known = present(client, &stated, AROUND).await?;
+        calls.retain(|(index, call)| {
+            // Also of two letters: a record that was refused may have been sent again.
+            let is_new = !call.stated.id || known.insert(call.id);
+            if !is_new {
+                let record = Uuid::from_bytes(call.id);
+                settled.push(letters[*index].id);
+                records.push(record);
+                outcomes[*index] = Some(Outcome::Known(record));
+            }
+            is_new
+        });
         let rows: Vec<_> = calls.iter().map(|(_, call)| *call).collect();
         let poison = self.direct.load(client, &rows).await?;
-        let mut outcomes: Vec<_> = admitted.iter().map(|chunk| chunk.as_ref().err().cloned()).collect();
         for found in poison {
             outcomes[calls[found.place].0] = Some(Outcome::Poison(found.said));
         }
-        let (mut settled, mut records) = (Vec::new(), Vec::new());
         for (index, call) in &calls {
             if outcomes[*index].is_none() {
                 let record = Uuid::from_bytes(call.id);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
 
-use crate::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, Cost, Entry, PayloadReader, Refused};
+use crate::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, Cost, Entry, PayloadReader, Refused, Stated};
 use crate::pipeline::flusher::copy_row::Layout;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::frame::{self, ClientFrame};
@@ -158,6 +158,7 @@ fn entries(chunk: &Chunk) -> Vec<Entry<'_>> {
 fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
     let sent = Record {
         id: Some(call.id),
+        made_id: true,
         occurred_at: Some(call.occurred_at_us),
         provider: call.provider.to_owned().into(),
         model: call.model.to_owned().into(),
@@ -193,7 +194,8 @@ fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
     };
     for bytes in records.encoded() {
         let again = |again: Result<&Call<'_>, Refusal>| {
-            assert_eq!(again.expect("what was accepted is accepted again"), call);
+            let again = *again.expect("what was accepted is accepted again");
+            assert_eq!(again, Call { stated: Stated::default(), ..*call }, "an id that a client made states nothing");
         };
         admission.admit_encoded(bytes, again);
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tallyd_protocol::{Record, ServerMessage, frame, message, record};
 
-use crate::pipeline::chunk::{Call, ChunkBuilder, Cost, Refused};
+use crate::pipeline::chunk::{Call, ChunkBuilder, Cost, Refused, Stated};
 use crate::pipeline::identity::Proof;
 use crate::pipeline::wal::value::{self, Stamp};
 use crate::pricing::{Tokens, Usd};
@@ -102,6 +102,7 @@ fn values() -> Vec<Vec<u8>> {
         cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_001), price_id: 12 },
         metadata: r#"{"k":"v"}"#,
         platform: "bedrock",
+        stated: Stated { id: true, response: true },
     };
     let plain = Call {
         provider: "rentcast",
@@ -110,6 +111,7 @@ fn values() -> Vec<Vec<u8>> {
         extra_units: "",
         metadata: "",
         platform: "",
+        stated: Stated::default(),
         service_tier: "standard",
         requests: 1,
         status: 200,

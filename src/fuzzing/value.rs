@@ -44,6 +44,7 @@ fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
             min_us: header.min_us,
             max_us: header.max_us,
             columns: header.columns,
+            claims: Default::default(),
         };
         let lane = header.lane.expect("this format says it");
         let (synced, written_us, more) = (header.synced, header.written_us, header.more);

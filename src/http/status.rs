@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{HealthReport, View};
 use crate::http::answer::Json;
 use crate::metrics::names::Names;
+use crate::pipeline::wal::window::WindowStatus;
 
 /// How long the database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -100,6 +101,9 @@ pub struct WalStatus {
     pub channel_bytes: usize,
     /// True while values that had been synced are missing, and what is left of their segment was not replayed.
     pub damaged: bool,
+    /// Calls that are known by an id that their sender stated.
+    #[serde(default)]
+    pub identities: WindowStatus,
 }
 
 /// The database at a glance.
@@ -156,6 +160,7 @@ fn wal(view: &View) -> WalStatus {
         durable_key: view.log.durable_key(),
         channel_bytes: ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()),
         damaged: super::is_damaged(view),
+        identities: view.writer.window.status(),
     }
 }
 

@@ -102,6 +102,7 @@ impl Drop for OpenConnection {
 /// What the log's writer counts.
 pub struct WalMetrics {
     acked: Counter,
+    duplicate: Counter,
     commit_seconds: Histogram,
     batch_records: Histogram,
 }
@@ -112,6 +113,7 @@ impl Default for WalMetrics {
         drop(counter!(name::PRODUCER_NAMES_SHARED));
         Self {
             acked: counter!(name::RECORDS_ACKED),
+            duplicate: counter!(name::RECORDS_DUPLICATE),
             commit_seconds: histogram!(name::WAL_COMMIT_SECONDS),
             batch_records: histogram!(name::WAL_BATCH_RECORDS),
         }
@@ -119,6 +121,13 @@ impl Default for WalMetrics {
 }
 
 impl WalMetrics {
+    /// Counts records that name calls which are known.
+    pub fn duplicate(&self, records: u64) {
+        if records > 0 {
+            self.duplicate.increment(records);
+        }
+    }
+
     /// Counts one commit of the log.
     pub fn committed(&self, took: Duration, records: u64) {
         self.acked.increment(records);

@@ -18,7 +18,7 @@ registry! {
     gauge CONNECTIONS = "tallyd_connections";
     /// Records that arrived, whatever became of them.
     counter RECORDS_RECEIVED = "tallyd_records_received_total";
-    /// Records that were durable already when they arrived again.
+    /// Records that were durable already when they arrived again, by their number, their request's key or a stated id.
     counter RECORDS_DUPLICATE = "tallyd_records_duplicate_total";
     /// Spans, log records and metrics that came by OTLP, by signal and by what became of them.
     counter OTLP_ITEMS = "tallyd_otlp_items_total";
@@ -32,6 +32,10 @@ registry! {
     counter OTLP_PASSED_OVER = "tallyd_otlp_passed_over_total";
     /// Records whose stated cost differs from the catalog's by more than the tolerance, by provider and model.
     counter STATED_COST_DIFFERS = "tallyd_stated_cost_differs_total";
+    /// Ids that senders stated and that are remembered, so that a second record of the call is a duplicate.
+    gauge IDENTITIES = "tallyd_identities";
+    /// Stated ids that were forgotten before their time, because there were more than wal.max_identities.
+    counter IDENTITIES_FORGOTTEN = "tallyd_identities_forgotten_early_total";
     /// Connections that were closed for what they sent, by the code of the error.
     counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total";
     /// Times that a client said the name of a producer that another process was using at that moment.

@@ -17,11 +17,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::channel::{Closed, Origin};
-use super::chunk::{Bundle, BundleBuilder};
+use super::chunk::{Bundle, BundleBuilder, Ticket};
 use super::connection::Shared;
 use super::identity::{Identity, REQUEST_PREFIX};
 use super::intake::admit::Scratch;
-use super::intake::raw_value::{Field, IdValue};
+use super::intake::raw_value::Field;
 use super::intake::{Admission, Refusal, Rules, line};
 use crate::config::StatedCosts;
 use crate::pricing::Usd;
@@ -80,7 +80,7 @@ pub enum Outcome {
         id: Uuid,
         /// What it cost; none if no price is known.
         cost_usd: Option<Usd>,
-        /// An earlier request with this key had brought it.
+        /// It was there already: an earlier request with this key had brought it, or the call is known by an id that is stated.
         duplicate: bool,
         /// A budget that it counts towards is used up, and asks to hold back.
         should_throttle: bool,
@@ -123,6 +123,8 @@ pub struct Sender<'a> {
     pub name: &'a str,
     /// Costs that this sender may state.
     pub stated_costs: StatedCosts,
+    /// See [`Rules::response_ids`].
+    pub response_ids: bool,
 }
 
 /// A request whose records are judged and handed over, a slice at a time: what waits for the WAL is not all of the request.
@@ -134,6 +136,8 @@ pub struct Recording<'r> {
     known: u64,
     texts: &'r [&'r [u8]],
     outcomes: Vec<Outcome>,
+    /// Places of outcomes that the writer has to tell whether they are duplicates.
+    tickets: Vec<(usize, Ticket)>,
     judged: Vec<Bundle>,
     handed_over: u64,
 }
@@ -155,7 +159,8 @@ impl<'r> Recording<'r> {
             None => 0,
         };
         let outcomes = Vec::with_capacity(texts.len());
-        Ok(Self { shared, sender, key, origin, known, texts, outcomes, judged: Vec::new(), handed_over: 0 })
+        let (tickets, judged) = (Vec::new(), Vec::new());
+        Ok(Self { shared, sender, key, origin, known, texts, outcomes, tickets, judged, handed_over: 0 })
     }
 
     /// Judges the next slice. Returns its credits: calls with a negative cost that no earlier request has brought. None after
@@ -165,7 +170,8 @@ impl<'r> Recording<'r> {
         let slice = self.texts.get(first..).filter(|rest| !rest.is_empty())?;
         let slice = &slice[..slice.len().min(SLICE)];
         let (shared, sender, key, known) = (self.shared, self.sender, self.key, self.known);
-        self.judged = encode(shared, sender, key, known, first, slice, &mut self.outcomes);
+        let told = (&mut self.outcomes, &mut self.tickets);
+        self.judged = encode(shared, sender, key, known, first, slice, told);
         let credits = self.outcomes[first..].iter().filter_map(|outcome| match outcome {
             Outcome::Accepted { id, cost_usd: Some(usd), duplicate: false, .. } if *usd < Usd::ZERO => {
                 Some((*id, *usd))
@@ -191,8 +197,13 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub async fn finish(self) -> Result<Vec<Outcome>, BatchError> {
+    pub async fn finish(mut self) -> Result<Vec<Outcome>, BatchError> {
         self.origin.wait_durable(self.handed_over).await?;
+        for (place, _) in self.tickets.iter().filter(|(_, ticket)| ticket.is_duplicate()) {
+            if let Outcome::Accepted { duplicate, .. } = &mut self.outcomes[*place] {
+                *duplicate = true;
+            }
+        }
         Ok(self.outcomes)
     }
 }
@@ -215,34 +226,37 @@ fn encode(
     known: u64,
     first: usize,
     texts: &[&[u8]],
-    outcomes: &mut Vec<Outcome>,
+    (outcomes, tickets): (&mut Vec<Outcome>, &mut Vec<(usize, Ticket)>),
 ) -> Vec<Bundle> {
     let catalog = shared.catalog.load();
-    let rules = Rules { stated_costs: sender.stated_costs, ..shared.rules.clone() };
+    let Sender { stated_costs, response_ids, .. } = sender;
+    let rules = Rules { stated_costs, response_ids, ..shared.rules.clone() };
     let admission = Admission { rules: &rules, catalog: &catalog, now_us: shared.clock.now_us() };
     let (mut builder, mut bundles) = (BundleBuilder::new(shared.lanes), Vec::new());
     shared.metrics.received.increment(texts.len() as u64);
     for (index, text) in (first..).zip(texts) {
         let duplicate = (index as u64) < known;
         let seq = key.map_or(0, |key| key.base() + 1 + index as u64);
-        let mut raw = line::read(text);
-        if let (Ok(raw), Some(key)) = (&mut raw, key)
-            && raw.id == Field::Absent
-        {
-            raw.id = Field::Given(IdValue::Bytes(key.id(index)));
-        }
+        let raw = line::read(text);
         let mut scratch = Scratch::default();
         let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
         shared.metrics.duplicate.increment(u64::from(duplicate));
         let (full, outcome) = match admitted {
-            Ok(call) => {
+            Ok(mut call) => {
+                if let (Ok(raw), Some(key)) = (&raw, key)
+                    && raw.id == Field::Absent
+                {
+                    call.id = key.id(index);
+                }
                 let (id, cost_usd) = (Uuid::from_bytes(call.id), call.cost.usd());
                 let full = if duplicate {
                     None
                 } else {
                     shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
                     shared.metrics.accepted(&admission, &call);
-                    builder.push_call(seq, &call)
+                    let full = builder.push_call(seq, &call);
+                    tickets.extend(builder.ticket().map(|ticket| (index, ticket)));
+                    full
                 };
                 let should_throttle = shared.should_throttle(&call);
                 (full, Outcome::Accepted { id, cost_usd, duplicate, should_throttle })

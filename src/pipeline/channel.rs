@@ -351,7 +351,18 @@ mod tests {
     fn bundle(bytes: usize) -> Bundle {
         let (first_seq, last_seq, min_us, max_us) = (1, 1, 0, 0);
         let (payload, columns) = (vec![0; bytes], crate::pipeline::chunk::Columns::NONE);
-        Chunk { payload, records: 1, refused: 0, first_seq, last_seq, min_us, max_us, columns }.into()
+        Chunk {
+            payload,
+            records: 1,
+            refused: 0,
+            first_seq,
+            last_seq,
+            min_us,
+            max_us,
+            columns,
+            claims: Default::default(),
+        }
+        .into()
     }
 
     #[tokio::test]

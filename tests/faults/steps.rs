@@ -18,7 +18,7 @@ pub fn before_the_ack(run: &mut Run) {
 
 /// Row 3 in its rarer places: while a segment ends and the next one begins.
 pub fn in_a_rotation(run: &mut Run) {
-    killed_at(run, &["wal.sealed", "wal.created"], 3, "20");
+    killed_at(run, &["wal.identities", "wal.sealed", "wal.created"], 3, "20");
 }
 
 /// Row 4: killed after COMMIT, before the lane has taken note and the log is trimmed; and while it is trimmed. What is

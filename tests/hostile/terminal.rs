@@ -30,6 +30,7 @@ fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
         vec!["dead-letters", "list", "--json"],
         vec!["dead-letters", "show", "1"],
         vec!["dead-letters", "export"],
+        vec!["duplicates", "list"],
         vec!["wal", "list"],
         vec!["partitions", "list"],
         vec!["rollups", "rebuild", "--help"],

@@ -119,6 +119,31 @@ fn spans_of_calls_are_recorded_once_in_either_encoding_and_over_a_kill() {
     );
     assert_eq!(api.postgres.psql(sql), expected);
     assert_eq!(api.postgres.psql("SELECT count(*) FROM api_usage_log WHERE metadata::text ~ 'secret'"), "0");
+    // A collector that groups the spans anew, and a framework's span beside its SDK's of one response.
+    assert_eq!(
+        json(&api, &token, "traces", &traces(&[span(1, &[input(1_000)]), span(3, &[input(1_000)])])).text(),
+        "{}"
+    );
+    let response = |id: &str| ("gen_ai.response.id", json!({"stringValue": id}));
+    let framework = |number| {
+        let mut span = span(number, &[input(1_000), response("msg_1")]);
+        // It does not tell the cached tokens apart.
+        span["attributes"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|attribute| attribute["key"] != "gen_ai.usage.cache_read.input_tokens");
+        span
+    };
+    let sdk = span(12, &[input(1_000), response("msg_1")]);
+    let other = span(13, &[input(1_000), response("msg_2")]);
+    assert_eq!(json(&api, &token, "traces", &traces(&[framework(11), sdk, other])).text(), "{}");
+    assert_eq!(json(&api, &token, "traces", &traces(&[framework(14)])).text(), "{}");
+    api.postgres.until_calls(6);
+    let sql = "SELECT request_id, count(*), max(cache_read_tokens) FROM api_usage_log GROUP BY 1 ORDER BY 1";
+    assert_eq!(api.postgres.psql(sql), "|4|400\nmsg_1|1|400\nmsg_2|1|400");
+    let status = api.daemon.status().unwrap();
+    assert_eq!(status["wal"]["identities"]["duplicates"], 2, "span 1 and span 14");
+    assert!(status["stood_out"]["passed_over"].to_string().contains("another span of a recorded response"));
     api.daemon.assert_reconciled();
 }
 

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tallyd_client::SessionError;
+use tallyd_client::{Record, SessionError};
 
 use crate::client::{Answer, Api};
 
@@ -51,6 +51,114 @@ fn one_an_array_and_lines_are_recorded_and_a_broken_one_is_refused_alone() {
         if results[0]["should_throttle"] == true { Ok(()) } else { Err(results.to_string()) }
     });
 }
+
+#[test]
+fn a_call_that_states_who_it_is_counts_once_on_every_way_in_and_over_a_kill() {
+    let mut api = Api::start();
+    let token = api.token("ingest");
+    let id = "44444444-4444-4444-8444-444444444444";
+    let avm = json!({"id": id, "provider": "rentcast", "endpoint": "/avm", "cost_usd": "0.2"}).to_string();
+    let told = |answer: &Value| answer["duplicate"] == true;
+    // Twice in one request, then by itself: the first one counts.
+    let both = post(&api, &token, "k-1", &format!("[{avm},{avm}]")).ok();
+    assert_eq!((&both["accepted"], &both["duplicates"]), (&2.into(), &1.into()));
+    assert_eq!((told(&both["results"][0]), told(&both["results"][1])), (false, true));
+    assert_eq!(post(&api, &token, "k-2", &avm).ok()["duplicates"], 1, "another request, the same call");
+    let line = &api.daemon.lines(&format!("{avm}\n"))[0];
+    assert!(line["ok"] == true && told(line), "{line}");
+    // By frames: a stated id is known; an id that the library made is not looked up, nor one that is left out.
+    let mut session = api.daemon.session("stated");
+    let bytes = uuid::Uuid::parse_str(id).unwrap().into_bytes();
+    let record = |id, made_id| Record { id, made_id, ..Record::rentcast("/frame") };
+    let other = Some([7; 16]);
+    session
+        .send(1, &[record(Some(bytes), false), record(other, false), record(other, true), record(None, false)])
+        .unwrap();
+    assert_eq!(session.recv_ack().unwrap().duplicates, [1]);
+    session.send(5, &[record(other, false)]).unwrap();
+    assert_eq!(session.recv_ack().unwrap().duplicates, [5]);
+    drop(session);
+    // A vendor's id of a response, with its provider. A stated id goes before it; a product's own id is not one.
+    let response = |more: Value| {
+        let mut record = json!({"provider": "openai", "model": "gpt-4o", "input_tokens": 5, "request_id": "chatcmpl-B9MBs8CjcvOU2jLn"});
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        told(&api.daemon.lines(&format!("{record}\n"))[0])
+    };
+    assert_eq!([response(json!({})), response(json!({}))], [false, true]);
+    assert!(!response(json!({"provider": "groq"})), "another provider's");
+    assert!(!response(json!({"id": "55555555-4444-4444-8444-444444444444"})), "another call, by its id");
+    assert_eq!([(); 2].map(|()| response(json!({"request_id": "our-request-7"}))), [false; 2]);
+    // `TALLYD_WAL_SEGMENT_BYTES` is the default: the segment has no seal when the daemon is killed.
+    for _ in 0..2 {
+        api.daemon.kill();
+        api.daemon.up();
+        let line = &api.daemon.lines(&format!("{avm}\n"))[0];
+        assert!(line["ok"] == true && told(line), "after a kill: {line}");
+        assert!(told(&api.daemon.lines("{\"provider\":\"openai\",\"request_id\":\"chatcmpl-B9MBs8CjcvOU2jLn\"}\n")[0]));
+    }
+    let status = api.daemon.status().unwrap();
+    let identities = &status["wal"]["identities"];
+    assert_eq!((&identities["duplicates"], &identities["known"]), (&2.into(), &5.into()), "{identities}");
+    let said = api.daemon.run(&["status"]).stdout;
+    assert!(String::from_utf8_lossy(&said).contains("5 known; 2 records were duplicates"));
+    api.postgres.until_calls(9);
+    assert_eq!(api.postgres.psql(&format!("SELECT count(*) FROM api_usage_log WHERE id = '{id}'")), "1");
+    api.daemon.assert_reconciled();
+    doubles_are_found_and_dropped(&api, id);
+}
+
+/// What comes past the window: by SQL, as another daemon's would.
+fn doubles_are_found_and_dropped(api: &Api, id: &str) {
+    let response = "provider => 'claude', model => 'm', cost_usd => 1, request_id => 'msg_01XFDUDYJgAACzvnptvVoYEL'";
+    api.postgres.psql(&format!(
+        "SELECT increment_daily_cost({response}, user_id => 'u-3', occurred_at => now() - interval '40 days')"
+    ));
+    let once = api.postgres.psql(SUMS);
+    // Of others, later and dearer; and a response that another user has on another day.
+    for (user, seconds, cost) in [("u-2", 60, "0.3"), ("u-2", 90, "0.3"), ("", 120, "NULL")] {
+        api.postgres.psql(&format!(
+            "SELECT increment_daily_cost(provider => 'rentcast', endpoint => '/avm', user_id => '{user}', cost_usd => {cost}, \
+                 occurred_at => now() + {seconds} * interval '1 s', id => '{id}')"
+        ));
+    }
+    api.postgres.psql(&format!("SELECT increment_daily_cost({response}, user_id => 'u-4')"));
+    api.daemon.assert_reconciled();
+
+    let tallyd = |words: &[&str]| {
+        let output = api.daemon.run(&[&["duplicates"], words].concat());
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let to = &api.postgres.psql("SELECT (now() + interval '90 days')::date");
+    let found: Value = serde_json::from_str(&tallyd(&["list", "--to", to, "--from", "2020-01-01", "--json"])).unwrap();
+    let found = &found.as_array().unwrap()[..];
+    let [double] = found else { panic!("{found:?}") };
+    assert_eq!((&double["key"], &double["rows"], &double["differs"]), (&id.into(), &4.into(), &true.into()));
+    assert_eq!(double["extra_usd"], "0.6");
+    let told = tallyd(&["drop", "--to", to, "--from", "2020-01-01", "--dry-run"]);
+    assert!(told.contains("3 rows too many"), "{told}");
+    assert_eq!(api.postgres.psql("SELECT count(*) FROM api_usage_log"), "14", "nothing was changed");
+    // A period that has one of them only has no doubles.
+    assert!(tallyd(&["drop", "--from", to, "--to", "2999-01-01", "--yes"]).starts_with("dropped 0 rows"));
+    let dropped = tallyd(&["drop", "--to", to, "--from", "2020-01-01", "--yes", "--by", "tester"]);
+    assert!(dropped.starts_with("dropped 3 rows, 0.6"), "{dropped}");
+    api.daemon.assert_reconciled();
+    assert!(tallyd(&["drop", "--same", "response", "--from", "2020-01-01", "--yes"]).starts_with("dropped 1 row, 1"));
+    api.daemon.assert_reconciled();
+    assert_eq!(api.postgres.psql(SUMS), once, "what is left is what was there, first and last calls included");
+    assert_eq!(api.postgres.psql(&format!("SELECT cost_usd FROM api_usage_log WHERE id = '{id}'")), "0.2");
+    assert_eq!(api.postgres.psql("SELECT count(*) FROM user_api_totals WHERE user_id IN ('u-2', 'u-4')"), "0");
+    let noted = "SELECT string_agg(actor || ' ' || (old_value ->> 'rows'), ',' ORDER BY id) FROM tallyd_audit_log \
+        WHERE action = 'duplicates.drop' AND object <> ''";
+    assert!(api.postgres.psql(noted).starts_with("tester (command line) 3,"));
+}
+
+/// All rollups, but for when they were written.
+const SUMS: &str =
+    "SELECT string_agg((to_jsonb(t) - 'updated_at')::text, ';' ORDER BY to_jsonb(t)::text COLLATE \"C\") FROM (
+    SELECT 1 AS n, to_jsonb(d) - 'updated_at' AS row FROM daily_api_costs AS d
+    UNION ALL SELECT 2, to_jsonb(d) - 'updated_at' FROM daily_user_api_costs AS d
+    UNION ALL SELECT 3, to_jsonb(d) - 'updated_at' FROM user_api_totals AS d) AS t";
 
 #[test]
 fn a_request_with_a_key_counts_once_also_over_a_kill_and_another_body_is_found_out() {

@@ -42,7 +42,8 @@ pub fn measure(options: &Options, report: &mut Report) {
 }
 
 fn with_users(options: &Options, report: &mut Report, cluster: &Cluster, users: usize, all_sides: bool) {
-    let batch: Vec<Record> = Calls::new(users, 0).take(options.records).collect();
+    let mut batch: Vec<Record> = Calls::new(users, 0).take(options.records).collect();
+    options.ids.tell(&mut batch);
     let (mut sides, mut rounds, mut other) = (Sides::default(), Vec::new(), Vec::new());
     for index in 1..=options.rounds {
         if let Some(program) = &options.against {

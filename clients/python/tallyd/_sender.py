@@ -183,7 +183,8 @@ class Sender:
         return _wire.encode_record(fields)
 
     def _identity(self, encoded: bytes) -> uuid.UUID:
-        return uuid.UUID(bytes=msgpack.unpackb(encoded)[0])
+        # 17 bytes, if it was made here.
+        return uuid.UUID(bytes=msgpack.unpackb(encoded)[0][-16:])
 
     def _settle_waiters(self) -> None:
         while self._waiters and self._waiters[0].position <= self.window.settled:

@@ -1,8 +1,8 @@
 // The usage record: what one paid call was, in the order of the protocol.
 
 import type { Context } from "./context.js";
-import { format, v7, v7Into } from "./uuid.js";
-import { begin, taken, writeArrayHead, writeBin16, writeInteger, writeMapHead, writeNil, writeText } from "./writer.js";
+import { format, MadeId, v7, v7Into } from "./uuid.js";
+import { begin, taken, writeArrayHead, writeBin16, writeInteger, writeMadeId, writeMapHead, writeNil, writeText } from "./writer.js";
 
 /** A quantity or an amount: decimal text keeps every digit; an integer is taken as it is. */
 export type Decimal = string | bigint | number;
@@ -106,7 +106,7 @@ function valueOf(index: number, value: unknown): unknown {
   const name = FIELDS[index]!;
   if (value === undefined || value === null || value === DEFAULTS[index]) return undefined;
   switch (KINDS[index]!) {
-    case "id": return idBytes(value as string | Uint8Array);
+    case "id": return value instanceof MadeId ? value : idBytes(value as string | Uint8Array);
     case "time": return integer(name, typeof value === "object" ? (value as Date).getTime() * 1000 : (value as number));
     case "decimal": return decimal(value as Decimal);
     case "json": return typeof value === "string" ? value : JSON.stringify(value);
@@ -130,6 +130,7 @@ function write(index: number, value: unknown): void {
     else writeText(standard);
   } else if (typeof value === "string") writeText(value);
   else if (typeof value === "number") writeInteger(value);
+  else if (value instanceof MadeId) writeMadeId((into, at) => into.set(value, at));
   else if (value instanceof Uint8Array) writeBin16((into, at) => into.set(value, at));
   else {
     const units = value as [string, string][];
@@ -179,7 +180,7 @@ export function encodeWithin(record: UsageRecord, standing: Standing | undefined
   begin();
   writeArrayHead(length);
   for (let index = 0; index < length; index += 1) {
-    if (standing && values[index] === undefined && index === ID) writeBin16((into, at) => v7Into(standing.ms, into, at));
+    if (standing && values[index] === undefined && index === ID) writeMadeId((into, at) => v7Into(standing.ms, into, at));
     else if (standing && values[index] === undefined && index === AT) writeInteger(standing.ms * 1000);
     else write(index, values[index]);
   }

@@ -21,9 +21,12 @@ export function v7Into(ms: number, into: Uint8Array, at: number): void {
   into[at + 8] = (into[at + 8]! & 0x3f) | 0x80;
 }
 
+/** An id that is made here, and not stated by the application. */
+export class MadeId extends Uint8Array {}
+
 /** A UUID for a call of that millisecond. */
-export function v7(ms: number): Uint8Array {
-  const bytes = new Uint8Array(16);
+export function v7(ms: number): MadeId {
+  const bytes = new MadeId(16);
   v7Into(ms, bytes, 0);
   return bytes;
 }

@@ -143,7 +143,7 @@ fn passes(error: &anyhow::Error) -> bool {
 impl Summary {
     fn add(&mut self, id: i64, outcome: Outcome) {
         let reason = match outcome {
-            Outcome::Retried(_) => {
+            Outcome::Retried(_) | Outcome::Known(_) => {
                 self.retried += 1;
                 return;
             }

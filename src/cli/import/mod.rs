@@ -146,7 +146,8 @@ pub enum Format {
 struct Summary {
     /// Rows of the file.
     rows: u64,
-    /// Rows that an earlier import had recorded, of this file or of another.
+    /// Rows that were there: an earlier import had recorded them, of this file or of another, or they came another way with the same
+    /// `id`.
     skipped: u64,
     /// Rows whose `id` or key a later row has, which counts in their place.
     superseded: u64,
@@ -263,8 +264,9 @@ fn send(sender: &mut Sender<'_>, plan: &Plan, rows: &mut Rows, talk: &mut Talk) 
                 Fate::Conflict => talk.refused(row.number, row.line, CONFLICT),
                 Fate::Send if sender.has(row.number) => summary.skipped += 1,
                 Fate::Send => {
+                    let made_id = record.id.is_none();
                     let id = record.id.unwrap_or_else(|| plan.id(row.number));
-                    if !sender.push(row.number, row.line, Record { id: Some(id), ..record }, talk)? {
+                    if !sender.push(row.number, row.line, Record { id: Some(id), made_id, ..record }, talk)? {
                         talk.refused(row.number, row.line, "the row is larger than a frame that the daemon takes");
                     }
                 }
@@ -286,6 +288,7 @@ fn send(sender: &mut Sender<'_>, plan: &Plan, rows: &mut Rows, talk: &mut Talk) 
         talk.note(&format!("lines that are not calls were passed over: {}", kinds.join(", ")));
     }
     summary.passed_over = passed_over.values().sum();
+    summary.skipped += sender.duplicates();
     (summary.recorded, summary.refused) = (sender.recorded(), talk.refusals());
     Ok(summary)
 }

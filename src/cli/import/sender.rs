@@ -76,6 +76,7 @@ pub struct Sender<'f> {
     settled: (u64, u64),
     /// Refused by the daemon, among those.
     rejected: Vec<u64>,
+    duplicates: u64,
     /// Settled by a welcome, so that a refusal among them was not heard of.
     unheard: u64,
     last_success: Instant,
@@ -98,6 +99,7 @@ impl<'f> Sender<'f> {
             window: VecDeque::new(),
             settled: (before, 0),
             rejected: Vec::new(),
+            duplicates: 0,
             unheard: 0,
             last_success: Instant::now(),
         })
@@ -110,12 +112,17 @@ impl<'f> Sender<'f> {
 
     /// Rows that this run has recorded so far.
     pub const fn recorded(&self) -> u64 {
-        self.settled.1 - self.rejected.len() as u64
+        self.settled.1 - self.rejected.len() as u64 - self.duplicates
     }
 
     /// Rows that the daemon has refused.
     pub fn rejected(&self) -> &[u64] {
         &self.rejected
+    }
+
+    /// Rows whose `id` had come another way before.
+    pub const fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// Rows whose refusal, if they were refused, was lost with a connection.
@@ -201,6 +208,7 @@ impl<'f> Sender<'f> {
     }
 
     fn take_ack(&mut self, ack: Ack, talk: &mut Talk) {
+        self.duplicates += ack.duplicates.len() as u64;
         for rejection in ack.rejected {
             self.rejected.push(rejection.seq);
             let line = self.line_of(rejection.seq);

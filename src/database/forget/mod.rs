@@ -55,6 +55,7 @@ use super::queries::audit::{self, Change};
 use super::{FailureClass, classify};
 pub use marks::sweep;
 pub use preview::{Preview, preview};
+pub(super) use rows::mend_times;
 
 /// Records may arrive while the user is being forgotten. Who still finds some after so many rounds leaves them to the sweep.
 const ROUNDS: u32 = 5;

@@ -15,12 +15,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::ForgetError;
-use crate::database::rollups::{MEASURES, Rollup, TOTALS, USERS};
+use crate::database::rollups::{Rollup, TOTALS, USERS, ZONE, subtract};
 
 type Value<'v> = (&'v (dyn ToSql + Sync), Type);
-
-/// The zone of the rollups' days, as SQL.
-const ZONE: &str = "(SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone')";
 
 /// The log's columns, as they are put back.
 pub(super) struct Columns {
@@ -113,8 +110,8 @@ pub(super) async fn move_slice(
         [(&"", Type::TEXT), (&user, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
     let rows = client.query_typed(&sql, &values).await?;
     let (Some(daily), Some(totals)) = (text(&rows, 1), text(&rows, 2)) else { return Ok(0) };
-    move_sums(client, USERS, USERS.table, user, &daily).await?;
-    move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
+    move_sums(client, USERS, user, &daily).await?;
+    move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
@@ -131,8 +128,8 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
         return Ok(0);
     }
     let (totals, daily) = (totals.unwrap_or_else(|| "[]".into()), daily.unwrap_or_else(|| "[]".into()));
-    move_sums(client, USERS, USERS.table, user, &daily).await?;
-    move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
+    move_sums(client, USERS, user, &daily).await?;
+    move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
     add(client, USERS, USERS.dropped, &daily).await?;
     add(client, TOTALS, TOTALS.dropped, &totals).await?;
@@ -174,8 +171,8 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
             return Ok(false);
         }
     }
-    move_sums(client, USERS, USERS.table, user, &daily).await?;
-    move_sums(client, TOTALS, TOTALS.table, user, &totals).await?;
+    move_sums(client, USERS, user, &daily).await?;
+    move_sums(client, TOTALS, user, &totals).await?;
     Ok(true)
 }
 
@@ -212,7 +209,7 @@ async fn extremes(
 }
 
 /// Sets the first and the last call of the user's totals that were subtracted from to those that are left.
-async fn mend_times(client: &Client, user: &str, totals: &str) -> Result<(), ForgetError> {
+pub(in crate::database) async fn mend_times(client: &Client, user: &str, totals: &str) -> Result<(), ForgetError> {
     let left = "SELECT t ->> 'provider', min(d.day), max(d.day) FROM jsonb_array_elements($2::text::jsonb) AS t \
         LEFT JOIN public.daily_user_api_costs AS d ON d.provider = t ->> 'provider' AND d.user_id = $1 GROUP BY 1";
     for row in client.query_typed(left, &[(&user, Type::TEXT), (&totals, Type::TEXT)]).await? {
@@ -256,33 +253,9 @@ async fn add(client: &Client, rollup: &Rollup, table: &str, sums: &str) -> Resul
 }
 
 /// Moves sums from the user to nobody. A row of the user that has nothing left goes.
-async fn move_sums(client: &Client, rollup: &Rollup, table: &str, user: &str, sums: &str) -> Result<(), ForgetError> {
-    add(client, rollup, table, sums).await?;
-    let source = format!("jsonb_populate_recordset(NULL::public.{table}, $2::text::jsonb)");
-    let keys = rollup.keys.iter().map(|(name, _)| *name).filter(|name| *name != "user_id");
-    let same: Vec<String> = keys.map(|name| format!("t.{name} = d.{name}")).collect();
-    let same = same.join(" AND ");
-    let values: [Value<'_>; 2] = [(&user, Type::TEXT), (&sums, Type::TEXT)];
-    // In the loader's order.
-    let order: Vec<String> = rollup.keys.iter().map(|(name, _)| format!("t.{name}")).collect();
-    let lock = format!(
-        "SELECT FROM public.{table} AS t JOIN {source} AS d ON {same} WHERE t.user_id = $1 ORDER BY {} FOR UPDATE OF t",
-        order.join(", ").replace("t.provider", "t.provider COLLATE \"C\"")
-    );
-    client.query_typed(&lock, &values).await?;
-    let less: Vec<String> = MEASURES.iter().map(|(name, _)| format!("{name} = t.{name} - d.{name}")).collect();
-    let update = format!(
-        "UPDATE public.{table} AS t SET {}, updated_at = clock_timestamp() FROM {source} AS d WHERE t.user_id = $1 AND {same}",
-        less.join(", ")
-    );
-    client.query_typed(&update, &values).await?;
-    let zero: Vec<String> = MEASURES.iter().map(|(name, _)| format!("t.{name} = 0")).collect();
-    let delete = format!(
-        "DELETE FROM public.{table} AS t USING {source} AS d WHERE t.user_id = $1 AND {same} AND {}",
-        zero.join(" AND ")
-    );
-    client.query_typed(&delete, &values).await?;
-    Ok(())
+async fn move_sums(client: &Client, rollup: &Rollup, user: &str, sums: &str) -> Result<(), ForgetError> {
+    add(client, rollup, rollup.table, sums).await?;
+    Ok(subtract(client, rollup, sums, Some(user)).await?)
 }
 
 fn text(rows: &[Row], column: usize) -> Option<String> {

@@ -40,7 +40,7 @@ const KEY_BYTES_MAX: usize = 255;
 pub struct Recorded {
     /// Records that are durable, duplicates included.
     pub accepted: usize,
-    /// Those of them that an earlier request with this key had brought.
+    /// Those of them that were there already: an earlier request with this key had brought them, or a call with the same stated id.
     pub duplicates: usize,
     /// Records that were refused, and are kept with the dead letters.
     pub refused: usize,
@@ -71,7 +71,7 @@ pub struct RecordResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "0.004515")]
     pub cost_usd: Option<Usd>,
-    /// True if an earlier request with this key had brought it.
+    /// True if it was there already: an earlier request with this key had brought it, or a call with the same stated id.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
     /// True if a budget that the call counts towards is used up, and asks to hold back.
@@ -131,7 +131,7 @@ pub async fn record(
     let body = body.map_err(unreadable)?;
     let key = key(&headers)?.map(|key| RequestKey::new(&who.actor, key, &body));
     let texts = split(&body, &headers)?;
-    let outcomes = hand_over(&view, &who, key.as_ref(), &texts).await?;
+    let outcomes = hand_over(&view, &who, key.as_ref(), &texts, false).await?;
     let results: Vec<RecordResult> = outcomes.into_iter().map(RecordResult::from).collect();
     let accepted = results.iter().filter(|result| result.ok).count();
     let duplicates = results.iter().filter(|result| result.duplicate).count();
@@ -140,7 +140,8 @@ pub async fn record(
     Ok((status, Json(Recorded { accepted, duplicates, refused, results })))
 }
 
-/// Hands JSON records to the pipeline and waits until they are durable.
+/// Hands JSON records to the pipeline and waits until they are durable. `response_ids`: see
+/// [`crate::pipeline::intake::Rules::response_ids`].
 ///
 /// # Errors
 /// If the daemon is stopping or has no room, or the key is not free.
@@ -149,10 +150,12 @@ pub async fn hand_over(
     who: &Identity,
     key: Option<&RequestKey>,
     texts: &[&[u8]],
+    response_ids: bool,
 ) -> Result<Vec<Outcome>, ApiError> {
     let shared = intake(view)?;
     let recording = async {
-        let sender = Sender { name: &who.actor, stated_costs: who.stated_costs(view.config.limits.stated_costs) };
+        let stated_costs = who.stated_costs(view.config.limits.stated_costs);
+        let sender = Sender { name: &who.actor, stated_costs, response_ids };
         let mut recording = Recording::begin(&shared, sender, key, texts).await.map_err(unstored)?;
         while let Some(credits) = recording.judge() {
             note_credits(view, who, &credits).await?;

@@ -14,6 +14,11 @@
 //! the daemon. 200 means durable. What the sender should try again is 503; what is wrong with single items stands in the
 //! answer's partial success, and refused records are kept with the dead letters, as all others are.
 //!
+//! ## One response, several spans
+//! A framework and the SDK below it may each have a span of one response: `gen_ai.response.id` and the provider are the same. Such
+//! spans are one call. Of those in one request the one that tells most of the usage is recorded; between requests the
+//! first one is, because what is recorded is not changed ([`crate::pipeline::wal::window`]).
+//!
 //! ## Hostile bytes
 //! Bodies are bounded by `http.max_body_bytes` before and after decompression. A document is taken apart level by level
 //! into slices of itself and its items are decoded one at a time, each with a bounded number of fields
@@ -32,6 +37,8 @@ pub mod sums;
 pub mod table;
 pub mod usage;
 mod wire;
+
+use std::collections::HashMap;
 
 use axum::Extension;
 use axum::extract::State;
@@ -174,6 +181,7 @@ async fn take<T: Item>(
         read.add(&shared.metrics, item, |item, drafts| mapping(&reading, source, item, drafts));
     })
     .map_err(|error| Status::new(StatusCode::BAD_REQUEST, error))?;
+    read.keep_one_of_a_response(&shared.metrics);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "ignored").increment(read.ignored);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "passed_over").increment(read.passed_over);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "rejected").increment(read.rejected.count);
@@ -188,7 +196,7 @@ async fn take<T: Item>(
     let key = RequestKey::new(&format!("{}/otlp/{signal}", who.actor), &Sha256::digest(body), body);
     let texts: Vec<Vec<u8>> = drafts.iter().map(Draft::to_json).collect();
     let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-    for outcome in hand_over(view, who, Some(&key), &texts).await.map_err(Status::from)? {
+    for outcome in hand_over(view, who, Some(&key), &texts, true).await.map_err(Status::from)? {
         if let Outcome::Refused(refusal) = outcome {
             rejected.add(&format!("{} (kept with the dead letters)", refusal.message));
         }
@@ -214,6 +222,30 @@ impl Read {
             passed_over: 0,
             rejected: Rejected { count: 0, first: String::new() },
         }
+    }
+
+    /// Of the records of one response only the most complete one stays, the first of several such.
+    fn keep_one_of_a_response(&mut self, metrics: &IngestMetrics) {
+        let mut best = HashMap::<_, usize>::new();
+        let drafts = &self.drafts;
+        for (at, draft) in drafts.iter().enumerate() {
+            let Some(response) = draft.response() else { continue };
+            let kept = best.entry(response).or_insert(at);
+            if draft.completeness() > drafts[*kept].completeness() {
+                *kept = at;
+            }
+        }
+        let is_kept: Vec<bool> = drafts
+            .iter()
+            .enumerate()
+            .map(|(at, draft)| draft.response().is_none_or(|response| best[&response] == at))
+            .collect();
+        drop(best);
+        let mut kept = is_kept.iter();
+        self.drafts.retain(|_| kept.next().copied().unwrap_or(true));
+        let others = is_kept.iter().filter(|is_kept| !**is_kept).count() as u64;
+        (self.taken, self.passed_over) = (self.taken.saturating_sub(others), self.passed_over + others);
+        (0..others).for_each(|_| metrics.passed_over.count("another span of a recorded response"));
     }
 
     fn add<T>(

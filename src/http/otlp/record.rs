@@ -1,10 +1,13 @@
 //! A usage record in the making: the fields of `protocol/README.md` §4 that an export can tell.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::attributes::{Attributes, Value};
 use crate::pipeline::intake::not_understood;
+use crate::pricing::normalise_provider;
 
 /// Attributes of one kind that are kept in a record's metadata, their bytes together, and those of one text.
 const KEPT_MAX: usize = 48;
@@ -122,6 +125,21 @@ impl Draft {
     fn metadata(&mut self) -> &mut Map<String, Json> {
         let metadata = self.fields.entry("metadata").or_insert_with(|| json!({}));
         metadata.as_object_mut().expect("metadata is set as an object, here alone")
+    }
+
+    /// The provider and the vendor's id of the response, if both are known.
+    pub fn response(&self) -> Option<(Cow<'_, str>, &str)> {
+        let text = |field| self.fields.get(field).and_then(Json::as_str).filter(|text| !text.is_empty());
+        Some((normalise_provider(text("provider")?), text("request_id")?))
+    }
+
+    /// How much it tells of the call's usage: understood whole first, then a stated cost, then by the numbers that it has.
+    pub fn completeness(&self) -> (bool, bool, usize) {
+        let metadata = self.fields.get("metadata").and_then(Json::as_object);
+        let is_understood = metadata.is_none_or(|metadata| !metadata.contains_key(not_understood::KEY));
+        let units = self.fields.get("extra_units").and_then(Json::as_object).map_or(0, Map::len);
+        let counts = self.fields.iter().filter(|(name, _)| name.ends_with("_tokens")).count();
+        (is_understood, self.fields.contains_key("cost_usd"), counts + units)
     }
 
     /// The record's text.

@@ -88,7 +88,9 @@ pub async fn retry(
     let outcomes = load(&view, &connection, &who, std::slice::from_ref(&letter), &edits).await?;
     let not = |reason: String| Retried { retried: false, record_id: None, reason: Some(reason) };
     Ok(Json(match outcomes.into_iter().next().unwrap_or(Outcome::Settled) {
-        Outcome::Retried(record) => Retried { retried: true, record_id: Some(record), reason: None },
+        Outcome::Retried(record) | Outcome::Known(record) => {
+            Retried { retried: true, record_id: Some(record), reason: None }
+        }
         Outcome::Settled => not("somebody has decided about it before".to_owned()),
         outcome => not(outcome.to_string()),
     }))
@@ -193,7 +195,7 @@ pub async fn retry_many(
     let mut done = RetriedMany { next: last.filter(|_| letters.len() as i64 == RETRIES), ..RetriedMany::default() };
     for outcome in load(&view, &connection, &who, &letters, &edits).await? {
         match outcome {
-            Outcome::Retried(_) => done.retried += 1,
+            Outcome::Retried(_) | Outcome::Known(_) => done.retried += 1,
             Outcome::Settled => {}
             outcome => {
                 done.refused += 1;

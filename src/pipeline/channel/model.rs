@@ -76,8 +76,13 @@ fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
         let (origin, disk) = (Origin::new(Identity::without_secret("p")), synced(0));
         let (sender, receiver) = mpsc::channel(4);
         for chunks in [1, 1, 2] {
-            let reply =
-                Reply { after_bundles: chunks, bytes: vec![chunks as u8], room: Room::default(), asks_for_news: false };
+            let reply = Reply {
+                after_bundles: chunks,
+                bytes: vec![chunks as u8],
+                late: None,
+                room: Room::default(),
+                asks_for_news: false,
+            };
             assert!(sender.try_send(reply).is_ok());
         }
         drop(sender);

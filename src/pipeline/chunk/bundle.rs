@@ -12,7 +12,7 @@
 //! Under light load nothing is shared out: a frame of a few records would become two chunks.
 
 use super::write::{Chunk, ChunkBuilder, tail_of};
-use super::{Call, Refused};
+use super::{Call, Refused, Ticket};
 
 /// Chunks of one producer that become durable together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,8 @@ const LEAN_BYTES: usize = 4 * 1024;
 pub struct BundleBuilder {
     builders: Vec<ChunkBuilder>,
     shares: bool,
+    /// Which one has the last call.
+    last: usize,
 }
 
 impl BundleBuilder {
@@ -64,7 +66,7 @@ impl BundleBuilder {
     #[must_use]
     pub fn new(lanes: u16) -> Self {
         let builders = (0..lanes.max(1)).map(|_| ChunkBuilder::new()).collect();
-        Self { builders, shares: false }
+        Self { builders, shares: false, last: 0 }
     }
 
     /// Adds a call. Returns the bundle that it found no place in, if so.
@@ -75,7 +77,14 @@ impl BundleBuilder {
             at = self.place(call.user_id);
         }
         self.builders[at].append_call(seq, call);
+        self.last = at;
         full
+    }
+
+    /// Where it will be said whether the call that was pushed last is known already; none if nothing of its identity is stated.
+    #[must_use]
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.builders[self.last].ticket()
     }
 
     /// Adds a refused record. Returns the bundle that it found no place in, if so.
@@ -141,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::chunk::{Cost, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, STANDARD_TIER};
+    use crate::pipeline::chunk::{Cost, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, STANDARD_TIER, Stated};
     use crate::pricing::Tokens;
 
     const CODE: &str = "nul";
@@ -167,6 +176,7 @@ mod tests {
             cost: Cost::Unpriced,
             metadata: "",
             platform: "",
+            stated: Stated::default(),
         }
     }
 

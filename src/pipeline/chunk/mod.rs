@@ -20,6 +20,7 @@
 //! The log's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
 
 mod bundle;
+mod claims;
 mod columns;
 mod read;
 mod varint;
@@ -28,6 +29,7 @@ mod write;
 use crate::pricing::{Tokens, Usd};
 
 pub use bundle::{Bundle, BundleBuilder};
+pub use claims::{Claim, Claims, Key, Stated, Ticket, Verdict};
 pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};
@@ -57,7 +59,11 @@ mod flag {
     /// The cost came from the catalog, and the price's id follows.
     pub const PRICE_ID: u64 = 1 << 10;
     pub const PLATFORM: u64 = 1 << 11;
-    pub const ALL: u64 = (1 << 12) - 1;
+    /// The sender states the call's id.
+    pub const STATED_ID: u64 = 1 << 12;
+    /// The provider and the request id name the call.
+    pub const STATED_RESPONSE: u64 = 1 << 13;
+    pub const ALL: u64 = (1 << 14) - 1;
 }
 
 /// The tier that is not written out.
@@ -100,6 +106,8 @@ pub struct Call<'a> {
     pub metadata: &'a str,
     /// Where the model ran, if not at its vendor; lower case, or empty.
     pub platform: &'a str,
+    /// What of its identity the sender states.
+    pub stated: Stated,
 }
 
 /// What a call cost, and who says so.
@@ -178,6 +186,7 @@ mod tests {
         status: u16,
         latency_ms: Option<u32>,
         cost: Cost,
+        stated: Stated,
     }
 
     impl Owned {
@@ -202,6 +211,7 @@ mod tests {
                 cost: self.cost,
                 metadata,
                 platform,
+                stated: self.stated,
             }
         }
     }
@@ -223,8 +233,9 @@ mod tests {
     fn owned() -> impl Strategy<Value = Owned> {
         let texts = prop::array::uniform10(text());
         let numbers = (any::<[u8; 16]>(), any::<i64>(), any::<[u64; 5]>(), any::<u64>());
-        (texts, numbers, any::<u16>(), any::<Option<u32>>(), cost()).prop_map(
-            |(texts, (id, occurred_at_us, t, requests), status, latency_ms, cost)| Owned {
+        let stated = (any::<bool>(), any::<bool>()).prop_map(|(id, response)| Stated { id, response });
+        (texts, numbers, any::<u16>(), any::<Option<u32>>(), cost(), stated).prop_map(
+            |(texts, (id, occurred_at_us, t, requests), status, latency_ms, cost, stated)| Owned {
                 texts,
                 id,
                 occurred_at_us,
@@ -239,6 +250,7 @@ mod tests {
                 status,
                 latency_ms,
                 cost,
+                stated,
             },
         )
     }
@@ -356,6 +368,7 @@ mod tests {
             cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_000), price_id: 12 },
             metadata: "",
             platform: "",
+            stated: Stated::default(),
         };
         let mut builder = ChunkBuilder::new();
         assert!(builder.push_call(1, &call).is_none());

@@ -2,7 +2,7 @@
 //! once: [`PayloadReader::read_all`] writes each to its place, where an iterator hands 250 bytes from one to the next.
 
 use super::varint::{read_u64, read_u128, unzigzag, unzigzag128};
-use super::{Call, Cost, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, flag};
+use super::{Call, Cost, Refused, STANDARD_TIER, Stated, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, flag};
 use crate::pipeline::ascii::plain;
 use crate::pricing::{Tokens, Usd};
 
@@ -126,6 +126,7 @@ impl<'a> PayloadReader<'a> {
             cost,
             metadata,
             platform,
+            stated: Stated { id: has(flag::STATED_ID), response: has(flag::STATED_RESPONSE) },
         })
     }
 

@@ -2,8 +2,8 @@
 
 use super::varint::{write_u64, write_u128, zigzag, zigzag128};
 use super::{
-    Call, Columns, Cost, PAYLOAD_TARGET_BYTES, REFUSED_PAYLOAD_BYTES, Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED,
-    TAG_REFUSED_BY, flag,
+    Call, Claims, Columns, Cost, Entry, PAYLOAD_TARGET_BYTES, PayloadError, PayloadReader, REFUSED_PAYLOAD_BYTES,
+    Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, Ticket, flag,
 };
 
 /// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.
@@ -34,6 +34,39 @@ pub struct Chunk {
     pub max_us: i64,
     /// Columns in which some call differs from the table's defaults.
     pub columns: Columns,
+    /// Which of its calls state who they are; empty for what clients make ids for.
+    pub claims: Claims,
+}
+
+impl Chunk {
+    /// True if it settles nothing but numbers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records == 0 && self.refused == 0
+    }
+
+    /// The same without some of its calls, by their places among its calls in rising order.
+    ///
+    /// # Errors
+    /// [`PayloadError`], for a payload that no builder has made.
+    pub fn without(&self, places: &[u32]) -> Result<Self, PayloadError> {
+        let mut builder = ChunkBuilder::new();
+        let mut place = 0;
+        // What outgrows a value all the same is stored in parts.
+        for entry in PayloadReader::new(&self.payload) {
+            match entry? {
+                Entry::Call(call) => {
+                    if places.binary_search(&place).is_err() {
+                        builder.append_call(self.last_seq, &call);
+                    }
+                    place += 1;
+                }
+                Entry::Refused(refused) => builder.append_refused(self.last_seq, &refused),
+            }
+        }
+        let kept = builder.finish().unwrap_or_else(empty);
+        Ok(Self { first_seq: self.first_seq, last_seq: self.last_seq, claims: Claims::default(), ..kept })
+    }
 }
 
 /// Where a name stands in the payload, and its place in the chunk's table.
@@ -113,7 +146,15 @@ impl ChunkBuilder {
         self.chunk.min_us = self.chunk.min_us.min(call.occurred_at_us);
         self.chunk.max_us = self.chunk.max_us.max(call.occurred_at_us);
         self.chunk.columns |= Columns::of(call);
+        if call.stated.is_any() {
+            self.chunk.claims.add(self.chunk.records - 1, call);
+        }
         self.write_call(call);
+    }
+
+    /// The last call's, if something of its identity is stated.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        self.chunk.claims.ticket(self.chunk.records.checked_sub(1)?)
     }
 
     /// Adds a refused record. Returns the chunk before it, if it would not have fitted.
@@ -298,6 +339,7 @@ fn empty() -> Chunk {
         min_us: i64::MAX,
         max_us: i64::MIN,
         columns: Columns::NONE,
+        claims: Claims::default(),
     }
 }
 
@@ -330,6 +372,8 @@ fn flags(call: &Call<'_>) -> u64 {
     set(flag::LATENCY, call.latency_ms.is_some());
     set(flag::METADATA, !call.metadata.is_empty());
     set(flag::PLATFORM, !call.platform.is_empty());
+    set(flag::STATED_ID, call.stated.id);
+    set(flag::STATED_RESPONSE, call.stated.response);
     set(flag::COST, call.cost.usd().is_some());
     set(flag::COST_NANO, call.cost.usd().is_some_and(|usd| is_whole_nano(usd.attos())));
     set(flag::PRICE_ID, matches!(call.cost, Cost::Catalog { .. }));

@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 
 use super::buffer::{ReadBuffer, Slow};
 use super::news::News;
-use super::outbox::{Outbox, ReplyRoom};
+use super::outbox::{Late, Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::Cost;
+use crate::pipeline::chunk::{Cost, Ticket};
 use crate::pipeline::identity::{HelloError, Identity};
 use crate::pipeline::intake::frame::{ClientFrame, FrameError, Records, read};
 use crate::pipeline::intake::{Admission, Refusal};
@@ -267,12 +267,27 @@ async fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox:
     check_numbers(&records, session.known_seq)?;
     let each = if session.want_costs { REJECTION_BYTES + COST_BYTES } else { REJECTION_BYTES };
     outbox.reserve(ACK_BYTES + records.count() * each, shared).await?;
-    let ack = take_records(records, shared, session, outbox);
+    let (ack, tickets) = take_records(records, shared, session, outbox);
     let mut reply = Vec::new();
+    let late = (!tickets.is_empty()).then(|| naming_duplicates(ack.clone(), tickets));
     ServerMessage::Ack(ack).write_frame(&mut reply);
-    outbox.push_reply(reply);
+    outbox.push_reply(reply, late);
     outbox.settle();
     Ok(())
+}
+
+/// Names the records that are known, once the writer has said which.
+fn naming_duplicates(ack: Ack, tickets: Vec<(u64, Ticket)>) -> Late {
+    Box::new(move |reply| {
+        let known = tickets.iter().filter(|(_, ticket)| ticket.is_duplicate());
+        let duplicates: Vec<u64> = known.map(|(seq, _)| *seq).collect();
+        if duplicates.is_empty() {
+            return reply;
+        }
+        let mut reply = Vec::new();
+        ServerMessage::Ack(Ack { duplicates, ..ack }).write_frame(&mut reply);
+        reply
+    })
 }
 
 /// Numbers that are far beyond what is known are a fault of the client: had it sent so many records, they would be here.
@@ -293,13 +308,19 @@ fn check_numbers(records: &Records<'_>, known_seq: u64) -> Result<(), Fault> {
     Err(Fault::new("sequence", message))
 }
 
-fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Ack {
+/// Takes the records. Returns the answer, and where it will be said which of them are known.
+fn take_records(
+    records: Records<'_>,
+    shared: &Shared,
+    session: &mut Session,
+    outbox: &mut Outbox,
+) -> (Ack, Vec<(u64, Ticket)>) {
     let catalog = shared.catalog.load();
     let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
     let last_seq = records.first_seq - 1 + records.count() as u64;
     let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count()));
     let (mut duplicate, mut unpriced) = (0, 0);
-    let mut rejected = Vec::new();
+    let (mut rejected, mut tickets) = (Vec::new(), Vec::new());
     // In this order: past the last record no number is asked for, and there may be none.
     for (bytes, seq) in records.encoded().zip(records.first_seq..) {
         let mut cost = None;
@@ -307,7 +328,8 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
             duplicate += 1;
         } else {
             match admit(&admission, bytes, seq, shared, outbox) {
-                Ok(known) => {
+                Ok((known, ticket)) => {
+                    tickets.extend(ticket.map(|ticket| (seq, ticket)));
                     unpriced += u64::from(known.usd().is_none());
                     cost = known.usd().filter(|_| session.want_costs).map(|usd| usd.to_string());
                 }
@@ -325,7 +347,8 @@ fn take_records(records: Records<'_>, shared: &Shared, session: &mut Session, ou
     shared.metrics.unpriced.increment(unpriced);
     session.known_seq = session.known_seq.max(last_seq);
     let warning = warning(&session.origin);
-    Ack { seq: last_seq, costs, rejected, budget: shared.budgets.board().global().cloned(), warning }
+    let budget = shared.budgets.board().global().cloned();
+    (Ack { seq: last_seq, costs, rejected, duplicates: Vec::new(), budget, warning }, tickets)
 }
 
 fn admit(
@@ -334,12 +357,12 @@ fn admit(
     seq: u64,
     shared: &Shared,
     outbox: &mut Outbox,
-) -> Result<Cost, Refusal> {
+) -> Result<(Cost, Option<Ticket>), Refusal> {
     admission.admit_encoded(bytes, |admitted| match admitted {
         Ok(call) => {
-            outbox.push_call(seq, call);
+            let ticket = outbox.push_call(seq, call);
             shared.metrics.accepted(admission, call);
-            Ok(call.cost)
+            Ok((call.cost, ticket))
         }
         Err(refusal) => {
             outbox.push_refused(seq, shared, &refusal, "msgpack", bytes);

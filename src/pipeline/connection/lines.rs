@@ -1,6 +1,6 @@
 //! Newline-delimited JSON: for people and for scripts. A record a line, an answer a line.
 //!
-//! There are no sequence numbers, so a line that is sent twice counts twice. The answers come in the order of the lines,
+//! There are no sequence numbers, so a line that is sent twice counts twice, unless it states who its call is. The answers come in the order of the lines,
 //! and an `ok` only once its record is durable. Over TCP the first line is the token, `{"token": "…"}`, and has no answer
 //! unless it is wrong.
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::buffer::{ReadBuffer, Slow};
 use super::news::News;
-use super::outbox::{Outbox, ReplyRoom};
+use super::outbox::{Late, Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
 use crate::pipeline::identity::Identity;
@@ -29,6 +29,9 @@ enum Answer<'a> {
         cost_usd: Option<String>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         should_throttle: bool,
+        /// The call is known: it is not counted again.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        duplicate: bool,
     },
     Refused {
         error: Error<'a>,
@@ -198,13 +201,20 @@ fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
     let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
     match admitted {
         Ok(call) => {
-            outbox.push_call(0, &call);
+            let ticket = outbox.push_call(0, &call);
             let cost_usd = call.cost.usd().map(|usd| usd.to_string());
             shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
             shared.metrics.accepted(&admission, &call);
             let should_throttle = shared.should_throttle(&call);
             let id = Uuid::from_bytes(call.id);
-            outbox.push_reply(Answer::Accepted { ok: true, id, cost_usd, should_throttle }.line());
+            let answer = move |cost_usd, duplicate| {
+                Answer::Accepted { ok: true, id, cost_usd, should_throttle, duplicate }.line()
+            };
+            let bytes = answer(cost_usd.clone(), false);
+            let late = ticket.map(|ticket| -> Late {
+                Box::new(move |bytes| if ticket.is_duplicate() { answer(cost_usd, true) } else { bytes })
+            });
+            outbox.push_reply(bytes, late);
         }
         Err(refusal) => refuse(&refusal, text, shared, outbox),
     }
@@ -221,5 +231,5 @@ fn refuse(refusal: &Refusal, line: &[u8], shared: &Shared, outbox: &mut Outbox) 
     outbox.push_refused(0, shared, refusal, "json", line);
     let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
     let field = (!field.is_empty()).then_some(field);
-    outbox.push_reply(Answer::Refused { error: Error { code, message, field } }.line());
+    outbox.push_reply(Answer::Refused { error: Error { code, message, field } }.line(), None);
 }

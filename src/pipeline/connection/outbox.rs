@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Shared;
 use super::room::Rooms;
 use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::{Bundle, BundleBuilder, Call};
+use crate::pipeline::chunk::{Bundle, BundleBuilder, Call, Ticket};
 use crate::pipeline::intake::Refusal;
 
 /// A reply, and the number of the connection's bundles that must be durable before it may be sent.
@@ -19,11 +19,16 @@ pub struct Reply {
     pub after_bundles: u64,
     /// What is sent.
     pub bytes: Vec<u8>,
+    /// Says something else, once it is durable, if one of its records is known.
+    pub late: Option<Late>,
     /// Its share of what replies may take, and that of those before it.
     pub room: Room,
     /// Whether the client asks for news from here on.
     pub asks_for_news: bool,
 }
+
+/// Changes a reply once the writer has said which of its records are known.
+pub type Late = Box<dyn FnOnce(Vec<u8>) -> Vec<u8> + Send>;
 
 /// What unread replies may take, in bytes: of all connections together, and of each. A connection that is at a bound is not
 /// read from any more.
@@ -121,11 +126,12 @@ impl Outbox {
         }
     }
 
-    /// Adds an accepted call.
-    pub fn push_call(&mut self, seq: u64, call: &Call<'_>) {
+    /// Adds an accepted call. Returns where it will be said whether it is known, if its sender states who it is.
+    pub fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Ticket> {
         let full = self.builder.push_call(seq, call);
         self.finish(full);
         self.in_builder = true;
+        self.builder.ticket()
     }
 
     /// Adds a refused record, for the dead letters.
@@ -137,16 +143,16 @@ impl Outbox {
     }
 
     /// Adds a reply that speaks for everything pushed so far.
-    pub fn push_reply(&mut self, bytes: Vec<u8>) {
+    pub fn push_reply(&mut self, bytes: Vec<u8>, late: Option<Late>) {
         let after_bundles = self.counted + u64::from(self.in_builder);
         self.unsent_bytes += bytes.len();
-        self.unsent.push(Reply { after_bundles, bytes, room: Room::default(), asks_for_news: false });
+        self.unsent.push(Reply { after_bundles, bytes, late, room: Room::default(), asks_for_news: false });
     }
 
     /// The client asks for news. That has no reply, and takes a reply's place in the queue.
     pub fn push_watch(&mut self) {
-        let (bytes, room) = (Vec::new(), Room::default());
-        self.unsent.push(Reply { after_bundles: 0, bytes, room, asks_for_news: true });
+        let (bytes, late, room) = (Vec::new(), None, Room::default());
+        self.unsent.push(Reply { after_bundles: 0, bytes, late, room, asks_for_news: true });
     }
 
     /// Makes room in all connections' share for a reply of so many bytes at most, before it is made.

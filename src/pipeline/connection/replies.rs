@@ -54,6 +54,16 @@ async fn next_reply<W: AsyncWrite + Unpin>(
     }
 }
 
+/// Adds a reply that may be sent now. Returns its room.
+fn add(out: &mut Vec<u8>, reply: Reply) -> Room {
+    let Reply { bytes, late, room, .. } = reply;
+    out.extend_from_slice(&match late {
+        Some(late) => late(bytes),
+        None => bytes,
+    });
+    room
+}
+
 /// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A
 /// client that is gone is answered no more, and what it had sent whole is stored all the same: the reader goes on to the
 /// end of it.
@@ -83,16 +93,14 @@ pub async fn run<W: AsyncWrite + Unpin>(
             return (Some(writer), Some(closed));
         }
         let mut asks_for_news = reply.asks_for_news;
-        out.extend_from_slice(&reply.bytes);
-        held.merge(reply.room);
+        held.merge(add(&mut out, reply));
         // Whatever else is durable by now goes with it.
         let durable = origin.durable();
         next = loop {
             match replies.try_recv() {
                 Ok(reply) if reply.after_bundles <= durable && out.len() < WRITE_BYTES => {
                     asks_for_news |= reply.asks_for_news;
-                    out.extend_from_slice(&reply.bytes);
-                    held.merge(reply.room);
+                    held.merge(add(&mut out, reply));
                 }
                 Ok(reply) => break Some(reply),
                 Err(_) => break None,

@@ -16,10 +16,10 @@ use uuid::Uuid;
 use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
-use super::{array, frame, not_understood};
+use super::{array, frame, not_understood, vendors_id};
 use crate::config::{Limits, StatedCosts};
 use crate::json;
-use crate::pipeline::chunk::{Call, Cost};
+use crate::pipeline::chunk::{Call, Cost, Stated};
 use crate::pricing::{
     Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
 };
@@ -45,6 +45,9 @@ pub struct Rules {
     pub stated_costs: StatedCosts,
     /// The highest under [`StatedCosts::NonNegative`].
     pub stated_cost_max: Usd,
+    /// A `request_id` is the vendor's, whatever its form, and names the call beside its id: an instrumentation has read it from the
+    /// response.
+    pub response_ids: bool,
 }
 
 impl Default for Rules {
@@ -61,6 +64,7 @@ impl Default for Rules {
             strip_query: true,
             stated_costs: configured.stated_costs,
             stated_cost_max: configured.stated_cost_max_usd,
+            response_ids: false,
         }
     }
 }
@@ -143,6 +147,12 @@ impl Admission<'_> {
             cost: Cost::Unpriced,
             metadata: &scratch.metadata,
             platform: &scratch.platform,
+            stated: Stated::default(),
+        };
+        call.stated = match &raw.id {
+            Field::Given(IdValue::Made(_)) => Stated::default(),
+            Field::Absent => self.stated(false, &call),
+            _ => self.stated(true, &call),
         };
         call.cost = match self.stated_cost(&raw.cost_usd)? {
             Some(usd) => Cost::Client(usd),
@@ -216,6 +226,16 @@ impl Admission<'_> {
         &endpoint[..query.unwrap_or(endpoint.len())]
     }
 
+    /// What of a call's identity its sender states. A stated id is enough: two ids tell two calls apart, whatever their `request_id`.
+    pub(super) fn stated(&self, id: bool, call: &Call<'_>) -> Stated {
+        let response = if self.rules.response_ids {
+            !call.request_id.is_empty()
+        } else {
+            !id && vendors_id::is_of(call.provider, call.request_id)
+        };
+        Stated { id, response }
+    }
+
     /// An id for a call without one.
     pub(super) fn new_id(&self) -> [u8; 16] {
         id::v7(self.now_us, rand::random())
@@ -224,13 +244,13 @@ impl Admission<'_> {
     fn id(&self, id: &Field<IdValue<'_>>) -> Admitted<[u8; 16]> {
         match id {
             Field::Absent => Ok(self.new_id()),
-            Field::Given(IdValue::Bytes(bytes)) => Ok(*bytes),
+            Field::Given(IdValue::Bytes(bytes) | IdValue::Made(bytes)) => Ok(*bytes),
             Field::Given(IdValue::Text(text)) => Uuid::try_parse(text).map(Uuid::into_bytes).map_err(|_| {
                 Refusal::new(Code::Format, "id", format!("expected a UUID or no id, found {:?}", echo(text)))
             }),
             // Bytes of another length, whatever they would be as text.
             Field::Wrong(Wrong::Encoding | Wrong::Binary) => {
-                Err(Refusal::new(Code::Format, "id", "a binary id has 16 bytes"))
+                Err(Refusal::new(Code::Format, "id", "a binary id has 16 bytes, or 17 with 1 before them"))
             }
             Field::Wrong(wrong) => Err(wrong_type("id", "16 bytes or a UUID's text", *wrong)),
         }

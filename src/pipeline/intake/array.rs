@@ -9,9 +9,11 @@
 
 use std::borrow::Cow;
 
+use tallyd_protocol::record::MADE_ID;
+
 use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
 use crate::pipeline::ascii::plain;
-use crate::pipeline::chunk::{Call, Cost};
+use crate::pipeline::chunk::{Call, Cost, Stated};
 use crate::pricing::{Tokens, normalise_platform, normalise_provider, normalise_tier};
 
 const NIL: u8 = 0xc0;
@@ -23,8 +25,9 @@ const EMPTY_MAP: u8 = 0x80;
 #[inline]
 pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>> {
     let mut fields = Fields::new(bytes, admission)?;
+    let (id, source) = fields.id()?;
     let mut call = Call {
-        id: fields.id()?,
+        id,
         occurred_at_us: fields.time()?,
         provider: fields.provider()?,
         model: fields.text()?,
@@ -49,6 +52,7 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
         cost: fields.cost()?,
         metadata: fields.metadata()?,
         platform: "",
+        stated: Stated::default(),
     };
     call.platform = fields.platform(call.provider)?;
     if fields.left > 0 || !fields.rest.is_empty() {
@@ -57,7 +61,23 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
     if call.cost == Cost::Unpriced {
         call.cost = admission.price(&call, &[]);
     }
+    match source {
+        Source::Client => {}
+        Source::Sender => call.stated = admission.stated(true, &call),
+        Source::Nobody => call.stated = admission.stated(false, &call),
+    }
     Some(call)
+}
+
+/// Whose the id is.
+#[derive(Clone, Copy)]
+enum Source {
+    /// A client library's, made for this record alone.
+    Client,
+    /// The sender's.
+    Sender,
+    /// Made here.
+    Nobody,
 }
 
 /// What is left of the array. Fields beyond its end are absent.
@@ -138,10 +158,14 @@ impl<'a, 'r> Fields<'a, 'r> {
     }
 
     #[inline]
-    fn id(&mut self) -> Option<[u8; 16]> {
+    fn id(&mut self) -> Option<([u8; 16], Source)> {
         match self.head()? {
-            None => Some(self.admission.new_id()),
-            Some(BIN8) if self.array::<1>()? == [16] => self.array(),
+            None => Some((self.admission.new_id(), Source::Nobody)),
+            Some(BIN8) => match self.array::<1>()? {
+                [17] if self.array::<1>()? == [MADE_ID] => Some((self.array()?, Source::Client)),
+                [16] => Some((self.array()?, Source::Sender)),
+                _ => None,
+            },
             Some(_) => None,
         }
     }

@@ -16,6 +16,7 @@ pub mod raw;
 pub mod raw_value;
 pub mod refusal;
 pub mod stands_out;
+mod vendors_id;
 
 pub use admit::{Admission, Rules};
 pub use raw::RawRecord;

@@ -10,6 +10,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use tallyd_protocol::record::MADE_ID;
+
 use super::json_text::JsonText;
 use crate::json::{self, Raw};
 use crate::pricing::{whole, whole_float};
@@ -48,11 +50,13 @@ pub type Text<'a> = Field<Cow<'a, str>>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decimal<'a>(pub Text<'a>);
 
-/// A UUID, as 16 bytes or as text.
+/// A UUID, as 16 or 17 bytes or as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdValue<'a> {
     /// Its bytes.
     Bytes([u8; 16]),
+    /// Its bytes, made by a client library: the sender does not state it.
+    Made([u8; 16]),
     /// Its text.
     Text(Cow<'a, str>),
 }
@@ -222,7 +226,10 @@ impl<'de: 'a, 'a> FromScalar<'de> for Cow<'a, str> {
 impl<'de: 'a, 'a> FromScalar<'de> for IdValue<'a> {
     fn from_scalar(scalar: &mut Scalar<'de>) -> Option<Self> {
         match scalar {
-            Scalar::Bytes(bytes) => bytes.as_ref().try_into().ok().map(Self::Bytes),
+            Scalar::Bytes(bytes) => match bytes.as_ref() {
+                [MADE_ID, made @ ..] if made.len() == 16 => made.try_into().ok().map(Self::Made),
+                bytes => bytes.try_into().ok().map(Self::Bytes),
+            },
             _ => Cow::from_scalar(scalar).map(Self::Text),
         }
     }

@@ -9,6 +9,7 @@ use super::producers::Snapshot;
 use super::recent::{Payload, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths, Store};
 use super::value::{self, Stamp};
+use super::window::Window;
 use super::{WalError, files};
 use crate::failpoint;
 use crate::pipeline::chunk::{Bundle, Chunk};
@@ -154,8 +155,8 @@ impl Appender {
     ///
     /// # Errors
     /// [`WalError`]; the log must not be used after one.
-    pub fn rotate(&mut self, producers: Vec<Snapshot>) -> Result<(), WalError> {
-        self.seal()?;
+    pub fn rotate(&mut self, producers: Vec<Snapshot>, window: &mut Window, now_us: i64) -> Result<(), WalError> {
+        self.seal(window, now_us)?;
         failpoint::hit("wal.sealed");
         let (store, opening) = create_segment(&self.log, self.next_key, self.lanes.0, producers)?;
         let sealed = std::mem::replace(&mut self.store, store);
@@ -166,16 +167,19 @@ impl Appender {
         Ok(())
     }
 
-    /// Seals the segment: its file says what must be in it. A segment without values is left to the next start.
+    /// Seals the segment: its file says what must be in it, and the window's which of its calls have stated who they are. A segment without values is left to the next start.
     ///
     /// # Errors
     /// [`WalError`]; the log must not be used after one.
-    pub fn seal(&mut self) -> Result<(), WalError> {
+    pub fn seal(&mut self, window: &mut Window, now_us: i64) -> Result<(), WalError> {
         self.store.check_blobs()?;
         self.store.sync()?;
-        if self.seal.records == 0 {
+        if self.seal.last_key == 0 {
             return Ok(());
         }
+        // After the sync, so that no key is of a record that is lost, and before the seal, which a start takes at its word.
+        window.seal(self.opening.first_key, now_us)?;
+        failpoint::hit("wal.identities");
         let paths = SegmentPaths::new(self.log.folder(), self.opening.first_key);
         files::write(&paths.seal, &self.seal)?;
         drop(self.log.end_segment(self.opening.first_key, self.seal.clone()));

@@ -17,9 +17,17 @@ pub fn write(path: &Path, content: &impl Serialize) -> Result<(), WalError> {
     // The types written here are plain structs of numbers, texts and lists.
     let json = serde_json::to_string(content).expect("metadata serializes");
     let line = format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes()));
+    write_bytes(path, line.as_bytes())
+}
+
+/// Writes bytes that carry a checksum of their own, in the same way.
+///
+/// # Errors
+/// [`WalError::Io`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WalError> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary).map_err(|error| WalError::io("create", &temporary, error))?;
-    file.write_all(line.as_bytes()).map_err(|error| WalError::io("write", &temporary, error))?;
+    file.write_all(bytes).map_err(|error| WalError::io("write", &temporary, error))?;
     file.sync_all().map_err(|error| WalError::io("sync", &temporary, error))?;
     fs::rename(&temporary, path).map_err(|error| WalError::io("rename", &temporary, error))?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))

@@ -23,6 +23,7 @@
 //! wal/00000000000000000001.open    segment: first key, lanes, each producer's high-water mark; synced at creation
 //! wal/00000000000000000001.sealed  segment: last key, values, records, checksum; synced at rotation
 //! wal/00000000000000000001/        the sled store; `original` in it is its file before sled opened it again ([`original`])
+//! wal/identities/                  keys of calls whose identity was stated, a file for each sealed segment ([`window`])
 //! wal/damaged/                     what was set aside, whole
 //! ```
 //! Keys are `u64`, big-endian in sled, and contiguous within a segment. A value holds one chunk, or one part of a chunk
@@ -32,7 +33,7 @@
 //! ## Write
 //! One thread ([`writer`]) takes chunks from the channel, appends up to [`writer::GROUP_VALUES`] values, syncs once,
 //! acknowledges, and hands the chunks to the flusher in memory ([`recent`]). It alone numbers, deduplicates and fences
-//! producers ([`producers`]). The newest segment's file is longer than what is in it: zeros lie ahead ([`ahead`]).
+//! producers ([`producers`]), and knows calls whose identity was stated ([`window`]). The newest segment's file is longer than what is in it: zeros lie ahead ([`ahead`]).
 //!
 //! ## Read
 //! By key, in order, from memory where the value is recent, otherwise from its segment ([`log`]). Each read checks the
@@ -70,6 +71,7 @@ pub mod scan;
 pub mod segment;
 pub mod space;
 pub mod value;
+pub mod window;
 pub mod writer;
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::producers::Producers;
 use super::reader::{Appetite, Run};
 use super::recovery::{Recovery, recover};
 use super::value::parts_of;
+use super::window::{self, Window};
 use crate::pipeline::channel::Origin;
 use crate::pipeline::chunk::{Bundle, Chunk, Columns};
 use crate::pipeline::identity::Identity;
@@ -69,6 +70,7 @@ struct Machine {
     log: Arc<Log>,
     appender: Appender,
     producers: Producers,
+    window: Window,
     seq: u64,
     /// Chunks that are committed and not loaded yet, by first key.
     committed: BTreeMap<u64, Expected>,
@@ -81,6 +83,7 @@ impl Machine {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("0");
         let (log, appender, producers) = open(&folder);
+        let window = window_of(&folder);
         Self {
             root,
             folder,
@@ -89,6 +92,7 @@ impl Machine {
             log,
             appender,
             producers,
+            window,
             seq: 0,
             committed: BTreeMap::new(),
             uncommitted: BTreeMap::new(),
@@ -104,14 +108,14 @@ impl Machine {
                 self.commit();
                 if self.appender.segment_bytes() > 0 {
                     let snapshot = self.producers.snapshot(0);
-                    self.appender.rotate(snapshot).unwrap();
+                    self.appender.rotate(snapshot, &mut self.window, 0).unwrap();
                 }
             }
             Operation::Load(lane, chunks) => self.load(*lane, *chunks),
             Operation::Trim => self.log.trim(&self.loaded, &self.loaded, 0).unwrap(),
             Operation::Reopen => {
                 self.commit();
-                self.appender.seal().unwrap();
+                self.appender.seal(&mut self.window, 0).unwrap();
                 self.reopen(None);
             }
             Operation::Kill => {
@@ -146,6 +150,7 @@ impl Machine {
                 min_us: seq as i64,
                 max_us: 0,
                 columns: Columns::NONE,
+                claims: Default::default(),
             };
             bundle.chunks.push((share, chunk));
         }
@@ -200,6 +205,7 @@ impl Machine {
         self.log = log;
         self.appender = appender;
         (self.log, self.appender, self.producers) = open(&self.folder);
+        self.window = window_of(&self.folder);
         std::fs::remove_dir_all(&spare).unwrap();
         assert!(!self.log.is_damaged());
         // What was on its way to the disk when the copy was made may or may not be there, from its beginning.
@@ -234,6 +240,11 @@ fn read(log: &Log, run: &Run) -> Vec<Found> {
 fn chunks_of(expected: &[(u64, Expected)]) -> Vec<Found> {
     let found = |(key, of): &(u64, Expected)| (*key, of.last_key, of.lane, of.seq, of.payload.clone());
     expected.iter().map(found).collect()
+}
+
+fn window_of(folder: &Path) -> Window {
+    let bounds = window::Bounds { span: std::time::Duration::from_secs(60), max: 1_000 };
+    Window::open(folder, bounds, 0).unwrap()
 }
 
 fn open(folder: &Path) -> (Arc<Log>, Appender, Producers) {
@@ -290,6 +301,7 @@ fn filled(folder: &Path, chunks: u64) -> super::segment::SegmentPaths {
             min_us: 0,
             max_us: 0,
             columns: Columns::NONE,
+            claims: Default::default(),
         };
         appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
         appender.commit(Durability::Disk).unwrap();
@@ -348,6 +360,7 @@ fn a_hole_that_nobody_claims_ends_the_log() {
             min_us: 0,
             max_us: 0,
             columns: Columns::NONE,
+            claims: Default::default(),
         };
         appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
         if seq == 5 {
@@ -374,7 +387,17 @@ fn a_bundle_that_is_not_whole_was_never_acknowledged() {
     let (log, mut appender, _) = open(&folder);
     let chunk = |first_seq, last_seq| {
         let (payload, columns) = (vec![first_seq as u8; 100], Columns::NONE);
-        Chunk { payload, records: 1, refused: 0, first_seq, last_seq, min_us: 0, max_us: 0, columns }
+        Chunk {
+            payload,
+            records: 1,
+            refused: 0,
+            first_seq,
+            last_seq,
+            min_us: 0,
+            max_us: 0,
+            columns,
+            claims: Default::default(),
+        }
     };
     // Numbers of each are between the other's.
     let bundle = Bundle { chunks: vec![(Some(1), chunk(6, 9)), (Some(0), chunk(7, 8))] };
@@ -413,6 +436,7 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
         min_us: 0,
         max_us: 0,
         columns: Columns::NONE,
+        claims: Default::default(),
     };
     appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
@@ -464,8 +488,17 @@ fn a_lane_that_goes_back_keeps_the_segment_that_it_reads_open() {
     for seq in 41..=43 {
         let (_log, mut appender, _) = open(&folder);
         let (payload, columns) = (vec![1], Columns::NONE);
-        let chunk =
-            Chunk { payload, records: 1, refused: 0, first_seq: seq, last_seq: seq, min_us: 0, max_us: 0, columns };
+        let chunk = Chunk {
+            payload,
+            records: 1,
+            refused: 0,
+            first_seq: seq,
+            last_seq: seq,
+            min_us: 0,
+            max_us: 0,
+            columns,
+            claims: Default::default(),
+        };
         appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
         appender.commit(Durability::Disk).unwrap();
     }
@@ -498,14 +531,85 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
         min_us: 0,
         max_us: 0,
         columns: Columns::NONE,
+        claims: Default::default(),
     };
     appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
     appender.commit(Durability::Disk).unwrap();
-    appender.seal().unwrap();
+    appender.seal(&mut window_of(&folder), 0).unwrap();
     log.trim(&[41, 41], &[33, 41], 0).unwrap();
     assert_eq!(log.segment_count(), 1, "the older one is gone");
     drop((log, appender));
     let (log, _appender, producers) = open(&folder);
     assert_eq!(producers.last_seq(&Identity::without_secret("p")), 41);
     assert_eq!(log.committed_at_start(), [33, 41], "no more is expected of the database than it has been told");
+}
+
+/// A chunk of calls with these ids, stated, with long metadata if it is to take several values.
+fn stated(ids: &[u8], seq: u64, metadata: &str) -> Chunk {
+    use crate::pipeline::chunk::{Call, ChunkBuilder, Cost, Stated};
+    let mut builder = ChunkBuilder::new();
+    for id in ids {
+        let call = Call {
+            id: [*id; 16],
+            occurred_at_us: 1,
+            provider: "rentcast",
+            model: "",
+            endpoint: "",
+            user_id: "",
+            app: "",
+            request_id: "",
+            tokens: crate::pricing::Tokens::default(),
+            requests: 1,
+            extra_units: "",
+            service_tier: "standard",
+            status: 200,
+            latency_ms: None,
+            cost: Cost::Unpriced,
+            metadata,
+            platform: "",
+            stated: Stated { id: true, response: false },
+        };
+        assert!(builder.push_call(seq, &call).is_none());
+    }
+    builder.finish().unwrap()
+}
+
+#[test]
+fn a_kill_keeps_the_keys_of_what_was_committed_and_of_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, copy) = (root.path().join("0"), root.path().join("1"));
+    let (_log, mut appender, producers) = open(&folder);
+    let mut window = window_of(&folder);
+    let producer = Identity::without_secret("p");
+    let long = format!(r#"{{"k":"{}"}}"#, "x".repeat(20_000));
+    let mut seq = 0;
+    let mut append = |appender: &mut Appender, window: &mut Window, ids: &[u8], metadata: &str| {
+        seq += 1;
+        let mut chunk = stated(ids, seq, metadata);
+        let known = window.settle(&mut chunk, 5).unwrap();
+        appender.append(chunk, &producer, 5).unwrap();
+        known
+    };
+    assert_eq!(append(&mut appender, &mut window, &[1, 2, 1], ""), 1);
+    appender.commit(Durability::Disk).unwrap();
+    let mut snapshot = producers;
+    appender.rotate(snapshot.snapshot(0), &mut window, 5).unwrap();
+    assert_eq!(append(&mut appender, &mut window, &[2, 3], ""), 1);
+    assert_eq!(append(&mut appender, &mut window, &[4], &long), 0);
+    assert_eq!(append(&mut appender, &mut window, &[1, 2, 3], ""), 3, "a chunk of nothing but its numbers");
+    appender.commit(Durability::Disk).unwrap();
+    copy_folder(&folder, &copy);
+    // After the copy, and so after the kill: it is not there.
+    assert_eq!(append(&mut appender, &mut window, &[5], ""), 0);
+
+    for _ in 0..2 {
+        let (log, appender, producers) = open(&copy);
+        assert_eq!(producers.last_seq(&Identity::without_secret("p")), 4, "the chunk without calls moves the mark");
+        assert_eq!(log.unflushed_records(), 4);
+        let mut window = window_of(&copy);
+        for (id, known) in [(1, 1), (2, 1), (3, 1), (4, 1), (5, 0)] {
+            assert_eq!(window.settle(&mut stated(&[id], 1, ""), 6).unwrap(), known, "id {id}");
+        }
+        drop(appender);
+    }
 }

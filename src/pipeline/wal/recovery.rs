@@ -17,6 +17,7 @@ use super::mark::Mark;
 use super::producers::Producers;
 use super::scan::scan;
 use super::segment::{Opening, Seal, SegmentPaths, Store};
+use super::window::Keys;
 use super::{WalError, ahead, files, original};
 
 /// What recovery is told.
@@ -159,13 +160,15 @@ fn recover_segment(
     }
     ahead::cut_closed(&paths.store)?;
     original::keep(&paths.store);
-    let found = with_store(paths, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers))?;
+    let mut keys = Keys::default();
+    let found = with_store(paths, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers, &mut keys))?;
     if !found.damaged {
         original::forget(&paths.store);
     }
-    if found.records == 0 {
+    if found.last_key == 0 {
         return if found.damaged { Err(foreign(paths, "what had been synced is gone")) } else { Ok(None) };
     }
+    keys.keep(paths.folder(), opening.first_key)?;
     if sealed.as_ref() != Some(&found) {
         files::write(&paths.seal, &found)?;
     }

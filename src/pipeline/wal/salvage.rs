@@ -89,7 +89,17 @@ mod tests {
         for key in 1_000..1_400_u64 {
             let payload: Vec<u8> = (0..key * 97 % 7_000).map(|at| (at * key) as u8).collect();
             let (records, refused, columns) = (1, 0, Columns::NONE);
-            let chunk = Chunk { payload, records, refused, first_seq: 1, last_seq: 1, min_us: 0, max_us: 0, columns };
+            let chunk = Chunk {
+                payload,
+                records,
+                refused,
+                first_seq: 1,
+                last_seq: 1,
+                min_us: 0,
+                max_us: 0,
+                columns,
+                claims: Default::default(),
+            };
             let stamp = Stamp {
                 synced: 999 + (key - 1_000) / 64 * 64,
                 written_us: 5,

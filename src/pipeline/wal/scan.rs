@@ -6,6 +6,8 @@ use super::lanes::Lanes;
 use super::producers::Producers;
 use super::segment::{Opening, Seal, Store};
 use super::value;
+use super::window::Keys;
+use crate::pipeline::chunk::{Entry, PayloadReader};
 
 /// A value's header, as far as the scan needs it; none where the value is missing or broken.
 struct Found {
@@ -13,7 +15,7 @@ struct Found {
 }
 
 /// Scans the segment and returns the seal that fits what is there. `claimed` is a key that is known to have been
-/// synced, or 0. Producers learn their marks from the values that count.
+/// synced, or 0. Producers learn their marks from the values that count, and `keys` what their calls are named by.
 ///
 /// A key that is missing and that nobody claims begins the unsynced tail: it and all after it do not count. A key that
 /// is missing and claimed is damage: it is passed over, and the seal says so.
@@ -26,16 +28,19 @@ pub fn scan(
     sealed: Option<&Seal>,
     claimed: u64,
     producers: &mut Producers,
+    keys: &mut Keys,
 ) -> Result<Seal, WalError> {
     let (found, claimed) = read_all(store, opening, sealed, claimed)?;
     let end = end_of_what_counts(opening.first_key, &found, claimed);
     let mut seal = empty_seal(opening.lanes);
     seal.damaged = sealed.is_some_and(|seal| seal.damaged);
+    let mut parts = Parts::default();
     for (key, found) in (opening.first_key..end).zip(&found) {
         let value = store.get(key)?;
         let decoded = value.as_deref().filter(|_| found.is_some()).map(|value| (value, value::trusted(value).0));
         let Some((value, header)) = decoded else {
             seal.damaged = true;
+            parts = Parts::default();
             continue;
         };
         seal.checksum = fold_checksum(seal.checksum, value);
@@ -47,6 +52,9 @@ pub fn scan(
         let first_part = key - u64::from(header.part);
         seal.lane_last_keys[usize::from(Lanes(opening.lanes).of_value(first_part, &header))] = key;
         producers.restore(header.identity(), header.last_seq, header.written_us);
+        if let Some(payload) = parts.whole(value) {
+            named(payload, header.written_us, keys);
+        }
     }
     seal.damaged |= claimed >= opening.first_key && seal.last_key < claimed;
     Ok(seal)
@@ -84,4 +92,37 @@ fn end_of_what_counts(first_key: u64, found: &[Option<Found>], claimed: u64) -> 
         end -= 1;
     }
     end
+}
+
+/// A payload, which may be in several values.
+#[derive(Default)]
+struct Parts {
+    payload: Vec<u8>,
+    next: u8,
+}
+
+impl Parts {
+    /// The payload, with its last part. None before that, and for one whose first parts are missing.
+    fn whole(&mut self, value: &[u8]) -> Option<&[u8]> {
+        let (header, part) = value::trusted(value);
+        if header.part == 0 {
+            self.payload.clear();
+            self.next = 0;
+        }
+        if header.part != self.next {
+            return None;
+        }
+        self.payload.extend_from_slice(part);
+        self.next = header.part.saturating_add(1);
+        (self.next == header.parts).then_some(&self.payload)
+    }
+}
+
+/// Adds what names the payload's calls. One that does not decode is another version's, and the lane that loads it will say so.
+fn named(payload: &[u8], written_us: i64, keys: &mut Keys) {
+    for entry in PayloadReader::new(payload) {
+        if let Ok(Entry::Call(call)) = entry {
+            keys.add_call(&call, written_us);
+        }
+    }
 }

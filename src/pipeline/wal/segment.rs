@@ -71,6 +71,12 @@ impl SegmentPaths {
         }
     }
 
+    /// The log's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.store.parent().unwrap_or(Path::new("."))
+    }
+
     /// Deletes the segment. Its store is renamed first, so that a half-deleted segment is not taken for a damaged one.
     ///
     /// # Errors
@@ -105,7 +111,7 @@ impl SegmentPaths {
     /// # Errors
     /// [`WalError::Io`].
     pub fn set_aside(&self, now_us: i64) -> Result<PathBuf, WalError> {
-        let folder = self.store.parent().unwrap_or(Path::new(".")).join("damaged");
+        let folder = self.folder().join("damaged");
         let name = self.store.file_name().unwrap_or_default().to_string_lossy();
         let target = folder.join(format!("{name}-{now_us}"));
         fs::create_dir_all(&target).map_err(|error| WalError::io("create", &target, error))?;

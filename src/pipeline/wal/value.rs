@@ -255,7 +255,17 @@ mod tests {
 
     fn chunk(payload: Vec<u8>) -> Chunk {
         let columns = Columns::APP | Columns::STATUS;
-        Chunk { payload, records: 3, refused: 1, first_seq: 5, last_seq: 8, min_us: -4, max_us: 1 << 50, columns }
+        Chunk {
+            payload,
+            records: 3,
+            refused: 1,
+            first_seq: 5,
+            last_seq: 8,
+            min_us: -4,
+            max_us: 1 << 50,
+            columns,
+            claims: Default::default(),
+        }
     }
 
     const PROOF: Proof = Proof([9; PROOF_BYTES]);

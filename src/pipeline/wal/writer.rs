@@ -19,10 +19,12 @@ use super::append::{Appender, Durability};
 use super::log::Log;
 use super::producers::Producers;
 use super::space::{Full, Space};
+use super::window::{Window, WindowState};
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::metrics::WalMetrics;
 use crate::pipeline::channel::{Closed, Intake, Origin, Submission};
+use crate::pipeline::chunk::Bundle;
 
 /// The most values of one group.
 pub const GROUP_VALUES: usize = 64;
@@ -50,9 +52,17 @@ pub struct WriterState {
     full: AtomicU8,
     abandon: AtomicBool,
     crowded: Mutex<Option<Instant>>,
+    /// The window of stated ids.
+    pub window: Arc<WindowState>,
 }
 
 impl WriterState {
+    /// Of a writer with this window.
+    #[must_use]
+    pub fn new(window: Arc<WindowState>) -> Self {
+        Self { window, ..Self::default() }
+    }
+
     /// Why nothing is taken at the moment, if so.
     #[must_use]
     pub fn full(&self) -> Option<Full> {
@@ -104,6 +114,8 @@ pub struct Writer {
     pub log: Arc<Log>,
     /// Who numbers what.
     pub producers: Producers,
+    /// Which calls are known by what they state.
+    pub window: Window,
     /// The bounds.
     pub space: Space,
     /// When a record is durable.
@@ -146,12 +158,12 @@ impl Writer {
         let mut synced_at = Instant::now();
         loop {
             if !self.wait_for_room()? {
-                return self.appender.seal();
+                return self.seal();
             }
             match self.intake.recv(IDLE) {
                 Ok(first) => self.gather(first, group)?,
-                Err(false) => {}
-                Err(true) => return self.appender.seal(),
+                Err(false) => self.window.forget(self.clock.now_us())?,
+                Err(true) => return self.seal(),
             }
             let durability = match self.sync {
                 Sync::Always => Durability::Disk,
@@ -167,7 +179,8 @@ impl Writer {
             }
             // Also without a value: an `Open` is answered once all before it is durable, and it is now.
             self.acknowledge(group);
-            if self.appender.segment_bytes() >= self.segment_bytes {
+            let now_us = self.clock.now_us();
+            if self.appender.segment_bytes() >= self.segment_bytes || self.window.wants_seal(now_us) {
                 self.rotate()?;
             }
         }
@@ -184,7 +197,7 @@ impl Writer {
     }
 
     fn take(&mut self, submission: Submission, group: &mut Group, now_us: i64) -> Result<(), WalError> {
-        let (origin, bundle) = match submission {
+        let (origin, mut bundle) = match submission {
             Submission::Open { origin, former, last_seq } => {
                 let known = self.producers.open_session(&origin, former.as_deref(), now_us);
                 group.opened.push((last_seq, known));
@@ -201,6 +214,9 @@ impl Writer {
             origin.close(closed);
             return Ok(());
         }
+        let is_numbered = !origin.identity.is_nobody();
+        let known = self.take_known(&mut bundle, is_numbered, now_us)?;
+        self.metrics.duplicate(known);
         group.records += u64::from(bundle.records());
         let appended = self.appender.append(bundle, &origin.identity, now_us);
         // Also after an error: whoever is in the group is told.
@@ -210,6 +226,19 @@ impl Writer {
         }
         group.values += appended?;
         Ok(())
+    }
+
+    /// Takes calls that are known out of the bundle. A chunk of which nothing is left stays for its numbers alone: they are
+    /// acknowledged, and so they are durable.
+    fn take_known(&mut self, bundle: &mut Bundle, is_numbered: bool, now_us: i64) -> Result<u64, WalError> {
+        let mut known = 0;
+        for (_, chunk) in &mut bundle.chunks {
+            known += self.window.settle(chunk, now_us)?;
+        }
+        if known > 0 {
+            bundle.chunks.retain(|(_, chunk)| is_numbered || !chunk.is_empty());
+        }
+        Ok(known)
     }
 
     fn commit(&mut self, group: &Group, durability: Durability) -> Result<(), WalError> {
@@ -232,8 +261,14 @@ impl Writer {
     }
 
     fn rotate(&mut self) -> Result<(), WalError> {
-        let producers = self.producers.snapshot(self.clock.now_us());
-        self.appender.rotate(producers)
+        let now_us = self.clock.now_us();
+        let producers = self.producers.snapshot(now_us);
+        self.appender.rotate(producers, &mut self.window, now_us)?;
+        self.window.forget(now_us)
+    }
+
+    fn seal(&mut self) -> Result<(), WalError> {
+        self.appender.seal(&mut self.window, self.clock.now_us())
     }
 
     /// False if the wait was abandoned. A full log whose segment is all in PostgreSQL frees it by beginning another.

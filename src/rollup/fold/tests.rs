@@ -51,6 +51,7 @@ fn chunks(samples: &[Sample]) -> Vec<Chunk> {
             cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
             metadata: "",
             platform: "",
+            stated: Default::default(),
         };
         chunks.extend(builder.push_call(seq as u64, &call));
         if seq % 7 == 6 {

@@ -156,6 +156,7 @@ impl Sender {
     fn complete(&mut self, record: &mut Record) {
         if record.id.is_none() {
             record.id = Some(id::v7(record.occurred_at.unwrap_or(0), self.rng.next_u128()));
+            record.made_id = true;
         }
         if record.app.is_empty() {
             record.app = self.settings.app.clone();

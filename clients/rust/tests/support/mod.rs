@@ -266,7 +266,8 @@ fn name<'a>(rest: &mut &'a [u8], expected: &str) {
 pub fn id_and_number(record: &[u8]) -> (Vec<u8>, u64) {
     let mut rest = record;
     let fields = decode::read_array_len(&mut rest).unwrap();
-    let id = rest[2..18].to_vec();
+    // 16 bytes, or 17 if the client has made it.
+    let id = rest[2 + usize::from(rest[1]) - 16..][..16].to_vec();
     for _ in 0..8 {
         rest = &rest[scan::value_bytes(rest).unwrap()..];
     }

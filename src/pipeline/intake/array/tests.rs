@@ -87,6 +87,7 @@ fn text() -> impl Strategy<Value = String> {
         1 => "[a-z]{0,9}[?#]\\PC{0,9}\u{0}?",
         1 => (500..515_usize).prop_map(|len| format!("/{}?{}", "x".repeat(len), "y".repeat(600))),
         1 => "\\PC{0,40}",
+        1 => "(msg_|chatcmpl-|req_|resp_)[A-Za-z0-9]{0,40}",
     ]
 }
 
@@ -141,12 +142,13 @@ fn record() -> impl Strategy<Value = Record> {
     ];
     let numbers = (prop::array::uniform5(tokens()), prop_oneof![3 => Just(1), 1 => tokens()]);
     let rest = (units, tier, status, latency, cost(), metadata());
-    (any::<Option<[u8; 16]>>(), time(), names, numbers, rest).prop_map(
+    (any::<Option<([u8; 16], bool)>>(), time(), names, numbers, rest).prop_map(
         |(id, occurred_at, (provider, model, names), (tokens, requests), rest)| {
             let [endpoint, user_id, app, request_id, platform] = names;
             let (extra_units, service_tier, status, latency_ms, cost_usd, metadata) = rest;
             Record {
-                id,
+                id: id.map(|(id, _)| id),
+                made_id: id.is_some_and(|(_, is_made)| is_made),
                 occurred_at,
                 provider: provider.into(),
                 model: model.into(),
@@ -184,7 +186,7 @@ proptest! {
     fn both_ways_agree_at_each_bound(odd in record(), field in 0..21_usize, strip_query: bool) {
         let mut record = full();
         match field {
-            0 => record.id = odd.id,
+            0 => (record.id, record.made_id) = (odd.id, odd.made_id),
             1 => record.occurred_at = odd.occurred_at,
             2 => record.provider = odd.provider,
             3 => record.model = odd.model,

@@ -1,0 +1,147 @@
+//! `tallyd duplicates`: calls that are in the log more than once.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::confirm::{Confirm, Told};
+use super::output::{self, noun};
+use super::prices::{actor, instant};
+use super::with_database;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::database::Connection;
+use crate::database::duplicates::{Duplicate, Key, Search, drop, list};
+use crate::database::queries::audit::Actor;
+
+/// The period without `--from`.
+const DEFAULT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
+
+/// Find calls that are in the log more than once, and drop the doubles. The daemon knows a stated id for `wal.identity_window_days`,
+/// and each daemon its own: what is sent again later, or to another daemon, is found here.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd duplicates list --from 2026-11-01 --to 2026-12-01
+  tallyd duplicates list --same response --json | jq '.[].key'
+  tallyd duplicates drop --from 2026-11-01 --to 2026-12-01 --yes")]
+pub struct DuplicatesArgs {
+    #[command(subcommand)]
+    command: DuplicatesCommand,
+}
+
+#[derive(Subcommand)]
+enum DuplicatesCommand {
+    /// List calls that are there more than once, the earliest first
+    #[command(after_help = "Example:\n  tallyd duplicates list --from 2026-11-01")]
+    List {
+        #[command(flatten)]
+        where_to_look: Where,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep the first row of each such call, and take the others out of the log and the rollups
+    #[command(after_help = "Example:\n  tallyd duplicates drop --from 2026-11-01 --yes")]
+    Drop {
+        #[command(flatten)]
+        where_to_look: Where,
+        #[command(flatten)]
+        confirm: Confirm,
+        /// Who, for the record [default: the user]
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Where {
+    /// Calls from here on: a date (midnight UTC) or RFC 3339 [default: 30 days before --to]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    from: Option<i64>,
+    /// Calls before this: now, a date (midnight UTC) or RFC 3339 [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    to: Option<i64>,
+    /// What rows of one call have in common
+    #[arg(long, default_value = "id")]
+    same: Same,
+    /// At most so many calls
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    limit: i64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Same {
+    /// The id
+    Id,
+    /// The provider and the vendor's id of the response, where `request_id` has a vendor's form
+    Response,
+}
+
+impl Where {
+    fn search(&self) -> anyhow::Result<Search> {
+        // A call may be dated a little ahead.
+        let to_us = self.to.unwrap_or_else(|| SystemClock.now_us().saturating_add(60 * 60 * 1_000_000));
+        let from_us = self.from.unwrap_or(to_us.saturating_sub(DEFAULT_US));
+        if from_us >= to_us {
+            anyhow::bail!("--from must be before --to");
+        }
+        let key = match self.same {
+            Same::Id => Key::Id,
+            Same::Response => Key::Response,
+        };
+        Ok(Search { from_us, to_us, key, limit: self.limit })
+    }
+}
+
+pub fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let (told, where_to_look, by, as_json) = match &args.command {
+        DuplicatesCommand::List { where_to_look, json } => (None, where_to_look, None, *json),
+        DuplicatesCommand::Drop { where_to_look, confirm, by, json } => {
+            let told = confirm.told();
+            if told == Told::Nothing {
+                return Ok(confirm.refuse("deletes rows of the log for good"));
+            }
+            (Some(told), where_to_look, by.as_ref(), *json)
+        }
+    };
+    let (search, actor) = (where_to_look.search()?, actor(by));
+    with_database(config, "tallyd duplicates", async |db| {
+        if told != Some(Told::Yes) {
+            show(db, &search, as_json).await?;
+            if told == Some(Told::DryRun) {
+                output::hint("nothing was changed: --yes keeps the first row of each call and drops the others");
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let dropped = drop(db, &search, &Actor::at_the_command_line(&actor)).await?;
+        if as_json {
+            output::json(&dropped)?;
+        } else {
+            println!("dropped {}, {} USD", noun(dropped.rows, "row", "rows"), dropped.cost_usd);
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn show(db: &Connection, search: &Search, json: bool) -> anyhow::Result<()> {
+    let found = list(db, search).await?;
+    if json {
+        return output::json(&found);
+    }
+    for duplicate in &found {
+        let Duplicate { key, provider, model, user_id, rows, first_at, last_at, extra_usd, differs } = duplicate;
+        let names = [provider, model, user_id].map(|name| if name.is_empty() { "-" } else { name }).join(" ");
+        let differs = if *differs { "; their costs differ" } else { "" };
+        println!("{key}: {rows} rows, {first_at} to {last_at}, {names}, {extra_usd} USD too much{differs}");
+    }
+    let rows: i64 = found.iter().map(|duplicate| duplicate.rows - 1).sum();
+    let calls = noun(found.len() as u64, "call is", "calls are");
+    println!("{calls} there more than once: {} too many", noun(rows.unsigned_abs(), "row", "rows"));
+    if found.len() as i64 == search.limit {
+        output::hint("there may be more: raise --limit, or ask for a shorter period");
+    }
+    Ok(())
+}

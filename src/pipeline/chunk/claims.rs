@@ -1,0 +1,107 @@
+//! Who a call is, where its sender says so, and what becomes of that.
+//!
+//! A sender may *state* a call's identity: by an id, or by the id that the vendor gave the response. Such a call has keys, and the
+//! writer looks each of them up in the window ([`crate::pipeline::wal::window`]). Keys follow from the call's own bytes and two flags
+//! of its entry, so what is in the WAL restores them: a key is as durable as its record, and never without it.
+//!
+//! An id that a client library has made has no key. Its record is numbered, and the number keeps it from being counted twice
+//! ([`crate::pipeline::wal::producers`]). For such a call this costs one test of two bits: no digest, no list, no look-up.
+
+use std::sync::{Arc, OnceLock};
+
+use sha2::{Digest, Sha256};
+
+use super::Call;
+
+/// What names a call: its id's bytes, or the digest of its provider and the vendor's id.
+pub type Key = [u8; 16];
+
+/// What of a call's identity its sender states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stated {
+    /// Its id.
+    pub id: bool,
+    /// Its provider and `request_id`, together.
+    pub response: bool,
+}
+
+impl Stated {
+    /// True if the call has a key.
+    #[must_use]
+    #[inline]
+    pub const fn is_any(self) -> bool {
+        self.id | self.response
+    }
+}
+
+impl Call<'_> {
+    /// The keys that name the call.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        let response = self.stated.response.then(|| {
+            let digest = Sha256::new_with_prefix((self.provider.len() as u64).to_be_bytes());
+            let digest = digest.chain_update(self.provider).chain_update(self.request_id).finalize();
+            let mut key = Key::default();
+            key.copy_from_slice(&digest[..16]);
+            key
+        });
+        self.stated.id.then_some(self.id).into_iter().chain(response)
+    }
+}
+
+/// A key, and the place among its chunk's calls of the one that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The key.
+    pub key: Key,
+    /// The place.
+    pub place: u32,
+}
+
+/// A chunk's claims, by place, and where it will be said which of them were known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claims {
+    /// The claims. A call has one or two, one after the other.
+    pub list: Vec<Claim>,
+    verdict: Option<Verdict>,
+}
+
+/// The places of a chunk's calls that were known already, in rising order; unset if none was. The writer sets it before it says that the
+/// chunk is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verdict(Arc<OnceLock<Vec<u32>>>);
+
+/// Where it will be said whether one call was known.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    verdict: Verdict,
+    place: u32,
+}
+
+impl Claims {
+    pub(super) fn add(&mut self, place: u32, call: &Call<'_>) {
+        self.list.extend(call.keys().map(|key| Claim { key, place }));
+        self.verdict.get_or_insert_default();
+    }
+
+    pub(super) fn ticket(&self, place: u32) -> Option<Ticket> {
+        let is_last = self.list.last().is_some_and(|claim| claim.place == place);
+        let verdict = self.verdict.clone().filter(|_| is_last)?;
+        Some(Ticket { verdict, place })
+    }
+
+    /// Says which calls were known.
+    pub fn settle(&self, places: Vec<u32>) {
+        if let Some(Verdict(verdict)) = &self.verdict {
+            // Once for each chunk: the writer takes it out of the channel once.
+            let _ = verdict.set(places);
+        }
+    }
+}
+
+impl Ticket {
+    /// True if the call was known. To be asked once its chunk is durable.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        self.verdict.0.get().is_some_and(|places| places.binary_search(&self.place).is_ok())
+    }
+}

@@ -1,0 +1,394 @@
+//! The window: the keys of calls whose identity was stated ([`crate::pipeline::chunk::Key`]), so that a second record of one is a
+//! duplicate.
+//!
+//! ## What it must hold
+//! * A record that was acknowledged is known, also after a kill and a power cut.
+//! * A record that was not committed leaves no key behind: its resend would be taken for a duplicate, and the call be lost.
+//! * Bounded in memory and on disk: by time (`wal.identity_window_days`) and by number (`wal.max_identities`).
+//! * A record whose id a client library made does not come here at all.
+//!
+//! ## Design
+//! The writer thread owns the window, as it owns the producers' marks, and asks it in the order of the channel, so there is one
+//! answer to which of two records came first. It is asked before a record is appended; what it knows is taken out of its chunk.
+//!
+//! No key is written beside a record: the keys of a segment follow from its values (two flags of each call's entry say which calls have
+//! keys). Only when a segment is sealed, its keys are written to `identities/`, a file for each segment, after the segment's store was synced
+//! and before its seal. So a start reads the files, and the keys of segments without a seal come from the scan that those
+//! segments get anyway. A commit has nothing more to sync.
+//!
+//! ## Slices
+//! Keys are forgotten a slice at a time, with the files of the slice. A slice ends with a segment, once it has a quarter of the
+//! window's time or of its number; the writer ends a segment for it. So a key is remembered for the window's time at least, and at
+//! most a quarter longer; at the bound in number the oldest slice goes early, which is counted. The wall clock may jump by
+//! years, so no slice is forgotten within an hour of having been read or begun.
+//!
+//! A slice is 256 sets, by the keys' last byte: a set that grows moves its keys, and 256 small pauses do not hold up acknowledgements as one
+//! long pause would. Sets are hashed with a random key, because senders choose ids.
+//!
+//! ## Errors
+//! A file that does not read back whole is set aside and logged. Its keys are forgotten: calls of that time that are sent again count
+//! again, and `tallyd duplicates` finds them.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::producers::GRACE;
+use super::{WalError, files};
+use crate::pipeline::chunk::{Call, Chunk, Claim, Key};
+
+/// The slices that the window's time and number are divided into.
+const SLICES: u32 = 4;
+const SHARDS: usize = 256;
+/// The first bytes of a file of keys; the last one is the format.
+const MAGIC: [u8; 8] = *b"tallyid\x01";
+const KEY_BYTES: usize = size_of::<Key>();
+const HEAD_BYTES: usize = MAGIC.len() + 2 * size_of::<i64>();
+const CRC_BYTES: usize = size_of::<u32>();
+
+/// The window's bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How long a key is remembered.
+    pub span: Duration,
+    /// Keys that are remembered at most.
+    pub max: usize,
+}
+
+/// Keys, and when their records were written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Keys {
+    list: Vec<Key>,
+    /// The first and last time, microseconds since 1970.
+    span: Option<(i64, i64)>,
+}
+
+impl Keys {
+    fn add(&mut self, key: Key, at_us: i64) {
+        let (first, last) = self.span.unwrap_or((at_us, at_us));
+        self.span = Some((first.min(at_us), last.max(at_us)));
+        self.list.push(key);
+    }
+
+    /// Adds what names a call that was written then.
+    pub fn add_call(&mut self, call: &Call<'_>, written_us: i64) {
+        call.keys().for_each(|key| self.add(key, written_us));
+    }
+
+    /// Writes them to the file of a segment, unless it is there. Nothing is written without keys.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn keep(&self, wal: &Path, first_key: u64) -> Result<Option<PathBuf>, WalError> {
+        let Some((first_us, last_us)) = self.span else { return Ok(None) };
+        let folder = folder(wal);
+        let path = folder.join(format!("{first_key:020}"));
+        if path.exists() {
+            return Ok(Some(path));
+        }
+        if !folder.exists() {
+            fs::create_dir(&folder).map_err(|error| WalError::io("create", &folder, error))?;
+            files::sync_folder(wal)?;
+        }
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.list.len() * KEY_BYTES + CRC_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&first_us.to_le_bytes());
+        bytes.extend_from_slice(&last_us.to_le_bytes());
+        bytes.extend_from_slice(self.list.as_flattened());
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        files::write_bytes(&path, &bytes)?;
+        Ok(Some(path))
+    }
+
+    fn read(path: &Path) -> Result<Self, WalError> {
+        let bytes = fs::read(path).map_err(|error| WalError::io("read", path, error))?;
+        Self::parse(&bytes).ok_or_else(|| WalError::Foreign {
+            path: path.display().to_string(),
+            reason: "it is cut short, or its checksum is wrong".into(),
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (content, crc) = bytes.split_last_chunk::<CRC_BYTES>()?;
+        let rest = content.strip_prefix(&MAGIC).filter(|_| crc32c::crc32c(content) == u32::from_le_bytes(*crc))?;
+        let (first_us, rest) = rest.split_first_chunk()?;
+        let (last_us, rest) = rest.split_first_chunk()?;
+        let (list, rest) = rest.as_chunks::<KEY_BYTES>();
+        let span = (i64::from_le_bytes(*first_us), i64::from_le_bytes(*last_us));
+        rest.is_empty().then(|| Self { list: list.to_vec(), span: Some(span) })
+    }
+}
+
+fn folder(wal: &Path) -> PathBuf {
+    wal.join("identities")
+}
+
+struct Slice {
+    shards: Vec<HashSet<Key>>,
+    len: usize,
+    first_us: i64,
+    last_us: i64,
+    /// When it was begun or read, by a clock that does not jump.
+    heard: Instant,
+    files: Vec<PathBuf>,
+}
+
+impl Slice {
+    fn new() -> Self {
+        Self {
+            shards: vec![HashSet::new(); SHARDS],
+            len: 0,
+            first_us: i64::MAX,
+            last_us: i64::MIN,
+            heard: Instant::now(),
+            files: Vec::new(),
+        }
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.shards[usize::from(key[KEY_BYTES - 1])].contains(key)
+    }
+
+    fn add(&mut self, key: Key) {
+        self.len += usize::from(self.shards[usize::from(key[KEY_BYTES - 1])].insert(key));
+    }
+
+    fn reach(&mut self, first_us: i64, last_us: i64) {
+        self.first_us = self.first_us.min(first_us);
+        self.last_us = self.last_us.max(last_us);
+    }
+}
+
+/// What others see of the window.
+#[derive(Debug, Default)]
+pub struct WindowState {
+    known: AtomicU64,
+    oldest_us: AtomicI64,
+    duplicates: AtomicU64,
+    forgotten_early: AtomicU64,
+}
+
+/// The window at a glance.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct WindowStatus {
+    /// Stated ids that are remembered.
+    pub known: u64,
+    /// When the oldest of them was recorded, microseconds since 1970 UTC. None without any.
+    pub oldest_us: Option<i64>,
+    /// Records since the start whose stated id was known: they are acknowledged and not counted again.
+    pub duplicates: u64,
+    /// Ids since the start that were forgotten before their time, because there were more than `wal.max_identities`.
+    pub forgotten_early: u64,
+}
+
+impl WindowState {
+    /// As it is now.
+    #[must_use]
+    pub fn status(&self) -> WindowStatus {
+        let known = self.known.load(Ordering::Relaxed);
+        WindowStatus {
+            known,
+            oldest_us: (known > 0).then(|| self.oldest_us.load(Ordering::Relaxed)),
+            duplicates: self.duplicates.load(Ordering::Relaxed),
+            forgotten_early: self.forgotten_early.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The keys that are remembered. Its last slice takes new ones.
+pub struct Window {
+    wal: PathBuf,
+    bounds: Bounds,
+    slices: VecDeque<Slice>,
+    /// Keys of the segment that is written to.
+    fresh: Keys,
+    state: Arc<WindowState>,
+}
+
+impl Window {
+    /// Reads what the segments before have left in the WAL's folder.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]. A file that is damaged is none: it is set aside.
+    pub fn open(wal: &Path, bounds: Bounds, now_us: i64) -> Result<Self, WalError> {
+        let slices = VecDeque::from([Slice::new()]);
+        let mut window = Self { wal: wal.to_owned(), bounds, slices, fresh: Keys::default(), state: Arc::default() };
+        for path in window.files()? {
+            match Keys::read(&path) {
+                Ok(keys) => window.load(keys, path),
+                Err(error @ WalError::Io { .. }) => return Err(error),
+                Err(error) => window.set_aside(&path, &error, now_us)?,
+            }
+        }
+        window.tell();
+        Ok(window)
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, WalError> {
+        let folder = folder(&self.wal);
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let failed = |error| WalError::io("read", &folder, error);
+        let entries = fs::read_dir(&folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        // What was being written as the daemon was killed has another ending, and its segment has no seal.
+        files.retain(|path| path.extension().is_none());
+        files.sort();
+        Ok(files)
+    }
+
+    fn load(&mut self, keys: Keys, path: PathBuf) {
+        let (first_us, last_us) = keys.span.unwrap_or_default();
+        let slice = self.current();
+        slice.reach(first_us, last_us);
+        slice.files.push(path);
+        keys.list.into_iter().for_each(|key| slice.add(key));
+        self.turn(last_us);
+    }
+
+    fn set_aside(&self, path: &Path, error: &WalError, now_us: i64) -> Result<(), WalError> {
+        let folder = self.wal.join("damaged");
+        fs::create_dir_all(&folder).map_err(|error| WalError::io("create", &folder, error))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let target = folder.join(format!("identities-{name}-{now_us}"));
+        fs::rename(path, &target).map_err(|error| WalError::io("rename", path, error))?;
+        tracing::error!(
+            %error, target = %target.display(),
+            "a damaged file of stated ids was set aside: calls of its time that are sent again count again, and `tallyd \
+             duplicates list` finds them"
+        );
+        Ok(())
+    }
+
+    /// What others see.
+    #[must_use]
+    pub fn state(&self) -> Arc<WindowState> {
+        Arc::clone(&self.state)
+    }
+
+    fn current(&mut self) -> &mut Slice {
+        // One is there from the beginning on, and the last one is never taken out.
+        self.slices.back_mut().expect("a slice to add to")
+    }
+
+    /// Takes what is known out of a chunk, and takes note of the rest. Returns how many calls were known.
+    ///
+    /// # Errors
+    /// [`WalError::Foreign`], for a chunk that does not decode.
+    pub fn settle(&mut self, chunk: &mut Chunk, now_us: i64) -> Result<u64, WalError> {
+        // The hot path ends here: what clients make ids for claims nothing.
+        if chunk.claims.list.is_empty() {
+            return Ok(0);
+        }
+        let known = self.take(&chunk.claims.list, now_us);
+        let count = known.len() as u64;
+        if count > 0 {
+            let rest = chunk.without(&known).map_err(|error| WalError::Foreign {
+                path: self.wal.display().to_string(),
+                reason: error.to_string(),
+            })?;
+            std::mem::replace(chunk, rest).claims.settle(known);
+            self.state.duplicates.fetch_add(count, Ordering::Relaxed);
+        }
+        Ok(count)
+    }
+
+    /// The places of the calls that are known. Of the others the keys are from now on. A call is known if one of its keys is.
+    fn take(&mut self, claims: &[Claim], now_us: i64) -> Vec<u32> {
+        let mut known = Vec::new();
+        for of_call in claims.chunk_by(|a, b| a.place == b.place) {
+            if of_call.iter().any(|claim| self.slices.iter().rev().any(|slice| slice.has(&claim.key))) {
+                known.push(of_call[0].place);
+                continue;
+            }
+            for claim in of_call {
+                self.current().add(claim.key);
+                self.fresh.add(claim.key, now_us);
+            }
+        }
+        if known.len() < claims.len() {
+            self.current().reach(now_us, now_us);
+            self.tell();
+        }
+        known
+    }
+
+    /// Whether the segment should end, so that a slice can.
+    #[must_use]
+    pub fn wants_seal(&self, now_us: i64) -> bool {
+        !self.fresh.list.is_empty() && self.is_due(now_us)
+    }
+
+    fn is_due(&self, now_us: i64) -> bool {
+        let slice = self.slices.back().expect("a slice to add to");
+        let max = self.bounds.max / SLICES as usize;
+        slice.len > 0
+            && (slice.len >= max || now_us.saturating_sub(slice.first_us) >= micros(self.bounds.span / SLICES))
+    }
+
+    /// Writes the keys of a segment that was synced and is about to be sealed.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn seal(&mut self, first_key: u64, now_us: i64) -> Result<(), WalError> {
+        let file = std::mem::take(&mut self.fresh).keep(&self.wal, first_key)?;
+        self.current().files.extend(file);
+        self.turn(now_us);
+        Ok(())
+    }
+
+    /// Begins a slice if it is time for one. All keys of the one before are in files.
+    fn turn(&mut self, now_us: i64) {
+        if self.is_due(now_us) {
+            self.slices.push_back(Slice::new());
+        }
+    }
+
+    /// Forgets what is too old or too much. To be called now and then.
+    ///
+    /// # Errors
+    /// [`WalError::Io`].
+    pub fn forget(&mut self, now_us: i64) -> Result<(), WalError> {
+        let oldest_us = now_us.saturating_sub(micros(self.bounds.span));
+        let grace = GRACE.min(self.bounds.span);
+        while self.slices.len() > 1 {
+            // The last one may still grow to its part.
+            let ended: usize = self.slices.iter().rev().skip(1).map(|slice| slice.len).sum();
+            let first = &self.slices[0];
+            let is_old = first.last_us < oldest_us && first.heard.elapsed() >= grace;
+            if !is_old && ended <= self.bounds.max - self.bounds.max / SLICES as usize {
+                break;
+            }
+            if !is_old {
+                self.state.forgotten_early.fetch_add(first.len as u64, Ordering::Relaxed);
+            }
+            let Some(slice) = self.slices.pop_front() else { break };
+            for file in &slice.files {
+                fs::remove_file(file).map_err(|error| WalError::io("delete", file, error))?;
+            }
+        }
+        self.tell();
+        Ok(())
+    }
+
+    fn tell(&self) {
+        let known: usize = self.slices.iter().map(|slice| slice.len).sum();
+        let oldest_us = self.slices.iter().map(|slice| slice.first_us).min().unwrap_or(i64::MAX);
+        self.state.known.store(known as u64, Ordering::Relaxed);
+        self.state.oldest_us.store(oldest_us, Ordering::Relaxed);
+    }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
