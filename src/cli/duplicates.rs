@@ -76,7 +76,8 @@ struct Where {
 enum Same {
     /// The id
     Id,
-    /// The provider and the vendor's id of the response, where `request_id` has a vendor's form
+    /// The provider and the vendor's id of the response, where `request_id` has a vendor's form: also of calls that stated two ids on
+    /// purpose, so look at the list first
     Response,
 }
 

@@ -77,7 +77,7 @@ fn send_part(daemon: &Daemon, numbers: std::ops::Range<u64>) -> Vec<Value> {
         for number in numbers {
             let id = uuid::Uuid::from_u128(number.into());
             // Long, so that few fill a segment.
-            let line = format!("{{\"provider\":\"rentcast\",\"id\":\"{id}\",\"request_id\":\"{:0>250}\"}}\n", number);
+            let line = format!("{{\"provider\":\"rentcast\",\"id\":\"{id}\",\"request_id\":\"{number:0>250}\"}}\n");
             // The daemon may be gone.
             if writer.write_all(line.as_bytes()).is_err() {
                 return;

@@ -72,7 +72,7 @@ fn a_call_that_states_who_it_is_counts_once_on_every_way_in_and_over_a_kill() {
     let record = |id, made_id| Record { id, made_id, ..Record::rentcast("/frame") };
     let other = Some([7; 16]);
     session
-        .send(1, &[record(Some(bytes), false), record(other, false), record(other, true), record(None, false)])
+        .send(1, &[record(Some(bytes), false), record(other, false), record(Some([8; 16]), true), record(None, false)])
         .unwrap();
     assert_eq!(session.recv_ack().unwrap().duplicates, [1]);
     session.send(5, &[record(other, false)]).unwrap();
@@ -121,7 +121,9 @@ fn doubles_are_found_and_dropped(api: &Api, id: &str) {
                  occurred_at => now() + {seconds} * interval '1 s', id => '{id}')"
         ));
     }
-    api.postgres.psql(&format!("SELECT increment_daily_cost({response}, user_id => 'u-4')"));
+    api.postgres.psql(&format!(
+        "SELECT increment_daily_cost({response}, user_id => 'u-4', occurred_at => now() - interval '39 days')"
+    ));
     api.daemon.assert_reconciled();
 
     let tallyd = |words: &[&str]| {
@@ -143,7 +145,12 @@ fn doubles_are_found_and_dropped(api: &Api, id: &str) {
     let dropped = tallyd(&["drop", "--to", to, "--from", "2020-01-01", "--yes", "--by", "tester"]);
     assert!(dropped.starts_with("dropped 3 rows, 0.6"), "{dropped}");
     api.daemon.assert_reconciled();
-    assert!(tallyd(&["drop", "--same", "response", "--from", "2020-01-01", "--yes"]).starts_with("dropped 1 row, 1"));
+    // Not those of today: the log cannot tell that two of them have stated ids of their own.
+    let to = &api.postgres.psql("SELECT (now() - interval '20 days')::date");
+    assert!(
+        tallyd(&["drop", "--same", "response", "--from", "2020-01-01", "--to", to, "--yes"])
+            .starts_with("dropped 1 row, 1")
+    );
     api.daemon.assert_reconciled();
     assert_eq!(api.postgres.psql(SUMS), once, "what is left is what was there, first and last calls included");
     assert_eq!(api.postgres.psql(&format!("SELECT cost_usd FROM api_usage_log WHERE id = '{id}'")), "0.2");

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use tallyd_protocol::message::write_records_head;
+use tallyd_protocol::record::MADE_ID;
 use tallyd_protocol::{Record, frame, record, scan};
 
 /// Records and bytes after which a frame is closed: large enough that the daemon's work a frame does not count, small
@@ -239,10 +240,13 @@ impl Window {
     }
 }
 
-/// The id of the first record: the array's head (1 or 3 bytes for at most 20 fields), then `bin 8` of 16 bytes.
+/// The id of the first record: the array's head (1 or 3 bytes for at most 20 fields), then `bin 8` of 16 bytes, or of 17
+/// if it was made here.
 fn id_of(records: &[u8]) -> Option<[u8; 16]> {
     let head = if *records.first()? == 0xdc { 3 } else { 1 };
-    records.get(head..)?.strip_prefix(&[0xc4, 16])?.first_chunk().copied()
+    let id = records.get(head..)?.strip_prefix(&[0xc4])?;
+    let id = id.strip_prefix(&[16]).or_else(|| id.strip_prefix(&[17, MADE_ID]))?;
+    id.first_chunk().copied()
 }
 
 #[cfg(test)]
