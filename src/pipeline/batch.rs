@@ -9,7 +9,8 @@
 //!
 //! Two requests with one key at a time are two sessions of one producer: the later one fences the earlier.
 //!
-//! A record without an id gets one made of the key and its place, so that a repetition has the same answer.
+//! A record without an id gets one made of the key, the body and its place, so that a repetition has the same answer. It counts as
+//! stated: a full table of producers forgets keys, and the window of stated ids ([`crate::pipeline::wal`]) then knows the records.
 
 use std::sync::Arc;
 
@@ -64,7 +65,11 @@ impl RequestKey {
     /// The id of the record at this place, if it has none of its own: a UUID of version 8.
     #[must_use]
     pub fn id(&self, index: usize) -> [u8; 16] {
-        let digest = Sha256::new().chain_update(&self.producer).chain_update((index as u64).to_be_bytes()).finalize();
+        let digest = Sha256::new()
+            .chain_update(&self.producer)
+            .chain_update(self.fingerprint.to_be_bytes())
+            .chain_update((index as u64).to_be_bytes())
+            .finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);
         uuid::Builder::from_custom_bytes(id).into_uuid().into_bytes()
@@ -247,6 +252,8 @@ fn encode(
                     && raw.id == Field::Absent
                 {
                     call.id = key.id(index);
+                    // Known by it, too, once the key is forgotten for others.
+                    call.stated.id = true;
                 }
                 let (id, cost_usd) = (Uuid::from_bytes(call.id), call.cost.usd());
                 let full = if duplicate {

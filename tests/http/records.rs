@@ -199,6 +199,19 @@ fn a_request_with_a_key_counts_once_also_over_a_kill_and_another_body_is_found_o
 }
 
 #[test]
+fn a_request_counts_once_also_after_its_key_was_forgotten_for_others() {
+    let api = Api::with(&[("TALLYD_WAL_MAX_PRODUCERS", "16")]);
+    let token = api.token("ingest");
+    assert_eq!(post(&api, &token, "first", THREE).ok()["duplicates"], 0);
+    for number in 0..40 {
+        assert_eq!(post(&api, &token, &format!("k-{number}"), r#"{"provider":"rentcast"}"#).ok()["duplicates"], 0);
+    }
+    assert_eq!(post(&api, &token, "first", THREE).ok()["duplicates"], 3, "a repetition counts again");
+    api.postgres.until_calls(43);
+    api.daemon.assert_reconciled();
+}
+
+#[test]
 fn bodies_are_bounded_before_and_after_decompression() {
     let api = Api::with(&[("TALLYD_HTTP_MAX_BODY_BYTES", "10000")]);
     let token = api.token("ingest");
