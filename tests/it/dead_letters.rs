@@ -113,7 +113,10 @@ fn dropping_needs_a_yes_and_deletes_what_the_record_said() {
     let daemon = with_letters(&postgres, &[r#"{"provider":"a","colour":"secret"}"#, r#"{"provider":"b","status":[]}"#]);
     let unsure = letters(&daemon, &["drop", "--code", "unknown_field"]);
     assert_eq!(unsure.status.code(), Some(2));
-    assert!(String::from_utf8(unsure.stderr).unwrap().contains("1 dead letters would be dropped"));
+    assert!(String::from_utf8(unsure.stderr).unwrap().contains("was not confirmed"));
+    let tried = letters(&daemon, &["drop", "--code", "unknown_field", "--dry-run"]);
+    assert_eq!(tried.status.code(), Some(0));
+    assert!(String::from_utf8(tried.stdout).unwrap().contains("1 dead letter would be dropped"));
     assert_eq!(postgres.psql("SELECT count(*) FROM dead_letters WHERE settled_at IS NULL"), "2");
     let dropped = letters(&daemon, &["drop", "--code", "unknown_field", "--yes", "--json"]);
     assert_eq!(json(&dropped)["dropped"], 1);

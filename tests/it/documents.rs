@@ -21,7 +21,7 @@ use Elsewhere::{File, Nobody, Target};
 /// Commands by their first words.
 const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("make deb", Target),
-    ("make test-", Target),
+    ("make test", Target),
     ("make bench", Target),
     ("sudo apt install ./target/debian/tallyd_", Nobody("it would change the machine that runs the tests")),
     ("sudo systemctl enable --now tallyd", Nobody("no systemd runs in a container")),
