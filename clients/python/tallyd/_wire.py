@@ -167,8 +167,10 @@ class Inbox:
 
 
 class MadeId(uuid.UUID):
-    """An id that is made here, and not stated by the application: the daemon does not look it up, since its record's number
-    keeps it from counting twice."""
+    """An id that is made here, and not stated by the application.
+
+    The daemon does not look it up: its record's number keeps it from counting twice.
+    """
 
     __slots__ = ()
 

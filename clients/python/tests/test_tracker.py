@@ -320,6 +320,7 @@ def test_the_known_prices_are_those_of_the_node_client():
 def test_a_call_that_instrument_records_is_not_recorded_twice(tracker, daemon, stub, caplog):
     client = tallyd.instrument(anthropic.Anthropic(api_key="k", base_url=stub.url), tracker.recorder)
     session = tallyd.meter_http(requests.Session(), "rentcast", recorder=tracker.recorder)
+    assert tracker.recorder.flush(60)
     until_all_are_loaded(daemon)
     before = calls(daemon)
     message = client.messages.create(model=SONNET, max_tokens=9, messages=[{"role": "user", "content": "hello"}])
