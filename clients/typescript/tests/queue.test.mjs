@@ -76,7 +76,8 @@ test("a record is what it was when it was recorded", { timeout: 60_000 }, async 
   assert.deepEqual([other[4], other[5], other[6]], ["/own", "u1", "own"], "what the record says itself holds");
   assert.deepEqual([sent[2], sent[4], sent[5], sent[6], sent[14], sent[19]], ["x", "/e", "u1", "web", { image: "1" }, '{"a":1}']);
   assert.ok(Math.abs(Number(sent[1]) - Date.now() * 1000) < 60_000_000, "now, in microseconds");
-  assert.deepEqual([sent[0].length, sent[0][6] >> 4, sent[0][8] >> 6], [16, 7, 2], "a UUID of version 7");
+  assert.deepEqual([sent[0].length, sent[0][0]], [17, 1], "an id that the client has made");
+  assert.deepEqual([sent[0][7] >> 4, sent[0][9] >> 6], [7, 2], "a UUID of version 7");
   daemon.ack(2);
   await recorder.close(30_000);
 });
