@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -58,7 +59,9 @@ class Stub(BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(ANTHROPIC if self.path.endswith("/messages") else OPENAI).encode()
+        answer = ANTHROPIC if self.path.endswith("/messages") else OPENAI
+        # An id of its own, as a vendor gives it: two spans of one response are one call.
+        body = json.dumps({**answer, "id": f"{answer['id']}{uuid.uuid4().hex}"}).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
