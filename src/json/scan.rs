@@ -285,10 +285,17 @@ pub fn elements(array: &[u8], max: usize) -> Option<Vec<&[u8]>> {
     (depth == 0 && !is_string).then_some(elements)
 }
 
+/// Places that [`mended`] mends of each kind, so that what it makes is not much longer than what was sent.
+const MENDED_MAX: usize = 1024;
+
 /// The text with U+FFFD in place of bytes that are not UTF-8, and of control characters that stand in strings unescaped. None if
-/// there are none.
+/// there are none, or more than [`MENDED_MAX`]: such a text is not one with a broken letter.
 #[must_use]
 pub fn mended(bytes: &[u8]) -> Option<String> {
+    let is_foreign = |chunk: &std::str::Utf8Chunk<'_>| !chunk.invalid().is_empty();
+    if bytes.utf8_chunks().filter(is_foreign).nth(MENDED_MAX).is_some() {
+        return None;
+    }
     let text = String::from_utf8_lossy(bytes);
     let (mut is_string, mut is_escaped, mut is_broken) = (false, false, matches!(text, Cow::Owned(_)));
     let mut is_control = |character: char| {
@@ -300,9 +307,10 @@ pub fn mended(bytes: &[u8]) -> Option<String> {
         }
         is_string && character < ' '
     };
-    let controls: Vec<usize> = text.char_indices().filter(|(_, c)| is_control(*c)).map(|(at, _)| at).collect();
+    let controls: Vec<usize> =
+        text.char_indices().filter(|(_, c)| is_control(*c)).map(|(at, _)| at).take(MENDED_MAX + 1).collect();
     is_broken |= !controls.is_empty();
-    if !is_broken {
+    if !is_broken || controls.len() > MENDED_MAX {
         return None;
     }
     let (mut mended, mut from) = (String::with_capacity(text.len() + 2 * controls.len()), 0);

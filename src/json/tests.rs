@@ -56,6 +56,14 @@ fn text_that_cannot_be_read_is_mended_and_the_rest_stays() {
     for text in ["", "{}", "{\n\t\"a\": \"\\n\\\"\"\n}", "[\"é\"]"] {
         assert_eq!(mended(text.as_bytes()), None, "{text}");
     }
+    for broken in ["\u{1}".repeat(1_025).into_bytes(), [b"\xff"; 1_025].concat()] {
+        assert_eq!(
+            mended(&[b"\"", &broken[..], b"\""].concat()),
+            None,
+            "what is made stays about as long as what was sent"
+        );
+        assert!(mended(&[b"\"", &broken[1..], b"\""].concat()).is_some());
+    }
     assert_eq!(mended(b"{\n\"a\":\"x\ny\xffz\"}\n").as_deref(), Some("{\n\"a\":\"x\u{fffd}y\u{fffd}z\"}\n"));
 }
 
