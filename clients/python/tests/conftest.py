@@ -11,6 +11,8 @@ pytest.register_assert_rewrite("support")
 from stub import Stub  # noqa: E402
 from support import Caught, Daemon  # noqa: E402
 
+from tallyd import _twice  # noqa: E402
+
 
 @pytest.fixture(scope="session")
 def daemon():
@@ -32,3 +34,9 @@ def stub():
 @pytest.fixture
 def caught():
     return Caught()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_seen():
+    """A tracker finds calls that the process recorded in the last ten minutes: those of other tests are not its own."""
+    _twice._noted.clear()
