@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use metrics::gauge;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
 use crate::database::prices::sync::{self, Proposal, SyncError};
 use crate::database::queries::audit::Actor;
-use crate::database::{Database, describe};
+use crate::database::{Connection, Database, describe};
+use crate::metrics::registry;
 use crate::outbound::price_list;
 use crate::pricing::PricingOptions;
 
@@ -51,11 +53,20 @@ impl PriceSyncTask {
 
     async fn once(&self) -> Result<(), String> {
         let mut connection = self.database.connect("tallyd price list").await.map_err(|error| error.to_string())?;
-        if !sync::claim(&connection, &self.sync).await.map_err(|error| describe(&error))? {
+        let looked = self.look_if_due(&mut connection).await;
+        // Also what another daemon's look has found: each of them shows the same.
+        let state = sync::state(&connection).await.map_err(|error| error.to_string())?;
+        gauge!(registry::PRICE_LIST_FAILING).set(if state.error.is_empty() { 0.0 } else { 1.0 });
+        gauge!(registry::PRICE_LIST_CHANGES).set(state.proposal.map_or(0, |open| open.changes.len()) as f64);
+        looked
+    }
+
+    async fn look_if_due(&self, connection: &mut Connection) -> Result<(), String> {
+        if !sync::claim(connection, &self.sync).await.map_err(|error| describe(&error))? {
             return Ok(());
         }
         let found = match price_list(&self.sync.list).await {
-            Ok(text) => self.look(&mut connection, &text).await.map_err(|error| error.to_string()),
+            Ok(text) => self.look(connection, &text).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match found {
@@ -64,7 +75,7 @@ impl PriceSyncTask {
                 Ok(())
             }
             Err(error) => {
-                sync::failed(&connection, &error).await.map_err(|error| describe(&error))?;
+                sync::failed(connection, &error).await.map_err(|error| describe(&error))?;
                 Err(error)
             }
         }
@@ -72,7 +83,7 @@ impl PriceSyncTask {
 
     async fn look(
         &self,
-        connection: &mut crate::database::Connection,
+        connection: &mut Connection,
         text: &str,
     ) -> Result<Option<Proposal>, SyncError> {
         let now = DateTime::<Utc>::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();

@@ -24,7 +24,7 @@ registry! {
     counter OTLP_ITEMS = "tallyd_otlp_items_total";
     /// Records that were refused, by the code that the sender got.
     counter RECORDS_REFUSED = "tallyd_records_refused_total";
-    /// Accepted records for which no price is known: their cost is NULL until one is.
+    /// Accepted records for which no price is known, duplicates included: their cost is NULL until one is.
     counter RECORDS_UNPRICED = "tallyd_records_unpriced_total";
     /// Records whose usage was not understood whole, by the name of what was not understood.
     counter NOT_UNDERSTOOD = "tallyd_not_understood_total";
@@ -110,6 +110,10 @@ registry! {
     counter PRICE_RELOADS = "tallyd_price_reloads_total";
     /// Rows of `api_prices` that cannot be applied; see the daemon's log, or `tallyd prices check`.
     gauge PRICES_INVALID = "tallyd_prices_invalid";
+    /// 1 while the last look at the list of [price_sync] has failed; `tallyd prices sync` says why.
+    gauge PRICE_LIST_FAILING = "tallyd_price_list_failing";
+    /// Prices that the list of [price_sync] has otherwise and that wait for a decision.
+    gauge PRICE_LIST_CHANGES = "tallyd_price_list_changes_waiting";
     /// Requests that were not let in, by reason.
     counter AUTH_FAILURES = "tallyd_auth_failures_total";
     /// Answers of the HTTP API, by route and class of status.

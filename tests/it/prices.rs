@@ -276,6 +276,11 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     let (_, shown, _) = sync(&[]);
     let proposal = &shown["state"]["proposal"];
     assert_eq!((proposal["changes"].as_array().unwrap().len(), &proposal["list"]), (1, &Value::from(&*name)));
+    let until_metric = |daemon: &Daemon, metric: &str| {
+        until(metric, || daemon.metrics().lines().any(|line| line == metric).then_some(()).ok_or_else(|| daemon.metrics()));
+    };
+    until_metric(&scheduled, "tallyd_price_list_changes_waiting 1");
+    until_metric(&scheduled, "tallyd_price_list_failing 0");
     let model = &proposal["preview"]["models"][0];
     let found = [&model["model"], &model["calls"], &model["old_usd"], &model["new_usd"], &model["difference_usd"]];
     let expected: [Value; 5] = ["claude-opus-4-5".into(), 1.into(), "0.7".into(), "0.9".into(), "0.2".into()];
@@ -325,6 +330,7 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     scheduled.terminate();
     scheduled.up();
     postgres.until("SELECT error LIKE '%cannot be read%' FROM tallyd_price_sync", "t");
+    until_metric(&scheduled, "tallyd_price_list_failing 1");
 }
 
 #[test]
