@@ -14,8 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::edit_distance;
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, Origin, closest};
 
 const PREFIX: &str = "TALLYD_";
 /// Read by the command line.
@@ -113,6 +112,6 @@ fn is_service_link(name: &str) -> bool {
 fn unknown(name: &str, keys: &BTreeMap<String, &str>) -> ConfigError {
     let short = SHORT_NAMES.iter().map(|(short, _)| *short);
     let known = keys.keys().map(String::as_str).chain(short).chain([FILE_VARIABLE]);
-    let closest = edit_distance::closest(name, known).map_or(FILE_VARIABLE, |(closest, _)| closest);
+    let closest = closest(name, known).map_or(FILE_VARIABLE, |(closest, _)| closest);
     ConfigError::UnknownVariable { name: name.to_owned(), closest: closest.to_owned() }
 }

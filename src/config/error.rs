@@ -131,3 +131,8 @@ pub(super) fn is_address(key: &'static str, address: &str) -> Result<(), ConfigE
         }),
     }
 }
+
+/// The name that was probably meant by a misspelt one, and by how many edits it differs.
+pub(super) fn closest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, usize)> {
+    names.into_iter().map(|known| (known, strsim::levenshtein(name, known))).min_by_key(|(_, edits)| *edits)
+}

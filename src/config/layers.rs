@@ -11,8 +11,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Config;
-use super::edit_distance;
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, Origin, closest};
 
 /// The values set so far, over the defaults.
 pub(super) struct Layers {
@@ -120,7 +119,7 @@ impl Layers {
         let allowed = in_section.unwrap_or(&self.defaults).keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let names = self.known.keys().chain(self.defaults.keys()).map(String::as_str);
         // Beyond a third of the name, a resemblance is chance.
-        let closest = edit_distance::closest(key, names).filter(|(_, edits)| *edits <= key.len() / 3);
+        let closest = closest(key, names).filter(|(_, edits)| *edits <= key.len() / 3);
         let closest = closest.map(|(name, _)| name.to_owned());
         ConfigError::UnknownKey { origin, key: key.to_owned(), closest, allowed }
     }

@@ -18,7 +18,6 @@ mod alerts;
 mod auth;
 mod database;
 mod dead_letters;
-mod edit_distance;
 mod effective;
 pub mod env;
 mod error;

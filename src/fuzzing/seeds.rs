@@ -37,8 +37,7 @@ fn text(value: &Value) -> Option<Vec<u8>> {
 }
 
 fn hex(value: &Value) -> Option<Vec<u8>> {
-    let hex = value.as_str()?;
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
+    hex::decode(value.as_str()?).ok()
 }
 
 /// Whole frames, and each record of the vectors as the only one of a frame.

@@ -162,7 +162,7 @@ pub async fn unchanged(request: Request, next: Next) -> Response {
 /// Weak, since compression changes the bytes.
 fn etag_of(body: &Bytes) -> String {
     let digest = Sha256::digest(body);
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&digest[..16]);
     format!("W/\"{hex}\"")
 }
 

@@ -49,7 +49,7 @@ impl RequestKey {
         // The scope's length keeps ("a", "bc") apart from ("ab", "c").
         let digest =
             Sha256::new().chain_update((scope.len() as u64).to_be_bytes()).chain_update(scope).chain_update(key);
-        let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(digest.finalize());
         let body = Sha256::digest(body);
         let [a, b, c, d, e, f, ..] = body[..] else { unreachable!("a SHA-256 has 32 bytes") };
         // 44 bits, and not 0, so that no number is 0.

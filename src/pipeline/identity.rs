@@ -45,18 +45,15 @@ impl Proof {
     /// The digest as hex digits.
     #[must_use]
     pub fn to_hex(self) -> String {
-        hex(&self.0)
+        hex::encode(self.0)
     }
 
     /// A digest from hex digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; DIGEST_BYTES];
-        let is_hex = text.len() == 2 * DIGEST_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        for (byte, at) in bytes.iter_mut().zip((0..text.len()).step_by(2)).filter(|_| is_hex) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-        }
-        is_hex.then_some(Self(bytes))
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
     }
 }
 
@@ -139,7 +136,7 @@ impl Identity {
 /// The name of the import with this secret. To say the name takes the secret, and so the file.
 #[must_use]
 pub fn import_name(secret: &str) -> String {
-    format!("{IMPORT_PREFIX}{}", hex(&digest(Sha256::new().chain_update(secret))))
+    format!("{IMPORT_PREFIX}{}", hex::encode(digest(Sha256::new().chain_update(secret))))
 }
 
 /// The name that the first version gave it: half of the secret.
@@ -150,10 +147,6 @@ fn former_import_name(secret: &str) -> String {
 
 fn digest(of: Sha256) -> [u8; DIGEST_BYTES] {
     *of.finalize().first_chunk().expect("a SHA-256 has 32 bytes")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -220,10 +220,6 @@ mod tests {
         ("-170141183460469231731.687303715884105727", "000b00054000001200011b66049f11fc1b0b06c31ad9017316fc04210a8c"),
     ];
 
-    fn unhex(hex: &str) -> Vec<u8> {
-        hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
-    }
-
     fn encoded(amount: Usd) -> Vec<u8> {
         let mut out = Vec::new();
         encode(amount, &mut out);
@@ -234,15 +230,15 @@ mod tests {
     fn the_bytes_are_those_that_postgres_sends() {
         for (text, hex) in SENT_BY_POSTGRES {
             let amount = Usd::parse(text).unwrap();
-            assert_eq!(encoded(amount), unhex(hex), "{text}");
-            assert_eq!(decode(&unhex(hex)), Ok(amount), "{text}");
+            assert_eq!(encoded(amount), hex::decode(hex).unwrap(), "{text}");
+            assert_eq!(decode(&hex::decode(hex).unwrap()), Ok(amount), "{text}");
         }
     }
 
     #[test]
     fn a_wider_scale_reads_as_the_same_amount() {
-        assert_eq!(decode(&unhex("0002000000000002000103e8")), Ok(Usd::parse("1.1").unwrap()));
-        assert_eq!(decode(&unhex("0000000000000002")), Ok(Usd::ZERO));
+        assert_eq!(decode(&hex::decode("0002000000000002000103e8").unwrap()), Ok(Usd::parse("1.1").unwrap()));
+        assert_eq!(decode(&hex::decode("0000000000000002").unwrap()), Ok(Usd::ZERO));
     }
 
     #[test]
@@ -261,7 +257,7 @@ mod tests {
             ("0000000012340000", NumericError::Malformed),
             ("", NumericError::Malformed),
         ] {
-            assert_eq!(decode(&unhex(hex)), Err(error), "{hex}");
+            assert_eq!(decode(&hex::decode(hex).unwrap()), Err(error), "{hex}");
         }
     }
 

@@ -3,6 +3,8 @@
 //! One dictionary, sent through every door of one daemon. It lives, stays small, keeps what is honest, shows what it
 //! refused, and starts again with all of it stored.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -115,23 +117,13 @@ fn otlp(api: &Api, ingest: &str) {
     }
 }
 
-fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        (0..=chunk.len()).for_each(|digit| text.push(DIGITS[(word >> (18 - 6 * digit) & 63) as usize] as char));
-    }
-    text
-}
-
 fn headers_of_tokens(api: &Api) {
     for value in dictionary().iter().filter(|value| value.len() < 5_500) {
         for header in
             [format!(r#"{{"alg":"HS256","crit":{value}}}"#), format!(r#"{{"alg":"HS256","x":{value}}}"#), value.clone()]
         {
-            let claims = base64url(value.as_bytes());
-            let bearer = format!("Bearer {}.{}.AAAA", base64url(header.as_bytes()), &claims[..claims.len().min(500)]);
+            let claims = URL_SAFE_NO_PAD.encode(value.as_bytes());
+            let bearer = format!("Bearer {}.{}.AAAA", URL_SAFE_NO_PAD.encode(header.as_bytes()), &claims[..claims.len().min(500)]);
             assert_eq!(api.get("/api/v1/costs", &bearer).status, 401, "{header}");
         }
     }

@@ -17,8 +17,7 @@ fn vectors(file: &str) -> Vec<Value> {
 }
 
 fn bytes(vector: &Value) -> Vec<u8> {
-    let hex = vector["hex"].as_str().unwrap();
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    hex::decode(vector["hex"].as_str().unwrap()).unwrap()
 }
 
 fn hello(stream: &mut UnixStream, producer: &str) {

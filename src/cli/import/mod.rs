@@ -341,5 +341,5 @@ fn format_of(file: &Path) -> anyhow::Result<Format> {
 fn secret(snapshot: &Snapshot, mapping: &Mapping, format: Format) -> String {
     let hash = Sha256::new().chain_update(snapshot.digest()).chain_update([format as u8]);
     let digest = hash.chain_update(mapping.canonical()).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest)
 }

@@ -170,7 +170,7 @@ async fn note(client: &Client, mark: &[u8], options: &ForgetOptions<'_>) -> Resu
     if options.keep_mark {
         marks::keep(client, mark, options.actor).await?;
     }
-    let object: String = mark.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let object = hex::encode(&mark[..8]);
     let change = Change {
         actor: options.actor,
         address: options.address,

@@ -92,5 +92,5 @@ fn digest(catalog: &Catalog) -> String {
         .collect();
     lines.sort_unstable();
     lines.iter().for_each(|line| hash.update(line));
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..16])
 }

@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for Anything {
         Ok(match <[u8; 16]>::try_from(value) {
             Ok(id) => Value::String(uuid::Uuid::from_bytes(id).to_string()),
             Err(_) => {
-                let hex = value.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex = hex::encode(value);
                 Value::Object(Map::from([("bytes".to_owned(), Value::String(hex))]))
             }
         })

@@ -8,13 +8,15 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::keys::{Key, Keys};
-use super::{Denied, base64url};
+use super::Denied;
 use crate::clock::Clock;
 use crate::config;
 use crate::json;
@@ -171,7 +173,7 @@ fn header(token: &str) -> Result<Header, Denied> {
         return Err(Denied::Malformed);
     }
     let encoded = token.split('.').next().unwrap_or_default();
-    let header = base64url::decode(encoded).ok_or(Denied::Malformed)?;
+    let header = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| Denied::Malformed)?;
     parse_header(&header)
 }
 

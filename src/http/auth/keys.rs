@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 
-use super::{Denied, base64url};
+use super::Denied;
 use crate::{config, outbound};
 
 /// Bytes of a set.
@@ -120,7 +122,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
         AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
             (Algorithm::ES256, KeyAlgorithm::ES256)
         }
-        AlgorithmParameters::RSA(rsa) if base64url::decode(&rsa.n).is_some_and(|n| n.len() >= RSA_BYTES_MIN) => {
+        AlgorithmParameters::RSA(rsa) if URL_SAFE_NO_PAD.decode(&rsa.n).is_ok_and(|n| n.len() >= RSA_BYTES_MIN) => {
             (Algorithm::RS256, KeyAlgorithm::RS256)
         }
         _ => return None,

@@ -15,7 +15,6 @@
 //! working. A password can be guessed, so an address has so many attempts a minute, counted from their beginning.
 
 pub mod admins;
-mod base64url;
 mod denied;
 pub mod failures;
 pub mod jwt;

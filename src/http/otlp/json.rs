@@ -315,9 +315,6 @@ impl<'de> Deserialize<'de> for Hex {
         let Some(text) = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)? else {
             return Ok(Self::default());
         };
-        let digit = |digit: u8| (digit as char).to_digit(16).map(|digit| digit as u8);
-        let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?);
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
-        bytes.map(Self).ok_or_else(|| de::Error::custom(format!("{text:?} is not hexadecimal")))
+        hex::decode(text.as_bytes()).map(Self).map_err(|_| de::Error::custom(format!("{text:?} is not hexadecimal")))
     }
 }

@@ -167,8 +167,3 @@ fn scalar(value: &Value) -> Option<Json> {
     })
 }
 
-/// Bytes in hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -11,7 +11,7 @@
 use super::attributes::Attributes;
 use super::document::Source;
 use super::items::Span;
-use super::record::{Draft, hex};
+use super::record::Draft;
 use super::usage::{self, Found, Rule};
 use super::{Reading, Took};
 use crate::config::Otlp;
@@ -82,8 +82,8 @@ pub fn records(reading: &Reading<'_>, source: &Source, span: Span, drafts: &mut 
     let input_includes_cached = reading.config.input_includes_cached;
     let rule = Rule { scope: &source.scope, provider: provider.unwrap_or_default(), input_includes_cached };
     used(found, rule, attributes, &mut draft);
-    draft.note("trace_id", Some(&hex(&span.trace_id)));
-    draft.note("span_id", Some(&hex(&span.span_id)));
+    draft.note("trace_id", Some(&hex::encode(&span.trace_id)));
+    draft.note("span_id", Some(&hex::encode(&span.span_id)));
     draft.note("session_id", attributes.text(&["gen_ai.conversation.id", "session.id"]));
     draft.note("error_type", attributes.text(&["error.type"]));
     source.keep(&mut draft);
@@ -221,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(draft.get(field), &value, "{field}");
         }
-        assert_eq!(draft.get("metadata")["trace_id"], hex(&[0xab; 16]));
+        assert_eq!(draft.get("metadata")["trace_id"], hex::encode([0xab; 16]));
         assert_eq!(draft.get("id"), read(&Otlp::default(), call.clone())[0].get("id"), "it is made of the span's");
         let other = Span { span_id: vec![2; 8], ..call.clone() };
         assert_ne!(draft.get("id"), read(&Otlp::default(), other)[0].get("id"));

@@ -20,7 +20,7 @@ impl Codes {
     /// Makes a code: 256 random bits of the operating system's, in hexadecimal.
     #[must_use]
     pub fn make(&self, now_us: i64) -> String {
-        let code: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let code = hex::encode(rand::random::<[u8; 32]>());
         let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|(_, until)| *until > now_us);
         if codes.len() == CODES_MAX {

@@ -23,8 +23,7 @@ fn vectors(file: &str) -> Vec<Value> {
 }
 
 fn bytes(vector: &Value, key: &str) -> Vec<u8> {
-    let hex = vector[key].as_str().unwrap();
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    hex::decode(vector[key].as_str().unwrap()).unwrap()
 }
 
 /// Reads the record as the only one of a frame, and hands over the call or the refusal.
