@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
+use tokio::sync::{OnceCell, Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::questions::Questions;
@@ -92,8 +93,8 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         tracing::warn!(url, "the issuer is asked over plain HTTP: who is on the way can let anybody in; use https");
     }
     let http = serve_http(&config, &view, &questions, open.http).await?;
-    let (stop_listening, _) = watch::channel(false);
-    let (stop_loading, _) = watch::channel(false);
+    let stop_listening = CancellationToken::new();
+    let stop_loading = CancellationToken::new();
     let listeners = listen(&config, &shared, &stop_listening, open.producers).await?;
     view.accepting.store(true, std::sync::atomic::Ordering::Relaxed);
     tracing::info!(
@@ -220,7 +221,7 @@ fn wire_limits(config: &Config) -> WireLimits {
 async fn listen(
     config: &Config,
     shared: &Arc<connection::Shared>,
-    stop: &watch::Sender<bool>,
+    stop: &CancellationToken,
     max_connections: usize,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
@@ -234,7 +235,7 @@ async fn listen(
         bound.push(("the TCP listener", listener::bind_tcp(address).await?));
     }
     for (name, listener) in bound {
-        let (shared, stop) = (Arc::clone(shared), stop.subscribe());
+        let (shared, stop) = (Arc::clone(shared), stop.clone());
         let (tokens, strangers, places) = (Arc::clone(&tokens), Arc::clone(&strangers), Arc::clone(&places));
         stage.spawn(name, async move {
             listener.run(shared, Door { tokens, strangers, places }, stop).await;

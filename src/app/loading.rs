@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::build::lanes as configured_lanes;
 use super::presence::Presence;
@@ -60,7 +61,7 @@ pub(super) async fn open(
     accept_rewound: bool,
     live: &Live,
     view: &Arc<View>,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     lanes: &mut Stage<WalError>,
 ) -> Result<(), LoadingError> {
     let database = Arc::new(Database::open(&DatabaseOptions::from(config)).await?);

@@ -24,7 +24,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::http::{self, View};
@@ -83,8 +84,8 @@ pub struct App {
     shared: Arc<connection::Shared>,
     view: Arc<View>,
     writer: WriterThread,
-    stop_listening: watch::Sender<bool>,
-    stop_loading: watch::Sender<bool>,
+    stop_listening: CancellationToken,
+    stop_loading: CancellationToken,
     listeners: Stage<std::convert::Infallible>,
     http: Stage<std::io::Error>,
     background: Stage<std::convert::Infallible>,
@@ -132,7 +133,7 @@ impl App {
         tokio::pin!(stop);
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
-            let stop_loading = self.stop_loading.subscribe();
+            let stop_loading = self.stop_loading.clone();
             let live = Live { catalog: Arc::clone(&self.shared.catalog), budgets: Arc::clone(&self.shared.budgets) };
             let accept_rewound = self.options.accept_rewound_database;
             let opening = loading::open(&self.config, accept_rewound, &live, &self.view, stop_loading, &mut lanes);
@@ -169,14 +170,14 @@ impl App {
         let deadline = Deadline::after(self.config.shutdown.deadline);
         tracing::info!("stopping: what has been received is made durable");
         self.view.accepting.store(false, Ordering::Relaxed);
-        self.stop_listening.send_replace(true);
+        self.stop_listening.cancel();
         let listening = self.listeners.finish(deadline.at()).await;
         // The writer ends once the last sender is gone: the connections', those of requests under way, and these three.
         drop(self.shared);
         self.view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         self.view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let written = end_writer(self.writer, deadline).await;
-        self.stop_loading.send_replace(true);
+        self.stop_loading.cancel();
         let loaded = lanes.finish(deadline.at()).await;
         drop(self.background);
         drop(self.http);

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::loading::note_database;
@@ -32,12 +32,12 @@ impl Presence {
     }
 
     /// Renews the daemon's row until told to stop, and deletes it then.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut session = None;
         loop {
             let renewed = tokio::select! {
                 renewed = tokio::time::timeout(self.patience, self.renew(&mut session)) => renewed,
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stop.cancelled() => break,
             };
             // A statement that PostgreSQL refuses is an answer, too.
             let is_up = matches!(renewed, Ok(Ok(()) | Err(Answer::Refused)));
@@ -47,7 +47,7 @@ impl Presence {
             }
             tokio::select! {
                 () = tokio::time::sleep(RENEWAL) => {}
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stop.cancelled() => break,
             }
         }
         if let Some(session) = session {

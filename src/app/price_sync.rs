@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use metrics::gauge;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
@@ -36,17 +36,17 @@ impl PriceSyncTask {
     }
 
     /// Works until told to stop.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 done = self.once() => if let Err(error) = done {
                     tracing::warn!(error, list = self.sync.list, "the price list was not compared");
                 },
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             }
         }
     }
@@ -81,11 +81,7 @@ impl PriceSyncTask {
         }
     }
 
-    async fn look(
-        &self,
-        connection: &mut Connection,
-        text: &str,
-    ) -> Result<Option<Proposal>, SyncError> {
+    async fn look(&self, connection: &mut Connection, text: &str) -> Result<Option<Proposal>, SyncError> {
         let now = DateTime::<Utc>::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
         let transaction = connection.transaction().await?;
         let proposal = sync::look(&transaction, &self.pricing, &self.sync, text, now).await?;

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use metrics::{counter, gauge};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::shown::Shown;
 use super::{Standing, ahead, evaluate, outbox, store};
@@ -41,12 +41,12 @@ pub struct BudgetWatch {
 
 impl BudgetWatch {
     /// Runs until told to stop.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut last_error = String::new();
         loop {
             let error = tokio::select! {
                 error = self.follow() => error,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             };
             if error != last_error {
                 tracing::warn!(error, "budgets are not evaluated at the moment; their last known state holds");
@@ -54,7 +54,7 @@ impl BudgetWatch {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.options.interval) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             }
         }
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Access, Places, Shared, Stranger};
 use crate::metrics::{IngestMetrics, OpenConnection};
@@ -102,7 +102,7 @@ fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
 impl Listener {
     /// Accepts connections until `stop` becomes true, then returns once all of them have ended. Where there is no place it
     /// stops accepting until one is free.
-    pub async fn run(self, shared: Arc<Shared>, door: Door, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, shared: Arc<Shared>, door: Door, stop: CancellationToken) {
         let transport = match self {
             Self::Unix(_) => "unix",
             Self::Tcp(_) => "tcp",
@@ -112,7 +112,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stop.cancelled() => break,
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                     tell_of_panic(ended, transport);
                     continue;
@@ -169,7 +169,7 @@ pub struct Door {
     pub places: Arc<Places>,
 }
 
-async fn serve(stream: Stream, shared: Arc<Shared>, access: &Access, stop: watch::Receiver<bool>) {
+async fn serve(stream: Stream, shared: Arc<Shared>, access: &Access, stop: CancellationToken) {
     let metrics = shared.metrics.clone();
     let serving = connection::serve(stream, shared, access, stop);
     let Access::Stranger(stranger) = access else { return serving.await };

@@ -123,7 +123,11 @@ fn headers_of_tokens(api: &Api) {
             [format!(r#"{{"alg":"HS256","crit":{value}}}"#), format!(r#"{{"alg":"HS256","x":{value}}}"#), value.clone()]
         {
             let claims = URL_SAFE_NO_PAD.encode(value.as_bytes());
-            let bearer = format!("Bearer {}.{}.AAAA", URL_SAFE_NO_PAD.encode(header.as_bytes()), &claims[..claims.len().min(500)]);
+            let bearer = format!(
+                "Bearer {}.{}.AAAA",
+                URL_SAFE_NO_PAD.encode(header.as_bytes()),
+                &claims[..claims.len().min(500)]
+            );
             assert_eq!(api.get("/api/v1/costs", &bearer).status, 401, "{header}");
         }
     }

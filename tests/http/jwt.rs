@@ -45,7 +45,11 @@ fn a_token_is_let_in_or_refused_for_its_own_reason_and_counted() {
     let confused = Signer::secret("ec", ec.jwk().to_string().as_bytes());
     let none = |alg: &str| {
         let header = json!({"alg": alg, "typ": "JWT", "kid": "ec"}).to_string();
-        format!("Bearer {}.{}.", URL_SAFE_NO_PAD.encode(header.as_bytes()), URL_SAFE_NO_PAD.encode(good.to_string().as_bytes()))
+        format!(
+            "Bearer {}.{}.",
+            URL_SAFE_NO_PAD.encode(header.as_bytes()),
+            URL_SAFE_NO_PAD.encode(good.to_string().as_bytes())
+        )
     };
     let genuine = ec.bearer(&good);
     let payload_changed = {

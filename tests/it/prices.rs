@@ -277,7 +277,9 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     let proposal = &shown["state"]["proposal"];
     assert_eq!((proposal["changes"].as_array().unwrap().len(), &proposal["list"]), (1, &Value::from(&*name)));
     let until_metric = |daemon: &Daemon, metric: &str| {
-        until(metric, || daemon.metrics().lines().any(|line| line == metric).then_some(()).ok_or_else(|| daemon.metrics()));
+        until(metric, || {
+            daemon.metrics().lines().any(|line| line == metric).then_some(()).ok_or_else(|| daemon.metrics())
+        });
     };
     until_metric(&scheduled, "tallyd_price_list_changes_waiting 1");
     until_metric(&scheduled, "tallyd_price_list_failing 0");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{counter, gauge};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{cache, read_added};
 use crate::database::{Connection, Database, describe};
@@ -38,12 +38,12 @@ pub struct PriceFeed {
 
 impl PriceFeed {
     /// Runs until told to stop.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut last_error = String::new();
         loop {
             let error = tokio::select! {
                 error = self.follow() => error,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             };
             if error != last_error {
                 tracing::warn!(error, "prices are not watched at the moment; the last known ones are applied");
@@ -51,7 +51,7 @@ impl PriceFeed {
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             }
         }
     }

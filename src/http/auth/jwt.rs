@@ -15,8 +15,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::keys::{Key, Keys};
 use super::Denied;
+use super::keys::{Key, Keys};
 use crate::clock::Clock;
 use crate::config;
 use crate::json;

@@ -166,4 +166,3 @@ fn scalar(value: &Value) -> Option<Json> {
         Value::Other => return None,
     })
 }
-

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::room::Rooms;
 
@@ -68,7 +69,7 @@ impl Size {
 pub struct ReadBuffer<R> {
     reader: R,
     bytes: BytesMut,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     target: usize,
     rooms: Arc<Rooms>,
     /// Bytes of the largest frame or line.
@@ -81,7 +82,7 @@ pub struct ReadBuffer<R> {
 
 impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     /// Reads from `reader` until `stop` becomes true, in the room of all, frames or lines of up to `whole` bytes.
-    pub fn new(reader: R, stop: watch::Receiver<bool>, rooms: &Arc<Rooms>, whole: usize) -> Self {
+    pub fn new(reader: R, stop: CancellationToken, rooms: &Arc<Rooms>, whole: usize) -> Self {
         let (bytes, rooms) = (BytesMut::new(), Arc::clone(rooms));
         let (target, size, room, watched) = (SMALL_BYTES, Size::Small, None, None);
         Self { reader, bytes, stop, target, rooms, whole, size, room, watched }
@@ -131,7 +132,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     }
 
     /// Reads once, with room for a message of `count` bytes, of which some are missing. False at the end, which a socket that
-    /// fails has reached too, or if `stop` became true.
+    /// fails has reached too, or once `stop` is cancelled.
     ///
     /// # Errors
     /// [`Slow`] if the client holds up others.
@@ -145,7 +146,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
             let read = tokio::select! {
                 biased;
                 read = self.reader.read_buf(&mut self.bytes) => Some(read.unwrap_or(0)),
-                _ = self.stop.wait_for(|stop| *stop) => return Ok(false),
+                () = self.stop.cancelled() => return Ok(false),
                 () = tokio::time::sleep(patience), if grown => None,
             };
             match read {
@@ -192,7 +193,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         (self.size, self.room) = (size, room);
     }
 
-    /// Sees to it that there is room for the next read. False if `stop` became true meanwhile.
+    /// Sees to it that there is room for the next read. False once `stop` is cancelled meanwhile.
     async fn make_room(&mut self, count: usize) -> bool {
         if self.size > Size::of(count) && (self.size == Size::Whole || self.is_scarce()) {
             self.shrink(count);
@@ -207,7 +208,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
             let room = tokio::select! {
                 biased;
                 room = pool.take(bytes) => room,
-                _ = self.stop.wait_for(|stop| *stop) => return false,
+                () = self.stop.cancelled() => return false,
             };
             self.hold(size, room);
             // What it waited for was not the client.
@@ -294,14 +295,14 @@ mod tests {
 
     const WHOLE: usize = 1 << 20;
 
-    fn buffer(rooms: &Arc<Rooms>, stop: &watch::Receiver<bool>) -> (DuplexStream, ReadBuffer<DuplexStream>) {
+    fn buffer(rooms: &Arc<Rooms>, stop: &CancellationToken) -> (DuplexStream, ReadBuffer<DuplexStream>) {
         let (client, server) = duplex(WHOLE);
         (client, ReadBuffer::new(server, stop.clone(), rooms, WHOLE))
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_grows_under_load_and_shrinks_when_quiet() {
-        let (rooms, (_stopper, stop)) = (Arc::default(), watch::channel(false));
+        let (rooms, stop) = (Arc::default(), CancellationToken::new());
         let (mut client, mut buffer) = buffer(&rooms, &stop);
         client.write_all(&vec![7; 900_000]).await.unwrap();
         let mut received = 0;
@@ -324,18 +325,18 @@ mod tests {
 
     #[tokio::test]
     async fn it_ends_with_the_client_or_when_told_to() {
-        let (rooms, (stopper, stop)) = (Arc::default(), watch::channel(false));
+        let (rooms, stop) = (Arc::default(), CancellationToken::new());
         let (client, mut ended) = buffer(&rooms, &stop);
         drop(client);
         assert!(!ended.fill(1).await.unwrap());
         let (_client, mut told) = buffer(&rooms, &stop);
-        stopper.send(true).unwrap();
+        stop.cancel();
         assert!(!told.fill(1).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_hold_room_for_what_does_not_come_make_way_and_each_waits_its_turn() {
-        let (rooms, (_stopper, stop)) = (Arc::default(), watch::channel(false));
+        let (rooms, stop) = (Arc::default(), CancellationToken::new());
         let mut unfinished = Vec::new();
         for _ in 0..200 {
             let (mut client, mut buffer) = buffer(&rooms, &stop);
@@ -365,7 +366,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_is_only_announced_holds_nothing() {
-        let (rooms, (_stopper, stop)) = (Arc::<Rooms>::default(), watch::channel(false));
+        let (rooms, stop) = (Arc::<Rooms>::default(), CancellationToken::new());
         let (mut client, mut buffer) = buffer(&rooms, &stop);
         client.write_all(&[7; 100]).await.unwrap();
         assert!(buffer.read_more(WHOLE).await.unwrap());

@@ -35,7 +35,7 @@ use arc_swap::ArcSwap;
 use tallyd_protocol::frame::PREFIX_BYTES;
 use tallyd_protocol::record::FIELDS;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::budget::{CallScope, Standing};
 use crate::clock::Clock;
@@ -121,7 +121,7 @@ impl Shared {
 
 /// Serves one connection until the client is done, its words cannot be read, or `stop` becomes true. Everything that was
 /// received whole by then is made durable and answered.
-pub async fn serve<S>(stream: S, shared: Arc<Shared>, access: &Access, stop: watch::Receiver<bool>)
+pub async fn serve<S>(stream: S, shared: Arc<Shared>, access: &Access, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::transaction::{self, Committed};
 use super::watermark::{Watermark, WatermarkError};
@@ -34,7 +35,7 @@ pub struct Lane {
     number: u16,
     metrics: FlushMetrics,
     durable: watch::Receiver<u64>,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     /// Everything of the lane up to here is in PostgreSQL; none before it has been read.
     committed: Option<u64>,
     /// Chunks of a batch. Halved by a row that PostgreSQL refuses and by a batch that takes too long, doubled by each batch
@@ -54,7 +55,7 @@ enum Next {
 impl Lane {
     /// A lane that stops once `stop` is true and what is durable by then has been loaded.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, number: u16, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(shared: Arc<Shared>, number: u16, stop: CancellationToken) -> Self {
         Self {
             watermark: Watermark { buffer_id: shared.log.buffer_id(), lane: number },
             durable: shared.log.watch_durable(),
@@ -194,7 +195,7 @@ impl Lane {
                     // Nothing of the segment loads any more, so no commit would let it go.
                     self.trim().await?;
                 }
-                if *self.stop.borrow() {
+                if self.stop.is_cancelled() {
                     return Ok(None);
                 }
                 self.wait_for_more().await;
@@ -206,12 +207,12 @@ impl Lane {
             let age = Duration::from_micros(age_us as u64).max(waited);
             let patience = if is_growing { self.patience() } else { self.shared.options.flush_interval };
             let left = patience.saturating_sub(age);
-            if run.more || left.is_zero() || *self.stop.borrow() {
+            if run.more || left.is_zero() || self.stop.is_cancelled() {
                 return Ok(Some(run));
             }
             tokio::select! {
                 () = tokio::time::sleep(left.min(LOOK)) => {}
-                _ = self.stop.wait_for(|stop| *stop) => {}
+                () = self.stop.cancelled() => {}
             }
         }
     }
@@ -221,11 +222,11 @@ impl Lane {
     async fn wait_for_more(&mut self) {
         tokio::select! {
             changed = self.durable.changed() => if changed.is_err() { return },
-            _ = self.stop.wait_for(|stop| *stop) => return,
+            () = self.stop.cancelled() => return,
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK.min(self.shared.options.flush_interval)) => {}
-            _ = self.stop.wait_for(|stop| *stop) => {}
+            () = self.stop.cancelled() => {}
         }
     }
 
@@ -324,7 +325,7 @@ impl Lane {
             }
             self.set_trouble(Some(Trouble { hold, message }));
         }
-        if *self.stop.borrow() && self.failures > 1 {
+        if self.stop.is_cancelled() && self.failures > 1 {
             return Next::Stop;
         }
         let pause = match class {
@@ -335,7 +336,7 @@ impl Lane {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => Next::Again,
-            _ = self.stop.wait_for(|stop| *stop) => Next::Again,
+            () = self.stop.cancelled() => Next::Again,
         }
     }
 
@@ -343,7 +344,7 @@ impl Lane {
         let mut migrated = self.shared.migrated.clone();
         tokio::select! {
             _ = migrated.wait_for(|migrated| *migrated) => Next::Again,
-            _ = self.stop.wait_for(|stop| *stop) => Next::Stop,
+            () = self.stop.cancelled() => Next::Stop,
         }
     }
 
