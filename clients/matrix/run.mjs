@@ -1,7 +1,8 @@
 // The clients on every runtime that can be had, with the vendors' SDKs in two versions, against one real daemon: `make test-clients`.
 //
 // Each program makes five paid calls through the SDKs and records a burst, over the socket or over HTTP, and ends by itself or by force. The call
-// log then has each call once, with its tokens. Runtimes and SDKs are installed into target/client-matrix, by npm and pip.
+// log then has each call once, with its tokens. Runtimes and SDKs are installed into target/client-matrix, by npm and pip; what cannot be installed is
+// told (`none`), and the rest goes on.
 
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -17,23 +18,33 @@ const client = join(here, "../typescript");
 const target = join(here, "../../target/client-matrix");
 const BURST = 4_000;
 const { devDependencies } = JSON.parse(readFileSync(join(client, "package.json"), "utf8"));
+const failed = [];
+const missing = [];
+let passed = 0;
 /** How the labels of those begin that are tried alone: `node26`, `python3.13, former SDKs`. */
 const only = process.argv[2] ?? "";
 const SDKS = { current: ["@anthropic-ai/sdk", "openai"].map((name) => `${name}@${devDependencies[name]}`), former: ["@anthropic-ai/sdk@0.137.0", "openai@6.49.0"] };
 const requirements = readFileSync(join(here, "../python/requirements-dev.txt"), "utf8").split("\n");
 const PYTHON_SDKS = { current: requirements.filter((line) => /^(anthropic|openai)==/.test(line)), former: ["anthropic==0.125.0", "openai==1.109.1"] };
 
+/** Installs packages into a folder of their own. Returns whether they can be had. */
 function npm(folder, ...packages) {
   const stamp = join(folder, "installed");
-  const wanted = JSON.stringify([packages, readFileSync(join(here, "package.json"), "utf8")]);
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
+  const wanted = JSON.stringify(packages);
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return true;
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  if (packages.length === 0) copyFileSync(join(here, "package.json"), join(folder, "package.json"));
-  else writeFileSync(join(folder, "package.json"), '{"private":true,"type":"module"}');
-  console.log(`installing ${packages.join(" ") || "runtimes"} …`);
-  execFileSync("npm", ["install", "--silent", "--no-package-lock", ...packages], { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+  writeFileSync(join(folder, "package.json"), '{"private":true,"type":"module"}');
+  console.log(`installing ${packages.join(" ")} …`);
+  try {
+    execFileSync("npm", ["install", "--silent", "--no-package-lock", ...packages], { cwd: folder, stdio: "ignore" });
+  } catch {
+    missing.push(packages[0]);
+    console.log(`none    ${packages.join(", ")} cannot be installed here`);
+    return false;
+  }
   writeFileSync(stamp, wanted);
+  return true;
 }
 
 /** The interpreters of this machine, one a version: [name, path]. */
@@ -60,14 +71,12 @@ function venv(name, python, packages) {
     rmSync(folder, { recursive: true, force: true });
     console.log(`installing ${packages.join(" ")} for ${name} …`);
     execFileSync(python, ["-m", "venv", folder]);
-    execFileSync(join(folder, "bin/pip"), ["install", "--quiet", "--disable-pip-version-check", "msgpack", ...packages], { stdio: "inherit" });
+    execFileSync(join(folder, "bin/pip"), ["install", "--quiet", "--disable-pip-version-check", "msgpack", ...packages], { stdio: "ignore" });
     writeFileSync(stamp, wanted);
   }
   return join(folder, "bin/python");
 }
 
-const failed = [];
-let passed = 0;
 async function check(label, task) {
   if (!label.startsWith(only)) return;
   const begun = performance.now();
@@ -92,15 +101,15 @@ function run(command, parameters, options) {
   });
 }
 
-const runtimes = join(target, "runtimes");
-npm(runtimes);
-const bin = (name) => join(runtimes, "node_modules", name);
+const { dependencies: RUNTIMES } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
+const folderOf = (name) => join(target, "runtimes", name);
+const had = new Set(Object.keys(RUNTIMES).filter((name) => npm(folderOf(name), `${name}@${RUNTIMES[name]}`)));
+const bin = (name) => join(folderOf(name), "node_modules", name.startsWith("node") ? `${name}/bin/node` : `.bin/${name}`);
 const JAVASCRIPT = [
   [`node ${process.version}`, [process.execPath]],
-  ...["node22", "node24", "node26"].map((name) => [name, [bin(`${name}/bin/node`)]]),
-  ["bun", [bin(".bin/bun")]],
-  ["deno", [bin(".bin/deno"), "run", "--quiet", "--allow-all", "--node-modules-dir=manual"]],
-];
+  ...["node22", "node24", "node26", "bun"].map((name) => [name, [bin(name)]]),
+  ["deno", [bin("deno"), "run", "--quiet", "--allow-all", "--node-modules-dir=manual"]],
+].filter(([name]) => !(name in RUNTIMES) || had.has(name));
 
 const [daemon, vendors] = await Promise.all([startDaemon(), startVendors()]);
 const token = await daemon.token("ingest");
@@ -127,7 +136,7 @@ const WAYS = [["itself", "socket"], ["exit", "socket"], ["itself", "http"], ["ex
 let number = 0;
 for (const [sdks, packages] of Object.entries(SDKS)) {
   const folder = join(target, `sdks-${sdks}`);
-  npm(folder, ...packages, `@msgpack/msgpack@${JSON.parse(readFileSync(join(client, "package.json"), "utf8")).dependencies["@msgpack/msgpack"]}`);
+  if (!npm(folder, ...packages, `@msgpack/msgpack@${JSON.parse(readFileSync(join(client, "package.json"), "utf8")).dependencies["@msgpack/msgpack"]}`)) continue;
   const link = join(folder, "node_modules/tallyd");
   rmSync(link, { recursive: true, force: true });
   symlinkSync(client, link);
@@ -146,6 +155,7 @@ for (const [name, python] of pythons()) {
     try {
       interpreter = venv(`${name}-${sdks}`, python, packages);
     } catch {
+      missing.push(`${name}, ${sdks} SDKs`);
       console.log(`none    ${name}, ${sdks} SDKs: ${packages.join(", ")} cannot be installed there`);
       continue;
     }
@@ -156,7 +166,7 @@ for (const [name, python] of pythons()) {
   }
 }
 
-await check("workerd, over http", async () => {
+if (had.has("workerd")) await check("workerd, over http", async () => {
   const { build } = createRequire(join(client, "package.json"))("esbuild");
   const folder = join(target, "workerd");
   mkdirSync(folder, { recursive: true });
@@ -177,7 +187,7 @@ const config :Workerd.Config = (
   sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "main")],
 );
 `);
-  const worker = spawn(bin(".bin/workerd"), ["serve", "config.capnp"], { cwd: folder, stdio: "inherit" });
+  const worker = spawn(bin("workerd"), ["serve", "config.capnp"], { cwd: folder, stdio: "inherit" });
   try {
     const answer = await until("the worker answers", () => fetch(`http://127.0.0.1:${port}/`).then((answer) => answer.text(), () => undefined));
     if (answer !== "done") throw new Error(answer);
@@ -190,5 +200,5 @@ const config :Workerd.Config = (
 daemon.run("reconcile");
 await vendors.stop();
 await daemon.stop();
-console.log(`${passed} passed, ${failed.length} failed`);
+console.log(`${passed} passed, ${failed.length} failed${missing.length > 0 ? `; not to be had here: ${missing.join("; ")}` : ""}`);
 process.exitCode = failed.length > 0 ? 1 : 0;

@@ -36,8 +36,9 @@ def record_of(family: str, answer: Any, provider: Optional[str] = None) -> Field
     if isinstance(own, str) and own:
         fields = {"id": str(uuid.uuid5(_NAMESPACE, f"{provider}\n{own}")), "request_id": own, **fields}
     made = answer.get("created") or answer.get("created_at")
-    if isinstance(made, int) and made > 0:
-        fields["occurred_at"] = made * 1_000_000
+    # OpenAI's SDK makes a float of the time of a response.
+    if isinstance(made, (int, float)) and made > 0 and made % 1 == 0:
+        fields["occurred_at"] = int(made) * 1_000_000
     return {"provider": provider, **fields}
 
 

@@ -49,8 +49,9 @@ class HttpSender(Sender):
     def _encoded(self, fields: Mapping[str, Any]) -> bytes:
         return _wire.encode_json(fields)
 
-    def _identity(self, encoded: bytes) -> uuid.UUID:
-        return uuid.UUID(json.loads(encoded)["id"])
+    def _decoded(self, encoded: bytes) -> Mapping[str, Any]:
+        said: Dict[str, Any] = json.loads(encoded)
+        return {**said, "id": uuid.UUID(said["id"])}
 
     def _exchange(self) -> bool:
         if self._asked is None:

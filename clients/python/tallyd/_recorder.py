@@ -1,8 +1,10 @@
 """The recorder: `record()` never blocks and never raises; a thread of its own does the rest.
 
-Bounds: `queue_records` records in the queue, `window_bytes` of encoded ones behind it. What does not fit is counted and
-handed to `on_drop`. After a fork the child starts afresh as another producer, with a name and a secret of its own: what
-the parent had recorded is the parent's to send, so nothing is sent twice.
+Bounds: `queue_bytes` of memory for the queue, `window_bytes` of encoded records behind it. A record waits as it was
+given, and the thread encodes it. Where a quarter of the queue is taken, `record()` encodes it first: that takes a third
+of the memory, so that a burst fits, and is less work for the thread. What does not fit is counted and handed to
+`on_drop`; `room()` waits until it would. After a fork the child starts afresh as another producer, with a name and a
+secret of its own: what the parent had recorded is the parent's to send, so nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
-from . import _context, _ends, _wire
+from . import _context, _ends, _queue, _wire
 from ._endpoint import Endpoint
 from ._http_sender import HttpSender
 from ._notices import Notices
@@ -67,7 +69,7 @@ class Recorder:
         token: Optional[str] = None,
         app: str = "",
         producer: Optional[str] = None,
-        queue_records: int = 16_384,
+        queue_bytes: int = 64 << 20,
         window_bytes: int = 32 << 20,
         on_drop: Optional[Drop] = None,
         on_reject: Optional[Reject] = None,
@@ -84,7 +86,7 @@ class Recorder:
         self.window_bytes = window_bytes
         self.backoff = backoff
         self.ack_timeout = ack_timeout
-        self._queue_records = queue_records
+        self._max_queue_bytes = queue_bytes
         self._on_drop, self._on_reject = on_drop, on_reject
         self._close_timeout = close_timeout
         base = (producer or f"{app or 'python'}-{socket.gethostname()}").replace("\0", "")
@@ -96,7 +98,9 @@ class Recorder:
         """The state of a process that has recorded nothing yet. The name is its own: two processes never share one."""
         self.producer = f"{self._base}-{os.getpid()}-{os.urandom(4).hex()}"
         self.secret = _wire.new_secret()
-        self.queue: Deque[Tuple[Optional[Dict[str, Any]], Optional[Waiter]]] = deque()
+        self.queue: Deque[_queue.Waiting] = deque()
+        self._queue_bytes = 0
+        self._roomless: List[Waiter] = []
         self.standing = Standing()
         self._welcomed = threading.Event()
         self._lock = threading.RLock()
@@ -129,21 +133,28 @@ class Recorder:
         fields["provider"] = provider
         if fields.get("id") is None:
             fields["id"] = _wire.new_id(at if isinstance(at, int) else None)
-        metadata = fields.get("metadata")
-        if metadata is not None and not isinstance(metadata, str):
-            fields["metadata"] = dict(metadata)  # The caller may change its own before the thread reads it.
+        _queue.own(fields)
         _context.complete(fields)
         if self.app and not fields.get("app"):
             fields["app"] = self.app
         if self._closed:
             self.drop(fields, "the recorder is closed")
             return False
-        if len(self.queue) >= self._queue_records:
-            self.drop(fields, "the queue is full: the daemon is away, or too slow")
-            return False
         if self._thread is None:
             self._start()
-        self.queue.append((fields, waiter))
+        item: _queue.Item = fields
+        size = _queue.bytes_of(item, waiter)
+        if self._queue_bytes + size > self._max_queue_bytes // 4:
+            item = self._sender.packed(fields)
+            size = _queue.bytes_of(item, waiter)
+        with self._lock:
+            fits = self._queue_bytes + size <= self._max_queue_bytes
+            if fits:
+                self._queue_bytes += size
+                self.queue.append((item, waiter, size))
+        if not fits:
+            self.drop(fields, "the queue is full: the daemon is away, or too slow")
+            return False
         if self._sender.ended.is_set():  # Closed meanwhile: the thread may not have seen it.
             for left in self.drop_queue():
                 left.error = "the recorder was closed first"
@@ -178,9 +189,52 @@ class Recorder:
         if self._thread is None or self._sender.ended.is_set():
             return None
         waiter = Waiter(call=call)
-        self.queue.append((None, waiter))
+        self.queue.append((None, waiter, 0))
         self._sender.wake()
         return waiter
+
+    def room(self, timeout: float = 5.0) -> bool:
+        """Waits until a record would be taken; returns at once if one would. For a burst that is larger than the queue.
+
+        False: not within `timeout` seconds, or the recorder is closed.
+        """
+        deadline = time.monotonic() + timeout
+        while (waiter := self._wait_for_room()) is not None:
+            if not waiter.done.wait(max(0.0, deadline - time.monotonic())):
+                self._wait_no_longer(waiter)
+                return False
+        return not self._closed
+
+    async def aroom(self, timeout: float = 5.0) -> bool:
+        """`room` for asyncio."""
+        deadline, done = time.monotonic() + timeout, asyncio.Event()
+        wake = waker(done)
+        while (waiter := self._wait_for_room(wake)) is not None:
+            try:
+                await asyncio.wait_for(done.wait(), max(0.0, deadline - time.monotonic()))
+            except asyncio.TimeoutError:
+                return False
+            finally:
+                self._wait_no_longer(waiter)
+            done.clear()
+        return not self._closed
+
+    def _wait_for_room(self, call: Optional[Callable[[Waiter], None]] = None) -> Optional[Waiter]:
+        with self._lock:
+            if self._has_room() or self._closed:
+                return None
+            waiter = Waiter(call=call)
+            self._roomless.append(waiter)
+        self._sender.wake()
+        return waiter
+
+    def _wait_no_longer(self, waiter: Waiter) -> None:
+        with self._lock:
+            if waiter in self._roomless:
+                self._roomless.remove(waiter)
+
+    def _has_room(self) -> bool:
+        return self._queue_bytes + min(_queue.ROOM_BYTES, self._max_queue_bytes) <= self._max_queue_bytes
 
     async def record_and_wait(self, provider: str = "", *, timeout: float = 10.0, **fields: Any) -> uuid.UUID:
         """Records a call and waits until it is durable; returns its id. Does not block the event loop.
@@ -257,6 +311,7 @@ class Recorder:
     def close(self, timeout: Optional[float] = None) -> bool:
         """Sends what is left within `timeout` seconds, then ends the thread. False: records were lost, and counted."""
         self._closed = True
+        self.took(0)
         if self._thread is None:
             return True
         lost = self._lost + self._dropped
@@ -304,16 +359,27 @@ class Recorder:
             kind, message = reason.split(":")[0], "tallyd: a record was not kept: %s. stats().dropped counts them"
             self.notices.tell(kind, message, reason)
 
+    def took(self, size: int) -> None:
+        """So many bytes have left the queue: those who wait for room are told, if there is some."""
+        with self._lock:
+            self._queue_bytes -= size
+            resumed: List[Waiter] = []
+            if self._roomless and (self._has_room() or self._closed):
+                resumed, self._roomless = self._roomless, []
+        for waiter in resumed:
+            waiter.finish()
+
     def drop_queue(self) -> List[Waiter]:
         """Counts what is queued as lost; returns those who wait for it. Safe from two threads."""
         waiters: List[Waiter] = []
         while True:
             try:
-                fields, waiter = self.queue.popleft()
+                item, waiter, size = self.queue.popleft()
             except IndexError:
                 return waiters
-            if fields is not None:
-                self.drop(fields)
+            self.took(size)
+            if item is not None:
+                self.drop(self._sender.unpacked(item))
             if waiter is not None:
                 waiters.append(waiter)
 

@@ -12,16 +12,14 @@ import select
 import socket
 import threading
 import time
-import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Mapping, Optional, Sequence
-
-import msgpack
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Mapping, Optional, Sequence
 
 from . import _wire
 from ._window import Window
 
 if TYPE_CHECKING:
+    from ._queue import Item
     from ._recorder import Recorder
 
 _NAP = (0.0005, 0.02)
@@ -146,11 +144,12 @@ class Sender:
             pass
 
     def _take_in(self) -> bool:
-        queue, took = self._recorder.queue, 0
+        queue, took, size = self._recorder.queue, 0, 0
         while queue and took < _INTAKE and self.window.has_room():
-            fields, waiter = queue.popleft()
+            item, waiter, takes = queue.popleft()
             took += 1
-            error = self._encode(fields) if fields is not None else None
+            size += takes
+            error = self._encode(item) if item is not None else None
             if waiter is None:
                 continue
             waiter.position = self.window.added
@@ -160,6 +159,8 @@ class Sender:
             else:
                 waiter.error = error
                 waiter.finish()
+        if size:
+            self._recorder.took(size)
         return took > 0
 
     def _sweep(self) -> None:
@@ -168,13 +169,24 @@ class Sender:
             self._waiters = deque(waiter for waiter in self._waiters if not waiter.is_abandoned)
             self._sweep_at = 2 * len(self._waiters) + _WAITERS
 
-    def _encode(self, fields: Mapping[str, Any]) -> Optional[str]:
+    def packed(self, fields: Dict[str, Any]) -> Item:
+        """The record encoded, on whichever thread; as it is, if it cannot be: then it is refused in its turn."""
         try:
-            encoded = self._encoded(fields)
+            return self._encoded(fields)
+        except Exception:
+            return fields
+
+    def unpacked(self, item: Item) -> Mapping[str, Any]:
+        """The fields of a record that may be encoded."""
+        return self._decoded(item) if isinstance(item, bytes) else item
+
+    def _encode(self, item: Item) -> Optional[str]:
+        try:
+            encoded = item if isinstance(item, bytes) else self._encoded(item)
             if len(encoded) + _wire.HEAD_BYTES > self._max_bytes:
                 raise ValueError(f"the record is {len(encoded)} bytes, a frame holds {self._max_bytes}")
         except Exception as error:  # Whatever the caller put into it: the record alone is at fault.
-            self._recorder.refuse(fields.get("id"), "client", str(error))
+            self._recorder.refuse(self.unpacked(item).get("id"), "client", str(error))
             return str(error)
         self.window.add(encoded)
         return None
@@ -182,9 +194,8 @@ class Sender:
     def _encoded(self, fields: Mapping[str, Any]) -> bytes:
         return _wire.encode_record(fields)
 
-    def _identity(self, encoded: bytes) -> uuid.UUID:
-        # 17 bytes, if it was made here.
-        return uuid.UUID(bytes=msgpack.unpackb(encoded)[0][-16:])
+    def _decoded(self, encoded: bytes) -> Mapping[str, Any]:
+        return _wire.decode_record(encoded)
 
     def _settle_waiters(self) -> None:
         while self._waiters and self._waiters[0].position <= self.window.settled:
@@ -351,7 +362,7 @@ class Sender:
         if found is None:
             return
         position, encoded = found
-        self._recorder.refuse(self._identity(encoded), code, message)
+        self._recorder.refuse(self._decoded(encoded)["id"], code, message)
         for waiter in self._waiters:
             if waiter.is_record and waiter.position == position + 1:
                 waiter.error = f"{code}: {message}"

@@ -238,7 +238,7 @@ class CostTracker:
         self, fields: Dict[str, Any], call: Optional[Callable[[Waiter], None]] = None
     ) -> Tuple[Optional[Waiter], Dict[str, Any]]:
         """Records the call, or finds it where it was seen and recorded already."""
-        seen = _twice.take(fields)
+        seen = _twice.take(fields, str(self.recorder.endpoint))
         if seen is not None:
             self.recorder.notices.tell(
                 "twice",

@@ -1,8 +1,9 @@
 """Calls that were recorded by looking on, for a tracker that is told of the same calls once more.
 
 An application that moves from `CostTracker.record_claude` to `instrument` has both for a while, and each would record
-the call. So a tracker looks here first. A call is the same if its model and its tokens are, or its path at RentCast;
-each is found once, within ten minutes. Nothing is kept before the process has a tracker.
+the call. So a tracker looks here first. A call is the same if its model and its tokens are, or its path at RentCast,
+and the daemon that was told of it is the tracker's; each is found once, within ten minutes. Nothing is kept before the
+process has a tracker.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _SECONDS = 600.0
 _CLAUDE = re.compile(r"claude[a-z0-9.-]*?(?=([-@]\d{8})?(-v\d+)?(:\d+)?$)")
 _CACHES = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 
-Noted = Tuple[float, Mapping[str, Any], Waiter]
+Noted = Tuple[float, Mapping[str, Any], Waiter, str]
+"""When it was seen, its record, who waits for that, and the recorder's endpoint."""
 
 _lock = threading.Lock()
 _noted: Deque[Noted] = deque()
@@ -44,21 +46,21 @@ def record(recorder: Any, fields: Mapping[str, Any]) -> None:
     waiter = begin(said.pop("provider"), said)
     if waiter is not None and fields.get("status", 200) < 400:
         with _lock:
-            _noted.append((time.monotonic(), fields, waiter))
+            _noted.append((time.monotonic(), fields, waiter, str(recorder.endpoint)))
             while len(_noted) > _KEPT or _noted[0][0] < time.monotonic() - _SECONDS:
                 _noted.popleft()[2].is_abandoned = True
     elif waiter is not None:
         waiter.is_abandoned = True
 
 
-def take(record: Mapping[str, Any]) -> Optional[Tuple[Mapping[str, Any], Waiter]]:
-    """The same call as it was seen, which is then forgotten; None if it was not."""
+def take(record: Mapping[str, Any], endpoint: str) -> Optional[Tuple[Mapping[str, Any], Waiter]]:
+    """The same call as it was seen, which is then forgotten; None if the daemon at this endpoint was not told of it."""
     if not _noted:
         return None
     since = time.monotonic() - _SECONDS
     with _lock:
-        for at, (when, seen, waiter) in enumerate(_noted):
-            if when >= since and _is_same(seen, record):
+        for at, (when, seen, waiter, told) in enumerate(_noted):
+            if when >= since and told == endpoint and _is_same(seen, record):
                 del _noted[at]
                 return seen, waiter
     return None

@@ -46,6 +46,11 @@ def exact(value: Any) -> Union[int, str]:
     raise TypeError(f"{value!r} is no exact number: give a Decimal, an int or decimal text")
 
 
+def metadata_text(value: Any) -> str:
+    """Metadata as JSON text. Raises TypeError or ValueError for what JSON cannot hold."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
 def _values(fields: Mapping[str, Any]) -> Tuple[List[Any], int]:
     """Each field as the wire has it, and how many there are up to the last that is not at its default."""
     unknown = fields.keys() - _KNOWN
@@ -67,7 +72,7 @@ def _values(fields: Mapping[str, Any]) -> Tuple[List[Any], int]:
         elif name == "extra_units":
             value = {unit: str(exact(value[unit])) for unit in sorted(value, key=lambda unit: str(unit).encode())}
         elif name == "metadata" and not isinstance(value, str):
-            value = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+            value = metadata_text(value)
         if value != default:
             length = index + 1
         values.append(value)
@@ -82,6 +87,16 @@ def encode_record(fields: Mapping[str, Any]) -> bytes:
     values, length = _values(fields)
     encoded: bytes = msgpack.packb(values[: max(length, 3)])
     return encoded
+
+
+def decode_record(encoded: bytes) -> Dict[str, Any]:
+    """The fields that :func:`encode_record` wrote and that are not at their defaults."""
+    values: List[Any] = msgpack.unpackb(encoded)
+    said = {name: value for (name, default), value in zip(_DEFAULTS, values) if value != default}
+    if "id" in said:
+        # 17 bytes, if it was made here.
+        said["id"] = uuid.UUID(bytes=said["id"][-16:])
+    return said
 
 
 def encode_json(fields: Mapping[str, Any]) -> bytes:

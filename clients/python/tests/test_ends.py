@@ -131,7 +131,7 @@ def test_each_kind_of_loss_is_told_once_and_counted(tmp_path, caplog):
     def messages():
         return [record.getMessage() for record in caplog.records if record.name == "tallyd"]
 
-    recorder = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_records=10, window_bytes=1, backoff=(0.01, 0.01))
+    recorder = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_bytes=10_000, window_bytes=1, backoff=(0.01, 0.01))
     for _ in range(100):
         recorder.record("x")
     recorder.record("x", nonsense=1)
@@ -145,8 +145,8 @@ def test_each_kind_of_loss_is_told_once_and_counted(tmp_path, caplog):
     assert "were not delivered" in lost
     caplog.clear()
     told = []
-    quiet = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_records=1, window_bytes=1, quiet=True)
-    heard = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_records=1, window_bytes=1, on_drop=told.append)
+    quiet = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_bytes=1_000, window_bytes=1, quiet=True)
+    heard = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_bytes=1_000, window_bytes=1, on_drop=told.append)
     for one in (quiet, heard):
         for _ in range(10):
             one.record("x")

@@ -200,7 +200,9 @@ def test_forked_children_send_their_own_and_nothing_twice(daemon):
 
 def test_full_is_counted_and_never_blocks(tmp_path):
     dropped = []
-    recorder = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_records=10, window_bytes=1, on_drop=dropped.append)
+    recorder = tallyd.Recorder(
+        str(tmp_path / "nobody.sock"), queue_bytes=10_000, window_bytes=1, on_drop=dropped.append
+    )
     results = [recorder.record("x") for _ in range(100)]
     assert results.count(False) == len(dropped) == recorder.stats().dropped > 0
     assert not recorder.flush(0.05)
@@ -213,7 +215,7 @@ def test_a_daemon_that_says_nothing_fills_the_window_first(tmp_path):
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "silent.sock"))
         silent.listen()
-        recorder = tallyd.Recorder(str(tmp_path / "silent.sock"), queue_records=100)
+        recorder = tallyd.Recorder(str(tmp_path / "silent.sock"), queue_bytes=200_000)
         for _ in range(50):
             assert all(recorder.record("x") for _ in range(100))
             until("the queue is taken", lambda: not recorder.queue)

@@ -317,7 +317,7 @@ def test_the_known_prices_are_those_of_the_node_client():
     assert json.loads(text, parse_float=Decimal) == KNOWN_PRICES, "node prices.mjs writes both"
 
 
-def test_a_call_that_instrument_records_is_not_recorded_twice(tracker, daemon, stub, caplog):
+def test_a_call_that_instrument_records_is_not_recorded_twice(tracker, daemon, stub, caplog, tmp_path):
     client = tallyd.instrument(anthropic.Anthropic(api_key="k", base_url=stub.url), tracker.recorder)
     session = tallyd.meter_http(requests.Session(), "rentcast", recorder=tracker.recorder)
     assert tracker.recorder.flush(60)
@@ -334,5 +334,11 @@ def test_a_call_that_instrument_records_is_not_recorded_twice(tracker, daemon, s
     # The next ones are calls of their own.
     tracker.record_claude(SONNET, used.input_tokens, used.output_tokens)
     tracker.record_rentcast("/avm/rent/long-term")
+    # So is one that another daemon was told of.
+    other = tallyd.Recorder(str(tmp_path / "other.sock"), quiet=True)
+    another = tallyd.instrument(anthropic.Anthropic(api_key="k", base_url=stub.url), other)
+    another.messages.create(model=SONNET, max_tokens=9, messages=[{"role": "user", "content": "hello"}])
+    tracker.record_claude(SONNET, used.input_tokens, used.output_tokens)
+    assert other.stats().recorded == 1 and not other.close(0)
     assert tracker.recorder.flush(60)
-    until_loaded(daemon, before + 4)
+    until_loaded(daemon, before + 5)

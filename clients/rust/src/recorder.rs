@@ -10,6 +10,7 @@ use tallyd_protocol::budgets::UsedUp;
 use tallyd_protocol::record::Text;
 use tallyd_protocol::{CallScope, Record};
 
+use crate::ring::Ring;
 use crate::rng::Rng;
 use crate::sender::{Sender, Settings};
 use crate::session::HelloOptions;
@@ -19,8 +20,10 @@ use crate::{Endpoint, clock, name};
 /// Records paid API calls. One for the whole process; share it behind an `Arc`.
 pub struct Recorder {
     shared: Arc<Shared>,
-    /// None if the system gave no thread.
+    /// None if the system gave no thread, or the recorder is switched off.
     thread: Option<JoinHandle<()>>,
+    /// Keeps nothing and opens nothing.
+    is_disabled: bool,
     drop_deadline: Duration,
     app: Text,
 }
@@ -38,6 +41,9 @@ impl Recorder {
     /// Fields are not looked at here: the daemon refuses what is wrong, and the reject callback hears of it.
     #[inline]
     pub fn record(&self, mut record: Record) -> bool {
+        if self.is_disabled {
+            return true;
+        }
         if record.occurred_at.is_none() {
             record.occurred_at = Some(clock::unix_us());
         }
@@ -52,6 +58,9 @@ impl Recorder {
 
     /// Waits until everything recorded before the call is settled, or `deadline` has passed. Blocks.
     pub fn flush(&self, deadline: Duration) -> FlushOutcome {
+        if self.is_disabled {
+            return FlushOutcome::Settled;
+        }
         let until = clock::after(deadline);
         let asked = self.shared.flushes.fetch_add(1, Ordering::AcqRel) + 1;
         self.wake();
@@ -60,6 +69,28 @@ impl Recorder {
         } else {
             FlushOutcome::Outstanding(self.shared.in_flight())
         }
+    }
+
+    /// Waits until a record would be taken, or `deadline` has passed; returns at once if one would. Blocks. Before each record
+    /// of a burst that is larger than the ring: then nothing is dropped, by up to 64 threads at a time.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use tallyd_client::{Endpoint, Record, Recorder};
+    /// # let recorder = Recorder::builder(Endpoint::unix("/run/tallyd/tallyd.sock")).build();
+    /// for _ in 0..1_000_000 {
+    ///     if !recorder.room(Duration::from_secs(60)) {
+    ///         eprintln!("the daemon takes nothing");
+    ///     }
+    ///     recorder.record(Record::rentcast("/avm/value"));
+    /// }
+    /// ```
+    pub fn room(&self, deadline: Duration) -> bool {
+        if self.shared.ring.has_room() {
+            return true;
+        }
+        self.wake();
+        self.thread.is_some() && self.shared.wait_for_room(clock::after(deadline))
     }
 
     /// The counters.
@@ -84,7 +115,7 @@ impl Recorder {
     /// Waits until the daemon has answered for the first time, or `deadline` has passed. Blocks. For programs that ask once
     /// whether to hold back, and end: before the answer nobody knows.
     pub fn ready(&self, deadline: Duration) -> bool {
-        self.shared.wait_until(clock::after(deadline), |control| control.welcomed)
+        !self.is_disabled && self.shared.wait_until(clock::after(deadline), |control| control.welcomed)
     }
 
     /// Flushes within `deadline` and ends the sender. What is outstanding then is lost to this process: records still
@@ -144,10 +175,12 @@ fn outcome(outstanding: u64) -> FlushOutcome {
 pub struct Builder {
     settings: Settings,
     ring_capacity: usize,
+    ring_bytes: usize,
     drop_deadline: Duration,
     on_drop: Option<OnDrop>,
     on_reject: Option<OnReject>,
     quiet: bool,
+    disabled: Option<bool>,
 }
 
 impl Builder {
@@ -163,8 +196,16 @@ impl Builder {
             fenced_backoff: Duration::from_secs(60),
             ack_timeout: Duration::from_secs(60),
         };
-        let drop_deadline = Duration::from_secs(2);
-        Self { settings, ring_capacity: 16_384, drop_deadline, on_drop: None, on_reject: None, quiet: false }
+        Self {
+            settings,
+            ring_capacity: 16_384,
+            ring_bytes: 64 * 1024 * 1024,
+            drop_deadline: Duration::from_secs(2),
+            on_drop: None,
+            on_reject: None,
+            quiet: false,
+            disabled: None,
+        }
     }
 
     /// The application's name: fills in [`Record::app`] where it is empty, and begins the default producer name.
@@ -186,6 +227,13 @@ impl Builder {
     /// recorded within 20 ms, and whatever the window does not take while the daemon is away.
     pub fn ring_capacity(mut self, records: usize) -> Self {
         self.ring_capacity = records;
+        self
+    }
+
+    /// Bytes of text that the ring's records may own, besides the records: of metadata, ids, users. Default 64 MiB. Text that
+    /// is a constant counts nothing.
+    pub fn ring_bytes(mut self, bytes: usize) -> Self {
+        self.ring_bytes = bytes;
         self
     }
 
@@ -247,6 +295,13 @@ impl Builder {
         self
     }
 
+    /// A recorder that keeps nothing and opens nothing, for tests: `record()` returns true. The default is what the environment
+    /// says: `TALLYD_DISABLED=1` switches it off.
+    pub fn disabled(mut self, disabled: bool) -> Self {
+        self.disabled = Some(disabled);
+        self
+    }
+
     /// Starts the sender thread. The daemon need not be there yet.
     ///
     /// If the system gives no thread, the recorder is still there and keeps what its ring holds; everything else is
@@ -255,8 +310,13 @@ impl Builder {
         let mut rng = Rng::from_entropy();
         let producer = name::chosen_producer(&self.settings.hello.producer);
         self.settings.hello.producer = producer.unwrap_or_else(|| name::default_producer(&self.settings.app, &mut rng));
-        let shared = Arc::new(Shared::new(self.ring_capacity, self.on_drop, self.on_reject, self.quiet));
-        let app = self.settings.app.clone();
+        let is_disabled = self.disabled.unwrap_or_else(is_switched_off);
+        let ring = if is_disabled { Ring::new(1, 0) } else { Ring::new(self.ring_capacity, self.ring_bytes) };
+        let shared = Arc::new(Shared::new(ring, self.on_drop, self.on_reject, self.quiet));
+        let (app, drop_deadline) = (self.settings.app.clone(), self.drop_deadline);
+        if is_disabled {
+            return Recorder { shared, thread: None, is_disabled, drop_deadline, app };
+        }
         let sender = Sender::new(Arc::clone(&shared), self.settings, rng);
         let thread = match thread::Builder::new().name("tallyd-sender".to_owned()).spawn(|| sender.run()) {
             Ok(handle) => Some(handle),
@@ -266,6 +326,12 @@ impl Builder {
                 None
             }
         };
-        Recorder { shared, thread, drop_deadline: self.drop_deadline, app }
+        Recorder { shared, thread, is_disabled, drop_deadline, app }
     }
+}
+
+/// Whether the environment says so, read as the other clients read it.
+fn is_switched_off() -> bool {
+    let text = std::env::var("TALLYD_DISABLED").unwrap_or_default();
+    ["1", "true", "yes", "on"].contains(&text.trim().to_lowercase().as_str())
 }

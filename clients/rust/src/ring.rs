@@ -5,13 +5,22 @@
 //! the queue has [`SLACK`] slots more than the ring's capacity, and a push looks first at how many records are inside.
 //! Only a preempted neighbour and more than `SLACK` simultaneous producers together could still meet a full queue,
 //! and they get the queue's own answer.
+//!
+//! A slot holds a record, not the text that a record owns. That text has a bound of its own, in bytes: a ring full of large
+//! metadata would take gigabytes. Threads that record at the same moment may together stand above it, by one record each.
+
+use std::borrow::Cow;
 
 use tallyd_protocol::Record;
+use tallyd_protocol::record::Text;
 
 use crate::sync::{ArrayQueue, AtomicU64, Ordering};
 
 /// Slots for producers that passed the look at the same time.
 const SLACK: usize = 64;
+/// What [`Ring::has_room`] looks for, in records and bytes of text: more than most records take, and a record for each of
+/// so many threads.
+const ROOM: (u64, u64) = (64, 64 * 1024);
 
 /// Keeps a counter that one side writes off the cache lines that the other side writes. Two lines: processors fetch
 /// them in pairs.
@@ -22,19 +31,26 @@ struct Apart(AtomicU64);
 pub struct Ring {
     queue: ArrayQueue<Record>,
     capacity: u64,
+    max_bytes: u64,
     pushed: Apart,
     popped: Apart,
+    pushed_bytes: Apart,
+    popped_bytes: Apart,
 }
 
 impl Ring {
-    /// A ring of at least one record.
-    pub fn new(capacity: usize) -> Self {
+    /// A ring of at least one record, whose records own at most so many bytes of text.
+    pub fn new(capacity: usize, max_bytes: usize) -> Self {
         let capacity = capacity.max(1);
+        let zero = || Apart(AtomicU64::new(0));
         Self {
             queue: ArrayQueue::new(capacity.saturating_add(SLACK)),
             capacity: capacity as u64,
-            pushed: Apart(AtomicU64::new(0)),
-            popped: Apart(AtomicU64::new(0)),
+            max_bytes: max_bytes as u64,
+            pushed: zero(),
+            popped: zero(),
+            pushed_bytes: zero(),
+            popped_bytes: zero(),
         }
     }
 
@@ -44,14 +60,38 @@ impl Ring {
     /// The record itself.
     #[expect(clippy::result_large_err, reason = "the record is moved back to the caller; boxing it would allocate")]
     pub fn push(&self, record: Record) -> Result<(), Record> {
-        // The sender may have popped a record that its producer has not counted yet: that is an empty ring, not 2^64.
-        let inside = self.pushed.0.load(Ordering::Relaxed).saturating_sub(self.popped.0.load(Ordering::Relaxed));
-        if inside >= self.capacity {
+        if self.inside() >= self.capacity {
             return Err(record);
         }
-        self.queue.push(record)?;
+        // Text that is a constant is not looked at further: then no other thread's line is touched.
+        let bytes = own_bytes(&record);
+        if bytes > 0 {
+            if self.bytes_inside().saturating_add(bytes) > self.max_bytes {
+                return Err(record);
+            }
+            self.pushed_bytes.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if let Err(record) = self.queue.push(record) {
+            self.pushed_bytes.0.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(record);
+        }
         self.pushed.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether a record of each of several threads would be taken now.
+    pub fn has_room(&self) -> bool {
+        let (records, bytes) = (ROOM.0.min(self.capacity), ROOM.1.min(self.max_bytes));
+        self.inside() <= self.capacity - records && self.bytes_inside() <= self.max_bytes - bytes
+    }
+
+    /// The sender may have popped a record that its producer has not counted yet: that is an empty ring, not 2^64.
+    fn inside(&self) -> u64 {
+        self.pushed().saturating_sub(self.popped())
+    }
+
+    fn bytes_inside(&self) -> u64 {
+        self.pushed_bytes.0.load(Ordering::Relaxed).saturating_sub(self.popped_bytes.0.load(Ordering::Relaxed))
     }
 
     /// Takes the oldest record. Only the sender calls it.
@@ -59,6 +99,11 @@ impl Ring {
         let record = self.queue.pop()?;
         // One writer: no read-modify-write is needed.
         self.popped.0.store(self.popped() + 1, Ordering::Relaxed);
+        let bytes = own_bytes(&record);
+        if bytes > 0 {
+            let popped = self.popped_bytes.0.load(Ordering::Relaxed);
+            self.popped_bytes.0.store(popped + bytes, Ordering::Relaxed);
+        }
         Some(record)
     }
 
@@ -84,6 +129,25 @@ impl Ring {
     }
 }
 
+/// Bytes of memory that a record's text takes beside the record. The same at both ends of the ring: nothing is changed inside.
+fn own_bytes(record: &Record) -> u64 {
+    fn own(text: &Text) -> usize {
+        match text {
+            Cow::Owned(text) => text.capacity(),
+            Cow::Borrowed(_) => 0,
+        }
+    }
+    let Record { provider, model, endpoint, user_id, app, request_id, service_tier, platform, .. } = record;
+    let texts = [provider, model, endpoint, user_id, app, request_id, service_tier, platform];
+    let optional = [&record.cost_usd, &record.metadata].into_iter().flatten();
+    let mut bytes = texts.into_iter().chain(optional).map(own).sum::<usize>();
+    if record.extra_units.capacity() > 0 {
+        bytes += record.extra_units.capacity() * size_of::<(Text, Text)>();
+        bytes += record.extra_units.iter().map(|(unit, quantity)| own(unit) + own(quantity)).sum::<usize>();
+    }
+    bytes as u64
+}
+
 #[cfg(all(test, feature = "model"))]
 mod model;
 
@@ -93,7 +157,7 @@ mod tests {
 
     #[test]
     fn it_takes_its_capacity_and_gives_the_next_one_back() {
-        let ring = Ring::new(3);
+        let ring = Ring::new(3, 0);
         for n in 0..3 {
             ring.push(Record::claude("m", n, 0)).unwrap();
         }
@@ -105,8 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn text_that_records_own_has_a_bound_of_its_own() {
+        let ring = Ring::new(1000, 100_000);
+        let large = || Record { metadata: Some("x".repeat(30_000).into()), ..Record::rentcast("/avm") };
+        for _ in 0..3 {
+            ring.push(large()).unwrap();
+        }
+        assert!(ring.push(large()).is_err() && !ring.has_room());
+        ring.push(Record::rentcast("/avm")).unwrap();
+        assert!(ring.pop().is_some() && !ring.has_room());
+        assert!(ring.pop().is_some() && ring.has_room());
+        let units = vec![("x".repeat(40_000).into(), "1".into()); 2];
+        assert!(ring.push(Record { extra_units: units, ..Record::default() }).is_err());
+        assert_eq!(std::iter::from_fn(|| ring.pop()).count(), 2);
+        assert_eq!(ring.bytes_inside(), 0);
+    }
+
+    #[test]
     fn many_producers_lose_nothing_and_keep_their_order() {
-        let ring = Ring::new(8);
+        let ring = Ring::new(8, 0);
         std::thread::scope(|scope| {
             for thread in 0..4u64 {
                 let ring = &ring;

@@ -1,7 +1,7 @@
 //! What the recorder counts, and the state that its two sides share.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -80,6 +80,8 @@ pub struct Shared {
     pub standing: Standing,
     /// Flushes asked for so far.
     pub flushes: AtomicU64,
+    /// Threads that wait for room in the ring.
+    roomless: AtomicU64,
     pub on_drop: Option<OnDrop>,
     pub on_reject: Option<OnReject>,
     pub notices: Notices,
@@ -103,9 +105,9 @@ pub struct Control {
 }
 
 impl Shared {
-    pub fn new(ring_capacity: usize, on_drop: Option<OnDrop>, on_reject: Option<OnReject>, quiet: bool) -> Self {
+    pub fn new(ring: Ring, on_drop: Option<OnDrop>, on_reject: Option<OnReject>, quiet: bool) -> Self {
         Self {
-            ring: Ring::new(ring_capacity),
+            ring,
             dropped: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
@@ -114,6 +116,7 @@ impl Shared {
             connected: AtomicBool::new(false),
             standing: Standing::default(),
             flushes: AtomicU64::new(0),
+            roomless: AtomicU64::new(0),
             on_drop,
             on_reject,
             notices: Notices::new(quiet),
@@ -144,6 +147,24 @@ impl Shared {
             control = self.changed.wait_timeout(control, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Waits until the ring has room, or the deadline. Returns whether it has.
+    pub fn wait_for_room(&self, deadline: Instant) -> bool {
+        self.roomless.fetch_add(1, Ordering::Relaxed);
+        // Either this thread sees what the sender takes next, or the sender sees this thread (`took`).
+        fence(Ordering::SeqCst);
+        let found = self.wait_until(deadline, |control| self.ring.has_room() || control.left.is_some());
+        self.roomless.fetch_sub(1, Ordering::Relaxed);
+        found && self.ring.has_room()
+    }
+
+    /// The sender has taken records out of the ring: tells those who wait for room.
+    pub fn took(&self) {
+        fence(Ordering::SeqCst);
+        if self.roomless.load(Ordering::Relaxed) > 0 && self.ring.has_room() {
+            self.update(|_| ());
+        }
     }
 
     /// Counts a record that is not kept, and hands it to the callback. A panic of the callback stays here.

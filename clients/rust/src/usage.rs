@@ -13,6 +13,7 @@
 //! with the record, in its metadata. Leaving it out would make the call cheap. `clients/vectors/usage.json` holds every client to the
 //! same reading.
 
+mod answers;
 mod anthropic;
 mod counts;
 mod google;
@@ -22,6 +23,7 @@ mod stream;
 use serde_json::{Map, Value, json};
 use tallyd_protocol::record::Text;
 
+pub use self::answers::{Family, NotAResult, record_of, record_of_result, records_of_batch};
 pub use self::anthropic::anthropic;
 use self::counts::{Counts, Doubts};
 pub use self::google::google;

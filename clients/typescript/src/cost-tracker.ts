@@ -207,7 +207,7 @@ export class CostTracker {
 
   /** The call, if instrument() has recorded it already. */
   #seen(record: UsageRecord): ReturnType<typeof takeSeen> {
-    const seen = takeSeen(record);
+    const seen = takeSeen(record, this.recorder.endpoint);
     const what = seen?.record.model || seen?.record.provider;
     if (seen) this.recorder.notice("twice", `the tracker was told of a call to ${what} that instrument() or recordingFetch() had recorded: it is not counted again. One of the two is enough`);
     return seen;

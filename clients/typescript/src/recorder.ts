@@ -227,6 +227,11 @@ export class Recorder implements Ending {
     });
   }
 
+  /** @internal Where the daemon is, without a secret. */
+  get endpoint(): string {
+    return this.#endpoint.name;
+  }
+
   /** Whether it is switched off. */
   get isOff(): boolean {
     return this.#off;

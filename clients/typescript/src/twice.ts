@@ -1,15 +1,15 @@
 // Calls that were recorded by looking on, for a tracker that is told of the same calls once more.
 //
 // An application that moves from `recordClaude` to `instrument` has both for a while, and each would record the call. So a tracker looks here
-// first. A call is the same if its model and its tokens are, or its path at RentCast; each is found once, within ten minutes. Nothing is kept
-// before the process has a tracker.
+// first. A call is the same if its model and its tokens are, or its path at RentCast, and the daemon that was told of it is the tracker's; each
+// is found once, within ten minutes. Nothing is kept before the process has a tracker.
 
 import type { Durable } from "./options.js";
 import type { Recorder } from "./recorder.js";
 import type { UsageRecord } from "./record.js";
 import { elapsed } from "./timers.js";
 
-interface Seen { at: number; record: UsageRecord; durable: Promise<Durable> }
+interface Seen { at: number; record: UsageRecord; durable: Promise<Durable>; endpoint: string }
 
 const KEPT = 1_024;
 const MILLISECONDS = 600_000;
@@ -31,14 +31,14 @@ export function noteAndRecord(recorder: Recorder, record: UsageRecord): void {
   const durable = recorder.recordAndWait(record);
   // Whether it is durable is the recorder's to tell.
   durable.catch(() => {});
-  seen.push({ at: elapsed(), record, durable });
+  seen.push({ at: elapsed(), record, durable, endpoint: recorder.endpoint });
   while (seen.length > KEPT || seen[0]!.at < elapsed() - MILLISECONDS) seen.shift();
 }
 
-/** The same call as it was seen, which is then forgotten. */
-export function takeSeen(record: UsageRecord): Seen | undefined {
+/** The same call as it was seen, which is then forgotten, if the daemon at this endpoint was told of it. */
+export function takeSeen(record: UsageRecord, endpoint: string): Seen | undefined {
   const since = elapsed() - MILLISECONDS;
-  const at = seen.findIndex((one) => one.at >= since && isSame(one.record, record));
+  const at = seen.findIndex((one) => one.at >= since && one.endpoint === endpoint && isSame(one.record, record));
   return at < 0 ? undefined : seen.splice(at, 1)[0];
 }
 

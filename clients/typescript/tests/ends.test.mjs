@@ -162,6 +162,12 @@ test("what instrument() records is not recorded again by a tracker", async (t) =
   await tracker.recordClaude("claude-sonnet-4-5", 3, 4);
   await tracker.recordRentCast("/avm/value");
   assert.equal(daemon.records.length, 4, "these are calls of their own");
+  const elsewhere = await miniature(t, { acks: true });
+  const other = new Recorder({ socket: elsewhere.socket });
+  await (await instrument(other, new Client()).fetch("https://api.anthropic.com/v1/messages", { method: "POST", body: "{}" })).json();
+  await tracker.recordClaude("claude-sonnet-4-5", 3, 4);
+  assert.equal(await other.close(30_000), 0);
+  assert.deepEqual([elsewhere.records.length, daemon.records.length], [1, 5], "the tracker's daemon was not told of it");
   assert.equal(await tracker.close(30_000), 0);
   assert.equal(warnings.filter((text) => text.includes("not counted again")).length, 1);
 });

@@ -80,7 +80,9 @@ pub fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> {
     // Short enough to be typed again.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let endpoint = Endpoint::unix(config.socket_path());
-    let recorder = Recorder::builder(endpoint).app("tallyd-demo").ring_capacity(RING).quiet().build();
+    // `TALLYD_DISABLED` is for applications: a demo that records nothing would tell that all is well.
+    let builder = Recorder::builder(endpoint).app("tallyd-demo").ring_capacity(RING).quiet().disabled(false);
+    let recorder = builder.build();
     let mut traffic = Traffic::new(seed, args.users, args.backfill);
     let started = Instant::now();
     let end = args.seconds.map(Duration::from_secs);

@@ -24,7 +24,7 @@ fn take_all(ring: &Ring, expected: usize) -> Vec<u64> {
 #[test]
 fn nothing_is_lost_doubled_or_reordered() {
     loom::model(|| {
-        let ring = Arc::new(Ring::new(4));
+        let ring = Arc::new(Ring::new(4, 0));
         let producers: Vec<_> = (0..2u64)
             .map(|producer| {
                 let ring = Arc::clone(&ring);
@@ -43,7 +43,7 @@ fn nothing_is_lost_doubled_or_reordered() {
 #[test]
 fn it_is_bounded_and_gives_back_what_does_not_fit() {
     loom::model(|| {
-        let ring = Arc::new(Ring::new(1));
+        let ring = Arc::new(Ring::new(1, 0));
         let producer = thread::spawn({
             let ring = Arc::clone(&ring);
             move || (0..2).filter(|number| ring.push(record(*number)).is_ok()).count()
@@ -63,7 +63,7 @@ fn it_is_bounded_and_gives_back_what_does_not_fit() {
 #[test]
 fn a_barrier_is_behind_everything_that_was_pushed_before_it() {
     loom::model(|| {
-        let ring = Arc::new(Ring::new(4));
+        let ring = Arc::new(Ring::new(4, 0));
         let asked = Arc::new(AtomicU64::new(0));
         let application = thread::spawn({
             let (ring, asked) = (Arc::clone(&ring), Arc::clone(&asked));

@@ -149,6 +149,9 @@ impl Sender {
                 self.refuse_oversized(0, record.id, &format!("the record is {bytes} bytes, a frame holds {max}"));
             }
         }
+        if took > 0 {
+            self.shared.took();
+        }
         took > 0
     }
 

@@ -40,6 +40,44 @@ fn a_full_ring_counts_and_hands_over_what_it_cannot_take() {
 }
 
 #[test]
+fn a_burst_beside_a_daemon_loses_nothing_where_it_waits_for_room() {
+    let (_dir, path) = socket();
+    let daemon = Daemon::start(&path, []);
+    let recorder = builder(&path).build();
+    for number in 1..=100_000 {
+        assert!(recorder.room(PATIENCE));
+        assert!(recorder.record(Record::claude("m", number, 0)));
+    }
+    assert_eq!(recorder.flush(PATIENCE), FlushOutcome::Settled);
+    assert_eq!(recorder.stats().dropped, 0);
+    assert_complete(&daemon.state, 100_000);
+}
+
+#[test]
+fn waiting_for_room_keeps_its_deadline() {
+    let (_dir, path) = socket();
+    let recorder = builder(&path).ring_capacity(2).window_bytes(1).quiet().build();
+    assert!(recorder.room(Duration::ZERO));
+    until("a full ring", || !recorder.record(Record::claude("m", 1, 0)));
+    let begun = Instant::now();
+    assert!(!recorder.room(Duration::from_millis(30)));
+    assert!(begun.elapsed() >= Duration::from_millis(30));
+    let _ = recorder.close(Duration::ZERO);
+}
+
+#[test]
+fn the_text_of_the_rings_records_is_bounded_in_bytes() {
+    let (_dir, path) = socket();
+    let recorder = builder(&path).ring_bytes(10_000).window_bytes(1).quiet().build();
+    let metadata = || Record { metadata: Some("x".repeat(1_000).into()), ..Record::rentcast("/avm") };
+    until("a full ring", || !recorder.record(metadata()));
+    let recorded = recorder.stats().recorded;
+    assert!((10..=11).contains(&recorded), "{recorded}: ten in the ring, one in the window");
+    assert!(recorder.record(Record::rentcast("/avm")), "text that is a constant takes nothing");
+    let _ = recorder.close(Duration::ZERO);
+}
+
+#[test]
 fn flush_and_drop_keep_their_deadlines_with_a_stuck_daemon() {
     let (_dir, path) = socket();
     let _daemon = Daemon::start(&path, [Script::Stuck]);

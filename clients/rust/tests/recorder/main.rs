@@ -10,6 +10,7 @@ use tallyd_client::{Builder, Endpoint, Record, Recorder};
 mod bounds;
 mod call;
 mod delivery;
+mod off;
 #[path = "../support/mod.rs"]
 mod support;
 
