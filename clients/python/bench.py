@@ -26,6 +26,8 @@ RECORD = {"model": "claude-sonnet-4-5", "input_tokens": 1200, "output_tokens": 3
 
 
 def measure(state, path):
+    # This script's own folder stands before PYTHONPATH, which says whose client is measured.
+    sys.path.remove(str(HERE))
     import tallyd
 
     recorder = tallyd.Recorder(path, on_drop=lambda _: None)

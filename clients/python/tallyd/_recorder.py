@@ -86,7 +86,7 @@ class Recorder:
         self.window_bytes = window_bytes
         self.backoff = backoff
         self.ack_timeout = ack_timeout
-        self._max_queue_bytes = queue_bytes
+        self._max_queue_bytes, self._eager_bytes = queue_bytes, queue_bytes // 4
         self._on_drop, self._on_reject = on_drop, on_reject
         self._close_timeout = close_timeout
         base = (producer or f"{app or 'python'}-{socket.gethostname()}").replace("\0", "")
@@ -133,7 +133,12 @@ class Recorder:
         fields["provider"] = provider
         if fields.get("id") is None:
             fields["id"] = _wire.new_id(at if isinstance(at, int) else None)
-        _queue.own(fields)
+        # The caller may change its own before the thread reads it.
+        metadata = fields.get("metadata")
+        if metadata is not None and not isinstance(metadata, str):
+            fields["metadata"] = _wire.metadata_text(dict(metadata))
+        if isinstance(fields.get("extra_units"), dict):
+            fields["extra_units"] = dict(fields["extra_units"])
         _context.complete(fields)
         if self.app and not fields.get("app"):
             fields["app"] = self.app
@@ -143,8 +148,8 @@ class Recorder:
         if self._thread is None:
             self._start()
         item: _queue.Item = fields
-        size = _queue.bytes_of(item, waiter)
-        if self._queue_bytes + size > self._max_queue_bytes // 4:
+        size = _queue.bytes_of_fields(fields, waiter)
+        if self._queue_bytes + size > self._eager_bytes:
             item = self._sender.packed(fields)
             size = _queue.bytes_of(item, waiter)
         with self._lock:
