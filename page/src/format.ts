@@ -9,7 +9,7 @@ export const short = (value: number): string => (Math.abs(value) < 10_000 ? WHOL
 
 export function percentage(value: number | null, signed = false): string {
   if (value === null) return "—";
-  const size = Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(1);
+  const size = Math.abs(value) >= 100 ? WHOLE.format(value) : value.toFixed(1);
   return `${signed && value > 0 ? "+" : ""}${size.replace("-", "−")} %`;
 }
 

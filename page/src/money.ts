@@ -72,7 +72,11 @@ export const usdOf = (value: number): string => usd(BigInt(Math.round(value * 1e
 
 /** A chart's axis. */
 export function axisUsd(value: number): string {
-  return value === 0 ? "$0" : `$${value >= 10 ? short(value) : value.toLocaleString("en-US", { maximumSignificantDigits: 2 })}`;
+  if (value === 0) return "$0";
+  if (value >= 10) return `$${short(value)}`;
+  // Below a dollar as money is written, as far as cents go.
+  const cents = value < 1 && Number.isInteger(Math.round(value * 1e6) / 1e4);
+  return `$${cents ? value.toFixed(2) : value.toLocaleString("en-US", { maximumSignificantDigits: 2 })}`;
 }
 
 /** a ÷ b in percent with one decimal, or nothing where b is nothing. */

@@ -144,16 +144,16 @@ export class Daemon {
       { provider: "rentcast", endpoint: "/v1/avm/value", requests: 1, cost_usd: "12,50", user_id: "user-00011", app: "worker" },
       { model: "claude-haiku-4-5", input_tokens: 800, output_tokens: 90, user_id: "user-00002", app: "mobile-api" },
     ];
-    for (const line of refused) this.refuse(line);
+    this.refuse(...refused);
     await this.loaded();
   }
 
-  /** Sends a line that is refused, on the socket that takes lines of JSON. */
-  refuse(record) {
+  /** Sends lines that are refused, on the socket that takes lines of JSON. */
+  refuse(...records) {
     execFileSync(process.execPath, ["-e", `
       const socket = require("node:net").connect(process.argv[1]);
-      socket.end(process.argv[2] + "\\n");
+      socket.end(require("node:fs").readFileSync(0));
       socket.on("data", () => {});
-      socket.on("close", () => process.exit(0));`, join(this.folder, "tallyd.sock"), JSON.stringify(record)]);
+      socket.on("close", () => process.exit(0));`, join(this.folder, "tallyd.sock")], { input: records.map((record) => `${JSON.stringify(record)}\n`).join("") });
   }
 }

@@ -46,47 +46,134 @@ async function price(page) {
   await page.locator(".effect").waitFor();
 }
 
+/** Days that a person opens the page for, each with a daemon of its own. */
+const SCENES = {
+  // Budgets used up, unusual spend, models without a price, more refusals than are kept; at last PostgreSQL hangs.
+  fire: {
+    env: { TALLYD_DEAD_LETTERS_ROWS_PER_DAY: "30" },
+    views: {
+      overview: { path: "overview" },
+      alerts: { path: "alerts" },
+      "dead-letters": { path: "dead-letters" },
+      hanging: { path: "overview", hangs: true },
+    },
+    async prepare(daemon) {
+      await daemon.fill({ days: 70, seconds: 2, users: 60 });
+      for (const [amount, ...words] of [["20"], ["300", "--period", "month"], ["30", "--period", "week", "--scope", "provider", "--value", "claude"], ["5", "--scope", "user", "--value", "user-00001"], ["1", "--scope", "app", "--value", "nightly-batch"]]) {
+        daemon.run("budgets", "set", amount, ...words);
+      }
+      const call = { provider: "claude", model: "claude-opus-4-1", user_id: "user-00001", app: "nightly-batch", input_tokens: 900_000, output_tokens: 40_000 };
+      const unpriced = [["acme", "frontier-9"], ["openai", "gpt-7-preview"], ["azure", "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/abcdefghij"]];
+      await daemon.record([...Array(300).fill(call), ...unpriced.flatMap(([provider, model], at) => Array(40 * (at + 1)).fill({ provider, model, input_tokens: 1_000, output_tokens: 50 }))]);
+      daemon.refuse(...Array.from({ length: 900 }, (_, n) => ({ provider: "claude", model: "claude-sonnet-4-5", [n % 3 ? "colour" : "status"]: 1_000 + n })));
+      await until("budgets are evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "5");
+      await until("alerts are raised", () => Number(daemon.sql("SELECT count(*) FROM api_alerts")) >= 6);
+    },
+  },
+  refused: {
+    views: { overview: { path: "overview" }, alerts: { path: "alerts" }, costs: { path: "costs" }, "dead-letters": { path: "dead-letters" } },
+    async prepare(daemon) {
+      daemon.refuse(...Array.from({ length: 60 }, (_, n) => (n % 2 ? { provider: "claude", model: "claude-sonnet-4-5", inputTokens: 12 + n } : { model: "gpt-4o", input_tokens: 7 })));
+      await until("they are kept", () => daemon.sql("SELECT count(*) FROM dead_letters") === "60");
+    },
+  },
+  // A small service: all is well, and nothing waits for anybody.
+  quiet: {
+    views: { overview: { path: "overview" }, alerts: { path: "alerts" }, "dead-letters": { path: "dead-letters" } },
+    async prepare(daemon) {
+      const start = Date.now() - 40 * 86_400_000;
+      const calls = Array.from({ length: 960 }, (_, n) => ({
+        provider: "claude", model: n % 3 ? "claude-sonnet-4-5" : "claude-haiku-4-5", user_id: `user-${n % 7}`, app: "web",
+        input_tokens: 1_500 + (n * 37) % 900, output_tokens: 300 + (n * 53) % 200, occurred_at: new Date(start + n * 3_600_000).toISOString(),
+      }));
+      await daemon.record(calls);
+      daemon.run("budgets", "set", "25", "--period", "month");
+      daemon.run("budgets", "set", "2");
+      await until("budgets are evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "2");
+    },
+  },
+};
+
 const wanted = process.argv[2] ?? "";
+mkdirSync(FOLDER, { recursive: true });
 const gotrue = await startGotrue();
-const daemon = await Daemon.start({ env: gotrue.env });
 const browser = await launch();
 try {
-  await daemon.fill();
-  for (const [amount, ...words] of [["160"], ["3200", "--period", "month"], ["700", "--period", "week", "--scope", "provider", "--value", "claude"], ["150", "--period", "month", "--scope", "model", "--value", "claude-opus-4-1"]]) {
-    daemon.run("budgets", "set", amount, ...words);
-  }
-  const token = await daemon.token("admin", "ada");
-  // Budgets are evaluated every few seconds.
-  await until("budgets are evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "4");
-  await until("alerts are raised", () => Number(daemon.sql("SELECT count(*) FROM api_alerts")) >= 4);
-  const seen = daemon.sql("SELECT max(id) FROM api_alerts WHERE id < (SELECT max(id) - 1 FROM api_alerts)");
-  daemon.run("alerts", "acknowledge", seen);
-  mkdirSync(FOLDER, { recursive: true });
-  for (const [device, size] of [["desktop", { width: 1360, height: 880 }], ["phone", { width: 390, height: 844, scale: 2 }]]) {
-    for (const scheme of ["light", "dark"]) {
-      const tab = await open(browser, daemon, { scheme, ...size });
-      for (const [name, { path, then }] of Object.entries(VIEWS)) {
-        const file = `${name}-${device}-${scheme}.png`;
-        if (!file.includes(wanted)) continue;
-        if (!path) {
-          await tab.context.clearCookies();
-          await tab.page.goto(`${daemon.url}/`);
-          await tab.page.getByLabel("Password").waitFor();
-          if (name === "signin") await tab.page.getByRole("button", { name: "Use a token instead" }).click();
-        } else {
-          if ((await tab.context.cookies()).length === 0) await signIn(tab, daemon, token);
-          await show(tab, daemon, path);
-          await then?.(tab.page);
-        }
-        await tab.page.screenshot({ path: join(FOLDER, file) });
-        if (then && path) await tab.page.goto("about:blank");
-      }
-      await tab.context.close();
+  await everyView();
+  for (const [name, scene] of Object.entries(SCENES)) {
+    const views = Object.fromEntries(Object.entries(scene.views).map(([view, what]) => [`${name}-${view}`, what]));
+    if (!Object.keys(views).some((view) => view.includes(wanted) || wanted.startsWith(view))) continue;
+    const daemon = await Daemon.start({ env: scene.env });
+    try {
+      await scene.prepare(daemon);
+      await draw(daemon, views);
+    } finally {
+      await daemon.stop();
     }
   }
   console.log(`target/screenshots: ${wanted || "all"}`);
 } finally {
   await browser.close();
-  await daemon.stop();
   gotrue.stop();
+}
+
+/** An ordinary service with a history of four months, in all views. */
+async function everyView() {
+  if (!Object.keys(VIEWS).some((view) => view.includes(wanted) || wanted.startsWith(view))) return;
+  const daemon = await Daemon.start({ env: gotrue.env });
+  try {
+    await daemon.fill();
+    // How much `demo` records depends on the machine: budgets are shares of what was spent.
+    const spent = (where) => Number(daemon.sql(`SELECT coalesce(sum(cost_usd), 0) FROM daily_api_costs WHERE ${where}`));
+    const budget = (amount, ...words) => daemon.run("budgets", "set", amount.toFixed(2), ...words);
+    budget(spent("day = current_date") / 1.02);
+    budget(spent("day >= date_trunc('month', current_date)") / 0.84, "--period", "month");
+    budget(spent("day >= date_trunc('week', current_date) AND provider = 'claude'") / 0.4, "--period", "week", "--scope", "provider", "--value", "claude");
+    budget(spent("day >= date_trunc('month', current_date) AND model = 'claude-opus-4-5'") / 1.3, "--period", "month", "--scope", "model", "--value", "claude-opus-4-5");
+    // Budgets are evaluated every few seconds.
+    await until("budgets are evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "4");
+    await until("alerts are raised", () => Number(daemon.sql("SELECT count(*) FROM api_alerts")) >= 3);
+    const seen = daemon.sql("SELECT max(id) FROM api_alerts WHERE id < (SELECT max(id) - 1 FROM api_alerts)");
+    daemon.run("alerts", "acknowledge", seen);
+    await draw(daemon, VIEWS);
+  } finally {
+    await daemon.stop();
+  }
+}
+
+/** Views of a daemon on each device, in each colour scheme. */
+async function draw(daemon, views) {
+  const token = await daemon.token("admin", "ada");
+  for (const [device, size] of [["desktop", { width: 1360, height: 880 }], ["phone", { width: 390, height: 844, scale: 2 }]]) {
+    for (const scheme of ["light", "dark"]) {
+      const tab = await open(browser, daemon, { scheme, ...size });
+      for (const [name, view] of Object.entries(views)) {
+        const file = `${name}-${device}-${scheme}.png`;
+        if (!file.includes(wanted)) continue;
+        await go(tab, daemon, name, view, token);
+        const height = await tab.page.evaluate(() => document.documentElement.scrollHeight);
+        await tab.page.screenshot({ path: join(FOLDER, file), fullPage: true, clip: { x: 0, y: 0, width: size.width, height } });
+        if (view.hangs) daemon.postgres("SIGCONT");
+        if (view.then || view.hangs) await tab.page.goto("about:blank");
+      }
+      await tab.context.close();
+    }
+  }
+}
+
+async function go(tab, daemon, name, { path, then, hangs }, token) {
+  if (!path) {
+    await tab.context.clearCookies();
+    await tab.page.goto(`${daemon.url}/`);
+    await tab.page.getByLabel("Password").waitFor();
+    if (name === "signin") await tab.page.getByRole("button", { name: "Use a token instead" }).click();
+    return;
+  }
+  if ((await tab.context.cookies()).length === 0) await signIn(tab, daemon, token);
+  await show(tab, daemon, path);
+  await then?.(tab.page);
+  if (hangs) {
+    daemon.postgres("SIGSTOP");
+    await tab.page.locator(".fresh.stale").waitFor();
+  }
 }

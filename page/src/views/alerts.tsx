@@ -2,8 +2,9 @@
 
 import { useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
-import { instant } from "../format";
+import { instant, shortDay } from "../format";
 import { useLive } from "../live";
+import { parse, usd } from "../money";
 import { amend, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Alert, AlertsAnswer } from "../types";
@@ -61,9 +62,19 @@ export function Alerts() {
   );
 }
 
+/** The alert in a sentence, with amounts as everywhere on the page: the message has all of their digits. */
+function sentence({ kind, message, details }: Alert): string {
+  const { percent, period, scope, scope_value: value, period_start: start, spent_usd: spent, amount_usd: amount } = details;
+  const money = (value: unknown) => usd(parse(String(value)), 2);
+  if (kind === "spend" && spent !== undefined) return `The ${details.what} ${details.name} has cost ${money(spent)} on ${shortDay(String(details.day))}, and usually costs up to ${money(details.usual_usd)} a day`;
+  if (kind !== "budget" || spent === undefined) return message.replace(/^tallyd: /, "");
+  const of = value ? `${scope} ${value}` : "everything";
+  return `${percent} % of the ${period}'s budget for ${of} is used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}`;
+}
+
 function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined }) {
   const { zone } = useSession();
-  const text = alert.message.replace(/^tallyd: /, "");
+  const text = sentence(alert);
   return (
     <li class={alert.acknowledged_at ? "alert seen" : "alert"}>
       <div class="alert-text">

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { Failure, change, get } from "../api";
-import { shortDay, addDays } from "../format";
+import { addDays, percentage, shortDay } from "../format";
 import { useLive } from "../live";
 import { parse, percent, usd } from "../money";
 import { useSession } from "../session";
@@ -40,7 +40,7 @@ export function Bar({ budget }: { budget: BudgetState }) {
       </div>
       <div class="budget-foot">
         <Badge tone={TONES[budget.status]}>{WORDS[budget.status]}</Badge>
-        <span class="fine">{used.toFixed(used >= 100 ? 0 : 1)} % · {span(budget)}</span>
+        <span class="fine">{percentage(used)} · {span(budget)}</span>
         {budget.unpriced_calls > 0 && <Badge tone="warn">{budget.unpriced_calls === 1 ? "one call" : `${budget.unpriced_calls} calls`} unpriced</Badge>}
       </div>
     </div>

@@ -125,7 +125,7 @@ function Totals({ data }: { data: History }) {
   const columns: Column<Group>[] = [
     { key: "name", label: BY.find(([name]) => name === by)?.[1], cell: (group) => <span class="named"><span class="swatch" style={{ background: `var(${group.color})` }} aria-hidden="true" />{link(group)}</span> },
     { key: "cost", label: "Cost", number: true, cell: (group) => <Cost amount={group.cost} unpriced={group.row.unpriced_calls} decimals={4} /> },
-    { key: "share", label: "Share", number: true, cell: (group) => percentage(percent(group.cost, data.cost)) },
+    { key: "share", label: "Share", number: true, wide: true, cell: (group) => percentage(percent(group.cost, data.cost)) },
     { key: "calls", label: "Calls", number: true, cell: ({ row }) => count(row.calls) },
     { key: "errors", label: "Failed", number: true, wide: true, cell: ({ row }) => count(row.errors) },
     { key: "input", label: "Input", number: true, wide: true, cell: ({ row }) => count(row.input_tokens) },

@@ -50,7 +50,7 @@ export function Letters() {
   };
   return (
     <>
-      <Head title="Dead letters" lead="Records that could not be accepted. Up to a bound a day they are kept until somebody decides; beyond it they are counted." live={live}>
+      <Head title="Dead letters" lead="Refused records, kept until somebody decides; beyond a day's bound only counted." live={live}>
         <DownloadCsv path={url("/api/v1/dead-letters", { ...which, format: "csv" })} />
       </Head>
       {done && <p class="notice good" role="status">{done}</p>}
@@ -89,10 +89,10 @@ function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; whic
     amend(picks(group) ? { kind: null, code: null, field: null, producer: null } : { kind: group.kind, code: group.code, field: group.field, producer: group.producer });
   };
   const columns: Column<LetterGroup>[] = [
-    { key: "code", label: "Reason", cell: (group) => <button type="button" class="quiet" aria-pressed={picks(group)} onClick={() => pick(group)}><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge></button> },
+    { key: "code", label: "Reason", cell: (group) => <button type="button" class="quiet flush" aria-pressed={picks(group)} onClick={() => pick(group)}><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge></button> },
     { key: "field", label: "Field", cell: (group) => (group.field ? <code>{group.field}</code> : "—") },
-    { key: "producer", label: "Sender", cell: (group) => group.producer || "—" },
-    { key: "refused", label: `Refused, ${DAYS} days`, number: true, cell: (group) => count(group.refused) },
+    { key: "producer", label: "Sender", wide: true, cell: (group) => group.producer || "—" },
+    { key: "refused", label: "Refused", number: true, cell: (group) => count(group.refused) },
     { key: "counted", label: "Only counted", number: true, wide: true, cell: (group) => (group.only_counted > 0 ? <Badge tone="bad">{count(group.only_counted)}</Badge> : "—") },
     { key: "open", label: "Open", number: true, cell: (group) => count(group.open) },
     { key: "last", label: "Last", wide: true, cell: (group) => (group.last_seen ? ago(group.last_seen) : "—") },

@@ -129,12 +129,12 @@ export function Overview() {
   return (
     <>
       <Head title="Overview" lead={longDay(today(zone))} live={live} />
-      <Loaded live={live} rows={7}>{(data) => <Found data={data} />}</Loaded>
+      <Loaded live={live} rows={7}>{(data) => <Found data={data} isOld={live.failure !== null || live.late} />}</Loaded>
     </>
   );
 }
 
-function Found({ data }: { data: Overview }) {
+function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
   const { status } = data;
   const oldest = status.wal.unflushed_records > 0 ? status.wal.oldest_unflushed_seconds : 0;
   const worst = status.health.status;
@@ -152,8 +152,8 @@ function Found({ data }: { data: Overview }) {
         <Tile label="Today" value={<Cost amount={data.spentToday.cost} unpriced={data.spentToday.unpriced} />} note={compared("yesterday", data.yesterdayByNow, data.yesterday)} />
         <Tile label="Month to date" value={<Cost amount={data.spentMonth.cost} unpriced={data.spentMonth.unpriced} />} note={compared("last month", data.monthBeforeByNow, data.monthBefore)} />
         <Forecasted estimate={data.forecast.month} forecast={data.forecast} />
-        <Tile label="Pipeline" value={worst === "ok" ? "Working" : worst === "degraded" ? "Mending" : "Failing"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
-          note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />
+        {isOld ? <Tile label="Pipeline" value="Unknown" tone="warn" note="the daemon or its database does not answer" /> : <Tile label="Pipeline" value={worst === "ok" ? "Working" : worst === "degraded" ? "Mending" : "Failing"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
+          note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />}
       </div>
       <Month data={data} />
       <div class="columns pairs">
@@ -193,7 +193,7 @@ const compared = (what: string, soFar: SoFar | null, whole: Attos): string =>
 /** How many records were refused, and why. */
 function Refusals({ found, title }: { found: LetterGroups; title: string }) {
   const reason = (group: LetterGroups["groups"][number]) => (
-    <span><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge> {group.field && <code>{group.field}</code>} {group.message}</span>
+    <span><Badge tone={group.kind === "poison" ? "bad" : "warn"}>{group.code}</Badge> {group.field && <code>{group.field}</code>} {group.message || "counted only: beyond what is kept of a day"}</span>
   );
   return (
     <Card title={title} tools={<a href={href("dead-letters")}>Dead letters</a>}>
@@ -202,7 +202,7 @@ function Refusals({ found, title }: { found: LetterGroups; title: string }) {
         { key: "producer", label: "Sender", wide: true, cell: (group) => group.producer || "—" },
         { key: "refused", label: "Refused", number: true, cell: (group) => count(Math.max(group.refused, group.open)) },
       ]} />
-      <p class="footnote">{count(found.refused)} records were refused in {CHANGE_DAYS} days, and {count(found.open)} wait for a decision. No cost includes them.</p>
+      <p class="footnote">{found.refused === 1 ? "One record" : `${count(found.refused)} records`} refused in {CHANGE_DAYS} days; {count(found.open)} waiting for a decision. No cost includes them.</p>
     </Card>
   );
 }
@@ -210,8 +210,10 @@ function Refusals({ found, title }: { found: LetterGroups; title: string }) {
 function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Forecast }) {
   const label = `Forecast to ${shortDay(estimate.until)}`;
   if (estimate.expected_usd === null) return <Tile label={label} value="—" note="it takes three whole days" />;
+  // Whole dollars tell the ends of a small interval apart no more.
+  const amount = (text: string) => usd(parse(text), toFloat(parse(estimate.high_usd)) < 100 ? 2 : 0);
   const band = estimate.low_usd !== null && estimate.high_usd !== null
-    ? `${forecast.interval_percent} % interval ${usd(parse(estimate.low_usd), 0)} – ${usd(parse(estimate.high_usd), 0)}`
+    ? `${forecast.interval_percent} % interval ${amount(estimate.low_usd)} – ${amount(estimate.high_usd)}`
     : `the mean of ${forecast.history_days} days`;
   return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band + setAside(forecast)} />;
 }
@@ -220,7 +222,7 @@ function setAside(forecast: Forecast): string {
   const days = [...new Set(forecast.unusual_days.map((unusual) => unusual.day))];
   if (days.length === 0) return "";
   const named = days.slice(-3).map(shortDay).join(", ");
-  return ` · unusual: ${days.length > 3 ? `${days.length} days, the last ` : ""}${named}`;
+  return ` · set aside as unusual: ${days.length > 3 ? `${days.length} days, the last ` : ""}${named}`;
 }
 
 function Month({ data }: { data: Overview }) {
