@@ -3,7 +3,7 @@
 .PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18
 .PHONY: test-python bench-python test-otel
 .PHONY: test-clients bench-typescript deb test-deploy
-.PHONY: fuzz golden model bench-forecast
+.PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
@@ -144,6 +144,9 @@ bench-forecast: ## Backtest the forecast against naive ones, with its interval's
 fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 if anything is found
 	@scripts/need-cargo-fuzz
 	scripts/fuzz
+
+snapshots: ## Write tests/snapshots/ anew, after a change of a command's help, the API or the metrics: review the diff
+	INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test --test house snapshots::
 
 golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the older folders
 	TALLYD_WRITE_GOLDEN=1 cargo test --test faults fault_32

@@ -39,7 +39,7 @@ mod wal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigSources};
 
@@ -151,6 +151,12 @@ impl Common {
         add("database.url", self.database_url.clone());
         Ok(Config::load(ConfigSources { file, env: std::env::vars(), overrides })?)
     }
+}
+
+/// The tree of commands, as the parser has it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program. Returns its exit code.

@@ -191,6 +191,12 @@ impl Config {
         Ok(config)
     }
 
+    /// Every key that can be set, with its section: `wal.max_bytes`.
+    #[must_use]
+    pub fn keys() -> Vec<String> {
+        layers::Layers::new().keys().map(str::to_owned).collect()
+    }
+
     /// The Unix socket's path: `listen.socket`, or `tallyd.sock` in the data folder.
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {

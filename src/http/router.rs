@@ -99,6 +99,13 @@ fn ingest_routes() -> OpenApiRouter<Handle> {
         .routes(routes!(otlp::metrics))
 }
 
+/// The OpenAPI document of all routes.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let routes = open(true).merge(replaced()).merge(questions()).merge(ingest_routes());
+    openapi::complete(routes.into_openapi())
+}
+
 /// Routes on `http.listen`.
 pub fn public(view: Handle) -> Router {
     let for_role = |needs, by_page| from_fn_with_state(Gate { view: Arc::clone(&view), needs, by_page }, gate);

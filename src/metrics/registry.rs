@@ -1,43 +1,60 @@
-//! Every metric of the daemon. Counters end in `_total`, times are in seconds, sizes in bytes.
+//! Every metric of the daemon, with the names of its labels. Counters end in `_total`, times are in seconds, sizes in bytes.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
+/// One metric.
+pub struct Metric {
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Begins with `tallyd_`.
+    pub name: &'static str,
+    /// The labels that each of its series has, in their order.
+    pub labels: &'static [&'static str],
+    /// One sentence, with the space of the doc comment before it.
+    pub help: &'static str,
+}
+
 macro_rules! registry {
-    ($($(#[doc = $help:literal])+ $kind:ident $constant:ident = $name:literal;)+) => {
+    ($($(#[doc = $help:literal])+ $kind:ident $constant:ident = $name:literal $({ $($label:ident),+ })?;)+) => {
         $($(#[doc = $help])+ pub const $constant: &str = $name;)+
 
-        /// Every metric: kind, name and help text.
-        pub const ALL: &[(&str, &str, &str)] = &[$((stringify!($kind), $name, concat!($($help),+))),+];
+        /// Every metric.
+        pub const ALL: &[Metric] = &[$(Metric {
+            kind: stringify!($kind),
+            name: $name,
+            labels: &[$($(stringify!($label)),+)?],
+            help: concat!($($help),+),
+        }),+];
     };
 }
 
 registry! {
     /// The running version, as a label. Always 1.
-    gauge BUILD_INFO = "tallyd_build_info";
+    gauge BUILD_INFO = "tallyd_build_info" { version };
     /// Open client connections, by transport.
-    gauge CONNECTIONS = "tallyd_connections";
+    gauge CONNECTIONS = "tallyd_connections" { transport };
     /// Records that arrived, whatever became of them.
     counter RECORDS_RECEIVED = "tallyd_records_received_total";
     /// Records that were durable already when they arrived again, by their number, their request's key or a stated id.
     counter RECORDS_DUPLICATE = "tallyd_records_duplicate_total";
     /// Spans, log records and metrics that came by OTLP, by signal and by what became of them.
-    counter OTLP_ITEMS = "tallyd_otlp_items_total";
+    counter OTLP_ITEMS = "tallyd_otlp_items_total" { signal, outcome };
     /// Records that were refused, by the code that the sender got.
-    counter RECORDS_REFUSED = "tallyd_records_refused_total";
+    counter RECORDS_REFUSED = "tallyd_records_refused_total" { code };
     /// Accepted records for which no price is known, duplicates included: their cost is NULL until one is.
     counter RECORDS_UNPRICED = "tallyd_records_unpriced_total";
     /// Records whose usage was not understood whole, by the name of what was not understood.
-    counter NOT_UNDERSTOOD = "tallyd_not_understood_total";
+    counter NOT_UNDERSTOOD = "tallyd_not_understood_total" { what };
     /// Spans and events with used tokens that were not recorded, by the kind that they were taken for.
-    counter OTLP_PASSED_OVER = "tallyd_otlp_passed_over_total";
+    counter OTLP_PASSED_OVER = "tallyd_otlp_passed_over_total" { what };
     /// Records whose stated cost differs from the catalog's by more than the tolerance, by provider and model.
-    counter STATED_COST_DIFFERS = "tallyd_stated_cost_differs_total";
+    counter STATED_COST_DIFFERS = "tallyd_stated_cost_differs_total" { what };
     /// Ids that senders stated and that are remembered, so that a second record of the call is a duplicate.
     gauge IDENTITIES = "tallyd_identities";
     /// Stated ids that were forgotten before their time, because there were more than wal.max_identities.
     counter IDENTITIES_FORGOTTEN = "tallyd_identities_forgotten_early_total";
     /// Connections that were closed for what they sent, by the code of the error.
-    counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total";
+    counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total" { code };
     /// Times that a client said the name of a producer that another process was using at that moment.
     counter PRODUCER_NAMES_SHARED = "tallyd_producer_names_shared_total";
     /// Records that are durable and acknowledged.
@@ -65,7 +82,7 @@ registry! {
     /// Records that are committed in PostgreSQL.
     counter RECORDS_COMMITTED = "tallyd_records_committed_total";
     /// Records that went to the dead letters, by kind.
-    counter DEAD_LETTERS = "tallyd_dead_letters_total";
+    counter DEAD_LETTERS = "tallyd_dead_letters_total" { kind };
     /// Refused records beyond the day's bound: they were answered and counted, and are not kept.
     counter DEAD_LETTERS_COUNTED = "tallyd_dead_letters_counted_total";
     /// Dead letters that were deleted because they were older than dead_letters.keep_days.
@@ -81,11 +98,11 @@ registry! {
     /// Records of one transaction.
     histogram FLUSH_BATCH_RECORDS = "tallyd_flush_batch_records";
     /// Attempts to load, or to bring the schema up to date, that failed and will be tried again, by class of failure.
-    counter FLUSH_FAILURES = "tallyd_flush_failures_total";
+    counter FLUSH_FAILURES = "tallyd_flush_failures_total" { class };
     /// Times that a batch went on filling because as many transactions as may were loading into the same PostgreSQL.
     counter FLUSH_CROWDED = "tallyd_flush_crowded_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
-    gauge FLUSH_HOLD = "tallyd_flush_hold";
+    gauge FLUSH_HOLD = "tallyd_flush_hold" { lane };
     /// Calls that this daemon's upkeep has dropped from the log; their sums are kept.
     counter RETENTION_CALLS = "tallyd_retention_dropped_calls_total";
     /// Partitions of the log that this daemon's upkeep has dropped.
@@ -95,11 +112,11 @@ registry! {
     /// Calls of forgotten users that arrived afterwards and that this daemon's upkeep has made anonymous.
     counter FORGOTTEN_CALLS = "tallyd_forgotten_late_calls_total";
     /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
-    gauge UNPRICED_CALLS = "tallyd_unpriced_calls";
+    gauge UNPRICED_CALLS = "tallyd_unpriced_calls" { provider, model };
     /// Share of a budget that is used in its current period, by the budget's name; 1 is all of it, 0 what a removed budget has.
-    gauge BUDGET_USED_RATIO = "tallyd_budget_used_ratio";
+    gauge BUDGET_USED_RATIO = "tallyd_budget_used_ratio" { budget };
     /// Share of a budget that its current period will have used by its end, by the forecast; 0 where there is none.
-    gauge BUDGET_FORECAST_RATIO = "tallyd_budget_forecast_ratio";
+    gauge BUDGET_FORECAST_RATIO = "tallyd_budget_forecast_ratio" { budget };
     /// Alerts that this daemon has raised.
     counter ALERTS_RAISED = "tallyd_alerts_raised_total";
     /// Alerts that this daemon has delivered to the webhook.
@@ -115,14 +132,14 @@ registry! {
     /// Prices that the list of [price_sync] has otherwise and that wait for a decision.
     gauge PRICE_LIST_CHANGES = "tallyd_price_list_changes_waiting";
     /// Requests that were not let in, by reason.
-    counter AUTH_FAILURES = "tallyd_auth_failures_total";
+    counter AUTH_FAILURES = "tallyd_auth_failures_total" { reason };
     /// Answers of the HTTP API, by route and class of status.
-    counter HTTP_RESPONSES = "tallyd_http_responses_total";
+    counter HTTP_RESPONSES = "tallyd_http_responses_total" { route, status };
 }
 
 /// Hands the help texts to the recorder.
 pub fn describe() {
-    for (kind, name, help) in ALL {
+    for Metric { kind, name, help, .. } in ALL {
         let help = help.trim();
         match *kind {
             "counter" => describe_counter!(*name, help),
@@ -134,15 +151,15 @@ pub fn describe() {
 
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::{ALL, Metric};
 
     #[test]
     fn names_follow_prometheus_conventions_and_stand_once() {
-        let mut names: Vec<_> = ALL.iter().map(|(_, name, _)| name).collect();
+        let mut names: Vec<_> = ALL.iter().map(|metric| metric.name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ALL.len());
-        for (kind, name, help) in ALL {
+        for Metric { kind, name, help, .. } in ALL {
             assert!(name.starts_with("tallyd_"), "{name}");
             assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}");
             assert!(help.trim().ends_with('.'), "{name}: {help}");

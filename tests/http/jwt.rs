@@ -119,9 +119,13 @@ fn a_token_is_let_in_or_refused_for_its_own_reason_and_counted() {
 #[test]
 fn a_row_of_user_profiles_makes_an_admin_for_as_long_as_it_says_so() {
     let ec = Signer::ec("ec", EC_KEYS[0]);
-    let issuer = Issuer::start(&[&ec]);
-    let api = api(&issuer, &[]);
-    let plain = without(issuer.claims(), "app_metadata");
+    // Its keys are served elsewhere, and its tokens are for an audience of its own.
+    let (issuer, keys) = (Issuer::start(&[]), Issuer::start(&[&ec]));
+    let jwks = format!("{}/.well-known/jwks.json", keys.url);
+    let api = api(&issuer, &[("TALLYD_AUTH_JWKS_URL", &jwks), ("TALLYD_AUTH_AUDIENCE", "ours")]);
+    assert_eq!(api.get(PATH, &ec.bearer(&issuer.claims())).status, 401, "the audience by default");
+    let claims = with(issuer.claims(), &[("aud", json!("ours"))]);
+    let plain = without(claims.clone(), "app_metadata");
     let (sub, bearer) = (plain["sub"].as_str().unwrap().to_owned(), ec.bearer(&plain));
     assert_eq!(api.get(PATH, &bearer).status, 403);
     api.postgres.psql("CREATE TABLE user_profiles (id uuid PRIMARY KEY, is_admin boolean)");
@@ -131,7 +135,7 @@ fn a_row_of_user_profiles_makes_an_admin_for_as_long_as_it_says_so() {
     api.postgres.psql("UPDATE user_profiles SET is_admin = false");
     assert_eq!(api.get(PATH, &bearer).status, 403);
     // What the issuer signed an hour ago is held against what its own table says now.
-    let claimed = ec.bearer(&issuer.claims());
+    let claimed = ec.bearer(&claims);
     assert_eq!(api.get(PATH, &claimed).status, 200);
     let users = "CREATE SCHEMA auth; CREATE TABLE auth.users (id uuid, raw_app_meta_data jsonb, banned_until timestamptz, \
         deleted_at timestamptz)";

@@ -8,6 +8,7 @@ mod support;
 mod changes;
 mod client;
 mod connections;
+mod filled;
 mod grpc;
 mod issuer;
 
@@ -19,6 +20,7 @@ mod otlp;
 mod page;
 mod password;
 mod records;
+mod settings;
 mod stands_out;
 mod stub;
 mod tokens;

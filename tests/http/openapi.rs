@@ -1,11 +1,15 @@
 //! The document of the API: whole, open, and true.
 
+use tallyd::metrics::registry;
+
 use crate::client::Api;
 
 #[test]
 fn the_document_names_every_route_and_what_it_says_of_access_is_so() {
     let api = Api::start();
     let document = api.get("/api/openapi.json", "").ok();
+    // tests/snapshots/ has it.
+    assert_eq!(document, serde_json::to_value(tallyd::http::router::document()).unwrap());
     assert!(document["components"]["securitySchemes"]["bearer"].is_object());
     let mut operations = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -27,4 +31,24 @@ fn the_document_names_every_route_and_what_it_says_of_access_is_so() {
         assert!(text.contains(path.as_str()), "{path}");
     }
     assert!(!text.contains("<script") && !text.contains("//"), "nothing is fetched from elsewhere");
+    series_have_the_labels_of_the_registry(&api.send("GET", "/metrics", &[], b"").text());
+}
+
+/// Metrics are what tests/snapshots/ says of them: a series has the documented labels, and nothing else is said.
+fn series_have_the_labels_of_the_registry(metrics: &str) {
+    let mut found = 0;
+    for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (series, _) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let metric = registry::ALL.iter().find(|metric| {
+            let rest = name.strip_prefix(metric.name);
+            rest == Some("") || metric.kind == "histogram" && matches!(rest, Some("_bucket" | "_sum" | "_count"))
+        });
+        let metric = metric.unwrap_or_else(|| panic!("{line}"));
+        let names = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0));
+        let names: Vec<_> = names.filter(|name| !(metric.kind == "histogram" && *name == "le")).collect();
+        assert_eq!(names, metric.labels, "{line}");
+        found += 1;
+    }
+    assert!(found > 50, "only {found} series");
 }

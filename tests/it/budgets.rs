@@ -246,11 +246,15 @@ fn acknowledgements_ask_to_hold_back_once_a_budget_is_used_up() {
 fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
     let postgres = Postgres::start();
     let webhook = Webhook::failing(0);
-    let daemon = daemon(&postgres, &webhook).start();
+    // By the defaults, "large" and "small" would be told of, too: one is below the factor, one below the least amount.
+    let daemon = daemon(&postgres, &webhook)
+        .with("TALLYD_ALERTS_UNUSUAL_FACTOR", "10")
+        .with("TALLYD_ALERTS_UNUSUAL_MIN_USD", "30")
+        .start();
     postgres.until("SELECT to_regclass('api_alerts') IS NOT NULL", "t");
-    for (user, today) in [("steady", "2"), ("wild", "40")] {
+    for (user, usual, today) in [("large", 20, 100), ("small", 1, 20), ("steady", 2, 2), ("wild", 2, 40)] {
         postgres.psql(&format!(
-            "SELECT increment_daily_cost('rentcast', user_id => '{user}', cost_usd => 2 + 0.01 * d, \
+            "SELECT increment_daily_cost('rentcast', user_id => '{user}', cost_usd => {usual} + 0.01 * d, \
              occurred_at => now() - interval '1 day' * d) FROM generate_series(1, 20) d; \
              SELECT increment_daily_cost('rentcast', user_id => '{user}', cost_usd => {today}); \
              SELECT increment_daily_cost('rentcast', user_id => 'new', cost_usd => 40)"

@@ -1,6 +1,6 @@
 //! The commands that documents show: each is run here against a real daemon, or is named below with who runs it, or why nobody can.
 //!
-//! The root's README.md is `tests/house.rs`' affair; samples in JavaScript and Python are their clients' tests'.
+//! The root's README.md is `tests/house/`' affair; samples in JavaScript and Python are their clients' tests'.
 
 use std::path::{Path, PathBuf};
 

@@ -158,8 +158,12 @@ async fn read_lines<R: AsyncRead + Unpin>(
     loop {
         if let Some(end) = buffer.bytes()[searched..].iter().position(|byte| *byte == b'\n') {
             let end = searched + end;
-            if !std::mem::take(&mut too_long) {
-                take_line(&buffer.bytes()[..end], shared, outbox);
+            let (line, is_refused) = (&buffer.bytes()[..end], std::mem::take(&mut too_long));
+            if !is_refused && end > max {
+                // It came at once, into a buffer that holds more.
+                refuse_long_line(line, max, shared, outbox);
+            } else if !is_refused {
+                take_line(line, shared, outbox);
             }
             buffer.consume(end + 1);
             searched = 0;

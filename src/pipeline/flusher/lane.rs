@@ -351,8 +351,7 @@ impl Lane {
     /// Exponential, with jitter: lanes and daemons do not come back all at once.
     fn backoff(&self) -> Duration {
         let options = &self.shared.options;
-        let doubled = options.retry_min.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
-        doubled.min(options.retry_max).mul_f64(rand::random_range(0.5..1.0))
+        longest_pause(options.retry_min, options.retry_max, self.failures).mul_f64(rand::random_range(0.5..1.0))
     }
 
     fn set_trouble(&self, trouble: Option<Trouble>) {
@@ -373,5 +372,22 @@ fn class_of(error: &FlushError) -> FailureClass {
         | FlushError::NotMigrated => FailureClass::Transient,
         FlushError::Detached(_) => FailureClass::MissingPartition,
         FlushError::Watermark(_) | FlushError::Payload(_) | FlushError::Zone(_) => FailureClass::Hold,
+    }
+}
+
+/// The longest pause after so many failures in a row.
+fn longest_pause(min: Duration, max: Duration, failures: u32) -> Duration {
+    min.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_the_shortest_to_the_longest() {
+        let pause =
+            |failures| longest_pause(Duration::from_millis(30), Duration::from_millis(200), failures).as_millis();
+        assert_eq!([1, 2, 3, 4, 100].map(pause), [30, 60, 120, 200, 200]);
     }
 }
