@@ -40,7 +40,7 @@ export function Letters() {
   const columns: Column<DeadLetter>[] = [
     { key: "when", label: "When", cell: (letter) => <button type="button" class="sort when" aria-expanded={open === String(letter.id)} title={instant(letter.created_at, zone)} onClick={() => setOpen(open === String(letter.id) ? null : String(letter.id))}>{ago(letter.created_at)}</button> },
     { key: "code", label: "Reason", cell: (letter) => <Badge tone={letter.kind === "poison" ? "bad" : "warn"}>{letter.code}</Badge> },
-    { key: "message", label: "What is wrong", cell: (letter) => <span>{letter.field && <code>{letter.field}</code>} {letter.message}</span> },
+    { key: "message", label: "What is wrong", cell: (letter) => <span class="breaks">{letter.field && <code>{letter.field}</code>} {letter.message}</span> },
     { key: "producer", label: "Sender", wide: true, cell: (letter) => letter.producer || "—" },
     { key: "size", label: "Size", number: true, wide: true, cell: (letter) => bytes(letter.payload_bytes) },
   ];
