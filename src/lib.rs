@@ -57,6 +57,7 @@ pub mod seats;
 pub mod shutdown;
 pub mod sync;
 pub mod threads;
+mod wording;
 
 pub use app::App;
 pub use pipeline::recorder::Recorder;

@@ -128,7 +128,7 @@ describe("signing in", () => {
     await signIn(tab, daemon, other);
     await show(tab, daemon, "records");
     const id = /^tallyd_(\d+)_/.exec(other)[1];
-    daemon.run("token", "revoke", id);
+    daemon.run("token", "revoke", id, "--yes");
     await tab.page.getByText("Your session has ended").waitFor();
     await tab.page.getByLabel("Token").fill(token);
     await tab.page.keyboard.press("Enter");

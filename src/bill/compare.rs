@@ -186,7 +186,8 @@ fn causes(lines: &[Line], same_tokens: bool) -> Vec<String> {
     let unpriced: i64 = lines.iter().map(|line| line.unpriced).sum();
     if unpriced > 0 {
         let models = names(&|line| line.unpriced > 0);
-        say(format!("{unpriced} calls have no price ({models}): `tallyd prices check`, then `tallyd reprice`"));
+        let calls = crate::wording::noun(unpriced.unsigned_abs(), "call has no price", "calls have no price");
+        say(format!("{calls} ({models}): `tallyd prices check`, then `tallyd reprice`"));
     }
     if lines.iter().all(|line| line.calls == 0) {
         say("nothing was recorded: the day is before tallyd, or the calls came from elsewhere".to_owned());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::output::{self, count, noun};
+use super::output::{self, Table, noun};
 use super::{actor, reporting_zone, today_in, with_database};
 use crate::budget::inbox::{self, Alert, Delivery, Wanted, Which};
 use crate::config::Config;
@@ -68,15 +68,15 @@ fn list(all: bool, limit: u32, as_json: bool, config: &Config) -> anyhow::Result
         output::json(&alerts)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for alert in &alerts {
-        println!("{}", line(alert));
-    }
+    let mut table = Table::new(&["id", "at"], &[]).with_text("alert");
+    alerts.iter().for_each(|alert| table.push(cells(alert)));
+    table.print();
     let new = new.unsigned_abs();
     eprintln!("{} {} new", noun(new, "alert", "alerts"), if new == 1 { "is" } else { "are" });
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(alert: &Alert) -> String {
+fn cells(alert: &Alert) -> Vec<String> {
     let seen = match &alert.acknowledged_by {
         Some(by) => format!("  (seen by {by})"),
         None => String::new(),
@@ -88,7 +88,8 @@ fn line(alert: &Alert) -> String {
         _ => String::new(),
     };
     let message = alert.message.strip_prefix("tallyd: ").unwrap_or(&alert.message);
-    format!("{:>6}  {}  {message}{told}{seen}", alert.id, alert.at.format("%Y-%m-%d %H:%M"))
+    let at = alert.at.format("%Y-%m-%d %H:%M").to_string();
+    vec![alert.id.to_string(), at, format!("{message}{told}{seen}")]
 }
 
 fn acknowledge(ids: &[i64], all: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
@@ -99,7 +100,7 @@ fn acknowledge(ids: &[i64], all: bool, as_json: bool, config: &Config) -> anyhow
     if as_json {
         output::json(&json!({ "acknowledged": seen }))?;
     } else {
-        println!("{} acknowledged", count(seen));
+        println!("{} acknowledged", noun(seen, "alert was", "alerts were"));
     }
     if seen == 0 && !all {
         output::hint("`tallyd alerts list` shows those that are new");

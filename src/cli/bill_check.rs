@@ -34,7 +34,7 @@ pub struct BillCheckArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// How far a day's cost may be off, USD
-    #[arg(long, value_name = "USD", default_value = "0.01")]
+    #[arg(long, value_name = "USD", default_value = "0.01", value_parser = not_negative)]
     tolerance_usd: Usd,
     /// How far a day's cost or tokens may be off, percent of the bill
     #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = permille)]
@@ -51,6 +51,11 @@ pub struct BillCheckArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+fn not_negative(text: &str) -> Result<Usd, String> {
+    let amount = text.parse::<Usd>().map_err(|error| error.to_string())?;
+    if amount < Usd::ZERO { Err("it is how far a cost may be off, so not negative".to_owned()) } else { Ok(amount) }
 }
 
 /// Tenths of a percent.
@@ -113,8 +118,8 @@ fn print(comparison: &Comparison) {
     }
     let differing = comparison.days.iter().filter(|day| !day.agrees).count();
     match differing {
-        0 => println!("{} days agree", comparison.days.len()),
-        _ => println!("{differing} of {} days DIFFER", comparison.days.len()),
+        0 => println!("{}", output::noun(comparison.days.len() as u64, "day agrees", "days agree")),
+        _ => println!("{differing} of {} DIFFER", output::noun(comparison.days.len() as u64, "day", "days")),
     }
 }
 

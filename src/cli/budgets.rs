@@ -5,12 +5,15 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::confirm::{Confirm, Told};
 use super::output::{self, Table, count, usd};
-use super::{actor, reporting_zone, today_in, with_database};
-use crate::budget::store::{SetOutcome, board, remove, set};
-use crate::budget::{NewBudget, Period, Scope};
+use super::{actor, names, reporting_zone, today_in, with_database};
+use crate::budget::store::{SetOutcome, board, list as list_budgets, remove, set};
+use crate::budget::{Budget, NewBudget, Period, Scope};
 use crate::config::Config;
+use crate::database::Connection;
 use crate::database::queries::audit::Actor;
+use crate::database::queries::grouped::Dimension;
 use crate::pricing::{Usd, normalise_provider};
 
 /// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
@@ -20,7 +23,7 @@ use crate::pricing::{Usd, normalise_provider};
   tallyd budgets set 400 --period month --scope model --value claude-sonnet-4
   tallyd budgets set 5 --scope user --value u-42 --alert 80 --alert 100 --no-throttle
   tallyd budgets list
-  tallyd budgets remove 3")]
+  tallyd budgets remove 3 --yes")]
 pub struct BudgetsArgs {
     #[command(subcommand)]
     command: BudgetsCommand,
@@ -43,13 +46,14 @@ enum BudgetsCommand {
     Remove {
         /// Its id, as `tallyd budgets list` prints it
         id: i32,
+        #[command(flatten)]
+        confirm: Confirm,
     },
 }
 
 #[derive(Args)]
 struct SetArgs {
     /// USD
-    #[arg(allow_negative_numbers = true)]
     amount: Usd,
     /// For how long the amount is; days and weeks begin at midnight of the reporting time zone, weeks on Monday
     #[arg(long, value_enum, default_value_t = Period::Day)]
@@ -78,17 +82,43 @@ pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         BudgetsCommand::List { exact, json } => list(*exact, *json, config),
         BudgetsCommand::Set(args) => set_budget(args, config),
-        BudgetsCommand::Remove { id } => {
-            let name = actor();
-            let by = Actor::at_the_command_line(&name);
-            if with_database(config, "tallyd budgets", async |db| Ok(remove(db, *id, &by).await?))? {
-                println!("budget {id} is removed");
-                return Ok(ExitCode::SUCCESS);
-            }
-            eprintln!("error: there is no budget {id}");
-            output::hint("`tallyd budgets list` shows the ids");
-            Ok(ExitCode::FAILURE)
-        }
+        BudgetsCommand::Remove { id, confirm } => remove_budget(*id, *confirm, config),
+    }
+}
+
+fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<ExitCode> {
+    let told = confirm.told();
+    if told == Told::Nothing {
+        return Ok(confirm.refuse("removes a budget"));
+    }
+    let name = actor();
+    let by = Actor::at_the_command_line(&name);
+    let found = with_database(config, "tallyd budgets", async |db| {
+        let found = list_budgets(db).await?.into_iter().find(|budget| budget.id == id);
+        let is_gone = told == Told::Yes && !remove(db, id, &by).await?;
+        Ok(found.filter(|_| !is_gone))
+    })?;
+    let Some(budget) = found else {
+        output::error(&anyhow::anyhow!("there is no budget {id}"));
+        output::hint("`tallyd budgets list` shows the ids");
+        return Ok(ExitCode::FAILURE);
+    };
+    let what =
+        format!("budget {id}: {} USD a {} for {}", usd(budget.amount_usd, false), budget.period.name(), of(&budget));
+    if told == Told::DryRun {
+        println!("would be removed: {what}");
+        output::hint("nothing was changed: --yes removes it");
+    } else {
+        println!("removed: {what}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a budget bounds.
+fn of(budget: &Budget) -> String {
+    match budget.scope {
+        Scope::Global => "everything".to_owned(),
+        scope => format!("{} {}", scope.name(), budget.scope_value),
     }
 }
 
@@ -104,10 +134,9 @@ fn list(exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode>
     let mut table = Table::new(&["id", "of", "a", "since", "status"], &["spent USD", "of USD", "unpriced calls"]);
     for state in board.states() {
         let budget = &state.budget;
-        let of = format!("{} {}", budget.scope.name(), budget.scope_value);
         table.push(vec![
             budget.id.to_string(),
-            if budget.scope == Scope::Global { "everything".to_owned() } else { of },
+            of(budget),
             budget.period.name().to_owned(),
             state.period_start.to_string(),
             state.status.name().to_owned(),
@@ -143,12 +172,37 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     };
     let name = actor();
     let by = Actor::at_the_command_line(&name);
-    let SetOutcome { id, old } = with_database(config, "tallyd budgets", async |db| Ok(set(db, &new, &by).await?))?;
+    let SetOutcome { id, old } = with_database(config, "tallyd budgets", async |db| {
+        let done = set(db, &new, &by).await?;
+        warn_unseen(db, &new, reporting_zone(db, config).await?).await?;
+        Ok(done)
+    })?;
     if args.json {
         output::json(&json!({ "id": id, "replaced": old }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let before = old.map_or_else(String::new, |old| format!("; it replaces one of {} USD", old.amount_usd));
-    println!("budget {id}: {} USD a {}{before}", args.amount, args.period.name());
+    let before = old.map_or_else(String::new, |old| format!("; it replaces one of {} USD", usd(old.amount_usd, false)));
+    println!("budget {id}: {} USD a {}{before}", usd(args.amount, false), args.period.name());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that no call counts towards a budget so far, which a slip in its name would explain.
+async fn warn_unseen(db: &Connection, new: &NewBudget, zone: chrono_tz::Tz) -> anyhow::Result<()> {
+    let dimension = match new.scope {
+        Scope::Global => return Ok(()),
+        Scope::Provider => Dimension::Provider,
+        Scope::Model => Dimension::Model,
+        Scope::User => Dimension::User,
+        Scope::App => Dimension::App,
+    };
+    let seen = names::seen(db, dimension, names::all_days(dimension, zone), zone).await?;
+    // A family's name stands for the dated ones.
+    let counts =
+        |name: &String| *name == new.scope_value || new.scope == Scope::Model && name.starts_with(&new.scope_value);
+    if !seen.iter().any(counts) {
+        let (word, name) = (names::word(dimension), &new.scope_value);
+        let period = if dimension == Dimension::App { " in the last 31 days" } else { "" };
+        output::hint(&format!("no call has had the {word} {name:?}{period}; {}", names::near(name, &seen)));
+    }
+    Ok(())
 }

@@ -5,14 +5,12 @@ use std::process::ExitCode;
 use chrono::{Days, NaiveDate};
 use clap::{Args, ValueEnum};
 
+use super::names::{LOG_DAYS_MAX, point_out};
 use super::output::{self, Table, count, usd};
 use super::{reporting_zone, today_in, with_database};
 use crate::config::Config;
 use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
 use crate::pricing::{Usd, normalise_provider};
-
-/// The longest range that the call log is read for: only the log knows applications.
-const LOG_DAYS_MAX: u64 = 31;
 
 /// Show what was spent, by model, provider, user, application or day.
 #[derive(Args)]
@@ -20,6 +18,7 @@ const LOG_DAYS_MAX: u64 = 31;
   tallyd costs                                  # the last 30 days by model
   tallyd costs --by user --days 7 --limit 10
   tallyd costs --by day --provider claude
+  tallyd costs --by model --user u-42 --days 31
   tallyd costs --from 2026-11-01 --to 2026-11-30 --exact --json")]
 pub struct CostsArgs {
     /// What to tell apart
@@ -37,6 +36,15 @@ pub struct CostsArgs {
     /// Only this provider
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
+    /// Only this model
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Only this user
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// Only this application; of 31 days at most
+    #[arg(long, value_name = "NAME")]
+    app: Option<String>,
     /// So many lines at most, the largest costs first; days in their order
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
@@ -110,18 +118,26 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<Question> {
         anyhow::bail!("--from is after --to");
     }
     let days = (to - from).num_days().unsigned_abs() + 1;
-    if args.by == By::App && days > LOG_DAYS_MAX {
-        anyhow::bail!("applications are told apart over {LOG_DAYS_MAX} days at most, not {days}");
+    let reads_log = args.by == By::App
+        || args.app.is_some()
+        || (args.by == By::User || args.user.is_some()) && (args.by == By::Model || args.model.is_some());
+    if reads_log && days > LOG_DAYS_MAX {
+        anyhow::bail!("applications, and users' models, are told apart over {LOG_DAYS_MAX} days at most, not {days}");
     }
     let by_day = args.by == By::Day;
-    let provider = args.provider.as_deref().map(|name| (Dimension::Provider, normalise_provider(name).into_owned()));
+    let filters = [
+        (Dimension::Provider, args.provider.as_deref().map(|name| normalise_provider(name).into_owned())),
+        (Dimension::Model, args.model.clone()),
+        (Dimension::User, args.user.clone()),
+        (Dimension::App, args.app.clone()),
+    ];
     Ok(Question {
         from,
         to,
         zone: zone.name().to_owned(),
         bucket: if by_day { Bucket::Day } else { Bucket::Total },
         group_by: args.by.dimensions(),
-        filters: provider.into_iter().collect(),
+        filters: filters.into_iter().filter_map(|(of, name)| Some((of, name?))).collect(),
         sort: if by_day { SortBy::Bucket } else { SortBy::Cost },
         descending: !by_day,
         // One more tells that there are more.
@@ -132,8 +148,15 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<Question> {
 
 pub fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (question, mut rows) = with_database(config, "tallyd costs", async |db| {
-        let question = question(args, reporting_zone(db, config).await?)?;
+        let zone = reporting_zone(db, config).await?;
+        let question = question(args, zone)?;
         let rows = question.ask(db).await?;
+        if rows.is_empty() && !point_out(db, &question.filters, (question.from, question.to), zone).await? {
+            output::hint(match question.filters.len() {
+                0 => "there are no calls in these days",
+                _ => "these names have calls in these days, but no call has all of them",
+            });
+        }
         Ok((question, rows))
     })?;
     let more = rows.len() as i64 > args.limit;
@@ -146,9 +169,6 @@ pub fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     if more {
         output::hint(&format!("there are more than {}: give --limit", args.limit));
-    }
-    if rows.is_empty() {
-        output::hint("there are no calls in these days");
     }
     Ok(ExitCode::SUCCESS)
 }

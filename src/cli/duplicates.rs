@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::confirm::{Confirm, Told};
-use super::output::{self, noun};
+use super::output::{self, Table, noun, usd_text};
 use super::prices::{actor, instant};
 use super::with_database;
 use crate::clock::{Clock, SystemClock};
@@ -121,7 +121,7 @@ pub fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<ExitCode> {
         if as_json {
             output::json(&dropped)?;
         } else {
-            println!("dropped {}, {} USD", noun(dropped.rows, "row", "rows"), dropped.cost_usd);
+            println!("dropped {}, {} USD", noun(dropped.rows, "row", "rows"), usd_text(&dropped.cost_usd));
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -132,12 +132,25 @@ async fn show(db: &Connection, search: &Search, json: bool) -> anyhow::Result<()
     if json {
         return output::json(&found);
     }
+    let headings = ["key", "provider", "model", "user", "first", "last"];
+    let mut table = Table::new(&headings, &["rows", "USD too much"]).with_text("");
     for duplicate in &found {
         let Duplicate { key, provider, model, user_id, rows, first_at, last_at, extra_usd, differs } = duplicate;
-        let names = [provider, model, user_id].map(|name| if name.is_empty() { "-" } else { name }).join(" ");
-        let differs = if *differs { "; their costs differ" } else { "" };
-        println!("{key}: {rows} rows, {first_at} to {last_at}, {names}, {extra_usd} USD too much{differs}");
+        let name = |name: &str| if name.is_empty() { "-".to_owned() } else { name.to_owned() };
+        let differs = if *differs { "their costs differ" } else { "" };
+        table.push(vec![
+            name(key),
+            name(provider),
+            name(model),
+            name(user_id),
+            first_at.to_string(),
+            last_at.to_string(),
+            rows.to_string(),
+            usd_text(extra_usd),
+            differs.to_owned(),
+        ]);
     }
+    table.print();
     let rows: i64 = found.iter().map(|duplicate| duplicate.rows - 1).sum();
     let calls = noun(found.len() as u64, "call is", "calls are");
     println!("{calls} there more than once: {} too many", noun(rows.unsigned_abs(), "row", "rows"));

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use chrono::DateTime;
 use clap::Args;
 
+use super::names::{all_days, point_out};
 use super::{output, reporting_zone, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::database::queries::grouped::Dimension;
 use crate::forecast::{Estimate, Method, day_left, forecast, history};
 use crate::pricing::{Usd, normalise_provider};
 
@@ -27,7 +29,12 @@ pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
     let provider = normalise_provider(&args.provider);
     let (now, history) = with_database(config, "tallyd forecast", async |db| {
-        let now = now.with_timezone(&reporting_zone(db, config).await?);
+        let zone = reporting_zone(db, config).await?;
+        let now = now.with_timezone(&zone);
+        if !provider.is_empty() {
+            let filter = [(Dimension::Provider, provider.to_string())];
+            point_out(db, &filter, all_days(Dimension::Provider, zone), zone).await?;
+        }
         Ok((now, history(db, now.date_naive(), &provider).await?))
     })?;
     let found = forecast(&history, day_left(&now));
@@ -50,10 +57,20 @@ pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let days = found.history_days;
     match found.method {
-        Method::None => output::hint(&format!("{days} whole days are too few for an estimate; it takes 3")),
-        Method::Mean => output::hint(&format!("the mean of {days} days; from 14 on there is an interval")),
+        Method::None => output::hint(&format!(
+            "{} too few for an estimate; it takes 3",
+            output::noun(days as u64, "whole day is", "whole days are")
+        )),
+        Method::Mean => output::hint(&format!(
+            "the mean of {}; from 14 on there is an interval",
+            output::noun(days as u64, "day", "days")
+        )),
         Method::Weighed => {
-            eprintln!("from {days} days; the interval is to hold {} times of 100", found.interval_percent);
+            eprintln!(
+                "from {}; the interval is to hold {} times of 100",
+                output::noun(days as u64, "day", "days"),
+                found.interval_percent
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use super::confirm::{Confirm, Told};
 use super::output;
 use crate::config::Config;
 use crate::database::{Database, DatabaseOptions, MigrateReport, citus, migrate};
@@ -12,15 +13,14 @@ use crate::database::{Database, DatabaseOptions, MigrateReport, citus, migrate};
 /// Bring the database's schema up to date. The daemon does the same when it starts.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  tallyd migrate --database-url postgresql://postgres@localhost/app\n  tallyd migrate --citus --dry-run"
+    after_help = "Examples:\n  tallyd migrate --database-url postgresql://postgres@localhost/app\n  tallyd migrate --citus --dry-run\n  tallyd migrate --citus --yes"
 )]
 pub struct MigrateArgs {
     /// Then spread the log and the users' sums over Citus' nodes by user; see docs/citus.md
     #[arg(long)]
     citus: bool,
-    /// Print the SQL that spreads them, and change nothing
-    #[arg(long, requires = "citus")]
-    dry_run: bool,
+    #[command(flatten)]
+    confirm: Confirm,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,8 +37,16 @@ struct Done<'r> {
 }
 
 pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    if args.dry_run {
-        return dry_run(args, config);
+    match (args.citus, args.confirm.told()) {
+        (true, Told::Nothing) => return Ok(args.confirm.refuse("moves tables to Citus' nodes")),
+        (true, Told::DryRun) => return dry_run(args, config),
+        (false, Told::DryRun | Told::Yes) => {
+            output::error(&anyhow::anyhow!(
+                "--yes and --dry-run go with --citus: to bring the schema up to date needs no confirmation"
+            ));
+            return Ok(ExitCode::from(2));
+        }
+        (true, Told::Yes) | (false, Told::Nothing) => {}
     }
     let (report, distributed, url) = super::block_on(async {
         let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
@@ -70,7 +78,8 @@ pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     if !args.json {
         if let Some(statements) = distributed {
-            println!("{} tables were moved to Citus' nodes", statements.len());
+            let tables = output::noun(statements.len() as u64, "table was", "tables were");
+            println!("{tables} moved to Citus' nodes");
         }
         for line in report.access.advice() {
             output::hint(&line);

@@ -19,6 +19,7 @@ mod duplicates;
 mod forecast;
 mod import;
 mod migrate;
+mod names;
 mod open;
 mod partitions;
 mod plans;
@@ -39,7 +40,7 @@ mod wal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, ConfigSources};
 
@@ -153,16 +154,23 @@ impl Common {
     }
 }
 
-/// The tree of commands, as the parser has it.
+/// The whole command line. A negative number is a value everywhere: `--amount -5` is refused for what it is, not as an unknown
+/// option `-5`.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    fn with_negative_numbers(command: clap::Command) -> clap::Command {
+        let takes_one = |arg: &clap::Arg| arg.get_action().takes_values() && !arg.is_allow_hyphen_values_set();
+        command
+            .mut_args(|arg| if takes_one(&arg) { arg.allow_negative_numbers(true) } else { arg })
+            .mut_subcommands(with_negative_numbers)
+    }
+    with_negative_numbers(Cli::command())
 }
 
 /// Runs the program. Returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches_mut(&mut command().get_matches()).unwrap_or_else(|error| error.exit());
     let config = match cli.common.load() {
         Ok(config) => config,
         Err(error) => {
@@ -265,4 +273,80 @@ fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 pub(crate) fn actor() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     format!("{} (command line)", named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each command below `command`, with its words.
+    fn each(command: &clap::Command, words: &str, look: &mut dyn FnMut(&str, &clap::Command)) {
+        look(words, command);
+        for below in command.get_subcommands() {
+            each(below, format!("{words} {}", below.get_name()).trim_start(), look);
+        }
+    }
+
+    #[test]
+    fn what_deletes_or_rewrites_is_confirmed_in_one_way() {
+        let mut found = Vec::new();
+        each(&command(), "", &mut |words, command| {
+            let has = |flag: &str| command.get_arguments().any(|arg| arg.get_long() == Some(flag));
+            if has("yes") {
+                assert!(has("dry-run"), "{words}");
+                found.push(words.to_owned());
+            }
+        });
+        found.sort();
+        let expected = [
+            "adopt",
+            "budgets remove",
+            "dead-letters drop",
+            "duplicates drop",
+            "migrate",
+            "partitions drop",
+            "prices alias",
+            "prices withdraw",
+            "reprice",
+            "rollups rebuild",
+            "token revoke",
+            "users forget",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_negative_number_is_a_value_of_every_option_that_takes_one() {
+        let mut looked_at = 0;
+        each(&command(), "", &mut |words, command| {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let takes_it = arg.is_allow_negative_numbers_set() || arg.is_allow_hyphen_values_set();
+                assert!(takes_it, "{words} {}", arg.get_id());
+                looked_at += 1;
+            }
+        });
+        assert!(looked_at > 100, "only {looked_at}");
+        for (words, says) in [
+            ("budgets remove -3 --yes", ""),
+            ("dead-letters show -3", ""),
+            ("budgets set -5", ""),
+            ("costs --days -3", "'-3' for '--days <N>'"),
+            ("costs --limit -3", "-3 is not in 1..=10000"),
+            ("alerts list --limit -1", "-1 is not in 1..=1000"),
+            ("dead-letters list --limit -1", "'-1' for '--limit <N>'"),
+            ("bill-check f --tolerance-usd -1", "not negative"),
+            ("bill-check f --tolerance-percent -1", "no percentage between 0 and 100"),
+            ("record --provider p --input-tokens -5", "'-5' for '--input-tokens"),
+        ] {
+            let parsed = command().try_get_matches_from(format!("tallyd {words}").split(' '));
+            match parsed {
+                Ok(_) => assert_eq!(says, "", "{words} is taken"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!says.is_empty() && error.contains(says), "{words}: {error}");
+                    assert!(!error.contains("unexpected argument"), "{words}: {error}");
+                }
+            }
+        }
+    }
 }

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 
 use crate::pricing::Usd;
 use crate::quote;
+pub use crate::wording::{count, noun};
 
 /// Prints a line of data.
 macro_rules! println {
@@ -135,26 +136,6 @@ fn is_read(written: std::io::Result<()>) -> anyhow::Result<bool> {
     }
 }
 
-/// A number with its thousands set apart.
-#[must_use]
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number and its noun: `1 alert`, `2 alerts`.
-#[must_use]
-pub fn noun(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { one } else { many })
-}
-
 /// An amount as people read it: in cents, half a cent rounded up; more digits where cents would say nothing. `exact` keeps every digit.
 #[must_use]
 pub fn usd(amount: Usd, exact: bool) -> String {
@@ -171,9 +152,16 @@ pub fn usd(amount: Usd, exact: bool) -> String {
     format!("{sign}{whole}.{:02}", cents % 100)
 }
 
-/// A list with headings. Names stand to the left, numbers to the right.
+/// The same of an amount as PostgreSQL writes it. One that is not read, because it has more digits than any cost, stays as it is.
+#[must_use]
+pub fn usd_text(amount: &str) -> String {
+    Usd::parse(amount).map_or_else(|_| amount.to_owned(), |amount| usd(amount, false))
+}
+
+/// A list with headings. Names stand to the left, numbers to the right, and at the end there may be a text of any length.
 pub struct Table {
     names: usize,
+    numbers: usize,
     lines: Vec<Vec<String>>,
 }
 
@@ -182,7 +170,14 @@ impl Table {
     #[must_use]
     pub fn new(names: &[&str], numbers: &[&str]) -> Self {
         let headings = names.iter().chain(numbers).map(|heading| (*heading).to_owned()).collect();
-        Self { names: names.len(), lines: vec![headings] }
+        Self { names: names.len(), numbers: numbers.len(), lines: vec![headings] }
+    }
+
+    /// The same with a column of text at the end.
+    #[must_use]
+    pub fn with_text(mut self, heading: &str) -> Self {
+        self.lines[0].push(heading.to_owned());
+        self
     }
 
     /// Adds a line, a cell a column.
@@ -204,7 +199,11 @@ impl Table {
         let widths: Vec<usize> = (0..self.lines[0].len()).map(|at| width(at).unwrap_or(0)).collect();
         let cell = |(at, text): (usize, &String)| {
             let wide = widths[at];
-            if at < self.names { format!("{text:<wide$}") } else { format!("{text:>wide$}") }
+            if at < self.names || at >= self.names + self.numbers {
+                format!("{text:<wide$}")
+            } else {
+                format!("{text:>wide$}")
+            }
         };
         let line = |cells: &Vec<String>| cells.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
         self.lines.iter().map(|cells| line(cells).trim_end().to_owned()).collect()
@@ -243,6 +242,10 @@ mod tests {
         table.push(vec!["a\u{1b}".into(), "10".into()]);
         table.push(vec!["bc".into(), "7".into()]);
         assert_eq!(table.lines(), ["model    calls", "a\\u{1b}     10", "bc           7"]);
+        let mut table = Table::new(&["id"], &["calls"]).with_text("why");
+        table.push(vec!["1".into(), "10".into(), "so".into()]);
+        table.push(vec!["2".into(), "7".into(), "because".into()]);
+        assert_eq!(table.lines(), ["id  calls  why", "1      10  so", "2       7  because"]);
         assert_eq!([0, 1_023, 1_024, 1_572_864].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
     }
 }

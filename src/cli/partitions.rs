@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::confirm::{Confirm, Told};
-use super::output::{self, bytes, count, noun};
+use super::output::{self, Table, bytes, count, noun, usd_text};
 use super::prices::instant;
 use super::with_database;
 use crate::config::Config;
@@ -81,20 +81,21 @@ fn at(us: i64) -> DateTime<Utc> {
 }
 
 /// One line a partition.
-fn print(partition: &PartitionInfo) {
+fn print(partitions: &[PartitionInfo]) {
     let bound = |at: Option<DateTime<Utc>>| at.map_or("-".into(), |at| at.format("%Y-%m-%d %H:%M").to_string());
-    println!(
-        "{}: {} to {}, {} calls, {}, index by user: {}{}",
-        partition.name,
-        bound(partition.from),
-        bound(partition.to),
-        partition
-            .rows_estimate
-            .map_or("an unknown number of".into(), |rows| format!("about {}", count(rows.unsigned_abs()))),
-        bytes(partition.bytes.unsigned_abs()),
-        partition.user_index.name(),
-        if partition.sealed { ", sealed" } else { "" }
-    );
+    let mut table = Table::new(&["partition", "from", "to", "index by user", "state"], &["about calls", "size"]);
+    for partition in partitions {
+        table.push(vec![
+            partition.name.clone(),
+            bound(partition.from),
+            bound(partition.to),
+            partition.user_index.name().to_owned(),
+            if partition.sealed { "sealed" } else { "open" }.to_owned(),
+            partition.rows_estimate.map_or("unknown".into(), |rows| count(rows.unsigned_abs())),
+            bytes(partition.bytes.unsigned_abs()),
+        ]);
+    }
+    table.print();
 }
 
 fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
@@ -103,7 +104,7 @@ fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
         if as_json {
             output::json(&all)?;
         } else {
-            all.iter().for_each(print);
+            print(&all);
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -131,7 +132,7 @@ fn show_due(before: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Re
         if as_json {
             output::json(&json!({ "due": found, "dropped": null }))?;
         } else {
-            found.iter().for_each(print);
+            print(&found);
             println!("{} would be dropped", noun(found.len() as u64, "partition", "partitions"));
             output::hint("nothing was changed: --yes drops them");
         }
@@ -143,8 +144,8 @@ fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> a
     with_database(config, "tallyd partitions", async |db| {
         let dropped = drop_before(db, before, actor, |one| {
             if !as_json {
-                let calls = count(one.calls.unsigned_abs());
-                println!("{}: {calls} calls, {} USD: {}", one.partition, one.cost_usd, one.state.name());
+                let calls = noun(one.calls.unsigned_abs(), "call", "calls");
+                println!("{}: {calls}, {} USD: {}", one.partition, usd_text(&one.cost_usd), one.state.name());
             }
         })
         .await?;

@@ -50,8 +50,10 @@ pub fn run(args: &PlansArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     for month in &comparison.months {
         println!(
-            "{} {PLAN_PROVIDER}: {} requests, marginal cost {} USD",
-            month.month, month.requests, month.marginal_usd
+            "{} {PLAN_PROVIDER}: {}, marginal cost {} USD",
+            month.month,
+            output::noun(month.requests.to_u64(), "request", "requests"),
+            month.marginal_usd
         );
     }
     for plan in &comparison.plans {

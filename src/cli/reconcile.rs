@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::{self, count};
+use super::output::{self, noun};
 use super::with_database;
 use crate::config::Config;
 use crate::database::reconcile;
@@ -23,11 +23,11 @@ pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.json {
         output::json(&found)?;
     } else {
-        let rows = count(found.log_rows.unsigned_abs());
-        println!("{rows} calls, {} USD, {} unpriced", found.log_cost_usd, found.unpriced_rows);
+        let rows = noun(found.log_rows.unsigned_abs(), "call", "calls");
+        println!("{rows}, {} USD, {} unpriced", found.log_cost_usd, found.unpriced_rows);
         if found.dropped_rows > 0 {
-            let rows = count(found.dropped_rows.unsigned_abs());
-            println!("{rows} calls, {} USD were dropped from the log; their sums are kept", found.dropped_cost_usd);
+            let rows = noun(found.dropped_rows.unsigned_abs(), "call was", "calls were");
+            println!("{rows} dropped from the log, {} USD; the sums are kept", found.dropped_cost_usd);
         }
         for difference in found.differences.iter().take(50) {
             println!(

@@ -6,11 +6,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::confirm::{Confirm, Told};
-use super::output::{self, count};
+use super::output::{self, count, noun};
 use super::prices::{actor, catalog, instant};
 use super::with_database;
 use crate::config::Config;
 use crate::database::Connection;
+use crate::database::queries::grouped::Dimension;
 use crate::database::reprice::{Preview, RepriceOptions, dropped_calls, preview, reprice};
 use crate::pricing::{Usd, normalise_provider};
 
@@ -58,25 +59,25 @@ fn print(preview: &Preview) {
         let change = day.new_usd.checked_sub(day.old_usd).unwrap_or(Usd::ZERO);
         let model = if day.model.is_empty() { "-" } else { &day.model };
         println!(
-            "{} {} {model}: {} calls, {} USD -> {} USD ({change})",
+            "{} {} {model}: {}, {} USD -> {} USD ({change})",
             day.day,
             day.provider,
-            count(day.calls),
+            noun(day.calls, "call", "calls"),
             day.old_usd,
             day.new_usd
         );
     }
     println!(
-        "{} of {} calls differ: {} USD -> {} USD; {} get a price for the first time, {} have none today",
+        "{} of {}: {} USD -> {} USD; {} a price for the first time, {} today",
         count(preview.changed),
-        count(preview.calls),
+        noun(preview.calls, "call differs", "calls differ"),
         preview.old_usd,
         preview.new_usd,
-        count(preview.newly_priced),
-        count(preview.unpriceable)
+        noun(preview.newly_priced, "gets", "get"),
+        noun(preview.unpriceable, "has no price", "have no price")
     );
     if preview.inexact > 0 {
-        println!("{} are left alone: their stored cost has more than 18 decimals", count(preview.inexact));
+        println!("{} alone: a stored cost has more than 18 decimals", noun(preview.inexact, "is left", "are left"));
     }
 }
 
@@ -85,11 +86,12 @@ async fn check_dropped(db: &Connection, args: &RepriceArgs) -> anyhow::Result<()
     let Some(dropped) = dropped_calls(db, args.from, args.to).await? else { return Ok(()) };
     let bound = |at: Option<chrono::DateTime<chrono::Utc>>| at.map_or("ever".into(), |at| at.to_rfc3339());
     let said = format!(
-        "{} calls, {} USD between {} and {} were dropped from the log: their costs cannot be computed anew",
-        count(dropped.calls.unsigned_abs()),
+        "{}, {} USD between {} and {} {} dropped from the log: such costs cannot be computed anew",
+        noun(dropped.calls.unsigned_abs(), "call", "calls"),
         dropped.cost_usd,
         bound(dropped.from),
-        bound(dropped.to)
+        bound(dropped.to),
+        if dropped.calls == 1 { "was" } else { "were" }
     );
     if !args.skip_dropped {
         anyhow::bail!("{said}. hint: begin later, or leave them as they are with --skip-dropped");
@@ -123,6 +125,14 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
         if !args.json {
             print(&found);
         }
+        if found.calls == 0 {
+            let day = |us: i64| chrono::DateTime::from_timestamp_micros(us).unwrap_or_default().date_naive();
+            let names = [(Dimension::Provider, &options.provider), (Dimension::Model, &options.model)];
+            let filters: Vec<_> = names.into_iter().filter(|(_, name)| !name.is_empty()).collect();
+            let filters: Vec<_> = filters.into_iter().map(|(of, name)| (of, name.clone())).collect();
+            let zone = super::reporting_zone(db, config).await?;
+            super::names::point_out(db, &filters, (day(args.from), day(args.to)), zone).await?;
+        }
         if told == Told::DryRun {
             if args.json {
                 output::json(&serde_json::json!({ "preview": found, "done": null }))?;
@@ -141,9 +151,9 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
         } else {
             let resumed = if done.resumed { " (an earlier run had begun)" } else { "" };
             println!(
-                "job {}{resumed}: {} calls read, {} changed, {} USD added",
+                "job {}{resumed}: {} read, {} changed, {} USD added",
                 done.job,
-                count(done.read),
+                noun(done.read, "call", "calls"),
                 count(done.changed),
                 done.difference_usd
             );

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::confirm::{Confirm, Told};
-use super::output::{self, count};
+use super::output::{self, noun};
 use crate::config::Config;
 use crate::database::{Database, DatabaseOptions, Rebuild, preview_rebuild, rebuild_rollups};
 
@@ -68,15 +68,23 @@ pub fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 fn print(done: &Rebuild, dry_run: bool) {
-    let number = |number: i64| count(number.unsigned_abs());
+    let of = |number: i64, one: &str, many: &str| noun(number.unsigned_abs(), one, many);
+    let rows = of(done.rows, "row of the daily tables", "rows of the daily tables");
+    let kept = of(done.kept_rows, "row of earlier days", "rows of earlier days");
+    let done_rows = match (dry_run, done.rows) {
+        (true, _) => "would be written",
+        (false, 1) => "was written",
+        (false, _) => "were written",
+    };
+    let kept_rows = match (dry_run, done.kept_rows) {
+        (true, _) => "would stay",
+        (false, 1) => "stays",
+        (false, _) => "stay",
+    };
     println!(
-        "{} calls on {} days: {} rows of the daily tables {}; {} rows of earlier days {} as they are",
-        number(done.calls),
-        number(done.days),
-        number(done.rows),
-        if dry_run { "would be written" } else { "were written" },
-        number(done.kept_rows),
-        if dry_run { "would stay" } else { "stay" },
+        "{} on {}: {rows} {done_rows}; {kept} {kept_rows}",
+        of(done.calls, "call", "calls"),
+        of(done.days, "day", "days"),
     );
     if dry_run {
         println!("days would be in {} instead of {}", done.to_zone, done.from_zone);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::{self, bytes, count};
+use super::output::{self, bytes, count, noun};
 use crate::config::Config;
 use crate::http::socket::{self, AskError};
 use crate::http::{Health, Status};
@@ -58,11 +58,11 @@ fn print(status: &Status) {
     }
     let wal = &status.wal;
     println!(
-        "  not loaded    {} records, the oldest {:.1} s old; {} in {} segments",
-        count(wal.unflushed_records),
+        "  not loaded    {}, the oldest {:.1} s old; {} in {}",
+        noun(wal.unflushed_records, "record", "records"),
         wal.oldest_unflushed_seconds,
         bytes(wal.bytes),
-        wal.segments
+        noun(wal.segments as u64, "segment", "segments")
     );
     let identities = &wal.identities;
     let early = match identities.forgotten_early {
@@ -70,21 +70,21 @@ fn print(status: &Status) {
         ids => format!("; {} forgotten early: raise wal.max_identities", count(ids)),
     };
     println!(
-        "  stated ids    {} known; {} records were duplicates since this start{early}",
+        "  stated ids    {} known; {} since this start{early}",
         count(identities.known),
-        count(identities.duplicates)
+        noun(identities.duplicates, "record was a duplicate", "records were duplicates")
     );
     let database = &status.database;
     println!("  database      {}", database.url.as_deref().unwrap_or("not started yet"));
     match database.committed_records {
         Some(records) => println!(
-            "  committed     {} calls, {} of them since this start",
-            count(records),
+            "  committed     {}, {} of them since this start",
+            noun(records, "call", "calls"),
             count(database.committed_since_start)
         ),
         None => println!(
-            "  committed     {} calls since this start; the database does not answer",
-            count(database.committed_since_start)
+            "  committed     {} since this start; the database does not answer",
+            noun(database.committed_since_start, "call", "calls")
         ),
     }
     let found = &status.stood_out;
@@ -97,7 +97,8 @@ fn print(status: &Status) {
             println!("  {:<13} {} × {}", if at == 0 { title } else { "" }, count(named.count), named.what);
         }
         if names.len() > NAMES {
-            println!("  {:<13} and {} more names: tallyd status --json", "", names.len() - NAMES);
+            let more = noun((names.len() - NAMES) as u64, "more name", "more names");
+            println!("  {:<13} and {more}: tallyd status --json", "");
         }
     }
 }

@@ -9,6 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::confirm::{Confirm, Told};
+use super::output::Table;
 use super::{actor, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StatedCosts};
@@ -23,7 +25,7 @@ use crate::http::auth::tokens::{compose, digest};
   tallyd token create --name grafana --role read
   tallyd token create --name checkout --role ingest --expires-days 90 --json | jq -r .token
   tallyd token list
-  tallyd token revoke 3")]
+  tallyd token revoke 3 --yes")]
 pub struct TokenArgs {
     #[command(subcommand)]
     command: TokenCommand,
@@ -58,10 +60,12 @@ enum TokenCommand {
         json: bool,
     },
     /// Revoke a token; running daemons refuse it within two seconds
-    #[command(after_help = "Example:\n  tallyd token revoke 3")]
+    #[command(after_help = "Example:\n  tallyd token revoke 3 --yes")]
     Revoke {
         /// The token's number, from `tallyd token list`
         id: i32,
+        #[command(flatten)]
+        confirm: Confirm,
     },
 }
 
@@ -107,6 +111,11 @@ impl From<CostsArg> for StatedCosts {
 const NAME_CHARS_MAX: usize = 100;
 
 pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    if let TokenCommand::Revoke { confirm, .. } = &args.command
+        && confirm.told() == Told::Nothing
+    {
+        return Ok(confirm.refuse("revokes a token for good"));
+    }
     super::block_on(async {
         let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
         let done = {
@@ -123,16 +132,26 @@ pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
 /// How long a daemon that has just started may take to make the schema.
 const SCHEMA_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits while a daemon is making the schema: tokens are what people make right after its first start. Without a daemon nobody makes it,
-/// and what follows says so.
+/// Waits while a daemon is making the schema: tokens are what people make right after its first start. Without a daemon nobody makes it.
 async fn wait_for_schema(connection: &Connection, config: &Config) -> anyhow::Result<()> {
     let end = Instant::now() + SCHEMA_PATIENCE;
     let mut told = false;
     loop {
         let rows = connection.query_typed("SELECT to_regclass('public.tallyd_tokens') IS NOT NULL", &[]).await?;
         let is_there = rows.first().is_some_and(|row| row.get(0));
-        if is_there || Instant::now() >= end || UnixStream::connect(config.socket_path()).is_err() {
+        if is_there {
             return Ok(());
+        }
+        if UnixStream::connect(config.socket_path()).is_err() {
+            anyhow::bail!(
+                "this database does not have tallyd's schema. hint: start the daemon, or run `tallyd migrate`"
+            );
+        }
+        if Instant::now() >= end {
+            anyhow::bail!(
+                "the daemon has not made the schema within {} s. hint: `tallyd status` says why",
+                SCHEMA_PATIENCE.as_secs()
+            );
         }
         if !told {
             output::hint("the daemon is making the schema; the token waits for it");
@@ -159,7 +178,7 @@ async fn run_on(args: &TokenArgs, connection: &mut Connection) -> anyhow::Result
             create(connection, &token, *json).await
         }
         TokenCommand::List { json } => list(connection, *json).await,
-        TokenCommand::Revoke { id } => revoke(connection, *id).await,
+        TokenCommand::Revoke { id, confirm } => revoke(connection, *id, confirm.told()).await,
     }
 }
 
@@ -192,10 +211,15 @@ async fn list(connection: &Connection, as_json: bool) -> anyhow::Result<ExitCode
     if tokens.is_empty() {
         output::hint("there are none; `tallyd token create --name me --role read` makes one");
     }
+    let day = |at: DateTime<Utc>| at.format("%Y-%m-%d").to_string();
+    let mut table = Table::new(&["id", "role", "state", "made", "ends", "name"], &[]);
     for token in &tokens {
-        let made = token.created_at.format("%Y-%m-%d");
-        println!("{:>4}  {:<7} {:<9} {made}  {}", token.id, token.role, state(token), token.name);
+        let ends = token.revoked_at.or(token.expires_at).map_or_else(|| "-".to_owned(), day);
+        let cells =
+            [token.id.to_string(), token.role.to_string(), state(token).to_owned(), day(token.created_at), ends];
+        table.push(cells.into_iter().chain([token.name.clone()]).collect());
     }
+    table.print();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -207,13 +231,22 @@ fn state(token: &ListedToken) -> &'static str {
     }
 }
 
-async fn revoke(connection: &mut Connection, id: i32) -> anyhow::Result<ExitCode> {
-    let transaction = connection.transaction().await?;
-    let revoked = tokens::revoke(&transaction, id, None, &actor()).await?;
-    transaction.commit().await?;
-    if revoked {
-        println!("token {id} is revoked");
-        return Ok(ExitCode::SUCCESS);
+async fn revoke(connection: &mut Connection, id: i32, told: Told) -> anyhow::Result<ExitCode> {
+    if told == Told::DryRun {
+        let tokens = tokens::list(connection).await?;
+        if let Some(token) = tokens.iter().find(|token| token.id == id && token.revoked_at.is_none()) {
+            println!("would be revoked: token {id}, {} of the role {}", token.name, token.role);
+            output::hint("nothing was changed: --yes revokes it");
+            return Ok(ExitCode::SUCCESS);
+        }
+    } else {
+        let transaction = connection.transaction().await?;
+        let revoked = tokens::revoke(&transaction, id, None, &actor()).await?;
+        transaction.commit().await?;
+        if revoked {
+            println!("token {id} is revoked");
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     output::error(&anyhow::anyhow!("no token {id} is in force"));
     output::hint("`tallyd token list` shows their numbers");

@@ -68,28 +68,27 @@ enum UsersCommand {
 
 fn print_preview(found: &Preview) {
     println!(
-        "{} calls, {} USD on {} days ({} calls of them are dropped from the log), {} dead letters, {} budgets{}",
-        count(found.calls.unsigned_abs()),
+        "{}, {} USD on {} ({} dropped from the log), {}, {}{}",
+        noun(found.calls.unsigned_abs(), "call", "calls"),
         found.cost_usd,
-        count(found.days.unsigned_abs()),
-        count(found.dropped_calls.unsigned_abs()),
-        found.dead_letters,
-        found.budgets,
+        noun(found.days.unsigned_abs(), "day", "days"),
+        noun(found.dropped_calls.unsigned_abs(), "call of them is", "calls of them are"),
+        noun(found.dead_letters.unsigned_abs(), "dead letter", "dead letters"),
+        noun(found.budgets.unsigned_abs(), "budget", "budgets"),
         if found.is_marked { "; forgotten before, and marked" } else { "" }
     );
 }
 
 fn print(done: &Forgotten) {
     println!(
-        "{} calls and {} dropped ones are nobody's now; {} dead letters were corrected, {} dropped; {} budgets and {} alerts \
-         were deleted; {} entries of the audit log lost the id",
-        count(done.calls),
+        "{} of the log and {} that had been dropped are anonymous now; {} corrected, {} dropped; deleted: {}, {}; {} the id",
+        noun(done.calls, "call", "calls"),
         count(done.dropped_calls),
-        done.letters_corrected,
-        done.letters_dropped,
-        done.budgets,
-        done.alerts,
-        done.audit_entries
+        noun(done.letters_corrected, "dead letter was", "dead letters were"),
+        count(done.letters_dropped),
+        noun(done.budgets, "budget", "budgets"),
+        noun(done.alerts, "alert", "alerts"),
+        noun(done.audit_entries, "entry of the audit log lost", "entries of the audit log lost")
     );
 }
 
@@ -126,6 +125,9 @@ fn list(question: &UserQuestion, exact: bool, as_json: bool, config: &Config) ->
         table.push(cells);
     }
     table.print();
+    if let (Some(search), true) = (&question.search, page.users.is_empty()) {
+        output::hint(&format!("no user has {search:?} in the id or a shown column"));
+    }
     let total = page.total.unsigned_abs();
     if total > page.users.len() as u64 {
         output::hint(&format!("{} in all: give --limit", noun(total, "user", "users")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::{Secret, form};
 use crate::pricing::Usd;
 
@@ -40,14 +40,13 @@ impl Default for Alerts {
 }
 
 impl Alerts {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("alerts.interval_ms", self.interval.as_millis(), 10..=3_600_000)?;
-        in_range("alerts.retry_min_ms", self.retry_min.as_millis(), 1..=3_600_000)?;
-        in_range("alerts.unusual_factor", self.unusual_factor, 0..=1_000_000)?;
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("alerts.interval_ms", self.interval.as_millis(), 10..=3_600_000);
+        faults.in_range("alerts.retry_min_ms", self.retry_min.as_millis(), 1..=3_600_000);
+        faults.in_range("alerts.unusual_factor", self.unusual_factor, 0..=1_000_000);
         let is_http = |url: &Secret| url.expose().starts_with("http://") || url.expose().starts_with("https://");
         if self.webhook_url.as_ref().is_some_and(|url| !is_http(url)) {
-            return Err(ConfigError::invalid("alerts.webhook_url", "it begins with http:// or https://"));
+            faults.add("alerts.webhook_url", "it begins with http:// or https://");
         }
-        Ok(())
     }
 }

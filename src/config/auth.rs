@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::{Secret, form};
 
 /// JSON Web Tokens, and what failures cost.
@@ -86,34 +86,34 @@ impl Auth {
         })
     }
 
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults) {
         if self.issuer.is_none() && (self.jwks_url.is_some() || self.hs256_secret.is_some()) {
             let reason = "keys are configured, and nobody whose tokens they verify; set the `iss` of your tokens";
-            return Err(ConfigError::invalid("auth.issuer", reason));
+            faults.add("auth.issuer", reason);
         }
         if self.publishable_key.is_some() && self.issuer.is_none() {
             let reason = "it is a key to the issuer, and there is none; set auth.issuer";
-            return Err(ConfigError::invalid("auth.publishable_key", reason));
+            faults.add("auth.publishable_key", reason);
         }
         if self.hs256_secret.as_ref().is_some_and(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
             let reason = format!("fewer than {SECRET_BYTES_MIN} bytes can be guessed; use the issuer's own secret");
-            return Err(ConfigError::invalid("auth.hs256_secret", reason));
+            faults.add("auth.hs256_secret", reason);
         }
         if self.audience.is_empty() {
-            return Err(ConfigError::invalid("auth.audience", "it is empty; a token is always for somebody"));
+            faults.add("auth.audience", "it is empty; a token is always for somebody");
         }
         if let Some(url) = self.keys_url() {
             let scheme = ["https://", "http://"].into_iter().any(|scheme| url.starts_with(scheme));
             if !scheme || url.parse::<axum::http::Uri>().is_err() {
                 let reason = format!("{url:?} is no URL; write https://host/path");
-                return Err(ConfigError::invalid("auth.jwks_url", reason));
+                faults.add("auth.jwks_url", reason);
             }
         }
-        in_range("auth.jwks_ttl_ms", self.jwks_ttl.as_millis(), 100..=86_400_000)?;
-        in_range("auth.jwks_refetch_ms", self.jwks_refetch.as_millis(), 10..=3_600_000)?;
-        in_range("auth.jwks_max_stale_ms", self.jwks_max_stale.as_millis(), 0..=30 * 86_400_000)?;
-        in_range("auth.admin_ttl_ms", self.admin_ttl.as_millis(), 0..=60_000)?;
-        in_range("auth.failures_per_minute", self.failures_per_minute, 1..=1_000_000)
+        faults.in_range("auth.jwks_ttl_ms", self.jwks_ttl.as_millis(), 100..=86_400_000);
+        faults.in_range("auth.jwks_refetch_ms", self.jwks_refetch.as_millis(), 10..=3_600_000);
+        faults.in_range("auth.jwks_max_stale_ms", self.jwks_max_stale.as_millis(), 0..=30 * 86_400_000);
+        faults.in_range("auth.admin_ttl_ms", self.admin_ttl.as_millis(), 0..=60_000);
+        faults.in_range("auth.failures_per_minute", self.failures_per_minute, 1..=1_000_000);
     }
 }
 

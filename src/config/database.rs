@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::{SecretUrl, form};
 
 /// How to reach PostgreSQL.
@@ -45,11 +45,11 @@ impl Default for Database {
 }
 
 impl Database {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults) {
         if self.password_file.is_some() && self.url.is_none() {
             let reason = "there is no database.url that it would be for; the private PostgreSQL has no password";
-            return Err(ConfigError::invalid("database.password_file", reason));
+            faults.add("database.password_file", reason);
         }
-        in_range("database.connect_timeout_ms", self.connect_timeout.as_millis(), 100..=600_000)
+        faults.in_range("database.connect_timeout_ms", self.connect_timeout.as_millis(), 100..=600_000);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 
 /// How much of what is refused is kept. Beyond a bound a refused record is answered and counted, and its payload is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -33,12 +33,12 @@ impl Default for DeadLetters {
 }
 
 impl DeadLetters {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("dead_letters.rows_per_day", self.rows_per_day, 0..=1_000_000_000)?;
-        in_range("dead_letters.bytes_per_day", self.bytes_per_day, 0..=1 << 40)?;
-        in_range("dead_letters.total_rows_per_day", self.total_rows_per_day, 0..=1_000_000_000)?;
-        in_range("dead_letters.total_bytes_per_day", self.total_bytes_per_day, 0..=1 << 40)?;
-        in_range("dead_letters.keep_days", self.keep_days, 0..=36_500)
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("dead_letters.rows_per_day", self.rows_per_day, 0..=1_000_000_000);
+        faults.in_range("dead_letters.bytes_per_day", self.bytes_per_day, 0..=1 << 40);
+        faults.in_range("dead_letters.total_rows_per_day", self.total_rows_per_day, 0..=1_000_000_000);
+        faults.in_range("dead_letters.total_bytes_per_day", self.total_bytes_per_day, 0..=1 << 40);
+        faults.in_range("dead_letters.keep_days", self.keep_days, 0..=36_500);
     }
 
     /// How long letters are kept; none: for ever.

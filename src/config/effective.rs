@@ -1,15 +1,14 @@
 //! The configuration that is in force, as a file.
 
-use super::{Config, ConfigError};
+use super::Config;
 
 impl Config {
     /// The whole configuration as TOML, secrets redacted; each value that is not a default says where it came from.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] if a path is not UTF-8, which TOML cannot hold.
-    pub fn effective_toml(&self) -> Result<String, ConfigError> {
-        let unwritable = |error: toml::ser::Error| ConfigError::invalid("(all)", error.to_string());
-        let plain = toml::to_string(self).map_err(unwritable)?;
+    /// If a path is not UTF-8, which TOML cannot hold.
+    pub fn effective_toml(&self) -> Result<String, toml::ser::Error> {
+        let plain = toml::to_string(self)?;
         let mut annotated = String::with_capacity(plain.len());
         let mut section = "";
         for line in plain.lines() {

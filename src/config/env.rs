@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{ConfigError, Origin, closest};
+use super::error::{Fault, Faults, Origin, closest};
 
 const PREFIX: &str = "TALLYD_";
 /// Read by the command line.
@@ -48,58 +48,61 @@ type Setting = (String, String, String);
 pub(super) fn settings<'a>(
     variables: impl IntoIterator<Item = (String, String)>,
     keys: impl Iterator<Item = &'a str>,
-) -> Result<Vec<Setting>, ConfigError> {
+    faults: &mut Faults,
+) -> Vec<Setting> {
     let keys: BTreeMap<String, &str> = keys.map(|key| (variable(key), key)).collect();
     // By key: of two variables for one key, the one with the lower rank holds.
     let mut chosen: BTreeMap<String, (u8, Setting)> = BTreeMap::new();
     for (name, text) in variables {
-        let Some((rank, key, text)) = setting(&name, text, &keys)? else { continue };
+        let Some((rank, key)) = setting(&name, &text, &keys, faults) else { continue };
         let stronger = chosen.get(&key).is_none_or(|(present, _)| rank < *present);
         if stronger {
             chosen.insert(key.clone(), (rank, (name, key, text)));
         }
     }
-    let chosen = chosen.into_values().map(|(_, (name, key, text))| {
+    let chosen = chosen.into_values().filter_map(|(_, (name, key, text))| {
         // Only now: a port that does not count may be anything.
-        let text = if name == PORT { listen_on(&text)? } else { text };
-        Ok((name, key, text))
+        let text = if name == PORT { listen_on(&text, faults)? } else { text };
+        Some((name, key, text))
     });
     chosen.collect()
 }
 
-/// What one variable sets: its rank among the variables of that key, the key and the value. None: nothing.
-fn setting(
-    name: &str,
-    text: String,
-    keys: &BTreeMap<String, &str>,
-) -> Result<Option<(u8, String, String)>, ConfigError> {
+/// What one variable sets: its rank among the variables of that key, and the key. None: nothing.
+fn setting(name: &str, text: &str, keys: &BTreeMap<String, &str>, faults: &mut Faults) -> Option<(u8, String)> {
     if let Some(key) = keys.get(name) {
-        return Ok(Some((0, (*key).to_owned(), text)));
+        return Some((0, (*key).to_owned()));
     }
     if let Some((_, key)) = SHORT_NAMES.iter().find(|(short, _)| *short == name) {
-        return Ok(Some((1, (*key).to_owned(), text)));
+        return Some((1, (*key).to_owned()));
     }
     match name {
         // Platforms leave variables empty that they have no value for.
-        "DATABASE_URL" | PORT if text.is_empty() => Ok(None),
-        "DATABASE_URL" => Ok(Some((1, "database.url".to_owned(), text))),
-        PORT => Ok(Some((1, "http.listen".to_owned(), text))),
-        FILE_VARIABLE => Ok(None),
-        _ if CLIENT_VARIABLES.contains(&name) => Ok(None),
-        _ if !name.starts_with(PREFIX) || is_service_link(name) => Ok(None),
-        _ => Err(unknown(name, keys)),
+        "DATABASE_URL" | PORT if text.is_empty() => None,
+        "DATABASE_URL" => Some((1, "database.url".to_owned())),
+        PORT => Some((1, "http.listen".to_owned())),
+        FILE_VARIABLE => None,
+        _ if CLIENT_VARIABLES.contains(&name) => None,
+        _ if !name.starts_with(PREFIX) || is_service_link(name) => None,
+        _ => {
+            faults.push(unknown(name, keys));
+            None
+        }
     }
 }
 
 /// The address for a port that the platform assigned: it connects from outside of the container.
-fn listen_on(port: &str) -> Result<String, ConfigError> {
+fn listen_on(port: &str, faults: &mut Faults) -> Option<String> {
     match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(format!("0.0.0.0:{port}")),
-        _ => Err(ConfigError::Value {
-            origin: Origin::Variable(PORT.to_owned()),
-            key: "http.listen".to_owned(),
-            reason: format!("{port:?} is no port; set PORT to a number between 1 and 65535, or unset it"),
-        }),
+        Ok(port) if port > 0 => Some(format!("0.0.0.0:{port}")),
+        _ => {
+            faults.push(Fault::Value {
+                origin: Origin::Variable(PORT.to_owned()),
+                key: "http.listen".to_owned(),
+                reason: format!("{port:?} is no port; set PORT to a number between 1 and 65535, or unset it"),
+            });
+            None
+        }
     }
 }
 
@@ -109,9 +112,9 @@ fn is_service_link(name: &str) -> bool {
     rest == "PORT" || rest == "SERVICE_HOST" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_PORT")
 }
 
-fn unknown(name: &str, keys: &BTreeMap<String, &str>) -> ConfigError {
+fn unknown(name: &str, keys: &BTreeMap<String, &str>) -> Fault {
     let short = SHORT_NAMES.iter().map(|(short, _)| *short);
     let known = keys.keys().map(String::as_str).chain(short).chain([FILE_VARIABLE]);
     let closest = closest(name, known).map_or(FILE_VARIABLE, |(closest, _)| closest);
-    ConfigError::UnknownVariable { name: name.to_owned(), closest: closest.to_owned() }
+    Fault::UnknownVariable { name: name.to_owned(), closest: closest.to_owned() }
 }

@@ -1,13 +1,14 @@
-//! What can be wrong with a configuration, said so that the reader can mend it.
+//! What can be wrong with a configuration, said so that the reader can mend it: all of it at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A configuration file.
-    File(PathBuf),
+    /// A line of a configuration file, from 1.
+    File(PathBuf, usize),
     /// An environment variable.
     Variable(String),
     /// The command line.
@@ -17,16 +18,16 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path, line) => write!(f, "{}, line {line}", path.display()),
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag => f.write_str("command line"),
         }
     }
 }
 
-/// Why a configuration is refused. No message holds the value of a secret.
+/// One mistake of a configuration. No message holds the value of a secret.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum Fault {
     /// The file cannot be read.
     #[error("cannot read the configuration file {}: {source}", .path.display())]
     Read {
@@ -99,9 +100,16 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigError {
-    pub(super) fn invalid(key: &'static str, reason: impl Into<String>) -> Self {
-        Self::Invalid { key, reason: reason.into() }
+impl Fault {
+    /// The key that it is about, and where its value stands.
+    const fn place(&self) -> (Option<&str>, Option<&Origin>) {
+        match self {
+            Self::UnknownKey { origin, key, .. } | Self::Type { origin, key, .. } | Self::Value { origin, key, .. } => {
+                (Some(key.as_str()), Some(origin))
+            }
+            Self::Invalid { key, .. } => (Some(key), None),
+            Self::Read { .. } | Self::Syntax { .. } | Self::UnknownVariable { .. } => (None, None),
+        }
     }
 }
 
@@ -109,26 +117,84 @@ fn did_you_mean(closest: Option<&str>) -> String {
     closest.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
 }
 
-/// Checks that a number is in a range; the message names both ends.
-pub(super) fn in_range<T>(key: &'static str, value: T, range: std::ops::RangeInclusive<T>) -> Result<(), ConfigError>
-where
-    T: PartialOrd + fmt::Display,
-{
-    if range.contains(&value) {
-        return Ok(());
+/// Why a configuration is refused: every mistake, those of the file in its order.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigError(Vec<Fault>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [fault] = self.0.as_slice() {
+            return write!(f, "{fault}");
+        }
+        write!(f, "the configuration has {} mistakes:", self.0.len())?;
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
-    let reason = format!("{value} is out of range; set it between {} and {}", range.start(), range.end());
-    Err(ConfigError::Invalid { key, reason })
 }
 
-/// Checks that an address has the form `host:port`; the name is resolved where it is bound.
-pub(super) fn is_address(key: &'static str, address: &str) -> Result<(), ConfigError> {
-    match address.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
-        _ => Err(ConfigError::Invalid {
-            key,
-            reason: format!("{address:?} is not an address; write host:port, such as 127.0.0.1:7420 or [::1]:7420"),
-        }),
+/// The mistakes that were found so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Adds one.
+    pub fn push(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    /// Adds what does not fit the other values, or the machine. `reason` also says what to do.
+    pub fn add(&mut self, key: &'static str, reason: impl Into<String>) {
+        self.push(Fault::Invalid { key, reason: reason.into() });
+    }
+
+    /// Checks that a number is in a range; the message names both ends.
+    pub fn in_range<T>(&mut self, key: &'static str, value: T, range: std::ops::RangeInclusive<T>)
+    where
+        T: PartialOrd + fmt::Display,
+    {
+        if !range.contains(&value) {
+            self.add(key, format!("{value} is out of range; set it between {} and {}", range.start(), range.end()));
+        }
+    }
+
+    /// Checks that an address has the form `host:port`; the name is resolved where it is bound.
+    pub fn is_address(&mut self, key: &'static str, address: &str) {
+        match address.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
+            _ => self.add(
+                key,
+                format!("{address:?} is not an address; write host:port, such as 127.0.0.1:7420 or [::1]:7420"),
+            ),
+        }
+    }
+
+    /// Adds what the check of the whole has found: with where each value came from, and without the keys whose own value could not be
+    /// read, because it was their default that was checked.
+    pub fn extend_checked(&mut self, checked: Self, origins: &BTreeMap<String, Origin>) {
+        let unread = self.0.len();
+        for fault in checked.0 {
+            let Fault::Invalid { key, reason } = fault else { continue };
+            if self.0[..unread].iter().any(|earlier| earlier.place().0 == Some(key)) {
+                continue;
+            }
+            self.push(match origins.get(key) {
+                Some(origin) => Fault::Value { origin: origin.clone(), key: key.to_owned(), reason },
+                None => Fault::Invalid { key, reason },
+            });
+        }
+    }
+
+    /// Nothing, or the error that has them all.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if there is a mistake.
+    pub fn end(mut self) -> Result<(), ConfigError> {
+        // Those of the file by its lines; the others follow as they were found.
+        self.0.sort_by_key(|fault| match fault.place().1 {
+            Some(Origin::File(_, line)) => *line,
+            _ if matches!(fault, Fault::Read { .. } | Fault::Syntax { .. }) => 0,
+            _ => usize::MAX,
+        });
+        if self.0.is_empty() { Ok(()) } else { Err(ConfigError(self.0)) }
     }
 }
 

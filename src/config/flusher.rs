@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::form;
 
 /// Batches and retries.
@@ -44,20 +44,20 @@ impl Default for Flusher {
 }
 
 impl Flusher {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("flusher.lanes", self.lanes, 1..=16)?;
-        in_range("flusher.flush_interval_ms", self.flush_interval.as_millis(), 1..=600_000)?;
-        in_range("flusher.max_batch_records", self.max_batch_records, 1..=10_000_000)?;
-        in_range("flusher.statement_deadline_ms", self.statement_deadline.as_millis(), 100..=3_600_000)?;
-        in_range("flusher.retry_min_ms", self.retry_min.as_millis(), 1..=600_000)?;
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("flusher.lanes", self.lanes, 1..=16);
+        faults.in_range("flusher.flush_interval_ms", self.flush_interval.as_millis(), 1..=600_000);
+        faults.in_range("flusher.max_batch_records", self.max_batch_records, 1..=10_000_000);
+        faults.in_range("flusher.statement_deadline_ms", self.statement_deadline.as_millis(), 100..=3_600_000);
+        faults.in_range("flusher.retry_min_ms", self.retry_min.as_millis(), 1..=600_000);
         if self.retry_max < self.retry_min {
             let reason = format!(
                 "{} is less than flusher.retry_min_ms ({}); raise it, or lower that",
                 self.retry_max.as_millis(),
                 self.retry_min.as_millis()
             );
-            return Err(ConfigError::Invalid { key: "flusher.retry_max_ms", reason });
+            faults.add("flusher.retry_max_ms", reason);
         }
-        in_range("flusher.retry_max_ms", self.retry_max.as_millis(), 1..=3_600_000)
+        faults.in_range("flusher.retry_max_ms", self.retry_max.as_millis(), 1..=3_600_000);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range, is_address};
+use super::error::Faults;
 use super::form;
 
 /// The HTTP server.
@@ -58,24 +58,24 @@ impl Default for Http {
 }
 
 impl Http {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults) {
         for origin in &self.cors_origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             if host.is_none_or(|host| host.is_empty() || host.contains('/') || !host.is_ascii()) {
                 let reason =
                     format!("{origin:?} is no origin; write scheme and host, such as https://admin.example.com");
-                return Err(ConfigError::invalid("http.cors_origins", reason));
+                faults.add("http.cors_origins", reason);
             }
         }
-        in_range("http.trusted_proxies", self.trusted_proxies, 0..=16)?;
-        in_range("http.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024)?;
-        in_range("http.max_connections", self.max_connections, 8..=65_536)?;
-        in_range("http.max_connections_per_address", self.max_connections_per_address, 1..=65_536)?;
-        in_range("http.pool_size", self.pool_size, 1..=64)?;
-        in_range("http.statement_timeout_ms", self.statement_timeout.as_millis(), 100..=600_000)?;
+        faults.in_range("http.trusted_proxies", self.trusted_proxies, 0..=16);
+        faults.in_range("http.max_body_bytes", self.max_body_bytes, 1024..=256 * 1024 * 1024);
+        faults.in_range("http.max_connections", self.max_connections, 8..=65_536);
+        faults.in_range("http.max_connections_per_address", self.max_connections_per_address, 1..=65_536);
+        faults.in_range("http.pool_size", self.pool_size, 1..=64);
+        faults.in_range("http.statement_timeout_ms", self.statement_timeout.as_millis(), 100..=600_000);
         if let Some(address) = &self.metrics_listen {
-            is_address("http.metrics_listen", address)?;
+            faults.is_address("http.metrics_listen", address);
         }
-        is_address("http.listen", &self.listen)
+        faults.is_address("http.listen", &self.listen);
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Config;
-use super::error::{ConfigError, Origin, closest};
+use super::error::{Fault, Faults, Origin, closest};
 
 /// The values set so far, over the defaults.
 pub(super) struct Layers {
@@ -35,57 +35,58 @@ impl Layers {
     }
 
     /// Adds a file's values.
-    pub fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
-        self.add_toml(&std::fs::read_to_string(path).map_err(read)?, path)
+    pub fn add_file(&mut self, path: &Path, faults: &mut Faults) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.add_toml(&text, path, faults),
+            Err(source) => faults.push(Fault::Read { path: path.to_owned(), source }),
+        }
     }
 
-    /// Adds the values of a file's text.
-    pub fn add_toml(&mut self, text: &str, path: &Path) -> Result<(), ConfigError> {
-        let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let start = error.span().map_or(0, |span| span.start);
-            // The span is in bytes of the text, and may end behind it.
-            let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
-            ConfigError::Syntax { path: path.to_owned(), line, message: error.message().to_owned() }
-        })?;
-        let origin = Origin::File(path.to_owned());
+    /// Adds the values of a file's text. Of a text that is not TOML none is read.
+    pub fn add_toml(&mut self, text: &str, path: &Path, faults: &mut Faults) {
+        let read = toml::from_str::<Table>(text).and_then(|table| Ok((table, lines(text)?)));
+        let (table, lines) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let line = line_of(text, error.span().map_or(0, |span| span.start));
+                return faults.push(Fault::Syntax { path: path.to_owned(), line, message: error.message().to_owned() });
+            }
+        };
+        let origin = |key: &str| Origin::File(path.to_owned(), lines.get(key).copied().unwrap_or(1));
         for (name, value) in table {
             match (self.defaults.get(&name), value) {
                 (Some(Value::Table(_)), Value::Table(section)) => {
                     for (key, value) in section {
-                        self.add(&format!("{name}.{key}"), value, origin.clone())?;
+                        let key = format!("{name}.{key}");
+                        self.add(&key, value, origin(&key), faults);
                     }
                 }
-                (Some(Value::Table(_)), value) => return Err(type_error(&name, "a section", &value, origin)),
-                (_, value) => self.add(&name, value, origin.clone())?,
+                (Some(Value::Table(_)), value) => faults.push(type_error(&name, "a section", &value, origin(&name))),
+                (_, value) => self.add(&name, value, origin(&name), faults),
             }
         }
-        Ok(())
     }
 
     /// Adds one value given as text, read as the key's type.
-    pub fn add_text(&mut self, key: &str, text: &str, origin: Origin) -> Result<(), ConfigError> {
-        let default = self.known.get(key).ok_or_else(|| self.unknown(key, origin.clone()))?;
-        let wrong = |expected| ConfigError::Type {
-            origin: origin.clone(),
-            key: key.to_owned(),
-            expected,
-            found: format!("{text:?}"),
-        };
-        let value = match default {
-            Value::Integer(_) => text.trim().parse().map(Value::Integer).map_err(|_| wrong("a whole number"))?,
-            Value::Boolean(_) => text.trim().parse().map(Value::Boolean).map_err(|_| wrong("true or false"))?,
+    pub fn add_text(&mut self, key: &str, text: &str, origin: Origin, faults: &mut Faults) {
+        let Some(default) = self.known.get(key) else { return faults.push(self.unknown(key, origin)) };
+        let (value, expected) = match default {
+            Value::Integer(_) => (text.trim().parse().ok().map(Value::Integer), "a whole number"),
+            Value::Boolean(_) => (text.trim().parse().ok().map(Value::Boolean), "true or false"),
             Value::Array(_) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-                Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+                (Some(Value::Array(items.map(|item| Value::String(item.to_owned())).collect())), "a list")
             }
-            _ => Value::String(text.to_owned()),
+            _ => (Some(Value::String(text.to_owned())), "text"),
         };
-        self.add(key, value, origin)
+        match value {
+            Some(value) => self.add(key, value, origin, faults),
+            None => faults.push(Fault::Type { origin, key: key.to_owned(), expected, found: format!("{text:?}") }),
+        }
     }
 
-    /// The whole configuration, not yet checked across keys.
-    pub fn into_config(self) -> Result<Config, ConfigError> {
+    /// The whole configuration, not yet checked across keys: what could not be read stands at its default.
+    pub fn into_config(self, faults: &mut Faults) -> Config {
         let mut table = self.defaults;
         let mut origins = BTreeMap::new();
         for (key, (value, origin)) in self.set {
@@ -93,27 +94,30 @@ impl Layers {
             origins.insert(key, origin);
         }
         // Each value was tried on its own, and none depends on another to be read.
-        let read = Config::deserialize(Value::Table(table));
-        let reason = |error: toml::de::Error| ConfigError::invalid("(all)", error.message());
-        Ok(Config { origins, ..read.map_err(reason)? })
+        match Config::deserialize(Value::Table(table)) {
+            Ok(config) => Config { origins, ..config },
+            Err(error) => {
+                faults.add("(all)", error.message());
+                Config::default()
+            }
+        }
     }
 
-    fn add(&mut self, key: &str, value: Value, origin: Origin) -> Result<(), ConfigError> {
-        let default = self.known.get(key).ok_or_else(|| self.unknown(key, origin.clone()))?;
+    fn add(&mut self, key: &str, value: Value, origin: Origin, faults: &mut Faults) {
+        let Some(default) = self.known.get(key) else { return faults.push(self.unknown(key, origin)) };
         if !default.same_type(&value) {
-            return Err(type_error(key, type_name(default), &value, origin));
+            return faults.push(type_error(key, type_name(default), &value, origin));
         }
         let mut alone = self.defaults.clone();
         put(&mut alone, key, value.clone());
         if let Err(error) = Config::deserialize(Value::Table(alone)) {
             let reason = error.message().to_owned();
-            return Err(ConfigError::Value { origin, key: key.to_owned(), reason });
+            return faults.push(Fault::Value { origin, key: key.to_owned(), reason });
         }
         self.set.insert(key.to_owned(), (value, origin));
-        Ok(())
     }
 
-    fn unknown(&self, key: &str, origin: Origin) -> ConfigError {
+    fn unknown(&self, key: &str, origin: Origin) -> Fault {
         let section = key.split_once('.').map(|(section, _)| section);
         let in_section = section.and_then(|section| self.defaults.get(section)).and_then(Value::as_table);
         let allowed = in_section.unwrap_or(&self.defaults).keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -121,8 +125,26 @@ impl Layers {
         // Beyond a third of the name, a resemblance is chance.
         let closest = closest(key, names).filter(|(_, edits)| *edits <= key.len() / 3);
         let closest = closest.map(|(name, _)| name.to_owned());
-        ConfigError::UnknownKey { origin, key: key.to_owned(), closest, allowed }
+        Fault::UnknownKey { origin, key: key.to_owned(), closest, allowed }
     }
+}
+
+/// The line of each key and section, by dotted key.
+fn lines(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
+    let mut lines = BTreeMap::new();
+    for (name, value) in toml::de::DeTable::parse(text)?.get_ref() {
+        lines.insert(name.get_ref().to_string(), line_of(text, name.span().start));
+        let Some(section) = value.get_ref().as_table() else { continue };
+        for key in section.keys() {
+            lines.insert(format!("{}.{}", name.get_ref(), key.get_ref()), line_of(text, key.span().start));
+        }
+    }
+    Ok(lines)
+}
+
+/// The line of a byte of the text, from 1. The byte may lie behind its end.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
 
 /// The values by dotted key.
@@ -151,8 +173,8 @@ fn put(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-fn type_error(key: &str, expected: &'static str, value: &Value, origin: Origin) -> ConfigError {
-    ConfigError::Type { origin, key: key.to_owned(), expected, found: type_name(value).to_owned() }
+fn type_error(key: &str, expected: &'static str, value: &Value, origin: Origin) -> Fault {
+    Fault::Type { origin, key: key.to_owned(), expected, found: type_name(value).to_owned() }
 }
 
 fn type_name(value: &Value) -> &'static str {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tallyd_protocol::limits;
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::form;
 use crate::pricing::Usd;
 
@@ -85,22 +85,21 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(super) fn validate(&self, max_frame_bytes: usize) -> Result<(), ConfigError> {
-        in_range("limits.text_bytes", self.text_bytes, 16..=65_536)?;
-        in_range("limits.extra_units", self.extra_units, 0..=1024)?;
-        in_range("limits.tokens", self.tokens, 1..=limits::TOKENS_MAX)?;
-        in_range("limits.ahead_ms", self.ahead.as_millis(), 0..=366 * 24 * 3_600_000)?;
+    pub(super) fn validate(&self, faults: &mut Faults, max_frame_bytes: usize) {
+        faults.in_range("limits.text_bytes", self.text_bytes, 16..=65_536);
+        faults.in_range("limits.extra_units", self.extra_units, 0..=1024);
+        faults.in_range("limits.tokens", self.tokens, 1..=limits::TOKENS_MAX);
+        faults.in_range("limits.ahead_ms", self.ahead.as_millis(), 0..=366 * 24 * 3_600_000);
         if self.stated_cost_max_usd < Usd::ZERO || !self.stated_cost_max_usd.fits_a_record() {
             let reason = format!("{} is not between 0 and {} USD", self.stated_cost_max_usd, Usd::RECORD_MAX);
-            return Err(ConfigError::Invalid { key: "limits.stated_cost_max_usd", reason });
+            faults.add("limits.stated_cost_max_usd", reason);
         }
         if self.metadata_bytes > max_frame_bytes / 2 {
             let reason = format!(
                 "{} bytes are more than half of listen.max_frame_bytes ({max_frame_bytes}); lower it, or raise that",
                 self.metadata_bytes
             );
-            return Err(ConfigError::Invalid { key: "limits.metadata_bytes", reason });
+            faults.add("limits.metadata_bytes", reason);
         }
-        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tallyd_protocol::limits;
 
-use super::error::{ConfigError, in_range, is_address};
+use super::error::Faults;
 use super::{Secret, form};
 
 /// Bytes that a Unix socket's path may have: `sun_path` less its closing zero, on every system that tallyd runs on.
@@ -68,20 +68,20 @@ impl Default for Listen {
 }
 
 impl Listen {
-    pub(super) fn validate(&self, socket_path: &Path) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults, socket_path: &Path) {
         let path_bytes = socket_path.as_os_str().len();
         if path_bytes > SOCKET_PATH_BYTES {
             let reason = format!(
                 "{} has {path_bytes} bytes, a Unix socket's path at most {SOCKET_PATH_BYTES}; set a shorter one",
                 socket_path.display()
             );
-            return Err(ConfigError::Invalid { key: "listen.socket", reason });
+            faults.add("listen.socket", reason);
         }
         if let Some(address) = &self.tcp {
-            is_address("listen.tcp", address)?;
+            faults.is_address("listen.tcp", address);
             if self.tcp_tokens.is_empty() {
                 let reason = "listen.tcp is set, and without tokens nobody could connect; add at least one";
-                return Err(ConfigError::invalid("listen.tcp_tokens", reason));
+                faults.add("listen.tcp_tokens", reason);
             }
         }
         if self.tcp_tokens.iter().any(|token| token.expose().len() < TOKEN_BYTES_MIN) {
@@ -89,14 +89,14 @@ impl Listen {
                 "a token has fewer than {TOKEN_BYTES_MIN} characters and could be found by trying; `openssl rand -hex 32` makes \
                  a good one"
             );
-            return Err(ConfigError::invalid("listen.tcp_tokens", reason));
+            faults.add("listen.tcp_tokens", reason);
         }
-        in_range("listen.max_strangers", self.max_strangers, 4..=65_536)?;
-        in_range("listen.max_connections", self.max_connections, 1..=1_000_000)?;
-        in_range("listen.max_frame_bytes", self.max_frame_bytes, 4096..=256 * 1024 * 1024)?;
-        in_range("listen.max_frame_records", self.max_frame_records, 1..=1_000_000)?;
-        in_range("listen.max_in_flight_frames", self.max_in_flight_frames, 1..=65_536)?;
-        in_range("listen.max_line_bytes", self.max_line_bytes, 1024..=256 * 1024 * 1024)?;
-        in_range("listen.hello_timeout_ms", self.hello_timeout.as_millis(), 100..=600_000)
+        faults.in_range("listen.max_strangers", self.max_strangers, 4..=65_536);
+        faults.in_range("listen.max_connections", self.max_connections, 1..=1_000_000);
+        faults.in_range("listen.max_frame_bytes", self.max_frame_bytes, 4096..=256 * 1024 * 1024);
+        faults.in_range("listen.max_frame_records", self.max_frame_records, 1..=1_000_000);
+        faults.in_range("listen.max_in_flight_frames", self.max_in_flight_frames, 1..=65_536);
+        faults.in_range("listen.max_line_bytes", self.max_line_bytes, 1024..=256 * 1024 * 1024);
+        faults.in_range("listen.hello_timeout_ms", self.hello_timeout.as_millis(), 100..=600_000);
     }
 }

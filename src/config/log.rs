@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use super::error::ConfigError;
+use super::error::Faults;
 
 /// The form of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -34,13 +34,10 @@ impl Default for Log {
 }
 
 impl Log {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        match EnvFilter::builder().parse(&self.filter) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let reason = format!("{:?}: {error}; write a level such as info, or module=level pairs", self.filter);
-                Err(ConfigError::Invalid { key: "log.filter", reason })
-            }
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        if let Err(error) = EnvFilter::builder().parse(&self.filter) {
+            let reason = format!("{:?}: {error}; write a level such as info, or module=level pairs", self.filter);
+            faults.add("log.filter", reason);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 
 /// The period that one partition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -47,7 +47,7 @@ impl Default for LogTable {
 }
 
 impl LogTable {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("log_table.partitions_ahead", self.partitions_ahead, 1..=366)
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("log_table.partitions_ahead", self.partitions_ahead, 1..=366);
     }
 }

@@ -5,7 +5,7 @@
 //! shipped `config.toml` lists every key with its default, commented out, and a test holds the two together.
 //!
 //! *Strict.* An unknown key or `TALLYD_` variable, a value of another type, and settings that contradict each other
-//! are errors that say where the value came from and what would be accepted: a daemon that shrugs at
+//! are errors that say where the value came from and what would be accepted, all of them at once: a daemon that shrugs at
 //! `max_byte = 1000000` runs with a setting nobody chose.
 //!
 //! *Environment.* Every key has a variable: `TALLYD_`, the section, `_`, the key (`TALLYD_WAL_MAX_BYTES`). Those of
@@ -153,41 +153,45 @@ impl Config {
     /// Reads the sources over the defaults, and checks the result.
     ///
     /// # Errors
-    /// [`ConfigError`] for the first thing that is wrong.
+    /// [`ConfigError`] with everything that is wrong.
     pub fn load<E>(sources: ConfigSources<E>) -> Result<Self, ConfigError>
     where
         E: IntoIterator<Item = (String, String)>,
     {
-        let mut layers = layers::Layers::new();
+        let (mut layers, mut faults) = (layers::Layers::new(), error::Faults::default());
         if let Some(path) = &sources.file {
-            layers.add_file(path)?;
+            layers.add_file(path, &mut faults);
         }
-        Self::over(layers, sources.env, &sources.overrides)
+        Self::over(layers, sources.env, &sources.overrides, faults)
     }
 
     /// Reads a file's text and an environment over the defaults: [`Config::load`] without a file.
     ///
     /// # Errors
-    /// [`ConfigError`] for the first thing that is wrong.
+    /// [`ConfigError`] with everything that is wrong.
     pub(crate) fn from_text(file: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let mut layers = layers::Layers::new();
-        layers.add_toml(file, Path::new("config.toml"))?;
-        Self::over(layers, env, &[])
+        let (mut layers, mut faults) = (layers::Layers::new(), error::Faults::default());
+        layers.add_toml(file, Path::new("config.toml"), &mut faults);
+        Self::over(layers, env, &[], faults)
     }
 
     fn over(
         mut layers: layers::Layers,
         env: impl IntoIterator<Item = (String, String)>,
         overrides: &[(String, String)],
+        mut faults: error::Faults,
     ) -> Result<Self, ConfigError> {
-        for (name, key, text) in env::settings(env, layers.keys())? {
-            layers.add_text(&key, &text, Origin::Variable(name))?;
+        for (name, key, text) in env::settings(env, layers.keys(), &mut faults) {
+            layers.add_text(&key, &text, Origin::Variable(name), &mut faults);
         }
         for (key, text) in overrides {
-            layers.add_text(key, text, Origin::Flag)?;
+            layers.add_text(key, text, Origin::Flag, &mut faults);
         }
-        let config = layers.into_config()?;
-        config.validate()?;
+        let config = layers.into_config(&mut faults);
+        let mut checked = error::Faults::default();
+        config.validate(&mut checked);
+        faults.extend_checked(checked, &config.origins);
+        faults.end()?;
         Ok(config)
     }
 
@@ -204,30 +208,31 @@ impl Config {
     }
 
     /// Checks what a value alone cannot show.
-    fn validate(&self) -> Result<(), ConfigError> {
+    fn validate(&self, faults: &mut error::Faults) {
         if self.data_dir.as_os_str().is_empty() {
-            return Err(ConfigError::invalid("data_dir", "it is empty; name a folder that the daemon may write to"));
+            faults.add("data_dir", "it is empty; name a folder that the daemon may write to");
         }
-        self.listen.validate(&self.socket_path())?;
-        self.limits.validate(self.listen.max_frame_bytes)?;
-        self.wal.validate(self.listen.max_frame_bytes)?;
-        self.flusher.validate()?;
-        self.database.validate()?;
-        self.rollup.validate()?;
-        self.log_table.validate()?;
-        self.retention.validate()?;
-        self.dead_letters.validate()?;
-        self.users.validate()?;
-        self.http.validate()?;
-        self.otlp.validate()?;
-        error::in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000)?;
-        crate::pricing::Catalog::builtin(&self.pricing)
-            .map_err(|error| ConfigError::invalid("pricing.prices", error.to_string()))?;
-        self.price_sync.validate()?;
-        self.alerts.validate()?;
-        self.auth.validate()?;
-        self.shutdown.validate()?;
-        self.log.validate()
+        self.listen.validate(faults, &self.socket_path());
+        self.limits.validate(faults, self.listen.max_frame_bytes);
+        self.wal.validate(faults, self.listen.max_frame_bytes);
+        self.flusher.validate(faults);
+        self.database.validate(faults);
+        self.rollup.validate(faults);
+        self.log_table.validate(faults);
+        self.retention.validate(faults);
+        self.dead_letters.validate(faults);
+        self.users.validate(faults);
+        self.http.validate(faults);
+        self.otlp.validate(faults);
+        faults.in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000);
+        if let Err(error) = crate::pricing::Catalog::builtin(&self.pricing) {
+            faults.add("pricing.prices", error.to_string());
+        }
+        self.price_sync.validate(faults);
+        self.alerts.validate(faults);
+        self.auth.validate(faults);
+        self.shutdown.validate(faults);
+        self.log.validate(faults);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, is_address};
+use super::error::Faults;
 
 /// Attributes that may name the user.
 const USER_ATTRIBUTES_MAX: usize = 16;
@@ -54,16 +54,15 @@ impl Default for Otlp {
 }
 
 impl Otlp {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults) {
         let is_wrong = |name: &String| name.is_empty() || name.len() > 255;
         if self.user_attributes.len() > USER_ATTRIBUTES_MAX || self.user_attributes.iter().any(is_wrong) {
             let reason =
                 format!("it names at most {USER_ATTRIBUTES_MAX} attributes of 1 to 255 bytes, such as user.id");
-            return Err(ConfigError::invalid("otlp.user_attributes", reason));
+            faults.add("otlp.user_attributes", reason);
         }
-        match self.grpc_listen.as_str() {
-            "" | GRPC_AUTO => Ok(()),
-            address => is_address("otlp.grpc_listen", address),
+        if !["", GRPC_AUTO].contains(&self.grpc_listen.as_str()) {
+            faults.is_address("otlp.grpc_listen", &self.grpc_listen);
         }
     }
 }

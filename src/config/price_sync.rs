@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 
 /// A public price list that is looked at. What it would change is proposed, and applied by a person or by `apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -27,11 +27,11 @@ impl Default for PriceSync {
 }
 
 impl PriceSync {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults) {
         if self.apply && self.list.is_empty() {
-            return Err(ConfigError::invalid("price_sync.apply", "there is no list to apply; set price_sync.list"));
+            faults.add("price_sync.apply", "there is no list to apply; set price_sync.list");
         }
-        in_range("price_sync.interval_hours", self.interval_hours, 1..=8_760)
+        faults.in_range("price_sync.interval_hours", self.interval_hours, 1..=8_760);
     }
 
     /// From one look to the next.

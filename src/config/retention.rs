@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 
 /// How long single calls are kept. Sums by day and the users' lifetime totals stay for ever.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -13,9 +13,9 @@ pub struct Retention {
 }
 
 impl Retention {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults) {
         // A century; more cannot be subtracted from every clock.
-        in_range("retention.log_days", self.log_days, 0..=36_500)
+        faults.in_range("retention.log_days", self.log_days, 0..=36_500);
     }
 
     /// How long the log keeps calls; none: for ever.

@@ -3,7 +3,7 @@
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::form;
 
 /// What the daily tables count by.
@@ -27,8 +27,8 @@ impl Default for Rollup {
 }
 
 impl Rollup {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("rollup.max_models_per_day", self.max_models_per_day, 1..=1_000_000)?;
-        in_range("rollup.max_endpoints_per_day", self.max_endpoints_per_day, 1..=1_000_000)
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("rollup.max_models_per_day", self.max_models_per_day, 1..=1_000_000);
+        faults.in_range("rollup.max_endpoints_per_day", self.max_endpoints_per_day, 1..=1_000_000);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::form;
 
 /// What happens at SIGTERM.
@@ -24,7 +24,7 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("shutdown.deadline_ms", self.deadline.as_millis(), 100..=600_000)
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("shutdown.deadline_ms", self.deadline.as_millis(), 100..=600_000);
     }
 }

@@ -67,7 +67,7 @@ fn flags_win_over_the_environment_that_over_the_file_and_that_over_the_defaults(
     assert_eq!(flusher.retry_min.as_millis(), 100);
     assert_eq!(config.origins["flusher.lanes"], Origin::Flag);
     assert_eq!(config.origins["flusher.max_batch_records"], Origin::Variable(env[1].0.to_owned()));
-    assert!(matches!(config.origins["flusher.retry_max_ms"], Origin::File(_)));
+    assert!(matches!(config.origins["flusher.retry_max_ms"], Origin::File(_, 4)));
     assert_eq!(config.origins.len(), 3);
 }
 
@@ -177,14 +177,14 @@ fn unknown_names_are_refused_with_what_was_perhaps_meant() {
 fn values_are_refused_with_their_origin_and_what_is_accepted() {
     says(
         &message("[wal]\nmax_bytes = \"8G\"", &[], &[]),
-        &["config.toml: wal.max_bytes must be a whole number, not text"],
+        &["config.toml, line 2: wal.max_bytes must be a whole number, not text"],
     );
     says(&message("listen = 5", &[], &[]), &["listen must be a section, not a whole number"]);
     let lanes = message("", &[("TALLYD_FLUSHER_LANES", "two")], &[]);
     says(&lanes, &["environment variable TALLYD_FLUSHER_LANES: flusher.lanes must be a whole number, not \"two\""]);
     let sync = message("[wal]\nsync = \"never\"", &[], &[]);
-    says(&sync, &["config.toml: wal.sync", "`never`", "`always`, `interval`, `os`"]);
-    says(&message("[wal]\nmax_bytes = -1", &[], &[]), &["config.toml: wal.max_bytes", "-1"]);
+    says(&sync, &["config.toml, line 2: wal.sync", "`never`", "`always`, `interval`, `os`"]);
+    says(&message("[wal]\nmax_bytes = -1", &[], &[]), &["config.toml, line 2: wal.max_bytes", "-1"]);
     says(&message("[rollup]\ntime_zone = \"Berlin\"", &[], &[]), &["rollup.time_zone", "Europe/Berlin"]);
     for mode in ["rw", "0888", "1777", "+660", ""] {
         let text = message(&format!("[listen]\nsocket_mode = \"{mode}\""), &[], &[]);
@@ -196,6 +196,45 @@ fn values_are_refused_with_their_origin_and_what_is_accepted() {
     let missing =
         ConfigSources { file: Some(PathBuf::from("/nowhere/config.toml")), ..ConfigSources::<Vec<_>>::default() };
     says(&Config::load(missing).unwrap_err().to_string(), &["cannot read", "/nowhere/config.toml"]);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_line() {
+    let file = "lanes = 2\n\n[wal]\nmax_byte = 1\nsync = \"never\"\ninterval_ms = 0\nsegment_bytes = \"64M\"\n\
+                [http]\n# Two of a list.\ncors_origins = [\"a\", \"https://b\", \"c\"]\npool_size = 1000\n\
+                statement_timeout_ms = 1\n";
+    let env =
+        [("TALLYD_FLUSHER_LANE", "2"), ("TALLYD_FLUSHER_LANES", "40"), ("TALLYD_LOG", "tallyd=loud"), ("PORT", "x")];
+    let said = message(file, &env, &[("shutdown.deadline_ms", "1")]);
+    let lines: Vec<&str> = said.lines().collect();
+    let expected = [
+        "the configuration has 14 mistakes:",
+        "config.toml, line 1: unknown key lanes; allowed: ",
+        "config.toml, line 4: unknown key wal.max_byte, did you mean wal.max_bytes?",
+        "config.toml, line 5: wal.sync: unknown variant `never`",
+        "config.toml, line 6: wal.interval_ms: 0 is out of range; set it between 1 and 60000",
+        "config.toml, line 7: wal.segment_bytes must be a whole number, not text in quotes",
+        "config.toml, line 10: http.cors_origins: \"a\" is no origin",
+        "config.toml, line 10: http.cors_origins: \"c\" is no origin",
+        "config.toml, line 11: http.pool_size: 1000 is out of range",
+        "config.toml, line 12: http.statement_timeout_ms: 1 is out of range",
+        "unknown environment variable TALLYD_FLUSHER_LANE; the closest known one is TALLYD_FLUSHER_LANES",
+        "environment variable PORT: http.listen: \"x\" is no port",
+        "environment variable TALLYD_FLUSHER_LANES: flusher.lanes: 40 is out of range",
+        "command line: shutdown.deadline_ms: 1 is out of range",
+        "environment variable TALLYD_LOG: log.filter: \"tallyd=loud\"",
+    ];
+    for (line, part) in lines.iter().zip(expected) {
+        assert!(line.contains(part), "{line:?} lacks {part:?} in\n{said}");
+    }
+    assert_eq!(lines.len(), expected.len(), "{said}");
+    // Not TOML at all: the environment's mistakes are told all the same.
+    let said = message("[wal\n", &env, &[]);
+    says(&said, &["config.toml is not valid TOML: line 1", "TALLYD_FLUSHER_LANE;", "flusher.lanes: 40"]);
+    // A value that cannot be read is told once; its default is not compared with the others.
+    let said = message("[wal]\nsegment_bytes = \"8\"\nmax_bytes = 300000", &[], &[]);
+    says(&said, &["wal.segment_bytes must be"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 
 /// The application's users.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -37,13 +37,13 @@ impl Default for Users {
 }
 
 impl Users {
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, faults: &mut Faults) {
         if self.table.is_empty() || self.id_column.is_empty() {
-            return Err(ConfigError::invalid("users.table", "name a table and its id_column"));
+            faults.add("users.table", "name a table and its id_column");
         }
-        in_range("users.columns", self.columns.len(), 0..=40)?;
+        faults.in_range("users.columns", self.columns.len(), 0..=40);
         // Ten years.
-        in_range("users.session_max_idle_minutes", self.session_max_idle_minutes, 0..=5_256_000)?;
-        in_range("users.session_max_age_minutes", self.session_max_age_minutes, 0..=5_256_000)
+        faults.in_range("users.session_max_idle_minutes", self.session_max_idle_minutes, 0..=5_256_000);
+        faults.in_range("users.session_max_age_minutes", self.session_max_age_minutes, 0..=5_256_000);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ConfigError, in_range};
+use super::error::Faults;
 use super::form;
 
 /// When the buffer is synced to disk, by what can be lost of records that were already acknowledged.
@@ -77,17 +77,17 @@ impl Default for Wal {
 }
 
 impl Wal {
-    pub(super) fn validate(&self, max_frame_bytes: usize) -> Result<(), ConfigError> {
-        in_range("wal.interval_ms", self.interval.as_millis(), 1..=60_000)?;
-        in_range("wal.segment_bytes", self.segment_bytes, 64 << 10..=1 << 30)?;
-        in_range("wal.max_bytes", self.max_bytes, 256 << 10..=1 << 50)?;
+    pub(super) fn validate(&self, faults: &mut Faults, max_frame_bytes: usize) {
+        faults.in_range("wal.interval_ms", self.interval.as_millis(), 1..=60_000);
+        faults.in_range("wal.segment_bytes", self.segment_bytes, 64 << 10..=1 << 30);
+        faults.in_range("wal.max_bytes", self.max_bytes, 256 << 10..=1 << 50);
         if self.segment_bytes > self.max_bytes / 4 {
             let reason = format!(
                 "{} is more than a quarter of wal.max_bytes ({}), and space comes back a segment at a time; \
                  lower it, or raise that",
                 self.segment_bytes, self.max_bytes
             );
-            return Err(ConfigError::Invalid { key: "wal.segment_bytes", reason });
+            faults.add("wal.segment_bytes", reason);
         }
         if self.channel_bytes < max_frame_bytes {
             let reason = format!(
@@ -95,13 +95,13 @@ impl Wal {
                  raise it, or lower that",
                 self.channel_bytes
             );
-            return Err(ConfigError::Invalid { key: "wal.channel_bytes", reason });
+            faults.add("wal.channel_bytes", reason);
         }
-        in_range("wal.channel_bytes", self.channel_bytes, 4096..=16 << 30)?;
-        in_range("wal.recent_bytes", self.recent_bytes, 0..=64 << 30)?;
-        in_range("wal.max_producers", self.max_producers, 1..=16_777_216)?;
-        in_range("wal.producer_idle_days", self.producer_idle.as_secs() / 86_400, 1..=3650)?;
-        in_range("wal.identity_window_days", self.identity_window.as_secs() / 86_400, 1..=30)?;
-        in_range("wal.max_identities", self.max_identities, 1_000..=1_000_000_000)
+        faults.in_range("wal.channel_bytes", self.channel_bytes, 4096..=16 << 30);
+        faults.in_range("wal.recent_bytes", self.recent_bytes, 0..=64 << 30);
+        faults.in_range("wal.max_producers", self.max_producers, 1..=16_777_216);
+        faults.in_range("wal.producer_idle_days", self.producer_idle.as_secs() / 86_400, 1..=3650);
+        faults.in_range("wal.identity_window_days", self.identity_window.as_secs() / 86_400, 1..=30);
+        faults.in_range("wal.max_identities", self.max_identities, 1_000..=1_000_000_000);
     }
 }

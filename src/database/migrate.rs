@@ -121,7 +121,7 @@ pub enum MigrateError {
     },
     /// Tables that are not tallyd's have the names of its own.
     #[error(
-        "{} stand where tallyd's own tables have to be made. hint: `tallyd adopt` shows what is in them, and takes them over",
+        "{} stand where tallyd's own tables have to be made. hint: `tallyd adopt --dry-run` shows what is in them, and takes them over",
         tables.join(", ")
     )]
     Occupied {

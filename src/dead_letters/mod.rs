@@ -40,4 +40,4 @@ pub use groups::{Group, Groups, groups};
 pub(crate) use payload::Members;
 pub use payload::{Edit, EditError, Payload};
 pub use retry::{Outcome, Retrier, RetryError};
-pub use store::{DeadLetter, Filter, Order, count, drop_letters, get, ids_of, page, page_of};
+pub use store::{DeadLetter, Filter, Order, count, drop_letters, get, ids_of, names, page, page_of};

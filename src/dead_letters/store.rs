@@ -106,6 +106,20 @@ impl Filter {
     }
 }
 
+/// Names that are read of a column.
+const NAMES: i64 = 1_000;
+
+/// The names that letters have in a column: `code`, `field` or `producer`.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn names(client: &Client, column: &'static str) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "SELECT {column} FROM public.dead_letters WHERE {column} <> '' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $1"
+    );
+    Ok(client.query_typed(&sql, &[(&NAMES, Type::INT8)]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// In which order letters are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {

@@ -56,7 +56,7 @@ async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
     let dir = data_dir();
     let (cluster, client) = cluster(dir.path()).await;
 
-    let missing = tallyd(&cluster, &["--citus"]);
+    let missing = tallyd(&cluster, &["--citus", "--yes"]);
     let said = String::from_utf8_lossy(&missing.stderr);
     assert_eq!(missing.status.code(), Some(1), "{said}");
     assert!(said.contains("this database has no Citus") && said.contains("CREATE EXTENSION citus"), "{said}");
@@ -73,12 +73,12 @@ async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
     assert_eq!(value(&client, SAID).await, ALL);
     client.batch_execute("ROLLBACK").await.unwrap();
 
-    let moved = tallyd(&cluster, &["--citus", "--json"]);
+    let moved = tallyd(&cluster, &["--citus", "--yes", "--json"]);
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     let report: serde_json::Value = serde_json::from_slice(&moved.stdout).unwrap();
     assert_eq!(report["distributed"].as_array().unwrap().len(), PLACEMENTS.len());
     assert_eq!(value(&client, SAID).await, ALL);
-    let again = tallyd(&cluster, &["--citus"]);
+    let again = tallyd(&cluster, &["--citus", "--yes"]);
     assert!(String::from_utf8_lossy(&again.stdout).contains("0 tables were moved"), "{again:?}");
     assert_eq!(value(&client, SAID).await, ALL, "once");
     cluster.stop().await;

@@ -24,7 +24,7 @@ fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
         vec!["status", "--json"],
         vec!["top", "--once"],
         vec!["top", "--once", "--json"],
-        vec!["adopt"],
+        vec!["adopt", "--dry-run"],
         vec!["reconcile"],
         vec!["dead-letters", "list"],
         vec!["dead-letters", "list", "--json"],

@@ -74,16 +74,64 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
         assert!(output.status.success(), "{arguments:?}: {said}");
         said
     };
-    run(&["budgets", "set", "25", "--scope", "user", "--value", "u-1"]);
+    let said = run(&["budgets", "set", "25", "--scope", "user", "--value", "u-1"]);
+    assert!(!said.contains("no call has had"), "{said}");
     let said = run(&["budgets", "set", "30", "--scope", "user", "--value", "u-1"]);
-    assert!(said.contains("it replaces one of 25 USD"), "{said}");
+    assert!(said.contains("it replaces one of 25.00 USD"), "{said}");
     let id = api.postgres.psql("SELECT id FROM api_budgets WHERE scope = 'user'");
-    run(&["budgets", "remove", &id]);
+    // What takes something away is confirmed: without --yes it exits 2, and --dry-run only says what would go.
+    let is_confirmed = |arguments: &[&str], says: &str| {
+        let so_far = actions(&api, &admin).len();
+        let output = api.daemon.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains("was not confirmed"), "{arguments:?}: {said}");
+        let said = run(&[arguments, &["--dry-run"]].concat());
+        assert!(said.contains(says) && said.contains("nothing was changed"), "{arguments:?}: {said}");
+        assert_eq!(actions(&api, &admin).len(), so_far, "{arguments:?}");
+    };
+    is_confirmed(&["budgets", "remove", &id], "30.00 USD a day for user u-1");
+    run(&["budgets", "remove", &id, "--yes"]);
     run(&["prices", "set", "acme", "m", "--from", "2026-01-01", "--rate", "input=3", "--json"]);
     let price = api.postgres.psql("SELECT id FROM api_prices WHERE provider = 'acme'");
     run(&["prices", "alias", "acme", "mm", "m"]);
-    run(&["prices", "withdraw", &price]);
+    is_confirmed(&["prices", "withdraw", &price], &format!("price {price} of acme m"));
+    run(&["prices", "withdraw", &price, "--yes"]);
+    is_confirmed(&["prices", "alias", "acme", "mm", "--remove"], "would not stand for a model");
+    is_confirmed(&["token", "revoke", "1"], "would be revoked: token 1");
     run(&["dead-letters", "drop", "--kind", "refused", "--yes"]);
+    let said = run(&["budgets", "set", "1", "--scope", "model", "--value", "claude-sonet-4"]);
+    assert!(said.contains("no call has had the model \"claude-sonet-4\"; near names: claude-sonnet-4, "), "{said}");
+    // Names that nothing has are pointed out where they would give an empty list.
+    let march = ["--from", "2026-03-01", "--to", "2026-03-02"];
+    for (arguments, says) in [
+        (
+            vec!["costs", "--provider", "rentcats"],
+            "no call of these days has the provider \"rentcats\"; near names: rentcast",
+        ),
+        (vec!["costs", "--model", "no-such"], "no call of these days has the model \"no-such\"; there are: "),
+        (vec!["costs", "--app", "wep"], "no call of these days has the application \"wep\"; near names: web"),
+        (vec!["costs", "--user", "u-9"], "no call of these days has the user \"u-9\"; near names: u-1, u-2, u-3"),
+        (vec!["costs", "--user", "u-3", "--provider", "claude"], "no call has all of them"),
+    ] {
+        let said = run(&[&*arguments, &march].concat());
+        assert!(said.contains(says), "{arguments:?}: {said}");
+    }
+    for (arguments, says) in [
+        (
+            vec!["dead-letters", "list", "--code", "missng"],
+            "no dead letter has the reason \"missng\"; near names: missing",
+        ),
+        (vec!["dead-letters", "list", "--producer", "p"], "no dead letter has the sender \"p\""),
+        (vec!["users", "list", "--search", "nobody"], "no user has \"nobody\" in the id"),
+        (
+            vec!["prices", "list", "--provider", "claud"],
+            "no price of that time is of the provider \"claud\"; near names: claude",
+        ),
+        (vec!["forecast", "--provider", "acmee"], "the provider \"acmee\"; near names: acme"),
+    ] {
+        let said = run(&arguments);
+        assert!(said.contains(says), "{arguments:?}: {said}");
+    }
     let expected = [
         "budget.set user u-1/day".to_owned(),
         "budget.set user u-1/day".to_owned(),
@@ -92,6 +140,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
         "alias.set acme mm".to_owned(),
         format!("price.withdraw price {price}"),
         "dead_letter.drop 1".to_owned(),
+        "budget.set model claude-sonet-4/day".to_owned(),
     ];
     assert_eq!(actions(&api, &admin)[before..], expected);
     let who = "SELECT DISTINCT actor || '|' || address FROM tallyd_audit_log WHERE action NOT LIKE 'token.%'";

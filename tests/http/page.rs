@@ -90,7 +90,7 @@ fn signing_out_revokes_no_token_that_somebody_pasted() {
 fn a_token_of_the_page_is_revoked_like_any_other() {
     let api = Api::start();
     let kept = Kept::of(&session(&api, &json!({ "code": code(&api) }).to_string()));
-    assert!(api.daemon.run(&["token", "revoke", "1"]).status.success());
+    assert!(api.daemon.run(&["token", "revoke", "1", "--yes"]).status.success());
     until("the session is over", || match kept.send(&api, "GET", "/session", b"").status {
         401 => Ok(()),
         status => Err(status.to_string()),

@@ -63,12 +63,12 @@ fn a_token_is_stored_hashed_shown_once_and_out_soon_after_it_is_revoked() {
     let other = format!("{}{}", &token[..token.len() - 1], if token.ends_with('0') { '1' } else { '0' });
     assert_eq!(api.get("/api/v1/costs", &other).status, 401);
     assert_eq!(api.get("/api/v1/costs", &token).status, 200);
-    assert!(api.daemon.run(&["token", "revoke", "1"]).status.success());
+    assert!(api.daemon.run(&["token", "revoke", "1", "--yes"]).status.success());
     until("the token is out", || match api.get("/api/v1/costs", &token).status {
         401 => Ok(()),
         other => Err(other.to_string()),
     });
-    assert_eq!(api.daemon.run(&["token", "revoke", "1"]).status.code(), Some(1), "it is revoked already");
+    assert_eq!(api.daemon.run(&["token", "revoke", "1", "--yes"]).status.code(), Some(1), "it is revoked already");
     assert_eq!(api.daemon.run(&["token", "create", "--name", " ", "--role", "read"]).status.code(), Some(1));
     let log = api.postgres.psql("SELECT action, object FROM tallyd_audit_log ORDER BY id");
     assert_eq!(log, "token.create|token 1\ntoken.revoke|token 1");

@@ -50,13 +50,16 @@ fn a_daemon_that_finds_older_tables_holds_and_names_the_command_that_mends_it() 
     assert_eq!(answers[0]["ok"], true, "records are accepted meanwhile");
     let status = daemon.until_status("it says so", |status| status["health"]["status"] == "failing");
     let message = status["health"]["flusher"]["message"].as_str().unwrap();
-    assert!(message.contains("public.api_usage_log, public.daily_api_costs") && message.contains("`tallyd adopt`"));
+    assert!(
+        message.contains("public.api_usage_log, public.daily_api_costs")
+            && message.contains("`tallyd adopt --dry-run`")
+    );
     let migrate = daemon.run(&["migrate"]);
     assert_eq!(migrate.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&migrate.stderr).contains("`tallyd adopt`"));
+    assert!(String::from_utf8_lossy(&migrate.stderr).contains("`tallyd adopt --dry-run`"));
 
     // It is shown before it is done, and not done without room for tallyd's tables.
-    let (ok, dry, _) = run(&daemon, &["adopt", "--json"]);
+    let (ok, dry, _) = run(&daemon, &["adopt", "--dry-run", "--json"]);
     assert!(ok && dry["done"].is_null(), "{dry:#}");
     let log = &dry["found"]["log"];
     assert_eq!(

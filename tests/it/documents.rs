@@ -146,6 +146,14 @@ fn setting(command: &str) -> Option<(&str, String)> {
 fn every_command_of_the_documents_is_run_or_accounted_for() {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).start();
+    // What a reader of the README does first, with nothing else installed.
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let first = readme.lines().find_map(|line| line.strip_prefix("$ ")).unwrap();
+    let first = first.strip_prefix("target/release/tallyd record ").expect("the first command is tallyd record");
+    let output = daemon.run(&[&["record"], &*first.split_whitespace().collect::<Vec<_>>()].concat());
+    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, cost) = answer.rsplit_once(',').unwrap();
+    assert!(output.status.success() && readme.contains(cost.trim_end()), "{answer}");
     // The dead letter that the runbook speaks of: a model's name that is too long, which it mends.
     postgres.until("SELECT to_regclass('public.dead_letters') IS NOT NULL", "t");
     postgres.psql("ALTER TABLE dead_letters ALTER id RESTART WITH 42");

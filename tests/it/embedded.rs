@@ -12,6 +12,10 @@ fn psql(daemon: &Daemon, sql: &str) -> Result<String, String> {
 #[test]
 fn with_no_address_a_private_postgresql_holds_the_records_over_restarts_and_kills() {
     let mut daemon = Daemon::embedded().start();
+    // The cluster and the schema are still being made.
+    let made = daemon.run(&["token", "create", "--name", "first", "--role", "read"]);
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success() && made.stdout.starts_with(b"tallyd_1_"), "{said}");
     let line = r#"{"provider":"claude","model":"claude-sonnet-4-5","output_tokens":1000000}"#;
     for round in 1..=3 {
         assert_eq!(daemon.lines(line)[0]["cost_usd"], "15");

@@ -376,10 +376,10 @@ fn a_name_that_a_person_sets_stands_for_a_model_until_it_is_taken_back_and_outli
     assert_eq!(cost(&daemon, "bedrock"), "5.5", "priced before the database is there");
     postgres.up();
     until_up_to_date(&daemon);
-    let (done, said) = prices(&daemon, &["alias", "bedrock", &ARN.to_uppercase(), "--remove"]);
+    let (done, said) = prices(&daemon, &["alias", "bedrock", &ARN.to_uppercase(), "--remove", "--yes"]);
     assert!(done, "{said}");
     until_cost(&daemon, Value::Null);
-    let (done, _) = prices(&daemon, &["alias", "bedrock", ARN, "--remove"]);
+    let (done, _) = prices(&daemon, &["alias", "bedrock", ARN, "--remove", "--yes"]);
     assert!(!done, "it is taken back already");
     postgres.until("SELECT count(*) >= 4 FROM api_usage_log WHERE platform = 'bedrock'", "t");
     daemon.until_status("everything is loaded", |status| status["wal"]["unflushed_records"] == 0);

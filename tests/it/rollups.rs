@@ -87,7 +87,7 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     assert_eq!(postgres.psql("SELECT count(*) FILTER (WHERE user_id = 'u') FROM api_usage_log"), "1");
     let (code, said) = rebuild(&daemon, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("1 calls on 1 days: 2 rows"), "{said}");
+    assert!(said.contains("1 call on 1 day: 2 rows"), "{said}");
     postgres.until("SELECT count(*) FROM tallyd_daemons", "1");
     let pid = daemon.pid();
     let (code, said) = rebuild(&daemon, &["--yes"]);

@@ -66,7 +66,7 @@ fn a_setting_that_differs_is_an_error_of_every_command_and_names_both() {
         &["forecast"],
         &reprice,
         &["reconcile"],
-        &["adopt"],
+        &["adopt", "--dry-run"],
         &["migrate"],
         &["dead-letters", "list"],
         &["token", "list"],

@@ -8,13 +8,14 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::confirm::{Confirm, Told};
 use super::{migrate_options, output, reporting_zone, with_database};
 use crate::config::Config;
 use crate::database::adopt::{self, AdoptOptions, Inspection, SCHEMA, Sources, inspect, move_aside};
 use crate::database::{Connection, MigrateOptions, migrate};
 use crate::pricing::{Added, Catalog};
 
-/// Take over the history of an older `api_usage_log` and `daily_api_costs`. Without --yes it only shows what it would do.
+/// Take over the history of an older `api_usage_log` and `daily_api_costs`.
 #[derive(Args)]
 #[command(
     after_help = "The old tables are only read. Where they have the names that tallyd's own need, --move-aside moves them \
@@ -24,10 +25,10 @@ old log since; a run that was interrupted goes on.
 Exit codes: 0 done or shown; 1 failed, or --yes left rows behind that no call could be made of.
 
 Examples:
-  tallyd adopt
+  tallyd adopt --dry-run
   tallyd adopt --move-aside --yes
-  tallyd adopt --from-log billing.calls --map cost_usd=price --map occurred_at=made_at --time-zone America/New_York
-  tallyd adopt --json | jq .found.daily.differing"
+  tallyd adopt --from-log billing.calls --map cost_usd=price --map occurred_at=made_at --time-zone America/New_York --dry-run
+  tallyd adopt --dry-run --json | jq .found.daily.differing"
 )]
 pub struct AdoptArgs {
     /// The old log [default: public.api_usage_log, or tallyd_adopted.api_usage_log]
@@ -48,9 +49,8 @@ pub struct AdoptArgs {
     /// Move old tables that are in the way of tallyd's to the schema tallyd_adopted
     #[arg(long)]
     move_aside: bool,
-    /// Do it
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    confirm: Confirm,
     /// Who, for the record [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -83,6 +83,10 @@ impl AdoptArgs {
 }
 
 pub fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let told = args.confirm.told();
+    if told == Told::Nothing {
+        return Ok(args.confirm.refuse("takes calls over, and with --move-aside moves tables"));
+    }
     // What a model is called is all that is asked of it.
     let (catalog, _) = Catalog::layered(&config.pricing, &Added::default())?;
     with_database(config, "tallyd adopt", async |db| {
@@ -92,7 +96,7 @@ pub fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode> {
         if !args.json {
             show::found(&found);
         }
-        if !args.yes {
+        if told == Told::DryRun {
             if args.json {
                 output::json(&json!({ "found": found, "moved": null, "done": null }))?;
             } else {

@@ -1,6 +1,6 @@
 //! What `tallyd adopt` says to a person.
 
-use super::super::output::count;
+use super::super::output::{count, noun};
 use crate::database::adopt::{Adopted, DailyInspection, Inspection, LogInspection, Problem, SCHEMA};
 
 /// Lines of a list that are printed; `--json` has them all.
@@ -20,8 +20,12 @@ fn number(rows: i64) -> String {
     count(rows.unsigned_abs())
 }
 
+fn calls(number: i64) -> String {
+    noun(number.unsigned_abs(), "call", "calls")
+}
+
 fn show_log(log: &LogInspection) {
-    println!("{}: {} rows", log.table, number(log.rows));
+    println!("{}: {}", log.table, noun(log.rows.unsigned_abs(), "row", "rows"));
     let read = |(field, column): (&&str, &String)| {
         if field == column { column.clone() } else { format!("{field} from {column}") }
     };
@@ -34,12 +38,7 @@ fn show_log(log: &LogInspection) {
         (Some(first), Some(last)) => format!(", {} to {}", first.format("%Y-%m-%d"), last.format("%Y-%m-%d")),
         _ => String::new(),
     };
-    println!(
-        "  {} calls, {} USD{period}; {} of them taken already",
-        number(log.calls),
-        log.cost_usd,
-        number(log.taken)
-    );
+    println!("  {}, {} USD{period}; {} of them taken already", calls(log.calls), log.cost_usd, number(log.taken));
     for (rows, what) in [
         (log.without_user, "have no user: they are nobody's"),
         (log.without_model, "name no model"),
@@ -62,7 +61,7 @@ fn show_log(log: &LogInspection) {
         } else {
             "; not in the price catalog, costs stay as recorded"
         };
-        println!("    {} {name}: {} calls, {} USD{known}", model.provider, number(model.calls), model.cost_usd);
+        println!("    {} {name}: {}, {} USD{known}", model.provider, calls(model.calls), model.cost_usd);
     }
     if log.models.len() > LINES {
         println!("    and {} more (--json has them)", log.models.len() - LINES);
@@ -71,7 +70,8 @@ fn show_log(log: &LogInspection) {
 }
 
 fn show_daily(daily: &DailyInspection) {
-    println!("{}: {} days by provider equal the log", daily.table, number(daily.equal));
+    let days = noun(daily.equal.unsigned_abs(), "day by provider equals", "days by provider equal");
+    println!("{}: {days} the log", daily.table);
     if daily.rounded > 0 {
         println!(
             "  {} more differ only by the rounding of the old column, {} USD in all; the log counts",
@@ -88,7 +88,7 @@ fn show_daily(daily: &DailyInspection) {
     for day in daily.differing.iter().take(LINES) {
         let none = || "none".to_owned();
         println!(
-            "    {} {}: {} calls and {} USD in the log, {} and {} in the sums",
+            "    {} {}: {} and {} USD in the log, {} and {} in the sums",
             day.day,
             day.provider,
             day.log_calls,
@@ -103,20 +103,20 @@ fn show_daily(daily: &DailyInspection) {
     let missing = &daily.missing;
     if let (Some(first), Some(last)) = (missing.first, missing.last) {
         println!(
-            "  {} days by provider, model and endpoint from {first} to {last} are in the sums alone: {} calls, {} USD, kept as sums; {} of \
+            "  {} in the sums alone, by provider, model and endpoint from {first} to {last}: {}, {} USD, kept as sums; {} of \
              them taken already",
-            number(missing.days),
-            number(missing.calls),
+            noun(missing.days.unsigned_abs(), "day is", "days are"),
+            calls(missing.calls),
             missing.cost_usd,
             number(missing.taken)
         );
     }
     if missing.beside_log > 0 {
         println!(
-            "  {} of these are the rest of a day of which the log has a part (calls that were deleted with their users, for example): \
-             {} calls, {} USD, kept as calls without a user",
-            number(missing.beside_log),
-            number(missing.beside_log_calls),
+            "  {} the rest of a day of which the log has a part (calls that were deleted with their users, for example): \
+             {}, {} USD, kept as calls without a user",
+            noun(missing.beside_log.unsigned_abs(), "of these is", "of these are"),
+            calls(missing.beside_log_calls),
             missing.beside_log_cost_usd
         );
     }
@@ -126,8 +126,8 @@ fn show_daily(daily: &DailyInspection) {
 fn show_problems(problems: &[Problem], what: &str) {
     for problem in problems {
         println!(
-            "  {} rows are left where they are, because {} ({what} {})",
-            number(problem.rows),
+            "  {} left in place, because {} ({what} {})",
+            noun(problem.rows.unsigned_abs(), "row is", "rows are"),
             problem.reason,
             problem.example
         );
@@ -151,9 +151,9 @@ pub(super) fn done(moved: &[String], done: &Adopted) {
     for name in moved {
         println!("moved {name} to {SCHEMA}");
     }
-    println!("took {} calls, {} USD", number(done.calls), done.cost_usd);
+    println!("took {}, {} USD", calls(done.calls), done.cost_usd);
     if done.days > 0 {
-        let (days, calls) = (number(done.days), number(done.days_calls));
-        println!("took {days} days of which there were only sums: {calls} calls, {} USD", done.days_cost_usd);
+        let (days, calls) = (noun(done.days.unsigned_abs(), "day", "days"), calls(done.days_calls));
+        println!("took {days} of which there were only sums: {calls}, {} USD", done.days_cost_usd);
     }
 }

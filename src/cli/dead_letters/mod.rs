@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::confirm::{Confirm, Told};
+use super::names::near;
 use super::{actor, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -161,6 +162,20 @@ async fn each_page(
     }
 }
 
+/// Where no letter was found: says of each name of the filter that no letter has it what there is.
+async fn point_out(connection: &Connection, filter: &Filter) -> anyhow::Result<()> {
+    let codes = filter.codes.iter().map(|code| ("reason", "code", code));
+    let others = [("field", "field", &filter.field), ("sender", "producer", &filter.producer)];
+    let others = others.into_iter().filter_map(|(what, column, name)| Some((what, column, name.as_ref()?)));
+    for (what, column, name) in codes.chain(others) {
+        let known = dead_letters::names(connection, column).await.map_err(|error| told(&error))?;
+        if !known.contains(name) {
+            output::hint(&format!("no dead letter has the {what} {name:?}; {}", near(name, &known)));
+        }
+    }
+    Ok(())
+}
+
 async fn list(args: &ListArgs, database: &Database) -> anyhow::Result<ExitCode> {
     let connection = connect(database).await?;
     let filter = Filter { settled: args.all, ..args.filter.filter()? };
@@ -176,9 +191,12 @@ async fn list(args: &ListArgs, database: &Database) -> anyhow::Result<ExitCode> 
     if args.json {
         output::json(&letters)?;
     } else {
-        letters.iter().for_each(|letter| println!("{}", show::line(letter)));
+        show::list(&letters).print();
         let open = dead_letters::count(&connection).await.map_err(|error| told(&error))?;
-        eprintln!("{} dead letters wait for a decision", output::count(open));
+        eprintln!("{} for a decision", output::noun(open, "dead letter waits", "dead letters wait"));
+    }
+    if letters.is_empty() {
+        point_out(&connection, &filter).await?;
     }
     if more {
         output::hint(&format!("there are more than {}: give --limit, or `tallyd dead-letters export`", args.limit));
@@ -198,12 +216,10 @@ async fn groups(args: &GroupsArgs, database: &Database) -> anyhow::Result<ExitCo
         output::json(&found)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:>10}  {:>10}  {:>10}  reason, field, sender", "refused", "counted", "open");
-    for group in &found.groups {
-        println!("{}", show::group(group));
-    }
+    show::groups(&found.groups).print();
     let (refused, open) = (found.refused.unsigned_abs(), found.open.unsigned_abs());
-    eprintln!("{} records were refused, {} letters wait for a decision", output::count(refused), output::count(open));
+    let refused = output::noun(refused, "record was refused", "records were refused");
+    eprintln!("{refused}, {} for a decision", output::noun(open, "letter waits", "letters wait"));
     if found.only_counted > 0 {
         output::hint("records that are only counted came beyond a bound of [dead_letters]; they cannot be retried");
     }
@@ -242,6 +258,9 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
         Ok(true)
     })
     .await?;
+    if ids.is_empty() {
+        point_out(&connection, &filter).await?;
+    }
     if confirmed == Told::DryRun {
         if args.json {
             output::json(&serde_json::json!({ "due": ids.len(), "dropped": null }))?;
@@ -263,7 +282,7 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
     if args.json {
         output::json(&serde_json::json!({ "dropped": dropped }))?;
     } else {
-        println!("{} dropped", output::count(dropped));
+        println!("{} dropped", output::noun(dropped, "dead letter", "dead letters"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -79,6 +79,9 @@ pub async fn run(args: &RetryArgs, config: &Config, database: &Database) -> anyh
         .await?;
     }
     let total: usize = pages.iter().map(Vec::len).sum();
+    if total == 0 {
+        super::point_out(&connect(database).await?, &filter).await?;
+    }
     let mut summary = Summary::default();
     if !filter.ids.is_empty() {
         summary.not_open = filter.ids.len().saturating_sub(total) as u64;

@@ -5,35 +5,51 @@ use std::fmt::Write;
 use crate::json::{self, Value};
 use chrono::SecondsFormat;
 
+use crate::cli::output::{Table, count};
 use crate::dead_letters::{DeadLetter, Group};
 use crate::quote;
 
 /// Characters of a message in a list.
 const MESSAGE_CHARS: usize = 80;
 
-/// A letter in a line.
-pub fn line(letter: &DeadLetter) -> String {
-    let at = letter.created_at.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let field = if letter.field.is_empty() { String::new() } else { format!(" ({})", letter.field) };
-    let outcome = letter.outcome.as_deref().map_or_else(String::new, |outcome| format!("[{outcome}] "));
-    let mut message: String = quote::line(&letter.message).chars().take(MESSAGE_CHARS).collect();
-    if message.len() < letter.message.len() {
-        message.push('…');
+/// Letters, one a line.
+pub fn list(letters: &[DeadLetter]) -> Table {
+    let mut table = Table::new(&["id", "arrived", "kind", "reason", "field", "provider"], &[]).with_text("message");
+    for letter in letters {
+        let at = letter.created_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let outcome = letter.outcome.as_deref().map_or_else(String::new, |outcome| format!("[{outcome}] "));
+        let message = format!("{outcome}{}", short(&letter.message));
+        let (id, provider) = (letter.id.to_string(), letter.payload.provider());
+        let names = [&id, &at, &letter.kind, &letter.code, &letter.field, &provider].map(|name| or_dash(name));
+        table.push([names.to_vec(), vec![message]].concat());
     }
-    let provider = letter.payload.provider();
-    let provider = if provider.is_empty() { "-" } else { &provider };
-    format!("{:>8}  {at}  {:<8} {}{}  {}  {outcome}{message}", letter.id, letter.kind, letter.code, field, provider)
+    table
 }
 
-/// A group in a line.
-pub fn group(group: &Group) -> String {
-    let field = if group.field.is_empty() { "-" } else { &group.field };
-    let producer = if group.producer.is_empty() { "-" } else { &group.producer };
-    let message =
-        quote::line(group.message.as_deref().unwrap_or_default()).chars().take(MESSAGE_CHARS).collect::<String>();
-    let code = &group.code;
-    let (refused, counted, open) = (group.refused, group.only_counted, group.open);
-    format!("{refused:>10}  {counted:>10}  {open:>10}  {code}  {field}  {producer}  {message}")
+/// Groups, one a line.
+pub fn groups(groups: &[Group]) -> Table {
+    let mut table = Table::new(&["reason", "field", "sender"], &["refused", "counted", "open"]).with_text("message");
+    for group in groups {
+        let mut cells = [&group.code, &group.field, &group.producer].map(|name| or_dash(name)).to_vec();
+        cells.extend([group.refused, group.only_counted, group.open].map(|number| count(number.unsigned_abs())));
+        cells.push(short(group.message.as_deref().unwrap_or_default()));
+        table.push(cells);
+    }
+    table
+}
+
+fn or_dash(name: &str) -> String {
+    if name.is_empty() { "-".to_owned() } else { name.to_owned() }
+}
+
+/// The beginning of a message.
+fn short(message: &str) -> String {
+    let line = quote::line(message);
+    let mut text: String = line.chars().take(MESSAGE_CHARS).collect();
+    if text.len() < line.len() {
+        text.push('…');
+    }
+    text
 }
 
 /// A letter whole.

@@ -203,14 +203,15 @@ fn finish(
     if as_json {
         output::json(&summary)?;
     } else {
-        let (recorded, acked, refused) = (count(stats.recorded), count(stats.acked), count(stats.rejected));
+        let (acked, refused) = (count(stats.acked), count(stats.rejected));
+        let recorded = output::noun(stats.recorded, "call", "calls");
         let rate = count(summary.acked_per_second as u64);
-        println!("{recorded} calls recorded, {acked} on disk, {refused} refused, {rate} a second (seed {seed})");
+        println!("{recorded} recorded, {acked} on disk, {refused} refused, {rate} a second (seed {seed})");
     }
     if outstanding + stats.dropped == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("error: {} calls were not acknowledged", count(outstanding + stats.dropped));
+    eprintln!("error: {} not acknowledged", output::noun(outstanding + stats.dropped, "call was", "calls were"));
     if let Some(error) = &stats.last_error {
         eprintln!("  because: {error}");
     }

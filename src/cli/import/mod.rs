@@ -47,7 +47,7 @@ use sha2::{Digest, Sha256};
 use tallyd_client::{Endpoint, Record};
 use tallyd_protocol::limits;
 
-use super::output::{self, count};
+use super::output::{self, count, noun};
 use crate::config::Config;
 use crate::files::{Epoch, Numbers, delimiter};
 use crate::pipeline::identity;
@@ -279,8 +279,8 @@ fn send(sender: &mut Sender<'_>, plan: &Plan, rows: &mut Rows, talk: &mut Talk) 
     sender.finish(talk)?;
     talk.end();
     if sender.unheard() > 0 {
-        let rows = count(sender.unheard());
-        talk.note(&format!("the answers for {rows} rows were lost with a connection; any refused are dead letters"));
+        let rows = noun(sender.unheard(), "row", "rows");
+        talk.note(&format!("a connection was lost before the answers for {rows}; any refused are dead letters"));
     }
     let passed_over = rows.passed_over();
     if !passed_over.is_empty() {
@@ -312,16 +312,16 @@ fn exit_code(refused: u64) -> ExitCode {
 fn sentence(summary: &Summary) -> String {
     let Summary { rows, skipped, recorded, refused, seconds, superseded, .. } = summary;
     if *rows > 0 && skipped + superseded == *rows {
-        return format!("nothing to do: all {} rows were there already", count(*rows));
+        let all = if *rows == 1 { "" } else { "all " };
+        return format!("nothing to do: {all}{} there already", noun(*rows, "row was", "rows were"));
     }
-    let (rows, recorded, skipped, refused) = (count(*rows), count(*recorded), count(*skipped), count(*refused));
+    let (rows, skipped) = (noun(*rows, "row", "rows"), noun(*skipped, "was", "were"));
+    let (recorded, refused) = (count(*recorded), count(*refused));
     let superseded = match superseded {
         0 => String::new(),
         rows => format!(", {} counted with a later row of the same id", count(*rows)),
     };
-    format!(
-        "{rows} rows: {recorded} recorded, {skipped} were there already{superseded}, {refused} refused, in {seconds:.1} s"
-    )
+    format!("{rows}: {recorded} recorded, {skipped} there already{superseded}, {refused} refused, in {seconds:.1} s")
 }
 
 fn format_of(file: &Path) -> anyhow::Result<Format> {

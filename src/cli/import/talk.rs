@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::super::output::count;
+use super::super::output::{count, noun};
 
 /// Refused rows that are told one by one.
 const SHOWN: u64 = 20;
@@ -49,7 +49,7 @@ impl Talk {
     /// Shows how far the import is: bytes of the file that were read, rows of this run that are on disk.
     pub fn progress(&mut self, bytes: u64, recorded: u64) {
         let rate = recorded as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        let text = format!("{} rows on disk, {} a second", count(recorded), count(rate as u64));
+        let text = format!("{} on disk, {} a second", noun(recorded, "row", "rows"), count(rate as u64));
         self.bar.set_position(bytes);
         if self.last_line.is_some_and(|last| last.elapsed() >= LINE_INTERVAL) {
             self.last_line = Some(Instant::now());

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::actor;
+use crate::cli::confirm::{Confirm, Told};
 use crate::cli::{output, with_database};
 use crate::config::Config;
 use crate::database::prices::aliases;
@@ -16,7 +17,7 @@ use crate::pricing::ModelAlias;
 #[command(after_help = "Examples:
   tallyd prices alias bedrock arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc us.anthropic.claude-sonnet-4-5
   tallyd prices alias azure my-deployment gpt-4o
-  tallyd prices alias azure my-deployment --remove
+  tallyd prices alias azure my-deployment --remove --yes
   tallyd prices alias --list
 Calls that are recorded already keep their cost until `tallyd reprice`.")]
 pub struct AliasArgs {
@@ -35,6 +36,8 @@ pub struct AliasArgs {
     /// Take the name back
     #[arg(long, conflicts_with = "model")]
     remove: bool,
+    #[command(flatten)]
+    confirm: Confirm,
     /// Who, for the record [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -47,7 +50,17 @@ pub fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (Some(provider), Some(name)) = (&args.provider, &args.name) else { return list(args, config) };
     let alias =
         ModelAlias { provider: provider.clone(), name: name.clone(), model: args.model.clone().unwrap_or_default() };
-    let actor = actor(args.by.as_ref());
+    let (actor, told) = (actor(args.by.as_ref()), args.confirm.told());
+    match (args.remove, told) {
+        (true, Told::Nothing) => return Ok(args.confirm.refuse("takes a name back")),
+        (false, Told::DryRun | Told::Yes) => {
+            output::error(&anyhow::anyhow!(
+                "--yes and --dry-run go with --remove: to set a name needs no confirmation"
+            ));
+            return Ok(ExitCode::from(2));
+        }
+        _ => {}
+    }
     let alias = with_database(config, "tallyd prices", async |db| {
         let transaction = db.transaction().await?;
         let by = &Actor::at_the_command_line(&actor);
@@ -57,15 +70,25 @@ pub fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
         } else {
             aliases::set(&transaction, &config.pricing, &alias, by).await?
         };
-        transaction.commit().await?;
+        if told == Told::DryRun {
+            transaction.rollback().await?;
+        } else {
+            transaction.commit().await?;
+        }
         Ok(done)
     })?;
     if args.json {
         output::json(&alias)?;
+    } else if told == Told::DryRun {
+        println!("{} {:?} would not stand for a model any more", alias.provider, alias.name);
     } else if args.remove {
         println!("{} {:?} does not stand for a model any more", alias.provider, alias.name);
     } else {
         println!("{} {:?} stands for {}", alias.provider, alias.name, alias.model);
+    }
+    if told == Told::DryRun {
+        output::hint("nothing was changed: --yes takes the name back");
+        return Ok(ExitCode::SUCCESS);
     }
     output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
     Ok(ExitCode::SUCCESS)
@@ -81,10 +104,13 @@ fn list(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let shown = |(origin, alias): &(&str, &ModelAlias)| json!({ "provider": alias.provider, "name": alias.name, "model": alias.model, "origin": origin });
         output::json(&all.iter().map(shown).collect::<Vec<_>>())?;
     } else {
+        let mut table = output::Table::new(&["provider", "name", "stands for", "origin"], &[]);
         for (origin, alias) in &all {
-            println!("{} {:?} stands for {} ({origin})", alias.provider, alias.name, alias.model);
+            let cells = [&*alias.provider, &*alias.name, &*alias.model, origin];
+            table.push(cells.map(str::to_owned).to_vec());
         }
-        println!("{} names", all.len());
+        table.print();
+        println!("{}", output::noun(all.len() as u64, "name", "names"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{actor, instant, rates_line, since};
+use super::{actor, catalog, instant, rates_line, since};
+use crate::cli::confirm::{Confirm, Told};
 use crate::cli::{output, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -14,7 +15,7 @@ use crate::database::prices::set::{self as operation, PriceEffect, RECENT_DAYS};
 use crate::database::prices::{ChangeNote, withdraw as withdraw_price};
 use crate::database::queries::audit::Actor;
 use crate::pricing::catalog::{AboveEntry, TokenRates};
-use crate::pricing::{PriceEntry, Usd};
+use crate::pricing::{Origin, PriceEntry, Usd};
 
 #[derive(Args)]
 pub struct SetArgs {
@@ -63,6 +64,8 @@ pub struct SetArgs {
 pub struct WithdrawArgs {
     /// The price's id, as `tallyd prices show` prints it
     id: i32,
+    #[command(flatten)]
+    confirm: Confirm,
     /// Who, for the record [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -146,11 +149,18 @@ fn print(args: &SetArgs, effect: &PriceEffect, id: Option<i32>) {
         println!("kept, because they were not named: {}", effect.kept.join(", "));
     }
     for lost in &effect.lost {
-        println!("lost: {}, which {} calls of the last {RECENT_DAYS} days use", lost.rate, lost.calls);
+        let calls = output::noun(lost.calls, "call", "calls");
+        println!(
+            "lost: {}, which {calls} of the last {RECENT_DAYS} days {}",
+            lost.rate,
+            if lost.calls == 1 { "uses" } else { "use" }
+        );
     }
-    println!("{} calls of the last {RECENT_DAYS} days are of this model and tier", effect.recent_calls);
+    let recent = output::noun(effect.recent_calls, "call", "calls");
+    println!("{recent} of this model and tier in the last {RECENT_DAYS} days");
     for unit in &effect.without_rate {
-        println!("{} of them use {}, which has no rate: such a call is unpriced", unit.calls, unit.rate);
+        let calls = output::noun(unit.calls, "of them uses", "of them use");
+        println!("{calls} {}, which has no rate: such a call is unpriced", unit.rate);
     }
     if !effect.priced_before {
         println!("calls before {} stay unpriced; --from always prices them as well", since(args.from));
@@ -171,13 +181,34 @@ fn print(args: &SetArgs, effect: &PriceEffect, id: Option<i32>) {
 }
 
 pub fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let actor = actor(args.by.as_ref());
+    let (actor, told) = (actor(args.by.as_ref()), args.confirm.told());
+    if told == Told::Nothing {
+        return Ok(args.confirm.refuse("takes a price out of force"));
+    }
     let withdrawn = with_database(config, "tallyd prices", async |db| {
+        if told == Told::DryRun {
+            let (catalog, _) = catalog(db, config).await?;
+            let price = catalog.prices().find(|price| price.origin == Origin::Stored && price.id == args.id);
+            if let Some(price) = price {
+                let (provider, model) = (&price.provider, if price.model.is_empty() { "-" } else { &price.model });
+                println!(
+                    "would be withdrawn: price {} of {provider} {model}, since {}",
+                    args.id,
+                    since(price.effective_from_us)
+                );
+                println!("  {}", rates_line(&price.rates_json()));
+            }
+            return Ok(price.is_some());
+        }
         let transaction = db.transaction().await?;
         let withdrawn = withdraw_price(&transaction, args.id, &Actor::at_the_command_line(&actor)).await?;
         transaction.commit().await?;
         Ok(withdrawn)
     })?;
+    if withdrawn && told == Told::DryRun {
+        output::hint("nothing was changed: --yes withdraws it");
+        return Ok(ExitCode::SUCCESS);
+    }
     if withdrawn {
         println!("price {} is not applied any more", args.id);
         return Ok(ExitCode::SUCCESS);

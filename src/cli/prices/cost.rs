@@ -51,7 +51,8 @@ pub fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     if refused > 0 {
-        output::hint(&format!("{refused} lines are no calls; their answers say what is wrong"));
+        let lines = output::noun(refused, "line is not a call", "lines are not calls");
+        output::hint(&format!("{lines}; the answers say what is wrong"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

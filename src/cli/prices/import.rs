@@ -116,14 +116,23 @@ fn print(args: &ListArgs, compared: &Compared) -> anyhow::Result<()> {
         println!("  + {}", rates_line(&change.new));
     }
     let equal = imported.specs.len() - changes.len();
-    println!("{} differ, {equal} are equal, {} were not taken", changes.len(), imported.skipped.len());
-    println!("{} of the list's {} models with a price were taken", imported.taken, imported.priced);
+    println!(
+        "{}, {}, {} taken",
+        output::noun(changes.len(), "differs", "differ"),
+        output::noun(equal, "is equal", "are equal"),
+        output::noun(imported.skipped.len(), "was not", "were not")
+    );
+    println!(
+        "taken were {} of the list's {}",
+        imported.taken,
+        output::noun(imported.priced, "model with a price", "models with a price")
+    );
     if args.verbose {
         imported.skipped.iter().for_each(|(model, reason)| println!("  not taken: {model}: {reason}"));
     }
     for (field, models) in &imported.unread {
         let unit = if field.contains("cost") { "; a call that uses its unit is unpriced" } else { "" };
-        println!("  not read: {field}, of {models} models{unit}");
+        println!("  not read: {field}, of {}{unit}", output::noun(*models, "model", "models"));
     }
     Ok(())
 }
@@ -139,7 +148,7 @@ pub fn import(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let compared = work(&args.list, config, args.apply.then_some(actor.as_str()))?;
     print(&args.list, &compared)?;
     if args.apply {
-        eprintln!("{} prices were added", compared.ids.len());
+        eprintln!("{} added", output::noun(compared.ids.len() as u64, "price was", "prices were"));
         output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
     } else if !compared.changes.is_empty() {
         output::hint("nothing was changed; --apply adds what differs");

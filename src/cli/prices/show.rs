@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{catalog, instant, rates_line, since};
+use crate::cli::names::near;
 use crate::cli::{output, with_database};
 use crate::config::Config;
 use crate::database::prices::changes;
@@ -52,16 +53,17 @@ fn shown(price: &Price) -> Value {
     })
 }
 
-fn line(price: &Value) -> String {
-    let text = |key: &str| price[key].as_str().unwrap_or_default().to_owned();
-    let name = format!("{} {} {}", text("provider"), text("model"), text("service_tier"));
-    format!(
-        "{name}\n  since {} ({} {}): {}",
-        text("effective_from"),
-        text("origin"),
-        price["id"],
-        rates_line(&price["rates"])
-    )
+fn print(prices: &[Value]) {
+    let mut table = output::Table::new(&["id", "provider", "model", "tier", "since", "origin"], &[]).with_text("rates");
+    for price in prices {
+        let text = |key: &str| match price[key].as_str().unwrap_or_default() {
+            "" => "-".to_owned(),
+            text => text.to_owned(),
+        };
+        let names = ["provider", "model", "service_tier", "effective_from", "origin"].map(text);
+        table.push([vec![price["id"].to_string()], names.to_vec(), vec![rates_line(&price["rates"])]].concat());
+    }
+    table.print();
 }
 
 pub fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
@@ -73,11 +75,16 @@ pub fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
         applied.is_some_and(|applied| applied.id == price.id)
     });
     let current: Vec<Value> = current.map(shown).collect();
+    if let (Some(name), true) = (&provider, current.is_empty()) {
+        let known: std::collections::BTreeSet<&str> = catalog.in_force().map(|price| &*price.provider).collect();
+        let known: Vec<String> = known.into_iter().map(str::to_owned).collect();
+        output::hint(&format!("no price of that time is of the provider {name:?}; {}", near(name, &known)));
+    }
     if args.json {
         output::json(&current)?;
     } else {
-        current.iter().for_each(|price| println!("{}", line(price)));
-        println!("{} prices", current.len());
+        print(&current);
+        println!("{}", output::noun(current.len() as u64, "price", "prices"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,7 +108,7 @@ pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.json {
         output::json(&json!({ "prices": prices, "changes": changes }))?;
     } else {
-        prices.iter().for_each(|price| println!("{}", line(price)));
+        print(&prices);
         for change in &changes {
             println!("{} {} {} price {}", change.at, change.actor, change.action, change.price_id);
         }
@@ -129,8 +136,12 @@ pub fn check(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
             let now =
                 if model.priceable { "has a price now: tallyd reprice" } else { "no price of that time is known" };
             println!(
-                "unpriced: {} {:?}: {} calls from {} to {}; {now}",
-                model.provider, model.model, model.calls, model.first_day, model.last_day
+                "unpriced: {} {:?}: {} from {} to {}; {now}",
+                model.provider,
+                model.model,
+                output::noun(model.calls, "call", "calls"),
+                model.first_day,
+                model.last_day
             );
         }
         if clean {

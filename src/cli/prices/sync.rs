@@ -105,7 +105,7 @@ pub fn run(args: &SyncArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     match (args.apply, decided) {
         (true, Some(proposal)) => {
-            println!("{} prices were added", proposal.changes.len());
+            println!("{} added", output::noun(proposal.changes.len() as u64, "price was", "prices were"));
             output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
         }
         (false, Some(proposal)) => println!("proposal {} is closed", proposal.id),
@@ -127,21 +127,26 @@ fn print(args: &SyncArgs, proposal: &Proposal) {
         println!("  + {}", rates_line(&change.new));
     }
     if changes.len() > shown {
-        println!("and {} prices more; --verbose lists them", changes.len() - shown);
+        let more = output::noun((changes.len() - shown) as u64, "price", "prices");
+        println!("and {more} more; --verbose lists them");
     }
     if *held > 0 {
-        println!("{held} prices differ and stay, because a person or the configuration has set them");
+        let prices = output::noun(*held, "price differs and stays", "prices differ and stay");
+        println!("{prices}: a person or the configuration has set them");
     }
     println!(
-        "of the {} calls of the week before, {} would have cost {} USD instead of {} USD",
-        preview.calls, preview.changed, preview.new_usd, preview.old_usd
+        "of {} of the week before, {} would have cost {} USD instead of {} USD",
+        output::noun(preview.calls, "call", "calls"),
+        preview.changed,
+        preview.new_usd,
+        preview.old_usd
     );
     for model in &preview.models {
         println!(
-            "  {} {}: {} calls, {} USD, was {} USD; {} newly priced, {} newly unpriced",
+            "  {} {}: {}, {} USD, was {} USD; {} newly priced, {} newly unpriced",
             model.provider,
             model.model,
-            model.calls,
+            output::noun(model.calls, "call", "calls"),
             model.new_usd,
             model.old_usd,
             model.newly_priced,
@@ -149,6 +154,7 @@ fn print(args: &SyncArgs, proposal: &Proposal) {
         );
     }
     if preview.models_left_off > 0 {
-        println!("  and {} models more", preview.models_left_off);
+        let more = output::noun(preview.models_left_off, "model", "models");
+        println!("  and {more} more");
     }
 }

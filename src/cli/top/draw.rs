@@ -12,6 +12,7 @@ use crate::budget::Status as Standing;
 use crate::cli::output::{bytes, count};
 use crate::database::whole::Whole;
 use crate::http::{Health, ModelToday};
+use crate::wording::noun;
 
 /// From so many columns on, two panels stand side by side.
 const WIDE: u16 = 76;
@@ -144,8 +145,10 @@ fn log(view: &View, width: u16) -> Vec<Line<'static>> {
     let (wal, database) = (&status.wal, &status.database);
     let holds = database.lanes.iter().filter(|lane| lane.hold).count();
     let lanes = match (holds, database.lanes.len()) {
-        (0, lanes) => format!("{lanes} lanes"),
-        (holds, lanes) => format!("{holds} of {lanes} lanes HOLD"),
+        (0, lanes) => noun(lanes as u64, "lane", "lanes"),
+        (holds, lanes) => {
+            format!("{holds} of {} {}", noun(lanes as u64, "lane", "lanes"), if holds == 1 { "HOLDS" } else { "HOLD" })
+        }
     };
     let full = if counters.wal_max_bytes > 0.0 { wal.bytes as f64 / counters.wal_max_bytes } else { 0.0 };
     let room = usize::from(width).saturating_sub(36).min(20);
@@ -172,7 +175,13 @@ fn log(view: &View, width: u16) -> Vec<Line<'static>> {
 fn models(view: &View, area: Rect, buffer: &mut Buffer) {
     let today = view.sample.as_ref().and_then(|sample| sample.today.as_ref());
     let title = today.map_or(" Today: the database does not answer ".to_owned(), |today| {
-        format!(" {} ({}): {} USD, {} calls ", today.day, today.time_zone, today.cost_usd, number(today.calls))
+        format!(
+            " {} ({}): {} USD, {} ",
+            today.day,
+            today.time_zone,
+            today.cost_usd,
+            noun(today.calls.to_u64(), "call", "calls")
+        )
     });
     let (tokens, calls) = (area.width >= 60, area.width >= 44);
     let heading = |name: &str, sort: Sort| if view.sort == sort { format!("{name} ▼") } else { name.to_owned() };

@@ -11,7 +11,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::output::{self, bytes, count};
+use super::output::{self, Table, bytes, count, noun};
 use crate::config::Config;
 use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::flusher::dead_letters::to_json;
@@ -101,14 +101,19 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
         output::json(&segments)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut table = Table::new(&["segment", "state"], &["first key", "last key", "records", "size"]);
     for segment in &segments {
-        let keys = match segment.last_key {
-            Some(last) => format!("keys {} to {last}", segment.first_key),
-            None => format!("keys from {}", segment.first_key),
-        };
-        let records = segment.records.map_or_else(String::new, |records| format!(", {} records", count(records)));
-        println!("{:<38} {:<15} {keys}{records}, {}", segment.name, word(segment.state), bytes(segment.disk_bytes));
+        let or_dash = |number: Option<u64>, shown: fn(u64) -> String| number.map_or_else(|| "-".to_owned(), shown);
+        table.push(vec![
+            segment.name.clone(),
+            word(segment.state).to_owned(),
+            segment.first_key.to_string(),
+            or_dash(segment.last_key, |key| key.to_string()),
+            or_dash(segment.records, count),
+            bytes(segment.disk_bytes),
+        ]);
     }
+    table.print();
     if let Some(damaged) = segments.iter().find(|segment| segment.state == State::SetAside) {
         output::hint(&format!(
             "`tallyd wal inspect {}` shows what is readable in a damaged segment, `tallyd wal replay --all` loads it",
@@ -174,20 +179,22 @@ fn inspect(args: &InspectArgs, config: &Config) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     println!("segment {}: {}", readable.segment.name, word(readable.segment.state));
-    println!("  readable      {} calls, {} refused records", count(readable.calls), count(readable.refused));
+    let refused = noun(readable.refused, "refused record", "refused records");
+    println!("  readable      {}, {refused}", noun(readable.calls, "call", "calls"));
     if let Some(records) = readable.segment.records {
-        println!("  its seal says {} records", count(records));
+        println!("  its seal says {}", noun(records, "record", "records"));
     }
     if let (Some(first), Some(last)) = (readable.first_call_at, readable.last_call_at) {
         println!("  calls         from {first} to {last}");
     }
-    println!("  missing       {} keys that had been synced", count(readable.missing_keys));
+    println!("  missing       {} synced", noun(readable.missing_keys, "key that had been", "keys that had been"));
     for (first, last) in readable.missing.iter().take(20) {
         println!("                {first} to {last}");
     }
-    println!("  beyond sled   {} values were found without it", count(readable.salvaged_values));
+    println!("  beyond sled   {} found without it", noun(readable.salvaged_values, "value was", "values were"));
     if readable.unacknowledged_values > 0 {
-        println!("  not counted   {} values that were never acknowledged", count(readable.unacknowledged_values));
+        let values = noun(readable.unacknowledged_values, "value that was", "values that were");
+        println!("  not counted   {values} never acknowledged");
     }
     if let Some(error) = &readable.store_error {
         println!("  sled said     {error}");

@@ -76,18 +76,18 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     for Outcome { name, replayed, missing_keys } in outcomes.iter().filter(|_| !args.json) {
         println!(
-            "{name}: {} calls loaded, {} were there",
-            output::count(replayed.loaded),
-            output::count(replayed.there)
+            "{name}: {} loaded, {} there",
+            output::noun(replayed.loaded, "call", "calls"),
+            output::noun(replayed.there, "was", "were")
         );
-        for (number, what) in [
-            (replayed.poison, "calls that PostgreSQL will not take are dead letters"),
-            (replayed.letters, "refused records are dead letters"),
-            (replayed.expired, "calls were left out: the log's rows of their days were deleted"),
-            (*missing_keys, "keys cannot be read"),
+        for (number, one, many, what) in [
+            (replayed.poison, "call is a dead letter", "calls are dead letters", ": PostgreSQL does not take it"),
+            (replayed.letters, "refused record is a dead letter", "refused records are dead letters", ""),
+            (replayed.expired, "call was left out", "calls were left out", ": the log's rows of that day were deleted"),
+            (*missing_keys, "key cannot be read", "keys cannot be read", ""),
         ] {
             if number > 0 {
-                println!("  {} {what}", output::count(number));
+                println!("  {}{what}", output::noun(number, one, many));
             }
         }
     }

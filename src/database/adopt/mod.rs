@@ -135,8 +135,9 @@ pub enum AdoptError {
     },
     /// Days that were taken from the sums have calls now.
     #[error(
-        "{days} days were adopted from daily sums because the old log had no calls of them ({first} is the first), and it has \
-         some now: they would count twice. hint: take these calls out of the old log"
+        "{} adopted from daily sums because the old log had no calls then ({first} is the first), and it has \
+         some now: they would count twice. hint: take these calls out of the old log",
+        crate::wording::noun(*.days, "day was", "days were")
     )]
     Regained {
         /// How many.
