@@ -63,7 +63,9 @@ fn letters_are_found_by_reason_kind_provider_and_time() {
     assert_eq!(found(&["--producer", "nobody"]), 0);
     let shown = letters(&daemon, &["list", "--code", "type"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.contains("type (status)  rentcast"), "{shown}");
+    let shown: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(shown[0], ["id", "arrived", "kind", "reason", "field", "provider", "message"]);
+    assert_eq!(shown[1][2..6], ["refused", "type", "status", "rentcast"], "{shown:?}");
     let exported = letters(&daemon, &["export"]).stdout;
     assert_eq!(String::from_utf8(exported).unwrap().lines().count(), 4);
     assert_eq!(letters(&daemon, &["show", "12345"]).status.code(), Some(1));
