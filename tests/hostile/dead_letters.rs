@@ -139,7 +139,7 @@ fn old_letters_go_and_it_is_told_how_many_nobody_had_decided_about() {
     postgres.until("SELECT count(*) FROM tallyd_refusals WHERE producer = 'old'", "0");
     let audited = "SELECT object, new_value ->> 'open' FROM tallyd_audit_log WHERE action = 'dead_letter.expire'";
     until("the expiry is audited", || match postgres.psql(audited) {
-        found if found == "1 letters|1" => Ok(()),
+        found if found == "1 letter|1" => Ok(()),
         found => Err(found),
     });
 }
