@@ -293,7 +293,8 @@ describe("changes", () => {
       assert.deepEqual(await tab.axe(), [], "the effect");
       await tab.page.getByRole("button", { name: "Add this price" }).click();
       await tab.page.getByRole("status").getByText("was added").waitFor();
-      await tab.page.getByText("has a price now").waitFor();
+      // The next look of the page may be a quarter of a minute away.
+      await tab.page.getByText("has a price now").waitFor({ timeout: 60_000 });
       const stored = daemon.sql("SELECT rates -> 'per_million_tokens' ->> 'input', origin FROM api_prices WHERE model = 'claude-experimental-preview'");
       assert.equal(stored, "3|api");
     });
