@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::loading::note_database;

@@ -100,7 +100,7 @@ fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
 }
 
 impl Listener {
-    /// Accepts connections until `stop` becomes true, then returns once all of them have ended. Where there is no place it
+    /// Accepts connections until `stop` is cancelled, then returns once all of them have ended. Where there is no place it
     /// stops accepting until one is free.
     pub async fn run(self, shared: Arc<Shared>, door: Door, stop: CancellationToken) {
         let transport = match self {

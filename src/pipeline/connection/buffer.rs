@@ -81,7 +81,7 @@ pub struct ReadBuffer<R> {
 }
 
 impl<R: AsyncRead + Unpin> ReadBuffer<R> {
-    /// Reads from `reader` until `stop` becomes true, in the room of all, frames or lines of up to `whole` bytes.
+    /// Reads from `reader` until `stop` is cancelled, in the room of all, frames or lines of up to `whole` bytes.
     pub fn new(reader: R, stop: CancellationToken, rooms: &Arc<Rooms>, whole: usize) -> Self {
         let (bytes, rooms) = (BytesMut::new(), Arc::clone(rooms));
         let (target, size, room, watched) = (SMALL_BYTES, Size::Small, None, None);

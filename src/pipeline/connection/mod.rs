@@ -119,7 +119,7 @@ impl Shared {
     }
 }
 
-/// Serves one connection until the client is done, its words cannot be read, or `stop` becomes true. Everything that was
+/// Serves one connection until the client is done, its words cannot be read, or `stop` is cancelled. Everything that was
 /// received whole by then is made durable and answered.
 pub async fn serve<S>(stream: S, shared: Arc<Shared>, access: &Access, stop: CancellationToken)
 where

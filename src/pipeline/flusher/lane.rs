@@ -53,7 +53,7 @@ enum Next {
 }
 
 impl Lane {
-    /// A lane that stops once `stop` is true and what is durable by then has been loaded.
+    /// A lane that stops once `stop` is cancelled and what is durable by then has been loaded.
     #[must_use]
     pub fn new(shared: Arc<Shared>, number: u16, stop: CancellationToken) -> Self {
         Self {
