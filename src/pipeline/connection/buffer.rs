@@ -118,7 +118,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         let _ = tokio::time::timeout(DRAIN_TIME, draining).await;
     }
 
-    /// Reads until at least `count` bytes are there. False if the client ended or `stop` became true before that.
+    /// Reads until at least `count` bytes are there. False if the client ended or `stop` is cancelled before that.
     ///
     /// # Errors
     /// [`Slow`] if the client holds up others.
@@ -193,7 +193,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         (self.size, self.room) = (size, room);
     }
 
-    /// Sees to it that there is room for the next read. False once `stop` is cancelled meanwhile.
+    /// Sees to it that there is room for the next read. False if `stop` is cancelled meanwhile.
     async fn make_room(&mut self, count: usize) -> bool {
         if self.size > Size::of(count) && (self.size == Size::Whole || self.is_scarce()) {
             self.shrink(count);
