@@ -15,6 +15,8 @@ export interface Draft {
   tokens: Record<string, string>;
   units: Record<string, string>;
   above?: PriceRow["rates"]["above"];
+  /** From when on it is to hold, as the form spells it (browser's time); now if absent. */
+  from?: string;
 }
 
 interface Preview {
@@ -87,7 +89,7 @@ export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved:
           {!known && <label>Provider <input name="provider" required maxLength={512} placeholder="claude" /></label>}
           {!(known && draft.model) && <label>Model <input name="model" maxLength={512} placeholder={known ? "every call" : "claude-sonnet-5"} /></label>}
           <label>Service tier <input name="tier" defaultValue={draft.service_tier} maxLength={512} /></label>
-          <label>From <input name="from" type="datetime-local" aria-describedby="from-help" /></label>
+          <label>From <input name="from" type="datetime-local" defaultValue={draft.from} aria-describedby="from-help" /></label>
           <div class="whole fine" id="from-help">USD a million tokens. Without a time it holds from now on; a time is this browser’s.</div>
           {TOKENS.map(([name, label]) => <label key={name}>{label} <input name={name} inputMode="decimal" pattern="\d*\.?\d*" defaultValue={draft.tokens[name] ?? ""} /></label>)}
           <label>Each request <input name="request" inputMode="decimal" pattern="\d*\.?\d*" defaultValue={draft.units["request"] ?? ""} /></label>

@@ -13,7 +13,7 @@ import { type Draft, PriceEditor } from "./price";
 
 interface Found {
   prices: PriceRow[];
-  unpriced: { provider: string; model: string; calls: number; priceable: boolean }[];
+  unpriced: { provider: string; model: string; calls: number; first_day: string; priceable: boolean }[];
 }
 
 async function load(all: boolean, signal: AbortSignal): Promise<Found> {
@@ -68,7 +68,7 @@ export function Prices() {
                     { key: "model", label: "Model", cell: (model) => <span>{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
                     { key: "calls", label: "Calls", number: true, cell: (model) => count(model.calls) },
                     { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">has a price now: tallyd reprice</Badge> : <Badge tone="warn">unknown</Badge>) },
-                    ...(mayChange ? [{ key: "set", label: <span class="hidden">Set</span>, number: true, cell: (model: Found["unpriced"][number]) => <button type="button" onClick={() => setDraft({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {} })}>Set a price</button> }] : []),
+                    ...(mayChange ? [{ key: "set", label: <span class="hidden">Set</span>, number: true, cell: (model: Found["unpriced"][number]) => <button type="button" onClick={() => setDraft({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {}, from: dayBefore(model.first_day) })}>Set a price</button> }] : []),
                   ]} />
                 </Card>
               )}
@@ -80,6 +80,11 @@ export function Prices() {
       {draft && <PriceEditor draft={draft} onClose={() => setDraft(null)} onSaved={(text) => { setDraft(null); setDone(text); live.reload(); }} />}
     </>
   );
+}
+
+/** The midnight before a day, for the form: a day of the reporting time zone may begin earlier than the browser's. */
+function dayBefore(day: string): string {
+  return `${new Date(Date.parse(day) - 86_400_000).toISOString().slice(0, 10)}T00:00`;
 }
 
 function planName(row: PriceRow): string {
