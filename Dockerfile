@@ -11,6 +11,7 @@ FROM rust:1-bookworm AS daemon
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs config.toml ./
 COPY protocol ./protocol
+COPY crates ./crates
 COPY clients/rust ./clients/rust
 COPY fuzz ./fuzz
 COPY benches ./benches

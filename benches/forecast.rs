@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallyd::forecast::{Span, predict};
+use tallyd_model::forecast::{Span, predict};
 
 const SEEDS: u64 = 12;
 const MADE_DAYS: usize = 240;

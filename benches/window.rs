@@ -5,9 +5,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tallyd::pipeline::chunk::{Call, Chunk, ChunkBuilder, Cost, STANDARD_TIER, Stated};
+use tallyd::pipeline::chunk::{Chunk, ChunkBuilder};
 use tallyd::pipeline::wal::window::{Bounds, Window};
-use tallyd::pricing::Tokens;
+use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::pricing::STANDARD_TIER;
+use tallyd_model::pricing::Tokens;
 
 // As the daemon has it.
 #[global_allocator]

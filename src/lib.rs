@@ -1,6 +1,7 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 //!
-//! The modules, in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises.
+//! The modules, in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises. Calls, money, prices and their like are
+//! in `crates/model`, which is pure.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -8,17 +9,11 @@
 //! | [`config`] | the configuration, one file a section |
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
 //! | [`pipeline`] | the data plane: listener, connection, intake, chunk, channel, write-ahead log, flusher |
-//! | [`pricing`] | what things cost: pure, exact |
-//! | [`bill`] | the vendor's bill, read from its exports and laid beside the records |
 //! | [`budget`] | budgets and alerts: where they stand, who is told |
-//! | [`rollup`] | what a batch adds to the rollup tables: pure, but for the file that writes them |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
 //! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
 //! | [`replay`](mod@replay) | what is readable in a damaged segment, loaded once |
-//! | [`forecast`] | what spending will come to, from what it was |
-//! | [`quote`] | text of others, on a terminal and in the daemon log |
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
-//! | [`json`] | JSON from outside, read by one bounded reader; answers in it |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`threads`] | the threads that the daemon begins with, asked for before they are needed |
@@ -29,7 +24,6 @@
 //! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
-pub mod bill;
 pub mod budget;
 pub mod cli;
 pub mod clock;
@@ -37,27 +31,20 @@ pub mod config;
 pub mod database;
 pub mod dead_letters;
 pub mod failpoint;
-mod files;
-pub mod forecast;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
-pub mod json;
 pub mod lock;
 mod log_lines;
 pub mod metrics;
 pub mod outbound;
 pub mod pipeline;
-pub mod pricing;
-pub mod quote;
 pub mod replay;
-pub mod rollup;
 pub mod scheduling;
 pub mod seats;
 pub mod shutdown;
 pub mod sync;
 pub mod threads;
-mod wording;
 
 pub use app::App;
 pub use pipeline::recorder::Recorder;

@@ -11,7 +11,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
-use crate::quote;
+use tallyd_model::quote;
 
 /// Fields as text: the message, and `name=value` for the others.
 pub struct Fields;

@@ -24,7 +24,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::database::locks::Lock;
-use crate::pipeline::chunk::{Call, Entry, PayloadReader};
+use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::dead_letters::DeadLetters;
 use crate::pipeline::flusher::direct::Direct;
@@ -32,6 +32,7 @@ use crate::pipeline::flusher::poison::Poison;
 use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::inspect::Contents;
 use crate::pipeline::wal::recent::StoredChunk;
+use tallyd_model::call::Call;
 
 /// Calls of one transaction.
 const BATCH_CALLS: u32 = 5_000;

@@ -203,7 +203,7 @@ fn a_million_small_maps_in_metadata_cost_bounded_memory() {
 fn a_json_number_where_a_map_is_expected_is_refused_as_one() {
     use tallyd::pipeline::intake::admit::{Admission, Scratch};
     use tallyd::pipeline::intake::{Code, Rules, line};
-    let catalog = tallyd::pricing::Catalog::builtin(&tallyd::pricing::PricingOptions::default()).unwrap();
+    let catalog = tallyd_model::pricing::Catalog::builtin(&tallyd_model::pricing::PricingOptions::default()).unwrap();
     let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: 1_795_392_000_000_000 };
     let cases = ["5", "1.5", "1e400", "-0"].map(|value| [("extra_units", value), ("metadata", value)]);
     for (field, value) in cases.into_iter().flatten() {

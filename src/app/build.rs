@@ -30,9 +30,9 @@ use crate::pipeline::wal::recovery::{Recovery, recover};
 use crate::pipeline::wal::space::{Bounds, Space};
 use crate::pipeline::wal::window::{self, Window};
 use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
-use crate::pricing::{Added, Catalog, CatalogError};
 use crate::seats::{Bounds as SeatBounds, Seats};
 use crate::shutdown::Stage;
+use tallyd_model::pricing::{Added, Catalog, CatalogError};
 
 /// Connections of `http.metrics_listen`: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;

@@ -28,10 +28,10 @@ use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::partitions::Partitions;
 use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
 use crate::pipeline::wal::WalError;
-use crate::pricing::Catalog;
-use crate::rollup::day::Days;
-use crate::rollup::guard::{KeyBounds, KeyGuard};
 use crate::shutdown::Stage;
+use tallyd_model::pricing::Catalog;
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 
 /// How long to wait before the schema is tried again.
 const RETRY: Duration = Duration::from_secs(1);

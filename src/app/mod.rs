@@ -53,7 +53,7 @@ pub enum AppError {
     Bind(#[from] BindError),
     /// The price catalog is not usable.
     #[error(transparent)]
-    Catalog(#[from] crate::pricing::CatalogError),
+    Catalog(#[from] tallyd_model::pricing::CatalogError),
     /// The database cannot be used as it is.
     #[error(transparent)]
     Loading(#[from] LoadingError),

@@ -14,7 +14,7 @@ use crate::database::queries::audit::Actor;
 use crate::database::{Connection, Database, describe};
 use crate::metrics::registry;
 use crate::outbound::price_list;
-use crate::pricing::PricingOptions;
+use tallyd_model::pricing::PricingOptions;
 
 /// How often it is looked whether a look is due: another daemon on the database may have had the last one.
 const PAUSE: Duration = Duration::from_secs(60);

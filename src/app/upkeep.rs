@@ -17,7 +17,7 @@ use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{Connection, Database, describe};
 use crate::dead_letters::expire;
 use crate::metrics::registry;
-use crate::pricing::Catalog;
+use tallyd_model::pricing::Catalog;
 
 /// How long to wait before it is tried again.
 const RETRY: Duration = Duration::from_secs(60);

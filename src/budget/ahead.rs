@@ -7,7 +7,8 @@ use chrono_tz::Tz;
 use tokio_postgres::Client;
 
 use super::{Board, BudgetState, Scope};
-use crate::forecast::{Estimate, History, Outlook, day_left, history};
+use crate::database::queries::history::spending_history;
+use tallyd_model::forecast::{Estimate, History, Outlook, day_left};
 
 /// Providers whose budgets are forecast: each takes a question and a fitted model.
 const PROVIDERS_MAX: usize = 16;
@@ -29,7 +30,7 @@ pub async fn estimates(
     let mut histories: HashMap<&str, History> = HashMap::new();
     for provider in board.states().iter().filter_map(provider) {
         if histories.len() < PROVIDERS_MAX && !histories.contains_key(provider) {
-            histories.insert(provider, history(client, now.date_naive(), provider).await?);
+            histories.insert(provider, spending_history(client, now.date_naive(), provider).await?);
         }
     }
     let outlooks: HashMap<_, _> =

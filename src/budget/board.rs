@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::store::Scope;
 use super::{Budget, Period};
-use crate::pricing::{Usd, normalise_provider, provider_names};
+use tallyd_model::pricing::{Usd, normalise_provider, provider_names};
 
 /// How a budget stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]

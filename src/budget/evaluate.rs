@@ -12,7 +12,7 @@ use super::slack;
 use super::{Budget, Scope, store, unusual};
 use crate::config::Alerts;
 use crate::database::locks::Lock;
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// An alert that is to be raised, if it is a new fact.
 pub(super) struct Alert {

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, GenericClient};
 use utoipa::ToSchema;
 
 use crate::database::queries::audit::{self, Actor, Change};
-use crate::json::Text;
+use tallyd_model::json::Text;
 
 /// How an alert got on with the webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -7,9 +7,9 @@ use metrics::gauge;
 
 use super::{Board, Budget, Scope};
 use crate::database::unpriced::UnpricedModel;
-use crate::forecast::Estimate;
 use crate::metrics::registry;
-use crate::pricing::Usd;
+use tallyd_model::forecast::Estimate;
+use tallyd_model::pricing::Usd;
 
 /// Budgets, and unpriced models, that have a metric of their own.
 const MAX_SHOWN: usize = 50;

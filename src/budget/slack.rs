@@ -7,7 +7,7 @@
 //!
 //! The message has `text` alone: some services refuse one with fields that they do not know.
 
-use crate::quote;
+use tallyd_model::quote;
 
 /// Characters of a name in a message.
 const NAME_CHARS: usize = 100;

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::board::untouched;
 use super::{Board, BudgetState, Period, Status};
 use crate::database::queries::audit::{self, Actor, Change};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// What is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]

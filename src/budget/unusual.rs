@@ -13,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::evaluate::Alert;
 use super::slack;
 use crate::config::Alerts;
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// Days that are looked back at.
 const HISTORY_DAYS: u64 = 28;

@@ -18,7 +18,7 @@ use crate::database::unpriced::unpriced;
 use crate::database::{Connection, Database, describe};
 use crate::dead_letters;
 use crate::metrics::registry;
-use crate::pricing::Catalog;
+use tallyd_model::pricing::Catalog;
 
 /// Budgets of applications read the log; forecasts, unpriced calls and dead letters are no hurry.
 const SLOW: Duration = Duration::from_secs(60);

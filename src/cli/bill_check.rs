@@ -7,12 +7,12 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{output, reporting_zone, with_database};
-use crate::bill::compare::{Comparison, Day, Line, Tolerance, compare};
-use crate::bill::{Bill, BillForm};
 use crate::config::Config;
 use crate::database::bill::recorded;
-use crate::files::{DateOrder, Numbers, Utf8};
-use crate::pricing::Usd;
+use tallyd_model::bill::compare::{Comparison, Day, Line, Tolerance, compare};
+use tallyd_model::bill::{Bill, BillForm};
+use tallyd_model::files::{DateOrder, Numbers, Utf8};
+use tallyd_model::pricing::Usd;
 
 /// Compare a vendor's cost or usage export with what was recorded, by UTC day and model. Exits 1 if a day differs
 #[derive(Args)]

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::database::Connection;
 use crate::database::queries::audit::Actor;
 use crate::database::queries::grouped::Dimension;
-use crate::pricing::{Usd, normalise_provider};
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
 #[derive(Args)]

@@ -10,7 +10,7 @@ use super::output::{self, Table, count, usd};
 use super::{reporting_zone, today_in, with_database};
 use crate::config::Config;
 use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
-use crate::pricing::{Usd, normalise_provider};
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// Show what was spent, by model, provider, user, application or day.
 #[derive(Args)]

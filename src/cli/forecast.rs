@@ -10,8 +10,9 @@ use super::{output, reporting_zone, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::queries::grouped::Dimension;
-use crate::forecast::{Estimate, Method, day_left, forecast, history};
-use crate::pricing::{Usd, normalise_provider};
+use crate::database::queries::history::spending_history;
+use tallyd_model::forecast::{Estimate, Method, day_left, forecast};
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// Estimate what spending comes to by the end of the day, of the month, and in the next 30 days.
 #[derive(Args)]
@@ -35,7 +36,7 @@ pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
             let filter = [(Dimension::Provider, provider.to_string())];
             point_out(db, &filter, all_days(Dimension::Provider, zone), zone).await?;
         }
-        Ok((now, history(db, now.date_naive(), &provider).await?))
+        Ok((now, spending_history(db, now.date_naive(), &provider).await?))
     })?;
     let found = forecast(&history, day_left(&now));
     if args.json {

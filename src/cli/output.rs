@@ -13,9 +13,9 @@ use std::fmt::Arguments;
 use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
 use std::sync::OnceLock;
 
-use crate::pricing::Usd;
-use crate::quote;
-pub use crate::wording::{count, noun};
+use tallyd_model::pricing::Usd;
+use tallyd_model::quote;
+pub use tallyd_model::wording::{count, noun};
 
 /// Prints a line of data.
 macro_rules! println {
@@ -90,7 +90,7 @@ pub fn hint(text: &str) {
 /// # Errors
 /// If it cannot be written as JSON.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    json_text(&crate::json::to_string_pretty(value)?);
+    json_text(&tallyd_model::json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -115,7 +115,7 @@ impl Stream {
     /// # Errors
     /// If standard output cannot be written to, or the value not as JSON.
     pub fn line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<bool> {
-        let text = crate::json::to_string(value)?;
+        let text = tallyd_model::json::to_string(value)?;
         is_read(writeln!(self.0, "{}", quote::json(&text)))
     }
 

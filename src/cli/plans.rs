@@ -8,7 +8,7 @@ use clap::Args;
 use super::{output, with_database};
 use crate::config::Config;
 use crate::database::plans::{PLAN_PROVIDER, compare};
-use crate::pricing::{Catalog, Plan};
+use tallyd_model::pricing::{Catalog, Plan};
 
 /// What each RentCast plan would have cost for the requests that were made, month by month, fee included.
 #[derive(Args)]
@@ -35,7 +35,7 @@ pub fn run(args: &PlansArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let comparison = with_database(config, "tallyd plans", async |db| {
         let catalogs = Plan::ALL.map(|rentcast_plan| {
-            let options = crate::pricing::PricingOptions { rentcast_plan, ..config.pricing.clone() };
+            let options = tallyd_model::pricing::PricingOptions { rentcast_plan, ..config.pricing.clone() };
             Catalog::builtin(&options)
         });
         let mut terms = Vec::new();

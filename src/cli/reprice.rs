@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::database::Connection;
 use crate::database::queries::grouped::Dimension;
 use crate::database::reprice::{Preview, RepriceOptions, dropped_calls, preview, reprice};
-use crate::pricing::{Usd, normalise_provider};
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// Compute stored costs anew with today's prices, log and rollups together. Killed, it goes on where it was when the same
 /// command is run again.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Faults;
 use super::{Secret, form};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// How often budgets are evaluated, and where alerts go.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]

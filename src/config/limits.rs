@@ -7,7 +7,7 @@ use tallyd_protocol::limits;
 
 use super::error::Faults;
 use super::form;
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// Costs that senders may state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]

@@ -62,7 +62,7 @@ pub use self::secret::{Secret, SecretUrl, redact_url};
 pub use self::shutdown::Shutdown;
 pub use self::users::Users;
 pub use self::wal::{Sync, Wal};
-use crate::pricing::PricingOptions;
+use tallyd_model::pricing::PricingOptions;
 
 /// The whole configuration. Made by [`Config::load`], which checks it; [`Config::default`] is valid, too.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -225,7 +225,7 @@ impl Config {
         self.http.validate(faults);
         self.otlp.validate(faults);
         faults.in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000);
-        if let Err(error) = crate::pricing::Catalog::builtin(&self.pricing) {
+        if let Err(error) = tallyd_model::pricing::Catalog::builtin(&self.pricing) {
             faults.add("pricing.prices", error.to_string());
         }
         self.price_sync.validate(faults);

@@ -5,8 +5,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::whole::Whole;
-use crate::bill::BillTokens;
-use crate::bill::compare::Recorded;
+use tallyd_model::bill::BillTokens;
+use tallyd_model::bill::compare::Recorded;
 
 /// Sums the days from `from` to `to`, both included, of these providers.
 ///

@@ -52,6 +52,7 @@ pub mod rebuild;
 pub mod reconcile;
 pub mod reprice;
 pub mod retention;
+pub mod rollup_upserts;
 mod rollups;
 pub mod sessions;
 pub mod source;

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::whole::Whole;
-use crate::pricing::{Catalog, Plan, Usd};
+use tallyd_model::pricing::{Catalog, Plan, Usd};
 
 /// The provider that bills by plan.
 pub const PLAN_PROVIDER: &str = "rentcast";
@@ -104,7 +104,7 @@ fn bills(catalogs: &[Catalog], configured: Plan, months: &[PlanMonth]) -> Vec<Pl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pricing::PricingOptions;
+    use tallyd_model::pricing::PricingOptions;
 
     #[test]
     fn bills_have_the_fee_of_every_month_and_the_overage_beyond_what_it_includes() {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 use utoipa::ToSchema;
 
-use crate::pricing::{Catalog, STANDARD_TIER, normalise_provider};
+use tallyd_model::pricing::{Catalog, STANDARD_TIER, normalise_provider};
 
 /// Models that are listed; the rest would be a list that nobody reads.
 pub const MAX_MODELS: i64 = 200;

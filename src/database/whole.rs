@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{FromSql, Type};
 use utoipa::ToSchema;
 
-use crate::pricing::pg_numeric;
+use tallyd_model::pricing::pg_numeric;
 
 /// An integer that `int8`, and any sum of `int8`, can have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]

@@ -56,7 +56,7 @@ async fn delete(client: &Client, before: DateTime<Utc>, actor: &str) -> Result<E
     let count = |column| rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
     let expired = Expired { letters: count(0), open: count(1) };
     if expired.letters > 0 {
-        let object = crate::wording::noun(expired.letters, "letter", "letters");
+        let object = tallyd_model::wording::noun(expired.letters, "letter", "letters");
         let new = Some(json!({ "before": before, "letters": expired.letters, "open": expired.open }));
         let change = Change { actor, address: "", action: "dead_letter.expire", object: &object, old: None, new };
         audit::write(client, &change).await?;

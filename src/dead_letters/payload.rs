@@ -13,8 +13,8 @@ use tallyd_protocol::record::FIELDS;
 use tallyd_protocol::scan;
 
 use super::payload::loose::Loose;
-use crate::json::{self, Raw, Value};
 use crate::pipeline::intake::{RawRecord, Refusal, frame, line};
+use tallyd_model::json::{self, Raw, Value};
 
 mod loose;
 
@@ -170,7 +170,7 @@ impl Payload {
         let json = self.to_json();
         let members: Members<'_> = json::from_str(json.get()).unwrap_or_default();
         let provider = members.get("provider").and_then(|value| value.read::<String>().ok()).unwrap_or_default();
-        crate::pricing::normalise_provider(&provider).into_owned()
+        tallyd_model::pricing::normalise_provider(&provider).into_owned()
     }
 }
 

@@ -17,8 +17,8 @@ use crate::pipeline::flusher::direct::{Direct, DirectError};
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::raw_value::{Field, TimeValue};
 use crate::pipeline::intake::{Admission, Refusal, Rules};
-use crate::pricing::{Catalog, CatalogError};
 use crate::replay::present;
+use tallyd_model::pricing::{Catalog, CatalogError};
 
 /// What became of one letter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -101,7 +101,7 @@ impl Filter {
     }
 
     fn takes(&self, letter: &DeadLetter) -> bool {
-        let wanted = self.provider.as_deref().map(crate::pricing::normalise_provider);
+        let wanted = self.provider.as_deref().map(tallyd_model::pricing::normalise_provider);
         wanted.is_none_or(|wanted| letter.payload.provider() == wanted)
     }
 }

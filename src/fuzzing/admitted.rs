@@ -3,13 +3,14 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
 
-use crate::pipeline::chunk::{Call, Chunk, ChunkBuilder, Columns, Cost, Entry, PayloadReader, Refused, Stated};
+use crate::pipeline::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader, Refused};
 use crate::pipeline::flusher::copy_row::Layout;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::frame::{self, ClientFrame};
 use crate::pipeline::intake::raw_value::Field;
 use crate::pipeline::intake::{Admission, Code, RawRecord, Refusal, Rules, array};
-use crate::pricing::{Catalog, PricingOptions, Quantity, Usd};
+use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 
 /// The time at which everything is read: 2026-11-23.
 const NOW_US: i64 = 1_795_392_000_000_000;

@@ -1,9 +1,9 @@
 //! Vendors' exports: JSON pages and CSV. What is read compares with nothing without a panic, and its days agree exactly where
 //! nothing was billed.
 
-use crate::bill::Bill;
-use crate::bill::compare::{Tolerance, compare};
-use crate::pricing::Usd;
+use tallyd_model::bill::Bill;
+use tallyd_model::bill::compare::{Tolerance, compare};
+use tallyd_model::pricing::Usd;
 
 /// Words of the exports.
 pub const WORDS: [&[u8]; 12] = [

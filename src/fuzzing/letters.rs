@@ -1,7 +1,7 @@
 //! Dead letters' payloads: the first byte says which format. They are shown, searched and corrected.
 
 use crate::dead_letters::{Edit, Payload};
-use crate::json;
+use tallyd_model::json;
 
 /// Shapes of records, in both formats.
 pub const WORDS: [&[u8]; 6] = [

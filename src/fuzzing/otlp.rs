@@ -9,7 +9,7 @@ use crate::http::otlp::document::{Encoding, each};
 use crate::http::otlp::items::{Event, Metric, Span};
 use crate::http::otlp::record::Draft;
 use crate::http::otlp::{Reading, logs, spans, sums};
-use crate::pricing::{Catalog, PricingOptions};
+use tallyd_model::pricing::{Catalog, PricingOptions};
 
 /// Names of a document.
 pub const WORDS: [&[u8]; 12] = [

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::pricing::{Catalog, Plan, PricingOptions, Tokens, Usage};
+use tallyd_model::pricing::{Catalog, Plan, PricingOptions, Tokens, Usage};
 
 /// Keys of a catalog file.
 pub const WORDS: [&[u8]; 10] = [

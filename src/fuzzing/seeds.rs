@@ -3,10 +3,11 @@
 use serde_json::Value;
 use tallyd_protocol::{Record, ServerMessage, frame, message, record};
 
-use crate::pipeline::chunk::{Call, ChunkBuilder, Cost, Refused, Stated};
+use crate::pipeline::chunk::{ChunkBuilder, Refused};
 use crate::pipeline::identity::Proof;
 use crate::pipeline::wal::value::{self, Stamp};
-use crate::pricing::{Tokens, Usd};
+use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::pricing::{Tokens, Usd};
 
 /// A target's first inputs. `vectors` are the files of `clients/vectors`, each parsed, by name.
 #[must_use]
@@ -148,7 +149,7 @@ fn values() -> Vec<Vec<u8>> {
 
 /// The built-in catalog is too large to be mutated with any luck: a short one, and its first entries.
 fn prices() -> Vec<Vec<u8>> {
-    let builtin = include_str!("../pricing/catalog.toml");
+    let builtin = include_str!("../../crates/model/src/pricing/catalog.toml");
     let plans = builtin.find("[[plan]]").map_or("", |at| &builtin[at..]);
     let short = "[[model]]\nprovider = \"claude\"\nname = \"m\"\naliases = [\"n\"]\nsource = \"s\"\nsource_date = \"2026-10-24\"\n\
         [[model.price]]\nid = 9999\nper_million = { input = \"3\", output = \"15\" }\nper_unit = { web_search = \"0.01\" }\n\

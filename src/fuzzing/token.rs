@@ -9,7 +9,8 @@ pub const WORDS: [&[u8]; 5] =
 /// Reads the header. One with extensions that must be understood is refused.
 pub fn run(bytes: &[u8]) {
     if read_header(bytes) {
-        let header: crate::json::Value = crate::json::from_slice(bytes).expect("an accepted header is JSON");
+        let header: tallyd_model::json::Value =
+            tallyd_model::json::from_slice(bytes).expect("an accepted header is JSON");
         assert!(header["alg"].is_string() && header["crit"].is_null(), "{header}");
     }
 }

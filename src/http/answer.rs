@@ -17,9 +17,9 @@ use utoipa::{IntoResponses, ToSchema};
 use super::View;
 use super::error::{ApiError, ErrorBody};
 use crate::database::queries::{QueryError, Reading};
-use crate::json;
 use crate::metrics::registry;
-use crate::pricing::{Catalog, Usd};
+use tallyd_model::json;
+use tallyd_model::pricing::{Catalog, Usd};
 
 /// The failures that every question may have.
 #[derive(IntoResponses)]

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::error::ApiError;
 use super::serve::TooSlow;
-use crate::json;
-use crate::pricing::Usd;
+use tallyd_model::json;
+use tallyd_model::pricing::Usd;
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);

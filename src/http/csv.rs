@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use crate::json::{self, Raw, scan};
-use crate::quote;
+use tallyd_model::json::{self, Raw, scan};
+use tallyd_model::quote;
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]

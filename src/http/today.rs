@@ -14,7 +14,7 @@ use crate::database::queries::costs::total;
 use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
 use crate::database::whole::Whole;
 use crate::http::answer::Json;
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// Models that are told apart.
 const MODELS_MAX: i64 = 500;

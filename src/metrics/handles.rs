@@ -8,9 +8,9 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use super::names::Names;
 use super::registry as name;
 use crate::database::FailureClass;
-use crate::pipeline::chunk::{Call, Cost};
 use crate::pipeline::flusher::transaction::Committed;
 use crate::pipeline::intake::{Admission, Code};
+use tallyd_model::call::{Call, Cost};
 
 /// What connections count.
 #[derive(Clone)]

@@ -25,7 +25,7 @@ use super::intake::admit::Scratch;
 use super::intake::raw_value::Field;
 use super::intake::{Admission, Refusal, Rules, line};
 use crate::config::StatedCosts;
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
 const INDEX_BITS: u32 = 20;

@@ -14,7 +14,7 @@ use super::connection::Shared;
 use super::identity::Identity;
 use super::intake::admit::Scratch;
 use super::intake::{Admission, RawRecord, Refusal};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// Records into the running daemon's channel. Cheap to clone.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use tallyd::database::adopt::{AdoptError, AdoptOptions, Adopted, Inspection, Sources, adopt, inspect, move_aside};
 use tallyd::database::retention::drop_before;
 use tallyd::database::{Connection, Database, MigrateError, migrate, rebuild_rollups, reconcile};
-use tallyd::pricing::{Catalog, PricingOptions};
+use tallyd_model::pricing::{Catalog, PricingOptions};
 
 use crate::support::{data_dir, migrate_options, migrated, options, value};
 

@@ -3,7 +3,7 @@
 use tallyd::config::Users;
 use tallyd::database::queries::users::{UserQuestion, UserSort};
 use tallyd::database::sessions::{SessionLimits, SessionsByUser, sessions};
-use tallyd::pricing::Usd;
+use tallyd_model::pricing::Usd;
 use tokio_postgres::Client;
 
 use crate::supabase::{ADMIN, Grants, Project, USER};

@@ -5,7 +5,7 @@ use tallyd::database::locks::Lock;
 use tallyd::database::prices::write_catalog;
 use tallyd::database::upkeep::{UpkeepOptions, upkeep};
 use tallyd::database::{Granularity, MigrateOptions, migrate};
-use tallyd::pricing::{Catalog, PricingOptions};
+use tallyd_model::pricing::{Catalog, PricingOptions};
 
 use crate::support::{data_dir, migrate_options, migrated, value};
 

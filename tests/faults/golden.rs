@@ -13,8 +13,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tallyd::pipeline::wal::value::FORMAT;
-use tallyd::pricing::Usd;
 use tallyd_client::Record;
+use tallyd_model::pricing::Usd;
 
 use crate::oracle::Verdict;
 use crate::rig::Rig;

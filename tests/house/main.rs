@@ -236,11 +236,14 @@ fn expanded(name: &str) -> Vec<String> {
 fn the_tests_that_the_architecture_names_exist() {
     let architecture = read("ARCHITECTURE.md");
     let mut sources = String::new();
-    walk(&root().join("src"), &mut |path| {
+    let mut add = |path: &Path| {
         if path.extension().is_some_and(|extension| extension == "rs") {
             sources.push_str(&std::fs::read_to_string(path).unwrap());
         }
-    });
+    };
+    for folder in ["src", "crates"] {
+        walk(&root().join(folder), &mut add);
+    }
     let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
     let names = words(&architecture, is_part).filter(|word| word.matches('_').count() >= 4);
     let mut checked = 0;
@@ -267,11 +270,14 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
 #[test]
 fn no_lock_is_everybodys_to_take() {
     let mut found = Vec::new();
-    walk(&root().join("src"), &mut |path| {
+    let mut look = |path: &Path| {
         if std::fs::read_to_string(path).unwrap_or_default().contains("advisory_") {
             found.push(path.display().to_string());
         }
-    });
+    };
+    for folder in ["src", "crates"] {
+        walk(&root().join(folder), &mut look);
+    }
     assert!(found.is_empty(), "advisory locks (src/database/locks.rs has the others): {found:?}");
 }
 
@@ -304,7 +310,7 @@ fn a_container_gets_every_file_that_the_source_includes() {
     let dockerfile = read("Dockerfile");
     let copied: Vec<_> =
         dockerfile.lines().filter(|line| line.starts_with("COPY ")).flat_map(str::split_whitespace).collect();
-    let found = Command::new("git").args(["ls-files", "src"]).current_dir(root()).output().unwrap();
+    let found = Command::new("git").args(["ls-files", "src", "crates"]).current_dir(root()).output().unwrap();
     let mut named = 0;
     for file in String::from_utf8(found.stdout).unwrap().lines().filter(|file| file.ends_with(".rs")) {
         for included in read(file).split("include_").skip(1).filter_map(|rest| rest.split_once("!(\"")) {
@@ -378,12 +384,12 @@ fn no_key_of_a_json_document_has_a_meaning_of_its_own() {
     assert!(output.status.success() && tree.contains("serde_json feature \"std\""), "{tree}");
     for feature in ["raw_value", "arbitrary_precision"] {
         let on = format!("serde_json feature \"{feature}\"");
-        assert!(!tree.contains(&on), "{feature} is on: src/json/mod.rs says why not\n{tree}");
+        assert!(!tree.contains(&on), "{feature} is on: crates/model/src/json/mod.rs says why not\n{tree}");
     }
 }
 
 /// Where serde_json reads, outside of tests, and why it may: it stops at 128 levels, but keeps no digits and refuses half of a
-/// surrogate pair. Everything else reads with `tallyd::json`.
+/// surrogate pair. Everything else reads with `tallyd_model::json`.
 const READ_BY_SERDE_JSON: [(&str, &str); 7] = [
     ("src/cli/status.rs", "the daemon's own answer"),
     ("src/cli/top/sample.rs", "the daemon's own answers"),
@@ -396,7 +402,7 @@ const READ_BY_SERDE_JSON: [(&str, &str); 7] = [
 
 #[test]
 fn what_comes_from_outside_is_read_by_one_json_reader() {
-    let output = Command::new("git").args(["ls-files", "src"]).current_dir(root()).output().unwrap();
+    let output = Command::new("git").args(["ls-files", "src", "crates"]).current_dir(root()).output().unwrap();
     let files = String::from_utf8(output.stdout).unwrap();
     let is_test = |file: &str| file.contains("/tests") || file.contains("_test.rs") || file.starts_with("src/fuzzing");
     let reads = ["from_str", "from_slice", "from_reader", "Deserializer"].map(|name| format!("serde_json::{name}"));
@@ -409,7 +415,7 @@ fn what_comes_from_outside_is_read_by_one_json_reader() {
         }
     }
     let known: BTreeSet<_> = READ_BY_SERDE_JSON.iter().map(|(file, _)| (*file).to_owned()).collect();
-    assert_eq!(found, known, "read it with tallyd::json, or say in READ_BY_SERDE_JSON why serde_json may");
+    assert_eq!(found, known, "read it with tallyd_model::json, or say in READ_BY_SERDE_JSON why serde_json may");
 }
 
 #[test]

@@ -33,9 +33,11 @@ fn costs_are_grouped_and_every_table_gives_the_same_sums() {
         let (from, rows) = rows(&api, &token, query);
         assert_eq!(from, source, "{query}");
         assert_eq!(rows.len(), groups, "{query}: {rows:#?}");
-        let sum = |rows: &[Value]| -> tallyd::pricing::Usd {
+        let sum = |rows: &[Value]| -> tallyd_model::pricing::Usd {
             let costs = rows.iter().map(|row| row["cost_usd"].as_str().unwrap().parse().unwrap());
-            costs.fold(tallyd::pricing::Usd::ZERO, |sum, cost: tallyd::pricing::Usd| sum.checked_add(cost).unwrap())
+            costs.fold(tallyd_model::pricing::Usd::ZERO, |sum, cost: tallyd_model::pricing::Usd| {
+                sum.checked_add(cost).unwrap()
+            })
         };
         assert_eq!(sum(&rows).to_string(), total, "{query}");
         assert_eq!(rows.iter().map(|row| row["calls"].as_i64().unwrap()).sum::<i64>(), 6, "{query}");

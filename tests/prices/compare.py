@@ -33,7 +33,7 @@ RELATIVE, ABSOLUTE = 1e-9, 1e-12
 def catalog():
     """The models of the built-in file by vendor: (name, service tier, the buckets that have a rate)."""
     rated = {}
-    for file in ["src/pricing/catalog.toml", "src/pricing/catalog/lists.toml"]:
+    for file in ["crates/model/src/pricing/catalog.toml", "crates/model/src/pricing/catalog/lists.toml"]:
         for model in tomllib.loads((ROOT / file).read_text())["model"]:
             for price in model["price"]:
                 key = (model["provider"], model["name"], price.get("service_tier", "standard"))

@@ -13,7 +13,7 @@ use super::{migrate_options, output, reporting_zone, with_database};
 use crate::config::Config;
 use crate::database::adopt::{self, AdoptOptions, Inspection, SCHEMA, Sources, inspect, move_aside};
 use crate::database::{Connection, MigrateOptions, migrate};
-use crate::pricing::{Added, Catalog};
+use tallyd_model::pricing::{Added, Catalog};
 
 /// Take over the history of an older `api_usage_log` and `daily_api_costs`.
 #[derive(Args)]

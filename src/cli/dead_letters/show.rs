@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use crate::json::{self, Value};
 use chrono::SecondsFormat;
+use tallyd_model::json::{self, Value};
 
 use crate::cli::output::{Table, count};
 use crate::dead_letters::{DeadLetter, Group};
-use crate::quote;
+use tallyd_model::quote;
 
 /// Characters of a message in a list.
 const MESSAGE_CHARS: usize = 80;

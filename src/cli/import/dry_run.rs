@@ -30,7 +30,10 @@ pub fn print(rows: &mut Rows, count: u64, talk: &mut Talk) -> anyhow::Result<()>
         }
     }
     talk.end();
-    talk.note(&format!("{} looked at, nothing was sent", crate::wording::noun(looked_at, "row was", "rows were")));
+    talk.note(&format!(
+        "{} looked at, nothing was sent",
+        tallyd_model::wording::noun(looked_at, "row was", "rows were")
+    ));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use tallyd_protocol::Record;
 use tallyd_protocol::record::Text;
 
 use super::row::{Form, RowError, set_text};
-use crate::json::{self, Raw};
+use tallyd_model::json::{self, Raw};
 
 /// An object's keys and values, in their order; a key that is there twice is here twice.
 pub struct Object<'a>(pub Vec<(String, Raw<'a>)>);

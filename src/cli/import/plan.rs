@@ -14,7 +14,7 @@ use tallyd_protocol::{Record, record};
 
 use super::mapping::Mapping;
 use super::reader::Rows;
-use crate::pricing::{Usd, normalise_provider};
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// What identifies a row.
 pub type Identity = [u8; 16];

@@ -14,9 +14,9 @@ use super::mapping::Mapping;
 use super::preset::{Found, Preset, cells};
 use super::row::{RowError, set_text};
 use super::snapshot::Snapshot;
-use crate::json::Value;
 use csv_rows::CsvRows;
 use json_rows::JsonRows;
+use tallyd_model::json::Value;
 
 /// Bytes that one row may have. A frame takes no more, and a quote that is never closed must not swallow the file.
 const ROW_BYTES: usize = 1024 * 1024;
@@ -280,8 +280,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("calls.csv");
         std::fs::write(&path, text).unwrap();
-        let numbers = crate::files::Numbers { thousands: Some('.'), decimal_comma: true };
-        let form = super::super::row::Form { numbers, epoch: Some(crate::files::Epoch::S) };
+        let numbers = tallyd_model::files::Numbers { thousands: Some('.'), decimal_comma: true };
+        let form = super::super::row::Form { numbers, epoch: Some(tallyd_model::files::Epoch::S) };
         let mapping = Mapping { form, ..Mapping::parse(&[], &["provider=claude".to_owned()]).unwrap() };
         let mut rows = Rows::open(&Snapshot::take(&path).unwrap(), Format::Csv, mapping).unwrap();
         let row = rows.next_row().unwrap().unwrap();

@@ -8,8 +8,8 @@ use tallyd_protocol::record::Text;
 use uuid::Uuid;
 
 use super::json::Object;
-use crate::files::{Epoch, Numbers, instant};
-use crate::pricing::whole;
+use tallyd_model::decimal::whole;
+use tallyd_model::files::{Epoch, Numbers, instant};
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

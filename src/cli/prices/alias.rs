@@ -11,7 +11,7 @@ use crate::cli::{output, with_database};
 use crate::config::Config;
 use crate::database::prices::aliases;
 use crate::database::queries::audit::Actor;
-use crate::pricing::ModelAlias;
+use tallyd_model::pricing::ModelAlias;
 
 #[derive(Args)]
 #[command(after_help = "Examples:

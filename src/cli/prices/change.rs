@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::database::prices::set::{self as operation, PriceEffect, RECENT_DAYS};
 use crate::database::prices::{ChangeNote, withdraw as withdraw_price};
 use crate::database::queries::audit::Actor;
-use crate::pricing::catalog::{AboveEntry, TokenRates};
-use crate::pricing::{Origin, PriceEntry, Usd};
+use tallyd_model::pricing::catalog::{AboveEntry, TokenRates};
+use tallyd_model::pricing::{Origin, PriceEntry, Usd};
 
 #[derive(Args)]
 pub struct SetArgs {

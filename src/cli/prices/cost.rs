@@ -11,10 +11,10 @@ use crate::app::rules;
 use crate::cli::{output, with_database};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::pipeline::chunk::Cost;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::{Admission, line};
-use crate::pricing::{Added, Catalog};
+use tallyd_model::call::Cost;
+use tallyd_model::pricing::{Added, Catalog};
 
 /// Calls of standard input, one JSON object a line as `tallyd record` takes them; one answer a line.
 #[derive(Args)]
@@ -80,7 +80,7 @@ fn answer(admission: &Admission<'_>, text: &[u8]) -> Value {
 mod tests {
     use super::*;
     use crate::pipeline::intake::Rules;
-    use crate::pricing::PricingOptions;
+    use tallyd_model::pricing::PricingOptions;
 
     #[test]
     fn a_line_is_priced_unpriced_or_refused_by_name() {

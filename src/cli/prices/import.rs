@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::database::prices::{ChangeNote, add_list};
 use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
-use crate::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
-use crate::pricing::{Added, Catalog, normalise_provider};
+use tallyd_model::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
+use tallyd_model::pricing::{Added, Catalog, normalise_provider};
 
 #[derive(Args)]
 pub struct ListArgs {

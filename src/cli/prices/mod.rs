@@ -16,7 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::Connection;
 use crate::database::prices::read_added;
-use crate::pricing::{Catalog, CatalogError};
+use tallyd_model::pricing::{Catalog, CatalogError};
 
 /// Look at prices, change them, import price lists.
 #[derive(Args)]
@@ -86,7 +86,7 @@ pub(super) fn instant(text: &str) -> Result<i64, String> {
     match text {
         "now" => Ok(SystemClock.now_us()),
         "always" => Ok(0),
-        _ => crate::pricing::catalog::entry::effective_from(Some(text), "--from").map_err(|_| {
+        _ => tallyd_model::pricing::catalog::entry::effective_from(Some(text), "--from").map_err(|_| {
             format!("{text:?} is no instant; write now, always, 2026-12-01 (midnight UTC) or 2026-12-01T12:00:00Z")
         }),
     }

@@ -11,7 +11,7 @@ use crate::cli::{output, with_database};
 use crate::config::Config;
 use crate::database::prices::changes;
 use crate::database::unpriced::unpriced;
-use crate::pricing::{Price, normalise_provider};
+use tallyd_model::pricing::{Price, normalise_provider};
 
 #[derive(Args)]
 pub struct ListArgs {

@@ -13,7 +13,7 @@ use crate::config::{Config, PriceSync};
 use crate::database::prices::sync::{self, Proposal};
 use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
-use crate::pricing::normalise_provider;
+use tallyd_model::pricing::normalise_provider;
 
 /// Prices that are listed unless --verbose is given.
 const SHOWN: usize = 20;

@@ -12,7 +12,7 @@ use crate::budget::Status as Standing;
 use crate::cli::output::{bytes, count};
 use crate::database::whole::Whole;
 use crate::http::{Health, ModelToday};
-use crate::wording::noun;
+use tallyd_model::wording::noun;
 
 /// From so many columns on, two panels stand side by side.
 const WIDE: u16 = 76;

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row};
 use super::rows::calls;
 use super::source::{Sources, Table};
 use super::{AdoptError, AdoptOptions, aside, daily, is_migrated, literal, run};
-use crate::pricing::Catalog;
+use tallyd_model::pricing::Catalog;
 
 /// Differing days, models and reasons that are listed; more are only counted.
 const MAX_LISTED: usize = 1000;

@@ -137,7 +137,7 @@ pub enum AdoptError {
     #[error(
         "{} adopted from daily sums because the old log had no calls then ({first} is the first), and it has \
          some now: they would count twice. hint: take these calls out of the old log",
-        crate::wording::noun(*.days, "day was", "days were")
+        tallyd_model::wording::noun(*.days, "day was", "days were")
     )]
     Regained {
         /// How many.

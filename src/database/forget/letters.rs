@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::{ForgetError, Forgotten};
 use crate::dead_letters::{DeadLetter, Edit, Filter, Members, Order, Payload, page};
-use crate::json;
+use tallyd_model::json;
 
 /// Whose letters.
 pub(super) enum Wanted<'w> {

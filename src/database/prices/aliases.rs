@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{read_added, set_actor};
 use crate::database::queries::audit::{self, Actor, Change};
-use crate::pricing::{Catalog, CatalogError, ModelAlias, PricingOptions, normalise_provider};
+use tallyd_model::pricing::{Catalog, CatalogError, ModelAlias, PricingOptions, normalise_provider};
 
 /// Why a name is not set or taken back.
 #[derive(Debug, thiserror::Error)]

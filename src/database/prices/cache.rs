@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::pricing::Added;
+use tallyd_model::pricing::Added;
 
 /// The file's name in the data folder.
 const FILE: &str = "prices.json";
@@ -48,7 +48,7 @@ pub fn write(data_dir: &Path, added: &Added) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pricing::{ModelAlias, StoredPrice};
+    use tallyd_model::pricing::{ModelAlias, StoredPrice};
 
     #[test]
     fn what_was_written_is_read_and_anything_else_is_nothing() {

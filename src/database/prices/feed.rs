@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{cache, read_added};
 use crate::database::{Connection, Database, describe};
 use crate::metrics::registry;
-use crate::pricing::{Catalog, PricingOptions};
+use tallyd_model::pricing::{Catalog, PricingOptions};
 
 /// The channel that the trigger notifies.
 const CHANNEL: &str = "tallyd_prices";

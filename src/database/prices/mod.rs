@@ -20,7 +20,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
 use crate::database::queries::audit::{self, Actor, Change};
-use crate::pricing::{Added, Catalog, Origin, PriceSpec, StoredPrice};
+use tallyd_model::pricing::{Added, Catalog, Origin, PriceSpec, StoredPrice};
 
 /// What is added along with prices: for the record, not for pricing.
 #[derive(Debug, Clone, Copy)]

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 
 use super::{ChangeNote, add, read_added};
 use crate::database::queries::audit::{self, Change};
-use crate::pricing::catalog::Amended;
-use crate::pricing::{
+use tallyd_model::pricing::catalog::Amended;
+use tallyd_model::pricing::{
     Catalog, CatalogError, Origin, PriceSpec, PricingOptions, StoredPrice, normalise_platform, normalise_provider,
     normalise_tier,
 };
@@ -99,13 +99,13 @@ pub async fn effect(
     // Requests without a rate are free.
     let without = used.iter().filter(|(unit, _)| *unit != "request" && spec.rates.rate(unit).is_none());
     let without_rate = without.map(|(unit, calls)| RateUse { rate: unit.clone(), calls: *calls }).collect();
-    let (from_us, is_of) = (spec.effective_from_us, |price: &crate::pricing::Price| {
+    let (from_us, is_of) = (spec.effective_from_us, |price: &tallyd_model::pricing::Price| {
         old.as_ref().is_some_and(|old| old.model == price.model)
             && (&price.provider, &price.service_tier) == (&spec.provider, &spec.service_tier)
     });
     let earlier = before.price_at(&spec.provider, &spec.model, &spec.service_tier, from_us - 1);
     Ok(PriceEffect {
-        old: old.as_ref().map(crate::pricing::Price::rates_json),
+        old: old.as_ref().map(tallyd_model::pricing::Price::rates_json),
         new: spec.clone().with_id(0, Origin::Stored).rates_json(),
         kept,
         lost,

@@ -21,8 +21,10 @@ use crate::config::PriceSync;
 use crate::database::queries::audit::{self, Actor, Change as Audited};
 use crate::database::reprice::between::{Between, between};
 use crate::database::reprice::{RepriceError, RepriceOptions};
-use crate::pricing::import::{Change, ChangeKind, ImportError, ImportOptions, diff, read};
-use crate::pricing::{Catalog, CatalogError, Origin, PriceSpec, PricingOptions, StoredPrice, normalise_provider};
+use tallyd_model::pricing::import::{Change, ChangeKind, ImportError, ImportOptions, diff, read};
+use tallyd_model::pricing::{
+    Catalog, CatalogError, Origin, PriceSpec, PricingOptions, StoredPrice, normalise_provider,
+};
 
 /// A week, in microseconds.
 const WEEK_US: i64 = 7 * 86_400_000_000;
@@ -311,7 +313,7 @@ pub async fn apply(
         let is_as_seen = [proposal.seen_at.timestamp_micros(), from_us].into_iter().all(|at_us| {
             let price = catalog.price_at(&change.provider, &change.model, &change.service_tier, at_us);
             let price = price.filter(|price| price.model.is_empty() == change.model.is_empty());
-            price.map(crate::pricing::Price::rates_json) == change.old
+            price.map(tallyd_model::pricing::Price::rates_json) == change.old
         });
         if !is_as_seen {
             let (provider, model) = (change.provider.clone(), change.model.clone());

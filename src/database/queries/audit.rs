@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
 use super::{Parameter, QueryError, Reading};
-use crate::json::Text;
+use tallyd_model::json::Text;
 
 /// Who changes something. Every operation that changes something takes one, and notes the change itself.
 #[derive(Debug, Clone, Copy)]

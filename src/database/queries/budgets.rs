@@ -5,7 +5,7 @@ use tokio_postgres::{Client, GenericClient};
 use super::audit::Actor;
 use super::{QueryError, Reading};
 use crate::budget::{NewBudget, Period, Scope, store};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// A budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod budgets;
 pub mod costs;
 pub mod grouped;
+pub mod history;
 pub mod movers;
 pub mod page_sessions;
 pub mod prices;

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 
 use super::{Parameter, QueryError, Reading};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// A model whose costs changed.
 #[derive(Debug, Clone, Serialize, ToSchema)]

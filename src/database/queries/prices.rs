@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use super::audit::{self, Actor, Change};
 use super::{Parameter, QueryError, Reading};
 use crate::database::prices::{ChangeNote, add};
-use crate::pricing::catalog::Rates;
-use crate::pricing::{PriceSpec, Usd};
+use tallyd_model::pricing::catalog::Rates;
+use tallyd_model::pricing::{PriceSpec, Usd};
 
 /// A price.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -2,15 +2,15 @@
 //!
 //! A page continues after a call, not after a number of rows: what is loaded meanwhile shifts nothing.
 
-use crate::json::Text;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use tallyd_model::json::Text;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Parameter, QueryError, Reading};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// A call as it is stored.
 #[derive(Debug, Clone, Serialize, ToSchema)]

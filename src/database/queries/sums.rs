@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use utoipa::ToSchema;
 
 use crate::database::whole::Whole;
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// What calls added up to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]

@@ -14,8 +14,8 @@ use super::sums::{OF_ROLLUP, Sums};
 use super::{Parameter, QueryError, Reading, containing};
 use crate::config;
 use crate::database::whole::Whole;
-use crate::json::Raw;
-use crate::pricing::Usd;
+use tallyd_model::json::Raw;
+use tallyd_model::pricing::Usd;
 
 /// The shown columns of a user, as the text of a JSON object: PostgreSQL wrote it, and it is handed on as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::preview::sum;
 use super::row::{LogRow, select};
 use super::{RepriceError, RepriceOptions};
-use crate::pricing::{Catalog, Usd};
+use tallyd_model::pricing::{Catalog, Usd};
 
 /// Models that are listed, those with the largest differences.
 pub const MODELS_MAX: usize = 200;

@@ -5,7 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::row::instant;
 use super::{RepriceError, RepriceOptions};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// A job, as its row says.
 pub(super) struct Job {

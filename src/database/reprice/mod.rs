@@ -31,7 +31,7 @@ pub mod preview;
 mod row;
 pub mod run;
 
-use crate::pricing::Catalog;
+use tallyd_model::pricing::Catalog;
 
 pub use dropped::{DroppedCalls, dropped_calls};
 pub use preview::{DayDifference, Preview, preview};

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 
 use super::row::{Decision, LogRow, select};
 use super::{RepriceError, RepriceOptions};
-use crate::pricing::{Catalog, Usd};
-use crate::rollup::day::Days;
+use tallyd_model::pricing::{Catalog, Usd};
+use tallyd_model::rollup::day::Days;
 
 /// What would change of one model on one day.
 #[derive(Debug, Clone, Serialize, ToSchema)]

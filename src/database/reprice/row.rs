@@ -6,9 +6,9 @@ use chrono::{DateTime, SecondsFormat};
 use tokio_postgres::Row;
 
 use super::RepriceOptions;
-use crate::json;
 use crate::pipeline::intake::not_understood::KEY as NOT_UNDERSTOOD;
-use crate::pricing::{
+use tallyd_model::json;
+use tallyd_model::pricing::{
     Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
 };
 

@@ -12,12 +12,12 @@ use super::job::{Job, Step};
 use super::preview::{sum, zone};
 use super::row::{Decision, LogRow, select};
 use super::{RepriceError, RepriceOptions, digest};
+use crate::database::rollup_upserts;
 use crate::database::{FailureClass, classify};
-use crate::pricing::{Catalog, Usd};
-use crate::rollup::day::Days;
-use crate::rollup::fold::{CostKey, Deltas, Measures, UserKey, UserSums};
-use crate::rollup::guard::{OTHER, OTHER_ENDPOINT, OTHER_MODEL};
-use crate::rollup::sql;
+use tallyd_model::pricing::{Catalog, Usd};
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::fold::{CostKey, Deltas, Measures, UserKey, UserSums};
+use tallyd_model::rollup::guard::{OTHER, OTHER_ENDPOINT, OTHER_MODEL};
 
 /// Rows that are fetched, and updated, at once.
 const FETCH_ROWS: usize = 10_000;
@@ -168,7 +168,7 @@ async fn step(
         }
     }
     client.batch_execute("CLOSE repriced").await?;
-    sql::upsert(client, &sums.deltas()).await?;
+    rollup_upserts::upsert(client, &sums.deltas()).await?;
     job.note(client, done, to_us >= options.to_us).await?;
     Ok(Some(done))
 }

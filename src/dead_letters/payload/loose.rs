@@ -2,8 +2,8 @@
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::json::Value;
-use crate::json::value::Map;
+use tallyd_model::json::Value;
+use tallyd_model::json::value::Map;
 
 /// A value that takes whatever there is.
 pub struct Loose(pub Value);

@@ -16,7 +16,7 @@ use crate::http::answer::{Failures, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range};
 use crate::http::router::Handle;
-use crate::pricing::{Usd, family};
+use tallyd_model::pricing::{Usd, family};
 
 /// Days that are shown if nothing is said.
 const DAYS: u64 = 30;
@@ -204,7 +204,7 @@ pub async fn cost_history(
     reading.finish().await?;
     let versions: BTreeMap<NaiveDate, String> = versions.into_iter().collect();
     for day in days(&rows)? {
-        let text = Bytes::from(crate::json::to_vec(&day).map_err(unwritten)?);
+        let text = Bytes::from(tallyd_model::json::to_vec(&day).map_err(unwritten)?);
         if let Some(version) = versions.get(&day.date) {
             view.known_days.put(day.date, version, text.clone());
         }

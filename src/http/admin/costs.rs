@@ -15,7 +15,7 @@ use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;
 use crate::http::parameters::{today, within};
 use crate::http::router::Handle;
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// How the day stands against its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

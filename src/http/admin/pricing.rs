@@ -15,7 +15,7 @@ use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
 use crate::http::router::Handle;
-use crate::pricing::{Catalog, Plan, PricingOptions, Usd};
+use tallyd_model::pricing::{Catalog, Plan, PricingOptions, Usd};
 
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]

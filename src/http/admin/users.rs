@@ -15,7 +15,7 @@ use crate::http::answer::{Failures, Json, Number};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, text, within};
 use crate::http::router::Handle;
-use crate::json::{self, Raw};
+use tallyd_model::json::{self, Raw};
 
 /// Users of a page.
 const PAGE: i64 = 100;

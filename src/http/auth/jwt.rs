@@ -19,7 +19,7 @@ use super::Denied;
 use super::keys::{Key, Keys};
 use crate::clock::Clock;
 use crate::config;
-use crate::json;
+use tallyd_model::json;
 
 /// Seconds that the issuer's clock may differ from ours.
 const LEEWAY_S: i64 = 30;

@@ -23,10 +23,10 @@ use crate::http::auth::Identity;
 use crate::http::body::unreadable;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::router::Handle;
-use crate::json::{self, Raw};
 use crate::pipeline::batch::{BatchError, Outcome, RECORDS_MAX, Recording, RequestKey, Sender};
 use crate::pipeline::connection;
-use crate::pricing::Usd;
+use tallyd_model::json::{self, Raw};
+use tallyd_model::pricing::Usd;
 
 /// How long a request waits for room and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::pricing::{whole, whole_float};
+use tallyd_model::decimal::{whole, whole_float};
 
 /// Attributes that one item may have. SDKs stop at 128.
 pub const ATTRIBUTES_MAX: usize = 1_024;

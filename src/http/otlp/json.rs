@@ -9,7 +9,7 @@ use super::attributes::{ATTRIBUTES_MAX, Attributes, Value};
 use super::document::Source;
 use super::items::{Event, Metric, POINTS_MAX, Point, Span};
 use super::wire::STATUS_ERROR;
-use crate::json::{self, Raw};
+use tallyd_model::json::{self, Raw};
 
 /// Items of one list. An export has some hundreds; a list of millions of nothings would take seconds to refuse one by one.
 const PARTS_MAX: usize = 65_536;

@@ -17,7 +17,7 @@ use super::spans::user;
 use super::{Reading, Took};
 use crate::config::ClaudeCode;
 use crate::pipeline::intake::stands_out::differ;
-use crate::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider, normalise_tier};
+use tallyd_model::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider, normalise_tier};
 
 /// What its events' names begin with, where they are whole.
 const PREFIX: &str = "claude_code.";
@@ -185,7 +185,7 @@ mod tests {
     use super::super::attributes::Value;
     use super::*;
     use crate::config::Otlp;
-    use crate::pricing::PricingOptions;
+    use tallyd_model::pricing::PricingOptions;
 
     fn source(service: &str) -> Source {
         Source { resource: Attributes::from([("service.name", service.into())]), scope: String::new() }

@@ -60,7 +60,7 @@ use crate::http::router::Handle;
 
 use crate::metrics::{IngestMetrics, registry};
 use crate::pipeline::batch::{Outcome, RECORDS_MAX, RequestKey};
-use crate::pricing::Catalog;
+use tallyd_model::pricing::Catalog;
 
 /// What items are read with.
 pub struct Reading<'a> {
@@ -156,7 +156,7 @@ async fn export<T: Item>(
     };
     // An exporter drops what is refused, so a single letter would cost all calls of the document.
     let body = match encoding {
-        Encoding::Json => crate::json::mended(&body).map_or(body, Bytes::from),
+        Encoding::Json => tallyd_model::json::mended(&body).map_or(body, Bytes::from),
         _ => body,
     };
     match take::<T>(view, who, encoding, &body, signal, mapping).await {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::attributes::{Attributes, Value};
 use crate::pipeline::intake::not_understood;
-use crate::pricing::normalise_provider;
+use tallyd_model::pricing::normalise_provider;
 
 /// Attributes of one kind that are kept in a record's metadata, their bytes together, and those of one text.
 const KEPT_MAX: usize = 48;

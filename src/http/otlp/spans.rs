@@ -161,7 +161,7 @@ mod tests {
     use super::super::attributes::Value;
     use super::super::items::KIND_CLIENT;
     use super::*;
-    use crate::pricing::{Catalog, PricingOptions};
+    use tallyd_model::pricing::{Catalog, PricingOptions};
 
     fn span(attributes: Attributes) -> Span {
         Span {

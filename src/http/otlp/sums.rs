@@ -90,7 +90,7 @@ mod tests {
 
     use super::super::attributes::Attributes;
     use super::*;
-    use crate::pricing::{Catalog, PricingOptions};
+    use tallyd_model::pricing::{Catalog, PricingOptions};
 
     fn point(kind: &str, model: &str, value: i64) -> Point {
         let attributes = Attributes::from([("type", kind.into()), ("model", model.into()), ("session.id", "s".into())]);

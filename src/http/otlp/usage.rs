@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::attributes::{Attributes, Count, Value};
 use super::table::{COSTS, Means, NO_USAGE, NO_USAGE_TOGETHER, PREFIXES, ROWS, SCOPES};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
 
 /// What a span's attributes say about usage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

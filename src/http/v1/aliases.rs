@@ -14,7 +14,7 @@ use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Parameters, text};
 use crate::http::router::Handle;
-use crate::pricing::ModelAlias;
+use tallyd_model::pricing::ModelAlias;
 
 /// The names in force.
 #[derive(Debug, Serialize, ToSchema)]

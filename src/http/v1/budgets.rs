@@ -13,7 +13,6 @@ use utoipa::{IntoParams, ToSchema};
 use crate::budget::board::{basis_points, percent};
 use crate::budget::{BudgetState, NewBudget, Period, Scope, ahead, store};
 use crate::database::queries::Reading;
-use crate::forecast::Estimate;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
@@ -21,7 +20,8 @@ use crate::http::csv::{self, Format};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Number, Parameters, local_now, text};
 use crate::http::router::Handle;
-use crate::pricing::{Usd, normalise_provider};
+use tallyd_model::forecast::Estimate;
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 const ALERTS_MAX: usize = 16;
 const ALERT_PERCENT_MAX: i32 = 100_000;

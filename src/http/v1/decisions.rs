@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::json::Value;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tallyd_model::json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -6,13 +6,14 @@ use chrono::{Days, NaiveDate};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::forecast::{Estimate, Forecast, Outlook, day_left, history};
+use crate::database::queries::history::spending_history;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, local_now, text};
 use crate::http::router::Handle;
-use crate::pricing::{Usd, normalise_provider};
+use tallyd_model::forecast::{Estimate, Forecast, Outlook, day_left};
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// Of what.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -89,7 +90,7 @@ pub async fn forecast(
     let provider = text("provider", parameters.provider)?.unwrap_or_default();
     let now = local_now(&view);
     let reading = view.reading().await?;
-    let history = history(&reading, now.date_naive(), &normalise_provider(&provider)).await?;
+    let history = spending_history(&reading, now.date_naive(), &normalise_provider(&provider)).await?;
     reading.finish().await?;
     let outlook = Outlook::of(&history, day_left(&now));
     // Today is the last of them.

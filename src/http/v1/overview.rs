@@ -9,15 +9,16 @@ use utoipa::ToSchema;
 
 use super::budgets::Budgets;
 use crate::database::queries::costs::total;
+use crate::database::queries::history::spending_history;
 use crate::database::queries::movers::{Mover, movers};
 use crate::database::queries::sums::Sums;
 use crate::database::unpriced::{UnpricedModel, unpriced};
-use crate::forecast::{Forecast, Outlook, day_left, history};
 use crate::http::answer::{Failures, Json};
 use crate::http::error::ApiError;
 use crate::http::parameters::local_now;
 use crate::http::router::Handle;
 use crate::http::{Health, HealthReport, View};
+use tallyd_model::forecast::{Forecast, Outlook, day_left};
 
 const MOVERS: i64 = 8;
 
@@ -103,7 +104,7 @@ pub async fn overview(State(view): State<Handle>) -> Result<Json<Overview>, ApiE
     // One for each range above.
     let [today_sums, month_to_date, previous_month_to_date, previous_month] =
         <[RangeSums; 4]>::try_from(ranges).expect("four ranges");
-    let history = history(&reading, today, "").await?;
+    let history = spending_history(&reading, today, "").await?;
     let overview = Overview {
         time_zone: view.settings.zone.name().to_owned(),
         today: today_sums,

@@ -21,8 +21,8 @@ use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Number, Parameters, instant, limit, now, text};
 use crate::http::router::Handle;
-use crate::pricing::catalog::{AboveEntry, TokenRates};
-use crate::pricing::{CatalogError, PriceEntry, PriceSpec, Usd};
+use tallyd_model::pricing::catalog::{AboveEntry, TokenRates};
+use tallyd_model::pricing::{CatalogError, PriceEntry, PriceSpec, Usd};
 
 const CHANGES: i64 = 100;
 const CHANGES_MAX: i64 = 1_000;

@@ -11,7 +11,7 @@ use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LIMIT_MAX, Parameters, limit, now, offset, text};
 use crate::http::router::Handle;
-use crate::pricing::normalise_provider;
+use tallyd_model::pricing::normalise_provider;
 
 const PRICES: i64 = 1_000;
 

@@ -13,7 +13,7 @@ use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LIMIT_MAX, LOG_DAYS_MAX, Parameters, instant, limit, now, text};
 use crate::http::router::Handle;
-use crate::pricing::normalise_provider;
+use tallyd_model::pricing::normalise_provider;
 
 const RECORDS: i64 = 100;
 

@@ -12,7 +12,8 @@
 //! Under light load nothing is shared out: a frame of a few records would become two chunks.
 
 use super::write::{Chunk, ChunkBuilder, tail_of};
-use super::{Call, Refused, Ticket};
+use super::{Refused, Ticket};
+use tallyd_model::call::Call;
 
 /// Chunks of one producer that become durable together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,8 +151,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::chunk::{Cost, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, STANDARD_TIER, Stated};
-    use crate::pricing::Tokens;
+    use crate::pipeline::chunk::{Entry, PAYLOAD_TARGET_BYTES, PayloadReader};
+    use tallyd_model::call::{Cost, Stated};
+    use tallyd_model::pricing::STANDARD_TIER;
+    use tallyd_model::pricing::Tokens;
 
     const CODE: &str = "nul";
 

@@ -9,44 +9,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use sha2::{Digest, Sha256};
-
-use super::Call;
-
-/// What names a call: its id's bytes, or the digest of its provider and the vendor's id.
-pub type Key = [u8; 16];
-
-/// What of a call's identity its sender states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stated {
-    /// Its id.
-    pub id: bool,
-    /// Its provider and `request_id`, together.
-    pub response: bool,
-}
-
-impl Stated {
-    /// True if the call has a key.
-    #[must_use]
-    #[inline]
-    pub const fn is_any(self) -> bool {
-        self.id | self.response
-    }
-}
-
-impl Call<'_> {
-    /// The keys that name the call.
-    pub fn keys(&self) -> impl Iterator<Item = Key> {
-        let response = self.stated.response.then(|| {
-            let digest = Sha256::new_with_prefix((self.provider.len() as u64).to_be_bytes());
-            let digest = digest.chain_update(self.provider).chain_update(self.request_id).finalize();
-            let mut key = Key::default();
-            key.copy_from_slice(&digest[..16]);
-            key
-        });
-        self.stated.id.then_some(self.id).into_iter().chain(response)
-    }
-}
+use tallyd_model::call::{Call, Key};
 
 /// A key, and the place among its chunk's calls of the one that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

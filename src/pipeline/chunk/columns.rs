@@ -6,7 +6,8 @@
 
 use std::ops::{BitOr, BitOrAssign};
 
-use super::{Call, STANDARD_TIER};
+use tallyd_model::call::Call;
+use tallyd_model::pricing::STANDARD_TIER;
 
 /// A set of optional columns of `api_usage_log`, a bit each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

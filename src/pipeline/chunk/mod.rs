@@ -26,10 +26,8 @@ mod read;
 mod varint;
 mod write;
 
-use crate::pricing::{Tokens, Usd};
-
 pub use bundle::{Bundle, BundleBuilder};
-pub use claims::{Claim, Claims, Key, Stated, Ticket, Verdict};
+pub use claims::{Claim, Claims, Ticket, Verdict};
 pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};
@@ -66,87 +64,6 @@ mod flag {
     pub const ALL: u64 = (1 << 14) - 1;
 }
 
-/// The tier that is not written out.
-pub use crate::pricing::STANDARD_TIER;
-
-/// One accepted call: validated, normalised and priced. Text is borrowed from a frame or from a payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call<'a> {
-    /// Identity of the call, a UUID's bytes.
-    pub id: [u8; 16],
-    /// Microseconds since 1970 UTC.
-    pub occurred_at_us: i64,
-    /// Lower case, aliases resolved.
-    pub provider: &'a str,
-    /// As the client named it, or empty.
-    pub model: &'a str,
-    /// Without its query string, or empty.
-    pub endpoint: &'a str,
-    /// Or empty.
-    pub user_id: &'a str,
-    /// Or empty.
-    pub app: &'a str,
-    /// The provider's own id of the call, or empty.
-    pub request_id: &'a str,
-    /// The five disjoint token buckets.
-    pub tokens: Tokens,
-    /// Billable requests.
-    pub requests: u64,
-    /// A JSON object of unit to decimal, or empty.
-    pub extra_units: &'a str,
-    /// `standard`, `batch` …
-    pub service_tier: &'a str,
-    /// HTTP status.
-    pub status: u16,
-    /// Milliseconds.
-    pub latency_ms: Option<u32>,
-    /// What the call cost, and who says so.
-    pub cost: Cost,
-    /// A JSON object, or empty.
-    pub metadata: &'a str,
-    /// Where the model ran, if not at its vendor; lower case, or empty.
-    pub platform: &'a str,
-    /// What of its identity the sender states.
-    pub stated: Stated,
-}
-
-/// What a call cost, and who says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cost {
-    /// Priced from the catalog, by the price of that id.
-    Catalog {
-        /// Exact amount.
-        usd: Usd,
-        /// `api_prices.id`.
-        price_id: i32,
-    },
-    /// Stated by the client.
-    Client(Usd),
-    /// No price is known: NULL in the log, never 0.
-    Unpriced,
-}
-
-impl Cost {
-    /// The amount, if there is one.
-    #[must_use]
-    pub const fn usd(self) -> Option<Usd> {
-        match self {
-            Self::Catalog { usd, .. } | Self::Client(usd) => Some(usd),
-            Self::Unpriced => None,
-        }
-    }
-
-    /// The name that `api_usage_log.cost_source` has for it.
-    #[must_use]
-    pub const fn source(self) -> &'static str {
-        match self {
-            Self::Catalog { .. } => "catalog",
-            Self::Client(_) => "client",
-            Self::Unpriced => "unpriced",
-        }
-    }
-}
-
 /// A record that was refused: its reason and as much of it as the dead letters keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Refused<'a> {
@@ -173,6 +90,9 @@ pub const REFUSED_PAYLOAD_BYTES: usize = 48 * 1024;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use tallyd_model::call::{Call, Cost, Stated};
+    use tallyd_model::pricing::{STANDARD_TIER, Tokens, Usd};
 
     use super::*;
 

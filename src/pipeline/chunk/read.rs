@@ -2,9 +2,11 @@
 //! once: [`PayloadReader::read_all`] writes each to its place, where an iterator hands 250 bytes from one to the next.
 
 use super::varint::{read_u64, read_u128, unzigzag, unzigzag128};
-use super::{Call, Cost, Refused, STANDARD_TIER, Stated, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, flag};
+use super::{Refused, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, flag};
 use crate::pipeline::ascii::plain;
-use crate::pricing::{Tokens, Usd};
+use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::pricing::STANDARD_TIER;
+use tallyd_model::pricing::{Tokens, Usd};
 
 /// One entry of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

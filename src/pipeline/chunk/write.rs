@@ -1,9 +1,12 @@
 //! Builds chunks: one encoding of each record, made while its frame is still in the socket's buffer.
 
 use super::varint::{write_u64, write_u128, zigzag, zigzag128};
+use tallyd_model::call::{Call, Cost};
+use tallyd_model::pricing::STANDARD_TIER;
+
 use super::{
-    Call, Claims, Columns, Cost, Entry, PAYLOAD_TARGET_BYTES, PayloadError, PayloadReader, REFUSED_PAYLOAD_BYTES,
-    Refused, STANDARD_TIER, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, Ticket, flag,
+    Claims, Columns, Entry, PAYLOAD_TARGET_BYTES, PayloadError, PayloadReader, REFUSED_PAYLOAD_BYTES, Refused,
+    TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, Ticket, flag,
 };
 
 /// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.

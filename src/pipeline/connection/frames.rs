@@ -12,10 +12,11 @@ use super::news::News;
 use super::outbox::{Late, Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::{Cost, Ticket};
+use crate::pipeline::chunk::Ticket;
 use crate::pipeline::identity::{HelloError, Identity};
 use crate::pipeline::intake::frame::{ClientFrame, FrameError, Records, read};
 use crate::pipeline::intake::{Admission, Refusal};
+use tallyd_model::call::Cost;
 
 /// Why a connection is closed by the daemon. The names are those of the wire specification.
 #[derive(Debug)]

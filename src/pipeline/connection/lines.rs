@@ -135,7 +135,7 @@ impl From<Slow> for End {
 async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &Access) -> bool {
     loop {
         if let Some(end) = buffer.bytes().iter().position(|byte| *byte == b'\n') {
-            let greeting = crate::json::from_slice::<Greeting<'_>>(&buffer.bytes()[..end]);
+            let greeting = tallyd_model::json::from_slice::<Greeting<'_>>(&buffer.bytes()[..end]);
             let token = greeting.map(|greeting| greeting.token.into_owned()).ok();
             buffer.consume(end + 1);
             return access.admits(token.as_deref()).await;

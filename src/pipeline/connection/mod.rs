@@ -42,10 +42,11 @@ use crate::clock::Clock;
 use crate::dead_letters::quota::Quota;
 use crate::metrics::IngestMetrics;
 use crate::pipeline::channel::Ingest;
-use crate::pipeline::chunk::{Call, REFUSED_PAYLOAD_BYTES, Refused};
+use crate::pipeline::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 use crate::pipeline::intake::{Refusal, Rules};
-use crate::pricing::Catalog;
 use buffer::ReadBuffer;
+use tallyd_model::call::Call;
+use tallyd_model::pricing::Catalog;
 
 pub use access::{Access, Places, Stranger};
 pub use room::Rooms;

@@ -10,8 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Shared;
 use super::room::Rooms;
 use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::{Bundle, BundleBuilder, Call, Ticket};
+use crate::pipeline::chunk::{Bundle, BundleBuilder, Ticket};
 use crate::pipeline::intake::Refusal;
+use tallyd_model::call::Call;
 
 /// A reply, and the number of the connection's bundles that must be durable before it may be sent.
 pub struct Reply {

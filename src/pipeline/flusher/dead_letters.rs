@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::refusals::{Groups, Key};
 use crate::dead_letters::quota::{Bounds, Ledger, day_of};
-use crate::json::{self, Raw};
-use crate::pipeline::chunk::{Call, Refused};
+use crate::pipeline::chunk::Refused;
 use crate::pipeline::wal::recent::StoredChunk;
-use crate::pricing::Usd;
+use tallyd_model::call::Call;
+use tallyd_model::json::{self, Raw};
+use tallyd_model::pricing::Usd;
 
 /// Dead letters that are written together.
 #[derive(Default)]
@@ -206,7 +207,7 @@ fn without_nul(text: &str) -> String {
 pub fn to_json(call: &Call<'_>) -> String {
     let tokens = &call.tokens;
     let cost = match call.cost {
-        crate::pipeline::chunk::Cost::Client(usd) => Some(usd),
+        tallyd_model::call::Cost::Client(usd) => Some(usd),
         _ => None,
     };
     let line = Line {

@@ -15,11 +15,12 @@ use super::partitions::Partitions;
 use super::periods::learn_days;
 use super::poison::{self, Poison};
 use crate::config::Config;
-use crate::pipeline::chunk::{Call, Columns};
+use crate::pipeline::chunk::Columns;
 use crate::pipeline::wal::recent::{Payload, StoredChunk};
-use crate::rollup::day::Days;
-use crate::rollup::fold::Fold;
-use crate::rollup::guard::{KeyBounds, KeyGuard};
+use tallyd_model::call::Call;
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::fold::Fold;
+use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 
 /// Loads calls within a caller's transactions.
 pub struct Direct {

@@ -6,7 +6,7 @@
 //!    here, or that this lane's last COMMIT went through although its reply was lost; the watermark is read again and
 //!    says exactly what to skip ([`watermark`]).
 //! 2. The rows, by binary COPY, encoded by hand while they stream ([`copy_row`], [`rows`]).
-//! 3. The rollups ([`crate::rollup`]).
+//! 3. The rollups ([`tallyd_model::rollup`], written by [`crate::database::rollup_upserts`]).
 //! 4. Refused records into the dead letters, as many as a day may keep, and their counts ([`dead_letters`]). They come last,
 //!    because lanes that have some wait for one another.
 //! 5. COMMIT. An unknown outcome is never guessed at: the lane connects anew and reads the watermark.
@@ -50,9 +50,9 @@ use super::wal::log::Log;
 use crate::clock::Clock;
 use crate::database::Database;
 use crate::dead_letters::quota::Quota;
-use crate::rollup::day::Days;
-use crate::rollup::guard::KeyGuard;
 use partitions::Partitions;
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::guard::KeyGuard;
 
 /// How lanes load.
 #[derive(Debug, Clone, Copy)]

@@ -14,8 +14,8 @@ use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::wal::WalError;
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::recent::StoredChunk;
-use crate::rollup::day::Days;
-use crate::rollup::guard::{KeyGuard, Names};
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::guard::{KeyGuard, Names};
 
 /// Teaches the guard the names that the chunks' days have in the rollup.
 ///

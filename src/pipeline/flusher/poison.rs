@@ -17,11 +17,12 @@ use super::dead_letters::DeadLetters;
 use super::transaction::{BEGIN, Committed};
 use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row};
+use crate::database::rollup_upserts;
 use crate::database::{FailureClass, classify, describe};
-use crate::pipeline::chunk::{Call, Entry, PayloadReader};
+use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::wal::recent::StoredChunk;
-use crate::rollup::fold::Fold;
-use crate::rollup::sql;
+use tallyd_model::call::Call;
+use tallyd_model::rollup::fold::Fold;
 
 /// Loads one chunk without the rows that PostgreSQL will not take.
 ///
@@ -97,7 +98,7 @@ pub async fn load_calls<'g>(
     client.batch_execute("SAVEPOINT calls").await?;
     let mut fold = new_fold();
     let poison = bisect(client, calls, Tried::Rows, &new_fold, &mut fold).await?;
-    match sql::upsert(client, &fold.deltas()).await {
+    match rollup_upserts::upsert(client, &fold.deltas()).await {
         Ok(()) => Ok(poison),
         Err(error) if classify(&error) == FailureClass::Data => {
             client.batch_execute("ROLLBACK TO SAVEPOINT calls").await?;
@@ -171,7 +172,7 @@ async fn try_range<'g>(
             of_range.add(call);
         }
         in_rollups = true;
-        done = sql::upsert(client, &of_range.deltas()).await;
+        done = rollup_upserts::upsert(client, &of_range.deltas()).await;
     }
     match done {
         Ok(()) => {

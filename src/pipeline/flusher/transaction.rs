@@ -14,12 +14,12 @@ use super::partitions::{MADE_MAX, Partition};
 use super::rows::Rows;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, periods, turns};
+use crate::database::rollup_upserts;
 use crate::failpoint;
 use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
 use crate::pipeline::wal::log::Log;
 use crate::pipeline::wal::recent::{Payload, StoredChunk};
-use crate::rollup::fold::Fold;
-use crate::rollup::sql;
+use tallyd_model::rollup::fold::Fold;
 
 /// Chunks that are read from the disk together: some 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;
@@ -94,7 +94,7 @@ pub async fn load(
     failpoint::hit("flusher.copied");
     let copied = start.elapsed();
     let deltas = fold.deltas();
-    sql::upsert(client, &deltas).await?;
+    rollup_upserts::upsert(client, &deltas).await?;
     let written = letters.insert(client, watermark.buffer_id, shared.quota.bounds()).await?;
     let rolled_up = start.elapsed();
     failpoint::hit("flusher.rolled_up");

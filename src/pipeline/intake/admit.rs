@@ -18,9 +18,9 @@ use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Un
 use super::refusal::{Code, Refusal};
 use super::{array, frame, not_understood, vendors_id};
 use crate::config::{Limits, StatedCosts};
-use crate::json;
-use crate::pipeline::chunk::{Call, Cost, Stated};
-use crate::pricing::{
+use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::json;
+use tallyd_model::pricing::{
     Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
 };
 

@@ -13,8 +13,8 @@ use tallyd_protocol::record::MADE_ID;
 
 use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
 use crate::pipeline::ascii::plain;
-use crate::pipeline::chunk::{Call, Cost, Stated};
-use crate::pricing::{Tokens, normalise_platform, normalise_provider, normalise_tier};
+use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::pricing::{Tokens, normalise_platform, normalise_provider, normalise_tier};
 
 const NIL: u8 = 0xc0;
 const BIN8: u8 = 0xc4;

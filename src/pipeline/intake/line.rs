@@ -3,7 +3,7 @@
 use super::frame::refusal;
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
-use crate::json;
+use tallyd_model::json;
 
 /// Reads one line.
 ///

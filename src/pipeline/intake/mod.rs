@@ -4,7 +4,7 @@
 //! shaped like a record and remembers what is of the wrong type, so that [`admit`] can name the field; nothing in it is
 //! trusted. [`array`] is a shorter way, for records that are as they should be. [`frame`] finds the records of a frame, and sees to it that a broken one is refused alone.
 //!
-//! What leaves is a [`crate::pipeline::chunk::Call`]: within all bounds, normalised and priced.
+//! What leaves is a [`tallyd_model::call::Call`]: within all bounds, normalised and priced.
 
 pub mod admit;
 pub mod array;

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::raw_value::{Field, Text};
-use crate::json;
+use tallyd_model::json;
 
 /// The metadata's key. Its value is the name of what was not understood.
 pub const KEY: &str = "tallyd.not_understood";

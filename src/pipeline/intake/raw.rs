@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_order_of_the_fields_is_the_protocols() {
-        let error = crate::json::from_str::<RawRecord<'_>>(r#"{"nonsense": 1}"#).unwrap_err().to_string();
+        let error = tallyd_model::json::from_str::<RawRecord<'_>>(r#"{"nonsense": 1}"#).unwrap_err().to_string();
         let expected: Vec<_> = tallyd_protocol::record::FIELDS.iter().map(|name| format!("`{name}`")).collect();
         assert!(error.contains(&format!("expected one of {}", expected.join(", "))), "{error}");
     }
@@ -65,7 +65,7 @@ mod tests {
     fn json_numbers_keep_their_digits_and_text_is_borrowed() {
         let json = r#"{"provider":"x","cost_usd":0.1000000000000000055,"input_tokens":-5,"latency_ms":1.5,
             "extra_units":{"image":2.50},"metadata":{"a":1.10,"b":{"c":[null]}},"status":"200"}"#;
-        let raw: RawRecord<'_> = crate::json::from_str(json).unwrap();
+        let raw: RawRecord<'_> = tallyd_model::json::from_str(json).unwrap();
         assert!(matches!(raw.provider, Field::Given(Cow::Borrowed("x"))));
         assert_eq!(raw.cost_usd, Decimal(Field::Given("0.1000000000000000055".into())));
         assert_eq!(raw.input_tokens, Field::Given(-5));

@@ -13,8 +13,8 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tallyd_protocol::record::MADE_ID;
 
 use super::json_text::JsonText;
-use crate::json::{self, Raw};
-use crate::pricing::{whole, whole_float};
+use tallyd_model::decimal::{whole, whole_float};
+use tallyd_model::json::{self, Raw};
 
 /// What a field holds that its type did not expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

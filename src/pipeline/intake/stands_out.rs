@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Admission, not_understood};
-use crate::pipeline::chunk::{Call, Cost};
-use crate::pricing::{Priced, Quantity, UnpricedReason, Usd};
+use tallyd_model::call::{Call, Cost};
+use tallyd_model::pricing::{Priced, Quantity, UnpricedReason, Usd};
 
 /// A stated cost within this share of the catalog's is the same cost: senders compute in floats, and some in whole cents.
 const TOLERANCE_PERCENT: i128 = 1;
@@ -64,7 +64,7 @@ fn quantities<'a>(call: &Call<'_>) -> Option<Vec<(Cow<'a, str>, Quantity)>> {
     if call.extra_units.is_empty() {
         return Some(Vec::new());
     }
-    let units: BTreeMap<String, String> = crate::json::from_str(call.extra_units).ok()?;
+    let units: BTreeMap<String, String> = tallyd_model::json::from_str(call.extra_units).ok()?;
     units.into_iter().map(|(unit, text)| Some((Cow::Owned(unit), Quantity::parse(&text).ok()?))).collect()
 }
 

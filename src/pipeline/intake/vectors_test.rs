@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::admit::Scratch;
 use super::frame::{self, ClientFrame};
 use super::{Admission, RawRecord, Refusal, Rules, line};
-use crate::pipeline::chunk::{Call, Cost};
-use crate::pricing::{Catalog, PricingOptions, Quantity, Usd};
+use tallyd_model::call::{Call, Cost};
+use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 
 /// 2026-11-23, after every vector's time but the one that is too late.
 const NOW_US: i64 = 1_795_392_000_000_000;

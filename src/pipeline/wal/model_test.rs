@@ -546,7 +546,8 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
 
 /// A chunk of calls with these ids, stated, with long metadata if it is to take several values.
 fn stated(ids: &[u8], seq: u64, metadata: &str) -> Chunk {
-    use crate::pipeline::chunk::{Call, ChunkBuilder, Cost, Stated};
+    use crate::pipeline::chunk::ChunkBuilder;
+    use tallyd_model::call::{Call, Cost, Stated};
     let mut builder = ChunkBuilder::new();
     for id in ids {
         let call = Call {
@@ -558,7 +559,7 @@ fn stated(ids: &[u8], seq: u64, metadata: &str) -> Chunk {
             user_id: "",
             app: "",
             request_id: "",
-            tokens: crate::pricing::Tokens::default(),
+            tokens: tallyd_model::pricing::Tokens::default(),
             requests: 1,
             extra_units: "",
             service_tier: "standard",

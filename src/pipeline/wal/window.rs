@@ -1,4 +1,4 @@
-//! The window: the keys of calls whose identity was stated ([`crate::pipeline::chunk::Key`]), so that a second record of one is a
+//! The window: the keys of calls whose identity was stated ([`tallyd_model::call::Key`]), so that a second record of one is a
 //! duplicate.
 //!
 //! ## What it must hold
@@ -41,7 +41,8 @@ use utoipa::ToSchema;
 
 use super::producers::GRACE;
 use super::{WalError, files};
-use crate::pipeline::chunk::{Call, Chunk, Claim, Key};
+use crate::pipeline::chunk::{Chunk, Claim};
+use tallyd_model::call::{Call, Key};
 
 /// The slices that the window's time and number are divided into.
 const SLICES: u32 = 4;

@@ -6,10 +6,10 @@ use tallyd_protocol::Record;
 use tallyd_protocol::record::Text;
 
 use crate::cli::import::row::RowError;
-use crate::files::instant;
-use crate::json;
-use crate::json::value::{Map, Value};
-use crate::pricing::whole;
+use tallyd_model::decimal::whole;
+use tallyd_model::files::instant;
+use tallyd_model::json;
+use tallyd_model::json::value::{Map, Value};
 
 /// The first of these members that is there and is not empty. A cell with JSON in it is what the JSON says.
 pub fn value<'v>(row: &'v Value, names: &[&str]) -> Cow<'v, Value> {

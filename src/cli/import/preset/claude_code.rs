@@ -9,7 +9,7 @@ use tallyd_protocol::Record;
 use super::Found;
 use super::cells::{add_metadata, set, set_time, text};
 use crate::cli::import::row::RowError;
-use crate::json::{self, Value};
+use tallyd_model::json::{self, Value};
 
 /// How the ids of answers begin that came through a cloud.
 const PLATFORMS: [(&str, &str); 2] = [("msg_bdrk_", "bedrock"), ("msg_vrtx_", "vertex")];

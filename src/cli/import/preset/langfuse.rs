@@ -8,9 +8,9 @@ use tallyd_protocol::Record;
 use super::Found;
 use super::cells::{add_metadata, set, set_time, text, to_count, value};
 use crate::cli::import::row::RowError;
-use crate::json::Value;
 use crate::pipeline::intake::not_understood;
-use crate::pricing::Usd;
+use tallyd_model::json::Value;
+use tallyd_model::pricing::Usd;
 
 /// Vendors by how the names of their models begin, where no other vendor's do.
 const VENDORS: [(&str, &str); 12] = [

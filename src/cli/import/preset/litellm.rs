@@ -8,8 +8,8 @@ use tallyd_protocol::Record;
 use super::Found;
 use super::cells::{add_metadata, count, set, set_time, text, to_count, value};
 use crate::cli::import::row::RowError;
-use crate::json::Value;
-use crate::pricing::Usd;
+use tallyd_model::json::Value;
+use tallyd_model::pricing::Usd;
 
 pub fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
     let key = text(row, &["request_id"]);

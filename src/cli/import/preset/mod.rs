@@ -19,7 +19,7 @@ use clap::ValueEnum;
 use tallyd_protocol::Record;
 
 use super::row::RowError;
-use crate::json::Value;
+use tallyd_model::json::Value;
 
 /// The program that has written a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -13,8 +13,8 @@ use super::super::preset::Preset;
 use super::super::row::{Form, RowError, set_text};
 use super::super::snapshot::Snapshot;
 use super::{Draft, ROW_BYTES, Read as RowRead, not_of, nothing_known};
-use crate::files::{Utf8, line_shift, separator};
-use crate::json::value::{Map, Value};
+use tallyd_model::files::{Utf8, line_shift, separator};
+use tallyd_model::json::value::{Map, Value};
 
 /// A field, and where it comes from.
 struct Column {

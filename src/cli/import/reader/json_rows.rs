@@ -12,8 +12,8 @@ use super::super::mapping::Mapping;
 use super::super::row::RowError;
 use super::super::snapshot::Snapshot;
 use super::{Draft, ROW_BYTES, Read as RowRead, not_of, nothing_known};
-use crate::files::Utf8;
-use crate::json::Value;
+use tallyd_model::files::Utf8;
+use tallyd_model::json::Value;
 
 /// Ignored keys that are named. A file may have any number of them.
 const NAMED_KEYS: usize = 20;

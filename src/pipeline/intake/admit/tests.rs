@@ -1,12 +1,12 @@
 use super::*;
-use crate::pricing::PricingOptions;
+use tallyd_model::pricing::PricingOptions;
 
 const NOW_US: i64 = 1_750_000_000_000_000;
 
 fn admit(json: &str) -> Result<String, (Code, std::borrow::Cow<'static, str>)> {
     let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
     let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: NOW_US };
-    let raw: RawRecord<'_> = crate::json::from_str(json).unwrap();
+    let raw: RawRecord<'_> = tallyd_model::json::from_str(json).unwrap();
     let mut scratch = Scratch::default();
     admission.admit(&raw, &mut scratch).map(|call| format!("{call:?}")).map_err(|refusal| (refusal.code, refusal.field))
 }

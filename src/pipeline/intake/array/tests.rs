@@ -6,7 +6,7 @@ use tallyd_protocol::limits;
 use super::super::admit::{Rules, Scratch};
 use super::super::{Refusal, frame};
 use super::*;
-use crate::pricing::{Catalog, PricingOptions};
+use tallyd_model::pricing::{Catalog, PricingOptions};
 
 const NOW_US: i64 = 1_750_000_000_000_000;
 
@@ -213,7 +213,7 @@ proptest! {
         // What it gives up on although it is accepted is known.
         let is_lowered = [&record.provider, &record.platform].iter().any(|name| matches!(normalise_provider(name), Cow::Owned(_)));
         let is_joined = matches!(normalise_tier(&record.service_tier), Cow::Owned(_));
-        let is_changed = |metadata: &str| matches!(crate::json::storable(metadata), Ok(Cow::Owned(_)));
+        let is_changed = |metadata: &str| matches!(tallyd_model::json::storable(metadata), Ok(Cow::Owned(_)));
         let is_unusual = is_lowered
             || is_joined
             || !record.extra_units.is_empty()

@@ -17,7 +17,7 @@
 //! allocated beyond the caller's buffer.
 
 use bytes::{BufMut, BytesMut};
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+use postgres_types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use super::money::Usd;
 

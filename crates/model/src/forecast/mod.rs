@@ -31,7 +31,7 @@ use chrono::{Datelike, Days, Months, NaiveDate, Timelike};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use history::{History, Part, history};
+pub use history::{History, Part};
 pub use interval::{LEVEL, Span};
 pub use model::{Method, Prediction, predict};
 
@@ -44,7 +44,7 @@ pub const AHEAD_DAYS: usize = 30;
 /// Unusual days that are listed, at most: the latest.
 pub const UNUSUAL_MAX: usize = 50;
 /// The days whose sums tell the models' shares of their provider's estimate.
-const SHARE_DAYS: usize = 28;
+pub const SHARE_DAYS: usize = 28;
 const CENT: i128 = Usd::ONE.attos() / 100;
 
 /// What something will come to.

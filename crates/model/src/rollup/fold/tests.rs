@@ -3,8 +3,8 @@ use proptest::prelude::*;
 
 use super::super::guard::KeyBounds;
 use super::*;
-use crate::pipeline::chunk::{Chunk, ChunkBuilder, Cost, Entry, PayloadReader, STANDARD_TIER};
-use crate::pricing::Tokens;
+use crate::call::{Cost, Stated};
+use crate::pricing::{STANDARD_TIER, Tokens};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -28,77 +28,64 @@ fn sample() -> impl Strategy<Value = Sample> {
 
 const NAMES: [&str; 4] = ["", "a", "ab", "a name that does not fit the row that it belongs to"];
 
-fn chunks(samples: &[Sample]) -> Vec<Chunk> {
-    let mut builder = ChunkBuilder::new();
-    let mut chunks = Vec::new();
-    for (seq, sample) in samples.iter().enumerate() {
-        let [provider, model, endpoint, user_id] = sample.names.map(|name| NAMES[name]);
-        let call = Call {
-            id: [0; 16],
-            occurred_at_us: sample.day * DAY_US + seq as i64,
-            provider,
-            model,
-            endpoint,
-            user_id,
-            app: "",
-            request_id: "",
-            tokens: Tokens { input: sample.input, ..Tokens::default() },
-            requests: 1,
-            extra_units: "",
-            service_tier: STANDARD_TIER,
-            status: sample.status,
-            latency_ms: None,
-            cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
-            metadata: "",
-            platform: "",
-            stated: Default::default(),
-        };
-        chunks.extend(builder.push_call(seq as u64, &call));
-        if seq % 7 == 6 {
-            // Several chunks, so that equal names stand at several addresses.
-            chunks.extend(builder.finish());
-        }
-    }
-    chunks.extend(builder.finish());
-    chunks
+/// Each sample's own copies of its names, so that equal names stand at several addresses.
+fn texts(samples: &[Sample]) -> Vec<[String; 4]> {
+    samples.iter().map(|sample| sample.names.map(|name| NAMES[name].to_owned())).collect()
+}
+
+fn calls<'a>(samples: &[Sample], texts: &'a [[String; 4]]) -> Vec<Call<'a>> {
+    let call = |(place, (sample, [provider, model, endpoint, user_id])): (usize, (&Sample, &'a [String; 4]))| Call {
+        id: [0; 16],
+        occurred_at_us: sample.day * DAY_US + place as i64,
+        provider,
+        model,
+        endpoint,
+        user_id,
+        app: "",
+        request_id: "",
+        tokens: Tokens { input: sample.input, ..Tokens::default() },
+        requests: 1,
+        extra_units: "",
+        service_tier: STANDARD_TIER,
+        status: sample.status,
+        latency_ms: None,
+        cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
+        metadata: "",
+        platform: "",
+        stated: Stated::default(),
+    };
+    samples.iter().zip(texts).enumerate().map(call).collect()
 }
 
 proptest! {
     #[test]
     fn the_sums_are_those_of_a_plain_map(samples in prop::collection::vec(sample(), 0..80)) {
-        let chunks = chunks(&samples);
+        let texts = texts(&samples);
+        let calls = calls(&samples, &texts);
         let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 3 });
         let mut fold = Fold::new(&guard, Days::new(Tz::UTC));
         let mut expected: BTreeMap<(i64, [String; 3]), Sums> = BTreeMap::new();
         let mut users: BTreeMap<(i64, &str, &str), (i64, i64, i64)> = BTreeMap::new();
-        let mut seq = 0;
-        for chunk in &chunks {
-            for entry in PayloadReader::new(&chunk.payload) {
-                let Ok(Entry::Call(call)) = entry else { panic!("a call") };
-                let other = fold.add(&call);
-                prop_assert_eq!(other, fold.other_of(&call));
-                let day = call.occurred_at_us / DAY_US;
-                let name = |bit: i16, name: &str| if other & bit == 0 { name.to_owned() } else { OTHER.to_owned() };
-                let names = [call.provider.to_owned(), name(OTHER_MODEL, call.model), name(OTHER_ENDPOINT, call.endpoint)];
-                let sums = expected.entry((day, names)).or_default();
-                sums.0 += 1;
-                sums.1 += i64::from(call.status >= 400);
-                sums.2 += call.tokens.input as i64;
-                sums.3 += call.cost.usd().map_or(0, Usd::attos);
-                sums.4 += i64::from(call.cost.usd().is_none());
-                let user = [NAMES[samples[seq].names[3]], NAMES[samples[seq].names[0]]];
-                let user = users.entry((day, user[0], user[1])).or_insert((0, i64::MAX, i64::MIN));
-                *user = (user.0 + 1, user.1.min(call.occurred_at_us), user.2.max(call.occurred_at_us));
-                seq += 1;
-            }
+        for (call, sample) in calls.iter().zip(&samples) {
+            let other = fold.add(call);
+            prop_assert_eq!(other, fold.other_of(call));
+            let day = call.occurred_at_us / DAY_US;
+            let name = |bit: i16, name: &str| if other & bit == 0 { name.to_owned() } else { OTHER.to_owned() };
+            let names = [call.provider.to_owned(), name(OTHER_MODEL, call.model), name(OTHER_ENDPOINT, call.endpoint)];
+            let sums = expected.entry((day, names)).or_default();
+            sums.0 += 1;
+            sums.1 += i64::from(call.status >= 400);
+            sums.2 += call.tokens.input as i64;
+            sums.3 += call.cost.usd().map_or(0, Usd::attos);
+            sums.4 += i64::from(call.cost.usd().is_none());
+            let user = users.entry((day, NAMES[sample.names[3]], NAMES[sample.names[0]])).or_insert((0, i64::MAX, i64::MIN));
+            *user = (user.0 + 1, user.1.min(call.occurred_at_us), user.2.max(call.occurred_at_us));
         }
         let mut together = Fold::new(&guard, Days::new(Tz::UTC));
         let mut others = Vec::new();
-        for chunk in &chunks {
-            let entries = PayloadReader::new(&chunk.payload).map(Result::unwrap);
-            let calls: Vec<_> = entries.map(|entry| if let Entry::Call(call) = entry { call } else { panic!() }).collect();
-            together.add_all(&calls, &mut others);
-            let expected: Vec<_> = calls.iter().map(|call| fold.other_of(call)).collect();
+        for some in calls.chunks(7) {
+            together.add_all(some, &mut others);
+            let expected: Vec<_> = some.iter().map(|call| fold.other_of(call)).collect();
             prop_assert_eq!(&others, &expected);
         }
         let (deltas, together) = (fold.deltas(), together.deltas());
@@ -129,16 +116,9 @@ proptest! {
         samples in prop::collection::vec(sample(), 1..60),
         cuts in prop::collection::vec(0..60usize, 0..6),
     ) {
-        let chunks = chunks(&samples);
+        let texts = texts(&samples);
+        let calls = calls(&samples, &texts);
         let guard = KeyGuard::new(KeyBounds { models: 100, endpoints: 100 });
-        let calls: Vec<Call<'_>> = chunks
-            .iter()
-            .flat_map(|chunk| PayloadReader::new(&chunk.payload))
-            .map(|entry| match entry {
-                Ok(Entry::Call(call)) => call,
-                _ => panic!("a call"),
-            })
-            .collect();
         let sums_of = |batches: &[&[Call<'_>]]| {
             let mut sums: BTreeMap<String, Measures> = BTreeMap::new();
             for batch in batches {

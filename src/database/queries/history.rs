@@ -1,61 +1,26 @@
-//! Daily sums by provider, from the rollups.
+//! What a forecast learns from: daily sums by provider, and by model of one provider, from the rollups.
 
 use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate};
+use tallyd_model::forecast::{HISTORY_DAYS, History, Part, SHARE_DAYS};
+use tallyd_model::pricing::Usd;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{HISTORY_DAYS, SHARE_DAYS, total};
-use crate::pricing::Usd;
-
-/// The largest parts have a series each; what is beyond them is one series, [`OTHER`].
+/// The largest parts have a series each; the others are one series, [`OTHER`].
 const PARTS_MAX: i64 = 31;
 const OTHER: &str = "(other)";
-
-/// A provider's or a model's daily sums.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// The provider, or the model.
-    pub name: String,
-    /// From the first day with any spending to today, which is not over.
-    pub days: Vec<Usd>,
-}
-
-impl Part {
-    /// The days before today.
-    #[must_use]
-    pub fn past(&self) -> &[Usd] {
-        self.days.split_last().map_or(&[], |(_, past)| past)
-    }
-}
-
-/// What was spent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// Today.
-    pub today: NaiveDate,
-    /// By provider, each without days of the future.
-    pub parts: Vec<Part>,
-    /// By model, if the history is one provider's: the last days only.
-    pub models: Vec<Part>,
-}
-
-impl History {
-    /// What each day came to, from the first day with any spending to today.
-    #[must_use]
-    pub fn days(&self) -> Vec<Usd> {
-        let length = self.parts.iter().map(|part| part.days.len()).max().unwrap_or(0);
-        let day = |ago: usize| total(self.parts.iter().filter_map(|part| part.days.iter().rev().nth(ago).copied()));
-        (0..length).rev().map(day).collect()
-    }
-}
 
 /// Reads the daily sums, of one provider if it is named.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn history(client: &Client, today: NaiveDate, provider: &str) -> Result<History, tokio_postgres::Error> {
+pub async fn spending_history(
+    client: &Client,
+    today: NaiveDate,
+    provider: &str,
+) -> Result<History, tokio_postgres::Error> {
     let parts = read(client, "provider", today - Days::new(HISTORY_DAYS), today, provider).await?;
     let models = match provider {
         "" => Vec::new(),

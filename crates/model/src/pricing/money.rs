@@ -8,8 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::decimal;
-pub use super::decimal::DecimalError;
+use crate::decimal::{self, DecimalError};
 
 /// US dollars, exact, in attodollars (10^-18 USD).
 ///

@@ -98,7 +98,7 @@ fn means(catalog: &Catalog, provider: &str, platform: &str, model: &str) -> Stri
 #[test]
 fn every_spelling_means_one_model_and_no_neighbour() {
     let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
-    let known: Spellings = toml::from_str(include_str!("../../../tests/prices/spellings.toml")).unwrap();
+    let known: Spellings = toml::from_str(include_str!("../../../../../tests/prices/spellings.toml")).unwrap();
     let mut wrong = Vec::new();
     let mut check = |each: &Spelling, expected: &str| {
         let meant = means(&catalog, &each.provider, "", &each.model);

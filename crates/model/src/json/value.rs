@@ -55,13 +55,13 @@ impl Value {
     /// A whole number from 0 on, however it is spelt.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
-        crate::pricing::whole(self.as_number()?)?.try_into().ok()
+        crate::decimal::whole(self.as_number()?)?.try_into().ok()
     }
 
     /// A whole number, however it is spelt.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
-        crate::pricing::whole(self.as_number()?)?.try_into().ok()
+        crate::decimal::whole(self.as_number()?)?.try_into().ok()
     }
 
     /// The items of an array.

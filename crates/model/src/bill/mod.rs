@@ -37,9 +37,9 @@ use crate::pricing::{Usd, family};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BillForm {
     /// Numbers.
-    pub(crate) numbers: Numbers,
+    pub numbers: Numbers,
     /// Which number of `8/5/2026` is the month; none refuses such dates.
-    pub(crate) dates: Option<DateOrder>,
+    pub dates: Option<DateOrder>,
 }
 
 /// What a bill's line is about. `model` is a family, or empty.
@@ -292,7 +292,7 @@ fn count(of: &Value, field: &str) -> Result<u64, String> {
 /// An amount as a vendor writes it, times ten to the `-shift`.
 fn amount(text: &str, shift: u32) -> Result<Usd, String> {
     let exact = Usd::parse(text).or_else(|error| match error {
-        crate::pricing::DecimalError::TooPrecise { .. } => Usd::parse(&cut(text)),
+        crate::decimal::DecimalError::TooPrecise { .. } => Usd::parse(&cut(text)),
         _ => Err(error),
     });
     let usd = exact.map_err(|error| format!("{text:?} is no amount: {error}"))?;

@@ -1,12 +1,12 @@
 //! Days and instants as files write them.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime};
-use clap::ValueEnum;
 
 use crate::pricing::Usd;
 
 /// What a time that is a bare number counts since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Epoch {
     /// Seconds
     S,
@@ -19,7 +19,8 @@ pub enum Epoch {
 }
 
 /// Which number of `8/5/2026` is the month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum DateOrder {
     /// Month, day, year, as Excel writes in the United States
     Mdy,

@@ -231,13 +231,10 @@ impl Serialize for Text {
     }
 }
 
-impl<'a> tokio_postgres::types::FromSql<'a> for Text {
-    fn from_sql(
-        kind: &tokio_postgres::types::Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+impl<'a> postgres_types::FromSql<'a> for Text {
+    fn from_sql(kind: &postgres_types::Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         // The binary form of `jsonb` is a version and the text; that of `json` is the text. PostgreSQL has checked it.
-        let text = match (kind == &tokio_postgres::types::Type::JSONB, raw) {
+        let text = match (kind == &postgres_types::Type::JSONB, raw) {
             (true, [1, text @ ..]) => text,
             (true, _) => return Err("an unknown version of jsonb".into()),
             (false, text) => text,
@@ -245,7 +242,7 @@ impl<'a> tokio_postgres::types::FromSql<'a> for Text {
         Ok(Self(std::str::from_utf8(text)?.into()))
     }
 
-    tokio_postgres::types::accepts!(JSON, JSONB);
+    postgres_types::accepts!(JSON, JSONB);
 }
 
 #[cfg(test)]

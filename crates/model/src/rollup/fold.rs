@@ -13,7 +13,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use self::users::{Group, Users, Wanted};
 use super::day::Days;
 use super::guard::{KeyGuard, OTHER, OTHER_ENDPOINT, OTHER_MODEL};
-use crate::pipeline::chunk::Call;
+use crate::call::Call;
 use crate::pricing::Usd;
 
 /// The status from which on a call counts as an error.

@@ -1,7 +1,7 @@
 //! Rollups: what a batch adds to each of the three rollup tables, folded in memory while its rows are encoded.
 //!
 //! A rollup row costs PostgreSQL several microseconds whatever it adds up, so a batch touches each key once: [`fold`]
-//! sums the batch by key, and [`sql`] writes the sums, sorted by key. The order of keys and of tables is the same in
+//! sums the batch by key; the flusher writes the sums, sorted by key. The order of keys and of tables is the same in
 //! every transaction of every daemon, which is why they cannot deadlock.
 //!
 //! Folding is pure; the tables' contents are not looked at, except that [`guard`] must know how many models and
@@ -10,4 +10,3 @@
 pub mod day;
 pub mod fold;
 pub mod guard;
-pub mod sql;

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
-use super::fold::{Deltas, Measures, UserSums};
-use crate::pricing::Usd;
+use tallyd_model::pricing::Usd;
+use tallyd_model::rollup::fold::{Deltas, Measures, UserSums};
 
 type Parameter<'p> = (Box<dyn ToSql + Sync + Send + 'p>, Type);
 

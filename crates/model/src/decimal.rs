@@ -33,7 +33,7 @@ pub enum DecimalError {
 const EXPONENT_DIGITS: usize = 4;
 
 /// Reads `text` as a multiple of 10^-`kept`.
-pub(super) fn parse(text: &str, kept: u8) -> Result<i128, DecimalError> {
+pub(crate) fn parse(text: &str, kept: u8) -> Result<i128, DecimalError> {
     let bytes = text.as_bytes();
     let (negative, start) = match bytes.first() {
         Some(b'-') => (true, 1),
@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str, kept: u8) -> Result<i128, DecimalError> {
 
 /// As [`parse`], but decimals beyond the kept ones are rounded half to even: `0.0016150000000000001` is what a float makes of
 /// `0.001615`.
-pub(super) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> {
+pub(crate) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> {
     match parse(text, kept) {
         Err(DecimalError::TooPrecise { .. } | DecimalError::OutOfRange) => {}
         exact => return exact,
@@ -181,7 +181,7 @@ fn read_exponent(bytes: &[u8], at: usize) -> Result<(i64, usize), DecimalError> 
 const TEXT_BYTES: usize = 41;
 
 /// Writes `value` * 10^-`kept` in full, without trailing zeros, never with an exponent.
-pub(super) fn write(f: &mut fmt::Formatter<'_>, value: i128, kept: u8) -> fmt::Result {
+pub(crate) fn write(f: &mut fmt::Formatter<'_>, value: i128, kept: u8) -> fmt::Result {
     // Filled from the end, so that the digits come in the order in which division yields them.
     let mut text = [0u8; TEXT_BYTES];
     let mut start = TEXT_BYTES;

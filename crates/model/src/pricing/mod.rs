@@ -16,7 +16,6 @@
 
 pub mod catalog;
 pub mod cost;
-mod decimal;
 pub mod import;
 pub mod money;
 pub mod names;
@@ -26,8 +25,7 @@ pub mod usage;
 
 pub use catalog::{Added, Catalog, CatalogError, ModelAlias, Origin, Price, PriceEntry, PriceSpec, StoredPrice};
 pub use cost::{Priced, UnpricedReason};
-pub use decimal::{whole, whole_float};
-pub use money::{DecimalError, Quantity, Usd};
+pub use money::{Quantity, Usd};
 pub use names::{STANDARD_TIER, family, normalise_platform, normalise_provider, normalise_tier, provider_names};
 pub use plan::{Plan, PlanTerms, PricingOptions};
 pub use usage::{Tokens, Usage};

@@ -13,7 +13,7 @@ use serde::de::{
 
 use super::scan::Scanner;
 use super::{DEPTH_MAX, Error, RAW};
-use crate::pricing::whole;
+use crate::decimal::whole;
 
 /// Reads one text.
 pub struct Reader<'de> {

@@ -1,0 +1,118 @@
+//! One accepted call, as it goes from the connection to PostgreSQL, and who it is where its sender says so.
+
+use sha2::{Digest, Sha256};
+
+use crate::pricing::{Tokens, Usd};
+
+/// One accepted call: validated, normalised and priced. Text is borrowed from a frame or from a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// Identity of the call, a UUID's bytes.
+    pub id: [u8; 16],
+    /// Microseconds since 1970 UTC.
+    pub occurred_at_us: i64,
+    /// Lower case, aliases resolved.
+    pub provider: &'a str,
+    /// As the client named it, or empty.
+    pub model: &'a str,
+    /// Without its query string, or empty.
+    pub endpoint: &'a str,
+    /// Or empty.
+    pub user_id: &'a str,
+    /// Or empty.
+    pub app: &'a str,
+    /// The provider's own id of the call, or empty.
+    pub request_id: &'a str,
+    /// The five disjoint token buckets.
+    pub tokens: Tokens,
+    /// Billable requests.
+    pub requests: u64,
+    /// A JSON object of unit to decimal, or empty.
+    pub extra_units: &'a str,
+    /// `standard`, `batch` …
+    pub service_tier: &'a str,
+    /// HTTP status.
+    pub status: u16,
+    /// Milliseconds.
+    pub latency_ms: Option<u32>,
+    /// What the call cost, and who says so.
+    pub cost: Cost,
+    /// A JSON object, or empty.
+    pub metadata: &'a str,
+    /// Where the model ran, if not at its vendor; lower case, or empty.
+    pub platform: &'a str,
+    /// What of its identity the sender states.
+    pub stated: Stated,
+}
+
+/// What a call cost, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// Priced from the catalog, by the price of that id.
+    Catalog {
+        /// Exact amount.
+        usd: Usd,
+        /// `api_prices.id`.
+        price_id: i32,
+    },
+    /// Stated by the client.
+    Client(Usd),
+    /// No price is known: NULL in the log, never 0.
+    Unpriced,
+}
+
+impl Cost {
+    /// The amount, if there is one.
+    #[must_use]
+    pub const fn usd(self) -> Option<Usd> {
+        match self {
+            Self::Catalog { usd, .. } | Self::Client(usd) => Some(usd),
+            Self::Unpriced => None,
+        }
+    }
+
+    /// The name that `api_usage_log.cost_source` has for it.
+    #[must_use]
+    pub const fn source(self) -> &'static str {
+        match self {
+            Self::Catalog { .. } => "catalog",
+            Self::Client(_) => "client",
+            Self::Unpriced => "unpriced",
+        }
+    }
+}
+
+/// What names a call: its id's bytes, or the digest of its provider and the vendor's id.
+pub type Key = [u8; 16];
+
+/// What of a call's identity its sender states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stated {
+    /// Its id.
+    pub id: bool,
+    /// Its provider and `request_id`, together.
+    pub response: bool,
+}
+
+impl Stated {
+    /// True if the call has a key.
+    #[must_use]
+    #[inline]
+    pub const fn is_any(self) -> bool {
+        self.id | self.response
+    }
+}
+
+impl Call<'_> {
+    /// The keys that name the call.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        let response = self.stated.response.then(|| {
+            let digest = Sha256::new_with_prefix((self.provider.len() as u64).to_be_bytes());
+            let digest = digest.chain_update(self.provider).chain_update(self.request_id).finalize();
+            let mut key = Key::default();
+            key.copy_from_slice(&digest[..16]);
+            key
+        });
+        self.stated.id.then_some(self.id).into_iter().chain(response)
+    }
+}
