@@ -1,5 +1,6 @@
 // Which days: a number up to today, everything, or from one day to another.
 
+import { noun } from "./format";
 import { amend } from "./route";
 import { Choice } from "./ui/parts";
 
@@ -26,7 +27,7 @@ export function RangePicker(props: { query: URLSearchParams; range: Range; today
   const standard = props.standard ?? "30";
   const name = named(props.query, standard);
   const options = RANGES.filter(([value]) => !props.without?.includes(value));
-  const barred = props.daysMax === undefined ? {} : Object.fromEntries(TOO_LONG.map((value) => [value, `${props.daysMax} days at most can be told apart so`]));
+  const barred = props.daysMax === undefined ? {} : Object.fromEntries(TOO_LONG.map((value) => [value, `${noun(props.daysMax ?? 0, "day", "days")} at most can be told apart so`]));
   const pick = (value: Name) => {
     if (value === "custom") amend({ days: null, from: props.range.from, to: props.range.to });
     else amend({ days: value === standard ? null : value, from: null, to: null });

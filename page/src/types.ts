@@ -91,6 +91,8 @@ export interface RecordRow {
 
 export interface Records {
   records: RecordRow[];
+  /** Which names that were asked for no call has, where none was found. */
+  note: string | null;
   next: string | null;
 }
 

@@ -13,6 +13,7 @@ use super::{Budget, Scope, store, unusual};
 use crate::config::Alerts;
 use crate::database::locks::Lock;
 use tallyd_model::pricing::Usd;
+use tallyd_model::wording::usd;
 
 /// An alert that is to be raised, if it is a new fact.
 pub(super) struct Alert {
@@ -137,12 +138,14 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<Alert> {
         kind: "budget",
         key: format!("{id}/{start}/{amount_usd}/{percent}"),
         message: format!(
-            "tallyd: {percent} % of the {period}'s budget {} are used: {spent} of {amount_usd} USD since {start}",
+            "tallyd: {percent} % of the {period}'s budget {} are used: {} of {} USD since {start}",
             if scope_value.is_empty() {
                 "(everything)".into()
             } else {
                 format!("({scope} {})", slack::named(scope_value))
             },
+            usd(spent, false),
+            usd(*amount_usd, false),
         ),
         details: json!({
             "budget_id": id, "scope": scope, "scope_value": scope_value, "period": period, "period_start": start,
@@ -191,6 +194,9 @@ mod tests {
         assert_eq!(told("4.999999999999999999"), []);
         assert_eq!(told("5"), [("3/1970-01-01/10/50".to_owned(), true)]);
         assert_eq!(told("12"), [50, 80, 100].map(|percent| (format!("3/1970-01-01/10/{percent}"), percent == 100)));
+        let message =
+            |spent: &str| thresholds(&budget, NaiveDate::default(), Usd::parse(spent).unwrap())[0].message.clone();
+        assert!(message("12.345678901234567891").contains(" are used: 12.35 of 10.00 USD since "));
         let nothing = Budget { amount_usd: Usd::ZERO, ..budget.clone() };
         assert!(thresholds(&nothing, NaiveDate::default(), Usd::ZERO).is_empty());
         assert_eq!(thresholds(&nothing, NaiveDate::default(), Usd::from_attos(1)).len(), 3);

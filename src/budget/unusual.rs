@@ -14,6 +14,7 @@ use super::evaluate::Alert;
 use super::slack;
 use crate::config::Alerts;
 use tallyd_model::pricing::Usd;
+use tallyd_model::wording::usd;
 
 /// Days that are looked back at.
 const HISTORY_DAYS: u64 = 28;
@@ -53,8 +54,10 @@ pub(super) async fn find(
                 kind: "spend",
                 key: format!("{what}/{name}/{today}"),
                 message: format!(
-                    "tallyd: unusual spend of the {what} {}: {spent} USD today, usually up to {usual}",
-                    slack::named(&name)
+                    "tallyd: unusual spend of the {what} {}: {} USD today, usually up to {}",
+                    slack::named(&name),
+                    usd(spent, false),
+                    usd(usual, false)
                 ),
                 details: json!({ "what": what, "name": name, "day": today, "spent_usd": spent, "usual_usd": usual }),
                 deliver: true,

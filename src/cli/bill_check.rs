@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use super::{output, reporting_zone, with_database};
+use super::output::{self, Table, count, noun, usd};
+use super::{reporting_zone, with_database};
 use crate::config::Config;
 use crate::database::bill::recorded;
 use tallyd_model::bill::compare::{Comparison, Day, Line, Tolerance, compare};
@@ -48,7 +49,10 @@ pub struct BillCheckArgs {
     /// Which number of 8/5/2026 is the month: dates as a spreadsheet has made them
     #[arg(long, value_name = "ORDER")]
     dates: Option<DateOrder>,
-    /// Print JSON
+    /// Print every digit instead of cents
+    #[arg(long)]
+    exact: bool,
+    /// Print JSON, with every digit
     #[arg(long)]
     json: bool,
 }
@@ -100,43 +104,33 @@ pub fn run(args: &BillCheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.json {
         output::json(&comparison)?;
     } else {
-        print(&comparison);
+        print(&comparison, args.exact);
     }
     Ok(if comparison.agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(comparison: &Comparison) {
-    println!(
-        "{:<11} {:<8} {:<28} {:>14} {:>14} {:>14}",
-        "day (UTC)", "provider", "model", "billed", "recorded", "difference"
-    );
+fn print(comparison: &Comparison, exact: bool) {
+    let mut table =
+        Table::new(&["day (UTC)", "provider", "model"], &["billed", "recorded", "difference"]).with_text("");
     for day in &comparison.days {
-        for line in &day.lines {
-            print_line(line);
-        }
-        print_day(day);
+        day.lines.iter().for_each(|line| push_line(&mut table, line, exact));
+        push_day(&mut table, day, exact);
     }
+    table.print();
     let differing = comparison.days.iter().filter(|day| !day.agrees).count();
     match differing {
-        0 => println!("{}", output::noun(comparison.days.len() as u64, "day agrees", "days agree")),
-        _ => println!("{differing} of {} DIFFER", output::noun(comparison.days.len() as u64, "day", "days")),
+        0 => println!("{}", noun(comparison.days.len() as u64, "day agrees", "days agree")),
+        _ => println!("{differing} of {} DIFFER", noun(comparison.days.len() as u64, "day", "days")),
     }
 }
 
-fn print_line(line: &Line) {
-    let model = if line.key.model.is_empty() { "(no model named)" } else { &line.key.model };
-    let billed = line.billed_usd.map(usd).unwrap_or_default();
+fn push_line(table: &mut Table, line: &Line, exact: bool) {
+    let key = &line.key;
+    let model = if key.model.is_empty() { "(no model named)" } else { &key.model };
     let difference =
         line.billed_usd.map(|billed| Usd::from_attos(line.recorded_usd.attos().saturating_sub(billed.attos())));
-    println!(
-        "{:<11} {:<8} {:<28} {:>14} {:>14} {:>14}",
-        line.key.day,
-        line.key.provider,
-        model,
-        billed,
-        usd(line.recorded_usd),
-        difference.map(usd).unwrap_or_default()
-    );
+    let amounts = [line.billed_usd, Some(line.recorded_usd), difference];
+    table.push(cells([&key.day.to_string(), &key.provider, model], amounts, exact));
     if let Some(billed) = line.billed_tokens.filter(|billed| *billed != line.recorded_tokens) {
         let ours = line.recorded_tokens;
         let names = ["input", "output", "cache read", "cache write"];
@@ -147,30 +141,20 @@ fn print_line(line: &Line) {
             (billed.cache_write, ours.cache_write),
         ];
         for (name, (billed, ours)) in names.iter().zip(pairs).filter(|(_, (billed, ours))| billed != ours) {
-            println!("{:<20} {name} tokens: billed {}, recorded {}", "", output::count(billed), output::count(ours));
+            table.note(&format!("{name} tokens: billed {}, recorded {}", count(billed), count(ours)));
         }
     }
 }
 
-fn print_day(day: &Day) {
-    println!(
-        "{:<11} {:<8} {:<28} {:>14} {:>14} {:>14} {}",
-        day.day,
-        day.provider,
-        "= all models",
-        day.billed_usd.map(usd).unwrap_or_default(),
-        usd(day.recorded_usd),
-        day.difference_usd.map(usd).unwrap_or_default(),
-        if day.agrees { "ok" } else { "DIFFERS" }
-    );
-    for cause in &day.causes {
-        println!("{:<11} {cause}", "");
-    }
+fn push_day(table: &mut Table, day: &Day, exact: bool) {
+    let amounts = [day.billed_usd, Some(day.recorded_usd), day.difference_usd];
+    let mut line = cells([&day.day.to_string(), &day.provider, "= all models"], amounts, exact);
+    line.push(if day.agrees { "ok" } else { "DIFFERS" }.to_owned());
+    table.push(line);
+    day.causes.iter().for_each(|cause| table.note(&cause.to_string()));
 }
 
-/// Six decimals, cut off: enough for eyes; `--json` has them all.
-fn usd(amount: Usd) -> String {
-    let micros = amount.attos() / 1_000_000_000_000;
-    let sign = if amount.attos() < 0 { "-" } else { "" };
-    format!("{sign}{}.{:06}", micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000)
+fn cells(names: [&str; 3], amounts: [Option<Usd>; 3], exact: bool) -> Vec<String> {
+    let amounts = amounts.map(|amount| amount.map(|amount| usd(amount, exact)).unwrap_or_default());
+    names.map(str::to_owned).into_iter().chain(amounts).collect()
 }

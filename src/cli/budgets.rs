@@ -6,14 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::confirm::{Confirm, Told};
+use super::names::unseen_budget;
 use super::output::{self, Table, count, usd};
-use super::{actor, names, reporting_zone, today_in, with_database};
+use super::{actor, reporting_zone, today_in, with_database};
 use crate::budget::store::{SetOutcome, board, list as list_budgets, remove, set};
 use crate::budget::{Budget, NewBudget, Period, Scope};
 use crate::config::Config;
-use crate::database::Connection;
 use crate::database::queries::audit::Actor;
-use crate::database::queries::grouped::Dimension;
 use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
@@ -174,7 +173,10 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let by = Actor::at_the_command_line(&name);
     let SetOutcome { id, old } = with_database(config, "tallyd budgets", async |db| {
         let done = set(db, &new, &by).await?;
-        warn_unseen(db, &new, reporting_zone(db, config).await?).await?;
+        let zone = reporting_zone(db, config).await?;
+        if let Some(note) = unseen_budget(db, (new.scope, &new.scope_value), today_in(zone), zone).await? {
+            output::hint(&note);
+        }
         Ok(done)
     })?;
     if args.json {
@@ -184,25 +186,4 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let before = old.map_or_else(String::new, |old| format!("; it replaces one of {} USD", usd(old.amount_usd, false)));
     println!("budget {id}: {} USD a {}{before}", usd(args.amount, false), args.period.name());
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says that no call counts towards a budget so far, which a slip in its name would explain.
-async fn warn_unseen(db: &Connection, new: &NewBudget, zone: chrono_tz::Tz) -> anyhow::Result<()> {
-    let dimension = match new.scope {
-        Scope::Global => return Ok(()),
-        Scope::Provider => Dimension::Provider,
-        Scope::Model => Dimension::Model,
-        Scope::User => Dimension::User,
-        Scope::App => Dimension::App,
-    };
-    let seen = names::seen(db, dimension, names::all_days(dimension, zone), zone).await?;
-    // A family's name stands for the dated ones.
-    let counts =
-        |name: &String| *name == new.scope_value || new.scope == Scope::Model && name.starts_with(&new.scope_value);
-    if !seen.iter().any(counts) {
-        let (word, name) = (names::word(dimension), &new.scope_value);
-        let period = if dimension == Dimension::App { " in the last 31 days" } else { "" };
-        output::hint(&format!("no call has had the {word} {name:?}{period}; {}", names::near(name, &seen)));
-    }
-    Ok(())
 }

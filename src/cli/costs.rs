@@ -6,7 +6,7 @@ use chrono::{Days, NaiveDate};
 use clap::{Args, ValueEnum};
 
 use super::names::{LOG_DAYS_MAX, point_out};
-use super::output::{self, Table, count, usd};
+use super::output::{self, Table, cost, count};
 use super::{reporting_zone, today_in, with_database};
 use crate::config::Config;
 use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
@@ -176,27 +176,21 @@ pub fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
 fn print(args: &CostsArgs, rows: &[GroupRow]) {
     let names = args.by.headings();
     let mut table = Table::new(names, &["calls", "unpriced", "USD"]);
-    let (mut cost, mut calls, mut unpriced) = (Usd::ZERO, 0_u64, 0_u64);
+    let (mut sum, mut calls, mut unpriced) = (Usd::ZERO, 0_u64, 0_u64);
     for row in rows {
         let (of_calls, of_unpriced) = (row.sums.calls.to_u64(), row.sums.unpriced_calls.to_u64());
         let mut cells = args.by.cells(row);
-        cells.extend([count(of_calls), count(of_unpriced), shown(row, args.exact)]);
+        cells.extend([count(of_calls), count(of_unpriced), cost(row.sums.cost_usd, of_calls, of_unpriced, args.exact)]);
         table.push(cells);
-        cost = cost.checked_add(row.sums.cost_usd).unwrap_or(cost);
+        sum = sum.checked_add(row.sums.cost_usd).unwrap_or(sum);
         calls = calls.saturating_add(of_calls);
         unpriced = unpriced.saturating_add(of_unpriced);
     }
     if rows.len() > 1 {
         let mut cells = vec![String::new(); names.len()];
         cells[0] = "together".to_owned();
-        cells.extend([count(calls), count(unpriced), usd(cost, args.exact)]);
+        cells.extend([count(calls), count(unpriced), cost(sum, calls, unpriced, args.exact)]);
         table.push(cells);
     }
     table.print();
-}
-
-/// A group's cost. Where no call has a price there is none to be shown.
-fn shown(row: &GroupRow, exact: bool) -> String {
-    let (calls, unpriced) = (row.sums.calls.to_u64(), row.sums.unpriced_calls.to_u64());
-    if unpriced > 0 && unpriced == calls { "unpriced".to_owned() } else { usd(row.sums.cost_usd, exact) }
 }

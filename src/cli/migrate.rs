@@ -98,8 +98,10 @@ fn dry_run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
             println!("{statement};");
         }
     }
-    if !plan.is_installed {
-        output::hint("this database has no Citus: CREATE EXTENSION citus comes first");
+    if plan.is_installed {
+        output::hint("nothing was changed: --yes moves these tables");
+    } else {
+        output::hint("nothing was changed: this database has no Citus; CREATE EXTENSION citus comes first");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,104 +2,11 @@
 
 use chrono::NaiveDate;
 
-use super::{output, today_in};
+use super::output;
 use crate::database::Connection;
 use crate::database::queries::QueryError;
-use crate::database::queries::grouped::{Bucket, Dimension, Question, SortBy};
-
-/// Names that are read to find near ones.
-const NAMES_MAX: i64 = 2_000;
-/// Names that are told.
-const TOLD: usize = 5;
-/// A longer name is compared with none.
-const LONG_NAME_BYTES: usize = 200;
-/// Days over which the call log is read for applications, which no rollup has.
-pub const LOG_DAYS_MAX: u64 = 31;
-
-/// What a dimension is called in a sentence.
-pub const fn word(dimension: Dimension) -> &'static str {
-    match dimension {
-        Dimension::Provider => "provider",
-        Dimension::Model => "model",
-        Dimension::Endpoint => "endpoint",
-        Dimension::User => "user",
-        Dimension::App => "application",
-    }
-}
-
-/// The names that calls of these days have, those with the largest costs first.
-///
-/// # Errors
-/// [`QueryError`].
-pub async fn seen(
-    db: &Connection,
-    dimension: Dimension,
-    (from, to): (NaiveDate, NaiveDate),
-    zone: chrono_tz::Tz,
-) -> Result<Vec<String>, QueryError> {
-    let question = Question {
-        from,
-        to,
-        zone: zone.name().to_owned(),
-        bucket: Bucket::Total,
-        group_by: vec![dimension],
-        filters: Vec::new(),
-        sort: SortBy::Cost,
-        descending: true,
-        limit: NAMES_MAX,
-        offset: 0,
-    };
-    let rows = question.ask(db).await?;
-    let name = |row: crate::database::queries::grouped::GroupRow| match dimension {
-        Dimension::Provider => row.provider,
-        Dimension::Model => row.model,
-        Dimension::Endpoint => row.endpoint,
-        Dimension::User => row.user,
-        Dimension::App => row.app,
-    };
-    Ok(rows.into_iter().filter_map(name).filter(|name| !name.is_empty()).collect())
-}
-
-/// All days, as far as the dimension can be asked for them.
-pub fn all_days(dimension: Dimension, zone: chrono_tz::Tz) -> (NaiveDate, NaiveDate) {
-    let today = today_in(zone);
-    let first = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap_or(today);
-    let days = chrono::Days::new(LOG_DAYS_MAX - 1);
-    // Calls may be dated a little ahead.
-    let to = today + chrono::Days::new(1);
-    if dimension == Dimension::App { (today - days, to) } else { (first, to) }
-}
-
-/// The names that `name` is near to, the nearest first: of few edits for its length, or with the name in them.
-fn closest_names<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
-    let name = name.to_lowercase();
-    let mut found: Vec<(usize, &str)> = names
-        .iter()
-        .filter_map(|candidate| {
-            let known = candidate.to_lowercase();
-            // The table of two long names is large, and none of them is a slip.
-            let is_long = name.len().max(known.len()) > LONG_NAME_BYTES;
-            let edits = if is_long { usize::MAX } else { strsim::levenshtein(&name, &known) };
-            let is_near = edits <= name.len() / 3 || name.len() >= 3 && known.contains(&name);
-            is_near.then_some((edits, candidate.as_str()))
-        })
-        .collect();
-    found.sort_unstable();
-    found.into_iter().take(TOLD).map(|(_, candidate)| candidate).collect()
-}
-
-/// The names that are near, or those that come first: `near names: claude, cohere`.
-pub fn near(name: &str, names: &[String]) -> String {
-    let found = closest_names(name, names);
-    if !found.is_empty() {
-        return format!("near names: {}", found.join(", "));
-    }
-    match names {
-        [] => "there are none".to_owned(),
-        all if all.len() <= TOLD => format!("there are: {}", all.join(", ")),
-        all => format!("there are, among others: {}", all[..TOLD].join(", ")),
-    }
-}
+use crate::database::queries::grouped::Dimension;
+pub use crate::database::queries::names::{LOG_DAYS_MAX, all_days, near, unseen_budget};
 
 /// Says of each filter whose name no call of these days has that it is so. False if each name has calls.
 ///
@@ -111,29 +18,7 @@ pub async fn point_out(
     days: (NaiveDate, NaiveDate),
     zone: chrono_tz::Tz,
 ) -> Result<bool, QueryError> {
-    let mut is_unknown = false;
-    for (dimension, name) in filters {
-        let names = seen(db, *dimension, days, zone).await?;
-        if names.iter().any(|known| known == name) || names.len() as i64 == NAMES_MAX {
-            continue;
-        }
-        is_unknown = true;
-        output::hint(&format!("no call of these days has the {} {name:?}; {}", word(*dimension), near(name, &names)));
-    }
-    Ok(is_unknown)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names_come_first_and_others_are_bounded() {
-        let names = ["claude-sonnet-4-5", "claude-opus-4-5", "gpt-4o", "a", "b", "c"].map(str::to_owned);
-        assert_eq!(near("claude-sonet-4-5", &names), "near names: claude-sonnet-4-5, claude-opus-4-5");
-        assert_eq!(near("SONNET", &names), "near names: claude-sonnet-4-5");
-        assert_eq!(near("zzzzzzzz", &names[3..]), "there are: a, b, c");
-        assert!(near("zzzzzzzz", &names).starts_with("there are, among others: claude-sonnet-4-5, "));
-        assert_eq!(near("x", &[]), "there are none");
-    }
+    let notes = crate::database::queries::names::unseen(db, filters, days, zone).await?;
+    notes.iter().for_each(|note| output::hint(note));
+    Ok(!notes.is_empty())
 }

@@ -13,9 +13,8 @@ use std::fmt::Arguments;
 use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
 use std::sync::OnceLock;
 
-use tallyd_model::pricing::Usd;
 use tallyd_model::quote;
-pub use tallyd_model::wording::{count, noun};
+pub use tallyd_model::wording::{amounts_apart, cost, cost_in_usd, count, noun, usd, usd_text};
 
 /// Prints a line of data.
 macro_rules! println {
@@ -136,33 +135,13 @@ fn is_read(written: std::io::Result<()>) -> anyhow::Result<bool> {
     }
 }
 
-/// An amount as people read it: in cents, half a cent rounded up; more digits where cents would say nothing. `exact` keeps every digit.
-#[must_use]
-pub fn usd(amount: Usd, exact: bool) -> String {
-    const CENT: i128 = Usd::ONE.attos() / 100;
-    if exact {
-        return amount.to_string();
-    }
-    if amount != Usd::ZERO && amount.attos().abs() < CENT {
-        return if amount.attos() < 0 { "> -0.01" } else { "< 0.01" }.to_owned();
-    }
-    let cents = (amount.attos() + CENT / 2).div_euclid(CENT);
-    let (sign, cents) = (if cents < 0 { "-" } else { "" }, cents.unsigned_abs());
-    let whole = u64::try_from(cents / 100).map_or_else(|_| (cents / 100).to_string(), count);
-    format!("{sign}{whole}.{:02}", cents % 100)
-}
-
-/// The same of an amount as PostgreSQL writes it. One that is not read, because it has more digits than any cost, stays as it is.
-#[must_use]
-pub fn usd_text(amount: &str) -> String {
-    Usd::parse(amount).map_or_else(|_| amount.to_owned(), |amount| usd(amount, false))
-}
-
 /// A list with headings. Names stand to the left, numbers to the right, and at the end there may be a text of any length.
 pub struct Table {
     names: usize,
     numbers: usize,
     lines: Vec<Vec<String>>,
+    /// Each with the number of lines before it.
+    notes: Vec<(usize, String)>,
 }
 
 impl Table {
@@ -170,7 +149,7 @@ impl Table {
     #[must_use]
     pub fn new(names: &[&str], numbers: &[&str]) -> Self {
         let headings = names.iter().chain(numbers).map(|heading| (*heading).to_owned()).collect();
-        Self { names: names.len(), numbers: numbers.len(), lines: vec![headings] }
+        Self { names: names.len(), numbers: numbers.len(), lines: vec![headings], notes: Vec::new() }
     }
 
     /// The same with a column of text at the end.
@@ -184,6 +163,11 @@ impl Table {
     pub fn push(&mut self, cells: Vec<String>) {
         // What is measured is what is printed: a control character is shown in several.
         self.lines.push(cells.iter().map(|cell| quote::line(cell).into_owned()).collect());
+    }
+
+    /// Adds a sentence about the line before. It stands below that line's first name, across the columns.
+    pub fn note(&mut self, text: &str) {
+        self.notes.push((self.lines.len(), quote::line(text).into_owned()));
     }
 
     /// Prints it; nothing without a line.
@@ -206,7 +190,15 @@ impl Table {
             }
         };
         let line = |cells: &Vec<String>| cells.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-        self.lines.iter().map(|cells| line(cells).trim_end().to_owned()).collect()
+        let mut notes = self.notes.iter().peekable();
+        let mut printed = Vec::with_capacity(self.lines.len() + self.notes.len());
+        for (index, cells) in self.lines.iter().enumerate() {
+            printed.push(line(cells).trim_end().to_owned());
+            while let Some((_, note)) = notes.next_if(|(before, _)| *before == index + 1) {
+                printed.push(format!("{:indent$}{note}", "", indent = widths[0] + 2));
+            }
+        }
+        printed
     }
 }
 
@@ -228,16 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_set_for_reading() {
-        assert_eq!([0, 999, 1_000, 28_185, 1_234_567].map(count), ["0", "999", "1,000", "28,185", "1,234,567"]);
-        assert_eq!(
-            [0, 1, 2_000].map(|number| noun(number, "alert", "alerts")),
-            ["0 alerts", "1 alert", "2,000 alerts"]
-        );
-        let amounts = ["0", "0.004", "-0.004", "0.005", "0.01", "1234.565", "-3", "1000000"];
-        let shown = amounts.map(|text| usd(Usd::parse(text).unwrap(), false));
-        assert_eq!(shown, ["0.00", "< 0.01", "> -0.01", "< 0.01", "0.01", "1,234.57", "-3.00", "1,000,000.00"]);
-        assert_eq!(usd(Usd::parse("0.00000001").unwrap(), true), "0.00000001");
+    fn lists_have_columns_as_wide_as_what_is_in_them() {
         let mut table = Table::new(&["model"], &["calls"]);
         table.push(vec!["a\u{1b}".into(), "10".into()]);
         table.push(vec!["bc".into(), "7".into()]);
@@ -246,6 +229,10 @@ mod tests {
         table.push(vec!["1".into(), "10".into(), "so".into()]);
         table.push(vec!["2".into(), "7".into(), "because".into()]);
         assert_eq!(table.lines(), ["id  calls  why", "1      10  so", "2       7  because"]);
+        table.note("a sentence\u{1b} that is longer than any column");
+        table.push(vec!["333".into(), "1".into()]);
+        let below = table.lines();
+        assert_eq!(below[3..], ["     a sentence\\u{1b} that is longer than any column", "333      1"]);
         assert_eq!([0, 1_023, 1_024, 1_572_864].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
     }
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use chrono::NaiveDate;
 use clap::Args;
 
-use super::{output, with_database};
+use super::output::{self, Table, usd};
+use super::with_database;
 use crate::config::Config;
 use crate::database::plans::{PLAN_PROVIDER, compare};
 use tallyd_model::pricing::{Catalog, Plan};
@@ -53,19 +54,18 @@ pub fn run(args: &PlansArgs, config: &Config) -> anyhow::Result<ExitCode> {
             "{} {PLAN_PROVIDER}: {}, marginal cost {} USD",
             month.month,
             output::noun(month.requests.to_u64(), "request", "requests"),
-            month.marginal_usd
+            usd(month.marginal_usd, false)
         );
     }
+    let mut table = Table::new(&["plan"], &["USD"]).with_text("");
     for plan in &comparison.plans {
-        let mut marks = String::new();
-        if plan.configured {
-            marks.push_str(", configured");
-        }
-        if plan.cheapest {
-            marks.push_str(", cheapest");
-        }
-        println!("  {:<11} {} USD{marks}", plan.plan.name(), plan.bill_usd);
+        let marks: Vec<_> = [(plan.configured, "configured"), (plan.cheapest, "cheapest")]
+            .into_iter()
+            .filter_map(|(holds, mark)| holds.then_some(mark))
+            .collect();
+        table.push(vec![plan.plan.name().to_owned(), usd(plan.bill_usd, false), marks.join(", ")]);
     }
+    table.print();
     if comparison.partial_months {
         output::hint(
             "the period begins or ends within a month: its bill is computed as if the month had no other requests",

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::{self, noun};
+use super::output::{self, amounts_apart, count, noun, usd_text};
 use super::with_database;
 use crate::config::Config;
 use crate::database::reconcile;
+use crate::database::reconcile::Difference;
 
 /// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
 #[derive(Args)]
@@ -18,26 +19,33 @@ pub struct ReconcileArgs {
     json: bool,
 }
 
+/// What a rollup and the log say: amounts in cents, unless they differ by less.
+fn sides(difference: &Difference) -> (String, String) {
+    match (&difference.rollup, &difference.log) {
+        (Some(rollup), Some(log)) if difference.column == "cost_usd" => amounts_apart(rollup, log),
+        (rollup, log) => (
+            rollup.clone().unwrap_or_else(|| "missing".to_owned()),
+            log.clone().unwrap_or_else(|| "nothing".to_owned()),
+        ),
+    }
+}
+
 pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let found = with_database(config, "tallyd reconcile", async |db| Ok(reconcile(db).await?))?;
     if args.json {
         output::json(&found)?;
     } else {
         let rows = noun(found.log_rows.unsigned_abs(), "call", "calls");
-        println!("{rows}, {} USD, {} unpriced", found.log_cost_usd, found.unpriced_rows);
+        let unpriced = count(found.unpriced_rows.unsigned_abs());
+        println!("{rows}, {} USD, {unpriced} unpriced", usd_text(&found.log_cost_usd));
         if found.dropped_rows > 0 {
             let rows = noun(found.dropped_rows.unsigned_abs(), "call was", "calls were");
-            println!("{rows} dropped from the log, {} USD; the sums are kept", found.dropped_cost_usd);
+            println!("{rows} dropped from the log, {} USD; the sums are kept", usd_text(&found.dropped_cost_usd));
         }
         for difference in found.differences.iter().take(50) {
-            println!(
-                "  {} {}: {} is {}, the log says {}",
-                difference.table,
-                difference.key,
-                difference.column,
-                difference.rollup.as_deref().unwrap_or("missing"),
-                difference.log.as_deref().unwrap_or("nothing")
-            );
+            let (rollup, log) = sides(difference);
+            let Difference { table, key, column, .. } = difference;
+            println!("  {table} {key}: {column} is {rollup}, the log says {log}");
         }
         if found.equal {
             println!(

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::confirm::{Confirm, Told};
-use super::output::{self, count, noun};
+use super::output::{self, cost_in_usd, count, noun, usd, usd_text};
 use super::prices::{actor, catalog, instant};
 use super::with_database;
 use crate::config::Config;
@@ -59,20 +59,21 @@ fn print(preview: &Preview) {
         let change = day.new_usd.checked_sub(day.old_usd).unwrap_or(Usd::ZERO);
         let model = if day.model.is_empty() { "-" } else { &day.model };
         println!(
-            "{} {} {model}: {}, {} USD -> {} USD ({change})",
+            "{} {} {model}: {}, {} -> {} USD ({})",
             day.day,
             day.provider,
             noun(day.calls, "call", "calls"),
-            day.old_usd,
-            day.new_usd
+            cost_in_usd(day.old_usd, day.calls, day.newly_priced),
+            usd(day.new_usd, false),
+            usd(change, false)
         );
     }
     println!(
-        "{} of {}: {} USD -> {} USD; {} a price for the first time, {} today",
+        "{} of {}: {} -> {} USD; {} a price for the first time, {} today",
         count(preview.changed),
         noun(preview.calls, "call differs", "calls differ"),
-        preview.old_usd,
-        preview.new_usd,
+        cost_in_usd(preview.old_usd, preview.changed, preview.newly_priced),
+        usd(preview.new_usd, false),
         noun(preview.newly_priced, "gets", "get"),
         noun(preview.unpriceable, "has no price", "have no price")
     );
@@ -88,7 +89,7 @@ async fn check_dropped(db: &Connection, args: &RepriceArgs) -> anyhow::Result<()
     let said = format!(
         "{}, {} USD between {} and {} {} dropped from the log: such costs cannot be computed anew",
         noun(dropped.calls.unsigned_abs(), "call", "calls"),
-        dropped.cost_usd,
+        usd_text(&dropped.cost_usd),
         bound(dropped.from),
         bound(dropped.to),
         if dropped.calls == 1 { "was" } else { "were" }
@@ -155,7 +156,7 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
                 done.job,
                 noun(done.read, "call", "calls"),
                 count(done.changed),
-                done.difference_usd
+                usd(done.difference_usd, false)
             );
         }
         Ok(ExitCode::SUCCESS)

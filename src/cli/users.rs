@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::confirm::{Confirm, Told};
-use super::output::{self, Table, count, noun, usd};
+use super::output::{self, Table, cost, count, noun, usd_text};
 use super::with_database;
 use crate::config::Config;
 use crate::database::forget::{ForgetOptions, Forgotten, Preview, forget, preview};
@@ -70,7 +70,7 @@ fn print_preview(found: &Preview) {
     println!(
         "{}, {} USD on {} ({} dropped from the log), {}, {}{}",
         noun(found.calls.unsigned_abs(), "call", "calls"),
-        found.cost_usd,
+        usd_text(&found.cost_usd),
         noun(found.days.unsigned_abs(), "day", "days"),
         noun(found.dropped_calls.unsigned_abs(), "call of them is", "calls of them are"),
         noun(found.dead_letters.unsigned_abs(), "dead letter", "dead letters"),
@@ -118,10 +118,9 @@ fn list(question: &UserQuestion, exact: bool, as_json: bool, config: &Config) ->
     let mut table = Table::new(&["user", "known as", "last call"], &["calls", "unpriced", "USD"]);
     for user in &page.users {
         let last = user.last_call_at.map_or_else(|| "never".to_owned(), |at| at.format("%Y-%m-%d").to_string());
-        let numbers = [user.total_calls.to_u64(), user.unpriced_calls.to_u64()].map(count);
+        let (calls, unpriced) = (user.total_calls.to_u64(), user.unpriced_calls.to_u64());
         let mut cells = vec![user.id.clone(), user.shown.clone().unwrap_or_else(|| "-".to_owned()), last];
-        cells.extend(numbers);
-        cells.push(usd(user.cost_usd, exact));
+        cells.extend([count(calls), count(unpriced), cost(user.cost_usd, calls, unpriced, exact)]);
         table.push(cells);
     }
     table.print();

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::queries::accounts::{identifier, qualified, readable};
 use crate::config;
+use tallyd_model::wording::noun;
 
 /// The limits of a session, as the Supabase project has them. None: there is no such limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -139,10 +140,10 @@ async fn tiers(client: &Client, users: &config::Users) -> Result<String, tokio_p
 fn active(limits: SessionLimits) -> String {
     let mut text = "Sessions that have not expired".to_owned();
     if let Some(minutes) = limits.max_age_minutes {
-        text.push_str(&format!(", began less than {minutes} minutes ago"));
+        text.push_str(&format!(", began less than {} ago", noun(minutes, "minute", "minutes")));
     }
     if let Some(minutes) = limits.max_idle_minutes {
-        text.push_str(&format!(", were refreshed within {minutes} minutes"));
+        text.push_str(&format!(", were refreshed within {}", noun(minutes, "minute", "minutes")));
     }
     text + ", of users neither banned nor deleted. Sessions that were signed out are gone."
 }

@@ -25,6 +25,7 @@ fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
         vec!["top", "--once"],
         vec!["top", "--once", "--json"],
         vec!["adopt", "--dry-run"],
+        vec!["adopt", "--dry-run", "--from-log", "old.calls", "--from-daily", "old.days"],
         vec!["reconcile"],
         vec!["dead-letters", "list"],
         vec!["dead-letters", "list", "--json"],
@@ -39,7 +40,9 @@ fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
         vec!["prices", "show", "claude", NAME],
         vec!["prices", "check"],
         vec!["prices", "diff", list],
+        vec!["prices", "sync", list],
         vec!["reprice", day[0], day[1], day[2], day[3], "--dry-run"],
+        vec!["reprice", day[0], day[1], day[2], day[3], "--include-client", "--dry-run"],
         vec!["budgets", "set", "1", "--scope", "user", "--value", NAME, "--period", "day"],
         vec!["budgets", "list"],
         vec!["budgets", "list", "--json"],
@@ -61,6 +64,16 @@ fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
     lists.into_iter().map(|words| words.into_iter().map(str::to_owned).collect()).collect()
 }
 
+/// In each sum of the amounts here, where it is printed with every digit.
+const WHOLE: &str = ".00000000000000000";
+
+/// What `tallyd adopt` looks for, with an amount that its days do not have.
+const OLD: &str = "CREATE SCHEMA old;
+    CREATE TABLE old.calls (id uuid PRIMARY KEY, user_id text, api_type text, model text, cost_usd numeric, timestamp timestamptz);
+    CREATE TABLE old.days (date date, api_type text, call_count int, total_cost numeric, PRIMARY KEY (date, api_type));
+    INSERT INTO old.calls SELECT md5('1')::uuid, 'u', 'claude', 'm', 2.000000000000000001, '2026-01-03Z';
+    INSERT INTO old.days VALUES ('2026-01-03', 'claude', 1, 3.000000000000000001), ('2026-01-01', 'claude', 1, 7.000000000000000001)";
+
 struct Scene {
     _postgres: Postgres,
     daemon: Daemon,
@@ -70,13 +83,22 @@ struct Scene {
 fn scene() -> Scene {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).with("TALLYD_LOG_FILTER", "debug").start();
-    let call = json!({ "provider": "claude", "model": NAME, "user_id": NAME, "app": NAME, "endpoint": NAME, "cost_usd": "2",
+    let call = json!({ "provider": "claude", "model": NAME, "user_id": NAME, "app": NAME, "endpoint": NAME, "cost_usd": "2.000000000000000001",
         "input_tokens": 5, "occurred_at": "2026-02-01T10:00:00Z" });
     let refused = json!({ "provider": NAME, "model": NAME, "input_tokens": -1 });
-    let answers = daemon.lines(&format!("{call}\n{refused}\n"));
-    assert!(answers[0]["ok"] == true && answers[1]["error"]["code"] == "range", "{answers:?}");
+    let at = "2026-02-03T10:00:00Z";
+    let stated = json!({ "provider": "claude", "model": "claude-sonnet-4-5", "cost_usd": "3.000000000000000001", "occurred_at": at });
+    let planned = json!({ "provider": "rentcast", "cost_usd": "4.000000000000000001", "occurred_at": at });
+    let today = json!({ "provider": "acme", "user_id": NAME, "cost_usd": "5.000000000000000001" });
+    let answers =
+        daemon.lines(&[refused, call.clone(), stated, planned, today].map(|line| format!("{line}\n")).concat());
+    assert!(
+        answers[0]["error"]["code"] == "range" && answers[1..].iter().all(|answer| answer["ok"] == true),
+        "{answers:?}"
+    );
     postgres.until("SELECT count(*) FROM public.dead_letters", "1");
-    postgres.until_calls(1);
+    postgres.until_calls(4);
+    postgres.psql(OLD);
     let file = |name: &str, text: String| {
         let path = daemon.data().join(name);
         std::fs::write(&path, text).unwrap();
@@ -110,18 +132,30 @@ fn assert_quiet(what: &str, bytes: &[u8]) {
 #[test]
 fn every_command_prints_the_texts_of_others_as_what_they_are() {
     let scene = scene();
-    let mut shown = 0;
+    let (mut shown, mut amounts, mut whole) = (0, String::new(), Vec::new());
     for words in &scene.commands {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Output { stdout, stderr, .. } = scene.daemon.run(&words);
         assert_quiet(&format!("{words:?}"), &stdout);
         assert_quiet(&format!("{words:?}, on stderr,"), &stderr);
-        shown += usize::from(String::from_utf8_lossy(&stdout).contains("FORGED"));
+        let (said, told) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        shown += usize::from(said.contains("FORGED"));
         // JSON has the same text as before.
-        if words.contains(&"--json") && words[0] == "budgets" {
-            let list: Value = serde_json::from_slice(&stdout).unwrap();
-            assert!(list.to_string().contains("FORGED") && list[0]["scope_value"] == NAME, "{list:#}");
+        if words.contains(&"--json") {
+            if words[0] == "budgets" {
+                let list: Value = serde_json::from_slice(&stdout).unwrap();
+                assert!(list.to_string().contains("FORGED") && list[0]["scope_value"] == NAME, "{list:#}");
+            }
+        } else if format!("{said}{told}").contains(WHOLE) {
+            whole.push(format!("{words:?}: {said}{told}"));
+        } else {
+            amounts += &said;
         }
+    }
+    // People read amounts in cents.
+    assert!(whole.is_empty(), "amounts are printed with every digit: {}", whole.join("\n"));
+    for amount in ["2.00", "3.00", "4.00", "5.00", "7.00", "14.00"] {
+        assert!(amounts.contains(amount), "no command prints {amount}: {amounts}");
     }
     assert!(shown >= 8, "only {shown} commands print a name at all");
 }

@@ -430,3 +430,72 @@ fn the_published_crates_have_their_licences_readmes_and_metadata() {
         }
     }
 }
+
+/// What a number counts in a sentence. A number that is never one (a bound, a constant) has a name in capitals.
+const COUNTED: &[&str] = &[
+    "records", "calls", "letters", "days", "rows", "users", "models", "prices", "names", "alerts", "budgets",
+    "requests", "segments", "lanes", "minutes", "sessions", "keys", "files",
+];
+
+/// A number and its noun agree: `noun(…)` in the daemon and the page, a choice of words in the clients.
+#[test]
+fn no_message_has_one_records() {
+    let (mut looked_at, mut found) = (0, Vec::new());
+    for folder in [
+        "src",
+        "crates/model/src",
+        "page/src",
+        "clients/typescript/src",
+        "clients/python/tallyd",
+        "clients/rust/src",
+        "clients/rust/examples",
+    ] {
+        walk(&root().join(folder), &mut |path| {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let is_code = [".rs", ".ts", ".tsx", ".py"].iter().any(|end| name.ends_with(end));
+            if !is_code || name.contains("test") || name.contains("fuzzing") {
+                return;
+            }
+            looked_at += 1;
+            let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            found.extend(product.lines().filter(|line| disagrees(line)).map(|line| format!("{name}: {}", line.trim())));
+        });
+    }
+    assert!(looked_at > 300, "only {looked_at} files were looked at");
+    assert!(found.is_empty(), "a number and its noun that may not agree:\n{}", found.join("\n"));
+}
+
+/// Whether a line has a placeholder with a plural after it, and nothing that chooses the singular.
+fn disagrees(line: &str) -> bool {
+    let is_comment = ["//", "*", "#", "\"\"\""].iter().any(|mark| line.trim_start().starts_with(mark));
+    // `1 =>` and `== 1`, `!= 1` choose; what has a column of its own, and a bound, is not one.
+    let chooses = [
+        "== 1",
+        "!= 1",
+        "caption=",
+        "rows={",
+        "human_len",
+        "more than {",
+        "takes at most {",
+        "longer than",
+        "credits => ",
+    ];
+    if is_comment || chooses.iter().any(|word| line.contains(word)) {
+        return false;
+    }
+    COUNTED.iter().any(|noun| {
+        ["} ", "%d "].iter().any(|mark| {
+            let phrase = format!("{mark}{noun}");
+            line.match_indices(&phrase).any(|(at, _)| {
+                let ends = line[at + phrase.len()..]
+                    .chars()
+                    .next()
+                    .is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '=');
+                let placeholder = line[..=at].rsplit('{').next().unwrap_or_default();
+                let is_constant = placeholder.trim_end_matches('}').chars().all(|c| c.is_ascii_uppercase() || c == '_');
+                ends && (*mark == "%d " || !is_constant || placeholder == "}")
+            })
+        })
+    })
+}

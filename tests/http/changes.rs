@@ -31,8 +31,9 @@ fn a_budget_is_set_shown_changed_and_removed() {
     let changed = json!({"period": "month", "amount_usd": 30, "throttle": false});
     let answer = put(&api, "/api/v1/budgets", &admin, &changed).ok();
     assert_eq!((&answer["id"], &answer["replaced"]["amount_usd"]), (&id, &json!("25.5")));
+    assert_eq!(answer["note"], Value::Null);
     let scoped = json!({"scope": "provider", "scope_value": "Anthropic", "period": "day", "amount_usd": "0"});
-    put(&api, "/api/v1/budgets", &admin, &scoped).ok();
+    assert_eq!(put(&api, "/api/v1/budgets", &admin, &scoped).ok()["note"], Value::Null);
     let found = api.get("/api/v1/budgets", &read).ok();
     let rows = found["budgets"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
@@ -51,6 +52,18 @@ fn a_budget_is_set_shown_changed_and_removed() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{wrong}");
         assert!(answer.text().contains(says), "{wrong}: {}", answer.text());
     }
+    // A budget of a name that no call has is set, and says so.
+    for (scope, value, says) in [
+        ("provider", "rentcats", "no call has had the provider \"rentcats\"; near names: rentcast"),
+        ("model", "claude-sonet-4", "no call has had the model \"claude-sonet-4\"; near names: claude-sonnet-4"),
+        ("user", "u-9", "no call has had the user \"u-9\"; near names: u-1, u-2, u-3"),
+        ("app", "wep", "no call has had the application \"wep\" in the last 31 days; "),
+    ] {
+        let slip = json!({"scope": scope, "scope_value": value, "period": "day", "amount_usd": "1"});
+        let answer = put(&api, "/api/v1/budgets", &admin, &slip).ok();
+        assert!(answer["note"].as_str().unwrap_or_default().starts_with(says), "{answer}");
+        assert_eq!(delete(&api, &format!("/api/v1/budgets/{}", answer["id"]), &admin).status, 204);
+    }
     assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &read).status, 403);
     assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).status, 204);
     assert_eq!(delete(&api, &format!("/api/v1/budgets/{id}"), &admin).code(), "not_found");
@@ -58,7 +71,8 @@ fn a_budget_is_set_shown_changed_and_removed() {
     let set = ["budget.set global/month", "budget.set global/month", "budget.set provider claude/day"];
     let removed = format!("budget.remove {id}");
     let found = actions(&api, &admin);
-    assert_eq!(found[found.len() - 4..], [set[0], set[1], set[2], removed.as_str()]);
+    assert_eq!(found.iter().filter(|one| one.starts_with("budget.")).take(3).collect::<Vec<_>>(), set);
+    assert_eq!(found.last(), Some(&removed));
 }
 
 #[test]
@@ -66,8 +80,8 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
     let api = loaded();
     let admin = api.token("admin");
     let before = actions(&api, &admin).len();
-    api.daemon.lines(r#"{"provider":"","cost_usd":"0.5"}"#);
-    api.postgres.until("SELECT count(*) FROM dead_letters", "1");
+    api.daemon.lines("{\"provider\":\"\",\"cost_usd\":\"0.5\"}\n{\"provider\":\"Anthropic\",\"input_tokens\":-1}\n");
+    api.postgres.until("SELECT count(*) FROM dead_letters", "2");
     let run = |arguments: &[&str]| {
         let output = api.daemon.command(arguments).env("USER", "ada").env_remove("SUDO_USER").output().unwrap();
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
@@ -98,6 +112,12 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
     run(&["prices", "withdraw", &price, "--yes"]);
     is_confirmed(&["prices", "alias", "acme", "mm", "--remove"], "would not stand for a model");
     is_confirmed(&["token", "revoke", "1"], "would be revoked: token 1");
+    for verb in ["list", "export"] {
+        let said = run(&["dead-letters", verb, "--provider", "Clade"]);
+        assert!(said.contains("no dead letter has the provider \"clade\"; near names: claude"), "{said}");
+        let said = run(&["dead-letters", verb, "--provider", "Anthropic"]);
+        assert!(said.contains("range") && !said.contains("no dead letter has"), "{said}");
+    }
     run(&["dead-letters", "drop", "--kind", "refused", "--yes"]);
     let said = run(&["budgets", "set", "1", "--scope", "model", "--value", "claude-sonet-4"]);
     assert!(said.contains("no call has had the model \"claude-sonet-4\"; near names: claude-sonnet-4"), "{said}");
@@ -122,6 +142,11 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
             "no dead letter has the reason \"missng\"; near names: missing",
         ),
         (vec!["dead-letters", "list", "--producer", "p"], "no dead letter has the sender \"p\""),
+        (
+            vec!["dead-letters", "export", "--code", "missng", "--provider", "x"],
+            "no dead letter has the reason \"missng\"; near names: missing",
+        ),
+        (vec!["dead-letters", "export", "--provider", "x"], "no dead letter has the provider \"x\"; there are none"),
         (vec!["users", "list", "--search", "nobody"], "no user has \"nobody\" in the id"),
         (
             vec!["prices", "list", "--provider", "claud"],
@@ -139,7 +164,7 @@ fn what_is_changed_at_the_command_line_stands_in_the_audit_log() {
         format!("price.add price {price}"),
         "alias.set acme mm".to_owned(),
         format!("price.withdraw price {price}"),
-        "dead_letter.drop 1".to_owned(),
+        "dead_letter.drop 2 letters".to_owned(),
         "budget.set model claude-sonet-4/day".to_owned(),
     ];
     assert_eq!(actions(&api, &admin)[before..], expected);
@@ -152,7 +177,7 @@ fn alerts_are_listed_acknowledged_and_kept() {
     let api = Api::with(&[("TALLYD_ALERTS_INTERVAL_MS", "100")]);
     let (admin, read) = (api.token("admin"), api.token("read"));
     put(&api, "/api/v1/budgets", &admin, &json!({"period": "day", "amount_usd": "1"})).ok();
-    api.daemon.lines(r#"{"provider":"acme","cost_usd":"0.9"}"#);
+    api.daemon.lines(r#"{"provider":"acme","cost_usd":"0.900000000000000001"}"#);
     let alerts = |query: &str| api.get(&format!("/api/v1/alerts{query}"), &read).ok();
     let found = until("both thresholds are told", || match alerts("") {
         found if found["new"] == 2 => Ok(found),
@@ -161,7 +186,7 @@ fn alerts_are_listed_acknowledged_and_kept() {
     let rows = found["alerts"].as_array().unwrap();
     assert_eq!((&rows[0]["kind"], &rows[0]["details"]["percent"]), (&json!("budget"), &json!(80)));
     assert_eq!((&rows[0]["current"], &rows[0]["acknowledged_at"]), (&json!(true), &Value::Null));
-    assert!(rows[0]["message"].as_str().unwrap().contains("0.9 of 1 USD"), "{found}");
+    assert!(rows[0]["message"].as_str().unwrap().contains("0.90 of 1.00 USD since "), "{found}");
     let page = alerts("?limit=1");
     assert_eq!((page["alerts"].as_array().unwrap().len(), &page["next"]), (1, &rows[0]["id"]));
     assert_eq!(alerts(&format!("?limit=1&before={}", page["next"]))["alerts"][0]["id"], rows[1]["id"]);
@@ -179,7 +204,10 @@ fn alerts_are_listed_acknowledged_and_kept() {
     // The same at the command line.
     let listed = api.daemon.run(&["alerts", "list"]);
     let said = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(said.contains("80 % of the day's budget") && said.lines().count() == 2, "{said}");
+    assert!(
+        said.contains("80 % of the day's budget (everything) are used: 0.90 of 1.00 USD") && said.lines().count() == 2,
+        "{said}"
+    );
     let output = api.daemon.command(&["alerts", "acknowledge", "--all"]).env("USER", "ada").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1 alert was acknowledged\n");
     assert_eq!(alerts("?only_new=true")["alerts"], json!([]));

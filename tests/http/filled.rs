@@ -236,6 +236,8 @@ fn change(asked: &mut Asked) {
     }
     let scoped = json!({"scope": "provider", "scope_value": "claude", "period": "month", "amount_usd": "10"});
     asked.ask("PUT", budgets, budgets, &scoped);
+    let slip = json!({"scope": "model", "scope_value": "gpt-of-no-list", "period": "month", "amount_usd": "10"});
+    asked.ask("PUT", budgets, budgets, &slip);
     asked.api.postgres.until("SELECT count(*) >= 2 FROM api_budget_states", "t");
     asked.api.postgres.until("SELECT count(*) >= 2 FROM api_alerts WHERE attempts > 0", "t");
     // The budget of the day is used up.
@@ -303,6 +305,7 @@ fn ask_everything(asked: &mut Asked) {
         "/api/v1/costs?days=30&group_by=app&limit=1",
         "/api/v1/records?limit=1",
         "/api/v1/records?request_id=req-1",
+        "/api/v1/records?model=gpt-of-no-list",
         "/api/v1/dead-letters?limit=1",
         "/api/v1/audit?limit=1",
         "/api/v1/alerts?limit=1",

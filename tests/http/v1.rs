@@ -122,6 +122,20 @@ fn records_are_searched_by_any_of_their_fields() {
         let answer = api.get(&format!("/api/v1/records?{query}"), &token);
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");
     }
+    // A name that no call of these days has is pointed out, and one that only another filter leaves nothing of is not.
+    let note = |query: &str| {
+        api.get(&format!("/api/v1/records?from=2026-03-01&to=2026-03-03&{query}"), &token).ok()["note"].clone()
+    };
+    let slip = note("model=claude-sonet-4&app=wep");
+    let expected = "no call of these days has the model \"claude-sonet-4\"; near names: claude-sonnet-4";
+    assert!(slip.as_str().unwrap().starts_with(expected), "{slip}");
+    assert!(
+        slip.as_str().unwrap().ends_with("; no call of these days has the application \"wep\"; near names: web"),
+        "{slip}"
+    );
+    for query in ["", "model=claude-sonnet-4", "provider=rentcast&model=claude-sonnet-4", "request_id=none"] {
+        assert_eq!(note(query), Value::Null, "{query}");
+    }
     let user = api.get(&format!("/api/v1/users/u-1?{RANGE}"), &token).ok();
     assert_eq!((&user["total_calls"], user["days"].as_array().unwrap().len()), (&3.into(), 3));
     assert_eq!(api.get("/api/v1/users/nobody", &token).code(), "not_found");

@@ -59,6 +59,12 @@ fn a_daemon_that_finds_older_tables_holds_and_names_the_command_that_mends_it() 
     assert!(String::from_utf8_lossy(&migrate.stderr).contains("`tallyd adopt --dry-run`"));
 
     // It is shown before it is done, and not done without room for tallyd's tables.
+    let unconfirmed = daemon.run(&["adopt", "--move-aside"]);
+    assert_eq!(unconfirmed.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unconfirmed.stderr).contains("was not confirmed"), "{unconfirmed:?}");
+    assert_eq!(postgres.psql("SELECT to_regnamespace('tallyd_adopted') IS NULL"), "t");
+    let said = String::from_utf8(daemon.run(&["adopt", "--dry-run"]).stdout).unwrap();
+    assert!(said.contains("3,000 calls, 58.52 USD, ") && !said.contains("58.519500"), "{said}");
     let (ok, dry, _) = run(&daemon, &["adopt", "--dry-run", "--json"]);
     assert!(ok && dry["done"].is_null(), "{dry:#}");
     let log = &dry["found"]["log"];

@@ -45,6 +45,24 @@ fn compare_in(zone: &str) {
     assert_eq!((&found["days"][1]["agrees"], &found["days"][1]["difference_usd"]), (&false.into(), &"-0.02".into()));
     let (code, _) = check(&daemon, "off.json", &report("0.4515", "2.4515"), &["--tolerance-usd", "0.02"]);
     assert_eq!(code, Some(0));
+    columns_are_as_wide_as_the_longest_name(&daemon);
+}
+
+fn columns_are_as_wide_as_the_longest_name(daemon: &Daemon) {
+    let file = daemon.data().join("long.json");
+    let long = "a-model-whose-name-is-far-longer-than-twenty-eight-characters";
+    std::fs::write(&file, report("0.4515", "2.4515").replacen("claude-sonnet-4-5", long, 1)).unwrap();
+    let words = ["bill-check", &file.display().to_string()];
+    let shown = String::from_utf8(daemon.run(&words).stdout).unwrap();
+    let end = shown.lines().next().unwrap().find("recorded").unwrap() + "recorded".len();
+    let rows: Vec<&str> = shown.lines().filter(|line| line.starts_with("2026-")).collect();
+    assert!(rows.len() >= 4 && shown.contains(long), "{shown}");
+    for row in &rows {
+        let recorded = row[..end].rsplit(' ').next().unwrap();
+        assert!(recorded == "0.00" || recorded == "< 0.01" || recorded == "0.01", "{recorded:?} of {row:?}\n{shown}");
+    }
+    let exact = daemon.run(&[&words[..], &["--exact"]].concat());
+    assert!(String::from_utf8_lossy(&exact.stdout).contains(" 0.004515 "), "{exact:?}");
 }
 
 #[test]

@@ -122,11 +122,11 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     texts.sort();
     assert_eq!(texts.len(), 3, "{texts:?}");
     assert!(
-        texts[0].starts_with("tallyd: 100 % of the day's budget (app \"web\") are used: 8.5 of 1 USD"),
+        texts[0].starts_with("tallyd: 100 % of the day's budget (app \"web\") are used: 8.50 of 1.00 USD"),
         "{texts:?}"
     );
     assert!(
-        texts[1].starts_with("tallyd: 100 % of the day's budget (everything) are used: 10.5 of 10 USD"),
+        texts[1].starts_with("tallyd: 100 % of the day's budget (everything) are used: 10.50 of 10.00 USD"),
         "{texts:?}"
     );
     // Each threshold was noted, also those that nobody needs to hear of any more.
@@ -267,7 +267,7 @@ fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
     let texts = webhook.texts();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(
-        texts[0].starts_with("tallyd: unusual spend of the user \"wild\": 40 USD today, usually up to 2.1"),
+        texts[0].starts_with("tallyd: unusual spend of the user \"wild\": 40.00 USD today, usually up to 2.1"),
         "{texts:?}"
     );
 }

@@ -287,6 +287,8 @@ fn a_list_is_looked_at_by_itself_and_applied_by_a_person_or_by_a_setting(postgre
     let found = [&model["model"], &model["calls"], &model["old_usd"], &model["new_usd"], &model["difference_usd"]];
     let expected: [Value; 5] = ["claude-opus-4-5".into(), 1.into(), "0.7".into(), "0.9".into(), "0.2".into()];
     assert_eq!(found.map(Value::clone), expected, "{shown:#}");
+    let said = String::from_utf8(daemon.run(&["prices", "sync"]).stdout).unwrap();
+    assert!(said.contains("claude-opus-4-5: 1 call, 0.90 USD, was 0.70 USD; "), "{said}");
     let of_lists = || postgres.psql("SELECT count(*) FROM api_prices WHERE origin = 'sync'");
     assert_eq!(of_lists(), "0", "nothing is applied by a look");
     // A person's price is not the list's to change, and a proposal that was made before it is not applied over it.

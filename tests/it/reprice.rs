@@ -73,6 +73,24 @@ fn unpriced_and_wrongly_priced_calls_get_their_price_and_stated_costs_stay() {
     assert_eq!(counted, 301, "{found:#}");
 
     set_price(&daemon, "input=9");
+    // For a person: what was unpriced did not cost 0.
+    let shown = |more: &[&str]| {
+        let output = daemon.run(&[&["reprice", "--dry-run"], &PERIOD[..], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat()
+    };
+    let said = shown(&[]);
+    assert!(said.contains("300 of 301 calls differ: unpriced -> ") && !said.contains("0.00 USD -> "), "{said}");
+    for (more, says) in [
+        (
+            ["--model", "claude-futur-1"],
+            "no call of these days has the model \"claude-futur-1\"; near names: claude-future-1",
+        ),
+        (["--provider", "cloude"], "no call of these days has the provider \"cloude\"; near names: claude"),
+    ] {
+        let said = shown(&more);
+        assert!(said.contains("0 of 0 calls differ") && said.contains(says), "{said}");
+    }
     assert_eq!(reprice(&daemon, &[])["done"]["priced"], 300);
     daemon.assert_reconciled();
     // It was wrong.

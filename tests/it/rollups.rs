@@ -62,12 +62,13 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     let days = || postgres.psql("SELECT string_agg(day || ' ' || calls, ', ' ORDER BY day) FROM daily_api_costs");
 
     // The one convention of what deletes or rewrites.
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &["rollups", "rebuild", "--time-zone", "Asia/Tokyo"],
         &["reprice", "--from", "2026-01-01", "--to", "2027-01-01"],
         &["partitions", "drop", "--before", "2027-01-01"],
         &["users", "forget", "u"],
         &["dead-letters", "drop", "--kind", "refused"],
+        &["migrate", "--citus"],
     ];
     for command in commands {
         let run = |more: &[&str]| {

@@ -326,7 +326,8 @@ class Recorder:
         self._connected = False
         lost = self._lost + self._dropped - lost
         if lost:
-            self.notices.tell("end", "tallyd: %d records were not delivered before the end, and are lost", lost)
+            records, are = ("record was", "is") if lost == 1 else ("records were", "are")
+            self.notices.tell("end", "tallyd: %d %s not delivered before the end, and %s lost", lost, records, are)
         return lost == 0 and self._sender.ended.is_set()
 
     def __enter__(self) -> Recorder:

@@ -144,6 +144,11 @@ def test_each_kind_of_loss_is_told_once_and_counted(tmp_path, caplog):
     (lost,) = set(messages()) - {*dropped, *away}
     assert "were not delivered" in lost
     caplog.clear()
+    one = tallyd.Recorder(str(tmp_path / "nobody.sock"), backoff=(0.01, 0.01))
+    one.record("x")
+    assert not one.close(0.05)
+    assert "tallyd: 1 record was not delivered before the end, and is lost" in messages(), messages()
+    caplog.clear()
     told = []
     quiet = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_bytes=1_000, window_bytes=1, quiet=True)
     heard = tallyd.Recorder(str(tmp_path / "nobody.sock"), queue_bytes=1_000, window_bytes=1, on_drop=told.append)

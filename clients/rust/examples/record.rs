@@ -25,9 +25,7 @@ fn main() -> ExitCode {
         }
         FlushOutcome::Outstanding(records) => {
             let why = recorder.stats().last_error.unwrap_or_else(|| "the daemon is slow".to_owned());
-            eprintln!(
-                "{records} records are not settled: {why}\nhint: is tallyd running, and is the path its socket's?"
-            );
+            eprintln!("not settled: {records} ({why})\nhint: is tallyd running, and is the path its socket's?");
             ExitCode::FAILURE
         }
     }

@@ -29,6 +29,8 @@ const SLOW_CODES = new Set(["fenced", "protocol_version", "producer", "secret", 
 const ROOM_BYTES = 64 * 1024;
 /** How often the end of a process connects, and the milliseconds between. */
 const [EXIT_ATTEMPTS, EXIT_PAUSE] = [4, 100];
+const lost = (left: number, end: string): string =>
+  left === 1 ? `1 record was not delivered before ${end}, and is lost` : `${left} records were not delivered before ${end}, and are lost`;
 const HANDSHAKE_TIMEOUT = 10_000;
 const CLIENT = "tallyd-ts/0.1.0";
 
@@ -136,7 +138,7 @@ export class Recorder implements Ending {
     this.#link?.close();
     this.#queueBytes = 0;
     for (const resume of this.#roomless.splice(0)) resume();
-    if (left > 0) this.#tell("end", `${left} records were not delivered before the recorder was closed, and are lost`);
+    if (left > 0) this.#tell("end", lost(left, "the recorder was closed"));
     for (const { record, context, waiter } of this.#queue.splice(0)) this.#drop(within(context, record), "the recorder was closed", waiter);
     this.#stats.dropped += this.#window.drop("the recorder was closed before the daemon had acknowledged it");
     this.#settled();
@@ -172,7 +174,7 @@ export class Recorder implements Ending {
 
   /** @internal Tells what is left at the end of the process. */
   lost(): void {
-    this.#tell("end", `${this.inFlight} records were not delivered before the process ended, and are lost: ${this.#stats.lastError ?? "there was no time"}`, true);
+    this.#tell("end", `${lost(this.inFlight, "the process ended")}: ${this.#stats.lastError ?? "there was no time"}`, true);
   }
 
   /**

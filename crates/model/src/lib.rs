@@ -12,7 +12,7 @@
 //! | [`decimal`] | exact decimal text |
 //! | [`files`] | encodings, separators, numbers and dates of files as people and programs write them |
 //! | [`quote`] | text of others, on a terminal and in the daemon log |
-//! | [`wording`] | numbers and their nouns in messages |
+//! | [`wording`] | numbers, amounts and their nouns in messages and lists |
 
 pub mod bill;
 pub mod call;

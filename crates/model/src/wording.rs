@@ -1,4 +1,6 @@
-//! Numbers in sentences, for every message that a person reads.
+//! Numbers and amounts in every message and list that a person reads.
+
+use crate::pricing::Usd;
 
 /// A number with its thousands set apart.
 #[must_use]
@@ -20,4 +22,94 @@ pub fn noun(number: impl TryInto<u64>, one: &str, many: &str) -> String {
     // What is counted is not negative.
     let number = number.try_into().unwrap_or(0);
     format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// An amount as people read it: in cents, half a cent rounded up. One below a cent is not nothing, and says so. `exact` keeps
+/// every digit.
+#[must_use]
+pub fn usd(amount: Usd, exact: bool) -> String {
+    const CENT: i128 = Usd::ONE.attos() / 100;
+    if exact {
+        return amount.to_string();
+    }
+    if amount != Usd::ZERO && amount.attos().abs() < CENT {
+        return if amount.attos() < 0 { "> -0.01" } else { "< 0.01" }.to_owned();
+    }
+    let cents = (amount.attos() + CENT / 2).div_euclid(CENT);
+    let (sign, cents) = (if cents < 0 { "-" } else { "" }, cents.unsigned_abs());
+    let whole = u64::try_from(cents / 100).map_or_else(|_| (cents / 100).to_string(), count);
+    format!("{sign}{whole}.{:02}", cents % 100)
+}
+
+/// The same of an amount as PostgreSQL writes it. Adopted costs may have more decimals than a cost here: a digit beyond the
+/// eighteenth only keeps an amount from being nothing.
+#[must_use]
+pub fn usd_text(amount: &str) -> String {
+    let decimals = amount.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    let (kept, left) = amount.split_at_checked(amount.len() - decimals.saturating_sub(18)).unwrap_or((amount, ""));
+    match Usd::parse(kept) {
+        Ok(Usd::ZERO) if left.bytes().any(|digit| digit != b'0') => {
+            usd(Usd::from_attos(if kept.starts_with('-') { -1 } else { 1 }), false)
+        }
+        Ok(amount) => usd(amount, false),
+        Err(_) => amount.to_owned(),
+    }
+}
+
+const UNPRICED: &str = "unpriced";
+
+/// What calls have cost, as a list shows it. Where no call has a price, there is no amount to show.
+#[must_use]
+pub fn cost(amount: Usd, calls: u64, unpriced: u64, exact: bool) -> String {
+    if unpriced > 0 && unpriced == calls { UNPRICED.to_owned() } else { usd(amount, exact) }
+}
+
+/// The same in a sentence: `1.20 USD`, `unpriced`.
+#[must_use]
+pub fn cost_in_usd(amount: Usd, calls: u64, unpriced: u64) -> String {
+    match cost(amount, calls, unpriced, false) {
+        cost if cost == UNPRICED => cost,
+        cost => format!("{cost} USD"),
+    }
+}
+
+/// Two amounts that differ, side by side: with every digit where cents would make them look alike.
+#[must_use]
+pub fn amounts_apart(one: &str, other: &str) -> (String, String) {
+    let shown = (usd_text(one), usd_text(other));
+    if shown.0 == shown.1 && one != other { (one.to_owned(), other.to_owned()) } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_set_for_reading() {
+        assert_eq!([0, 999, 1_000, 28_185, 1_234_567].map(count), ["0", "999", "1,000", "28,185", "1,234,567"]);
+        assert_eq!(
+            [0, 1, 2_000].map(|number| noun(number, "alert", "alerts")),
+            ["0 alerts", "1 alert", "2,000 alerts"]
+        );
+    }
+
+    #[test]
+    fn amounts_are_in_cents_and_a_small_one_is_not_nothing() {
+        let amounts = ["0", "0.004", "-0.004", "0.005", "0.01", "1234.565", "-3", "1000000"];
+        let shown = amounts.map(|text| usd(Usd::parse(text).unwrap(), false));
+        assert_eq!(shown, ["0.00", "< 0.01", "> -0.01", "< 0.01", "0.01", "1,234.57", "-3.00", "1,000,000.00"]);
+        assert_eq!(usd(Usd::parse("0.00000001").unwrap(), true), "0.00000001");
+        assert_eq!(usd_text("12.3456"), "12.35");
+        assert_eq!(usd_text("12.3456000000000000000001"), "12.35", "more decimals than a cost has");
+        assert_eq!(usd_text(&format!("0.{}1", "0".repeat(19))), "< 0.01");
+        assert_eq!(usd_text(&format!("-0.{}1", "0".repeat(19))), "> -0.01");
+        assert_eq!(usd_text(&"0.".to_owned()), "0.");
+        assert_eq!(usd_text("NaN"), "NaN");
+        assert_eq!(
+            [(3, 3), (3, 1), (0, 0)].map(|(calls, n)| cost(Usd::ZERO, calls, n, false)),
+            ["unpriced", "0.00", "0.00"]
+        );
+        assert_eq!(amounts_apart("1.001", "2"), ("1.00".into(), "2.00".into()));
+        assert_eq!(amounts_apart("1.001", "1"), ("1.001".into(), "1".into()));
+    }
 }

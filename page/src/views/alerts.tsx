@@ -62,7 +62,7 @@ export function Alerts() {
   );
 }
 
-/** The alert in a sentence, with amounts as everywhere on the page: the message has all of their digits. */
+/** The alert in a sentence, with amounts and days as everywhere on the page. */
 function sentence({ kind, message, details }: Alert): string {
   const { percent, period, scope, scope_value: value, period_start: start, spent_usd: spent, amount_usd: amount } = details;
   const money = (value: unknown) => usd(parse(String(value)), 2);

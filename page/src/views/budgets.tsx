@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { Failure, change, get } from "../api";
-import { addDays, percentage, shortDay } from "../format";
+import { addDays, noun, percentage, sentence, shortDay } from "../format";
 import { useLive } from "../live";
 import { parse, percent, usd } from "../money";
 import { useSession } from "../session";
@@ -12,6 +12,9 @@ import { Badge, Card, Dialog, Empty, Head, Loaded, Problem } from "../ui/parts";
 const SCOPES = [["global", "Everything"], ["provider", "A provider"], ["model", "A model"], ["user", "A user"], ["app", "An application"]] as const;
 const WORDS = { normal: "Within", warning: "Nearly used up", exceeded: "Used up" };
 const TONES = { normal: "good", warning: "warn", exceeded: "bad" } as const;
+
+/** What setting a budget says: what was there before, and that no call counts towards it. */
+interface Saved { replaced: BudgetState | null; note: string | null }
 
 export const budgetName = (budget: BudgetState): string => `${budget.scope === "global" ? "Everything" : budget.scope_value}, a ${budget.period}`;
 
@@ -41,7 +44,7 @@ export function Bar({ budget }: { budget: BudgetState }) {
       <div class="budget-foot">
         <Badge tone={TONES[budget.status]}>{WORDS[budget.status]}</Badge>
         <span class="fine">{percentage(used)} · {span(budget)}</span>
-        {budget.unpriced_calls > 0 && <Badge tone="warn">{budget.unpriced_calls === 1 ? "one call" : `${budget.unpriced_calls} calls`} unpriced</Badge>}
+        {budget.unpriced_calls > 0 && <Badge tone="warn">{noun(budget.unpriced_calls, "call", "calls")} unpriced</Badge>}
       </div>
     </div>
   );
@@ -53,10 +56,12 @@ export function Budgets() {
   const [editing, setEditing] = useState<BudgetState | "new" | null>(null);
   const [failure, setFailure] = useState<Failure | null>(null);
   const [said, setSaid] = useState<string | null>(null);
-  const saved = (replaced: BudgetState | null) => {
+  const saved = ({ replaced, note }: Saved) => {
     // Of a budget that was edited everybody knows that it was there.
     const isNews = editing === "new" && replaced !== null;
-    setSaid(isNews ? `It replaces the one of ${usd(parse(replaced.amount_usd), 2)}.` : null);
+    const said = isNews ? [`There was a budget for this already. It replaces the one of ${usd(parse(replaced.amount_usd), 2)}.`] : [];
+    if (note) said.push(`${sentence(note)}.`);
+    setSaid(said.join(" ") || null);
     setEditing(null);
     live.reload();
   };
@@ -76,7 +81,7 @@ export function Budgets() {
         {mayChange && <button type="button" class="primary" onClick={() => setEditing("new")}>Set a budget</button>}
       </Head>
       {failure && <Problem failure={failure} />}
-      {said && <div class="notice warn" role="status">There was a budget for this already. {said}</div>}
+      {said && <div class="notice warn" role="status">{said}</div>}
       <Loaded live={live}>
         {({ budgets }) => budgets.length === 0 ? (
           <Empty title="No budget is set">A budget bounds what is spent in a day, a week or a month: by everybody, or on one provider, model, user or application.</Empty>
@@ -104,7 +109,7 @@ export function Budgets() {
   );
 }
 
-function Editor(props: { budget: BudgetState | null; onClose: () => void; onSaved: (replaced: BudgetState | null) => void }) {
+function Editor(props: { budget: BudgetState | null; onClose: () => void; onSaved: (saved: Saved) => void }) {
   const { budget } = props;
   const [scope, setScope] = useState<string>(budget?.scope ?? "global");
   const [failure, setFailure] = useState<Failure | null>(null);
@@ -118,8 +123,7 @@ function Editor(props: { budget: BudgetState | null; onClose: () => void; onSave
       alert_percents: text("alerts").split(/[\s,;]+/).filter(Boolean).map(Number), throttle: form.get("throttle") === "on",
     };
     try {
-      const answer = await change<{ replaced: BudgetState | null }>("PUT", "/api/v1/budgets", body);
-      props.onSaved(answer?.replaced ?? null);
+      props.onSaved(await change<Saved>("PUT", "/api/v1/budgets", body) ?? { replaced: null, note: null });
     } catch (error) {
       setFailure(error as Failure);
     }

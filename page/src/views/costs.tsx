@@ -3,7 +3,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { url } from "../api";
 import { type Bucket, type Group, type History, LOG_DAYS_MAX, type Question, dimensionsOf, fittingBucket, firstDay, history } from "../costdata";
-import { addDays, count, daysBetween, percentage, short, today } from "../format";
+import { addDays, count, daysBetween, noun, percentage, short, today } from "../format";
 import { useLive } from "../live";
 import { axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
 import { type Range, RangePicker, named } from "../range";
@@ -99,7 +99,7 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
     <>
       <div class="tiles">
         <Tile label="Cost" value={<Cost amount={cost} unpriced={total.unpriced_calls} />} note={`${question.range.from} to ${question.range.to}${question.by === "app" ? `: ${LOG_DAYS_MAX} days at most by app` : ""}`} />
-        <Tile label="A day on average" value={<Money amount={cost / BigInt(days)} />} note={`over ${count(days)} days`} />
+        <Tile label="A day on average" value={<Money amount={cost / BigInt(days)} />} note={`over ${noun(days, "day", "days")}`} />
         <Tile label="Calls" value={count(total.calls)} note={`${percentage(total.calls ? (total.errors / total.calls) * 100 : null)} failed`} />
         <Tile label="Tokens" value={short(tokens(total))} note={`${short(total.output_tokens)} of them output`} />
         {total.unpriced_calls > 0 && <Tile label="Without a price" value={count(total.unpriced_calls)} note={<a href={href("prices")}>calls that no cost includes</a>} tone="warn" />}

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
-import { ago, bytes, count, instant } from "../format";
+import { ago, bytes, count, instant, noun } from "../format";
 import { useLive } from "../live";
 import { amend, href, useRoute } from "../route";
 import { useSession } from "../session";
@@ -100,7 +100,7 @@ function Groups({ found, which, onSettled, onPick }: { found: LetterGroups; whic
   return (
     <Card title={`${count(found.refused)} refused in ${DAYS} days, ${count(found.open)} open`}>
       <Table caption="Refusals by reason, field and sender" columns={columns} rows={found.groups} id={(group) => NAMES.map((name) => group[name]).join("\n")} />
-      {found.only_counted > 0 && <p class="footnote">{count(found.only_counted)} came beyond the bound of a day: they were answered and counted, but not kept, and cannot be retried.</p>}
+      {found.only_counted > 0 && <p class="footnote">{noun(found.only_counted, "record", "records")} came beyond the bound of a day: answered and counted, but not kept, and not to be retried.</p>}
       {open && open.open > 0 && <Many group={open} onSettled={onSettled} />}
     </Card>
   );
@@ -133,11 +133,11 @@ function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: stri
       done?.reasons.forEach((reason) => reasons.add(reason));
       after = done?.next ?? null;
     } while (after !== null);
-    if (retried === 0 && refused > 0) throw new Failure(409, "refused_again", `All ${count(refused)} were refused again: ${[...reasons][0]}`, "Correct the field, or drop the letters.");
-    return `${count(retried)} records were accepted and loaded${refused > 0 ? `, ${count(refused)} were refused again: ${[...reasons].join("; ")}` : ""}.`;
+    if (retried === 0 && refused > 0) throw new Failure(409, "refused_again", `${noun(refused, "record was", "records were")} refused again: ${[...reasons][0]}`, "Correct the field, or drop the letters.");
+    return `${noun(retried, "record was", "records were")} accepted and loaded${refused > 0 ? `, ${noun(refused, "was", "were")} refused again: ${[...reasons].join("; ")}` : ""}.`;
   });
   const drop = () => {
-    if (!confirm(`Drop ${count(group.open)} letters for good? What the records said is deleted.`)) return;
+    if (!confirm(`Drop ${noun(group.open, "letter", "letters")} for good? What the ${group.open === 1 ? "record" : "records"} said is deleted.`)) return;
     void act(async () => {
       let [dropped, after] = [0, null as number | null];
       do {
@@ -145,7 +145,7 @@ function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: stri
         dropped += done?.dropped ?? 0;
         after = done?.next ?? null;
       } while (after !== null);
-      return `${count(dropped)} letters were dropped.`;
+      return `${noun(dropped, "letter was", "letters were")} dropped.`;
     });
   };
   const submit = (event: Event) => {

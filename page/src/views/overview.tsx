@@ -3,7 +3,7 @@
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
 import { type History, add, history, namesOf } from "../costdata";
-import { addDays, count, hourOf, longDay, percentage, seconds, shortDay, today } from "../format";
+import { addDays, count, hourOf, longDay, noun, percentage, seconds, shortDay, today } from "../format";
 import { useLive } from "../live";
 import { type Attos, axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
 import { href } from "../route";
@@ -176,8 +176,8 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
         <Card title="Pipeline" tools={<a href={href("pipeline")}>Details</a>}>
           <dl class="facts">
             <dt>Acknowledged and on disk</dt><dd>up to key {count(status.wal.durable_key)}</dd>
-            <dt>In PostgreSQL</dt><dd>{status.database.committed_records === null ? "it does not answer" : `${count(status.database.committed_records)} calls`}</dd>
-            <dt>Not loaded yet</dt><dd>{count(status.wal.unflushed_records)} records</dd>
+            <dt>In PostgreSQL</dt><dd>{status.database.committed_records === null ? "it does not answer" : noun(status.database.committed_records, "call", "calls")}</dd>
+            <dt>Not loaded yet</dt><dd>{noun(status.wal.unflushed_records, "record", "records")}</dd>
             <dt>Oldest of them</dt><dd>{oldest > 0 ? `${seconds(oldest)} old` : "—"}</dd>
           </dl>
         </Card>
@@ -202,7 +202,7 @@ function Refusals({ found, title }: { found: LetterGroups; title: string }) {
         { key: "producer", label: "Sender", wide: true, cell: (group) => group.producer || "—" },
         { key: "refused", label: "Refused", number: true, cell: (group) => count(Math.max(group.refused, group.open)) },
       ]} />
-      <p class="footnote">{found.refused === 1 ? "One record" : `${count(found.refused)} records`} refused in {CHANGE_DAYS} days; {count(found.open)} waiting for a decision. No cost includes them.</p>
+      <p class="footnote">{noun(found.refused, "record was", "records were")} refused in {CHANGE_DAYS} days; {noun(found.open, "waits", "wait")} for a decision. No cost includes them.</p>
     </Card>
   );
 }
@@ -214,7 +214,7 @@ function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Fore
   const amount = (text: string) => usd(parse(text), toFloat(parse(estimate.high_usd)) < 100 ? 2 : 0);
   const band = estimate.low_usd !== null && estimate.high_usd !== null
     ? `${forecast.interval_percent} % interval ${amount(estimate.low_usd)} – ${amount(estimate.high_usd)}`
-    : `the mean of ${forecast.history_days} days`;
+    : `the mean of ${noun(forecast.history_days, "day", "days")}`;
   return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band + setAside(forecast)} />;
 }
 
@@ -222,7 +222,7 @@ function setAside(forecast: Forecast): string {
   const days = [...new Set(forecast.unusual_days.map((unusual) => unusual.day))];
   if (days.length === 0) return "";
   const named = days.slice(-3).map(shortDay).join(", ");
-  return ` · set aside as unusual: ${days.length > 3 ? `${days.length} days, the last ` : ""}${named}`;
+  return ` · set aside as unusual: ${days.length > 3 ? `${noun(days.length, "day", "days")}, the last ` : ""}${named}`;
 }
 
 function Month({ data }: { data: Overview }) {

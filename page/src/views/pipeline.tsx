@@ -1,7 +1,7 @@
 // How the daemon is: what is accepted, what is on disk, what is in PostgreSQL.
 
 import { get } from "../api";
-import { bytes, count, seconds } from "../format";
+import { bytes, count, noun, seconds } from "../format";
 import { useLive } from "../live";
 import type { Health, Part, Status } from "../types";
 import { Badge, Card, Head, Loaded, Tile } from "../ui/parts";
@@ -35,7 +35,7 @@ function Found({ status }: { status: Status }) {
         <Tile label="Since this start" value={count(database.committed_since_start)} note={`up ${seconds(status.uptime_seconds)}`} />
         <Tile label="On disk, not loaded yet" value={count(wal.unflushed_records)} note={waits ? "acknowledged, safe" : "everything is loaded"} />
         <Tile label="Oldest of them" value={waits ? seconds(wal.oldest_unflushed_seconds) : "—"} {...(wal.oldest_unflushed_seconds > 60 ? { tone: "warn" as const } : {})} note="since it was acknowledged" />
-        <Tile label="Write-ahead log" value={bytes(wal.bytes)} note={wal.segments === 1 ? "one segment" : `${count(wal.segments)} segments`} {...(wal.damaged ? { tone: "bad" as const } : {})} />
+        <Tile label="Write-ahead log" value={bytes(wal.bytes)} note={noun(wal.segments, "segment", "segments")} {...(wal.damaged ? { tone: "bad" as const } : {})} />
       </div>
       <Card title="Health">
         <Table caption="Health" rows={parts} id={([name]) => name} columns={[

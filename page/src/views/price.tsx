@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { Failure, change } from "../api";
-import { count, percentage } from "../format";
+import { count, noun, percentage } from "../format";
 import { parse, percent } from "../money";
 import type { PriceRow } from "../types";
 import { Dialog, Money, Problem } from "../ui/parts";
@@ -137,7 +137,7 @@ function Effect({ preview }: { preview: Preview }) {
   return (
     <section class="effect" role="status" aria-label="Effect">
       <p>
-        Had it held for the last {PREVIEW_DAYS} days, {count(preview.calls.changed)} of {count(preview.calls.calls)} calls would have cost{" "}
+        Had it held for the last {PREVIEW_DAYS} days, {count(preview.calls.changed)} of {noun(preview.calls.calls, "call", "calls")} would have cost{" "}
         <strong><Money amount={after} decimals={2} /></strong> instead of <strong><Money amount={before} decimals={2} /></strong>
         {before > 0n && <> (<span class={after > before ? "up" : "down"}>{percentage(percent(after - before, before), true)}</span>)</>}.
       </p>

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { get, url } from "../api";
-import { count, instant, seconds } from "../format";
+import { count, instant, seconds, sentence } from "../format";
 import { useLive } from "../live";
 import { parse } from "../money";
 import { amend, href, useRoute } from "../route";
@@ -51,7 +51,7 @@ export function Records() {
       </form>
       <Loaded live={live} rows={10}>
         {(data) => data.records.length === 0 ? (
-          <Empty title="No calls match">Fields must match whole. Look further back, or take a filter away.</Empty>
+          <Empty title="No calls match">{data.note ? `${sentence(data.note)}.` : "Fields must match whole. Look further back, or take a filter away."}</Empty>
         ) : (
           <Card>
             <List rows={data.records} />

@@ -1,7 +1,7 @@
 // Sessions of the product's users: three numbers, each with what it counts.
 
 import { get } from "../api";
-import { count } from "../format";
+import { count, noun } from "../format";
 import { useLive } from "../live";
 import type { Counted, SessionsAnswer } from "../types";
 import { Card, Empty, Head, Loaded } from "../ui/parts";
@@ -18,7 +18,7 @@ export function Sessions() {
           </Empty>
         ) : (
           <div class="columns">
-            <Number title="Active sessions" counted={sessions.active} more={`${count(sessions.active_users)} ${sessions.active_users === 1 ? "user has" : "users have"} them.`} />
+            <Number title="Active sessions" counted={sessions.active} more={`${noun(sessions.active_users, "user has", "users have")} them.`} />
             <Number title="Refreshed in the last 24 hours" counted={sessions.refreshed_24h} />
             <Number title="Signed in in the last 24 hours" counted={sessions.signed_in_24h} />
           </div>

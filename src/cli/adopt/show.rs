@@ -1,6 +1,6 @@
 //! What `tallyd adopt` says to a person.
 
-use super::super::output::{count, noun};
+use super::super::output::{amounts_apart, count, noun, usd_text};
 use crate::database::adopt::{Adopted, DailyInspection, Inspection, LogInspection, Problem, SCHEMA};
 
 /// Lines of a list that are printed; `--json` has them all.
@@ -38,7 +38,12 @@ fn show_log(log: &LogInspection) {
         (Some(first), Some(last)) => format!(", {} to {}", first.format("%Y-%m-%d"), last.format("%Y-%m-%d")),
         _ => String::new(),
     };
-    println!("  {}, {} USD{period}; {} of them taken already", calls(log.calls), log.cost_usd, number(log.taken));
+    println!(
+        "  {}, {} USD{period}; {} of them taken already",
+        calls(log.calls),
+        usd_text(&log.cost_usd),
+        number(log.taken)
+    );
     for (rows, what) in [
         (log.without_user, "have no user: they are nobody's"),
         (log.without_model, "name no model"),
@@ -61,7 +66,7 @@ fn show_log(log: &LogInspection) {
         } else {
             "; not in the price catalog, costs stay as recorded"
         };
-        println!("    {} {name}: {}, {} USD{known}", model.provider, calls(model.calls), model.cost_usd);
+        println!("    {} {name}: {}, {} USD{known}", model.provider, calls(model.calls), usd_text(&model.cost_usd));
     }
     if log.models.len() > LINES {
         println!("    and {} more (--json has them)", log.models.len() - LINES);
@@ -76,7 +81,7 @@ fn show_daily(daily: &DailyInspection) {
         println!(
             "  {} more differ only by the rounding of the old column, {} USD in all; the log counts",
             number(daily.rounded),
-            daily.rounded_usd
+            usd_text(&daily.rounded_usd)
         );
     }
     if !daily.differing.is_empty() {
@@ -87,14 +92,16 @@ fn show_daily(daily: &DailyInspection) {
     }
     for day in daily.differing.iter().take(LINES) {
         let none = || "none".to_owned();
+        let (of_log, of_sums) = match &day.daily_cost_usd {
+            Some(daily) => amounts_apart(&day.log_cost_usd, daily),
+            None => (usd_text(&day.log_cost_usd), none()),
+        };
         println!(
-            "    {} {}: {} and {} USD in the log, {} and {} in the sums",
+            "    {} {}: {} and {of_log} USD in the log, {} and {of_sums} in the sums",
             day.day,
             day.provider,
-            day.log_calls,
-            day.log_cost_usd,
-            day.daily_calls.map_or_else(none, |calls| calls.to_string()),
-            day.daily_cost_usd.clone().unwrap_or_else(none)
+            number(day.log_calls),
+            day.daily_calls.map_or_else(none, number)
         );
     }
     if daily.differing.len() > LINES {
@@ -107,7 +114,7 @@ fn show_daily(daily: &DailyInspection) {
              them taken already",
             noun(missing.days.unsigned_abs(), "day is", "days are"),
             calls(missing.calls),
-            missing.cost_usd,
+            usd_text(&missing.cost_usd),
             number(missing.taken)
         );
     }
@@ -117,7 +124,7 @@ fn show_daily(daily: &DailyInspection) {
              {}, {} USD, kept as calls without a user",
             noun(missing.beside_log.unsigned_abs(), "of these is", "of these are"),
             calls(missing.beside_log_calls),
-            missing.beside_log_cost_usd
+            usd_text(&missing.beside_log_cost_usd)
         );
     }
     show_problems(&daily.problems, "day");
@@ -151,9 +158,9 @@ pub(super) fn done(moved: &[String], done: &Adopted) {
     for name in moved {
         println!("moved {name} to {SCHEMA}");
     }
-    println!("took {}, {} USD", calls(done.calls), done.cost_usd);
+    println!("took {}, {} USD", calls(done.calls), usd_text(&done.cost_usd));
     if done.days > 0 {
         let (days, calls) = (noun(done.days.unsigned_abs(), "day", "days"), calls(done.days_calls));
-        println!("took {days} of which there were only sums: {calls}, {} USD", done.days_cost_usd);
+        println!("took {days} of which there were only sums: {calls}, {} USD", usd_text(&done.days_cost_usd));
     }
 }

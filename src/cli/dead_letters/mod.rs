@@ -6,6 +6,7 @@ mod filter;
 mod retry;
 mod show;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -19,6 +20,7 @@ use crate::database::queries::audit::Actor;
 use crate::database::{Connection, Database, DatabaseOptions, describe};
 use crate::dead_letters::{self, DeadLetter, Filter, Order};
 use filter::FilterArgs;
+use tallyd_model::pricing::normalise_provider;
 
 /// Look at records that the daemon or PostgreSQL refused, and retry or drop them.
 #[derive(Args)]
@@ -173,7 +175,29 @@ async fn point_out(connection: &Connection, filter: &Filter) -> anyhow::Result<(
             output::hint(&format!("no dead letter has the {what} {name:?}; {}", near(name, &known)));
         }
     }
+    if let Some(name) = filter.provider.as_deref().map(normalise_provider) {
+        let known = providers(connection, filter.settled).await?;
+        if !known.iter().any(|known| *known == name) {
+            output::hint(&format!("no dead letter has the provider {name:?}; {}", near(&name, &known)));
+        }
+    }
     Ok(())
+}
+
+/// Letters that are looked at for the providers that their records name.
+const LETTERS_LOOKED_AT: usize = 10_000;
+
+/// The providers that the newest letters' records name. They stand in the payloads, so the letters are read.
+async fn providers(connection: &Connection, settled: bool) -> anyhow::Result<Vec<String>> {
+    let (mut names, mut read) = (BTreeSet::new(), 0);
+    let any = Filter { settled, ..Filter::default() };
+    each_page(connection, &any, Order::NewestFirst, |page| {
+        read += page.len();
+        names.extend(page.iter().map(|letter| letter.payload.provider()).filter(|name| !name.is_empty()));
+        Ok(read < LETTERS_LOOKED_AT)
+    })
+    .await?;
+    Ok(names.into_iter().collect())
 }
 
 async fn list(args: &ListArgs, database: &Database) -> anyhow::Result<ExitCode> {
@@ -290,8 +314,9 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
 async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<ExitCode> {
     let connection = connect(database).await?;
     let filter = Filter { settled: args.all, ..args.filter.filter()? };
-    let mut out = output::Stream::new();
+    let (mut out, mut is_empty) = (output::Stream::new(), true);
     each_page(&connection, &filter, Order::OldestFirst, |page| {
+        is_empty &= page.is_empty();
         for letter in page {
             if !out.line(&letter)? {
                 return Ok(false);
@@ -300,5 +325,8 @@ async fn export(args: &ExportArgs, database: &Database) -> anyhow::Result<ExitCo
         out.flush()
     })
     .await?;
+    if is_empty {
+        point_out(&connection, &filter).await?;
+    }
     Ok(ExitCode::SUCCESS)
 }

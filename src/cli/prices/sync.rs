@@ -137,20 +137,20 @@ fn print(args: &SyncArgs, proposal: &Proposal) {
     println!(
         "of {} of the week before, {} would have cost {} USD instead of {} USD",
         output::noun(preview.calls, "call", "calls"),
-        preview.changed,
-        preview.new_usd,
-        preview.old_usd
+        output::count(preview.changed),
+        output::usd(preview.new_usd, false),
+        output::usd(preview.old_usd, false)
     );
     for model in &preview.models {
         println!(
-            "  {} {}: {}, {} USD, was {} USD; {} newly priced, {} newly unpriced",
+            "  {} {}: {}, {}, was {}; {} newly priced, {} newly unpriced",
             model.provider,
             model.model,
             output::noun(model.calls, "call", "calls"),
-            model.new_usd,
-            model.old_usd,
-            model.newly_priced,
-            model.newly_unpriced
+            output::cost_in_usd(model.new_usd, model.calls, model.newly_unpriced),
+            output::cost_in_usd(model.old_usd, model.calls, model.newly_priced),
+            output::count(model.newly_priced),
+            output::count(model.newly_unpriced)
         );
     }
     if preview.models_left_off > 0 {

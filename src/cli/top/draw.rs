@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, Widget, Wrap};
 use super::sample::Sample;
 use super::view::{Sort, View};
 use crate::budget::Status as Standing;
-use crate::cli::output::{bytes, count};
+use crate::cli::output::{bytes, cost, count, usd};
 use crate::database::whole::Whole;
 use crate::http::{Health, ModelToday};
 use tallyd_model::wording::noun;
@@ -179,7 +179,7 @@ fn models(view: &View, area: Rect, buffer: &mut Buffer) {
             " {} ({}): {} USD, {} ",
             today.day,
             today.time_zone,
-            today.cost_usd,
+            usd(today.cost_usd, false),
             noun(today.calls.to_u64(), "call", "calls")
         )
     });
@@ -199,7 +199,8 @@ fn models(view: &View, area: Rect, buffer: &mut Buffer) {
     widths.push(Constraint::Length(14));
     head.push(right(heading("USD", Sort::Cost)));
     let row = |model: &&ModelToday| {
-        let unpriced = if model.unpriced_calls > Whole::default() { "?" } else { "" };
+        let (of_calls, unpriced) = (model.calls.to_u64(), model.unpriced_calls.to_u64());
+        let mark = if unpriced > 0 && unpriced < of_calls { "?" } else { "" };
         let name = if model.model.is_empty() { model.provider.clone() } else { model.model.clone() };
         let mut cells = vec![Cell::from(name)];
         if calls {
@@ -208,7 +209,7 @@ fn models(view: &View, area: Rect, buffer: &mut Buffer) {
         if tokens {
             cells.extend([right(short(model.input_tokens)), right(short(model.output_tokens))]);
         }
-        cells.push(right(format!("{}{unpriced}", cents(&model.cost_usd.to_string()))));
+        cells.push(right(format!("{}{mark}", cost(model.cost_usd, of_calls, unpriced, false))));
         Row::new(cells)
     };
     let all = view.models();
@@ -227,7 +228,8 @@ fn budgets(view: &View) -> Vec<Line<'static>> {
             Standing::Warning => Style::new().fg(Color::Yellow),
             Standing::Exceeded => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
         };
-        let text = format!("budget {}: {} % of {} USD", budget.name, budget.used_percent, budget.amount_usd);
+        let text =
+            format!("budget {}: {} % of {} USD", budget.name, budget.used_percent, usd(budget.amount_usd, false));
         Line::from(Span::styled(text, style))
     };
     budgets.iter().take(BUDGETS).map(line).collect()
@@ -265,12 +267,6 @@ fn short(tokens: Whole) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} M", value / 1e6),
         _ => format!("{:.1} G", value / 1e9),
     }
-}
-
-/// An amount with four decimals, the others cut off: the sums are in `--json` with all of theirs.
-fn cents(amount: &str) -> String {
-    let (whole, decimals) = amount.split_once('.').unwrap_or((amount, ""));
-    format!("{whole}.{:0<4}", &decimals[..decimals.len().min(4)])
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod costs;
 pub mod grouped;
 pub mod history;
 pub mod movers;
+pub mod names;
 pub mod page_sessions;
 pub mod prices;
 pub mod records;

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::budget::board::{basis_points, percent};
 use crate::budget::{BudgetState, NewBudget, Period, Scope, ahead, store};
 use crate::database::queries::Reading;
+use crate::database::queries::names::unseen_budget;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
@@ -192,6 +193,9 @@ pub struct SetBudgetAnswer {
     pub id: i32,
     /// The budget of the same scope and period that was there before, and is replaced; null if there was none.
     pub replaced: Option<store::Budget>,
+    /// Says that no call counts towards it so far, with the names that are near; null if one does. A hint: what it takes to
+    /// tell is read after the budget is set, and left out where that fails.
+    pub note: Option<String>,
 }
 
 /// Sets the budget of a scope and period: makes it, or replaces the one that is there.
@@ -207,7 +211,20 @@ pub async fn set(
     let done = store::set(&mut client, &new, &who.actor()).await?;
     let (id, replaced) = (done.id, done.old);
     tracing::info!(actor = who.actor, id, amount = %new.amount_usd, "a budget was set");
-    Ok(Json(SetBudgetAnswer { id, replaced }))
+    drop(client);
+    let note = note(&view, &new).await.unwrap_or_else(|error| {
+        tracing::debug!(?error, "names that calls have could not be read");
+        None
+    });
+    Ok(Json(SetBudgetAnswer { id, replaced, note }))
+}
+
+async fn note(view: &Handle, new: &NewBudget) -> Result<Option<String>, ApiError> {
+    let reading = view.reading().await?;
+    let today = local_now(view).date_naive();
+    let note = unseen_budget(&reading, (new.scope, &new.scope_value), today, view.settings.zone).await?;
+    reading.finish().await?;
+    Ok(note)
 }
 
 /// Removes a budget.

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::database::queries::grouped::Dimension;
+use crate::database::queries::names::unseen;
 use crate::database::queries::records::{RecordRow, Search};
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
@@ -70,6 +72,9 @@ pub struct Records {
     pub records: Vec<RecordRow>,
     /// The `cursor` of the next page; null after the last.
     pub next: Option<String>,
+    /// Where no call was found: which of the names that were asked for no call of these days has, and the names that are
+    /// near. Null otherwise.
+    pub note: Option<String>,
 }
 
 const COLUMNS: &[&str] = &[
@@ -155,6 +160,25 @@ async fn find(view: &Handle, search: &Search) -> Result<(Vec<RecordRow>, Option<
     Ok((rows, next))
 }
 
+/// What the empty answer of a search says of the names in it.
+async fn note(view: &Handle, search: &Search) -> Result<Option<String>, ApiError> {
+    let dimension = |column: &str| match column {
+        "provider" => Some(Dimension::Provider),
+        "model" => Some(Dimension::Model),
+        "endpoint" => Some(Dimension::Endpoint),
+        "user_id" => Some(Dimension::User),
+        "app" => Some(Dimension::App),
+        _ => None,
+    };
+    let named = search.equal.iter().filter_map(|(column, name)| Some((dimension(column)?, name.clone())));
+    let zone = view.settings.zone;
+    let day = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
+    let reading = view.reading().await?;
+    let notes = unseen(&reading, &named.collect::<Vec<_>>(), (day(search.from), day(search.to)), zone).await?;
+    reading.finish().await?;
+    Ok((!notes.is_empty()).then(|| notes.join("; ")))
+}
+
 fn page(view: Handle, mut search: Search) -> PageFuture {
     Box::pin(async move {
         search.limit = csv::PAGE;
@@ -179,5 +203,6 @@ pub async fn search(
         return Ok(csv::stream("records", COLUMNS, first));
     }
     let (records, next) = find(&view, &search).await?;
-    Ok(Json(Records { records, next }).into_response())
+    let note = if records.is_empty() && search.after.is_none() { note(&view, &search).await? } else { None };
+    Ok(Json(Records { records, next, note }).into_response())
 }

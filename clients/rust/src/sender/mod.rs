@@ -76,8 +76,9 @@ impl Drop for Gone {
         self.0.connected.store(false, Ordering::Relaxed);
         let left = self.0.in_flight();
         if left > 0 {
-            let what = "were not delivered before the end of the recorder, and are lost";
-            self.0.notices.tell(Notice::Lost, format_args!("{left} records {what}"));
+            let (records, are) = if left == 1 { ("record was", "is") } else { ("records were", "are") };
+            let message = format_args!("{left} {records} not delivered before the end of the recorder, and {are} lost");
+            self.0.notices.tell(Notice::Lost, message);
         }
         self.0.update(|control| control.left = Some(left));
     }

@@ -58,15 +58,15 @@ tallyd 0.1.0  ok  up 3 h 12 min  process 4711
 │refused           0                   ││segments    2  2 lanes                │
 │disk sync  p50 1.0 ms  p99 2.0 ms     ││committed   98,765  dead letters 0    │
 └──────────────────────────────────────┘└──────────────────────────────────────┘
-┌ 2026-11-23 (UTC): 12.345678 USD, 1,607 calls ────────────────────────────────┐
+┌ 2026-11-23 (UTC): 12.35 USD, 1,607 calls ────────────────────────────────────┐
 │model                               calls         in        out          USD ▼│
-│claude-sonnet-4-5                   1,200      1.2 M      5,200        12.3000│
-│claude-opus-4-5                         7     20.4 k      5,200         0.0456│
-│someones-model                        400         12      5,200        0.0000?│
+│claude-sonnet-4-5                   1,200      1.2 M      5,200          12.30│
+│claude-opus-4-5                         7     20.4 k      5,200           0.05│
+│someones-model                        400         12      5,200       unpriced│
 │                                                                              │
 └──────────────────────────────────────────────────────────────────────────────┘
 budget model claude-opus-4-5 / day: 91.35 % of 0.05 USD
-budget all / month: 12.5 % of 3200 USD
+budget all / month: 12.5 % of 3,200.00 USD
 q quit  p pause  Tab sort  ? help
 ";
     assert_eq!(text(&view(), 80, 17), expected);
@@ -76,7 +76,7 @@ q quit  p pause  Tab sort  ? help
 fn a_narrow_one_leaves_columns_out_and_stacks_the_panels() {
     let drawn = text(&view(), 40, 24);
     assert!(drawn.lines().all(|line| line.chars().count() <= 40), "{drawn}");
-    assert!(drawn.contains("model") && drawn.contains("12.3000") && !drawn.contains("1.2 M"), "{drawn}");
+    assert!(drawn.contains("model") && drawn.contains("12.30") && !drawn.contains("1.2 M"), "{drawn}");
     let (rates, log) = (drawn.find("Records a second"), drawn.find("Write-ahead log"));
     assert!(rates < log, "{drawn}");
     // Whatever the size, it is drawn.
