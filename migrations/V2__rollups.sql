@@ -1,16 +1,21 @@
--- The rollups: sums over the log that dashboards read instead of it.
+-- The rollups: sums over the call log that dashboards read instead of it.
 --
--- In every committed state each of the three equals the sum over api_usage_log: whoever writes the log writes them in the
--- same transaction. `tallyd reconcile` checks it.
+-- In every committed state each of the three equals the sum over api_usage_log and what was dropped from it (V8): a
+-- transaction that writes the call log writes the rollups too. `tallyd reconcile` checks the sums.
 --
 -- * Each call counts in all three tables; user_id '' is the key of the calls that name no user.
--- * day is in the reporting time zone (tallyd_settings, V4).
+-- * day is in the reporting time zone (tallyd_settings, V3).
 -- * Keys are NOT NULL DEFAULT '': with NULLs in them ON CONFLICT would not find the row, and insert it again and again.
 -- * fillfactor 60 leaves room in each page for the next version of a row, which keeps the updates HOT: at 100 a third of
 --   them are not, and the table grows seventeenfold.
 -- * Upserts set updated_at = excluded.updated_at, not now(): distributed PostgreSQL wants an immutable expression there.
--- * Whoever upserts takes the tables in this file's order, and the keys within a table sorted. Otherwise two writers
---   deadlock.
+-- * A transaction that upserts takes the tables in the order daily_user_api_costs, user_api_totals, daily_api_costs, and
+--   the keys within a table sorted. Otherwise two writers deadlock. daily_api_costs comes last because every writer updates its
+--   few rows, and a transaction that has updated one keeps the others waiting until its COMMIT.
+-- * Counts are int8, which ends at 9.2 * 10^18. A call has at most 10^9 of each, so it takes 9.2 * 10^9 calls of the largest
+--   size to fill one row. A row that overflows all the same fails with SQLSTATE 22003: the daemon puts the call that does not
+--   fit into the dead letters and loads the rest; increment_daily_cost() fails, and writes nothing. cost_usd is numeric: 131,072
+--   digits. Sums over rows do not go back into int8: sum(input_tokens), not sum(input_tokens)::int8.
 
 CREATE TABLE public.daily_api_costs (
     day                   date        NOT NULL,
@@ -57,7 +62,7 @@ CREATE TABLE public.daily_user_api_costs (
 -- One user's history: the primary key begins with the day, which does not help there.
 CREATE INDEX daily_user_api_costs_user ON public.daily_user_api_costs (user_id, day);
 
--- Lifetime totals. They outlive the log's retention.
+-- Lifetime totals. They outlive the call log's retention.
 CREATE TABLE public.user_api_totals (
     user_id               text        NOT NULL DEFAULT '',
     provider              text        NOT NULL DEFAULT '',

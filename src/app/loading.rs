@@ -199,6 +199,7 @@ async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> 
                     tracing::info!(
                         database,
                         applied = report.applied.len(),
+                        history_rewritten = report.history_rewritten,
                         "the database answers, and its schema is up to date"
                     );
                     if matches!(report.access.copy, CopyAccess::Refused { .. }) {

@@ -66,6 +66,9 @@ pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let (report, distributed) = done?;
         Ok((report, distributed, url))
     })?;
+    if report.history_rewritten && !args.json {
+        println!("the history has the files of the initial schema now; the tables are as they were");
+    }
     if args.json {
         output::json(&Done { report: &report, distributed: distributed.as_deref() })?;
     } else if report.applied.is_empty() {

@@ -1,6 +1,6 @@
 //! Who may read and write tallyd's tables, and whether this session's role can load them.
 //!
-//! The rules themselves are SQL, in `migrations/V20__access.sql`: every table and partition has row level security, and
+//! The rules themselves are SQL, in `migrations/V12__access.sql`: every table and partition has row level security, and
 //! nobody but admins reads. Here the daemon applies them again to what was made since (a partition made by hand, a
 //! table of a later migration), and finds out what its own role may do.
 //!

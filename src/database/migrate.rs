@@ -15,9 +15,12 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
+use self::former::Noted;
 use super::access::{Access, HINT, protect_all};
 use super::zone::reporting_zone;
 use super::{FailureClass, classify, describe};
+
+mod former;
 
 mod embedded {
     #![allow(missing_docs, reason = "the macro's function cannot be documented")]
@@ -59,8 +62,11 @@ impl Granularity {
 /// What a migration found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MigrateReport {
-    /// The migrations that were applied now: `V1__usage_log`.
+    /// The migrations that were applied now: `V1__call_log`.
     pub applied: Vec<String>,
+    /// True if the history had the files from before the initial schema was written by subject, and has the present files now. The
+    /// tables are the same.
+    pub history_rewritten: bool,
     /// The identity of the database, made once. A restored copy has the same.
     pub database_id: Uuid,
     /// The partitions that hold now and what comes, in order.
@@ -107,6 +113,17 @@ pub enum MigrateError {
     Newer {
         /// The unknown migration.
         name: String,
+    },
+    /// An earlier build made the database, and did not come to the end of its own files.
+    #[error(
+        "the schema of this database was made by an earlier build of tallyd and stops at migration {last}: this build goes on from {wanted}. \
+         hint: run `tallyd migrate` of the last build that has {wanted} once, and then start this one"
+    )]
+    Unfinished {
+        /// The last migration that was applied.
+        last: String,
+        /// The migration from which this version can go on.
+        wanted: String,
     },
     /// The rollups' days are in another zone.
     #[error(
@@ -189,7 +206,7 @@ fn is_made_already(error: &tokio_postgres::Error) -> bool {
 async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
     let zone = options.reporting_time_zone.as_deref().map(check_zone).transpose()?;
     let transaction = client.transaction().await?;
-    let applied = apply(&transaction, embedded::migrations::runner().get_migrations()).await?;
+    let (applied, history_rewritten) = apply(&transaction, embedded::migrations::runner().get_migrations()).await?;
     settle_zone(&transaction, zone).await?;
     let ahead = "SELECT public.tallyd_ensure_partitions(now(), now() + $1 * ('1 ' || $2)::interval, $2)";
     let count = f64::from(options.partitions_ahead);
@@ -201,11 +218,11 @@ async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<M
     let database_id = setting(&transaction, "database_id").await?;
     let database_id = database_id.parse().map_err(|_| MigrateError::Setting { key: "database_id" })?;
     transaction.commit().await?;
-    Ok(MigrateReport { applied, database_id, partitions, protected, access })
+    Ok(MigrateReport { applied, history_rewritten, database_id, partitions, protected, access })
 }
 
-/// Applies the migrations that the history does not have, and returns their names.
-async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<Vec<String>, MigrateError> {
+/// Applies the migrations that the history does not have. Returns their names, and whether a history of the former files was rewritten.
+async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<(Vec<String>, bool), MigrateError> {
     transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
     enter(transaction).await?;
     // Policies would show it an empty history, and it would begin anew.
@@ -214,19 +231,26 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
     if let Some(row) = transaction.query_typed(hidden, &[]).await?.first() {
         return Err(MigrateError::Role { role: row.get(0) });
     }
-    let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
     let mut known: Vec<&Migration> = migrations.iter().collect();
     known.sort();
+    let mut history = read_history(transaction).await?;
+    let rewritten = former::is_complete(&history)?;
+    if rewritten {
+        former::rewrite(transaction, &known).await?;
+        history = read_history(transaction).await?;
+    }
     let mut done = 0;
-    for row in transaction.query_typed(history, &[]).await? {
-        let (version, name, checksum): (i32, String, String) = (row.get(0), row.get(1), row.get(2));
-        let name = format!("V{version}__{name}");
+    for noted in history {
         match known.get(done) {
-            Some(migration) if migration.version() == version && migration.checksum().to_string() == checksum => {
+            Some(migration)
+                if migration.version() == noted.version && migration.checksum().to_string() == noted.checksum =>
+            {
                 done += 1;
             }
-            Some(migration) if migration.version() == version => return Err(MigrateError::Diverged { name }),
-            _ => return Err(MigrateError::Newer { name }),
+            Some(migration) if migration.version() == noted.version => {
+                return Err(MigrateError::Diverged { name: noted.file() });
+            }
+            _ => return Err(MigrateError::Newer { name: noted.file() }),
         }
     }
     let mut applied = Vec::new();
@@ -234,15 +258,27 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
         let name = format!("V{}__{}", migration.version(), migration.name());
         let failed = |source| MigrateError::Migration { name: name.clone(), source };
         transaction.batch_execute(migration.sql().unwrap_or_default()).await.map_err(failed)?;
-        let (version, title, checksum) = (migration.version(), migration.name(), migration.checksum().to_string());
-        let note = "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES \
-            ($1, $2, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), $3)";
-        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
-            [(&version, Type::INT4), (&title, Type::TEXT), (&checksum, Type::TEXT)];
-        transaction.query_typed(note, &values).await.map_err(failed)?;
+        note(transaction, migration).await.map_err(failed)?;
         applied.push(name);
     }
-    Ok(applied)
+    Ok((applied, rewritten))
+}
+
+/// The history in order.
+async fn read_history(transaction: &Transaction<'_>) -> Result<Vec<Noted>, tokio_postgres::Error> {
+    let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
+    let rows = transaction.query_typed(history, &[]).await?;
+    Ok(rows.iter().map(|row| Noted { version: row.get(0), name: row.get(1), checksum: row.get(2) }).collect())
+}
+
+/// Notes in the history that the database has what a file makes.
+async fn note(transaction: &Transaction<'_>, migration: &Migration) -> Result<(), tokio_postgres::Error> {
+    let (version, title, checksum) = (migration.version(), migration.name(), migration.checksum().to_string());
+    let note = "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES \
+        ($1, $2, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), $3)";
+    let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+        [(&version, Type::INT4), (&title, Type::TEXT), (&checksum, Type::TEXT)];
+    transaction.query_typed(note, &values).await.map(drop)
 }
 
 /// Admits one migrating process until its transaction ends, by a lock on the history that only roles which may change it can take.

@@ -1,6 +1,6 @@
 //! Sessions and recent sign-ins, counted in Supabase's auth schema.
 //!
-//! The numbers come from `public.tallyd_session_counts()` (`migrations/V21__sessions.sql`), which runs with the rights of
+//! The numbers come from `public.tallyd_session_counts()` (`migrations/V11__sessions.sql`), which runs with the rights of
 //! the role that migrated: row level security hides `auth.sessions` from everybody else. Each number is handed on with
 //! its definition, because "active users" means something else to everybody.
 

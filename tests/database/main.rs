@@ -5,6 +5,7 @@ mod adopt;
 mod citus;
 mod embedded;
 mod forget;
+mod former;
 mod migrate;
 mod partitions;
 mod people;

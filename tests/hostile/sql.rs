@@ -223,30 +223,6 @@ fn a_table_of_admins_that_a_stranger_has_made_runs_nothing_and_makes_nobody_admi
 }
 
 #[test]
-fn an_existing_database_is_closed_and_a_projects_own_rule_of_who_is_admin_stays() {
-    let (postgres, _daemon) = migrated();
-    // What V26 changes, as it was before.
-    let v26 = include_str!("../../migrations/V26__closed_functions.sql");
-    let before = "SET client_min_messages = warning; DROP FUNCTION tallyd_keep_audit() CASCADE; \
-        DROP TRIGGER tallyd_audit_log_append_only ON tallyd_audit_log; DROP FUNCTION tallyd_trusts(regclass) CASCADE; \
-        DO $$ DECLARE fn regprocedure; BEGIN \
-            FOR fn IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace \
-                AND p.proname NOT IN ('tallyd_sessions_by_user', 'tallyd_alias_changed') LOOP \
-                EXECUTE format('ALTER FUNCTION %s SET search_path = ''''', fn); \
-            END LOOP; END $$; \
-        CREATE SCHEMA app; CREATE FUNCTION app.is_root() RETURNS bool LANGUAGE sql AS 'SELECT true'; \
-        CREATE OR REPLACE FUNCTION tallyd_is_admin() RETURNS bool LANGUAGE sql STABLE SECURITY DEFINER \
-            SET search_path = app, \"$user\" AS 'SELECT is_root()'";
-    postgres.psql(before);
-    assert_ne!(postgres.psql(OPEN_PATHS), "");
-    postgres.psql(v26);
-    assert_eq!(postgres.psql(OPEN_PATHS), "");
-    let own = "SELECT prosrc || ' ' || array_to_string(proconfig, ' ') FROM pg_proc WHERE proname = 'tallyd_is_admin'";
-    assert_eq!(postgres.psql(own), r#"SELECT is_root() search_path=pg_catalog, app, "$user", pg_temp"#);
-    assert_eq!(postgres.psql("SELECT tallyd_is_admin()"), "t");
-}
-
-#[test]
 fn the_audit_log_is_only_ever_added_to_also_by_the_owner() {
     let (postgres, _daemon) = migrated();
     postgres.psql(
