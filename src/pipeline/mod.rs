@@ -2,7 +2,6 @@
 //!
 //! listener → connection → intake (decode, validate, price) → chunk → channel → wal → flusher → PostgreSQL.
 
-mod ascii;
 pub mod batch;
 pub mod channel;
 pub mod chunk;

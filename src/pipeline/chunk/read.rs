@@ -3,7 +3,6 @@
 
 use super::varint::{read_u64, read_u128, unzigzag, unzigzag128};
 use super::{Refused, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, flag};
-use crate::pipeline::ascii::plain;
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::STANDARD_TIER;
 use tallyd_model::pricing::{Tokens, Usd};
@@ -177,7 +176,7 @@ impl<'a> PayloadReader<'a> {
         if code & 1 == 0 {
             return self.names.get((code / 2 - 1) as usize).copied();
         }
-        let name = text(self.bytes(code / 2)?)?;
+        let name = std::str::from_utf8(self.bytes(code / 2)?).ok()?;
         self.names.push(name);
         Some(name)
     }
@@ -188,7 +187,7 @@ impl<'a> PayloadReader<'a> {
             return Some("");
         }
         let bytes = self.number()?;
-        text(self.bytes(bytes)?)
+        std::str::from_utf8(self.bytes(bytes)?).ok()
     }
 
     #[inline]
@@ -197,11 +196,6 @@ impl<'a> PayloadReader<'a> {
         self.rest = rest;
         Some(bytes)
     }
-}
-
-#[inline]
-fn text(bytes: &[u8]) -> Option<&str> {
-    plain(bytes).or_else(|| std::str::from_utf8(bytes).ok())
 }
 
 impl<'a> Iterator for PayloadReader<'a> {

@@ -12,7 +12,6 @@ use std::borrow::Cow;
 use tallyd_protocol::record::MADE_ID;
 
 use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
-use crate::pipeline::ascii::plain;
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Tokens, normalise_platform, normalise_provider, normalise_tier};
 
@@ -188,11 +187,12 @@ impl<'a, 'r> Fields<'a, 'r> {
     #[inline]
     fn text(&mut self) -> Option<&'a str> {
         let Some(bytes) = self.raw()? else { return Some("") };
-        let max = self.admission.rules.text_bytes;
-        match plain(bytes) {
-            Some(text) => (text.len() <= max).then_some(text),
-            None => other_text(bytes, max),
-        }
+        self.checked(std::str::from_utf8(bytes).ok()?)
+    }
+
+    #[inline]
+    fn checked(&self, text: &'a str) -> Option<&'a str> {
+        admit::check_text("", text, self.admission.rules.text_bytes).ok().map(|()| text)
     }
 
     /// A provider that is stored as it stands, or under a name that is known here.
@@ -208,11 +208,7 @@ impl<'a, 'r> Fields<'a, 'r> {
     #[inline]
     fn endpoint(&mut self) -> Option<&'a str> {
         let Some(bytes) = self.raw()? else { return Some("") };
-        let (admission, max) = (self.admission, self.admission.rules.text_bytes);
-        match plain(bytes).map(|text| admission.kept(text)) {
-            Some(kept) => (kept.len() <= max).then_some(kept),
-            None => other_text(admission.kept(std::str::from_utf8(bytes).ok()?).as_bytes(), max),
-        }
+        self.checked(self.admission.kept(std::str::from_utf8(bytes).ok()?))
     }
 
     /// A platform that is stored as it stands, or under a name that is known here.
@@ -249,14 +245,6 @@ impl<'a, 'r> Fields<'a, 'r> {
             _ => None,
         }
     }
-}
-
-/// Text that is not [`plain`].
-#[cold]
-fn other_text(bytes: &[u8], max: usize) -> Option<&str> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    admit::check_text("", text, max).ok()?;
-    Some(text)
 }
 
 #[cfg(test)]
