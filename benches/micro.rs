@@ -11,7 +11,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tallyd::clock::{Clock, SystemClock};
-use tallyd::pipeline::chunk::{Chunk, ChunkBuilder, Columns, PayloadReader};
+use tallyd::pipeline::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
 use tallyd::pipeline::flusher::copy_row::Layout;
 use tallyd::pipeline::intake::admit::Scratch;
 use tallyd::pipeline::intake::frame::{self, ClientFrame, Records};
@@ -58,10 +58,12 @@ fn encode(body: &[u8], admission: &Admission<'_>) -> Vec<Chunk> {
 }
 
 fn calls_of(chunk: &Chunk) -> Vec<Call<'_>> {
-    let mut calls = Vec::new();
-    let read = PayloadReader::new(&chunk.payload).read_all(&mut calls, |_, _| panic!("nothing was refused"));
-    read.expect("a good payload");
-    calls
+    let entries = PayloadReader::new(&chunk.payload).map(|entry| entry.expect("a good payload"));
+    let call = |entry| match entry {
+        Entry::Call(call) => call,
+        Entry::Refused(_) => panic!("nothing was refused"),
+    };
+    entries.map(call).collect()
 }
 
 fn steps(criterion: &mut Criterion) {

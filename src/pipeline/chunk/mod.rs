@@ -175,28 +175,6 @@ mod tests {
         )
     }
 
-    /// Calls, refused records with their places, and whether the payload ended well.
-    type Read<'a> = (Vec<Call<'a>>, Vec<(usize, Refused<'a>)>, Result<(), PayloadError>);
-
-    fn all_at_once(payload: &[u8]) -> Read<'_> {
-        let (mut calls, mut refused) = (Vec::new(), Vec::new());
-        let read =
-            PayloadReader::new(payload).read_all(&mut calls, |position, record| refused.push((position, record)));
-        (calls, refused, read)
-    }
-
-    fn one_by_one(payload: &[u8]) -> Read<'_> {
-        let (mut calls, mut refused) = (Vec::new(), Vec::new());
-        for (position, entry) in PayloadReader::new(payload).enumerate() {
-            match entry {
-                Ok(Entry::Call(call)) => calls.push(call),
-                Ok(Entry::Refused(record)) => refused.push((position, record)),
-                Err(error) => return (calls, refused, Err(error)),
-            }
-        }
-        (calls, refused, Ok(()))
-    }
-
     fn read_all(chunks: &[Chunk]) -> Vec<Entry<'_>> {
         let entries = chunks.iter().flat_map(|chunk| PayloadReader::new(&chunk.payload));
         entries.collect::<Result<_, _>>().expect("what was written reads back")
@@ -226,26 +204,6 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
             let read = PayloadReader::new(&bytes).take_while(Result::is_ok).count();
             prop_assert!(read <= bytes.len());
-            prop_assert_eq!(all_at_once(&bytes), one_by_one(&bytes));
-        }
-
-        #[test]
-        fn all_at_once_are_the_same_as_one_by_one(
-            calls in prop::collection::vec((owned(), any::<bool>()), 1..20),
-            cut in prop_oneof![Just(0_usize), 0..400_usize],
-        ) {
-            let mut builder = ChunkBuilder::new();
-            let mut chunks = Vec::new();
-            let refused = Refused { code: "nul", field: "model", message: "no", payload_format: "json", payload: b"{}", ..Refused::default() };
-            for (seq, (call, is_refused)) in calls.iter().enumerate() {
-                chunks.extend(builder.push_call(seq as u64 + 1, &call.call()));
-                chunks.extend(is_refused.then(|| builder.push_refused(seq as u64 + 1, &refused)).flatten());
-            }
-            chunks.extend(builder.finish());
-            for chunk in &chunks {
-                let payload = &chunk.payload[..chunk.payload.len().saturating_sub(cut)];
-                prop_assert_eq!(all_at_once(payload), one_by_one(payload));
-            }
         }
     }
 

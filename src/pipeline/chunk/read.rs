@@ -1,5 +1,4 @@
-//! Reads a chunk's payload: an iterator of entries whose text borrows from it, or, for whoever loads them all, its calls at
-//! once: [`PayloadReader::read_all`] writes each to its place, where an iterator hands 250 bytes from one to the next.
+//! Reads a chunk's payload: an iterator of entries whose text borrows from it.
 
 use super::varint::{read_u64, read_u128, unzigzag, unzigzag128};
 use super::{Refused, TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, flag};
@@ -45,34 +44,6 @@ impl<'a> PayloadReader<'a> {
         self.previous_us = 0;
     }
 
-    /// Reads the rest: calls are added to `calls`, a refused record goes to `refused` with its place among the entries.
-    ///
-    /// # Errors
-    /// [`PayloadError`] at the first entry that does not decode. What stands before it has been handed over.
-    pub fn read_all(
-        &mut self,
-        calls: &mut Vec<Call<'a>>,
-        mut refused: impl FnMut(usize, Refused<'a>),
-    ) -> Result<(), PayloadError> {
-        let mut position = 0;
-        while let Some((tag, rest)) = self.rest.split_first() {
-            let at = self.rest.len();
-            self.rest = rest;
-            let read = match *tag {
-                TAG_CALL => self.call().map(|call| calls.push(call)),
-                TAG_REFUSED => self.refused().map(|record| refused(position, record)),
-                TAG_REFUSED_BY => self.refused_by().map(|record| refused(position, record)),
-                _ => None,
-            };
-            if read.is_none() {
-                self.rest = &[];
-                return Err(PayloadError { at });
-            }
-            position += 1;
-        }
-        Ok(())
-    }
-
     fn entry(&mut self) -> Option<Entry<'a>> {
         let (tag, rest) = self.rest.split_first()?;
         self.rest = rest;
@@ -84,7 +55,7 @@ impl<'a> PayloadReader<'a> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn call(&mut self) -> Option<Call<'a>> {
         let flags = self.number().filter(|flags| flags & !flag::ALL == 0)?;
         let has = |bit: u64| flags & bit != 0;

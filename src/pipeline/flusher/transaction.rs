@@ -139,7 +139,12 @@ async fn copy(
         for (chunk, payload) in some.iter().zip(&payloads) {
             calls.clear();
             reader.reset(payload);
-            reader.read_all(&mut calls, |position, refused| letters.push_refused(chunk, position, &refused))?;
+            for (position, entry) in reader.by_ref().enumerate() {
+                match entry? {
+                    Entry::Call(call) => calls.push(call),
+                    Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+                }
+            }
             fold.add_all(&calls, &mut others);
             for ((call, other), user) in calls.iter().zip(&others).zip(fold.users_of_last()) {
                 rows.push(user, |out| layout.write(out, call, *other));
