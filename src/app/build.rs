@@ -73,7 +73,6 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         clock: Arc::clone(&shared.clock),
         settings: http_settings(&config),
         config: Arc::clone(&config),
-        known_days: http::admin::known_days::KnownDays::default(),
         codes: http::page::codes::Codes::default(),
         address: OnceLock::new(),
         grpc_address: OnceLock::new(),

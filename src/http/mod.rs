@@ -87,8 +87,6 @@ pub struct View {
     pub settings: Settings,
     /// The whole configuration, for what does a command's work.
     pub config: Arc<crate::config::Config>,
-    /// Days of the cost history that are known already.
-    pub known_days: admin::known_days::KnownDays,
     /// Codes that sign in to the page.
     pub codes: page::codes::Codes,
     /// Where the public listener is, once it is.

@@ -62,29 +62,6 @@ fn the_cost_history_has_days_models_by_family_and_exact_amounts() {
     assert_eq!(api.get("/api/admin/cost-history?days=1", &token).ok(), json!([]));
 }
 
-/// Days are kept as they were written out once: whatever changes a row must show all the same.
-#[test]
-fn a_day_that_is_known_already_is_read_anew_once_it_has_changed() {
-    let api = loaded();
-    let token = api.token("read");
-    let ask = || api.get("/api/admin/cost-history?from=2026-03-01&to=2026-03-02", &token).ok();
-    let first = ask();
-    assert_eq!(ask(), first);
-    let newest = "daily_api_costs WHERE day = '2026-03-02'";
-    // By hand, and without a word in `updated_at`.
-    api.postgres.psql("UPDATE daily_api_costs SET calls = calls + 1 WHERE day = '2026-03-02' AND provider = 'acme'");
-    let updated = ask();
-    assert_eq!(updated[0]["totalCalls"], 6);
-    assert_eq!(updated[1], first[1]);
-    api.postgres
-        .psql("INSERT INTO daily_api_costs (day, provider, calls, cost_usd) VALUES ('2026-03-02', 'new', 7, 1.5)");
-    assert_eq!(ask()[0]["byProvider"]["new"]["cost"].to_string(), "1.5");
-    api.postgres.psql(&format!("DELETE FROM {newest} AND provider = 'new'"));
-    assert_eq!(ask(), updated);
-    api.postgres.psql(&format!("DELETE FROM {newest}"));
-    assert_eq!(ask(), json!([first[1]]));
-}
-
 #[test]
 fn parameters_are_bounded_and_errors_say_which() {
     let api = loaded();

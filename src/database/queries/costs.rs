@@ -21,39 +21,23 @@ pub struct DayRow {
     pub sums: Sums,
 }
 
-/// The rows of these days; newest day first, in no order within a day.
+/// The rows of the days from `from` to `to`, both included; newest day first, in no order within a day.
 ///
 /// They are summed by whoever asks: PostgreSQL's sums of `int8` are `numeric`, and of a year's rows they took half of the answer's time.
 ///
 /// # Errors
 /// [`QueryError`].
-pub async fn history(reading: &Reading, days: &[NaiveDate]) -> Result<Vec<DayRow>, QueryError> {
+pub async fn history(reading: &Reading, from: NaiveDate, to: NaiveDate) -> Result<Vec<DayRow>, QueryError> {
     let sql = format!(
         "SELECT day, provider, model, endpoint, {OF_ROW} FROM public.daily_api_costs \
-         WHERE day = ANY($1) ORDER BY day DESC"
+         WHERE day BETWEEN $1 AND $2 ORDER BY day DESC"
     );
-    let rows = reading.query_typed(&sql, &[(&days, Type::DATE_ARRAY)]).await?;
+    let rows = reading.query_typed(&sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?;
     let read = |row: &tokio_postgres::Row| {
         let (day, provider, model, endpoint) = (row.get(0), row.get(1), row.get(2), row.get(3));
         Ok(DayRow { day, provider, model, endpoint, sums: Sums::read(row, 4)? })
     };
     rows.iter().map(read).collect()
-}
-
-/// The days from `from` to `to`, both included, that have rows, each with a text that is another one once any of the day's
-/// rows has changed, come or gone; newest first.
-///
-/// # Errors
-/// [`QueryError`].
-pub async fn versions(
-    reading: &Reading,
-    from: NaiveDate,
-    to: NaiveDate,
-) -> Result<Vec<(NaiveDate, String)>, QueryError> {
-    let sql = "SELECT day, count(*) || ' ' || sum(hashint8extended(xmin::text::int8, 0)) FROM public.daily_api_costs \
-               WHERE day BETWEEN $1 AND $2 GROUP BY day ORDER BY day DESC";
-    let rows = reading.query_typed(sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// What was spent in these days, everything together.

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::costs::{DayRow, history, versions};
+use crate::database::queries::costs::{DayRow, history};
 use crate::database::whole::Whole;
-use crate::http::answer::{Failures, Number, add};
+use crate::http::answer::{Failures, Json, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range};
 use crate::http::router::Handle;
@@ -182,36 +179,17 @@ pub fn days(rows: &[DayRow]) -> Result<Vec<DayCosts>, ApiError> {
     Ok(days)
 }
 
-fn unwritten(error: serde_json::Error) -> ApiError {
-    let hint = "this is a defect of tallyd: please report it";
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string(), hint)
-}
-
 /// What each day cost, newest day first. Days without calls are left out.
 #[utoipa::path(get, path = "/api/admin/cost-history", tag = "admin", params(HistoryParameters),
     responses((status = 200, description = "The days", body = Vec<DayCosts>), Failures))]
 pub async fn cost_history(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<HistoryParameters>,
-) -> Result<Response, ApiError> {
+) -> Result<Json<Vec<DayCosts>>, ApiError> {
     let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
     let (from, to) = day_range(&view, range, DAYS, ROLLUP_DAYS_MAX)?;
     let reading = view.reading().await?;
-    let versions = versions(&reading, from, to).await?;
-    let mut texts = view.known_days.get(versions.iter().map(|(day, version)| (*day, version.as_str())));
-    let unknown: Vec<NaiveDate> = versions.iter().map(|(day, _)| *day).filter(|day| !texts.contains_key(day)).collect();
-    let rows = if unknown.is_empty() { Vec::new() } else { history(&reading, &unknown).await? };
+    let rows = history(&reading, from, to).await?;
     reading.finish().await?;
-    let versions: BTreeMap<NaiveDate, String> = versions.into_iter().collect();
-    for day in days(&rows)? {
-        let text = Bytes::from(tallyd_model::json::to_vec(&day).map_err(unwritten)?);
-        if let Some(version) = versions.get(&day.date) {
-            view.known_days.put(day.date, version, text.clone());
-        }
-        texts.insert(day.date, text);
-    }
-    let newest_first: Vec<&[u8]> = texts.values().rev().map(|text| &text[..]).collect();
-    let body = [&b"["[..], &newest_first.join(&b","[..]), b"]"].concat();
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((json, Body::from(body)).into_response())
+    Ok(Json(days(&rows)?))
 }

@@ -89,7 +89,7 @@ impl TodayCosts {
 pub async fn costs(State(view): State<Handle>) -> Result<Json<TodayCosts>, ApiError> {
     let day = today(&view);
     let reading = view.reading().await?;
-    let rows = history(&reading, &[day]).await?;
+    let rows = history(&reading, day, day).await?;
     let budget = budgets::daily(&reading).await?;
     reading.finish().await?;
     let today = days(&rows)?.pop().unwrap_or_else(|| DayCosts::empty(day));

@@ -67,7 +67,7 @@ pub async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, A
     let day = today(&view);
     let users = UserQuestion { search: None, id: None, sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
     let reading = view.reading().await?;
-    let rows = history(&reading, &[day]).await?;
+    let rows = history(&reading, day, day).await?;
     let providers = lifetime(&reading).await?;
     let users = users.ask(&reading, &view.settings.users).await?;
     let sessions = sessions(&*reading, (&view.settings.users).into()).await?;

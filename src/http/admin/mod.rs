@@ -5,7 +5,6 @@
 
 pub mod cost_history;
 pub mod costs;
-pub mod known_days;
 pub mod metrics;
 pub mod pricing;
 pub mod users;
