@@ -1,7 +1,4 @@
 //! Sums a batch by rollup key. Nothing is allocated a record, and nothing of a chunk is needed once it has been added.
-//! [`users`] has the rows of which there are many.
-
-mod users;
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -10,7 +7,6 @@ use chrono::NaiveDate;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use self::users::{Group, Users, Wanted};
 use super::day::Days;
 use super::guard::{KeyGuard, OTHER, OTHER_ENDPOINT, OTHER_MODEL};
 use crate::call::Call;
@@ -134,7 +130,7 @@ pub struct Fold<'g> {
     costs: Rows<CostNames, CostRow>,
     /// Days and providers of users' rows.
     groups: Rows<GroupNames, ()>,
-    users: Users,
+    users: Rows<UserNames, UserSums>,
     /// Users' rows of the last [`Fold::add_all`]'s calls.
     found: Vec<u32>,
 }
@@ -145,9 +141,6 @@ pub struct Fold<'g> {
 struct Memo<'a>([Option<(CostKey<'a>, usize)>; MEMO_ENTRIES]);
 
 const MEMO_ENTRIES: usize = 64;
-
-/// Calls whose rows are fetched together: their cache lines are a quarter of the first cache.
-const BLOCK_CALLS: usize = 32;
 
 impl<'a> Memo<'a> {
     fn slot(key: &CostKey<'_>) -> usize {
@@ -180,6 +173,14 @@ struct CostNames {
 struct GroupNames {
     day: NaiveDate,
     provider: Name,
+}
+
+/// A day and a provider, by number: they are the same for most users' rows.
+type Group = u32;
+
+struct UserNames {
+    group: Group,
+    user_id: Name,
 }
 
 struct CostRow {
@@ -237,46 +238,24 @@ impl<'g> Fold<'g> {
             names: String::new(),
             costs: Rows::new(),
             groups: Rows::new(),
-            users: Users::new(),
+            users: Rows::new(),
             found: Vec::new(),
         }
     }
 
     /// Adds a chunk's calls. `others` gets what each one's row has in `rollup_other`.
-    ///
-    /// In blocks, so that what was asked for is still at hand when it is used: [`users`] says why.
     pub fn add_all(&mut self, calls: &[Call<'_>], others: &mut Vec<i16>) {
         self.found.clear();
         others.clear();
         let mut memo = Memo([None; MEMO_ENTRIES]);
-        for block in calls.chunks(BLOCK_CALLS) {
-            self.add_block(block, &mut memo, others);
-        }
-    }
-
-    fn add_block<'c>(&mut self, calls: &[Call<'c>], memo: &mut Memo<'c>, others: &mut Vec<i16>) {
-        let mut costs = [0; BLOCK_CALLS];
-        let mut guesses = [None; BLOCK_CALLS];
-        let mut wanted = [Wanted::default(); BLOCK_CALLS];
-        for ((call, cost), wanted) in calls.iter().zip(&mut costs).zip(&mut wanted) {
+        for call in calls {
             let key = cost_key(self.days.of(call.occurred_at_us), call);
             let row = memo.row(&key).unwrap_or_else(|| self.cost_row(key));
             memo.set(key, row);
+            let (other, user) = self.add_to(row, call);
+            others.push(other);
             // A batch has far fewer than 2^32 records.
-            *cost = row as u32;
-            *wanted = self.users.wanted(self.costs.rows[row].1.group, call.user_id);
-            self.users.ask(*wanted);
-        }
-        for (wanted, guess) in wanted[..calls.len()].iter().zip(&mut guesses) {
-            *guess = self.users.guess(*wanted);
-        }
-        for (call, ((cost, wanted), guess)) in calls.iter().zip(costs.into_iter().zip(wanted).zip(guesses)) {
-            let row = &mut self.costs.rows[cost as usize].1;
-            row.measures.add_call(call);
-            others.push(row.other);
-            let user = self.users.row(wanted, guess);
-            self.users.sums_mut(user).add_call(call);
-            self.found.push(user);
+            self.found.push(user as u32);
         }
     }
 
@@ -289,8 +268,8 @@ impl<'g> Fold<'g> {
     #[must_use]
     pub fn user_ranks(&self) -> Vec<u32> {
         // A batch has far fewer than 2^32 records.
-        let mut order: Vec<u32> = (0..self.users.len() as u32).collect();
-        order.sort_unstable_by(|left, right| self.users.name(*left).cmp(self.users.name(*right)));
+        let mut order: Vec<u32> = (0..self.users.rows.len() as u32).collect();
+        order.sort_unstable_by_key(|row| text(&self.names, self.users.rows[*row as usize].0.user_id));
         let mut ranks = vec![0; order.len()];
         for (rank, row) in order.iter().enumerate() {
             ranks[*row as usize] = rank as u32;
@@ -302,13 +281,17 @@ impl<'g> Fold<'g> {
     pub fn add(&mut self, call: &Call<'_>) -> i16 {
         let day = self.days.of(call.occurred_at_us);
         let row = self.cost_row(cost_key(day, call));
+        self.add_to(row, call).0
+    }
+
+    /// Adds a call to that row of costs, and to its user's. Returns what the former has in `rollup_other`, and the latter's place.
+    fn add_to(&mut self, row: usize, call: &Call<'_>) -> (i16, usize) {
         let cost = &mut self.costs.rows[row].1;
         cost.measures.add_call(call);
-        let other = cost.other;
-        let wanted = self.users.wanted(cost.group, call.user_id);
-        let row = self.users.row(wanted, None);
-        self.users.sums_mut(row).add_call(call);
-        other
+        let (other, group) = (cost.other, cost.group);
+        let user = self.user_row(group, call.user_id);
+        self.users.rows[user].1.add_call(call);
+        (other, user)
     }
 
     /// What a call's row would have in `rollup_other`, without adding the call.
@@ -333,6 +316,16 @@ impl<'g> Fold<'g> {
             let other = self.guard.admit(day, key.model, key.endpoint);
             let row = CostRow { other, group: self.group(day, key.provider), measures: Measures::default() };
             self.costs.insert(hash, CostNames { day, provider, model, endpoint }, row)
+        })
+    }
+
+    fn user_row(&mut self, group: Group, user_id: &str) -> usize {
+        let hash = self.hasher.hash_one((group, user_id));
+        let names = &self.names;
+        let known = self.users.find(hash, |known| known.group == group && text(names, known.user_id) == user_id);
+        known.unwrap_or_else(|| {
+            let user_id = self.keep(user_id);
+            self.users.insert(hash, UserNames { group, user_id }, UserSums::default())
         })
     }
 
@@ -378,12 +371,10 @@ impl<'g> Fold<'g> {
 
     /// The users' rows, in the order of their appearance.
     fn user_rows(&self) -> impl Iterator<Item = (UserKey<'_>, &UserSums)> {
-        // A batch has far fewer than 2^32 records.
-        (0..self.users.len() as u32).map(|row| {
-            let (group, user_id) = self.users.key(row);
-            let group = &self.groups.rows[group as usize].0;
-            let key = UserKey { day: group.day, user_id, provider: text(&self.names, group.provider) };
-            (key, self.users.sums(row))
+        self.users.rows.iter().map(|(names, sums)| {
+            let group = &self.groups.rows[names.group as usize].0;
+            let [user_id, provider] = [names.user_id, group.provider].map(|name| text(&self.names, name));
+            (UserKey { day: group.day, user_id, provider }, sums)
         })
     }
 }
