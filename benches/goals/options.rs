@@ -20,7 +20,7 @@ Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-en
   --backlog N          records of the backlog (10000000)
   --log-rows N         rows of the larger log behind the questions (50000000)
   --against BINARY     another build of the daemon, measured in turn with this one, without the
-                       slower sides (end-to-end)
+                       slower sides (end-to-end, user-index, ack)
   --json FILE          where the report goes (target/bench/report.json)
   --plot FILE          where the picture goes (target/bench/sides.svg)
 ";

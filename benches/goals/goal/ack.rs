@@ -1,34 +1,58 @@
 //! How long an acknowledgement takes beside one fdatasync of this disk, while PostgreSQL loads what is acknowledged.
 
+use std::path::Path;
+
 use super::pace::{Pace, fdatasync, latencies};
 use crate::options::Options;
 use crate::report::{Goal, Report};
 use crate::support::{Cluster, Daemon, quantile};
 
-const SLOW: Pace = Pace { connections: 1, frame_records: 1, frames: 5_000 };
-const FAST: Pace = Pace { connections: 10, frame_records: 10, frames: 5_000 };
+const PACES: [(&str, Pace, f64); 2] = [
+    ("1,000", Pace { connections: 1, frame_records: 1, frames: 5_000 }, 5.0),
+    ("100,000", Pace { connections: 10, frame_records: 10, frames: 5_000 }, 20.0),
+];
+
+/// What one build shows at one pace, a figure a round, in syncs.
+#[derive(Default)]
+struct Waits {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
 
 pub fn measure(options: &Options, report: &mut Report) {
     let cluster = Cluster::start();
     let mut syncs = Vec::new();
-    let mut figures: [(Vec<f64>, Vec<f64>); 2] = Default::default();
+    let (mut this, mut other): ([Waits; 2], [Waits; 2]) = Default::default();
     for round in 1..=options.rounds {
-        for (pace, (p50s, p99s)) in [SLOW, FAST].into_iter().zip(&mut figures) {
-            cluster.empty_tables();
-            let daemon = Daemon::start(&cluster, Daemon::program());
-            let sync = fdatasync(&daemon);
-            let mut waits = latencies(&daemon, pace);
-            p50s.push(quantile(&mut waits, 0.5) / sync);
-            p99s.push(quantile(&mut waits, 0.99) / sync);
-            syncs.push(sync * 1e3);
-            daemon.stop();
+        for (index, (_, pace, _)) in PACES.into_iter().enumerate() {
+            if let Some(program) = &options.against {
+                look(&cluster, program, pace, &mut other[index]);
+            }
+            syncs.push(look(&cluster, Daemon::program(), pace, &mut this[index]) * 1e3);
         }
         println!("round {round} of {}", options.rounds);
     }
     report.add("one append of 4 KiB with fdatasync", "µs", Goal::Shown, syncs);
-    let [slow, fast] = figures;
-    report.add("ack p50 at 1,000 records a second ÷ one fdatasync", "×", Goal::Shown, slow.0);
-    report.add("ack p99 at 1,000 records a second ÷ one fdatasync", "×", Goal::AtMost(5.0), slow.1);
-    report.add("ack p50 at 100,000 records a second ÷ one fdatasync", "×", Goal::Shown, fast.0);
-    report.add("ack p99 at 100,000 records a second ÷ one fdatasync", "×", Goal::AtMost(20.0), fast.1);
+    for ((rate, _, goal), (this, other)) in PACES.into_iter().zip(this.into_iter().zip(other)) {
+        let name = |what: &str| format!("ack {what} at {rate} records a second");
+        if !other.p99.is_empty() {
+            report.add_ratio(name("p50") + ", this build ÷ the other", Goal::Shown, &this.p50, &other.p50);
+            report.add_ratio(name("p99") + ", this build ÷ the other", Goal::Shown, &this.p99, &other.p99);
+            report.add(name("p99") + " ÷ one fdatasync, the other build", "×", Goal::Shown, other.p99);
+        }
+        report.add(name("p50") + " ÷ one fdatasync", "×", Goal::Shown, this.p50);
+        report.add(name("p99") + " ÷ one fdatasync", "×", Goal::AtMost(goal), this.p99);
+    }
+}
+
+/// One round of one build. Returns the milliseconds of one sync.
+fn look(cluster: &Cluster, program: &Path, pace: Pace, found: &mut Waits) -> f64 {
+    cluster.empty_tables();
+    let daemon = Daemon::start(cluster, program);
+    let sync = fdatasync(&daemon);
+    let mut waits = latencies(&daemon, pace);
+    found.p50.push(quantile(&mut waits, 0.5) / sync);
+    found.p99.push(quantile(&mut waits, 0.99) / sync);
+    daemon.stop();
+    sync
 }

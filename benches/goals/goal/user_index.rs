@@ -24,8 +24,11 @@ pub fn measure(options: &Options, report: &mut Report) {
     daemon.stop();
     for &users in &options.users {
         let batch: Vec<Record> = Calls::new(users, 0).take(options.records).collect();
-        let (mut tallyd, mut copy) = (Vec::new(), Vec::new());
+        let (mut tallyd, mut copy, mut other) = (Vec::new(), Vec::new(), Vec::new());
         for index in 1..=options.rounds {
+            if let Some(program) = &options.against {
+                other.push(round(&cluster, program, &batch, &[ALWAYS]).rate);
+            }
             tallyd.push(round(&cluster, Daemon::program(), &batch, &[ALWAYS]).rate);
             assert!(indexed(&cluster), "a partition has no index by user");
             copy.push(Rows::dump(&cluster, batch.len()).by_psql(&cluster));
@@ -37,6 +40,10 @@ pub fn measure(options: &Options, report: &mut Report) {
         }
         let name = format!("end to end ÷ `\\copy` BINARY, both with the index by user, {users} users");
         report.add_ratio(name, Goal::AtLeast(1.4), &tallyd, &copy);
+        if !other.is_empty() {
+            let name = format!("with the index by user, this build ÷ the other, {users} users");
+            report.add_ratio(name, Goal::Shown, &tallyd, &other);
+        }
     }
 }
 
