@@ -2,16 +2,12 @@
 //!
 //! What an acknowledgement takes of a processor is some tens of microseconds; what it may wait for one is what whoever
 //! runs there is left until its slice ends. Linux protects that slice (`EEVDF`, since 6.6) even from a thread with ten
-//! times its weight, and looks again only at the next tick of the clock, milliseconds later. Two things shorten the wait:
+//! times its weight, and looks again only at the next tick of the clock, milliseconds later.
 //!
-//! * A thread that is woken and asks for shorter slices than the one that runs need not wait for the slice's end (since
-//!   6.12). So the daemon's threads ask for short ones, and give up nothing of their share; threads that answer questions
-//!   ask for long ones, and have a smaller share besides.
-//! * A thread that gives one answer after another steps aside in between ([`step_aside`]).
-//!
-//! The first is a wish: an older kernel, another system, or a filter on system calls leaves the thread as it was.
-
-use std::time::Duration;
+//! A thread that is woken and asks for shorter slices than the one that runs need not wait for the slice's end (since
+//! 6.12). So the daemon's threads ask for short ones, and give up nothing of their share; threads that answer questions
+//! ask for long ones, and have a smaller share besides. It is a wish: an older kernel, another system, or a filter on system
+//! calls leaves the thread as it was.
 
 /// What the daemon's threads ask for, in nanoseconds. Shorter than what any program has, and long enough that loading, which works for
 /// milliseconds on end, keeps its caches.
@@ -39,12 +35,6 @@ pub fn after_others() {
     // Of the calling thread alone. Where it is refused, questions count as much as records.
     let _ = rustix::process::setpriority_process(None, QUESTIONS_NICENESS);
     set_slice(LONG_SLICE);
-}
-
-/// Leaves the processor to whoever waits for it. The thread is blocked for about 60 microseconds, the time that Linux rounds any
-/// sleep up to. `sched_yield` would not do: it is an offer, and the scheduler takes the same thread again.
-pub fn step_aside() {
-    std::thread::sleep(Duration::from_nanos(1));
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -28,8 +28,6 @@ use options::Options;
 use report::Report;
 
 fn main() {
-    goal::be_the_crowd();
-    goal::be_elsewhere();
     let options = Options::from_arguments();
     let mut report = Report::new(&options);
     println!("{}\n", report.machine());

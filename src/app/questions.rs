@@ -2,8 +2,8 @@
 //!
 //! On the runtime that serves producers, an acknowledgement would wait behind every question that is ready to run. So
 //! questions have a runtime of their own, and the operating system is asked to prefer every other thread to its threads;
-//! `make bench BENCH="--only dashboard"` measures what a thousand questions at once do to acknowledgements. Health, metrics
-//! and status on the local socket stay with the daemon's runtime: they must answer in a crowd.
+//! `make bench BENCH="--only dashboard"` measures what fifty dashboards do to acknowledgements. Health, metrics and status
+//! on the local socket stay with the daemon's runtime: they must answer whatever is asked.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 

@@ -121,8 +121,7 @@ pub fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
     })
 }
 
-/// Middleware: a tag for each whole answer to a GET. Beneath [`super::crowd`], so that an answer that is shared is read through
-/// once, not once for each who gets it.
+/// Middleware: a tag for each whole answer to a GET.
 pub async fn tag(request: Request, next: Next) -> Response {
     let tagged = matches!(*request.method(), Method::GET | Method::HEAD);
     let response = next.run(request).await;

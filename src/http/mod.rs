@@ -16,7 +16,6 @@
 //! | [`otlp`] | what OpenTelemetry exports |
 //! | [`page`] | the admin page, and signing in to it |
 //! | [`openapi`] | the document of the API, and its page |
-//! | [`crowd`] | many who ask the same share one answer |
 //! | [`places`] | few at a time of what may make the daemon hold much |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
 
@@ -24,7 +23,6 @@ pub mod admin;
 pub mod answer;
 pub mod auth;
 pub mod body;
-pub mod crowd;
 pub mod csv;
 pub mod error;
 mod health;

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
 use super::places::{self, Places};
-use super::{View, admin, answer, crowd, health, ingest, openapi, otlp, page, status, today, v1};
+use super::{View, admin, answer, health, ingest, openapi, otlp, page, status, today, v1};
 
 /// Bytes of a body that is read before anybody has shown a token: a token, or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
@@ -109,13 +109,11 @@ pub fn document() -> utoipa::openapi::OpenApi {
 /// Routes on `http.listen`.
 pub fn public(view: Handle) -> Router {
     let for_role = |needs, by_page| from_fn_with_state(Gate { view: Arc::clone(&view), needs, by_page }, gate);
-    let crowd = Arc::default();
     let answers = Arc::new(Places::answers());
     let asked = |routes: OpenApiRouter<Handle>, by_page| {
         routes
             .route_layer(from_fn_with_state(Arc::clone(&answers), places::few))
             .route_layer(from_fn(answer::tag))
-            .route_layer(from_fn_with_state(Arc::clone(&crowd), crowd::share))
             .route_layer(from_fn(places::keep))
             .route_layer(from_fn(answer::unchanged))
             .route_layer(for_role(Role::Read, by_page))

@@ -4,7 +4,6 @@ mod ack;
 mod backlog;
 mod daemons;
 mod dashboard;
-mod elsewhere;
 mod end_to_end;
 mod pace;
 mod read;
@@ -15,9 +14,6 @@ use super::options::Options;
 use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
-
-pub use dashboard::be_the_crowd;
-pub use elsewhere::be_elsewhere;
 
 pub const ALL: [(&str, Measure); 8] = [
     ("end-to-end", end_to_end::measure),
