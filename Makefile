@@ -145,8 +145,8 @@ fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 
 	@scripts/need-cargo-fuzz
 	scripts/fuzz
 
-snapshots: ## Write tests/snapshots/ anew, after a change of a command's help, the API or the metrics: review the diff
-	INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test --test house snapshots::
+snapshots: ## Write tests/snapshots/, docs/reference/ and config.toml anew, after a change of settings, commands, API or metrics: review the diff
+	TALLYD_WRITE_DOCS=1 INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test --test house -- snapshots:: reference::
 
 golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the older folders
 	TALLYD_WRITE_GOLDEN=1 cargo test --test faults fault_32

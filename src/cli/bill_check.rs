@@ -130,7 +130,7 @@ fn push_line(table: &mut Table, line: &Line, exact: bool) {
     let difference =
         line.billed_usd.map(|billed| Usd::from_attos(line.recorded_usd.attos().saturating_sub(billed.attos())));
     let amounts = [line.billed_usd, Some(line.recorded_usd), difference];
-    table.push(cells([&key.day.to_string(), &key.provider, model], amounts, exact));
+    table.push(cells([&key.day.to_string(), key.provider, model], amounts, exact));
     if let Some(billed) = line.billed_tokens.filter(|billed| *billed != line.recorded_tokens) {
         let ours = line.recorded_tokens;
         let names = ["input", "output", "cache read", "cache write"];
@@ -148,7 +148,7 @@ fn push_line(table: &mut Table, line: &Line, exact: bool) {
 
 fn push_day(table: &mut Table, day: &Day, exact: bool) {
     let amounts = [day.billed_usd, Some(day.recorded_usd), day.difference_usd];
-    let mut line = cells([&day.day.to_string(), &day.provider, "= all models"], amounts, exact);
+    let mut line = cells([&day.day.to_string(), day.provider, "= all models"], amounts, exact);
     line.push(if day.agrees { "ok" } else { "DIFFERS" }.to_owned());
     table.push(line);
     day.causes.iter().for_each(|cause| table.note(&cause.to_string()));

@@ -12,18 +12,19 @@ use tallyd_model::pricing::Usd;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alerts {
-    /// How often budgets are evaluated and alerts delivered. Default 10 seconds.
+    /// How often budgets are evaluated and alerts delivered.
     #[serde(rename = "interval_ms", with = "form::milliseconds")]
     pub interval: Duration,
-    /// Where alerts are posted as `{"text": …}`, such as a Slack webhook; secret. Empty, the default: nowhere.
+    /// Where alerts are posted as `{"text": …}`, such as a Slack webhook; secret. Empty: nowhere.
     #[serde(with = "form::empty_is_none")]
     pub webhook_url: Option<Secret>,
-    /// The pause before the first retry of a delivery; it doubles up to an hour. Default 1 second.
+    /// The pause before the first retry of a delivery; it doubles up to an hour, for a week.
     #[serde(rename = "retry_min_ms", with = "form::milliseconds")]
     pub retry_min: Duration,
-    /// A user's or model's spend is unusual beyond so many times what it is on nine of ten days. 0: never. Default 3.
+    /// A user's or model's spend is unusual above this many times what it is on nine of ten active days of four weeks.
+    /// 0: never.
     pub unusual_factor: u32,
-    /// Less than this is never unusual, USD a day. Default 5.
+    /// Spend below this is never unusual, USD a day.
     pub unusual_min_usd: Usd,
 }
 

@@ -11,36 +11,35 @@ use super::{Secret, form};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// Issuer of the JWTs that are accepted, exactly as in their `iss`; with Supabase
-    /// `https://<project>.supabase.co/auth/v1`. Empty, the default: no JWT is.
+    /// The `iss` of the tokens, exactly; with Supabase `https://<project>.supabase.co/auth/v1`. Empty: no JWT is accepted.
     #[serde(with = "form::empty_is_none")]
     pub issuer: Option<String>,
-    /// Where the issuer's keys are. Empty, the default: `/.well-known/jwks.json` below the issuer.
+    /// Where the issuer's keys are. Empty: `/.well-known/jwks.json` below the issuer.
     #[serde(with = "form::empty_is_none")]
     pub jwks_url: Option<String>,
-    /// The audience that a JWT must be for. Default `authenticated`, Supabase's for users who have logged in.
+    /// The `aud` of the tokens.
     pub audience: String,
-    /// Shared secret of an issuer that signs with HS256, secret. Empty, the default: HS256 is refused.
+    /// Shared secret of an issuer that signs with HS256, secret. Empty: HS256 is refused.
     #[serde(with = "form::empty_is_none")]
     pub hs256_secret: Option<Secret>,
-    /// The Supabase project's publishable key (or its older `anon` key); with it the admin page signs people in by e-mail
-    /// address and password. It is public by design. Empty, the default: only tokens sign in.
+    /// The Supabase project's publishable key, or its older `anon` key; it is public by design. With it the admin page signs
+    /// in by e-mail address and password.
     #[serde(with = "form::empty_is_none")]
     pub publishable_key: Option<String>,
-    /// How long the issuer's keys are taken as they are before they are fetched again. Default 10 minutes.
+    /// How long the issuer's keys are taken as they are, before they are fetched again.
     #[serde(rename = "jwks_ttl_ms", with = "form::milliseconds")]
     pub jwks_ttl: Duration,
-    /// The least time between two fetches, whatever keys tokens name. Default 10 seconds.
+    /// The least time between two fetches of the issuer's keys.
     #[serde(rename = "jwks_refetch_ms", with = "form::milliseconds")]
     pub jwks_refetch: Duration,
-    /// How long keys are used while the issuer does not answer. Default 24 hours.
+    /// How long keys serve while the issuer is down.
     #[serde(rename = "jwks_max_stale_ms", with = "form::milliseconds")]
     pub jwks_max_stale: Duration,
-    /// How long it is remembered that `user_profiles` names somebody an admin, or does not. Default 5 seconds.
+    /// How long the daemon remembers whether `user_profiles` names a user an admin. A demoted admin stays in for so long.
     #[serde(rename = "admin_ttl_ms", with = "form::milliseconds")]
     pub admin_ttl: Duration,
-    /// Wrong passwords of one address in a minute, those under way included; beyond, no further one is passed on for a minute.
-    /// Wrong tokens beyond are answered 429; a valid one is let in all the same. Default 30.
+    /// Wrong passwords of one address in a minute, those under way included; beyond, no further one is passed on for a
+    /// minute. Wrong tokens beyond are answered 429; a valid one is let in all the same.
     pub failures_per_minute: u32,
 }
 

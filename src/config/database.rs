@@ -12,22 +12,19 @@ use super::{SecretUrl, form};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
-    /// URL or `key=value` connection string; its password is secret. Empty, the default: the daemon starts a private
-    /// PostgreSQL of its own in the data folder.
+    /// URL or key=value connection string. Empty: the daemon starts a private PostgreSQL of its own in the data folder.
     #[serde(with = "form::empty_is_none")]
     pub url: Option<SecretUrl>,
-    /// File with the password, read at every attempt to connect, so that a new one needs no restart. It stands for the
-    /// password in `url`. Empty, the default: the URL's.
+    /// File with the password, instead of one in the URL; read at every attempt to connect, so a new one needs no restart.
     #[serde(with = "form::empty_is_none")]
     pub password_file: Option<PathBuf>,
-    /// PEM file with the authorities that may sign the server's certificate; read at every attempt to
-    /// connect. Empty, the default: the system's.
+    /// PEM file with the authorities that may sign the server's certificate. Empty: the system's.
     #[serde(with = "form::empty_is_none")]
     pub ca_file: Option<PathBuf>,
-    /// How long one host may take to let the daemon in. Default 10 seconds.
+    /// How long one attempt to connect may take, each host of the URL by itself.
     #[serde(rename = "connect_timeout_ms", with = "form::milliseconds")]
     pub connect_timeout: Duration,
-    /// Folder with the PostgreSQL server's programs, for the private one. Empty, the default: they are searched for.
+    /// Folder with the PostgreSQL server's programs, for the private one. Empty: they are searched for.
     #[serde(with = "form::empty_is_none")]
     pub embedded_bin_dir: Option<PathBuf>,
 }

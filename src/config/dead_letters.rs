@@ -8,15 +8,15 @@ use super::error::Faults;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetters {
-    /// Refused records that are kept of one sender in a day (UTC). Default 10,000.
+    /// Refused records that are kept of one sender (a producer, or a token) in a day, UTC.
     pub rows_per_day: u64,
-    /// Bytes of their payloads. Default 32 MiB.
+    /// Bytes of the payloads that are kept of one sender in a day.
     pub bytes_per_day: u64,
-    /// Refused records that are kept of all senders together in a day. Default 50,000.
+    /// Refused records that are kept of all senders together in a day.
     pub total_rows_per_day: u64,
-    /// Bytes of their payloads. Default 128 MiB.
+    /// Bytes of the payloads that are kept of all senders together in a day.
     pub total_bytes_per_day: u64,
-    /// Days after which dead letters and their counts are deleted, every hour. 0: never. Default 90.
+    /// Days after which dead letters and their counts are deleted, every hour; 0: never.
     pub keep_days: u32,
 }
 

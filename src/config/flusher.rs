@@ -11,21 +11,20 @@ use super::form;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flusher {
-    /// Connections that load at once. Default 2: one loads while the other updates the daily tables.
+    /// Connections that load at once.
     pub lanes: usize,
-    /// How old a record may get before its batch is closed, however small. Default 200 milliseconds.
+    /// How old a record may get before its batch is closed, however small.
     #[serde(rename = "flush_interval_ms", with = "form::milliseconds")]
     pub flush_interval: Duration,
-    /// Records of the largest batch; a backlog makes batches grow up to it, or to 18 MiB of what the log holds of them. Default
-    /// 500,000.
+    /// Records of the largest batch; a backlog makes batches grow up to it, or to 18 MiB of what the WAL holds of them.
     pub max_batch_records: usize,
-    /// How long one whole batch may take in the database before it is given up and tried again. Default 1 minute.
+    /// How long one whole batch may take in the database before it is given up and tried again.
     #[serde(rename = "statement_deadline_ms", with = "form::milliseconds")]
     pub statement_deadline: Duration,
-    /// The pause before the first retry; it doubles from there on, with jitter. Default 100 milliseconds.
+    /// The pause before the first retry. It doubles up to `retry_max_ms`; retries go on for ever.
     #[serde(rename = "retry_min_ms", with = "form::milliseconds")]
     pub retry_min: Duration,
-    /// The longest pause between two retries, which go on for ever. Default 10 seconds.
+    /// The longest pause between two retries.
     #[serde(rename = "retry_max_ms", with = "form::milliseconds")]
     pub retry_max: Duration,
 }

@@ -11,31 +11,32 @@ use super::form;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Address, `host:port`; a port of 0 takes a free one. Default `127.0.0.1:7420`: this machine alone.
+    /// Address, `host:port`; 127.0.0.1 is this machine alone, and port 0 takes a free one. `PORT` in the environment makes it
+    /// `0.0.0.0:PORT`.
     pub listen: String,
-    /// An address of its own for `/metrics`, `/healthz` and `/readyz`, `host:port`; `/metrics` is served there alone then. Empty,
-    /// the default: they are served on `listen`.
+    /// An address of its own for `/metrics` (and `/healthz` and `/readyz`), such as `"10.0.0.5:9420"`. Empty: they are on
+    /// `listen`.
     #[serde(with = "form::empty_is_none")]
     pub metrics_listen: Option<String>,
-    /// Origins whose pages may call the API from a browser, such as `https://admin.example.com`. Default: none.
+    /// Origins whose pages may call the API from a browser, such as `https://admin.example.com`.
     pub cors_origins: Vec<String>,
-    /// Proxies in front that append to `X-Forwarded-For`, by their number; that many entries from the right is the
-    /// client. Default 0: the header is not believed.
+    /// Proxies in front that append to `X-Forwarded-For`, by their number: that many entries from the right is the client. With 0 that
+    /// header is not believed.
     pub trusted_proxies: u32,
-    /// Bytes of a request's body, before and after decompression. Default 8 MiB.
+    /// Bytes of a request's body, before and after decompression.
     pub max_body_bytes: usize,
-    /// The endpoint whose calls `/api/admin/user-stats` counts as `analysisCalls`. Default `/api/claude/analysis`.
+    /// The endpoint whose calls `/api/admin/user-stats` counts as `analysisCalls`.
     pub analysis_endpoint: String,
-    /// Open HTTP connections. An eighth of them, at most 32, are for `/healthz` and `/readyz` alone, and half of the rest at most
-    /// for connections that have shown no valid token; who is waited for longest makes room for the next. Default 1024.
+    /// Open HTTP connections. An eighth of them, at most 32, are for `/healthz` and `/readyz` alone, and half of the rest at
+    /// most for connections that have shown no valid token; who is waited for longest makes room for the next.
     pub max_connections: usize,
     /// Of those, connections of one address that have shown no valid token. It is the address that connects: with
     /// `trusted_proxies` all come from the proxy, so the bound is not applied, and is the proxy's to keep (nginx:
-    /// `limit_conn`). Default 128.
+    /// `limit_conn`).
     pub max_connections_per_address: usize,
-    /// Connections that answer questions, apart from the loading ones. Default 4.
+    /// Database connections that answer requests, apart from the loading ones.
     pub pool_size: usize,
-    /// How long one question may take in the database. Default 15 seconds.
+    /// How long one request may take in the database.
     #[serde(rename = "statement_timeout_ms", with = "form::milliseconds")]
     pub statement_timeout: Duration,
 }

@@ -43,25 +43,34 @@ impl StatedCosts {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes of one text field. Default 512.
+    /// Bytes of one text field.
     pub text_bytes: usize,
-    /// Bytes of the metadata, as JSON text. Default 16 KiB.
+    /// Bytes of the metadata, as JSON text.
     pub metadata_bytes: usize,
-    /// Entries of `extra_units`. Default 32.
+    /// Entries of `extra_units`.
     pub extra_units: usize,
-    /// Tokens of one bucket, and requests. Default 10^9, at most 10^12.
+    /// Tokens of one bucket of a record, and its requests; at most 10^12. A row of the daily tables and of the users'
+    /// totals holds 9.2 * 10^18: at the default 9.2 * 10^9 calls of this size fill one. What does not fit any more goes to
+    /// the dead letters.
     pub tokens: u64,
-    /// No call was made before this: microseconds since 1970 UTC, in the file RFC 3339. Default 2015-01-01.
+    /// No call was made before this.
     #[serde(rename = "occurred_at_min", with = "form::rfc3339")]
     pub occurred_at_min_us: i64,
-    /// How far ahead of the daemon's clock a call's time may be. Default 5 minutes.
+    /// How far ahead of the daemon's clock a call's time may be.
     #[serde(rename = "ahead_ms", with = "form::milliseconds")]
     pub ahead: Duration,
-    /// Cut `?…` off endpoints: query strings hold addresses and keys. Default true.
+    /// Cut `?…` off endpoints: query strings hold addresses and keys.
     pub strip_query: bool,
-    /// Costs that senders may state. A token may be limited further; an admin's token may state any. Default `non_negative`.
+    /// Costs that senders may state in `cost_usd`, over every way in:
+    ///
+    /// * `"non_negative"`: from 0 to `stated_cost_max_usd`.
+    /// * `"allow"`: also credits, which are negative, and amounts up to 10^9 USD either way.
+    /// * `"refuse"`: none; a record that states one is refused.
+    ///
+    /// An admin's token may state any amount over HTTP, and a credit of it is in the audit log. A token of the role `ingest` may be
+    /// limited further: `tallyd token create --stated-costs`.
     pub stated_costs: StatedCosts,
-    /// The highest cost of one record that a sender may state under `non_negative`, in USD. Default 10,000.
+    /// The highest cost that one record may state under `"non_negative"`, in USD.
     pub stated_cost_max_usd: Usd,
 }
 

@@ -19,32 +19,32 @@ const TOKEN_BYTES_MIN: usize = 16;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
-    /// Path of the Unix socket. Empty, the default: `tallyd.sock` in the data folder.
+    /// Path of the Unix socket. Empty: `tallyd.sock` in the data folder.
     #[serde(with = "form::empty_is_none")]
     pub socket: Option<PathBuf>,
-    /// Permissions of the socket's file, octal: whoever may write to it may record. Default `0660`.
+    /// Permissions of the socket's file, octal. Each user who may write to the socket may record.
     #[serde(with = "form::octal")]
     pub socket_mode: u32,
-    /// Address for the same protocol over TCP, `host:port`. Empty, the default: none.
+    /// Address for the same protocol over TCP, `host:port`. Empty: none.
     #[serde(with = "form::empty_is_none")]
     pub tcp: Option<String>,
     /// Tokens that TCP clients may show, secret, of 16 characters at least. Required with `tcp`; several, so that one can be
     /// replaced.
     pub tcp_tokens: Vec<Secret>,
-    /// Connections over TCP that have not shown a token yet, of one address half of them at most; who is waited for longest makes
-    /// room for the next. They do not count towards `max_connections`. Default 512.
+    /// Connections over TCP that have not shown a token yet, of one address half of them at most; who is waited for longest
+    /// makes room for the next. They do not count towards `max_connections`.
     pub max_strangers: usize,
-    /// Connections at once, all listeners together; more wait until one ends. TCP has half of them at most. Default 12,000.
+    /// Connections at once, all listeners together; more wait until one ends. TCP has half of them at most.
     pub max_connections: usize,
-    /// Bytes of one frame. Default 1 MiB.
+    /// Bytes of one frame. Unfinished frames beyond 64 KiB share 32 MiB, and connections wait beyond.
     pub max_frame_bytes: usize,
-    /// Records of one frame. Default 16,384.
+    /// Records of one frame.
     pub max_frame_records: usize,
-    /// Frames of one connection that wait for their acknowledgement; the connection is not read beyond. Default 64.
+    /// Frames of one connection that wait for their acknowledgement; the connection is not read beyond.
     pub max_in_flight_frames: usize,
-    /// Bytes of one line of newline-delimited JSON. Default 64 KiB.
+    /// Bytes of one line of newline-delimited JSON.
     pub max_line_bytes: usize,
-    /// How long a new connection may take to say hello. Default 10 seconds.
+    /// How long a new connection may take to say hello.
     #[serde(rename = "hello_timeout_ms", with = "form::milliseconds")]
     pub hello_timeout: Duration,
 }

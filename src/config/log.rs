@@ -20,10 +20,9 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module as in
-    /// `info,tallyd::pipeline=debug`. Default `info`.
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: `"info,tallyd::pipeline=debug"`.
     pub filter: String,
-    /// The form of a line. Default `text`.
+    /// `"text"` or `"json"`.
     pub format: LogFormat,
 }
 

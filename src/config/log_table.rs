@@ -32,11 +32,13 @@ pub enum UserIndex {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogTable {
-    /// The period of one partition. Default `month`.
+    /// The period of one partition: `"month"` or `"day"`. With `"day"`, a day of more than 31 days ago that has no partition
+    /// yet gets one by month.
     pub partition: Partition,
-    /// Partitions that are made ahead of time. Default 2.
+    /// Partitions that are made ahead of time.
     pub partitions_ahead: u32,
-    /// When partitions are indexed by user. Default `sealed`.
+    /// When a partition gets its index by user: `"always"` (loading takes nearly twice as long), `"sealed"` (once it has
+    /// stopped growing), `"never"`.
     pub user_index: UserIndex,
 }
 

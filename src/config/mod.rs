@@ -2,7 +2,7 @@
 //!
 //! Each section is a file of this module: a struct whose fields are typed (a `Duration`, a time zone, an enum) and
 //! documented, with its defaults and its checks beside it. The daemon runs without any configuration at all; the
-//! shipped `config.toml` lists every key with its default, commented out, and a test holds the two together.
+//! shipped `config.toml` and `docs/reference/config.md` are written from these doc comments and defaults by `make snapshots`.
 //!
 //! *Strict.* An unknown key or `TALLYD_` variable, a value of another type, and settings that contradict each other
 //! are errors that say where the value came from and what would be accepted, all of them at once: a daemon that shrugs at
@@ -68,43 +68,45 @@ use tallyd_model::pricing::PricingOptions;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The folder of everything that the daemon keeps on disk; made at the first start. Default `./tallyd-data`.
+    /// The folder of everything that the daemon keeps on disk; made at the first start.
     pub data_dir: PathBuf,
     /// Where records come in.
     pub listen: Listen,
-    /// What a record may be.
+    /// What a record may be. One outside of these bounds is refused alone; its neighbours go through.
     pub limits: Limits,
-    /// The write-ahead buffer.
+    /// The write-ahead log (WAL) on disk, where a record is safe before it is acknowledged.
     pub wal: Wal,
-    /// The way from the buffer into PostgreSQL.
+    /// The way from the WAL into PostgreSQL.
     pub flusher: Flusher,
-    /// PostgreSQL.
+    /// The PostgreSQL that records are loaded into.
     pub database: Database,
     /// The daily tables.
     pub rollup: Rollup,
-    /// The table of single calls.
+    /// The call log, `api_usage_log`.
     pub log_table: LogTable,
-    /// How long single calls are kept.
+    /// How long single calls are kept. Sums by day and the users' lifetime totals stay for ever.
     pub retention: Retention,
-    /// How much of what is refused is kept.
+    /// How many refused records are kept. Beyond a bound a refused record is still answered, counted and shown; its payload
+    /// is not kept, and cannot be retried.
     pub dead_letters: DeadLetters,
-    /// The application's users and their sessions.
+    /// The application's users, and when their sessions end.
     pub users: Users,
-    /// The HTTP API and page.
+    /// The API, the page, metrics and health.
     pub http: Http,
-    /// What OpenTelemetry exports.
+    /// What OpenTelemetry exports to `/v1/traces`, `/v1/logs` and `/v1/metrics` become records.
     pub otlp: Otlp,
-    /// Who may ask.
+    /// Who may ask the API: JSON Web Tokens of an issuer. Static tokens need no setting; `tallyd token create` makes them.
     pub auth: Auth,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
-    /// A public price list that is looked at.
+    /// A public price list that is looked at. What it would change is proposed; `tallyd prices sync` shows it with what it
+    /// means for last week's calls.
     pub price_sync: PriceSync,
-    /// Budgets and alerts.
+    /// Budgets (`tallyd budgets set`), unusual spend, and who is told.
     pub alerts: Alerts,
-    /// The orderly end.
+    /// The orderly end, at SIGTERM.
     pub shutdown: Shutdown,
-    /// The daemon's own log.
+    /// The daemon log, on standard error.
     pub log: Log,
     /// Where each value that was set came from, by its key (`wal.max_bytes`). What is not in it is a default.
     #[serde(skip)]

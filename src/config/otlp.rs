@@ -11,17 +11,16 @@ const USER_ATTRIBUTES_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Otlp {
-    /// Attributes that name the user, of the span or event before those of its resource; the first that is there is
-    /// taken. Default `enduser.id`, `user.id`.
+    /// Attributes that name the user. The first that is present is taken; those of the span or event come before those of its
+    /// resource.
     pub user_attributes: Vec<String>,
-    /// Which of Claude Code's exports is recorded: it reports the same tokens in each. Default `logs`: a record for each
-    /// API request. With `metrics` there is one for each interval of export, model and session.
+    /// Which of Claude Code's exports is recorded, since each has the same tokens: `"logs"`, `"metrics"` or `"none"`.
     pub claude_code: ClaudeCode,
-    /// Whether a span's input tokens include the cached ones, where neither the span's own numbers nor its instrumentation tell
-    /// (`docs/otlp.md`). Default true, as the conventions say.
+    /// Whether a span's input tokens include the cached ones, where neither the span's own numbers nor its instrumentation
+    /// tell.
     pub input_includes_cached: bool,
-    /// Where OTLP is taken over gRPC: an address, `host:port`. Default `auto`: `127.0.0.1:4317`, the port that exporters send to
-    /// unless they are told otherwise, if nobody else has it. Empty: nowhere.
+    /// Where OTLP is taken over gRPC, `host:port`. `"auto"`: `127.0.0.1:4317`, the default of exporters, if that
+    /// port is free. Empty: nowhere.
     pub grpc_listen: String,
 }
 

@@ -10,13 +10,14 @@ use super::error::Faults;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PriceSync {
-    /// An http(s) address or a file, in one of the forms that `tallyd prices import` reads. Empty: none. Default empty.
+    /// An http(s) address or a file: LiteLLM's `model_prices_and_context_window.json`, or genai-prices' `data.json`. Empty:
+    /// none.
     pub list: String,
-    /// Hours from one look to the next. Default 24.
+    /// Hours from one look to the next.
     pub interval_hours: u32,
-    /// Only the prices of these providers and platforms; empty: all. Default empty.
+    /// Only these providers and platforms; empty: all of the list. A list names thousands of models.
     pub providers: Vec<String>,
-    /// Apply what differs at once. Default false.
+    /// Apply what differs at once, instead of waiting for `tallyd prices sync --apply`. Prices that people have set stay.
     pub apply: bool,
 }
 

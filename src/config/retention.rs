@@ -8,7 +8,7 @@ use super::error::Faults;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// Days for which the log keeps calls. Partitions that lie wholly before are dropped, every hour. Default 0: for ever.
+    /// Days for which the call log keeps calls: partitions that lie wholly before are dropped, every hour. 0: for ever.
     pub log_days: u32,
 }
 

@@ -10,13 +10,13 @@ use super::form;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollup {
-    /// The time zone in which a day begins, by its IANA name. The database remembers it: changing it later takes a
-    /// rebuild of the daily tables, and the daemon names the command. Default `UTC`.
+    /// The time zone in which a day begins, by its IANA name. The database remembers it: commands without this setting use
+    /// the database's, one that differs is an error. Changing it later takes a rebuild of the daily tables.
     #[serde(with = "form::time_zone")]
     pub time_zone: Tz,
-    /// Distinct models a day and provider; further ones count as `(other)` in the daily tables. Default 1,000.
+    /// Distinct models a day and provider; further ones count as `(other)` in the daily tables.
     pub max_models_per_day: usize,
-    /// Distinct endpoints a day and provider; further ones count as `(other)` in the daily tables. Default 2,000.
+    /// Distinct endpoints a day and provider; further ones count as `(other)` in the daily tables.
     pub max_endpoints_per_day: usize,
 }
 

@@ -11,8 +11,7 @@ use super::form;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long the daemon may take to load what it has buffered; the rest stays on disk for the next start. Keep it
-    /// below the platform's own patience. Default 15 seconds.
+    /// How long the daemon may take to load what it has buffered; the rest stays on disk for the next start.
     #[serde(rename = "deadline_ms", with = "form::milliseconds")]
     pub deadline: Duration,
 }

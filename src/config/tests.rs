@@ -42,22 +42,6 @@ fn the_shipped_file_changes_nothing() {
 }
 
 #[test]
-fn the_shipped_file_names_every_key_with_its_default() {
-    let is_key = |line: &str| {
-        let name = line.split(" = ").next().unwrap_or_default();
-        line.contains(" = ")
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-    };
-    let uncommented = SHIPPED.lines().map(|line| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line));
-    let uncommented = uncommented.collect::<Vec<_>>().join("\n");
-    let config = load(&uncommented, &[], &[]).unwrap();
-    let layers = layers::Layers::new();
-    let named: BTreeSet<&str> = config.origins.keys().map(String::as_str).collect();
-    assert_eq!(named, layers.keys().collect::<BTreeSet<_>>());
-    assert_eq!(Config { origins: BTreeMap::new(), ..config }, Config::default());
-}
-
-#[test]
 fn flags_win_over_the_environment_that_over_the_file_and_that_over_the_defaults() {
     let file = "[flusher]\nlanes = 3\nmax_batch_records = 5\nretry_max_ms = 700";
     let env = [("TALLYD_FLUSHER_LANES", "4"), ("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "6"), ("HOME", "/")];

@@ -8,18 +8,18 @@ use super::error::Faults;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Users {
-    /// The table, with its schema. Where there is no such table, users are those that calls name. Default `auth.users`.
+    /// The table, with its schema. Without such a table, users are those that calls name.
     pub table: String,
-    /// Its column that calls name as `user_id`. Default `id`.
+    /// Its column that calls name as `user_id`.
     pub id_column: String,
-    /// Columns that are shown and searched; those that the table does not have are left out. Default `email`,
-    /// `created_at`, `last_sign_in_at`.
+    /// Columns that are shown and searched; those that the table does not have are left out.
     pub columns: Vec<String>,
-    /// Its column by which active sessions are counted in `/api/admin/metrics`, where the table has it. Default `tier`.
+    /// Its column by which active sessions are counted in `/api/admin/metrics`, where the table has it.
     pub tier_column: String,
-    /// Minutes without a refresh after which a session is over: the Supabase project's inactivity timeout. Default 0, none.
+    /// Minutes without a refresh after which a session is over: what the Supabase project has for its inactivity timeout. 0:
+    /// no such limit.
     pub session_max_idle_minutes: u32,
-    /// Minutes after which a session is over in any case: the Supabase project's time-box. Default 0, none.
+    /// Minutes in all after which a session is over: what the Supabase project has for its time-box. 0: no such limit.
     pub session_max_age_minutes: u32,
 }
 

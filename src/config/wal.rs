@@ -27,34 +27,37 @@ pub enum Sync {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wal {
-    /// When records are synced to disk. Default `always`.
+    /// When the WAL is synced to disk, by what can be lost of records that were already acknowledged:
+    ///
+    /// * `"always"`: nothing, ever; many records share one sync.
+    /// * `"interval"`: nothing if the daemon is killed, up to `interval_ms` if the power fails.
+    /// * `"os"`: nothing if the daemon is killed, an unbounded time if the power fails.
     pub sync: Sync,
-    /// The pause between two syncs, for `sync = "interval"`. Default 1 second.
+    /// The pause between two syncs, for `"interval"`.
     #[serde(rename = "interval_ms", with = "form::milliseconds")]
     pub interval: Duration,
-    /// Bytes of records in one segment, the unit in which space comes back. Default 16 MiB: sled keeps about as
-    /// much of an open one in memory, and three are open behind a backlog.
+    /// Bytes of records in one segment, the unit in which space comes back; at most a quarter of `max_bytes`.
     pub segment_bytes: u64,
-    /// Bytes of records in all segments; at this bound the daemon stops reading, and clients hold theirs. Default
-    /// 8 GiB.
+    /// Bytes of records in all segments; at this bound the daemon stops reading, and clients hold their records.
     pub max_bytes: u64,
-    /// Bytes of the disk that are left free; the daemon stops reading before it takes them. Default 256 MiB.
+    /// Bytes of the disk that are left free; the daemon stops reading before it takes them.
     pub min_free_bytes: u64,
-    /// Bytes of records that wait in memory to be written; connections wait beyond. Default 16 MiB.
+    /// Bytes of records that wait in memory to be written; connections wait beyond.
     pub channel_bytes: usize,
-    /// Bytes of written records kept in memory for the flusher, so that it need not read them back. Default 32 MiB.
+    /// Bytes of written records kept in memory for the flusher, so that it need not read them back.
     pub recent_bytes: usize,
     /// Producers whose last sequence number is remembered. Beyond it the longest idle one is forgotten that is not connected
-    /// and was not heard of for an hour; where there is none, new ones are refused. Default 65,536.
+    /// and was not heard of for an hour; where there is none, new ones are refused.
     pub max_producers: usize,
-    /// A producer that has been silent for so long is forgotten, and must not resend older records. Imports are
-    /// kept. Default 30 days.
+    /// A producer that has been silent for longer is forgotten, and must not resend older records. Imports are kept.
     #[serde(rename = "producer_idle_days", with = "form::days")]
     pub producer_idle: Duration,
-    /// How long a call is known by an id that its sender states: a second record of it is a duplicate. Default 2 days.
+    /// How long a call is known by an id that its sender states: a second record of it is a duplicate. `tallyd duplicates`
+    /// finds older ones.
     #[serde(rename = "identity_window_days", with = "form::days")]
     pub identity_window: Duration,
-    /// Stated ids that are remembered. Beyond it the oldest quarter is forgotten early. Default 10,000,000.
+    /// Stated ids that are remembered, 16 bytes each on disk and 24 in memory. Beyond it the oldest quarter is forgotten
+    /// early.
     pub max_identities: usize,
 }
 

@@ -1,5 +1,6 @@
 //! The house: documents and structure that could drift from the code.
 
+mod reference;
 mod settings;
 mod snapshots;
 

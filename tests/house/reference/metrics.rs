@@ -1,0 +1,23 @@
+//! The metrics, from their registry.
+
+use tallyd::metrics::registry;
+
+use super::{head, holds};
+
+#[test]
+fn the_page_of_the_metrics_is_the_registry() {
+    let mut text = head("Metrics", "`src/metrics/registry.rs`");
+    text.push_str(
+        "`GET /metrics` has these for Prometheus. The endpoint needs no token; `http.metrics_listen` moves it to an address of its own. Times are in seconds, sizes in bytes. [grafana/](../../grafana/) has dashboards and alerts,\n\
+         and the [runbook](../runbook.md) a section for each alert.\n\n\
+         | metric | type | labels | what it says |\n|---|---|---|---|\n",
+    );
+    let mut metrics: Vec<_> = registry::ALL.iter().collect();
+    metrics.sort_unstable_by_key(|metric| metric.name);
+    for metric in metrics {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let help = metric.help.trim().replace('|', "\\|");
+        text.push_str(&format!("| `{}` | {} | {} | {help} |\n", metric.name, metric.kind, labels.join(", ")));
+    }
+    holds("docs/reference/metrics.md", &text);
+}
