@@ -10,18 +10,18 @@ mod records;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tallyd::clock::{Clock, SystemClock};
-use tallyd::pipeline::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
 use tallyd::pipeline::flusher::copy_row::Layout;
 use tallyd::pipeline::intake::admit::Scratch;
 use tallyd::pipeline::intake::frame::{self, ClientFrame, Records};
 use tallyd::pipeline::intake::{Admission, Rules};
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_model::call::Call;
 use tallyd_model::pricing::{Catalog, PricingOptions};
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 use tallyd_protocol::limits;
+use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
 
 use records::Calls;
 

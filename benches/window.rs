@@ -5,11 +5,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tallyd::pipeline::chunk::{Chunk, ChunkBuilder};
-use tallyd::pipeline::wal::window::{Bounds, Window};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::STANDARD_TIER;
 use tallyd_model::pricing::Tokens;
+use tallyd_wal::chunk::{Chunk, ChunkBuilder};
+use tallyd_wal::window::{Bounds, Window};
 
 // As the daemon has it.
 #[global_allocator]

@@ -1,14 +1,15 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 //!
-//! The modules, in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises. Calls, money, prices and their like are
-//! in `crates/model`, which is pure.
+//! The modules, in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises. Calls, money and prices are in
+//! `crates/model`, which is pure; chunks, the channel and the write-ahead log in `crates/wal`; the clock, the metrics' names and fail points
+//! in `crates/base`.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | the configuration, one file a section |
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
-//! | [`pipeline`] | the data plane: listener, connection, intake, chunk, channel, write-ahead log, flusher |
+//! | [`pipeline`] | the data plane: listener, connection, intake, flusher |
 //! | [`budget`] | budgets and alerts: where they stand, who is told |
 //! | [`database`] | PostgreSQL: found or started, connected to, migrated, reconciled |
 //! | [`dead_letters`] | what was refused: looked at, corrected, retried once, dropped |
@@ -16,21 +17,16 @@
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
-//! | [`threads`] | the threads that the daemon begins with, asked for before they are needed |
 //! | [`seats`] | places on listeners that strangers can reach |
 //! | [`scheduling`] | whose turn it is at a processor: acknowledgements before answers |
-//! | [`sync`] | the atomics where threads meet; a model checker's, where it is at work |
 //! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
-//! | [`failpoint`] | places where tests break it; empty in a daemon that is used |
 
 pub mod app;
 pub mod budget;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod database;
 pub mod dead_letters;
-pub mod failpoint;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
@@ -43,8 +39,6 @@ pub mod replay;
 pub mod scheduling;
 pub mod seats;
 pub mod shutdown;
-pub mod sync;
-pub mod threads;
 
 pub use app::App;
 pub use pipeline::recorder::Recorder;

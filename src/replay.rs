@@ -24,15 +24,15 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::database::locks::Lock;
-use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::dead_letters::DeadLetters;
 use crate::pipeline::flusher::direct::Direct;
 use crate::pipeline::flusher::poison::Poison;
-use crate::pipeline::wal::WalError;
-use crate::pipeline::wal::inspect::Contents;
-use crate::pipeline::wal::recent::StoredChunk;
 use tallyd_model::call::Call;
+use tallyd_wal::WalError;
+use tallyd_wal::chunk::{Entry, PayloadReader};
+use tallyd_wal::inspect::Contents;
+use tallyd_wal::recent::StoredChunk;
 
 /// Calls of one transaction.
 const BATCH_CALLS: u32 = 5_000;

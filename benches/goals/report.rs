@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use tallyd::clock::{Clock, SystemClock};
+use tallyd_base::clock::{Clock, SystemClock};
 
 use super::options::Options;
 use crate::support::{Cluster, median};

@@ -11,8 +11,9 @@ use crate::database::describe;
 use crate::database::queries::page_sessions;
 use crate::http::View;
 use crate::http::auth::tokens::POLL;
-use crate::metrics::{UPKEEP_INTERVAL, registry};
+use crate::metrics::UPKEEP_INTERVAL;
 use crate::shutdown::Stage;
+use tallyd_base::registry;
 
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -23,7 +24,7 @@ pub(super) fn spawn(view: &Arc<View>) -> Stage<Infallible> {
     stage.spawn("gauges", async move {
         loop {
             show(&shown);
-            crate::failpoint::hit("background.gauges");
+            tallyd_base::failpoint::hit("background.gauges");
             tokio::time::sleep(GAUGES_INTERVAL).await;
         }
     });

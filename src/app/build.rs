@@ -12,27 +12,28 @@ use uuid::Uuid;
 
 use super::questions::Questions;
 use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
-use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::database::prices::cache;
 use crate::dead_letters::quota::Quota;
 use crate::http::{self, View};
 use crate::lock::DataLock;
-use crate::metrics::{self, IngestMetrics, WalMetrics};
-use crate::pipeline::channel::{self, Intake};
+use crate::metrics::{self, IngestMetrics};
 use crate::pipeline::connection::{self, Places, WireLimits};
 use crate::pipeline::intake::Rules;
 use crate::pipeline::listener::{self, BindError, Door};
-use crate::pipeline::wal::append::Appender;
-use crate::pipeline::wal::log::Log;
-use crate::pipeline::wal::producers::{GRACE, Producers};
-use crate::pipeline::wal::recovery::{Recovery, recover};
-use crate::pipeline::wal::space::{Bounds, Space};
-use crate::pipeline::wal::window::{self, Window};
-use crate::pipeline::wal::writer::{Sync, Writer, WriterState};
 use crate::seats::{Bounds as SeatBounds, Seats};
 use crate::shutdown::Stage;
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_model::pricing::{Added, Catalog, CatalogError};
+use tallyd_wal::append::Appender;
+use tallyd_wal::channel::{self, Intake};
+use tallyd_wal::counts::WalMetrics;
+use tallyd_wal::log::Log;
+use tallyd_wal::producers::{GRACE, Producers};
+use tallyd_wal::recovery::{Recovery, recover};
+use tallyd_wal::space::{Bounds, Space};
+use tallyd_wal::window::{self, Window};
+use tallyd_wal::writer::{Sync, Writer, WriterState};
 
 /// Connections of `http.metrics_listen`: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
@@ -44,7 +45,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let lock = DataLock::take(&config.data_dir, "tallyd serve")?;
     let renderer = metrics::install().map_err(|error| AppError::Metrics(error.to_string()))?;
     metrics::FlushMetrics::begin();
-    ::metrics::gauge!(metrics::registry::WAL_MAX_BYTES).set(config.wal.max_bytes as f64);
+    ::metrics::gauge!(tallyd_base::registry::WAL_MAX_BYTES).set(config.wal.max_bytes as f64);
     let catalog = catalog(&config)?;
     let (ingest, intake) = channel::channel(config.wal.channel_bytes);
     let (log, writer) = start_writer(&config, intake, &clock)?;

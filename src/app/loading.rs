@@ -15,7 +15,6 @@ use super::price_sync::PriceSyncTask;
 use super::upkeep::Upkeep;
 use crate::budget::Standing;
 use crate::budget::watch::BudgetWatch;
-use crate::clock::SystemClock;
 use crate::config::{Config, UserIndex};
 use crate::database::prices::feed::PriceFeed;
 use crate::database::{
@@ -23,15 +22,17 @@ use crate::database::{
     migrate,
 };
 use crate::http::{Loading, View};
-use crate::metrics::{FlushMetrics, registry};
+use crate::metrics::FlushMetrics;
 use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::partitions::Partitions;
 use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
-use crate::pipeline::wal::WalError;
 use crate::shutdown::Stage;
+use tallyd_base::clock::SystemClock;
+use tallyd_base::registry;
 use tallyd_model::pricing::Catalog;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
+use tallyd_wal::WalError;
 
 /// How long to wait before the schema is tried again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -33,11 +33,11 @@ use crate::lock::{DataLock, LockError};
 use crate::pipeline::connection;
 use crate::pipeline::listener::BindError;
 use crate::pipeline::recorder::Recorder;
-use crate::pipeline::wal::WalError;
-use crate::pipeline::wal::writer::WriterState;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
 pub(crate) use build::rules;
 use loading::{Live, LoadingError};
+use tallyd_wal::WalError;
+use tallyd_wal::writer::WriterState;
 
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]

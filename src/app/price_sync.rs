@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
 use crate::database::prices::sync::{self, Proposal, SyncError};
 use crate::database::queries::audit::Actor;
 use crate::database::{Connection, Database, describe};
-use crate::metrics::registry;
 use crate::outbound::price_list;
+use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_base::registry;
 use tallyd_model::pricing::PricingOptions;
 
 /// How often it is looked whether a look is due: another daemon on the database may have had the last one.

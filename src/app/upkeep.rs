@@ -8,7 +8,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::forget::{Forgotten, sweep};
 use crate::database::prices::write_catalog;
@@ -16,7 +15,8 @@ use crate::database::retention::{DropState, RetentionError, drop_before, due};
 use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use crate::database::{Connection, Database, describe};
 use crate::dead_letters::expire;
-use crate::metrics::registry;
+use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_base::registry;
 use tallyd_model::pricing::Catalog;
 
 /// How long to wait before it is tried again.

@@ -12,8 +12,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::slack;
 use crate::config::Alerts;
-use crate::metrics::registry;
 use crate::outbound;
+use tallyd_base::registry;
 
 /// How long the webhook may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use metrics::gauge;
 
 use super::{Board, Budget, Scope};
 use crate::database::unpriced::UnpricedModel;
-use crate::metrics::registry;
+use tallyd_base::registry;
 use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::Usd;
 

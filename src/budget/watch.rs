@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::shown::Shown;
 use super::{Standing, ahead, evaluate, outbox, store};
-use crate::clock::Clock;
 use crate::config::Alerts;
 use crate::database::unpriced::unpriced;
 use crate::database::{Connection, Database, describe};
 use crate::dead_letters;
-use crate::metrics::registry;
+use tallyd_base::clock::Clock;
+use tallyd_base::registry;
 use tallyd_model::pricing::Catalog;
 
 /// Budgets of applications read the log; forecasts, unpriced calls and dead letters are no hurry.

@@ -7,10 +7,10 @@ use clap::Args;
 
 use super::names::{all_days, point_out};
 use super::{output, reporting_zone, with_database};
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::queries::grouped::Dimension;
 use crate::database::queries::history::spending_history;
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_model::forecast::{Estimate, Method, day_left, forecast};
 use tallyd_model::pricing::{Usd, normalise_provider};
 

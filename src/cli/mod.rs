@@ -226,7 +226,7 @@ async fn reporting_zone(db: &crate::database::Connection, config: &Config) -> an
 
 /// The day that it is in a zone.
 fn today_in(zone: chrono_tz::Tz) -> chrono::NaiveDate {
-    use crate::clock::{Clock, SystemClock};
+    use tallyd_base::clock::{Clock, SystemClock};
     let now = chrono::DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
     now.with_timezone(&zone).date_naive()
 }

@@ -11,7 +11,8 @@ use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
 use crate::config::{Config, LogFormat};
 use crate::log_lines::{Fields, JsonLines};
-use crate::{scheduling, threads};
+use crate::scheduling;
+use tallyd_base::threads;
 
 /// Run the daemon until SIGTERM or SIGINT. SIGHUP reads log.filter again.
 #[derive(Args, Default)]

@@ -12,12 +12,12 @@ use serde_json::json;
 use super::confirm::{Confirm, Told};
 use super::output::Table;
 use super::{actor, output};
-use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StatedCosts};
 use crate::database::queries::tokens::{self, ListedToken, NewToken};
 use crate::database::{Connection, Database, DatabaseOptions};
 use crate::http::auth::Role;
 use crate::http::auth::tokens::{compose, digest};
+use tallyd_base::clock::{Clock, SystemClock};
 
 /// Make, list and revoke tokens for the HTTP API. Each change is in the audit log.
 #[derive(Args)]

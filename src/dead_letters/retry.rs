@@ -7,18 +7,18 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{DeadLetter, Edit, EditError, store};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::database::prices::read_added;
 use crate::database::queries::audit::Actor;
-use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::direct::{Direct, DirectError};
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::raw_value::{Field, TimeValue};
 use crate::pipeline::intake::{Admission, Refusal, Rules};
 use crate::replay::present;
+use tallyd_base::clock::Clock;
 use tallyd_model::pricing::{Catalog, CatalogError};
+use tallyd_wal::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 
 /// What became of one letter.
 #[derive(Debug, Clone, PartialEq, Eq)]

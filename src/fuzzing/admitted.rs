@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
 
-use crate::pipeline::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader, Refused};
 use crate::pipeline::flusher::copy_row::Layout;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::frame::{self, ClientFrame};
@@ -11,6 +10,7 @@ use crate::pipeline::intake::raw_value::Field;
 use crate::pipeline::intake::{Admission, Code, RawRecord, Refusal, Rules, array};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
+use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader, Refused};
 
 /// The time at which everything is read: 2026-11-23.
 const NOW_US: i64 = 1_795_392_000_000_000;

@@ -3,11 +3,11 @@
 use serde_json::Value;
 use tallyd_protocol::{Record, ServerMessage, frame, message, record};
 
-use crate::pipeline::chunk::{ChunkBuilder, Refused};
-use crate::pipeline::identity::Proof;
-use crate::pipeline::wal::value::{self, Stamp};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Tokens, Usd};
+use tallyd_wal::chunk::{ChunkBuilder, Refused};
+use tallyd_wal::identity::Proof;
+use tallyd_wal::value::{self, Stamp};
 
 /// A target's first inputs. `vectors` are the files of `clients/vectors`, each parsed, by name.
 #[must_use]

@@ -3,9 +3,9 @@
 //! Nobody finds a checksum by chance, so the bytes are read a second time with the right one, as if a version of tallyd
 //! had written them, and a third time as a bare payload.
 
-use crate::pipeline::chunk::{Chunk, ChunkBuilder, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, REFUSED_PAYLOAD_BYTES};
-use crate::pipeline::identity::Proof;
-use crate::pipeline::wal::value::{self, HEADER_BYTES, Stamp, VALUE_BYTES_MAX, ValueError};
+use tallyd_wal::chunk::{Chunk, ChunkBuilder, Entry, PAYLOAD_TARGET_BYTES, PayloadReader, REFUSED_PAYLOAD_BYTES};
+use tallyd_wal::identity::Proof;
+use tallyd_wal::value::{self, HEADER_BYTES, Stamp, VALUE_BYTES_MAX, ValueError};
 
 /// The first eight bytes are the key, the others the value.
 pub fn run(bytes: &[u8]) {
@@ -106,6 +106,6 @@ fn counted(entry: &Entry<'_>) -> u64 {
     }
 }
 
-fn is_counted(read: &Result<Entry<'_>, crate::pipeline::chunk::PayloadError>) -> bool {
+fn is_counted(read: &Result<Entry<'_>, tallyd_wal::chunk::PayloadError>) -> bool {
     read.as_ref().is_ok_and(|entry| counted(entry) > 0)
 }

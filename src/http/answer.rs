@@ -17,7 +17,7 @@ use utoipa::{IntoResponses, ToSchema};
 use super::View;
 use super::error::{ApiError, ErrorBody};
 use crate::database::queries::{QueryError, Reading};
-use crate::metrics::registry;
+use tallyd_base::registry;
 use tallyd_model::json;
 use tallyd_model::pricing::{Catalog, Usd};
 

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::View;
 use crate::http::answer::Json;
-use crate::pipeline::wal::inspect;
-use crate::pipeline::wal::space::Full;
+use tallyd_wal::inspect;
+use tallyd_wal::space::Full;
 
 /// How a part or the whole is, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]

@@ -47,14 +47,14 @@ use std::time::Instant;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::OnceCell;
 
-use crate::clock::Clock;
 use crate::database::Database;
 use crate::dead_letters::quota::Quota;
-use crate::pipeline::channel::Ingest;
 use crate::pipeline::connection;
 use crate::pipeline::flusher;
-use crate::pipeline::wal::log::Log;
-use crate::pipeline::wal::writer::WriterState;
+use tallyd_base::clock::Clock;
+use tallyd_wal::channel::Ingest;
+use tallyd_wal::log::Log;
+use tallyd_wal::writer::WriterState;
 
 pub use health::{Health, HealthReport, is_damaged};
 pub use router::{local, monitoring, public};

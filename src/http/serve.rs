@@ -27,9 +27,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use super::error::ApiError;
-use crate::metrics::{OpenConnection, registry};
+use crate::metrics::OpenConnection;
 use crate::seats::{Bounds, Guard, Seat, Seats};
 use paced::Paced;
+use tallyd_base::registry;
 use upload::Upload;
 
 pub use upload::TooSlow;

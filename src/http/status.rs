@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{HealthReport, View};
 use crate::http::answer::Json;
 use crate::metrics::names::Names;
-use crate::pipeline::wal::window::WindowStatus;
+use tallyd_wal::window::WindowStatus;
 
 /// How long the database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

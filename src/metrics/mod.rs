@@ -1,17 +1,18 @@
-//! Metrics: each one is a documented line in [`registry`]; its doc comment is its help text.
+//! Metrics: each one is a documented line in [`tallyd_base::registry`]; its doc comment is its help text.
 //!
 //! Handles are looked up once and kept ([`handles`]): a call through the facade's macros costs ten times as much as a
 //! kept handle, and the data plane counts every record.
 
 mod handles;
 pub mod names;
-pub mod registry;
 
 use std::time::Duration;
 
+use tallyd_base::registry;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub use handles::{FlushMetrics, IngestMetrics, OpenConnection, WalMetrics};
+pub use handles::{FlushMetrics, IngestMetrics, OpenConnection};
 
 /// Upper bounds of latency buckets, in seconds: from a fast local disk to a stuck database.
 const LATENCY_BUCKETS_S: [f64; 16] =

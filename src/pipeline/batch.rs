@@ -10,22 +10,22 @@
 //! Two requests with one key at a time are two sessions of one producer: the later one fences the earlier.
 //!
 //! A record without an id gets one made of the key, the body and its place, so that a repetition has the same answer. It counts as
-//! stated: a full table of producers forgets keys, and the window of stated ids ([`crate::pipeline::wal`]) then knows the records.
+//! stated: a full table of producers forgets keys, and the window of stated ids ([`tallyd_wal`]) then knows the records.
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::channel::{Closed, Origin};
-use super::chunk::{Bundle, BundleBuilder, Ticket};
 use super::connection::Shared;
-use super::identity::{Identity, REQUEST_PREFIX};
 use super::intake::admit::Scratch;
 use super::intake::raw_value::Field;
 use super::intake::{Admission, Refusal, Rules, line};
 use crate::config::StatedCosts;
 use tallyd_model::pricing::Usd;
+use tallyd_wal::channel::{Closed, Origin};
+use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
+use tallyd_wal::identity::{Identity, REQUEST_PREFIX};
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
 const INDEX_BITS: u32 = 20;

@@ -121,7 +121,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, access)) => {
-                    crate::failpoint::hit("listener.accepted");
+                    tallyd_base::failpoint::hit("listener.accepted");
                     let (shared, stop) = (Arc::clone(&shared), stop.clone());
                     let counted = OpenConnection::new(open.clone());
                     tasks.spawn(async move {

@@ -1,14 +1,10 @@
 //! The data plane, in the order in which a record travels.
 //!
-//! listener → connection → intake (decode, validate, price) → chunk → channel → wal → flusher → PostgreSQL.
+//! listener → connection → intake (decode, validate, price) → `tallyd_wal` (chunk, channel, write-ahead log) → flusher → PostgreSQL.
 
 pub mod batch;
-pub mod channel;
-pub mod chunk;
 pub mod connection;
 pub mod flusher;
-pub mod identity;
 pub mod intake;
 pub mod listener;
 pub mod recorder;
-pub mod wal;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tallyd_protocol::Record;
 use uuid::Uuid;
 
-use super::channel::{Closed, Origin};
-use super::chunk::{Bundle, BundleBuilder};
 use super::connection::Shared;
-use super::identity::Identity;
 use super::intake::admit::Scratch;
 use super::intake::{Admission, RawRecord, Refusal};
 use tallyd_model::pricing::Usd;
+use tallyd_wal::channel::{Closed, Origin};
+use tallyd_wal::chunk::{Bundle, BundleBuilder};
+use tallyd_wal::identity::Identity;
 
 /// Records into the running daemon's channel. Cheap to clone.
 #[derive(Clone)]

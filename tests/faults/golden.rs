@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tallyd::pipeline::wal::value::FORMAT;
 use tallyd_client::Record;
 use tallyd_model::pricing::Usd;
+use tallyd_wal::value::FORMAT;
 
 use crate::oracle::Verdict;
 use crate::rig::Rig;

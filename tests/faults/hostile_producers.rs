@@ -2,9 +2,9 @@
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use tallyd::pipeline::identity::import_name;
 use tallyd_client::{Endpoint, HelloOptions, Record, Session, SessionError};
 use tallyd_protocol::limits;
+use tallyd_wal::identity::import_name;
 
 use crate::rig::Rig;
 use crate::run::Run;

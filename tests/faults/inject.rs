@@ -28,7 +28,7 @@ pub fn failpoints(daemon: Daemon) -> Daemon {
     daemon.with_program(PROGRAM.get_or_init(build).clone())
 }
 
-/// `name` passes so often, and then does this once. See `src/failpoint.rs`.
+/// `name` passes so often, and then does this once. See `crates/base/src/failpoint.rs`.
 pub fn after(passes: u32, name: &str, action: &str) -> String {
     format!("{name}={passes}*off->1*{action}->off")
 }

@@ -1,4 +1,4 @@
-//! The daemon with fail points, which `FAILPOINTS` sets. See `src/failpoint.rs`.
+//! The daemon with fail points, which `FAILPOINTS` sets. See `crates/base/src/failpoint.rs`.
 
 use std::process::ExitCode;
 

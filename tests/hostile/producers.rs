@@ -198,7 +198,7 @@ fn say(daemon: &Daemon, hello: Hello) -> ServerMessage {
 /// A name that only an import may have, for a file that the neighbour made up.
 fn made_up_import(number: u64) -> (String, String) {
     let secret = format!("{number:064x}");
-    (tallyd::pipeline::identity::import_name(&secret), secret)
+    (tallyd_wal::identity::import_name(&secret), secret)
 }
 
 #[test]

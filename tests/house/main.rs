@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tallyd::config::env::CLIENT_VARIABLES;
-use tallyd::metrics::registry;
+use tallyd_base::registry;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -398,7 +398,7 @@ const READ_BY_SERDE_JSON: [(&str, &str); 7] = [
     ("src/http/auth/keys.rs", "the configured issuer's keys, into fixed types"),
     ("src/http/page/gotrue.rs", "the configured issuer's answers, bounded in bytes"),
     ("src/http/page/sign_in.rs", "what the daemon sealed itself"),
-    ("src/pipeline/wal/files.rs", "the daemon's own file"),
+    ("crates/wal/src/files.rs", "the daemon's own file"),
 ];
 
 #[test]

@@ -4,7 +4,7 @@
 //! reviewed. `make snapshots` writes the files anew.
 
 use insta::assert_snapshot;
-use tallyd::metrics::registry;
+use tallyd_base::registry;
 
 /// Compares with the file of this name, and shows a diff.
 fn holds(name: &str, now: &str) {

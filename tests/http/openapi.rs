@@ -1,6 +1,6 @@
 //! The document of the API: whole, open, and true.
 
-use tallyd::metrics::registry;
+use tallyd_base::registry;
 
 use crate::client::Api;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tallyd::clock::{Clock, SystemClock};
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_client::{Endpoint, HelloOptions, Session};
 
 use crate::client::{Api, free_address};

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use serde_json::Value;
-use tallyd::clock::{Clock, SystemClock};
+use tallyd_base::clock::{Clock, SystemClock};
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;

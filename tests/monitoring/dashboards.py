@@ -226,7 +226,7 @@ def check_promql(prometheus, metrics):
     if not alerts:
         fault("alerts.yml", "Prometheus has loaded no rule")
     known = set(re.findall(r"^# TYPE (\w+)", metrics, re.M))
-    registry = (ROOT / "src/metrics/registry.rs").read_text()
+    registry = (ROOT / "crates/base/src/registry.rs").read_text()
     for name in sorted(named):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         if base not in known and f'"{base}"' not in registry:

@@ -14,12 +14,12 @@ use clap::{Args, Subcommand};
 use super::confirm::{Confirm, Told};
 use super::names::near;
 use super::{actor, output};
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::queries::audit::Actor;
 use crate::database::{Connection, Database, DatabaseOptions, describe};
 use crate::dead_letters::{self, DeadLetter, Filter, Order};
 use filter::FilterArgs;
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_model::pricing::normalise_provider;
 
 /// Look at records that the daemon or PostgreSQL refused, and retry or drop them.

@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::filter::FilterArgs;
 use super::{connect, each_page, output};
 use crate::cli::actor;
-use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::database::queries::audit::Actor;
 use crate::database::{Database, FailureClass, classify};
 use crate::dead_letters::{DeadLetter, Edit, Order, Outcome, Retrier, RetryError};
 use crate::pipeline::flusher::FlushError;
+use tallyd_base::clock::SystemClock;
 
 pub const EXAMPLES: &str = "Examples:
   tallyd dead-letters retry 42 43

@@ -49,7 +49,6 @@ use tallyd_protocol::limits;
 
 use super::output::{self, count, noun};
 use crate::config::Config;
-use crate::pipeline::identity;
 use error::SendError;
 use journal::Journal;
 use mapping::Mapping;
@@ -61,6 +60,7 @@ use sender::{Sender, Target, first_session};
 use snapshot::Snapshot;
 use talk::Talk;
 use tallyd_model::files::{Epoch, Numbers, delimiter};
+use tallyd_wal::identity;
 
 /// Import calls from a CSV or NDJSON file through the running daemon, each exactly once: run the same command again to resume
 /// an interrupted import; rows that an earlier file had are passed over. Exits 1 if rows were refused or the daemon was lost, 3

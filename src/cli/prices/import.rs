@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::{actor, catalog, instant, rates_line, since};
 use crate::cli::{output, with_database};
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::prices::{ChangeNote, add_list};
 use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_model::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
 use tallyd_model::pricing::{Added, Catalog, normalise_provider};
 

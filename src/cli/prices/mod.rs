@@ -12,10 +12,10 @@ use std::process::ExitCode;
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::Connection;
 use crate::database::prices::read_added;
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_model::pricing::{Catalog, CatalogError};
 
 /// Look at prices, change them, import price lists.

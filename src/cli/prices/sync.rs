@@ -8,11 +8,11 @@ use clap::Args;
 
 use super::{actor, instant, rates_line, since};
 use crate::cli::{output, with_database};
-use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PriceSync};
 use crate::database::prices::sync::{self, Proposal};
 use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
+use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_model::pricing::normalise_provider;
 
 /// Prices that are listed unless --verbose is given.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::http::socket::{self, AskError};
 use crate::http::{Status, Today};
-use crate::metrics::registry;
+use tallyd_base::registry;
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use super::output::{self, Table, bytes, count, noun};
 use crate::config::Config;
-use crate::pipeline::chunk::{Entry, PayloadReader};
 use crate::pipeline::flusher::dead_letters::to_json;
-use crate::pipeline::wal::inspect::{self, Contents, Segment, State};
+use tallyd_wal::chunk::{Entry, PayloadReader};
+use tallyd_wal::inspect::{self, Contents, Segment, State};
 
 /// Look at the write-ahead log's segments, and load what is readable in a damaged one.
 #[derive(Args)]

@@ -8,15 +8,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{find, output, segments};
-use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::database::{Database, DatabaseOptions, FailureClass, classify};
 use crate::pipeline::flusher::FlushError;
 use crate::pipeline::flusher::direct::Direct;
-use crate::pipeline::wal::files;
-use crate::pipeline::wal::inspect::{ReplayNote, Segment, State};
-use crate::pipeline::wal::recent::StoredChunk;
 use crate::replay::{Replay, Replayed};
+use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_wal::files;
+use tallyd_wal::inspect::{ReplayNote, Segment, State};
+use tallyd_wal::recent::StoredChunk;
 
 /// How often a transaction that met a deadlock, or a connection that broke, is tried again.
 const ATTEMPTS: u32 = 5;

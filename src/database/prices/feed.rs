@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{cache, read_added};
 use crate::database::{Connection, Database, describe};
-use crate::metrics::registry;
+use tallyd_base::registry;
 use tallyd_model::pricing::{Catalog, PricingOptions};
 
 /// The channel that the trigger notifies.

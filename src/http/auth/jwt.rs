@@ -17,8 +17,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::Denied;
 use super::keys::{Key, Keys};
-use crate::clock::Clock;
 use crate::config;
+use tallyd_base::clock::Clock;
 use tallyd_model::json;
 
 /// Seconds that the issuer's clock may differ from ours.

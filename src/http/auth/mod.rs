@@ -43,11 +43,11 @@ use super::page::cookies;
 use super::page::secret::Secret;
 use super::page::sessions::{Sessions, Shown};
 use super::router::Handle;
-use crate::clock::Clock;
 use crate::config::{Config, StatedCosts};
 use crate::database::queries::audit::Actor;
-use crate::metrics::registry;
 use crate::seats::Seat;
+use tallyd_base::clock::Clock;
+use tallyd_base::registry;
 
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]

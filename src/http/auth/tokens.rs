@@ -17,10 +17,10 @@ use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
 use super::{Denied, Role};
-use crate::clock::Clock;
 use crate::config::StatedCosts;
 use crate::database::queries::tokens::{StoredToken, in_force, one_in_force};
 use crate::http::View;
+use tallyd_base::clock::Clock;
 
 /// What a token begins with: secret scanners can be taught it, and no JWT begins so.
 pub const TOKEN_PREFIX: &str = "tallyd_";
@@ -187,7 +187,7 @@ pub fn compose(id: i32, secret: [u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use tallyd_base::clock::ManualClock;
 
     fn stored(id: i32, text: &str) -> StoredToken {
         StoredToken {

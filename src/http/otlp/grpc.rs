@@ -41,7 +41,8 @@ use super::items::{Event, Item, Metric, Span};
 use super::{Mapping, logs, spans, sums, take};
 use crate::http::auth::{Denied, Identity, Role};
 use crate::http::router::Handle;
-use crate::metrics::{OpenConnection, registry};
+use crate::metrics::OpenConnection;
+use tallyd_base::registry;
 
 /// Connections at once. Exporters keep one each.
 pub const CONNECTIONS_MAX: usize = 256;

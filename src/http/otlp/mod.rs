@@ -17,7 +17,7 @@
 //! ## One response, several spans
 //! A framework and the SDK below it may each have a span of one response: `gen_ai.response.id` and the provider are the same. Such
 //! spans are one call. Of those in one request the one that tells most of the usage is recorded; between requests the
-//! first one is, because what is recorded is not changed ([`crate::pipeline::wal::window`]).
+//! first one is, because what is recorded is not changed ([`tallyd_wal::window`]).
 //!
 //! ## Hostile bytes
 //! Bodies are bounded by `http.max_body_bytes` before and after decompression. A document is taken apart level by level
@@ -58,8 +58,9 @@ use crate::http::auth::Identity;
 use crate::http::ingest::records::{hand_over, intake};
 use crate::http::router::Handle;
 
-use crate::metrics::{IngestMetrics, registry};
+use crate::metrics::IngestMetrics;
 use crate::pipeline::batch::{Outcome, RECORDS_MAX, RequestKey};
+use tallyd_base::registry;
 use tallyd_model::pricing::Catalog;
 
 /// What items are read with.

@@ -12,9 +12,9 @@ use deadpool_postgres::Pool;
 use subtle::ConstantTimeEq;
 
 use super::secret::Secret;
-use crate::clock::Clock;
 use crate::database::queries::page_sessions::{self, StoredSession};
 use crate::http::auth::Denied;
+use tallyd_base::clock::Clock;
 
 /// What a browser shows: the id of its cookie, the proof of its page.
 pub struct Shown {
@@ -113,8 +113,8 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::clock::ManualClock;
     use crate::http::auth::Proven;
+    use tallyd_base::clock::ManualClock;
 
     #[tokio::test]
     async fn a_session_takes_both_values_and_ends_in_time() {

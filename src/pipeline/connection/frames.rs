@@ -11,12 +11,12 @@ use super::buffer::{ReadBuffer, Slow};
 use super::news::News;
 use super::outbox::{Late, Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
-use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::Ticket;
-use crate::pipeline::identity::{HelloError, Identity};
 use crate::pipeline::intake::frame::{ClientFrame, FrameError, Records, read};
 use crate::pipeline::intake::{Admission, Refusal};
 use tallyd_model::call::Cost;
+use tallyd_wal::channel::{Closed, Origin};
+use tallyd_wal::chunk::Ticket;
+use tallyd_wal::identity::{HelloError, Identity};
 
 /// Why a connection is closed by the daemon. The names are those of the wire specification.
 #[derive(Debug)]
@@ -243,7 +243,7 @@ async fn read_records<R: AsyncRead + Unpin>(
 ) -> Result<(), Fault> {
     let max = shared.limits.max_frame_bytes;
     while let Some(bytes) = next_frame(buffer, max).await? {
-        crate::failpoint::hit("connection.frame");
+        tallyd_base::failpoint::hit("connection.frame");
         take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], shared, session, outbox).await?;
         buffer.consume(bytes);
         if outbox.is_heavy() || !has_frame(buffer.bytes(), max) {

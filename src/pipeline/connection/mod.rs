@@ -19,14 +19,8 @@ mod outbox;
 mod replies;
 mod room;
 
-/// What models of the connection's end of the channel run.
 #[cfg(all(test, feature = "model"))]
-pub(super) mod model {
-    pub use super::news::News;
-    pub use super::outbox::{Reply, ReplyRoom, Room};
-    pub use super::replies::run as replies;
-    pub use super::room::Rooms;
-}
+mod channel_model;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,15 +32,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::{CallScope, Standing};
-use crate::clock::Clock;
 use crate::dead_letters::quota::Quota;
 use crate::metrics::IngestMetrics;
-use crate::pipeline::channel::Ingest;
-use crate::pipeline::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 use crate::pipeline::intake::{Refusal, Rules};
 use buffer::ReadBuffer;
+use tallyd_base::clock::Clock;
 use tallyd_model::call::Call;
 use tallyd_model::pricing::Catalog;
+use tallyd_wal::channel::Ingest;
+use tallyd_wal::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 
 pub use access::{Access, Places, Stranger};
 pub use room::Rooms;

@@ -9,10 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Shared;
 use super::room::Rooms;
-use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::chunk::{Bundle, BundleBuilder, Ticket};
 use crate::pipeline::intake::Refusal;
 use tallyd_model::call::Call;
+use tallyd_wal::channel::{Closed, Origin};
+use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
 
 /// A reply, and the number of the connection's bundles that must be durable before it may be sent.
 pub struct Reply {

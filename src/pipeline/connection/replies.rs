@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::news::News;
 use super::outbox::{Reply, ReplyRoom, Room};
-use crate::pipeline::channel::{Closed, Origin};
+use tallyd_wal::channel::{Closed, Origin};
 
 /// Bytes of replies that are written at once.
 const WRITE_BYTES: usize = 64 * 1024;

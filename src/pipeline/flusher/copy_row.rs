@@ -9,9 +9,9 @@
 
 use bytes::BufMut;
 
-use crate::pipeline::chunk::Columns;
 use tallyd_model::call::{Call, Cost};
 use tallyd_model::pricing::pg_numeric;
+use tallyd_wal::chunk::Columns;
 
 /// Where rows go, and which of the optional columns they bring.
 #[derive(Debug, Clone, PartialEq, Eq)]

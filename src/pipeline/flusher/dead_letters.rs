@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::refusals::{Groups, Key};
 use crate::dead_letters::quota::{Bounds, Ledger, day_of};
-use crate::pipeline::chunk::Refused;
-use crate::pipeline::wal::recent::StoredChunk;
 use tallyd_model::call::Call;
 use tallyd_model::json::{self, Raw};
 use tallyd_model::pricing::Usd;
+use tallyd_wal::chunk::Refused;
+use tallyd_wal::recent::StoredChunk;
 
 /// Dead letters that are written together.
 #[derive(Default)]

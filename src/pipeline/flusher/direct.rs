@@ -15,12 +15,12 @@ use super::partitions::Partitions;
 use super::periods::learn_days;
 use super::poison::{self, Poison};
 use crate::config::Config;
-use crate::pipeline::chunk::Columns;
-use crate::pipeline::wal::recent::{Payload, StoredChunk};
 use tallyd_model::call::Call;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
+use tallyd_wal::chunk::Columns;
+use tallyd_wal::recent::{Payload, StoredChunk};
 
 /// Loads calls within a caller's transactions.
 pub struct Direct {

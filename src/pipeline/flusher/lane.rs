@@ -11,10 +11,10 @@ use super::transaction::{self, Committed};
 use super::watermark::{Watermark, WatermarkError};
 use super::{FlushError, Shared, Trouble, poison, turns};
 use crate::database::{Connection, FailureClass, classify};
-use crate::failpoint;
 use crate::metrics::FlushMetrics;
-use crate::pipeline::wal::WalError;
-use crate::pipeline::wal::reader::{Appetite, Run};
+use tallyd_base::failpoint;
+use tallyd_wal::WalError;
+use tallyd_wal::reader::{Appetite, Run};
 
 /// How often a batch that is filling is looked at.
 const LOOK: Duration = Duration::from_millis(20);

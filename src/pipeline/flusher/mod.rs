@@ -13,7 +13,7 @@
 //!
 //! ## Lanes
 //! Several lanes load at once, each with its own connection, watermark row and share of the log
-//! ([`super::wal::lanes`]): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
+//! ([`tallyd_wal::lanes`]): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
 //! behind a backlog each is as large as allowed, because a rollup row costs the same whatever it adds up. Where many daemons
 //! load into one PostgreSQL, they take turns ([`turns`]).
 //!
@@ -46,13 +46,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::wal::log::Log;
-use crate::clock::Clock;
 use crate::database::Database;
 use crate::dead_letters::quota::Quota;
 use partitions::Partitions;
+use tallyd_base::clock::Clock;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::KeyGuard;
+use tallyd_wal::log::Log;
 
 /// How lanes load.
 #[derive(Debug, Clone, Copy)]
@@ -230,10 +230,10 @@ pub enum FlushError {
     Watermark(#[from] watermark::WatermarkError),
     /// The log cannot be read. If that lasts, the next look at it ends the process.
     #[error(transparent)]
-    Log(#[from] super::wal::WalError),
+    Log(#[from] tallyd_wal::WalError),
     /// A chunk's payload is not one that this version reads.
     #[error(transparent)]
-    Payload(#[from] super::chunk::PayloadError),
+    Payload(#[from] tallyd_wal::chunk::PayloadError),
     /// As many transactions as may are loading; nothing has begun.
     #[error("others are loading; the batch goes on filling")]
     Crowded,

@@ -24,10 +24,10 @@ use tokio_postgres::types::{ToSql, Type};
 use super::FlushError;
 use super::periods::payload;
 use crate::database::Granularity;
-use crate::failpoint;
-use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
-use crate::pipeline::wal::log::Log;
-use crate::pipeline::wal::recent::StoredChunk;
+use tallyd_base::failpoint;
+use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
+use tallyd_wal::log::Log;
+use tallyd_wal::recent::StoredChunk;
 
 /// Days back from now from which on a partition by day becomes one by month.
 const OLD_DAYS: u32 = 31;

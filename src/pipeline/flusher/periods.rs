@@ -10,12 +10,12 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::FlushError;
-use crate::pipeline::chunk::{Entry, PayloadReader};
-use crate::pipeline::wal::WalError;
-use crate::pipeline::wal::log::Log;
-use crate::pipeline::wal::recent::StoredChunk;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::{KeyGuard, Names};
+use tallyd_wal::WalError;
+use tallyd_wal::chunk::{Entry, PayloadReader};
+use tallyd_wal::log::Log;
+use tallyd_wal::recent::StoredChunk;
 
 /// Teaches the guard the names that the chunks' days have in the rollup.
 ///

@@ -19,10 +19,10 @@ use super::watermark::Watermark;
 use super::{FlushError, Shared, copy_row};
 use crate::database::rollup_upserts;
 use crate::database::{FailureClass, classify, describe};
-use crate::pipeline::chunk::{Entry, PayloadReader};
-use crate::pipeline::wal::recent::StoredChunk;
 use tallyd_model::call::Call;
 use tallyd_model::rollup::fold::Fold;
+use tallyd_wal::chunk::{Entry, PayloadReader};
+use tallyd_wal::recent::StoredChunk;
 
 /// Loads one chunk without the rows that PostgreSQL will not take.
 ///

@@ -9,7 +9,7 @@ use futures_util::{Sink, SinkExt};
 use tokio_postgres::Error;
 
 use super::copy_row;
-use crate::failpoint;
+use tallyd_base::failpoint;
 
 /// Bytes of COPY data that go to the connection at once.
 const PIECE_BYTES: usize = 128 * 1024;

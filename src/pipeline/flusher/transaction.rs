@@ -15,11 +15,11 @@ use super::rows::Rows;
 use super::watermark::Watermark;
 use super::{FlushError, Shared, periods, turns};
 use crate::database::rollup_upserts;
-use crate::failpoint;
-use crate::pipeline::chunk::{Columns, Entry, PayloadReader};
-use crate::pipeline::wal::log::Log;
-use crate::pipeline::wal::recent::{Payload, StoredChunk};
+use tallyd_base::failpoint;
 use tallyd_model::rollup::fold::Fold;
+use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
+use tallyd_wal::log::Log;
+use tallyd_wal::recent::{Payload, StoredChunk};
 
 /// Chunks that are read from the disk together: some 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;

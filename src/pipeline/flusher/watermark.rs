@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::FlushError;
 use crate::database::ZoneMoved;
-use crate::failpoint;
+use tallyd_base::failpoint;
 
 /// Why the database's watermark cannot be that of this log. Loading on would lose or double records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::value::{self, FORMAT, FORMAT_1, FORMAT_2, HEADER_BYTES, VALUE_BYTES_MAX};
-use crate::pipeline::identity::Proof;
+use crate::identity::Proof;
 
 /// How far beyond the last synced key a value's own key may be. Groups have at most 64 values; where syncs are seldom, more
 /// are written between two.
@@ -80,7 +80,7 @@ mod tests {
     use super::super::segment::Store;
     use super::super::value::{Stamp, encode, parts_of};
     use super::*;
-    use crate::pipeline::chunk::{Chunk, Columns};
+    use crate::chunk::{Chunk, Columns};
 
     /// A store of values of every length class, by key, and its file's bytes.
     fn store(folder: &std::path::Path) -> (BTreeMap<u64, Vec<u8>>, Vec<u8>) {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::ahead::{self, Ahead};
 use super::producers::Snapshot;
 use super::{WalError, files};
-use crate::threads;
+use tallyd_base::threads;
 
 /// What a segment's `.open` file says, from its creation on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ impl SegmentPaths {
         let doomed = self.doomed();
         if self.store.exists() {
             fs::rename(&self.store, &doomed).map_err(|error| WalError::io("rename", &self.store, error))?;
-            crate::failpoint::hit("wal.deleting");
+            tallyd_base::failpoint::hit("wal.deleting");
         }
         for file in [&self.seal, &self.opening].into_iter().filter(|file| file.exists()) {
             fs::remove_file(file).map_err(|error| WalError::io("delete", file, error))?;

@@ -151,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::chunk::{Entry, PAYLOAD_TARGET_BYTES, PayloadReader};
+    use crate::chunk::{Entry, PAYLOAD_TARGET_BYTES, PayloadReader};
     use tallyd_model::call::{Cost, Stated};
     use tallyd_model::pricing::STANDARD_TIER;
     use tallyd_model::pricing::Tokens;

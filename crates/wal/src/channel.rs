@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::chunk::Bundle;
 use super::identity::Identity;
-use crate::sync::{AtomicU8, AtomicU64, Ordering, step};
+use tallyd_base::sync::{AtomicU8, AtomicU64, Ordering, step};
 
 /// Bytes that one permit stands for.
 const PERMIT_BYTES: usize = 1024;
@@ -340,17 +340,14 @@ impl Drop for Intake {
     }
 }
 
-#[cfg(all(test, feature = "model"))]
-mod model;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::chunk::Chunk;
+    use crate::chunk::Chunk;
 
     fn bundle(bytes: usize) -> Bundle {
         let (first_seq, last_seq, min_us, max_us) = (1, 1, 0, 0);
-        let (payload, columns) = (vec![0; bytes], crate::pipeline::chunk::Columns::NONE);
+        let (payload, columns) = (vec![0; bytes], crate::chunk::Columns::NONE);
         Chunk {
             payload,
             records: 1,

@@ -11,9 +11,9 @@ use super::segment::{Opening, Seal, SegmentPaths, Store};
 use super::value::{self, Stamp};
 use super::window::Window;
 use super::{WalError, files};
-use crate::failpoint;
-use crate::pipeline::chunk::{Bundle, Chunk};
-use crate::pipeline::identity::Identity;
+use crate::chunk::{Bundle, Chunk};
+use crate::identity::Identity;
+use tallyd_base::failpoint;
 
 /// What a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

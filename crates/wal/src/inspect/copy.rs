@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::pipeline::wal::segment::Store;
-use crate::pipeline::wal::{WalError, value};
+use crate::segment::Store;
+use crate::{WalError, value};
 
 /// A copy of a store in a folder of its own, which goes with it.
 pub struct Copy {

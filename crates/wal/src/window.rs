@@ -41,7 +41,7 @@ use utoipa::ToSchema;
 
 use super::producers::GRACE;
 use super::{WalError, files};
-use crate::pipeline::chunk::{Chunk, Claim};
+use crate::chunk::{Chunk, Claim};
 use tallyd_model::call::{Call, Key};
 
 /// The slices that the window's time and number are divided into.

@@ -9,8 +9,13 @@ use loom::thread;
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
-use super::*;
-use crate::pipeline::connection::model::{News, Reply, ReplyRoom, Room, Rooms, replies};
+use tallyd_base::sync::{AtomicU64, Ordering};
+use tallyd_wal::channel::*;
+
+use super::news::News;
+use super::outbox::{Reply, ReplyRoom, Room};
+use super::replies::run as replies;
+use super::room::Rooms;
 
 /// What stands for the disk: how many bundles were synced. Relaxed, so that only the origin's counter orders it.
 fn synced(count: u64) -> Arc<AtomicU64> {
@@ -43,10 +48,9 @@ impl AsyncWrite for Socket {
 }
 
 fn bundle() -> Bundle {
-    let mut builder = crate::pipeline::chunk::ChunkBuilder::new();
+    let mut builder = tallyd_wal::chunk::ChunkBuilder::new();
     let (code, field, message, payload_format, payload) = ("nul", "", "", "json", &b""[..]);
-    let refused =
-        crate::pipeline::chunk::Refused { code, field, message, payload_format, payload, ..Default::default() };
+    let refused = tallyd_wal::chunk::Refused { code, field, message, payload_format, payload, ..Default::default() };
     assert!(builder.push_refused(1, &refused).is_none());
     builder.finish().unwrap().into()
 }

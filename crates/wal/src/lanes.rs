@@ -4,7 +4,7 @@
 //! what is in PostgreSQL: every chunk of the lane up to that key, and none after it. Handing batches to whichever lane is
 //! free would need a list of ranges.
 //!
-//! * Under load lanes share the users ([`crate::pipeline::chunk::BundleBuilder`]), and a chunk comes with its lane.
+//! * Under load lanes share the users ([`crate::chunk::BundleBuilder`]), and a chunk comes with its lane.
 //! * What comes in small pieces is the first lane's, as long as little waits: one transaction does where two would touch the
 //!   same rollups' rows. Behind a backlog such chunks go to all lanes in stripes of keys.
 //! * Logs of format 1 know stripes alone.

@@ -18,9 +18,9 @@ use super::reader::{Appetite, Run};
 use super::recovery::{Recovery, recover};
 use super::value::parts_of;
 use super::window::{self, Window};
-use crate::pipeline::channel::Origin;
-use crate::pipeline::chunk::{Bundle, Chunk, Columns};
-use crate::pipeline::identity::Identity;
+use crate::channel::Origin;
+use crate::chunk::{Bundle, Chunk, Columns};
+use crate::identity::Identity;
 
 const LANES: u16 = 2;
 const RECENT_BYTES: usize = 40_000;
@@ -546,7 +546,7 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
 
 /// A chunk of calls with these ids, stated, with long metadata if it is to take several values.
 fn stated(ids: &[u8], seq: u64, metadata: &str) -> Chunk {
-    use crate::pipeline::chunk::ChunkBuilder;
+    use crate::chunk::ChunkBuilder;
     use tallyd_model::call::{Call, Cost, Stated};
     let mut builder = ChunkBuilder::new();
     for id in ids {

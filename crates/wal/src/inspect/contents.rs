@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Contents;
-use crate::pipeline::wal::recent::{Payload, StoredChunk};
-use crate::pipeline::wal::value;
+use crate::recent::{Payload, StoredChunk};
+use crate::value;
 
 /// Chunks from values, and what is missing between them.
 pub fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> Contents {
@@ -80,9 +80,9 @@ fn chunk(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, end: u64) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::chunk::ChunkBuilder;
-    use crate::pipeline::identity::Proof;
-    use crate::pipeline::wal::value::{Stamp, encode};
+    use crate::chunk::ChunkBuilder;
+    use crate::identity::Proof;
+    use crate::value::{Stamp, encode};
 
     /// A chunk of three parts beside chunks of one, as a log of these keys: each value claims that `synced` was.
     fn log(parts: &[(u64, &[u64])]) -> BTreeMap<u64, Vec<u8>> {
@@ -90,7 +90,7 @@ mod tests {
         for (synced, keys) in parts {
             let mut builder = ChunkBuilder::new();
             let payload = vec![b'x'; (keys.len() - 1) * value::VALUE_BYTES_MAX + 10];
-            let refused = crate::pipeline::chunk::Refused {
+            let refused = crate::chunk::Refused {
                 code: "nul",
                 field: "",
                 message: "",

@@ -280,7 +280,7 @@ impl Log {
         }
         if !done.is_empty() {
             self.note_committed(committed)?;
-            crate::failpoint::hit("wal.trimming");
+            tallyd_base::failpoint::hit("wal.trimming");
         }
         for segment in done {
             let Some(seal) = segment.seal else { continue };

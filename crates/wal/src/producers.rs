@@ -4,7 +4,7 @@
 //! themselves (it stands in their value's header), and each segment begins with a snapshot of all marks, so the newest
 //! segment alone restores them. The writer thread owns this table; nobody else changes it.
 //!
-//! A producer is a name *and* the digest of a secret ([`crate::pipeline::identity`]): a client that says another's name has a
+//! A producer is a name *and* the digest of a secret ([`crate::identity`]): a client that says another's name has a
 //! mark of its own. Two live connections of one name and two secrets are two processes that share a name by accident, or one
 //! that pretends: both are warned, it is counted and logged, and each keeps its own numbers.
 //!
@@ -33,9 +33,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tallyd_protocol::limits;
 
-use crate::metrics::registry;
-use crate::pipeline::channel::{Closed, Origin};
-use crate::pipeline::identity::{IMPORT_PREFIX, Identity, Proof, REQUEST_PREFIX};
+use crate::channel::{Closed, Origin};
+use crate::identity::{IMPORT_PREFIX, Identity, Proof, REQUEST_PREFIX};
+use tallyd_base::registry;
 
 /// How long a name is kept whatever the wall clock says.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);

@@ -16,15 +16,15 @@ use tokio::sync::oneshot;
 
 use super::WalError;
 use super::append::{Appender, Durability};
+use super::counts::WalMetrics;
 use super::log::Log;
 use super::producers::Producers;
 use super::space::{Full, Space};
 use super::window::{Window, WindowState};
-use crate::clock::Clock;
-use crate::failpoint;
-use crate::metrics::WalMetrics;
-use crate::pipeline::channel::{Closed, Intake, Origin, Submission};
-use crate::pipeline::chunk::Bundle;
+use crate::channel::{Closed, Intake, Origin, Submission};
+use crate::chunk::Bundle;
+use tallyd_base::clock::Clock;
+use tallyd_base::failpoint;
 
 /// The most values of one group.
 pub const GROUP_VALUES: usize = 64;

@@ -21,8 +21,8 @@
 //! Formats 1 and 2, which are still read, have no proof: the producer is its name alone. Format 1 says neither lane nor
 //! bundle: its chunks belong to the lane of their key ([`super::lanes`]), and only the parts of one chunk belong together.
 
-use crate::pipeline::chunk::{Chunk, Columns};
-use crate::pipeline::identity::{Identity, Proof};
+use crate::chunk::{Chunk, Columns};
+use crate::identity::{Identity, Proof};
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 3;
@@ -236,7 +236,7 @@ fn parse(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
 }
 
 /// The checksum that belongs into a value's header.
-pub(crate) fn checksum(key: u64, bytes: &[u8]) -> u32 {
+pub fn checksum(key: u64, bytes: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&key.to_be_bytes());
     let crc = crc32c::crc32c_append(crc, &bytes[..4]);
     crc32c::crc32c_append(crc, &bytes[8..])

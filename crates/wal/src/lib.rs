@@ -48,7 +48,7 @@
 //! a bundle, would move a producer's high-water mark over lost records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
 //! is moved to `wal/damaged/` instead of deleted, and health says so until a person has looked. After damage the next
 //! key leaps by [`log::DAMAGE_LEAP`], so that no lost key is ever used twice. What is readable in a segment that was set aside
-//! is found by [`inspect`], also where sled finds nothing any more ([`salvage`]), and loaded by [`crate::replay`].
+//! is found by [`inspect`], also where sled finds nothing any more ([`salvage`]), and loaded by `tallyd wal replay`.
 //!
 //! ## Bounds
 //! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
@@ -56,7 +56,11 @@
 
 pub mod ahead;
 pub mod append;
+pub mod channel;
+pub mod chunk;
+pub mod counts;
 pub mod files;
+pub mod identity;
 pub mod inspect;
 pub mod lanes;
 pub mod log;

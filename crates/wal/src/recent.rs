@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::pipeline::chunk::Columns;
+use crate::chunk::Columns;
 
 /// A durable chunk, as the flusher takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct StoredChunk {
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: Arc<str>,
-    /// Its entries; see [`crate::pipeline::chunk`].
+    /// Its entries; see [`crate::chunk`].
     pub payload: Payload,
 }
 

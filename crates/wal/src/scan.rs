@@ -7,7 +7,7 @@ use super::producers::Producers;
 use super::segment::{Opening, Seal, Store};
 use super::value;
 use super::window::Keys;
-use crate::pipeline::chunk::{Entry, PayloadReader};
+use crate::chunk::{Entry, PayloadReader};
 
 /// A value's header, as far as the scan needs it; none where the value is missing or broken.
 struct Found {
