@@ -8,6 +8,9 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 /// Holds the folder until it is dropped.
 #[derive(Debug)]
 pub struct DataLock {
@@ -66,6 +69,19 @@ impl DataLock {
     }
 }
 
+/// Whether the process that has written the lock's file runs: a daemon that may not have bound its socket yet. The lock itself is
+/// not tried, because a daemon that starts at this moment would find it taken.
+#[must_use]
+pub fn holder_runs(folder: &Path) -> bool {
+    let text = std::fs::read_to_string(folder.join("tallyd.lock")).unwrap_or_default();
+    let pid = text.trim_end().strip_suffix(')').and_then(|text| text.rsplit_once("(process "));
+    let pid = pid.and_then(|(_, pid)| Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?));
+    // In a new container this process may have the number that the daemon had in the last one.
+    let pid = pid.filter(|pid| *pid != rustix::process::getpid());
+    // Another account's process may not be asked; it runs.
+    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +94,23 @@ mod tests {
         assert!(error.contains(&format!("tallyd serve (process {})", std::process::id())), "{error}");
         drop(first);
         DataLock::take(folder.path(), "tallyd serve").unwrap();
+    }
+
+    #[test]
+    fn a_holder_runs_until_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(folder.path().join("tallyd.lock"), text).unwrap();
+        assert!(!holder_runs(folder.path()));
+        let mut gone = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let named = format!("tallyd serve (process {})\n", gone.id());
+        write(&named);
+        assert!(holder_runs(folder.path()));
+        gone.kill().unwrap();
+        gone.wait().unwrap();
+        let own = format!("tallyd serve (process {})", std::process::id());
+        for text in [&*named, &*own, "", "tallyd serve (process -1)", "(process )"] {
+            write(text);
+            assert!(!holder_runs(folder.path()), "{text:?}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::database::queries::tokens::{self, ListedToken, NewToken};
 use crate::database::{Connection, Database, DatabaseOptions};
 use crate::http::auth::Role;
 use crate::http::auth::tokens::{compose, digest};
+use crate::lock::holder_runs;
 use tallyd_base::clock::{Clock, SystemClock};
 
 /// Make, list and revoke tokens for the HTTP API. Each change is in the audit log.
@@ -142,7 +143,7 @@ async fn wait_for_schema(connection: &Connection, config: &Config) -> anyhow::Re
         if is_there {
             return Ok(());
         }
-        if UnixStream::connect(config.socket_path()).is_err() {
+        if UnixStream::connect(config.socket_path()).is_err() && !holder_runs(&config.data_dir) {
             anyhow::bail!(
                 "this database does not have tallyd's schema. hint: start the daemon, or run `tallyd migrate`"
             );

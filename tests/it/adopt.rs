@@ -81,10 +81,21 @@ fn a_daemon_that_finds_older_tables_holds_and_names_the_command_that_mends_it() 
     assert!(!ok && said.contains("--move-aside"), "{said}");
     assert_eq!(postgres.psql("SELECT to_regnamespace('tallyd_adopted') IS NULL"), "t");
 
+    // A token waits for the schema while a daemon is there, which is yet to make it.
+    let log = daemon.data().join("token.log");
+    let create = ["token", "create", "--name", "first", "--role", "read"];
+    let mut waits = daemon.command(&create);
+    let waits = waits.stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    until("the token is said to wait", || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        if said.contains("the token waits for it") { Ok(()) } else { Err(said) }
+    });
     let (ok, done, said) = run(&daemon, &["adopt", "--move-aside", "--yes", "--json"]);
     assert!(ok, "{said}");
     assert_eq!((done["done"]["calls"].as_i64(), done["done"]["days"].as_i64()), (Some(3000), Some(3)), "{done:#}");
     assert_eq!(done["done"]["days_cost_usd"], "1.850001");
+    let made = waits.wait_with_output().unwrap();
+    assert!(made.status.success() && made.stdout.starts_with(b"tallyd_1_"), "{made:?}");
     // The daemon goes on by itself; its own record is there beside the history.
     postgres.until_calls(3001);
     daemon.until_status("all is well", |status| status["health"]["status"] == "ok");

@@ -1,5 +1,8 @@
 //! Without any address the daemon brings a PostgreSQL of its own.
 
+use std::fs;
+use std::process::Stdio;
+
 use crate::support::daemon::Daemon;
 use crate::support::until;
 
@@ -11,9 +14,14 @@ fn psql(daemon: &Daemon, sql: &str) -> Result<String, String> {
 
 #[test]
 fn with_no_address_a_private_postgresql_holds_the_records_over_restarts_and_kills() {
-    let mut daemon = Daemon::embedded().start();
-    // The cluster and the schema are still being made.
-    let made = daemon.run(&["token", "create", "--name", "first", "--role", "read"]);
+    let mut daemon = Daemon::embedded();
+    // A daemon that has its folder, and neither a socket nor a cluster yet: here this process says that it is one.
+    fs::create_dir(daemon.data()).unwrap();
+    fs::write(daemon.data().join("tallyd.lock"), format!("tallyd serve (process {})\n", std::process::id())).unwrap();
+    let create = ["token", "create", "--name", "first", "--role", "read"];
+    let waits = daemon.command(&create).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    daemon.up();
+    let made = waits.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&made.stderr);
     assert!(made.status.success() && made.stdout.starts_with(b"tallyd_1_"), "{said}");
     let line = r#"{"provider":"claude","model":"claude-sonnet-4-5","output_tokens":1000000}"#;

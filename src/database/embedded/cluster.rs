@@ -19,6 +19,7 @@ use super::server_log::ServerLog;
 use super::socket::SocketDir;
 use super::user::{self, Account};
 use crate::http::socket as control;
+use crate::lock::holder_runs;
 
 /// How long another process' server may take to shut down, or to come up.
 const BUSY_DEADLINE: Duration = Duration::from_secs(60);
@@ -100,7 +101,7 @@ impl Embedded {
     pub async fn open_existing(data_dir: &Path, bin_dir: Option<&Path>) -> Result<Self, EmbeddedError> {
         let deadline = Instant::now() + BUSY_DEADLINE;
         while major_of(&data_dir.join("postgres")).is_none() {
-            if !control::is_answered(data_dir) || Instant::now() >= deadline {
+            if !(control::is_answered(data_dir) || holder_runs(data_dir)) || Instant::now() >= deadline {
                 return Err(EmbeddedError::NoCluster { path: data_dir.to_owned() });
             }
             sleep(POLL).await;
