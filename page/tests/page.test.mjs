@@ -431,7 +431,7 @@ describe("files and weather", () => {
       await show(tab, fresh, "overview");
       await tab.page.getByText("Every record so far was refused").first().waitFor();
       await tab.page.getByText("expected 0 to 999, found 1000").waitFor();
-      await tab.page.getByText("42 records refused").waitFor();
+      await tab.page.getByText("42 records were refused").waitFor();
       assert.deepEqual(await tab.axe(), [], "overview");
       await show(tab, fresh, "dead-letters");
       const groups = tab.page.getByRole("table", { name: "Refusals by reason, field and sender" });
