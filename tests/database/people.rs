@@ -71,7 +71,7 @@ async fn each_session_counts_by_its_definition() {
         begin(&superuser, kind, session).await;
         let found = sessions(&*owner, limits).await.unwrap().unwrap();
         assert_eq!(found.active.count, i64::from(expected), "{kind}");
-        assert!(found.active.definition.contains("1440 minutes"), "{}", found.active.definition);
+        assert!(found.active.definition.contains("1,440 minutes"), "{}", found.active.definition);
     }
 }
 

@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let _scenario = fail::FailScenario::setup();
+    let _scenario = tallyd_base::failpoint::set_up();
     tallyd::cli::main()
 }

@@ -36,6 +36,13 @@ pub fn hit(name: &str) -> Option<i64> {
     None
 }
 
+/// Reads `FAILPOINTS`. What it says holds until the answer is dropped.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn set_up() -> fail::FailScenario<'static> {
+    fail::FailScenario::setup()
+}
+
 #[cfg(feature = "failpoints")]
 fn told(name: &str) -> Option<String> {
     fail::fail_point!(name, |argument: Option<String>| Some(argument.unwrap_or_default()));
