@@ -145,14 +145,14 @@ impl Origin {
     }
 
     /// The writer made `bundles` more of its bundles durable.
-    pub(super) fn advance(&self, bundles: u64) {
+    pub fn advance(&self, bundles: u64) {
         self.durable.fetch_add(bundles, Ordering::Release);
         step();
         self.changed.notify_waiters();
     }
 
     /// Nothing more of it will be made durable.
-    pub(super) fn close(&self, why: Closed) {
+    pub fn close(&self, why: Closed) {
         let why = match why {
             Closed::Fenced => FENCED,
             Closed::Crowded => CROWDED,

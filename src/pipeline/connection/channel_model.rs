@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 
 use tallyd_base::sync::{AtomicU64, Ordering};
 use tallyd_wal::channel::*;
+use tallyd_wal::chunk::{Bundle, ChunkBuilder, Refused};
+use tallyd_wal::identity::Identity;
 
 use super::news::News;
 use super::outbox::{Reply, ReplyRoom, Room};
@@ -48,9 +50,9 @@ impl AsyncWrite for Socket {
 }
 
 fn bundle() -> Bundle {
-    let mut builder = tallyd_wal::chunk::ChunkBuilder::new();
+    let mut builder = ChunkBuilder::new();
     let (code, field, message, payload_format, payload) = ("nul", "", "", "json", &b""[..]);
-    let refused = tallyd_wal::chunk::Refused { code, field, message, payload_format, payload, ..Default::default() };
+    let refused = Refused { code, field, message, payload_format, payload, ..Default::default() };
     assert!(builder.push_refused(1, &refused).is_none());
     builder.finish().unwrap().into()
 }
