@@ -21,7 +21,7 @@ pub struct Alerts {
     /// The pause before the first retry of a delivery; it doubles up to an hour, for a week.
     #[serde(rename = "retry_min_ms", with = "form::milliseconds")]
     pub retry_min: Duration,
-    /// A user's or model's spend is unusual above this many times what it is on nine of ten active days of four weeks.
+    /// A user's or model's daily spend is unusual above this many times its 90th percentile of the active days of four weeks.
     /// 0: never.
     pub unusual_factor: u32,
     /// Spend below this is never unusual, USD a day.

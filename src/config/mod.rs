@@ -99,8 +99,8 @@ pub struct Config {
     pub auth: Auth,
     /// What the price catalog cannot know.
     pub pricing: PricingOptions,
-    /// A public price list that is looked at. What it would change is proposed; `tallyd prices sync` shows it with what it
-    /// means for last week's calls.
+    /// A public price list, read regularly. Its changes are proposed: `tallyd prices sync` shows them with their effect on last
+    /// week's calls.
     pub price_sync: PriceSync,
     /// Budgets (`tallyd budgets set`), unusual spend, and who is told.
     pub alerts: Alerts,

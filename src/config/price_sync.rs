@@ -1,4 +1,4 @@
-//! `[price_sync]`: a public price list that is looked at every so often.
+//! `[price_sync]`: a public price list, read regularly.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Faults;
 
-/// A public price list that is looked at. What it would change is proposed, and applied by a person or by `apply`.
+/// A public price list, read regularly. Its changes are proposed, and applied by a person or by `apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PriceSync {

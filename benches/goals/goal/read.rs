@@ -9,7 +9,7 @@ use crate::support::{Asker, Cluster, Daemon, quantile};
 
 const SMALL_LOG: usize = 1_000_000;
 const QUESTIONS: usize = 300;
-/// What is asked, and its goal in milliseconds.
+/// Name, path and the goal of the p99 in milliseconds.
 const PATHS: [(&str, &str, f64); 2] = [
     ("cost history of 365 days", "/api/admin/cost-history?days=365", 50.0),
     ("costs of 365 days by model", "/api/v1/costs?days=365&group_by=model", 10.0),

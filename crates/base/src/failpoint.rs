@@ -36,7 +36,7 @@ pub fn hit(name: &str) -> Option<i64> {
     None
 }
 
-/// Reads `FAILPOINTS`. What it says holds until the answer is dropped.
+/// Reads `FAILPOINTS`. Its settings hold until the returned scenario is dropped.
 #[cfg(feature = "failpoints")]
 #[must_use]
 pub fn set_up() -> fail::FailScenario<'static> {

@@ -1,7 +1,7 @@
 //! The atomics where threads meet, exchangeable: with the feature `model` they are loom's, which tries every order in
 //! which threads can run, and every value that a load may see.
 //!
-//! Only what is ours and depends on order goes through here (`tallyd_wal::channel`); the models beside it run the
+//! Only our own code that depends on order goes through here (`tallyd_wal::channel`); the models beside it run the
 //! code itself, not a copy. What other crates synchronise (tokio's `Notify` and semaphore, crossbeam's channel) is taken at
 //! its word: it is opaque to loom, and [`step`] before each use says that another thread may run first, and that what
 //! it did is seen.

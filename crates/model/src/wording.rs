@@ -19,7 +19,7 @@ pub fn count(number: u64) -> String {
 /// A number and its noun: `1 alert`, `2 alerts`. The noun may have its verb with it: `1 call was`, `2 calls were`.
 #[must_use]
 pub fn noun(number: impl TryInto<u64>, one: &str, many: &str) -> String {
-    // What is counted is not negative.
+    // Counts are not negative.
     let number = number.try_into().unwrap_or(0);
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }

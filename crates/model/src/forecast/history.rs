@@ -22,7 +22,7 @@ impl Part {
     }
 }
 
-/// What was spent.
+/// Spending by day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// Today.
