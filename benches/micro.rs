@@ -10,7 +10,6 @@ mod records;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tallyd::pipeline::flusher::copy_row::Layout;
 use tallyd::pipeline::intake::admit::Scratch;
 use tallyd::pipeline::intake::frame::{self, ClientFrame, Records};
 use tallyd::pipeline::intake::{Admission, Rules};
@@ -21,6 +20,7 @@ use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 use tallyd_protocol::limits;
+use tallyd_store::load::copy_row::Layout;
 use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader};
 
 use records::Calls;

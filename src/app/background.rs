@@ -7,13 +7,13 @@ use std::time::Duration;
 use metrics::gauge;
 use tallyd_protocol::budgets::REPEATED;
 
-use crate::database::describe;
-use crate::database::queries::page_sessions;
 use crate::http::View;
 use crate::http::auth::tokens::POLL;
 use crate::metrics::UPKEEP_INTERVAL;
 use crate::shutdown::Stage;
 use tallyd_base::registry;
+use tallyd_store::describe;
+use tallyd_store::queries::page_sessions;
 
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -12,9 +12,6 @@ use uuid::Uuid;
 
 use super::questions::Questions;
 use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
-use crate::config::{self, Config};
-use crate::database::prices::cache;
-use crate::dead_letters::quota::Quota;
 use crate::http::{self, View};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics};
@@ -24,7 +21,10 @@ use crate::pipeline::listener::{self, BindError, Door};
 use crate::seats::{Bounds as SeatBounds, Seats};
 use crate::shutdown::Stage;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::{self, Config};
 use tallyd_model::pricing::{Added, Catalog, CatalogError};
+use tallyd_store::dead_letters::quota::Quota;
+use tallyd_store::prices::cache;
 use tallyd_wal::append::Appender;
 use tallyd_wal::channel::{self, Intake};
 use tallyd_wal::counts::WalMetrics;
@@ -140,7 +140,7 @@ fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Resu
         folder: &folder,
         new_buffer_id: Uuid::now_v7(),
         now_us: clock.now_us(),
-        may_lose_committed: wal.sync != config::Sync::Always,
+        may_lose_committed: wal.sync != tallyd_config::Sync::Always,
     };
     let (recovered, mark) = recover(&recovery, &mut producers)?;
     let bounds = window::Bounds { span: wal.identity_window, max: wal.max_identities };
@@ -177,15 +177,15 @@ pub(super) fn lanes(config: &Config) -> u16 {
     u16::try_from(config.flusher.lanes).unwrap_or(u16::MAX)
 }
 
-fn sync(wal: &config::Wal) -> Sync {
+fn sync(wal: &tallyd_config::Wal) -> Sync {
     match wal.sync {
-        config::Sync::Always => Sync::Always,
-        config::Sync::Interval => Sync::Interval(wal.interval),
-        config::Sync::Os => Sync::Os,
+        tallyd_config::Sync::Always => Sync::Always,
+        tallyd_config::Sync::Interval => Sync::Interval(wal.interval),
+        tallyd_config::Sync::Os => Sync::Os,
     }
 }
 
-fn space(folder: &Path, wal: &config::Wal) -> Space {
+fn space(folder: &Path, wal: &tallyd_config::Wal) -> Space {
     Space::new(folder, Bounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
 }
 
@@ -260,10 +260,10 @@ fn http_settings(config: &Config) -> http::Settings {
 async fn grpc_listener(config: &Config) -> Result<Option<tokio::net::TcpListener>, AppError> {
     match config.otlp.grpc_listen.as_str() {
         "" => Ok(None),
-        config::GRPC_AUTO => match listener::tcp_listener(config::GRPC_ADDRESS).await {
+        tallyd_config::GRPC_AUTO => match listener::tcp_listener(tallyd_config::GRPC_ADDRESS).await {
             Ok(listener) => Ok(Some(listener)),
             Err(error) => {
-                let address = config::GRPC_ADDRESS;
+                let address = tallyd_config::GRPC_ADDRESS;
                 tracing::warn!(%error, address, "OTLP is not taken over gRPC; otlp.grpc_listen names another address, or none");
                 Ok(None)
             }

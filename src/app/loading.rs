@@ -13,25 +13,26 @@ use super::build::lanes as configured_lanes;
 use super::presence::Presence;
 use super::price_sync::PriceSyncTask;
 use super::upkeep::Upkeep;
-use crate::budget::Standing;
-use crate::budget::watch::BudgetWatch;
-use crate::config::{Config, UserIndex};
-use crate::database::prices::feed::PriceFeed;
-use crate::database::{
-    ConnectError, CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions,
-    migrate,
-};
+use crate::budgets::Standing;
+use crate::budgets::watch::BudgetWatch;
 use crate::http::{Loading, View};
 use crate::metrics::FlushMetrics;
 use crate::pipeline::flusher::lane::Lane;
-use crate::pipeline::flusher::partitions::Partitions;
-use crate::pipeline::flusher::{self, FlushOptions, LaneState, Trouble};
+use crate::pipeline::flusher::{FlushOptions, Flusher, LaneState, Trouble};
 use crate::shutdown::Stage;
 use tallyd_base::clock::SystemClock;
 use tallyd_base::registry;
+use tallyd_config::{Config, UserIndex};
 use tallyd_model::pricing::Catalog;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
+use tallyd_store::load::Loader;
+use tallyd_store::load::partitions::Partitions;
+use tallyd_store::prices::feed::PriceFeed;
+use tallyd_store::{
+    ConnectError, CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions,
+    migrate,
+};
 use tallyd_wal::WalError;
 
 /// How long to wait before the schema is tried again.
@@ -67,7 +68,7 @@ pub(super) async fn open(
 ) -> Result<(), LoadingError> {
     let database = Arc::new(Database::open(&DatabaseOptions::from(config)).await?);
     let (is_migrated, migrated) = watch::channel(false);
-    let flusher = Arc::new(shared(config, accept_rewound, view, &database, migrated));
+    let flusher = Arc::new(flusher(config, accept_rewound, view, &database, migrated));
     for number in 0..flusher.lanes.len() {
         // As many as lanes were configured, a 16-bit number.
         let number = number as u16;
@@ -148,30 +149,20 @@ fn tell_link(config: &Config, view: &View) {
     }
 }
 
-fn shared(
+fn flusher(
     config: &Config,
     accept_rewound: bool,
     view: &Arc<View>,
     database: &Arc<Database>,
     migrated: watch::Receiver<bool>,
-) -> flusher::Shared {
+) -> Flusher {
     let options = &config.flusher;
     // Segments that were written with more lanes need as many to drain.
     let count = configured_lanes(config).max(view.log.lanes());
     let committed = view.log.committed_at_start();
     let starting_at = |lane: u16| committed.get(usize::from(lane)).copied().unwrap_or(0);
-    flusher::Shared {
+    let loader = Loader {
         log: Arc::clone(&view.log),
-        database: Arc::clone(database),
-        options: FlushOptions {
-            max_batch_records: options.max_batch_records,
-            flush_interval: options.flush_interval,
-            deadline: options.statement_deadline,
-            retry_min: options.retry_min,
-            retry_max: options.retry_max,
-            by_user: config.log_table.user_index == UserIndex::Always,
-            accept_rewound,
-        },
         partitions: Partitions::new(config.log_table.partition.into()),
         guard: KeyGuard::new(KeyBounds {
             models: config.rollup.max_models_per_day,
@@ -179,10 +170,24 @@ fn shared(
         }),
         days: Days::new(config.rollup.time_zone),
         clock: Arc::new(SystemClock),
+        quota: Arc::clone(&view.quota),
+        by_user: config.log_table.user_index == UserIndex::Always,
+        lanes: usize::from(count),
+    };
+    Flusher {
+        loader,
+        database: Arc::clone(database),
+        options: FlushOptions {
+            max_batch_records: options.max_batch_records,
+            flush_interval: options.flush_interval,
+            deadline: options.statement_deadline,
+            retry_min: options.retry_min,
+            retry_max: options.retry_max,
+            accept_rewound,
+        },
         lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
         migrated,
         committed_records: AtomicU64::new(0),
-        quota: Arc::clone(&view.quota),
     }
 }
 

@@ -27,7 +27,6 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
 use crate::http::{self, View};
 use crate::lock::{DataLock, LockError};
 use crate::pipeline::connection;
@@ -36,6 +35,7 @@ use crate::pipeline::recorder::Recorder;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
 pub(crate) use build::rules;
 use loading::{Live, LoadingError};
+use tallyd_config::Config;
 use tallyd_wal::WalError;
 use tallyd_wal::writer::WriterState;
 
@@ -187,7 +187,7 @@ impl App {
             self.view.log.trim(&loading.flusher.cleared(), &committed, 0)?;
             self.view.log.note_committed(&committed)?;
             loading.pool.close();
-            crate::database::Database::clone(&loading.database).close().await;
+            tallyd_store::Database::clone(&loading.database).close().await;
         }
         // Another daemon's socket would be in the way of the next start, not this one's.
         let _ = std::fs::remove_file(&self.view.socket);

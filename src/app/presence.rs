@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::loading::note_database;
-use crate::config::Config;
-use crate::database::daemons::{self, RENEWAL};
-use crate::database::{Connection, Database, FailureClass, classify};
 use crate::http::View;
+use tallyd_config::Config;
+use tallyd_store::daemons::{self, RENEWAL};
+use tallyd_store::{Connection, Database, FailureClass, classify};
 
 /// The task's work.
 pub(super) struct Presence {

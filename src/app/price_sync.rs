@@ -1,4 +1,4 @@
-//! Looks at the configured price list every so often ([`crate::database::prices::sync`]).
+//! Looks at the configured price list every so often ([`tallyd_store::prices::sync`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use chrono::{DateTime, Utc};
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, PriceSync};
-use crate::database::prices::sync::{self, Proposal, SyncError};
-use crate::database::queries::audit::Actor;
-use crate::database::{Connection, Database, describe};
 use crate::outbound::price_list;
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_base::registry;
+use tallyd_config::{Config, PriceSync};
 use tallyd_model::pricing::PricingOptions;
+use tallyd_store::prices::sync::{self, Proposal, SyncError};
+use tallyd_store::queries::audit::Actor;
+use tallyd_store::{Connection, Database, describe};
 
 /// How often it is looked whether a look is due: another daemon on the database may have had the last one.
 const PAUSE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::scheduling;
+use tallyd_base::scheduling;
 
 const WORKERS: usize = 2;
 

@@ -8,16 +8,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::database::forget::{Forgotten, sweep};
-use crate::database::prices::write_catalog;
-use crate::database::retention::{DropState, RetentionError, drop_before, due};
-use crate::database::upkeep::{INTERVAL, UpkeepOptions, upkeep};
-use crate::database::{Connection, Database, describe};
-use crate::dead_letters::expire;
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_base::registry;
+use tallyd_config::Config;
 use tallyd_model::pricing::Catalog;
+use tallyd_store::dead_letters::expire;
+use tallyd_store::forget::{Forgotten, sweep};
+use tallyd_store::prices::write_catalog;
+use tallyd_store::retention::{DropState, RetentionError, drop_before, due};
+use tallyd_store::upkeep::{INTERVAL, UpkeepOptions, upkeep};
+use tallyd_store::{Connection, Database, describe};
 
 /// How long to wait before it is tried again.
 const RETRY: Duration = Duration::from_secs(60);

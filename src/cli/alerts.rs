@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::output::{self, Table, noun};
 use super::{actor, reporting_zone, today_in, with_database};
-use crate::budget::inbox::{self, Alert, Delivery, Wanted, Which};
-use crate::config::Config;
-use crate::database::queries::audit::Actor;
+use tallyd_config::Config;
+use tallyd_store::budgets::inbox::{self, Alert, Delivery, Wanted, Which};
+use tallyd_store::queries::audit::Actor;
 
 /// Show alerts of budgets and of unusual spend, and acknowledge them.
 #[derive(Args)]

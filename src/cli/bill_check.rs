@@ -8,12 +8,12 @@ use clap::Args;
 
 use super::output::{self, Table, count, noun, usd};
 use super::{reporting_zone, with_database};
-use crate::config::Config;
-use crate::database::bill::recorded;
+use tallyd_config::Config;
 use tallyd_model::bill::compare::{Comparison, Day, Line, Tolerance, compare};
 use tallyd_model::bill::{Bill, BillForm};
 use tallyd_model::files::{DateOrder, Numbers, Utf8};
 use tallyd_model::pricing::Usd;
+use tallyd_store::bill::recorded;
 
 /// Compare a vendor's cost or usage export with what was recorded, by UTC day and model. Exits 1 if a day differs
 #[derive(Args)]

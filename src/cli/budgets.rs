@@ -9,11 +9,11 @@ use super::confirm::{Confirm, Told};
 use super::names::unseen_budget;
 use super::output::{self, Table, count, usd};
 use super::{actor, reporting_zone, today_in, with_database};
-use crate::budget::store::{SetOutcome, board, list as list_budgets, remove, set};
-use crate::budget::{Budget, NewBudget, Period, Scope};
-use crate::config::Config;
-use crate::database::queries::audit::Actor;
+use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_store::budgets::store::{SetOutcome, board, list as list_budgets, remove, set};
+use tallyd_store::budgets::{Budget, NewBudget, Period, Scope};
+use tallyd_store::queries::audit::Actor;
 
 /// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::config::Config;
+use tallyd_config::Config;
 
 /// Look at the configuration.
 #[derive(Args)]

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use super::names::{LOG_DAYS_MAX, point_out};
 use super::output::{self, Table, cost, count};
 use super::{reporting_zone, today_in, with_database};
-use crate::config::Config;
-use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_store::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
 
 /// Show what was spent, by model, provider, user, application or day.
 #[derive(Args)]

@@ -8,11 +8,11 @@ use super::confirm::{Confirm, Told};
 use super::output::{self, Table, noun, usd_text};
 use super::prices::{actor, instant};
 use super::with_database;
-use crate::config::Config;
-use crate::database::Connection;
-use crate::database::duplicates::{Duplicate, Key, Search, drop, list};
-use crate::database::queries::audit::Actor;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
+use tallyd_store::Connection;
+use tallyd_store::duplicates::{Duplicate, Key, Search, drop, list};
+use tallyd_store::queries::audit::Actor;
 
 /// The period without `--from`.
 const DEFAULT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::confirm::{Confirm, Told};
 use super::output;
-use crate::config::Config;
-use crate::database::{Database, DatabaseOptions, MigrateReport, citus, migrate};
+use tallyd_config::Config;
+use tallyd_store::{MigrateReport, citus, migrate};
 
 /// Bring the database's schema up to date. The daemon does the same when it starts.
 #[derive(Args)]
@@ -49,7 +49,7 @@ pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
         (true, Told::Yes) | (false, Told::Nothing) => {}
     }
     let (report, distributed, url) = super::block_on(async {
-        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
+        let database = super::open_database(config).await?;
         let done = async {
             let mut connection = database.connect("tallyd migrate").await?;
             let report = migrate(&mut connection, &super::migrate_options(config)).await?;

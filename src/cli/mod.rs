@@ -37,12 +37,13 @@ mod top;
 mod users;
 mod wal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Config, ConfigSources};
+use tallyd_config::{Config, ConfigSources};
+use tallyd_store::{Database, DatabaseError};
 
 /// Records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 #[derive(Parser)]
@@ -220,8 +221,8 @@ pub fn main() -> ExitCode {
 ///
 /// # Errors
 /// If the configuration states another zone.
-async fn reporting_zone(db: &crate::database::Connection, config: &Config) -> anyhow::Result<chrono_tz::Tz> {
-    Ok(crate::database::reporting_zone(&**db, stated_zone(config)).await?)
+async fn reporting_zone(db: &tallyd_store::Connection, config: &Config) -> anyhow::Result<chrono_tz::Tz> {
+    Ok(tallyd_store::reporting_zone(&**db, stated_zone(config)).await?)
 }
 
 /// The day that it is in a zone.
@@ -237,9 +238,16 @@ fn stated_zone(config: &Config) -> Option<chrono_tz::Tz> {
 }
 
 /// What a migration needs, where the zone is the database's unless one is stated.
-fn migrate_options(config: &Config) -> crate::database::MigrateOptions {
+fn migrate_options(config: &Config) -> tallyd_store::MigrateOptions {
     let reporting_time_zone = stated_zone(config).map(|zone| zone.name().to_owned());
-    crate::database::MigrateOptions { reporting_time_zone, ..config.into() }
+    tallyd_store::MigrateOptions { reporting_time_zone, ..config.into() }
+}
+
+/// The database of a configuration. A private cluster is never made here: that is the daemon's to do.
+async fn open_database(config: &Config) -> Result<Database, DatabaseError> {
+    let daemon_runs =
+        |data_dir: &Path| crate::http::socket::is_answered(data_dir) || crate::lock::holder_runs(data_dir);
+    Database::open_existing(&config.into(), daemon_runs).await
 }
 
 /// Runs a task on a connection to the database, and closes the database afterwards. A stated time zone that is not the
@@ -247,11 +255,10 @@ fn migrate_options(config: &Config) -> crate::database::MigrateOptions {
 fn with_database<T>(
     config: &Config,
     name: &str,
-    task: impl AsyncFnOnce(&mut crate::database::Connection) -> anyhow::Result<T>,
+    task: impl AsyncFnOnce(&mut tallyd_store::Connection) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    use crate::database::{Database, DatabaseOptions};
     block_on(async {
-        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
+        let database = open_database(config).await?;
         let done = match database.connect(name).await {
             Ok(mut connection) => match reporting_zone(&connection, config).await {
                 Ok(_) => task(&mut connection).await,

@@ -3,10 +3,10 @@
 use chrono::NaiveDate;
 
 use super::output;
-use crate::database::Connection;
-use crate::database::queries::QueryError;
-use crate::database::queries::grouped::Dimension;
-pub use crate::database::queries::names::{LOG_DAYS_MAX, all_days, near, unseen_budget};
+use tallyd_store::Connection;
+use tallyd_store::queries::QueryError;
+use tallyd_store::queries::grouped::Dimension;
+pub use tallyd_store::queries::names::{LOG_DAYS_MAX, all_days, near, unseen_budget};
 
 /// Says of each filter whose name no call of these days has that it is so. False if each name has calls.
 ///
@@ -18,7 +18,7 @@ pub async fn point_out(
     days: (NaiveDate, NaiveDate),
     zone: chrono_tz::Tz,
 ) -> Result<bool, QueryError> {
-    let notes = crate::database::queries::names::unseen(db, filters, days, zone).await?;
+    let notes = tallyd_store::queries::names::unseen(db, filters, days, zone).await?;
     notes.iter().for_each(|note| output::hint(note));
     Ok(!notes.is_empty())
 }

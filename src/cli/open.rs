@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output;
-use crate::config::Config;
 use crate::http::socket::{self, AskError};
+use tallyd_config::Config;
 
 /// Print a link that signs in to the admin page of the running daemon: once, within 15 minutes, for half a day. Exits 3 if no
 /// daemon is running.

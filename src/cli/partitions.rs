@@ -10,9 +10,9 @@ use super::confirm::{Confirm, Told};
 use super::output::{self, Table, bytes, count, noun, usd_text};
 use super::prices::instant;
 use super::with_database;
-use crate::config::Config;
-use crate::database::partitions::{self, PartitionInfo};
-use crate::database::retention::{DropState, drop_before, due};
+use tallyd_config::Config;
+use tallyd_store::partitions::{self, PartitionInfo};
+use tallyd_store::retention::{DropState, drop_before, due};
 
 /// List the log's partitions, make them ahead, drop old ones.
 #[derive(Args)]
@@ -161,5 +161,5 @@ fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> a
 }
 
 fn explained(error: tokio_postgres::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}", crate::database::describe(&error))
+    anyhow::anyhow!("{}", tallyd_store::describe(&error))
 }

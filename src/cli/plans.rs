@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::output::{self, Table, usd};
 use super::with_database;
-use crate::config::Config;
-use crate::database::plans::{PLAN_PROVIDER, compare};
+use tallyd_config::Config;
 use tallyd_model::pricing::{Catalog, Plan};
+use tallyd_store::plans::{PLAN_PROVIDER, compare};
 
 /// What each RentCast plan would have cost for the requests that were made, month by month, fee included.
 #[derive(Args)]

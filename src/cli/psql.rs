@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use crate::config::Config;
-use crate::database::{Database, DatabaseOptions};
+use tallyd_config::Config;
 
 /// Run psql on the daemon's database with the given arguments.
 #[derive(Args)]
@@ -19,7 +18,7 @@ pub struct PsqlArgs {
 
 pub fn run(args: &PsqlArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let status = super::block_on(async {
-        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
+        let database = super::open_database(config).await?;
         let mut command = database.psql_command(&args.args);
         let status = tokio::task::spawn_blocking(move || command.status()).await?;
         database.close().await;

@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::output::{self, amounts_apart, count, noun, usd_text};
 use super::with_database;
-use crate::config::Config;
-use crate::database::reconcile;
-use crate::database::reconcile::Difference;
+use tallyd_config::Config;
+use tallyd_store::reconcile;
+use tallyd_store::reconcile::Difference;
 
 /// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
 #[derive(Args)]

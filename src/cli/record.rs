@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::config::Config;
+use tallyd_config::Config;
 
 /// Record one call, or one a line from standard input. Prints the daemon's answer, a line of JSON a record, once the
 /// record is on disk. Exits 0 if all were accepted, 3 if no daemon is running.

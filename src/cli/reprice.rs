@@ -9,11 +9,11 @@ use super::confirm::{Confirm, Told};
 use super::output::{self, cost_in_usd, count, noun, usd, usd_text};
 use super::prices::{actor, catalog, instant};
 use super::with_database;
-use crate::config::Config;
-use crate::database::Connection;
-use crate::database::queries::grouped::Dimension;
-use crate::database::reprice::{Preview, RepriceOptions, dropped_calls, preview, reprice};
+use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_store::Connection;
+use tallyd_store::queries::grouped::Dimension;
+use tallyd_store::reprice::{Preview, RepriceOptions, dropped_calls, preview, reprice};
 
 /// Compute stored costs anew with today's prices, log and rollups together. Killed, it goes on where it was when the same
 /// command is run again.

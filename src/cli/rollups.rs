@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::confirm::{Confirm, Told};
 use super::output::{self, noun};
-use crate::config::Config;
-use crate::database::{Database, DatabaseOptions, Rebuild, preview_rebuild, rebuild_rollups};
+use tallyd_config::Config;
+use tallyd_store::{Rebuild, preview_rebuild, rebuild_rollups};
 
 /// Work on the rollup tables.
 #[derive(Args)]
@@ -48,7 +48,7 @@ pub fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     };
     let done = super::block_on(async {
         // The zone that is stated may be the new one, which `with_database` would refuse.
-        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
+        let database = super::open_database(config).await?;
         let rebuilt = {
             let mut connection = database.connect("tallyd rollups").await?;
             match dry_run {

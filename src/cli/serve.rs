@@ -9,10 +9,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
-use crate::config::{Config, LogFormat};
 use crate::log_lines::{Fields, JsonLines};
-use crate::scheduling;
+use tallyd_base::scheduling;
 use tallyd_base::threads;
+use tallyd_config::{Config, LogFormat};
 
 /// Run the daemon until SIGTERM or SIGINT. SIGHUP reads log.filter again.
 #[derive(Args, Default)]

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output::{self, bytes, count, noun};
-use crate::config::Config;
 use crate::http::socket::{self, AskError};
 use crate::http::{Health, Status};
+use tallyd_config::Config;
 
 /// Show what the running daemon is doing. Exits 0 if it is well, 1 if something is failing, 3 if none is running.
 #[derive(Args)]

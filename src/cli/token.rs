@@ -12,13 +12,13 @@ use serde_json::json;
 use super::confirm::{Confirm, Told};
 use super::output::Table;
 use super::{actor, output};
-use crate::config::{Config, StatedCosts};
-use crate::database::queries::tokens::{self, ListedToken, NewToken};
-use crate::database::{Connection, Database, DatabaseOptions};
 use crate::http::auth::Role;
 use crate::http::auth::tokens::{compose, digest};
 use crate::lock::holder_runs;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::{Config, StatedCosts};
+use tallyd_store::Connection;
+use tallyd_store::queries::tokens::{self, ListedToken, NewToken};
 
 /// Make, list and revoke tokens for the HTTP API. Each change is in the audit log.
 #[derive(Args)]
@@ -118,7 +118,7 @@ pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
         return Ok(confirm.refuse("revokes a token for good"));
     }
     super::block_on(async {
-        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
+        let database = super::open_database(config).await?;
         let done = {
             let mut connection = database.connect("tallyd token").await?;
             wait_for_schema(&connection, config).await?;

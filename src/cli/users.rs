@@ -9,9 +9,9 @@ use serde_json::json;
 use super::confirm::{Confirm, Told};
 use super::output::{self, Table, cost, count, noun, usd_text};
 use super::with_database;
-use crate::config::Config;
-use crate::database::forget::{ForgetOptions, Forgotten, Preview, forget, preview};
-use crate::database::queries::users::{UserQuestion, UserSort};
+use tallyd_config::Config;
+use tallyd_store::forget::{ForgetOptions, Forgotten, Preview, forget, preview};
+use tallyd_store::queries::users::{UserQuestion, UserSort};
 
 /// List users with what they have cost, and forget one.
 #[derive(Args)]

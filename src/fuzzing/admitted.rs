@@ -3,13 +3,13 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
 
-use crate::pipeline::flusher::copy_row::Layout;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::frame::{self, ClientFrame};
 use crate::pipeline::intake::raw_value::Field;
 use crate::pipeline::intake::{Admission, Code, RawRecord, Refusal, Rules, array};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
+use tallyd_store::load::copy_row::Layout;
 use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader, Refused};
 
 /// The time at which everything is read: 2026-11-23.

@@ -1,6 +1,6 @@
 //! The configuration: a file, and after a NUL byte the environment, a `NAME=value` a line.
 
-use crate::config::Config;
+use tallyd_config::Config;
 
 /// Keys and values of a configuration.
 pub const WORDS: [&[u8]; 10] = [

@@ -1,7 +1,7 @@
 //! Dead letters' payloads: the first byte says which format. They are shown, searched and corrected.
 
-use crate::dead_letters::{Edit, Payload};
 use tallyd_model::json;
+use tallyd_store::dead_letters::{Edit, Payload};
 
 /// Shapes of records, in both formats.
 pub const WORDS: [&[u8]; 6] = [
@@ -22,7 +22,7 @@ pub fn run(bytes: &[u8]) {
     assert!(payload.provider().len() <= 4 * bytes.len());
     let edits = ["user_id", "request_id", "metadata"].map(Edit::remove);
     let Ok(corrected) = payload.with(&edits) else { return };
-    let _ = corrected.read();
+    let _ = crate::retry::read(&corrected);
     let record: json::Value = json::from_str(corrected.to_json().get()).expect("what is corrected is whole");
     for field in ["user_id", "request_id", "metadata"] {
         assert!(record.get(field).is_none(), "{field} is left: {record}");

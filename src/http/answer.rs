@@ -16,10 +16,10 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::View;
 use super::error::{ApiError, ErrorBody};
-use crate::database::queries::{QueryError, Reading};
 use tallyd_base::registry;
 use tallyd_model::json;
 use tallyd_model::pricing::{Catalog, Usd};
+use tallyd_store::queries::{QueryError, Reading};
 
 /// The failures that every question may have.
 #[derive(IntoResponses)]

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::database::describe;
+use tallyd_store::describe;
 
 /// An error as it is sent.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -100,7 +100,7 @@ impl From<tokio_postgres::Error> for ApiError {
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_slow", "the question took too long", hint)
                 .retry_after(10);
         }
-        let (error, class) = (describe(&error), crate::database::classify(&error).name());
+        let (error, class) = (describe(&error), tallyd_store::classify(&error).name());
         tracing::warn!(error, class, "a question of the HTTP API failed in the database");
         Self::unavailable("the database did not answer as expected")
     }

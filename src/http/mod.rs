@@ -47,11 +47,11 @@ use std::time::Instant;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::OnceCell;
 
-use crate::database::Database;
-use crate::dead_letters::quota::Quota;
 use crate::pipeline::connection;
-use crate::pipeline::flusher;
+use crate::pipeline::flusher::{Flusher, Trouble};
 use tallyd_base::clock::Clock;
+use tallyd_store::Database;
+use tallyd_store::dead_letters::quota::Quota;
 use tallyd_wal::channel::Ingest;
 use tallyd_wal::log::Log;
 use tallyd_wal::writer::WriterState;
@@ -84,7 +84,7 @@ pub struct View {
     /// Settings of the API.
     pub settings: Settings,
     /// The whole configuration, for what does a command's work.
-    pub config: Arc<crate::config::Config>,
+    pub config: Arc<tallyd_config::Config>,
     /// Codes that sign in to the page.
     pub codes: page::codes::Codes,
     /// Where the public listener is, once it is.
@@ -110,7 +110,7 @@ pub struct Settings {
     /// Bytes of a request's body.
     pub max_body_bytes: usize,
     /// The application's users and their sessions.
-    pub users: crate::config::Users,
+    pub users: tallyd_config::Users,
     /// The endpoint whose calls are counted as analyses.
     pub analysis_endpoint: String,
     /// Origins whose pages may call the API.
@@ -133,13 +133,13 @@ impl View {
 /// The part of the view that needs the database's server.
 pub struct Loading {
     /// The lanes.
-    pub flusher: Arc<flusher::Shared>,
+    pub flusher: Arc<Flusher>,
     /// The database.
     pub database: Arc<Database>,
     /// Connections for questions.
     pub pool: deadpool_postgres::Pool,
     /// Why the schema cannot be brought up to date, while that is so.
-    pub schema: std::sync::Mutex<Option<flusher::Trouble>>,
+    pub schema: std::sync::Mutex<Option<Trouble>>,
     /// True if PostgreSQL answered when it was last asked.
     pub is_up: AtomicBool,
 }

@@ -9,12 +9,12 @@ use super::error::ApiError;
 use super::parameters::local_now;
 use super::router::Handle;
 use super::v1::budgets::Budgets;
-use crate::budget::{Scope, Status};
-use crate::database::queries::costs::total;
-use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
-use crate::database::whole::Whole;
 use crate::http::answer::Json;
 use tallyd_model::pricing::Usd;
+use tallyd_store::budgets::{Scope, Status};
+use tallyd_store::queries::costs::total;
+use tallyd_store::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use tallyd_store::whole::Whole;
 
 /// Models that are told apart.
 const MODELS_MAX: i64 = 500;

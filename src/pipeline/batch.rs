@@ -21,7 +21,7 @@ use super::connection::Shared;
 use super::intake::admit::Scratch;
 use super::intake::raw_value::Field;
 use super::intake::{Admission, Refusal, Rules, line};
-use crate::config::StatedCosts;
+use tallyd_config::StatedCosts;
 use tallyd_model::pricing::Usd;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};

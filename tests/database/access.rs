@@ -1,7 +1,7 @@
 //! Who may read and write: asked as each role, of each table, and of each partition by its own name.
 
-use tallyd::database::upkeep::{UpkeepOptions, upkeep};
-use tallyd::database::{Access, CopyAccess, Granularity, migrate};
+use tallyd_store::upkeep::{UpkeepOptions, upkeep};
+use tallyd_store::{Access, CopyAccess, Granularity, migrate};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -172,7 +172,7 @@ async fn a_table_that_was_opened_is_closed_again() {
     let options = UpkeepOptions {
         granularity: Granularity::Month,
         partitions_ahead: 2,
-        user_index: tallyd::config::UserIndex::Never,
+        user_index: tallyd_config::UserIndex::Never,
     };
     upkeep(&project.database, &owner, options).await.unwrap();
     for sql in [

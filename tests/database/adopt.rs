@@ -1,9 +1,9 @@
 //! Tables of an older shape, taken over: what each oddity of them becomes, and that a second run adds nothing.
 
-use tallyd::database::adopt::{AdoptError, AdoptOptions, Adopted, Inspection, Sources, adopt, inspect, move_aside};
-use tallyd::database::retention::drop_before;
-use tallyd::database::{Connection, Database, MigrateError, migrate, rebuild_rollups, reconcile};
 use tallyd_model::pricing::{Catalog, PricingOptions};
+use tallyd_store::adopt::{AdoptError, AdoptOptions, Adopted, Inspection, Sources, adopt, inspect, move_aside};
+use tallyd_store::retention::drop_before;
+use tallyd_store::{Connection, Database, MigrateError, migrate, rebuild_rollups, reconcile};
 
 use crate::support::{data_dir, migrate_options, migrated, options, value};
 

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use tallyd::database::citus::{CitusError, PLACEMENTS, Placement, distribute, plan};
-use tallyd::database::embedded::{DATABASE, Embedded, USER};
-use tallyd::database::migrate;
+use tallyd_store::citus::{CitusError, PLACEMENTS, Placement, distribute, plan};
+use tallyd_store::embedded::{DATABASE, Embedded, USER};
+use tallyd_store::migrate;
 use tokio_postgres::Client;
 
 use crate::support::{data_dir, migrate_options, session, value};

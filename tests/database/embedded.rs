@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
-use tallyd::database::embedded::{Embedded, EmbeddedError};
+use tallyd_store::embedded::{Embedded, EmbeddedError};
 
 use crate::support::{data_dir, eventually, postmaster, processes, session, signal, try_session, value};
 

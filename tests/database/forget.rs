@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use tallyd::database::forget::{ForgetError, ForgetOptions, Forgotten, forget, preview, sweep};
-use tallyd::database::retention::drop_before;
-use tallyd::database::{Connection, Database, reconcile};
+use tallyd_store::forget::{ForgetError, ForgetOptions, Forgotten, forget, preview, sweep};
+use tallyd_store::retention::drop_before;
+use tallyd_store::{Connection, Database, reconcile};
 
 use crate::support::{data_dir, migrated, value};
 

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use refinery::Migration;
-use tallyd::database::embedded::{DATABASE, USER};
-use tallyd::database::{Database, MigrateError, migrate, reconcile};
+use tallyd_store::embedded::{DATABASE, USER};
+use tallyd_store::{Database, MigrateError, migrate, reconcile};
 use tokio_postgres::{Client, NoTls};
 
 use crate::supabase::{Grants, Project};

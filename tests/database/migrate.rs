@@ -1,6 +1,6 @@
 //! Any number of daemons bring a database up to date, and agree about what belongs to it.
 
-use tallyd::database::{Database, MigrateError, MigrateOptions, migrate, rebuild_rollups, reconcile};
+use tallyd_store::{Database, MigrateError, MigrateOptions, migrate, rebuild_rollups, reconcile};
 
 use crate::support::{data_dir, migrate_options, migrated, options, value};
 

@@ -1,9 +1,9 @@
 //! Sessions by their definitions, and users with what their calls cost.
 
-use tallyd::config::Users;
-use tallyd::database::queries::users::{UserQuestion, UserSort};
-use tallyd::database::sessions::{SessionLimits, SessionsByUser, sessions};
+use tallyd_config::Users;
 use tallyd_model::pricing::Usd;
+use tallyd_store::queries::users::{UserQuestion, UserSort};
+use tallyd_store::sessions::{SessionLimits, SessionsByUser, sessions};
 use tokio_postgres::Client;
 
 use crate::supabase::{ADMIN, Grants, Project, USER};

@@ -1,8 +1,8 @@
 //! Partitions that are dropped: the rollups stay, and are proven by what was kept of the log.
 
 use chrono::{DateTime, Utc};
-use tallyd::database::retention::{DropState, RetentionError, drop_before};
-use tallyd::database::{Connection, Database, partitions, rebuild_rollups, reconcile};
+use tallyd_store::retention::{DropState, RetentionError, drop_before};
+use tallyd_store::{Connection, Database, partitions, rebuild_rollups, reconcile};
 
 use crate::support::{data_dir, migrated, until_waiting, value};
 

@@ -1,6 +1,6 @@
 //! The rollups equal the log, and a difference of any kind is found.
 
-use tallyd::database::{Database, Difference, MAX_DIFFERENCES, reconcile};
+use tallyd_store::{Database, Difference, MAX_DIFFERENCES, reconcile};
 use tokio_postgres::Client;
 
 use crate::support::{data_dir, migrated, value};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallyd::database::{Database, DatabaseOptions, FailureClass, classify};
+use tallyd_store::{Database, DatabaseOptions, FailureClass, classify};
 
 use crate::support::{data_dir, options, postmaster, signal};
 

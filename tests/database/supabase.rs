@@ -2,7 +2,7 @@
 //!
 //! Built after the migrations of supabase/postgres and supabase/auth; what the tests do not look at is left out.
 
-use tallyd::database::{Connection, Database, MigrateReport, migrate};
+use tallyd_store::{Connection, Database, MigrateReport, migrate};
 use tokio_postgres::Client;
 
 use crate::support::{data_dir, migrate_options, options};

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tallyd::database::embedded::{DATABASE, Embedded, USER};
-use tallyd::database::{Database, DatabaseOptions, Granularity, MigrateOptions, migrate};
+use tallyd_store::embedded::{DATABASE, Embedded, USER};
+use tallyd_store::{Database, DatabaseOptions, Granularity, MigrateOptions, migrate};
 use tokio_postgres::{Client, NoTls};
 
 /// A data directory that is removed with the test. It is closed to every other user, as its parent may be.

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
-use tallyd::database::{Database, DatabaseOptions, FailureClass};
+use tallyd_store::{Database, DatabaseOptions, FailureClass};
 
 use crate::support::options;
 

@@ -1,11 +1,11 @@
 //! Partitions ahead, the users' index, the catalog as rows.
 
-use tallyd::config::UserIndex;
-use tallyd::database::locks::Lock;
-use tallyd::database::prices::write_catalog;
-use tallyd::database::upkeep::{UpkeepOptions, upkeep};
-use tallyd::database::{Granularity, MigrateOptions, migrate};
+use tallyd_config::UserIndex;
 use tallyd_model::pricing::{Catalog, PricingOptions};
+use tallyd_store::locks::Lock;
+use tallyd_store::prices::write_catalog;
+use tallyd_store::upkeep::{UpkeepOptions, upkeep};
+use tallyd_store::{Granularity, MigrateOptions, migrate};
 
 use crate::support::{data_dir, migrate_options, migrated, value};
 

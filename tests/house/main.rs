@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tallyd::config::env::CLIENT_VARIABLES;
 use tallyd_base::registry;
+use tallyd_config::env::CLIENT_VARIABLES;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -279,7 +279,7 @@ fn no_lock_is_everybodys_to_take() {
     for folder in ["src", "crates"] {
         walk(&root().join(folder), &mut look);
     }
-    assert!(found.is_empty(), "advisory locks (src/database/locks.rs has the others): {found:?}");
+    assert!(found.is_empty(), "advisory locks (crates/store/src/locks.rs has the others): {found:?}");
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn no_key_of_a_json_document_has_a_meaning_of_its_own() {
 const READ_BY_SERDE_JSON: [(&str, &str); 7] = [
     ("src/cli/status.rs", "the daemon's own answer"),
     ("src/cli/top/sample.rs", "the daemon's own answers"),
-    ("src/database/prices/cache.rs", "the daemon's own file"),
+    ("crates/store/src/prices/cache.rs", "the daemon's own file"),
     ("src/http/auth/keys.rs", "the configured issuer's keys, into fixed types"),
     ("src/http/page/gotrue.rs", "the configured issuer's answers, bounded in bytes"),
     ("src/http/page/sign_in.rs", "what the daemon sealed itself"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tallyd::config::{Config, env};
+use tallyd_config::{Config, env};
 
 use crate::read;
 

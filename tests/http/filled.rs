@@ -10,7 +10,7 @@ use crate::support::until;
 
 /// Fields that no answer here fills, and why.
 const UNFILLED: &[(&str, &str)] = &[
-    ("Between.models_left_off", "it takes 200 models; src/database/reprice/between.rs counts them"),
+    ("Between.models_left_off", "it takes 200 models; crates/store/src/reprice/between.rs counts them"),
     ("DroppedMany.next", "it takes 5,000 letters"),
     ("LaneStatus.hold", "it takes a failure that only a person can mend; tests/it/holds.rs sees it"),
     ("ModelDifference.newly_unpriced", "a list takes no rate away"),

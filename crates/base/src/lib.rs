@@ -11,5 +11,6 @@
 pub mod clock;
 pub mod failpoint;
 pub mod registry;
+pub mod scheduling;
 pub mod sync;
 pub mod threads;

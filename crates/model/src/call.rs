@@ -4,6 +4,10 @@ use sha2::{Digest, Sha256};
 
 use crate::pricing::{Tokens, Usd};
 
+/// The key of a record's metadata whose value names the usage that a sender or a translator could not read whole. Such a call is
+/// not priced by the catalog.
+pub const NOT_UNDERSTOOD: &str = "tallyd.not_understood";
+
 /// One accepted call: validated, normalised and priced. Text is borrowed from a frame or from a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call<'a> {

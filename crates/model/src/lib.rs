@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`call`] | [`Call`](call::Call): one accepted call, validated, normalised and priced |
 //! | [`pricing`] | what things cost: amounts, names, the catalog, others' price lists |
+//! | [`role`] | what a token or a user may do |
 //! | [`rollup`] | what a batch adds to the rollup tables |
 //! | [`bill`] | the vendor's bill, read from its exports and laid beside the calls |
 //! | [`forecast`] | what spending will come to, from what it was |
@@ -22,5 +23,6 @@ pub mod forecast;
 pub mod json;
 pub mod pricing;
 pub mod quote;
+pub mod role;
 pub mod rollup;
 pub mod wording;

@@ -10,10 +10,10 @@ use serde_json::json;
 
 use super::confirm::{Confirm, Told};
 use super::{migrate_options, output, reporting_zone, with_database};
-use crate::config::Config;
-use crate::database::adopt::{self, AdoptOptions, Inspection, SCHEMA, Sources, inspect, move_aside};
-use crate::database::{Connection, MigrateOptions, migrate};
+use tallyd_config::Config;
 use tallyd_model::pricing::{Added, Catalog};
+use tallyd_store::adopt::{self, AdoptOptions, Inspection, SCHEMA, Sources, inspect, move_aside};
+use tallyd_store::{Connection, MigrateOptions, migrate};
 
 /// Take over the history of an older `api_usage_log` and `daily_api_costs`.
 #[derive(Args)]

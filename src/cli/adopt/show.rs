@@ -1,7 +1,7 @@
 //! What `tallyd adopt` says to a person.
 
 use super::super::output::{amounts_apart, count, noun, usd_text};
-use crate::database::adopt::{Adopted, DailyInspection, Inspection, LogInspection, Problem, SCHEMA};
+use tallyd_store::adopt::{Adopted, DailyInspection, Inspection, LogInspection, Problem, SCHEMA};
 
 /// Lines of a list that are printed; `--json` has them all.
 const LINES: usize = 10;

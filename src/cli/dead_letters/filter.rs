@@ -4,8 +4,8 @@ use anyhow::bail;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 
-use crate::dead_letters::Filter;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_store::dead_letters::Filter;
 
 /// Flags that choose letters. All of what is given must hold.
 #[derive(Args)]

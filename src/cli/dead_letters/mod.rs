@@ -14,13 +14,13 @@ use clap::{Args, Subcommand};
 use super::confirm::{Confirm, Told};
 use super::names::near;
 use super::{actor, output};
-use crate::config::Config;
-use crate::database::queries::audit::Actor;
-use crate::database::{Connection, Database, DatabaseOptions, describe};
-use crate::dead_letters::{self, DeadLetter, Filter, Order};
 use filter::FilterArgs;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
 use tallyd_model::pricing::normalise_provider;
+use tallyd_store::dead_letters::{self, DeadLetter, Filter, Order};
+use tallyd_store::queries::audit::Actor;
+use tallyd_store::{Connection, Database, describe};
 
 /// Look at records that the daemon or PostgreSQL refused, and retry or drop them.
 #[derive(Args)]
@@ -115,7 +115,7 @@ struct ExportArgs {
 
 pub fn run(args: &DeadLettersArgs, config: &Config) -> anyhow::Result<ExitCode> {
     super::block_on(async {
-        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
+        let database = super::open_database(config).await?;
         super::reporting_zone(&connect(&database).await?, config).await?;
         let done = match &args.command {
             DeadLettersCommand::List(args) => list(args, &database).await,
@@ -233,7 +233,7 @@ const GROUPS: i64 = 100;
 
 async fn groups(args: &GroupsArgs, database: &Database) -> anyhow::Result<ExitCode> {
     let connection = connect(database).await?;
-    let today = crate::dead_letters::quota::day_of(SystemClock.now_us());
+    let today = tallyd_store::dead_letters::quota::day_of(SystemClock.now_us());
     let from = today - chrono::Days::new(u64::from(args.days) - 1);
     let found = dead_letters::groups(&connection, from, GROUPS).await.map_err(|error| told(&error))?;
     if args.json {

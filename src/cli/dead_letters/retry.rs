@@ -9,12 +9,13 @@ use serde::Serialize;
 use super::filter::FilterArgs;
 use super::{connect, each_page, output};
 use crate::cli::actor;
-use crate::config::Config;
-use crate::database::queries::audit::Actor;
-use crate::database::{Database, FailureClass, classify};
-use crate::dead_letters::{DeadLetter, Edit, Order, Outcome, Retrier, RetryError};
-use crate::pipeline::flusher::FlushError;
+use crate::retry::{Outcome, Retrier, RetryError};
 use tallyd_base::clock::SystemClock;
+use tallyd_config::Config;
+use tallyd_store::dead_letters::{DeadLetter, Edit, Order};
+use tallyd_store::load::FlushError;
+use tallyd_store::queries::audit::Actor;
+use tallyd_store::{Database, FailureClass, classify};
 
 pub const EXAMPLES: &str = "Examples:
   tallyd dead-letters retry 42 43
@@ -118,7 +119,7 @@ async fn retry_page(config: &Config, database: &Database, ids: &[i64], edits: &[
 async fn try_page(config: &Config, database: &Database, ids: &[i64], edits: &[Edit]) -> anyhow::Result<Vec<Outcome>> {
     let connection = connect(database).await?;
     let retrier = Retrier::new(config, &connection, &SystemClock).await?;
-    let filter = crate::dead_letters::Filter { ids: ids.to_vec(), settled: true, ..Default::default() };
+    let filter = tallyd_store::dead_letters::Filter { ids: ids.to_vec(), settled: true, ..Default::default() };
     let mut letters: Vec<DeadLetter> = Vec::with_capacity(ids.len());
     each_page(&connection, &filter, Order::OldestFirst, |page| {
         letters.extend(page);

@@ -6,8 +6,8 @@ use chrono::SecondsFormat;
 use tallyd_model::json::{self, Value};
 
 use crate::cli::output::{Table, count};
-use crate::dead_letters::{DeadLetter, Group};
 use tallyd_model::quote;
+use tallyd_store::dead_letters::{DeadLetter, Group};
 
 /// Characters of a message in a list.
 const MESSAGE_CHARS: usize = 80;

@@ -17,8 +17,8 @@ use serde::Serialize;
 use tallyd_client::{Endpoint, FlushOutcome, Recorder, Stats};
 
 use super::output::{self, count};
-use crate::config::Config;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
 use traffic::Traffic;
 
 /// Send realistic traffic to the running daemon: Claude and RentCast calls of many users, with caches, errors and batches.

@@ -48,7 +48,6 @@ use tallyd_client::{Endpoint, Record};
 use tallyd_protocol::limits;
 
 use super::output::{self, count, noun};
-use crate::config::Config;
 use error::SendError;
 use journal::Journal;
 use mapping::Mapping;
@@ -59,6 +58,7 @@ use row::Form;
 use sender::{Sender, Target, first_session};
 use snapshot::Snapshot;
 use talk::Talk;
+use tallyd_config::Config;
 use tallyd_model::files::{Epoch, Numbers, delimiter};
 use tallyd_wal::identity;
 

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::actor;
 use crate::cli::confirm::{Confirm, Told};
 use crate::cli::{output, with_database};
-use crate::config::Config;
-use crate::database::prices::aliases;
-use crate::database::queries::audit::Actor;
+use tallyd_config::Config;
 use tallyd_model::pricing::ModelAlias;
+use tallyd_store::prices::aliases;
+use tallyd_store::queries::audit::Actor;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -96,7 +96,7 @@ pub fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
 
 fn list(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let stored = with_database(config, "tallyd prices", async |db| {
-        aliases::read(db).await.map_err(|error| anyhow::anyhow!(crate::database::describe(&error)))
+        aliases::read(db).await.map_err(|error| anyhow::anyhow!(tallyd_store::describe(&error)))
     })?;
     let configured = config.pricing.aliases.iter().map(|alias| ("config", alias));
     let all: Vec<_> = configured.chain(stored.iter().map(|alias| ("stored", alias))).collect();

@@ -9,13 +9,13 @@ use clap::Args;
 use super::{actor, catalog, instant, rates_line, since};
 use crate::cli::confirm::{Confirm, Told};
 use crate::cli::{output, with_database};
-use crate::config::Config;
-use crate::database::prices::set::{self as operation, PriceEffect, RECENT_DAYS};
-use crate::database::prices::{ChangeNote, withdraw as withdraw_price};
-use crate::database::queries::audit::Actor;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
 use tallyd_model::pricing::catalog::{AboveEntry, TokenRates};
 use tallyd_model::pricing::{Origin, PriceEntry, Usd};
+use tallyd_store::prices::set::{self as operation, PriceEffect, RECENT_DAYS};
+use tallyd_store::prices::{ChangeNote, withdraw as withdraw_price};
+use tallyd_store::queries::audit::Actor;
 
 #[derive(Args)]
 pub struct SetArgs {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::catalog;
 use crate::app::rules;
 use crate::cli::{output, with_database};
-use crate::config::Config;
 use crate::pipeline::intake::admit::Scratch;
 use crate::pipeline::intake::{Admission, line};
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
 use tallyd_model::call::Cost;
 use tallyd_model::pricing::{Added, Catalog};
 

@@ -9,13 +9,13 @@ use serde_json::json;
 
 use super::{actor, catalog, instant, rates_line, since};
 use crate::cli::{output, with_database};
-use crate::config::Config;
-use crate::database::prices::{ChangeNote, add_list};
-use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
 use tallyd_model::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
 use tallyd_model::pricing::{Added, Catalog, normalise_provider};
+use tallyd_store::prices::{ChangeNote, add_list};
+use tallyd_store::queries::audit::Actor;
 
 #[derive(Args)]
 pub struct ListArgs {

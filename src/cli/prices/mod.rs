@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 
-use crate::config::Config;
-use crate::database::Connection;
-use crate::database::prices::read_added;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
 use tallyd_model::pricing::{Catalog, CatalogError};
+use tallyd_store::Connection;
+use tallyd_store::prices::read_added;
 
 /// Look at prices, change them, import price lists.
 #[derive(Args)]
@@ -72,7 +72,7 @@ pub fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
 
 /// The prices in force, as a daemon with this configuration on this database has them; and the rows that are no prices.
 pub(super) async fn catalog(connection: &Connection, config: &Config) -> anyhow::Result<(Catalog, Vec<CatalogError>)> {
-    let added = read_added(connection).await.map_err(|error| anyhow::anyhow!(crate::database::describe(&error)))?;
+    let added = read_added(connection).await.map_err(|error| anyhow::anyhow!(tallyd_store::describe(&error)))?;
     Ok(Catalog::layered(&config.pricing, &added)?)
 }
 

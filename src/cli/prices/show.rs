@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::{catalog, instant, rates_line, since};
 use crate::cli::names::near;
 use crate::cli::{output, with_database};
-use crate::config::Config;
-use crate::database::prices::changes;
-use crate::database::unpriced::unpriced;
+use tallyd_config::Config;
 use tallyd_model::pricing::{Price, normalise_provider};
+use tallyd_store::prices::changes;
+use tallyd_store::unpriced::unpriced;
 
 #[derive(Args)]
 pub struct ListArgs {
@@ -102,7 +102,7 @@ pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let prices = catalog.in_force().filter(|price| price.provider == provider && price.model == model);
         let prices: Vec<Value> = prices.map(shown).collect();
         let changes = changes(db, Some((&provider, &model)), 100).await;
-        Ok((prices, changes.map_err(|error| anyhow::anyhow!(crate::database::describe(&error)))?))
+        Ok((prices, changes.map_err(|error| anyhow::anyhow!(tallyd_store::describe(&error)))?))
     })?;
     let known = !prices.is_empty();
     if args.json {
@@ -125,7 +125,7 @@ pub fn check(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
         let (catalog, faults) = catalog(db, config).await?;
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let unpriced = unpriced(db, &catalog).await;
-        Ok((faults, unpriced.map_err(|error| anyhow::anyhow!(crate::database::describe(&error)))?))
+        Ok((faults, unpriced.map_err(|error| anyhow::anyhow!(tallyd_store::describe(&error)))?))
     })?;
     let clean = faults.is_empty() && unpriced.is_empty();
     if args.json {

@@ -8,12 +8,12 @@ use clap::Args;
 
 use super::{actor, instant, rates_line, since};
 use crate::cli::{output, with_database};
-use crate::config::{Config, PriceSync};
-use crate::database::prices::sync::{self, Proposal};
-use crate::database::queries::audit::Actor;
 use crate::outbound::price_list;
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::{Config, PriceSync};
 use tallyd_model::pricing::normalise_provider;
+use tallyd_store::prices::sync::{self, Proposal};
+use tallyd_store::queries::audit::Actor;
 
 /// Prices that are listed unless --verbose is given.
 const SHOWN: usize = 20;

@@ -8,11 +8,11 @@ use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, Widget, Wrap};
 
 use super::sample::Sample;
 use super::view::{Sort, View};
-use crate::budget::Status as Standing;
 use crate::cli::output::{bytes, cost, count, usd};
-use crate::database::whole::Whole;
 use crate::http::{Health, ModelToday};
 use tallyd_model::wording::noun;
+use tallyd_store::budgets::Status as Standing;
+use tallyd_store::whole::Whole;
 
 /// From so many columns on, two panels stand side by side.
 const WIDE: u16 = 76;

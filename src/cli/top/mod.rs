@@ -26,9 +26,9 @@ use serde::Serialize;
 use self::sample::{Rates, Sample};
 use self::view::{Action, View};
 use super::output;
-use crate::config::Config;
 use crate::http::socket::AskError;
 use crate::http::{Status, Today};
+use tallyd_config::Config;
 
 /// Watch the running daemon: rates, the write-ahead log, today's cost by model. Exits 3 if none is running at its start.
 #[derive(Args)]

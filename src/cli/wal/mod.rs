@@ -12,8 +12,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{self, Table, bytes, count, noun};
-use crate::config::Config;
-use crate::pipeline::flusher::dead_letters::to_json;
+use tallyd_config::Config;
+use tallyd_store::load::dead_letters::to_json;
 use tallyd_wal::chunk::{Entry, PayloadReader};
 use tallyd_wal::inspect::{self, Contents, Segment, State};
 

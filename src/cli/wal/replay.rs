@@ -8,12 +8,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{find, output, segments};
-use crate::config::Config;
-use crate::database::{Database, DatabaseOptions, FailureClass, classify};
-use crate::pipeline::flusher::FlushError;
-use crate::pipeline::flusher::direct::Direct;
-use crate::replay::{Replay, Replayed};
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_config::Config;
+use tallyd_store::load::FlushError;
+use tallyd_store::load::direct::Direct;
+use tallyd_store::load::replay::{Replay, Replayed};
+use tallyd_store::{Database, FailureClass, classify};
 use tallyd_wal::files;
 use tallyd_wal::inspect::{ReplayNote, Segment, State};
 use tallyd_wal::recent::StoredChunk;
@@ -55,7 +55,7 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         bail!("{} was not set aside: the daemon loads it by itself", segment.name);
     }
     let outcomes = super::super::block_on(async {
-        let database = Database::open_existing(&DatabaseOptions::from(config)).await?;
+        let database = super::super::open_database(config).await?;
         let mut outcomes = Vec::new();
         for segment in &chosen {
             match replay(segment, config, &database).await {

@@ -7,13 +7,13 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::costs::{DayRow, history};
-use crate::database::whole::Whole;
 use crate::http::answer::{Failures, Json, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range};
 use crate::http::router::Handle;
 use tallyd_model::pricing::{Usd, family};
+use tallyd_store::queries::costs::{DayRow, history};
+use tallyd_store::whole::Whole;
 
 /// Days that are shown if nothing is said.
 const DAYS: u64 = 30;

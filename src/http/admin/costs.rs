@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::cost_history::{DayCosts, days};
-use crate::budget::board::{basis_points, percent};
-use crate::database::queries::budgets::{self, Budget, DailyBudget};
-use crate::database::queries::costs::history;
 use crate::http::answer::{Failures, Json, Number};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
@@ -16,6 +13,9 @@ use crate::http::error::ApiError;
 use crate::http::parameters::{today, within};
 use crate::http::router::Handle;
 use tallyd_model::pricing::Usd;
+use tallyd_store::budgets::board::{basis_points, percent};
+use tallyd_store::queries::budgets::{self, Budget, DailyBudget};
+use tallyd_store::queries::costs::history;
 
 /// How the day stands against its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -7,15 +7,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::cost_history::{DayCosts, days};
-use crate::database::queries::costs::{history, lifetime};
-use crate::database::queries::users::{UserQuestion, UserSort};
-use crate::database::sessions::{SessionsByUser, sessions};
-use crate::database::whole::Whole;
 use crate::http::answer::{Failures, Json, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::today;
 use crate::http::router::Handle;
 use crate::http::{Health, HealthReport};
+use tallyd_store::queries::costs::{history, lifetime};
+use tallyd_store::queries::users::{UserQuestion, UserSort};
+use tallyd_store::sessions::{SessionsByUser, sessions};
+use tallyd_store::whole::Whole;
 
 /// The numbers.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::database::queries::prices::{self, PriceRow};
 use crate::http::answer::{Failures, Json, Number};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
@@ -16,6 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::parameters::now;
 use crate::http::router::Handle;
 use tallyd_model::pricing::{Catalog, Plan, PricingOptions, Usd};
+use tallyd_store::queries::prices::{self, PriceRow};
 
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -9,13 +9,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
-use crate::database::whole::Whole;
 use crate::http::answer::{Failures, Json, Number};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, text, within};
 use crate::http::router::Handle;
 use tallyd_model::json::{self, Raw};
+use tallyd_store::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
+use tallyd_store::whole::Whole;
 
 /// Users of a page.
 const PAGE: i64 = 100;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 
 use super::Denied;
-use crate::database::queries::admins::{Standing, standing};
+use tallyd_store::queries::admins::{Standing, standing};
 
 /// Users who are remembered.
 const USERS_MAX: usize = 1_024;
@@ -51,7 +51,7 @@ impl Admins {
         let standing = match standing(&client, user).await {
             Ok(standing) => standing,
             Err(error) => {
-                let error = crate::database::describe(&error);
+                let error = tallyd_store::describe(&error);
                 tracing::warn!(error, "whether a user is an admin could not be looked up");
                 return None;
             }

@@ -17,7 +17,6 @@ use serde::{Deserialize, Deserializer};
 
 use super::Denied;
 use super::keys::{Key, Keys};
-use crate::config;
 use tallyd_base::clock::Clock;
 use tallyd_model::json;
 
@@ -104,7 +103,7 @@ pub struct Verifier {
 impl Verifier {
     /// As configured; none if no issuer is.
     #[must_use]
-    pub fn new(config: &config::Auth, clock: &Arc<dyn Clock>) -> Option<Self> {
+    pub fn new(config: &tallyd_config::Auth, clock: &Arc<dyn Clock>) -> Option<Self> {
         let issuer = config.issuer.as_ref()?;
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[issuer]);

@@ -18,7 +18,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
 
 use super::Denied;
-use crate::{config, outbound};
+use crate::outbound;
 
 /// Bytes of a set.
 const SET_BYTES_MAX: usize = 256 * 1024;
@@ -56,7 +56,7 @@ pub struct Keys {
 impl Keys {
     /// A cache of the keys at `url`, empty at first.
     #[must_use]
-    pub fn new(url: String, config: &config::Auth) -> Self {
+    pub fn new(url: String, config: &tallyd_config::Auth) -> Self {
         Self {
             url,
             ttl: config.jwks_ttl,

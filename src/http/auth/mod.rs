@@ -24,6 +24,8 @@ pub mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Once};
+pub use tallyd_model::role::Role;
+pub use tallyd_store::queries::page_sessions::Proven;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
@@ -43,47 +45,11 @@ use super::page::cookies;
 use super::page::secret::Secret;
 use super::page::sessions::{Sessions, Shown};
 use super::router::Handle;
-use crate::config::{Config, StatedCosts};
-use crate::database::queries::audit::Actor;
 use crate::seats::Seat;
 use tallyd_base::clock::Clock;
 use tallyd_base::registry;
-
-/// What somebody may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Ask.
-    Read,
-    /// Send records.
-    Ingest,
-}
-
-impl Role {
-    /// Its name in the database and on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Read => "read",
-            Self::Ingest => "ingest",
-        }
-    }
-
-    /// The role of a name.
-    #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
-        [Self::Admin, Self::Read, Self::Ingest].into_iter().find(|role| role.name() == name)
-    }
-
-    /// Whether it suffices for what a route needs.
-    #[must_use]
-    pub fn suffices(self, needs: Self) -> bool {
-        self == Self::Admin || self == needs
-    }
-}
+use tallyd_config::{Config, StatedCosts};
+use tallyd_store::queries::audit::Actor;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,23 +79,6 @@ impl Identity {
     pub const fn actor(&self) -> Actor<'_> {
         Actor { name: self.actor.as_str(), address: self.address.as_str() }
     }
-}
-
-/// What a token proves, and a session keeps of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proven {
-    /// That somebody has the static token of this number.
-    Token {
-        /// Its number.
-        id: i32,
-    },
-    /// That the issuer knows somebody.
-    User {
-        /// The user.
-        subject: String,
-        /// Whether the issuer calls them an admin.
-        says_admin: bool,
-    },
 }
 
 /// Everything that decides.

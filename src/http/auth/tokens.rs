@@ -17,10 +17,10 @@ use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
 use super::{Denied, Role};
-use crate::config::StatedCosts;
-use crate::database::queries::tokens::{StoredToken, in_force, one_in_force};
 use crate::http::View;
 use tallyd_base::clock::Clock;
+use tallyd_config::StatedCosts;
+use tallyd_store::queries::tokens::{StoredToken, in_force, one_in_force};
 
 /// What a token begins with: secret scanners can be taught it, and no JWT begins so.
 pub const TOKEN_PREFIX: &str = "tallyd_";

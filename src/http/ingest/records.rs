@@ -17,7 +17,6 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::database::queries::audit::{self, Change};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::unreadable;
@@ -27,6 +26,7 @@ use crate::pipeline::batch::{BatchError, Outcome, RECORDS_MAX, Recording, Reques
 use crate::pipeline::connection;
 use tallyd_model::json::{self, Raw};
 use tallyd_model::pricing::Usd;
+use tallyd_store::queries::audit::{self, Change};
 
 /// How long a request waits for room and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);

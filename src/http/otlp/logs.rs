@@ -15,8 +15,8 @@ use super::items::Event;
 use super::record::Draft;
 use super::spans::user;
 use super::{Reading, Took};
-use crate::config::ClaudeCode;
 use crate::pipeline::intake::stands_out::differ;
+use tallyd_config::ClaudeCode;
 use tallyd_model::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider, normalise_tier};
 
 /// What its events' names begin with, where they are whole.
@@ -184,7 +184,7 @@ mod tests {
 
     use super::super::attributes::Value;
     use super::*;
-    use crate::config::Otlp;
+    use tallyd_config::Otlp;
     use tallyd_model::pricing::PricingOptions;
 
     fn source(service: &str) -> Source {

@@ -53,10 +53,10 @@ use self::answer::{ExportFailures, Rejected, Status, StatusBody};
 use self::document::{Encoding, Source};
 use self::items::{Event, Item, Metric, Span};
 use self::record::Draft;
-use crate::config::Otlp;
 use crate::http::auth::Identity;
 use crate::http::ingest::records::{hand_over, intake};
 use crate::http::router::Handle;
+use tallyd_config::Otlp;
 
 use crate::metrics::IngestMetrics;
 use crate::pipeline::batch::{Outcome, RECORDS_MAX, RequestKey};

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::attributes::{Attributes, Value};
-use crate::pipeline::intake::not_understood;
+use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::pricing::normalise_provider;
 
 /// Attributes of one kind that are kept in a record's metadata, their bytes together, and those of one text.
@@ -80,7 +80,7 @@ impl Draft {
         let mut name = name.to_owned();
         let end = (0..=name.len().min(KEPT_TEXT_BYTES_MAX)).rev().find(|at| name.is_char_boundary(*at));
         name.truncate(end.unwrap_or(0));
-        self.metadata().entry(not_understood::KEY).or_insert(name.into());
+        self.metadata().entry(NOT_UNDERSTOOD).or_insert(name.into());
     }
 
     /// Sets units of which some were used.
@@ -136,7 +136,7 @@ impl Draft {
     /// How much it tells of the call's usage: understood whole first, then a stated cost, then by the numbers that it has.
     pub fn completeness(&self) -> (bool, bool, usize) {
         let metadata = self.fields.get("metadata").and_then(Json::as_object);
-        let is_understood = metadata.is_none_or(|metadata| !metadata.contains_key(not_understood::KEY));
+        let is_understood = metadata.is_none_or(|metadata| !metadata.contains_key(NOT_UNDERSTOOD));
         let units = self.fields.get("extra_units").and_then(Json::as_object).map_or(0, Map::len);
         let counts = self.fields.iter().filter(|(name, _)| name.ends_with("_tokens")).count();
         (is_understood, self.fields.contains_key("cost_usd"), counts + units)

@@ -14,7 +14,7 @@ use super::items::Span;
 use super::record::Draft;
 use super::usage::{self, Found, Rule};
 use super::{Reading, Took};
-use crate::config::Otlp;
+use tallyd_config::Otlp;
 
 /// Operations that call a model.
 const CALLS: [&str; 5] = ["chat", "generate_content", "text_completion", "embeddings", "completion"];

@@ -13,7 +13,7 @@ use super::logs::SYNTHETIC;
 use super::record::Draft;
 use super::spans::user;
 use super::{Reading, Took};
-use crate::config::{ClaudeCode, Otlp};
+use tallyd_config::{ClaudeCode, Otlp};
 
 /// The metric's name.
 const NAME: &str = "claude_code.token.usage";

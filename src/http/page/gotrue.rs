@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::http::auth::Denied;
 use crate::http::error::ApiError;
-use crate::{config, outbound};
+use crate::outbound;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer; a user's metadata is in it.
@@ -58,7 +58,7 @@ impl From<Refused> for ApiError {
 impl<'a> Gotrue<'a> {
     /// As configured; none if people cannot sign in with a password here.
     #[must_use]
-    pub fn of(config: &'a config::Auth) -> Option<Self> {
+    pub fn of(config: &'a tallyd_config::Auth) -> Option<Self> {
         let (url, key) = (config.issuer.as_deref()?, config.publishable_key.as_deref()?);
         Some(Self { url: url.trim_end_matches('/'), key })
     }

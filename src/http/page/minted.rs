@@ -8,11 +8,11 @@ use axum::http::StatusCode;
 use chrono::TimeDelta;
 
 use super::sign_in::HOURS;
-use crate::database::queries::tokens::{NewToken, StoredToken, create, revoke as revoke_token};
 use crate::http::View;
 use crate::http::auth::{Denied, Role};
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
+use tallyd_store::queries::tokens::{NewToken, StoredToken, create, revoke as revoke_token};
 
 /// Who has made such a token: by that it is known again.
 const CREATED_BY: &str = "cli:open";

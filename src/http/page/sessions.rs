@@ -12,9 +12,9 @@ use deadpool_postgres::Pool;
 use subtle::ConstantTimeEq;
 
 use super::secret::Secret;
-use crate::database::queries::page_sessions::{self, StoredSession};
 use crate::http::auth::Denied;
 use tallyd_base::clock::Clock;
+use tallyd_store::queries::page_sessions::{self, StoredSession};
 
 /// What a browser shows: the id of its cookie, the proof of its page.
 pub struct Shown {
@@ -101,7 +101,7 @@ impl Sessions {
 async fn look_up(pool: &Pool, id: &[u8; 32]) -> Result<StoredSession, Denied> {
     let client = pool.get().await.map_err(|_| Denied::Unavailable)?;
     let found = page_sessions::find(&client, id).await.map_err(|error| {
-        let error = crate::database::describe(&error);
+        let error = tallyd_store::describe(&error);
         tracing::warn!(error, "a session of the page could not be looked up");
         Denied::Unavailable
     })?;

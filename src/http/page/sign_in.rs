@@ -17,7 +17,6 @@ use super::gotrue::{Gotrue, Grant, Refused};
 use super::secret::{self, Secret};
 use super::sessions::Shown;
 use super::{cookies, minted};
-use crate::database::queries::page_sessions::{self, StoredSession};
 use crate::http::View;
 use crate::http::answer::Json;
 use crate::http::auth::{Denied, Identity, Proven, Role, origin};
@@ -25,6 +24,7 @@ use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
 use crate::http::router::Handle;
+use tallyd_store::queries::page_sessions::{self, StoredSession};
 
 /// How long a session lasts without a renewal, and how long a token that a code was exchanged for is good for.
 pub(super) const HOURS: i64 = 12;

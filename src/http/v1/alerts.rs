@@ -5,13 +5,13 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::budget::inbox::{self, Alert, Wanted, Which};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, local_now, within};
 use crate::http::router::Handle;
+use tallyd_store::budgets::inbox::{self, Alert, Wanted, Which};
 
 const ALERTS: i64 = 50;
 const ALERTS_MAX: i64 = 1_000;

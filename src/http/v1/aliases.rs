@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::prices::aliases::{self, AliasError};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
@@ -15,6 +14,7 @@ use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Parameters, text};
 use crate::http::router::Handle;
 use tallyd_model::pricing::ModelAlias;
+use tallyd_store::prices::aliases::{self, AliasError};
 
 /// The names in force.
 #[derive(Debug, Serialize, ToSchema)]

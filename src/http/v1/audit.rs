@@ -5,12 +5,12 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::audit::{self, AuditEntry};
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, within};
 use crate::http::router::Handle;
+use tallyd_store::queries::audit::{self, AuditEntry};
 
 const ENTRIES: i64 = 100;
 const ENTRIES_MAX: i64 = 1_000;

@@ -10,10 +10,6 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::budget::board::{basis_points, percent};
-use crate::budget::{BudgetState, NewBudget, Period, Scope, ahead, store};
-use crate::database::queries::Reading;
-use crate::database::queries::names::unseen_budget;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
@@ -23,6 +19,10 @@ use crate::http::parameters::{Number, Parameters, local_now, text};
 use crate::http::router::Handle;
 use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_store::budgets::board::{basis_points, percent};
+use tallyd_store::budgets::{BudgetState, NewBudget, Period, Scope, ahead, store};
+use tallyd_store::queries::Reading;
+use tallyd_store::queries::names::unseen_budget;
 
 const ALERTS_MAX: usize = 16;
 const ALERT_PERCENT_MAX: i32 = 100_000;

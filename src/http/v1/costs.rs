@@ -6,13 +6,13 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy, Source};
 use crate::http::admin::users::Order;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LOG_DAYS_MAX, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
 use crate::http::router::Handle;
+use tallyd_store::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy, Source};
 
 /// Days that are shown if nothing is said.
 const DAYS: u64 = 30;

@@ -6,12 +6,12 @@ use chrono::Days;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::dead_letters::{DeadLetter, Filter, Groups, Order, page_of};
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, now, text, within};
 use crate::http::router::Handle;
+use tallyd_store::dead_letters::{DeadLetter, Filter, Groups, Order, page_of};
 
 const LETTERS: i64 = 100;
 const LETTERS_MAX: i64 = 1_000;
@@ -143,7 +143,7 @@ pub async fn groups(
     let limit = limit(parameters.limit, GROUPS, GROUPS_MAX)?;
     let from = now(&view).date_naive() - Days::new(days.unsigned_abs() - 1);
     let reading = view.reading().await?;
-    let groups = crate::dead_letters::groups(&reading, from, limit).await?;
+    let groups = tallyd_store::dead_letters::groups(&reading, from, limit).await?;
     reading.finish().await?;
     Ok(Json(groups))
 }

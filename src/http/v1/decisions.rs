@@ -11,16 +11,15 @@ use tallyd_model::json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::database::Connection;
-use crate::dead_letters::{
-    DeadLetter, Edit, Filter, Order, Outcome, Retrier, RetryError, drop_letters, get, ids_of, page_of,
-};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::Number;
 use crate::http::router::Handle;
+use crate::retry::{Outcome, Retrier, RetryError};
+use tallyd_store::Connection;
+use tallyd_store::dead_letters::{DeadLetter, Edit, Filter, Order, drop_letters, get, ids_of, page_of};
 
 fn nobody() -> ApiError {
     ApiError::not_found("there is no dead letter of this number", "GET /api/v1/dead-letters lists the open ones")

@@ -6,7 +6,6 @@ use chrono::{Days, NaiveDate};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::history::spending_history;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
@@ -14,6 +13,7 @@ use crate::http::parameters::{Parameters, local_now, text};
 use crate::http::router::Handle;
 use tallyd_model::forecast::{Estimate, Forecast, Outlook, day_left};
 use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_store::queries::history::spending_history;
 
 /// Of what.
 #[derive(Debug, Deserialize, IntoParams)]

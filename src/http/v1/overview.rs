@@ -8,17 +8,17 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::budgets::Budgets;
-use crate::database::queries::costs::total;
-use crate::database::queries::history::spending_history;
-use crate::database::queries::movers::{Mover, movers};
-use crate::database::queries::sums::Sums;
-use crate::database::unpriced::{UnpricedModel, unpriced};
 use crate::http::answer::{Failures, Json};
 use crate::http::error::ApiError;
 use crate::http::parameters::local_now;
 use crate::http::router::Handle;
 use crate::http::{Health, HealthReport, View};
 use tallyd_model::forecast::{Forecast, Outlook, day_left};
+use tallyd_store::queries::costs::total;
+use tallyd_store::queries::history::spending_history;
+use tallyd_store::queries::movers::{Mover, movers};
+use tallyd_store::queries::sums::Sums;
+use tallyd_store::unpriced::{UnpricedModel, unpriced};
 
 const MOVERS: i64 = 8;
 

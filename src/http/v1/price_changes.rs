@@ -12,9 +12,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::prices::set::{self as operation, PriceEffect, SetPriceError};
-use crate::database::prices::{ChangeNote, PriceChange, changes as list, withdraw as take_out};
-use crate::database::reprice::{Preview, RepriceError, RepriceOptions, preview as differences};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
@@ -23,6 +20,9 @@ use crate::http::parameters::{Number, Parameters, instant, limit, now, text};
 use crate::http::router::Handle;
 use tallyd_model::pricing::catalog::{AboveEntry, TokenRates};
 use tallyd_model::pricing::{CatalogError, PriceEntry, PriceSpec, Usd};
+use tallyd_store::prices::set::{self as operation, PriceEffect, SetPriceError};
+use tallyd_store::prices::{ChangeNote, PriceChange, changes as list, withdraw as take_out};
+use tallyd_store::reprice::{Preview, RepriceError, RepriceOptions, preview as differences};
 
 const CHANGES: i64 = 100;
 const CHANGES_MAX: i64 = 1_000;

@@ -4,11 +4,11 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use crate::database::prices::sync::{self, Proposal, SyncError, SyncState};
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::router::Handle;
+use tallyd_store::prices::sync::{self, Proposal, SyncError, SyncState};
 
 fn failed(error: SyncError) -> ApiError {
     match error {

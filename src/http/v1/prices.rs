@@ -5,13 +5,13 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::prices::{self, PriceRow};
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LIMIT_MAX, Parameters, limit, now, offset, text};
 use crate::http::router::Handle;
 use tallyd_model::pricing::normalise_provider;
+use tallyd_store::queries::prices::{self, PriceRow};
 
 const PRICES: i64 = 1_000;
 

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::database::queries::grouped::Dimension;
-use crate::database::queries::names::unseen;
-use crate::database::queries::records::{RecordRow, Search};
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LIMIT_MAX, LOG_DAYS_MAX, Parameters, instant, limit, now, text};
 use crate::http::router::Handle;
 use tallyd_model::pricing::normalise_provider;
+use tallyd_store::queries::grouped::Dimension;
+use tallyd_store::queries::names::unseen;
+use tallyd_store::queries::records::{RecordRow, Search};
 
 const RECORDS: i64 = 100;
 

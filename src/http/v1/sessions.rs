@@ -5,12 +5,12 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::sessions as counted;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
 use crate::http::parameters::Parameters;
 use crate::http::router::Handle;
+use tallyd_store::sessions as counted;
 
 /// The answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]

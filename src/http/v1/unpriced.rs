@@ -4,11 +4,11 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::database::unpriced::{UnpricedModel, unpriced as models};
 use crate::http::answer::{Failures, Json};
 use crate::http::error::ApiError;
 use crate::http::router::Handle;
 use crate::http::status::StoodOut;
+use tallyd_store::unpriced::{UnpricedModel, unpriced as models};
 
 /// Models with unpriced calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -5,13 +5,13 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::database::queries::users::{UserDay, UserPage, UserQuestion, UserSort, UserTotals, days};
 use crate::http::admin::users::Order;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Name, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
 use crate::http::router::Handle;
+use tallyd_store::queries::users::{UserDay, UserPage, UserQuestion, UserSort, UserTotals, days};
 
 const USERS: i64 = 100;
 const USERS_MAX: i64 = 1_000;

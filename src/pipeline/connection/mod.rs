@@ -31,14 +31,15 @@ use tallyd_protocol::record::FIELDS;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::{CallScope, Standing};
-use crate::dead_letters::quota::Quota;
+use crate::budgets::Standing;
 use crate::metrics::IngestMetrics;
 use crate::pipeline::intake::{Refusal, Rules};
 use buffer::ReadBuffer;
 use tallyd_base::clock::Clock;
 use tallyd_model::call::Call;
 use tallyd_model::pricing::Catalog;
+use tallyd_store::budgets::CallScope;
+use tallyd_store::dead_letters::quota::Quota;
 use tallyd_wal::channel::Ingest;
 use tallyd_wal::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::budget::standing::Told;
+use crate::budgets::standing::Told;
 
 /// A client's news.
 pub struct News {

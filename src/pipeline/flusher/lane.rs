@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::transaction::{self, Committed};
-use super::watermark::{Watermark, WatermarkError};
-use super::{FlushError, Shared, Trouble, poison, turns};
-use crate::database::{Connection, FailureClass, classify};
+use super::{Flusher, Trouble};
 use crate::metrics::FlushMetrics;
 use tallyd_base::failpoint;
+use tallyd_store::load::transaction::{self, Committed};
+use tallyd_store::load::watermark::{Watermark, WatermarkError};
+use tallyd_store::load::{FlushError, poison, turns};
+use tallyd_store::{Connection, FailureClass, classify};
 use tallyd_wal::WalError;
 use tallyd_wal::reader::{Appetite, Run};
 
@@ -30,7 +31,7 @@ const HELD_BYTES: usize = 4 * 1024 * 1024;
 
 /// A lane at work.
 pub struct Lane {
-    shared: Arc<Shared>,
+    flusher: Arc<Flusher>,
     watermark: Watermark,
     number: u16,
     metrics: FlushMetrics,
@@ -55,12 +56,12 @@ enum Next {
 impl Lane {
     /// A lane that stops once `stop` is cancelled and what is durable by then has been loaded.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, number: u16, stop: CancellationToken) -> Self {
+    pub fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
         Self {
-            watermark: Watermark { buffer_id: shared.log.buffer_id(), lane: number },
-            durable: shared.log.watch_durable(),
+            watermark: Watermark { buffer_id: flusher.loader.log.buffer_id(), lane: number },
+            durable: flusher.loader.log.watch_durable(),
             metrics: FlushMetrics::new(number),
-            shared,
+            flusher,
             number,
             stop,
             committed: None,
@@ -95,21 +96,21 @@ impl Lane {
 
     /// Connects, and reads where the lane stands.
     async fn connect(&mut self) -> Result<Connection, FlushError> {
-        if !*self.shared.migrated.borrow() {
+        if !*self.flusher.migrated.borrow() {
             return Err(FlushError::NotMigrated);
         }
-        let deadline = self.shared.options.deadline;
+        let deadline = self.flusher.options.deadline;
         let connecting = async {
-            let connection = self.shared.database.connect("tallyd flusher").await?;
+            let connection = self.flusher.database.connect("tallyd flusher").await?;
             let found = self.watermark.read(&connection).await?;
             Ok::<_, FlushError>((connection, found))
         };
         let (connection, found) =
             tokio::time::timeout(deadline, connecting).await.map_err(|_| FlushError::Deadline(deadline))??;
-        let expected = self.committed.unwrap_or_else(|| self.shared.lanes[usize::from(self.number)].committed());
+        let expected = self.committed.unwrap_or_else(|| self.flusher.lanes[usize::from(self.number)].committed());
         let found = if failpoint::hit("flusher.watermark_ignored").is_some() { expected } else { found };
-        match self.watermark.check(found, expected, self.shared.log.durable_key()) {
-            Err(WatermarkError::Rewound { .. }) if self.shared.options.accept_rewound => {
+        match self.watermark.check(found, expected, self.flusher.loader.log.durable_key()) {
+            Err(WatermarkError::Rewound { .. }) if self.flusher.options.accept_rewound => {
                 tracing::warn!(lane = self.number, found, expected, "going on from an earlier state, as told to");
             }
             checked => checked?,
@@ -128,7 +129,7 @@ impl Lane {
             let (loaded, took, chunks, last_key) = loop {
                 let start = Instant::now();
                 let (chunks, last_key) = (run.chunks.len(), run.last_key());
-                let deadline = self.shared.options.deadline;
+                let deadline = self.flusher.options.deadline;
                 let loading = self.load(connection, &mut run, full.elapsed() < turns::PATIENCE);
                 match tokio::time::timeout(deadline, loading).await {
                     Ok(Err(FlushError::Crowded)) => {
@@ -163,14 +164,15 @@ impl Lane {
 
     async fn load(&self, connection: &Connection, run: &mut Run, in_turn: bool) -> Result<Committed, FlushError> {
         let from = self.committed.unwrap_or(0);
-        let partition = transaction::prepare(&self.shared, connection, &run.chunks).await?;
+        let partition = transaction::prepare(&self.flusher.loader, connection, &run.chunks).await?;
         match run.chunks.as_slice() {
             [chunk] if self.chunks_max == 0 => {
-                poison::load_without_poison(&self.shared, connection, self.watermark, from, chunk).await
+                poison::load_without_poison(&self.flusher.loader, connection, self.watermark, from, chunk).await
             }
             _ => {
                 let (chunks, partition) = (&mut run.chunks, partition.as_deref());
-                transaction::load(&self.shared, connection, self.watermark, from, chunks, partition, in_turn).await
+                transaction::load(&self.flusher.loader, connection, self.watermark, from, chunks, partition, in_turn)
+                    .await
             }
         }
     }
@@ -188,7 +190,7 @@ impl Lane {
             let before = run.records;
             self.extend(&mut run)?;
             let is_growing = run.records > before;
-            let state = &self.shared.lanes[usize::from(self.number)];
+            let state = &self.flusher.lanes[usize::from(self.number)];
             let Some(first) = run.chunks.first() else {
                 state.set_cleared(run.scanned);
                 if run.damaged_values > 0 {
@@ -201,11 +203,11 @@ impl Lane {
                 self.wait_for_more().await;
                 continue;
             };
-            let age_us = self.shared.clock.now_us().saturating_sub(first.written_us).max(0);
+            let age_us = self.flusher.loader.clock.now_us().saturating_sub(first.written_us).max(0);
             // The wall clock may have been set back: what waits here grows old all the same.
             let waited = began.get_or_insert_with(Instant::now).elapsed();
             let age = Duration::from_micros(age_us as u64).max(waited);
-            let patience = if is_growing { self.patience() } else { self.shared.options.flush_interval };
+            let patience = if is_growing { self.patience() } else { self.flusher.options.flush_interval };
             let left = patience.saturating_sub(age);
             if run.more || left.is_zero() || self.stop.is_cancelled() {
                 return Ok(Some(run));
@@ -225,7 +227,7 @@ impl Lane {
             () = self.stop.cancelled() => return,
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK.min(self.shared.options.flush_interval)) => {}
+            () = tokio::time::sleep(LOOK.min(self.flusher.options.flush_interval)) => {}
             () = self.stop.cancelled() => {}
         }
     }
@@ -233,7 +235,7 @@ impl Lane {
     /// How old a batch's first record may get. A rollup row costs PostgreSQL the same whatever it adds up, so batches that
     /// take long to load are worth waiting for while more arrives: they touch each key less often.
     fn patience(&self) -> Duration {
-        let interval = self.shared.options.flush_interval;
+        let interval = self.flusher.options.flush_interval;
         interval.max(self.last_took.mul_f64(BUSY_PATIENCE)).min(interval.max(PATIENCE_MAX))
     }
 
@@ -242,15 +244,16 @@ impl Lane {
         self.durable.borrow_and_update();
         let after = run.scanned.max(self.committed.unwrap_or(0));
         let appetite = Appetite {
-            records: self.shared.options.max_batch_records.saturating_sub(run.records),
+            records: self.flusher.options.max_batch_records.saturating_sub(run.records),
             bytes: BATCH_BYTES.saturating_sub(run.bytes),
             chunks: self.chunks_max.max(1).saturating_sub(run.chunks.len()),
             held: HELD_BYTES.saturating_sub(run.held),
         };
-        let collect = || self.shared.log.collect(self.number, after, appetite);
+        let collect = || self.flusher.loader.log.collect(self.number, after, appetite);
         // Behind a backlog the disk is read, and another thread takes over this one's tasks meanwhile. Otherwise that would
         // only hold acknowledgements up.
-        let more = if self.shared.log.is_at_hand(after) { collect() } else { tokio::task::block_in_place(collect) }?;
+        let more =
+            if self.flusher.loader.log.is_at_hand(after) { collect() } else { tokio::task::block_in_place(collect) }?;
         if more.damaged_values > 0 {
             tracing::error!(
                 values = more.damaged_values,
@@ -274,31 +277,32 @@ impl Lane {
         self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };
         self.set_trouble(None);
         self.metrics.committed(took, &committed);
-        self.shared.committed_records.fetch_add(committed.records, Ordering::Relaxed);
-        self.shared.log.count_flushed(records as u64);
+        self.flusher.committed_records.fetch_add(committed.records, Ordering::Relaxed);
+        self.flusher.loader.log.count_flushed(records as u64);
         if let Some(last_key) = last_key {
             self.committed = Some(last_key);
-            self.shared.lanes[usize::from(self.number)].set_committed(last_key);
+            self.flusher.lanes[usize::from(self.number)].set_committed(last_key);
         }
         self.trim().await
     }
 
     /// Takes over what the database says, and forgets what it covers.
     fn set_committed(&mut self, found: u64) -> Result<(), FlushError> {
-        let covered = self.shared.log.count_records(self.number, self.committed.unwrap_or(0), found);
-        self.shared.log.count_flushed(covered);
+        let covered = self.flusher.loader.log.count_records(self.number, self.committed.unwrap_or(0), found);
+        self.flusher.loader.log.count_flushed(covered);
         self.committed = Some(found);
-        self.shared.lanes[usize::from(self.number)].set_committed(found);
+        self.flusher.lanes[usize::from(self.number)].set_committed(found);
         Ok(())
     }
 
     async fn trim(&self) -> Result<(), WalError> {
-        let cleared = self.shared.cleared();
-        if !self.shared.log.can_trim(&cleared) {
+        let cleared = self.flusher.cleared();
+        if !self.flusher.loader.log.can_trim(&cleared) {
             return Ok(());
         }
-        let (shared, now_us) = (Arc::clone(&self.shared), self.shared.clock.now_us());
-        let trimming = tokio::task::spawn_blocking(move || shared.log.trim(&cleared, &shared.committed(), now_us));
+        let (flusher, now_us) = (Arc::clone(&self.flusher), self.flusher.loader.clock.now_us());
+        let trimming =
+            tokio::task::spawn_blocking(move || flusher.loader.log.trim(&cleared, &flusher.committed(), now_us));
         match trimming.await {
             Ok(trimmed) => trimmed,
             // A panic there is one here: the process ends.
@@ -310,7 +314,7 @@ impl Lane {
     async fn recover_from(&mut self, error: &FlushError) -> Next {
         let class = class_of(error);
         if class == FailureClass::MissingPartition {
-            self.shared.partitions.forget();
+            self.flusher.loader.partitions.forget();
         }
         // Data that is refused outside of a call, such as a dead letter, is for a person to mend.
         let narrowed = matches!(error, FlushError::Narrowed(_));
@@ -319,7 +323,7 @@ impl Lane {
         if !matches!(error, FlushError::Moved | FlushError::NotMigrated) {
             FlushMetrics::failed(class);
             let message = error.to_string();
-            let known = self.shared.lanes[usize::from(self.number)].trouble();
+            let known = self.flusher.lanes[usize::from(self.number)].trouble();
             if known.is_none_or(|known| known.message != message) {
                 tracing::warn!(lane = self.number, class = class.name(), error = message, "a batch was not loaded");
             }
@@ -331,7 +335,7 @@ impl Lane {
         let pause = match class {
             _ if matches!(error, FlushError::NotMigrated) => return self.wait_for_schema().await,
             _ if narrowed => Duration::ZERO,
-            _ if hold => self.shared.options.retry_max,
+            _ if hold => self.flusher.options.retry_max,
             _ => self.backoff(),
         };
         tokio::select! {
@@ -341,7 +345,7 @@ impl Lane {
     }
 
     async fn wait_for_schema(&mut self) -> Next {
-        let mut migrated = self.shared.migrated.clone();
+        let mut migrated = self.flusher.migrated.clone();
         tokio::select! {
             _ = migrated.wait_for(|migrated| *migrated) => Next::Again,
             () = self.stop.cancelled() => Next::Stop,
@@ -350,13 +354,13 @@ impl Lane {
 
     /// Exponential, with jitter: lanes and daemons do not come back all at once.
     fn backoff(&self) -> Duration {
-        let options = &self.shared.options;
+        let options = &self.flusher.options;
         longest_pause(options.retry_min, options.retry_max, self.failures).mul_f64(rand::random_range(0.5..1.0))
     }
 
     fn set_trouble(&self, trouble: Option<Trouble>) {
         self.metrics.hold(trouble.as_ref().is_some_and(|trouble| trouble.hold));
-        self.shared.lanes[usize::from(self.number)].set_trouble(trouble);
+        self.flusher.lanes[usize::from(self.number)].set_trouble(trouble);
     }
 }
 

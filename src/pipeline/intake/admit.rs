@@ -17,7 +17,7 @@ use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
 use super::{array, frame, not_understood, vendors_id};
-use crate::config::{Limits, StatedCosts};
+use tallyd_config::{Limits, StatedCosts};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::json;
 use tallyd_model::pricing::{

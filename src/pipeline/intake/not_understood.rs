@@ -2,7 +2,7 @@
 //!
 //! A call is understood whole, or it is unpriced. What turns foreign usage into a record (OTLP, a file's import, a client's
 //! reader) and finds a count, a tier or a unit that it does not know leaves the name of it in the record's metadata, under
-//! [`KEY`]. The daemon then does not price the call by its catalog: an amount that leaves something out would look like one
+//! [`NOT_UNDERSTOOD`]. The daemon then does not price the call by its catalog: an amount that leaves something out would look like one
 //! that does not. A cost that the record states is taken all the same.
 //!
 //! The mark lies in the metadata because it has to go wherever the record goes: the WAL, the call log, dead letters and their
@@ -13,10 +13,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::raw_value::{Field, Text};
+use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::json;
 
-/// The metadata's key. Its value is the name of what was not understood.
-pub const KEY: &str = "tallyd.not_understood";
 /// The name where the value is not text.
 const UNNAMED: &str = "(unnamed)";
 
@@ -29,7 +28,7 @@ pub fn of(metadata: &str) -> Option<Cow<'_, str>> {
         name: Text<'a>,
     }
     // Nearly all metadata ends here.
-    if metadata.is_empty() || !metadata.contains(KEY) {
+    if metadata.is_empty() || !metadata.contains(NOT_UNDERSTOOD) {
         return None;
     }
     match json::from_str::<Mark<'_>>(metadata).ok()?.name {

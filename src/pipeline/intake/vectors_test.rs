@@ -99,7 +99,7 @@ fn is_refused_as(vector: &Value, judged: Result<&Call<'_>, &Refusal>) {
 /// What the wire can say is more than what a daemon takes by default.
 fn wire_rules() -> Rules {
     Rules {
-        stated_costs: crate::config::StatedCosts::Allow,
+        stated_costs: tallyd_config::StatedCosts::Allow,
         tokens: tallyd_protocol::limits::TOKENS_MAX,
         ..Rules::default()
     }

@@ -1,9 +1,9 @@
-//! The configuration, from the doc comments of its structs (`src/config/`) and their defaults.
+//! The configuration, from the doc comments of its structs (`crates/config/src/`) and their defaults.
 
 use std::collections::BTreeMap;
 
 use syn::{Attribute, Expr, ExprLit, Field, Fields, Item, Lit, Meta, Type};
-use tallyd::config::{Config, env};
+use tallyd_config::{Config, env};
 
 use super::{head, holds};
 use crate::{root, walk};
@@ -13,7 +13,7 @@ const FILE_HEAD: &str = "\
 #
 # Stronger than this file are environment variables (TALLYD_<SECTION>_<KEY>, such as TALLYD_WAL_MAX_BYTES; also
 # DATABASE_URL and PORT), and flags. `tallyd config check` shows what is in force, and where each value comes from.
-# Unknown keys are errors. Written by `make snapshots` from the documentation in src/config/.
+# Unknown keys are errors. Written by `make snapshots` from the documentation in crates/config/src/.
 ";
 
 const PAGE_INTRO: &str = "\
@@ -93,7 +93,7 @@ fn structs() -> BTreeMap<String, Vec<Field>> {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             // Other structs have names of these, too.
             let is_searched =
-                path.starts_with(root().join("src/config")) || text.contains("pub struct PricingOptions ");
+                path.starts_with(root().join("crates/config/src")) || text.contains("pub struct PricingOptions ");
             if !is_searched || path.extension().is_none_or(|kind| kind != "rs") {
                 return;
             }
@@ -184,7 +184,7 @@ fn the_shipped_file_is_the_documentation_of_the_structs() {
 
 #[test]
 fn the_page_of_the_configuration_is_the_documentation_of_the_structs() {
-    let mut text = head("Configuration", "the structs of `src/config/`");
+    let mut text = head("Configuration", "the structs of `crates/config/src/`");
     text.push_str(PAGE_INTRO);
     for section in sections() {
         if !section.name.is_empty() {

@@ -8,7 +8,7 @@ use tallyd_protocol::Record;
 use super::Found;
 use super::cells::{add_metadata, set, set_time, text, to_count, value};
 use crate::cli::import::row::RowError;
-use crate::pipeline::intake::not_understood;
+use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::json::Value;
 use tallyd_model::pricing::Usd;
 
@@ -58,7 +58,7 @@ pub fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
             ("trace_id", text(row, &session)),
             ("session_id", text(row, &["session_id", "sessionId"])),
             ("name", text(row, &["name"])),
-            (not_understood::KEY, unknown),
+            (NOT_UNDERSTOOD, unknown),
         ],
     );
     Ok(Found::Call(key))

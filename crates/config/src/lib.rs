@@ -1,0 +1,242 @@
+//! Configuration: defaults < `config.toml` < environment < flags.
+//!
+//! Each section is a file of this module: a struct whose fields are typed (a `Duration`, a time zone, an enum) and
+//! documented, with its defaults and its checks beside it. The daemon runs without any configuration at all; the
+//! shipped `config.toml` and `docs/reference/config.md` are written from these doc comments and defaults by `make snapshots`.
+//!
+//! *Strict.* An unknown key or `TALLYD_` variable, a value of another type, and settings that contradict each other
+//! are errors that say where the value came from and what would be accepted, all of them at once: a daemon that shrugs at
+//! `max_byte = 1000000` runs with a setting nobody chose.
+//!
+//! *Environment.* Every key has a variable: `TALLYD_`, the section, `_`, the key (`TALLYD_WAL_MAX_BYTES`). Those of
+//! platforms and habit come besides: `DATABASE_URL`, `PORT`, `TALLYD_SOCKET`, `TALLYD_LOG` ([`mod@env`]).
+//!
+//! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
+//! [`Config::effective_toml`] shows can be pasted into a bug report.
+
+mod alerts;
+mod auth;
+mod database;
+mod dead_letters;
+mod effective;
+pub mod env;
+mod error;
+mod flusher;
+mod form;
+mod http;
+mod layers;
+mod limits;
+mod listen;
+mod log;
+mod log_table;
+mod otlp;
+mod price_sync;
+mod retention;
+mod rollup;
+pub mod secret;
+mod shutdown;
+mod users;
+mod wal;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::alerts::Alerts;
+pub use self::auth::Auth;
+pub use self::database::Database;
+pub use self::dead_letters::DeadLetters;
+pub use self::error::{ConfigError, Origin};
+pub use self::flusher::Flusher;
+pub use self::http::Http;
+pub use self::limits::{Limits, StatedCosts};
+pub use self::listen::Listen;
+pub use self::log::{Log, LogFormat};
+pub use self::log_table::{LogTable, Partition, UserIndex};
+pub use self::otlp::{ClaudeCode, GRPC_ADDRESS, GRPC_AUTO, Otlp};
+pub use self::price_sync::PriceSync;
+pub use self::retention::Retention;
+pub use self::rollup::Rollup;
+pub use self::secret::{Secret, SecretUrl, redact_url};
+pub use self::shutdown::Shutdown;
+pub use self::users::Users;
+pub use self::wal::{Sync, Wal};
+use tallyd_model::pricing::PricingOptions;
+
+/// The whole configuration. Made by [`Config::load`], which checks it; [`Config::default`] is valid, too.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder of everything that the daemon keeps on disk; made at the first start.
+    pub data_dir: PathBuf,
+    /// Where records come in.
+    pub listen: Listen,
+    /// What a record may be. One outside of these bounds is refused alone; its neighbours go through.
+    pub limits: Limits,
+    /// The write-ahead log (WAL) on disk, where a record is safe before it is acknowledged.
+    pub wal: Wal,
+    /// The way from the WAL into PostgreSQL.
+    pub flusher: Flusher,
+    /// The PostgreSQL that records are loaded into.
+    pub database: Database,
+    /// The daily tables.
+    pub rollup: Rollup,
+    /// The call log, `api_usage_log`.
+    pub log_table: LogTable,
+    /// How long single calls are kept. Sums by day and the users' lifetime totals stay for ever.
+    pub retention: Retention,
+    /// How many refused records are kept. Beyond a bound a refused record is still answered, counted and shown; its payload
+    /// is not kept, and cannot be retried.
+    pub dead_letters: DeadLetters,
+    /// The application's users, and when their sessions end.
+    pub users: Users,
+    /// The API, the page, metrics and health.
+    pub http: Http,
+    /// What OpenTelemetry exports to `/v1/traces`, `/v1/logs` and `/v1/metrics` become records.
+    pub otlp: Otlp,
+    /// Who may ask the API: JSON Web Tokens of an issuer. Static tokens need no setting; `tallyd token create` makes them.
+    pub auth: Auth,
+    /// What the price catalog cannot know.
+    pub pricing: PricingOptions,
+    /// A public price list, read regularly. Its changes are proposed: `tallyd prices sync` shows them with their effect on last
+    /// week's calls.
+    pub price_sync: PriceSync,
+    /// Budgets (`tallyd budgets set`), unusual spend, and who is told.
+    pub alerts: Alerts,
+    /// The orderly end, at SIGTERM.
+    pub shutdown: Shutdown,
+    /// The daemon log, on standard error.
+    pub log: Log,
+    /// Where each value that was set came from, by its key (`wal.max_bytes`). What is not in it is a default.
+    #[serde(skip)]
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// What [`Config::load`] reads, from the weakest to the strongest.
+#[derive(Debug, Default)]
+pub struct ConfigSources<E> {
+    /// A TOML file; it must exist.
+    pub file: Option<PathBuf>,
+    /// Environment variables, usually all of the process'.
+    pub env: E,
+    /// Keys and values from the command line: `("wal.max_bytes", "1000000")`.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./tallyd-data"),
+            listen: Listen::default(),
+            limits: Limits::default(),
+            wal: Wal::default(),
+            flusher: Flusher::default(),
+            database: Database::default(),
+            rollup: Rollup::default(),
+            log_table: LogTable::default(),
+            retention: Retention::default(),
+            dead_letters: DeadLetters::default(),
+            users: Users::default(),
+            http: Http::default(),
+            otlp: Otlp::default(),
+            auth: Auth::default(),
+            pricing: PricingOptions::default(),
+            price_sync: PriceSync::default(),
+            alerts: Alerts::default(),
+            shutdown: Shutdown::default(),
+            log: Log::default(),
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the sources over the defaults, and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong.
+    pub fn load<E>(sources: ConfigSources<E>) -> Result<Self, ConfigError>
+    where
+        E: IntoIterator<Item = (String, String)>,
+    {
+        let (mut layers, mut faults) = (layers::Layers::new(), error::Faults::default());
+        if let Some(path) = &sources.file {
+            layers.add_file(path, &mut faults);
+        }
+        Self::over(layers, sources.env, &sources.overrides, faults)
+    }
+
+    /// Reads a file's text and an environment over the defaults: [`Config::load`] without a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong.
+    pub fn from_text(file: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let (mut layers, mut faults) = (layers::Layers::new(), error::Faults::default());
+        layers.add_toml(file, Path::new("config.toml"), &mut faults);
+        Self::over(layers, env, &[], faults)
+    }
+
+    fn over(
+        mut layers: layers::Layers,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+        mut faults: error::Faults,
+    ) -> Result<Self, ConfigError> {
+        for (name, key, text) in env::settings(env, layers.keys(), &mut faults) {
+            layers.add_text(&key, &text, Origin::Variable(name), &mut faults);
+        }
+        for (key, text) in overrides {
+            layers.add_text(key, text, Origin::Flag, &mut faults);
+        }
+        let config = layers.into_config(&mut faults);
+        let mut checked = error::Faults::default();
+        config.validate(&mut checked);
+        faults.extend_checked(checked, &config.origins);
+        faults.end()?;
+        Ok(config)
+    }
+
+    /// Every key that can be set, with its section: `wal.max_bytes`.
+    #[must_use]
+    pub fn keys() -> Vec<String> {
+        layers::Layers::new().keys().map(str::to_owned).collect()
+    }
+
+    /// The Unix socket's path: `listen.socket`, or `tallyd.sock` in the data folder.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        self.listen.socket.clone().unwrap_or_else(|| self.data_dir.join("tallyd.sock"))
+    }
+
+    /// Checks what a value alone cannot show.
+    fn validate(&self, faults: &mut error::Faults) {
+        if self.data_dir.as_os_str().is_empty() {
+            faults.add("data_dir", "it is empty; name a folder that the daemon may write to");
+        }
+        self.listen.validate(faults, &self.socket_path());
+        self.limits.validate(faults, self.listen.max_frame_bytes);
+        self.wal.validate(faults, self.listen.max_frame_bytes);
+        self.flusher.validate(faults);
+        self.database.validate(faults);
+        self.rollup.validate(faults);
+        self.log_table.validate(faults);
+        self.retention.validate(faults);
+        self.dead_letters.validate(faults);
+        self.users.validate(faults);
+        self.http.validate(faults);
+        self.otlp.validate(faults);
+        faults.in_range("pricing.refresh_ms", self.pricing.refresh_ms, 10..=3_600_000);
+        if let Err(error) = tallyd_model::pricing::Catalog::builtin(&self.pricing) {
+            faults.add("pricing.prices", error.to_string());
+        }
+        self.price_sync.validate(faults);
+        self.alerts.validate(faults);
+        self.auth.validate(faults);
+        self.shutdown.validate(faults);
+        self.log.validate(faults);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! Roles: what a static token, or a signed-in user, may do.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Ask.
+    Read,
+    /// Send records.
+    Ingest,
+}
+
+impl Role {
+    /// Its name in the database and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Read => "read",
+            Self::Ingest => "ingest",
+        }
+    }
+
+    /// The role of a name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Admin, Self::Read, Self::Ingest].into_iter().find(|role| role.name() == name)
+    }
+
+    /// Whether it suffices for what a route needs.
+    #[must_use]
+    pub fn suffices(self, needs: Self) -> bool {
+        self == Self::Admin || self == needs
+    }
+}

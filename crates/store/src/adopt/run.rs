@@ -1,0 +1,219 @@
+//! The taking over itself: spans of time, a transaction each.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::rows::{COLUMNS, calls};
+use super::source::{Sources, Table};
+use super::{AdoptError, AdoptOptions, daily, literal, may_pass};
+use crate::locks::Lock;
+use crate::queries::audit::{self, Change};
+use crate::rollups::ROLLUPS;
+
+/// A transaction is tried so often while others are in its way.
+const TRIES: u32 = 50;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// What was taken over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Adopted {
+    /// Calls of the old log.
+    pub calls: i64,
+    /// What they cost, in USD, as exact decimal text.
+    pub cost_usd: String,
+    /// Days, by provider and model, of which there were only sums.
+    pub days: i64,
+    /// The calls of these days.
+    pub days_calls: i64,
+    /// What they cost, in USD, as exact decimal text.
+    pub days_cost_usd: String,
+}
+
+/// A span of time, from the first instant on and before the second.
+type Span = (DateTime<Utc>, DateTime<Utc>);
+
+/// Takes over what is not taken yet. The schema must be there. `report` gets the number of calls of the old log that were
+/// looked at, after each committed transaction.
+///
+/// # Errors
+/// [`AdoptError`]. What was committed before stays, and the next run goes on.
+pub async fn adopt(
+    client: &Client,
+    sources: &Sources,
+    options: &AdoptOptions,
+    mut report: impl FnMut(i64),
+) -> Result<Adopted, AdoptError> {
+    note(client, sources, options).await?;
+    let mut done = Adopted { cost_usd: "0".into(), ..Adopted::default() };
+    if let Some(log) = &sources.log {
+        let mut looked_at = 0;
+        for (span, count) in spans(client, log, options).await? {
+            let taken = in_transaction(client, async || take(client, log, options, span, &done.cost_usd).await).await?;
+            done.calls += taken.0;
+            done.cost_usd = taken.1;
+            looked_at += count;
+            report(looked_at);
+        }
+    }
+    let days = in_transaction(client, async || {
+        let zone = enter(client).await?;
+        daily::take(client, sources, options, &zone).await
+    });
+    (done.days, done.days_calls, done.days_cost_usd) = days.await?;
+    Ok(done)
+}
+
+/// Notes who adopts what.
+async fn note(client: &Client, sources: &Sources, options: &AdoptOptions) -> Result<(), AdoptError> {
+    let names: Vec<&str> = [&sources.log, &sources.daily].into_iter().flatten().map(|table| &*table.name).collect();
+    let change = Change {
+        actor: &options.actor,
+        address: "",
+        action: "history.adopt",
+        object: &names.join(", "),
+        old: None,
+        new: Some(serde_json::json!({ "columns": options.columns, "time_zone": options.source_time_zone })),
+    };
+    Ok(audit::write(client, &change).await?)
+}
+
+/// Runs a step within a transaction, again while others are in its way.
+async fn in_transaction<T>(client: &Client, step: impl AsyncFn() -> Result<T, AdoptError>) -> Result<T, AdoptError> {
+    for _ in 0..TRIES {
+        client.batch_execute("BEGIN").await?;
+        let outcome = match step().await {
+            Ok(done) => match client.batch_execute("COMMIT").await {
+                Ok(()) => return Ok(done),
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error),
+        };
+        // The session may be what failed.
+        let _ = client.batch_execute("ROLLBACK").await;
+        match outcome {
+            Err(AdoptError::Database(error)) if may_pass(&error) => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+    Err(AdoptError::Busy)
+}
+
+/// Takes the locks that every step needs, the log first as everybody does, and returns the zone of the rollups' days. Rebuilds
+/// of the rollups, which change it, wait.
+async fn enter(client: &Client) -> Result<String, AdoptError> {
+    client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
+    // Two that look for what is missing at once would both add it.
+    Lock::Adopt.wait(client).await?;
+    let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
+    let rows = client.query_typed(zone, &[]).await?;
+    rows.first().map(|row| row.get(0)).ok_or(AdoptError::Setting("reporting_time_zone"))
+}
+
+/// Spans that hold all calls of the old log, about `batch_calls` each, in the order of time; and how many calls each has.
+async fn spans(client: &Client, log: &Table, options: &AdoptOptions) -> Result<Vec<(Span, i64)>, AdoptError> {
+    let sql = format!(
+        "SELECT date_trunc('hour', c.occurred_at), count(*) FROM ({}) AS c WHERE c.fault IS NULL GROUP BY 1 ORDER BY 1",
+        calls(log, options)
+    );
+    let batch = i64::from(options.batch_calls.max(1));
+    let hour = TimeDelta::hours(1);
+    let mut spans: Vec<(Span, i64)> = Vec::new();
+    for row in client.query_typed(&sql, &[]).await? {
+        let (from, count): (DateTime<Utc>, i64) = (row.get(0), row.get(1));
+        match spans.last_mut() {
+            Some((span, known)) if *known + count <= batch => {
+                span.1 = from + hour;
+                *known += count;
+            }
+            _ => {
+                // A second of an hour is short enough.
+                let parts = (count / batch).clamp(1, 3_600) as i32;
+                let bound = |part: i32| if part == parts { from + hour } else { from + (hour / parts) * part };
+                // Counted as if the hour were even: it is only shown.
+                let each = count / i64::from(parts);
+                let rest = count - each * i64::from(parts - 1);
+                let count = |part: i32| if part + 1 == parts { rest } else { each };
+                spans.extend((0..parts).map(|part| ((bound(part), bound(part + 1)), count(part))));
+            }
+        }
+    }
+    Ok(spans)
+}
+
+/// Takes what the log does not have yet of a span. Returns how many calls that were, and `cost` with theirs added.
+async fn take(
+    client: &Client,
+    log: &Table,
+    options: &AdoptOptions,
+    (from, to): Span,
+    cost: &str,
+) -> Result<(i64, String), AdoptError> {
+    let zone = enter(client).await?;
+    let create =
+        format!("CREATE TEMP TABLE tallyd_adopting ON COMMIT DROP AS {}", untaken(log, options, Some((from, to))));
+    client.batch_execute(&create).await?;
+    let partitions = format!(
+        "SELECT count(public.tallyd_ensure_partition(d.day AT TIME ZONE 'UTC', {})) FROM (SELECT DISTINCT \
+         date_trunc('day', occurred_at AT TIME ZONE 'UTC') AS day FROM pg_temp.tallyd_adopting) AS d",
+        literal(options.granularity)
+    );
+    client.query_typed(&partitions, &[]).await?;
+    let insert = format!(
+        "INSERT INTO public.api_usage_log ({COLUMNS}) SELECT {COLUMNS} FROM pg_temp.tallyd_adopting ORDER BY occurred_at, id"
+    );
+    client.batch_execute(&insert).await?;
+    for rollup in &ROLLUPS {
+        let sums = rollup.select_from("pg_temp.tallyd_adopting");
+        client.query_typed(&rollup.add_to(rollup.table, &sums), &[(&zone, Type::TEXT)]).await?;
+    }
+    let mark = "WITH taken AS (SELECT count(*) AS calls, coalesce(sum(cost_usd), 0) AS cost_usd FROM pg_temp.tallyd_adopting), \
+        marked AS (INSERT INTO public.tallyd_adoptions AS a (source, source_oid, adopted_to, calls, cost_usd, actor) \
+            SELECT $1, $2, $3, t.calls, t.cost_usd, $4 FROM taken AS t \
+            ON CONFLICT (source) DO UPDATE SET adopted_to = greatest(a.adopted_to, excluded.adopted_to), \
+            calls = a.calls + excluded.calls, cost_usd = a.cost_usd + excluded.cost_usd, updated_at = excluded.updated_at) \
+        SELECT t.calls, (t.cost_usd + $5::text::numeric)::text FROM taken AS t";
+    let values: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&log.name, Type::TEXT),
+        (&log.oid, Type::OID),
+        (&to, Type::TIMESTAMPTZ),
+        (&options.actor, Type::TEXT),
+        (&cost, Type::TEXT),
+    ];
+    let rows = client.query_typed(mark, &values).await?;
+    // An aggregate without GROUP BY returns one row.
+    let row = rows.first().expect("an aggregate returns a row");
+    Ok((row.get(0), row.get(1)))
+}
+
+/// A query of the old calls that the log does not have, and that it has not had since it was adopted.
+pub(super) fn untaken(log: &Table, options: &AdoptOptions, span: Option<Span>) -> String {
+    // The bounds stand twice, so that the partitions that cannot match are not looked at.
+    let within = |column: &str| match span {
+        Some((from, to)) => {
+            format!("AND {column} >= {} AND {column} < {}", literal(&from.to_rfc3339()), literal(&to.to_rfc3339()))
+        }
+        None => String::new(),
+    };
+    format!(
+        "SELECT c.* FROM ({calls}) AS c WHERE c.fault IS NULL {span} \
+         AND NOT EXISTS (SELECT FROM public.api_usage_log AS l WHERE l.occurred_at = c.occurred_at AND l.id = c.id {pruned}) \
+         AND NOT {dropped}",
+        calls = calls(log, options),
+        span = within("c.occurred_at"),
+        pruned = within("l.occurred_at"),
+        dropped = dropped_since(log),
+    )
+}
+
+/// Whether a call `c` was taken, and has been dropped from the log since.
+pub(super) fn dropped_since(log: &Table) -> String {
+    format!(
+        "EXISTS (SELECT FROM public.tallyd_adoptions AS a JOIN public.tallyd_dropped_partitions AS p \
+         ON p.dropped_at > a.started_at WHERE (a.source = {name} OR a.source_oid = {oid}) AND c.occurred_at < a.adopted_to \
+         AND c.occurred_at >= p.from_at AND c.occurred_at < p.to_at)",
+        name = literal(&log.name),
+        oid = log.oid,
+    )
+}

@@ -1,0 +1,236 @@
+//! Where every budget stands, in memory: what connections look at when they answer.
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use tallyd_protocol::budgets::{self, UsedUp};
+use tallyd_protocol::{Budgets, CallScope};
+use utoipa::ToSchema;
+
+use super::store::Scope;
+use super::{Budget, Period};
+use tallyd_model::pricing::{Usd, normalise_provider, provider_names};
+
+/// How a budget stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = BudgetStanding)]
+pub enum Status {
+    /// Below the warning.
+    Normal,
+    /// At the warning, or above.
+    Warning,
+    /// Used up.
+    Exceeded,
+}
+
+impl Status {
+    /// Its name in the protocol and in `api_budget_states`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Warning => "warning",
+            Self::Exceeded => "exceeded",
+        }
+    }
+
+    /// The status of a name; [`Status::Normal`] for any other.
+    #[must_use]
+    pub fn by_name(name: &str) -> Self {
+        [Self::Warning, Self::Exceeded].into_iter().find(|status| status.name() == name).unwrap_or(Self::Normal)
+    }
+}
+
+/// One budget in its current period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BudgetState {
+    /// The budget.
+    #[serde(flatten)]
+    pub budget: Budget,
+    /// The period's first day, in the reporting time zone.
+    pub period_start: NaiveDate,
+    /// The day after its last.
+    pub period_end: NaiveDate,
+    /// What was spent in it.
+    #[schema(value_type = String, example = "12.345")]
+    pub spent_usd: Usd,
+    /// What is left; below zero past the amount.
+    #[schema(value_type = String, example = "12.655")]
+    pub remaining_usd: Usd,
+    /// Calls of the period without a known price.
+    pub unpriced_calls: i64,
+    /// How it stands.
+    pub status: Status,
+}
+
+impl BudgetState {
+    /// Whether whoever counts towards it is asked to hold back.
+    #[must_use]
+    pub fn should_throttle(&self) -> bool {
+        self.status == Status::Exceeded && self.budget.throttle
+    }
+}
+
+/// Hundredths of a percent, rounded down. A budget of nothing is used up.
+#[must_use]
+pub fn basis_points(spent: Usd, budget: Usd) -> i128 {
+    match budget.attos() {
+        0 => 10_000,
+        budget => spent.attos().checked_mul(10_000).map_or(i128::MAX / Usd::ONE.attos(), |points| points / budget),
+    }
+}
+
+/// Hundredths of a percent as percent: the decimal type serves, though this is no money.
+#[must_use]
+pub fn percent(basis_points: i128) -> Usd {
+    Usd::from_attos(basis_points.saturating_mul(Usd::ONE.attos() / 100))
+}
+
+/// Where every budget stands.
+#[derive(Debug, Clone, Default)]
+pub struct Board {
+    states: Vec<BudgetState>,
+    /// What an acknowledgement says. Made once, not at each answer.
+    global: Option<tallyd_protocol::Budget>,
+    /// Every scope that is used up, for lookups.
+    used_up: UsedUp,
+}
+
+impl Board {
+    /// A board of these states.
+    #[must_use]
+    pub fn new(states: Vec<BudgetState>) -> Self {
+        let globals = states.iter().filter(|state| state.budget.scope == Scope::Global);
+        let worst = globals.clone().map(|state| state.status).max();
+        let should_throttle = globals.clone().any(BudgetState::should_throttle);
+        let global = worst.map(|status| tallyd_protocol::Budget { should_throttle, status: status.name().to_owned() });
+        let used_up = UsedUp::new(should_throttle, used_up(&states));
+        Self { states, global, used_up }
+    }
+
+    /// The board with budgets untouched whose period has ended by `today`. None if no period has.
+    #[must_use]
+    pub fn after(&self, today: NaiveDate) -> Option<Self> {
+        let has_ended = |state: &BudgetState| state.period_end <= today;
+        let now = |state: &BudgetState| match has_ended(state) {
+            true => untouched(state.budget.clone(), today, state.budget.period),
+            false => state.clone(),
+        };
+        self.states.iter().any(has_ended).then(|| Self::new(self.states.iter().map(now).collect()))
+    }
+
+    /// What clients are told, within its bounds. Providers come first, users last: what holds back most is left off last.
+    #[must_use]
+    pub fn told(&self) -> Budgets {
+        Budgets::bounded(self.global.clone(), used_up(&self.states))
+    }
+
+    /// Every budget.
+    #[must_use]
+    pub fn states(&self) -> &[BudgetState] {
+        &self.states
+    }
+
+    /// The state that acknowledgements carry: the worst of the global budgets. None without any.
+    #[must_use]
+    pub fn global(&self) -> Option<&tallyd_protocol::Budget> {
+        self.global.as_ref()
+    }
+
+    /// Whether a call should be held back: a budget that asks for it, and that the call counts towards, is used up.
+    #[must_use]
+    pub fn should_throttle(&self, call: &CallScope<'_>) -> bool {
+        self.used_up.holds_back(&CallScope { provider: &normalise_provider(call.provider), ..*call })
+    }
+}
+
+/// The scopes that are used up, but for those of everything: a provider under all its names, so that clients need to know none.
+fn used_up(states: &[BudgetState]) -> impl Iterator<Item = budgets::Scope> {
+    let scope = |state: &BudgetState| {
+        let value = &state.budget.scope_value;
+        let names = match state.budget.scope {
+            Scope::Provider => provider_names(value).map(ToOwned::to_owned).collect(),
+            _ => vec![value.clone()],
+        };
+        budgets::Scope::from([(state.budget.scope.name().to_owned(), names)])
+    };
+    let of =
+        move |kind: Scope| states.iter().filter(move |state| state.budget.scope == kind && state.should_throttle());
+    [Scope::Provider, Scope::Model, Scope::App, Scope::User].into_iter().flat_map(of).map(scope)
+}
+
+/// A state without any spending yet.
+pub(crate) fn untouched(budget: Budget, today: NaiveDate, period: Period) -> BudgetState {
+    let (period_start, period_end) = period.around(today);
+    let remaining_usd = budget.amount_usd;
+    BudgetState {
+        budget,
+        period_start,
+        period_end,
+        spent_usd: Usd::ZERO,
+        remaining_usd,
+        unpriced_calls: 0,
+        status: Status::Normal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(scope: Scope, value: &str, throttle: bool, status: Status) -> BudgetState {
+        let budget = Budget {
+            id: 1,
+            scope,
+            scope_value: value.into(),
+            period: Period::Day,
+            amount_usd: Usd::ONE,
+            warning_percent: 80,
+            alert_percents: vec![100],
+            throttle,
+        };
+        BudgetState { status, ..untouched(budget, NaiveDate::default(), Period::Day) }
+    }
+
+    #[test]
+    fn a_call_is_held_back_by_the_budgets_that_it_counts_towards() {
+        let board = Board::new(vec![
+            state(Scope::Global, "", true, Status::Warning),
+            state(Scope::Provider, "claude", true, Status::Warning),
+            state(Scope::Model, "claude-sonnet-4", true, Status::Exceeded),
+            state(Scope::User, "u1", false, Status::Exceeded),
+            state(Scope::App, "web", true, Status::Exceeded),
+        ]);
+        let throttles =
+            |provider, model, user_id, app| board.should_throttle(&CallScope { provider, model, user_id, app });
+        assert!(!throttles("claude", "claude-sonnet-4-5", "u2", "cron"));
+        assert!(throttles("claude", "claude-sonnet-4", "", ""));
+        assert!(throttles("claude", "claude-sonnet-4-20250514", "", ""));
+        assert!(!throttles("", "", "u1", ""), "that budget only tells");
+        assert!(throttles("", "", "", "web"));
+        let told = board.told();
+        let name = |scope: &budgets::Scope| scope.keys().next().unwrap().clone();
+        assert_eq!(told.used_up.iter().map(name).collect::<Vec<_>>(), ["model", "app"]);
+        assert_eq!(told.budget.as_ref(), board.global());
+        let global = board.global().unwrap();
+        assert_eq!((global.should_throttle, global.status.as_str()), (false, "warning"));
+        assert!(Board::default().global().is_none());
+        let board = Board::new(vec![
+            state(Scope::Global, "", false, Status::Exceeded),
+            state(Scope::Global, "", true, Status::Normal),
+        ]);
+        let global = board.global().unwrap();
+        assert_eq!((global.should_throttle, global.status.as_str()), (false, "exceeded"));
+    }
+
+    #[test]
+    fn a_provider_is_told_under_all_its_names() {
+        let board = Board::new(vec![state(Scope::Provider, "claude", true, Status::Exceeded)]);
+        let used_up = UsedUp::from(board.told());
+        for provider in ["claude", "anthropic", " Anthropic "] {
+            let call = CallScope { provider, ..CallScope::default() };
+            assert!(used_up.holds_back(&call) && board.should_throttle(&call), "{provider}");
+        }
+        assert!(!used_up.holds_back(&CallScope { provider: "openai", ..CallScope::default() }));
+    }
+}

@@ -1,0 +1,204 @@
+//! Computes where every budget stands, and raises the alerts that are due. From the rollups, except that spending by
+//! application is in the log alone: those budgets read the log of their period, and are evaluated less often. One that nobody has evaluated yet,
+//! or not since it was changed or its period began, is evaluated at once.
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+use serde_json::json;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Transaction};
+
+use super::slack;
+use super::{Budget, Scope, store, unusual};
+use crate::locks::Lock;
+use tallyd_config::Alerts;
+use tallyd_model::pricing::Usd;
+use tallyd_model::wording::usd;
+
+/// An alert that is to be raised, if it is a new fact.
+pub(crate) struct Alert {
+    pub kind: &'static str,
+    pub key: String,
+    pub message: String,
+    pub details: serde_json::Value,
+    /// False: for the record only.
+    pub deliver: bool,
+}
+
+/// Evaluates everything in one transaction, unless another daemon is at it. Returns how many alerts are new; none if it
+/// was another daemon's turn.
+///
+/// # Errors
+/// PostgreSQL's; nothing has changed then.
+pub async fn evaluate(
+    client: &mut Client,
+    today: NaiveDate,
+    zone: Tz,
+    options: &Alerts,
+    with_apps: bool,
+) -> Result<Option<u64>, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    if !Lock::Budgets.try_take(transaction.client()).await? {
+        return Ok(None);
+    }
+    let mut raised = 0;
+    let unknown = if with_apps { Vec::new() } else { store::unevaluated(transaction.client(), today).await? };
+    for budget in store::list(transaction.client()).await? {
+        if budget.scope == Scope::App && !with_apps && !unknown.contains(&budget.id) {
+            continue;
+        }
+        for alert in stand(&transaction, &budget, today, zone).await? {
+            raised += raise(&transaction, &alert).await?;
+        }
+    }
+    for alert in unusual::find(transaction.client(), today, options).await? {
+        raised += raise(&transaction, &alert).await?;
+    }
+    transaction.commit().await?;
+    Ok(Some(raised))
+}
+
+/// Writes where a budget stands, and returns the alerts of the thresholds that are reached.
+async fn stand(
+    transaction: &Transaction<'_>,
+    budget: &Budget,
+    today: NaiveDate,
+    zone: Tz,
+) -> Result<Vec<Alert>, tokio_postgres::Error> {
+    let (start, end) = budget.period.around(today);
+    let (spent, unpriced) = spent(transaction, budget, start, end, zone).await?;
+    let sql = "INSERT INTO public.api_budget_states \
+             (budget_id, period_start, period_end, spent_usd, unpriced_calls, status) \
+         SELECT b.id, $2, $3, $4, $5, CASE WHEN $4 > 0 AND $4 >= b.amount_usd THEN 'exceeded' \
+             WHEN $4 > 0 AND $4 * 100 >= b.amount_usd * b.warning_percent THEN 'warning' ELSE 'normal' END \
+         FROM public.api_budgets AS b WHERE b.id = $1 \
+         ON CONFLICT (budget_id) DO UPDATE SET period_start = excluded.period_start, \
+         period_end = excluded.period_end, spent_usd = excluded.spent_usd, unpriced_calls = excluded.unpriced_calls, \
+         status = excluded.status, evaluated_at = excluded.evaluated_at";
+    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&budget.id, Type::INT4),
+        (&start, Type::DATE),
+        (&end, Type::DATE),
+        (&spent, Type::NUMERIC),
+        (&unpriced, Type::INT8),
+    ];
+    transaction.query_typed(sql, &parameters).await?;
+    Ok(thresholds(budget, start, spent))
+}
+
+/// What was spent, and the calls without a price.
+async fn spent(
+    transaction: &Transaction<'_>,
+    budget: &Budget,
+    start: NaiveDate,
+    end: NaiveDate,
+    zone: Tz,
+) -> Result<(Usd, i64), tokio_postgres::Error> {
+    let rollup = |table: &str, filter: &str| {
+        format!(
+            "SELECT round(coalesce(sum(cost_usd), 0), 18), coalesce(sum(unpriced_calls), 0)::int8 FROM public.{table} \
+             WHERE day >= $1 AND day < $2 AND {filter} AND $4::text IS NOT NULL"
+        )
+    };
+    let sql = match budget.scope {
+        Scope::Global => rollup("daily_api_costs", "$3 = ''"),
+        Scope::Provider => rollup("daily_api_costs", "provider = $3"),
+        // The family's name, or that with a date.
+        Scope::Model => rollup(
+            "daily_api_costs",
+            "(model = $3 OR (left(model, length($3)) = $3 \
+             AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
+        ),
+        Scope::User => rollup("daily_user_api_costs", "user_id = $3"),
+        Scope::App => "SELECT round(coalesce(sum(cost_usd), 0), 18), count(*) FILTER (WHERE cost_usd IS NULL) \
+             FROM public.api_usage_log WHERE occurred_at >= $1::timestamp AT TIME ZONE $4 \
+             AND occurred_at < $2::timestamp AT TIME ZONE $4 AND app = $3"
+            .to_owned(),
+    };
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&start, Type::DATE), (&end, Type::DATE), (&budget.scope_value, Type::TEXT), (&zone.name(), Type::TEXT)];
+    let rows = transaction.query_typed(&sql, &parameters).await?;
+    Ok(rows.first().map_or((Usd::ZERO, 0), |row| (row.get(0), row.get(1))))
+}
+
+/// The alerts of the thresholds that are reached. Only the highest is delivered: who has spent everything at once is told
+/// so once.
+fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<Alert> {
+    let reached = |percent: i32| {
+        let (spent, amount) = (spent.attos().checked_mul(100), budget.amount_usd.attos().checked_mul(percent.into()));
+        // Amounts that overflow are beyond any budget.
+        spent > Some(0) && spent >= amount
+    };
+    let mut percents: Vec<i32> = budget.alert_percents.iter().copied().filter(|percent| reached(*percent)).collect();
+    percents.sort_unstable();
+    let highest = percents.last().copied();
+    let Budget { id, scope_value, amount_usd, .. } = budget;
+    let (scope, period) = (budget.scope.name(), budget.period.name());
+    let alerts = percents.into_iter().map(|percent| Alert {
+        kind: "budget",
+        key: format!("{id}/{start}/{amount_usd}/{percent}"),
+        message: format!(
+            "tallyd: {percent} % of the {period}'s budget {} are used: {} of {} USD since {start}",
+            if scope_value.is_empty() {
+                "(everything)".into()
+            } else {
+                format!("({scope} {})", slack::named(scope_value))
+            },
+            usd(spent, false),
+            usd(*amount_usd, false),
+        ),
+        details: json!({
+            "budget_id": id, "scope": scope, "scope_value": scope_value, "period": period, "period_start": start,
+            "percent": percent, "spent_usd": spent, "amount_usd": amount_usd,
+        }),
+        deliver: Some(percent) == highest,
+    });
+    alerts.collect()
+}
+
+/// Notes an alert. 0 if it was noted before.
+async fn raise(transaction: &Transaction<'_>, alert: &Alert) -> Result<u64, tokio_postgres::Error> {
+    let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at) \
+         VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN clock_timestamp() END) ON CONFLICT DO NOTHING RETURNING 1";
+    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&alert.kind, Type::TEXT),
+        (&alert.key, Type::TEXT),
+        (&alert.message, Type::TEXT),
+        (&alert.details, Type::JSONB),
+        (&alert.deliver, Type::BOOL),
+    ];
+    Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Period;
+    use super::*;
+
+    #[test]
+    fn each_threshold_is_a_fact_of_its_own_and_only_the_highest_is_told() {
+        let budget = Budget {
+            id: 3,
+            scope: Scope::User,
+            scope_value: "u1".into(),
+            period: Period::Month,
+            amount_usd: Usd::parse("10").unwrap(),
+            warning_percent: 80,
+            alert_percents: vec![100, 50, 80],
+            throttle: true,
+        };
+        let told = |spent: &str| {
+            let alerts = thresholds(&budget, NaiveDate::default(), Usd::parse(spent).unwrap());
+            alerts.into_iter().map(|alert| (alert.key, alert.deliver)).collect::<Vec<_>>()
+        };
+        assert_eq!(told("4.999999999999999999"), []);
+        assert_eq!(told("5"), [("3/1970-01-01/10/50".to_owned(), true)]);
+        assert_eq!(told("12"), [50, 80, 100].map(|percent| (format!("3/1970-01-01/10/{percent}"), percent == 100)));
+        let message =
+            |spent: &str| thresholds(&budget, NaiveDate::default(), Usd::parse(spent).unwrap())[0].message.clone();
+        assert!(message("12.345678901234567891").contains(" are used: 12.35 of 10.00 USD since "));
+        let nothing = Budget { amount_usd: Usd::ZERO, ..budget.clone() };
+        assert!(thresholds(&nothing, NaiveDate::default(), Usd::ZERO).is_empty());
+        assert_eq!(thresholds(&nothing, NaiveDate::default(), Usd::from_attos(1)).len(), 3);
+    }
+}

@@ -1,0 +1,149 @@
+//! Alerts as people see them: listed, and acknowledged.
+//!
+//! An alert is a fact of a moment, kept for good. It is *new* until somebody acknowledges it, and *current* while its period or its day
+//! is: nobody needs to resolve an alert about a day that is over.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use serde_json::json;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, GenericClient};
+use utoipa::ToSchema;
+
+use crate::queries::audit::{self, Actor, Change};
+use tallyd_model::json::Text;
+
+/// How an alert got on with the webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// It was only noted: a higher threshold of the same budget was told, or no webhook is configured and none was when it was raised.
+    None,
+    /// It is due, or is tried again.
+    Due,
+    /// The webhook took it.
+    Delivered,
+}
+
+/// An alert.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Alert {
+    /// Its number, rising.
+    pub id: i64,
+    /// `budget` or `spend`.
+    pub kind: String,
+    /// When it was raised.
+    pub at: DateTime<Utc>,
+    /// The alert in a sentence.
+    pub message: String,
+    /// What it is about: `budget_id`, `percent`, `spent_usd`, `period_start` …; for `spend` `what`, `name`, `day`, `usual_usd` …
+    #[schema(value_type = Object)]
+    pub details: Text,
+    /// True while its period, or its day, is the current one.
+    pub current: bool,
+    /// How it got on with the webhook.
+    pub delivery: Delivery,
+    /// Why the webhook did not take it at the last attempt; empty if it did, or was not asked.
+    pub delivery_error: String,
+    /// When somebody said that they have seen it; null while it is new.
+    pub acknowledged_at: Option<DateTime<Utc>>,
+    /// Who.
+    pub acknowledged_by: Option<String>,
+}
+
+/// Which alerts.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Only those that nobody has acknowledged.
+    pub only_new: bool,
+    /// Only those with a lower number.
+    pub before: Option<i64>,
+    /// So many.
+    pub limit: i64,
+}
+
+/// Alerts, newest first. `today` is in the reporting time zone.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn list(client: &Client, wanted: &Wanted, today: NaiveDate) -> Result<Vec<Alert>, tokio_postgres::Error> {
+    let sql = "SELECT a.id, a.kind, a.at, a.message, a.details, \
+            CASE a.kind WHEN 'budget' THEN EXISTS (SELECT FROM public.api_budget_states AS s \
+                    WHERE s.budget_id::text = a.details ->> 'budget_id' AND s.period_start::text = a.details ->> 'period_start' \
+                    AND s.period_end > $4) \
+                ELSE a.details ->> 'day' = $4::text END, \
+            a.delivered_at IS NOT NULL, a.next_attempt_at IS NOT NULL, a.last_error, a.acknowledged_at, a.acknowledged_by \
+        FROM public.api_alerts AS a \
+        WHERE a.id < coalesce($1, 9223372036854775807) AND ($2 IS FALSE OR a.acknowledged_at IS NULL) \
+        ORDER BY a.id DESC LIMIT $3";
+    let values: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&wanted.before, Type::INT8),
+        (&wanted.only_new, Type::BOOL),
+        (&wanted.limit, Type::INT8),
+        (&today, Type::DATE),
+    ];
+    let rows = client.query_typed(sql, &values).await?;
+    let alert = |row: &tokio_postgres::Row| Alert {
+        id: row.get(0),
+        kind: row.get(1),
+        at: row.get(2),
+        message: row.get(3),
+        details: row.get(4),
+        current: row.get::<_, Option<bool>>(5).unwrap_or(false),
+        delivery: match (row.get(6), row.get(7)) {
+            (true, _) => Delivery::Delivered,
+            (false, true) => Delivery::Due,
+            (false, false) => Delivery::None,
+        },
+        delivery_error: row.get(8),
+        acknowledged_at: row.get(9),
+        acknowledged_by: row.get(10),
+    };
+    Ok(rows.iter().map(alert).collect())
+}
+
+/// How many alerts nobody has acknowledged.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn count_new(client: &impl GenericClient) -> Result<i64, tokio_postgres::Error> {
+    let sql = "SELECT count(*) FROM public.api_alerts WHERE acknowledged_at IS NULL";
+    Ok(client.query_typed(sql, &[]).await?.first().map_or(0, |row| row.get(0)))
+}
+
+/// Says that somebody has seen these alerts, or all up to a number. Returns how many were new.
+///
+/// # Errors
+/// PostgreSQL's; nothing has changed then.
+pub async fn acknowledge(client: &mut Client, which: &Which, by: &Actor<'_>) -> Result<u64, tokio_postgres::Error> {
+    let (ids, up_to) = match which {
+        Which::These(ids) => (Some(ids), None),
+        Which::UpTo(id) => (None, Some(id)),
+    };
+    let transaction = client.transaction().await?;
+    let sql = "UPDATE public.api_alerts SET acknowledged_at = clock_timestamp(), acknowledged_by = $3 \
+        WHERE acknowledged_at IS NULL AND (id = ANY ($1) OR id <= $2) RETURNING id";
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&ids, Type::INT8_ARRAY), (&up_to, Type::INT8), (&by.name, Type::TEXT)];
+    let mut seen: Vec<i64> = transaction.query_typed(sql, &values).await?.iter().map(|row| row.get(0)).collect();
+    seen.sort_unstable();
+    if let Some(first) = seen.first() {
+        let object = if seen.len() == 1 { format!("alert {first}") } else { format!("{} alerts", seen.len()) };
+        let new = Some(json!({ "alerts": seen.len(), "ids": &seen[..seen.len().min(NAMED)] }));
+        audit::write(transaction.client(), &Change { new, ..by.change("alert.acknowledge", &object) }).await?;
+    }
+    transaction.commit().await?;
+    Ok(seen.len() as u64)
+}
+
+/// Numbers that an entry of the audit log names.
+const NAMED: usize = 200;
+
+/// Which alerts are acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Those of these numbers.
+    These(Vec<i64>),
+    /// Those up to this number: what was shown, and not one that was raised meanwhile.
+    UpTo(i64),
+}

@@ -1,0 +1,37 @@
+//! Budgets: how much may be spent in a day, a week or a month, by whom or for what, and who is told when it is.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`period`] | the days of a budget's current period |
+//! | [`board`] | [`Board`]: where every budget stands; answers whether to hold back |
+//! | [`store`] | budgets as rows: listed, set, removed |
+//! | [`evaluate`] | computes where they stand, and raises alerts |
+//! | `unusual` | spend of a user or a model that its own history does not explain |
+//! | [`ahead`] | what the current periods will come to |
+//! | [`inbox`] | alerts as people see them: listed, acknowledged |
+//! | [`outbox`] | alerts on their way to the webhook |
+//!
+//! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock ([`Lock::Budgets`](crate::locks::Lock)); who gets it computes the states
+//! from the rollups and writes them. All daemons read the states into a [`Board`], which connections look at when they
+//! answer; clients that are connected are told when what is used up changes. So a daemon throttles on what was spent a few seconds ago, by all daemons together.
+//!
+//! *Once.* An alert's key says what it is about (this budget, this amount, this period, this threshold), and the table
+//! holds each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a webhook that took an
+//! alert and then failed to say so gets it again.
+//!
+//! *What is not spent money.* A RentCast plan's monthly fee is not in any budget: records carry marginal costs.
+
+pub mod ahead;
+pub mod board;
+pub mod evaluate;
+pub mod inbox;
+pub mod outbox;
+pub mod period;
+mod slack;
+pub mod store;
+mod unusual;
+
+pub use board::{Board, BudgetState, Status};
+pub use period::Period;
+pub use store::{Budget, NewBudget, Scope};
+pub use tallyd_protocol::CallScope;

@@ -1,0 +1,87 @@
+//! The text of an alert as the webhook takes it.
+//!
+//! Models, users and applications name themselves, and Slack reads markup in a message: `<!channel>` wakes everybody,
+//! `<https://…|text>` is a link, and so is an address that stands there as it is. Slack's documentation has `&`, `<` and `>`
+//! written as `&amp;`, `&lt;` and `&gt;`; nothing else is an escape. What is left, here and in services that take the
+//! same message (`@channel`, `[text](address)`), is parted by a space of no width, and looks the same.
+//!
+//! The message has `text` alone: some services refuse one with fields that they do not know.
+
+use tallyd_model::quote;
+
+/// Characters of a name in a message.
+const NAME_CHARS: usize = 100;
+/// Characters of a message before it is escaped: several times what the longest one has.
+const TEXT_CHARS: usize = 1_000;
+/// Zero width space.
+const PART: char = '\u{200b}';
+
+/// A name in a message: quoted, so that it is seen where it ends, on its line, and cut where it is too long.
+pub(crate) fn named(name: &str) -> String {
+    format!("\"{}\"", short(name, NAME_CHARS))
+}
+
+/// What is posted of a message.
+pub(crate) fn text(message: &str) -> String {
+    let message = short(&quote::line(message), TEXT_CHARS);
+    let mut text = String::with_capacity(message.len() + 16);
+    let mut rest = message.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            c => text.push(c),
+        }
+        let next = rest.peek().copied().unwrap_or(' ');
+        let is_markup = match c {
+            '@' | '#' => true,
+            // A scheme: `https://`, `mailto:`.
+            ':' => next != ' ',
+            // A host without a scheme.
+            '.' => next.is_alphabetic(),
+            ']' => next == '(',
+            _ => false,
+        };
+        if is_markup {
+            text.push(PART);
+        }
+    }
+    text
+}
+
+fn short(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_message_is_markup() {
+        for (message, posted) in [
+            ("12.5 of 10 USD since 2026-11-01: 100 %", "12.5 of 10 USD since 2026-11-01: 100 %"),
+            ("claude-3.5", "claude-3.5"),
+            (
+                "<!channel> & <https://x.example|here>",
+                "&lt;!channel&gt; &amp; &lt;https:\u{200b}//x.\u{200b}example|here&gt;",
+            ),
+            ("@channel", "@\u{200b}channel"),
+            ("[a](b)", "[a]\u{200b}(b)"),
+            ("a\nb\u{202e}", "a\\nb\\u{202e}"),
+        ] {
+            assert_eq!(text(message), posted);
+        }
+    }
+
+    #[test]
+    fn names_and_messages_are_bounded() {
+        assert_eq!(named("web"), "\"web\"");
+        assert_eq!(named(&"ü".repeat(101)), format!("\"{}…\"", "ü".repeat(100)));
+        assert_eq!(text(&"&".repeat(5_000)).len(), 5_000 + '…'.len_utf8());
+    }
+}

@@ -1,0 +1,249 @@
+//! Budgets as rows of `api_budgets`, and their states.
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+use utoipa::ToSchema;
+
+use super::board::untouched;
+use super::{Board, BudgetState, Period, Status};
+use crate::queries::audit::{self, Actor, Change};
+use tallyd_model::pricing::Usd;
+
+/// What is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Everything.
+    #[default]
+    Global,
+    /// One provider.
+    Provider,
+    /// One model; its family's name stands for the dated ones.
+    Model,
+    /// One user.
+    User,
+    /// One application.
+    App,
+}
+
+impl Scope {
+    /// Its name in `api_budgets`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::User => "user",
+            Self::App => "app",
+        }
+    }
+
+    fn by_name(name: &str) -> Option<Self> {
+        [Self::Global, Self::Provider, Self::Model, Self::User, Self::App]
+            .into_iter()
+            .find(|scope| scope.name() == name)
+    }
+}
+
+/// A budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Budget {
+    /// Its row.
+    pub id: i32,
+    /// What is bounded.
+    pub scope: Scope,
+    /// Which one; empty for everything.
+    pub scope_value: String,
+    /// For how long the amount is.
+    pub period: Period,
+    /// How much.
+    #[schema(value_type = String, example = "25")]
+    pub amount_usd: Usd,
+    /// From this percentage on the status is a warning.
+    pub warning_percent: i32,
+    /// At these percentages an alert is due.
+    pub alert_percents: Vec<i32>,
+    /// Whether applications are asked to hold back once it is used up.
+    pub throttle: bool,
+}
+
+/// A budget that is to be set.
+#[derive(Debug, Clone)]
+pub struct NewBudget {
+    /// What is bounded.
+    pub scope: Scope,
+    /// Which one; empty for [`Scope::Global`].
+    pub scope_value: String,
+    /// For how long the amount is.
+    pub period: Period,
+    /// How much; not negative.
+    pub amount_usd: Usd,
+    /// From this percentage on the status is a warning.
+    pub warning_percent: i32,
+    /// At these percentages an alert is due.
+    pub alert_percents: Vec<i32>,
+    /// Whether applications are asked to hold back once it is used up.
+    pub throttle: bool,
+}
+
+const COLUMNS: &str = "b.id, b.scope, b.scope_value, b.period, round(b.amount_usd, 18), round(b.warning_percent)::int4, \
+     b.alert_percents, b.throttle";
+
+fn budget(row: &tokio_postgres::Row) -> Option<Budget> {
+    // Names are bounded by the table's constraints; a newer version may know more of them.
+    Some(Budget {
+        id: row.get(0),
+        scope: Scope::by_name(row.get(1))?,
+        scope_value: row.get(2),
+        period: Period::by_name(row.get(3))?,
+        amount_usd: row.get(4),
+        warning_percent: row.get(5),
+        alert_percents: row.get(6),
+        throttle: row.get(7),
+    })
+}
+
+/// Every budget.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn list(client: &Client) -> Result<Vec<Budget>, tokio_postgres::Error> {
+    let sql = format!("SELECT {COLUMNS} FROM public.api_budgets AS b ORDER BY b.id");
+    Ok(client.query_typed(&sql, &[]).await?.iter().filter_map(budget).collect())
+}
+
+/// The budgets that were not evaluated since they were set or their period began.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn unevaluated(client: &Client, today: NaiveDate) -> Result<Vec<i32>, tokio_postgres::Error> {
+    let sql = "SELECT b.id FROM public.api_budgets AS b LEFT JOIN public.api_budget_states AS s ON s.budget_id = b.id \
+         WHERE s.evaluated_at IS NULL OR s.evaluated_at < b.updated_at OR s.period_end <= $1";
+    Ok(client.query_typed(sql, &[(&today, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// A budget that was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetOutcome {
+    /// Its number.
+    pub id: i32,
+    /// The one that was there for the same scope and period.
+    pub old: Option<Budget>,
+}
+
+/// Sets the budget of a scope and period, and notes who did: makes it, or changes the one that is there.
+///
+/// # Errors
+/// PostgreSQL's; a negative amount is refused by the table. Nothing has changed then.
+pub async fn set(client: &mut Client, new: &NewBudget, by: &Actor<'_>) -> Result<SetOutcome, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let old = of_scope(transaction.client(), new.scope, &new.scope_value, new.period).await?;
+    let done = replace(transaction.client(), new, old, by).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// The budget of a scope and period, locked until the transaction ends. Without one there is nothing to lock: two first ones at once
+/// both note that there was none before.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn of_scope(
+    transaction: &Client,
+    scope: Scope,
+    value: &str,
+    period: Period,
+) -> Result<Option<Budget>, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM public.api_budgets AS b WHERE scope = $1 AND scope_value = $2 AND period = $3 FOR UPDATE"
+    );
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&scope.name(), Type::TEXT), (&value, Type::TEXT), (&period.name(), Type::TEXT)];
+    Ok(transaction.query_typed(&sql, &values).await?.first().and_then(budget))
+}
+
+/// Sets a budget in place of `old` within the caller's transaction, and notes who did.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn replace(
+    transaction: &Client,
+    new: &NewBudget,
+    old: Option<Budget>,
+    by: &Actor<'_>,
+) -> Result<SetOutcome, tokio_postgres::Error> {
+    let id = upsert(transaction, new).await?;
+    let (scope, period) = (new.scope.name(), new.period.name());
+    let object = format!("{}/{period}", format!("{scope} {}", new.scope_value).trim_end());
+    let now = json!({ "amount_usd": new.amount_usd, "warning_percent": new.warning_percent,
+        "alert_percents": new.alert_percents, "throttle": new.throttle });
+    let change = Change { old: old.as_ref().map(|old| json!(old)), new: Some(now), ..by.change("budget.set", &object) };
+    audit::write(transaction, &change).await?;
+    Ok(SetOutcome { id, old })
+}
+
+async fn upsert(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {
+    let sql = "INSERT INTO public.api_budgets \
+         (scope, scope_value, period, amount_usd, warning_percent, alert_percents, throttle) \
+         VALUES ($1, $2, $3, $4, $5::int4, $6, $7) ON CONFLICT (scope, scope_value, period) DO UPDATE SET \
+         amount_usd = excluded.amount_usd, warning_percent = excluded.warning_percent, \
+         alert_percents = excluded.alert_percents, throttle = excluded.throttle, updated_at = clock_timestamp() \
+         RETURNING id";
+    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
+        (&new.scope.name(), Type::TEXT),
+        (&new.scope_value, Type::TEXT),
+        (&new.period.name(), Type::TEXT),
+        (&new.amount_usd, Type::NUMERIC),
+        (&new.warning_percent, Type::INT4),
+        (&new.alert_percents, Type::INT4_ARRAY),
+        (&new.throttle, Type::BOOL),
+    ];
+    let rows = client.query_typed(sql, &parameters).await?;
+    // RETURNING has a row for what was inserted or updated.
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
+
+/// Removes a budget, and notes who did. False if there is none with this id.
+///
+/// # Errors
+/// PostgreSQL's; nothing has changed then.
+pub async fn remove(client: &mut Client, id: i32, by: &Actor<'_>) -> Result<bool, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let sql = format!("DELETE FROM public.api_budgets AS b WHERE b.id = $1 RETURNING {COLUMNS}");
+    let rows = transaction.query_typed(&sql, &[(&id, Type::INT4)]).await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    let object = id.to_string();
+    let old = budget(row).map(|old| json!(old));
+    audit::write(transaction.client(), &Change { old, ..by.change("budget.remove", &object) }).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Where every budget stands as of `today`, as it was last evaluated. A period that nobody has evaluated yet is untouched.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn board(client: &Client, today: NaiveDate) -> Result<Board, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS}, s.period_start, round(s.spent_usd, 18), s.unpriced_calls, s.status \
+         FROM public.api_budgets AS b LEFT JOIN public.api_budget_states AS s ON s.budget_id = b.id ORDER BY b.id"
+    );
+    let rows = client.query_typed(&sql, &[]).await?;
+    let state = |row: &tokio_postgres::Row| {
+        let budget = budget(row)?;
+        let period = budget.period;
+        let mut state = untouched(budget, today, period);
+        if row.get::<_, Option<NaiveDate>>(8) == Some(state.period_start) {
+            state.spent_usd = row.get(9);
+            state.unpriced_calls = row.get(10);
+            state.status = Status::by_name(row.get(11));
+            state.remaining_usd = state.remaining_usd.checked_sub(state.spent_usd).unwrap_or(Usd::ZERO);
+        }
+        Some(state)
+    };
+    Ok(Board::new(rows.iter().filter_map(state).collect::<Vec<BudgetState>>()))
+}

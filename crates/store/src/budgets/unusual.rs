@@ -1,0 +1,68 @@
+//! Spend that its own history does not explain.
+//!
+//! Today's spend of a user, or of a model, is unusual if it is more than `alerts.unusual_factor` times the amount that its
+//! spend stayed within on nine of ten active days of the last four weeks, and at least `alerts.unusual_min_usd`. Fewer than
+//! seven active days are no history: a new user is not an alarm. Each is told once a day. A percentile that is one of the
+//! days' own amounts needs no floating point, and one wild day in the past does not hide the next.
+
+use chrono::{Days, NaiveDate};
+use serde_json::json;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::evaluate::Alert;
+use super::slack;
+use tallyd_config::Alerts;
+use tallyd_model::pricing::Usd;
+use tallyd_model::wording::usd;
+
+/// Days that are looked back at.
+const HISTORY_DAYS: u64 = 28;
+/// Alerts of one evaluation: the largest.
+const MAX_ALERTS: i64 = 20;
+
+/// What is unusual today.
+pub(crate) async fn find(
+    client: &Client,
+    today: NaiveDate,
+    options: &Alerts,
+) -> Result<Vec<Alert>, tokio_postgres::Error> {
+    let mut alerts = Vec::new();
+    if options.unusual_factor == 0 {
+        return Ok(alerts);
+    }
+    let since = today - Days::new(HISTORY_DAYS);
+    for (what, table, column) in [("user", "daily_user_api_costs", "user_id"), ("model", "daily_api_costs", "model")] {
+        let sql = format!(
+            "WITH daily AS (SELECT {column} AS name, day, sum(cost_usd) AS usd FROM public.{table} \
+                 WHERE day >= $1 AND day <= $2 AND {column} NOT IN ('', '(other)') GROUP BY 1, 2 HAVING sum(cost_usd) > 0), \
+             usual AS (SELECT name, percentile_disc(0.9) WITHIN GROUP (ORDER BY usd) AS usd FROM daily \
+                 WHERE day < $2 GROUP BY 1 HAVING count(*) >= 7) \
+             SELECT name, round(daily.usd, 18), round(usual.usd, 18) FROM daily JOIN usual USING (name) \
+             WHERE daily.day = $2 AND daily.usd >= $3 AND daily.usd > usual.usd * $4 ORDER BY 2 DESC, 1 LIMIT {MAX_ALERTS}"
+        );
+        let factor = i32::try_from(options.unusual_factor).unwrap_or(i32::MAX);
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&since, Type::DATE),
+            (&today, Type::DATE),
+            (&options.unusual_min_usd, Type::NUMERIC),
+            (&factor, Type::INT4),
+        ];
+        for row in client.query_typed(&sql, &parameters).await? {
+            let (name, spent, usual): (String, Usd, Usd) = (row.get(0), row.get(1), row.get(2));
+            alerts.push(Alert {
+                kind: "spend",
+                key: format!("{what}/{name}/{today}"),
+                message: format!(
+                    "tallyd: unusual spend of the {what} {}: {} USD today, usually up to {}",
+                    slack::named(&name),
+                    usd(spent, false),
+                    usd(usual, false)
+                ),
+                details: json!({ "what": what, "name": name, "day": today, "spent_usd": spent, "usual_usd": usual }),
+                deliver: true,
+            });
+        }
+    }
+    Ok(alerts)
+}

@@ -1,0 +1,279 @@
+//! The rows of `dead_letters`: found, counted, dropped.
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Payload;
+use crate::queries::audit::{self, Actor, Change};
+
+/// A letter.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DeadLetter {
+    /// Its number.
+    pub id: i64,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// `refused` by the daemon, or `poison` to PostgreSQL.
+    pub kind: String,
+    /// The reason's stable name; of a poison row PostgreSQL's SQLSTATE.
+    pub code: String,
+    /// The reason, for a person.
+    pub message: String,
+    /// The field at fault, or empty.
+    pub field: String,
+    /// Who sent it, or empty.
+    pub producer: String,
+    /// The write-ahead log that it came from.
+    pub buffer_id: Option<Uuid>,
+    /// Its key there.
+    pub wal_seq: Option<i64>,
+    /// Its place among that key's records.
+    pub position: Option<i32>,
+    /// When the call was made; of a refused record, when it arrived.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// When somebody decided about it.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// `retried` or `dropped`, once it is settled.
+    pub outcome: Option<String>,
+    /// The call that it became.
+    pub record_id: Option<Uuid>,
+    /// `json` or `msgpack`: what was received.
+    pub payload_format: String,
+    /// Bytes of what is kept of it.
+    pub payload_bytes: usize,
+    /// The record as it was received. Serialized as JSON for a person.
+    #[schema(value_type = Object)]
+    #[serde(rename = "record", serialize_with = "shown")]
+    pub payload: Payload,
+}
+
+fn shown<S: Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Error> {
+    payload.to_json().serialize(serializer)
+}
+
+/// Which letters are meant. All of what is given must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// These numbers; any if empty.
+    pub ids: Vec<i64>,
+    /// One of these reasons; any if empty.
+    pub codes: Vec<String>,
+    /// `refused` or `poison`.
+    pub kind: Option<String>,
+    /// At fault is this field; empty: none.
+    pub field: Option<String>,
+    /// Sent by this producer.
+    pub producer: Option<String>,
+    /// The provider that the record names. Looked at after the rows are read: it stands in the payload.
+    pub provider: Option<String>,
+    /// Written from this instant on.
+    pub since: Option<DateTime<Utc>>,
+    /// Written before this instant.
+    pub until: Option<DateTime<Utc>>,
+    /// Settled ones, too.
+    pub settled: bool,
+}
+
+const COLUMNS: &str = "id, created_at, kind, code, message, field, producer, buffer_id, wal_seq, position, occurred_at, \
+    settled_at, outcome, record_id, payload, payload_format";
+
+const WHERE: &str = "(cardinality($1::int8[]) = 0 OR id = ANY($1)) AND (cardinality($2::text[]) = 0 OR code = ANY($2)) \
+    AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR producer = $4) \
+    AND ($5::timestamptz IS NULL OR created_at >= $5) AND ($6::timestamptz IS NULL OR created_at < $6) \
+    AND ($7::bool OR settled_at IS NULL) AND ($8::text IS NULL OR field = $8)";
+
+impl Filter {
+    fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        vec![
+            (&self.ids, Type::INT8_ARRAY),
+            (&self.codes, Type::TEXT_ARRAY),
+            (&self.kind, Type::TEXT),
+            (&self.producer, Type::TEXT),
+            (&self.since, Type::TIMESTAMPTZ),
+            (&self.until, Type::TIMESTAMPTZ),
+            (&self.settled, Type::BOOL),
+            (&self.field, Type::TEXT),
+        ]
+    }
+
+    fn takes(&self, letter: &DeadLetter) -> bool {
+        let wanted = self.provider.as_deref().map(tallyd_model::pricing::normalise_provider);
+        wanted.is_none_or(|wanted| letter.payload.provider() == wanted)
+    }
+}
+
+/// Names that are read of a column.
+const NAMES: i64 = 1_000;
+
+/// The names that letters have in a column: `code`, `field` or `producer`.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn names(client: &Client, column: &'static str) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "SELECT {column} FROM public.dead_letters WHERE {column} <> '' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $1"
+    );
+    Ok(client.query_typed(&sql, &[(&NAMES, Type::INT8)]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// In which order letters are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// From the first written on.
+    OldestFirst,
+    /// From the last written back.
+    NewestFirst,
+}
+
+/// Letters of one page.
+const PAGE_LETTERS: i64 = 200;
+
+/// The next letters that the filter takes, `after` the last one's number (none at first). An empty vector may follow from
+/// the filter's provider alone: the end is where the returned number is none.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn page(
+    client: &Client,
+    filter: &Filter,
+    order: Order,
+    after: Option<i64>,
+) -> Result<(Vec<DeadLetter>, Option<i64>), Error> {
+    page_of(client, filter, order, after, PAGE_LETTERS).await
+}
+
+/// [`page`], of at most so many letters.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn page_of(
+    client: &Client,
+    filter: &Filter,
+    order: Order,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<(Vec<DeadLetter>, Option<i64>), Error> {
+    let (comparison, direction) = match order {
+        Order::OldestFirst => (">", "ASC"),
+        Order::NewestFirst => ("<", "DESC"),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM public.dead_letters WHERE {WHERE} AND ($9::int8 IS NULL OR id {comparison} $9) \
+         ORDER BY id {direction} LIMIT $10"
+    );
+    let mut parameters = filter.parameters();
+    parameters.push((&after, Type::INT8));
+    parameters.push((&limit, Type::INT8));
+    let letters: Vec<_> = client.query_typed(&sql, &parameters).await?.iter().map(letter).collect();
+    let last = letters.last().map(|letter| letter.id);
+    Ok((letters.into_iter().filter(|letter| filter.takes(letter)).collect(), last))
+}
+
+/// The numbers of the letters that the filter takes, whatever provider they name; the oldest first.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn ids_of(client: &Client, filter: &Filter, after: Option<i64>, limit: i64) -> Result<Vec<i64>, Error> {
+    let sql = format!(
+        "SELECT id FROM public.dead_letters WHERE {WHERE} AND ($9::int8 IS NULL OR id > $9) ORDER BY id LIMIT $10"
+    );
+    let mut parameters = filter.parameters();
+    parameters.push((&after, Type::INT8));
+    parameters.push((&limit, Type::INT8));
+    Ok(client.query_typed(&sql, &parameters).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// One letter, settled or not.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn get(client: &Client, id: i64) -> Result<Option<DeadLetter>, Error> {
+    let filter = Filter { ids: vec![id], settled: true, ..Filter::default() };
+    Ok(page(client, &filter, Order::OldestFirst, None).await?.0.pop())
+}
+
+/// How many letters nobody has decided about.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn count(client: &Client) -> Result<u64, Error> {
+    let rows = client.query_typed("SELECT count(*) FROM public.dead_letters WHERE settled_at IS NULL", &[]).await?;
+    // A count is not negative.
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
+}
+
+/// Drops letters that nobody has decided about, within the caller's transaction, with an entry in the audit log: what the
+/// record said is deleted, the reason's code stays. Returns how many that were.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn drop_letters(client: &Client, ids: &[i64], by: &Actor<'_>) -> Result<u64, Error> {
+    let sql = "UPDATE public.dead_letters SET settled_at = clock_timestamp(), outcome = 'dropped', payload = '', \
+        message = '' WHERE id = ANY($1) AND settled_at IS NULL";
+    let sql = format!("{sql} RETURNING id");
+    let rows = client.query_typed(&sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    let dropped: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    note(client, "dead_letter.drop", &dropped, by).await?;
+    Ok(dropped.len() as u64)
+}
+
+/// Letters that one entry of the audit log names. Of more it has the number.
+const NAMED: usize = 200;
+
+/// Writes the audit log's entry about letters, if there is something to tell.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn note(client: &Client, action: &str, ids: &[i64], by: &Actor<'_>) -> Result<(), Error> {
+    let [first, ..] = ids else { return Ok(()) };
+    let object = if ids.len() == 1 { first.to_string() } else { format!("{} letters", ids.len()) };
+    let new = Some(serde_json::json!({ "letters": ids.len(), "ids": &ids[..ids.len().min(NAMED)] }));
+    audit::write(client, &Change { new, ..by.change(action, &object) }).await
+}
+
+/// Locks the letters that nobody has decided about, until the transaction ends. Returns their numbers.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn lock_open(client: &Client, ids: &[i64]) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT id FROM public.dead_letters WHERE id = ANY($1) AND settled_at IS NULL ORDER BY id FOR UPDATE";
+    let rows = client.query_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Marks letters as retried, each with the call that it became, within the caller's transaction.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn mark_retried(client: &Client, ids: &[i64], records: &[Uuid]) -> Result<(), Error> {
+    let sql = "UPDATE public.dead_letters AS l SET settled_at = clock_timestamp(), outcome = 'retried', \
+        record_id = d.record_id FROM unnest($1::int8[], $2::uuid[]) AS d (id, record_id) WHERE l.id = d.id";
+    client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY), (&records, Type::UUID_ARRAY)]).await.map(drop)
+}
+
+fn letter(row: &Row) -> DeadLetter {
+    let payload: Vec<u8> = row.get(14);
+    DeadLetter {
+        id: row.get(0),
+        created_at: row.get(1),
+        kind: row.get(2),
+        code: row.get(3),
+        message: row.get(4),
+        field: row.get(5),
+        producer: row.get(6),
+        buffer_id: row.get(7),
+        wal_seq: row.get(8),
+        position: row.get(9),
+        occurred_at: row.get(10),
+        settled_at: row.get(11),
+        outcome: row.get(12),
+        record_id: row.get(13),
+        payload_format: row.get(15),
+        payload_bytes: payload.len(),
+        payload: Payload::new(payload, row.get(15)),
+    }
+}

@@ -1,0 +1,194 @@
+//! The server's programs as child processes.
+//!
+//! [`command`] sets up one: as whom it runs, what it inherits, that it dies with us. [`Keeper`] is the thread that starts
+//! the server, watches it, and ends it.
+//!
+//! Linux signals a child when the *thread* that started it dies, not the process. So the server is started by a thread
+//! that does nothing else and lives until the server has ended; on a thread of the async runtime's pool, which end when
+//! they are idle, the server would be shut down for no reason that anybody could see.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::lock::ClusterLock;
+use super::server_log::ServerLog;
+use super::user::Account;
+use tallyd_base::scheduling;
+
+/// How often the keeper looks whether the server still runs.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// The same while it waits for the server's end.
+const STOP_POLL: Duration = Duration::from_millis(5);
+/// Looks at the server between two checks of the log's size.
+const LOOKS_PER_LOG_CHECK: u32 = 300;
+/// How long a fast shutdown (it writes a checkpoint) may take before the server is told to quit at once.
+const FAST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long quitting at once may take before the server is killed. Neither loses a committed transaction.
+const QUIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The name that a program we start has for a folder that it inherits as a descriptor.
+pub(super) fn inherited_name(dir: &File, path: &Path) -> std::path::PathBuf {
+    if cfg!(target_os = "linux") { format!("/proc/self/fd/{}", dir.as_raw_fd()).into() } else { path.to_owned() }
+}
+
+/// A server program that runs as `account`, inherits `descriptors` under their present numbers, and is interrupted when
+/// the thread that starts it ends.
+pub(super) fn command(program: &Path, account: Option<Account>, descriptors: &[BorrowedFd<'_>]) -> Command {
+    let mut command = Command::new(program);
+    // Not our environment: it may hold secrets, PG* variables, and a locale that the server would take over.
+    command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir("/").stdin(Stdio::null());
+    for name in ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    if let Some(Account { uid, gid }) = account {
+        // As root, `uid` also gives up the supplementary groups.
+        command.uid(uid).gid(gid);
+    }
+    // Ctrl-C in a terminal signals the whole foreground group: the server must not go before what records into it.
+    command.process_group(0);
+    let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let parent = rustix::process::getpid();
+    // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe functions are allowed.
+    // It makes system calls (fcntl, prctl, getppid) that neither allocate nor lock, and reads what was allocated before.
+    unsafe {
+        command.pre_exec(move || before_exec(&descriptors, parent));
+    }
+    command
+}
+
+/// In the child, after it has changed its user (which would reset the signal).
+fn before_exec(descriptors: &[RawFd], parent: Pid) -> io::Result<()> {
+    for fd in descriptors {
+        // SAFETY: the descriptors are open: the child has a copy of the parent's table, and the parent's values are
+        // borrowed by the caller of `command`, who keeps them until the program has been started.
+        let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        rustix::process::set_parent_process_death_signal(Some(Signal::INT))?;
+        // It may have died before it was to be told of.
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
+    Ok(())
+}
+
+/// What the server needs while it runs.
+pub(super) struct Server {
+    /// The command, from [`command`].
+    pub(super) command: Command,
+    /// The cluster's folder, inherited by the server.
+    pub(super) dir: File,
+    /// The cluster's lock, inherited by the server.
+    pub(super) lock: ClusterLock,
+    /// Where its standard error goes.
+    pub(super) log: ServerLog,
+}
+
+/// A running server, and the thread that keeps it.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+    ended: Arc<OnceLock<ExitStatus>>,
+}
+
+impl Keeper {
+    /// Starts the server on a thread of its own. It does not wait until the server accepts connections.
+    pub(super) fn start(mut server: Server) -> io::Result<Self> {
+        let log = server.log.open()?;
+        server.command.stdout(log.try_clone()?).stderr(log);
+        let (stop, stopped) = mpsc::channel();
+        let (started, outcome) = mpsc::channel();
+        let ended = Arc::new(OnceLock::new());
+        let ended_in_thread = Arc::clone(&ended);
+        let thread = thread::Builder::new().name("tallyd-postgres".into()).spawn(move || {
+            // A program has what the thread that starts it has.
+            scheduling::as_usual();
+            match server.command.spawn() {
+                Ok(mut child) => {
+                    // The receiver waits below until it has this.
+                    let _ = started.send(Ok(()));
+                    let status = keep(&mut child, &stopped, &server.log);
+                    drop((server.lock, server.dir));
+                    let _ = ended_in_thread.set(status);
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })?;
+        outcome.recv().map_err(|_| io::Error::other("the thread that starts PostgreSQL has panicked"))??;
+        Ok(Self { stop, thread, ended })
+    }
+
+    /// How the server ended, once it has.
+    pub(super) fn ended(&self) -> Option<ExitStatus> {
+        self.ended.get().copied()
+    }
+
+    /// Shuts the server down and waits for its end, at most [`FAST_DEADLINE`] and [`QUIT_DEADLINE`]. Blocks the thread.
+    pub(super) fn stop(self) {
+        // A send that fails, and a thread that has panicked: either way the server has ended.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// Watches the server until it ends, or until `stopped` says (or is dropped, which says the same) that it is to end.
+fn keep(child: &mut Child, stopped: &mpsc::Receiver<()>, log: &ServerLog) -> ExitStatus {
+    let mut looks = 0u32;
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(WATCH_INTERVAL) {
+        if let Some(status) = wait_until(child, Instant::now()) {
+            tracing::error!(%status, log = %log.path.display(), "the private PostgreSQL has ended by itself");
+            return status;
+        }
+        looks += 1;
+        if looks.is_multiple_of(LOOKS_PER_LOG_CHECK) {
+            log.keep_bounded();
+        }
+    }
+    for (signal, deadline) in
+        [(Signal::INT, FAST_DEADLINE), (Signal::QUIT, QUIT_DEADLINE), (Signal::KILL, QUIT_DEADLINE)]
+    {
+        // It has not been waited for, so the number is still its own; if it has just ended, there is nothing to signal.
+        let _ = kill_process(Pid::from_child(child), signal);
+        if let Some(status) = wait_until(child, Instant::now() + deadline) {
+            return status;
+        }
+        tracing::warn!(?signal, seconds = deadline.as_secs(), "the private PostgreSQL did not stop in time");
+    }
+    // Killed and still there: it hangs in the kernel, on a dead disk. There is nothing more to do.
+    ExitStatus::from_raw(Signal::KILL.as_raw())
+}
+
+fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() >= deadline => return None,
+            Ok(None) => thread::sleep(STOP_POLL),
+            // Somebody else in this process has waited for every child: it is gone, and its status with it.
+            Err(_) => return Some(ExitStatus::from_raw(0)),
+        }
+    }
+}
+
+/// Borrows what a server program inherits.
+pub(super) fn inherit<'a>(dir: &'a File, lock: &'a ClusterLock) -> [BorrowedFd<'a>; 2] {
+    [dir.as_fd(), lock.as_fd()]
+}

@@ -1,0 +1,79 @@
+//! PostgreSQL: where it is, how it is reached, and what is in it.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`source`] | [`Database`]: a PostgreSQL by URL, or the private cluster |
+//! | [`embedded`] | the private cluster |
+//! | [`url`], `parameters`, [`tls`] | addresses, and encryption |
+//! | `hosts` | an attempt to connect: each host, with the password and the certificates as they are now |
+//! | [`connection`] | [`Connection`]: one session |
+//! | [`citus`] | which tables live where on Citus' nodes |
+//! | [`migrate`](mod@migrate) | the schema, brought up to date |
+//! | [`rebuild`] | the rollups, computed anew with days in any zone |
+//! | [`adopt`] | the history of older tables, taken over |
+//! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
+//! | [`plans`] | what each plan of a provider would have cost |
+//! | [`prices`] | prices as rows: read, added, watched by every daemon |
+//! | [`unpriced`] | calls without a price, by model |
+//! | [`reprice`] | stored costs, computed anew after a correction |
+//! | [`sessions`], [`users`] | who is there, and what each user's calls cost |
+//! | [`queries`] | what the HTTP API asks and changes |
+//! | [`daemons`] | which daemons run on this database |
+//! | [`load`] | durable chunks, loaded each exactly once |
+//! | [`dead_letters`] | what was refused: looked at, corrected, dropped |
+//! | [`budgets`] | budgets and alerts: set, evaluated, delivered |
+//! | [`locks`] | what one transaction at a time does |
+//! | [`upkeep`] | partitions ahead of time, and the users' index |
+//! | [`partitions`] | the log's partitions, as the catalog has them |
+//! | [`duplicates`] | calls that are in the log more than once |
+//! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
+//! | [`retention`] | old partitions, dropped with their sums kept |
+//! | `zone` | the reporting time zone: the database's |
+//! | [`access`] | who may read and write, and whether this role can load |
+//! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
+
+pub mod access;
+pub mod adopt;
+pub mod bill;
+pub mod budgets;
+pub mod citus;
+pub mod connection;
+pub mod daemons;
+pub mod dead_letters;
+pub mod duplicates;
+pub mod embedded;
+pub mod error;
+pub mod forget;
+mod hosts;
+pub mod load;
+pub mod locks;
+pub mod migrate;
+mod options;
+mod parameters;
+pub mod partitions;
+pub mod plans;
+pub mod prices;
+pub mod queries;
+pub mod rebuild;
+pub mod reconcile;
+pub mod reprice;
+pub mod retention;
+pub mod rollup_upserts;
+mod rollups;
+pub mod sessions;
+pub mod source;
+pub mod tls;
+pub mod unpriced;
+pub mod upkeep;
+pub mod url;
+pub mod whole;
+mod zone;
+
+pub use access::{Access, CopyAccess};
+pub use connection::{ConnectError, Connection, describe};
+pub use error::{FailureClass, classify};
+pub use migrate::{Granularity, MigrateError, MigrateOptions, MigrateReport, migrate};
+pub use rebuild::{Rebuild, RebuildError, preview_rebuild, rebuild_rollups};
+pub use reconcile::{Difference, MAX_DIFFERENCES, ReconcileError, Reconciliation, reconcile};
+pub use source::{Database, DatabaseError, DatabaseOptions};
+pub use zone::{ZoneMoved, reporting_zone};

@@ -1,0 +1,121 @@
+//! Loads calls outside of a lane: what a tool puts into the log in a transaction of its own.
+//!
+//! A dead letter that is retried, or a damaged segment's record, has no place in a lane's keys. The tool's transaction
+//! carries whatever makes its work happen once (a letter's mark, a look at the ids that are there), and this loads the
+//! calls within it by the lanes' own code: the same rows, the same rollups in the same order.
+
+use std::sync::Arc;
+
+use chrono_tz::Tz;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::FlushError;
+use super::partitions::Partitions;
+use super::periods::learn_days;
+use super::poison::{self, Poison};
+use tallyd_config::Config;
+use tallyd_model::call::Call;
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::fold::Fold;
+use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
+use tallyd_wal::chunk::Columns;
+use tallyd_wal::recent::{Payload, StoredChunk};
+
+/// Loads calls within a caller's transactions.
+pub struct Direct {
+    partitions: Partitions,
+    guard: KeyGuard,
+    days: Days,
+    zone: Tz,
+}
+
+/// Why nothing can be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectError {
+    /// PostgreSQL failed.
+    #[error("{}", crate::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// There is no schema, or an incomplete one.
+    #[error("the database has no reporting time zone (tallyd_settings): run `tallyd migrate`")]
+    NoTimeZone,
+}
+
+impl Direct {
+    /// Learns from the database what its rollups' days are: a tool configured otherwise must not disagree with them.
+    ///
+    /// # Errors
+    /// [`DirectError`].
+    pub async fn new(config: &Config, client: &Client) -> Result<Self, DirectError> {
+        let sql = "SELECT value FROM public.tallyd_settings WHERE key = $1";
+        let rows = client.query_typed(sql, &[(&"reporting_time_zone", Type::TEXT)]).await?;
+        let zone = rows.first().and_then(|row| row.get::<_, &str>(0).parse::<Tz>().ok());
+        let zone = zone.ok_or(DirectError::NoTimeZone)?;
+        Ok(Self {
+            partitions: Partitions::new(config.log_table.partition.into()),
+            guard: KeyGuard::new(KeyBounds {
+                models: config.rollup.max_models_per_day,
+                endpoints: config.rollup.max_endpoints_per_day,
+            }),
+            days: Days::new(zone),
+            zone,
+        })
+    }
+
+    /// Makes sure of the partitions for these calls, before the transaction begins.
+    ///
+    /// # Errors
+    /// [`FlushError`].
+    pub async fn prepare(&self, client: &Client, calls: &[Call<'_>]) -> Result<(), FlushError> {
+        let chunks: Vec<_> = calls.iter().map(|call| Arc::new(stand_in(call.occurred_at_us))).collect();
+        self.partitions.ensure(client, None, &chunks, usize::MAX).await?;
+        learn_days(client, &self.guard, &self.days, None, &chunks).await
+    }
+
+    /// The days of the rollups.
+    #[must_use]
+    pub fn days(&self) -> Days {
+        self.days.clone()
+    }
+
+    /// The zone whose midnights part them.
+    #[must_use]
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// Begins the caller's transaction. Its COMMIT waits for the disk, whatever the server's default is, and no rebuild of the
+    /// rollups comes before it.
+    ///
+    /// # Errors
+    /// [`FlushError::Zone`] if days are in another zone by now; PostgreSQL's.
+    pub async fn begin(&self, client: &Client) -> Result<(), FlushError> {
+        client.batch_execute(super::transaction::BEGIN).await?;
+        Ok(crate::zone::enter(client, self.zone).await??)
+    }
+
+    /// Loads the calls and their rollups, within the caller's transaction. Returns those that PostgreSQL would not take.
+    ///
+    /// # Errors
+    /// [`FlushError`]; the transaction is lost then.
+    pub async fn load(&self, client: &Client, calls: &[Call<'_>]) -> Result<Vec<Poison>, FlushError> {
+        poison::load_calls(client, calls, || Fold::new(&self.guard, self.days.clone())).await
+    }
+}
+
+/// A chunk that stands for one call's time.
+fn stand_in(us: i64) -> StoredChunk {
+    StoredChunk {
+        first_key: 0,
+        last_key: 0,
+        lane: 0,
+        records: 1,
+        refused: 0,
+        min_us: us,
+        max_us: us,
+        written_us: us,
+        producer: "".into(),
+        columns: Columns::EVERY,
+        payload: Payload::Held(Vec::new()),
+    }
+}

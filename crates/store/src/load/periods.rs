@@ -1,0 +1,79 @@
+//! What must be in place before a batch is loaded, beside its partitions ([`super::partitions`]): the names that its days
+//! have in the rollups. Found from the chunks' earliest and latest times, and by reading a chunk only where those lie
+//! apart.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use chrono::NaiveDate;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::FlushError;
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::guard::{KeyGuard, Names};
+use tallyd_wal::WalError;
+use tallyd_wal::chunk::{Entry, PayloadReader};
+use tallyd_wal::log::Log;
+use tallyd_wal::recent::StoredChunk;
+
+/// Teaches the guard the names that the chunks' days have in the rollup.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn learn_days(
+    client: &Client,
+    guard: &KeyGuard,
+    days: &Days,
+    log: Option<&Log>,
+    chunks: &[impl AsRef<StoredChunk>],
+) -> Result<(), FlushError> {
+    let mut days = days.clone();
+    let mut needed = BTreeSet::new();
+    for chunk in chunks {
+        each_extreme(log, chunk.as_ref(), |us| days.of(us), &mut needed)?;
+    }
+    for day in guard.unknown(needed.into_iter()) {
+        let mut names = Names::default();
+        let sql = "SELECT DISTINCT model, endpoint FROM daily_api_costs WHERE day = $1";
+        for row in client.query_typed(sql, &[(&day, Type::DATE)]).await? {
+            names.models.insert(row.get(0));
+            names.endpoints.insert(row.get(1));
+        }
+        names.models.remove("");
+        names.endpoints.remove("");
+        guard.learn(day, names);
+    }
+    Ok(())
+}
+
+/// Collects the periods of a chunk's calls.
+fn each_extreme(
+    log: Option<&Log>,
+    chunk: &StoredChunk,
+    mut period: impl FnMut(i64) -> NaiveDate,
+    periods: &mut BTreeSet<NaiveDate>,
+) -> Result<(), FlushError> {
+    if chunk.records == 0 {
+        return Ok(());
+    }
+    let (first, last) = (period(chunk.min_us), period(chunk.max_us));
+    periods.extend([first, last]);
+    if first != last {
+        for entry in PayloadReader::new(&payload(log, chunk)?) {
+            if let Entry::Call(call) = entry? {
+                periods.insert(period(call.occurred_at_us));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A chunk's entries; without a log, only of chunks that are in memory.
+pub(crate) fn payload<'c>(log: Option<&Log>, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]>, WalError> {
+    match (chunk.payload.held(), log) {
+        (Some(bytes), _) => Ok(Cow::Borrowed(bytes)),
+        (None, Some(log)) => log.payload(chunk),
+        (None, None) => Err(WalError::Unreadable { key: chunk.first_key }),
+    }
+}

@@ -1,0 +1,195 @@
+//! Finds the calls of one chunk that PostgreSQL will not take, and loads the rest.
+//!
+//! The chunk's transaction tries ranges of calls under savepoints: a range that fails is halved until a single call has
+//! failed, which goes to the dead letters with what PostgreSQL said. The watermark moves over the chunk as usual, so the
+//! poison call is settled exactly once.
+//!
+//! A call is poison by its row, or by its share of a rollup: a sum that would leave `int8` (22003). The rows are tried first, and
+//! the rollups once for all of them. Only if that fails, the ranges are tried again, each with its rollups. The rollups' tables are then
+//! taken range by range, not once: where that meets another lane in a deadlock, PostgreSQL ends one, which is retried.
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio_postgres::Client;
+
+use super::copy_row::Layout;
+use super::dead_letters::DeadLetters;
+use super::transaction::{BEGIN, Committed};
+use super::watermark::Watermark;
+use super::{FlushError, Loader, copy_row};
+use crate::rollup_upserts;
+use crate::{FailureClass, classify, describe};
+use tallyd_model::call::Call;
+use tallyd_model::rollup::fold::Fold;
+use tallyd_wal::chunk::{Entry, PayloadReader};
+use tallyd_wal::recent::StoredChunk;
+
+/// Loads one chunk without the rows that PostgreSQL will not take.
+///
+/// # Errors
+/// [`FlushError`]; as for a whole batch, the connection must not be used after one.
+pub async fn load_without_poison(
+    loader: &Loader,
+    client: &Client,
+    watermark: Watermark,
+    from: u64,
+    chunk: &StoredChunk,
+) -> Result<Committed, FlushError> {
+    let mut letters = DeadLetters::default();
+    let payload = tokio::task::block_in_place(|| loader.log.payload(chunk))?;
+    let (mut positions, mut calls) = (Vec::new(), Vec::new());
+    for (position, entry) in PayloadReader::new(&payload).enumerate() {
+        match entry? {
+            Entry::Call(call) => {
+                positions.push(position);
+                calls.push(call);
+            }
+            Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+        }
+    }
+    client.batch_execute(BEGIN).await?;
+    watermark.advance(client, from, chunk.last_key, loader.days.zone()).await?;
+    let new_fold = || Fold::new(&loader.guard, loader.days.clone());
+    let poison = load_calls(client, &calls, new_fold).await?;
+    for Poison { place, code, said } in &poison {
+        letters.push_poison(chunk, positions[*place], &calls[*place], code, said);
+    }
+    let written = letters.insert(client, watermark.buffer_id, loader.quota.bounds()).await?;
+    client.batch_execute("COMMIT").await?;
+    loader.learn(&written.ledgers);
+    let poison = poison.len() as u64;
+    let records = calls.len() as u64 - poison;
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison })
+}
+
+/// A call that PostgreSQL would not take.
+#[derive(Debug)]
+pub struct Poison {
+    /// Its place among the calls.
+    pub place: usize,
+    /// The SQLSTATE.
+    pub code: String,
+    /// What PostgreSQL said.
+    pub said: String,
+}
+
+/// What is tried of a range of calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Rows,
+    RowsAndRollups,
+}
+
+/// Why a range failed.
+struct Fault {
+    error: tokio_postgres::Error,
+    in_rollups: bool,
+}
+
+/// Loads calls and their rollups within the caller's transaction, but for those that PostgreSQL does not take.
+///
+/// # Errors
+/// [`FlushError`] if it is not a call's fault; the transaction is lost then.
+pub async fn load_calls<'g>(
+    client: &Client,
+    calls: &[Call<'_>],
+    new_fold: impl Fn() -> Fold<'g>,
+) -> Result<Vec<Poison>, FlushError> {
+    client.batch_execute("SAVEPOINT calls").await?;
+    let mut fold = new_fold();
+    let poison = bisect(client, calls, Tried::Rows, &new_fold, &mut fold).await?;
+    match rollup_upserts::upsert(client, &fold.deltas()).await {
+        Ok(()) => Ok(poison),
+        Err(error) if classify(&error) == FailureClass::Data => {
+            client.batch_execute("ROLLBACK TO SAVEPOINT calls").await?;
+            bisect(client, calls, Tried::RowsAndRollups, &new_fold, &mut new_fold()).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tries ranges of calls. Those whose rows are taken are added to `fold`.
+async fn bisect<'g>(
+    client: &Client,
+    calls: &[Call<'_>],
+    tried: Tried,
+    new_fold: &impl Fn() -> Fold<'g>,
+    fold: &mut Fold<'g>,
+) -> Result<Vec<Poison>, FlushError> {
+    let mut poison = Vec::new();
+    // Ranges still to be tried, the next one last.
+    let mut ranges = vec![(0, calls.len())];
+    while let Some((start, end)) = ranges.pop() {
+        let some = &calls[start..end];
+        if some.is_empty() {
+            continue;
+        }
+        let of_range = (tried == Tried::RowsAndRollups).then(new_fold);
+        match try_range(client, some, fold, of_range).await? {
+            Ok(()) => {
+                for call in some {
+                    fold.add(call);
+                }
+            }
+            Err(Fault { error, in_rollups }) if some.len() == 1 => {
+                let code = error.code().map_or("", |code| code.code()).to_owned();
+                let said = describe(&error);
+                let said = if in_rollups {
+                    format!("a sum of the daily tables or of the user's totals would overflow: {said}")
+                } else {
+                    said
+                };
+                poison.push(Poison { place: start, code, said });
+            }
+            Err(_) => {
+                let middle = start + some.len() / 2;
+                ranges.extend([(middle, end), (start, middle)]);
+            }
+        }
+    }
+    Ok(poison)
+}
+
+/// Copies calls under a savepoint and, given a fold of their own, adds them to the rollups. The inner error is one of the data; the
+/// transaction goes on after it.
+async fn try_range<'g>(
+    client: &Client,
+    calls: &[Call<'_>],
+    fold: &mut Fold<'g>,
+    of_range: Option<Fold<'g>>,
+) -> Result<Result<(), Fault>, FlushError> {
+    client.batch_execute("SAVEPOINT range").await?;
+    let layout = Layout::whole();
+    let mut data = copy_row::HEADER.to_vec();
+    for call in calls {
+        layout.write(&mut data, call, fold.other_of(call));
+    }
+    data.extend_from_slice(copy_row::TRAILER);
+    let mut in_rollups = false;
+    let mut done = copy(client, &layout, data.into()).await;
+    if let (Ok(()), Some(mut of_range)) = (&done, of_range) {
+        for call in calls {
+            of_range.add(call);
+        }
+        in_rollups = true;
+        done = rollup_upserts::upsert(client, &of_range.deltas()).await;
+    }
+    match done {
+        Ok(()) => {
+            client.batch_execute("RELEASE SAVEPOINT range").await?;
+            Ok(Ok(()))
+        }
+        Err(error) if classify(&error) == FailureClass::Data => {
+            client.batch_execute("ROLLBACK TO SAVEPOINT range").await?;
+            Ok(Err(Fault { error, in_rollups }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn copy(client: &Client, layout: &Layout, data: Bytes) -> Result<(), tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(layout.sql()).await?;
+    let mut sink = std::pin::pin!(sink);
+    sink.feed(data).await?;
+    sink.finish().await.map(drop)
+}

@@ -1,0 +1,194 @@
+//! `tallyd_refusals`: how many records were refused, by day, sender, reason and field.
+//!
+//! The bound on what a day keeps is decided here, in the transaction that writes the letters: the rows of the day say what is
+//! kept already, and a lock makes the transactions that write them follow one another. The rows are bounded, too: names of
+//! senders and of fields are the senders' to make up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::dead_letters::quota::{Amount, Bounds, Ledger, OTHER};
+use crate::locks::Lock;
+
+/// Rows of a sender and day. More fields are counted under no field.
+const SENDER_ROWS_MAX: usize = 64;
+/// Rows of a day. More senders are counted as [`OTHER`].
+const DAY_ROWS_MAX: usize = 4_096;
+
+/// What refusals are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The day of arrival, UTC.
+    pub day: NaiveDate,
+    /// `refused` or `poison`.
+    pub kind: &'static str,
+    /// The sender.
+    pub producer: String,
+    /// The reason's name.
+    pub code: String,
+    /// The field at fault, or empty.
+    pub field: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    refused: i64,
+    kept: i64,
+    kept_bytes: i64,
+    first_seen: DateTime<Utc>,
+    last_seen: DateTime<Utc>,
+}
+
+/// The rows of some days, and what is added to them.
+pub struct Groups {
+    known: BTreeSet<Key>,
+    rows_of_day: HashMap<NaiveDate, usize>,
+    rows_of_sender: HashMap<(NaiveDate, String), usize>,
+    ledgers: BTreeMap<NaiveDate, Ledger>,
+    added: BTreeMap<Key, Count>,
+}
+
+impl Groups {
+    /// Takes the lock until the transaction ends, and reads the rows of these days.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn lock(client: &Client, days: impl Iterator<Item = NaiveDate>) -> Result<Self, tokio_postgres::Error> {
+        Lock::Refusals.wait(client).await?;
+        let days: Vec<_> = days.collect::<BTreeSet<_>>().into_iter().collect();
+        let sql = "SELECT day, kind, producer, code, field, kept, kept_bytes FROM public.tallyd_refusals \
+            WHERE day = ANY($1)";
+        let mut groups = Self {
+            known: BTreeSet::new(),
+            rows_of_day: HashMap::new(),
+            rows_of_sender: HashMap::new(),
+            ledgers: days.iter().map(|day| (*day, Ledger::default())).collect(),
+            added: BTreeMap::new(),
+        };
+        for row in client.query_typed(sql, &[(&days, Type::DATE_ARRAY)]).await? {
+            let kind = if row.get::<_, &str>(1) == "poison" { "poison" } else { "refused" };
+            let key = Key { day: row.get(0), kind, producer: row.get(2), code: row.get(3), field: row.get(4) };
+            let kept = Amount { rows: unsigned(row.get(5)), bytes: unsigned(row.get(6)) };
+            if kind == "refused" {
+                groups.ledgers.entry(key.day).or_default().add(&key.producer, kept);
+            }
+            groups.know(key);
+        }
+        Ok(groups)
+    }
+
+    fn know(&mut self, key: Key) {
+        *self.rows_of_day.entry(key.day).or_default() += 1;
+        *self.rows_of_sender.entry((key.day, key.producer.clone())).or_default() += 1;
+        self.known.insert(key);
+    }
+
+    /// Makes the key one that there is room for.
+    pub fn fit(&mut self, key: &mut Key) {
+        if self.known.contains(key) {
+            return;
+        }
+        let of_sender = self.rows_of_sender.get(&(key.day, key.producer.clone())).copied().unwrap_or(0);
+        if of_sender >= SENDER_ROWS_MAX {
+            key.field.clear();
+        }
+        if self.rows_of_day.get(&key.day).is_some_and(|rows| *rows >= DAY_ROWS_MAX) && !self.known.contains(key) {
+            OTHER.clone_into(&mut key.producer);
+            key.field.clear();
+        }
+        if !self.known.contains(key) {
+            self.know(key.clone());
+        }
+    }
+
+    /// Whether one more record is kept.
+    pub fn take(&mut self, bounds: &Bounds, key: &Key, bytes: usize) -> bool {
+        self.ledgers.entry(key.day).or_default().take(bounds, &key.producer, bytes)
+    }
+
+    /// Counts records of which one, of so many bytes, or none is kept.
+    pub fn count(&mut self, key: &Key, at: DateTime<Utc>, records: u32, kept: Option<usize>) {
+        let new = Count { refused: 0, kept: 0, kept_bytes: 0, first_seen: at, last_seen: at };
+        let count = self.added.entry(key.clone()).or_insert(new);
+        count.refused += i64::from(records);
+        count.kept += i64::from(kept.is_some());
+        count.kept_bytes += kept.unwrap_or(0) as i64;
+        count.first_seen = count.first_seen.min(at);
+        count.last_seen = count.last_seen.max(at);
+    }
+
+    /// Adds the counts to the rows. Returns what each day keeps now.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn write(self, client: &Client) -> Result<Vec<(NaiveDate, Ledger)>, tokio_postgres::Error> {
+        let sql = "INSERT INTO public.tallyd_refusals AS r \
+            (day, kind, producer, code, field, refused, kept, kept_bytes, first_seen, last_seen) \
+            SELECT * FROM unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], \
+            $8::int8[], $9::timestamptz[], $10::timestamptz[]) \
+            ON CONFLICT (day, kind, producer, code, field) DO UPDATE SET refused = r.refused + excluded.refused, \
+            kept = r.kept + excluded.kept, kept_bytes = r.kept_bytes + excluded.kept_bytes, \
+            first_seen = least(r.first_seen, excluded.first_seen), last_seen = greatest(r.last_seen, excluded.last_seen)";
+        let keys = || self.added.keys();
+        let counts = |of: fn(&Count) -> i64| self.added.values().map(of).collect::<Vec<_>>();
+        let times = |of: fn(&Count) -> DateTime<Utc>| self.added.values().map(of).collect::<Vec<_>>();
+        let days: Vec<_> = keys().map(|key| key.day).collect();
+        let kinds: Vec<_> = keys().map(|key| key.kind).collect();
+        let producers: Vec<_> = keys().map(|key| key.producer.as_str()).collect();
+        let codes: Vec<_> = keys().map(|key| key.code.as_str()).collect();
+        let fields: Vec<_> = keys().map(|key| key.field.as_str()).collect();
+        let (refused, kept, bytes) = (counts(|c| c.refused), counts(|c| c.kept), counts(|c| c.kept_bytes));
+        let (first, last) = (times(|c| c.first_seen), times(|c| c.last_seen));
+        let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
+            (&days, Type::DATE_ARRAY),
+            (&kinds, Type::TEXT_ARRAY),
+            (&producers, Type::TEXT_ARRAY),
+            (&codes, Type::TEXT_ARRAY),
+            (&fields, Type::TEXT_ARRAY),
+            (&refused, Type::INT8_ARRAY),
+            (&kept, Type::INT8_ARRAY),
+            (&bytes, Type::INT8_ARRAY),
+            (&first, Type::TIMESTAMPTZ_ARRAY),
+            (&last, Type::TIMESTAMPTZ_ARRAY),
+        ];
+        client.execute_typed(sql, &parameters).await?;
+        Ok(self.ledgers.into_iter().collect())
+    }
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_senders_make_up_do_not_make_rows_without_end() {
+        let day = NaiveDate::default();
+        let mut groups = Groups {
+            known: BTreeSet::new(),
+            rows_of_day: HashMap::new(),
+            rows_of_sender: HashMap::new(),
+            ledgers: BTreeMap::new(),
+            added: BTreeMap::new(),
+        };
+        let key = |producer: String, field: String| Key { day, kind: "refused", producer, code: "type".into(), field };
+        let mut count = |producer: String, field: String| {
+            let mut key = key(producer, field);
+            groups.fit(&mut key);
+            groups.count(&key, DateTime::default(), 1, None);
+        };
+        (0..1_000).for_each(|field| count("one".into(), field.to_string()));
+        (0..10_000).for_each(|name| count(name.to_string(), String::new()));
+        let rows = groups.added.len();
+        assert!(rows <= DAY_ROWS_MAX + 1, "{rows}");
+        assert_eq!(groups.added.values().map(|count| count.refused).sum::<i64>(), 11_000);
+        assert_eq!(groups.added[&key("one".into(), String::new())].refused, 1_000 - SENDER_ROWS_MAX as i64);
+        assert!(groups.added[&key(OTHER.into(), String::new())].refused > 5_000);
+    }
+}

@@ -1,0 +1,204 @@
+//! Loads what is readable in a damaged segment of the write-ahead log, each record once.
+//!
+//! ## What is there already is found by its id
+//! A watermark cannot say it. Some of a damaged segment may have been loaded before the damage, some around it; keys have
+//! leapt since, and the lanes' marks with them; and a restored database may have forgotten what its mark once covered.
+//! But each accepted record has an id, its own or given by the daemon, that stands in the segment and in the log alike.
+//! So one transaction takes a lock that every replay takes, looks which of a batch's ids the log has (at their exact times, which
+//! partitions and their BRIN answer), loads the others with their rollups, and commits. Repeated, killed or raced, it
+//! finds what an earlier run has loaded. Refused records have their place in the log as a unique key in `dead_letters`. Where
+//! only their number travelled, nobody can tell whether it was counted: it is left out.
+//!
+//! ## What cannot be told is left out
+//! * Of a day whose rows were deleted after a time (the rollups have it, the log has not), nobody can say which were
+//!   there: they are counted as *expired*, and stay in the segment.
+//! * A client that names no id and sent a frame again after the damage has it under two ids. It is counted twice.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::load::FlushError;
+use crate::load::dead_letters::DeadLetters;
+use crate::load::direct::Direct;
+use crate::load::poison::Poison;
+use crate::locks::Lock;
+use tallyd_model::call::Call;
+use tallyd_wal::WalError;
+use tallyd_wal::chunk::{Entry, PayloadReader};
+use tallyd_wal::inspect::Contents;
+use tallyd_wal::recent::StoredChunk;
+
+/// Calls of one transaction.
+const BATCH_CALLS: u32 = 5_000;
+
+/// What became of a segment's records.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// Calls that were loaded now.
+    pub loaded: u64,
+    /// Calls that were in the log already.
+    pub there: u64,
+    /// Calls of days whose rows were deleted after a time: left out.
+    pub expired: u64,
+    /// Calls that PostgreSQL would not take, now dead letters.
+    pub poison: u64,
+    /// Refused records that are dead letters now and were not before.
+    pub letters: u64,
+}
+
+/// A segment's calls and refused records at work.
+pub struct Replay<'d> {
+    direct: &'d Direct,
+    buffer_id: Uuid,
+}
+
+impl<'d> Replay<'d> {
+    /// A replay into the dead letters of this log.
+    #[must_use]
+    pub fn new(direct: &'d Direct, buffer_id: Uuid) -> Self {
+        Self { direct, buffer_id }
+    }
+
+    /// The contents in batches, each for one [`Replay::load`].
+    pub fn batches(contents: &Contents) -> impl Iterator<Item = &[StoredChunk]> {
+        let mut rest = contents.chunks.as_slice();
+        std::iter::from_fn(move || {
+            let mut calls = 0;
+            let full = rest.iter().position(|chunk| {
+                calls += chunk.records + chunk.refused;
+                calls >= BATCH_CALLS
+            });
+            let (batch, after) = rest.split_at(full.map_or(rest.len(), |at| at + 1));
+            rest = after;
+            (!batch.is_empty()).then_some(batch)
+        })
+    }
+
+    /// Loads what the log does not have, in one transaction.
+    ///
+    /// # Errors
+    /// [`FlushError`]; the connection must not be used after one. To try again is right.
+    pub async fn load(&self, client: &Client, chunks: &[StoredChunk]) -> Result<Replayed, FlushError> {
+        let mut letters = DeadLetters::default();
+        let mut calls = BTreeMap::new();
+        let mut done = Replayed::default();
+        for chunk in chunks {
+            let payload = chunk.payload.held().ok_or(WalError::Unreadable { key: chunk.first_key })?;
+            for (position, entry) in PayloadReader::new(payload).enumerate() {
+                match entry? {
+                    // One id at one time is one call, however often it is in the segment.
+                    Entry::Call(call) => {
+                        let again = calls.insert((call.occurred_at_us, call.id), (chunk, position, call));
+                        done.there += u64::from(again.is_some());
+                    }
+                    Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+                }
+            }
+        }
+        let mut calls: Vec<_> = calls.into_values().collect();
+        let all: Vec<_> = calls.iter().map(|(_, _, call)| *call).collect();
+        self.direct.prepare(client, &all).await?;
+
+        self.direct.begin(client).await?;
+        Lock::Replay.wait(client).await?;
+        let there = present(client, &all, Duration::ZERO).await?;
+        calls.retain(|(_, _, call)| !there.contains(&call.id));
+        done.there += (all.len() - calls.len()) as u64;
+        let before = calls.len();
+        let expired = self.expired_days(client, calls.iter().map(|(_, _, call)| call)).await?;
+        let mut days = self.direct.days();
+        calls.retain(|(_, _, call)| !expired.contains(&days.of(call.occurred_at_us)));
+        done.expired = (before - calls.len()) as u64;
+
+        let missing: Vec<_> = calls.iter().map(|(_, _, call)| *call).collect();
+        let poison = self.direct.load(client, &missing).await?;
+        done.loaded = (missing.len() - poison.len()) as u64;
+        done.letters = letters.insert_missing(client, self.buffer_id).await?;
+        done.poison = self.bury(client, &calls, &poison).await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(done)
+    }
+
+    /// Writes rows that PostgreSQL will not take into the dead letters. Returns how many were not there.
+    async fn bury(
+        &self,
+        client: &Client,
+        calls: &[(&StoredChunk, usize, Call<'_>)],
+        poison: &[Poison],
+    ) -> Result<u64, tokio_postgres::Error> {
+        let mut letters = DeadLetters::default();
+        for Poison { place, code, said } in poison {
+            let (chunk, position, call) = &calls[*place];
+            letters.push_poison(chunk, *position, call, code, said);
+        }
+        letters.insert_missing(client, self.buffer_id).await
+    }
+
+    /// Days that the rollups have and the log has not.
+    async fn expired_days<'c>(
+        &self,
+        client: &Client,
+        calls: impl Iterator<Item = &'c Call<'c>>,
+    ) -> Result<HashSet<NaiveDate>, tokio_postgres::Error> {
+        let mut days = self.direct.days();
+        let days: BTreeSet<_> = calls.map(|call| days.of(call.occurred_at_us)).collect();
+        let days: Vec<_> = days.into_iter().collect();
+        let zone = self.direct.zone().name();
+        let sql = "SELECT d.day FROM unnest($1::date[]) AS d (day) \
+             WHERE EXISTS (SELECT FROM daily_api_costs c WHERE c.day = d.day) \
+             AND NOT EXISTS (SELECT FROM api_usage_log l WHERE l.occurred_at >= d.day::timestamp AT TIME ZONE $2 \
+             AND l.occurred_at < (d.day + 1)::timestamp AT TIME ZONE $2)";
+        let rows = client.query_typed(sql, &[(&days, Type::DATE_ARRAY), (&zone, Type::TEXT)]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+/// The ids of those calls that the log has, at their time or as near to it as `within`. Whoever asks and then loads what is missing is
+/// alone with it until the transaction ends.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn present(
+    client: &Client,
+    calls: &[Call<'_>],
+    within: Duration,
+) -> Result<HashSet<[u8; 16]>, tokio_postgres::Error> {
+    if calls.is_empty() {
+        return Ok(HashSet::new());
+    }
+    Lock::Replay.wait(client).await?;
+    let time = |call: &Call<'_>| DateTime::from_timestamp_micros(call.occurred_at_us).unwrap_or_default();
+    let ids: Vec<_> = calls.iter().map(|call| Uuid::from_bytes(call.id)).collect();
+    let times: Vec<DateTime<Utc>> = calls.iter().map(time).collect();
+    let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else { return Ok(HashSet::new()) };
+    let sql = "SELECT l.id FROM api_usage_log AS l \
+         JOIN unnest($1::uuid[], $2::timestamptz[]) AS d (id, at) \
+             ON l.id = d.id AND l.occurred_at BETWEEN d.at - $5 * interval '1 s' AND d.at + $5 * interval '1 s' \
+         WHERE l.occurred_at BETWEEN $3 - $5 * interval '1 s' AND $4 + $5 * interval '1 s'";
+    let within = within.as_secs_f64();
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 5] = [
+        (&ids, Type::UUID_ARRAY),
+        (&times, Type::TIMESTAMPTZ_ARRAY),
+        (first, Type::TIMESTAMPTZ),
+        (last, Type::TIMESTAMPTZ),
+        (&within, Type::FLOAT8),
+    ];
+    let rows = client.query_typed(sql, &parameters).await?;
+    Ok(rows.iter().map(|row| row.get::<_, Uuid>(0).into_bytes()).collect())
+}
+
+impl std::ops::AddAssign for Replayed {
+    fn add_assign(&mut self, other: Self) {
+        self.loaded += other.loaded;
+        self.there += other.there;
+        self.expired += other.expired;
+        self.poison += other.poison;
+        self.letters += other.letters;
+    }
+}

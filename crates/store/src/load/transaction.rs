@@ -1,0 +1,201 @@
+//! One batch, one transaction.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, CopyInSink};
+
+use super::copy_row::Layout;
+use super::dead_letters::DeadLetters;
+use super::partitions::{MADE_MAX, Partition};
+use super::rows::Rows;
+use super::watermark::Watermark;
+use super::{FlushError, Loader, periods, turns};
+use crate::rollup_upserts;
+use tallyd_base::failpoint;
+use tallyd_model::rollup::fold::Fold;
+use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
+use tallyd_wal::log::Log;
+use tallyd_wal::recent::{Payload, StoredChunk};
+
+/// Chunks that are read from the disk together: some 400 KB.
+const CHUNKS_AT_ONCE: usize = 64;
+
+/// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is: the log is trimmed after it. And
+/// whatever the default isolation is, it adds to what is committed: under a stricter one lanes that meet in a rollup's row
+/// would fail one another's batches, and one of them could for ever be the one that fails.
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('synchronous_commit', \
+     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
+
+/// What a transaction has committed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Rows of `api_usage_log`.
+    pub records: u64,
+    /// Refused records, in the dead letters.
+    pub refused: u64,
+    /// Refused records of which only the number is kept.
+    pub counted: u64,
+    /// Calls that PostgreSQL would not take, in the dead letters.
+    pub poison: u64,
+}
+
+/// Makes sure of what a batch needs before its transaction begins. Returns the partition that takes all of it, if one
+/// does.
+///
+/// # Errors
+/// [`FlushError`].
+pub async fn prepare(
+    loader: &Loader,
+    client: &Client,
+    chunks: &[Arc<StoredChunk>],
+) -> Result<Option<Arc<Partition>>, FlushError> {
+    let partition = loader.partitions.ensure(client, Some(&loader.log), chunks, MADE_MAX).await?;
+    periods::learn_days(client, &loader.guard, &loader.days, Some(&loader.log), chunks).await?;
+    Ok(partition)
+}
+
+/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. Each is let go of once
+/// it is on its way, so that of a batch in memory half is gone halfway: if it fails it is read again. With a
+/// `partition`, it takes all of the rows. It waits for a turn only if told `in_turn`.
+///
+/// # Errors
+/// [`FlushError`]. The connection must not be used after one, [`FlushError::Crowded`] apart: its transaction may still be open,
+/// or have committed.
+pub async fn load(
+    loader: &Loader,
+    client: &Client,
+    watermark: Watermark,
+    from: u64,
+    chunks: &mut Vec<Arc<StoredChunk>>,
+    partition: Option<&Partition>,
+    in_turn: bool,
+) -> Result<Committed, FlushError> {
+    let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
+    let start = Instant::now();
+    failpoint::hit("flusher.collected");
+    if !in_turn {
+        client.batch_execute(BEGIN).await?;
+    } else if !turns::begin(client, watermark.lane, loader.lanes).await? {
+        return Err(FlushError::Crowded);
+    }
+    watermark.advance(client, from, to, loader.days.zone()).await?;
+    let mut fold = Fold::new(&loader.guard, loader.days.clone());
+    let mut letters = DeadLetters::default();
+    let records = if chunks.iter().any(|chunk| chunk.records > 0) {
+        copy(loader, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?
+    } else {
+        collect_refused(&loader.log, chunks, &mut letters)?;
+        0
+    };
+    failpoint::hit("flusher.copied");
+    let copied = start.elapsed();
+    let deltas = fold.deltas();
+    rollup_upserts::upsert(client, &deltas).await?;
+    let written = letters.insert(client, watermark.buffer_id, loader.quota.bounds()).await?;
+    let rolled_up = start.elapsed();
+    failpoint::hit("flusher.rolled_up");
+    client.batch_execute("COMMIT").await?;
+    failpoint::hit("flusher.committed");
+    tracing::debug!(
+        lane = watermark.lane,
+        records,
+        users = deltas.users.len(),
+        copy_ms = copied.as_millis() as u64,
+        rollups_ms = (rolled_up - copied).as_millis() as u64,
+        commit_ms = (start.elapsed() - rolled_up).as_millis() as u64,
+        "a batch is committed"
+    );
+    loader.learn(&written.ledgers);
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison: 0 })
+}
+
+/// Streams the rows while they are read and encoded. Returns how many PostgreSQL took.
+async fn copy(
+    loader: &Loader,
+    client: &Client,
+    chunks: Vec<Arc<StoredChunk>>,
+    partition: Option<&Partition>,
+    fold: &mut Fold<'_>,
+    letters: &mut DeadLetters,
+) -> Result<u64, FlushError> {
+    let layout = layout(&chunks, partition);
+    let sink = open(client, &layout, partition).await?;
+    let mut sink = std::pin::pin!(sink);
+    let mut rows = Rows::new(loader.by_user);
+    let mut others = Vec::new();
+    let mut chunks = chunks.into_iter();
+    loop {
+        let some: Vec<_> = chunks.by_ref().take(CHUNKS_AT_ONCE).collect();
+        if some.is_empty() {
+            break;
+        }
+        let payloads = payloads(&loader.log, &some)?;
+        // Memory that the chunks have in common.
+        let (mut calls, mut reader) = (Vec::new(), PayloadReader::new(&[]));
+        for (chunk, payload) in some.iter().zip(&payloads) {
+            calls.clear();
+            reader.reset(payload);
+            for (position, entry) in reader.by_ref().enumerate() {
+                match entry? {
+                    Entry::Call(call) => calls.push(call),
+                    Entry::Refused(refused) => letters.push_refused(chunk, position, &refused),
+                }
+            }
+            fold.add_all(&calls, &mut others);
+            for ((call, other), user) in calls.iter().zip(&others).zip(fold.users_of_last()) {
+                rows.push(user, |out| layout.write(out, call, *other));
+            }
+            rows.send_full(&mut sink, || fold.user_ranks()).await?;
+        }
+    }
+    rows.send_all(&mut sink, || fold.user_ranks()).await?;
+    let copied = sink.finish().await?;
+    if let Some(partition) = partition {
+        partition.still_attached(client).await?;
+    }
+    Ok(copied)
+}
+
+fn layout(chunks: &[Arc<StoredChunk>], partition: Option<&Partition>) -> Layout {
+    let Some(partition) = partition else { return Layout::whole() };
+    let needed = chunks.iter().fold(Columns::NONE, |set, chunk| set | chunk.columns);
+    Layout::new(partition.table(), partition.columns(needed))
+}
+
+async fn open(
+    client: &Client,
+    layout: &Layout,
+    partition: Option<&Partition>,
+) -> Result<CopyInSink<Bytes>, FlushError> {
+    match (client.copy_in(layout.sql()).await, partition) {
+        // Dropped since it was found: another look tells where its rows go.
+        (Err(error), Some(partition)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            Err(FlushError::Detached(partition.table().to_owned()))
+        }
+        (opened, _) => Ok(opened?),
+    }
+}
+
+/// What is in the chunks. Where the disk has to be read, another thread takes over this one's tasks meanwhile.
+fn payloads<'c>(log: &Log, chunks: &'c [Arc<StoredChunk>]) -> Result<Vec<Cow<'c, [u8]>>, FlushError> {
+    let read = || chunks.iter().map(|chunk| log.payload(chunk)).collect::<Result<_, _>>();
+    let is_held = |chunk: &Arc<StoredChunk>| matches!(chunk.payload, Payload::Held(_));
+    Ok(if chunks.iter().all(is_held) { read()? } else { tokio::task::block_in_place(read)? })
+}
+
+fn collect_refused(log: &Log, chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {
+    for some in chunks.chunks(CHUNKS_AT_ONCE) {
+        for (chunk, payload) in some.iter().zip(payloads(log, some)?) {
+            for (position, entry) in PayloadReader::new(&payload).enumerate() {
+                if let Entry::Refused(refused) = entry? {
+                    letters.push_refused(chunk, position, &refused);
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! Brings a database to this version's schema, and checks what every daemon on it has to agree about.
+//!
+//! All of it is one transaction that locks the history: any number of daemons may start at once, a failure leaves nothing
+//! half done, and a pooler in transaction mode does no harm. `refinery` embeds the files of `migrations/` and computes
+//! their checksums; the history table has its layout. Its own runner is not used, because it keeps a transaction a file
+//! and statements with names. So no migration may hold what cannot run in a transaction (`CREATE INDEX CONCURRENTLY`).
+
+use std::str::FromStr;
+
+use chrono_tz::Tz;
+use refinery::Migration;
+use serde::Serialize;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
+use uuid::Uuid;
+
+use self::former::Noted;
+use super::access::{Access, HINT, protect_all};
+use super::zone::reporting_zone;
+use super::{FailureClass, classify, describe};
+
+mod former;
+
+mod embedded {
+    #![allow(missing_docs, reason = "the macro's function cannot be documented")]
+    refinery::embed_migrations!("../../migrations");
+}
+
+/// What a migration needs to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrateOptions {
+    /// The zone whose midnights part the rollups' days, as in the IANA database: `UTC`, `Europe/Berlin`. None is the
+    /// database's own.
+    pub reporting_time_zone: Option<String>,
+    /// The size of new partitions of the log.
+    pub granularity: Granularity,
+    /// How many partitions to make ahead of the one for now.
+    pub partitions_ahead: u32,
+}
+
+/// The size of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granularity {
+    /// A month in UTC.
+    Month,
+    /// A day in UTC.
+    Day,
+}
+
+impl Granularity {
+    /// Its name in SQL, and in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Month => "month",
+            Self::Day => "day",
+        }
+    }
+}
+
+/// What a migration found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MigrateReport {
+    /// The migrations that were applied now: `V1__call_log`.
+    pub applied: Vec<String>,
+    /// True if the history had the files from before the initial schema was written by subject, and has the present files now. The
+    /// tables are the same.
+    pub history_rewritten: bool,
+    /// The identity of the database, made once. A restored copy has the same.
+    pub database_id: Uuid,
+    /// The partitions that hold now and what comes, in order.
+    pub partitions: Vec<String>,
+    /// The tables and functions that were closed to the public now.
+    pub protected: Vec<String>,
+    /// What this role may do with them.
+    pub access: Access,
+}
+
+/// Why a database cannot be used by this version, or with this configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// PostgreSQL failed.
+    #[error("the database cannot be prepared: {}", describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// A file failed.
+    #[error("migration {name} failed: {}", describe(source))]
+    Migration {
+        /// The file.
+        name: String,
+        /// Why.
+        source: tokio_postgres::Error,
+    },
+    /// The role cannot read what has been applied.
+    #[error(
+        "the role {role} cannot see what was migrated: row level security applies to it, or it has no rights. {HINT}"
+    )]
+    Role {
+        /// The session's role.
+        role: String,
+    },
+    /// A file has changed since it was applied.
+    #[error(
+        "migration {name} differs from the one that was applied to this database. \
+         hint: run the version of tallyd that it belongs to; released migrations are never edited"
+    )]
+    Diverged {
+        /// The file.
+        name: String,
+    },
+    /// The database is newer than this program.
+    #[error("the database has migration {name}, which this tallyd does not know. hint: run a newer tallyd")]
+    Newer {
+        /// The unknown migration.
+        name: String,
+    },
+    /// An earlier build made the database, and did not come to the end of its own files.
+    #[error(
+        "the schema of this database was made by an earlier build of tallyd and stops at migration {last}: this build goes on from {wanted}. \
+         hint: run `tallyd migrate` of the last build that has {wanted} once, and then start this one"
+    )]
+    Unfinished {
+        /// The last migration that was applied.
+        last: String,
+        /// The migration from which this version can go on.
+        wanted: String,
+    },
+    /// The rollups' days are in another zone.
+    #[error(
+        "the rollups of this database have days in the time zone {stored}, and {configured} is configured. hint: configure \
+         {stored}, or stop every tallyd on this database and run `tallyd rollups rebuild --time-zone {configured}`"
+    )]
+    TimeZone {
+        /// The zone in the database.
+        stored: String,
+        /// The zone in the configuration.
+        configured: String,
+    },
+    /// Tables that are not tallyd's have the names of its own.
+    #[error(
+        "{} stand where tallyd's own tables have to be made. hint: `tallyd adopt --dry-run` shows what is in them, and takes them over",
+        tables.join(", ")
+    )]
+    Occupied {
+        /// `schema.table`.
+        tables: Vec<String>,
+    },
+    /// There is no such zone.
+    #[error("there is no time zone {zone:?}. hint: names are like UTC or Europe/Berlin")]
+    UnknownTimeZone {
+        /// What was given.
+        zone: String,
+    },
+    /// Somebody removed a row of `tallyd_settings`.
+    #[error("tallyd_settings has no valid {key}. hint: restore that row from a backup")]
+    Setting {
+        /// The row.
+        key: &'static str,
+    },
+}
+
+impl MigrateError {
+    /// True if the configuration alone is wrong: nothing that happens to the database can mend it. Everything else may
+    /// pass, or be mended while the daemon accepts records; also a database that a newer version has migrated, since
+    /// whoever rolls back a deployment must not lose what is recorded meanwhile.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::UnknownTimeZone { .. })
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Database(source) | Self::Migration { source, .. } => classify(source),
+            _ => FailureClass::Hold,
+        }
+    }
+}
+
+/// How often a process tries that finds another one making the history.
+const TRIES: u32 = 3;
+
+/// Applies what is missing, settles the time zone, and makes the partitions for now and what comes.
+///
+/// On a database that has no calls yet the time zone is set to the configured one.
+///
+/// # Errors
+/// [`MigrateError`]; nothing has been changed then.
+pub async fn migrate(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match migrate_once(client, options).await {
+            Err(MigrateError::Database(error)) if tries < TRIES && is_made_already(&error) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// True if another process made the history first.
+fn is_made_already(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_TABLE))
+}
+
+async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<MigrateReport, MigrateError> {
+    let zone = options.reporting_time_zone.as_deref().map(check_zone).transpose()?;
+    let transaction = client.transaction().await?;
+    let (applied, history_rewritten) = apply(&transaction, embedded::migrations::runner().get_migrations()).await?;
+    settle_zone(&transaction, zone).await?;
+    let ahead = "SELECT public.tallyd_ensure_partitions(now(), now() + $1 * ('1 ' || $2)::interval, $2)";
+    let count = f64::from(options.partitions_ahead);
+    let granularity = options.granularity.as_str();
+    let partitions = transaction.query_typed(ahead, &[(&count, Type::FLOAT8), (&granularity, Type::TEXT)]).await?;
+    let partitions = partitions.iter().map(|row| row.get(0)).collect();
+    let protected = protect_all(&transaction).await?;
+    let access = Access::read(&transaction).await?;
+    let database_id = setting(&transaction, "database_id").await?;
+    let database_id = database_id.parse().map_err(|_| MigrateError::Setting { key: "database_id" })?;
+    transaction.commit().await?;
+    Ok(MigrateReport { applied, history_rewritten, database_id, partitions, protected, access })
+}
+
+/// Applies the migrations that the history does not have. Returns their names, and whether a history of the former files was rewritten.
+async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<(Vec<String>, bool), MigrateError> {
+    transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
+    enter(transaction).await?;
+    // Policies would show it an empty history, and it would begin anew.
+    let hidden = "SELECT current_user::text FROM pg_class AS c WHERE c.oid = 'public.tallyd_schema_history'::regclass \
+        AND (row_security_active(c.oid) OR NOT has_table_privilege(c.oid, 'SELECT'))";
+    if let Some(row) = transaction.query_typed(hidden, &[]).await?.first() {
+        return Err(MigrateError::Role { role: row.get(0) });
+    }
+    let mut known: Vec<&Migration> = migrations.iter().collect();
+    known.sort();
+    let mut history = read_history(transaction).await?;
+    let rewritten = former::is_complete(&history)?;
+    if rewritten {
+        former::rewrite(transaction, &known).await?;
+        history = read_history(transaction).await?;
+    }
+    let mut done = 0;
+    for noted in history {
+        match known.get(done) {
+            Some(migration)
+                if migration.version() == noted.version && migration.checksum().to_string() == noted.checksum =>
+            {
+                done += 1;
+            }
+            Some(migration) if migration.version() == noted.version => {
+                return Err(MigrateError::Diverged { name: noted.file() });
+            }
+            _ => return Err(MigrateError::Newer { name: noted.file() }),
+        }
+    }
+    let mut applied = Vec::new();
+    for migration in &known[done..] {
+        let name = format!("V{}__{}", migration.version(), migration.name());
+        let failed = |source| MigrateError::Migration { name: name.clone(), source };
+        transaction.batch_execute(migration.sql().unwrap_or_default()).await.map_err(failed)?;
+        note(transaction, migration).await.map_err(failed)?;
+        applied.push(name);
+    }
+    Ok((applied, rewritten))
+}
+
+/// The history in order.
+async fn read_history(transaction: &Transaction<'_>) -> Result<Vec<Noted>, tokio_postgres::Error> {
+    let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
+    let rows = transaction.query_typed(history, &[]).await?;
+    Ok(rows.iter().map(|row| Noted { version: row.get(0), name: row.get(1), checksum: row.get(2) }).collect())
+}
+
+/// Notes in the history that the database has what a file makes.
+async fn note(transaction: &Transaction<'_>, migration: &Migration) -> Result<(), tokio_postgres::Error> {
+    let (version, title, checksum) = (migration.version(), migration.name(), migration.checksum().to_string());
+    let note = "INSERT INTO public.tallyd_schema_history (version, name, applied_on, checksum) VALUES \
+        ($1, $2, to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), $3)";
+    let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+        [(&version, Type::INT4), (&title, Type::TEXT), (&checksum, Type::TEXT)];
+    transaction.query_typed(note, &values).await.map(drop)
+}
+
+/// Admits one migrating process until its transaction ends, by a lock on the history that only roles which may change it can take.
+/// A history that is not there is made: of two processes that both make it the second waits for the first, and fails then
+/// ([`is_made_already`]).
+async fn enter(transaction: &Transaction<'_>) -> Result<(), MigrateError> {
+    let there = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
+    if !transaction.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)) {
+        let history = "CREATE TABLE public.tallyd_schema_history \
+            (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
+        transaction.batch_execute(history).await?;
+        let tables = super::adopt::standing(transaction).await?;
+        return if tables.is_empty() { Ok(()) } else { Err(MigrateError::Occupied { tables }) };
+    }
+    // A role that may only read the history finds that there is nothing to do, or fails at what there is.
+    let may_change = "SELECT has_table_privilege('public.tallyd_schema_history', 'UPDATE')";
+    if transaction.query_typed(may_change, &[]).await?.first().is_some_and(|row| row.get(0)) {
+        let lock = "LOCK TABLE public.tallyd_schema_history IN SHARE ROW EXCLUSIVE MODE";
+        transaction.batch_execute(lock).await?;
+    }
+    Ok(())
+}
+
+/// Sets the zone where nothing has been recorded yet, and otherwise checks that it is the configured one.
+async fn settle_zone(transaction: &Transaction<'_>, configured: Option<Tz>) -> Result<(), MigrateError> {
+    let zone = reporting_zone(transaction, configured).await?;
+    if setting(transaction, "reporting_time_zone").await? != zone.name() {
+        set_zone(transaction, zone.name()).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn setting(transaction: &Transaction<'_>, key: &'static str) -> Result<String, MigrateError> {
+    let value = "SELECT value FROM public.tallyd_settings WHERE key = $1";
+    let rows = transaction.query_typed(value, &[(&key, Type::TEXT)]).await?;
+    rows.first().map(|row| row.get(0)).ok_or(MigrateError::Setting { key })
+}
+
+pub(super) async fn set_zone(transaction: &Transaction<'_>, zone: &str) -> Result<(), tokio_postgres::Error> {
+    let sql = "INSERT INTO public.tallyd_settings (key, value) VALUES ('reporting_time_zone', $1) \
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    transaction.query_typed(sql, &[(&zone, Type::TEXT)]).await.map(drop)
+}
+
+/// PostgreSQL takes abbreviations and offsets for zones too (`EST`, `+02`, which means the opposite of what one thinks);
+/// the daemon computes days by the IANA database, so only what both know will do.
+pub(super) fn check_zone(zone: &str) -> Result<Tz, MigrateError> {
+    Tz::from_str(zone).map_err(|_| MigrateError::UnknownTimeZone { zone: zone.to_owned() })
+}

@@ -1,0 +1,114 @@
+//! Keeps the catalog that records are priced with equal to `api_prices`.
+//!
+//! One session listens for the notification that the table's trigger sends, and looks at the highest id of
+//! `api_price_changes` every `pricing.refresh_ms` besides: a pooler in transaction mode carries no notifications, and one
+//! can be lost with its session. A change is read, built into a new catalog, and swapped in; whoever is pricing goes on
+//! with the catalog it has. Nothing here is waited for by ingestion, and while the database is away, or holds what no
+//! catalog can be made of, the last catalog stays.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{counter, gauge};
+use tokio_util::sync::CancellationToken;
+
+use super::{cache, read_added};
+use crate::{Connection, Database, describe};
+use tallyd_base::registry;
+use tallyd_model::pricing::{Catalog, PricingOptions};
+
+/// The channel that the trigger notifies.
+const CHANNEL: &str = "tallyd_prices";
+/// How long to wait before a session that broke is opened again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the feed works with.
+pub struct PriceFeed {
+    /// Where the prices are.
+    pub database: Arc<Database>,
+    /// What the configuration says.
+    pub options: PricingOptions,
+    /// What is kept up to date.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Where the copy is kept.
+    pub data_dir: PathBuf,
+}
+
+impl PriceFeed {
+    /// Runs until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut last_error = String::new();
+        loop {
+            let error = tokio::select! {
+                error = self.follow() => error,
+                () = stop.cancelled() => return,
+            };
+            if error != last_error {
+                tracing::warn!(error, "prices are not watched at the moment; the last known ones are applied");
+                last_error = error;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Follows the table until something fails, and says what.
+    async fn follow(&self) -> String {
+        let (connection, notified) = match self.database.listen("tallyd prices", CHANNEL).await {
+            Ok(session) => session,
+            Err(error) => return error.to_string(),
+        };
+        let mut known = None;
+        loop {
+            let version = match version(&connection).await {
+                Ok(version) => version,
+                Err(error) => return describe(&error),
+            };
+            if known != Some(version) {
+                if let Err(error) = self.refresh(&connection).await {
+                    return describe(&error);
+                }
+                known = Some(version);
+            }
+            tokio::select! {
+                () = notified.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(self.options.refresh_ms)) => {}
+            }
+        }
+    }
+
+    async fn refresh(&self, connection: &Connection) -> Result<(), tokio_postgres::Error> {
+        let added = read_added(connection).await?;
+        match Catalog::layered(&self.options, &added) {
+            Ok((catalog, faults)) => {
+                for fault in &faults {
+                    tracing::error!(error = %fault, "a price in api_prices is not applied");
+                }
+                gauge!(registry::PRICES_INVALID).set(faults.len() as f64);
+                self.catalog.store(Arc::new(catalog));
+                counter!(registry::PRICE_RELOADS).increment(1);
+                tracing::info!(added = added.prices.len(), names = added.aliases.len(), "prices are up to date");
+            }
+            Err(error) => {
+                gauge!(registry::PRICES_INVALID).set(added.prices.len() as f64);
+                tracing::error!(%error, "no catalog can be made of api_prices; the last known prices are applied");
+                return Ok(());
+            }
+        }
+        if let Err(error) = cache::write(&self.data_dir, &added) {
+            tracing::warn!(%error, "the copy of the added prices was not written");
+        }
+        Ok(())
+    }
+}
+
+/// Rises with every change.
+async fn version(connection: &Connection) -> Result<i64, tokio_postgres::Error> {
+    let sql = "SELECT (SELECT coalesce(max(id), 0) FROM public.api_price_changes) \
+         + (SELECT coalesce(max(id), 0) FROM public.tallyd_model_aliases)";
+    Ok(connection.query_typed(sql, &[]).await?.first().map_or(0, |row| row.get(0)))
+}

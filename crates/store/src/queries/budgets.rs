@@ -1,0 +1,79 @@
+//! The daily budget of everything together: the row of `api_budgets` with scope `global` and period `day`.
+
+use tokio_postgres::{Client, GenericClient};
+
+use super::audit::Actor;
+use super::{QueryError, Reading};
+use crate::budgets::{NewBudget, Period, Scope, store};
+use tallyd_model::pricing::Usd;
+
+/// A budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// How much.
+    pub amount: Usd,
+    /// From this share of it on a warning is due, in hundredths of a percent.
+    pub warning_basis_points: i64,
+    /// Whether applications are asked to hold back once it is used up.
+    pub throttle: bool,
+}
+
+const SELECT: &str = "SELECT round(amount_usd, 18), (warning_percent * 100)::int8, throttle FROM public.api_budgets \
+    WHERE scope = 'global' AND scope_value = '' AND period = 'day'";
+
+/// The budget, if one is set.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn daily(reading: &Reading) -> Result<Option<Budget>, QueryError> {
+    Ok(read(&**reading, SELECT).await?)
+}
+
+/// A daily budget that is to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DailyBudget {
+    /// How much.
+    pub amount: Usd,
+    /// From this share of it on a warning is due, in percent; what holds stays if nothing is said.
+    pub warning_percent: Option<i64>,
+    /// Nothing is changed where there is a budget already.
+    pub only_if_none: bool,
+}
+
+/// Sets the budget and notes who did. Returns the earlier amount.
+///
+/// # Errors
+/// PostgreSQL's; nothing was changed then.
+pub async fn set_daily(
+    client: &mut Client,
+    new: &DailyBudget,
+    by: &Actor<'_>,
+) -> Result<Option<Usd>, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let old = store::of_scope(transaction.client(), Scope::Global, "", Period::Day).await?;
+    let amount = old.as_ref().map(|old| old.amount_usd);
+    if old.is_some() && new.only_if_none {
+        return Ok(amount);
+    }
+    let warning_percent = new.warning_percent.and_then(|percent| i32::try_from(percent).ok());
+    let wanted = NewBudget {
+        scope: Scope::Global,
+        scope_value: String::new(),
+        period: Period::Day,
+        amount_usd: new.amount,
+        warning_percent: warning_percent.or(old.as_ref().map(|old| old.warning_percent)).unwrap_or(80),
+        alert_percents: old.as_ref().map_or_else(|| vec![50, 80, 100], |old| old.alert_percents.clone()),
+        throttle: old.as_ref().is_none_or(|old| old.throttle),
+    };
+    store::replace(transaction.client(), &wanted, old, by).await?;
+    transaction.commit().await?;
+    Ok(amount)
+}
+
+async fn read(client: &impl GenericClient, sql: &str) -> Result<Option<Budget>, tokio_postgres::Error> {
+    let rows = client.query_typed(sql, &[]).await?;
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Budget { amount: row.try_get(0)?, warning_basis_points: row.try_get(1)?, throttle: row.try_get(2)? })
+    };
+    rows.first().map(read).transpose()
+}

@@ -1,0 +1,166 @@
+//! Names that no call has. A filter or a budget of such a name is nearly always a slip: the answer says so, and what there is.
+
+use chrono::NaiveDate;
+use tokio_postgres::Client;
+
+use super::QueryError;
+use super::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use crate::budgets::Scope;
+
+/// Names that are read to find near ones.
+const NAMES_MAX: i64 = 2_000;
+/// Names that are told.
+const TOLD: usize = 5;
+/// A longer name is compared with none.
+const LONG_NAME_BYTES: usize = 200;
+/// Days over which the call log is read for applications, which no rollup has.
+pub const LOG_DAYS_MAX: u64 = 31;
+
+/// What a dimension is called in a sentence.
+#[must_use]
+pub const fn word(dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Provider => "provider",
+        Dimension::Model => "model",
+        Dimension::Endpoint => "endpoint",
+        Dimension::User => "user",
+        Dimension::App => "application",
+    }
+}
+
+/// The names that calls of these days have, those with the largest costs first.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn seen(
+    client: &Client,
+    dimension: Dimension,
+    (from, to): (NaiveDate, NaiveDate),
+    zone: chrono_tz::Tz,
+) -> Result<Vec<String>, QueryError> {
+    let question = Question {
+        from,
+        to,
+        zone: zone.name().to_owned(),
+        bucket: Bucket::Total,
+        group_by: vec![dimension],
+        filters: Vec::new(),
+        sort: SortBy::Cost,
+        descending: true,
+        limit: NAMES_MAX,
+        offset: 0,
+    };
+    let rows = question.ask(client).await?;
+    let name = |row: GroupRow| match dimension {
+        Dimension::Provider => row.provider,
+        Dimension::Model => row.model,
+        Dimension::Endpoint => row.endpoint,
+        Dimension::User => row.user,
+        Dimension::App => row.app,
+    };
+    Ok(rows.into_iter().filter_map(name).filter(|name| !name.is_empty()).collect())
+}
+
+/// All days, as far as the dimension can be asked for them.
+#[must_use]
+pub fn all_days(dimension: Dimension, today: NaiveDate) -> (NaiveDate, NaiveDate) {
+    let first = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap_or(today);
+    let days = chrono::Days::new(LOG_DAYS_MAX - 1);
+    // Calls may be dated a little ahead.
+    let to = today + chrono::Days::new(1);
+    if dimension == Dimension::App { (today - days, to) } else { (first, to) }
+}
+
+/// The names that `name` is near to, the nearest first: of few edits for its length, or with the name in them.
+fn closest_names<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
+    let name = name.to_lowercase();
+    let mut found: Vec<(usize, &str)> = names
+        .iter()
+        .filter_map(|candidate| {
+            let known = candidate.to_lowercase();
+            // The table of two long names is large, and none of them is a slip.
+            let is_long = name.len().max(known.len()) > LONG_NAME_BYTES;
+            let edits = if is_long { usize::MAX } else { strsim::levenshtein(&name, &known) };
+            let is_near = edits <= name.len() / 3 || name.len() >= 3 && known.contains(&name);
+            is_near.then_some((edits, candidate.as_str()))
+        })
+        .collect();
+    found.sort_unstable();
+    found.into_iter().take(TOLD).map(|(_, candidate)| candidate).collect()
+}
+
+/// The names that are near, or those that come first: `near names: claude, cohere`.
+#[must_use]
+pub fn near(name: &str, names: &[String]) -> String {
+    let found = closest_names(name, names);
+    if !found.is_empty() {
+        return format!("near names: {}", found.join(", "));
+    }
+    match names {
+        [] => "there are none".to_owned(),
+        all if all.len() <= TOLD => format!("there are: {}", all.join(", ")),
+        all => format!("there are, among others: {}", all[..TOLD].join(", ")),
+    }
+}
+
+/// A sentence about each filter whose name no call of these days has.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn unseen(
+    client: &Client,
+    filters: &[(Dimension, String)],
+    days: (NaiveDate, NaiveDate),
+    zone: chrono_tz::Tz,
+) -> Result<Vec<String>, QueryError> {
+    let mut notes = Vec::new();
+    for (dimension, name) in filters {
+        let names = seen(client, *dimension, days, zone).await?;
+        if !names.iter().any(|known| known == name) && (names.len() as i64) < NAMES_MAX {
+            notes.push(format!("no call of these days has the {} {name:?}; {}", word(*dimension), near(name, &names)));
+        }
+    }
+    Ok(notes)
+}
+
+/// A sentence about a budget towards which no call counts so far.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn unseen_budget(
+    client: &Client,
+    (scope, name): (Scope, &str),
+    today: NaiveDate,
+    zone: chrono_tz::Tz,
+) -> Result<Option<String>, QueryError> {
+    let dimension = match scope {
+        Scope::Global => return Ok(None),
+        Scope::Provider => Dimension::Provider,
+        Scope::Model => Dimension::Model,
+        Scope::User => Dimension::User,
+        Scope::App => Dimension::App,
+    };
+    let names = seen(client, dimension, all_days(dimension, today), zone).await?;
+    // A family's name stands for the dated ones.
+    let counts = |known: &String| known == name || scope == Scope::Model && known.starts_with(name);
+    if names.iter().any(counts) || names.len() as i64 == NAMES_MAX {
+        return Ok(None);
+    }
+    let period = if dimension == Dimension::App { " in the last 31 days" } else { "" };
+    Ok(Some(format!("no call has had the {} {name:?}{period}; {}", word(dimension), near(name, &names))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_come_first_and_others_are_bounded() {
+        let names = ["claude-sonnet-4-5", "claude-opus-4-5", "gpt-4o", "a", "b", "c"].map(str::to_owned);
+        assert_eq!(near("claude-sonet-4-5", &names), "near names: claude-sonnet-4-5, claude-opus-4-5");
+        assert_eq!(near("SONNET", &names), "near names: claude-sonnet-4-5");
+        assert_eq!(near("zzzzzzzz", &names[3..]), "there are: a, b, c");
+        assert!(near("zzzzzzzz", &names).starts_with("there are, among others: claude-sonnet-4-5, "));
+        assert_eq!(near("x", &[]), "there are none");
+    }
+}

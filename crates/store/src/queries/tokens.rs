@@ -1,0 +1,181 @@
+//! `tallyd_tokens`: made, listed and revoked, each change with its line in the audit log.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
+
+use super::audit::{self, Change};
+use tallyd_config::StatedCosts;
+use tallyd_model::role::Role;
+
+/// A token that is in force, as the daemon keeps it.
+#[derive(Debug, Clone)]
+pub struct StoredToken {
+    /// Its number.
+    pub id: i32,
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// The SHA-256 of its text.
+    pub sha256: Vec<u8>,
+    /// When it ends; none if it does not.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Costs that it may state, if it may fewer than the configuration lets.
+    pub stated_costs: Option<StatedCosts>,
+}
+
+/// A token as it is listed.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedToken {
+    /// Its number.
+    pub id: i32,
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// By whom.
+    pub created_by: String,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// Costs that it may state, if it may fewer than the configuration lets.
+    pub stated_costs: Option<String>,
+}
+
+/// A token to be made.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// By whom it is made.
+    pub created_by: String,
+    /// Costs that it may state, if it may fewer than the configuration lets.
+    pub stated_costs: Option<StatedCosts>,
+}
+
+/// Tokens that a daemon keeps.
+const TOKENS_MAX: i64 = 10_000;
+
+/// Those that are in force.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn in_force(client: &Client) -> Result<Vec<StoredToken>, tokio_postgres::Error> {
+    let sql = "SELECT id, name, role, sha256, expires_at, stated_costs FROM public.tallyd_tokens WHERE revoked_at IS NULL \
+        ORDER BY id DESC LIMIT $1";
+    let rows = client.query_typed(sql, &[(&TOKENS_MAX, Type::INT8)]).await?;
+    Ok(rows.iter().filter_map(stored).collect())
+}
+
+/// The one of this number, if it is in force.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn one_in_force(client: &Client, id: i32) -> Result<Option<StoredToken>, tokio_postgres::Error> {
+    let sql = "SELECT id, name, role, sha256, expires_at, stated_costs FROM public.tallyd_tokens WHERE revoked_at IS NULL AND id = $1";
+    let rows = client.query_typed(sql, &[(&id, Type::INT4)]).await?;
+    Ok(rows.first().and_then(stored))
+}
+
+fn stored(row: &tokio_postgres::Row) -> Option<StoredToken> {
+    // A role that a later version has made means nothing here.
+    let role = Role::of(row.get(2))?;
+    // A limit that a later version has made is not let go of.
+    let limit = row.get::<_, Option<&str>>(5);
+    let stated_costs = limit.map(|name| StatedCosts::of(name).unwrap_or(StatedCosts::Refuse));
+    let (id, name, sha256, expires_at) = (row.get(0), row.get(1), row.get(3), row.get(4));
+    Some(StoredToken { id, name, role, sha256, expires_at, stated_costs })
+}
+
+/// All of them, the revoked ones included.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn list(client: &Client) -> Result<Vec<ListedToken>, tokio_postgres::Error> {
+    let sql = "SELECT id, name, role, created_at, created_by, expires_at, revoked_at, stated_costs FROM public.tallyd_tokens ORDER BY id";
+    let rows = client.query_typed(sql, &[]).await?;
+    let read = |row: &tokio_postgres::Row| ListedToken {
+        id: row.get(0),
+        name: row.get(1),
+        role: row.get(2),
+        created_at: row.get(3),
+        created_by: row.get(4),
+        expires_at: row.get(5),
+        revoked_at: row.get(6),
+        stated_costs: row.get(7),
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// Makes one: draws its number, lets `compose` make the digest of the text that has that number in it, and stores it.
+///
+/// # Errors
+/// PostgreSQL's; nothing was made then.
+pub async fn create(
+    transaction: &Transaction<'_>,
+    token: &NewToken,
+    digest_of: impl FnOnce(i32) -> [u8; 32],
+) -> Result<i32, tokio_postgres::Error> {
+    let sql = "SELECT nextval(pg_get_serial_sequence('public.tallyd_tokens', 'id'))::int4";
+    let id: i32 = transaction.query_typed(sql, &[]).await?[0].try_get(0)?;
+    let digest = digest_of(id);
+    let (digest, role) = (digest.as_slice(), token.role.name());
+    let sql = "INSERT INTO public.tallyd_tokens (id, name, role, sha256, created_by, expires_at, stated_costs) \
+        OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let stated_costs = token.stated_costs.map(StatedCosts::name);
+    let values: [super::Parameter<'_>; 7] = [
+        (&id, Type::INT4),
+        (&token.name, Type::TEXT),
+        (&role, Type::TEXT),
+        (&digest, Type::BYTEA),
+        (&token.created_by, Type::TEXT),
+        (&token.expires_at, Type::TIMESTAMPTZ),
+        (&stated_costs, Type::TEXT),
+    ];
+    transaction.query_typed(sql, &values).await?;
+    let mut new = json!({ "name": token.name, "role": role, "expires_at": token.expires_at });
+    if let Some(costs) = stated_costs {
+        new["stated_costs"] = costs.into();
+    }
+    let change = Change {
+        actor: &token.created_by,
+        address: "",
+        action: "token.create",
+        object: &format!("token {id}"),
+        old: None,
+        new: Some(new),
+    };
+    audit::write(transaction.client(), &change).await?;
+    Ok(id)
+}
+
+/// Revokes one. False if there is none of that number in force, or `created_by` is given and it was made by another.
+///
+/// # Errors
+/// PostgreSQL's; nothing was changed then.
+pub async fn revoke(
+    transaction: &Transaction<'_>,
+    id: i32,
+    created_by: Option<&str>,
+    actor: &str,
+) -> Result<bool, tokio_postgres::Error> {
+    let sql = "UPDATE public.tallyd_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
+        AND created_by = coalesce($2, created_by) RETURNING name, role";
+    let rows = transaction.query_typed(sql, &[(&id, Type::INT4), (&created_by, Type::TEXT)]).await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    let old = json!({ "name": row.get::<_, String>(0), "role": row.get::<_, String>(1) });
+    let object = format!("token {id}");
+    let change = Change { actor, address: "", action: "token.revoke", object: &object, old: Some(old), new: None };
+    audit::write(transaction.client(), &change).await?;
+    Ok(true)
+}

@@ -1,0 +1,167 @@
+//! One call of the log, as far as its cost goes, and what is to become of it.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, SecondsFormat};
+use tokio_postgres::Row;
+
+use super::RepriceOptions;
+use tallyd_model::call::NOT_UNDERSTOOD;
+use tallyd_model::json;
+use tallyd_model::pricing::{
+    Catalog, Priced, Quantity, Tokens, Usage, Usd, normalise_platform, normalise_provider, normalise_tier,
+};
+
+/// A call.
+pub(super) struct LogRow {
+    pub partition: String,
+    pub place: String,
+    pub occurred_at_us: i64,
+    pub provider: String,
+    pub model: String,
+    pub endpoint: String,
+    pub user_id: String,
+    pub service_tier: String,
+    pub platform: String,
+    pub tokens: Tokens,
+    pub requests: u64,
+    pub extra_units: Option<String>,
+    /// None: unpriced.
+    pub cost: Option<Stored>,
+    pub is_catalog: bool,
+    pub price_id: Option<i32>,
+    pub rollup_other: i16,
+    /// Its usage was not understood whole: no catalog prices it.
+    pub not_understood: bool,
+}
+
+/// A stored cost.
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    Exact(Usd),
+    /// Written by somebody else with more decimals than are kept: its difference could not be stated exactly.
+    Inexact,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It stays as it is.
+    Keep,
+    /// It has no price today; whatever it has stays.
+    Unpriceable,
+    /// Its stored cost cannot be read exactly.
+    Inexact,
+    /// It gets this cost. `old` is what it had.
+    Change { old: Option<Usd>, new: Usd, price_id: i32 },
+}
+
+/// The query for the calls of `[from, to)`; every parameter is written out, for a cursor takes none.
+pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> String {
+    let mut filter = format!("l.occurred_at >= {} AND l.occurred_at < {}", instant(from_us), instant(to_us));
+    if !options.include_client {
+        filter.push_str(" AND l.cost_source <> 'client'");
+    }
+    for (column, wanted) in [("provider", &options.provider), ("model", &options.model)] {
+        if !wanted.is_empty() {
+            filter.push_str(&format!(" AND l.{column} = '{}'", wanted.replace('\'', "''")));
+        }
+    }
+    format!(
+        "SELECT l.tableoid::regclass::text, l.ctid::text, (extract(epoch FROM l.occurred_at) * 1000000)::int8, \
+         l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
+         l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
+         l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
+         l.platform \
+         FROM public.api_usage_log AS l WHERE {filter}"
+    )
+}
+
+/// An instant as a literal.
+pub(super) fn instant(us: i64) -> String {
+    let time = DateTime::from_timestamp_micros(us).unwrap_or_default();
+    format!("'{}'::timestamptz", time.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+impl LogRow {
+    pub fn read(row: &Row) -> Self {
+        // Counts are not negative in the log: the daemon and the SQL function both refuse them.
+        let count = |at: usize| row.get::<_, i64>(at).max(0).unsigned_abs();
+        let cost = row.get::<_, Option<&str>>(15).map(|text| Usd::parse(text).map_or(Stored::Inexact, Stored::Exact));
+        Self {
+            partition: row.get(0),
+            place: row.get(1),
+            occurred_at_us: row.get(2),
+            provider: row.get(3),
+            model: row.get(4),
+            endpoint: row.get(5),
+            user_id: row.get(6),
+            service_tier: row.get(7),
+            tokens: Tokens {
+                input: count(8),
+                output: count(9),
+                cache_read: count(10),
+                cache_write_5m: count(11),
+                cache_write_1h: count(12),
+            },
+            requests: count(13),
+            extra_units: row.get(14),
+            cost,
+            is_catalog: row.get(16),
+            price_id: row.get(17),
+            rollup_other: row.get(18),
+            not_understood: row.get(19),
+            platform: row.get(20),
+        }
+    }
+
+    /// What the call costs by a catalog, and the price's id; none if it has no price there.
+    pub fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
+        let extra_units = self.quantities()?;
+        if self.not_understood {
+            return None;
+        }
+        // Calls of earlier versions were stored with the names that were sent.
+        let provider = normalise_provider(&self.provider);
+        let usage = Usage {
+            provider: &provider,
+            platform: &normalise_platform(&self.platform, &provider),
+            model: &self.model,
+            endpoint: &self.endpoint,
+            service_tier: &normalise_tier(&self.service_tier),
+            occurred_at_us: self.occurred_at_us,
+            tokens: self.tokens,
+            requests: self.requests,
+            extra_units: &extra_units,
+        };
+        match catalog.price(&usage) {
+            Priced::Catalog { cost, price_id } => Some((cost, price_id)),
+            Priced::Unpriced(_) => None,
+        }
+    }
+
+    pub fn decide(&self, catalog: &Catalog) -> Decision {
+        let Some((new, price_id)) = self.priced(catalog) else { return Decision::Unpriceable };
+        let old = match self.cost {
+            None => None,
+            Some(Stored::Exact(usd)) => Some(usd),
+            Some(Stored::Inexact) => return Decision::Inexact,
+        };
+        if self.is_catalog && old == Some(new) && self.price_id == Some(price_id) {
+            return Decision::Keep;
+        }
+        Decision::Change { old, new, price_id }
+    }
+
+    /// The extra units: the daemon stores quantities as text, SQL callers may store numbers. None if one is neither.
+    fn quantities(&self) -> Option<Vec<(Cow<'_, str>, Quantity)>> {
+        let Some(text) = &self.extra_units else { return Some(Vec::new()) };
+        let units: json::value::Map = json::from_str(text).ok()?;
+        let quantity = |value: &json::Value| match value {
+            json::Value::String(text) => Quantity::parse(text).ok(),
+            json::Value::Number(digits) => Quantity::parse(digits).ok(),
+            _ => None,
+        };
+        units.into_iter().map(|(unit, value)| Some((Cow::Owned(unit), quantity(&value)?))).collect()
+    }
+}

@@ -1,0 +1,236 @@
+//! The steps of a repricing, each one transaction.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate};
+use serde::Serialize;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::job::{Job, Step};
+use super::preview::{sum, zone};
+use super::row::{Decision, LogRow, select};
+use super::{RepriceError, RepriceOptions, digest};
+use crate::rollup_upserts;
+use crate::{FailureClass, classify};
+use tallyd_model::pricing::{Catalog, Usd};
+use tallyd_model::rollup::day::Days;
+use tallyd_model::rollup::fold::{CostKey, Deltas, Measures, UserKey, UserSums};
+use tallyd_model::rollup::guard::{OTHER, OTHER_ENDPOINT, OTHER_MODEL};
+
+/// Rows that are fetched, and updated, at once.
+const FETCH_ROWS: usize = 10_000;
+/// The first slice, and the widest one.
+const FIRST_US: i64 = 3_600_000_000;
+const WIDEST_US: i64 = 31 * 24 * FIRST_US;
+/// A slice is tried so often while rows move under it.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Progress {
+    /// The job.
+    pub job: i64,
+    /// True if an earlier run had begun it.
+    pub resumed: bool,
+    /// Everything before is done, microseconds since 1970 UTC.
+    pub position_us: i64,
+    /// Calls that were read by this run.
+    pub read: u64,
+    /// Calls that this run has changed.
+    pub changed: u64,
+    /// Of those, the ones that had no price.
+    pub priced: u64,
+    /// What this run has added to the sum of all costs.
+    pub difference_usd: Usd,
+}
+
+/// Prices the period anew; goes on where an earlier run of the same question with the same prices was left. `report` is
+/// called after each committed step.
+///
+/// # Errors
+/// [`RepriceError`]. The same call goes on from there.
+pub async fn reprice(
+    client: &Client,
+    catalog: &Catalog,
+    options: &RepriceOptions,
+    mut report: impl FnMut(&Progress),
+) -> Result<Progress, RepriceError> {
+    let days = Days::new(zone(client).await?);
+    let mut job = Job::take(client, options, &digest(catalog)).await?;
+    let mut progress =
+        Progress { job: job.id, resumed: job.resumed, position_us: job.position_us, ..Progress::default() };
+    let mut width_us = FIRST_US.min(i64::from(options.batch_rows).saturating_mul(1_000_000)).max(1);
+    loop {
+        let to_us = job.position_us.saturating_add(width_us).min(options.to_us);
+        let step = persistent_step(client, catalog, options, &job, &days, to_us).await?;
+        job.position_us = to_us;
+        progress.position_us = to_us;
+        progress.read += step.read;
+        progress.changed += step.changed;
+        progress.priced += step.priced;
+        progress.difference_usd = sum(progress.difference_usd, step.difference);
+        report(&progress);
+        if to_us >= options.to_us {
+            return Ok(progress);
+        }
+        // So that a slice has about as many calls as asked for, whatever the traffic.
+        let wanted = u64::from(options.batch_rows);
+        if step.read > wanted.saturating_mul(2) {
+            width_us = (width_us / 2).max(1);
+        } else if step.read < wanted / 2 {
+            width_us = (width_us * 2).min(WIDEST_US);
+        }
+    }
+}
+
+/// A step, again while others are in the way.
+async fn persistent_step(
+    client: &Client,
+    catalog: &Catalog,
+    options: &RepriceOptions,
+    job: &Job,
+    days: &Days,
+    to_us: i64,
+) -> Result<Step, RepriceError> {
+    for _ in 0..TRIES {
+        client.batch_execute("BEGIN").await?;
+        let tried = match step(client, catalog, options, job, days.clone(), to_us).await {
+            Ok(Some(done)) => client.batch_execute("COMMIT").await.map(|()| Some(done)).map_err(RepriceError::from),
+            other => other,
+        };
+        match tried {
+            Ok(Some(done)) => return Ok(done),
+            Ok(None) => {}
+            Err(RepriceError::Database(error)) if is_passing(&error) => {}
+            Err(error) => {
+                // The session may be what failed.
+                let _ = client.batch_execute("ROLLBACK").await;
+                return Err(error);
+            }
+        }
+        client.batch_execute("ROLLBACK").await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    let at = DateTime::from_timestamp_micros(job.position_us).unwrap_or_default();
+    Err(RepriceError::Moving { at: at.to_string() })
+}
+
+/// True for deadlocks and the like: the session is whole, and the next try may succeed. COMMIT itself does not fail so.
+fn is_passing(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some() && classify(error) == FailureClass::Transient
+}
+
+/// Does the slice within the caller's transaction. None if a row was moved by somebody else.
+async fn step(
+    client: &Client,
+    catalog: &Catalog,
+    options: &RepriceOptions,
+    job: &Job,
+    mut days: Days,
+    to_us: i64,
+) -> Result<Option<Step>, RepriceError> {
+    crate::zone::enter(client, days.zone()).await??;
+    if !job.advance(client, to_us).await? {
+        return Err(RepriceError::Overtaken(job.id));
+    }
+    let cursor = format!("DECLARE repriced NO SCROLL CURSOR FOR {}", select(options, job.position_us, to_us));
+    client.batch_execute(&cursor).await?;
+    let mut done = Step::default();
+    let mut sums = Sums::default();
+    loop {
+        // The cursor sees the calls as they were when it was declared, whatever is updated meanwhile.
+        let rows = client.query_typed(&format!("FETCH {FETCH_ROWS} FROM repriced"), &[]).await?;
+        done.read += rows.len() as u64;
+        let mut updates: BTreeMap<String, Updates> = BTreeMap::new();
+        for row in rows.iter().map(LogRow::read) {
+            let Decision::Change { old, new, price_id } = row.decide(catalog) else { continue };
+            done.changed += 1;
+            done.priced += u64::from(old.is_none());
+            // Both are costs of one record.
+            let change = new.checked_sub(old.unwrap_or_default()).expect("a record's costs are within 10^9 USD");
+            done.difference = sum(done.difference, change);
+            sums.add(days.of(row.occurred_at_us), &row, change, old.is_none());
+            let update = updates.entry(row.partition).or_default();
+            update.places.push(row.place);
+            update.costs.push(new);
+            update.prices.push(price_id);
+        }
+        for (partition, update) in &updates {
+            if !update.apply(client, partition).await? {
+                return Ok(None);
+            }
+        }
+        if rows.len() < FETCH_ROWS {
+            break;
+        }
+    }
+    client.batch_execute("CLOSE repriced").await?;
+    rollup_upserts::upsert(client, &sums.deltas()).await?;
+    job.note(client, done, to_us >= options.to_us).await?;
+    Ok(Some(done))
+}
+
+/// New costs of rows of one partition, by place.
+#[derive(Default)]
+struct Updates {
+    places: Vec<String>,
+    costs: Vec<Usd>,
+    prices: Vec<i32>,
+}
+
+impl Updates {
+    /// False if a row is not where it was.
+    async fn apply(&self, client: &Client, partition: &str) -> Result<bool, tokio_postgres::Error> {
+        // The name comes from the catalog, quoted.
+        let sql = format!(
+            "WITH changed AS (UPDATE {partition} AS l SET cost_usd = d.cost, cost_source = 'catalog', price_id = d.price \
+             FROM unnest($1::text[], $2::numeric[], $3::int4[]) AS d (place, cost, price) \
+             WHERE l.ctid = d.place::tid RETURNING 1) SELECT count(*) FROM changed"
+        );
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&self.places, Type::TEXT_ARRAY), (&self.costs, Type::NUMERIC_ARRAY), (&self.prices, Type::INT4_ARRAY)];
+        let rows = client.query_typed(&sql, &parameters).await?;
+        Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) == self.places.len() as i64)
+    }
+}
+
+/// Differences by the rollups' keys.
+#[derive(Default)]
+struct Sums {
+    costs: BTreeMap<(NaiveDate, String, String, String), Measures>,
+    users: BTreeMap<(NaiveDate, String, String), UserSums>,
+    totals: BTreeMap<(String, String), UserSums>,
+}
+
+impl Sums {
+    fn add(&mut self, day: NaiveDate, row: &LogRow, change: Usd, was_unpriced: bool) {
+        let add = |measures: &mut Measures| {
+            measures.cost = sum(measures.cost, change);
+            measures.unpriced -= i64::from(was_unpriced);
+        };
+        let model = if row.rollup_other & OTHER_MODEL == 0 { &row.model } else { OTHER };
+        let endpoint = if row.rollup_other & OTHER_ENDPOINT == 0 { &row.endpoint } else { OTHER };
+        add(self.costs.entry((day, row.provider.clone(), model.to_owned(), endpoint.to_owned())).or_default());
+        let user = self.users.entry((day, row.user_id.clone(), row.provider.clone())).or_default();
+        let total = self.totals.entry((row.user_id.clone(), row.provider.clone())).or_default();
+        for sums in [user, total] {
+            add(&mut sums.measures);
+            // The user's first and last call are known already; these change neither.
+            sums.first_us = sums.first_us.min(row.occurred_at_us);
+            sums.last_us = sums.last_us.max(row.occurred_at_us);
+        }
+    }
+
+    fn deltas(&self) -> Deltas<'_> {
+        let costs = self.costs.iter().map(|((day, provider, model, endpoint), measures)| {
+            (CostKey { day: *day, provider, model, endpoint }, *measures)
+        });
+        let users =
+            self.users.iter().map(|((day, user_id, provider), sums)| (UserKey { day: *day, user_id, provider }, *sums));
+        let totals = self.totals.iter().map(|((user, provider), sums)| ((user.as_str(), provider.as_str()), *sums));
+        Deltas { costs: costs.collect(), users: users.collect(), totals: totals.collect() }
+    }
+}

@@ -1,0 +1,149 @@
+//! The first step: the partition's sums are kept, and its rows are gone, in one transaction.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::{LOCK_WAIT, RetentionError, begin, gives_way, is_gone, is_partition};
+use crate::locks::Lock;
+use crate::partitions::PartitionInfo;
+use crate::queries::audit::{self, Change};
+use crate::rollups::ROLLUPS;
+
+/// Readers are asked so often to let go of the partition, once its sums are made.
+const TRIES: u32 = 40;
+/// How long each time: new readers wait behind us for as long.
+const TRUNCATE_WAIT: &str = "250ms";
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What became of the rows.
+pub(super) enum Emptied {
+    /// There is no such partition any more.
+    Gone,
+    /// Others were using it; nothing has changed.
+    Busy,
+    /// It is empty now.
+    Was {
+        /// The calls that it held.
+        calls: i64,
+        /// The sum of their costs.
+        cost_usd: String,
+    },
+}
+
+/// Empties the partition.
+pub(super) async fn empty(client: &Client, partition: &PartitionInfo, actor: &str) -> Result<Emptied, RetentionError> {
+    begin(client, LOCK_WAIT).await?;
+    let done = match within(client, partition, actor).await {
+        Ok(emptied @ Emptied::Was { calls: 1.., .. }) => {
+            client.batch_execute("COMMIT").await?;
+            return Ok(emptied);
+        }
+        Err(RetentionError::Database(error)) if gives_way(&error) => Ok(Emptied::Busy),
+        Err(RetentionError::Database(error)) if is_gone(&error) => Ok(Emptied::Gone),
+        other => other,
+    };
+    // The session may be what failed.
+    let ended = client.batch_execute("ROLLBACK").await;
+    let done = done?;
+    ended?;
+    Ok(done)
+}
+
+async fn within(client: &Client, partition: &PartitionInfo, actor: &str) -> Result<Emptied, RetentionError> {
+    if !Lock::Retention.try_take(client).await? {
+        return Err(RetentionError::Taken);
+    }
+    let name = &partition.name;
+    // Whoever has rows in it whose rollups are still to come is waited for; whoever comes now waits for us.
+    client.batch_execute(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")).await?;
+    if !is_partition(client, partition).await? {
+        return Ok(Emptied::Gone);
+    }
+    // Asked under the lock: a rebuild of the rollups, which changes it, locks the partition too.
+    let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
+    let zone = client.query_typed(zone, &[]).await?;
+    let zone: &str = zone.first().ok_or(RetentionError::NoTimeZone)?.get(0);
+    let Some(held) = keep_sums(client, name, zone).await? else {
+        return Ok(Emptied::Was { calls: 0, cost_usd: "0".into() });
+    };
+    note(client, partition, &held, actor).await?;
+    truncate(client, name).await?;
+    Ok(Emptied::Was { calls: held.calls, cost_usd: held.cost_usd })
+}
+
+/// What a partition held.
+struct Held {
+    calls: i64,
+    cost_usd: String,
+    unpriced_calls: i64,
+}
+
+/// Adds the partition's sums to the dropped ones. None if it has no rows.
+async fn keep_sums(client: &Client, name: &str, zone: &str) -> Result<Option<Held>, tokio_postgres::Error> {
+    let any = client.query_typed(&format!("SELECT EXISTS (SELECT FROM {name})"), &[]).await?;
+    if !any.first().is_some_and(|row| row.get(0)) {
+        return Ok(None);
+    }
+    let mut held = None;
+    for rollup in &ROLLUPS {
+        let sql = format!(
+            "WITH sums AS MATERIALIZED ({sums}), kept AS ({add}) \
+             SELECT sum(calls)::int8, sum(cost_usd)::text, sum(unpriced_calls)::int8 FROM sums",
+            sums = rollup.select_from(name),
+            add = rollup.add_to(rollup.dropped, "TABLE sums"),
+        );
+        let rows = client.query_typed(&sql, &[(&zone, Type::TEXT)]).await?;
+        // An aggregate returns a row, and the partition has some to add up.
+        held = rows.first().map(|row| Held { calls: row.get(0), cost_usd: row.get(1), unpriced_calls: row.get(2) });
+    }
+    Ok(held)
+}
+
+/// Writes down what goes, for whoever looks for it, and for the audit log.
+async fn note(
+    client: &Client,
+    partition: &PartitionInfo,
+    held: &Held,
+    actor: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let sql = "INSERT INTO public.tallyd_dropped_partitions \
+        (partition_name, from_at, to_at, calls, cost_usd, unpriced_calls, actor) \
+        VALUES ($1, coalesce($2, '-infinity'), coalesce($3, 'infinity'), $4, $5::text::numeric, $6, $7)";
+    let values: [(&(dyn ToSql + Sync), Type); 7] = [
+        (&partition.name, Type::TEXT),
+        (&partition.from, Type::TIMESTAMPTZ),
+        (&partition.to, Type::TIMESTAMPTZ),
+        (&held.calls, Type::INT8),
+        (&held.cost_usd, Type::TEXT),
+        (&held.unpriced_calls, Type::INT8),
+        (&actor, Type::TEXT),
+    ];
+    client.query_typed(sql, &values).await?;
+    let old = json!({
+        "from": partition.from, "to": partition.to, "calls": held.calls, "cost_usd": held.cost_usd,
+        "unpriced_calls": held.unpriced_calls,
+    });
+    let change =
+        Change { actor, address: "", action: "partition.drop", object: &partition.name, old: Some(old), new: None };
+    audit::write(client, &change).await
+}
+
+/// Takes the rows away, once no reader is in them. The sums are not made again for a reader that takes its time.
+async fn truncate(client: &Client, name: &str) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(&format!("SET LOCAL lock_timeout = '{TRUNCATE_WAIT}'; SAVEPOINT summed")).await?;
+    let mut tries = 0;
+    loop {
+        match client.batch_execute(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await {
+            Ok(()) => return client.batch_execute(&format!("TRUNCATE {name}")).await,
+            Err(error) if gives_way(&error) && tries < TRIES => {
+                tries += 1;
+                client.batch_execute("ROLLBACK TO SAVEPOINT summed").await?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Where the database is: the PostgreSQL of a URL, or the private cluster.
+
+use std::ffi::OsStr;
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Config};
+
+use super::connection::{ConnectError, Connection};
+use super::embedded::{self, Embedded, EmbeddedError};
+use super::hosts::{Driver, Way};
+use super::tls::TlsError;
+use super::url::{Address, AddressError};
+
+/// Where to find or make the database.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// A URL, or libpq's `key=value` form. Without it a private cluster is used.
+    pub url: Option<String>,
+    /// The daemon's data directory, in which a private cluster is made.
+    pub data_dir: PathBuf,
+    /// Authorities to trust instead of the system's, in PEM form. Implies `sslmode=require`.
+    pub ca_file: Option<PathBuf>,
+    /// A file with the password, read at every attempt to connect. Stands for the one in the URL.
+    pub password_file: Option<PathBuf>,
+    /// How long one host may take to let us in, from the first packet to the end of the log-in.
+    pub connect_timeout: Duration,
+    /// Where the programs (`postgres`, `psql`) are, if they are not to be looked for.
+    pub bin_dir: Option<PathBuf>,
+}
+
+/// Why there is no database to work with. A PostgreSQL that is merely down is no such reason.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The URL is wrong.
+    #[error("the database's address is wrong: {0}")]
+    Address(#[from] AddressError),
+    /// Its certificates are.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The private cluster cannot be used.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+}
+
+/// A database, and how to reach it. Clones are the same one.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    way: Way,
+    bin_dir: Option<PathBuf>,
+    cluster: Option<Embedded>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("url", &self.redacted_url()).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the database. With a URL nothing is connected yet: PostgreSQL may be down, and records are accepted
+    /// meanwhile. Without one, a private cluster runs when this returns; it is made first if need be.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], if the URL or a CA file is wrong, or the private cluster cannot run.
+    pub async fn open(options: &DatabaseOptions) -> Result<Self, DatabaseError> {
+        Self::with_cluster(options, async |dir, bin_dir| Embedded::open(dir, bin_dir).await).await
+    }
+
+    /// The same for commands, which never make a private cluster: that is the daemon's to do. While a daemon runs on the data folder
+    /// (`daemon_runs`), a command waits for its cluster.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], also if there is no private cluster where there should be one.
+    pub async fn open_existing(
+        options: &DatabaseOptions,
+        daemon_runs: fn(&Path) -> bool,
+    ) -> Result<Self, DatabaseError> {
+        Self::with_cluster(options, async |dir, bin_dir| Embedded::open_existing(dir, bin_dir, daemon_runs).await).await
+    }
+
+    async fn with_cluster(
+        options: &DatabaseOptions,
+        open: impl AsyncFnOnce(&Path, Option<&Path>) -> Result<Embedded, EmbeddedError>,
+    ) -> Result<Self, DatabaseError> {
+        let (address, cluster) = match &options.url {
+            Some(url) => {
+                let address = Address::parse(url, options.ca_file.as_deref(), options.connect_timeout)?;
+                (address.with_password_file(options.password_file.clone()), None)
+            }
+            None => {
+                let cluster = open(&options.data_dir, options.bin_dir.as_deref()).await?;
+                let (user, database) = (embedded::USER, embedded::DATABASE);
+                (Address::embedded(cluster.host(), user, database, options.connect_timeout), Some(cluster))
+            }
+        };
+        let way = Way::new(address, options.connect_timeout)?;
+        Ok(Self { inner: Arc::new(Inner { way, bin_dir: options.bin_dir.clone(), cluster }) })
+    }
+
+    /// How the driver is told to connect. It holds the password, unless that is in a file.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.way.address.config
+    }
+
+    /// The private cluster, where there is one.
+    #[must_use]
+    pub fn embedded(&self) -> Option<&Embedded> {
+        self.inner.cluster.as_ref()
+    }
+
+    /// The address, fit to be printed: the password is `***`. A private cluster's can be given to `psql`.
+    #[must_use]
+    pub fn redacted_url(&self) -> String {
+        self.inner.way.address.redacted()
+    }
+
+    /// Opens a session. A private cluster that has gone is started again first; that may take a minute at the worst.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; its [`class`](ConnectError::class) says whether to try again.
+    pub async fn connect(&self, application_name: &str) -> Result<Connection, ConnectError> {
+        let (client, driver) = self.connect_raw(application_name).await?;
+        Ok(Connection::new(client, tokio::spawn(driver)))
+    }
+
+    async fn connect_raw(&self, application_name: &str) -> Result<(Client, Driver), ConnectError> {
+        match self.inner.way.connect(application_name).await {
+            Err(error) if self.may_have_gone(&error) => {
+                self.revive().await?;
+                self.inner.way.connect(application_name).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Opens a session that listens on a channel. What is returned with it is notified of each notification, and when the
+    /// session ends. Behind a pooler in transaction mode it may never be: poll besides.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn listen(
+        &self,
+        application_name: &str,
+        channel: &str,
+    ) -> Result<(Connection, Arc<Notify>), ConnectError> {
+        let notify = Arc::new(Notify::new());
+        let heard = Arc::clone(&notify);
+        let (client, mut driver) = self.inner.way.connect(application_name).await?;
+        let driver = tokio::spawn(async move {
+            let ended = loop {
+                match poll_fn(|context| driver.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notification(_))) => heard.notify_one(),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                }
+            };
+            heard.notify_one();
+            ended
+        });
+        let connection = Connection::new(client, driver);
+        let listening = connection.batch_execute(&format!("LISTEN {channel}")).await;
+        listening.map_err(|source| ConnectError::Refused { address: self.redacted_url(), source })?;
+        Ok((connection, notify))
+    }
+
+    /// Whether a private cluster's server may be gone: nobody answered, or one that shuts down did.
+    fn may_have_gone(&self, error: &ConnectError) -> bool {
+        let gone = match error {
+            ConnectError::Refused { source, .. } => source.code().is_none_or(|code| code.code().starts_with("57")),
+            ConnectError::NoHost { .. }
+            | ConnectError::Timeout { .. }
+            | ConnectError::PasswordFile(_)
+            | ConnectError::Embedded(_) => false,
+        };
+        gone && self.inner.cluster.is_some()
+    }
+
+    async fn revive(&self) -> Result<(), EmbeddedError> {
+        match &self.inner.cluster {
+            Some(cluster) => cluster.ensure().await,
+            None => Ok(()),
+        }
+    }
+
+    /// A pool of at most `size` sessions, for the control plane. It opens none before they are needed.
+    #[must_use]
+    pub fn pool(&self, size: usize) -> Pool {
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let address = self.inner.way.address.config.clone();
+        let manager = Manager::from_connect(address, PoolConnect(self.clone()), config);
+        let limit = self.inner.way.limit();
+        Pool::builder(manager)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(limit))
+            .create_timeout(Some(limit))
+            .build()
+            // It fails only if timeouts are set without a runtime.
+            .expect("a pool with a runtime can have timeouts")
+    }
+
+    /// `psql`, told where to connect. `args` are added as they are.
+    ///
+    /// It is the one that belongs to the server programs where there is one, otherwise the first of `PATH`. The password
+    /// is in its environment, not in its arguments.
+    pub fn psql_command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let dir = match &self.inner.cluster {
+            Some(cluster) => cluster.programs(),
+            None => self.inner.bin_dir.clone(),
+        };
+        let program = dir.map(|dir| dir.join("psql")).filter(|psql| psql.is_file());
+        let mut command = Command::new(program.unwrap_or_else(|| "psql".into()));
+        self.inner.way.address.set_environment(&mut command);
+        command.args(args);
+        command
+    }
+
+    /// Stops a private cluster that this process owns, and waits for its end; clones cannot connect any more. Any other
+    /// PostgreSQL is left alone.
+    pub async fn close(self) {
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.stop().await;
+        }
+    }
+}
+
+/// Opens the sessions of a pool, with the same revival of a private cluster.
+struct PoolConnect(Database);
+
+type PoolSession = (Client, JoinHandle<()>);
+
+impl deadpool_postgres::Connect for PoolConnect {
+    fn connect(
+        &self,
+        _config: &Config,
+    ) -> futures_util::future::BoxFuture<'_, Result<PoolSession, tokio_postgres::Error>> {
+        Box::pin(async move {
+            match self.0.connect_raw("tallyd control").await {
+                // The driver's error reaches whoever uses the client.
+                Ok((client, driver)) => Ok((client, tokio::spawn(async move { drop(driver.await) }))),
+                Err(error) => {
+                    let reason = error.to_string();
+                    match error.into_driver_error() {
+                        Some(error) => Err(error),
+                        None => {
+                            tracing::warn!(reason, "no session for a question");
+                            // The driver has no word for it. The pool's own limit ends this.
+                            std::future::pending().await
+                        }
+                    }
+                }
+            }
+        })
+    }
+}

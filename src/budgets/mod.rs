@@ -1,0 +1,13 @@
+//! Budgets in the running daemon; [`tallyd_store::budgets`] has what they are.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`standing`] | [`Standing`]: the board for all of the process, and what clients are told of it |
+//! | `shown` | the metrics of budgets and unpriced calls |
+//! | [`watch`] | the task that evaluates, reads, delivers and shows, again and again |
+
+mod shown;
+pub mod standing;
+pub mod watch;
+
+pub use standing::Standing;

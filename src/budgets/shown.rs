@@ -1,0 +1,116 @@
+//! The metrics of budgets and of calls without a price. Labels are for ever, so their number is bounded, and what is gone goes to 0 rather than
+//! out of sight: an alert on it resolves.
+
+use std::collections::{HashMap, HashSet};
+
+use metrics::gauge;
+
+use tallyd_base::registry;
+use tallyd_model::forecast::Estimate;
+use tallyd_model::pricing::Usd;
+use tallyd_store::budgets::{Board, Budget, Scope};
+use tallyd_store::unpriced::UnpricedModel;
+
+/// Budgets, and unpriced models, that have a metric of their own.
+const MAX_SHOWN: usize = 50;
+
+/// What has had a metric since the start.
+#[derive(Default)]
+pub(super) struct Shown {
+    budgets: HashSet<String>,
+    models: HashSet<(String, String)>,
+}
+
+impl Shown {
+    /// Shows how much of each budget is used, and, where it was estimated just now, will be.
+    pub(super) fn budgets(&mut self, board: &Board, estimates: Option<&HashMap<i32, Estimate>>) {
+        let mut now = HashSet::new();
+        for state in board.states() {
+            let name = label(&state.budget);
+            if !self.budgets.contains(&name) && self.budgets.len() >= MAX_SHOWN {
+                continue;
+            }
+            show(registry::BUDGET_USED_RATIO, &name, share(state.spent_usd, state.budget.amount_usd));
+            if let Some(estimates) = estimates {
+                let expected = estimates.get(&state.budget.id).and_then(|estimate| estimate.expected_usd);
+                show(
+                    registry::BUDGET_FORECAST_RATIO,
+                    &name,
+                    share(expected.unwrap_or_default(), state.budget.amount_usd),
+                );
+            }
+            self.budgets.insert(name.clone());
+            now.insert(name);
+        }
+        for gone in self.budgets.difference(&now) {
+            show(registry::BUDGET_USED_RATIO, gone, 0.0);
+            show(registry::BUDGET_FORECAST_RATIO, gone, 0.0);
+        }
+    }
+
+    /// Shows the models with the most unpriced calls.
+    pub(super) fn models(&mut self, models: &[UnpricedModel]) {
+        let (mut now, mut rest) = (HashSet::new(), 0);
+        for model in models {
+            let name = (model.provider.clone(), model.model.clone());
+            if self.models.contains(&name) || self.models.len() < MAX_SHOWN {
+                show_model(&name, model.calls);
+                self.models.insert(name.clone());
+                now.insert(name);
+            } else {
+                rest += model.calls;
+            }
+        }
+        self.models.difference(&now).for_each(|name| show_model(name, 0));
+        show_model(&("(other)".into(), "(other)".into()), rest);
+    }
+}
+
+fn show(metric: &'static str, budget: &str, ratio: f64) {
+    gauge!(metric, "budget" => budget.to_owned()).set(ratio);
+}
+
+fn show_model((provider, model): &(String, String), calls: i64) {
+    gauge!(registry::UNPRICED_CALLS, "provider" => provider.clone(), "model" => model.clone()).set(calls as f64);
+}
+
+/// For the eye: amounts that count are in the database.
+fn share(amount: Usd, of: Usd) -> f64 {
+    if of == Usd::ZERO { 0.0 } else { amount.attos() as f64 / of.attos() as f64 }
+}
+
+/// What a budget is called where everybody may read it: a user's id, which may be an address, stays out.
+fn label(budget: &Budget) -> String {
+    let period = budget.period.name();
+    match budget.scope {
+        Scope::Global => format!("everything, a {period}"),
+        Scope::User => format!("user of budget {}, a {period}", budget.id),
+        scope => format!("{} {}, a {period}", scope.name(), budget.scope_value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tallyd_store::budgets::Period;
+
+    #[test]
+    fn budgets_have_names_and_users_stay_unnamed() {
+        let name = |scope, value: &str, period| {
+            label(&Budget {
+                id: 7,
+                scope,
+                scope_value: value.into(),
+                period,
+                amount_usd: Usd::ONE,
+                warning_percent: 80,
+                alert_percents: Vec::new(),
+                throttle: true,
+            })
+        };
+        assert_eq!(name(Scope::Global, "", Period::Day), "everything, a day");
+        assert_eq!(name(Scope::Provider, "claude", Period::Month), "provider claude, a month");
+        assert_eq!(name(Scope::App, "web", Period::Week), "app web, a week");
+        assert_eq!(name(Scope::User, "ann@example.com", Period::Day), "user of budget 7, a day");
+    }
+}

@@ -1,0 +1,110 @@
+//! The daemon's task: evaluate if it is this daemon's turn, read where the budgets stand, deliver alerts, count what has no
+//! price; again and again. A failure is said once, and tried again: nothing here holds up records.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use chrono::DateTime;
+use chrono_tz::Tz;
+use metrics::{counter, gauge};
+use tokio_util::sync::CancellationToken;
+
+use super::Standing;
+use super::shown::Shown;
+use crate::outbound;
+use tallyd_base::clock::Clock;
+use tallyd_base::registry;
+use tallyd_config::Alerts;
+use tallyd_model::pricing::Catalog;
+use tallyd_store::budgets::{ahead, evaluate, outbox, store};
+use tallyd_store::dead_letters;
+use tallyd_store::unpriced::unpriced;
+use tallyd_store::{Connection, Database, describe};
+
+/// Budgets of applications read the log; forecasts, unpriced calls and dead letters are no hurry.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// What the task works with.
+pub struct BudgetWatch {
+    /// Where everything is.
+    pub database: Arc<Database>,
+    /// What the configuration says.
+    pub options: Alerts,
+    /// The reporting time zone.
+    pub zone: Tz,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What connections look at, and clients are told of.
+    pub standing: Arc<Standing>,
+    /// The prices.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+}
+
+impl BudgetWatch {
+    /// Runs until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut last_error = String::new();
+        loop {
+            let error = tokio::select! {
+                error = self.follow() => error,
+                () = stop.cancelled() => return,
+            };
+            if error != last_error {
+                tracing::warn!(error, "budgets are not evaluated at the moment; their last known state holds");
+                last_error = error;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.options.interval) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Works until something fails, and says what.
+    async fn follow(&self) -> String {
+        let mut connection = match self.database.connect("tallyd budgets").await {
+            Ok(connection) => connection,
+            Err(error) => return error.to_string(),
+        };
+        let mut slow: Option<Instant> = None;
+        let mut shown = Shown::default();
+        loop {
+            let with_slow = slow.is_none_or(|last| last.elapsed() >= SLOW.min(self.options.interval * 6));
+            if let Err(error) = self.round(&mut connection, with_slow, &mut shown).await {
+                return describe(&error);
+            }
+            if with_slow {
+                slow = Some(Instant::now());
+            }
+            tokio::time::sleep(self.options.interval).await;
+        }
+    }
+
+    async fn round(
+        &self,
+        connection: &mut Connection,
+        with_slow: bool,
+        shown: &mut Shown,
+    ) -> Result<(), tokio_postgres::Error> {
+        let now = self.now();
+        let today = now.date_naive();
+        let raised = evaluate::evaluate(connection, today, self.zone, &self.options, with_slow).await?;
+        counter!(registry::ALERTS_RAISED).increment(raised.unwrap_or(0));
+        let board = store::board(connection, today).await?;
+        shown.budgets(&board, None);
+        let board = Arc::new(board);
+        self.standing.set(Arc::clone(&board));
+        outbox::deliver(connection, &self.options, outbound::post_json).await?;
+        if with_slow {
+            shown.budgets(&board, Some(&ahead::estimates(connection, &board, &now).await?));
+            shown.models(&unpriced(connection, &self.catalog.load()).await?);
+            gauge!(registry::DEAD_LETTERS_WAITING).set(dead_letters::count(connection).await? as f64);
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> DateTime<Tz> {
+        DateTime::from_timestamp_micros(self.clock.now_us()).unwrap_or_default().with_timezone(&self.zone)
+    }
+}

@@ -1,0 +1,198 @@
+//! The transaction of a retry: lock the letters, load their records, mark them settled.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::pipeline::intake::admit::Scratch;
+use crate::pipeline::intake::raw_value::{Field, TimeValue};
+use crate::pipeline::intake::{Admission, RawRecord, Refusal, Rules, frame, line};
+use tallyd_base::clock::Clock;
+use tallyd_config::Config;
+use tallyd_model::pricing::{Catalog, CatalogError};
+use tallyd_store::dead_letters::{DeadLetter, Edit, EditError, Payload, lock_open, mark_retried, note};
+use tallyd_store::load::FlushError;
+use tallyd_store::load::direct::{Direct, DirectError};
+use tallyd_store::load::replay::present;
+use tallyd_store::prices::read_added;
+use tallyd_store::queries::audit::Actor;
+use tallyd_wal::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
+
+/// What became of one letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its record is in the log, as this call.
+    Retried(Uuid),
+    /// The log has the call already, by the id that the record states: it is not counted again.
+    Known(Uuid),
+    /// Somebody had decided about it before.
+    Settled,
+    /// The daemon would refuse it again.
+    Refused(Refusal),
+    /// PostgreSQL would not take it again.
+    Poison(String),
+    /// The correction cannot be made.
+    Uncorrected(EditError),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Retried(record) => write!(f, "it is the call {record} now"),
+            Self::Known(record) => write!(f, "the call {record} is there already, and is not counted again"),
+            Self::Settled => f.write_str("it is not open"),
+            Self::Refused(refusal) if refusal.field.is_empty() => {
+                write!(f, "{}: {}", refusal.code.name(), refusal.message)
+            }
+            Self::Refused(refusal) => write!(f, "{}: {}: {}", refusal.code.name(), refusal.field, refusal.message),
+            Self::Poison(said) => write!(f, "PostgreSQL would not take it: {said}"),
+            Self::Uncorrected(error) => error.fmt(f),
+        }
+    }
+}
+
+/// How far from a letter's time a call with its id is looked for: whoever was refused sends a corrected record soon, and the log has no
+/// index of ids.
+const AROUND: Duration = Duration::from_secs(60 * 60);
+
+/// Why letters were not retried. Nothing has changed, unless the connection broke while COMMIT was under way; to try again
+/// is right either way.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// PostgreSQL failed.
+    #[error(transparent)]
+    Load(#[from] FlushError),
+    /// The database is not as it must be.
+    #[error(transparent)]
+    Schema(#[from] DirectError),
+    /// The price catalog is not usable.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl From<tokio_postgres::Error> for RetryError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+/// Retries letters.
+pub struct Retrier<'c> {
+    direct: Direct,
+    rules: Rules,
+    catalog: Catalog,
+    clock: &'c dyn Clock,
+}
+
+impl<'c> Retrier<'c> {
+    /// With the bounds of a configuration, and the prices in force: its own, and those that were added in the database.
+    ///
+    /// # Errors
+    /// [`RetryError`].
+    pub async fn new(config: &Config, client: &Client, clock: &'c dyn Clock) -> Result<Self, RetryError> {
+        Ok(Self {
+            direct: Direct::new(config, client).await?,
+            rules: crate::app::rules(config),
+            catalog: Catalog::layered(&config.pricing, &read_added(client).await?)?.0,
+            clock,
+        })
+    }
+
+    /// Retries letters with the same corrections, in one transaction. One that is refused again stays as it is and does not
+    /// keep the others. Returns what became of each, in their order.
+    ///
+    /// # Errors
+    /// [`RetryError`]; the connection must not be used after one.
+    pub async fn retry(
+        &self,
+        client: &Client,
+        letters: &[DeadLetter],
+        edits: &[Edit],
+        by: &Actor<'_>,
+    ) -> Result<Vec<Outcome>, RetryError> {
+        let admitted: Vec<_> = letters.iter().map(|letter| self.admit(letter, edits)).collect();
+        let mut calls = Vec::new();
+        for (index, chunk) in admitted.iter().enumerate().filter_map(|(i, chunk)| Some((i, chunk.as_ref().ok()?))) {
+            if let Some(Entry::Call(call)) =
+                PayloadReader::new(&chunk.payload).next().transpose().map_err(FlushError::from)?
+            {
+                calls.push((index, call));
+            }
+        }
+        let all: Vec<_> = calls.iter().map(|(_, call)| *call).collect();
+        self.direct.prepare(client, &all).await?;
+
+        self.direct.begin(client).await?;
+        let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+        let open = lock_open(client, &ids).await?;
+        calls.retain(|(index, _)| open.contains(&letters[*index].id));
+        let mut outcomes: Vec<_> = admitted.iter().map(|chunk| chunk.as_ref().err().cloned()).collect();
+        let (mut settled, mut records) = (Vec::new(), Vec::new());
+        let stated: Vec<_> = calls.iter().map(|(_, call)| *call).filter(|call| call.stated.id).collect();
+        let mut known = present(client, &stated, AROUND).await?;
+        calls.retain(|(index, call)| {
+            // Also of two letters: a record that was refused may have been sent again.
+            let is_new = !call.stated.id || known.insert(call.id);
+            if !is_new {
+                let record = Uuid::from_bytes(call.id);
+                settled.push(letters[*index].id);
+                records.push(record);
+                outcomes[*index] = Some(Outcome::Known(record));
+            }
+            is_new
+        });
+        let rows: Vec<_> = calls.iter().map(|(_, call)| *call).collect();
+        let poison = self.direct.load(client, &rows).await?;
+        for found in poison {
+            outcomes[calls[found.place].0] = Some(Outcome::Poison(found.said));
+        }
+        for (index, call) in &calls {
+            if outcomes[*index].is_none() {
+                let record = Uuid::from_bytes(call.id);
+                settled.push(letters[*index].id);
+                records.push(record);
+                outcomes[*index] = Some(Outcome::Retried(record));
+            }
+        }
+        mark_retried(client, &settled, &records).await?;
+        note(client, "dead_letter.retry", &settled, by).await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Settled)).collect())
+    }
+
+    /// The letter's record as the one call of a chunk.
+    fn admit(&self, letter: &DeadLetter, edits: &[Edit]) -> Result<Chunk, Outcome> {
+        if letter.settled_at.is_some() {
+            return Err(Outcome::Settled);
+        }
+        let payload = letter.payload.with(edits).map_err(Outcome::Uncorrected)?;
+        let mut raw = read(&payload).map_err(Outcome::Refused)?;
+        if raw.occurred_at == Field::Absent {
+            // The call was made when its record was sent, not now.
+            let at = letter.occurred_at.unwrap_or(letter.created_at);
+            raw.occurred_at = Field::Given(TimeValue::Micros(at.timestamp_micros().into()));
+        }
+        let admission = Admission { rules: &self.rules, catalog: &self.catalog, now_us: self.clock.now_us() };
+        let mut scratch = Scratch::default();
+        let call = admission.admit(&raw, &mut scratch).map_err(Outcome::Refused)?;
+        let mut builder = ChunkBuilder::new();
+        builder.push_call(0, &call);
+        // One call was pushed, so there is a chunk.
+        Ok(builder.finish().expect("a chunk of one call"))
+    }
+}
+
+/// Reads a letter's record as the daemon read it.
+///
+/// # Errors
+/// The [`Refusal`] that the daemon would give.
+pub(crate) fn read(payload: &Payload) -> Result<RawRecord<'_>, Refusal> {
+    match payload {
+        Payload::Json(bytes) => line::read(bytes),
+        Payload::MessagePack(bytes) => frame::decode(bytes),
+    }
+}
+
+#[cfg(test)]
+mod payload_tests;
