@@ -195,4 +195,4 @@ pub(crate) fn read(payload: &Payload) -> Result<RawRecord<'_>, Refusal> {
 }
 
 #[cfg(test)]
-mod payload_tests;
+mod tests;
