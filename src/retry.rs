@@ -157,7 +157,7 @@ impl<'c> Retrier<'c> {
         }
         mark_retried(client, &settled, &records).await?;
         note(client, "dead_letter.retry", &settled, by).await?;
-        client.batch_execute("COMMIT").await?;
+        self.direct.commit(client).await?;
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Settled)).collect())
     }
 

@@ -7,9 +7,9 @@
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use tallyd_base::scheduling;
-
 const WORKERS: usize = 2;
+/// How much every other thread is preferred: ten steps of niceness leave a tenth of the weight in a contest for a processor.
+const NICENESS: i32 = 10;
 
 /// A runtime of its own. Its tasks are cut off when it is dropped.
 pub(super) struct Questions(Option<Runtime>);
@@ -24,7 +24,7 @@ impl Questions {
             .worker_threads(WORKERS)
             .enable_all()
             .thread_name("tallyd-http")
-            .on_thread_start(scheduling::after_others)
+            .on_thread_start(after_others)
             .build()?;
         Ok(Self(Some(runtime)))
     }
@@ -34,6 +34,11 @@ impl Questions {
         // Taken in `drop` alone.
         self.0.as_ref().expect("the runtime is there until it is dropped").handle().clone()
     }
+}
+
+/// Sets the niceness of the calling thread alone. Where the system refuses that, questions count as much as records.
+fn after_others() {
+    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 impl Drop for Questions {

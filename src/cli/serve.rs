@@ -10,7 +10,6 @@ use tracing_subscriber::EnvFilter;
 use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
 use crate::log_lines::{Fields, JsonLines};
-use tallyd_base::scheduling;
 use tallyd_base::threads;
 use tallyd_config::{Config, LogFormat};
 
@@ -39,8 +38,6 @@ pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<C
     };
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, usize::from).max(WORKERS_MIN);
     threads::assure(workers)?;
-    // Before any thread that is to have it from this one.
-    scheduling::promptly();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()

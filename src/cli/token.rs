@@ -138,9 +138,7 @@ async fn wait_for_schema(connection: &Connection, config: &Config) -> anyhow::Re
     let end = Instant::now() + SCHEMA_PATIENCE;
     let mut told = false;
     loop {
-        let rows = connection.query_typed("SELECT to_regclass('public.tallyd_tokens') IS NOT NULL", &[]).await?;
-        let is_there = rows.first().is_some_and(|row| row.get(0));
-        if is_there {
+        if tokens::has_table(connection).await? {
             return Ok(());
         }
         if UnixStream::connect(config.socket_path()).is_err() && !holder_runs(&config.data_dir) {

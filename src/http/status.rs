@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{HealthReport, View};
 use crate::http::answer::Json;
 use crate::metrics::names::Names;
+use tallyd_store::queries::costs::all_calls;
 use tallyd_wal::window::WindowStatus;
 
 /// How long the database may take to answer.
@@ -186,7 +187,5 @@ fn database(view: &View, committed_records: Option<u64>) -> DatabaseStatus {
 async fn committed_records(view: &View) -> Option<u64> {
     let loading = view.loading.get()?;
     let client = loading.pool.get().await.ok()?;
-    let sql = "SELECT coalesce(sum(calls), 0)::int8 FROM daily_api_costs";
-    let rows = client.query_typed(sql, &[]).await.ok()?;
-    u64::try_from(rows.first()?.get::<_, i64>(0)).ok()
+    all_calls(&client).await.ok()
 }

@@ -282,6 +282,45 @@ fn no_lock_is_everybodys_to_take() {
     assert!(found.is_empty(), "advisory locks (crates/store/src/locks.rs has the others): {found:?}");
 }
 
+/// All SQL is in `crates/store`. Beside the calls of the driver, a statement's first words show it.
+#[test]
+fn the_daemon_sends_no_sql_of_its_own() {
+    const CALLS: [&str; 13] = [
+        ".query(",
+        ".query_one(",
+        ".query_opt(",
+        ".query_raw(",
+        ".query_scalar(",
+        ".query_typed",
+        ".execute(",
+        ".execute_raw(",
+        ".execute_typed(",
+        ".batch_execute(",
+        ".simple_query",
+        ".copy_in(",
+        ".copy_out(",
+    ];
+    // `Uri::query` takes no arguments.
+    let is_sql = |line: &str| {
+        let line = line.replace(".query()", "");
+        CALLS.iter().any(|call| line.contains(call))
+    };
+    let (mut looked_at, mut found) = (0, Vec::new());
+    let src = root().join("src");
+    walk(&src, &mut |path| {
+        let name = path.strip_prefix(&src).unwrap().display().to_string();
+        if !name.ends_with(".rs") || name.contains("test") {
+            return;
+        }
+        looked_at += 1;
+        let text = std::fs::read_to_string(path).unwrap();
+        let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        found.extend(product.lines().filter(|line| is_sql(line)).map(|line| format!("src/{name}: {}", line.trim())));
+    });
+    assert!(looked_at > 100, "only {looked_at} files were looked at");
+    assert!(found.is_empty(), "SQL belongs to crates/store:\n{}", found.join("\n"));
+}
+
 #[test]
 fn what_a_container_is_built_from_is_there() {
     let mut named = 0;

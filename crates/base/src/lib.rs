@@ -11,6 +11,5 @@
 pub mod clock;
 pub mod failpoint;
 pub mod registry;
-pub mod scheduling;
 pub mod sync;
 pub mod threads;

@@ -23,7 +23,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::lock::ClusterLock;
 use super::server_log::ServerLog;
 use super::user::Account;
-use tallyd_base::scheduling;
 
 /// How often the keeper looks whether the server still runs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -119,8 +118,6 @@ impl Keeper {
         let ended = Arc::new(OnceLock::new());
         let ended_in_thread = Arc::clone(&ended);
         let thread = thread::Builder::new().name("tallyd-postgres".into()).spawn(move || {
-            // A program has what the thread that starts it has.
-            scheduling::as_usual();
             match server.command.spawn() {
                 Ok(mut child) => {
                     // The receiver waits below until it has this.

@@ -101,6 +101,14 @@ impl Direct {
     pub async fn load(&self, client: &Client, calls: &[Call<'_>]) -> Result<Vec<Poison>, FlushError> {
         poison::load_calls(client, calls, || Fold::new(&self.guard, self.days.clone())).await
     }
+
+    /// Commits the caller's transaction.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn commit(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        client.batch_execute("COMMIT").await
+    }
 }
 
 /// A chunk that stands for one call's time.

@@ -121,7 +121,7 @@ impl<'d> Replay<'d> {
         done.loaded = (missing.len() - poison.len()) as u64;
         done.letters = letters.insert_missing(client, self.buffer_id).await?;
         done.poison = self.bury(client, &calls, &poison).await?;
-        client.batch_execute("COMMIT").await?;
+        self.direct.commit(client).await?;
         Ok(done)
     }
 

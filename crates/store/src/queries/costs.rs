@@ -1,6 +1,7 @@
 //! Daily costs as the cost history shows them: days, and within them models and endpoints.
 
 use chrono::NaiveDate;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::sums::{OF_ROLLUP, OF_ROW, Sums};
@@ -49,6 +50,16 @@ pub async fn total(reading: &Reading, from: NaiveDate, to: NaiveDate) -> Result<
     let rows = reading.query_typed(&sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?;
     // An aggregate returns one row, whatever the table holds.
     rows.first().map_or_else(|| Ok(Sums::default()), |row| Ok(Sums::read(row, 0)?))
+}
+
+/// Calls that are in the rollups, whichever daemon loaded them.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn all_calls(client: &Client) -> Result<u64, tokio_postgres::Error> {
+    let sql = "SELECT coalesce(sum(calls), 0)::int8 FROM public.daily_api_costs";
+    let rows = client.query_typed(sql, &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
 /// What was ever spent, by provider.

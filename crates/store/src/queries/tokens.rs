@@ -66,6 +66,15 @@ pub struct NewToken {
 /// Tokens that a daemon keeps.
 const TOKENS_MAX: i64 = 10_000;
 
+/// Whether their table is there yet: a daemon makes the schema at its first start.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn has_table(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let rows = client.query_typed("SELECT to_regclass('public.tallyd_tokens') IS NOT NULL", &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
 /// Those that are in force.
 ///
 /// # Errors
