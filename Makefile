@@ -5,7 +5,10 @@
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
-.PHONY: help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
+.PHONY: check help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
+
+# What a test needs of the daemon. `make test` has built it by then, and tells the targets that it calls so.
+BUILD ?= cargo build
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,8 +29,8 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-strace
 	@scripts/need-pgbouncer
 	@scripts/need-page
-	cargo test --workspace
-	$(MAKE) test-page test-typescript test-python test-otel test-prices test-monitoring test-deploy
+	scripts/test-rust
+	$(MAKE) BUILD=true test-page test-typescript test-python test-otel test-prices test-monitoring test-deploy
 	$(MAKE) smoke-postgres-18
 	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
 
@@ -41,7 +44,7 @@ test-field: ## Send what vendors, SDKs, gateways and people really send, and hol
 
 test-page: page ## Use the admin page in headless Chromium, on a daemon with three months of calls
 	@scripts/need-chromium
-	cargo build
+	$(BUILD)
 	cd page && npm test --silent
 
 measure-page: page ## Measure the page's weight and first paint on a year of 20 models and 5,000 users
@@ -51,12 +54,12 @@ measure-page: page ## Measure the page's weight and first paint on a year of 20 
 
 test-typescript: ## Test the Node client: vectors, a real daemon, kills, the vendors' SDKs
 	@scripts/need-typescript
-	cargo build
+	$(BUILD)
 	cd clients/typescript && npm test --silent
 
 test-clients: ## Try the clients on every runtime that can be had (Node, Bun, Deno, workerd, Pythons), with the SDKs in two versions
 	@scripts/need-typescript
-	cargo build
+	$(BUILD)
 	cd clients/typescript && npm run --silent build && node ../matrix/run.mjs
 
 bench-typescript: ## The p99 of an Express route that records ÷ without; record() and its memory, BEFORE=DIR beside an older client
@@ -65,7 +68,7 @@ bench-typescript: ## The p99 of an Express route that records ÷ without; record
 	cd clients/typescript && npm run --silent build && export TALLYD_BIN=$(CURDIR)/target/release/tallyd && node bench/route.mjs && node bench/record.mjs $(if $(BEFORE),--before $(BEFORE))
 
 test-deploy: ## Lint and check the Dockerfiles, the compose file, the unit and the package's scripts, and hold their settings to the daemon
-	cargo build
+	$(BUILD)
 	python=$$(scripts/need-hadolint) && $$python tests/deploy/check.py target/debug/tallyd
 
 deb: build ## Build the Debian package: target/debian/tallyd_*.deb
@@ -74,28 +77,28 @@ deb: build ## Build the Debian package: target/debian/tallyd_*.deb
 
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium
-	cargo build
+	$(BUILD)
 	cd page && node tests/screenshots.mjs
 
 test-prices: ## Compare 100,000 costs a vendor with those of LiteLLM and genai-prices; COUNT and SEED change that
-	cargo build
+	$(BUILD)
 	$$(scripts/need-price-peers) tests/prices/compare.py --tallyd target/debug/tallyd $(if $(SEED),--seed $(SEED))
 
 test-monitoring: ## Make each alert fire and resolve, lint the metrics, ask all that the dashboards ask of real sources
 	@scripts/need-prometheus
 	promtool check config grafana/prometheus/prometheus.yml
 	promtool test rules grafana/prometheus/alerts_test.yml
-	cargo build
+	$(BUILD)
 	scripts/check-metrics target/debug/tallyd
 	tests/monitoring/dashboards.py target/debug/tallyd
 
 test-python: ## Lint the Python client and test it with the real SDKs against a daemon, killed and restarted
-	cargo build
+	$(BUILD)
 	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
 	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
 
 test-otel: ## Export by OpenTelemetry's official SDKs and by real instrumentations into a daemon, each request sent again
-	cargo build
+	$(BUILD)
 	python=$$(scripts/need-otel) && $$python tests/otel/sdks.py && $$python tests/otel/instrumentations.py
 
 # The package's server is built without OpenSSL, so the test of encryption has nothing to talk to.
@@ -118,6 +121,11 @@ faults: ## Break the daemon in every way that it must survive, deep; writes targ
 	@scripts/need-strace
 	@rm -f target/faults/report.json
 	TALLYD_FAULTS=deep cargo test --test faults -- --test-threads=1 --nocapture
+
+check: ## What is worth knowing while a change is made: the format, clippy, the tests of the pure crates
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --quiet -p tallyd-model -p tallyd-config -p tallyd-protocol --lib
 
 lint: ## Check the format, clippy, licences and sources
 	cargo fmt --all --check
