@@ -13,7 +13,7 @@ COPY Cargo.toml Cargo.lock build.rs config.toml ./
 COPY protocol ./protocol
 COPY crates ./crates
 COPY clients/rust ./clients/rust
-COPY fuzz ./fuzz
+COPY fuzz/readers ./fuzz/readers
 COPY benches ./benches
 COPY migrations ./migrations
 COPY src ./src

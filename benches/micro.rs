@@ -10,10 +10,10 @@ mod records;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tallyd::pipeline::intake::admit::Scratch;
-use tallyd::pipeline::intake::frame::{self, ClientFrame, Records};
-use tallyd::pipeline::intake::{Admission, Rules};
 use tallyd_base::clock::{Clock, SystemClock};
+use tallyd_intake::admit::Scratch;
+use tallyd_intake::frame::{self, ClientFrame, Records};
+use tallyd_intake::{Admission, Rules};
 use tallyd_model::call::Call;
 use tallyd_model::pricing::{Catalog, PricingOptions};
 use tallyd_model::rollup::day::Days;

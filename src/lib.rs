@@ -1,27 +1,24 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 //!
 //! The modules, in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises. What must be pure, or usable alone, is
-//! a crate of its own: `crates/model` (calls, money, prices, sums), `crates/wal` (chunks, the channel, the WAL), `crates/store` (PostgreSQL
-//! and all SQL), `crates/config`, and `crates/base` (the clock, the metrics' names, fail points).
+//! a crate of its own: `crates/model` (calls, money, prices, sums), `crates/intake` (foreign bytes, read and
+//! admitted), `crates/wal` (chunks, the channel, the WAL), `crates/store` (PostgreSQL and all SQL), `crates/config`, and `crates/base` (the clock, the metrics' names, fail points).
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`cli`] | the command line, one file a command |
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |
-//! | [`pipeline`] | the data plane: listener, connection, intake, lanes |
+//! | [`pipeline`] | the data plane: listener, connection, lanes |
 //! | [`budgets`] | budgets in the running daemon: evaluated, shown, told to clients |
 //! | [`retry`] | a dead letter's record, admitted again |
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`seats`] | places on listeners that strangers can reach |
-//! | `fuzzing` | what reads bytes from outside, as fuzzers and tests call it |
 
 pub mod app;
 pub mod budgets;
 pub mod cli;
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod http;
 pub mod lock;
 mod log_lines;

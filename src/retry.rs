@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::pipeline::intake::admit::Scratch;
-use crate::pipeline::intake::raw_value::{Field, TimeValue};
-use crate::pipeline::intake::{Admission, RawRecord, Refusal, Rules, frame, line};
 use tallyd_base::clock::Clock;
 use tallyd_config::Config;
+use tallyd_intake::admit::Scratch;
+use tallyd_intake::raw_value::{Field, TimeValue};
+use tallyd_intake::{Admission, RawRecord, Refusal, Rules, frame, line};
 use tallyd_model::pricing::{Catalog, CatalogError};
 use tallyd_store::dead_letters::{DeadLetter, Edit, EditError, Payload, lock_open, mark_retried, note};
 use tallyd_store::load::FlushError;

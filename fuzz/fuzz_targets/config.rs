@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tallyd::fuzzing::config::run(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tallyd_fuzz_readers::config::run(bytes));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tallyd::fuzzing::frame::run(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tallyd_fuzz_readers::frame::run(bytes));

@@ -2,7 +2,8 @@
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, de};
@@ -23,6 +24,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         let read = json::from_slice(&bytes);
         read.map(Self).map_err(|error| ApiError::body(error.to_string(), "send one JSON object; see /api/docs"))
     }
+}
+
+/// What a body is said to be; empty if nothing is said.
+#[must_use]
+pub fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Why a body could not be read.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::names::Names;
-use crate::pipeline::intake::{Admission, Code};
 use tallyd_base::registry as name;
+use tallyd_intake::{Admission, Code};
 use tallyd_model::call::{Call, Cost};
 use tallyd_store::FailureClass;
 use tallyd_store::load::transaction::Committed;

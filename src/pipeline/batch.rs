@@ -18,10 +18,10 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::connection::Shared;
-use super::intake::admit::Scratch;
-use super::intake::raw_value::Field;
-use super::intake::{Admission, Refusal, Rules, line};
 use tallyd_config::StatedCosts;
+use tallyd_intake::admit::Scratch;
+use tallyd_intake::raw_value::Field;
+use tallyd_intake::{Admission, Refusal, Rules, line};
 use tallyd_model::pricing::Usd;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
@@ -29,9 +29,6 @@ use tallyd_wal::identity::{Identity, REQUEST_PREFIX};
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
 const INDEX_BITS: u32 = 20;
-/// Records of one request. Its answer has a result for each, so this bounds what a request may make the daemon hold.
-pub const RECORDS_MAX: usize = 16_384;
-
 /// Records that are handed over at once.
 const SLICE: usize = 512;
 
@@ -148,7 +145,7 @@ pub struct Recording<'r> {
 }
 
 impl<'r> Recording<'r> {
-    /// Begins to record `texts`, JSON objects of at most [`RECORDS_MAX`].
+    /// Begins to record `texts`, JSON objects of at most [`tallyd_intake::body::RECORDS_MAX`].
     ///
     /// # Errors
     /// [`BatchError`].
@@ -296,7 +293,7 @@ mod tests {
         let other = RequestKey::new("token:1", b"k", b"other");
         assert_eq!(key.producer, other.producer);
         assert_ne!(key.fingerprint, other.fingerprint);
-        assert_eq!((key.base() + RECORDS_MAX as u64) >> INDEX_BITS, key.fingerprint);
+        assert_eq!((key.base() + tallyd_intake::body::RECORDS_MAX as u64) >> INDEX_BITS, key.fingerprint);
         assert!(key.fingerprint < 1 << 44);
         assert_ne!(key.id(0), key.id(1));
         assert_eq!(Uuid::from_bytes(key.id(0)).get_version_num(), 8);

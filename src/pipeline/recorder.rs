@@ -9,8 +9,8 @@ use tallyd_protocol::Record;
 use uuid::Uuid;
 
 use super::connection::Shared;
-use super::intake::admit::Scratch;
-use super::intake::{Admission, RawRecord, Refusal};
+use tallyd_intake::admit::Scratch;
+use tallyd_intake::{Admission, RawRecord, Refusal};
 use tallyd_model::pricing::Usd;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder};

@@ -12,9 +12,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rand::{Rng, RngExt};
-use tallyd::fuzzing::mutate::Mutator;
-use tallyd::fuzzing::{frame, line};
 use tallyd_client::{Endpoint, HelloOptions, Session};
+use tallyd_fuzz_readers::mutate::Mutator;
+use tallyd_fuzz_readers::{frame, line};
 use tallyd_protocol::{ClientMessage, Hello};
 
 use crate::rig::Rig;

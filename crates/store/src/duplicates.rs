@@ -2,7 +2,7 @@
 //!
 //! Two rows are one call if they have the same id ([`Key::Id`]), or the same provider and vendor's id of a response ([`Key::Response`]). An id
 //! that is made is made once, so the same id twice was stated twice. A `request_id` may be a product's own, so only forms that
-//! vendors give count (those of `pipeline/intake/vendors_id.rs`), and it is asked for apart.
+//! vendors give count (those of `crates/intake/src/vendors_id.rs`), and it is asked for apart.
 //!
 //! [`drop`] keeps the first row of each call, by its time, and takes the others out of the log in one transaction with their sums, tables in
 //! the loader's order, by the statements that forgetting a user uses. So `reconcile` holds, and loading goes on. Rows are found

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::catalog;
 use crate::app::rules;
 use crate::cli::{output, with_database};
-use crate::pipeline::intake::admit::Scratch;
-use crate::pipeline::intake::{Admission, line};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
+use tallyd_intake::admit::Scratch;
+use tallyd_intake::{Admission, line};
 use tallyd_model::call::Cost;
 use tallyd_model::pricing::{Added, Catalog};
 
@@ -79,7 +79,7 @@ fn answer(admission: &Admission<'_>, text: &[u8]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::intake::Rules;
+    use tallyd_intake::Rules;
     use tallyd_model::pricing::PricingOptions;
 
     #[test]

@@ -12,13 +12,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::Denied;
 use super::keys::{Key, Keys};
 use tallyd_base::clock::Clock;
-use tallyd_model::json;
+use tallyd_intake::token::Header;
 
 /// Seconds that the issuer's clock may differ from ours.
 const LEEWAY_S: i64 = 30;
@@ -26,15 +25,6 @@ const LEEWAY_S: i64 = 30;
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a user's id.
 const SUBJECT_BYTES_MAX: usize = 256;
-
-/// What is read of a header before anything is believed.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    /// Extensions that must be understood. None is.
-    crit: Option<IgnoredAny>,
-}
 
 /// What a verified token says.
 #[derive(Debug, Clone, Deserialize)]
@@ -173,17 +163,7 @@ fn header(token: &str) -> Result<Header, Denied> {
     }
     let encoded = token.split('.').next().unwrap_or_default();
     let header = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| Denied::Malformed)?;
-    parse_header(&header)
-}
-
-fn parse_header(text: &[u8]) -> Result<Header, Denied> {
-    let header: Header = json::from_slice(text).map_err(|_| Denied::Malformed)?;
-    if header.crit.is_some() { Err(Denied::Malformed) } else { Ok(header) }
-}
-
-/// Whether a header's text is read, for fuzzing.
-pub(crate) fn read_header(text: &[u8]) -> bool {
-    parse_header(text).is_ok()
+    Header::read(&header).ok_or(Denied::Malformed)
 }
 
 fn reason(kind: &ErrorKind) -> Denied {

@@ -10,21 +10,21 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
-use crate::http::body::unreadable;
+use crate::http::body::{content_type, unreadable};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::router::Handle;
-use crate::pipeline::batch::{BatchError, Outcome, RECORDS_MAX, Recording, RequestKey, Sender};
+use crate::pipeline::batch::{BatchError, Outcome, Recording, RequestKey, Sender};
 use crate::pipeline::connection;
-use tallyd_model::json::{self, Raw};
+use tallyd_intake::body::split;
 use tallyd_model::pricing::Usd;
 use tallyd_store::queries::audit::{self, Change};
 
@@ -130,7 +130,8 @@ pub async fn record(
 ) -> Result<(StatusCode, Json<Recorded>), ApiError> {
     let body = body.map_err(unreadable)?;
     let key = key(&headers)?.map(|key| RequestKey::new(&who.actor, key, &body));
-    let texts = split(&body, &headers)?;
+    let texts =
+        split(&body, content_type(&headers)).map_err(|error| ApiError::body(error.to_string(), error.hint()))?;
     let outcomes = hand_over(&view, &who, key.as_ref(), &texts, false).await?;
     let results: Vec<RecordResult> = outcomes.into_iter().map(RecordResult::from).collect();
     let accepted = results.iter().filter(|result| result.ok).count();
@@ -141,7 +142,7 @@ pub async fn record(
 }
 
 /// Hands JSON records to the pipeline and waits until they are durable. `response_ids`: see
-/// [`crate::pipeline::intake::Rules::response_ids`].
+/// [`tallyd_intake::Rules::response_ids`].
 ///
 /// # Errors
 /// If the daemon is stopping or has no room, or the key is not free.
@@ -223,87 +224,4 @@ fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
         return Err(ApiError::parameter("Idempotency-Key", message, "a UUID is a good key"));
     }
     Ok(Some(key))
-}
-
-/// The texts of an array, and one more than may be. What comes after is not kept: it may be millions.
-struct Items<'b>(Vec<&'b [u8]>);
-
-impl<'de> Deserialize<'de> for Items<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Items<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an array")
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Items<'de>, A::Error> {
-                let mut texts = Vec::new();
-                while let Some(item) = items.next_element::<Raw<'_>>()? {
-                    if texts.len() <= RECORDS_MAX {
-                        texts.push(item.get().as_bytes());
-                    }
-                }
-                Ok(Items(texts))
-            }
-        }
-
-        deserializer.deserialize_seq(Visitor)
-    }
-}
-
-/// The records' texts.
-pub(crate) fn split<'b>(body: &'b Bytes, headers: &HeaderMap) -> Result<Vec<&'b [u8]>, ApiError> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let text = body.trim_ascii();
-    let lines = kind.contains("ndjson") || kind.contains("jsonl");
-    let texts = if text.first() == Some(&b'[') && !lines {
-        match json::from_slice::<Items<'b>>(text) {
-            Ok(items) => items.0,
-            // A record that cannot be read is refused alone, where it is clear which part of the text it is.
-            Err(error) => json::elements(text, RECORDS_MAX + 1).ok_or_else(|| {
-                let message = format!("the body is not a JSON array: {error}");
-                ApiError::body(message, "send an object, an array of objects, or one a line")
-            })?,
-        }
-    } else if !lines && std::str::from_utf8(text).is_ok_and(|text| json::check(text).is_ok()) {
-        vec![text]
-    } else {
-        text.split(|byte| *byte == b'\n')
-            .map(<[u8]>::trim_ascii)
-            .filter(|line| !line.is_empty())
-            .take(RECORDS_MAX + 1)
-            .collect()
-    };
-    if texts.len() > RECORDS_MAX {
-        return Err(ApiError::body(format!("more than {RECORDS_MAX} records"), "send them in several requests"));
-    }
-    Ok(texts)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_is_an_object_an_array_or_lines() {
-        let split = |text: &'static str, kind: &'static str| -> Option<Vec<String>> {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-            let body = Bytes::from_static(text.as_bytes());
-            let texts = super::split(&body, &headers).ok()?;
-            Some(texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
-        };
-        let some = |texts: &[&str]| Some(texts.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let (json, lines) = ("application/json", "application/x-ndjson");
-        assert_eq!(split("{\n\"a\": 1\n}\n", json), some(&["{\n\"a\": 1\n}"]));
-        assert_eq!(split(" [{\"a\":1}, 2]", json), some(&["{\"a\":1}", "2"]));
-        assert_eq!(split("{\"a\":1}\n\n{\"b\":2}\n", json), some(&["{\"a\":1}", "{\"b\":2}"]));
-        assert_eq!(split("{\"a\":1}\n{broken\n{}", lines), some(&["{\"a\":1}", "{broken", "{}"]));
-        assert_eq!(split("[{\"a\":1},", json), None);
-        assert_eq!(split("", json), some(&[]));
-        assert_eq!(split("[]", json), some(&[]));
-    }
 }

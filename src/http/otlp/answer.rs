@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::{IntoResponses, ToSchema};
 
-use super::document::Encoding;
 use crate::http::error::{ApiError, ErrorBody};
+use tallyd_intake::otlp::document::Encoding;
 
 /// Why nothing of a request was taken, as `google.rpc.Status`; in protobuf, where the request was.
 #[derive(Serialize, ToSchema)]

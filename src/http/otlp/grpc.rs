@@ -1,7 +1,7 @@
 //! OTLP over gRPC: the three `Export` methods, with the readers, tokens and answers of OTLP over HTTP.
 //!
 //! tonic does the framing. Its codec hands over the message's bytes as they are, so that the bounded readers of
-//! [`super::document`] read them, and the request's digest is the same kind of key as over HTTP: an export that is sent again adds
+//! [`tallyd_intake::otlp::document`] read them, and the request's digest is the same kind of key as over HTTP: an export that is sent again adds
 //! nothing.
 //!
 //! ## Bounds
@@ -36,13 +36,14 @@ use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, En
 use tonic::server::{Grpc, UnaryService};
 use tower::ServiceExt;
 
-use super::document::Encoding;
-use super::items::{Event, Item, Metric, Span};
-use super::{Mapping, logs, spans, sums, take};
+use super::{Mapping, take};
 use crate::http::auth::{Denied, Identity, Role};
 use crate::http::router::Handle;
 use crate::metrics::OpenConnection;
 use tallyd_base::registry;
+use tallyd_intake::otlp::document::Encoding;
+use tallyd_intake::otlp::items::{Event, Item, Metric, Span};
+use tallyd_intake::otlp::{logs, spans, sums};
 
 /// Connections at once. Exporters keep one each.
 pub const CONNECTIONS_MAX: usize = 256;

@@ -3,7 +3,7 @@
 //! | path | what of it is recorded |
 //! |---|---|
 //! | `/v1/traces` | spans of model calls, by the semantic conventions for generative AI ([`spans`]) |
-//! | `/v1/logs` | Claude Code's events `api_request` and `api_error` ([`logs`]) |
+//! | `/v1/logs` | Claude Code's events `api_request` and `api_error` ([`mod@logs`]) |
 //! | `/v1/metrics` | Claude Code's token sums, if the configuration says so instead of its events ([`sums`]) |
 //!
 //! Everything else is accepted, counted as ignored, and forgotten: an exporter sends all that it has.
@@ -20,23 +20,10 @@
 //! first one is, because what is recorded is not changed ([`tallyd_wal::window`]).
 //!
 //! ## Hostile bytes
-//! Bodies are bounded by `http.max_body_bytes` before and after decompression. A document is taken apart level by level
-//! into slices of itself and its items are decoded one at a time, each with a bounded number of fields
-//! ([`document`]): what is in memory is never many times what was sent.
+//! Bodies are bounded by `http.max_body_bytes` before and after decompression; [`tallyd_intake::otlp`] reads them, and is pure.
 
 mod answer;
-pub mod attributes;
-pub mod document;
 pub mod grpc;
-pub mod items;
-mod json;
-pub mod logs;
-pub mod record;
-pub mod spans;
-pub mod sums;
-pub mod table;
-pub mod usage;
-mod wire;
 
 use std::collections::HashMap;
 
@@ -50,37 +37,18 @@ use metrics::counter;
 use sha2::{Digest, Sha256};
 
 use self::answer::{ExportFailures, Rejected, Status, StatusBody};
-use self::document::{Encoding, Source};
-use self::items::{Event, Item, Metric, Span};
-use self::record::Draft;
 use crate::http::auth::Identity;
+use crate::http::body::content_type;
 use crate::http::ingest::records::{hand_over, intake};
 use crate::http::router::Handle;
-use tallyd_config::Otlp;
-
 use crate::metrics::IngestMetrics;
-use crate::pipeline::batch::{Outcome, RECORDS_MAX, RequestKey};
+use crate::pipeline::batch::{Outcome, RequestKey};
 use tallyd_base::registry;
-use tallyd_model::pricing::Catalog;
-
-/// What items are read with.
-pub struct Reading<'a> {
-    /// The settings.
-    pub config: &'a Otlp,
-    /// The prices.
-    pub catalog: &'a Catalog,
-}
-
-/// What became of an item.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Took {
-    /// It is a record, or several.
-    Record,
-    /// It is nothing of ours.
-    Ignored,
-    /// It has used tokens, and is around calls that have the same: what it was taken for.
-    PassedOver(String),
-}
+use tallyd_intake::body::RECORDS_MAX;
+use tallyd_intake::otlp::document::{self, Encoding, Source};
+use tallyd_intake::otlp::items::{Event, Item, Metric, Span};
+use tallyd_intake::otlp::record::Draft;
+use tallyd_intake::otlp::{Reading, Took, logs, spans, sums};
 
 /// What an item becomes: none, one, or several records.
 type Mapping<T> = fn(&Reading<'_>, &Source, T, &mut Vec<Draft>) -> Result<Took, String>;
@@ -147,7 +115,7 @@ async fn export<T: Item>(
     signal: &'static str,
     mapping: Mapping<T>,
 ) -> Response {
-    let Some(encoding) = Encoding::of(headers) else {
+    let Some(encoding) = Encoding::of(content_type(headers)) else {
         let message = "send application/x-protobuf or application/json";
         return Status::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).answer(Encoding::Json);
     };

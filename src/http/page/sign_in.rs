@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -20,7 +20,7 @@ use super::{cookies, minted};
 use crate::http::View;
 use crate::http::answer::Json;
 use crate::http::auth::{Denied, Identity, Proven, Role, origin};
-use crate::http::body::JsonBody;
+use crate::http::body::{JsonBody, content_type};
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
 use crate::http::router::Handle;
@@ -149,8 +149,7 @@ async fn sign_in(
 
 /// A form of another site can send text that happens to be JSON; it cannot say that it is.
 fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = content_type(headers).split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }

@@ -15,8 +15,8 @@ use super::buffer::{ReadBuffer, Slow};
 use super::news::News;
 use super::outbox::{Late, Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
-use crate::pipeline::intake::admit::Scratch;
-use crate::pipeline::intake::{Admission, Code, Refusal, line};
+use tallyd_intake::admit::Scratch;
+use tallyd_intake::{Admission, Code, Refusal, line};
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::identity::Identity;
 

@@ -33,9 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budgets::Standing;
 use crate::metrics::IngestMetrics;
-use crate::pipeline::intake::{Refusal, Rules};
 use buffer::ReadBuffer;
 use tallyd_base::clock::Clock;
+use tallyd_intake::{Refusal, Rules};
 use tallyd_model::call::Call;
 use tallyd_model::pricing::Catalog;
 use tallyd_store::budgets::CallScope;

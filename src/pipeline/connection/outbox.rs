@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Shared;
 use super::room::Rooms;
-use crate::pipeline::intake::Refusal;
+use tallyd_intake::Refusal;
 use tallyd_model::call::Call;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};

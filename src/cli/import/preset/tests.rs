@@ -152,7 +152,7 @@ fn langfuses_table_is_read_as_its_export_writes_it() {
 }
 
 fn not_understood(record: &Record) -> Option<String> {
-    crate::pipeline::intake::not_understood::of(record.metadata.as_deref()?).map(|name| name.into_owned())
+    tallyd_intake::not_understood::of(record.metadata.as_deref()?).map(|name| name.into_owned())
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 
 use tallyd_protocol::{Ack, ErrorFrame, Rejection, ServerMessage, Welcome, frame, limits};
 
-use crate::pipeline::intake::frame::{ClientFrame, Records, decode, read};
-use crate::pipeline::intake::raw_value::Field;
+use tallyd_intake::frame::{ClientFrame, Records, decode, read};
+use tallyd_intake::raw_value::Field;
 
 /// What befalls a connection, counted in its frames from 1 on.
 pub enum Fault {

@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
-use crate::http::otlp::document::{Encoding, each};
-use crate::http::otlp::items::{Event, Metric, Span};
-use crate::http::otlp::record::Draft;
-use crate::http::otlp::{Reading, logs, spans, sums};
 use tallyd_config::{ClaudeCode, Otlp};
+use tallyd_intake::otlp::document::{Encoding, each};
+use tallyd_intake::otlp::items::{Event, Metric, Span};
+use tallyd_intake::otlp::record::Draft;
+use tallyd_intake::otlp::{Reading, logs, spans, sums};
 use tallyd_model::pricing::{Catalog, PricingOptions};
 
 /// Names of a document.

@@ -1,11 +1,8 @@
 //! The body of `POST /api/v1/records`: the first byte says whether it is sent as lines.
 
-use axum::http::{HeaderMap, HeaderValue, header};
-use bytes::Bytes;
-
 use super::admitted;
-use crate::http::ingest::records::split;
-use crate::pipeline::intake::line;
+use tallyd_intake::body::split;
+use tallyd_intake::line;
 
 /// Shapes of bodies.
 pub const WORDS: [&[u8]; 6] = [
@@ -21,9 +18,10 @@ pub const WORDS: [&[u8]; 6] = [
 pub fn run(bytes: &[u8]) {
     let Some((choice, body)) = bytes.split_first() else { return };
     let kind = if choice & 1 == 0 { "application/json" } else { "application/x-ndjson" };
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
-    let body = Bytes::copy_from_slice(body);
-    let Ok(texts) = split(&body, &headers) else { return };
+    let texts = match split(body, kind) {
+        Ok(texts) => texts,
+        Err(error) => return assert!(!error.to_string().is_empty() && !error.hint().is_empty()),
+    };
     assert!(texts.iter().map(|text| text.len()).sum::<usize>() <= body.len());
     for text in texts {
         admitted::check(line::read(text), text, "json");

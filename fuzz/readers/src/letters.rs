@@ -1,5 +1,6 @@
 //! Dead letters' payloads: the first byte says which format. They are shown, searched and corrected.
 
+use tallyd_intake::{frame, line};
 use tallyd_model::json;
 use tallyd_store::dead_letters::{Edit, Payload};
 
@@ -22,7 +23,11 @@ pub fn run(bytes: &[u8]) {
     assert!(payload.provider().len() <= 4 * bytes.len());
     let edits = ["user_id", "request_id", "metadata"].map(Edit::remove);
     let Ok(corrected) = payload.with(&edits) else { return };
-    let _ = crate::retry::read(&corrected);
+    // Refused or not, it is read as a retry reads it.
+    let _ = match &corrected {
+        Payload::Json(bytes) => line::read(bytes),
+        Payload::MessagePack(bytes) => frame::decode(bytes),
+    };
     let record: json::Value = json::from_str(corrected.to_json().get()).expect("what is corrected is whole");
     for field in ["user_id", "request_id", "metadata"] {
         assert!(record.get(field).is_none(), "{field} is left: {record}");

@@ -210,7 +210,7 @@ mod tests {
     use tallyd_protocol::{Record, limits, message};
 
     use super::*;
-    use crate::pipeline::intake::raw_value::Field;
+    use crate::raw_value::Field;
 
     fn body(records: &[Record]) -> Vec<u8> {
         let mut frame = Vec::new();

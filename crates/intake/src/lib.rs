@@ -5,17 +5,24 @@
 //! trusted. [`array`] is a shorter way, for records that are as they should be. [`frame`] finds the records of a frame, and sees to it that a broken one is refused alone.
 //!
 //! What leaves is a [`tallyd_model::call::Call`]: within all bounds, normalised and priced.
+//!
+//! What else strangers send is read here, too: the bodies of requests ([`body`], [`otlp`]), which become lines, and a token's header
+//! ([`token`]). All of it is a function of bytes, the configuration, the prices and a time that is handed in: no file, no network, no
+//! metrics, no async runtime. Only the id of a record without one has random bits. Fuzzers and tests call it as the daemon does.
 
 pub mod admit;
 pub mod array;
+pub mod body;
 pub mod frame;
 mod json_text;
 pub mod line;
 pub mod not_understood;
+pub mod otlp;
 pub mod raw;
 pub mod raw_value;
 pub mod refusal;
 pub mod stands_out;
+pub mod token;
 mod vendors_id;
 
 pub use admit::{Admission, Rules};

@@ -24,8 +24,8 @@ pub fn of(target: &str, vectors: &dyn Fn(&str) -> Vec<Value>) -> Vec<Vec<u8>> {
         "letters" => super::letters::seeds(),
         "token" => super::token::seeds(),
         "config" => vec![
-            include_bytes!("../../config.toml").to_vec(),
-            uncommented(include_str!("../../config.toml")).into_bytes(),
+            include_bytes!("../../../config.toml").to_vec(),
+            uncommented(include_str!("../../../config.toml")).into_bytes(),
             b"\0TALLYD_WAL_MAX_BYTES=1000000000\nDATABASE_URL=postgres://u:p@h/d?sslmode=require\nPORT=8080\n".to_vec(),
             b"[listen]\ntcp = \"127.0.0.1:7421\"\ntcp_tokens = [\"0123456789abcdef\"]\n[wal]\nsync = \"os\"\n".to_vec(),
         ],
@@ -149,7 +149,7 @@ fn values() -> Vec<Vec<u8>> {
 
 /// The built-in catalog is too large to be mutated with any luck: a short one, and its first entries.
 fn prices() -> Vec<Vec<u8>> {
-    let builtin = include_str!("../../crates/model/src/pricing/catalog.toml");
+    let builtin = include_str!("../../../crates/model/src/pricing/catalog.toml");
     let plans = builtin.find("[[plan]]").map_or("", |at| &builtin[at..]);
     let short = "[[model]]\nprovider = \"claude\"\nname = \"m\"\naliases = [\"n\"]\nsource = \"s\"\nsource_date = \"2026-10-24\"\n\
         [[model.price]]\nid = 9999\nper_million = { input = \"3\", output = \"15\" }\nper_unit = { web_search = \"0.01\" }\n\

@@ -1,6 +1,5 @@
 //! An export request, taken apart: resources, scopes, items. The three signals have one shape, in both encodings.
 
-use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 
 use super::attributes::Attributes;
@@ -20,9 +19,8 @@ pub enum Encoding {
 impl Encoding {
     /// What the Content-Type says. None for another one.
     #[must_use]
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        match kind.split(';').next()?.trim().to_ascii_lowercase().as_str() {
+    pub fn of(content_type: &str) -> Option<Self> {
+        match content_type.split(';').next()?.trim().to_ascii_lowercase().as_str() {
             "application/x-protobuf" => Some(Self::Protobuf),
             "application/json" => Some(Self::Json),
             _ => None,

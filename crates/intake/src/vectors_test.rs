@@ -16,7 +16,7 @@ use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 const NOW_US: i64 = 1_795_392_000_000_000;
 
 fn vectors(file: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/vectors").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients/vectors").join(file);
     let vectors: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert!(vectors.len() > 10, "{file} has lost its vectors");
     vectors

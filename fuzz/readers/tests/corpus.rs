@@ -1,6 +1,6 @@
 //! Every reader of foreign bytes, on the corpus and on seeded mutations of it: a bounded form of `make fuzz`.
 //!
-//! The properties are in `src/fuzzing`. Here the allocator counts besides: what a reader holds at once is bounded by
+//! The properties are in `../src`. Here the allocator counts besides: what a reader holds at once is bounded by
 //! what it was given, whatever lengths are claimed in it.
 //!
 //! * `TALLYD_FUZZ_SEED` repeats a run; a failing one names its seed and its input.
@@ -13,8 +13,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
-use tallyd::fuzzing::mutate::Mutator;
-use tallyd::fuzzing::{TARGETS, Target, seeds};
+use tallyd_fuzz_readers::mutate::Mutator;
+use tallyd_fuzz_readers::{TARGETS, Target, seeds};
 
 /// Mutations a target, in debug builds a few seconds.
 const RUNS: u64 = 4_000;
@@ -56,11 +56,11 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 fn corpora() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus")
 }
 
 fn dictionaries() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/dictionaries")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../dictionaries")
 }
 
 fn dictionary(target: &Target) -> PathBuf {
@@ -121,7 +121,7 @@ fn every_reader_holds_its_properties_on_the_corpus_and_on_mutations_of_it() {
 #[test]
 fn the_corpus_is_small_and_has_every_seed() {
     let vectors = |file: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/vectors").join(file);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients/vectors").join(file);
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     };
     let mut bytes = 0;
@@ -152,11 +152,11 @@ fn the_corpus_is_small_and_has_every_seed() {
 
 #[test]
 fn every_target_has_its_program() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
     for target in &TARGETS {
         let program = fs::read_to_string(folder.join(format!("fuzz_targets/{}.rs", target.name))).unwrap();
-        assert!(program.contains(&format!("fuzzing::{}::run", target.name)), "{}", target.name);
+        assert!(program.contains(&format!("tallyd_fuzz_readers::{}::run", target.name)), "{}", target.name);
         assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{}", target.name);
     }
 }
@@ -204,8 +204,8 @@ fn a_million_small_maps_in_metadata_cost_bounded_memory() {
 
 #[test]
 fn a_json_number_where_a_map_is_expected_is_refused_as_one() {
-    use tallyd::pipeline::intake::admit::{Admission, Scratch};
-    use tallyd::pipeline::intake::{Code, Rules, line};
+    use tallyd_intake::admit::{Admission, Scratch};
+    use tallyd_intake::{Code, Rules, line};
     let catalog = tallyd_model::pricing::Catalog::builtin(&tallyd_model::pricing::PricingOptions::default()).unwrap();
     let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: 1_795_392_000_000_000 };
     let cases = ["5", "1.5", "1e400", "-0"].map(|value| [("extra_units", value), ("metadata", value)]);

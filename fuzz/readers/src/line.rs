@@ -1,7 +1,7 @@
 //! Newline-delimited JSON, as a connection reads it.
 
 use super::admitted;
-use crate::pipeline::intake::line;
+use tallyd_intake::line;
 
 /// Names and shapes of the lines.
 pub const WORDS: [&[u8]; 11] = [

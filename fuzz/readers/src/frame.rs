@@ -4,7 +4,7 @@ use tallyd_protocol::frame::{self as prefix, PREFIX_BYTES};
 use tallyd_protocol::{ClientMessage, limits};
 
 use super::admitted;
-use crate::pipeline::intake::frame::{self, ClientFrame};
+use tallyd_intake::frame::{self, ClientFrame};
 
 /// Names of the protocol, as MessagePack texts.
 pub const WORDS: [&[u8]; 14] = [

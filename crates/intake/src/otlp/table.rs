@@ -268,7 +268,7 @@ mod tests {
         for (scope, includes) in SCOPES {
             text.push_str(&format!("| `{scope}` | {} |\n", if *includes { "yes" } else { "no" }));
         }
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/otlp.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/otlp.md");
         if std::env::var_os("TALLYD_WRITE_DOCS").is_some() {
             std::fs::write(path, &text).unwrap();
         }

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
 
-use crate::pipeline::intake::admit::Scratch;
-use crate::pipeline::intake::frame::{self, ClientFrame};
-use crate::pipeline::intake::raw_value::Field;
-use crate::pipeline::intake::{Admission, Code, RawRecord, Refusal, Rules, array};
+use tallyd_intake::admit::Scratch;
+use tallyd_intake::frame::{self, ClientFrame};
+use tallyd_intake::raw_value::Field;
+use tallyd_intake::{Admission, Code, RawRecord, Refusal, Rules, array};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 use tallyd_store::load::copy_row::Layout;

@@ -15,7 +15,7 @@ use super::items::Event;
 use super::record::Draft;
 use super::spans::user;
 use super::{Reading, Took};
-use crate::pipeline::intake::stands_out::differ;
+use crate::stands_out::differ;
 use tallyd_config::ClaudeCode;
 use tallyd_model::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider, normalise_tier};
 

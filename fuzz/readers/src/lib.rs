@@ -1,6 +1,8 @@
-//! What reads bytes from outside, as functions of bytes alone: for fuzzers and for tests, not for applications.
+//! The readers of foreign bytes, each as a function of bytes alone: for fuzzers and for tests.
 //!
-//! Three callers run the same functions: `cargo fuzz` (`make fuzz`, hours), `tests/fuzz.rs` (`make test`: the corpus and
+//! What they call is in the crates: `tallyd-intake`, `tallyd-wal`, `tallyd-model`, `tallyd-config`, `tallyd-store`, `tallyd-protocol`.
+//!
+//! Three callers run the same functions: `cargo fuzz` (`make fuzz`, hours), `tests/corpus.rs` (`make test`: the corpus and
 //! a few thousand seeded mutations of it), and regression tests for what was found.
 //!
 //! A target checks more than the absence of panics:
@@ -8,7 +10,7 @@
 //! * what was accepted keeps every bound that the wire specification states ([`admitted`]);
 //! * what was accepted survives each encoding that it meets on its way: chunk, log value, wire;
 //! * what was refused has a code, and a message that can be stored and printed;
-//! * nothing is allocated because of what a length claims. `tests/fuzz.rs` counts the bytes, cargo-fuzz has a limit.
+//! * nothing is allocated because of what a length claims. `tests/corpus.rs` counts the bytes, cargo-fuzz has a limit.
 //!
 //! ## A new target
 //! A file with a `run` here, a line in [`TARGETS`], a file in `fuzz/fuzz_targets/`, seeds in [`seeds`]. A test compares

@@ -1,0 +1,104 @@
+//! The body of `POST /api/v1/records`: one record, an array of them, or a line each.
+
+use serde::{Deserialize, Deserializer, de};
+
+use tallyd_model::json::{self, Raw};
+
+/// Records of one request. Its answer has a result for each, so this bounds what a request may make the daemon hold.
+pub const RECORDS_MAX: usize = 16_384;
+
+/// Why a body is refused whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It begins as an array, and where its elements end is unclear.
+    #[error("the body is not a JSON array: {0}")]
+    NoArray(String),
+    /// More than [`RECORDS_MAX`].
+    #[error("more than {RECORDS_MAX} records")]
+    TooMany,
+}
+
+impl BodyError {
+    /// What the sender can do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoArray(_) => "send an object, an array of objects, or one a line",
+            Self::TooMany => "send them in several requests",
+        }
+    }
+}
+
+/// The texts of an array, and one more than may be. What comes after is not kept: it may be millions.
+struct Items<'b>(Vec<&'b [u8]>);
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Items<'de>, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(item) = items.next_element::<Raw<'_>>()? {
+                    if texts.len() <= RECORDS_MAX {
+                        texts.push(item.get().as_bytes());
+                    }
+                }
+                Ok(Items(texts))
+            }
+        }
+
+        deserializer.deserialize_seq(Visitor)
+    }
+}
+
+/// The records' texts. A Content-Type of lines makes each line a record; otherwise the text itself tells.
+///
+/// # Errors
+/// [`BodyError`]. A record that cannot be read is none: it is refused alone, with its text.
+pub fn split<'b>(body: &'b [u8], content_type: &str) -> Result<Vec<&'b [u8]>, BodyError> {
+    let text = body.trim_ascii();
+    let lines = content_type.contains("ndjson") || content_type.contains("jsonl");
+    let texts = if text.first() == Some(&b'[') && !lines {
+        match json::from_slice::<Items<'b>>(text) {
+            Ok(items) => items.0,
+            // A record that cannot be read is refused alone, where it is clear which part of the text it is.
+            Err(error) => json::elements(text, RECORDS_MAX + 1).ok_or_else(|| BodyError::NoArray(error.to_string()))?,
+        }
+    } else if !lines && std::str::from_utf8(text).is_ok_and(|text| json::check(text).is_ok()) {
+        vec![text]
+    } else {
+        text.split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty())
+            .take(RECORDS_MAX + 1)
+            .collect()
+    };
+    if texts.len() > RECORDS_MAX { Err(BodyError::TooMany) } else { Ok(texts) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_body_is_an_object_an_array_or_lines() {
+        let split = |text: &'static str, kind: &str| -> Option<Vec<String>> {
+            let texts = super::split(text.as_bytes(), kind).ok()?;
+            Some(texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
+        };
+        let some = |texts: &[&str]| Some(texts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let (json, lines) = ("application/json", "application/x-ndjson");
+        assert_eq!(split("{\n\"a\": 1\n}\n", json), some(&["{\n\"a\": 1\n}"]));
+        assert_eq!(split(" [{\"a\":1}, 2]", json), some(&["{\"a\":1}", "2"]));
+        assert_eq!(split("{\"a\":1}\n\n{\"b\":2}\n", json), some(&["{\"a\":1}", "{\"b\":2}"]));
+        assert_eq!(split("{\"a\":1}\n{broken\n{}", lines), some(&["{\"a\":1}", "{broken", "{}"]));
+        assert_eq!(split("[{\"a\":1},", json), None);
+        assert_eq!(split("", json), some(&[]));
+        assert_eq!(split("[]", json), some(&[]));
+    }
+}
