@@ -33,7 +33,7 @@
 //! ## Write
 //! One thread ([`writer`]) takes chunks from the channel, appends up to [`writer::GROUP_VALUES`] values, syncs once,
 //! acknowledges, and hands the chunks to the flusher in memory ([`recent`]). It alone numbers, deduplicates and fences
-//! producers ([`producers`]), and knows calls whose identity was stated ([`window`]). The newest segment's file is longer than what is in it: zeros lie ahead ([`ahead`]).
+//! producers ([`producers`]), and knows calls whose identity was stated ([`window`]).
 //!
 //! ## Read
 //! By key, in order, from memory where the value is recent, otherwise from its segment ([`log`]). Each read checks the
@@ -54,7 +54,6 @@
 //! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
 //! and connections stop reading from their sockets; it goes on by itself once there is room.
 
-pub mod ahead;
 pub mod append;
 pub mod channel;
 pub mod chunk;

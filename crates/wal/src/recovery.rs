@@ -18,7 +18,7 @@ use super::producers::Producers;
 use super::scan::scan;
 use super::segment::{Opening, Seal, SegmentPaths, Store};
 use super::window::Keys;
-use super::{WalError, ahead, files, original};
+use super::{WalError, files, original};
 
 /// What recovery is told.
 pub struct Recovery<'a> {
@@ -158,7 +158,6 @@ fn recover_segment(
     if let Some(seal) = sealed.clone().filter(|_| !look.marks) {
         return Ok(Some((opening, seal)));
     }
-    ahead::cut_closed(&paths.store)?;
     original::keep(&paths.store);
     let mut keys = Keys::default();
     let found = with_store(paths, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers, &mut keys))?;

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use sled::IVec;
 use uuid::Uuid;
 
-use super::ahead::{self, Ahead};
 use super::producers::Snapshot;
 use super::{WalError, files};
 use tallyd_base::threads;
@@ -131,8 +130,6 @@ pub struct Store {
     db: Option<sled::Db>,
     file: File,
     path: PathBuf,
-    /// Of a store that is appended to.
-    ahead: Option<Ahead>,
 }
 
 /// How long another handle of the same store may take to let go of its lock.
@@ -144,7 +141,7 @@ impl Store {
     /// # Errors
     /// [`WalError`].
     pub fn create(path: &Path) -> Result<Self, WalError> {
-        let mut store = Self::open_once(path)?;
+        let store = Self::open_once(path)?;
         store.sync()?;
         for name in ["conf", "db"] {
             let file = path.join(name);
@@ -153,7 +150,6 @@ impl Store {
         }
         files::sync_folder(path)?;
         files::sync_folder(path.parent().unwrap_or(Path::new(".")))?;
-        store.ahead = Ahead::start(path);
         Ok(store)
     }
 
@@ -165,7 +161,6 @@ impl Store {
         remove_unfinished_snapshots(path)?;
         let start = Instant::now();
         loop {
-            ahead::cut_closed(path)?;
             match Self::open_once(path) {
                 Err(WalError::Store { source: sled::Error::Io(error), .. })
                     if is_locked(&error) && start.elapsed() < LOCK_PATIENCE =>
@@ -188,7 +183,7 @@ impl Store {
         let db = guarded("open", path, || config.open())?;
         let data = path.join("db");
         let file = File::open(&data).map_err(|error| WalError::io("open", &data, error))?;
-        Ok(Self { db: Some(db), file, path: path.to_owned(), ahead: None })
+        Ok(Self { db: Some(db), file, path: path.to_owned() })
     }
 
     fn db(&self) -> &sled::Db {
@@ -200,11 +195,7 @@ impl Store {
     /// # Errors
     /// [`WalError::Store`].
     pub fn insert(&self, key: u64, value: &[u8]) -> Result<(), WalError> {
-        guarded("append", &self.path, || self.db().insert(key.to_be_bytes(), value))?;
-        if let Some(ahead) = &self.ahead {
-            ahead.appended(value.len());
-        }
-        Ok(())
+        guarded("append", &self.path, || self.db().insert(key.to_be_bytes(), value)).map(drop)
     }
 
     /// Hands everything to the operating system: it survives this process.
@@ -220,8 +211,7 @@ impl Store {
     /// # Errors
     /// [`WalError::Io`].
     pub fn sync_data(&self) -> Result<(), WalError> {
-        let synced = self.file.sync_data().and_then(|()| self.ahead.as_ref().map_or(Ok(()), Ahead::synced));
-        synced.map_err(|error| WalError::io("sync", &self.path, error))
+        self.file.sync_data().map_err(|error| WalError::io("sync", &self.path, error))
     }
 
     /// [`Store::flush`] and [`Store::sync_data`].
@@ -266,15 +256,8 @@ impl Store {
 impl Drop for Store {
     /// sled syncs its file once more, and panics where the system refuses that: whoever hears of it is told the file.
     fn drop(&mut self) {
-        let (db, ahead) = (self.db.take(), self.ahead.take());
+        let db = self.db.take();
         let closed = guarded("close", &self.path, || {
-            if let Some((db, ahead)) = db.as_ref().zip(ahead) {
-                // Nobody else has the store, so nothing is written between here and the cut. After an error of sled's
-                // the file stays as it is.
-                if db.flush().is_ok() {
-                    ahead.finish();
-                }
-            }
             drop(db);
             Ok(())
         });
