@@ -32,6 +32,7 @@ use tallyd_wal::log::Log;
 use tallyd_wal::producers::{GRACE, Producers};
 use tallyd_wal::recovery::{Recovery, recover};
 use tallyd_wal::space::{Bounds, Space};
+use tallyd_wal::store::Engine;
 use tallyd_wal::window::{self, Window};
 use tallyd_wal::writer::{Sync, Writer, WriterState};
 
@@ -138,6 +139,7 @@ fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Resu
     let mut producers = Producers::new(wal.max_producers, idle_us, GRACE);
     let recovery = Recovery {
         folder: &folder,
+        engine: Engine::Sled,
         new_buffer_id: Uuid::now_v7(),
         now_us: clock.now_us(),
         may_lose_committed: wal.sync != tallyd_config::Sync::Always,

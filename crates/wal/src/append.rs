@@ -7,7 +7,8 @@ use super::log::Log;
 use super::mark::Mark;
 use super::producers::Snapshot;
 use super::recent::{Payload, StoredChunk};
-use super::segment::{Opening, Seal, SegmentPaths, Store};
+use super::segment::{Opening, Seal, SegmentPaths};
+use super::store::Store;
 use super::value::{self, Stamp};
 use super::window::Window;
 use super::{WalError, files};
@@ -29,7 +30,7 @@ pub struct Appender {
     log: Arc<Log>,
     mark: Mark,
     lanes: Lanes,
-    store: Arc<Store>,
+    store: Arc<dyn Store>,
     opening: Opening,
     seal: Seal,
     next_key: u64,
@@ -107,8 +108,8 @@ impl Appender {
         self.seal.records += u64::from(chunk.records) + u64::from(chunk.refused);
         self.seal.lane_last_keys[usize::from(stamp.lane)] = last_key;
         if parts > 1 {
-            // Only records of unusual size come here; a blob, were sled to write one, would not be durable.
-            self.store.check_blobs()?;
+            // Only records of unusual size come here.
+            self.store.check_durable()?;
         }
         self.fresh.push(stored(first_key, last_key, chunk, producer, stamp));
         Ok(parts)
@@ -162,7 +163,7 @@ impl Appender {
         let sealed = std::mem::replace(&mut self.store, store);
         self.opening = opening;
         self.seal = empty_seal(self.lanes.0);
-        // sled flushes and syncs as it closes; acknowledgements need not wait for it.
+        // The store flushes and syncs as it closes; acknowledgements need not wait for it.
         std::thread::spawn(move || drop(sealed));
         Ok(())
     }
@@ -172,8 +173,9 @@ impl Appender {
     /// # Errors
     /// [`WalError`]; the log must not be used after one.
     pub fn seal(&mut self, window: &mut Window, now_us: i64) -> Result<(), WalError> {
-        self.store.check_blobs()?;
-        self.store.sync()?;
+        self.store.check_durable()?;
+        self.store.flush()?;
+        self.store.sync_data()?;
         if self.seal.last_key == 0 {
             return Ok(());
         }
@@ -211,11 +213,11 @@ fn create_segment(
     first_key: u64,
     lanes: u16,
     producers: Vec<Snapshot>,
-) -> Result<(Arc<Store>, Opening), WalError> {
+) -> Result<(Arc<dyn Store>, Opening), WalError> {
     let paths = SegmentPaths::new(log.folder(), first_key);
     let opening = Opening { buffer_id: log.buffer_id(), first_key, lanes, producers };
     // The `.open` file comes last: a segment without one was never used.
-    let store = Arc::new(Store::create(&paths.store)?);
+    let store = log.engine().create(&paths.store)?;
     failpoint::hit("wal.created");
     files::write(&paths.opening, &opening)?;
     log.begin_segment(&opening, Arc::clone(&store));

@@ -60,6 +60,13 @@ pub fn sync_folder(path: &Path) -> Result<(), WalError> {
     folder.sync_all().map_err(|error| WalError::io("sync", path, error))
 }
 
+/// A folder for tests of order rather than durability: in memory where the system has a folder there, since syncs are
+/// most of what such tests wait for.
+#[cfg(test)]
+pub(crate) fn folder_in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

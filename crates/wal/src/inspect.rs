@@ -18,10 +18,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::original;
 use super::recent::StoredChunk;
-use super::salvage;
 use super::segment::{Opening, Seal, SegmentPaths};
+use super::store::{original, salvage};
 use super::{WalError, files};
 use contents::assemble;
 use copy::{Copy, from_store};
@@ -187,15 +186,14 @@ impl Segment {
         let copy = Copy::of(&self.paths.store)?;
         let last_key = self.last_key.unwrap_or(self.first_key + UNSEALED_KEYS_MAX);
         let keys = self.first_key..=last_key;
-        // The bytes before sled touches them, and those from before it did the first time.
-        let before_sled = [copy.path.join("db"), original::path(&copy.path)].map(|file| fs::read(file).ok());
+        let before_sled = original::read(&copy.path);
         let (mut values, store_error) = match from_store(&copy.path, &keys) {
             Ok(values) => (values, None),
             Err(error) => (BTreeMap::new(), Some(error.to_string())),
         };
         let before = values.len();
         if self.last_key.is_none() || (values.len() as u64) <= last_key - self.first_key {
-            for file in before_sled.iter().flatten() {
+            for file in &before_sled {
                 for (key, value) in salvage::values(file, &keys) {
                     values.entry(key).or_insert(value);
                 }

@@ -22,7 +22,7 @@
 //! wal/committed                    what each lane had committed when a segment was last deleted
 //! wal/00000000000000000001.open    segment: first key, lanes, each producer's high-water mark; synced at creation
 //! wal/00000000000000000001.sealed  segment: last key, values, records, checksum; synced at rotation
-//! wal/00000000000000000001/        the sled store; `original` in it is its file before sled opened it again ([`original`])
+//! wal/00000000000000000001/        the sled store; `original` in it is its file before sled opened it again ([`store::original`])
 //! wal/identities/                  keys of calls whose identity was stated, a file for each sealed segment ([`window`])
 //! wal/damaged/                     what was set aside, whole
 //! ```
@@ -48,7 +48,7 @@
 //! a bundle, would move a producer's high-water mark over lost records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
 //! is moved to `wal/damaged/` instead of deleted, and health says so until a person has looked. After damage the next
 //! key leaps by [`log::DAMAGE_LEAP`], so that no lost key is ever used twice. What is readable in a segment that was set aside
-//! is found by [`inspect`], also where sled finds nothing any more ([`salvage`]), and loaded by `tallyd wal replay`.
+//! is found by [`inspect`], also where sled finds nothing any more ([`store::salvage`]), and loaded by `tallyd wal replay`.
 //!
 //! ## Bounds
 //! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
@@ -64,24 +64,20 @@ pub mod inspect;
 pub mod lanes;
 pub mod log;
 pub mod mark;
-pub mod original;
 pub mod producers;
 pub mod reader;
 pub mod recent;
 pub mod recovery;
-pub mod salvage;
 pub mod scan;
 pub mod segment;
 pub mod space;
+pub mod store;
 pub mod value;
 pub mod window;
 pub mod writer;
 
 #[cfg(test)]
 mod model_test;
-
-/// A process that cannot have so much more has not enough memory to tell a store that is damaged from one that is not.
-const PLENTY_BYTES: usize = 64 << 20;
 
 /// Why the log cannot go on. Every variant is fatal to the process.
 #[derive(Debug, thiserror::Error)]
@@ -96,15 +92,15 @@ pub enum WalError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// sled reported an error.
+    /// The store's engine reported an error.
     #[error("the write-ahead log's store {path} failed to {action}: {source}")]
     Store {
         /// What was tried.
         action: &'static str,
         /// In which store.
         path: String,
-        /// What sled said.
-        source: sled::Error,
+        /// What it said.
+        source: std::io::Error,
     },
     /// sled wrote a blob file, which it never syncs.
     #[error(
@@ -136,33 +132,14 @@ impl WalError {
         Self::Io { action, path: path.display().to_string(), source }
     }
 
-    /// True if the operating system refused something, as opposed to bytes that are not what they should be. sled
+    /// True if the operating system refused something, as opposed to bytes that are not what they should be. A store
     /// reports both as errors of I/O; bytes are to blame where they have one of these kinds.
     fn is_the_systems(&self) -> bool {
         use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match self {
             Self::Io { .. } => true,
-            Self::Store { source: sled::Error::Io(error), .. } => {
-                !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
-            }
+            Self::Store { source, .. } => !matches!(source.kind(), InvalidData | InvalidInput | UnexpectedEof),
             _ => false,
         }
-    }
-
-    /// What sled's panic means. It panics on damage, and where the system gives it no memory or no thread.
-    fn panicked(action: &'static str, path: &std::path::Path, panic: &(dyn std::any::Any + Send)) -> Self {
-        let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
-        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        // What it says for want of memory depends on where it went without.
-        let is_starved = Vec::<u8>::new().try_reserve_exact(PLENTY_BYTES).is_err();
-        if is_starved || ["allocate", "os error", "Os {"].iter().any(|sign| said.contains(sign)) {
-            return Self::io(action, path, std::io::Error::other(said));
-        }
-        let reason = format!("sled panicked when it was to {action} the store: {said}");
-        Self::Foreign { path: path.display().to_string(), reason }
-    }
-
-    fn store(action: &'static str, path: &std::path::Path, source: sled::Error) -> Self {
-        Self::Store { action, path: path.display().to_string(), source }
     }
 }

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::recent::{RecentChunks, StoredChunk};
-use super::segment::{Opening, Seal, SegmentPaths, Store};
-use super::{WalError, files, original};
+use super::segment::{Opening, Seal, SegmentPaths};
+use super::store::{Engine, Store, original};
+use super::{WalError, files};
 
 /// How far the next key leaps after damage: no key that may have been used is used again.
 pub const DAMAGE_LEAP: u64 = 1 << 40;
@@ -29,7 +30,7 @@ pub struct Segment {
     /// Lanes that share its chunks.
     pub lanes: u16,
     /// The open store; none for a sealed segment that nobody reads.
-    pub store: Option<Arc<Store>>,
+    pub(crate) store: Option<Arc<dyn Store>>,
     /// What must be in it, once nothing more is written to it.
     pub seal: Option<Arc<Seal>>,
     /// When a lane last looked for it, in look-ups.
@@ -45,6 +46,7 @@ const SEALED_OPEN_MAX: usize = 2;
 pub struct Log {
     folder: PathBuf,
     buffer_id: Uuid,
+    engine: Engine,
     segments: Mutex<BTreeMap<u64, Segment>>,
     /// Held while a store is opened: sled admits one handle, and lanes share it.
     opening: Mutex<()>,
@@ -80,6 +82,8 @@ pub(super) struct Oldest {
 pub struct Recovered {
     /// The log's identity.
     pub buffer_id: Uuid,
+    /// What the stores are made with.
+    pub engine: Engine,
     /// Sealed segments, by first key.
     pub segments: Vec<(Opening, Seal)>,
     /// The key of the next value.
@@ -106,6 +110,7 @@ impl Log {
         Arc::new(Self {
             folder: folder.to_owned(),
             buffer_id: recovered.buffer_id,
+            engine: recovered.engine,
             segments: Mutex::new(segments),
             opening: Mutex::default(),
             noting: Mutex::default(),
@@ -132,6 +137,11 @@ impl Log {
     #[must_use]
     pub fn buffer_id(&self) -> Uuid {
         self.buffer_id
+    }
+
+    /// What the stores are made with.
+    pub(super) fn engine(&self) -> Engine {
+        self.engine
     }
 
     /// Follows the highest key that is on disk.
@@ -200,7 +210,7 @@ impl Log {
     ///
     /// # Errors
     /// [`WalError`] if the operating system keeps the store from opening.
-    pub fn open_store(&self, first_key: u64) -> Result<Option<Arc<Store>>, WalError> {
+    pub(crate) fn open_store(&self, first_key: u64) -> Result<Option<Arc<dyn Store>>, WalError> {
         // Another lane may be opening this very store; it is there once the lock is ours.
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.lock().get(&first_key).map(|segment| segment.store.clone());
@@ -211,8 +221,8 @@ impl Log {
         }
         let path = SegmentPaths::new(&self.folder, first_key).store;
         original::keep(&path);
-        let opened = match Store::reopen(&path) {
-            Ok(opened) => Arc::new(opened),
+        let opened = match self.engine.reopen(&path) {
+            Ok(opened) => opened,
             Err(error) if error.is_the_systems() => return Err(error),
             Err(error) => {
                 tracing::error!(%error, "a segment does not open; the rest loads");
@@ -310,14 +320,14 @@ impl Log {
     }
 
     /// The segment that the writer has begun.
-    pub(super) fn begin_segment(&self, opening: &Opening, store: Arc<Store>) {
+    pub(super) fn begin_segment(&self, opening: &Opening, store: Arc<dyn Store>) {
         let segment =
             Segment { first_key: opening.first_key, lanes: opening.lanes, store: Some(store), seal: None, used: 0 };
         self.lock().insert(opening.first_key, segment);
     }
 
     /// The segment that the writer has ended. Returns its store, for the caller to close off the lock.
-    pub(super) fn end_segment(&self, first_key: u64, mut seal: Seal) -> Option<Arc<Store>> {
+    pub(super) fn end_segment(&self, first_key: u64, mut seal: Seal) -> Option<Arc<dyn Store>> {
         let mut segments = self.lock();
         seal.damaged |= self.lock_unsealed().remove(&first_key);
         let segment = segments.get_mut(&first_key)?;

@@ -11,11 +11,14 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::append::{Appender, Durability};
+use super::files;
 use super::lanes::Lanes;
 use super::log::Log;
 use super::producers::Producers;
 use super::reader::{Appetite, Run};
 use super::recovery::{Recovery, recover};
+use super::segment::SegmentPaths;
+use super::store::{Engine, alter};
 use super::value::parts_of;
 use super::window::{self, Window};
 use crate::channel::Origin;
@@ -63,6 +66,7 @@ struct Expected {
 }
 
 struct Machine {
+    engine: Engine,
     root: tempfile::TempDir,
     folder: PathBuf,
     folders: u32,
@@ -79,12 +83,12 @@ struct Machine {
 }
 
 impl Machine {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
+    fn new(engine: Engine, root: tempfile::TempDir) -> Self {
         let folder = root.path().join("0");
-        let (log, appender, producers) = open(&folder);
+        let (log, appender, producers) = open_with(engine, &folder);
         let window = window_of(&folder);
         Self {
+            engine,
             root,
             folder,
             folders: 0,
@@ -98,6 +102,14 @@ impl Machine {
             uncommitted: BTreeMap::new(),
             loaded: [0; LANES as usize],
         }
+    }
+
+    fn run_all(mut self, operations: &[Operation]) {
+        for operation in operations {
+            self.run(operation);
+        }
+        self.commit();
+        self.reopen(None);
     }
 
     fn run(&mut self, operation: &Operation) {
@@ -201,10 +213,10 @@ impl Machine {
             self.folder = copy;
         }
         let spare = self.root.path().join("spare");
-        let (log, appender, _) = open(&spare);
+        let (log, appender, _) = open_with(self.engine, &spare);
         self.log = log;
         self.appender = appender;
-        (self.log, self.appender, self.producers) = open(&self.folder);
+        (self.log, self.appender, self.producers) = open_with(self.engine, &self.folder);
         self.window = window_of(&self.folder);
         std::fs::remove_dir_all(&spare).unwrap();
         assert!(!self.log.is_damaged());
@@ -248,8 +260,12 @@ fn window_of(folder: &Path) -> Window {
 }
 
 fn open(folder: &Path) -> (Arc<Log>, Appender, Producers) {
+    open_with(Engine::Sled, folder)
+}
+
+fn open_with(engine: Engine, folder: &Path) -> (Arc<Log>, Appender, Producers) {
     let mut producers = Producers::new(100, i64::MAX, std::time::Duration::ZERO);
-    let recovery = Recovery { folder, new_buffer_id: Uuid::from_u128(7), now_us: 0, may_lose_committed: false };
+    let recovery = Recovery { folder, engine, new_buffer_id: Uuid::from_u128(7), now_us: 0, may_lose_committed: false };
     let (recovered, mark) = recover(&recovery, &mut producers).unwrap();
     let log = Log::new(folder, &recovered, RECENT_BYTES);
     let snapshot = producers.snapshot(0);
@@ -275,21 +291,26 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
+    /// The log's own part, on a store that costs little.
     #[test]
     fn what_was_committed_comes_back_in_order(operations in prop::collection::vec(operation(), 1..40)) {
-        let mut machine = Machine::new();
-        for operation in &operations {
-            machine.run(operation);
-        }
-        machine.commit();
-        machine.reopen(None);
+        Machine::new(Engine::PlainFile, files::folder_in_memory()).run_all(&operations);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_committed_comes_back_in_order_from_sled(operations in prop::collection::vec(operation(), 1..40)) {
+        Machine::new(Engine::Sled, tempfile::tempdir().unwrap()).run_all(&operations);
     }
 }
 
 /// Commits chunks of one value each, and returns the folder's first segment.
-fn filled(folder: &Path, chunks: u64) -> super::segment::SegmentPaths {
+fn filled(folder: &Path, chunks: u64) -> SegmentPaths {
     let (_log, mut appender, _) = open(folder);
     for seq in 1..=chunks {
         let chunk = Chunk {
@@ -306,7 +327,7 @@ fn filled(folder: &Path, chunks: u64) -> super::segment::SegmentPaths {
         appender.append(chunk, &Identity::without_secret("p"), 0).unwrap();
         appender.commit(Durability::Disk).unwrap();
     }
-    super::segment::SegmentPaths::new(folder, 1)
+    SegmentPaths::new(folder, 1)
 }
 
 fn reopened(folder: &Path) -> (Arc<Log>, u64, u64) {
@@ -322,7 +343,7 @@ fn a_store_that_opens_empty_is_damage_and_its_keys_are_never_used_again() {
     let folder = root.path().join("wal");
     let paths = filled(&folder, 40);
     std::fs::remove_dir_all(&paths.store).unwrap();
-    drop(super::segment::Store::create(&paths.store).unwrap());
+    drop(Engine::Sled.create(&paths.store).unwrap());
     let (log, chunks, _) = reopened(&folder);
     assert!(log.is_damaged());
     assert_eq!(chunks, 0);
@@ -335,10 +356,7 @@ fn a_hole_that_a_later_value_knows_to_be_synced_is_damage_and_the_rest_loads() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("wal");
     let paths = filled(&folder, 40);
-    let db = sled::open(&paths.store).unwrap();
-    db.remove(7u64.to_be_bytes()).unwrap();
-    db.flush().unwrap();
-    drop(db);
+    alter(&paths.store, 7, None);
     let (log, chunks, last_seq) = reopened(&folder);
     assert!(log.is_damaged());
     assert_eq!((chunks, last_seq), (39, 40));
@@ -369,11 +387,8 @@ fn a_hole_that_nobody_claims_ends_the_log() {
     }
     drop(appender);
     drop(log);
-    let paths = super::segment::SegmentPaths::new(&folder, 1);
-    let db = sled::open(&paths.store).unwrap();
-    db.remove(7u64.to_be_bytes()).unwrap();
-    db.flush().unwrap();
-    drop(db);
+    let paths = SegmentPaths::new(&folder, 1);
+    alter(&paths.store, 7, None);
     let (log, chunks, last_seq) = reopened(&folder);
     assert!(!log.is_damaged());
     assert_eq!((chunks, last_seq, log.durable_key()), (6, 6, 6), "5 were synced, 6 reached the disk all the same");
@@ -403,10 +418,7 @@ fn a_bundle_that_is_not_whole_was_never_acknowledged() {
     let bundle = Bundle { chunks: vec![(Some(1), chunk(6, 9)), (Some(0), chunk(7, 8))] };
     assert_eq!(appender.append(bundle, &Identity::without_secret("p"), 0).unwrap(), 2);
     drop((appender, log));
-    let db = sled::open(&super::segment::SegmentPaths::new(&folder, 6).store).unwrap();
-    db.remove(7u64.to_be_bytes()).unwrap();
-    db.flush().unwrap();
-    drop(db);
+    alter(&SegmentPaths::new(&folder, 6).store, 7, None);
     let (log, chunks, last_seq) = reopened(&folder);
     assert!(!log.is_damaged());
     assert_eq!((chunks, last_seq, log.durable_key()), (5, 5, 5), "or 7 and 8 would be lost, or 6 and 9 be there twice");
@@ -419,12 +431,9 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
     let paths = filled(&folder, 40);
     let (log, _, _) = reopened(&folder);
     drop(log);
-    let db = sled::open(&paths.store).unwrap();
-    let mut value = db.get(7u64.to_be_bytes()).unwrap().unwrap().to_vec();
+    let mut value = Engine::Sled.look(&paths.store, |store| store.get(7)).unwrap().unwrap();
     value[500] ^= 1;
-    db.insert(7u64.to_be_bytes(), value).unwrap();
-    db.flush().unwrap();
-    drop(db);
+    alter(&paths.store, 7, Some(&value));
     // A newer segment makes the first one a sealed one that is taken at its word.
     let (log, mut appender, _) = open(&folder);
     let chunk = Chunk {
@@ -456,7 +465,7 @@ fn a_kill_while_the_next_segment_is_made_keeps_the_producers_marks() {
     filled(&folder, 40);
     // A start seals the first segment and makes the next one, whose last step is its `.open` file.
     drop(open(&folder));
-    std::fs::remove_file(super::segment::SegmentPaths::new(&folder, 41).opening).unwrap();
+    std::fs::remove_file(SegmentPaths::new(&folder, 41).opening).unwrap();
     let (log, chunks, last_seq) = reopened(&folder);
     assert!(!log.is_damaged());
     assert_eq!((chunks, last_seq), (40, 40));

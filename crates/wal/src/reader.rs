@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use super::lanes::Lanes;
 use super::log::{Log, Oldest, Segment};
 use super::recent::{Payload, Recent, StoredChunk};
-use super::segment::Store;
+use super::store::Store;
 use super::{WalError, value};
 
 /// What a lane takes at once.
@@ -183,13 +183,13 @@ impl Log {
         let store = self.store_of(&segment)?.ok_or_else(unreadable)?;
         let mut payload = Vec::with_capacity(bytes);
         let lane = (Lanes(segment.lanes), chunk.lane);
-        match read_chunk(&store, lane, chunk.first_key, |part| payload.extend_from_slice(part))? {
+        match read_chunk(&*store, lane, chunk.first_key, |part| payload.extend_from_slice(part))? {
             At::Chunk(_) => Ok(Cow::Owned(payload)),
             At::Skip(_) | At::Damaged => Err(unreadable()),
         }
     }
 
-    fn store_of(&self, segment: &Segment) -> Result<Option<Arc<Store>>, WalError> {
+    fn store_of(&self, segment: &Segment) -> Result<Option<Arc<dyn Store>>, WalError> {
         match &segment.store {
             Some(store) => Ok(Some(Arc::clone(store))),
             None => self.open_store(segment.first_key),
@@ -207,7 +207,7 @@ impl Log {
         // A segment that is gone has been committed by every lane, this one included.
         let Some(store) = store else { return Ok(At::Skip(end_of(segment, key) + 1)) };
         let mut payload = Vec::new();
-        let at = read_chunk(&store, (Lanes(segment.lanes), lane), key, |part| {
+        let at = read_chunk(&*store, (Lanes(segment.lanes), lane), key, |part| {
             if hold {
                 payload.extend_from_slice(part);
             }
@@ -230,7 +230,7 @@ fn end_of(segment: &Segment, durable: u64) -> u64 {
 /// Reads and checks the lane's chunk that begins at a key, and hands each part of its payload to `keep`. What cannot be
 /// read is one lane's to report.
 fn read_chunk(
-    store: &Store,
+    store: &dyn Store,
     (lanes, lane): (Lanes, u16),
     first_key: u64,
     mut keep: impl FnMut(&[u8]),

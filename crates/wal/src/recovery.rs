@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use uuid::Uuid;
@@ -16,14 +15,17 @@ use super::log::{COMMITTED_FILE, DAMAGE_LEAP, Recovered};
 use super::mark::Mark;
 use super::producers::Producers;
 use super::scan::scan;
-use super::segment::{Opening, Seal, SegmentPaths, Store};
+use super::segment::{Opening, Seal, SegmentPaths};
+use super::store::{Engine, original};
 use super::window::Keys;
-use super::{WalError, files, original};
+use super::{WalError, files};
 
 /// What recovery is told.
 pub struct Recovery<'a> {
     /// The log's folder; created if need be. The caller holds the data folder's lock.
     pub folder: &'a Path,
+    /// What stores are made with.
+    pub engine: Engine,
     /// The identity of a log that is new.
     pub new_buffer_id: Uuid,
     /// The time, microseconds since 1970.
@@ -47,7 +49,8 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
     let buffer_id = identity(recovery, &first_keys)?;
     // An unreadable note only means that less is held against the database.
     let committed = files::read(&folder.join(COMMITTED_FILE)).unwrap_or_default();
-    let mut recovered = Recovered { buffer_id, segments: Vec::new(), next_key: 1, damaged: false, committed };
+    let mut recovered =
+        Recovered { buffer_id, engine: recovery.engine, segments: Vec::new(), next_key: 1, damaged: false, committed };
     let mut unclean = false;
     // From the newest on, until the marks are known: one whose creation was cut short, or that is set aside, has none.
     let mut look = Look { marks: true, claimed: marked_key };
@@ -55,7 +58,7 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
         let paths = SegmentPaths::new(folder, first_key);
         unclean |= !paths.seal.exists();
         let is_used = paths.opening.exists();
-        match recover_segment(&paths, buffer_id, look, producers) {
+        match recover_segment(&paths, recovery.engine, buffer_id, look, producers) {
             Ok(Some((opening, seal))) => {
                 recovered.damaged |= seal.damaged;
                 recovered.next_key = recovered.next_key.max(seal.last_key + 1);
@@ -136,13 +139,14 @@ struct Look {
 /// None if the segment never held anything that was acknowledged.
 fn recover_segment(
     paths: &SegmentPaths,
+    engine: Engine,
     buffer_id: Uuid,
     look: Look,
     producers: &mut Producers,
 ) -> Result<Option<(Opening, Seal)>, WalError> {
     if !paths.opening.exists() {
         // Its creation was cut short: the `.open` file comes before the first value.
-        let empty = !paths.seal.exists() && with_store(paths, Store::last_key)?.is_none();
+        let empty = !paths.seal.exists() && engine.look(&paths.store, |store| store.last_key())?.is_none();
         return if empty { Ok(None) } else { Err(foreign(paths, "its .open file is missing")) };
     }
     let opening: Opening = files::read(&paths.opening)?;
@@ -160,7 +164,8 @@ fn recover_segment(
     }
     original::keep(&paths.store);
     let mut keys = Keys::default();
-    let found = with_store(paths, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers, &mut keys))?;
+    let found = engine
+        .look(&paths.store, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers, &mut keys))?;
     if !found.damaged {
         original::forget(&paths.store);
     }
@@ -172,16 +177,6 @@ fn recover_segment(
         files::write(&paths.seal, &found)?;
     }
     Ok(Some((opening, found)))
-}
-
-/// Opens the store, looks, and closes it. sled writes and syncs as it closes a store, and panics where it cannot.
-fn with_store<T>(paths: &SegmentPaths, look: impl FnOnce(&Store) -> Result<T, WalError>) -> Result<T, WalError> {
-    let store = Store::reopen(&paths.store)?;
-    let seen = look(&store);
-    let closed = catch_unwind(AssertUnwindSafe(|| drop(store)));
-    closed
-        .map_err(|_| WalError::io("close", &paths.store, std::io::Error::other("sled could not write or sync it")))?;
-    seen
 }
 
 fn foreign(paths: &SegmentPaths, reason: &str) -> WalError {

@@ -4,7 +4,8 @@ use super::WalError;
 use super::append::{empty_seal, fold_checksum};
 use super::lanes::Lanes;
 use super::producers::Producers;
-use super::segment::{Opening, Seal, Store};
+use super::segment::{Opening, Seal};
+use super::store::Store;
 use super::value;
 use super::window::Keys;
 use crate::chunk::{Entry, PayloadReader};
@@ -21,9 +22,9 @@ struct Found {
 /// is missing and claimed is damage: it is passed over, and the seal says so.
 ///
 /// # Errors
-/// [`WalError::Store`] if sled cannot read its store.
-pub fn scan(
-    store: &Store,
+/// [`WalError::Store`] if the store cannot be read.
+pub(crate) fn scan(
+    store: &dyn Store,
     opening: &Opening,
     sealed: Option<&Seal>,
     claimed: u64,
@@ -62,7 +63,7 @@ pub fn scan(
 
 /// All keys from the first on, and the highest key that anyone knows to be synced.
 fn read_all(
-    store: &Store,
+    store: &dyn Store,
     opening: &Opening,
     sealed: Option<&Seal>,
     claimed: u64,

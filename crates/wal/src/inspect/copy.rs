@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::segment::Store;
+use crate::store::Engine;
 use crate::{WalError, value};
 
 /// A copy of a store in a folder of its own, which goes with it.
@@ -57,7 +57,7 @@ fn copy_files(from: &Path, to: &Path) -> Result<(), WalError> {
 
 /// All values that sled still finds and whose checksum is right.
 pub fn from_store(path: &Path, keys: &RangeInclusive<u64>) -> Result<BTreeMap<u64, Vec<u8>>, WalError> {
-    let store = Store::reopen(path)?;
+    let store = Engine::Sled.reopen(path)?;
     let mut values = BTreeMap::new();
     let Some(last) = store.last_key()? else { return Ok(values) };
     for key in *keys.start()..=last.min(*keys.end()) {

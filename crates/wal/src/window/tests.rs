@@ -51,7 +51,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = files::folder_in_memory();
         let window = Window::open(folder.path(), BOUNDS, 0).unwrap();
         Self { folder, window, known: BTreeSet::new(), unsealed: Keys::default(), first_key: 1, now_us: 1 }
     }
@@ -112,7 +112,7 @@ fn file_count(folder: &Path) -> usize {
 
 #[test]
 fn at_the_bound_the_oldest_slice_goes_early_with_its_files_and_is_counted() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = files::folder_in_memory();
     let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
     for segment in 0..8_u16 {
         fill(&mut window, segment * 250..(segment + 1) * 250, u64::from(segment) + 1, 1);
@@ -127,7 +127,7 @@ fn at_the_bound_the_oldest_slice_goes_early_with_its_files_and_is_counted() {
 
 #[test]
 fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_by_a_jump_of_the_clock() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = files::folder_in_memory();
     let bounds = Bounds { span: Duration::from_micros(1_000), max: 1_000 };
     let mut window = Window::open(folder.path(), bounds, 0).unwrap();
     assert!(window.take(&claims(&[1]), 1_000).is_empty());
@@ -140,7 +140,7 @@ fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_
     assert_eq!((window.state.status().known, window.state.status().forgotten_early), (1, 0));
     assert_eq!(file_count(folder.path()), 0);
 
-    let folder = tempfile::tempdir().unwrap();
+    let folder = files::folder_in_memory();
     let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
     fill(&mut window, 0..300, 1, 0);
     window.forget(i64::MAX).unwrap();
@@ -149,7 +149,7 @@ fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_
 
 #[test]
 fn a_damaged_file_is_set_aside_and_the_others_are_read() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = files::folder_in_memory();
     let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
     fill(&mut window, 0..10, 1, 5);
     fill(&mut window, 10..20, 2, 5);
@@ -165,7 +165,7 @@ fn a_damaged_file_is_set_aside_and_the_others_are_read() {
 
 #[test]
 fn a_call_with_two_keys_is_known_by_either_and_within_its_own_chunk() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = files::folder_in_memory();
     let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
     let of = |place, number| Claim { key: key(number), place };
     assert_eq!(window.take(&[of(0, 1), of(0, 2), of(1, 3), of(1, 2), of(2, 3)], 1), [1]);

@@ -13,20 +13,26 @@ use std::path::{Path, PathBuf};
 /// The copy's name in the store's folder. sled looks at names of its own only.
 const NAME: &str = "original";
 
-/// Where the copy of a store's file is, if there is one.
-#[must_use]
-pub fn path(store: &Path) -> PathBuf {
+/// sled's file.
+const DB: &str = "db";
+
+fn path(store: &Path) -> PathBuf {
     store.join(NAME)
 }
 
+/// The bytes of a store's file before sled touches it, and those from before sled did the first time.
+pub(crate) fn read(store: &Path) -> Vec<Vec<u8>> {
+    [store.join(DB), path(store)].into_iter().filter_map(|file| fs::read(file).ok()).collect()
+}
+
 /// Copies the file, unless there is a copy from before. Without room for it the store is opened all the same.
-pub fn keep(store: &Path) {
+pub(crate) fn keep(store: &Path) {
     let kept = path(store);
     if kept.exists() {
         return;
     }
     let unfinished = kept.with_extension("new");
-    let copied = fs::copy(store.join("db"), &unfinished).and_then(|_| fs::rename(&unfinished, &kept));
+    let copied = fs::copy(store.join(DB), &unfinished).and_then(|_| fs::rename(&unfinished, &kept));
     match copied {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(store = %store.display(), %error, "a segment is opened without a copy of its file");
@@ -38,7 +44,7 @@ pub fn keep(store: &Path) {
 }
 
 /// Deletes the copy: the store turned out to be whole.
-pub fn forget(store: &Path) {
+pub(crate) fn forget(store: &Path) {
     // It goes with the folder at the latest.
     let _ = fs::remove_file(path(store));
 }

@@ -12,16 +12,15 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::value::{self, FORMAT, FORMAT_1, FORMAT_2, HEADER_BYTES, VALUE_BYTES_MAX};
 use crate::identity::Proof;
+use crate::value::{self, FORMAT, FORMAT_1, FORMAT_2, HEADER_BYTES, VALUE_BYTES_MAX};
 
 /// How far beyond the last synced key a value's own key may be. Groups have at most 64 values; where syncs are seldom, more
 /// are written between two.
 const KEYS_TRIED: u64 = 16 * 1024;
 
 /// Every value in the file's bytes whose key is one of these, by key.
-#[must_use]
-pub fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, Vec<u8>> {
+pub(crate) fn values(file: &[u8], keys: &RangeInclusive<u64>) -> BTreeMap<u64, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut at = 0;
     let is_format = |byte: &u8| matches!(*byte, FORMAT_1 | FORMAT_2 | FORMAT);
@@ -77,14 +76,14 @@ fn key_of(bytes: &[u8], keys: &RangeInclusive<u64>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::segment::Store;
-    use super::super::value::{Stamp, encode, parts_of};
+    use super::super::Engine;
     use super::*;
     use crate::chunk::{Chunk, Columns};
+    use crate::value::{Stamp, encode, parts_of};
 
     /// A store of values of every length class, by key, and its file's bytes.
     fn store(folder: &std::path::Path) -> (BTreeMap<u64, Vec<u8>>, Vec<u8>) {
-        let store = Store::create(folder).unwrap();
+        let store = Engine::Sled.create(folder).unwrap();
         let mut values = BTreeMap::new();
         for key in 1_000..1_400_u64 {
             let payload: Vec<u8> = (0..key * 97 % 7_000).map(|at| (at * key) as u8).collect();
@@ -115,10 +114,10 @@ mod tests {
                 values.insert(key, value);
             }
             if key % 64 == 0 {
-                store.sync().unwrap();
+                store.flush().unwrap();
             }
         }
-        store.sync().unwrap();
+        store.flush().unwrap();
         drop(store);
         (values, std::fs::read(folder.join("db")).unwrap())
     }

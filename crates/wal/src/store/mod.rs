@@ -1,0 +1,88 @@
+//! A segment's store: values by key, appended by one thread and read by many.
+//!
+//! [`Store`] is all that the log asks of it. The engine is sled, and whatever depends on sled stands in this folder: its
+//! calls, its errors and panics ([`sled`]), its file before sled opens it again ([`original`]), and values that sled does
+//! not find any more ([`salvage`]). Tests of the log have a second engine, one file of frames ([`plain_file`]).
+
+pub(crate) mod original;
+#[cfg(test)]
+mod plain_file;
+pub(crate) mod salvage;
+mod sled;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use self::sled::SledStore;
+#[cfg(test)]
+pub(crate) use self::sled::alter;
+use super::WalError;
+
+/// An open store. A store is closed when it is dropped; a close that fails panics.
+pub(crate) trait Store: Send + Sync {
+    /// Puts a value in memory.
+    fn insert(&self, key: u64, value: &[u8]) -> Result<(), WalError>;
+
+    /// Hands everything to the operating system: it survives this process.
+    fn flush(&self) -> Result<(), WalError>;
+
+    /// Makes what has been flushed durable: it survives this machine.
+    fn sync_data(&self) -> Result<(), WalError>;
+
+    /// Fails if the store holds something that [`Store::sync_data`] does not make durable.
+    fn check_durable(&self) -> Result<(), WalError>;
+
+    /// The value under `key`, unchecked. None also where the engine cannot make sense of the value's place: the value is
+    /// missing then.
+    ///
+    /// # Errors
+    /// [`WalError`] if the operating system refuses.
+    fn get(&self, key: u64) -> Result<Option<Vec<u8>>, WalError>;
+
+    /// The highest key in the store.
+    fn last_key(&self) -> Result<Option<u64>, WalError>;
+}
+
+/// What stores are made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// sled 0.34.7.
+    Sled,
+    /// One file of frames, not synced.
+    #[cfg(test)]
+    PlainFile,
+}
+
+impl Engine {
+    /// Creates a store in this folder, and makes its existence durable.
+    pub(crate) fn create(self, path: &Path) -> Result<Arc<dyn Store>, WalError> {
+        Ok(match self {
+            Self::Sled => Arc::new(SledStore::create(path)?),
+            #[cfg(test)]
+            Self::PlainFile => Arc::new(plain_file::PlainFile::create(path)?),
+        })
+    }
+
+    /// Opens a store that exists. It is only read from now on.
+    pub(crate) fn reopen(self, path: &Path) -> Result<Arc<dyn Store>, WalError> {
+        Ok(match self {
+            Self::Sled => Arc::new(SledStore::reopen(path)?),
+            #[cfg(test)]
+            Self::PlainFile => Arc::new(plain_file::PlainFile::reopen(path)?),
+        })
+    }
+
+    /// Opens the store, looks, and closes it. sled writes and syncs as it closes a store, and panics where it cannot.
+    pub(crate) fn look<T>(
+        self,
+        path: &Path,
+        look: impl FnOnce(&dyn Store) -> Result<T, WalError>,
+    ) -> Result<T, WalError> {
+        let store = self.reopen(path)?;
+        let seen = look(&*store);
+        let closed = catch_unwind(AssertUnwindSafe(|| drop(store)));
+        closed.map_err(|_| WalError::io("close", path, std::io::Error::other("sled could not write or sync it")))?;
+        seen
+    }
+}
