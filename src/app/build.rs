@@ -27,14 +27,13 @@ use tallyd_store::dead_letters::quota::Quota;
 use tallyd_store::prices::cache;
 use tallyd_wal::append::Appender;
 use tallyd_wal::channel::{self, Intake};
-use tallyd_wal::counts::WalMetrics;
 use tallyd_wal::log::Log;
 use tallyd_wal::producers::{GRACE, Producers};
 use tallyd_wal::recovery::{Recovery, recover};
 use tallyd_wal::space::{Bounds, Space};
 use tallyd_wal::store::Engine;
 use tallyd_wal::window::{self, Window};
-use tallyd_wal::writer::{Sync, Writer, WriterState};
+use tallyd_wal::writer::{Sync, WalMetrics, Writer, WriterState};
 
 /// Connections of `http.metrics_listen`: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;

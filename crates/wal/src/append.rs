@@ -18,7 +18,7 @@ use tallyd_base::failpoint;
 
 /// What a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// The disk: what is committed survives a power cut.
     Disk,
     /// The operating system: what is committed survives this process.
@@ -119,7 +119,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`WalError`]; the log must not be used after one.
-    pub fn commit(&mut self, durability: Durability) -> Result<(), WalError> {
+    pub(crate) fn commit(&mut self, durability: Durability) -> Result<(), WalError> {
         failpoint::hit("wal.appended");
         self.store.flush()?;
         failpoint::hit("wal.flushed");
@@ -136,7 +136,7 @@ impl Appender {
 
     /// True if something was committed to the operating system and not yet to the disk.
     #[must_use]
-    pub fn owes_sync(&self) -> bool {
+    pub(crate) fn owes_sync(&self) -> bool {
         self.disk_key < self.next_key - 1
     }
 
@@ -191,13 +191,13 @@ impl Appender {
 
 /// Folds one value's checksum into its segment's.
 #[must_use]
-pub fn fold_checksum(checksum: u32, value: &[u8]) -> u32 {
+pub(crate) fn fold_checksum(checksum: u32, value: &[u8]) -> u32 {
     crc32c::crc32c_append(checksum, &value::stored_checksum(value).to_le_bytes())
 }
 
 /// The seal of a segment without values.
 #[must_use]
-pub fn empty_seal(lanes: u16) -> Seal {
+pub(crate) fn empty_seal(lanes: u16) -> Seal {
     Seal {
         last_key: 0,
         records: 0,

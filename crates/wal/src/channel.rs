@@ -191,8 +191,10 @@ impl Submission {
     fn permits(&self) -> u32 {
         match self {
             Self::Open { .. } => 1,
-            // A chunk is a few kilobytes, and one record's metadata at the most.
-            Self::Bundle { bundle, .. } => bundle.bytes().div_ceil(PERMIT_BYTES).max(1) as u32,
+            // Nobody gets more than there are.
+            Self::Bundle { bundle, .. } => {
+                u32::try_from(bundle.bytes().div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1)
+            }
         }
     }
 
@@ -223,11 +225,9 @@ pub struct Intake {
 /// A channel of at most `bytes` bytes of payload.
 #[must_use]
 pub fn channel(bytes: usize) -> (Ingest, Intake) {
-    let permits_max = (bytes / PERMIT_BYTES).clamp(64, 1 << 24);
-    let (sender, receiver) = crossbeam_channel::bounded(permits_max);
-    let permits = Arc::new(Semaphore::new(permits_max));
-    // Clamped above.
-    let permits_max = permits_max as u32;
+    let permits_max = u32::try_from(bytes / PERMIT_BYTES).unwrap_or(u32::MAX).clamp(64, 1 << 24);
+    let (sender, receiver) = crossbeam_channel::bounded(permits_max as usize);
+    let permits = Arc::new(Semaphore::new(permits_max as usize));
     (Ingest { sender, permits: Arc::clone(&permits), permits_max }, Intake { receiver, permits, permits_max })
 }
 

@@ -24,7 +24,7 @@ pub fn write(path: &Path, content: &impl Serialize) -> Result<(), WalError> {
 ///
 /// # Errors
 /// [`WalError::Io`].
-pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WalError> {
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WalError> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary).map_err(|error| WalError::io("create", &temporary, error))?;
     file.write_all(bytes).map_err(|error| WalError::io("write", &temporary, error))?;
@@ -55,7 +55,7 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 ///
 /// # Errors
 /// [`WalError::Io`].
-pub fn sync_folder(path: &Path) -> Result<(), WalError> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), WalError> {
     let folder = File::open(path).map_err(|error| WalError::io("open", path, error))?;
     folder.sync_all().map_err(|error| WalError::io("sync", path, error))
 }

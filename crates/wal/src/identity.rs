@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tallyd_protocol::{Hello, limits};
 
 /// Names that begin so belong to imports of files.
-pub const IMPORT_PREFIX: &str = "import:";
+pub(crate) const IMPORT_PREFIX: &str = "import:";
 /// Names that begin so belong to single requests.
 pub const REQUEST_PREFIX: &str = "request:";
 
@@ -44,13 +44,13 @@ impl Proof {
 
     /// The digest as hex digits.
     #[must_use]
-    pub fn to_hex(self) -> String {
+    pub(crate) fn to_hex(self) -> String {
         hex::encode(self.0)
     }
 
     /// A digest from hex digits.
     #[must_use]
-    pub fn from_hex(text: &str) -> Option<Self> {
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; DIGEST_BYTES];
         hex::decode_to_slice(text, &mut bytes).ok()?;
         Some(Self(bytes))
@@ -128,7 +128,7 @@ impl Identity {
 
     /// True if nobody numbers these records.
     #[must_use]
-    pub fn is_nobody(&self) -> bool {
+    pub(crate) fn is_nobody(&self) -> bool {
         self.name.is_empty()
     }
 }

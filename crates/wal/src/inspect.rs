@@ -20,13 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use super::recent::StoredChunk;
 use super::segment::{Opening, Seal, SegmentPaths};
-use super::store::{original, salvage};
+use super::store::salvage;
 use super::{WalError, files};
 use contents::assemble;
 use copy::{Copy, from_store};
 
 /// The folder of what was set aside.
-pub const DAMAGED: &str = "damaged";
+pub(crate) const DAMAGED: &str = "damaged";
 /// In a segment's folder there: it has been replayed.
 const REPLAYED_FILE: &str = "replayed";
 /// The most keys that a segment without a seal is searched for without sled.
@@ -186,7 +186,7 @@ impl Segment {
         let copy = Copy::of(&self.paths.store)?;
         let last_key = self.last_key.unwrap_or(self.first_key + UNSEALED_KEYS_MAX);
         let keys = self.first_key..=last_key;
-        let before_sled = original::read(&copy.path);
+        let before_sled = salvage::files(&copy.path);
         let (mut values, store_error) = match from_store(&copy.path, &keys) {
             Ok(values) => (values, None),
             Err(error) => (BTreeMap::new(), Some(error.to_string())),

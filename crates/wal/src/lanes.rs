@@ -27,7 +27,7 @@ impl Lanes {
     /// The lane of a chunk that is written now, whose first value will have this key. `share` is the lane that its users
     /// belong to, if they were shared out; so many records wait to be loaded.
     #[must_use]
-    pub fn for_chunk(self, share: Option<u16>, first_key: u64, waiting_records: u64) -> u16 {
+    pub(crate) fn for_chunk(self, share: Option<u16>, first_key: u64, waiting_records: u64) -> u16 {
         match share {
             Some(share) if share < self.0 => share,
             _ if waiting_records < BACKLOG_RECORDS => 0,
@@ -37,7 +37,7 @@ impl Lanes {
 
     /// The lane of the chunk whose first value is this one, under this key.
     #[must_use]
-    pub fn of_value(self, first_key: u64, header: &Header<'_>) -> u16 {
+    pub(crate) fn of_value(self, first_key: u64, header: &Header<'_>) -> u16 {
         header.lane.filter(|lane| *lane < self.0).unwrap_or_else(|| self.by_key(first_key))
     }
 

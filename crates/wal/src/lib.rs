@@ -22,7 +22,7 @@
 //! wal/committed                    what each lane had committed when a segment was last deleted
 //! wal/00000000000000000001.open    segment: first key, lanes, each producer's high-water mark; synced at creation
 //! wal/00000000000000000001.sealed  segment: last key, values, records, checksum; synced at rotation
-//! wal/00000000000000000001/        the sled store; `original` in it is its file before sled opened it again ([`store::original`])
+//! wal/00000000000000000001/        the sled store; `original` in it is its file before sled opened it again ([`store::salvage`])
 //! wal/identities/                  keys of calls whose identity was stated, a file for each sealed segment ([`window`])
 //! wal/damaged/                     what was set aside, whole
 //! ```
@@ -57,19 +57,18 @@
 pub mod append;
 pub mod channel;
 pub mod chunk;
-pub mod counts;
 pub mod files;
 pub mod identity;
 pub mod inspect;
-pub mod lanes;
+pub(crate) mod lanes;
 pub mod log;
-pub mod mark;
+pub(crate) mod mark;
 pub mod producers;
 pub mod reader;
 pub mod recent;
 pub mod recovery;
-pub mod scan;
-pub mod segment;
+pub(crate) mod scan;
+pub(crate) mod segment;
 pub mod space;
 pub mod store;
 pub mod value;

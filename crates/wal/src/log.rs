@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::recent::{RecentChunks, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths};
-use super::store::{Engine, Store, original};
+use super::store::{Engine, Store, salvage};
 use super::{WalError, files};
 
 /// How far the next key leaps after damage: no key that may have been used is used again.
-pub const DAMAGE_LEAP: u64 = 1 << 40;
+pub(crate) const DAMAGE_LEAP: u64 = 1 << 40;
 
 /// The file of [`Log::note_committed`].
 pub(super) const COMMITTED_FILE: &str = "committed";
@@ -32,7 +32,7 @@ pub struct Segment {
     /// The open store; none for a sealed segment that nobody reads.
     pub(crate) store: Option<Arc<dyn Store>>,
     /// What must be in it, once nothing more is written to it.
-    pub seal: Option<Arc<Seal>>,
+    pub(crate) seal: Option<Arc<Seal>>,
     /// When a lane last looked for it, in look-ups.
     used: u64,
 }
@@ -85,7 +85,7 @@ pub struct Recovered {
     /// What the stores are made with.
     pub engine: Engine,
     /// Sealed segments, by first key.
-    pub segments: Vec<(Opening, Seal)>,
+    pub(crate) segments: Vec<(Opening, Seal)>,
     /// The key of the next value.
     pub next_key: u64,
     /// True if something that had been synced is missing.
@@ -193,7 +193,7 @@ impl Log {
 
     /// The segment that holds `key`, or the first one after it.
     #[must_use]
-    pub fn segment_at_or_after(&self, key: u64) -> Option<Segment> {
+    pub(crate) fn segment_at_or_after(&self, key: u64) -> Option<Segment> {
         let mut segments = self.lock();
         let holds = |segment: &&mut Segment| segment.seal.as_ref().is_none_or(|seal| key <= seal.last_key);
         let found = match segments.range_mut(..=key).next_back().map(|(_, segment)| segment).filter(holds) {
@@ -220,7 +220,7 @@ impl Log {
             Some(None) => {}
         }
         let path = SegmentPaths::new(&self.folder, first_key).store;
-        original::keep(&path);
+        salvage::keep_original(&path);
         let opened = match self.engine.reopen(&path) {
             Ok(opened) => opened,
             Err(error) if error.is_the_systems() => return Err(error),
@@ -246,7 +246,7 @@ impl Log {
     }
 
     /// Says that a value which had been synced cannot be read. The segment will be set aside instead of deleted.
-    pub fn report_damage(&self, first_key: u64) {
+    pub(crate) fn report_damage(&self, first_key: u64) {
         self.damaged.store(true, Ordering::Relaxed);
         let mut segments = self.lock();
         let Some(segment) = segments.get_mut(&first_key) else { return };

@@ -201,7 +201,7 @@ impl Producers {
 
     /// A connection speaks for its producer from now on. Returns the producer's mark. `former` is the name under which an
     /// earlier version may know it.
-    pub fn open_session(&mut self, origin: &Arc<Origin>, former: Option<&str>, now_us: i64) -> u64 {
+    pub(crate) fn open_session(&mut self, origin: &Arc<Origin>, former: Option<&str>, now_us: i64) -> u64 {
         if self.greeted.len().max(self.names.len()) >= self.sweep_at {
             self.sweep();
         }

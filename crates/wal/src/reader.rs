@@ -153,7 +153,7 @@ impl Log {
     /// [`WalError`] if a segment's store does not open at all.
     pub fn oldest_waiting_us(&self, settled: &[u64]) -> Result<Option<i64>, WalError> {
         let appetite = Appetite { records: 1, bytes: 1, chunks: 1, held: 0 };
-        let lanes = self.lanes().max(settled.len() as u16);
+        let lanes = self.lanes().max(u16::try_from(settled.len()).unwrap_or(u16::MAX));
         let mut known = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
         known.resize_with(lanes.into(), Oldest::default);
         let mut oldest_us = None;

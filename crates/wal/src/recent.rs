@@ -72,7 +72,7 @@ impl Payload {
 
 /// What the hand-off knows of a key.
 #[derive(Debug, Clone)]
-pub enum Recent {
+pub(crate) enum Recent {
     /// The chunk that begins there.
     Chunk(Arc<StoredChunk>),
     /// The key is a later part of a chunk, which ends with this key.
@@ -127,7 +127,7 @@ impl RecentChunks {
 
     /// Looks a key up.
     #[must_use]
-    pub fn get(&self, key: u64) -> Recent {
+    pub(crate) fn get(&self, key: u64) -> Recent {
         let state = self.lock();
         let after = state.chunks.partition_point(|chunk| chunk.first_key <= key);
         match after.checked_sub(1).and_then(|at| state.chunks.get(at)) {

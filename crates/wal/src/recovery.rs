@@ -16,7 +16,7 @@ use super::mark::Mark;
 use super::producers::Producers;
 use super::scan::scan;
 use super::segment::{Opening, Seal, SegmentPaths};
-use super::store::{Engine, original};
+use super::store::{Engine, salvage};
 use super::window::Keys;
 use super::{WalError, files};
 
@@ -162,12 +162,12 @@ fn recover_segment(
     if let Some(seal) = sealed.clone().filter(|_| !look.marks) {
         return Ok(Some((opening, seal)));
     }
-    original::keep(&paths.store);
+    salvage::keep_original(&paths.store);
     let mut keys = Keys::default();
     let found = engine
         .look(&paths.store, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers, &mut keys))?;
     if !found.damaged {
-        original::forget(&paths.store);
+        salvage::forget_original(&paths.store);
     }
     if found.last_key == 0 {
         return if found.damaged { Err(foreign(paths, "what had been synced is gone")) } else { Ok(None) };

@@ -11,7 +11,7 @@ use super::{WalError, files};
 
 /// What a segment's `.open` file says, from its creation on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// The log that the segment belongs to.
     pub buffer_id: Uuid,
     /// The key of its first value.
@@ -24,7 +24,7 @@ pub struct Opening {
 
 /// What a segment's `.sealed` file says, once nothing more is written to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seal {
+pub(crate) struct Seal {
     /// The key of its last value.
     pub last_key: u64,
     /// Calls and refused records in it.
@@ -41,7 +41,7 @@ pub struct Seal {
 
 /// Where a segment's files are.
 #[derive(Debug, Clone)]
-pub struct SegmentPaths {
+pub(crate) struct SegmentPaths {
     /// The store's folder.
     pub store: PathBuf,
     /// [`Opening`].
@@ -89,7 +89,7 @@ impl SegmentPaths {
 
     /// True if a deletion was begun and not finished.
     #[must_use]
-    pub fn is_half_deleted(&self) -> bool {
+    pub(crate) fn is_half_deleted(&self) -> bool {
         self.doomed().exists()
     }
 

@@ -27,9 +27,9 @@ use crate::identity::{Identity, Proof};
 /// The format that this version writes.
 pub const FORMAT: u8 = 3;
 /// The format before it, whose producers have no proof.
-pub const FORMAT_2: u8 = 2;
+pub(crate) const FORMAT_2: u8 = 2;
 /// The first format, which says neither lane nor bundle either.
-pub const FORMAT_1: u8 = 1;
+pub(crate) const FORMAT_1: u8 = 1;
 /// In byte 3: more values of the same bundle follow. What ends with such a value is not whole.
 pub const MORE: u8 = 1 << 7;
 /// In byte 3: the lane.
@@ -119,7 +119,7 @@ pub enum ValueError {
 
 /// Values that a chunk takes, given its producer's name.
 #[must_use]
-pub fn parts_of(payload_bytes: usize, producer: &str) -> usize {
+pub(crate) fn parts_of(payload_bytes: usize, producer: &str) -> usize {
     payload_bytes.div_ceil(room(producer)).max(1)
 }
 
@@ -138,20 +138,24 @@ pub fn encode(out: &mut Vec<u8>, key: u64, stamp: Stamp<'_>, chunk: &Chunk, part
     let payload = &chunk.payload[start..(start + room).min(chunk.payload.len())];
     out.clear();
     // Parts are counted before the chunk is taken, and refused above PARTS_MAX; names are bounded by the handshake.
+    debug_assert!(part < parts && parts <= PARTS_MAX && stamp.lane <= u16::from(LANE));
     let more = if stamp.more || part + 1 < parts { MORE } else { 0 };
     out.extend_from_slice(&[FORMAT, part as u8, parts as u8, stamp.lane as u8 & LANE | more]);
     out.extend_from_slice(&[0; 4]);
     for number in [stamp.synced, chunk.first_seq, chunk.last_seq] {
         out.extend_from_slice(&number.to_le_bytes());
     }
-    // An entry has bytes of its own, and a chunk with more than one ends below 7 KB: the counts fit.
+    // An entry has bytes of its own, and a chunk with more than one ends below 7 KB.
+    debug_assert!(chunk.records.max(chunk.refused) <= u32::from(u16::MAX));
     out.extend_from_slice(&(chunk.records as u16).to_le_bytes());
     out.extend_from_slice(&(chunk.refused as u16).to_le_bytes());
     out.extend_from_slice(&chunk.columns.bits().to_le_bytes());
     out.extend_from_slice(&chunk.min_us.to_le_bytes());
     out.extend_from_slice(&chunk.max_us.to_le_bytes());
     out.extend_from_slice(&stamp.written_us.to_le_bytes());
-    out.extend_from_slice(&(producer_bytes(stamp.producer) as u16).to_le_bytes());
+    let producer_bytes = producer_bytes(stamp.producer);
+    debug_assert!(producer_bytes <= usize::from(u16::MAX));
+    out.extend_from_slice(&(producer_bytes as u16).to_le_bytes());
     if !stamp.producer.is_empty() {
         out.extend_from_slice(&stamp.proof.0);
         out.extend_from_slice(stamp.producer.as_bytes());
@@ -182,7 +186,7 @@ pub fn decode(key: u64, bytes: &[u8]) -> Result<(Header<'_>, &[u8]), ValueError>
 /// The key under which a value was written, if it is one of these: its checksum tells. For values that are found without
 /// their key; [`decode`] accepts them under the key that this returns.
 #[must_use]
-pub fn key_of(bytes: &[u8], mut candidates: std::ops::RangeInclusive<u64>) -> Option<u64> {
+pub(crate) fn key_of(bytes: &[u8], mut candidates: std::ops::RangeInclusive<u64>) -> Option<u64> {
     if bytes.len() < HEADER_BYTES {
         return None;
     }
@@ -203,7 +207,7 @@ pub fn trusted(bytes: &[u8]) -> (Header<'_>, &[u8]) {
 
 /// The value's CRC32C, as it stands in its header.
 #[must_use]
-pub fn stored_checksum(bytes: &[u8]) -> u32 {
+pub(crate) fn stored_checksum(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(array(bytes, 4))
 }
 

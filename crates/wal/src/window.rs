@@ -323,7 +323,7 @@ impl Window {
 
     /// Whether the segment should end, so that a slice can.
     #[must_use]
-    pub fn wants_seal(&self, now_us: i64) -> bool {
+    pub(crate) fn wants_seal(&self, now_us: i64) -> bool {
         !self.fresh.list.is_empty() && self.is_due(now_us)
     }
 

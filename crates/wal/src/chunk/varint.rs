@@ -11,7 +11,7 @@ pub fn write_u64(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends an unsigned number, 1 to 19 bytes.
-pub fn write_u128(out: &mut Vec<u8>, mut value: u128) {
+pub(crate) fn write_u128(out: &mut Vec<u8>, mut value: u128) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -21,7 +21,7 @@ pub fn write_u128(out: &mut Vec<u8>, mut value: u128) {
 
 /// Reads a number and moves `input` past it. None if it is cut short or longer than 64 bits.
 #[inline]
-pub fn read_u64(input: &mut &[u8]) -> Option<u64> {
+pub(crate) fn read_u64(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for (index, byte) in input.iter().enumerate().take(10) {
         let shift = 7 * index as u32;
@@ -39,7 +39,7 @@ pub fn read_u64(input: &mut &[u8]) -> Option<u64> {
 }
 
 /// Reads a number and moves `input` past it. None if it is cut short or longer than 128 bits.
-pub fn read_u128(input: &mut &[u8]) -> Option<u128> {
+pub(crate) fn read_u128(input: &mut &[u8]) -> Option<u128> {
     let mut value = 0u128;
     for (index, byte) in input.iter().enumerate().take(19) {
         let shift = 7 * index as u32;
@@ -58,23 +58,23 @@ pub fn read_u128(input: &mut &[u8]) -> Option<u128> {
 
 /// Maps small negative numbers to small unsigned ones.
 #[inline]
-pub const fn zigzag(value: i64) -> u64 {
+pub(crate) const fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63) as u64
 }
 
 /// The inverse of [`zigzag`].
 #[inline]
-pub const fn unzigzag(value: u64) -> i64 {
+pub(crate) const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// [`zigzag`] for 128 bits.
-pub const fn zigzag128(value: i128) -> u128 {
+pub(crate) const fn zigzag128(value: i128) -> u128 {
     (value << 1 ^ value >> 127) as u128
 }
 
 /// The inverse of [`zigzag128`].
-pub const fn unzigzag128(value: u128) -> i128 {
+pub(crate) const fn unzigzag128(value: u128) -> i128 {
     (value >> 1) as i128 ^ -((value & 1) as i128)
 }
 

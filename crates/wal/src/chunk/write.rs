@@ -392,7 +392,7 @@ fn write_cost(out: &mut Vec<u8>, flags: u64, cost: Cost) {
     let Some(usd) = cost.usd() else { return };
     let atto = usd.attos();
     if flags & flag::COST_NANO != 0 {
-        // The flag says that it fits 64 bits.
+        debug_assert!(is_whole_nano(atto));
         write_u64(out, zigzag(atto as i64 / NANO as i64));
     } else {
         write_u128(out, zigzag128(atto));

@@ -7,7 +7,7 @@ use crate::recent::{Payload, StoredChunk};
 use crate::value;
 
 /// Chunks from values, and what is missing between them.
-pub fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> Contents {
+pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> Contents {
     let synced = values.values().map(|value| value::trusted(value).0.synced).max().unwrap_or(0);
     // Nobody claims more than a seal does: what is in a store beyond it did not count at an earlier start.
     let claimed = sealed.unwrap_or(synced);

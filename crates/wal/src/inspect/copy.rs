@@ -56,7 +56,7 @@ fn copy_files(from: &Path, to: &Path) -> Result<(), WalError> {
 }
 
 /// All values that sled still finds and whose checksum is right.
-pub fn from_store(path: &Path, keys: &RangeInclusive<u64>) -> Result<BTreeMap<u64, Vec<u8>>, WalError> {
+pub(crate) fn from_store(path: &Path, keys: &RangeInclusive<u64>) -> Result<BTreeMap<u64, Vec<u8>>, WalError> {
     let store = Engine::Sled.reopen(path)?;
     let mut values = BTreeMap::new();
     let Some(last) = store.last_key()? else { return Ok(values) };

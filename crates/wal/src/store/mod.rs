@@ -1,10 +1,8 @@
 //! A segment's store: values by key, appended by one thread and read by many.
 //!
 //! [`Store`] is all that the log asks of it. The engine is sled, and whatever depends on sled stands in this folder: its
-//! calls, its errors and panics ([`sled`]), its file before sled opens it again ([`original`]), and values that sled does
-//! not find any more ([`salvage`]). Tests of the log have a second engine, one file of frames ([`plain_file`]).
+//! calls, its errors and panics ([`sled`]), and its file, where sled does not find a value any more ([`salvage`]). Tests of the log have a second engine, one file of frames ([`plain_file`]).
 
-pub(crate) mod original;
 #[cfg(test)]
 mod plain_file;
 pub(crate) mod salvage;
