@@ -12,7 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range};
 use crate::http::router::Handle;
 use tallyd_model::pricing::{Usd, family};
-use tallyd_store::queries::costs::{DayRow, history};
+use tallyd_store::queries::costs::{DayRow, DayRows, history};
 use tallyd_store::whole::Whole;
 
 /// Days that are shown if nothing is said.
@@ -99,7 +99,7 @@ pub struct CallCosts {
 }
 
 impl CallCosts {
-    fn add(&mut self, row: &DayRow) -> Result<(), ApiError> {
+    fn add(&mut self, row: &DayRow<'_>) -> Result<(), ApiError> {
         self.calls += row.sums.calls;
         self.cost = Number(add(self.cost.0, row.sums.cost_usd)?);
         Ok(())
@@ -127,7 +127,7 @@ impl DayCosts {
     }
 
     /// Adds a row of the day.
-    fn add(&mut self, row: &DayRow) -> Result<(), ApiError> {
+    fn add(&mut self, row: &DayRow<'_>) -> Result<(), ApiError> {
         let sums = &row.sums;
         let plus = |to: &mut Number, cost: Usd| -> Result<(), ApiError> {
             *to = Number(add(to.0, cost)?);
@@ -137,12 +137,12 @@ impl DayCosts {
         self.total_calls += sums.calls;
         self.errors += sums.errors;
         self.unpriced_calls += sums.unpriced_calls;
-        self.by_provider.entry(row.provider.clone()).or_default().add(row)?;
-        match row.provider.as_str() {
+        self.by_provider.entry(row.provider.to_owned()).or_default().add(row)?;
+        match row.provider {
             "claude" => {
                 plus(&mut self.claude_cost, sums.cost_usd)?;
                 self.claude_calls += sums.calls;
-                let model = self.by_model.entry(family(&row.model).to_owned()).or_default();
+                let model = self.by_model.entry(family(row.model).to_owned()).or_default();
                 plus(&mut model.cost, sums.cost_usd)?;
                 model.calls += sums.calls;
                 model.input_tokens += sums.input_tokens;
@@ -153,7 +153,7 @@ impl DayCosts {
             "rentcast" => {
                 plus(&mut self.rentcast_cost, sums.cost_usd)?;
                 self.rentcast_calls += sums.calls;
-                self.by_rentcast_endpoint.entry(row.endpoint.clone()).or_default().add(row)?;
+                self.by_rentcast_endpoint.entry(row.endpoint.to_owned()).or_default().add(row)?;
             }
             _ => {}
         }
@@ -161,22 +161,17 @@ impl DayCosts {
     }
 }
 
-/// Rows, newest day first, as days.
+/// Rows as days, the newest first.
 ///
 /// # Errors
 /// If a sum cannot be held.
-pub fn days(rows: &[DayRow]) -> Result<Vec<DayCosts>, ApiError> {
-    let mut days: Vec<DayCosts> = Vec::new();
-    for row in rows {
-        if days.last().is_none_or(|day| day.date != row.day) {
-            days.push(DayCosts::empty(row.day));
-        }
-        // One was pushed if there was none.
-        if let Some(day) = days.last_mut() {
-            day.add(row)?;
-        }
+pub fn days(rows: &DayRows) -> Result<Vec<DayCosts>, ApiError> {
+    let mut days = BTreeMap::new();
+    for row in rows.iter() {
+        let row = row?;
+        days.entry(row.day).or_insert_with(|| DayCosts::empty(row.day)).add(&row)?;
     }
-    Ok(days)
+    Ok(days.into_values().rev().collect())
 }
 
 /// What each day cost, newest day first. Days without calls are left out.

@@ -1,44 +1,55 @@
 //! Daily costs as the cost history shows them: days, and within them models and endpoints.
 
 use chrono::NaiveDate;
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 
 use super::sums::{OF_ROLLUP, OF_ROW, Sums};
 use super::{QueryError, Reading};
 
-/// A row of the rollup.
-#[derive(Debug, Clone)]
-pub struct DayRow {
+/// A row of the rollup. Its names stand in the answer that it was read from: a year has thousands of rows.
+#[derive(Debug, Clone, Copy)]
+pub struct DayRow<'r> {
     /// The day, in the reporting time zone.
     pub day: NaiveDate,
     /// The provider.
-    pub provider: String,
+    pub provider: &'r str,
     /// The model.
-    pub model: String,
+    pub model: &'r str,
     /// The endpoint.
-    pub endpoint: String,
+    pub endpoint: &'r str,
     /// The sums.
     pub sums: Sums,
 }
 
-/// The rows of the days from `from` to `to`, both included; newest day first, in no order within a day.
+/// Rows of the rollup, in no order.
+pub struct DayRows(Vec<Row>);
+
+impl DayRows {
+    /// The rows.
+    ///
+    /// # Errors
+    /// PostgreSQL's, if a cost cannot be held.
+    pub fn iter(&self) -> impl Iterator<Item = Result<DayRow<'_>, tokio_postgres::Error>> {
+        self.0.iter().map(|row| {
+            let (day, provider, model, endpoint) = (row.get(0), row.get(1), row.get(2), row.get(3));
+            Ok(DayRow { day, provider, model, endpoint, sums: Sums::read(row, 4)? })
+        })
+    }
+}
+
+/// The rows of the days from `from` to `to`, both included.
 ///
-/// They are summed by whoever asks: PostgreSQL's sums of `int8` are `numeric`, and of a year's rows they took half of the answer's time.
+/// The caller sums and sorts them: PostgreSQL's sums of `int8` are `numeric`, and of a year's rows they took half of the answer's time;
+/// sorting the wide rows took half of what was left of the statement's.
 ///
 /// # Errors
 /// [`QueryError`].
-pub async fn history(reading: &Reading, from: NaiveDate, to: NaiveDate) -> Result<Vec<DayRow>, QueryError> {
+pub async fn history(reading: &Reading, from: NaiveDate, to: NaiveDate) -> Result<DayRows, QueryError> {
     let sql = format!(
-        "SELECT day, provider, model, endpoint, {OF_ROW} FROM public.daily_api_costs \
-         WHERE day BETWEEN $1 AND $2 ORDER BY day DESC"
+        "SELECT day, provider, model, endpoint, {OF_ROW} FROM public.daily_api_costs WHERE day BETWEEN $1 AND $2"
     );
-    let rows = reading.query_typed(&sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        let (day, provider, model, endpoint) = (row.get(0), row.get(1), row.get(2), row.get(3));
-        Ok(DayRow { day, provider, model, endpoint, sums: Sums::read(row, 4)? })
-    };
-    rows.iter().map(read).collect()
+    Ok(DayRows(reading.query_typed(&sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?))
 }
 
 /// What was spent in these days, everything together.
