@@ -15,6 +15,7 @@ use tallyd_model::pricing::Catalog;
 use tallyd_store::dead_letters::expire;
 use tallyd_store::forget::{Forgotten, sweep};
 use tallyd_store::prices::write_catalog;
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::retention::{DropState, RetentionError, drop_before, due};
 use tallyd_store::upkeep::{INTERVAL, UpkeepOptions, upkeep};
 use tallyd_store::{Connection, Database, describe};
@@ -22,7 +23,7 @@ use tallyd_store::{Connection, Database, describe};
 /// How long to wait before it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 /// Who drops partitions, as the audit log has it.
-const ACTOR: &str = "retention.log_days";
+const ACTOR: Actor<'_> = Actor { name: "retention.log_days", address: "" };
 
 /// The hourly work.
 pub(super) struct Upkeep {
@@ -98,7 +99,7 @@ impl Upkeep {
         let Some(keep) = self.keep else { return Ok(()) };
         let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
         let before = now - keep;
-        let done = drop_before(connection, before, ACTOR, |dropped| {
+        let done = drop_before(connection, before, &ACTOR, |dropped| {
             counter!(registry::RETENTION_CALLS).increment(dropped.calls.unsigned_abs());
             if dropped.state == DropState::Gone {
                 counter!(registry::RETENTION_PARTITIONS).increment(1);

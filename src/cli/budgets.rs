@@ -10,8 +10,10 @@ use super::names::unseen_budget;
 use super::output::{self, Table, count, usd};
 use super::{actor, reporting_zone, today_in, with_database};
 use tallyd_config::Config;
-use tallyd_model::pricing::{Usd, normalise_provider};
-use tallyd_store::budgets::store::{SetOutcome, board, list as list_budgets, remove, set};
+use tallyd_model::pricing::Usd;
+use tallyd_store::budgets::store::{
+    ALERT_PERCENTS, SetOutcome, WARNING_PERCENT, board, list as list_budgets, remove, set,
+};
 use tallyd_store::budgets::{Budget, NewBudget, Period, Scope};
 use tallyd_store::queries::audit::Actor;
 
@@ -64,10 +66,10 @@ struct SetArgs {
     #[arg(long, default_value = "", value_name = "NAME", required_if_eq_any([("scope", "provider"), ("scope", "model"), ("scope", "user"), ("scope", "app")]))]
     value: String,
     /// From this percentage on the status is a warning
-    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(i32).range(0..=100))]
+    #[arg(long, default_value_t = WARNING_PERCENT, value_name = "PERCENT", value_parser = clap::value_parser!(i32).range(0..=100))]
     warning: i32,
     /// At this percentage an alert is due, once a period. Repeatable
-    #[arg(long = "alert", value_name = "PERCENT", default_values_t = [50, 80, 100], value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    #[arg(long = "alert", value_name = "PERCENT", default_values_t = ALERT_PERCENTS, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     alerts: Vec<i32>,
     /// Do not ask applications to hold back once it is used up
     #[arg(long)]
@@ -152,17 +154,9 @@ fn list(exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode>
 }
 
 fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    if args.amount < Usd::ZERO {
-        anyhow::bail!("a budget is not negative");
-    }
-    if args.scope == Scope::Global && !args.value.is_empty() {
-        anyhow::bail!("--value needs a --scope: provider, model, user or app");
-    }
-    let value =
-        if args.scope == Scope::Provider { normalise_provider(&args.value).into_owned() } else { args.value.clone() };
     let new = NewBudget {
         scope: args.scope,
-        scope_value: value,
+        scope_value: args.value.clone(),
         period: args.period,
         amount_usd: args.amount,
         warning_percent: args.warning,
@@ -171,10 +165,10 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     };
     let name = actor();
     let by = Actor::at_the_command_line(&name);
-    let SetOutcome { id, old } = with_database(config, "tallyd budgets", async |db| {
-        let done = set(db, &new, &by).await?;
+    let SetOutcome { id, old, .. } = with_database(config, "tallyd budgets", async |db| {
+        let done = set(db, new, &by).await?;
         let zone = reporting_zone(db, config).await?;
-        if let Some(note) = unseen_budget(db, (new.scope, &new.scope_value), today_in(zone), zone).await? {
+        if let Some(note) = unseen_budget(db, (done.new.scope, &done.new.scope_value), today_in(zone), zone).await? {
             output::hint(&note);
         }
         Ok(done)

@@ -12,6 +12,7 @@ use super::prices::instant;
 use super::with_database;
 use tallyd_config::Config;
 use tallyd_store::partitions::{self, PartitionInfo};
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::retention::{DropState, drop_before, due};
 
 /// List the log's partitions, make them ahead, drop old ones.
@@ -142,7 +143,7 @@ fn show_due(before: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Re
 
 fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     with_database(config, "tallyd partitions", async |db| {
-        let dropped = drop_before(db, before, actor, |one| {
+        let dropped = drop_before(db, before, &Actor::at_the_command_line(actor), |one| {
             if !as_json {
                 let calls = noun(one.calls.unsigned_abs(), "call", "calls");
                 println!("{}: {calls}, {} USD: {}", one.partition, usd_text(&one.cost_usd), one.state.name());

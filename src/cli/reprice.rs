@@ -12,6 +12,7 @@ use super::with_database;
 use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_store::Connection;
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::grouped::Dimension;
 use tallyd_store::reprice::{Preview, RepriceOptions, dropped_calls, preview, reprice};
 
@@ -116,8 +117,8 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
         model: args.model.clone(),
         include_client: args.include_client,
         batch_rows: args.batch_rows,
-        actor: actor(args.by.as_ref()),
     };
+    let actor = actor(args.by.as_ref());
     with_database(config, "tallyd reprice", async |db| {
         check_dropped(db, args).await?;
         let (catalog, faults) = catalog(db, config).await?;
@@ -142,10 +143,11 @@ pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::SUCCESS);
         }
+        let by = Actor::at_the_command_line(&actor);
         // Drawn on stderr, and only if that is a terminal.
         let bar = ProgressBar::new(found.calls);
         bar.set_style(ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} calls, {eta} left")?);
-        let done = reprice(db, &catalog, &options, |progress| bar.set_position(progress.read)).await?;
+        let done = reprice(db, &catalog, &options, &by, |progress| bar.set_position(progress.read)).await?;
         bar.finish_and_clear();
         if args.json {
             output::json(&serde_json::json!({ "preview": found, "done": done }))?;

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::confirm::{Confirm, Told};
 use super::output::{self, noun};
 use tallyd_config::Config;
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::{Rebuild, preview_rebuild, rebuild_rollups};
 
 /// Work on the rollup tables.
@@ -53,7 +54,10 @@ pub fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
             let mut connection = database.connect("tallyd rollups").await?;
             match dry_run {
                 true => preview_rebuild(&mut connection, time_zone.name()).await,
-                false => rebuild_rollups(&mut connection, time_zone.name()).await,
+                false => {
+                    rebuild_rollups(&mut connection, time_zone.name(), &Actor::at_the_command_line(&super::actor()))
+                        .await
+                }
             }
         };
         database.close().await;

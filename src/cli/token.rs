@@ -4,7 +4,6 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -18,6 +17,7 @@ use crate::lock::holder_runs;
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::{Config, StatedCosts};
 use tallyd_store::Connection;
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::tokens::{self, ListedToken, NewToken};
 
 /// Make, list and revoke tokens for the HTTP API. Each change is in the audit log.
@@ -108,9 +108,6 @@ impl From<CostsArg> for StatedCosts {
     }
 }
 
-/// Characters of a name.
-const NAME_CHARS_MAX: usize = 100;
-
 pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if let TokenCommand::Revoke { confirm, .. } = &args.command
         && confirm.told() == Told::Nothing
@@ -163,17 +160,9 @@ async fn wait_for_schema(connection: &Connection, config: &Config) -> anyhow::Re
 async fn run_on(args: &TokenArgs, connection: &mut Connection) -> anyhow::Result<ExitCode> {
     match &args.command {
         TokenCommand::Create { name, role, expires_days, stated_costs, json } => {
-            let name = name.trim();
-            if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-                anyhow::bail!("a name has 1 to {NAME_CHARS_MAX} printable characters");
-            }
             let expires_at = expires_days.map(|days| now() + TimeDelta::days(i64::from(days)));
             let stated_costs = stated_costs.map(StatedCosts::from);
-            let role = (*role).into();
-            if stated_costs.is_some() && role != Role::Ingest {
-                anyhow::bail!("--stated-costs limits a token of the role ingest; an admin's may state any cost");
-            }
-            let token = NewToken { name: name.to_owned(), role, expires_at, created_by: actor(), stated_costs };
+            let token = NewToken { name: name.trim().to_owned(), role: (*role).into(), expires_at, stated_costs };
             create(connection, &token, *json).await
         }
         TokenCommand::List { json } => list(connection, *json).await,
@@ -185,11 +174,13 @@ async fn create(connection: &mut Connection, token: &NewToken, as_json: bool) ->
     let secret: [u8; 32] = rand::random();
     let transaction = connection.transaction().await?;
     let mut text = String::new();
-    let id = tokens::create(&transaction, token, |id| {
+    let actor = actor();
+    let by = Actor::at_the_command_line(&actor);
+    let id = tokens::create(&transaction, token, &by, |id| {
         text = compose(id, secret);
         digest(&text)
     });
-    let id = id.await.context("the token could not be stored; is the schema in place? (`tallyd migrate`)")?;
+    let id = id.await?;
     transaction.commit().await?;
     if as_json {
         let NewToken { name, role, expires_at, .. } = token;
@@ -240,7 +231,7 @@ async fn revoke(connection: &mut Connection, id: i32, told: Told) -> anyhow::Res
         }
     } else {
         let transaction = connection.transaction().await?;
-        let revoked = tokens::revoke(&transaction, id, None, &actor()).await?;
+        let revoked = tokens::revoke(&transaction, id, None, &Actor::at_the_command_line(&actor())).await?;
         transaction.commit().await?;
         if revoked {
             println!("token {id} is revoked");

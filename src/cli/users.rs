@@ -11,6 +11,7 @@ use super::output::{self, Table, cost, count, noun, usd_text};
 use super::with_database;
 use tallyd_config::Config;
 use tallyd_store::forget::{ForgetOptions, Forgotten, Preview, forget, preview};
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::users::{UserQuestion, UserSort};
 
 /// List users with what they have cost, and forget one.
@@ -143,8 +144,8 @@ fn forget_one(command: &UsersCommand, config: &Config) -> anyhow::Result<ExitCod
         return Ok(confirm.refuse("forgets a user for good"));
     }
     let actor = by.clone().unwrap_or_else(super::actor);
-    let options =
-        ForgetOptions { user_id: id, batch_calls: *batch_calls, keep_mark: !once, actor: &actor, address: "" };
+    let by = Actor::at_the_command_line(&actor);
+    let options = ForgetOptions { user_id: id, batch_calls: *batch_calls, keep_mark: !once, by };
     with_database(config, "tallyd users", async |db| {
         let found = preview(db, id).await?;
         if !as_json {

@@ -53,7 +53,7 @@ fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// An amount: a JSON number, read by its digits, or decimal text.
 #[derive(Debug, Clone, Copy)]
-pub struct Amount(Usd);
+pub struct Amount(pub(crate) Usd);
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -5,7 +5,7 @@ use tallyd_store::adopt::{AdoptError, AdoptOptions, Adopted, Inspection, Sources
 use tallyd_store::retention::drop_before;
 use tallyd_store::{Connection, Database, MigrateError, migrate, rebuild_rollups, reconcile};
 
-use crate::support::{data_dir, migrate_options, migrated, options, value};
+use crate::support::{TESTER, data_dir, migrate_options, migrated, options, value};
 
 fn adopt_options(log: Option<&str>, daily: Option<&str>) -> AdoptOptions {
     AdoptOptions {
@@ -177,7 +177,7 @@ async fn days_without_a_log_are_kept_as_sums_and_survive_a_rebuild() {
     assert_eq!(value(&client, "SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_api_costs").await, "11 3.10");
     let again = take(&client, &options).await;
     assert_eq!((again.calls, again.days), (0, 0));
-    rebuild_rollups(&mut client, "UTC").await.unwrap();
+    rebuild_rollups(&mut client, "UTC", &TESTER).await.unwrap();
     assert_eq!(proven(&db).await, (2, 9));
     assert_eq!(value(&client, "SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_user_api_costs").await, "11 3.10");
 
@@ -199,7 +199,7 @@ async fn calls_that_were_dropped_since_are_not_taken_again() {
     client.batch_execute(OTHER).await.unwrap();
     assert_eq!(take(&client, &other()).await.calls, 4);
     let before = "2025-03-01T00:00:00Z".parse().unwrap();
-    let dropped = drop_before(&db.connect("retention").await.unwrap(), before, "tester", |_| {}).await.unwrap();
+    let dropped = drop_before(&db.connect("retention").await.unwrap(), before, &TESTER, |_| {}).await.unwrap();
     assert!(!dropped.is_empty(), "{dropped:?}");
     assert_eq!(proven(&db).await, (0, 4));
     // The table is known by more than its name.

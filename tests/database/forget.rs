@@ -7,13 +7,13 @@ use tallyd_store::forget::{ForgetError, ForgetOptions, Forgotten, forget, previe
 use tallyd_store::retention::drop_before;
 use tallyd_store::{Connection, Database, reconcile};
 
-use crate::support::{data_dir, migrated, value};
+use crate::support::{TESTER, data_dir, migrated, value};
 
 /// Nothing else is called so.
 const PERSON: &str = "person-0f3a'\"";
 
 fn options(user_id: &str) -> ForgetOptions<'_> {
-    ForgetOptions { user_id, batch_calls: 3, keep_mark: true, actor: "tester", address: "" }
+    ForgetOptions { user_id, batch_calls: 3, keep_mark: true, by: TESTER }
 }
 
 /// Calls on some days of each month, of two providers: priced, unpriced and failed ones.
@@ -119,7 +119,7 @@ async fn the_id_is_found_nowhere_any_more_and_every_sum_stays() {
     for user in [PERSON, "other", ""] {
         calls(&client, user, &["2024-12", "2025-01", "2025-02"], 20).await;
     }
-    drop_before(&client, "2025-02-01T00:00:00Z".parse().unwrap(), "tester", |_| {}).await.unwrap();
+    drop_before(&client, "2025-02-01T00:00:00Z".parse().unwrap(), &TESTER, |_| {}).await.unwrap();
     letters(&client, PERSON).await;
     letters(&client, "other").await;
     watched(&client, PERSON).await;
@@ -204,7 +204,7 @@ async fn the_proof_holds_at_every_instant_while_calls_arrive_and_partitions_go()
     let dropper = db.connect("dropper").await.unwrap();
     let mut forgotten = 0;
     for before in ["2024-12-01T00:00:00Z", "2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z"] {
-        let dropping = drop_before(&dropper, before.parse().unwrap(), "tester", |_| {});
+        let dropping = drop_before(&dropper, before.parse().unwrap(), &TESTER, |_| {});
         let options = options(PERSON);
         let (dropped, done) = tokio::join!(dropping, forget(&client, &options, |_| {}));
         dropped.unwrap();

@@ -2,7 +2,7 @@
 
 use tallyd_store::{Database, MigrateError, MigrateOptions, migrate, rebuild_rollups, reconcile};
 
-use crate::support::{data_dir, migrate_options, migrated, options, value};
+use crate::support::{TESTER, data_dir, migrate_options, migrated, options, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_at_once_apply_each_file_once() {
@@ -77,7 +77,7 @@ async fn the_time_zone_is_free_until_something_is_recorded_and_then_takes_a_rebu
     for part in ["America/New_York", "Asia/Tokyo", "tallyd rollups rebuild --time-zone Asia/Tokyo"] {
         assert!(refused.contains(part), "{refused}");
     }
-    rebuild_rollups(&mut client, "Asia/Tokyo").await.unwrap();
+    rebuild_rollups(&mut client, "Asia/Tokyo", &TESTER).await.unwrap();
     migrate(&mut client, &in_zone("Asia/Tokyo")).await.unwrap();
     assert_eq!(value(&client, days).await, "2026-03-01 claude 0.1, 2026-03-02 claude 0.2, 2026-03-02 rentcast 0");
     let outcome = reconcile(&mut client).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_rebuild_repairs_the_rollups_and_keeps_what_only_they_still_know() {
         )
         .await
         .unwrap();
-    rebuild_rollups(&mut client, "UTC").await.unwrap();
+    rebuild_rollups(&mut client, "UTC", &TESTER).await.unwrap();
     let totals = "SELECT string_agg(concat_ws(' ', user_id, calls, cost_usd, first_call_at::date, last_call_at::date), ', ' \
         ORDER BY user_id) FROM user_api_totals";
     assert_eq!(value(&client, totals).await, "both 2 8 2026-01-11 2026-05-11, old 1 5 2026-01-10 2026-01-10");
@@ -120,8 +120,9 @@ async fn a_rebuild_waits_for_writers_and_misses_none() {
     let half_way = writer.transaction().await.unwrap();
     half_way.batch_execute("SELECT increment_daily_cost('claude', cost_usd => 1)").await.unwrap();
     let other = db.clone();
-    let rebuild =
-        tokio::spawn(async move { rebuild_rollups(&mut other.connect("rebuild").await.unwrap(), "Asia/Tokyo").await });
+    let rebuild = tokio::spawn(async move {
+        rebuild_rollups(&mut other.connect("rebuild").await.unwrap(), "Asia/Tokyo", &TESTER).await
+    });
     let mut watcher = db.connect("watcher").await.unwrap();
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rebuild' AND wait_event_type = 'Lock'";

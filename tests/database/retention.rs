@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tallyd_store::retention::{DropState, RetentionError, drop_before};
 use tallyd_store::{Connection, Database, partitions, rebuild_rollups, reconcile};
 
-use crate::support::{data_dir, migrated, until_waiting, value};
+use crate::support::{TESTER, data_dir, migrated, until_waiting, value};
 
 /// Calls of two users in each of the months: priced, unpriced, failed, and past a rollup's bound.
 async fn calls(client: &Connection, months: &[&str]) {
@@ -52,7 +52,7 @@ async fn what_is_dropped_stays_in_the_rollups_and_in_the_proof() {
     client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u0')").await.unwrap();
     let before = rollups(&client).await;
     // Wholly before: of February there is a day left.
-    let dropped = drop_before(&client, at("2025-02-28T00:00:00Z"), "tester", |_| {}).await.unwrap();
+    let dropped = drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
     let names: Vec<_> = dropped.iter().map(|one| (one.partition.as_str(), one.calls, one.state)).collect();
     let expected = [("api_usage_log_2024_12", 12, DropState::Gone), ("api_usage_log_2025_01", 12, DropState::Gone)];
     assert_eq!(names, expected);
@@ -64,7 +64,7 @@ async fn what_is_dropped_stays_in_the_rollups_and_in_the_proof() {
     assert_eq!(value(&client, noted).await, "tester api_usage_log_2024_12 12, tester api_usage_log_2025_01 12");
     let sums = "SELECT sum(calls) || ' ' || sum(unpriced_calls) FROM tallyd_dropped_partitions";
     assert_eq!(value(&client, sums).await, "24 6");
-    assert!(drop_before(&client, at("2025-02-28T00:00:00Z"), "tester", |_| {}).await.unwrap().is_empty());
+    assert!(drop_before(&client, at("2025-02-28T00:00:00Z"), &TESTER, |_| {}).await.unwrap().is_empty());
 
     // The proof can fail, in each of the three.
     for (table, column) in [
@@ -91,7 +91,7 @@ async fn calls_that_come_late_for_a_dropped_period_are_counted_and_dropped_in_th
     for round in 1..=3 {
         calls(&client, &["2025-01"]).await;
         assert_equal(&db, 12, 12 * (round - 1)).await;
-        let dropped = drop_before(&client, before, "tester", |_| {}).await.unwrap();
+        let dropped = drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
         assert_eq!(dropped.iter().map(|one| one.calls).sum::<i64>(), 12);
         assert_equal(&db, 0, 12 * round).await;
     }
@@ -110,13 +110,13 @@ async fn a_writer_is_waited_for_and_missed_by_nobody() {
     calls(&writer, &["2025-01"]).await;
     let before = at("2025-03-01T00:00:00Z");
     // It does not end: nothing is done, and nothing lost.
-    let dropped = drop_before(&client, before, "tester", |_| {}).await.unwrap();
+    let dropped = drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
     assert_eq!((dropped[0].state, dropped[0].calls), (DropState::Busy, 0));
     assert_equal(&db, 12, 0).await;
     // It ends while it is waited for.
     let waiting = tokio::spawn({
         let db = db.clone();
-        async move { drop_before(&db.connect("waits").await.unwrap(), before, "tester", |_| {}).await.unwrap() }
+        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
     });
     until_waiting(&client, "waits").await;
     writer.batch_execute("COMMIT").await.unwrap();
@@ -136,7 +136,7 @@ async fn a_reader_is_waited_for_and_what_arrives_for_an_empty_partition_counts()
     reader.batch_execute("BEGIN; SELECT count(*) FROM api_usage_log_2025_01").await.unwrap();
     let waiting = tokio::spawn({
         let db = db.clone();
-        async move { drop_before(&db.connect("waits").await.unwrap(), before, "tester", |_| {}).await.unwrap() }
+        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
     });
     until_waiting(&client, "waits").await;
     // Loading goes on, and so does the proof's reader of everything else.
@@ -149,7 +149,7 @@ async fn a_reader_is_waited_for_and_what_arrives_for_an_empty_partition_counts()
     calls(&client, &["2025-01"]).await;
     assert_equal(&db, 24, 12).await;
     reader.batch_execute("ROLLBACK").await.unwrap();
-    let dropped = drop_before(&client, at("2025-02-01T00:00:00Z"), "tester", |_| {}).await.unwrap();
+    let dropped = drop_before(&client, at("2025-02-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
     assert_eq!((dropped[0].state, dropped[0].calls), (DropState::Gone, 12));
     assert_equal(&db, 12, 24).await;
     db.close().await;
@@ -167,7 +167,7 @@ async fn what_arrives_between_emptying_and_dropping_is_not_dropped_uncounted() {
     let dropping = tokio::spawn({
         let db = db.clone();
         let before = at("2025-03-01T00:00:00Z");
-        async move { drop_before(&db.connect("waits").await.unwrap(), before, "tester", |_| {}).await.unwrap() }
+        async move { drop_before(&db.connect("waits").await.unwrap(), before, &TESTER, |_| {}).await.unwrap() }
     });
     until_waiting(&client, "waits").await;
     assert_eq!(value(&client, "SELECT count(*) FROM api_usage_log_2025_01").await, "0", "it is empty");
@@ -190,7 +190,7 @@ async fn several_at_once_drop_each_partition_once() {
         let db = db.clone();
         tokio::spawn(async move {
             let client = db.connect("drop").await.unwrap();
-            match drop_before(&client, before, "tester", |_| {}).await {
+            match drop_before(&client, before, &TESTER, |_| {}).await {
                 Ok(dropped) => dropped.iter().map(|one| one.calls).sum::<i64>(),
                 Err(RetentionError::Taken) => 0,
                 Err(error) => panic!("{error}"),
@@ -200,7 +200,7 @@ async fn several_at_once_drop_each_partition_once() {
     let dropped: i64 = futures_util::future::join_all(droppers).await.into_iter().map(Result::unwrap).sum();
     assert!(dropped <= 48, "{dropped}");
     // Whoever gave way may have left some.
-    drop_before(&client, before, "tester", |_| {}).await.unwrap();
+    drop_before(&client, before, &TESTER, |_| {}).await.unwrap();
     assert_equal(&db, 0, 48).await;
     assert_eq!(value(&client, "SELECT sum(calls) FROM tallyd_dropped_partitions").await, "48");
     db.close().await;
@@ -212,29 +212,29 @@ async fn a_rebuild_keeps_what_was_dropped_in_any_zone() {
     let db = migrated(dir.path()).await;
     let mut client = db.connect("drop").await.unwrap();
     calls(&client, &["2024-12", "2025-01", "2025-02"]).await;
-    drop_before(&client, at("2025-02-01T00:00:00Z"), "tester", |_| {}).await.unwrap();
+    drop_before(&client, at("2025-02-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
     let sums = "SELECT sum(calls) || ' ' || sum(cost_usd) || ' ' || sum(errors) || ' ' || min(first_call_at) || ' ' || \
         max(last_call_at) FROM user_api_totals";
     let before = value(&client, sums).await;
-    rebuild_rollups(&mut client, "UTC").await.unwrap();
+    rebuild_rollups(&mut client, "UTC", &TESTER).await.unwrap();
     assert_equal(&db, 12, 24).await;
     assert_eq!(value(&client, sums).await, before);
 
     // The log goes back further than what was dropped, so all of that is computed anew; in other zones, too.
     calls(&client, &["2024-06"]).await;
     for zone in ["UTC", "Pacific/Auckland"] {
-        rebuild_rollups(&mut client, zone).await.unwrap();
+        rebuild_rollups(&mut client, zone, &TESTER).await.unwrap();
         assert_equal(&db, 24, 24).await;
     }
     // What is dropped now has this zone's days, and so do calls that come after it.
-    drop_before(&client, at("2024-07-01T00:00:00Z"), "tester", |_| {}).await.unwrap();
+    drop_before(&client, at("2024-07-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
     calls(&client, &["2024-05", "2024-06"]).await;
     assert_equal(&db, 36, 36).await;
-    rebuild_rollups(&mut client, "America/Los_Angeles").await.unwrap();
+    rebuild_rollups(&mut client, "America/Los_Angeles", &TESTER).await.unwrap();
     assert_equal(&db, 36, 36).await;
     // With nothing left in the log at all.
-    drop_before(&client, at("2025-03-01T00:00:00Z"), "tester", |_| {}).await.unwrap();
-    rebuild_rollups(&mut client, "UTC").await.unwrap();
+    drop_before(&client, at("2025-03-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap();
+    rebuild_rollups(&mut client, "UTC", &TESTER).await.unwrap();
     assert_equal(&db, 0, 72).await;
     db.close().await;
 }
@@ -274,7 +274,7 @@ async fn only_the_owner_drops() {
     let client = db.connect("drop").await.unwrap();
     calls(&client, &["2025-01"]).await;
     client.batch_execute("SET ROLE tallyd_writer").await.unwrap();
-    let error = drop_before(&client, at("2025-03-01T00:00:00Z"), "tester", |_| {}).await.unwrap_err();
+    let error = drop_before(&client, at("2025-03-01T00:00:00Z"), &TESTER, |_| {}).await.unwrap_err();
     assert!(matches!(error, RetentionError::NotOwner { .. }), "{error}");
     for part in ["tallyd_writer", "api_usage_log_2025_01", "tallyd partitions drop"] {
         assert!(error.to_string().contains(part), "{error}");

@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tallyd_store::embedded::{DATABASE, Embedded, USER};
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::{Database, DatabaseOptions, Granularity, MigrateOptions, migrate};
 use tokio_postgres::{Client, NoTls};
+
+/// Who does what a test does.
+pub const TESTER: Actor<'static> = Actor { name: "tester", address: "" };
 
 /// A data directory that is removed with the test. It is closed to every other user, as its parent may be.
 pub fn data_dir() -> tempfile::TempDir {

@@ -1,12 +1,14 @@
 //! A rebuild of the rollups: all of them anew, with days in any zone.
 
 use serde::Serialize;
+use serde_json::json;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::daemons::{self, Daemon};
 use super::migrate::{MigrateError, check_zone, set_zone, setting};
 use super::rollups::{COSTS, MEASURES, TOTALS, USERS};
+use crate::queries::audit::{self, Actor, Change};
 
 /// Why the rollups were not rebuilt. Nothing has been changed then.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,7 @@ pub struct Rebuild {
 ///
 /// # Errors
 /// [`RebuildError`]; nothing has been changed then.
-pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<Rebuild, RebuildError> {
+pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) -> Result<Rebuild, RebuildError> {
     check_zone(zone)?;
     let transaction = client.transaction().await?;
     // In the writers' order. The first two wait for those who have rows in the log whose rollups are still to come, and keep
@@ -96,6 +98,10 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str) -> Result<Rebuild,
     let days = transaction.query_typed(days, &[]).await?.first().map_or(0, |row| row.get(0));
     let done = Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons };
     set_zone(&transaction, zone).await?;
+    let (old, new) =
+        (json!({ "time_zone": done.from_zone }), json!({ "time_zone": zone, "calls": calls, "days": days }));
+    let change = Change { old: Some(old), new: Some(new), ..by.change("rollups.rebuild", "rollups") };
+    audit::write(transaction.client(), &change).await?;
     transaction.commit().await?;
     Ok(done)
 }

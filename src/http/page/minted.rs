@@ -12,7 +12,8 @@ use crate::http::View;
 use crate::http::auth::{Denied, Role};
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
-use tallyd_store::queries::tokens::{NewToken, StoredToken, create, revoke as revoke_token};
+use tallyd_store::queries::audit::Actor;
+use tallyd_store::queries::tokens::{NewToken, StoredToken, TokenError, create, revoke as revoke_token};
 
 /// Who has made such a token: by that it is known again.
 const CREATED_BY: &str = "cli:open";
@@ -35,23 +36,31 @@ pub(super) async fn redeem(view: &View, code: &str, address: IpAddr) -> Result<i
 /// An admin's token, for half a day, known to this daemon at once.
 async fn mint(view: &View) -> Result<i32, ApiError> {
     let expires_at = Some(now(view) + TimeDelta::hours(HOURS));
-    let (name, role, created_by) = ("the page".to_owned(), Role::Admin, CREATED_BY.to_owned());
-    let token = NewToken { name: name.clone(), role, expires_at, created_by, stated_costs: None };
+    let (name, role) = ("the page".to_owned(), Role::Admin);
+    let token = NewToken { name: name.clone(), role, expires_at, stated_costs: None };
     // The digest of no text that anybody knows.
     let sha256: [u8; 32] = rand::random();
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let id = create(&transaction, &token, |_| sha256).await?;
+    let id = create(&transaction, &token, &Actor::at_the_command_line(CREATED_BY), |_| sha256).await.map_err(failed)?;
     transaction.commit().await?;
     view.auth.tokens.add(StoredToken { id, name, role, sha256: sha256.to_vec(), expires_at, stated_costs: None });
     Ok(id)
 }
 
+fn failed(error: TokenError) -> ApiError {
+    match error {
+        TokenError::Database(error) => error.into(),
+        // Its name and its role are constants that pass.
+        error => ApiError::unavailable(error.to_string()),
+    }
+}
+
 /// Revokes a token if it was made here.
-pub(super) async fn revoke(view: &View, id: i32, actor: &str) -> Result<(), ApiError> {
+pub(super) async fn revoke(view: &View, id: i32, by: &Actor<'_>) -> Result<(), ApiError> {
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let revoked = revoke_token(&transaction, id, Some(CREATED_BY), actor).await?;
+    let revoked = revoke_token(&transaction, id, Some(CREATED_BY), by).await?;
     transaction.commit().await?;
     if revoked {
         view.auth.tokens.remove(id);

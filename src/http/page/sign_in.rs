@@ -287,7 +287,7 @@ async fn end(view: &View, shown: &Shown, session: &StoredSession, address: IpAdd
     view.auth.sessions.remove(&session.id_sha256);
     if let Proven::Token { id } = session.owner
         && let Ok(identity) = view.auth.identity(view, &session.owner, address).await
-        && let Err(error) = minted::revoke(view, id, &identity.actor).await
+        && let Err(error) = minted::revoke(view, id, &identity.actor()).await
     {
         tracing::warn!(id, reason = error.message(), "the page's token was not revoked; it ends by itself");
     }

@@ -44,6 +44,7 @@ fn failed(error: AliasError) -> ApiError {
         AliasError::Model(error) => {
             ApiError::body(error.to_string(), "GET /api/v1/prices lists the models with a price")
         }
+        AliasError::Empty(_) => ApiError::body(error.to_string(), "send provider, name and model"),
         AliasError::NotSet { .. } => {
             let hint = "GET /api/v1/prices/aliases lists the names; those of the configuration are changed there";
             ApiError::not_found("this name was not set", hint)
@@ -70,10 +71,7 @@ pub async fn set(
     JsonBody(new): JsonBody<ModelAlias>,
 ) -> Result<Json<ModelAlias>, ApiError> {
     for (name, value) in [("provider", &new.provider), ("name", &new.name), ("model", &new.model)] {
-        let value = text(name, Some(value.clone()))?.unwrap_or_default();
-        if value.trim().is_empty() {
-            return Err(ApiError::body(format!("{name} is empty"), "send provider, name and model"));
-        }
+        text(name, Some(value.clone()))?;
     }
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;

@@ -15,17 +15,15 @@ use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::csv::{self, Format};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{Number, Parameters, local_now, text};
+use crate::http::parameters::{Number, Parameters, local_now};
 use crate::http::router::Handle;
 use tallyd_model::forecast::Estimate;
-use tallyd_model::pricing::{Usd, normalise_provider};
+use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::board::{basis_points, percent};
+use tallyd_store::budgets::store::{SetBudgetError, SetOutcome};
 use tallyd_store::budgets::{BudgetState, NewBudget, Period, Scope, ahead, store};
 use tallyd_store::queries::Reading;
 use tallyd_store::queries::names::unseen_budget;
-
-const ALERTS_MAX: usize = 16;
-const ALERT_PERCENT_MAX: i32 = 100_000;
 
 /// A budget, and where it stands.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -147,42 +145,37 @@ pub struct SetBudget {
 }
 
 const fn warning_percent() -> i32 {
-    80
+    store::WARNING_PERCENT
 }
 
 fn alert_percents() -> Vec<i32> {
-    vec![50, 80, 100]
+    store::ALERT_PERCENTS.to_vec()
 }
 
 const fn throttle() -> bool {
     true
 }
 
-impl SetBudget {
-    fn checked(self) -> Result<NewBudget, ApiError> {
-        let hint = "scope_value names the provider, model, user or app; for scope global leave it out";
-        let value = text("scope_value", Some(self.scope_value))?.unwrap_or_default();
-        if (self.scope == Scope::Global) != value.is_empty() {
-            return Err(ApiError::body("scope_value does not go with scope", hint));
+impl From<SetBudget> for NewBudget {
+    fn from(set: SetBudget) -> Self {
+        Self {
+            scope: set.scope,
+            scope_value: set.scope_value,
+            period: set.period,
+            amount_usd: set.amount_usd.0,
+            warning_percent: set.warning_percent,
+            alert_percents: set.alert_percents,
+            throttle: set.throttle,
         }
-        if !(0..=100).contains(&self.warning_percent) {
-            return Err(ApiError::body("warning_percent is not within 0 and 100", "send a whole number"));
+    }
+}
+
+impl From<SetBudgetError> for ApiError {
+    fn from(error: SetBudgetError) -> Self {
+        match error {
+            SetBudgetError::Database(error) => error.into(),
+            SetBudgetError::Invalid { message, hint } => Self::body(message, hint),
         }
-        let percents = &self.alert_percents;
-        if percents.len() > ALERTS_MAX || !percents.iter().all(|percent| (1..=ALERT_PERCENT_MAX).contains(percent)) {
-            let message = format!("alert_percents: at most {ALERTS_MAX}, each within 1 and {ALERT_PERCENT_MAX}");
-            return Err(ApiError::body(message, "send whole numbers: [50, 80, 100]"));
-        }
-        let value = if self.scope == Scope::Provider { normalise_provider(&value).into_owned() } else { value };
-        Ok(NewBudget {
-            scope: self.scope,
-            scope_value: value,
-            period: self.period,
-            amount_usd: self.amount_usd.not_negative("amount_usd")?,
-            warning_percent: self.warning_percent,
-            alert_percents: self.alert_percents,
-            throttle: self.throttle,
-        })
     }
 }
 
@@ -206,10 +199,8 @@ pub async fn set(
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<SetBudget>,
 ) -> Result<Json<SetBudgetAnswer>, ApiError> {
-    let new = new.checked()?;
     let mut client = view.pool()?.get().await?;
-    let done = store::set(&mut client, &new, &who.actor()).await?;
-    let (id, replaced) = (done.id, done.old);
+    let SetOutcome { id, old: replaced, new } = store::set(&mut client, new.into(), &who.actor()).await?;
     tracing::info!(actor = who.actor, id, amount = %new.amount_usd, "a budget was set");
     drop(client);
     let note = note(&view, &new).await.unwrap_or_else(|error| {

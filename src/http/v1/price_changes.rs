@@ -180,7 +180,6 @@ pub async fn preview(
         model: String::new(),
         include_client: false,
         batch_rows: 0,
-        actor: String::new(),
     };
     let mut calls = differences(&reading, &effect.after, &options).await.map_err(unpreviewed)?;
     reading.finish().await?;

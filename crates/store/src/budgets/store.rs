@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::board::untouched;
 use super::{Board, BudgetState, Period, Status};
 use crate::queries::audit::{self, Actor, Change};
-use tallyd_model::pricing::Usd;
+use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// What is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
@@ -71,8 +71,8 @@ pub struct Budget {
     pub throttle: bool,
 }
 
-/// A budget that is to be set.
-#[derive(Debug, Clone)]
+/// A budget that is to be set. [`set`] checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBudget {
     /// What is bounded.
     pub scope: Scope,
@@ -126,6 +126,63 @@ pub async fn unevaluated(client: &Client, today: NaiveDate) -> Result<Vec<i32>, 
     Ok(client.query_typed(sql, &[(&today, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect())
 }
 
+/// Where nothing is said: from this percentage on the status is a warning.
+pub const WARNING_PERCENT: i32 = 80;
+/// Where nothing is said: at these percentages an alert is due.
+pub const ALERT_PERCENTS: [i32; 3] = [50, 80, 100];
+const ALERTS_MAX: usize = 16;
+const ALERT_PERCENT_MAX: i32 = 100_000;
+/// Bytes of a name; a call's names are not longer.
+const SCOPE_VALUE_BYTES_MAX: usize = 512;
+
+/// Why a budget is not set.
+#[derive(Debug, thiserror::Error)]
+pub enum SetBudgetError {
+    /// PostgreSQL failed.
+    #[error("{}", crate::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// It is not a budget.
+    #[error("{message}")]
+    Invalid {
+        /// Which part, and why.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+impl NewBudget {
+    /// The budget as it is stored, or what is wrong with it.
+    pub(crate) fn checked(mut self) -> Result<Self, SetBudgetError> {
+        let invalid = |message: String, hint| Err(SetBudgetError::Invalid { message, hint });
+        let value = &self.scope_value;
+        if (self.scope == Scope::Global) != value.is_empty() {
+            let hint = "scope_value names the provider, model, user or app; for scope global leave it out";
+            return invalid("scope_value does not go with scope".into(), hint);
+        }
+        if value.len() > SCOPE_VALUE_BYTES_MAX || value.contains('\0') {
+            let message = format!("scope_value: at most {SCOPE_VALUE_BYTES_MAX} bytes, and no NUL character");
+            return invalid(message, "write it as calls have it");
+        }
+        if self.amount_usd < Usd::ZERO || !self.amount_usd.fits_a_record() {
+            let message = format!("amount_usd: a budget is not negative, and at most 1000000000: {}", self.amount_usd);
+            return invalid(message, "give an amount in USD");
+        }
+        if !(0..=100).contains(&self.warning_percent) {
+            return invalid("warning_percent is not within 0 and 100".into(), "give a whole number");
+        }
+        let percents = &self.alert_percents;
+        if percents.len() > ALERTS_MAX || !percents.iter().all(|percent| (1..=ALERT_PERCENT_MAX).contains(percent)) {
+            let message = format!("alert_percents: at most {ALERTS_MAX}, each within 1 and {ALERT_PERCENT_MAX}");
+            return invalid(message, "give whole numbers, for example 50, 80 and 100");
+        }
+        if self.scope == Scope::Provider {
+            self.scope_value = normalise_provider(&self.scope_value).into_owned();
+        }
+        Ok(self)
+    }
+}
+
 /// A budget that was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetOutcome {
@@ -133,13 +190,16 @@ pub struct SetOutcome {
     pub id: i32,
     /// The one that was there for the same scope and period.
     pub old: Option<Budget>,
+    /// The budget as it is stored.
+    pub new: NewBudget,
 }
 
 /// Sets the budget of a scope and period, and notes who did: makes it, or changes the one that is there.
 ///
 /// # Errors
-/// PostgreSQL's; a negative amount is refused by the table. Nothing has changed then.
-pub async fn set(client: &mut Client, new: &NewBudget, by: &Actor<'_>) -> Result<SetOutcome, tokio_postgres::Error> {
+/// [`SetBudgetError`]; nothing has changed then.
+pub async fn set(client: &mut Client, new: NewBudget, by: &Actor<'_>) -> Result<SetOutcome, SetBudgetError> {
+    let new = new.checked()?;
     let transaction = client.transaction().await?;
     let old = of_scope(transaction.client(), new.scope, &new.scope_value, new.period).await?;
     let done = replace(transaction.client(), new, old, by).await?;
@@ -166,24 +226,24 @@ pub async fn of_scope(
     Ok(transaction.query_typed(&sql, &values).await?.first().and_then(budget))
 }
 
-/// Sets a budget in place of `old` within the caller's transaction, and notes who did.
+/// Sets a budget that was checked in place of `old` within the caller's transaction, and notes who did.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn replace(
+pub(crate) async fn replace(
     transaction: &Client,
-    new: &NewBudget,
+    new: NewBudget,
     old: Option<Budget>,
     by: &Actor<'_>,
 ) -> Result<SetOutcome, tokio_postgres::Error> {
-    let id = upsert(transaction, new).await?;
+    let id = upsert(transaction, &new).await?;
     let (scope, period) = (new.scope.name(), new.period.name());
     let object = format!("{}/{period}", format!("{scope} {}", new.scope_value).trim_end());
     let now = json!({ "amount_usd": new.amount_usd, "warning_percent": new.warning_percent,
         "alert_percents": new.alert_percents, "throttle": new.throttle });
     let change = Change { old: old.as_ref().map(|old| json!(old)), new: Some(now), ..by.change("budget.set", &object) };
     audit::write(transaction, &change).await?;
-    Ok(SetOutcome { id, old })
+    Ok(SetOutcome { id, old, new })
 }
 
 async fn upsert(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres::Error> {

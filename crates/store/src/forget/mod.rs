@@ -51,7 +51,7 @@ mod rows;
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use super::queries::audit::{self, Change};
+use super::queries::audit::{self, Actor, Change};
 use super::{FailureClass, classify};
 pub use marks::sweep;
 pub use preview::{Preview, preview};
@@ -73,9 +73,7 @@ pub struct ForgetOptions<'a> {
     /// Whether records that arrive later are made anonymous, too.
     pub keep_mark: bool,
     /// Who asks for it, for the record.
-    pub actor: &'a str,
-    /// Where from; empty on the command line.
-    pub address: &'a str,
+    pub by: Actor<'a>,
 }
 
 /// What was done.
@@ -168,17 +166,11 @@ async fn forget_calls(
 /// Notes who is forgotten by whom, without the id; and keeps the mark, if that is wanted.
 async fn note(client: &Client, mark: &[u8], options: &ForgetOptions<'_>) -> Result<(), ForgetError> {
     if options.keep_mark {
-        marks::keep(client, mark, options.actor).await?;
+        marks::keep(client, mark, options.by.name).await?;
     }
     let object = hex::encode(&mark[..8]);
-    let change = Change {
-        actor: options.actor,
-        address: options.address,
-        action: "user.forget",
-        object: &object,
-        old: None,
-        new: Some(serde_json::json!({ "mark_kept": options.keep_mark })),
-    };
+    let new = Some(serde_json::json!({ "mark_kept": options.keep_mark }));
+    let change = Change { new, ..options.by.change("user.forget", &object) };
     Ok(audit::write(client, &change).await?)
 }
 

@@ -17,6 +17,9 @@ pub enum AliasError {
     /// The name would stand for nothing that has a price.
     #[error(transparent)]
     Model(#[from] CatalogError),
+    /// A part is missing.
+    #[error("{0} is empty")]
+    Empty(&'static str),
     /// Nobody has set it at run time, or it was taken back.
     #[error("{name:?} is not a name that was set at {provider}")]
     NotSet {
@@ -51,8 +54,13 @@ pub async fn set(
     alias: &ModelAlias,
     by: &Actor<'_>,
 ) -> Result<ModelAlias, AliasError> {
-    let mut added = read_added(transaction.client()).await?;
     let alias = stored(alias);
+    for (name, value) in [("provider", &alias.provider), ("name", &alias.name), ("model", &alias.model)] {
+        if value.trim().is_empty() {
+            return Err(AliasError::Empty(name));
+        }
+    }
+    let mut added = read_added(transaction.client()).await?;
     let old = added.aliases.iter().find(|old| is_same(old, &alias)).map(|old| old.model.clone());
     added.aliases = vec![alias.clone()];
     let faults = Catalog::layered(options, &added)?.1;

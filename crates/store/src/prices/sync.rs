@@ -243,8 +243,8 @@ async fn preview(
         added.prices.push(StoredPrice { id, ..StoredPrice::trial(&spec) });
     }
     let after = Catalog::layered(pricing, &added)?.0;
-    let (provider, model, actor) = (String::new(), String::new(), String::new());
-    let options = RepriceOptions { from_us, to_us, provider, model, include_client: false, batch_rows: 0, actor };
+    let (provider, model) = (String::new(), String::new());
+    let options = RepriceOptions { from_us, to_us, provider, model, include_client: false, batch_rows: 0 };
     Ok(between(client, &before, &after, &options).await?)
 }
 

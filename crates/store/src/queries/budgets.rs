@@ -4,7 +4,8 @@ use tokio_postgres::{Client, GenericClient};
 
 use super::audit::Actor;
 use super::{QueryError, Reading};
-use crate::budgets::{NewBudget, Period, Scope, store};
+use crate::budgets::store::{self, ALERT_PERCENTS, SetBudgetError, WARNING_PERCENT};
+use crate::budgets::{NewBudget, Period, Scope};
 use tallyd_model::pricing::Usd;
 
 /// A budget.
@@ -43,12 +44,8 @@ pub struct DailyBudget {
 /// Sets the budget and notes who did. Returns the earlier amount.
 ///
 /// # Errors
-/// PostgreSQL's; nothing was changed then.
-pub async fn set_daily(
-    client: &mut Client,
-    new: &DailyBudget,
-    by: &Actor<'_>,
-) -> Result<Option<Usd>, tokio_postgres::Error> {
+/// [`SetBudgetError`]; nothing was changed then.
+pub async fn set_daily(client: &mut Client, new: &DailyBudget, by: &Actor<'_>) -> Result<Option<Usd>, SetBudgetError> {
     let transaction = client.transaction().await?;
     let old = store::of_scope(transaction.client(), Scope::Global, "", Period::Day).await?;
     let amount = old.as_ref().map(|old| old.amount_usd);
@@ -61,11 +58,11 @@ pub async fn set_daily(
         scope_value: String::new(),
         period: Period::Day,
         amount_usd: new.amount,
-        warning_percent: warning_percent.or(old.as_ref().map(|old| old.warning_percent)).unwrap_or(80),
-        alert_percents: old.as_ref().map_or_else(|| vec![50, 80, 100], |old| old.alert_percents.clone()),
+        warning_percent: warning_percent.or(old.as_ref().map(|old| old.warning_percent)).unwrap_or(WARNING_PERCENT),
+        alert_percents: old.as_ref().map_or_else(|| ALERT_PERCENTS.to_vec(), |old| old.alert_percents.clone()),
         throttle: old.as_ref().is_none_or(|old| old.throttle),
     };
-    store::replace(transaction.client(), &wanted, old, by).await?;
+    store::replace(transaction.client(), wanted.checked()?, old, by).await?;
     transaction.commit().await?;
     Ok(amount)
 }

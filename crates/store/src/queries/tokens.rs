@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
-use super::audit::{self, Change};
+use super::audit::{self, Actor, Change};
 use tallyd_config::StatedCosts;
 use tallyd_model::role::Role;
 
@@ -57,10 +57,25 @@ pub struct NewToken {
     pub role: Role,
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,
-    /// By whom it is made.
-    pub created_by: String,
-    /// Costs that it may state, if it may fewer than the configuration lets.
+    /// Costs that it may state, if it may fewer than the configuration lets. Of the role ingest alone.
     pub stated_costs: Option<StatedCosts>,
+}
+
+/// Characters of a name.
+const NAME_CHARS_MAX: usize = 100;
+
+/// Why a token is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// PostgreSQL failed.
+    #[error("{}", crate::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// The name cannot be listed.
+    #[error("a name has 1 to {NAME_CHARS_MAX} printable characters")]
+    Name,
+    /// The limit would limit nothing.
+    #[error("stated costs limit a token of the role ingest; an admin's may state any cost")]
+    StatedCosts,
 }
 
 /// Tokens that a daemon keeps.
@@ -126,15 +141,23 @@ pub async fn list(client: &Client) -> Result<Vec<ListedToken>, tokio_postgres::E
     Ok(rows.iter().map(read).collect())
 }
 
-/// Makes one: draws its number, lets `compose` make the digest of the text that has that number in it, and stores it.
+/// Makes one, and notes who did: draws its number, lets `compose` make the digest of the text that has that number in it, and stores it.
 ///
 /// # Errors
-/// PostgreSQL's; nothing was made then.
+/// [`TokenError`]; nothing was made then.
 pub async fn create(
     transaction: &Transaction<'_>,
     token: &NewToken,
+    by: &Actor<'_>,
     digest_of: impl FnOnce(i32) -> [u8; 32],
-) -> Result<i32, tokio_postgres::Error> {
+) -> Result<i32, TokenError> {
+    let name = &token.name;
+    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        return Err(TokenError::Name);
+    }
+    if token.stated_costs.is_some() && token.role != Role::Ingest {
+        return Err(TokenError::StatedCosts);
+    }
     let sql = "SELECT nextval(pg_get_serial_sequence('public.tallyd_tokens', 'id'))::int4";
     let id: i32 = transaction.query_typed(sql, &[]).await?[0].try_get(0)?;
     let digest = digest_of(id);
@@ -147,7 +170,7 @@ pub async fn create(
         (&token.name, Type::TEXT),
         (&role, Type::TEXT),
         (&digest, Type::BYTEA),
-        (&token.created_by, Type::TEXT),
+        (&by.name, Type::TEXT),
         (&token.expires_at, Type::TIMESTAMPTZ),
         (&stated_costs, Type::TEXT),
     ];
@@ -156,19 +179,13 @@ pub async fn create(
     if let Some(costs) = stated_costs {
         new["stated_costs"] = costs.into();
     }
-    let change = Change {
-        actor: &token.created_by,
-        address: "",
-        action: "token.create",
-        object: &format!("token {id}"),
-        old: None,
-        new: Some(new),
-    };
+    let object = format!("token {id}");
+    let change = Change { new: Some(new), ..by.change("token.create", &object) };
     audit::write(transaction.client(), &change).await?;
     Ok(id)
 }
 
-/// Revokes one. False if there is none of that number in force, or `created_by` is given and it was made by another.
+/// Revokes one, and notes who did. False if there is none of that number in force, or `created_by` is given and it was made by another.
 ///
 /// # Errors
 /// PostgreSQL's; nothing was changed then.
@@ -176,7 +193,7 @@ pub async fn revoke(
     transaction: &Transaction<'_>,
     id: i32,
     created_by: Option<&str>,
-    actor: &str,
+    by: &Actor<'_>,
 ) -> Result<bool, tokio_postgres::Error> {
     let sql = "UPDATE public.tallyd_tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
         AND created_by = coalesce($2, created_by) RETURNING name, role";
@@ -184,7 +201,7 @@ pub async fn revoke(
     let Some(row) = rows.first() else { return Ok(false) };
     let old = json!({ "name": row.get::<_, String>(0), "role": row.get::<_, String>(1) });
     let object = format!("token {id}");
-    let change = Change { actor, address: "", action: "token.revoke", object: &object, old: Some(old), new: None };
+    let change = Change { old: Some(old), ..by.change("token.revoke", &object) };
     audit::write(transaction.client(), &change).await?;
     Ok(true)
 }

@@ -5,6 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::row::instant;
 use super::{RepriceError, RepriceOptions};
+use crate::queries::audit::Actor;
 use tallyd_model::pricing::Usd;
 
 /// A job, as its row says.
@@ -27,7 +28,12 @@ pub(super) struct Step {
 impl Job {
     /// The unfinished job of the same question and the same prices, or a new one. Unfinished jobs of the same question
     /// with other prices are superseded.
-    pub async fn take(client: &Client, options: &RepriceOptions, catalog: &str) -> Result<Self, RepriceError> {
+    pub async fn take(
+        client: &Client,
+        options: &RepriceOptions,
+        catalog: &str,
+        by: &Actor<'_>,
+    ) -> Result<Self, RepriceError> {
         let same = format!(
             "from_at = {} AND to_at = {} AND provider = $1 AND model = $2 AND include_client = $3 AND state = 'running'",
             instant(options.from_us),
@@ -53,7 +59,7 @@ impl Job {
             to = instant(options.to_us)
         );
         let [a, b, c, d] = question;
-        let rows = client.query_typed(&insert, &[a, b, c, d, (&options.actor, Type::TEXT)]).await?;
+        let rows = client.query_typed(&insert, &[a, b, c, d, (&by.name, Type::TEXT)]).await?;
         // RETURNING has a row for the one that was inserted.
         let row = rows.first().expect("an insert returns its row");
         Ok(Self { id: row.get(0), position_us: row.get(1), resumed: false })

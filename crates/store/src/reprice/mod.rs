@@ -52,8 +52,6 @@ pub struct RepriceOptions {
     pub include_client: bool,
     /// About how many calls one transaction should read.
     pub batch_rows: u32,
-    /// Who asks for it, for the record.
-    pub actor: String,
 }
 
 /// Why it stopped. What was committed before stays, and is whole.

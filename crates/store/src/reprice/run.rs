@@ -12,6 +12,7 @@ use super::job::{Job, Step};
 use super::preview::{sum, zone};
 use super::row::{Decision, LogRow, select};
 use super::{RepriceError, RepriceOptions, digest};
+use crate::queries::audit::Actor;
 use crate::rollup_upserts;
 use crate::{FailureClass, classify};
 use tallyd_model::pricing::{Catalog, Usd};
@@ -56,10 +57,11 @@ pub async fn reprice(
     client: &Client,
     catalog: &Catalog,
     options: &RepriceOptions,
+    by: &Actor<'_>,
     mut report: impl FnMut(&Progress),
 ) -> Result<Progress, RepriceError> {
     let days = Days::new(zone(client).await?);
-    let mut job = Job::take(client, options, &digest(catalog)).await?;
+    let mut job = Job::take(client, options, &digest(catalog), by).await?;
     let mut progress =
         Progress { job: job.id, resumed: job.resumed, position_us: job.position_us, ..Progress::default() };
     let mut width_us = FIRST_US.min(i64::from(options.batch_rows).saturating_mul(1_000_000)).max(1);

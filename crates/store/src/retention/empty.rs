@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::{LOCK_WAIT, RetentionError, begin, gives_way, is_gone, is_partition};
 use crate::locks::Lock;
 use crate::partitions::PartitionInfo;
-use crate::queries::audit::{self, Change};
+use crate::queries::audit::{self, Actor, Change};
 use crate::rollups::ROLLUPS;
 
 /// Readers are asked so often to let go of the partition, once its sums are made.
@@ -34,9 +34,13 @@ pub(super) enum Emptied {
 }
 
 /// Empties the partition.
-pub(super) async fn empty(client: &Client, partition: &PartitionInfo, actor: &str) -> Result<Emptied, RetentionError> {
+pub(super) async fn empty(
+    client: &Client,
+    partition: &PartitionInfo,
+    by: &Actor<'_>,
+) -> Result<Emptied, RetentionError> {
     begin(client, LOCK_WAIT).await?;
-    let done = match within(client, partition, actor).await {
+    let done = match within(client, partition, by).await {
         Ok(emptied @ Emptied::Was { calls: 1.., .. }) => {
             client.batch_execute("COMMIT").await?;
             return Ok(emptied);
@@ -52,7 +56,7 @@ pub(super) async fn empty(client: &Client, partition: &PartitionInfo, actor: &st
     Ok(done)
 }
 
-async fn within(client: &Client, partition: &PartitionInfo, actor: &str) -> Result<Emptied, RetentionError> {
+async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> Result<Emptied, RetentionError> {
     if !Lock::Retention.try_take(client).await? {
         return Err(RetentionError::Taken);
     }
@@ -69,7 +73,7 @@ async fn within(client: &Client, partition: &PartitionInfo, actor: &str) -> Resu
     let Some(held) = keep_sums(client, name, zone).await? else {
         return Ok(Emptied::Was { calls: 0, cost_usd: "0".into() });
     };
-    note(client, partition, &held, actor).await?;
+    note(client, partition, &held, by).await?;
     truncate(client, name).await?;
     Ok(Emptied::Was { calls: held.calls, cost_usd: held.cost_usd })
 }
@@ -107,7 +111,7 @@ async fn note(
     client: &Client,
     partition: &PartitionInfo,
     held: &Held,
-    actor: &str,
+    by: &Actor<'_>,
 ) -> Result<(), tokio_postgres::Error> {
     let sql = "INSERT INTO public.tallyd_dropped_partitions \
         (partition_name, from_at, to_at, calls, cost_usd, unpriced_calls, actor) \
@@ -119,15 +123,14 @@ async fn note(
         (&held.calls, Type::INT8),
         (&held.cost_usd, Type::TEXT),
         (&held.unpriced_calls, Type::INT8),
-        (&actor, Type::TEXT),
+        (&by.name, Type::TEXT),
     ];
     client.query_typed(sql, &values).await?;
     let old = json!({
         "from": partition.from, "to": partition.to, "calls": held.calls, "cost_usd": held.cost_usd,
         "unpriced_calls": held.unpriced_calls,
     });
-    let change =
-        Change { actor, address: "", action: "partition.drop", object: &partition.name, old: Some(old), new: None };
+    let change = Change { old: Some(old), ..by.change("partition.drop", &partition.name) };
     audit::write(client, &change).await
 }
 

@@ -32,6 +32,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::partitions::{self, PartitionInfo};
+use crate::queries::audit::Actor;
 
 /// How long a lock on a partition is waited for.
 const LOCK_WAIT: &str = "2s";
@@ -117,7 +118,7 @@ pub async fn due(client: &Client, before: DateTime<Utc>) -> Result<Vec<Partition
 pub async fn drop_before(
     client: &Client,
     before: DateTime<Utc>,
-    actor: &str,
+    by: &Actor<'_>,
     mut report: impl FnMut(&Dropped),
 ) -> Result<Vec<Dropped>, RetentionError> {
     let due = due(client, before).await?;
@@ -128,18 +129,18 @@ pub async fn drop_before(
     }
     let mut all = Vec::new();
     for partition in due {
-        let dropped = drop_one(client, &partition, actor).await?;
+        let dropped = drop_one(client, &partition, by).await?;
         report(&dropped);
         all.push(dropped);
     }
     Ok(all)
 }
 
-async fn drop_one(client: &Client, partition: &PartitionInfo, actor: &str) -> Result<Dropped, RetentionError> {
+async fn drop_one(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> Result<Dropped, RetentionError> {
     let mut dropped =
         Dropped { partition: partition.name.clone(), calls: 0, cost_usd: "0".into(), state: DropState::Busy };
     for _ in 0..ROUNDS {
-        match empty::empty(client, partition, actor).await? {
+        match empty::empty(client, partition, by).await? {
             empty::Emptied::Busy => return Ok(dropped),
             empty::Emptied::Gone => {
                 dropped.state = DropState::Gone;
