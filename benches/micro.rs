@@ -11,9 +11,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tallyd_base::clock::{Clock, SystemClock};
-use tallyd_intake::admit::Scratch;
 use tallyd_intake::frame::{self, ClientFrame, Records};
-use tallyd_intake::{Admission, Rules};
+use tallyd_intake::{Absent, Admission, Encoded, Rules};
 use tallyd_model::call::Call;
 use tallyd_model::pricing::{Catalog, PricingOptions};
 use tallyd_model::rollup::day::Days;
@@ -50,7 +49,8 @@ fn encode(body: &[u8], admission: &Admission<'_>) -> Vec<Chunk> {
     let (mut builder, mut chunks, mut seq) = (ChunkBuilder::new(), Vec::new(), 0);
     for bytes in read(body).encoded() {
         seq += 1;
-        let full = admission.admit_encoded(bytes, |call| builder.push_call(seq, call.expect("a good record")));
+        let full =
+            admission.admit(Encoded::MessagePack(bytes), |call| builder.push_call(seq, call.expect("a good record")));
         chunks.extend(full);
     }
     chunks.extend(builder.finish());
@@ -83,15 +83,15 @@ fn steps(criterion: &mut Criterion) {
     group.bench_function("decode, admit, price", |bencher| {
         bencher.iter(|| {
             for bytes in read(&body).encoded() {
-                black_box(admission.admit_encoded(bytes, |call| call.expect("a good record").cost));
+                black_box(admission.admit(Encoded::MessagePack(bytes), |call| call.expect("a good record").cost));
             }
         });
     });
     group.bench_function("decode, admit, price the long way", |bencher| {
         bencher.iter(|| {
             for bytes in read(&body).encoded() {
-                let raw = frame::decode(bytes).expect("a good record");
-                black_box(admission.admit(&raw, &mut Scratch::default()).expect("a good record").cost);
+                let record = Encoded::MessagePack(bytes);
+                black_box(admission.admit_with(record, Absent::default(), |call| call.expect("a good record").cost));
             }
         });
     });

@@ -7,9 +7,7 @@ use uuid::Uuid;
 
 use tallyd_base::clock::Clock;
 use tallyd_config::Config;
-use tallyd_intake::admit::Scratch;
-use tallyd_intake::raw_value::{Field, TimeValue};
-use tallyd_intake::{Admission, RawRecord, Refusal, Rules, frame, line};
+use tallyd_intake::{Absent, Admission, Encoded, Refusal, Rules};
 use tallyd_model::pricing::{Catalog, CatalogError};
 use tallyd_store::dead_letters::{DeadLetter, Edit, EditError, Payload, lock_open, mark_retried, note};
 use tallyd_store::load::FlushError;
@@ -167,30 +165,24 @@ impl<'c> Retrier<'c> {
             return Err(Outcome::Settled);
         }
         let payload = letter.payload.with(edits).map_err(Outcome::Uncorrected)?;
-        let mut raw = read(&payload).map_err(Outcome::Refused)?;
-        if raw.occurred_at == Field::Absent {
-            // The call was made when its record was sent, not now.
-            let at = letter.occurred_at.unwrap_or(letter.created_at);
-            raw.occurred_at = Field::Given(TimeValue::Micros(at.timestamp_micros().into()));
-        }
+        // The call was made when its record was sent, not now.
+        let at = letter.occurred_at.unwrap_or(letter.created_at);
+        let absent = Absent { occurred_at_us: Some(at.timestamp_micros()), ..Absent::default() };
         let admission = Admission { rules: &self.rules, catalog: &self.catalog, now_us: self.clock.now_us() };
-        let mut scratch = Scratch::default();
-        let call = admission.admit(&raw, &mut scratch).map_err(Outcome::Refused)?;
-        let mut builder = ChunkBuilder::new();
-        builder.push_call(0, &call);
-        // One call was pushed, so there is a chunk.
-        Ok(builder.finish().expect("a chunk of one call"))
+        admission.admit_with(encoded(&payload), absent, |admitted| {
+            let mut builder = ChunkBuilder::new();
+            builder.push_call(0, admitted.map_err(Outcome::Refused)?);
+            // One call was pushed, so there is a chunk.
+            Ok(builder.finish().expect("a chunk of one call"))
+        })
     }
 }
 
-/// Reads a letter's record as the daemon read it.
-///
-/// # Errors
-/// The [`Refusal`] that the daemon would give.
-pub(crate) fn read(payload: &Payload) -> Result<RawRecord<'_>, Refusal> {
+/// A letter's record, as it came in.
+fn encoded(payload: &Payload) -> Encoded<'_> {
     match payload {
-        Payload::Json(bytes) => line::read(bytes),
-        Payload::MessagePack(bytes) => frame::decode(bytes),
+        Payload::Json(bytes) => Encoded::Json(bytes),
+        Payload::MessagePack(bytes) => Encoded::MessagePack(bytes),
     }
 }
 

@@ -20,7 +20,7 @@ pub struct IngestMetrics {
     /// See [`name::RECORDS_DUPLICATE`].
     pub duplicate: Counter,
     /// See [`name::RECORDS_UNPRICED`].
-    pub unpriced: Counter,
+    unpriced: Counter,
     /// See [`name::NOT_UNDERSTOOD`].
     pub not_understood: Arc<Names>,
     /// See [`name::OTLP_PASSED_OVER`].
@@ -45,8 +45,8 @@ impl Default for IngestMetrics {
 }
 
 impl IngestMetrics {
-    /// Counts what stands out about an accepted call: that its usage was not understood whole, or that it states another cost
-    /// than the catalog's. The usual call, priced by the catalog, costs one comparison.
+    /// Counts what stands out about an accepted call: that no price is known, that its usage was not understood whole, or that it
+    /// states another cost than the catalog's. The usual call, priced by the catalog, costs one comparison.
     #[inline]
     pub fn accepted(&self, admission: &Admission<'_>, call: &Call<'_>) {
         if !matches!(call.cost, Cost::Catalog { .. }) {
@@ -56,6 +56,7 @@ impl IngestMetrics {
 
     #[cold]
     fn stands_out(&self, admission: &Admission<'_>, call: &Call<'_>) {
+        self.unpriced.increment(u64::from(call.cost.usd().is_none()));
         if let Some(name) = admission.not_understood(call) {
             self.not_understood.count(&name);
         }

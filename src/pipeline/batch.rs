@@ -19,9 +19,7 @@ use uuid::Uuid;
 
 use super::connection::Shared;
 use tallyd_config::StatedCosts;
-use tallyd_intake::admit::Scratch;
-use tallyd_intake::raw_value::Field;
-use tallyd_intake::{Admission, Refusal, Rules, line};
+use tallyd_intake::{Absent, Admission, Encoded, Refusal, Rules};
 use tallyd_model::pricing::Usd;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
@@ -239,41 +237,33 @@ fn encode(
     for (index, text) in (first..).zip(texts) {
         let duplicate = (index as u64) < known;
         let seq = key.map_or(0, |key| key.base() + 1 + index as u64);
-        let raw = line::read(text);
-        let mut scratch = Scratch::default();
-        let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
+        let record = Encoded::Json(text);
+        let id = key.map(|key| move || key.id(index));
+        let absent = Absent { id: id.as_ref().map(|id| id as &dyn Fn() -> [u8; 16]), ..Absent::default() };
         shared.metrics.duplicate.increment(u64::from(duplicate));
-        let (full, outcome) = match admitted {
-            Ok(mut call) => {
-                if let (Ok(raw), Some(key)) = (&raw, key)
-                    && raw.id == Field::Absent
-                {
-                    call.id = key.id(index);
-                    // Known by it, too, once the key is forgotten for others.
-                    call.stated.id = true;
-                }
+        let (full, outcome) = admission.admit_with(record, absent, |admitted| match admitted {
+            Ok(call) => {
                 let (id, cost_usd) = (Uuid::from_bytes(call.id), call.cost.usd());
                 let full = if duplicate {
                     None
                 } else {
-                    shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
-                    shared.metrics.accepted(&admission, &call);
-                    let full = builder.push_call(seq, &call);
+                    shared.metrics.accepted(&admission, call);
+                    let full = builder.push_call(seq, call);
                     tickets.extend(builder.ticket().map(|ticket| (index, ticket)));
                     full
                 };
-                let should_throttle = shared.should_throttle(&call);
+                let should_throttle = shared.should_throttle(call);
                 (full, Outcome::Accepted { id, cost_usd, duplicate, should_throttle })
             }
             Err(refusal) => {
                 let full = if duplicate {
                     None
                 } else {
-                    builder.push_refused(seq, &shared.refused("", sender.name, &refusal, "json", text))
+                    builder.push_refused(seq, &shared.refused("", sender.name, &refusal, record))
                 };
                 (full, Outcome::Refused(refusal))
             }
-        };
+        });
         bundles.extend(full);
         outcomes.push(outcome);
     }

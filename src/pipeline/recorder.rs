@@ -9,8 +9,7 @@ use tallyd_protocol::Record;
 use uuid::Uuid;
 
 use super::connection::Shared;
-use tallyd_intake::admit::Scratch;
-use tallyd_intake::{Admission, RawRecord, Refusal};
+use tallyd_intake::{Admission, Encoded, Refusal};
 use tallyd_model::pricing::Usd;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder};
@@ -79,24 +78,22 @@ impl Recorder {
     fn encode(&self, record: &Record) -> Result<(Bundle, Receipt), RecordError> {
         let mut bytes = Vec::with_capacity(256);
         tallyd_protocol::record::write(&mut bytes, record);
-        // What the protocol's own encoder writes decodes; validation decides.
-        let raw: RawRecord<'_> = rmp_serde::from_slice(&bytes).expect("the protocol's encoding decodes");
         let shared = &self.shared;
         let catalog = shared.catalog.load();
         let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
         shared.metrics.received.increment(1);
-        let mut scratch = Scratch::default();
-        let call = admission.admit(&raw, &mut scratch).map_err(|refusal| {
-            shared.metrics.refused(refusal.code);
-            RecordError::Refused(refusal)
-        })?;
-        let receipt = Receipt { id: Uuid::from_bytes(call.id), cost_usd: call.cost.usd() };
-        shared.metrics.unpriced.increment(u64::from(receipt.cost_usd.is_none()));
-        shared.metrics.accepted(&admission, &call);
-        let mut builder = BundleBuilder::new(shared.lanes);
-        builder.push_call(0, &call);
-        // One call was pushed, so there is a bundle.
-        let bundle = builder.finish().expect("a bundle of one call");
-        Ok((bundle, receipt))
+        admission.admit(Encoded::MessagePack(&bytes), |admitted| {
+            let call = admitted.map_err(|refusal| {
+                shared.metrics.refused(refusal.code);
+                RecordError::Refused(refusal)
+            })?;
+            let receipt = Receipt { id: Uuid::from_bytes(call.id), cost_usd: call.cost.usd() };
+            shared.metrics.accepted(&admission, call);
+            let mut builder = BundleBuilder::new(shared.lanes);
+            builder.push_call(0, call);
+            // One call was pushed, so there is a bundle.
+            let bundle = builder.finish().expect("a bundle of one call");
+            Ok((bundle, receipt))
+        })
     }
 }

@@ -35,9 +35,9 @@ fn a_correction_changes_its_field_and_no_other_in_either_format() {
     ]
     .concat();
     for payload in [Payload::Json(json.to_vec()), Payload::MessagePack(message_pack())] {
-        let before = read(&payload).ok().map(|raw| format!("{:?}", raw.metadata));
+        let before = encoded(&payload).read().ok().map(|raw| format!("{:?}", raw.metadata));
         let corrected = payload.with(&edits).unwrap();
-        let raw = read(&corrected).unwrap();
+        let raw = encoded(&corrected).read().unwrap();
         assert_eq!(format!("{:?}", raw.model), r#"Given("avm")"#, "{payload:?}");
         assert_eq!(format!("{:?}", raw.status), "Given(202)");
         assert_eq!(format!("{:?}", raw.cost_usd.0), r#"Given("0.1000000000000000055")"#);
@@ -62,7 +62,7 @@ fn an_array_is_shown_and_corrected_by_its_fields_names() {
     let corrected = payload.with(&edits(&["endpoint=/avm"])).unwrap();
     assert_eq!(tree(&corrected)["endpoint"], "/avm");
     assert_eq!(corrected.provider(), "rentcast");
-    assert!(read(&corrected).is_ok());
+    assert!(encoded(&corrected).read().is_ok());
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_payload_that_was_cut_off_is_shown_as_text_and_not_corrected() {
     for payload in [Payload::Json(br#"{"provider":"rentca"#.to_vec()), Payload::MessagePack(whole[..30].to_vec())] {
         assert!(tree(&payload).is_string());
         assert!(matches!(payload.with(&edits(&["provider=x"])), Err(EditError::Broken(_))));
-        assert!(read(&payload).is_err());
+        assert!(encoded(&payload).read().is_err());
     }
 }
 
@@ -97,7 +97,7 @@ fn text_that_is_not_utf_8_is_shown_and_never_becomes_a_value() {
     let payload = Payload::MessagePack(bytes);
     assert_eq!(tree(&payload)["provider"]["bytes"], "fffe");
     let corrected = payload.with(&edits(&["endpoint=/avm"])).unwrap();
-    assert!(format!("{:?}", read(&corrected).unwrap().provider).contains("Wrong"));
+    assert!(format!("{:?}", encoded(&corrected).read().unwrap().provider).contains("Wrong"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::raw::RawRecord;
 use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
-use super::{array, frame, not_understood, vendors_id};
+use super::{Absent, Encoded, array, not_understood, vendors_id};
 use tallyd_config::{Limits, StatedCosts};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::json;
@@ -81,7 +81,7 @@ pub struct Admission<'c> {
 
 /// What a call needs that is not in its record's bytes.
 #[derive(Default)]
-pub struct Scratch<'a> {
+pub(crate) struct Scratch<'a> {
     provider: Cow<'a, str>,
     service_tier: Cow<'a, str>,
     platform: Cow<'a, str>,
@@ -93,27 +93,44 @@ pub struct Scratch<'a> {
 type Admitted<T> = Result<T, Refusal>;
 
 impl Admission<'_> {
-    /// Admits a record of a frame, and hands `take` the call or the reason against it. Nothing of the usual record is
-    /// copied on its way.
+    /// Admits a record, and hands `take` the call or the reason against it. Nothing of a client's usual record is copied on its
+    /// way.
     #[inline]
-    pub fn admit_encoded<T>(&self, bytes: &[u8], take: impl FnOnce(Admitted<&Call<'_>>) -> T) -> T {
-        if let Some(call) = array::admit(self, bytes) {
+    pub fn admit<T>(&self, record: Encoded<'_>, take: impl FnOnce(Admitted<&Call<'_>>) -> T) -> T {
+        if let Encoded::MessagePack(bytes) = record
+            && let Some(call) = array::admit(self, bytes)
+        {
             return take(Ok(&call));
         }
-        let raw = match frame::decode(bytes) {
+        self.admit_with(record, Absent::default(), take)
+    }
+
+    /// Admits a record that gets what it does not say from what it came in.
+    pub fn admit_with<T>(
+        &self,
+        record: Encoded<'_>,
+        absent: Absent<'_>,
+        take: impl FnOnce(Admitted<&Call<'_>>) -> T,
+    ) -> T {
+        let mut raw = match record.read() {
             Ok(raw) => raw,
             Err(refusal) => return take(Err(refusal)),
         };
+        if let (Field::Absent, Some(us)) = (&raw.occurred_at, absent.occurred_at_us) {
+            raw.occurred_at = Field::Given(TimeValue::Micros(us.into()));
+        }
         let mut scratch = Scratch::default();
-        let admitted = self.admit(&raw, &mut scratch);
+        let mut admitted = self.admit_raw(&raw, &mut scratch);
+        if let (Ok(call), Field::Absent, Some(id)) = (&mut admitted, &raw.id, absent.id) {
+            call.id = id();
+            // Known by it, too, once what it was made of is forgotten for others.
+            call.stated.id = true;
+        }
         take(admitted.as_ref().map_err(Refusal::clone))
     }
 
-    /// Admits a record. The call borrows from the record and from `scratch`.
-    ///
-    /// # Errors
-    /// The [`Refusal`] that tells the sender what to change.
-    pub fn admit<'a>(&self, raw: &'a RawRecord<'a>, scratch: &'a mut Scratch<'a>) -> Admitted<Call<'a>> {
+    /// The call borrows from the record and from `scratch`.
+    pub(crate) fn admit_raw<'a>(&self, raw: &'a RawRecord<'a>, scratch: &'a mut Scratch<'a>) -> Admitted<Call<'a>> {
         let provider = normalise_provider(self.text("provider", &raw.provider)?);
         // Blanks around it mean nothing, and so may be all that there is.
         if provider.is_empty() {

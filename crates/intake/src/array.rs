@@ -4,7 +4,7 @@
 //! builds is large, and then looked at field by field. Nearly every record is an array whose fields have the types that the
 //! specification gives, within all bounds, so those become a [`Call`] straight off, nothing of which is copied. At anything
 //! else (a map, a nested value, a negative number, a name that is too long or has to be lowered) this way gives up, and
-//! [`frame::decode`](super::frame::decode) and [`Admission::admit`] decide: they alone say what is wrong. Where this way
+//! [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: they alone say what is wrong. Where this way
 //! answers, they would have answered the same; a property test holds them together.
 
 use std::borrow::Cow;

@@ -164,7 +164,7 @@ impl<'a> Records<'a> {
 ///
 /// # Errors
 /// The [`Refusal`] that answers it.
-pub fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }

@@ -2,7 +2,11 @@
 //!
 //! [`raw`] is the one shape in which a record arrives, from MessagePack and from JSON alike. It takes anything that is
 //! shaped like a record and remembers what is of the wrong type, so that [`admit`] can name the field; nothing in it is
-//! trusted. [`array`] is a shorter way, for records that are as they should be. [`frame`] finds the records of a frame, and sees to it that a broken one is refused alone.
+//! trusted. [`array`] is a shorter way, for records that are as they should be. [`frame`] finds the records of a frame, and sees to it that a
+//! broken one is refused alone.
+//!
+//! [`Admission::admit`] is the one way in, for the records of frames, lines, requests, OTLP, the program's own, dead letters that are
+//! retried, and calls whose price is asked for.
 //!
 //! What leaves is a [`tallyd_model::call::Call`]: within all bounds, normalised and priced.
 //!
@@ -13,9 +17,10 @@
 pub mod admit;
 pub mod array;
 pub mod body;
+mod encoded;
 pub mod frame;
 mod json_text;
-pub mod line;
+mod line;
 pub mod not_understood;
 pub mod otlp;
 pub mod raw;
@@ -26,6 +31,7 @@ pub mod token;
 mod vendors_id;
 
 pub use admit::{Admission, Rules};
+pub use encoded::{Absent, Encoded};
 pub use raw::RawRecord;
 pub use refusal::{Code, Refusal};
 

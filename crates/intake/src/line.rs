@@ -9,7 +9,7 @@ use tallyd_model::json;
 ///
 /// # Errors
 /// The [`Refusal`] that answers it.
-pub fn read(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+pub(crate) fn read(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let at = error.valid_up_to();
         Refusal::new(Code::Encoding, "", format!("the line is not UTF-8 from byte {at} on"))

@@ -6,9 +6,8 @@ use serde_json::{Map, Value};
 use tallyd_protocol::limits;
 use uuid::Uuid;
 
-use super::admit::Scratch;
 use super::frame::{self, ClientFrame};
-use super::{Admission, RawRecord, Refusal, Rules, line};
+use super::{Absent, Admission, Encoded, Refusal, Rules};
 use tallyd_model::call::{Call, Cost};
 use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 
@@ -37,18 +36,17 @@ fn judge_encoded(encoded: &[u8], judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
     let admission = Admission { rules: &wire_rules(), catalog: &catalog, now_us: NOW_US };
     for bytes in records.encoded() {
-        judge_read(frame::decode(bytes), &judge);
+        let record = Encoded::MessagePack(bytes);
+        admission.admit_with(record, Absent::default(), |admitted| judge(admitted.as_ref().copied()));
         // As a connection does it.
-        admission.admit_encoded(bytes, |admitted| judge(admitted.as_ref().copied()));
+        admission.admit(record, |admitted| judge(admitted.as_ref().copied()));
     }
 }
 
-fn judge_read(raw: Result<RawRecord<'_>, Refusal>, judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
+fn judge_line(line: &str, judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
     let admission = Admission { rules: &wire_rules(), catalog: &catalog, now_us: NOW_US };
-    let mut scratch = Scratch::default();
-    let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
-    judge(admitted.as_ref());
+    admission.admit(Encoded::Json(line.as_bytes()), |admitted| judge(admitted.as_ref().copied()));
 }
 
 /// Holds every field of the call against the vector's record, in which what is absent is at its default.
@@ -131,7 +129,7 @@ fn every_wrong_record_is_refused_with_its_code_and_field() {
 #[test]
 fn every_line_is_judged_as_stated() {
     for vector in vectors("ndjson.json") {
-        judge_read(line::read(vector["line"].as_str().unwrap().as_bytes()), |judged| match vector["record"] {
+        judge_line(vector["line"].as_str().unwrap(), |judged| match vector["record"] {
             Value::Object(_) => is_accepted_as(&vector, judged),
             _ => is_refused_as(&vector, judged),
         });

@@ -3,10 +3,9 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::{Record, limits, record};
 
-use tallyd_intake::admit::Scratch;
 use tallyd_intake::frame::{self, ClientFrame};
 use tallyd_intake::raw_value::Field;
-use tallyd_intake::{Admission, Code, RawRecord, Refusal, Rules, array};
+use tallyd_intake::{Absent, Admission, Code, Encoded, Refusal, Rules, array};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 use tallyd_store::load::copy_row::Layout;
@@ -15,31 +14,23 @@ use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader, Refu
 /// The time at which everything is read: 2026-11-23.
 const NOW_US: i64 = 1_795_392_000_000_000;
 
-/// Admits what was read, checks the outcome, and returns whether it was accepted.
-pub fn check(read: Result<RawRecord<'_>, Refusal>, bytes: &[u8], format: &str) -> bool {
+/// Admits a record the long way, checks the outcome, and returns whether it was accepted.
+pub fn check(record: Encoded<'_>) -> bool {
     let rules = Rules::default();
     let catalog = catalog();
     let admission = Admission { rules: &rules, catalog, now_us: NOW_US };
-    let raw = match read {
-        Ok(raw) => raw,
-        Err(refusal) => {
-            check_refusal(&refusal, bytes, format);
-            return false;
-        }
-    };
-    let mut scratch = Scratch::default();
-    match admission.admit(&raw, &mut scratch) {
+    admission.admit_with(record, Absent::default(), |admitted| match admitted {
         Ok(call) => {
-            check_call(&call, &rules);
-            check_chunk(&call);
-            check_resend(&call, &admission);
+            check_call(call, &rules);
+            check_chunk(call);
+            check_resend(call, &admission);
             true
         }
         Err(refusal) => {
-            check_refusal(&refusal, bytes, format);
+            check_refusal(&refusal, record);
             false
         }
-    }
+    })
 }
 
 /// The short way past decoding says what the long one says, or nothing.
@@ -47,12 +38,14 @@ pub fn check_short_way(bytes: &[u8]) {
     let rules = Rules::default();
     let admission = Admission { rules: &rules, catalog: catalog(), now_us: NOW_US };
     let Some(short) = array::admit(&admission, bytes) else { return };
-    let raw = frame::decode(bytes).expect("what is read by hand decodes");
-    let mut scratch = Scratch::default();
-    let long = admission.admit(&raw, &mut scratch).expect("what is admitted by hand is admitted");
-    // Each way draws an id of its own where there is none.
-    let id = if raw.id == Field::Absent { short.id } else { long.id };
-    assert_eq!(short, Call { id, ..long });
+    let record = Encoded::MessagePack(bytes);
+    let has_id = record.read().expect("what is read by hand decodes").id != Field::Absent;
+    admission.admit_with(record, Absent::default(), |long| {
+        let long = *long.expect("what is admitted by hand is admitted");
+        // Each way draws an id of its own where there is none.
+        let id = if has_id { long.id } else { short.id };
+        assert_eq!(short, Call { id, ..long });
+    });
 }
 
 /// The built-in prices, read once.
@@ -62,7 +55,7 @@ fn catalog() -> &'static Catalog {
 }
 
 /// A refusal can be said, stored and counted.
-fn check_refusal(refusal: &Refusal, bytes: &[u8], format: &str) {
+fn check_refusal(refusal: &Refusal, record: Encoded<'_>) {
     assert!(Code::ALL.contains(&refusal.code));
     assert!(!refusal.message.is_empty(), "{refusal:?}");
     for text in [&refusal.field, &refusal.message] {
@@ -73,8 +66,8 @@ fn check_refusal(refusal: &Refusal, bytes: &[u8], format: &str) {
         code: refusal.code.name(),
         field: &refusal.field,
         message: &refusal.message,
-        payload_format: format,
-        payload: bytes,
+        payload_format: record.format(),
+        payload: record.bytes(),
         ..Default::default()
     };
     let mut builder = ChunkBuilder::new();
@@ -82,7 +75,7 @@ fn check_refusal(refusal: &Refusal, bytes: &[u8], format: &str) {
     let chunk = builder.finish().expect("an entry was pushed");
     let [Entry::Refused(read)] = entries(&chunk)[..] else { panic!("one refused record was written") };
     assert_eq!((read.code, read.field, read.message), (refused.code, refused.field, refused.message));
-    assert!(bytes.starts_with(read.payload));
+    assert!(record.bytes().starts_with(read.payload));
 }
 
 /// The bounds of the wire specification, stated a second time.
@@ -198,6 +191,6 @@ fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
             let again = *again.expect("what was accepted is accepted again");
             assert_eq!(again, Call { stated: Stated::default(), ..*call }, "an id that a client made states nothing");
         };
-        admission.admit_encoded(bytes, again);
+        admission.admit(Encoded::MessagePack(bytes), again);
     }
 }

@@ -4,6 +4,7 @@ use tallyd_protocol::frame::{self as prefix, PREFIX_BYTES};
 use tallyd_protocol::{ClientMessage, limits};
 
 use super::admitted;
+use tallyd_intake::Encoded;
 use tallyd_intake::frame::{self, ClientFrame};
 
 /// Names of the protocol, as MessagePack texts.
@@ -56,7 +57,7 @@ fn read(body: &[u8]) {
                 seen += 1;
                 bytes += record.len();
                 admitted::check_short_way(record);
-                admitted::check(frame::decode(record), record, "msgpack");
+                admitted::check(Encoded::MessagePack(record));
             }
             assert_eq!(seen, count);
             assert!(bytes <= body.len(), "records do not overlap");

@@ -1,6 +1,6 @@
 //! Dead letters' payloads: the first byte says which format. They are shown, searched and corrected.
 
-use tallyd_intake::{frame, line};
+use tallyd_intake::Encoded;
 use tallyd_model::json;
 use tallyd_store::dead_letters::{Edit, Payload};
 
@@ -25,9 +25,10 @@ pub fn run(bytes: &[u8]) {
     let Ok(corrected) = payload.with(&edits) else { return };
     // Refused or not, it is read as a retry reads it.
     let _ = match &corrected {
-        Payload::Json(bytes) => line::read(bytes),
-        Payload::MessagePack(bytes) => frame::decode(bytes),
-    };
+        Payload::Json(bytes) => Encoded::Json(bytes),
+        Payload::MessagePack(bytes) => Encoded::MessagePack(bytes),
+    }
+    .read();
     let record: json::Value = json::from_str(corrected.to_json().get()).expect("what is corrected is whole");
     for field in ["user_id", "request_id", "metadata"] {
         assert!(record.get(field).is_none(), "{field} is left: {record}");

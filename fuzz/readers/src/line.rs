@@ -1,7 +1,7 @@
 //! Newline-delimited JSON, as a connection reads it.
 
 use super::admitted;
-use tallyd_intake::line;
+use tallyd_intake::Encoded;
 
 /// Names and shapes of the lines.
 pub const WORDS: [&[u8]; 11] = [
@@ -23,7 +23,7 @@ pub fn run(bytes: &[u8]) {
     for line in bytes.split(|byte| *byte == b'\n') {
         let text = line.trim_ascii();
         if !text.is_empty() {
-            admitted::check(line::read(text), text, "json");
+            admitted::check(Encoded::Json(text));
         }
     }
 }

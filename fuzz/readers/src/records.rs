@@ -1,8 +1,8 @@
 //! The body of `POST /api/v1/records`: the first byte says whether it is sent as lines.
 
 use super::admitted;
+use tallyd_intake::Encoded;
 use tallyd_intake::body::split;
-use tallyd_intake::line;
 
 /// Shapes of bodies.
 pub const WORDS: [&[u8]; 6] = [
@@ -24,7 +24,7 @@ pub fn run(bytes: &[u8]) {
     };
     assert!(texts.iter().map(|text| text.len()).sum::<usize>() <= body.len());
     for text in texts {
-        admitted::check(line::read(text), text, "json");
+        admitted::check(Encoded::Json(text));
     }
 }
 

@@ -204,16 +204,13 @@ fn a_million_small_maps_in_metadata_cost_bounded_memory() {
 
 #[test]
 fn a_json_number_where_a_map_is_expected_is_refused_as_one() {
-    use tallyd_intake::admit::{Admission, Scratch};
-    use tallyd_intake::{Code, Rules, line};
+    use tallyd_intake::{Admission, Code, Encoded, Rules};
     let catalog = tallyd_model::pricing::Catalog::builtin(&tallyd_model::pricing::PricingOptions::default()).unwrap();
     let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: 1_795_392_000_000_000 };
     let cases = ["5", "1.5", "1e400", "-0"].map(|value| [("extra_units", value), ("metadata", value)]);
     for (field, value) in cases.into_iter().flatten() {
         let text = format!(r#"{{"provider":"x","{field}":{value}}}"#);
-        let raw = line::read(text.as_bytes()).unwrap();
-        let mut scratch = Scratch::default();
-        let refusal = admission.admit(&raw, &mut scratch).unwrap_err();
+        let refusal = admission.admit(Encoded::Json(text.as_bytes()), |admitted| admitted.unwrap_err());
         assert_eq!((refusal.code, &*refusal.field), (Code::Type, field), "{}", refusal.message);
     }
 }

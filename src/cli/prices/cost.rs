@@ -11,8 +11,7 @@ use crate::app::rules;
 use crate::cli::{output, with_database};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
-use tallyd_intake::admit::Scratch;
-use tallyd_intake::{Admission, line};
+use tallyd_intake::{Admission, Encoded};
 use tallyd_model::call::Cost;
 use tallyd_model::pricing::{Added, Catalog};
 
@@ -59,21 +58,15 @@ pub fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 fn answer(admission: &Admission<'_>, text: &[u8]) -> Value {
-    let refusal = match line::read(text) {
-        Ok(raw) => match admission.admit(&raw, &mut Scratch::default()) {
-            Ok(call) => {
-                return match call.cost {
-                    Cost::Catalog { usd, price_id } => {
-                        json!({"cost_usd": usd, "cost_source": call.cost.source(), "price_id": price_id})
-                    }
-                    cost => json!({"cost_usd": cost.usd(), "cost_source": cost.source()}),
-                };
-            }
-            Err(refusal) => refusal,
-        },
-        Err(refusal) => refusal,
-    };
-    json!({"error": {"code": refusal.code.name(), "field": refusal.field, "message": refusal.message}})
+    admission.admit(Encoded::Json(text), |admitted| match admitted.map(|call| call.cost) {
+        Ok(cost @ Cost::Catalog { usd, price_id }) => {
+            json!({"cost_usd": usd, "cost_source": cost.source(), "price_id": price_id})
+        }
+        Ok(cost) => json!({"cost_usd": cost.usd(), "cost_source": cost.source()}),
+        Err(refusal) => {
+            json!({"error": {"code": refusal.code.name(), "field": refusal.field, "message": refusal.message}})
+        }
+    })
 }
 
 #[cfg(test)]

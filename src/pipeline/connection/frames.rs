@@ -12,7 +12,7 @@ use super::news::News;
 use super::outbox::{Late, Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
 use tallyd_intake::frame::{ClientFrame, FrameError, Records, read};
-use tallyd_intake::{Admission, Refusal};
+use tallyd_intake::{Admission, Encoded, Refusal};
 use tallyd_model::call::Cost;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::Ticket;
@@ -320,8 +320,7 @@ fn take_records(
     let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
     let last_seq = records.first_seq - 1 + records.count() as u64;
     let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count()));
-    let (mut duplicate, mut unpriced) = (0, 0);
-    let (mut rejected, mut tickets) = (Vec::new(), Vec::new());
+    let (mut duplicate, mut rejected, mut tickets) = (0, Vec::new(), Vec::new());
     // In this order: past the last record no number is asked for, and there may be none.
     for (bytes, seq) in records.encoded().zip(records.first_seq..) {
         let mut cost = None;
@@ -331,7 +330,6 @@ fn take_records(
             match admit(&admission, bytes, seq, shared, outbox) {
                 Ok((known, ticket)) => {
                     tickets.extend(ticket.map(|ticket| (seq, ticket)));
-                    unpriced += u64::from(known.usd().is_none());
                     cost = known.usd().filter(|_| session.want_costs).map(|usd| usd.to_string());
                 }
                 Err(refusal) => {
@@ -345,7 +343,6 @@ fn take_records(
     }
     shared.metrics.received.increment(records.count() as u64);
     shared.metrics.duplicate.increment(duplicate);
-    shared.metrics.unpriced.increment(unpriced);
     session.known_seq = session.known_seq.max(last_seq);
     let warning = warning(&session.origin);
     let budget = shared.budgets.board().global().cloned();
@@ -359,14 +356,15 @@ fn admit(
     shared: &Shared,
     outbox: &mut Outbox,
 ) -> Result<(Cost, Option<Ticket>), Refusal> {
-    admission.admit_encoded(bytes, |admitted| match admitted {
+    let record = Encoded::MessagePack(bytes);
+    admission.admit(record, |admitted| match admitted {
         Ok(call) => {
             let ticket = outbox.push_call(seq, call);
             shared.metrics.accepted(admission, call);
             Ok((call.cost, ticket))
         }
         Err(refusal) => {
-            outbox.push_refused(seq, shared, &refusal, "msgpack", bytes);
+            outbox.push_refused(seq, shared, &refusal, record);
             Err(refusal)
         }
     })

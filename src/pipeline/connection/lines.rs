@@ -15,8 +15,7 @@ use super::buffer::{ReadBuffer, Slow};
 use super::news::News;
 use super::outbox::{Late, Outbox, ReplyRoom};
 use super::{Access, Shared, replies};
-use tallyd_intake::admit::Scratch;
-use tallyd_intake::{Admission, Code, Refusal, line};
+use tallyd_intake::{Admission, Code, Encoded, Refusal};
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::identity::Identity;
 
@@ -200,16 +199,12 @@ fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
     shared.metrics.received.increment(1);
     let catalog = shared.catalog.load();
     let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
-    let raw = line::read(text);
-    let mut scratch = Scratch::default();
-    let admitted = raw.as_ref().map_err(Refusal::clone).and_then(|raw| admission.admit(raw, &mut scratch));
-    match admitted {
+    admission.admit(Encoded::Json(text), |admitted| match admitted {
         Ok(call) => {
-            let ticket = outbox.push_call(0, &call);
+            let ticket = outbox.push_call(0, call);
             let cost_usd = call.cost.usd().map(|usd| usd.to_string());
-            shared.metrics.unpriced.increment(u64::from(cost_usd.is_none()));
-            shared.metrics.accepted(&admission, &call);
-            let should_throttle = shared.should_throttle(&call);
+            shared.metrics.accepted(&admission, call);
+            let should_throttle = shared.should_throttle(call);
             let id = Uuid::from_bytes(call.id);
             let answer = move |cost_usd, duplicate| {
                 Answer::Accepted { ok: true, id, cost_usd, should_throttle, duplicate }.line()
@@ -221,7 +216,7 @@ fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
             outbox.push_reply(bytes, late);
         }
         Err(refusal) => refuse(&refusal, text, shared, outbox),
-    }
+    });
 }
 
 fn refuse_long_line(line: &[u8], max: usize, shared: &Shared, outbox: &mut Outbox) {
@@ -232,7 +227,7 @@ fn refuse_long_line(line: &[u8], max: usize, shared: &Shared, outbox: &mut Outbo
 }
 
 fn refuse(refusal: &Refusal, line: &[u8], shared: &Shared, outbox: &mut Outbox) {
-    outbox.push_refused(0, shared, refusal, "json", line);
+    outbox.push_refused(0, shared, refusal, Encoded::Json(line));
     let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
     let field = (!field.is_empty()).then_some(field);
     outbox.push_reply(Answer::Refused { error: Error { code, message, field } }.line(), None);

@@ -35,7 +35,7 @@ use crate::budgets::Standing;
 use crate::metrics::IngestMetrics;
 use buffer::ReadBuffer;
 use tallyd_base::clock::Clock;
-use tallyd_intake::{Refusal, Rules};
+use tallyd_intake::{Encoded, Refusal, Rules};
 use tallyd_model::call::Call;
 use tallyd_model::pricing::Catalog;
 use tallyd_store::budgets::CallScope;
@@ -94,14 +94,8 @@ impl Shared {
 
     /// A refused record as it goes into the WAL: whole, or beyond the sender's bound a count. `by` is the token's holder, or
     /// empty where the producer says who it is.
-    pub fn refused<'a>(
-        &self,
-        producer: &str,
-        by: &'a str,
-        refusal: &'a Refusal,
-        payload_format: &'a str,
-        payload: &'a [u8],
-    ) -> Refused<'a> {
+    pub fn refused<'a>(&self, producer: &str, by: &'a str, refusal: &'a Refusal, record: Encoded<'a>) -> Refused<'a> {
+        let (payload_format, payload) = (record.format(), record.bytes());
         self.metrics.refused(refusal.code);
         let (sender, code) = (if by.is_empty() { producer } else { by }, refusal.code.name());
         let bytes = payload.len().min(REFUSED_PAYLOAD_BYTES);

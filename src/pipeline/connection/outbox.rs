@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Shared;
 use super::room::Rooms;
-use tallyd_intake::Refusal;
+use tallyd_intake::{Encoded, Refusal};
 use tallyd_model::call::Call;
 use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
@@ -136,8 +136,8 @@ impl Outbox {
     }
 
     /// Adds a refused record, for the dead letters.
-    pub fn push_refused(&mut self, seq: u64, shared: &Shared, refusal: &Refusal, format: &str, payload: &[u8]) {
-        let refused = shared.refused(&self.origin.identity.name, "", refusal, format, payload);
+    pub fn push_refused(&mut self, seq: u64, shared: &Shared, refusal: &Refusal, record: Encoded<'_>) {
+        let refused = shared.refused(&self.origin.identity.name, "", refusal, record);
         let full = self.builder.push_refused(seq, &refused);
         self.finish(full);
         self.in_builder = true;

@@ -8,7 +8,10 @@ fn admit(json: &str) -> Result<String, (Code, std::borrow::Cow<'static, str>)> {
     let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: NOW_US };
     let raw: RawRecord<'_> = tallyd_model::json::from_str(json).unwrap();
     let mut scratch = Scratch::default();
-    admission.admit(&raw, &mut scratch).map(|call| format!("{call:?}")).map_err(|refusal| (refusal.code, refusal.field))
+    admission
+        .admit_raw(&raw, &mut scratch)
+        .map(|call| format!("{call:?}"))
+        .map_err(|refusal| (refusal.code, refusal.field))
 }
 
 #[test]
@@ -92,4 +95,25 @@ fn metadata_never_costs_the_call() {
         );
         assert!(admit(&line).unwrap().contains("Usd(0.00003525)"), "{metadata}");
     }
+}
+
+#[test]
+fn what_a_record_does_not_say_comes_from_what_it_came_in() {
+    let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
+    let admission = Admission { rules: &Rules::default(), catalog: &catalog, now_us: NOW_US };
+    let id = || [7; 16];
+    let absent = Absent { id: Some(&id), occurred_at_us: Some(NOW_US - 5) };
+    let told = |json: &str, absent| {
+        admission.admit_with(Encoded::Json(json.as_bytes()), absent, |call| {
+            let call = call.unwrap();
+            (call.id, call.stated.id, call.occurred_at_us)
+        })
+    };
+    let says_nothing = r#"{"provider":"x"}"#;
+    assert_eq!(told(says_nothing, absent), ([7; 16], true, NOW_US - 5));
+    let (_, is_stated, at_us) = told(says_nothing, Absent::default());
+    assert_eq!((is_stated, at_us), (false, NOW_US));
+    let says = r#"{"provider":"x","id":"0192f0c1-7a10-7000-8000-000000000001","occurred_at":1750000000000001}"#;
+    assert_eq!(told(says, absent), told(says, Absent::default()));
+    assert_ne!(told(says, absent).0, [7; 16]);
 }

@@ -20,7 +20,7 @@ fn with_admission<T>(strip_query: bool, check: impl FnOnce(&Admission<'_>) -> T)
 fn by_the_long_way(admission: &Admission<'_>, bytes: &[u8]) -> Result<String, Refusal> {
     let raw = frame::decode(bytes)?;
     let mut scratch = Scratch::default();
-    let mut call = admission.admit(&raw, &mut scratch)?;
+    let mut call = admission.admit_raw(&raw, &mut scratch)?;
     call.id = if raw.id == super::super::raw_value::Field::Absent { [0; 16] } else { call.id };
     Ok(format!("{call:?}"))
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use tallyd_protocol::{Ack, ErrorFrame, Rejection, ServerMessage, Welcome, frame, limits};
 
-use tallyd_intake::frame::{ClientFrame, Records, decode, read};
+use tallyd_intake::frame::{ClientFrame, Records, read};
 use tallyd_intake::raw_value::Field;
 
 /// What befalls a connection, counted in its frames from 1 on.
@@ -156,7 +156,7 @@ fn keep(kept: &mut Kept, producer: &str, records: &Records<'_>) -> Ack {
             ack.rejected.push(Rejection { seq, code, message: "on command".into(), field });
             continue;
         }
-        let raw = decode(bytes).unwrap();
+        let raw = tallyd_intake::Encoded::MessagePack(bytes).read().unwrap();
         let Field::Given(model) = raw.model else { panic!("row {seq} has no model") };
         let Field::Given(tokens) = raw.input_tokens else { panic!("row {seq} has no tokens") };
         kept.rows.push((seq, model.into_owned(), tokens));
