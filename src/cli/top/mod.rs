@@ -14,7 +14,7 @@ mod sample;
 mod view;
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use std::time::Duration;
 use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::sample::{Rates, Sample};
 use self::view::{Action, View};
@@ -74,7 +75,11 @@ pub fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let (sender, messages) = channel();
     let data_dir = config.data_dir.clone();
-    std::thread::Builder::new().name("samples".into()).spawn(move || samples(&data_dir, interval, &sender))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before the terminal is changed: from here on SIGTERM is a message, and the terminal is restored after it.
+    let terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
+    let looking = move || runtime.block_on(samples(&data_dir, interval, &sender, terminate));
+    std::thread::Builder::new().name("samples".into()).spawn(looking)?;
     let on_terminal = std::io::stdout().is_terminal();
     if args.json {
         lines(&messages, args.once)
@@ -90,26 +95,19 @@ pub fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks at the daemon at each interval until nobody listens.
-fn samples(data_dir: &Path, interval: Duration, sender: &Sender<Message>) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    let data_dir: PathBuf = data_dir.to_owned();
-    runtime.block_on(async {
-        let stopping = sender.clone();
-        tokio::spawn(async move {
-            use tokio::signal::unix::{SignalKind, signal};
-            if let Ok(mut signal) = signal(SignalKind::terminate()) {
-                signal.recv().await;
-                let _ = stopping.send(Message::Stop);
-            }
-        });
-        loop {
-            let heard = Sample::take(&data_dir).await.map_err(|error| error.to_string());
-            if sender.send(Message::Heard(Box::new(heard))).is_err() {
-                return;
-            }
-            tokio::time::sleep(interval).await;
-        }
+async fn samples(data_dir: &Path, interval: Duration, sender: &Sender<Message>, mut terminate: Signal) {
+    let stopping = sender.clone();
+    tokio::spawn(async move {
+        terminate.recv().await;
+        let _ = stopping.send(Message::Stop);
     });
+    loop {
+        let heard = Sample::take(data_dir).await.map_err(|error| error.to_string());
+        if sender.send(Message::Heard(Box::new(heard))).is_err() {
+            return;
+        }
+        tokio::time::sleep(interval).await;
+    }
 }
 
 /// One picture of two looks.
