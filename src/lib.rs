@@ -16,18 +16,21 @@
 //! | [`metrics`] | every metric, a documented line each |
 //! | [`seats`] | places on listeners that strangers can reach |
 
-pub mod app;
-pub mod budgets;
-pub mod cli;
-pub mod http;
-pub mod lock;
-mod log_lines;
-pub mod metrics;
-pub mod outbound;
-pub mod pipeline;
-pub mod retry;
-pub mod seats;
-pub mod shutdown;
+#![warn(unreachable_pub)]
 
-pub use app::App;
-pub use pipeline::recorder::Recorder;
+mod app;
+mod budgets;
+mod cli;
+mod http;
+mod lock;
+mod log_lines;
+mod metrics;
+mod outbound;
+mod pipeline;
+mod retry;
+mod seats;
+mod shutdown;
+
+pub use cli::{command, main};
+pub use http::router::document;
+pub use http::socket;

@@ -13,13 +13,13 @@ use rustix::process::{Pid, test_kill_process};
 
 /// Holds the folder until it is dropped.
 #[derive(Debug)]
-pub struct DataLock {
+pub(crate) struct DataLock {
     _file: File,
 }
 
 /// Why the folder is not ours.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another process has it.
     #[error(
         "the data folder {folder} is in use by {holder}; stop that process, or give this one another TALLYD_DATA_DIR"
@@ -45,7 +45,7 @@ impl DataLock {
     ///
     /// # Errors
     /// [`LockError`].
-    pub fn take(folder: &Path, what: &str) -> Result<Self, LockError> {
+    pub(crate) fn take(folder: &Path, what: &str) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { folder: folder.to_owned(), source };
         // What is in it is nobody else's: records, and with them users' ids. A folder that is there keeps its permissions.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
@@ -72,7 +72,7 @@ impl DataLock {
 /// Whether the process that has written the lock's file runs: a daemon that may not have bound its socket yet. The lock itself is
 /// not tried, because a daemon that starts at this moment would find it taken.
 #[must_use]
-pub fn holder_runs(folder: &Path) -> bool {
+pub(crate) fn holder_runs(folder: &Path) -> bool {
     let text = std::fs::read_to_string(folder.join("tallyd.lock")).unwrap_or_default();
     let pid = text.trim_end().strip_suffix(')').and_then(|text| text.rsplit_once("(process "));
     let pid = pid.and_then(|(_, pid)| Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?));

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tallyd_model::quote;
 
 /// Fields as text: the message, and `name=value` for the others.
-pub struct Fields;
+pub(crate) struct Fields;
 
 impl<'writer> FormatFields<'writer> for Fields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
@@ -60,7 +60,7 @@ impl Visit for Quoted<'_> {
 
 /// Standard error, for events that are written as JSON, each at once.
 #[derive(Default)]
-pub struct JsonLines(());
+pub(crate) struct JsonLines(());
 
 impl io::Write for JsonLines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {

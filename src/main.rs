@@ -17,5 +17,5 @@ static ALLOCATOR_OPTIONS: &[u8; 94] =
     b"narenas:2,background_thread:true,max_background_threads:1,dirty_decay_ms:500,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
-    tallyd::cli::main()
+    tallyd::main()
 }

@@ -21,7 +21,7 @@ const USER_AGENT: &str = concat!("tallyd/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum OutboundError {
+pub(crate) enum OutboundError {
     /// The address is not one.
     #[error("{url:?} is no address; write http://… or https://…")]
     Address {
@@ -59,7 +59,7 @@ pub enum OutboundError {
 
 /// Why there is no price list.
 #[derive(Debug, thiserror::Error)]
-pub enum ListError {
+pub(crate) enum ListError {
     /// The server did not give it.
     #[error("the price list was not fetched: {0}")]
     Outbound(#[from] OutboundError),
@@ -86,7 +86,7 @@ pub enum ListError {
 
 /// What is asked.
 #[derive(Default)]
-pub struct Question<'a> {
+pub(crate) struct Question<'a> {
     /// Headers beside those that every question has.
     pub headers: &'a [(&'static str, &'a str)],
     /// JSON that is posted; none: the question is a GET.
@@ -101,7 +101,7 @@ pub struct Question<'a> {
 ///
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
-pub async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, OutboundError> {
+pub(crate) async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, OutboundError> {
     let (status, body) = ask(url, &Question { max_bytes, limit, ..Question::default() }).await?;
     succeeded(url, status).map(|()| body)
 }
@@ -110,7 +110,7 @@ pub async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, 
 ///
 /// # Errors
 /// [`ListError`].
-pub async fn price_list(list: &str) -> Result<String, ListError> {
+pub(crate) async fn price_list(list: &str) -> Result<String, ListError> {
     let bytes = if list.starts_with("http://") || list.starts_with("https://") {
         get(list, LIST_BYTES_MAX, LIST_PATIENCE).await?.into()
     } else {
@@ -128,7 +128,7 @@ pub async fn price_list(list: &str) -> Result<String, ListError> {
 ///
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
-pub async fn post_json(url: &str, body: &serde_json::Value, limit: Duration) -> Result<(), OutboundError> {
+pub(crate) async fn post_json(url: &str, body: &serde_json::Value, limit: Duration) -> Result<(), OutboundError> {
     let question = Question { json: Some(body), max_bytes: 64 * 1024, limit, ..Question::default() };
     let (status, _) = ask(url, &question).await?;
     succeeded(url, status)
@@ -138,7 +138,7 @@ pub async fn post_json(url: &str, body: &serde_json::Value, limit: Duration) -> 
 ///
 /// # Errors
 /// [`OutboundError`], but never [`OutboundError::Status`].
-pub async fn ask(url: &str, question: &Question<'_>) -> Result<(StatusCode, Bytes), OutboundError> {
+pub(crate) async fn ask(url: &str, question: &Question<'_>) -> Result<(StatusCode, Bytes), OutboundError> {
     let uri: Uri = url.parse().map_err(|_| OutboundError::Address { url: redacted(url) })?;
     let host = uri.host().ok_or_else(|| OutboundError::Address { url: redacted(url) })?.to_owned();
     let failed = |reason: String| OutboundError::Failed { host: host.clone(), reason };

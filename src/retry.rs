@@ -19,7 +19,7 @@ use tallyd_wal::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 
 /// What became of one letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Its record is in the log, as this call.
     Retried(Uuid),
     /// The log has the call already, by the id that the record states: it is not counted again.
@@ -57,7 +57,7 @@ const AROUND: Duration = Duration::from_secs(60 * 60);
 /// Why letters were not retried. Nothing has changed, unless the connection broke while COMMIT was under way; to try again
 /// is right either way.
 #[derive(Debug, thiserror::Error)]
-pub enum RetryError {
+pub(crate) enum RetryError {
     /// PostgreSQL failed.
     #[error(transparent)]
     Load(#[from] FlushError),
@@ -76,7 +76,7 @@ impl From<tokio_postgres::Error> for RetryError {
 }
 
 /// Retries letters.
-pub struct Retrier<'c> {
+pub(crate) struct Retrier<'c> {
     direct: Direct,
     rules: Rules,
     catalog: Catalog,
@@ -88,7 +88,7 @@ impl<'c> Retrier<'c> {
     ///
     /// # Errors
     /// [`RetryError`].
-    pub async fn new(config: &Config, client: &Client, clock: &'c dyn Clock) -> Result<Self, RetryError> {
+    pub(crate) async fn new(config: &Config, client: &Client, clock: &'c dyn Clock) -> Result<Self, RetryError> {
         Ok(Self {
             direct: Direct::new(config, client).await?,
             rules: crate::app::rules(config),
@@ -102,7 +102,7 @@ impl<'c> Retrier<'c> {
     ///
     /// # Errors
     /// [`RetryError`]; the connection must not be used after one.
-    pub async fn retry(
+    pub(crate) async fn retry(
         &self,
         client: &Client,
         letters: &[DeadLetter],

@@ -29,7 +29,7 @@ const KEPT_MAX: usize = 32;
 
 /// How many places there are.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// For everybody.
     places: usize,
     /// For strangers, of all addresses together.
@@ -43,7 +43,7 @@ pub struct Bounds {
 impl Bounds {
     /// So many connections in all, and so many strangers of one address.
     #[must_use]
-    pub fn new(connections: usize, per_address: usize) -> Self {
+    pub(crate) fn new(connections: usize, per_address: usize) -> Self {
         let kept = (connections / 8).clamp(1, KEPT_MAX);
         let places = connections.saturating_sub(kept).max(1);
         Self { places, strangers: places.div_ceil(2), per_address, kept }
@@ -51,13 +51,13 @@ impl Bounds {
 
     /// So many strangers, half of them of one address. None is kept for health.
     #[must_use]
-    pub fn strangers(strangers: usize) -> Self {
+    pub(crate) fn strangers(strangers: usize) -> Self {
         Self { places: strangers, strangers, per_address: strangers.div_ceil(2), kept: 0 }
     }
 }
 
 /// The places of one listener.
-pub struct Seats {
+pub(crate) struct Seats {
     bounds: Bounds,
     started: Instant,
     taken: Mutex<Vec<Arc<Seat>>>,
@@ -65,7 +65,7 @@ pub struct Seats {
 }
 
 /// A connection's place. It is free again once its [`Guard`] is dropped.
-pub struct Seat {
+pub(crate) struct Seat {
     address: IpAddr,
     known: AtomicBool,
     kept: AtomicBool,
@@ -80,7 +80,7 @@ pub struct Seat {
 
 /// What one customer of a provider has: an IPv4 address, or a /64 of IPv6.
 #[must_use]
-pub fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -91,7 +91,7 @@ pub fn network(address: IpAddr) -> IpAddr {
 }
 
 /// Frees a place.
-pub struct Guard {
+pub(crate) struct Guard {
     seats: Arc<Seats>,
     /// The place.
     pub seat: Arc<Seat>,
@@ -100,7 +100,7 @@ pub struct Guard {
 impl Guard {
     /// Frees the place. False if it had been taken away already.
     #[must_use]
-    pub fn give_up(self) -> bool {
+    pub(crate) fn give_up(self) -> bool {
         self.free()
     }
 
@@ -120,43 +120,43 @@ impl Drop for Guard {
 
 impl Seat {
     /// A valid token was shown.
-    pub fn know(&self) {
+    pub(crate) fn know(&self) {
         self.known.store(true, Ordering::Relaxed);
     }
 
     /// Whether one was.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.known.load(Ordering::Relaxed)
     }
 
     /// A request's head is there.
-    pub fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many heads have been there.
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
     /// A whole request is there, and is worked on.
-    pub fn work(&self) {
+    pub(crate) fn work(&self) {
         self.at_work.store(true, Ordering::Relaxed);
     }
 
     /// From here on the client is waited for: to send, or to take its answer.
-    pub fn wait(&self) {
+    pub(crate) fn wait(&self) {
         self.waits_since.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.at_work.store(false, Ordering::Relaxed);
     }
 
     /// Waits until the place is needed for somebody else.
-    pub async fn left(&self) {
+    pub(crate) async fn left(&self) {
         self.left.notified().await;
     }
 
     /// Whether it is one of those that are kept for health.
-    pub fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
     }
 
@@ -169,7 +169,7 @@ impl Seat {
 impl Seats {
     /// Places within these bounds, all free.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Arc<Self> {
+    pub(crate) fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self { bounds, started: Instant::now(), taken: Mutex::default(), changed: Notify::new() })
     }
 
@@ -178,7 +178,7 @@ impl Seats {
     }
 
     /// A place for a connection from this address; a kept one if there is no other. Waits where there is none at all.
-    pub async fn take(self: &Arc<Self>, address: IpAddr) -> Guard {
+    pub(crate) async fn take(self: &Arc<Self>, address: IpAddr) -> Guard {
         let address = network(address);
         loop {
             {
@@ -198,7 +198,7 @@ impl Seats {
     }
 
     /// Gives a connection in a kept place another one, if there soon is one.
-    pub async fn promote(&self, seat: &Arc<Seat>) -> bool {
+    pub(crate) async fn promote(&self, seat: &Arc<Seat>) -> bool {
         let deadline = Instant::now() + PROMOTION;
         loop {
             {

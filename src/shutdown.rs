@@ -8,7 +8,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 /// The tasks of one stage.
-pub struct Stage<E> {
+pub(crate) struct Stage<E> {
     tasks: JoinSet<Result<(), E>>,
     names: Vec<(Id, String)>,
 }
@@ -16,7 +16,7 @@ pub struct Stage<E> {
 /// A task that ended badly.
 #[derive(Debug, thiserror::Error)]
 #[error("{task} failed: {reason}")]
-pub struct TaskFailed {
+pub(crate) struct TaskFailed {
     /// The task's name.
     pub task: String,
     /// Its error, or its panic.
@@ -31,12 +31,16 @@ impl<E: Display + Send + 'static> Default for Stage<E> {
 
 impl<E: Display + Send + 'static> Stage<E> {
     /// Starts a task.
-    pub fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+    pub(crate) fn spawn(
+        &mut self,
+        name: impl Into<String>,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         self.spawn_on(&Handle::current(), name, task);
     }
 
     /// Starts a task on this runtime.
-    pub fn spawn_on(
+    pub(crate) fn spawn_on(
         &mut self,
         runtime: &Handle,
         name: impl Into<String>,
@@ -47,7 +51,7 @@ impl<E: Display + Send + 'static> Stage<E> {
     }
 
     /// Waits for a task that fails. Never returns as long as all is well, also once all have ended.
-    pub async fn failure(&mut self) -> TaskFailed {
+    pub(crate) async fn failure(&mut self) -> TaskFailed {
         loop {
             match self.tasks.join_next_with_id().await {
                 Some(ended) => {
@@ -64,7 +68,7 @@ impl<E: Display + Send + 'static> Stage<E> {
     ///
     /// # Errors
     /// The first [`TaskFailed`].
-    pub async fn finish(mut self, deadline: Instant) -> Result<(), TaskFailed> {
+    pub(crate) async fn finish(mut self, deadline: Instant) -> Result<(), TaskFailed> {
         let mut first = Ok(());
         loop {
             match tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
@@ -105,18 +109,18 @@ fn panic_text(error: JoinError) -> String {
 
 /// What is left of a time that all stages share.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadline(Instant);
+pub(crate) struct Deadline(Instant);
 
 impl Deadline {
     /// Ends after `time` from now.
     #[must_use]
-    pub fn after(time: Duration) -> Self {
+    pub(crate) fn after(time: Duration) -> Self {
         Self(Instant::now() + time)
     }
 
     /// When it ends.
     #[must_use]
-    pub const fn at(self) -> Instant {
+    pub(crate) const fn at(self) -> Instant {
         self.0
     }
 }

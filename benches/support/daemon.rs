@@ -71,7 +71,7 @@ impl Daemon {
     }
 
     async fn committed(&self) -> usize {
-        let answer = tallyd::http::socket::get(self.folder.path(), "/metrics").await.expect("the daemon's metrics");
+        let answer = tallyd::socket::get(self.folder.path(), "/metrics").await.expect("the daemon's metrics");
         let text = String::from_utf8_lossy(&answer);
         let line = text.lines().find_map(|line| line.strip_prefix("tallyd_records_committed_total "));
         line.map_or(0, |count| count.trim().parse().expect("a count"))

@@ -40,7 +40,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Why loading cannot begin. Waiting would not help.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadingError {
+pub(crate) enum LoadingError {
     /// The database's address is wrong, or the private one does not start.
     #[error(transparent)]
     Database(#[from] DatabaseError),

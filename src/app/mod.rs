@@ -20,18 +20,16 @@ mod price_sync;
 mod questions;
 mod upkeep;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{self, View};
+use crate::http::View;
 use crate::lock::{DataLock, LockError};
 use crate::pipeline::connection;
 use crate::pipeline::listener::BindError;
-use crate::pipeline::recorder::Recorder;
 use crate::shutdown::{Deadline, Stage, TaskFailed};
 pub(crate) use build::rules;
 use loading::{Live, LoadingError};
@@ -41,7 +39,7 @@ use tallyd_wal::writer::WriterState;
 
 /// Why the daemon did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum AppError {
+pub(crate) enum AppError {
     /// The data folder is taken.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -70,13 +68,13 @@ pub enum AppError {
 
 /// What is said once, at the start, and is no setting.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct StartOptions {
+pub(crate) struct StartOptions {
     /// Goes on from the state of a database that was restored to an earlier one.
     pub accept_rewound_database: bool,
 }
 
 /// A running daemon.
-pub struct App {
+pub(crate) struct App {
     config: Arc<Config>,
     options: StartOptions,
     /// Held until the very end.
@@ -103,33 +101,15 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`].
-    pub async fn start(config: Config, options: StartOptions) -> Result<Self, AppError> {
+    pub(crate) async fn start(config: Config, options: StartOptions) -> Result<Self, AppError> {
         build::start(Arc::new(config), options).await
-    }
-
-    /// Records from within this process.
-    #[must_use]
-    pub fn recorder(&self) -> Recorder {
-        Recorder::new(Arc::clone(&self.shared))
-    }
-
-    /// Where records are taken.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        PathBuf::from(&self.view.socket)
-    }
-
-    /// What the control plane shows of it.
-    #[must_use]
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view)
     }
 
     /// Runs until `stop` resolves or a stage fails, then ends the stages in order.
     ///
     /// # Errors
     /// [`AppError`] if a stage failed; all that was acknowledged is on disk all the same.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         tokio::pin!(stop);
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
@@ -237,12 +217,10 @@ async fn end_writer(writer: WriterThread, deadline: Deadline) -> Result<(), AppE
 
 /// The exit code for a daemon that ended with this outcome.
 #[must_use]
-pub fn exit_code(outcome: &Result<(), AppError>) -> u8 {
+pub(crate) fn exit_code(outcome: &Result<(), AppError>) -> u8 {
     match outcome {
         Ok(()) => 0,
         Err(AppError::Lock(LockError::Held { .. })) => 3,
         Err(_) => 1,
     }
 }
-
-pub use http::HealthReport;

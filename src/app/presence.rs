@@ -25,14 +25,14 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    pub fn new(config: &Config, view: &Arc<View>, database: Arc<Database>) -> Self {
+    pub(super) fn new(config: &Config, view: &Arc<View>, database: Arc<Database>) -> Self {
         let (view, buffer_id, zone) = (Arc::clone(view), view.log.buffer_id(), config.rollup.time_zone);
         let patience = config.database.connect_timeout.max(Duration::from_secs(1));
         Self { view, database, buffer_id, zone, patience }
     }
 
     /// Renews the daemon's row until told to stop, and deletes it then.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         let mut session = None;
         loop {
             let renewed = tokio::select! {

@@ -30,13 +30,13 @@ pub(super) struct PriceSyncTask {
 
 impl PriceSyncTask {
     /// None: no list is configured.
-    pub fn new(config: &Config, database: &Arc<Database>) -> Option<Self> {
+    pub(super) fn new(config: &Config, database: &Arc<Database>) -> Option<Self> {
         let (pricing, sync) = (config.pricing.clone(), config.price_sync.clone());
         (!sync.list.is_empty()).then(|| Self { database: Arc::clone(database), pricing, sync })
     }
 
     /// Works until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 done = self.once() => if let Err(error) = done {

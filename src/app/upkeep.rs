@@ -38,14 +38,14 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub fn new(config: &Config, database: Arc<Database>, catalog: Arc<Catalog>) -> Self {
+    pub(super) fn new(config: &Config, database: Arc<Database>, catalog: Arc<Catalog>) -> Self {
         let keep = config.retention.log();
         let keep_letters = config.dead_letters.keep();
         Self { options: UpkeepOptions::from(config), keep, keep_letters, database, catalog, clock: SystemClock }
     }
 
     /// Works at the start and then every hour, until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         loop {
             let pause = tokio::select! {
                 done = self.once() => match done {

@@ -7,7 +7,7 @@
 //! | [`watch`] | the task that evaluates, reads, delivers and shows, again and again |
 
 mod shown;
-pub mod standing;
-pub mod watch;
+pub(crate) mod standing;
+pub(crate) mod watch;
 
-pub use standing::Standing;
+pub(crate) use standing::Standing;

@@ -16,7 +16,7 @@ use tallyd_store::budgets::Board;
 
 /// What clients are told.
 #[derive(Debug)]
-pub struct Told {
+pub(crate) struct Told {
     /// The state.
     pub budgets: Budgets,
     /// The same as a frame.
@@ -32,7 +32,7 @@ impl Told {
 }
 
 /// The board, and those who are told of it.
-pub struct Standing {
+pub(crate) struct Standing {
     board: ArcSwap<Board>,
     told: watch::Sender<Arc<Told>>,
 }
@@ -47,12 +47,12 @@ impl Default for Standing {
 impl Standing {
     /// Where the budgets stand.
     #[must_use]
-    pub fn board(&self) -> Guard<Arc<Board>> {
+    pub(crate) fn board(&self) -> Guard<Arc<Board>> {
         self.board.load()
     }
 
     /// Sets the board, and tells clients if there is something new for them.
-    pub fn set(&self, board: Arc<Board>) {
+    pub(crate) fn set(&self, board: Arc<Board>) {
         let budgets = board.told();
         self.board.store(board);
         self.told.send_if_modified(|told| {
@@ -74,7 +74,7 @@ impl Standing {
 
     /// Tells clients again, which believe it for a bounded time only. Budgets whose period has ended by `today` are used up no
     /// longer, though the database may be away and nobody evaluates them.
-    pub fn repeat(&self, today: NaiveDate) {
+    pub(crate) fn repeat(&self, today: NaiveDate) {
         if let Some(board) = self.board.load().after(today) {
             self.set(Arc::new(board));
         }
@@ -83,7 +83,7 @@ impl Standing {
 
     /// What clients are told, now and from now on.
     #[must_use]
-    pub fn told(&self) -> watch::Receiver<Arc<Told>> {
+    pub(crate) fn told(&self) -> watch::Receiver<Arc<Told>> {
         self.told.subscribe()
     }
 }

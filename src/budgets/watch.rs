@@ -26,7 +26,7 @@ use tallyd_store::{Connection, Database, describe};
 const SLOW: Duration = Duration::from_secs(60);
 
 /// What the task works with.
-pub struct BudgetWatch {
+pub(crate) struct BudgetWatch {
     /// Where everything is.
     pub database: Arc<Database>,
     /// What the configuration says.
@@ -43,7 +43,7 @@ pub struct BudgetWatch {
 
 impl BudgetWatch {
     /// Runs until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let mut last_error = String::new();
         loop {
             let error = tokio::select! {

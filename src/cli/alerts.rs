@@ -18,7 +18,7 @@ use tallyd_store::queries::audit::Actor;
   tallyd alerts list --all --json
   tallyd alerts acknowledge 12 13
   tallyd alerts acknowledge --all")]
-pub struct AlertsArgs {
+pub(super) struct AlertsArgs {
     #[command(subcommand)]
     command: AlertsCommand,
 }
@@ -51,7 +51,7 @@ enum AlertsCommand {
     },
 }
 
-pub fn run(args: &AlertsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &AlertsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         AlertsCommand::List { all, limit, json } => list(*all, *limit, *json, config),
         AlertsCommand::Acknowledge { ids, all, json } => acknowledge(ids, *all, *json, config),

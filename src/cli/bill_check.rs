@@ -30,7 +30,7 @@ Read are Anthropic's cost_report and usage_report/messages and OpenAI's organiza
 organization/usage/completions as JSON, pages one after the other, the CSV that the vendors' consoles export, and that of
 OpenRouter's activity page. Costs and usage of the same days may be given together. Days that no export speaks of are left out.
 Amounts in another currency than USD are refused.")]
-pub struct BillCheckArgs {
+pub(super) struct BillCheckArgs {
     /// Exports; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -73,7 +73,7 @@ fn permille(text: &str) -> Result<u32, String> {
     }
 }
 
-pub fn run(args: &BillCheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &BillCheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let numbers = Numbers { thousands: args.thousands, decimal_comma: args.decimal_comma };
     if let Some(fault) = numbers.fault() {
         anyhow::bail!(fault);

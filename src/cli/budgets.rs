@@ -25,7 +25,7 @@ use tallyd_store::queries::audit::Actor;
   tallyd budgets set 5 --scope user --value u-42 --alert 80 --alert 100 --no-throttle
   tallyd budgets list
   tallyd budgets remove 3 --yes")]
-pub struct BudgetsArgs {
+pub(super) struct BudgetsArgs {
     #[command(subcommand)]
     command: BudgetsCommand,
 }
@@ -79,7 +79,7 @@ struct SetArgs {
     json: bool,
 }
 
-pub fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         BudgetsCommand::List { exact, json } => list(*exact, *json, config),
         BudgetsCommand::Set(args) => set_budget(args, config),

@@ -9,7 +9,7 @@ use tallyd_config::Config;
 /// Look at the configuration.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd config check\n  TALLYD_WAL_SYNC=os tallyd config check --show")]
-pub struct ConfigArgs {
+pub(super) struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,
 }
@@ -24,7 +24,7 @@ enum ConfigCommand {
     },
 }
 
-pub fn run(args: &ConfigArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ConfigArgs, config: &Config) -> anyhow::Result<ExitCode> {
     // That it has been loaded means that it is right: every command loads it first.
     let ConfigCommand::Check { show } = &args.command;
     if *show {

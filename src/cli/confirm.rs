@@ -9,7 +9,7 @@ use super::output;
 
 /// The two flags.
 #[derive(Args, Debug, Clone, Copy)]
-pub struct Confirm {
+pub(super) struct Confirm {
     /// Do it
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
@@ -20,7 +20,7 @@ pub struct Confirm {
 
 /// What the person has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub(super) enum Told {
     /// Neither flag.
     Nothing,
     /// Show it.
@@ -31,7 +31,7 @@ pub enum Told {
 
 impl Confirm {
     /// What was said.
-    pub const fn told(self) -> Told {
+    pub(super) const fn told(self) -> Told {
         match (self.yes, self.dry_run) {
             (true, _) => Told::Yes,
             (false, true) => Told::DryRun,
@@ -40,7 +40,7 @@ impl Confirm {
     }
 
     /// Says that one of the flags is needed. `deed` says what the command does: `drops partitions`.
-    pub fn refuse(self, deed: &str) -> ExitCode {
+    pub(super) fn refuse(self, deed: &str) -> ExitCode {
         output::error(&anyhow::anyhow!("this {deed}, and was not confirmed"));
         output::hint("--dry-run shows what would be done, --yes does it");
         ExitCode::from(2)

@@ -20,7 +20,7 @@ use tallyd_store::queries::grouped::{Bucket, Dimension, GroupRow, Question, Sort
   tallyd costs --by day --provider claude
   tallyd costs --by model --user u-42 --days 31
   tallyd costs --from 2026-11-01 --to 2026-11-30 --exact --json")]
-pub struct CostsArgs {
+pub(super) struct CostsArgs {
     /// What to tell apart
     #[arg(long, value_enum, default_value_t = By::Model)]
     by: By,
@@ -146,7 +146,7 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<Question> {
     })
 }
 
-pub fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (question, mut rows) = with_database(config, "tallyd costs", async |db| {
         let zone = reporting_zone(db, config).await?;
         let question = question(args, zone)?;

@@ -24,7 +24,7 @@ const DEFAULT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
   tallyd duplicates list --from 2026-11-01 --to 2026-12-01
   tallyd duplicates list --same response --json | jq '.[].key'
   tallyd duplicates drop --from 2026-11-01 --to 2026-12-01 --yes")]
-pub struct DuplicatesArgs {
+pub(super) struct DuplicatesArgs {
     #[command(subcommand)]
     command: DuplicatesCommand,
 }
@@ -97,7 +97,7 @@ impl Where {
     }
 }
 
-pub fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (told, where_to_look, by, as_json) = match &args.command {
         DuplicatesCommand::List { where_to_look, json } => (None, where_to_look, None, *json),
         DuplicatesCommand::Drop { where_to_look, confirm, by, json } => {

@@ -17,7 +17,7 @@ use tallyd_store::queries::history::spending_history;
 /// Estimate what spending comes to by the end of the day, of the month, and in the next 30 days.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd forecast\n  tallyd forecast --provider claude --json")]
-pub struct ForecastArgs {
+pub(super) struct ForecastArgs {
     /// Only this provider's spending
     #[arg(long, default_value = "", value_name = "NAME")]
     provider: String,
@@ -26,7 +26,7 @@ pub struct ForecastArgs {
     json: bool,
 }
 
-pub fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let now = DateTime::from_timestamp_micros(SystemClock.now_us()).unwrap_or_default();
     let provider = normalise_provider(&args.provider);
     let (now, history) = with_database(config, "tallyd forecast", async |db| {

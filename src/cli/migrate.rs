@@ -15,7 +15,7 @@ use tallyd_store::{MigrateReport, citus, migrate};
 #[command(
     after_help = "Examples:\n  tallyd migrate --database-url postgresql://postgres@localhost/app\n  tallyd migrate --citus --dry-run\n  tallyd migrate --citus --yes"
 )]
-pub struct MigrateArgs {
+pub(super) struct MigrateArgs {
     /// Then spread the log and the users' sums over Citus' nodes by user; see docs/citus.md
     #[arg(long)]
     citus: bool,
@@ -36,7 +36,7 @@ struct Done<'r> {
     distributed: Option<&'r [String]>,
 }
 
-pub fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match (args.citus, args.confirm.told()) {
         (true, Told::Nothing) => return Ok(args.confirm.refuse("moves tables to Citus' nodes")),
         (true, Told::DryRun) => return dry_run(args, config),

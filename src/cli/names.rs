@@ -6,13 +6,13 @@ use super::output;
 use tallyd_store::Connection;
 use tallyd_store::queries::QueryError;
 use tallyd_store::queries::grouped::Dimension;
-pub use tallyd_store::queries::names::{LOG_DAYS_MAX, all_days, near, unseen_budget};
+pub(super) use tallyd_store::queries::names::{LOG_DAYS_MAX, all_days, near, unseen_budget};
 
 /// Says of each filter whose name no call of these days has that it is so. False if each name has calls.
 ///
 /// # Errors
 /// [`QueryError`].
-pub async fn point_out(
+pub(super) async fn point_out(
     db: &Connection,
     filters: &[(Dimension, String)],
     days: (NaiveDate, NaiveDate),

@@ -12,9 +12,9 @@ use tallyd_config::Config;
 /// daemon is running.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd open\n  xdg-open \"$(tallyd open)\"")]
-pub struct OpenArgs {}
+pub(super) struct OpenArgs {}
 
-pub fn run(_args: &OpenArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(_args: &OpenArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match super::block_on(async { Ok(socket::get(&config.data_dir, "/link").await) })? {
         Ok(link) => {
             println!("{}", String::from_utf8_lossy(&link));

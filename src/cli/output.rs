@@ -14,7 +14,7 @@ use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
 use std::sync::OnceLock;
 
 use tallyd_model::quote;
-pub use tallyd_model::wording::{amounts_apart, cost, cost_in_usd, count, noun, usd, usd_text};
+pub(super) use tallyd_model::wording::{amounts_apart, cost, cost_in_usd, count, noun, usd, usd_text};
 
 /// Prints a line of data.
 macro_rules! println {
@@ -40,12 +40,12 @@ macro_rules! eprint {
 static FAILURE: OnceLock<std::io::Error> = OnceLock::new();
 
 /// Why data could not be printed, if it could not.
-pub fn failure() -> Option<&'static std::io::Error> {
+pub(super) fn failure() -> Option<&'static std::io::Error> {
     FAILURE.get()
 }
 
 /// What `println!` and `print!` do.
-pub fn out(text: Arguments<'_>, is_line: bool) {
+pub(super) fn out(text: Arguments<'_>, is_line: bool) {
     if let Err(error) = std::io::stdout().lock().write_all(shown(text, is_line).as_bytes())
         && error.kind() != ErrorKind::BrokenPipe
     {
@@ -55,7 +55,7 @@ pub fn out(text: Arguments<'_>, is_line: bool) {
 }
 
 /// What `eprintln!` and `eprint!` do.
-pub fn say(text: Arguments<'_>, is_line: bool) {
+pub(super) fn say(text: Arguments<'_>, is_line: bool) {
     // There is nowhere else to say it.
     let _ = std::io::stderr().lock().write_all(shown(text, is_line).as_bytes());
 }
@@ -66,7 +66,7 @@ fn shown(text: Arguments<'_>, is_line: bool) -> String {
 }
 
 /// Prints an error and its causes.
-pub fn error(error: &anyhow::Error) {
+pub(super) fn error(error: &anyhow::Error) {
     // A mistake in the configuration is shown with the lines around it.
     eprint!("error: {error}\n");
     let mut said = error.to_string();
@@ -80,7 +80,7 @@ pub fn error(error: &anyhow::Error) {
 }
 
 /// Prints what a person should do next.
-pub fn hint(text: &str) {
+pub(super) fn hint(text: &str) {
     eprintln!("hint: {text}");
 }
 
@@ -88,24 +88,24 @@ pub fn hint(text: &str) {
 ///
 /// # Errors
 /// If it cannot be written as JSON.
-pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     json_text(&tallyd_model::json::to_string_pretty(value)?);
     Ok(())
 }
 
 /// Prints text that is JSON, and a line's end.
-pub fn json_text(text: &str) {
+pub(super) fn json_text(text: &str) {
     let text = quote::json(text);
     // Such characters are escapes of JSON by now, so nothing is left to quote.
     print!("{text}\n");
 }
 
 /// Data of any length, a line of JSON each.
-pub struct Stream(BufWriter<StdoutLock<'static>>);
+pub(super) struct Stream(BufWriter<StdoutLock<'static>>);
 
 impl Stream {
     /// To standard output.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(BufWriter::new(std::io::stdout().lock()))
     }
 
@@ -113,7 +113,7 @@ impl Stream {
     ///
     /// # Errors
     /// If standard output cannot be written to, or the value not as JSON.
-    pub fn line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<bool> {
+    pub(super) fn line(&mut self, value: &impl serde::Serialize) -> anyhow::Result<bool> {
         let text = tallyd_model::json::to_string(value)?;
         is_read(writeln!(self.0, "{}", quote::json(&text)))
     }
@@ -122,7 +122,7 @@ impl Stream {
     ///
     /// # Errors
     /// If standard output cannot be written to.
-    pub fn flush(&mut self) -> anyhow::Result<bool> {
+    pub(super) fn flush(&mut self) -> anyhow::Result<bool> {
         is_read(self.0.flush())
     }
 }
@@ -136,7 +136,7 @@ fn is_read(written: std::io::Result<()>) -> anyhow::Result<bool> {
 }
 
 /// A list with headings. Names stand to the left, numbers to the right, and at the end there may be a text of any length.
-pub struct Table {
+pub(super) struct Table {
     names: usize,
     numbers: usize,
     lines: Vec<Vec<String>>,
@@ -147,31 +147,31 @@ pub struct Table {
 impl Table {
     /// A table with these columns of names, and then of numbers.
     #[must_use]
-    pub fn new(names: &[&str], numbers: &[&str]) -> Self {
+    pub(super) fn new(names: &[&str], numbers: &[&str]) -> Self {
         let headings = names.iter().chain(numbers).map(|heading| (*heading).to_owned()).collect();
         Self { names: names.len(), numbers: numbers.len(), lines: vec![headings], notes: Vec::new() }
     }
 
     /// The same with a column of text at the end.
     #[must_use]
-    pub fn with_text(mut self, heading: &str) -> Self {
+    pub(super) fn with_text(mut self, heading: &str) -> Self {
         self.lines[0].push(heading.to_owned());
         self
     }
 
     /// Adds a line, a cell a column.
-    pub fn push(&mut self, cells: Vec<String>) {
+    pub(super) fn push(&mut self, cells: Vec<String>) {
         // What is measured is what is printed: a control character is shown in several.
         self.lines.push(cells.iter().map(|cell| quote::line(cell).into_owned()).collect());
     }
 
     /// Adds a sentence about the line before. It stands below that line's first name, across the columns.
-    pub fn note(&mut self, text: &str) {
+    pub(super) fn note(&mut self, text: &str) {
         self.notes.push((self.lines.len(), quote::line(text).into_owned()));
     }
 
     /// Prints it; nothing without a line.
-    pub fn print(&self) {
+    pub(super) fn print(&self) {
         if self.lines.len() > 1 {
             self.lines().iter().for_each(|line| println!("{line}"));
         }
@@ -204,7 +204,7 @@ impl Table {
 
 /// Bytes in the largest unit that keeps one digit before the point.
 #[must_use]
-pub fn bytes(number: u64) -> String {
+pub(super) fn bytes(number: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = number as f64;
     let mut unit = 0;

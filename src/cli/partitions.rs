@@ -22,7 +22,7 @@ use tallyd_store::retention::{DropState, drop_before, due};
   tallyd partitions ensure --from 2024-01-01 --to 2025-01-01
   tallyd partitions drop --before 2025-01-01 --dry-run
   tallyd partitions drop --before 2025-01-01 --yes")]
-pub struct PartitionsArgs {
+pub(super) struct PartitionsArgs {
     #[command(subcommand)]
     command: PartitionsCommand,
 }
@@ -65,7 +65,7 @@ enum PartitionsCommand {
     },
 }
 
-pub fn run(args: &PartitionsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &PartitionsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         PartitionsCommand::List { json } => list(*json, config),
         PartitionsCommand::Ensure { from, to, json } => ensure(at(*from), at(*to), *json, config),

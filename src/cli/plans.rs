@@ -18,7 +18,7 @@ use tallyd_store::plans::{PLAN_PROVIDER, compare};
   tallyd plans --from 2026-11-01 --to 2026-12-01 --json
 The bill is the vendor's: the month's fee, and the overage beyond the requests that it includes. The marginal cost is what
 the records carry: each request at the overage rate of the plan that was configured.")]
-pub struct PlansArgs {
+pub(super) struct PlansArgs {
     /// From this day on, in the reporting time zone
     #[arg(long, value_name = "DATE")]
     from: NaiveDate,
@@ -30,7 +30,7 @@ pub struct PlansArgs {
     json: bool,
 }
 
-pub fn run(args: &PlansArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &PlansArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.from >= args.to {
         anyhow::bail!("--from must be before --to");
     }

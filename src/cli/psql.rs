@@ -10,13 +10,13 @@ use tallyd_config::Config;
 /// Run psql on the daemon's database with the given arguments.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd psql\n  tallyd psql -Atc 'SELECT count(*) FROM api_usage_log'")]
-pub struct PsqlArgs {
+pub(super) struct PsqlArgs {
     /// psql's arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
     args: Vec<String>,
 }
 
-pub fn run(args: &PsqlArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &PsqlArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let status = super::block_on(async {
         let database = super::open_database(config).await?;
         let mut command = database.psql_command(&args.args);

@@ -13,7 +13,7 @@ use tallyd_store::reconcile::Difference;
 /// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd reconcile\n  tallyd reconcile --json | jq .differences")]
-pub struct ReconcileArgs {
+pub(super) struct ReconcileArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,7 +30,7 @@ fn sides(difference: &Difference) -> (String, String) {
     }
 }
 
-pub fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let found = with_database(config, "tallyd reconcile", async |db| Ok(reconcile(db).await?))?;
     if args.json {
         output::json(&found)?;

@@ -17,7 +17,7 @@ use tallyd_config::Config;
   tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300 --user-id u1
   tallyd record --json '{\"provider\":\"rentcast\",\"endpoint\":\"/avm/value\",\"user_id\":\"u1\"}'
   tallyd record --stdin < calls.ndjson")]
-pub struct RecordArgs {
+pub(super) struct RecordArgs {
     /// The record as a JSON object
     #[arg(long, value_name = "OBJECT", conflicts_with_all = ["stdin", "provider"])]
     json: Option<String>,
@@ -74,7 +74,7 @@ pub struct RecordArgs {
     occurred_at: Option<String>,
 }
 
-pub fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let socket = config.socket_path();
     let stream = match UnixStream::connect(&socket) {
         Ok(stream) => stream,

@@ -23,7 +23,7 @@ use tallyd_store::reprice::{Preview, RepriceOptions, dropped_calls, preview, rep
   tallyd reprice --from 2026-11-01 --to 2026-12-01 --dry-run
   tallyd reprice --from 2026-11-01 --to 2026-12-01 --model claude-sonnet-4 --yes
 Costs that the caller stated are left alone unless --include-client is given.")]
-pub struct RepriceArgs {
+pub(super) struct RepriceArgs {
     /// Calls from here on: a date (midnight UTC) or RFC 3339
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     from: i64,
@@ -102,7 +102,7 @@ async fn check_dropped(db: &Connection, args: &RepriceArgs) -> anyhow::Result<()
     Ok(())
 }
 
-pub fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.from >= args.to {
         anyhow::bail!("--from must be before --to");
     }

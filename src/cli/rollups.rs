@@ -15,7 +15,7 @@ use tallyd_store::{Rebuild, preview_rebuild, rebuild_rollups};
 #[command(after_help = "Examples:
   tallyd rollups rebuild --time-zone Europe/Berlin --dry-run
   tallyd rollups rebuild --time-zone Europe/Berlin --yes")]
-pub struct RollupsArgs {
+pub(super) struct RollupsArgs {
     #[command(subcommand)]
     command: RollupsCommand,
 }
@@ -40,7 +40,7 @@ enum RollupsCommand {
     },
 }
 
-pub fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let RollupsCommand::Rebuild { time_zone, confirm, json } = &args.command;
     let dry_run = match confirm.told() {
         Told::Nothing => return Ok(confirm.refuse("rebuilds the rollups")),

@@ -19,7 +19,7 @@ use tallyd_config::{Config, LogFormat};
   tallyd serve
   TALLYD_DATABASE_URL=postgresql://tally@db.example.com/app tallyd serve
   TALLYD_DATA_DIR=/var/lib/tallyd TALLYD_SOCKET=/run/tallyd/tallyd.sock tallyd serve")]
-pub struct ServeArgs {
+pub(super) struct ServeArgs {
     /// Go on from the state of a database that was restored to an earlier one: what the write-ahead log still has is
     /// loaded on top of it
     #[arg(long)]
@@ -29,7 +29,11 @@ pub struct ServeArgs {
 /// Threads of the daemon's runtime, beside the log's writer.
 const WORKERS_MIN: usize = 2;
 
-pub fn run(args: &ServeArgs, config: Config, load: impl Fn() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    args: &ServeArgs,
+    config: Config,
+    load: impl Fn() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
     let options = StartOptions { accept_rewound_database: args.accept_rewound_database };
     let set_filter = start_log(&config)?;
     let reload = || match load().and_then(|config| set_filter(filter(&config)?)) {

@@ -12,13 +12,13 @@ use tallyd_config::Config;
 /// Show what the running daemon is doing. Exits 0 if it is well, 1 if something is failing, 3 if none is running.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd status\n  tallyd status --json | jq .wal.unflushed_records")]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let answer = super::block_on(async { Ok(socket::get(&config.data_dir, "/status").await) })?;
     let body = match answer {
         Ok(body) => body,

@@ -9,17 +9,17 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 /// Records are accepted.
-pub fn ready() {
+pub(super) fn ready() {
     say(&[NotifyState::Ready, NotifyState::Status("records are accepted")]);
 }
 
 /// What has been received is being made durable and loaded.
-pub fn stopping() {
+pub(super) fn stopping() {
     say(&[NotifyState::Stopping, NotifyState::Status("loading what was received")]);
 }
 
 /// Feeds the watchdog at twice the rate that it asks for, for ever; returns at once if there is none.
-pub async fn feed() {
+pub(super) async fn feed() {
     let Some(interval) = sd_notify::watchdog_enabled() else { return };
     let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(10)));
     loop {

@@ -27,7 +27,7 @@ use tallyd_store::queries::tokens::{self, ListedToken, NewToken};
   tallyd token create --name checkout --role ingest --expires-days 90 --json | jq -r .token
   tallyd token list
   tallyd token revoke 3 --yes")]
-pub struct TokenArgs {
+pub(super) struct TokenArgs {
     #[command(subcommand)]
     command: TokenCommand,
 }
@@ -108,7 +108,7 @@ impl From<CostsArg> for StatedCosts {
     }
 }
 
-pub fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if let TokenCommand::Revoke { confirm, .. } = &args.command
         && confirm.told() == Told::Nothing
     {

@@ -19,7 +19,7 @@ use tallyd_store::queries::users::{UserQuestion, UserSort};
 #[command(
     after_help = "Examples:\n  tallyd users list --limit 10\n  tallyd users forget u-42 --dry-run\n  tallyd users forget u-42 --yes"
 )]
-pub struct UsersArgs {
+pub(super) struct UsersArgs {
     #[command(subcommand)]
     command: UsersCommand,
 }
@@ -93,7 +93,7 @@ fn print(done: &Forgotten) {
     );
 }
 
-pub fn run(args: &UsersArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &UsersArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         UsersCommand::List { search, limit, exact, json } => {
             let question = UserQuestion {

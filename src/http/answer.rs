@@ -23,7 +23,8 @@ use tallyd_store::queries::{QueryError, Reading};
 
 /// The failures that every question may have.
 #[derive(IntoResponses)]
-pub enum Failures {
+#[expect(dead_code, reason = "the document of the API is made from it; no value is")]
+pub(crate) enum Failures {
     /// A parameter or the body is wrong
     #[response(status = 400)]
     Bad(#[to_schema] ErrorBody),
@@ -44,7 +45,7 @@ pub enum Failures {
 /// An amount as a JSON number with all of its digits, as the endpoints of the replaced system have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ToSchema)]
 #[schema(value_type = f64, example = 0.004515)]
-pub struct Number(pub Usd);
+pub(crate) struct Number(pub Usd);
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -55,7 +56,7 @@ impl Serialize for Number {
 
 /// An answer in JSON.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Json<T>(pub T);
+pub(crate) struct Json<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -83,7 +84,7 @@ impl View {
     ///
     /// # Errors
     /// If the database is not there yet, or its schema is not in place.
-    pub fn pool(&self) -> Result<&Pool, ApiError> {
+    pub(crate) fn pool(&self) -> Result<&Pool, ApiError> {
         let loading = self.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
         if !*loading.flusher.migrated.borrow() {
             return Err(ApiError::unavailable("the schema is not in place yet"));
@@ -95,7 +96,7 @@ impl View {
     ///
     /// # Errors
     /// If the daemon is shutting down.
-    pub fn catalog(&self) -> Result<Arc<Catalog>, ApiError> {
+    pub(crate) fn catalog(&self) -> Result<Arc<Catalog>, ApiError> {
         let intake = self.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let catalog = intake.as_ref().map(|shared| shared.catalog.load_full());
         catalog.ok_or_else(|| ApiError::unavailable("the daemon is shutting down"))
@@ -105,7 +106,7 @@ impl View {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn reading(&self) -> Result<Reading, ApiError> {
+    pub(crate) async fn reading(&self) -> Result<Reading, ApiError> {
         Ok(Reading::begin(self.pool()?, self.settings.statement_timeout).await?)
     }
 }
@@ -114,7 +115,7 @@ impl View {
 ///
 /// # Errors
 /// [`ApiError`].
-pub fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
+pub(crate) fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
     a.checked_add(b).ok_or_else(|| {
         let hint = "ask for a shorter range, and look for records with absurd costs";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "overflow", "a sum is beyond 10^20 USD", hint)
@@ -122,7 +123,7 @@ pub fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
 }
 
 /// Middleware: a tag for each whole answer to a GET.
-pub async fn tag(request: Request, next: Next) -> Response {
+pub(crate) async fn tag(request: Request, next: Next) -> Response {
     let tagged = matches!(*request.method(), Method::GET | Method::HEAD);
     let response = next.run(request).await;
     // What is streamed has no known size, and no tag.
@@ -139,7 +140,7 @@ pub async fn tag(request: Request, next: Next) -> Response {
 }
 
 /// Middleware: 304 where the client has the answer already, by its tag.
-pub async fn unchanged(request: Request, next: Next) -> Response {
+pub(crate) async fn unchanged(request: Request, next: Next) -> Response {
     let known: Option<HeaderValue> = request.headers().get(header::IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
     let matches = match (&known, response.headers().get(header::ETAG)) {
@@ -175,7 +176,7 @@ fn cacheable(headers: &mut HeaderMap, etag: &str) {
 }
 
 /// Middleware: counts answers by route and class of status.
-pub async fn count(request: Request, next: Next) -> Response {
+pub(crate) async fn count(request: Request, next: Next) -> Response {
     // A route as the table has it, so that the label's values are bounded.
     let route = request.extensions().get::<MatchedPath>().map_or("(none)".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;

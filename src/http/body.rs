@@ -14,7 +14,7 @@ use tallyd_model::json;
 use tallyd_model::pricing::Usd;
 
 /// A JSON body.
-pub struct JsonBody<T>(pub T);
+pub(crate) struct JsonBody<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
@@ -28,13 +28,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
 /// What a body is said to be; empty if nothing is said.
 #[must_use]
-pub fn content_type(headers: &HeaderMap) -> &str {
+pub(crate) fn content_type(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Why a body could not be read.
 #[must_use]
-pub fn unreadable(rejection: BytesRejection) -> ApiError {
+pub(crate) fn unreadable(rejection: BytesRejection) -> ApiError {
     if is_too_slow(&rejection) {
         let hint = "send it faster: it must be whole within a minute, and within seconds before a token was shown";
         return ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long", hint);
@@ -53,7 +53,7 @@ fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// An amount: a JSON number, read by its digits, or decimal text.
 #[derive(Debug, Clone, Copy)]
-pub struct Amount(pub(crate) Usd);
+pub(crate) struct Amount(pub(crate) Usd);
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -71,7 +71,7 @@ impl Amount {
     ///
     /// # Errors
     /// If it is negative or above 10^9.
-    pub fn not_negative(self, name: &str) -> Result<Usd, ApiError> {
+    pub(crate) fn not_negative(self, name: &str) -> Result<Usd, ApiError> {
         if self.0 < Usd::ZERO || !self.0.fits_a_record() {
             let message = format!("{name}: {} is not within 0 and 1000000000", self.0);
             return Err(ApiError::body(message, "send an amount in USD"));

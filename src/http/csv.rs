@@ -24,7 +24,7 @@ use tallyd_model::quote;
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub(crate) enum Format {
     /// JSON.
     #[default]
     Json,
@@ -33,12 +33,12 @@ pub enum Format {
 }
 
 /// Rows of one page of a stream.
-pub const PAGE: i64 = 5_000;
+pub(crate) const PAGE: i64 = 5_000;
 /// Rows of one file.
 const ROWS_MAX: usize = 1_000_000;
 
 /// A page's rows as the texts of JSON objects, and how to get the next one. None after the last.
-pub struct Page {
+pub(crate) struct Page {
     /// The rows.
     pub rows: Vec<String>,
     /// The next page.
@@ -46,15 +46,15 @@ pub struct Page {
 }
 
 /// A page under way.
-pub type PageFuture = Pin<Box<dyn Future<Output = Result<Page, ApiError>> + Send>>;
+pub(crate) type PageFuture = Pin<Box<dyn Future<Output = Result<Page, ApiError>> + Send>>;
 /// Fetches a page.
-pub type NextPage = Box<dyn FnOnce() -> PageFuture + Send>;
+pub(crate) type NextPage = Box<dyn FnOnce() -> PageFuture + Send>;
 
 /// Rows as the texts of JSON objects.
 ///
 /// # Errors
 /// None for the rows of this API, which are objects of texts and numbers.
-pub fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<String>, ApiError> {
+pub(crate) fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<String>, ApiError> {
     let object = |row: &T| json::to_string(row).map_err(|error| ApiError::body(error.to_string(), "report this"));
     rows.iter().map(object).collect()
 }
@@ -63,7 +63,11 @@ pub fn objects<T: Serialize>(rows: &[T]) -> Result<Vec<String>, ApiError> {
 ///
 /// # Errors
 /// As [`objects`].
-pub fn whole<T: Serialize>(name: &str, columns: &'static [&'static str], rows: &[T]) -> Result<Response, ApiError> {
+pub(crate) fn whole<T: Serialize>(
+    name: &str,
+    columns: &'static [&'static str],
+    rows: &[T],
+) -> Result<Response, ApiError> {
     Ok(stream(name, columns, Page { rows: objects(rows)?, next: None }))
 }
 
@@ -71,7 +75,7 @@ pub fn whole<T: Serialize>(name: &str, columns: &'static [&'static str], rows: &
 ///
 /// # Errors
 /// As [`objects`].
-pub fn zoned<T: Serialize>(
+pub(crate) fn zoned<T: Serialize>(
     name: &str,
     columns: &'static [&'static str],
     rows: &[T],
@@ -81,20 +85,20 @@ pub fn zoned<T: Serialize>(
 }
 
 /// The column that says of which zone a file's days are.
-pub const ZONE: &str = "time_zone";
+pub(crate) const ZONE: &str = "time_zone";
 
 /// Rows with the zone of their days in [`ZONE`].
 ///
 /// # Errors
 /// As [`objects`].
-pub fn zoned_objects<T: Serialize>(rows: &[T], zone: chrono_tz::Tz) -> Result<Vec<String>, ApiError> {
+pub(crate) fn zoned_objects<T: Serialize>(rows: &[T], zone: chrono_tz::Tz) -> Result<Vec<String>, ApiError> {
     // An object of this API has members, and a zone's name nothing that JSON escapes.
     let add = |row: String| format!("{{\"{ZONE}\":\"{zone}\",{}", row.strip_prefix('{').unwrap_or_default());
     Ok(objects(rows)?.into_iter().map(add).collect())
 }
 
 /// Streams pages under these columns. The first page is here already, so that an error has its own status.
-pub fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Response {
+pub(crate) fn stream(name: &str, columns: &'static [&'static str], first: Page) -> Response {
     let mut head = csv::Writer::from_writer(Vec::new());
     // Writing into memory does not fail.
     let _ = head.write_record(columns);

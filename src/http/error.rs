@@ -12,14 +12,14 @@ use tallyd_store::describe;
 
 /// An error as it is sent.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// What went wrong.
     pub error: ErrorDetail,
 }
 
 /// What went wrong.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ErrorDetail {
+pub(crate) struct ErrorDetail {
     /// A stable name.
     #[schema(example = "invalid_parameter")]
     pub code: &'static str,
@@ -31,7 +31,7 @@ pub struct ErrorDetail {
 
 /// An answer that is an error.
 #[derive(Debug, Clone)]
-pub struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     detail: ErrorDetail,
     retry_after_s: Option<u64>,
@@ -39,55 +39,60 @@ pub struct ApiError {
 
 impl ApiError {
     /// An error with its parts.
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         let detail = ErrorDetail { code, message: message.into(), hint: hint.into() };
         Self { status, detail, retry_after_s: None }
     }
 
     /// A parameter that is not what it should be.
-    pub fn parameter(name: &str, message: impl std::fmt::Display, hint: impl Into<String>) -> Self {
+    pub(crate) fn parameter(name: &str, message: impl std::fmt::Display, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", format!("{name}: {message}"), hint)
     }
 
     /// A body that is not what it should be.
-    pub fn body(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn body(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_body", message, hint)
     }
 
     /// Something that is not there.
-    pub fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message, hint)
     }
 
     /// The database cannot answer now.
     #[must_use]
-    pub fn unavailable(message: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         let hint = "ask again in a moment; /readyz says whether records are accepted meanwhile";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message, hint).retry_after(2)
     }
 
     /// Tells when to try again, in seconds.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
 
     /// The answer's status.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
+    pub(crate) const fn status(&self) -> StatusCode {
         self.status
     }
 
     /// What happened.
     #[must_use]
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.detail.message
     }
 
     /// Its code.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub(crate) const fn code(&self) -> &'static str {
         self.detail.code
     }
 }

@@ -19,7 +19,7 @@ use tallyd_wal::space::Full;
 /// How a part or the whole is, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Health {
+pub(crate) enum Health {
     /// It works.
     Ok,
     /// It mends itself.
@@ -30,7 +30,7 @@ pub enum Health {
 
 /// One part's health.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Component {
+pub(crate) struct Component {
     /// How it is.
     pub status: Health,
     /// What is wrong and what to do, if anything is.
@@ -40,7 +40,7 @@ pub struct Component {
 
 /// All parts.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct HealthReport {
+pub(crate) struct HealthReport {
     /// The worst of the parts.
     pub status: Health,
     /// Accepting records.
@@ -77,7 +77,7 @@ impl HealthReport {
 
     /// Looks at every part.
     #[must_use]
-    pub fn of(view: &View) -> Self {
+    pub(crate) fn of(view: &View) -> Self {
         let (ingest, wal, flusher) = (ingest(view), wal(view), flusher(view));
         let status = ingest.status.max(wal.status).max(flusher.status);
         Self { status, ingest, wal, flusher }
@@ -115,7 +115,7 @@ fn unsettled(view: &View) -> Vec<String> {
 
 /// True while values that had been synced cannot be read, and nobody has replayed what is left of them.
 #[must_use]
-pub fn is_damaged(view: &View) -> bool {
+pub(crate) fn is_damaged(view: &View) -> bool {
     view.log.holds_damage() || !unsettled(view).is_empty()
 }
 
@@ -168,13 +168,13 @@ fn flusher(view: &View) -> Component {
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()),
     responses((status = 200, description = "Nothing is failing", body = HealthReport),
         (status = 503, description = "Something is failing: a person must act", body = HealthReport)))]
-pub async fn healthz(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
+pub(super) async fn healthz(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
     let (code, report) = health(&view);
     (code, Json(report.for_everybody()))
 }
 
 /// The same with what the database says, for the local socket.
-pub async fn healthz_in_full(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
+pub(super) async fn healthz_in_full(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
     let (code, report) = health(&view);
     (code, Json(report))
 }
@@ -189,7 +189,7 @@ fn health(view: &View) -> (StatusCode, HealthReport) {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, description = "Records are accepted", body = String),
         (status = 503, description = "They are not", body = String)))]
-pub async fn readyz(State(view): State<super::router::Handle>) -> (StatusCode, &'static str) {
+pub(super) async fn readyz(State(view): State<super::router::Handle>) -> (StatusCode, &'static str) {
     let full = view.writer.full().is_some();
     if view.accepting.load(Ordering::Relaxed) && !full {
         (StatusCode::OK, "ready\n")

@@ -19,25 +19,25 @@
 //! | [`places`] | few at a time of what may make the daemon hold much |
 //! | [`parameters`], [`answer`], [`csv`], [`error`] | what endpoints have in common |
 
-pub mod admin;
-pub mod answer;
-pub mod auth;
-pub mod body;
-pub mod csv;
-pub mod error;
+pub(crate) mod admin;
+pub(crate) mod answer;
+pub(crate) mod auth;
+pub(crate) mod body;
+pub(crate) mod csv;
+pub(crate) mod error;
 mod health;
-pub mod ingest;
-pub mod openapi;
-pub mod otlp;
-pub mod page;
-pub mod parameters;
-pub mod places;
-pub mod router;
-pub mod serve;
+pub(crate) mod ingest;
+pub(crate) mod openapi;
+pub(crate) mod otlp;
+pub(crate) mod page;
+pub(crate) mod parameters;
+pub(crate) mod places;
+pub(crate) mod router;
+pub(crate) mod serve;
 pub mod socket;
 mod status;
 mod today;
-pub mod v1;
+pub(crate) mod v1;
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -56,13 +56,13 @@ use tallyd_wal::channel::Ingest;
 use tallyd_wal::log::Log;
 use tallyd_wal::writer::WriterState;
 
-pub use health::{Health, HealthReport, is_damaged};
-pub use router::{local, monitoring, public};
-pub use status::Status;
-pub use today::{BudgetToday, ModelToday, Today};
+pub(crate) use health::{Health, HealthReport, is_damaged};
+pub(crate) use router::{local, monitoring, public};
+pub(crate) use status::Status;
+pub(crate) use today::{BudgetToday, ModelToday, Today};
 
 /// What the handlers see of the daemon.
-pub struct View {
+pub(crate) struct View {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// The write-ahead log.
@@ -102,7 +102,7 @@ pub struct View {
 }
 
 /// Settings of the API.
-pub struct Settings {
+pub(crate) struct Settings {
     /// The zone of the days in answers.
     pub zone: chrono_tz::Tz,
     /// How long one statement may take.
@@ -120,7 +120,7 @@ pub struct Settings {
 impl View {
     /// The age of the oldest record that is on disk and not known to be in PostgreSQL, whatever the lanes do. It may read the disk.
     #[must_use]
-    pub fn oldest_unflushed(&self) -> std::time::Duration {
+    pub(crate) fn oldest_unflushed(&self) -> std::time::Duration {
         let settled = self.loading.get().map(|loading| loading.flusher.settled());
         let settled = settled.as_deref().unwrap_or_else(|| self.log.committed_at_start());
         // What cannot be read is the lanes' to report.
@@ -131,7 +131,7 @@ impl View {
 }
 
 /// The part of the view that needs the database's server.
-pub struct Loading {
+pub(crate) struct Loading {
     /// The lanes.
     pub flusher: Arc<Flusher>,
     /// The database.
@@ -147,7 +147,7 @@ pub struct Loading {
 impl View {
     /// A link that signs in to the page once; none before there is a listener.
     #[must_use]
-    pub fn link(&self) -> Option<String> {
+    pub(crate) fn link(&self) -> Option<String> {
         let mut address = *self.address.get()?;
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());

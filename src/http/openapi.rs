@@ -25,7 +25,7 @@ struct Base;
 
 /// Completes the document of the handlers.
 #[must_use]
-pub fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let base = Base::openapi();
     document.info = info();
     let mut components = document.components.take().or(base.components).unwrap_or_default();
@@ -41,7 +41,7 @@ fn info() -> Info {
 }
 
 /// `/api/openapi.json` and `/api/docs`.
-pub fn routes(document: &utoipa::openapi::OpenApi) -> Router<Handle> {
+pub(crate) fn routes(document: &utoipa::openapi::OpenApi) -> Router<Handle> {
     // A document of texts, lists and maps serializes.
     let value = serde_json::to_value(document).expect("the document serializes");
     // Shared by all who ask.

@@ -13,18 +13,18 @@ use super::View;
 use super::error::ApiError;
 
 /// Bytes of a text parameter.
-pub const TEXT_BYTES_MAX: usize = 512;
+pub(crate) const TEXT_BYTES_MAX: usize = 512;
 /// Days of a range that the rollups answer: ten years.
-pub const ROLLUP_DAYS_MAX: u64 = 3_660;
+pub(crate) const ROLLUP_DAYS_MAX: u64 = 3_660;
 /// Days of a range that the log answers.
-pub const LOG_DAYS_MAX: u64 = 31;
+pub(crate) const LOG_DAYS_MAX: u64 = 31;
 /// Rows of a page.
-pub const LIMIT_MAX: i64 = 10_000;
+pub(crate) const LIMIT_MAX: i64 = 10_000;
 /// Rows that can be skipped; beyond, a narrower question is meant.
-pub const OFFSET_MAX: i64 = 1_000_000;
+pub(crate) const OFFSET_MAX: i64 = 1_000_000;
 
 /// The query's parameters. `T` denies unknown fields.
-pub struct Parameters<T>(pub T);
+pub(crate) struct Parameters<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Parameters<T> {
     type Rejection = ApiError;
@@ -43,7 +43,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Paramet
 }
 
 /// The positive number in a path that has no other parameter.
-pub struct Number<N>(pub N);
+pub(crate) struct Number<N>(pub N);
 
 impl<S, N> FromRequestParts<S> for Number<N>
 where
@@ -61,7 +61,7 @@ where
 }
 
 /// The text in a path that has no other parameter, checked as [`text`] does.
-pub struct Name(pub String);
+pub(crate) struct Name(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = ApiError;
@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 ///
 /// # Errors
 /// If it is too long or holds a NUL.
-pub fn text(name: &str, value: Option<String>) -> Result<Option<String>, ApiError> {
+pub(crate) fn text(name: &str, value: Option<String>) -> Result<Option<String>, ApiError> {
     match &value {
         Some(text) if text.len() > TEXT_BYTES_MAX => {
             let message = format!("{} bytes, at most {TEXT_BYTES_MAX} are accepted", text.len());
@@ -94,7 +94,7 @@ pub fn text(name: &str, value: Option<String>) -> Result<Option<String>, ApiErro
 ///
 /// # Errors
 /// If it lies outside.
-pub fn limit(value: Option<i64>, default: i64, max: i64) -> Result<i64, ApiError> {
+pub(crate) fn limit(value: Option<i64>, default: i64, max: i64) -> Result<i64, ApiError> {
     within("limit", value.unwrap_or(default), 1, max)
 }
 
@@ -102,7 +102,7 @@ pub fn limit(value: Option<i64>, default: i64, max: i64) -> Result<i64, ApiError
 ///
 /// # Errors
 /// If it lies outside of its bounds.
-pub fn offset(value: Option<i64>) -> Result<i64, ApiError> {
+pub(crate) fn offset(value: Option<i64>) -> Result<i64, ApiError> {
     within("offset", value.unwrap_or(0), 0, OFFSET_MAX)
 }
 
@@ -110,7 +110,7 @@ pub fn offset(value: Option<i64>) -> Result<i64, ApiError> {
 ///
 /// # Errors
 /// If it lies outside.
-pub fn within(name: &str, value: i64, min: i64, max: i64) -> Result<i64, ApiError> {
+pub(crate) fn within(name: &str, value: i64, min: i64, max: i64) -> Result<i64, ApiError> {
     if (min..=max).contains(&value) {
         return Ok(value);
     }
@@ -119,19 +119,19 @@ pub fn within(name: &str, value: i64, min: i64, max: i64) -> Result<i64, ApiErro
 
 /// Today, in the reporting time zone.
 #[must_use]
-pub fn today(view: &View) -> NaiveDate {
+pub(crate) fn today(view: &View) -> NaiveDate {
     local_now(view).date_naive()
 }
 
 /// Now, in the reporting time zone.
 #[must_use]
-pub fn local_now(view: &View) -> DateTime<chrono_tz::Tz> {
+pub(crate) fn local_now(view: &View) -> DateTime<chrono_tz::Tz> {
     now(view).with_timezone(&view.settings.zone)
 }
 
 /// Now.
 #[must_use]
-pub fn now(view: &View) -> DateTime<Utc> {
+pub(crate) fn now(view: &View) -> DateTime<Utc> {
     // The clock's microseconds lie within the calendar for 250,000 years.
     DateTime::from_timestamp_micros(view.clock.now_us()).unwrap_or_default()
 }
@@ -140,7 +140,7 @@ pub fn now(view: &View) -> DateTime<Utc> {
 ///
 /// # Errors
 /// If they contradict each other, or the range is longer than `max` days.
-pub fn day_range(
+pub(crate) fn day_range(
     view: &View,
     (days, from, to): (Option<u64>, Option<&str>, Option<&str>),
     default: u64,
@@ -191,7 +191,7 @@ fn date(name: &str, text: &str) -> Result<NaiveDate, ApiError> {
 ///
 /// # Errors
 /// If it is neither, or of another era.
-pub fn instant(view: &View, name: &str, text: &str) -> Result<DateTime<Utc>, ApiError> {
+pub(crate) fn instant(view: &View, name: &str, text: &str) -> Result<DateTime<Utc>, ApiError> {
     if text.len() == 10 {
         let day = date(name, text)?;
         let midnight = day.and_time(chrono::NaiveTime::MIN).and_local_timezone(view.settings.zone).earliest();

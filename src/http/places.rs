@@ -32,7 +32,7 @@ const SHORT_BYTES: u64 = 64 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// The places of one kind of request.
-pub struct Places {
+pub(crate) struct Places {
     all: Arc<Semaphore>,
     of_one: usize,
     by_sender: Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -40,18 +40,20 @@ pub struct Places {
 
 /// A place, taken until the last clone is dropped.
 #[derive(Clone)]
-pub struct Place(#[expect(dead_code, reason = "held, and given back when dropped")] Arc<[OwnedSemaphorePermit; 2]>);
+pub(crate) struct Place(
+    #[expect(dead_code, reason = "held, and given back when dropped")] Arc<[OwnedSemaphorePermit; 2]>,
+);
 
 impl Places {
     /// So many places.
     #[must_use]
-    pub fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(places)), of_one: places / 2, by_sender: Mutex::default() }
     }
 
     /// Places for questions.
     #[must_use]
-    pub fn answers() -> Self {
+    pub(crate) fn answers() -> Self {
         Self::new(ANSWERS)
     }
 
@@ -66,7 +68,7 @@ impl Places {
     ///
     /// # Errors
     /// 503 if there is none in time.
-    pub async fn take(&self, extensions: &Extensions, hint: &str) -> Result<Place, ApiError> {
+    pub(crate) async fn take(&self, extensions: &Extensions, hint: &str) -> Result<Place, ApiError> {
         let own = self.of(extensions.get::<Identity>().map_or("", |identity| identity.actor.as_str()));
         let both = async {
             // The sender's own first: nobody holds one of all while waiting for their own.
@@ -84,7 +86,7 @@ impl Places {
 
 /// Middleware, closest to the handlers of questions: takes a place, and leaves it with a long answer for [`keep`]. What is
 /// in between may read the body and make another one of it.
-pub async fn few(State(places): State<Arc<Places>>, request: Request, next: Next) -> Response {
+pub(crate) async fn few(State(places): State<Arc<Places>>, request: Request, next: Next) -> Response {
     let hint = "ask again in a moment, and read answers as they come; one sender has half of the places at most";
     let place = match places.take(request.extensions(), hint).await {
         Ok(place) => place,
@@ -99,7 +101,7 @@ pub async fn few(State(places): State<Arc<Places>>, request: Request, next: Next
 }
 
 /// Middleware: an answer that came with a place keeps it until its body is gone.
-pub async fn keep(request: Request, next: Next) -> Response {
+pub(crate) async fn keep(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Place>() {
         Some(place) => with(response, place),
@@ -108,7 +110,7 @@ pub async fn keep(request: Request, next: Next) -> Response {
 }
 
 /// The response, whose body keeps a place.
-pub fn with(response: Response, place: Place) -> Response {
+pub(crate) fn with(response: Response, place: Place) -> Response {
     response.map(|body| Body::new(Keeping { body, rest: Bytes::new(), _place: place }))
 }
 

@@ -28,7 +28,7 @@ use super::{View, admin, answer, health, ingest, openapi, otlp, page, status, to
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
 
 /// What handlers hold.
-pub type Handle = Arc<View>;
+pub(crate) type Handle = Arc<View>;
 
 /// Open to everybody: health, and counters unless they have an address of their own. No costs.
 fn open(with_metrics: bool) -> OpenApiRouter<Handle> {
@@ -107,7 +107,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// Routes on `http.listen`.
-pub fn public(view: Handle) -> Router {
+pub(crate) fn public(view: Handle) -> Router {
     let for_role = |needs, by_page| from_fn_with_state(Gate { view: Arc::clone(&view), needs, by_page }, gate);
     let answers = Arc::new(Places::answers());
     let asked = |routes: OpenApiRouter<Handle>, by_page| {
@@ -152,13 +152,13 @@ pub fn public(view: Handle) -> Router {
 }
 
 /// Routes on `http.metrics_listen`.
-pub fn monitoring(view: Handle) -> Router {
+pub(crate) fn monitoring(view: Handle) -> Router {
     let (router, _) = open(true).split_for_parts();
     router.fallback(not_found).layer(CatchPanicLayer::custom(panicked)).with_state(view)
 }
 
 /// Routes on the local socket.
-pub fn local(view: Handle) -> Router {
+pub(crate) fn local(view: Handle) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz_in_full))
         .route("/metrics", get(metrics))

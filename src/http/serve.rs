@@ -33,7 +33,7 @@ use paced::Paced;
 use tallyd_base::registry;
 use upload::Upload;
 
-pub use upload::TooSlow;
+pub(crate) use upload::TooSlow;
 
 /// How long the first request's head may take.
 const FIRST_HEAD: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections until the task is dropped.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
     let seats = Seats::new(bounds);
     loop {
         match listener.accept().await {

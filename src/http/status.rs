@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The daemon at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Status {
+pub(crate) struct Status {
     /// The running version.
     pub version: String,
     /// Seconds since it started.
@@ -48,7 +48,7 @@ pub struct Status {
 
 /// What stood out about records since the daemon's start: at most some 64 names each, the most frequent first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
-pub struct StoodOut {
+pub(crate) struct StoodOut {
     /// Calls whose usage was not understood whole, by the name of what was not understood. They are unpriced unless they state
     /// a cost; their metadata has the name as `tallyd.not_understood`.
     pub not_understood: Vec<Named>,
@@ -60,7 +60,7 @@ pub struct StoodOut {
 
 /// How often something was counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Named {
+pub(crate) struct Named {
     /// The name; `(other)` for those beyond the bound.
     pub what: String,
     /// How often.
@@ -70,7 +70,7 @@ pub struct Named {
 impl StoodOut {
     /// As counted so far; nothing while the daemon stops.
     #[must_use]
-    pub fn of(view: &View) -> Self {
+    pub(crate) fn of(view: &View) -> Self {
         let intake = view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let Some(shared) = intake else { return Self::default() };
         let list = |names: &Names| {
@@ -87,7 +87,7 @@ impl StoodOut {
 
 /// The write-ahead log at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct WalStatus {
+pub(crate) struct WalStatus {
     /// Records that are durable and not in PostgreSQL yet.
     pub unflushed_records: u64,
     /// The age of the oldest of them.
@@ -109,7 +109,7 @@ pub struct WalStatus {
 
 /// The database at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct DatabaseStatus {
+pub(crate) struct DatabaseStatus {
     /// Where it is, without its password. None before it is started.
     pub url: Option<String>,
     /// True if it answered just now.
@@ -124,7 +124,7 @@ pub struct DatabaseStatus {
 
 /// A lane at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct LaneStatus {
+pub(crate) struct LaneStatus {
     /// Everything of the lane up to this key is in PostgreSQL.
     pub committed_key: u64,
     /// True if a person must act before it goes on.
@@ -134,7 +134,7 @@ pub struct LaneStatus {
 }
 
 /// `GET /status`, on the local socket only.
-pub async fn status(State(view): State<super::router::Handle>) -> Json<Status> {
+pub(super) async fn status(State(view): State<super::router::Handle>) -> Json<Status> {
     let committed_records = tokio::time::timeout(PATIENCE, committed_records(&view)).await.ok().flatten();
     Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),

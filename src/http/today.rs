@@ -21,7 +21,7 @@ const MODELS_MAX: i64 = 500;
 
 /// Today so far.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Today {
+pub(crate) struct Today {
     /// The day, in the reporting time zone.
     pub day: NaiveDate,
     /// That zone.
@@ -38,7 +38,7 @@ pub struct Today {
 
 /// What a model's calls came to today.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ModelToday {
+pub(crate) struct ModelToday {
     /// The provider.
     pub provider: String,
     /// The model; empty where calls name none.
@@ -59,7 +59,7 @@ pub struct ModelToday {
 
 /// Where a budget stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BudgetToday {
+pub(crate) struct BudgetToday {
     /// What it bounds, for a person: `all / month`, `provider claude / day`.
     pub name: String,
     /// How much it is, USD.
@@ -90,7 +90,7 @@ impl From<GroupRow> for ModelToday {
 }
 
 /// `GET /today`, on the local socket only.
-pub async fn today(State(view): State<Handle>) -> Result<Json<Today>, ApiError> {
+pub(super) async fn today(State(view): State<Handle>) -> Result<Json<Today>, ApiError> {
     let day = local_now(&view).date_naive();
     let time_zone = view.settings.zone.name().to_owned();
     let reading = view.reading().await?;

@@ -14,7 +14,7 @@ use tallyd_store::load::transaction::Committed;
 
 /// What connections count.
 #[derive(Clone)]
-pub struct IngestMetrics {
+pub(crate) struct IngestMetrics {
     /// See [`name::RECORDS_RECEIVED`].
     pub received: Counter,
     /// See [`name::RECORDS_DUPLICATE`].
@@ -48,7 +48,7 @@ impl IngestMetrics {
     /// Counts what stands out about an accepted call: that no price is known, that its usage was not understood whole, or that it
     /// states another cost than the catalog's. The usual call, priced by the catalog, costs one comparison.
     #[inline]
-    pub fn accepted(&self, admission: &Admission<'_>, call: &Call<'_>) {
+    pub(crate) fn accepted(&self, admission: &Admission<'_>, call: &Call<'_>) {
         if !matches!(call.cost, Cost::Catalog { .. }) {
             self.stands_out(admission, call);
         }
@@ -66,29 +66,29 @@ impl IngestMetrics {
     }
 
     /// Counts a refused record.
-    pub fn refused(&self, code: Code) {
+    pub(crate) fn refused(&self, code: Code) {
         self.refused[code as usize].increment(1);
     }
 
     /// Counts a connection that is closed for what it sent. Rare, so looked up.
-    pub fn protocol_error(&self, code: &'static str) {
+    pub(crate) fn protocol_error(&self, code: &'static str) {
         counter!(name::PROTOCOL_ERRORS, "code" => code).increment(1);
     }
 
     /// The gauge of open connections of a transport.
-    pub fn connections(transport: &'static str) -> Gauge {
+    pub(crate) fn connections(transport: &'static str) -> Gauge {
         gauge!(name::CONNECTIONS, "transport" => transport)
     }
 }
 
 /// One open connection in a gauge, for as long as this value lives. The task that serves a connection may return, be
 /// aborted or panic: the gauge falls by one in each case.
-pub struct OpenConnection(Gauge);
+pub(crate) struct OpenConnection(Gauge);
 
 impl OpenConnection {
     /// Counts a connection as open.
     #[must_use]
-    pub fn new(gauge: Gauge) -> Self {
+    pub(crate) fn new(gauge: Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge)
     }
@@ -101,7 +101,7 @@ impl Drop for OpenConnection {
 }
 
 /// What a lane of the flusher counts.
-pub struct FlushMetrics {
+pub(crate) struct FlushMetrics {
     committed: Counter,
     refused: Counter,
     poison: Counter,
@@ -115,7 +115,7 @@ pub struct FlushMetrics {
 impl FlushMetrics {
     /// The handles of one lane.
     #[must_use]
-    pub fn new(lane: u16) -> Self {
+    pub(crate) fn new(lane: u16) -> Self {
         Self {
             committed: counter!(name::RECORDS_COMMITTED),
             refused: counter!(name::DEAD_LETTERS, "kind" => "refused"),
@@ -129,7 +129,7 @@ impl FlushMetrics {
     }
 
     /// Counts one committed transaction.
-    pub fn committed(&self, took: Duration, committed: &Committed) {
+    pub(crate) fn committed(&self, took: Duration, committed: &Committed) {
         let Committed { records, refused, counted, poison } = *committed;
         self.counted.increment(counted);
         self.committed.increment(records);
@@ -140,18 +140,18 @@ impl FlushMetrics {
     }
 
     /// Counts a batch that found no turn to load.
-    pub fn crowded(&self) {
+    pub(crate) fn crowded(&self) {
         self.crowded.increment(1);
     }
 
     /// Counts a failure of a class.
-    pub fn failed(class: FailureClass) {
+    pub(crate) fn failed(class: FailureClass) {
         counter!(name::FLUSH_FAILURES, "class" => class.name()).increment(1);
     }
 
     /// Begins everything that lanes count at 0, before there is a lane: with PostgreSQL down at the start there may be none for
     /// long, and an alert on a series that is missing does not fire.
-    pub fn begin() {
+    pub(crate) fn begin() {
         drop(Self::new(0));
         gauge!(name::DATABASE_UP).set(0.0);
         gauge!(name::OLDEST_UNFLUSHED_SECONDS).set(0.0);
@@ -161,7 +161,7 @@ impl FlushMetrics {
     }
 
     /// Shows whether the lane holds its records back.
-    pub fn hold(&self, holds: bool) {
+    pub(crate) fn hold(&self, holds: bool) {
         self.hold.set(f64::from(u8::from(holds)));
     }
 }

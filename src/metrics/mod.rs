@@ -4,7 +4,7 @@
 //! kept handle, and the data plane counts every record.
 
 mod handles;
-pub mod names;
+pub(crate) mod names;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tallyd_base::registry;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub use handles::{FlushMetrics, IngestMetrics, OpenConnection};
+pub(crate) use handles::{FlushMetrics, IngestMetrics, OpenConnection};
 
 /// Upper bounds of latency buckets, in seconds: from a fast local disk to a stuck database.
 const LATENCY_BUCKETS_S: [f64; 16] =
@@ -24,7 +24,7 @@ const SIZE_BUCKETS: [f64; 10] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 
 ///
 /// # Errors
 /// If another recorder has been installed.
-pub fn install() -> anyhow::Result<PrometheusHandle> {
+pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS_S)?
         .set_buckets_for_metric(Matcher::Suffix("_batch_records".into()), &SIZE_BUCKETS)?
@@ -36,4 +36,4 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// How often a renderer must be kept up, so that histograms' memory stays bounded when nobody scrapes.
-pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

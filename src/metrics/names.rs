@@ -10,10 +10,10 @@ const NAMES_MAX: usize = 64;
 /// Bytes of one name; the rest is cut off.
 const NAME_BYTES_MAX: usize = 120;
 /// The name of all names beyond [`NAMES_MAX`].
-pub const OTHER: &str = "(other)";
+pub(crate) const OTHER: &str = "(other)";
 
 /// A counter whose label `what` is a name that somebody else chose, and the same counts for `tallyd status`.
-pub struct Names {
+pub(crate) struct Names {
     metric: &'static str,
     counts: Mutex<BTreeMap<String, u64>>,
 }
@@ -21,12 +21,12 @@ pub struct Names {
 impl Names {
     /// Nothing counted yet.
     #[must_use]
-    pub const fn new(metric: &'static str) -> Self {
+    pub(crate) const fn new(metric: &'static str) -> Self {
         Self { metric, counts: Mutex::new(BTreeMap::new()) }
     }
 
     /// Counts one more of a name. Rare, so it locks and looks up.
-    pub fn count(&self, name: &str) {
+    pub(crate) fn count(&self, name: &str) {
         let mut name = printable(name);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= NAMES_MAX && !counts.contains_key(&name) {
@@ -38,7 +38,7 @@ impl Names {
 
     /// The names and their counts since the daemon's start, the highest first.
     #[must_use]
-    pub fn since_start(&self) -> Vec<(String, u64)> {
+    pub(crate) fn since_start(&self) -> Vec<(String, u64)> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = counts.iter().map(|(name, count)| (name.clone(), *count)).collect();
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

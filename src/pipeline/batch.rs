@@ -32,7 +32,7 @@ const SLICE: usize = 512;
 
 /// What makes a repeated request known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestKey {
+pub(crate) struct RequestKey {
     producer: String,
     fingerprint: u64,
 }
@@ -40,7 +40,7 @@ pub struct RequestKey {
 impl RequestKey {
     /// The key of a request: `scope` tells senders and purposes apart, `key` the requests of one, `body` what is in it.
     #[must_use]
-    pub fn new(scope: &str, key: &[u8], body: &[u8]) -> Self {
+    pub(crate) fn new(scope: &str, key: &[u8], body: &[u8]) -> Self {
         // The scope's length keeps ("a", "bc") apart from ("ab", "c").
         let digest =
             Sha256::new().chain_update((scope.len() as u64).to_be_bytes()).chain_update(scope).chain_update(key);
@@ -59,7 +59,7 @@ impl RequestKey {
 
     /// The id of the record at this place, if it has none of its own: a UUID of version 8.
     #[must_use]
-    pub fn id(&self, index: usize) -> [u8; 16] {
+    pub(crate) fn id(&self, index: usize) -> [u8; 16] {
         let digest = Sha256::new()
             .chain_update(&self.producer)
             .chain_update(self.fingerprint.to_be_bytes())
@@ -73,7 +73,7 @@ impl RequestKey {
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is durable.
     Accepted {
         /// The call's id.
@@ -91,7 +91,7 @@ pub enum Outcome {
 
 /// Why a request has no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BatchError {
+pub(crate) enum BatchError {
     /// The key came with another body before.
     #[error("this key has been used for another request")]
     KeyReused,
@@ -118,7 +118,7 @@ impl From<Closed> for BatchError {
 
 /// Who sends a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Sender<'a> {
+pub(crate) struct Sender<'a> {
     /// The token's holder, for the dead letters.
     pub name: &'a str,
     /// Costs that this sender may state.
@@ -128,7 +128,7 @@ pub struct Sender<'a> {
 }
 
 /// A request whose records are judged and handed over, a slice at a time: what waits for the WAL is not all of the request.
-pub struct Recording<'r> {
+pub(crate) struct Recording<'r> {
     shared: &'r Shared,
     sender: Sender<'r>,
     key: Option<&'r RequestKey>,
@@ -147,7 +147,7 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub async fn begin(
+    pub(crate) async fn begin(
         shared: &'r Shared,
         sender: Sender<'r>,
         key: Option<&'r RequestKey>,
@@ -165,7 +165,7 @@ impl<'r> Recording<'r> {
 
     /// Judges the next slice. Returns its credits: calls with a negative cost that no earlier request has brought. None after
     /// the last slice.
-    pub fn judge(&mut self) -> Option<Vec<(Uuid, Usd)>> {
+    pub(crate) fn judge(&mut self) -> Option<Vec<(Uuid, Usd)>> {
         let first = self.outcomes.len();
         let slice = self.texts.get(first..).filter(|rest| !rest.is_empty())?;
         let slice = &slice[..slice.len().min(SLICE)];
@@ -185,7 +185,7 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub async fn hand_over(&mut self) -> Result<(), BatchError> {
+    pub(crate) async fn hand_over(&mut self) -> Result<(), BatchError> {
         for bundle in self.judged.drain(..) {
             self.shared.ingest.submit(&self.origin, bundle).await?;
             self.handed_over += 1;
@@ -197,7 +197,7 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub async fn finish(mut self) -> Result<Vec<Outcome>, BatchError> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<Outcome>, BatchError> {
         self.origin.wait_durable(self.handed_over).await?;
         for (place, _) in self.tickets.iter().filter(|(_, ticket)| ticket.is_duplicate()) {
             if let Outcome::Accepted { duplicate, .. } = &mut self.outcomes[*place] {

@@ -20,7 +20,7 @@ use crate::seats::Seats;
 const QUEUE_MAX: i32 = 65_535;
 
 /// A bound listener.
-pub enum Listener {
+pub(crate) enum Listener {
     /// On a path.
     Unix(UnixListener),
     /// On an address.
@@ -29,7 +29,7 @@ pub enum Listener {
 
 /// Why the socket could not be bound.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub(crate) enum BindError {
     /// Somebody listens there.
     #[error("{0} is in use by a running process; give this daemon another TALLYD_SOCKET or TALLYD_DATA_DIR")]
     InUse(String),
@@ -45,7 +45,7 @@ pub enum BindError {
 ///
 /// # Errors
 /// [`BindError`].
-pub async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
+pub(crate) async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
     let name = path.display().to_string();
     let failed = |error| BindError::Io(name.clone(), error);
     if path.as_os_str().len() > 107 {
@@ -77,7 +77,7 @@ pub async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, BindError> {
 ///
 /// # Errors
 /// [`BindError`].
-pub async fn bind_tcp(address: &str) -> Result<Listener, BindError> {
+pub(crate) async fn bind_tcp(address: &str) -> Result<Listener, BindError> {
     tcp_listener(address).await.map(Listener::Tcp)
 }
 
@@ -85,7 +85,7 @@ pub async fn bind_tcp(address: &str) -> Result<Listener, BindError> {
 ///
 /// # Errors
 /// [`BindError`].
-pub async fn tcp_listener(address: &str) -> Result<TcpListener, BindError> {
+pub(crate) async fn tcp_listener(address: &str) -> Result<TcpListener, BindError> {
     let bound = TcpListener::bind(address).await.and_then(|listener| let_many_wait(&listener).map(|()| listener));
     bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(address.to_owned()),
@@ -102,7 +102,7 @@ fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
 impl Listener {
     /// Accepts connections until `stop` is cancelled, then returns once all of them have ended. Where there is no place it
     /// stops accepting until one is free.
-    pub async fn run(self, shared: Arc<Shared>, door: Door, stop: CancellationToken) {
+    pub(crate) async fn run(self, shared: Arc<Shared>, door: Door, stop: CancellationToken) {
         let transport = match self {
             Self::Unix(_) => "unix",
             Self::Tcp(_) => "tcp",
@@ -160,7 +160,7 @@ impl Listener {
 }
 
 /// What a listener's connections need to come in.
-pub struct Door {
+pub(crate) struct Door {
     /// What is to be shown over TCP.
     pub tokens: Arc<[String]>,
     /// Places of those who have not shown it yet.
@@ -193,6 +193,6 @@ fn tell_of_panic(ended: Result<(), tokio::task::JoinError>, transport: &str) {
 type Stream = Box<dyn ReadWrite>;
 
 /// What both transports can do.
-pub trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}

@@ -2,8 +2,7 @@
 //!
 //! listener → connection → `tallyd_intake` (decode, validate, price) → `tallyd_wal` (chunk, channel, write-ahead log) → flusher → PostgreSQL.
 
-pub mod batch;
-pub mod connection;
-pub mod flusher;
-pub mod listener;
-pub mod recorder;
+pub(crate) mod batch;
+pub(crate) mod connection;
+pub(crate) mod flusher;
+pub(crate) mod listener;

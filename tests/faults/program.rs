@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let _scenario = tallyd_base::failpoint::set_up();
-    tallyd::cli::main()
+    tallyd::main()
 }

@@ -18,7 +18,7 @@ fn holds(name: &str, now: &str) {
 
 #[test]
 fn the_help_of_every_command_is_as_reviewed() {
-    let mut root = tallyd::cli::command().term_width(100);
+    let mut root = tallyd::command().term_width(100);
     root.build();
     let mut text = String::new();
     let mut waiting = vec![root];
@@ -40,7 +40,7 @@ fn the_help_of_every_command_is_as_reviewed() {
 
 #[test]
 fn the_openapi_document_is_as_reviewed() {
-    let mut document = tallyd::http::router::document();
+    let mut document = tallyd::document();
     document.info.version = "(the version)".to_owned();
     holds("openapi", &serde_json::to_string_pretty(&document).unwrap());
 }

@@ -9,7 +9,7 @@ fn the_document_names_every_route_and_what_it_says_of_access_is_so() {
     let api = Api::start();
     let document = api.get("/api/openapi.json", "").ok();
     // tests/snapshots/ has it.
-    assert_eq!(document, serde_json::to_value(tallyd::http::router::document()).unwrap());
+    assert_eq!(document, serde_json::to_value(tallyd::document()).unwrap());
     assert!(document["components"]["securitySchemes"]["bearer"].is_object());
     let mut operations = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {

@@ -8,6 +8,8 @@
 //! | [`sync`] | the atomics where threads meet; a model checker's in a build with the feature `model` |
 //! | [`failpoint`] | places where the fault tests break the daemon; empty without the feature `failpoints` |
 
+#![warn(unreachable_pub)]
+
 pub mod clock;
 pub mod failpoint;
 pub mod registry;

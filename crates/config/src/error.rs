@@ -27,7 +27,7 @@ impl fmt::Display for Origin {
 
 /// One mistake of a configuration. No message holds the value of a secret.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The file cannot be read.
     #[error("cannot read the configuration file {}: {source}", .path.display())]
     Read {
@@ -137,17 +137,17 @@ pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
     /// Adds one.
-    pub fn push(&mut self, fault: Fault) {
+    pub(crate) fn push(&mut self, fault: Fault) {
         self.0.push(fault);
     }
 
     /// Adds what does not fit the other values, or the machine. `reason` also says what to do.
-    pub fn add(&mut self, key: &'static str, reason: impl Into<String>) {
+    pub(crate) fn add(&mut self, key: &'static str, reason: impl Into<String>) {
         self.push(Fault::Invalid { key, reason: reason.into() });
     }
 
     /// Checks that a number is in a range; the message names both ends.
-    pub fn in_range<T>(&mut self, key: &'static str, value: T, range: std::ops::RangeInclusive<T>)
+    pub(crate) fn in_range<T>(&mut self, key: &'static str, value: T, range: std::ops::RangeInclusive<T>)
     where
         T: PartialOrd + fmt::Display,
     {
@@ -157,7 +157,7 @@ impl Faults {
     }
 
     /// Checks that an address has the form `host:port`; the name is resolved where it is bound.
-    pub fn is_address(&mut self, key: &'static str, address: &str) {
+    pub(crate) fn is_address(&mut self, key: &'static str, address: &str) {
         match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
             _ => self.add(
@@ -169,7 +169,7 @@ impl Faults {
 
     /// Adds what the check of the whole has found: with where each value came from, and without the keys whose own value could not be
     /// read, because it was their default that was checked.
-    pub fn extend_checked(&mut self, checked: Self, origins: &BTreeMap<String, Origin>) {
+    pub(crate) fn extend_checked(&mut self, checked: Self, origins: &BTreeMap<String, Origin>) {
         let unread = self.0.len();
         for fault in checked.0 {
             let Fault::Invalid { key, reason } = fault else { continue };
@@ -187,7 +187,7 @@ impl Faults {
     ///
     /// # Errors
     /// [`ConfigError`] if there is a mistake.
-    pub fn end(mut self) -> Result<(), ConfigError> {
+    pub(crate) fn end(mut self) -> Result<(), ConfigError> {
         // Those of the file by its lines; the others follow as they were found.
         self.0.sort_by_key(|fault| match fault.place().1 {
             Some(Origin::File(_, line)) => *line,

@@ -22,7 +22,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // The defaults are texts, numbers, switches and lists in one level of sections: all of that is TOML.
         let defaults = Table::try_from(Config::default()).expect("the defaults can be written as TOML");
         let known = flatten(&defaults);
@@ -30,12 +30,12 @@ impl Layers {
     }
 
     /// Every key there is, with its section.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
     }
 
     /// Adds a file's values.
-    pub fn add_file(&mut self, path: &Path, faults: &mut Faults) {
+    pub(crate) fn add_file(&mut self, path: &Path, faults: &mut Faults) {
         match std::fs::read_to_string(path) {
             Ok(text) => self.add_toml(&text, path, faults),
             Err(source) => faults.push(Fault::Read { path: path.to_owned(), source }),
@@ -43,7 +43,7 @@ impl Layers {
     }
 
     /// Adds the values of a file's text. Of a text that is not TOML none is read.
-    pub fn add_toml(&mut self, text: &str, path: &Path, faults: &mut Faults) {
+    pub(crate) fn add_toml(&mut self, text: &str, path: &Path, faults: &mut Faults) {
         let read = toml::from_str::<Table>(text).and_then(|table| Ok((table, lines(text)?)));
         let (table, lines) = match read {
             Ok(read) => read,
@@ -68,7 +68,7 @@ impl Layers {
     }
 
     /// Adds one value given as text, read as the key's type.
-    pub fn add_text(&mut self, key: &str, text: &str, origin: Origin, faults: &mut Faults) {
+    pub(crate) fn add_text(&mut self, key: &str, text: &str, origin: Origin, faults: &mut Faults) {
         let Some(default) = self.known.get(key) else { return faults.push(self.unknown(key, origin)) };
         let (value, expected) = match default {
             Value::Integer(_) => (text.trim().parse().ok().map(Value::Integer), "a whole number"),
@@ -86,7 +86,7 @@ impl Layers {
     }
 
     /// The whole configuration, not yet checked across keys: what could not be read stands at its default.
-    pub fn into_config(self, faults: &mut Faults) -> Config {
+    pub(crate) fn into_config(self, faults: &mut Faults) -> Config {
         let mut table = self.defaults;
         let mut origins = BTreeMap::new();
         for (key, (value, origin)) in self.set {

@@ -14,6 +14,8 @@
 //! *Secrets.* Tokens and the database's password live in types that print `***` ([`secret`]); what
 //! [`Config::effective_toml`] shows can be pasted into a bug report.
 
+#![warn(unreachable_pub)]
+
 mod alerts;
 mod auth;
 mod database;

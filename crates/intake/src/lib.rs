@@ -14,6 +14,8 @@
 //! ([`token`]). All of it is a function of bytes, the configuration, the prices and a time that is handed in: no file, no network, no
 //! metrics, no async runtime. Only the id of a record without one has random bits. Fuzzers and tests call it as the daemon does.
 
+#![warn(unreachable_pub)]
+
 pub mod admit;
 pub mod array;
 pub mod body;

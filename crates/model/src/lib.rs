@@ -15,6 +15,8 @@
 //! | [`quote`] | text of others, on a terminal and in the daemon log |
 //! | [`wording`] | numbers, amounts and their nouns in messages and lists |
 
+#![warn(unreachable_pub)]
+
 pub mod bill;
 pub mod call;
 pub mod decimal;

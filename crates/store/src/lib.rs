@@ -32,6 +32,8 @@
 //! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
+#![warn(unreachable_pub)]
+
 pub mod access;
 pub mod adopt;
 pub mod bill;

@@ -38,7 +38,10 @@ impl ZoneMoved {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn enter(client: &impl GenericClient, counted: Tz) -> Result<Result<(), ZoneMoved>, tokio_postgres::Error> {
+pub(crate) async fn enter(
+    client: &impl GenericClient,
+    counted: Tz,
+) -> Result<Result<(), ZoneMoved>, tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
     let sql = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let rows = client.query_typed(sql, &[]).await?;

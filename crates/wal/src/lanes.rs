@@ -21,7 +21,7 @@ const BACKLOG_RECORDS: u64 = 100_000;
 
 /// The number of lanes, and the rule by which they share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lanes(pub u16);
+pub(crate) struct Lanes(pub u16);
 
 impl Lanes {
     /// The lane of a chunk that is written now, whose first value will have this key. `share` is the lane that its users
@@ -43,7 +43,7 @@ impl Lanes {
 
     /// The lane that speaks for a key under which nothing can be read.
     #[must_use]
-    pub const fn by_key(self, first_key: u64) -> u16 {
+    pub(crate) const fn by_key(self, first_key: u64) -> u16 {
         (first_key / STRIPE_KEYS % self.0 as u64) as u16
     }
 }

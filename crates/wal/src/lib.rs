@@ -54,6 +54,8 @@
 //! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
 //! and connections stop reading from their sockets; it goes on by itself once there is room.
 
+#![warn(unreachable_pub)]
+
 pub mod append;
 pub mod channel;
 pub mod chunk;

@@ -53,7 +53,7 @@ pub(crate) struct SegmentPaths {
 impl SegmentPaths {
     /// The paths of the segment that begins with `first_key`.
     #[must_use]
-    pub fn new(folder: &Path, first_key: u64) -> Self {
+    pub(crate) fn new(folder: &Path, first_key: u64) -> Self {
         let name = format!("{first_key:020}");
         Self {
             store: folder.join(&name),
@@ -64,7 +64,7 @@ impl SegmentPaths {
 
     /// The log's folder.
     #[must_use]
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.store.parent().unwrap_or(Path::new("."))
     }
 
@@ -72,7 +72,7 @@ impl SegmentPaths {
     ///
     /// # Errors
     /// [`WalError::Io`].
-    pub fn delete(&self) -> Result<(), WalError> {
+    pub(crate) fn delete(&self) -> Result<(), WalError> {
         let doomed = self.doomed();
         if self.store.exists() {
             fs::rename(&self.store, &doomed).map_err(|error| WalError::io("rename", &self.store, error))?;
@@ -101,7 +101,7 @@ impl SegmentPaths {
     ///
     /// # Errors
     /// [`WalError::Io`].
-    pub fn set_aside(&self, now_us: i64) -> Result<PathBuf, WalError> {
+    pub(crate) fn set_aside(&self, now_us: i64) -> Result<PathBuf, WalError> {
         let folder = self.folder().join("damaged");
         let name = self.store.file_name().unwrap_or_default().to_string_lossy();
         let target = folder.join(format!("{name}-{now_us}"));

@@ -30,7 +30,7 @@ Examples:
   tallyd adopt --from-log billing.calls --map cost_usd=price --map occurred_at=made_at --time-zone America/New_York --dry-run
   tallyd adopt --dry-run --json | jq .found.daily.differing"
 )]
-pub struct AdoptArgs {
+pub(super) struct AdoptArgs {
     /// The old log [default: public.api_usage_log, or tallyd_adopted.api_usage_log]
     #[arg(long, value_name = "SCHEMA.TABLE")]
     from_log: Option<String>,
@@ -82,7 +82,7 @@ impl AdoptArgs {
     }
 }
 
-pub fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let told = args.confirm.told();
     if told == Told::Nothing {
         return Ok(args.confirm.refuse("takes calls over, and with --move-aside moves tables"));

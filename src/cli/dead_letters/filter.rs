@@ -9,7 +9,7 @@ use tallyd_store::dead_letters::Filter;
 
 /// Flags that choose letters. All of what is given must hold.
 #[derive(Args)]
-pub struct FilterArgs {
+pub(super) struct FilterArgs {
     /// These letters, by number
     #[arg(value_name = "ID")]
     ids: Vec<i64>,
@@ -48,7 +48,7 @@ impl FilterArgs {
     ///
     /// # Errors
     /// If no letter could be meant.
-    pub fn filter(&self) -> anyhow::Result<Filter> {
+    pub(super) fn filter(&self) -> anyhow::Result<Filter> {
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since >= until
         {
@@ -71,7 +71,7 @@ impl FilterArgs {
     ///
     /// # Errors
     /// If nothing was given.
-    pub fn required(&self, what: &str) -> anyhow::Result<Filter> {
+    pub(super) fn required(&self, what: &str) -> anyhow::Result<Filter> {
         let is_any = self.ids.is_empty()
             && self.code.is_empty()
             && self.kind.is_none()

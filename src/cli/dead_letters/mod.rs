@@ -31,7 +31,7 @@ use tallyd_store::{Connection, Database, describe};
   tallyd dead-letters retry 42 --set occurred_at=2026-11-23T10:00:00Z
   tallyd dead-letters retry --code too_long --since 7d --unset metadata
   tallyd dead-letters drop --producer test-1 --yes")]
-pub struct DeadLettersArgs {
+pub(super) struct DeadLettersArgs {
     #[command(subcommand)]
     command: DeadLettersCommand,
 }
@@ -113,7 +113,7 @@ struct ExportArgs {
     all: bool,
 }
 
-pub fn run(args: &DeadLettersArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DeadLettersArgs, config: &Config) -> anyhow::Result<ExitCode> {
     super::block_on(async {
         let database = super::open_database(config).await?;
         super::reporting_zone(&connect(&database).await?, config).await?;

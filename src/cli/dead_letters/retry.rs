@@ -17,7 +17,7 @@ use tallyd_store::load::FlushError;
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::{Database, FailureClass, classify};
 
-pub const EXAMPLES: &str = "Examples:
+pub(super) const EXAMPLES: &str = "Examples:
   tallyd dead-letters retry 42 43
   tallyd dead-letters retry 42 --set provider=claude --set model=claude-sonnet-4-5
   tallyd dead-letters retry --code unknown_field --unset colour
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const TOLD_MAX: usize = 20;
 
 #[derive(Args)]
-pub struct RetryArgs {
+pub(super) struct RetryArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Correct a field before: FIELD=VALUE; the flag again for each field
@@ -65,7 +65,7 @@ struct Refused {
     reason: String,
 }
 
-pub async fn run(args: &RetryArgs, config: &Config, database: &Database) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: &RetryArgs, config: &Config, database: &Database) -> anyhow::Result<ExitCode> {
     let filter = args.filter.required("retry")?;
     let mut edits = args.set.iter().map(|text| Edit::parse(text)).collect::<Result<Vec<_>, _>>()?;
     edits.extend(args.unset.iter().map(|field| Edit::remove(field)));

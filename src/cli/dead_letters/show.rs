@@ -13,7 +13,7 @@ use tallyd_store::dead_letters::{DeadLetter, Group};
 const MESSAGE_CHARS: usize = 80;
 
 /// Letters, one a line.
-pub fn list(letters: &[DeadLetter]) -> Table {
+pub(super) fn list(letters: &[DeadLetter]) -> Table {
     let mut table = Table::new(&["id", "arrived", "kind", "reason", "field", "provider"], &[]).with_text("message");
     for letter in letters {
         let at = letter.created_at.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -27,7 +27,7 @@ pub fn list(letters: &[DeadLetter]) -> Table {
 }
 
 /// Groups, one a line.
-pub fn groups(groups: &[Group]) -> Table {
+pub(super) fn groups(groups: &[Group]) -> Table {
     let mut table = Table::new(&["reason", "field", "sender"], &["refused", "counted", "open"]).with_text("message");
     for group in groups {
         let mut cells = [&group.code, &group.field, &group.producer].map(|name| or_dash(name)).to_vec();
@@ -56,7 +56,7 @@ fn short(message: &str) -> String {
 ///
 /// # Errors
 /// None in practice: JSON values serialize.
-pub fn whole(letter: &DeadLetter) -> anyhow::Result<String> {
+pub(super) fn whole(letter: &DeadLetter) -> anyhow::Result<String> {
     let mut text = String::new();
     let Value::Object(fields) = json::from_str(&json::to_string(letter)?)? else { return Ok(text) };
     writeln!(text, "dead letter {}", letter.id)?;

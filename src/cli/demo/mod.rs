@@ -4,7 +4,7 @@
 //! what is not settled below what the ring alone can hold, so that nothing is ever dropped, however fast it goes and
 //! however long the daemon is away.
 
-pub mod traffic;
+pub(super) mod traffic;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ use traffic::Traffic;
 #[command(after_help = "Examples:
   tallyd demo --rate 500 --seconds 30
   tallyd demo --backfill 90 --rate 0 --seconds 10      a quarter of history, as fast as it goes")]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Calls a second; 0 is as fast as the daemon takes them
     #[arg(long, default_value_t = 200, value_name = "N")]
     rate: u32,
@@ -75,7 +75,7 @@ struct Summary {
     acked_per_second: f64,
 }
 
-pub fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let stopped = stop_flag()?;
     // Short enough to be typed again.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));

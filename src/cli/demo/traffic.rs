@@ -32,7 +32,7 @@ const HOURS: [u32; 24] = [14, 10, 8, 7, 8, 12, 22, 40, 64, 84, 95, 98, 88, 92, 1
 const WEEKDAYS: [u32; 7] = [94, 100, 99, 96, 86, 38, 32];
 
 /// Makes calls; the same seed makes the same ones.
-pub struct Traffic {
+pub(crate) struct Traffic {
     random: StdRng,
     users: u32,
     backfill_days: u32,
@@ -40,12 +40,12 @@ pub struct Traffic {
 
 impl Traffic {
     /// Calls of so many users, at least one, spread over so many past days, or made now if that is 0.
-    pub fn new(seed: u64, users: u32, backfill_days: u32) -> Self {
+    pub(crate) fn new(seed: u64, users: u32, backfill_days: u32) -> Self {
         Self { random: StdRng::seed_from_u64(seed), users: users.max(1), backfill_days }
     }
 
     /// The next call, at a time up to `now_us`.
-    pub fn call(&mut self, now_us: i64) -> Record {
+    pub(crate) fn call(&mut self, now_us: i64) -> Record {
         let mut call = if self.one_in(7) { self.rentcast() } else { self.claude() };
         call.user_id = format!("user-{:05}", self.user()).into();
         call.app = self.pick(&APPS).into();

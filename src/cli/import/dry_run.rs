@@ -12,7 +12,7 @@ use crate::cli::output::Stream;
 ///
 /// # Errors
 /// If the file cannot be read on, or standard output cannot be written to.
-pub fn print(rows: &mut Rows, count: u64, talk: &mut Talk) -> anyhow::Result<()> {
+pub(super) fn print(rows: &mut Rows, count: u64, talk: &mut Talk) -> anyhow::Result<()> {
     let mut out = Stream::new();
     let mut looked_at = 0;
     while looked_at < count {

@@ -6,7 +6,7 @@ use super::snapshot::Changed;
 
 /// Why an import ended early. What was acknowledged stays recorded.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub(super) enum SendError {
     /// Nothing answered from the beginning.
     #[error("no daemon takes records on the socket: {0}")]
     NoDaemon(SessionError),
@@ -33,7 +33,7 @@ pub enum SendError {
 
 impl SendError {
     /// What a person can do.
-    pub const fn hint(&self) -> Option<&'static str> {
+    pub(super) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoDaemon(_) => Some("start one with `tallyd serve`, or name its socket with --socket"),
             Self::Lost { .. } => Some("the same command resumes the import once the daemon is back"),
@@ -44,7 +44,7 @@ impl SendError {
 }
 
 /// True for what another attempt may find better.
-pub fn may_pass(error: &SessionError) -> bool {
+pub(super) fn may_pass(error: &SessionError) -> bool {
     match error {
         SessionError::Io(_) => true,
         SessionError::Refused { code, .. } => !matches!(
@@ -64,7 +64,7 @@ pub fn may_pass(error: &SessionError) -> bool {
 }
 
 /// The error that ends the import.
-pub fn given_up(error: SessionError) -> SendError {
+pub(super) fn given_up(error: SessionError) -> SendError {
     match error {
         SessionError::Refused { code, .. } if code == "fenced" => SendError::Fenced,
         error => SendError::Refused(error),

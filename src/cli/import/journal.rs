@@ -28,7 +28,7 @@ const ENTRY_BYTES: usize = 32;
 type Entry = (u64, Identity, u64);
 
 /// The folder, and the lock on it.
-pub struct Journal {
+pub(super) struct Journal {
     folder: PathBuf,
     _lock: File,
 }
@@ -38,7 +38,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the data folder is not there, or may not be written to.
-    pub fn open(data_dir: &Path, waits: impl FnOnce()) -> anyhow::Result<Self> {
+    pub(super) fn open(data_dir: &Path, waits: impl FnOnce()) -> anyhow::Result<Self> {
         if !data_dir.is_dir() {
             bail!(
                 "there is no data folder {}. hint: an import keeps there what it has imported; name the daemon's with --data-dir",
@@ -77,7 +77,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the daemon cannot be asked, or the folder is not as it should be.
-    pub fn settle(&self, mut last_row: impl FnMut(&str) -> anyhow::Result<u64>) -> anyhow::Result<()> {
+    pub(super) fn settle(&self, mut last_row: impl FnMut(&str) -> anyhow::Result<u64>) -> anyhow::Result<()> {
         for path in self.files("pending")? {
             let (secret, entries) = read(&path)?;
             let last = last_row(&secret)?;
@@ -90,7 +90,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the folder is not as it should be.
-    pub fn each(&self, mut tell: impl FnMut(&Identity, u64)) -> anyhow::Result<()> {
+    pub(super) fn each(&self, mut tell: impl FnMut(&Identity, u64)) -> anyhow::Result<()> {
         for path in self.files("rows")? {
             for entry in read(&path)?.1 {
                 let (_, identity, usage) = entry.with_context(|| format!("{} cannot be read", path.display()))?;
@@ -104,7 +104,7 @@ impl Journal {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn intend<'e>(
+    pub(super) fn intend<'e>(
         &self,
         secret: &str,
         entries: impl Iterator<Item = (u64, &'e Identity, u64)>,
@@ -161,7 +161,7 @@ impl Journal {
 }
 
 /// Rows that are being sent.
-pub struct Intent<'j> {
+pub(super) struct Intent<'j> {
     journal: &'j Journal,
     path: PathBuf,
 }
@@ -171,7 +171,7 @@ impl Intent<'_> {
     ///
     /// # Errors
     /// If it cannot be written; the next import asks the daemon then.
-    pub fn done(self, refused: &[u64]) -> anyhow::Result<()> {
+    pub(super) fn done(self, refused: &[u64]) -> anyhow::Result<()> {
         let (secret, entries) = read(&self.path)?;
         let mut refused = refused.to_vec();
         refused.sort_unstable();

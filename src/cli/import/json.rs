@@ -11,14 +11,14 @@ use super::row::{Form, RowError, set_text};
 use tallyd_model::json::{self, Raw};
 
 /// An object's keys and values, in their order; a key that is there twice is here twice.
-pub struct Object<'a>(pub Vec<(String, Raw<'a>)>);
+pub(super) struct Object<'a>(pub Vec<(String, Raw<'a>)>);
 
 impl<'a> Object<'a> {
     /// Reads an object.
     ///
     /// # Errors
     /// [`RowError`] of the row as a whole.
-    pub fn read(text: &'a str) -> Result<Self, RowError> {
+    pub(super) fn read(text: &'a str) -> Result<Self, RowError> {
         json::from_str(text).map_err(|error| {
             // Lines are counted within the line, which helps nobody.
             RowError::row(format!("not a JSON object: {} at column {}", error.message(), error.column()))
@@ -29,7 +29,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// [`RowError`] for a quantity that is neither a number nor text.
-    pub fn units(self) -> Result<Vec<(Text, Text)>, RowError> {
+    pub(super) fn units(self) -> Result<Vec<(Text, Text)>, RowError> {
         let units = self.0.into_iter().map(|(unit, quantity)| match scalar(quantity) {
             Some(Some(quantity)) => Ok((unit.into(), quantity.into())),
             _ => Err(RowError::field("extra_units", format!("{unit}: {} is not a quantity", shown(quantity)))),
@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 }
 
 /// The value under a path, `message.usage.input_tokens`: a key may have dots of its own. None if there is none.
-pub fn at<'a>(object: &Object<'a>, path: &str) -> Option<Raw<'a>> {
+pub(super) fn at<'a>(object: &Object<'a>, path: &str) -> Option<Raw<'a>> {
     object.0.iter().find_map(|(key, value)| {
         let rest = path.strip_prefix(key.as_str())?;
         if rest.is_empty() {
@@ -75,7 +75,7 @@ pub fn at<'a>(object: &Object<'a>, path: &str) -> Option<Raw<'a>> {
 ///
 /// # Errors
 /// [`RowError`].
-pub fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>, form: Form) -> Result<(), RowError> {
+pub(super) fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>, form: Form) -> Result<(), RowError> {
     let is_object = value.get().starts_with('{');
     match (field, scalar(value)) {
         (_, Some(Some(text))) => set_text(record, field, &text, form),
@@ -86,7 +86,7 @@ pub fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>, form: 
 }
 
 /// The text of a string, the digits of a number, none within for null; none at all for anything else.
-pub fn scalar(value: Raw<'_>) -> Option<Option<String>> {
+pub(super) fn scalar(value: Raw<'_>) -> Option<Option<String>> {
     let text = value.get();
     match value.kind() {
         b'"' => Some(Some(json::scan::unquote(text).into_owned())),

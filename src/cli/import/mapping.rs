@@ -9,7 +9,7 @@ use super::row::{Form, set_text};
 
 /// A mapping as the command line gave it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mapping {
+pub(super) struct Mapping {
     /// Fields and their columns.
     pub columns: Vec<(&'static str, String)>,
     /// Fields and their constants.
@@ -29,7 +29,7 @@ impl Mapping {
     ///
     /// # Errors
     /// What is not a field, has no value, or is given twice.
-    pub fn parse(map: &[String], set: &[String]) -> anyhow::Result<Self> {
+    pub(super) fn parse(map: &[String], set: &[String]) -> anyhow::Result<Self> {
         let mut mapping = Self::default();
         for argument in map {
             pairs("--map", argument, &mut mapping.columns)?;
@@ -46,12 +46,12 @@ impl Mapping {
     }
 
     /// True if the command line says where the field comes from.
-    pub fn names(&self, field: &str) -> bool {
+    pub(super) fn names(&self, field: &str) -> bool {
         self.columns.iter().chain(&self.constants).any(|(named, _)| *named == field)
     }
 
     /// The fields that a column of this name fills: those it is mapped to, and the one that has its name.
-    pub fn fields_of<'m>(&'m self, column: &'m str) -> impl Iterator<Item = &'static str> + 'm {
+    pub(super) fn fields_of<'m>(&'m self, column: &'m str) -> impl Iterator<Item = &'static str> + 'm {
         let mapped = self.columns.iter().filter(move |(_, name)| name == column).map(|(field, _)| *field);
         let own = FIELDS.iter().copied().find(|field| *field == column && !self.names(field));
         mapped.chain(own)
@@ -61,7 +61,7 @@ impl Mapping {
     ///
     /// # Errors
     /// A constant that does not read as its field's value.
-    pub fn template(&self) -> anyhow::Result<Record> {
+    pub(super) fn template(&self) -> anyhow::Result<Record> {
         let mut record = Record::default();
         self.set_constants(&mut record)?;
         Ok(record)
@@ -71,7 +71,7 @@ impl Mapping {
     ///
     /// # Errors
     /// A constant that does not read as its field's value.
-    pub fn set_constants(&self, record: &mut Record) -> anyhow::Result<()> {
+    pub(super) fn set_constants(&self, record: &mut Record) -> anyhow::Result<()> {
         for (field, value) in &self.constants {
             set_text(record, field, value, Form::default()).with_context(|| format!("--set {field}={value}"))?;
         }
@@ -79,12 +79,12 @@ impl Mapping {
     }
 
     /// Every column that the command line names, and what it is for.
-    pub fn named(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(_, name)| name.as_str()).chain(self.key.as_deref())
     }
 
     /// A text that is the same for mappings that read alike, and for no others.
-    pub fn canonical(&self) -> String {
+    pub(super) fn canonical(&self) -> String {
         let sorted = |pairs: &[(&'static str, String)]| {
             let mut pairs = pairs.to_vec();
             pairs.sort();

@@ -82,7 +82,7 @@ Times: RFC 3339; `2026-01-31 12:00:00.5` (UTC, unless a zone follows); a date; a
 Files: UTF-8, or UTF-16 with a byte order mark; a first line `sep=;`, as Excel writes it, names the separator.
 A row is identified by its `id` (a UUID) or by --key; of several rows with the same one the last counts. Without either, a row
 is itself: one that was corrected since is another call. docs/import.md tells more.")]
-pub struct ImportArgs {
+pub(super) struct ImportArgs {
     /// The file
     file: PathBuf,
     /// Which column, or key, holds a field: FIELD=COLUMN, several with commas between, or the flag again. A column that
@@ -134,7 +134,7 @@ const BATCH_MAX: i64 = limits::FRAME_RECORDS as i64;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// Comma-separated values, the first line naming the columns.
     Csv,
     /// A JSON object a line.
@@ -163,7 +163,7 @@ struct Summary {
     producer: String,
 }
 
-pub fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let format = args.format.map_or_else(|| format_of(&args.file), Ok)?;
     let mapping = mapping(args)?;

@@ -17,11 +17,11 @@ use super::reader::Rows;
 use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// What identifies a row.
-pub type Identity = [u8; 16];
+pub(super) type Identity = [u8; 16];
 
 /// What becomes of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// It is sent, or refused because it cannot be read.
     Send,
     /// It was imported before.
@@ -42,7 +42,7 @@ struct Item {
 }
 
 /// The rows of a file.
-pub struct Plan {
+pub(super) struct Plan {
     items: Vec<Item>,
     /// Indexes of the rows that count, by identity.
     by_identity: Vec<u32>,
@@ -53,7 +53,7 @@ impl Plan {
     ///
     /// # Errors
     /// If the file cannot be read on, or has more rows than a number of 32 bits.
-    pub fn make(rows: &mut Rows, mapping: &Mapping) -> anyhow::Result<Self> {
+    pub(super) fn make(rows: &mut Rows, mapping: &Mapping) -> anyhow::Result<Self> {
         let mut items = Vec::new();
         while let Some(row) = rows.next_row()? {
             let number = usize::try_from(row.number)?;
@@ -92,7 +92,7 @@ impl Plan {
     }
 
     /// Takes a row that was imported before.
-    pub fn meet(&mut self, identity: &Identity, usage: u64) {
+    pub(super) fn meet(&mut self, identity: &Identity, usage: u64) {
         let items = &mut self.items;
         if let Ok(found) = self.by_identity.binary_search_by_key(identity, |at| items[*at as usize].identity) {
             let item = &mut items[self.by_identity[found] as usize];
@@ -102,12 +102,12 @@ impl Plan {
     }
 
     /// What becomes of the row of this number, from 1 on.
-    pub fn fate(&self, row: u64) -> Fate {
+    pub(super) fn fate(&self, row: u64) -> Fate {
         self.item(row).map_or(Fate::Send, |item| item.fate)
     }
 
     /// The id of a call whose row does not state one: a version 8 UUID (RFC 9562).
-    pub fn id(&self, row: u64) -> [u8; 16] {
+    pub(super) fn id(&self, row: u64) -> [u8; 16] {
         let mut id = self.item(row).map_or([0; 16], |item| item.identity);
         id[6] = id[6] & 0x0f | 0x80;
         id[8] = id[8] & 0x3f | 0x80;
@@ -120,13 +120,13 @@ impl Plan {
     }
 
     /// The rows that are to be sent: their numbers, identities and usages.
-    pub fn to_send(&self) -> impl Iterator<Item = (u64, &Identity, u64)> {
+    pub(super) fn to_send(&self) -> impl Iterator<Item = (u64, &Identity, u64)> {
         let numbered = (1..).zip(&self.items).filter(|(_, item)| item.is_read && item.fate == Fate::Send);
         numbered.map(|(row, item)| (row, &item.identity, item.usage))
     }
 
     /// True if some rows without a stated identity were imported before, and others were not: one of these may be a corrected one.
-    pub fn may_have_corrected(&self) -> bool {
+    pub(super) fn may_have_corrected(&self) -> bool {
         let is_any = |fate: Fate| self.items.iter().any(|item| item.is_read && !item.is_stated && item.fate == fate);
         is_any(Fate::Known) && is_any(Fate::Send)
     }

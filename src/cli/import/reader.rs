@@ -24,7 +24,7 @@ const ROW_BYTES: usize = 1024 * 1024;
 const KINDS_MAX: usize = 50;
 
 /// One row: where it is, and its record, or why there is none.
-pub struct Row {
+pub(super) struct Row {
     /// Its number from 1 on, which is its sequence number, too.
     pub number: u64,
     /// The file's line that it begins on, from 1 on; in CSV that of the first empty line before it, if there is one.
@@ -37,7 +37,7 @@ pub struct Row {
 
 /// A row that is being read.
 #[derive(Default)]
-pub struct Draft {
+pub(super) struct Draft {
     record: Record,
     key: Option<String>,
     /// What it is where it is not a call.
@@ -60,7 +60,7 @@ impl Draft {
 }
 
 /// The rows of a file.
-pub struct Rows {
+pub(super) struct Rows {
     source: Source,
     template: Record,
     number: u64,
@@ -81,7 +81,7 @@ impl Rows {
     ///
     /// # Errors
     /// If the file cannot be read, or the mapping does not fit it: the message names what there is.
-    pub fn open(snapshot: &Snapshot, format: Format, mapping: Mapping) -> anyhow::Result<Self> {
+    pub(super) fn open(snapshot: &Snapshot, format: Format, mapping: Mapping) -> anyhow::Result<Self> {
         let template = mapping.template()?;
         let mut notes = Vec::new();
         let source = match format {
@@ -96,7 +96,7 @@ impl Rows {
     ///
     /// # Errors
     /// If the file cannot be read on.
-    pub fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
+    pub(super) fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
         loop {
             let mut draft = Draft { record: self.template.clone(), ..Draft::default() };
             let read = match &mut self.source {
@@ -115,12 +115,12 @@ impl Rows {
     }
 
     /// Lines that are not calls, by what they are.
-    pub const fn passed_over(&self) -> &BTreeMap<String, u64> {
+    pub(super) const fn passed_over(&self) -> &BTreeMap<String, u64> {
         &self.passed_over
     }
 
     /// Bytes of the file that have been read.
-    pub fn bytes_read(&self) -> u64 {
+    pub(super) fn bytes_read(&self) -> u64 {
         match &self.source {
             Source::Csv(rows) => rows.bytes_read(),
             Source::Json(rows) => rows.bytes_read(),
@@ -128,7 +128,7 @@ impl Rows {
     }
 
     /// What a person should know, said once: columns that are ignored.
-    pub fn take_notes(&mut self) -> Vec<String> {
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 }

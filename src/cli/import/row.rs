@@ -13,7 +13,7 @@ use tallyd_model::files::{Epoch, Numbers, instant};
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Form {
+pub(super) struct Form {
     /// Numbers.
     pub numbers: Numbers,
     /// What a time that is a bare number counts; none is microseconds.
@@ -22,7 +22,7 @@ pub struct Form {
 
 /// Why a row cannot be read: the field, its column, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowError {
+pub(super) struct RowError {
     /// The field at fault; none if it is the row as a whole.
     pub field: Option<&'static str>,
     /// The column that the field comes from, if it has a name of its own.
@@ -33,18 +33,18 @@ pub struct RowError {
 
 impl RowError {
     /// A field that does not read.
-    pub fn field(field: &'static str, problem: impl Into<String>) -> Self {
+    pub(super) fn field(field: &'static str, problem: impl Into<String>) -> Self {
         Self { field: Some(field), column: None, problem: problem.into() }
     }
 
     /// A row that does not read at all.
-    pub fn row(problem: impl Into<String>) -> Self {
+    pub(super) fn row(problem: impl Into<String>) -> Self {
         Self { field: None, column: None, problem: problem.into() }
     }
 
     /// Adds the column that the field's value was in.
     #[must_use]
-    pub fn in_column(mut self, column: &str) -> Self {
+    pub(super) fn in_column(mut self, column: &str) -> Self {
         self.column = (self.field != Some(column)).then(|| column.to_owned());
         self
     }
@@ -66,7 +66,7 @@ impl std::error::Error for RowError {}
 ///
 /// # Errors
 /// [`RowError`].
-pub fn set_text(record: &mut Record, field: &'static str, text: &str, form: Form) -> Result<(), RowError> {
+pub(super) fn set_text(record: &mut Record, field: &'static str, text: &str, form: Form) -> Result<(), RowError> {
     if text.is_empty() {
         return Ok(());
     }

@@ -34,7 +34,7 @@ const FRAME_HEAD_BYTES: usize = 64;
 
 /// Whom the rows are sent to, and how.
 #[derive(Clone)]
-pub struct Target {
+pub(super) struct Target {
     /// Where the daemon listens.
     pub endpoint: Endpoint,
     /// The producer's name.
@@ -64,7 +64,7 @@ impl Frame {
 }
 
 /// The sending side of an import.
-pub struct Sender<'f> {
+pub(super) struct Sender<'f> {
     target: Target,
     snapshot: &'f Snapshot,
     session: Session,
@@ -87,7 +87,7 @@ impl<'f> Sender<'f> {
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn connect(target: Target, snapshot: &'f Snapshot) -> Result<Self, SendError> {
+    pub(super) fn connect(target: Target, snapshot: &'f Snapshot) -> Result<Self, SendError> {
         let session = first_session(&target)?;
         let before = session.last_seq();
         Ok(Self {
@@ -106,27 +106,27 @@ impl<'f> Sender<'f> {
     }
 
     /// True if an earlier run has settled the row.
-    pub const fn has(&self, row: u64) -> bool {
+    pub(super) const fn has(&self, row: u64) -> bool {
         row <= self.before
     }
 
     /// Rows that this run has recorded so far.
-    pub const fn recorded(&self) -> u64 {
+    pub(super) const fn recorded(&self) -> u64 {
         self.settled.1 - self.rejected.len() as u64 - self.duplicates
     }
 
     /// Rows that the daemon has refused.
-    pub fn rejected(&self) -> &[u64] {
+    pub(super) fn rejected(&self) -> &[u64] {
         &self.rejected
     }
 
     /// Rows whose `id` had come another way before.
-    pub const fn duplicates(&self) -> u64 {
+    pub(super) const fn duplicates(&self) -> u64 {
         self.duplicates
     }
 
     /// Rows whose refusal, if they were refused, was lost with a connection.
-    pub const fn unheard(&self) -> u64 {
+    pub(super) const fn unheard(&self) -> u64 {
         self.unheard
     }
 
@@ -134,7 +134,7 @@ impl<'f> Sender<'f> {
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn push(&mut self, number: u64, line: u64, record: Record, talk: &mut Talk) -> Result<bool, SendError> {
+    pub(super) fn push(&mut self, number: u64, line: u64, record: Record, talk: &mut Talk) -> Result<bool, SendError> {
         let bytes = bytes_at_most(&record);
         let Welcome { max_frame_bytes, max_records, .. } = *self.session.welcome();
         let (max_bytes, max_records) = (max_frame_bytes as usize, self.target.batch.min(max_records as usize).max(1));
@@ -161,7 +161,7 @@ impl<'f> Sender<'f> {
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn finish(&mut self, talk: &mut Talk) -> Result<(), SendError> {
+    pub(super) fn finish(&mut self, talk: &mut Talk) -> Result<(), SendError> {
         self.send_filling(talk)?;
         while !self.window.is_empty() {
             self.await_ack(talk)?;
@@ -274,7 +274,7 @@ impl<'f> Sender<'f> {
 ///
 /// # Errors
 /// [`SendError`].
-pub fn first_session(target: &Target) -> Result<Session, SendError> {
+pub(super) fn first_session(target: &Target) -> Result<Session, SendError> {
     let started = Instant::now();
     let patience = target.wait.min(FIRST_WAIT);
     let mut pause = BACKOFF.0;

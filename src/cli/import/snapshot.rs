@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// A file whose content is known.
-pub struct Snapshot {
+pub(super) struct Snapshot {
     path: PathBuf,
     file: File,
     bytes: u64,
@@ -26,7 +26,7 @@ pub struct Snapshot {
 /// The file is not what it was.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} changed while it was imported; import it again once nothing writes to it")]
-pub struct Changed {
+pub(super) struct Changed {
     path: String,
 }
 
@@ -35,7 +35,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// If it cannot be read, is no regular file, or changes meanwhile.
-    pub fn take(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn take(path: &Path) -> anyhow::Result<Self> {
         let reading = || format!("cannot read {}", path.display());
         let mut file = File::open(path).with_context(reading)?;
         let metadata = file.metadata().with_context(reading)?;
@@ -50,22 +50,22 @@ impl Snapshot {
     }
 
     /// Where the file is, for messages.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Bytes of the file.
-    pub const fn bytes(&self) -> u64 {
+    pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// SHA-256 of the content.
-    pub const fn digest(&self) -> [u8; 32] {
+    pub(super) const fn digest(&self) -> [u8; 32] {
         self.digest
     }
 
     /// The file from its beginning. One reader at a time: they share one position.
-    pub fn reader(&self) -> io::Result<File> {
+    pub(super) fn reader(&self) -> io::Result<File> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         Ok(file)
@@ -75,7 +75,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Changed`].
-    pub fn check(&self) -> Result<(), Changed> {
+    pub(super) fn check(&self) -> Result<(), Changed> {
         let same = self.file.metadata().is_ok_and(|now| stamp(&now) == (self.bytes, self.modified));
         if same { Ok(()) } else { Err(Changed { path: self.path.display().to_string() }) }
     }

@@ -13,7 +13,7 @@ const SHOWN: u64 = 20;
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Says things on standard error, around a bar that is there only on a terminal.
-pub struct Talk {
+pub(super) struct Talk {
     bar: ProgressBar,
     /// When the last line of progress was written; none where there are no such lines.
     last_line: Option<Instant>,
@@ -27,7 +27,7 @@ pub struct Talk {
 
 impl Talk {
     /// Progress through a file of so many bytes. If quiet, only refusals and troubles are told.
-    pub fn new(bytes: u64, quiet: bool) -> Self {
+    pub(super) fn new(bytes: u64, quiet: bool) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let target = if on_terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(bytes), target);
@@ -47,7 +47,7 @@ impl Talk {
     }
 
     /// Shows how far the import is: bytes of the file that were read, rows of this run that are on disk.
-    pub fn progress(&mut self, bytes: u64, recorded: u64) {
+    pub(super) fn progress(&mut self, bytes: u64, recorded: u64) {
         let rate = recorded as f64 / self.started.elapsed().as_secs_f64().max(0.001);
         let text = format!("{} on disk, {} a second", noun(recorded, "row", "rows"), count(rate as u64));
         self.bar.set_position(bytes);
@@ -60,19 +60,19 @@ impl Talk {
     }
 
     /// Tells what is good to know.
-    pub fn note(&mut self, text: &str) {
+    pub(super) fn note(&mut self, text: &str) {
         if !self.quiet {
             self.say(&format!("note: {text}"));
         }
     }
 
     /// Tells of a trouble that is being dealt with.
-    pub fn trouble(&mut self, text: &str) {
+    pub(super) fn trouble(&mut self, text: &str) {
         self.say(&format!("warning: {text}"));
     }
 
     /// Tells of a refused row, or counts it if many were told already.
-    pub fn refused(&mut self, row: u64, line: u64, reason: &str) {
+    pub(super) fn refused(&mut self, row: u64, line: u64, reason: &str) {
         self.refused += 1;
         if self.refused <= SHOWN {
             self.say(&format!("row {row} (line {line}) was refused: {reason}"));
@@ -80,12 +80,12 @@ impl Talk {
     }
 
     /// How many rows were refused.
-    pub const fn refusals(&self) -> u64 {
+    pub(super) const fn refusals(&self) -> u64 {
         self.refused
     }
 
     /// Takes the bar away, and counts the refusals that were not told.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.bar.finish_and_clear();
         if self.refused > SHOWN {
             self.say(&format!("… and {} more refused rows", count(self.refused - SHOWN)));

@@ -20,7 +20,7 @@ use tallyd_store::queries::audit::Actor;
   tallyd prices alias azure my-deployment --remove --yes
   tallyd prices alias --list
 Calls that are recorded already keep their cost until `tallyd reprice`.")]
-pub struct AliasArgs {
+pub(super) struct AliasArgs {
     /// The provider or platform that calls of the name are priced by
     #[arg(required_unless_present = "list")]
     provider: Option<String>,
@@ -46,7 +46,7 @@ pub struct AliasArgs {
     json: bool,
 }
 
-pub fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (Some(provider), Some(name)) = (&args.provider, &args.name) else { return list(args, config) };
     let alias =
         ModelAlias { provider: provider.clone(), name: name.clone(), model: args.model.clone().unwrap_or_default() };

@@ -18,7 +18,7 @@ use tallyd_store::prices::{ChangeNote, withdraw as withdraw_price};
 use tallyd_store::queries::audit::Actor;
 
 #[derive(Args)]
-pub struct SetArgs {
+pub(super) struct SetArgs {
     /// The provider
     provider: String,
     /// The model; leave it out for a provider that prices all of its calls alike
@@ -61,7 +61,7 @@ pub struct SetArgs {
 }
 
 #[derive(Args)]
-pub struct WithdrawArgs {
+pub(super) struct WithdrawArgs {
     /// The price's id, as `tallyd prices show` prints it
     id: i32,
     #[command(flatten)]
@@ -116,7 +116,7 @@ fn entry(args: &SetArgs) -> anyhow::Result<PriceEntry> {
     })
 }
 
-pub fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let mut stated = entry(args)?.stated()?;
     stated.effective_from_us = args.from;
     let actor = actor(args.by.as_ref());
@@ -180,7 +180,7 @@ fn print(args: &SetArgs, effect: &PriceEffect, id: Option<i32>) {
     }
 }
 
-pub fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (actor, told) = (actor(args.by.as_ref()), args.confirm.told());
     if told == Told::Nothing {
         return Ok(args.confirm.refuse("takes a price out of force"));

@@ -21,13 +21,13 @@ use tallyd_model::pricing::{Added, Catalog};
   echo '{\"provider\":\"claude\",\"model\":\"claude-sonnet-4-5\",\"input_tokens\":1200,\"output_tokens\":300}' | tallyd prices cost
   tallyd prices cost --builtin < calls.ndjson
 A call is priced as of its occurred_at, or of now. Without a known price its cost_usd is null. Exits 1 if a line is no call.")]
-pub struct CostArgs {
+pub(super) struct CostArgs {
     /// With the built-in prices and those of config.toml alone: the database is not asked
     #[arg(long)]
     builtin: bool,
 }
 
-pub fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let catalog = if args.builtin {
         Catalog::layered(&config.pricing, &Added::default())?.0
     } else {

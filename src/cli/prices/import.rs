@@ -18,7 +18,7 @@ use tallyd_store::prices::{ChangeNote, add_list};
 use tallyd_store::queries::audit::Actor;
 
 #[derive(Args)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// A file or an http(s) address: LiteLLM's model_prices_and_context_window.json, or genai-prices' data.json
     list: String,
     /// From when on the list's prices hold: now, always, a date (midnight UTC), or RFC 3339
@@ -39,7 +39,7 @@ pub struct ListArgs {
 }
 
 #[derive(Args)]
-pub struct ImportArgs {
+pub(super) struct ImportArgs {
     #[command(flatten)]
     list: ListArgs,
     /// Add the prices that differ
@@ -137,13 +137,13 @@ fn print(args: &ListArgs, compared: &Compared) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn diff(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn diff(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let compared = work(args, config, None)?;
     print(args, &compared)?;
     Ok(if compared.changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub fn import(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn import(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let actor = actor(args.by.as_ref());
     let compared = work(&args.list, config, args.apply.then_some(actor.as_str()))?;
     print(&args.list, &compared)?;

@@ -26,7 +26,7 @@ use tallyd_store::prices::read_added;
   tallyd prices import model_prices_and_context_window.json --from 2026-12-01          # shows the difference
   tallyd prices import model_prices_and_context_window.json --from 2026-12-01 --apply
   tallyd prices check")]
-pub struct PricesArgs {
+pub(super) struct PricesArgs {
     #[command(subcommand)]
     command: PricesCommand,
 }
@@ -55,7 +55,7 @@ enum PricesCommand {
     Sync(sync::SyncArgs),
 }
 
-pub fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &PricesArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         PricesCommand::List(args) => show::list(args, config),
         PricesCommand::Show(args) => show::show(args, config),

@@ -14,7 +14,7 @@ use tallyd_store::prices::changes;
 use tallyd_store::unpriced::unpriced;
 
 #[derive(Args)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// Only this provider's
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
@@ -27,7 +27,7 @@ pub struct ListArgs {
 }
 
 #[derive(Args)]
-pub struct ShowArgs {
+pub(super) struct ShowArgs {
     /// The provider
     provider: String,
     /// The model; leave it out for a provider that prices all of its calls alike
@@ -39,7 +39,7 @@ pub struct ShowArgs {
 }
 
 #[derive(Args)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,7 +66,7 @@ fn print(prices: &[Value]) {
     table.print();
 }
 
-pub fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (catalog, _) = with_database(config, "tallyd prices", async |db| catalog(db, config).await)?;
     let provider = args.provider.as_deref().map(normalise_provider);
     let prices = catalog.in_force().filter(|price| provider.as_deref().is_none_or(|name| name == price.provider));
@@ -89,7 +89,7 @@ pub fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let provider = normalise_provider(&args.provider).into_owned();
     let (prices, changes) = with_database(config, "tallyd prices", async |db| {
         let (catalog, _) = catalog(db, config).await?;
@@ -120,7 +120,7 @@ pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(if known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub fn check(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn check(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (faults, unpriced) = with_database(config, "tallyd prices", async |db| {
         let (catalog, faults) = catalog(db, config).await?;
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();

@@ -24,7 +24,7 @@ const SHOWN: usize = 20;
   tallyd prices sync prices.json --provider claude    # look now, at a file or an http(s) address
   tallyd prices sync --apply                          # add the prices that are proposed
 Prices that people have set are not proposed against. Calls that are recorded already keep their cost until `tallyd reprice`.")]
-pub struct SyncArgs {
+pub(super) struct SyncArgs {
     /// A file or an http(s) address to look at now [default: show what the last look has found]
     list: Option<String>,
     /// Only the prices of this provider or platform. Repeatable [default: price_sync.providers]
@@ -54,7 +54,7 @@ fn time(us: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(us).unwrap_or_default()
 }
 
-pub fn run(args: &SyncArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &SyncArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let by = actor(args.by.as_ref());
     let settings = args.list.as_ref().map(|list| PriceSync {
         list: list.clone(),

@@ -33,7 +33,7 @@ Tab, → and ←    sort by another column\n\
 ?               this help";
 
 /// Draws it.
-pub fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
+pub(super) fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
     let budgets = budgets(view);
     let problem = problem(view);
     let wide = area.width >= WIDE;
@@ -66,7 +66,7 @@ pub fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
 }
 
 /// The picture as text, without a terminal: lines without the blanks at their ends.
-pub fn text(view: &View, width: u16, height: u16) -> String {
+pub(super) fn text(view: &View, width: u16, height: u16) -> String {
     let area = Rect::new(0, 0, width, height);
     let mut buffer = Buffer::empty(area);
     draw(view, area, &mut buffer);

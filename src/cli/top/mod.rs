@@ -41,7 +41,7 @@ Examples:
   tallyd top
   tallyd top --once
   tallyd top --json --interval 10 | jq -c '[.rates.acked, .status.wal.unflushed_records]'")]
-pub struct TopArgs {
+pub(super) struct TopArgs {
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
@@ -66,7 +66,7 @@ enum Message {
     Stop,
 }
 
-pub fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let interval = Duration::from_secs(args.interval);
     // A daemon that is not there at all is no picture.
     if let Err(error @ AskError::NotRunning(_)) = super::block_on(async { Ok(Sample::take(&config.data_dir).await) })? {

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The daemon at an instant.
 #[derive(Debug, Clone)]
-pub struct Sample {
+pub(super) struct Sample {
     /// When it was taken.
     pub at: Instant,
     /// What `tallyd status` shows.
@@ -28,7 +28,7 @@ pub struct Sample {
 
 /// What is read of `/metrics`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters {
+pub(super) struct Counters {
     /// Records that were acknowledged.
     pub acked: f64,
     /// Records that were committed.
@@ -45,7 +45,7 @@ pub struct Counters {
 
 /// What two samples say: records a second, and how long the log's commits took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Rates {
+pub(super) struct Rates {
     /// Acknowledged.
     pub acked: f64,
     /// Committed.
@@ -63,7 +63,7 @@ impl Sample {
     ///
     /// # Errors
     /// [`AskError`].
-    pub async fn take(data_dir: &Path) -> Result<Self, AskError> {
+    pub(super) async fn take(data_dir: &Path) -> Result<Self, AskError> {
         let broken = |what: String| AskError::Broken(data_dir.to_owned(), what);
         let asking = async {
             let status = socket::get(data_dir, "/status").await?;
@@ -82,7 +82,7 @@ impl Sample {
 
     /// What happened since an earlier sample; none if the daemon was restarted in between.
     #[must_use]
-    pub fn since(&self, before: &Self) -> Option<Rates> {
+    pub(super) fn since(&self, before: &Self) -> Option<Rates> {
         let seconds = (self.at - before.at).as_secs_f64();
         if self.status.pid != before.status.pid || seconds <= 0.0 {
             return None;

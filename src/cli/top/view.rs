@@ -10,7 +10,7 @@ const HISTORY: usize = 120;
 
 /// What the table is sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sort {
+pub(super) enum Sort {
     /// The dearest first.
     #[default]
     Cost,
@@ -33,7 +33,7 @@ impl Sort {
 
 /// The state.
 #[derive(Debug, Default)]
-pub struct View {
+pub(super) struct View {
     /// The last sample.
     pub sample: Option<Sample>,
     /// What happened since the one before.
@@ -56,7 +56,7 @@ pub struct View {
 
 /// What somebody does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Ends it.
     Quit,
     /// Stops or goes on.
@@ -75,7 +75,7 @@ pub enum Action {
 
 impl View {
     /// Takes what was heard of the daemon.
-    pub fn hear(&mut self, heard: Result<Sample, String>) {
+    pub(super) fn hear(&mut self, heard: Result<Sample, String>) {
         if self.paused {
             return;
         }
@@ -102,7 +102,7 @@ impl View {
     }
 
     /// Does it. False: it is over.
-    pub fn act(&mut self, action: Action) -> bool {
+    pub(super) fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Quit => return false,
             Action::Pause => self.paused = !self.paused,
@@ -116,7 +116,7 @@ impl View {
     }
 
     /// Today's models, in the chosen order.
-    pub fn models(&self) -> Vec<&ModelToday> {
+    pub(super) fn models(&self) -> Vec<&ModelToday> {
         let today = self.sample.as_ref().and_then(|sample| sample.today.as_ref());
         let mut models: Vec<&ModelToday> = today.map(|today| today.models.iter().collect()).unwrap_or_default();
         let tokens = |model: &ModelToday| model.input_tokens + model.output_tokens;

@@ -23,7 +23,7 @@ use tallyd_wal::inspect::{self, Contents, Segment, State};
   tallyd wal list
   tallyd wal inspect 00000000000000000001-1793170800000000
   tallyd wal replay --all")]
-pub struct WalArgs {
+pub(super) struct WalArgs {
     #[command(subcommand)]
     command: WalCommand,
 }
@@ -64,7 +64,7 @@ struct InspectArgs {
     json: bool,
 }
 
-pub fn run(args: &WalArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &WalArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match &args.command {
         WalCommand::List(args) => list(args, config),
         WalCommand::Inspect(args) => inspect(args, config),

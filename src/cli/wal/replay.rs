@@ -24,7 +24,7 @@ const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
-pub struct ReplayArgs {
+pub(super) struct ReplayArgs {
     /// Names of segments that were set aside
     #[arg(required_unless_present = "all")]
     names: Vec<String>,
@@ -45,7 +45,7 @@ struct Outcome {
     missing_keys: u64,
 }
 
-pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let chosen = if args.all {
         segments(config)?.into_iter().filter(|segment| segment.state == State::SetAside).collect()
     } else {

@@ -22,7 +22,7 @@ const DAYS: u64 = 30;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct HistoryParameters {
+pub(crate) struct HistoryParameters {
     /// So many days up to today; 30 if nothing is said.
     #[param(minimum = 1, maximum = 3660)]
     days: Option<u64>,
@@ -37,7 +37,7 @@ pub struct HistoryParameters {
 /// A day.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct DayCosts {
+pub(crate) struct DayCosts {
     /// The day, in the reporting time zone.
     pub date: NaiveDate,
     /// Everything together.
@@ -71,7 +71,7 @@ pub struct DayCosts {
 /// A model's day.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ModelCosts {
+pub(crate) struct ModelCosts {
     /// Calls.
     pub calls: Whole,
     /// Cost.
@@ -90,7 +90,7 @@ pub struct ModelCosts {
 /// Calls and what they cost.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct CallCosts {
+pub(crate) struct CallCosts {
     /// Calls.
     pub calls: Whole,
     /// Cost.
@@ -109,7 +109,7 @@ impl CallCosts {
 impl DayCosts {
     /// A day without calls.
     #[must_use]
-    pub fn empty(date: NaiveDate) -> Self {
+    pub(crate) fn empty(date: NaiveDate) -> Self {
         Self {
             date,
             total_cost: Number::default(),
@@ -165,7 +165,7 @@ impl DayCosts {
 ///
 /// # Errors
 /// If a sum cannot be held.
-pub fn days(rows: &DayRows) -> Result<Vec<DayCosts>, ApiError> {
+pub(crate) fn days(rows: &DayRows) -> Result<Vec<DayCosts>, ApiError> {
     let mut days = BTreeMap::new();
     for row in rows.iter() {
         let row = row?;
@@ -177,7 +177,7 @@ pub fn days(rows: &DayRows) -> Result<Vec<DayCosts>, ApiError> {
 /// What each day cost, newest day first. Days without calls are left out.
 #[utoipa::path(get, path = "/api/admin/cost-history", tag = "admin", params(HistoryParameters),
     responses((status = 200, description = "The days", body = Vec<DayCosts>), Failures))]
-pub async fn cost_history(
+pub(crate) async fn cost_history(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<HistoryParameters>,
 ) -> Result<Json<Vec<DayCosts>>, ApiError> {

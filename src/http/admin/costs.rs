@@ -20,7 +20,7 @@ use tallyd_store::queries::costs::history;
 /// How the day stands against its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum BudgetStatus {
+pub(crate) enum BudgetStatus {
     /// Below the warning threshold, or no budget is set.
     Normal,
     /// Above it.
@@ -32,7 +32,7 @@ pub enum BudgetStatus {
 /// Today's costs.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct TodayCosts {
+pub(crate) struct TodayCosts {
     /// The day so far.
     pub today: DayCosts,
     /// The daily budget; 0 if none is set.
@@ -54,7 +54,7 @@ pub struct TodayCosts {
 impl TodayCosts {
     /// Holds a day against its budget.
     #[must_use]
-    pub fn of(today: DayCosts, budget: Option<Budget>) -> Self {
+    pub(crate) fn of(today: DayCosts, budget: Option<Budget>) -> Self {
         let Some(budget) = budget else {
             // A page formats each of them, and does not expect null.
             let (daily_budget, budget_percent, remaining) = (Number::default(), Number::default(), Number::default());
@@ -86,7 +86,7 @@ impl TodayCosts {
 /// Today against the daily budget.
 #[utoipa::path(get, path = "/api/admin/costs", tag = "admin",
     responses((status = 200, description = "Today", body = TodayCosts), Failures))]
-pub async fn costs(State(view): State<Handle>) -> Result<Json<TodayCosts>, ApiError> {
+pub(crate) async fn costs(State(view): State<Handle>) -> Result<Json<TodayCosts>, ApiError> {
     let day = today(&view);
     let reading = view.reading().await?;
     let rows = history(&reading, day, day).await?;
@@ -99,7 +99,7 @@ pub async fn costs(State(view): State<Handle>) -> Result<Json<TodayCosts>, ApiEr
 /// A budget to set.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct NewBudget {
+pub(crate) struct NewBudget {
     /// USD a day, as a number or as decimal text; not negative.
     #[schema(value_type = f64, minimum = 0, maximum = 1_000_000_000, example = 25.5)]
     budget: Amount,
@@ -114,7 +114,7 @@ pub struct NewBudget {
 /// The budget that was set.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct BudgetSet {
+pub(crate) struct BudgetSet {
     /// True.
     pub success: bool,
     /// Whether the budget was set; false where `onlyIfNone` was asked for and one was there.
@@ -130,7 +130,7 @@ pub struct BudgetSet {
 /// Sets the daily budget.
 #[utoipa::path(post, path = "/api/admin/budget", tag = "admin", request_body = NewBudget,
     responses((status = 200, description = "It is set", body = BudgetSet), Failures))]
-pub async fn set_budget(
+pub(crate) async fn set_budget(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<NewBudget>,

@@ -20,7 +20,7 @@ use tallyd_store::whole::Whole;
 /// The numbers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct AdminMetrics {
+pub(crate) struct AdminMetrics {
     /// Seconds since the daemon started.
     pub uptime_seconds: u64,
     /// How the daemon is.
@@ -51,7 +51,7 @@ pub struct AdminMetrics {
 /// Sessions; zeros without Supabase's tables. `/api/v1/sessions` says what each number counts.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct LegacySessions {
+pub(crate) struct LegacySessions {
     /// Sessions that could be used now.
     pub active: i64,
     /// All sessions that were not signed out, those that have expired included.
@@ -63,7 +63,7 @@ pub struct LegacySessions {
 /// The numbers of the admin page's head.
 #[utoipa::path(get, path = "/api/admin/metrics", tag = "admin",
     responses((status = 200, description = "The numbers", body = AdminMetrics), Failures))]
-pub async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, ApiError> {
+pub(crate) async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, ApiError> {
     let day = today(&view);
     let users = UserQuestion { search: None, id: None, sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
     let reading = view.reading().await?;

@@ -3,8 +3,8 @@
 //! Names are in camel case, amounts are JSON numbers (with every digit), days are in the reporting time zone. New things
 //! belong into [`super::v1`].
 
-pub mod cost_history;
-pub mod costs;
-pub mod metrics;
-pub mod pricing;
-pub mod users;
+pub(crate) mod cost_history;
+pub(crate) mod costs;
+pub(crate) mod metrics;
+pub(crate) mod pricing;
+pub(crate) mod users;

@@ -19,7 +19,7 @@ use tallyd_store::queries::prices::{self, PriceRow};
 
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Pricing {
+pub(crate) struct Pricing {
     /// Claude's models: USD for a million tokens. A model is left out whose price does not say what input and output cost: `/api/v1/prices` has it.
     pub claude: BTreeMap<String, ModelPrice>,
     /// RentCast.
@@ -28,7 +28,7 @@ pub struct Pricing {
 
 /// A model's price.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ModelPrice {
+pub(crate) struct ModelPrice {
     /// The rates.
     #[serde(flatten)]
     pub rates: ModelRates,
@@ -39,7 +39,7 @@ pub struct ModelPrice {
 /// A model's rates for prompts of more than a number of tokens: they hold for the whole call.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct AbovePrice {
+pub(crate) struct AbovePrice {
     /// Input and cached tokens of the call, more than this many.
     pub prompt_tokens: u64,
     /// The rates.
@@ -49,7 +49,7 @@ pub struct AbovePrice {
 
 /// A model's rates, each for a million tokens. Null: the vendor quotes none.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ModelRates {
+pub(crate) struct ModelRates {
     /// Input.
     #[schema(value_type = Option<f64>)]
     #[serde(rename = "inputPerMToken")]
@@ -75,7 +75,7 @@ pub struct ModelRates {
 /// RentCast's price.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct RentcastPrice {
+pub(crate) struct RentcastPrice {
     /// USD for one request beyond what the plan includes.
     #[schema(value_type = f64)]
     pub cost_per_request: Number,
@@ -85,7 +85,7 @@ pub struct RentcastPrice {
 
 /// A plan's terms.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct PlanPrice {
+pub(crate) struct PlanPrice {
     /// USD a month.
     #[schema(value_type = f64)]
     pub monthly: Number,
@@ -99,7 +99,7 @@ pub struct PlanPrice {
 /// The prices in force now, of the standard tier.
 #[utoipa::path(get, path = "/api/admin/pricing", tag = "admin",
     responses((status = 200, description = "The prices", body = Pricing), Failures))]
-pub async fn pricing(State(view): State<Handle>) -> Result<Json<Pricing>, ApiError> {
+pub(crate) async fn pricing(State(view): State<Handle>) -> Result<Json<Pricing>, ApiError> {
     let reading = view.reading().await?;
     let rows = prices::in_force(&reading, now(&view)).await?;
     reading.finish().await?;
@@ -163,7 +163,7 @@ fn amount(value: &Value) -> Option<Usd> {
 /// A price to set.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct NewRentcastCost {
+pub(crate) struct NewRentcastCost {
     /// USD for one request, as a number or as decimal text; not negative.
     #[schema(value_type = f64, minimum = 0, maximum = 1_000_000_000, example = 0.2)]
     cost_per_request: Amount,
@@ -172,7 +172,7 @@ pub struct NewRentcastCost {
 /// The price that was set.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct RentcastCostSet {
+pub(crate) struct RentcastCostSet {
     /// True.
     pub success: bool,
     /// USD for one request.
@@ -185,7 +185,7 @@ pub struct RentcastCostSet {
 /// Sets the price of one RentCast request from now on. Earlier calls keep theirs.
 #[utoipa::path(post, path = "/api/admin/rentcast-cost", tag = "admin", request_body = NewRentcastCost,
     responses((status = 200, description = "It is set", body = RentcastCostSet), Failures))]
-pub async fn set_rentcast_cost(
+pub(crate) async fn set_rentcast_cost(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<NewRentcastCost>,

@@ -23,13 +23,13 @@ const PAGE_MAX: i64 = 1_000;
 const PAGES_MAX: i64 = 10_000;
 
 /// How many users there are on all pages.
-pub const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+pub(crate) const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Which users.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct AllUsersParameters {
+pub(crate) struct AllUsersParameters {
     /// The page, from 1 on.
     #[param(minimum = 1, maximum = 10000)]
     page: Option<i64>,
@@ -50,7 +50,7 @@ pub struct AllUsersParameters {
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Order {
+pub(crate) enum Order {
     /// The smallest first.
     Asc,
     /// The largest first.
@@ -99,14 +99,14 @@ fn links(uri: &Uri, page: i64, total: i64, limit: i64) -> Option<HeaderValue> {
 
 /// A user, with lifetime totals. The columns of `users.columns` stand beside them under their own names.
 #[derive(Debug, Clone)]
-pub struct LegacyUser {
+pub(crate) struct LegacyUser {
     profile: Profile,
     totals: LegacyTotals,
 }
 
 /// A user's lifetime totals.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct LegacyTotals {
+pub(crate) struct LegacyTotals {
     /// The id.
     pub id: String,
     /// Calls of Claude.
@@ -153,7 +153,7 @@ impl From<UserTotals> for LegacyUser {
 #[utoipa::path(get, path = "/api/user/all", tag = "admin", params(AllUsersParameters),
     responses((status = 200, description = "A page", body = Vec<LegacyTotals>,
         headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
-pub async fn all(
+pub(crate) async fn all(
     State(view): State<Handle>,
     uri: Uri,
     Parameters(parameters): Parameters<AllUsersParameters>,
@@ -165,7 +165,7 @@ pub async fn all(
 /// A user's lifetime calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct UserStat {
+pub(crate) struct UserStat {
     /// The id.
     pub user_id: String,
     /// What the user is shown as, an e-mail address for example; null if it is not known.
@@ -189,7 +189,7 @@ pub struct UserStat {
 #[utoipa::path(get, path = "/api/admin/user-stats", tag = "admin", params(AllUsersParameters),
     responses((status = 200, description = "A page", body = Vec<UserStat>,
         headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
-pub async fn user_stats(
+pub(crate) async fn user_stats(
     State(view): State<Handle>,
     uri: Uri,
     Parameters(parameters): Parameters<AllUsersParameters>,

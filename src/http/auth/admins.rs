@@ -17,7 +17,7 @@ use tallyd_store::queries::admins::{Standing, standing};
 const USERS_MAX: usize = 1_024;
 
 /// What is remembered.
-pub struct Admins {
+pub(crate) struct Admins {
     ttl: Duration,
     standings: Mutex<HashMap<String, (Instant, Standing)>>,
 }
@@ -25,7 +25,7 @@ pub struct Admins {
 impl Admins {
     /// Nobody is remembered yet.
     #[must_use]
-    pub fn new(ttl: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration) -> Self {
         Self { ttl, standings: Mutex::default() }
     }
 
@@ -33,7 +33,7 @@ impl Admins {
     ///
     /// # Errors
     /// [`Denied::Unavailable`] if only the database could tell, and it does not answer.
-    pub async fn is_admin(&self, pool: Option<&Pool>, user: &str, says_admin: bool) -> Result<bool, Denied> {
+    pub(crate) async fn is_admin(&self, pool: Option<&Pool>, user: &str, says_admin: bool) -> Result<bool, Denied> {
         let standing = match self.remembered(user) {
             Some(standing) => Some(standing),
             None => self.ask(pool, user).await,

@@ -7,8 +7,7 @@ use crate::http::error::ApiError;
 
 /// Why somebody is not let in. Each is a value of the metric's label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the messages say what they mean")]
-pub enum Denied {
+pub(crate) enum Denied {
     Missing,
     Malformed,
     Algorithm,
@@ -31,7 +30,7 @@ pub enum Denied {
 impl Denied {
     /// Its name in metrics and answers.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Malformed => "malformed",

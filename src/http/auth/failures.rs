@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use crate::seats::network;
 
 /// How long failures count.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 4_096;
 
 /// The table.
-pub struct Failures {
+pub(crate) struct Failures {
     per_window: u32,
     by_address: Mutex<HashMap<IpAddr, Entry>>,
 }
@@ -28,7 +28,7 @@ struct Entry {
 }
 
 /// An attempt that has begun. It has failed, unless it is [forgiven](Attempt::forgive): who leaves before the outcome has tried.
-pub struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     failures: &'a Failures,
     address: IpAddr,
     forgiven: bool,
@@ -36,7 +36,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// It has succeeded, or its failure was not the client's.
-    pub fn forgive(mut self) {
+    pub(crate) fn forgive(mut self) {
         self.forgiven = true;
     }
 }
@@ -50,13 +50,13 @@ impl Drop for Attempt<'_> {
 impl Failures {
     /// So many failures are allowed in a window.
     #[must_use]
-    pub fn new(per_window: u32) -> Self {
+    pub(crate) fn new(per_window: u32) -> Self {
         Self { per_window, by_address: Mutex::default() }
     }
 
     /// Begins an attempt, if the address has any left: those under way count as if they had failed already. None otherwise.
     #[must_use]
-    pub fn begin(&self, address: IpAddr) -> Option<Attempt<'_>> {
+    pub(crate) fn begin(&self, address: IpAddr) -> Option<Attempt<'_>> {
         let address = network(address);
         let mut table = self.lock();
         let entry = entry(&mut table, address, Instant::now());
@@ -69,14 +69,14 @@ impl Failures {
 
     /// Whether the address has had its share.
     #[must_use]
-    pub fn are_too_many(&self, address: IpAddr) -> bool {
+    pub(crate) fn are_too_many(&self, address: IpAddr) -> bool {
         let mut table = self.lock();
         let entry = entry(&mut table, network(address), Instant::now());
         entry.failed >= self.per_window
     }
 
     /// Counts a failure. Returns whether the address had had its share before.
-    pub fn count(&self, address: IpAddr) -> bool {
+    pub(crate) fn count(&self, address: IpAddr) -> bool {
         self.count_at(address, Instant::now())
     }
 

@@ -28,7 +28,7 @@ const SUBJECT_BYTES_MAX: usize = 256;
 
 /// What a verified token says.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// The user.
     pub sub: String,
     /// Seconds since 1970.
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for AppMetadata {
 impl Claims {
     /// Whether the issuer calls the user an admin.
     #[must_use]
-    pub const fn says_admin(&self) -> bool {
+    pub(crate) const fn says_admin(&self) -> bool {
         self.app_metadata.is_admin
     }
 }
@@ -77,13 +77,13 @@ impl Claims {
 impl Claims {
     /// When the token is not accepted any more, seconds since 1970; of a verified token there is one.
     #[must_use]
-    pub fn ends_at_s(&self) -> Option<i64> {
+    pub(crate) fn ends_at_s(&self) -> Option<i64> {
         self.exp.map(|Seconds(expires)| expires.saturating_add(LEEWAY_S))
     }
 }
 
 /// Verifies tokens.
-pub struct Verifier {
+pub(crate) struct Verifier {
     keys: Option<Keys>,
     shared: Option<Arc<Key>>,
     validation: Validation,
@@ -93,7 +93,7 @@ pub struct Verifier {
 impl Verifier {
     /// As configured; none if no issuer is.
     #[must_use]
-    pub fn new(config: &tallyd_config::Auth, clock: &Arc<dyn Clock>) -> Option<Self> {
+    pub(crate) fn new(config: &tallyd_config::Auth, clock: &Arc<dyn Clock>) -> Option<Self> {
         let issuer = config.issuer.as_ref()?;
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[issuer]);
@@ -113,7 +113,7 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn verify(&self, token: &str) -> Result<Claims, Denied> {
+    pub(crate) async fn verify(&self, token: &str) -> Result<Claims, Denied> {
         let header = header(token)?;
         let key = self.key(&header).await?;
         let mut validation = self.validation.clone();

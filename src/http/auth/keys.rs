@@ -30,7 +30,7 @@ const KEYS_MAX: usize = 64;
 const RSA_BYTES_MIN: usize = 256;
 
 /// A key, and the one algorithm that it is for.
-pub struct Key {
+pub(crate) struct Key {
     /// ES256 or RS256.
     pub algorithm: Algorithm,
     /// The key.
@@ -43,7 +43,7 @@ struct Fetched {
 }
 
 /// The cache.
-pub struct Keys {
+pub(crate) struct Keys {
     url: String,
     ttl: Duration,
     refetch: Duration,
@@ -56,7 +56,7 @@ pub struct Keys {
 impl Keys {
     /// A cache of the keys at `url`, empty at first.
     #[must_use]
-    pub fn new(url: String, config: &tallyd_config::Auth) -> Self {
+    pub(crate) fn new(url: String, config: &tallyd_config::Auth) -> Self {
         Self {
             url,
             ttl: config.jwks_ttl,
@@ -71,7 +71,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Denied::UnknownKey`], or [`Denied::Unavailable`] if the issuer has not told its keys.
-    pub async fn get(&self, kid: &str) -> Result<Arc<Key>, Denied> {
+    pub(crate) async fn get(&self, kid: &str) -> Result<Arc<Key>, Denied> {
         let known = self.fetched.load_full();
         let found = known.as_ref().and_then(|fetched| fetched.keys.get(kid)).map(Arc::clone);
         let fresh = known.as_ref().is_some_and(|fetched| fetched.at.elapsed() < self.ttl);

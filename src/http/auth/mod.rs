@@ -14,18 +14,18 @@
 //! often the address has failed ([`failures`]), and let in if it is valid: who shares the address of an attacker keeps
 //! working. A password can be guessed, so an address has so many attempts a minute, counted from their beginning.
 
-pub mod admins;
+pub(crate) mod admins;
 mod denied;
-pub mod failures;
-pub mod jwt;
-pub mod keys;
-pub mod origin;
-pub mod tokens;
+pub(crate) mod failures;
+pub(crate) mod jwt;
+pub(crate) mod keys;
+pub(crate) mod origin;
+pub(crate) mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Once};
-pub use tallyd_model::role::Role;
-pub use tallyd_store::queries::page_sessions::Proven;
+pub(crate) use tallyd_model::role::Role;
+pub(crate) use tallyd_store::queries::page_sessions::Proven;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
@@ -35,7 +35,7 @@ use deadpool_postgres::Pool;
 use metrics::counter;
 
 use self::admins::Admins;
-pub use self::denied::Denied;
+pub(crate) use self::denied::Denied;
 use self::failures::{Attempt, Failures};
 use self::jwt::Verifier;
 use self::tokens::{Holder, TOKEN_PREFIX, Tokens};
@@ -53,7 +53,7 @@ use tallyd_store::queries::audit::Actor;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// As the audit log has it: `user:<sub>`, `token:<id> <name>`.
     pub actor: String,
     /// What they may do.
@@ -67,7 +67,7 @@ pub struct Identity {
 impl Identity {
     /// Costs that this sender may state: an admin any; others what is configured, or less if the token says so.
     #[must_use]
-    pub fn stated_costs(&self, configured: StatedCosts) -> StatedCosts {
+    pub(crate) fn stated_costs(&self, configured: StatedCosts) -> StatedCosts {
         match self.role {
             Role::Admin => StatedCosts::Allow,
             Role::Read | Role::Ingest => self.costs.map_or(configured, |costs| costs.min(configured)),
@@ -76,13 +76,13 @@ impl Identity {
 
     /// Who that is, for operations that change something.
     #[must_use]
-    pub const fn actor(&self) -> Actor<'_> {
+    pub(crate) const fn actor(&self) -> Actor<'_> {
         Actor { name: self.actor.as_str(), address: self.address.as_str() }
     }
 }
 
 /// Everything that decides.
-pub struct Auth {
+pub(crate) struct Auth {
     /// Static tokens.
     pub tokens: Tokens,
     /// Sessions of the page.
@@ -96,7 +96,7 @@ pub struct Auth {
 impl Auth {
     /// As configured.
     #[must_use]
-    pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
         Self {
             tokens: Tokens::new(Arc::clone(clock)),
             sessions: Sessions::new(Arc::clone(clock)),
@@ -112,7 +112,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn prove(&self, view: &View, token: &str) -> Result<(Proven, Option<i64>), Denied> {
+    pub(crate) async fn prove(&self, view: &View, token: &str) -> Result<(Proven, Option<i64>), Denied> {
         if token.starts_with(TOKEN_PREFIX) {
             let id = match self.tokens.verify(token) {
                 Err(Denied::UnknownToken) => self.tokens.look_up(view, token).await?,
@@ -130,7 +130,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn identity(&self, view: &View, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
+    pub(crate) async fn identity(&self, view: &View, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
         let Holder { actor, role, costs } = match proven {
             Proven::Token { id } => self.tokens.owner(*id)?,
             Proven::User { subject, says_admin } => {
@@ -147,7 +147,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn of_request(
+    pub(crate) async fn of_request(
         &self,
         view: &View,
         headers: &HeaderMap,
@@ -167,7 +167,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied::CrossSite`] if another page sends it, or [`Denied::Session`] if a value is not one.
-    pub fn shown(&self, headers: &HeaderMap) -> Result<Option<Shown>, Denied> {
+    pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<Shown>, Denied> {
         let Some(id) = cookies::find(headers, self.is_encrypted(headers)) else { return Ok(None) };
         origin::of_the_page(headers)?;
         let proof = headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok()).and_then(Secret::parse);
@@ -179,7 +179,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied::TooManyFailures`] for an address that has guessed too often, or [`Denied::Unavailable`].
-    pub fn pool_for<'a>(&self, view: &'a View, address: IpAddr) -> Result<&'a Pool, Denied> {
+    pub(crate) fn pool_for<'a>(&self, view: &'a View, address: IpAddr) -> Result<&'a Pool, Denied> {
         if self.failures.are_too_many(address) {
             return Err(Denied::TooManyFailures);
         }
@@ -190,13 +190,13 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied::TooManyFailures`].
-    pub fn begin(&self, address: IpAddr) -> Result<Attempt<'_>, Denied> {
+    pub(crate) fn begin(&self, address: IpAddr) -> Result<Attempt<'_>, Denied> {
         self.failures.begin(address).ok_or(Denied::TooManyFailures)
     }
 
     /// Counts that somebody was not let in. Returns what to answer.
     #[must_use]
-    pub fn refuse(&self, denied: Denied, address: IpAddr) -> ApiError {
+    pub(crate) fn refuse(&self, denied: Denied, address: IpAddr) -> ApiError {
         // A request without a token is not an attempt; neither is one that another site's page made a browser send. An outage
         // is not the client's fault. A wrong password was counted when it was begun.
         let none = [Denied::Missing, Denied::CrossSite, Denied::Unavailable, Denied::TooManyFailures, Denied::Password];
@@ -210,14 +210,14 @@ impl Auth {
 
     /// Whether the browser speaks TLS, as the nearest trusted proxy says; the daemon itself does not.
     #[must_use]
-    pub fn is_encrypted(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_encrypted(&self, headers: &HeaderMap) -> bool {
         let scheme = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
         self.trusted_proxies > 0 && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
 
     /// The client's address: the peer's, or what the nearest trusted proxies say it was.
     #[must_use]
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.trusted_proxies == 0 {
             if headers.contains_key("x-forwarded-for") {
                 static TOLD: Once = Once::new();
@@ -234,7 +234,7 @@ impl Auth {
 
 /// What the page sends with each request: the proof of its session, or `1` before there is one. A page of another origin
 /// cannot send it: the browser would ask first, and be refused.
-pub const PAGE_HEADER: &str = "x-tallyd-page";
+pub(crate) const PAGE_HEADER: &str = "x-tallyd-page";
 
 fn pool(view: &View) -> Option<&Pool> {
     view.loading.get().map(|loading| &loading.pool)
@@ -258,7 +258,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
 
 /// What a group of routes needs.
 #[derive(Clone)]
-pub struct Gate {
+pub(crate) struct Gate {
     /// The daemon.
     pub view: Handle,
     /// The role that suffices, beside `admin`.
@@ -268,7 +268,7 @@ pub struct Gate {
 }
 
 /// Middleware: lets in whoever has the role, with their [`Identity`] in the request; answers everybody else.
-pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let auth = &gate.view.auth;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     // The listener always tells; without it all requests share one address.

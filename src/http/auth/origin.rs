@@ -12,7 +12,7 @@ use super::{Denied, PAGE_HEADER};
 ///
 /// # Errors
 /// [`Denied::CrossSite`] without the page's header, or if the browser names another origin.
-pub fn of_the_page(headers: &HeaderMap) -> Result<(), Denied> {
+pub(crate) fn of_the_page(headers: &HeaderMap) -> Result<(), Denied> {
     if headers.contains_key(PAGE_HEADER) && is_same_origin(headers) { Ok(()) } else { Err(Denied::CrossSite) }
 }
 

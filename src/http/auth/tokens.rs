@@ -23,9 +23,9 @@ use tallyd_config::StatedCosts;
 use tallyd_store::queries::tokens::{StoredToken, in_force, one_in_force};
 
 /// What a token begins with: secret scanners can be taught it, and no JWT begins so.
-pub const TOKEN_PREFIX: &str = "tallyd_";
+pub(crate) const TOKEN_PREFIX: &str = "tallyd_";
 /// How often the copy is renewed.
-pub const POLL: Duration = Duration::from_secs(1);
+pub(crate) const POLL: Duration = Duration::from_secs(1);
 /// The least time between two tokens that are looked up, whatever strangers show.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(20);
 /// Those that wait for it; others are unknown until the next copy.
@@ -39,7 +39,7 @@ const SECRET_CHARS: usize = 64;
 
 /// Who shows a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// As the audit log has it.
     pub actor: String,
     /// What they may do.
@@ -49,7 +49,7 @@ pub struct Holder {
 }
 
 /// The copy.
-pub struct Tokens {
+pub(crate) struct Tokens {
     by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
     /// When a token was last looked up. Held meanwhile, and while the copy is renewed: an older copy never takes away what was
     /// looked up after it was asked for.
@@ -61,7 +61,7 @@ pub struct Tokens {
 impl Tokens {
     /// No copy yet.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             by_id: ArcSwapOption::empty(),
             looked_up: tokio::sync::Mutex::default(),
@@ -74,7 +74,7 @@ impl Tokens {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn renew(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+    pub(crate) async fn renew(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
         let _at_a_time = self.looked_up.lock().await;
         self.replace(in_force(client).await?);
         Ok(())
@@ -86,7 +86,7 @@ impl Tokens {
     }
 
     /// Adds one that was just made, before the next copy brings it.
-    pub fn add(&self, token: StoredToken) {
+    pub(crate) fn add(&self, token: StoredToken) {
         self.by_id.rcu(|known| {
             let mut known = known.as_deref().cloned().unwrap_or_default();
             known.insert(token.id, token.clone());
@@ -95,7 +95,7 @@ impl Tokens {
     }
 
     /// Takes one out that was just revoked, before the next copy does.
-    pub fn remove(&self, id: i32) {
+    pub(crate) fn remove(&self, id: i32) {
         self.by_id.rcu(|known| {
             let mut known = known.as_deref().cloned()?;
             known.remove(&id);
@@ -107,7 +107,7 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::verify`].
-    pub async fn look_up(&self, view: &View, text: &str) -> Result<i32, Denied> {
+    pub(crate) async fn look_up(&self, view: &View, text: &str) -> Result<i32, Denied> {
         let id = id(text).filter(|id| self.may_be_new(*id) && is_well_formed(text)).ok_or(Denied::UnknownToken)?;
         let _one_of_few = self.look_ups.try_acquire().map_err(|_| Denied::UnknownToken)?;
         // In vain, if the database does not answer in time. The next copy has it then.
@@ -136,7 +136,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Denied::UnknownToken`], or [`Denied::Unavailable`] before the database has answered for the first time.
-    pub fn verify(&self, text: &str) -> Result<i32, Denied> {
+    pub(crate) fn verify(&self, text: &str) -> Result<i32, Denied> {
         let tokens = self.by_id.load();
         let tokens = tokens.as_ref().ok_or(Denied::Unavailable)?;
         let stored = id(text).and_then(|id| tokens.get(&id)).ok_or(Denied::UnknownToken)?;
@@ -148,7 +148,7 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Self::verify`]: a token may be revoked, or expire, while a session that it began goes on.
-    pub fn owner(&self, id: i32) -> Result<Holder, Denied> {
+    pub(crate) fn owner(&self, id: i32) -> Result<Holder, Denied> {
         let tokens = self.by_id.load();
         let stored = tokens.as_ref().ok_or(Denied::Unavailable)?.get(&id).ok_or(Denied::UnknownToken)?;
         if stored.expires_at.is_some_and(|at| at.timestamp_micros() <= self.clock.now_us()) {
@@ -174,13 +174,13 @@ fn is_well_formed(text: &str) -> bool {
 
 /// What is stored of a token.
 #[must_use]
-pub fn digest(text: &str) -> [u8; 32] {
+pub(crate) fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
 /// A token's text: its id, and 256 random bits of the operating system's.
 #[must_use]
-pub fn compose(id: i32, secret: [u8; 32]) -> String {
+pub(crate) fn compose(id: i32, secret: [u8; 32]) -> String {
     format!("{TOKEN_PREFIX}{id}_{}", hex::encode(secret))
 }
 

@@ -37,7 +37,7 @@ impl Encoding {
 
 /// Middleware: what is behind it reads the body as it was before it was compressed, piece by piece. The bound on a body's length
 /// holds for what it reads.
-pub async fn unpack(mut request: Request, next: Next) -> Response {
+pub(crate) async fn unpack(mut request: Request, next: Next) -> Response {
     match Encoding::of(request.headers()) {
         Encoding::Plain => {}
         Encoding::Gzip => {

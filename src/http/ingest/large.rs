@@ -24,7 +24,7 @@ const SMALL_AT_ONCE: usize = 16;
 const LARGE_AT_ONCE: usize = 4;
 
 /// The places of both kinds.
-pub struct Sizes {
+pub(crate) struct Sizes {
     small: Places,
     large: Places,
 }
@@ -36,7 +36,7 @@ impl Default for Sizes {
 }
 
 /// Middleware: waits for a place.
-pub async fn few(State(sizes): State<Arc<Sizes>>, request: Request, next: Next) -> Response {
+pub(crate) async fn few(State(sizes): State<Arc<Sizes>>, request: Request, next: Next) -> Response {
     let places = match plain_bytes(request.headers()) {
         Some(0..=TINY_BYTES) => return next.run(request).await,
         Some(..=SMALL_BYTES) => &sizes.small,

@@ -1,5 +1,5 @@
 //! Records that come over HTTP. They end in the channel that every other record goes through; 200 means durable.
 
-pub mod gzip;
-pub mod large;
-pub mod records;
+pub(crate) mod gzip;
+pub(crate) mod large;
+pub(crate) mod records;

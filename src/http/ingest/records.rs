@@ -37,7 +37,7 @@ const KEY_BYTES_MAX: usize = 255;
 
 /// What became of a request's records.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// Records that are durable, duplicates included.
     pub accepted: usize,
     /// Those of them that were there already: an earlier request with this key had brought them, or a call with the same stated id.
@@ -61,7 +61,7 @@ enum Unprocessable {
 
 /// What became of a record.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct RecordResult {
+pub(crate) struct RecordResult {
     /// True if it is durable.
     pub ok: bool,
     /// The call's id.
@@ -84,7 +84,7 @@ pub struct RecordResult {
 
 /// Why a record was refused.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct RecordFault {
+pub(crate) struct RecordFault {
     /// A stable name, as protocol/README.md lists them.
     pub code: &'static str,
     /// The reason.
@@ -122,7 +122,7 @@ impl From<Outcome> for RecordResult {
         (status = 415, description = "The body's encoding is not gzip"),
         (status = 422, description = "All records were refused, or the key was used for another body", body = Unprocessable),
         Failures))]
-pub async fn record(
+pub(crate) async fn record(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,
@@ -146,7 +146,7 @@ pub async fn record(
 ///
 /// # Errors
 /// If the daemon is stopping or has no room, or the key is not free.
-pub async fn hand_over(
+pub(crate) async fn hand_over(
     view: &Handle,
     who: &Identity,
     key: Option<&RequestKey>,
@@ -202,7 +202,7 @@ fn unstored(error: BatchError) -> ApiError {
 ///
 /// # Errors
 /// If the daemon is stopping or has no room.
-pub fn intake(view: &Handle) -> Result<Arc<connection::Shared>, ApiError> {
+pub(crate) fn intake(view: &Handle) -> Result<Arc<connection::Shared>, ApiError> {
     if view.writer.full().is_some() {
         let hint = "nothing of the request was taken; keep it and send it again";
         return Err(busy("full", "the write-ahead log has no room".to_owned(), hint));

@@ -83,7 +83,7 @@ struct WireStatus {
 }
 
 impl Rejected {
-    pub fn add(&mut self, reason: &str) {
+    pub(super) fn add(&mut self, reason: &str) {
         if self.count == 0 {
             self.first = reason.to_owned();
         }
@@ -99,13 +99,13 @@ impl Rejected {
     }
 
     /// The answer's message, in protobuf.
-    pub fn message(&self) -> Vec<u8> {
+    pub(super) fn message(&self) -> Vec<u8> {
         let partial = PartialSuccess { rejected: self.count as i64, error_message: self.summary() };
         ExportResponse { partial_success: (self.count > 0).then_some(partial) }.encode_to_vec()
     }
 
     /// 200: what is not named here is durable.
-    pub fn answer(self, encoding: Encoding, field: &str) -> Response {
+    pub(super) fn answer(self, encoding: Encoding, field: &str) -> Response {
         let body = match encoding {
             Encoding::Json if self.count == 0 => b"{}".to_vec(),
             Encoding::Json => {
@@ -126,25 +126,25 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 
-    pub fn code(&self) -> StatusCode {
+    pub(super) fn code(&self) -> StatusCode {
         self.status
     }
 
-    pub fn message(&self) -> &str {
+    pub(super) fn message(&self) -> &str {
         &self.message
     }
 
-    pub fn unreadable(rejection: &BytesRejection) -> Self {
+    pub(super) fn unreadable(rejection: &BytesRejection) -> Self {
         let message = "the body is too large, broke off, or is not what its Content-Encoding says; http.max_body_bytes \
                        bounds it";
         Self::new(rejection.status(), message)
     }
 
-    pub fn answer(self, encoding: Encoding) -> Response {
+    pub(super) fn answer(self, encoding: Encoding) -> Response {
         // gRPC's codes: UNAVAILABLE is to be tried again, INVALID_ARGUMENT is not.
         let code = if self.status == StatusCode::SERVICE_UNAVAILABLE { 14 } else { 3 };
         let body = match encoding {

@@ -46,7 +46,7 @@ use tallyd_intake::otlp::items::{Event, Item, Metric, Span};
 use tallyd_intake::otlp::{logs, spans, sums};
 
 /// Connections at once. Exporters keep one each.
-pub const CONNECTIONS_MAX: usize = 256;
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Streams of one connection at once.
 const STREAMS_MAX: u32 = 16;
 /// Bytes that a connection may send ahead of what is read.
@@ -78,7 +78,7 @@ struct Exports {
 struct Alive(Arc<AtomicU64>, Instant);
 
 /// Serves connections until the task is dropped.
-pub async fn serve(listener: TcpListener, view: Handle, max_connections: usize) {
+pub(crate) async fn serve(listener: TcpListener, view: Handle, max_connections: usize) {
     let router = router(view);
     let places = Arc::new(Semaphore::new(max_connections.clamp(1, CONNECTIONS_MAX)));
     loop {

@@ -23,7 +23,7 @@
 //! Bodies are bounded by `http.max_body_bytes` before and after decompression; [`tallyd_intake::otlp`] reads them, and is pure.
 
 mod answer;
-pub mod grpc;
+pub(crate) mod grpc;
 
 use std::collections::HashMap;
 
@@ -62,7 +62,7 @@ type Mapping<T> = fn(&Reading<'_>, &Source, T, &mut Vec<Draft>) -> Result<Took, 
         (status = 400, description = "The body is no such document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
-pub async fn traces(
+pub(crate) async fn traces(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,
@@ -80,7 +80,7 @@ pub async fn traces(
         (status = 400, description = "The body is no such document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
-pub async fn logs(
+pub(crate) async fn logs(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,
@@ -98,7 +98,7 @@ pub async fn logs(
         (status = 400, description = "The body is no such document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
-pub async fn metrics(
+pub(crate) async fn metrics(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,

@@ -31,7 +31,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `/` and `/assets/…`. Open: they hold no data.
-pub fn routes() -> Router<Handle> {
+pub(crate) fn routes() -> Router<Handle> {
     Router::new().route("/", get(index)).route("/assets/{name}", get(asset))
 }
 

@@ -14,12 +14,12 @@ const CODES_MAX: usize = 8;
 
 /// The codes that have not been used yet, by their digests.
 #[derive(Default)]
-pub struct Codes(Mutex<Vec<([u8; 32], i64)>>);
+pub(crate) struct Codes(Mutex<Vec<([u8; 32], i64)>>);
 
 impl Codes {
     /// Makes a code: 256 random bits of the operating system's, in hexadecimal.
     #[must_use]
-    pub fn make(&self, now_us: i64) -> String {
+    pub(crate) fn make(&self, now_us: i64) -> String {
         let code = hex::encode(rand::random::<[u8; 32]>());
         let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|(_, until)| *until > now_us);
@@ -31,7 +31,7 @@ impl Codes {
     }
 
     /// Takes a code back that was used up and led to nothing. It ends as it would have, or a little later.
-    pub fn give_back(&self, code: &str, now_us: i64) {
+    pub(crate) fn give_back(&self, code: &str, now_us: i64) {
         let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if codes.len() < CODES_MAX {
             codes.push((Sha256::digest(code).into(), now_us + RETRY_US));
@@ -40,7 +40,7 @@ impl Codes {
 
     /// Uses a code up. True if it was one.
     #[must_use]
-    pub fn redeem(&self, code: &str, now_us: i64) -> bool {
+    pub(crate) fn redeem(&self, code: &str, now_us: i64) -> bool {
         let digest: [u8; 32] = Sha256::digest(code).into();
         let mut codes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|(_, until)| *until > now_us);

@@ -11,7 +11,7 @@ const fn name(encrypted: bool) -> &'static str {
 
 /// The session's id in a request.
 #[must_use]
-pub fn find(headers: &HeaderMap, encrypted: bool) -> Option<&str> {
+pub(crate) fn find(headers: &HeaderMap, encrypted: bool) -> Option<&str> {
     let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(known, _)| *known == name(encrypted)).map(|(_, value)| value).filter(|value| !value.is_empty())
@@ -20,7 +20,7 @@ pub fn find(headers: &HeaderMap, encrypted: bool) -> Option<&str> {
 /// The headers that make a browser keep a session's id for so many seconds; 0: that make it forget the id.
 /// `encrypted`: the browser speaks TLS, and shall send the id over nothing else.
 #[must_use]
-pub fn set(encrypted: bool, id: &str, seconds: i64) -> HeaderMap {
+pub(crate) fn set(encrypted: bool, id: &str, seconds: i64) -> HeaderMap {
     let secure = if encrypted { "; Secure" } else { "" };
     let text = format!("{}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}", name(encrypted));
     let mut headers = HeaderMap::new();

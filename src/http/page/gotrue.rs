@@ -21,14 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// An issuer that signs people in.
-pub struct Gotrue<'a> {
+pub(super) struct Gotrue<'a> {
     url: &'a str,
     key: &'a str,
 }
 
 /// What signing in gives.
 #[derive(Deserialize)]
-pub struct Grant {
+pub(super) struct Grant {
     /// The JWT.
     pub access_token: String,
     /// Seconds that it is good for.
@@ -39,7 +39,7 @@ pub struct Grant {
 
 /// Why there is none.
 #[derive(Debug)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// The password or the refresh token is not right.
     Wrong,
     /// They are not to blame, or not alone.
@@ -58,7 +58,7 @@ impl From<Refused> for ApiError {
 impl<'a> Gotrue<'a> {
     /// As configured; none if people cannot sign in with a password here.
     #[must_use]
-    pub fn of(config: &'a tallyd_config::Auth) -> Option<Self> {
+    pub(super) fn of(config: &'a tallyd_config::Auth) -> Option<Self> {
         let (url, key) = (config.issuer.as_deref()?, config.publishable_key.as_deref()?);
         Some(Self { url: url.trim_end_matches('/'), key })
     }
@@ -67,7 +67,7 @@ impl<'a> Gotrue<'a> {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn sign_in(&self, email: &str, password: &str) -> Result<Grant, Refused> {
+    pub(super) async fn sign_in(&self, email: &str, password: &str) -> Result<Grant, Refused> {
         self.grant("password", &json!({ "email": email, "password": password })).await
     }
 
@@ -75,7 +75,7 @@ impl<'a> Gotrue<'a> {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn renew(&self, refresh_token: &str) -> Result<Grant, Refused> {
+    pub(super) async fn renew(&self, refresh_token: &str) -> Result<Grant, Refused> {
         self.grant("refresh_token", &json!({ "refresh_token": refresh_token })).await
     }
 
@@ -83,7 +83,7 @@ impl<'a> Gotrue<'a> {
     ///
     /// # Errors
     /// Why not, for the log.
-    pub async fn sign_out(&self, access_token: &str) -> Result<(), String> {
+    pub(super) async fn sign_out(&self, access_token: &str) -> Result<(), String> {
         let bearer = format!("Bearer {access_token}");
         let answer = self.ask("logout?scope=local", &[("authorization", &bearer)], &json!({})).await;
         match answer.map_err(|error| error.to_string())?.0 {

@@ -23,11 +23,11 @@
 //!   minutes ([`codes`]). The code becomes a token whose text nobody has ([`minted`]), for half a day; it is listed and
 //!   revoked like any other, and by signing out.
 
-pub mod assets;
-pub mod codes;
-pub mod cookies;
+pub(crate) mod assets;
+pub(crate) mod codes;
+pub(crate) mod cookies;
 mod gotrue;
 mod minted;
-pub mod secret;
-pub mod sessions;
-pub mod sign_in;
+pub(crate) mod secret;
+pub(crate) mod sessions;
+pub(crate) mod sign_in;

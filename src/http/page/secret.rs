@@ -7,18 +7,18 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use sha2::{Digest, Sha256};
 
 /// A session's id or its proof.
-pub struct Secret([u8; 32]);
+pub(crate) struct Secret([u8; 32]);
 
 impl Secret {
     /// A new one.
     #[must_use]
-    pub fn random() -> Self {
+    pub(crate) fn random() -> Self {
         Self(rand::random())
     }
 
     /// Reads 64 lowercase hexadecimal digits; none if the text is anything else.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok()?;
         Some(Self(bytes))
@@ -26,20 +26,20 @@ impl Secret {
 
     /// As the browser has it.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         hex::encode(self.0)
     }
 
     /// What is stored of it.
     #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
+    pub(crate) fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.0).into()
     }
 }
 
 /// Encrypts for those who have both values of a session. None only if the cipher fails.
 #[must_use]
-pub fn seal(id: &Secret, proof: &Secret, plain: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn seal(id: &Secret, proof: &Secret, plain: &[u8]) -> Option<Vec<u8>> {
     let nonce: [u8; NONCE_LEN] = rand::random();
     let mut text = plain.to_vec();
     key(id, proof)?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut text).ok()?;
@@ -48,7 +48,7 @@ pub fn seal(id: &Secret, proof: &Secret, plain: &[u8]) -> Option<Vec<u8>> {
 
 /// Decrypts; none if a value is another one, or the text was changed.
 #[must_use]
-pub fn open(id: &Secret, proof: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn open(id: &Secret, proof: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;
     let mut text = text.to_vec();
     let plain = key(id, proof)?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut text).ok()?;

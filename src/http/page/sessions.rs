@@ -17,7 +17,7 @@ use tallyd_base::clock::Clock;
 use tallyd_store::queries::page_sessions::{self, StoredSession};
 
 /// What a browser shows: the id of its cookie, the proof of its page.
-pub struct Shown {
+pub(crate) struct Shown {
     /// The id.
     pub id: Secret,
     /// The proof.
@@ -25,7 +25,7 @@ pub struct Shown {
 }
 
 /// The copy.
-pub struct Sessions {
+pub(crate) struct Sessions {
     by_id: ArcSwap<HashMap<[u8; 32], Arc<StoredSession>>>,
     clock: Arc<dyn Clock>,
 }
@@ -33,17 +33,17 @@ pub struct Sessions {
 impl Sessions {
     /// No copy yet.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { by_id: ArcSwap::default(), clock }
     }
 
     /// Puts a new copy in place.
-    pub fn replace(&self, sessions: Vec<StoredSession>) {
+    pub(crate) fn replace(&self, sessions: Vec<StoredSession>) {
         self.by_id.store(Arc::new(sessions.into_iter().map(|one| (one.id_sha256, Arc::new(one))).collect()));
     }
 
     /// Adds one that was just begun or renewed, before the next copy brings it.
-    pub fn add(&self, session: StoredSession) -> Arc<StoredSession> {
+    pub(crate) fn add(&self, session: StoredSession) -> Arc<StoredSession> {
         let session = Arc::new(session);
         self.by_id.rcu(|known| {
             let mut known = HashMap::clone(known);
@@ -54,7 +54,7 @@ impl Sessions {
     }
 
     /// Takes one out that was just ended, before the next copy does.
-    pub fn remove(&self, id_sha256: &[u8; 32]) {
+    pub(crate) fn remove(&self, id_sha256: &[u8; 32]) {
         self.by_id.rcu(|known| {
             let mut known = HashMap::clone(known);
             known.remove(id_sha256);
@@ -67,7 +67,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Denied::Session`] if there is none, or it has ended; [`Denied::Unavailable`] if only the database could tell.
-    pub async fn find(&self, pool: Result<&Pool, Denied>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
+    pub(crate) async fn find(&self, pool: Result<&Pool, Denied>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
         let id = shown.id.digest();
         let known = self.by_id.load().get(&id).cloned();
         let session = match known {
@@ -82,14 +82,18 @@ impl Sessions {
     ///
     /// # Errors
     /// As there; [`Denied::Expired`] if the session has to be renewed first.
-    pub async fn verify(&self, pool: Result<&Pool, Denied>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
+    pub(crate) async fn verify(
+        &self,
+        pool: Result<&Pool, Denied>,
+        shown: &Shown,
+    ) -> Result<Arc<StoredSession>, Denied> {
         let session = self.find(pool, shown).await?;
         if self.is_valid(&session) { Ok(session) } else { Err(Denied::Expired) }
     }
 
     /// Whether the token that began or renewed the session is still good.
     #[must_use]
-    pub fn is_valid(&self, session: &StoredSession) -> bool {
+    pub(crate) fn is_valid(&self, session: &StoredSession) -> bool {
         session.valid_until.is_none_or(|at| self.now_us() < at.timestamp_micros())
     }
 

@@ -30,7 +30,7 @@ use tallyd_store::queries::page_sessions::{self, StoredSession};
 pub(super) const HOURS: i64 = 12;
 
 /// `/session`. Open, since it is where one shows a token.
-pub fn routes() -> Router<Handle> {
+pub(crate) fn routes() -> Router<Handle> {
     Router::new().route("/session", post(sign_in).get(who).delete(sign_out)).route("/session/ways", get(ways))
 }
 

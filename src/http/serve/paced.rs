@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STEP_BYTES: usize = 64 * 1024;
 
 /// The socket. Writing fails once the client has been too slow.
-pub struct Paced<S> {
+pub(super) struct Paced<S> {
     stream: S,
     seat: Arc<Seat>,
     held_up: Option<HeldUp>,
@@ -30,7 +30,7 @@ struct HeldUp {
 }
 
 impl<S> Paced<S> {
-    pub fn new(stream: S, seat: Arc<Seat>) -> Self {
+    pub(super) fn new(stream: S, seat: Arc<Seat>) -> Self {
         Self { stream, seat, held_up: None }
     }
 

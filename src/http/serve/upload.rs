@@ -20,10 +20,10 @@ const STRANGER: Duration = Duration::from_secs(5);
 /// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
 #[error("the body took too long")]
-pub struct TooSlow;
+pub(crate) struct TooSlow;
 
 /// The body. Once it has been read, or is not wanted, the request is worked on.
-pub struct Upload {
+pub(super) struct Upload {
     body: Incoming,
     seat: Arc<Seat>,
     began: Instant,
@@ -32,7 +32,7 @@ pub struct Upload {
 
 impl Upload {
     /// The body of the request whose head is there.
-    pub fn new(body: Incoming, seat: Arc<Seat>) -> Self {
+    pub(super) fn new(body: Incoming, seat: Arc<Seat>) -> Self {
         if body.is_end_stream() {
             seat.work();
         } else {

@@ -20,7 +20,7 @@ const ALERTS_MAX: i64 = 1_000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct AlertParameters {
+pub(crate) struct AlertParameters {
     /// Only those that nobody has acknowledged.
     #[serde(default)]
     only_new: bool,
@@ -34,7 +34,7 @@ pub struct AlertParameters {
 
 /// A page of alerts.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Alerts {
+pub(crate) struct Alerts {
     /// The alerts, newest first.
     pub alerts: Vec<Alert>,
     /// How many alerts nobody has acknowledged, on all pages.
@@ -46,7 +46,7 @@ pub struct Alerts {
 /// Alerts of budgets and of unusual spend, newest first.
 #[utoipa::path(get, path = "/api/v1/alerts", tag = "budgets", params(AlertParameters),
     responses((status = 200, description = "A page", body = Alerts), Failures))]
-pub async fn alerts(
+pub(crate) async fn alerts(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<AlertParameters>,
 ) -> Result<Json<Alerts>, ApiError> {
@@ -65,7 +65,7 @@ pub async fn alerts(
 /// Which alerts were seen: `ids`, or all with a number `up_to`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Acknowledge {
+pub(crate) struct Acknowledge {
     /// The alerts' numbers.
     #[serde(default)]
     #[schema(max_items = 1000)]
@@ -76,7 +76,7 @@ pub struct Acknowledge {
 
 /// How many were.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Acknowledged {
+pub(crate) struct Acknowledged {
     /// Alerts that were new and are not any more.
     pub acknowledged: u64,
 }
@@ -84,7 +84,7 @@ pub struct Acknowledged {
 /// Says that you have seen alerts. They stay, with your name.
 #[utoipa::path(post, path = "/api/v1/alerts/acknowledge", tag = "budgets", request_body = Acknowledge,
     responses((status = 200, description = "They are acknowledged", body = Acknowledged), Failures))]
-pub async fn acknowledge(
+pub(crate) async fn acknowledge(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(seen): JsonBody<Acknowledge>,

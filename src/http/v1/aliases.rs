@@ -18,7 +18,7 @@ use tallyd_store::prices::aliases::{self, AliasError};
 
 /// The names in force.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Aliases {
+pub(crate) struct Aliases {
     /// Those that were set at run time, by provider and name.
     pub aliases: Vec<ModelAlias>,
     /// Those of the configuration, `pricing.aliases`. One that was set at run time wins.
@@ -29,7 +29,7 @@ pub struct Aliases {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct AliasName {
+pub(crate) struct AliasName {
     /// The provider or platform.
     #[param(max_length = 512)]
     provider: String,
@@ -55,7 +55,7 @@ fn failed(error: AliasError) -> ApiError {
 /// What names of models stand for.
 #[utoipa::path(get, path = "/api/v1/prices/aliases", tag = "prices",
     responses((status = 200, description = "The names", body = Aliases), Failures))]
-pub async fn list(State(view): State<Handle>) -> Result<Json<Aliases>, ApiError> {
+pub(crate) async fn list(State(view): State<Handle>) -> Result<Json<Aliases>, ApiError> {
     let reading = view.reading().await?;
     let aliases = aliases::read(&reading).await?;
     reading.finish().await?;
@@ -65,7 +65,7 @@ pub async fn list(State(view): State<Handle>) -> Result<Json<Aliases>, ApiError>
 /// Lets a name stand for a model: an ARN, a deployment's own name. Calls that are recorded already keep their cost.
 #[utoipa::path(put, path = "/api/v1/prices/aliases", tag = "prices", request_body = ModelAlias,
     responses((status = 200, description = "It is set", body = ModelAlias), Failures))]
-pub async fn set(
+pub(crate) async fn set(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<ModelAlias>,
@@ -86,7 +86,7 @@ pub async fn set(
 #[utoipa::path(delete, path = "/api/v1/prices/aliases", tag = "prices", params(AliasName),
     responses((status = 204, description = "It stands for nothing any more"),
         (status = 404, description = "This name was not set", body = ErrorBody), Failures))]
-pub async fn remove(
+pub(crate) async fn remove(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     Parameters(named): Parameters<AliasName>,

@@ -19,7 +19,7 @@ const ENTRIES_MAX: i64 = 1_000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct AuditParameters {
+pub(crate) struct AuditParameters {
     /// Only entries with a lower number: `next` of the page before.
     #[param(minimum = 1, maximum = 9223372036854775807_i64)]
     before: Option<i64>,
@@ -33,7 +33,7 @@ pub struct AuditParameters {
 
 /// A page of entries.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// The entries, newest first.
     pub entries: Vec<AuditEntry>,
     /// `before` of the next page; null after the last.
@@ -62,7 +62,7 @@ fn page(view: Handle, before: Option<i64>) -> PageFuture {
 /// Who changed what; newest first.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "pipeline", params(AuditParameters),
     responses((status = 200, description = "A page", content((Audit = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn audit(
+pub(crate) async fn audit(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<AuditParameters>,
 ) -> Result<Response, ApiError> {

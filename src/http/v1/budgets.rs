@@ -27,7 +27,7 @@ use tallyd_store::queries::names::unseen_budget;
 
 /// A budget, and where it stands.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct BudgetRow {
+pub(crate) struct BudgetRow {
     /// The budget in its current period.
     #[serde(flatten)]
     pub state: BudgetState,
@@ -42,7 +42,7 @@ pub struct BudgetRow {
 
 /// Every budget.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Budgets {
+pub(crate) struct Budgets {
     /// The budgets.
     pub budgets: Vec<BudgetRow>,
     /// What acknowledgements say: whether every application is asked to hold back.
@@ -54,7 +54,7 @@ impl Budgets {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn read(view: &Handle, reading: &Reading) -> Result<Self, ApiError> {
+    pub(crate) async fn read(view: &Handle, reading: &Reading) -> Result<Self, ApiError> {
         let now = local_now(view);
         let board = store::board(reading, now.date_naive()).await?;
         let estimates = ahead::estimates(reading, &board, &now).await?;
@@ -73,7 +73,7 @@ impl Budgets {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct BudgetParameters {
+pub(crate) struct BudgetParameters {
     /// `json` (the default) or `csv`.
     format: Option<Format>,
 }
@@ -101,7 +101,7 @@ const COLUMNS: &[&str] = &[
 /// Every budget, and where it stands.
 #[utoipa::path(get, path = "/api/v1/budgets", tag = "budgets", params(BudgetParameters),
     responses((status = 200, description = "The budgets", content((Budgets = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn budgets(
+pub(crate) async fn budgets(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<BudgetParameters>,
 ) -> Result<Response, ApiError> {
@@ -181,7 +181,7 @@ impl From<SetBudgetError> for ApiError {
 
 /// The budget that was set.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SetBudgetAnswer {
+pub(crate) struct SetBudgetAnswer {
     /// Its number.
     pub id: i32,
     /// The budget of the same scope and period that was there before, and is replaced; null if there was none.
@@ -194,7 +194,7 @@ pub struct SetBudgetAnswer {
 /// Sets the budget of a scope and period: makes it, or replaces the one that is there.
 #[utoipa::path(put, path = "/api/v1/budgets", tag = "budgets", request_body = SetBudget,
     responses((status = 200, description = "It is set", body = SetBudgetAnswer), Failures))]
-pub async fn set(
+pub(crate) async fn set(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<SetBudget>,
@@ -223,7 +223,7 @@ async fn note(view: &Handle, new: &NewBudget) -> Result<Option<String>, ApiError
     params(("id" = i32, Path, description = "The budget's number", minimum = 1)),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
-pub async fn remove(
+pub(crate) async fn remove(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     Number(id): Number<i32>,

@@ -23,7 +23,7 @@ const ROWS_MAX: i64 = 10_000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct CostParameters {
+pub(crate) struct CostParameters {
     /// So many days up to today; 30 if nothing is said.
     #[param(minimum = 1, maximum = 3660)]
     days: Option<u64>,
@@ -73,7 +73,7 @@ pub struct CostParameters {
 
 /// The answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Costs {
+pub(crate) struct Costs {
     /// The first day.
     pub from: NaiveDate,
     /// The last day, included.
@@ -177,7 +177,7 @@ fn page(view: Handle, mut question: Question) -> PageFuture {
 /// Costs of any range, grouped, in buckets of time.
 #[utoipa::path(get, path = "/api/v1/costs", tag = "costs", params(CostParameters),
     responses((status = 200, description = "The groups", content((Costs = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn costs(
+pub(crate) async fn costs(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<CostParameters>,
 ) -> Result<Response, ApiError> {

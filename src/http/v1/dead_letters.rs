@@ -20,7 +20,7 @@ const LETTERS_MAX: i64 = 1_000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct LetterParameters {
+pub(crate) struct LetterParameters {
     /// `refused` or `poison`.
     #[param(max_length = 512)]
     kind: Option<String>,
@@ -46,7 +46,7 @@ pub struct LetterParameters {
 
 /// A page of letters.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct DeadLetters {
+pub(crate) struct DeadLetters {
     /// The letters, newest first.
     pub dead_letters: Vec<DeadLetter>,
     /// `before` of the next page; null after the last.
@@ -93,7 +93,7 @@ fn page(view: Handle, filter: Filter, before: Option<i64>) -> PageFuture {
 /// What was refused, and why; newest first.
 #[utoipa::path(get, path = "/api/v1/dead-letters", tag = "records", params(LetterParameters),
     responses((status = 200, description = "A page", content((DeadLetters = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn dead_letters(
+pub(crate) async fn dead_letters(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<LetterParameters>,
 ) -> Result<Response, ApiError> {
@@ -123,7 +123,7 @@ const GROUPS_MAX: i64 = 1_000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct GroupParameters {
+pub(crate) struct GroupParameters {
     /// Days of arrival (UTC), today included; 7 if nothing is said.
     #[param(minimum = 1, maximum = 366)]
     days: Option<i64>,
@@ -135,7 +135,7 @@ pub struct GroupParameters {
 /// Refusals by reason, field and sender, with the letters that wait for a decision; the largest first.
 #[utoipa::path(get, path = "/api/v1/dead-letters/groups", tag = "records", params(GroupParameters),
     responses((status = 200, description = "The groups", body = Groups), Failures))]
-pub async fn groups(
+pub(crate) async fn groups(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<GroupParameters>,
 ) -> Result<Json<Groups>, ApiError> {

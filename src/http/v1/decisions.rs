@@ -30,7 +30,7 @@ fn nobody() -> ApiError {
     params(("id" = i64, Path, description = "The letter's number", minimum = 1)),
     responses((status = 200, description = "The letter", body = DeadLetter),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
-pub async fn letter(State(view): State<Handle>, Number(id): Number<i64>) -> Result<Json<DeadLetter>, ApiError> {
+pub(crate) async fn letter(State(view): State<Handle>, Number(id): Number<i64>) -> Result<Json<DeadLetter>, ApiError> {
     let reading = view.reading().await?;
     let letter = get(&reading, id).await?;
     reading.finish().await?;
@@ -40,7 +40,7 @@ pub async fn letter(State(view): State<Handle>, Number(id): Number<i64>) -> Resu
 /// Corrections to make before a record is tried again.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Corrections {
+pub(crate) struct Corrections {
     /// Fields that get another value. Objects (`metadata`, `extra_units`) as JSON, everything else as text or number.
     #[schema(value_type = BTreeMap<String, Object>)]
     set: BTreeMap<String, Value>,
@@ -61,7 +61,7 @@ impl Corrections {
 
 /// What became of the letter.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Retried {
+pub(crate) struct Retried {
     /// True if its record is in the log now.
     pub retried: bool,
     /// The call that it became.
@@ -75,7 +75,7 @@ pub struct Retried {
     params(("id" = i64, Path, description = "The letter's number", minimum = 1)),
     responses((status = 200, description = "What became of it", body = Retried),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
-pub async fn retry(
+pub(crate) async fn retry(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     Number(id): Number<i64>,
@@ -132,7 +132,7 @@ const REASONS: usize = 5;
 /// Which letters are meant: those to which all that is given applies, and that nobody has decided about.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Which {
+pub(crate) struct Which {
     /// `refused` or `poison`.
     kind: Option<String>,
     /// The reason's name.
@@ -159,7 +159,7 @@ impl Which {
 /// Letters to try again, each with the same corrections.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct RetryMany {
+pub(crate) struct RetryMany {
     /// The letters.
     letters: Which,
     /// The corrections.
@@ -168,7 +168,7 @@ pub struct RetryMany {
 
 /// What became of them.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub struct RetriedMany {
+pub(crate) struct RetriedMany {
     /// Letters whose records are in the log now.
     pub retried: u64,
     /// Letters that were refused again, and stay as they are.
@@ -182,7 +182,7 @@ pub struct RetriedMany {
 /// Loads the records of up to 200 letters, each once. Ask again with `next` until it is null.
 #[utoipa::path(post, path = "/api/v1/dead-letters/retry", tag = "records", request_body = RetryMany,
     responses((status = 200, description = "What became of them", body = RetriedMany), Failures))]
-pub async fn retry_many(
+pub(crate) async fn retry_many(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(many): JsonBody<RetryMany>,
@@ -210,7 +210,7 @@ pub async fn retry_many(
 
 /// What became of letters to be dropped.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct DroppedMany {
+pub(crate) struct DroppedMany {
     /// Letters whose records are deleted.
     pub dropped: u64,
     /// `after` of the next request; null if these were the last.
@@ -220,7 +220,7 @@ pub struct DroppedMany {
 /// Drops up to 5,000 letters. Ask again with `next` until it is null.
 #[utoipa::path(post, path = "/api/v1/dead-letters/drop", tag = "records", request_body = Which,
     responses((status = 200, description = "How many were dropped", body = DroppedMany), Failures))]
-pub async fn drop_many(
+pub(crate) async fn drop_many(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(which): JsonBody<Which>,
@@ -241,7 +241,7 @@ pub async fn drop_many(
     params(("id" = i64, Path, description = "The letter's number", minimum = 1)),
     responses((status = 204, description = "It is dropped"),
         (status = 404, description = "No open one has this number", body = ErrorBody), Failures))]
-pub async fn drop_letter(
+pub(crate) async fn drop_letter(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     Number(id): Number<i64>,

@@ -19,7 +19,7 @@ use tallyd_store::queries::history::spending_history;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ForecastParameters {
+pub(crate) struct ForecastParameters {
     /// Only this provider.
     #[param(max_length = 512)]
     provider: Option<String>,
@@ -29,7 +29,7 @@ pub struct ForecastParameters {
 
 /// A day that was, today as far as it went.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct PastDay {
+pub(crate) struct PastDay {
     /// The day, in the reporting time zone.
     pub day: NaiveDate,
     /// What it came to.
@@ -39,7 +39,7 @@ pub struct PastDay {
 
 /// The forecast and its days.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ForecastAnswer {
+pub(crate) struct ForecastAnswer {
     /// What it will come to.
     #[serde(flatten)]
     pub forecast: Forecast,
@@ -83,7 +83,7 @@ impl ForecastAnswer {
 /// What spending will come to: today, this month, the next 30 days.
 #[utoipa::path(get, path = "/api/v1/forecast", tag = "costs", params(ForecastParameters),
     responses((status = 200, description = "The forecast", content((ForecastAnswer = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn forecast(
+pub(crate) async fn forecast(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<ForecastParameters>,
 ) -> Result<Response, ApiError> {

@@ -1,19 +1,19 @@
 //! The API proper. Names are in snake case, amounts are decimal text, each list has a bound, each export is a stream.
 
-pub mod alerts;
-pub mod aliases;
-pub mod audit;
-pub mod budgets;
-pub mod costs;
-pub mod dead_letters;
-pub mod decisions;
-pub mod forecast;
-pub mod overview;
-pub mod pipeline;
-pub mod price_changes;
-pub mod price_sync;
-pub mod prices;
-pub mod records;
-pub mod sessions;
-pub mod unpriced;
-pub mod users;
+pub(crate) mod alerts;
+pub(crate) mod aliases;
+pub(crate) mod audit;
+pub(crate) mod budgets;
+pub(crate) mod costs;
+pub(crate) mod dead_letters;
+pub(crate) mod decisions;
+pub(crate) mod forecast;
+pub(crate) mod overview;
+pub(crate) mod pipeline;
+pub(crate) mod price_changes;
+pub(crate) mod price_sync;
+pub(crate) mod prices;
+pub(crate) mod records;
+pub(crate) mod sessions;
+pub(crate) mod unpriced;
+pub(crate) mod users;

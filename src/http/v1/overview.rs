@@ -24,7 +24,7 @@ const MOVERS: i64 = 8;
 
 /// A range of days and what it came to.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct RangeSums {
+pub(crate) struct RangeSums {
     /// The first day, in the reporting time zone.
     pub from: NaiveDate,
     /// The last day, included.
@@ -36,7 +36,7 @@ pub struct RangeSums {
 
 /// How the daemon is doing, in a few numbers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct PipelineGlance {
+pub(crate) struct PipelineGlance {
     /// The worst of its parts.
     pub status: Health,
     /// Records that are acknowledged, so durable, and not in PostgreSQL yet.
@@ -51,7 +51,7 @@ pub struct PipelineGlance {
 
 /// The overview.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// The zone of the days.
     pub time_zone: String,
     /// Today so far.
@@ -91,7 +91,7 @@ fn previous(today: NaiveDate) -> [(NaiveDate, NaiveDate); 2] {
 /// What an admin looks at first.
 #[utoipa::path(get, path = "/api/v1/overview", tag = "costs",
     responses((status = 200, description = "The overview", body = Overview), Failures))]
-pub async fn overview(State(view): State<Handle>) -> Result<Json<Overview>, ApiError> {
+pub(crate) async fn overview(State(view): State<Handle>) -> Result<Json<Overview>, ApiError> {
     let now = local_now(&view);
     let today = now.date_naive();
     let catalog = view.catalog()?;

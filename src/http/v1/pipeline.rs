@@ -10,6 +10,6 @@ use crate::http::status::status;
 /// How the daemon is doing: health, the write-ahead log, the database.
 #[utoipa::path(get, path = "/api/v1/pipeline", tag = "pipeline",
     responses((status = 200, description = "The status", body = Status), Failures))]
-pub async fn pipeline(State(view): State<Handle>) -> Json<Status> {
+pub(crate) async fn pipeline(State(view): State<Handle>) -> Json<Status> {
     status(State(view)).await
 }

@@ -33,7 +33,7 @@ const DAY_US: i64 = 86_400_000_000;
 /// A price to add.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NewPrice {
+pub(crate) struct NewPrice {
     /// The provider.
     #[schema(min_length = 1, max_length = 512)]
     provider: String,
@@ -115,7 +115,7 @@ fn failed(error: SetPriceError) -> ApiError {
 
 /// A price that was added.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AddedPrice {
+pub(crate) struct AddedPrice {
     /// Its number.
     pub id: i32,
     /// What it means.
@@ -126,7 +126,7 @@ pub struct AddedPrice {
 /// recorded already keep their cost.
 #[utoipa::path(post, path = "/api/v1/prices", tag = "prices", request_body = NewPrice,
     responses((status = 200, description = "It is added", body = AddedPrice), Failures))]
-pub async fn add(
+pub(crate) async fn add(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<NewPrice>,
@@ -147,7 +147,7 @@ pub async fn add(
 
 /// What a price would change.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PricePreview {
+pub(crate) struct PricePreview {
     /// The rates that hold now at that instant, as `GET /api/v1/prices` has them; null if there are none.
     #[schema(value_type = Option<Object>)]
     pub old_rates: Option<Value>,
@@ -163,7 +163,7 @@ pub struct PricePreview {
 /// What adding a price, and repricing the calls since then, would change. Changes nothing.
 #[utoipa::path(post, path = "/api/v1/prices/preview", tag = "prices", request_body = NewPrice,
     responses((status = 200, description = "The differences", body = PricePreview), Failures))]
-pub async fn preview(
+pub(crate) async fn preview(
     State(view): State<Handle>,
     JsonBody(new): JsonBody<NewPrice>,
 ) -> Result<Json<PricePreview>, ApiError> {
@@ -202,7 +202,7 @@ fn unpreviewed(error: RepriceError) -> ApiError {
     params(("id" = i32, Path, description = "The price's number", minimum = 1)),
     responses((status = 204, description = "It holds no more"),
         (status = 404, description = "No added price of this number is in force", body = ErrorBody), Failures))]
-pub async fn withdraw(
+pub(crate) async fn withdraw(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
     Number(id): Number<i32>,
@@ -222,7 +222,7 @@ pub async fn withdraw(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ChangeParameters {
+pub(crate) struct ChangeParameters {
     /// Changes; 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
@@ -230,7 +230,7 @@ pub struct ChangeParameters {
 
 /// The record of changes.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PriceChanges {
+pub(crate) struct PriceChanges {
     /// The changes, newest first.
     pub changes: Vec<PriceChange>,
 }
@@ -238,7 +238,7 @@ pub struct PriceChanges {
 /// Who added, changed or withdrew which price; newest first.
 #[utoipa::path(get, path = "/api/v1/prices/changes", tag = "prices", params(ChangeParameters),
     responses((status = 200, description = "The changes", body = PriceChanges), Failures))]
-pub async fn changes(
+pub(crate) async fn changes(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<ChangeParameters>,
 ) -> Result<Json<PriceChanges>, ApiError> {

@@ -30,7 +30,7 @@ fn failed(error: SyncError) -> ApiError {
 /// How the looks at the configured price list go, and what waits for a decision.
 #[utoipa::path(get, path = "/api/v1/prices/proposal", tag = "prices",
     responses((status = 200, description = "The state", body = SyncState), Failures))]
-pub async fn show(State(view): State<Handle>) -> Result<Json<SyncState>, ApiError> {
+pub(crate) async fn show(State(view): State<Handle>) -> Result<Json<SyncState>, ApiError> {
     let reading = view.reading().await?;
     let state = sync::state(&reading).await.map_err(failed)?;
     reading.finish().await?;
@@ -42,7 +42,7 @@ pub async fn show(State(view): State<Handle>) -> Result<Json<SyncState>, ApiErro
     responses((status = 200, description = "They are added", body = Proposal),
         (status = 404, description = "No proposal is open", body = ErrorBody),
         (status = 409, description = "A price has changed since the proposal was made", body = ErrorBody), Failures))]
-pub async fn apply(
+pub(crate) async fn apply(
     State(view): State<Handle>,
     Extension(who): Extension<Identity>,
 ) -> Result<Json<Proposal>, ApiError> {
@@ -64,7 +64,10 @@ pub async fn apply(
 #[utoipa::path(delete, path = "/api/v1/prices/proposal", tag = "prices",
     responses((status = 204, description = "It is closed"),
         (status = 404, description = "No proposal is open", body = ErrorBody), Failures))]
-pub async fn dismiss(State(view): State<Handle>, Extension(who): Extension<Identity>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn dismiss(
+    State(view): State<Handle>,
+    Extension(who): Extension<Identity>,
+) -> Result<StatusCode, ApiError> {
     let mut client = view.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let closed = sync::dismiss(&transaction, &who.actor()).await.map_err(failed)?;

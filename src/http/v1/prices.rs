@@ -19,7 +19,7 @@ const PRICES: i64 = 1_000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct PriceParameters {
+pub(crate) struct PriceParameters {
     /// Only this provider.
     #[param(max_length = 512)]
     provider: Option<String>,
@@ -41,7 +41,7 @@ pub struct PriceParameters {
 
 /// A page of prices.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Prices {
+pub(crate) struct Prices {
     /// The prices, by provider, model, tier and time.
     pub prices: Vec<PriceRow>,
     /// The `offset` of the next page; null after the last.
@@ -72,7 +72,7 @@ fn page(view: Handle, filter: Filter, offset: i64) -> PageFuture {
 /// Every known price.
 #[utoipa::path(get, path = "/api/v1/prices", tag = "prices", params(PriceParameters),
     responses((status = 200, description = "A page", content((Prices = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn prices(
+pub(crate) async fn prices(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<PriceParameters>,
 ) -> Result<Response, ApiError> {

@@ -23,7 +23,7 @@ const RECORDS: i64 = 100;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct SearchParameters {
+pub(crate) struct SearchParameters {
     /// Not before: RFC 3339, or a day. A day before `to` if nothing is said.
     #[param(max_length = 40)]
     from: Option<String>,
@@ -67,7 +67,7 @@ pub struct SearchParameters {
 
 /// A page of calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Records {
+pub(crate) struct Records {
     /// The calls, newest first.
     pub records: Vec<RecordRow>,
     /// The `cursor` of the next page; null after the last.
@@ -191,7 +191,7 @@ fn page(view: Handle, mut search: Search) -> PageFuture {
 /// Single calls, newest first.
 #[utoipa::path(get, path = "/api/v1/records", tag = "records", params(SearchParameters),
     responses((status = 200, description = "A page", content((Records = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn search(
+pub(crate) async fn search(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<SearchParameters>,
 ) -> Result<Response, ApiError> {

@@ -14,7 +14,7 @@ use tallyd_store::sessions as counted;
 
 /// The answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct SessionsAnswer {
+pub(crate) struct SessionsAnswer {
     /// False if there are no `auth.sessions` and `auth.users` that the daemon may read.
     pub available: bool,
     /// The numbers; null if they are not available.
@@ -25,7 +25,7 @@ pub struct SessionsAnswer {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct SessionParameters {
+pub(crate) struct SessionParameters {
     /// `json` (the default), or `csv`: a line a number; none where they are not available.
     format: Option<Format>,
 }
@@ -53,7 +53,7 @@ impl SessionsAnswer {
 /// Sessions of Supabase's users.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "users", params(SessionParameters),
     responses((status = 200, description = "The numbers", content((SessionsAnswer = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn sessions(
+pub(crate) async fn sessions(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<SessionParameters>,
 ) -> Result<Response, ApiError> {

@@ -12,7 +12,7 @@ use tallyd_store::unpriced::{UnpricedModel, unpriced as models};
 
 /// Models with unpriced calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Unpriced {
+pub(crate) struct Unpriced {
     /// Those with the most calls first, 200 at most.
     pub models: Vec<UnpricedModel>,
     /// What stood out about records since this daemon's start: usage that was not understood, spans with tokens that were not
@@ -23,7 +23,7 @@ pub struct Unpriced {
 /// Calls that no price was known for, by model.
 #[utoipa::path(get, path = "/api/v1/unpriced", tag = "prices",
     responses((status = 200, description = "The models", body = Unpriced), Failures))]
-pub async fn unpriced(State(view): State<Handle>) -> Result<Json<Unpriced>, ApiError> {
+pub(crate) async fn unpriced(State(view): State<Handle>) -> Result<Json<Unpriced>, ApiError> {
     let catalog = view.catalog()?;
     let reading = view.reading().await?;
     let models = models(&reading, &catalog).await?;

@@ -21,7 +21,7 @@ const DAYS: u64 = 30;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct UserParameters {
+pub(crate) struct UserParameters {
     /// Only users whose id or a shown column contains this.
     #[param(max_length = 512)]
     search: Option<String>,
@@ -44,7 +44,7 @@ pub struct UserParameters {
 
 /// A page of users.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Users {
+pub(crate) struct Users {
     /// The users, with their lifetime totals.
     pub users: Vec<UserTotals>,
     /// How many there are in all.
@@ -90,7 +90,7 @@ fn page(view: Handle, mut question: UserQuestion) -> PageFuture {
 /// Users with their lifetime totals.
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", params(UserParameters),
     responses((status = 200, description = "A page", content((Users = "application/json"), (String = "text/csv"))), Failures))]
-pub async fn users(
+pub(crate) async fn users(
     State(view): State<Handle>,
     Parameters(parameters): Parameters<UserParameters>,
 ) -> Result<Response, ApiError> {
@@ -115,7 +115,7 @@ pub async fn users(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct UserDaysParameters {
+pub(crate) struct UserDaysParameters {
     /// So many days up to today; 30 if nothing is said.
     #[param(minimum = 1, maximum = 3660)]
     days: Option<u64>,
@@ -129,7 +129,7 @@ pub struct UserDaysParameters {
 
 /// A user in detail.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct UserDetail {
+pub(crate) struct UserDetail {
     /// The lifetime totals.
     #[serde(flatten)]
     pub totals: UserTotals,
@@ -142,7 +142,7 @@ pub struct UserDetail {
     params(("id" = String, Path, description = "The user's id", max_length = 512), UserDaysParameters),
     responses((status = 200, description = "The user", body = UserDetail),
         (status = 404, description = "Nobody of this id is known", body = ErrorBody), Failures))]
-pub async fn user(
+pub(crate) async fn user(
     State(view): State<Handle>,
     Name(id): Name,
     Parameters(parameters): Parameters<UserDaysParameters>,

@@ -14,20 +14,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::seats::{Guard, Seat};
 
 /// How late a wrong token is answered.
-pub const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
+pub(super) const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
 /// How long a stranger may take to show its token; `listen.hello_timeout_ms` may be less.
-pub const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who may speak on a listener.
-pub enum Access {
+pub(crate) enum Access {
     /// Whoever may open the socket: its file permissions decide. The place is one of the producers'.
-    Anyone(OwnedSemaphorePermit),
+    Anyone(#[expect(dead_code, reason = "held for as long as the connection is open")] OwnedSemaphorePermit),
     /// Whoever knows a token.
     Stranger(Stranger),
 }
 
 /// A connection over TCP.
-pub struct Stranger {
+pub(crate) struct Stranger {
     tokens: Arc<[String]>,
     peer: IpAddr,
     seat: Arc<Seat>,
@@ -36,7 +36,7 @@ pub struct Stranger {
 }
 
 /// What connections over TCP share.
-pub struct Places {
+pub(crate) struct Places {
     /// The producers' places, on all listeners.
     pub all: Arc<Semaphore>,
     /// Those of them that TCP may have.
@@ -53,13 +53,13 @@ enum Held {
 impl Stranger {
     /// Somebody who has just connected.
     #[must_use]
-    pub fn new(tokens: Arc<[String]>, peer: IpAddr, guard: Guard, places: Arc<Places>) -> Self {
+    pub(crate) fn new(tokens: Arc<[String]>, peer: IpAddr, guard: Guard, places: Arc<Places>) -> Self {
         let seat = Arc::clone(&guard.seat);
         Self { tokens, peer, seat, places, held: Mutex::new(Held::Stranger(guard)) }
     }
 
     /// Waits until the stranger's place is needed for somebody else.
-    pub async fn displaced(&self) {
+    pub(crate) async fn displaced(&self) {
         self.seat.left().await;
     }
 
@@ -89,7 +89,7 @@ impl Stranger {
 
 impl Access {
     /// Lets somebody in who shows this token, once there is a place.
-    pub async fn admits(&self, token: Option<&str>) -> bool {
+    pub(crate) async fn admits(&self, token: Option<&str>) -> bool {
         match self {
             Self::Anyone(_) => true,
             Self::Stranger(stranger) => {
@@ -109,7 +109,7 @@ impl Access {
     }
 
     /// How long somebody may take to say hello.
-    pub fn patience(&self, hello_timeout: Duration) -> Duration {
+    pub(crate) fn patience(&self, hello_timeout: Duration) -> Duration {
         match self {
             Self::Anyone(_) => hello_timeout,
             Self::Stranger(_) => hello_timeout.min(STRANGER_PATIENCE),
@@ -117,7 +117,7 @@ impl Access {
     }
 
     /// Whether a token has to be shown.
-    pub const fn is_of_strangers(&self) -> bool {
+    pub(crate) const fn is_of_strangers(&self) -> bool {
         matches!(self, Self::Stranger(_))
     }
 }

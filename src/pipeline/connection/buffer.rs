@@ -41,7 +41,7 @@ const PROGRESS_TIME: Duration = Duration::from_secs(1);
      again and resend what was not acknowledged",
     PROGRESS_TIME.as_secs()
 )]
-pub struct Slow;
+pub(super) struct Slow;
 
 /// How large a buffer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ impl Size {
 }
 
 /// A socket's reading half, and what has been read from it.
-pub struct ReadBuffer<R> {
+pub(super) struct ReadBuffer<R> {
     reader: R,
     bytes: BytesMut,
     stop: CancellationToken,
@@ -82,26 +82,26 @@ pub struct ReadBuffer<R> {
 
 impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     /// Reads from `reader` until `stop` is cancelled, in the room of all, frames or lines of up to `whole` bytes.
-    pub fn new(reader: R, stop: CancellationToken, rooms: &Arc<Rooms>, whole: usize) -> Self {
+    pub(super) fn new(reader: R, stop: CancellationToken, rooms: &Arc<Rooms>, whole: usize) -> Self {
         let (bytes, rooms) = (BytesMut::new(), Arc::clone(rooms));
         let (target, size, room, watched) = (SMALL_BYTES, Size::Small, None, None);
         Self { reader, bytes, stop, target, rooms, whole, size, room, watched }
     }
 
     /// What has been read and not been used.
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Drops the first `count` bytes.
-    pub fn consume(&mut self, count: usize) {
+    pub(super) fn consume(&mut self, count: usize) {
         self.bytes.advance(count);
         self.watched = None;
     }
 
     /// Reads and drops what the client still sends, until it ends or has had its chance. A socket that is closed with
     /// bytes unread is reset, and the client may never see what it was told last.
-    pub async fn drain(&mut self) {
+    pub(super) async fn drain(&mut self) {
         self.bytes = BytesMut::with_capacity(SMALL_ROOM);
         self.hold(Size::Small, None);
         let draining = async {
@@ -122,7 +122,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     ///
     /// # Errors
     /// [`Slow`] if the client holds up others.
-    pub async fn fill(&mut self, count: usize) -> Result<bool, Slow> {
+    pub(super) async fn fill(&mut self, count: usize) -> Result<bool, Slow> {
         while self.bytes.len() < count {
             if !self.read_more(count).await? {
                 return Ok(false);
@@ -136,7 +136,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
     ///
     /// # Errors
     /// [`Slow`] if the client holds up others.
-    pub async fn read_more(&mut self, count: usize) -> Result<bool, Slow> {
+    pub(super) async fn read_more(&mut self, count: usize) -> Result<bool, Slow> {
         loop {
             if !self.make_room(count).await {
                 return Ok(false);

@@ -90,7 +90,7 @@ struct Session {
 }
 
 /// Serves a connection of frames to its end.
-pub async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
+pub(super) async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,

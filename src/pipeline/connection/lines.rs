@@ -65,7 +65,7 @@ struct Greeting<'a> {
 const GREETING_BYTES_MAX: usize = 4_096;
 
 /// Serves a connection of lines to its end.
-pub async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
+pub(super) async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,

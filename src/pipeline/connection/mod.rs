@@ -43,12 +43,12 @@ use tallyd_store::dead_letters::quota::Quota;
 use tallyd_wal::channel::Ingest;
 use tallyd_wal::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 
-pub use access::{Access, Places, Stranger};
-pub use room::Rooms;
+pub(crate) use access::{Access, Places, Stranger};
+pub(crate) use room::Rooms;
 
 /// The bounds of a connection.
 #[derive(Debug, Clone)]
-pub struct WireLimits {
+pub(crate) struct WireLimits {
     /// Bytes of one frame's body.
     pub max_frame_bytes: usize,
     /// Records of one frame.
@@ -62,7 +62,7 @@ pub struct WireLimits {
 }
 
 /// What all connections share.
-pub struct Shared {
+pub(crate) struct Shared {
     /// Where records go.
     pub ingest: Ingest,
     /// Lanes of the flusher, which share them.
@@ -87,14 +87,20 @@ pub struct Shared {
 
 impl Shared {
     /// Whether a budget that the call counts towards is used up and asks to hold back.
-    pub fn should_throttle(&self, call: &Call<'_>) -> bool {
+    pub(crate) fn should_throttle(&self, call: &Call<'_>) -> bool {
         let Call { provider, model, user_id, app, .. } = *call;
         self.budgets.board().should_throttle(&CallScope { provider, model, user_id, app })
     }
 
     /// A refused record as it goes into the WAL: whole, or beyond the sender's bound a count. `by` is the token's holder, or
     /// empty where the producer says who it is.
-    pub fn refused<'a>(&self, producer: &str, by: &'a str, refusal: &'a Refusal, record: Encoded<'a>) -> Refused<'a> {
+    pub(crate) fn refused<'a>(
+        &self,
+        producer: &str,
+        by: &'a str,
+        refusal: &'a Refusal,
+        record: Encoded<'a>,
+    ) -> Refused<'a> {
         let (payload_format, payload) = (record.format(), record.bytes());
         self.metrics.refused(refusal.code);
         let (sender, code) = (if by.is_empty() { producer } else { by }, refusal.code.name());
@@ -111,7 +117,7 @@ impl Shared {
 
 /// Serves one connection until the client is done, its words cannot be read, or `stop` is cancelled. Everything that was
 /// received whole by then is made durable and answered.
-pub async fn serve<S>(stream: S, shared: Arc<Shared>, access: &Access, stop: CancellationToken)
+pub(crate) async fn serve<S>(stream: S, shared: Arc<Shared>, access: &Access, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {

@@ -9,35 +9,35 @@ use tokio::sync::watch;
 use crate::budgets::standing::Told;
 
 /// A client's news.
-pub struct News {
+pub(super) struct News {
     told: Option<watch::Receiver<Arc<Told>>>,
     is_asked: bool,
 }
 
 impl News {
     /// None ever.
-    pub const fn none() -> Self {
+    pub(super) const fn none() -> Self {
         Self { told: None, is_asked: false }
     }
 
     /// What comes after the state that the receiver has seen, once it is asked for.
-    pub const fn after(told: watch::Receiver<Arc<Told>>) -> Self {
+    pub(super) const fn after(told: watch::Receiver<Arc<Told>>) -> Self {
         Self { told: Some(told), is_asked: false }
     }
 
     /// The client wants them from now on.
-    pub const fn ask(&mut self) {
+    pub(super) const fn ask(&mut self) {
         self.is_asked = true;
     }
 
     /// The newest, if there is one now.
-    pub fn take(&mut self) -> Option<Arc<Told>> {
+    pub(super) fn take(&mut self) -> Option<Arc<Told>> {
         let told = self.told.as_mut().filter(|told| self.is_asked && told.has_changed().unwrap_or(false))?;
         Some(Arc::clone(&told.borrow_and_update()))
     }
 
     /// Waits for the next. Nothing is lost if that is given up.
-    pub async fn next(&mut self) -> Arc<Told> {
+    pub(super) async fn next(&mut self) -> Arc<Told> {
         loop {
             if let Some(told) = self.take() {
                 return told;

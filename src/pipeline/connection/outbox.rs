@@ -15,7 +15,7 @@ use tallyd_wal::channel::{Closed, Origin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
 
 /// A reply, and the number of the connection's bundles that must be durable before it may be sent.
-pub struct Reply {
+pub(super) struct Reply {
     /// The first this many chunks.
     pub after_bundles: u64,
     /// What is sent.
@@ -29,19 +29,19 @@ pub struct Reply {
 }
 
 /// Changes a reply once the writer has said which of its records are known.
-pub type Late = Box<dyn FnOnce(Vec<u8>) -> Vec<u8> + Send>;
+pub(super) type Late = Box<dyn FnOnce(Vec<u8>) -> Vec<u8> + Send>;
 
 /// What unread replies may take, in bytes: of all connections together, and of each. A connection that is at a bound is not
 /// read from any more.
 #[derive(Clone)]
-pub struct ReplyRoom {
+pub(super) struct ReplyRoom {
     all: Arc<Rooms>,
     own: Arc<Semaphore>,
 }
 
 /// A part of it, until it is dropped.
 #[derive(Default)]
-pub struct Room {
+pub(super) struct Room {
     all: Option<OwnedSemaphorePermit>,
     own: Option<OwnedSemaphorePermit>,
 }
@@ -55,7 +55,7 @@ const HEAVY_BYTES: usize = 16 << 10;
 
 impl ReplyRoom {
     /// The room of a connection, within that of all.
-    pub fn new(all: &Arc<Rooms>) -> Self {
+    pub(super) fn new(all: &Arc<Rooms>) -> Self {
         Self { all: Arc::clone(all), own: Arc::new(Semaphore::new(OWN_BYTES)) }
     }
 
@@ -74,14 +74,14 @@ impl ReplyRoom {
     }
 
     /// Whether others wait for room: for replies, or for what the connection holds of the next frame.
-    pub fn is_scarce(&self) -> bool {
+    pub(super) fn is_scarce(&self) -> bool {
         self.all.is_scarce()
     }
 }
 
 impl Room {
     /// Puts two together.
-    pub fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         for (mine, others) in [(&mut self.all, other.all), (&mut self.own, other.own)] {
             match (mine.as_mut(), others) {
                 (Some(mine), Some(others)) => mine.merge(others),
@@ -96,7 +96,7 @@ impl Room {
 const FINISHED_MAX: usize = 8;
 
 /// The sending side of a connection's reader.
-pub struct Outbox {
+pub(super) struct Outbox {
     origin: Arc<Origin>,
     builder: BundleBuilder,
     in_builder: bool,
@@ -112,7 +112,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// An outbox for the origin, whose records are shared out among so many lanes, and whose replies go into `replies`.
-    pub fn new(origin: Arc<Origin>, lanes: u16, replies: mpsc::Sender<Reply>, room: ReplyRoom) -> Self {
+    pub(super) fn new(origin: Arc<Origin>, lanes: u16, replies: mpsc::Sender<Reply>, room: ReplyRoom) -> Self {
         Self {
             origin,
             builder: BundleBuilder::new(lanes),
@@ -128,7 +128,7 @@ impl Outbox {
     }
 
     /// Adds an accepted call. Returns where it will be said whether it is known, if its sender states who it is.
-    pub fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Ticket> {
+    pub(super) fn push_call(&mut self, seq: u64, call: &Call<'_>) -> Option<Ticket> {
         let full = self.builder.push_call(seq, call);
         self.finish(full);
         self.in_builder = true;
@@ -136,7 +136,7 @@ impl Outbox {
     }
 
     /// Adds a refused record, for the dead letters.
-    pub fn push_refused(&mut self, seq: u64, shared: &Shared, refusal: &Refusal, record: Encoded<'_>) {
+    pub(super) fn push_refused(&mut self, seq: u64, shared: &Shared, refusal: &Refusal, record: Encoded<'_>) {
         let refused = shared.refused(&self.origin.identity.name, "", refusal, record);
         let full = self.builder.push_refused(seq, &refused);
         self.finish(full);
@@ -144,14 +144,14 @@ impl Outbox {
     }
 
     /// Adds a reply that speaks for everything pushed so far.
-    pub fn push_reply(&mut self, bytes: Vec<u8>, late: Option<Late>) {
+    pub(super) fn push_reply(&mut self, bytes: Vec<u8>, late: Option<Late>) {
         let after_bundles = self.counted + u64::from(self.in_builder);
         self.unsent_bytes += bytes.len();
         self.unsent.push(Reply { after_bundles, bytes, late, room: Room::default(), asks_for_news: false });
     }
 
     /// The client asks for news. That has no reply, and takes a reply's place in the queue.
-    pub fn push_watch(&mut self) {
+    pub(super) fn push_watch(&mut self) {
         let (bytes, late, room) = (Vec::new(), None, Room::default());
         self.unsent.push(Reply { after_bundles: 0, bytes, late, room, asks_for_news: true });
     }
@@ -160,7 +160,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Closed`] if nothing more is taken from this connection.
-    pub async fn reserve(&mut self, bytes: usize, shared: &Shared) -> Result<(), Closed> {
+    pub(super) async fn reserve(&mut self, bytes: usize, shared: &Shared) -> Result<(), Closed> {
         if bytes <= ALWAYS_BYTES {
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl Outbox {
     }
 
     /// Gives back what was reserved for more than there is to say.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if let Some(reserved) = &mut self.reserved {
             let spare = reserved.num_permits().saturating_sub(self.unsent_bytes);
             drop(reserved.split(spare));
@@ -186,7 +186,7 @@ impl Outbox {
     }
 
     /// True if so much has gathered that it should be flushed although more is at hand.
-    pub fn is_heavy(&self) -> bool {
+    pub(super) fn is_heavy(&self) -> bool {
         self.finished.len() >= FINISHED_MAX
             || self.unsent.len() >= self.replies.max_capacity()
             || self.unsent_bytes >= HEAVY_BYTES
@@ -196,7 +196,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Closed`] if nothing more is taken from this connection.
-    pub async fn flush(&mut self, shared: &Shared) -> Result<(), Closed> {
+    pub(super) async fn flush(&mut self, shared: &Shared) -> Result<(), Closed> {
         let last = self.builder.finish();
         self.finish(last);
         self.in_builder = false;

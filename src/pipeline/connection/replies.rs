@@ -67,7 +67,7 @@ fn add(out: &mut Vec<u8>, reply: Reply) -> Room {
 /// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A
 /// client that is gone is answered no more, and what it had sent whole is stored all the same: the reader goes on to the
 /// end of it.
-pub async fn run<W: AsyncWrite + Unpin>(
+pub(super) async fn run<W: AsyncWrite + Unpin>(
     mut writer: W,
     origin: Arc<Origin>,
     mut replies: mpsc::Receiver<Reply>,

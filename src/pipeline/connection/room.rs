@@ -14,7 +14,7 @@ const MEDIUM_POOL_BYTES: usize = 24 << 20;
 const LARGE_POOL_BYTES: usize = 32 << 20;
 
 /// A number of bytes, shared out.
-pub struct Pool {
+pub(crate) struct Pool {
     free: Arc<Semaphore>,
     bytes: usize,
 }
@@ -30,28 +30,28 @@ impl Pool {
     }
 
     /// Waits for so many bytes, in turn. The semaphore is never closed, so some are returned.
-    pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).acquire_many_owned(self.share(bytes)).await.ok()
     }
 
     /// So many bytes if they are free now.
-    pub fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).try_acquire_many_owned(self.share(bytes)).ok()
     }
 
     /// The same for what could be done without: half of the pool is kept for those that cannot.
-    pub fn try_take_spare(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn try_take_spare(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         (self.free.available_permits() >= self.bytes / 2 + bytes).then(|| self.try_take(bytes)).flatten()
     }
 
     /// Whether others wait for room, or soon will.
-    pub fn is_scarce(&self) -> bool {
+    pub(crate) fn is_scarce(&self) -> bool {
         self.free.available_permits() < self.bytes / 4
     }
 }
 
 /// What connections share.
-pub struct Rooms {
+pub(crate) struct Rooms {
     /// For replies that are not read yet.
     pub replies: Pool,
     /// For frames and lines that are not there whole, medium ones.
@@ -62,7 +62,7 @@ pub struct Rooms {
 
 impl Rooms {
     /// Whether room of any kind is scarce.
-    pub fn is_scarce(&self) -> bool {
+    pub(crate) fn is_scarce(&self) -> bool {
         [&self.replies, &self.medium, &self.large].into_iter().any(Pool::is_scarce)
     }
 }

@@ -30,7 +30,7 @@ const BATCH_BYTES: usize = 18 * 1024 * 1024;
 const HELD_BYTES: usize = 4 * 1024 * 1024;
 
 /// A lane at work.
-pub struct Lane {
+pub(crate) struct Lane {
     flusher: Arc<Flusher>,
     watermark: Watermark,
     number: u16,
@@ -56,7 +56,7 @@ enum Next {
 impl Lane {
     /// A lane that stops once `stop` is cancelled and what is durable by then has been loaded.
     #[must_use]
-    pub fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
+    pub(crate) fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
         Self {
             watermark: Watermark { buffer_id: flusher.loader.log.buffer_id(), lane: number },
             durable: flusher.loader.log.watch_durable(),
@@ -75,7 +75,7 @@ impl Lane {
     ///
     /// # Errors
     /// [`WalError`] if the log cannot be read or trimmed, which is fatal. Whatever PostgreSQL says is not.
-    pub async fn run(mut self) -> Result<(), WalError> {
+    pub(crate) async fn run(mut self) -> Result<(), WalError> {
         loop {
             let connection = match self.connect().await {
                 Ok(connection) => connection,

@@ -4,7 +4,7 @@
 //!
 //! ## Lanes
 //! Several lanes load at once, each with its own connection, watermark row and share of the log
-//! ([`tallyd_wal::lanes`]): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
+//! (`crates/wal/src/lanes.rs`): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
 //! behind a backlog each is as large as allowed, because a rollup row costs the same whatever it adds up. Where many daemons
 //! load into one PostgreSQL, they take turns ([`tallyd_store::load::turns`]).
 //!
@@ -18,7 +18,7 @@
 //!
 //! Nothing is dropped in any of them: records stay in the log, and the daemon keeps accepting.
 
-pub mod lane;
+pub(crate) mod lane;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ use tallyd_store::load::Loader;
 
 /// How lanes load.
 #[derive(Debug, Clone, Copy)]
-pub struct FlushOptions {
+pub(crate) struct FlushOptions {
     /// Records of one transaction.
     pub max_batch_records: usize,
     /// How long a record may wait for others.
@@ -47,7 +47,7 @@ pub struct FlushOptions {
 }
 
 /// The lanes, and what they share.
-pub struct Flusher {
+pub(crate) struct Flusher {
     /// What they load with.
     pub loader: Loader,
     /// Where calls go.
@@ -65,26 +65,26 @@ pub struct Flusher {
 impl Flusher {
     /// For each lane, the key up to which all of its records are in PostgreSQL.
     #[must_use]
-    pub fn cleared(&self) -> Vec<u64> {
+    pub(crate) fn cleared(&self) -> Vec<u64> {
         self.lanes.iter().map(|lane| lane.cleared.load(Ordering::Acquire)).collect()
     }
 
     /// Each lane's watermark.
     #[must_use]
-    pub fn committed(&self) -> Vec<u64> {
+    pub(crate) fn committed(&self) -> Vec<u64> {
         self.lanes.iter().map(LaneState::committed).collect()
     }
 
     /// For each lane, the key up to which nothing of it waits, as far as is known: the watermark, and keys of others beyond it.
     #[must_use]
-    pub fn settled(&self) -> Vec<u64> {
+    pub(crate) fn settled(&self) -> Vec<u64> {
         self.lanes.iter().map(|lane| lane.committed().max(lane.cleared.load(Ordering::Acquire))).collect()
     }
 }
 
 /// What a lane is doing, for health, status and metrics.
 #[derive(Debug)]
-pub struct LaneState {
+pub(crate) struct LaneState {
     /// The watermark.
     committed: AtomicU64,
     /// The same, and past keys that are not the lane's: an idle lane must not keep the log from being trimmed.
@@ -95,7 +95,7 @@ pub struct LaneState {
 
 /// Why a lane does not load at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// True if only a person can mend it.
     pub hold: bool,
     /// What PostgreSQL said, and what to do.
@@ -116,20 +116,20 @@ impl Default for LaneState {
 impl LaneState {
     /// Why the lane does not load at the moment, if so.
     #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// True if the lane waits for a person.
     #[must_use]
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.holds.load(Ordering::Relaxed)
     }
 
     /// A lane that had committed up to `key` when the daemon last said so on disk. Nothing is cleared before the lane has
     /// asked the database itself and counted what is there: another lane could trim it uncounted.
     #[must_use]
-    pub fn starting_at(key: u64) -> Self {
+    pub(crate) fn starting_at(key: u64) -> Self {
         let state = Self::default();
         state.committed.store(key, Ordering::Release);
         state
@@ -137,7 +137,7 @@ impl LaneState {
 
     /// The watermark: everything of the lane up to this key is in PostgreSQL.
     #[must_use]
-    pub fn committed(&self) -> u64 {
+    pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }
 

@@ -86,7 +86,7 @@ fn section(command: &Command, text: &mut String) {
 
 #[test]
 fn the_page_of_the_command_line_is_clap_s() {
-    let mut root = tallyd::cli::command();
+    let mut root = tallyd::command();
     root.build();
     let mut text = head("Command line", "`src/cli/`");
     text.push_str(

@@ -123,7 +123,7 @@ fn schema(name: &str, schema: &Value) -> String {
 
 #[test]
 fn the_page_of_the_http_api_is_its_openapi_document() {
-    let document = serde_json::to_value(tallyd::http::router::document()).unwrap();
+    let document = serde_json::to_value(tallyd::document()).unwrap();
     let mut text = head("HTTP API", "the OpenAPI document");
     text.push_str(
         "The daemon serves this document at `/api/openapi.json`. A request shows a token as `Authorization: Bearer …`; `tallyd token create`\n\

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// The API's name of a model that a console's file names for people; any other name is as it was.
 ///
 /// Up to version 3 the version stood before the name, `claude-3-5-haiku`; since then it stands behind, `claude-haiku-4-5`.
-pub fn console_model(name: &str) -> Cow<'_, str> {
+pub(super) fn console_model(name: &str) -> Cow<'_, str> {
     let Some(words) = name.strip_prefix("Claude ") else { return Cow::Borrowed(name) };
     let mut words = words.split_ascii_whitespace();
     let (Some(first), Some(second), None) = (words.next(), words.next(), words.next()) else {

@@ -10,9 +10,9 @@ use super::rhythm::{WEEK, level, mean, median, rhythm};
 use super::unusual;
 
 /// Whole days from which on there is anything to say.
-pub const MEAN_DAYS: usize = 3;
+pub(super) const MEAN_DAYS: usize = 3;
 /// Whole days from which on candidates are weighed, and there is an interval.
-pub const TRIAL_DAYS: usize = 14;
+pub(super) const TRIAL_DAYS: usize = 14;
 
 /// A trial has at least these days to learn from.
 const LEARNED_MIN: usize = 7;

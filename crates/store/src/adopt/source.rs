@@ -58,7 +58,7 @@ impl Column {
 
 /// An old table.
 #[derive(Debug, Clone)]
-pub struct Table {
+pub(super) struct Table {
     /// `schema.table`, quoted as SQL wants it.
     pub(super) name: String,
     pub(super) oid: u32,

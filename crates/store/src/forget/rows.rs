@@ -27,7 +27,7 @@ pub(super) struct Columns {
 
 impl Columns {
     /// Reads them from the catalog, so that columns of a later version are put back as they were.
-    pub async fn read(client: &Client) -> Result<Self, ForgetError> {
+    pub(super) async fn read(client: &Client) -> Result<Self, ForgetError> {
         let sql = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum), \
             string_agg(CASE attname WHEN 'user_id' THEN '''''' WHEN 'request_id' THEN '''''' WHEN 'metadata' THEN 'NULL::jsonb' \
                 ELSE quote_ident(attname) END, ', ' ORDER BY attnum) \

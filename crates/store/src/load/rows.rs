@@ -41,14 +41,14 @@ struct Row {
 
 impl Rows {
     /// None yet.
-    pub fn new(by_user: bool) -> Self {
+    pub(super) fn new(by_user: bool) -> Self {
         let mut piece = Vec::with_capacity(PIECE_CAPACITY);
         piece.extend_from_slice(copy_row::HEADER);
         Self { piece, window: by_user.then(Window::default) }
     }
 
     /// Adds a row, as `write` appends it. `user` is the place of its user's row in the fold.
-    pub fn push(&mut self, user: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn push(&mut self, user: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(window) = &mut self.window else { return write(&mut self.piece) };
         let start = window.bytes.len();
         write(&mut window.bytes);
@@ -60,7 +60,7 @@ impl Rows {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn send_full(
+    pub(super) async fn send_full(
         &mut self,
         sink: &mut (impl Sink<Bytes, Error = Error> + Unpin),
         ranks: impl FnOnce() -> Vec<u32>,
@@ -76,7 +76,7 @@ impl Rows {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn send_all(
+    pub(super) async fn send_all(
         mut self,
         sink: &mut (impl Sink<Bytes, Error = Error> + Unpin),
         ranks: impl FnOnce() -> Vec<u32>,

@@ -28,7 +28,7 @@ pub(super) struct Step {
 impl Job {
     /// The unfinished job of the same question and the same prices, or a new one. Unfinished jobs of the same question
     /// with other prices are superseded.
-    pub async fn take(
+    pub(super) async fn take(
         client: &Client,
         options: &RepriceOptions,
         catalog: &str,
@@ -66,7 +66,7 @@ impl Job {
     }
 
     /// Moves the position from where this process left it, within the caller's transaction. False if it stands elsewhere.
-    pub async fn advance(&self, client: &Client, to_us: i64) -> Result<bool, tokio_postgres::Error> {
+    pub(super) async fn advance(&self, client: &Client, to_us: i64) -> Result<bool, tokio_postgres::Error> {
         let sql = format!(
             "UPDATE public.reprice_jobs SET position = {}, updated_at = clock_timestamp() \
              WHERE id = $1 AND position = {} AND state = 'running' RETURNING 1",
@@ -77,7 +77,7 @@ impl Job {
     }
 
     /// Adds what a step has done, within the caller's transaction.
-    pub async fn note(&self, client: &Client, step: Step, done: bool) -> Result<(), tokio_postgres::Error> {
+    pub(super) async fn note(&self, client: &Client, step: Step, done: bool) -> Result<(), tokio_postgres::Error> {
         let sql = "UPDATE public.reprice_jobs SET calls_read = calls_read + $2, calls_changed = calls_changed + $3, \
              calls_priced = calls_priced + $4, difference_usd = difference_usd + $5, \
              state = CASE WHEN $6 THEN 'done' ELSE state END WHERE id = $1";

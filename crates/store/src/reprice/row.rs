@@ -84,7 +84,7 @@ pub(super) fn instant(us: i64) -> String {
 }
 
 impl LogRow {
-    pub fn read(row: &Row) -> Self {
+    pub(super) fn read(row: &Row) -> Self {
         // Counts are not negative in the log: the daemon and the SQL function both refuse them.
         let count = |at: usize| row.get::<_, i64>(at).max(0).unsigned_abs();
         let cost = row.get::<_, Option<&str>>(15).map(|text| Usd::parse(text).map_or(Stored::Inexact, Stored::Exact));
@@ -116,7 +116,7 @@ impl LogRow {
     }
 
     /// What the call costs by a catalog, and the price's id; none if it has no price there.
-    pub fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
+    pub(super) fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
         let extra_units = self.quantities()?;
         if self.not_understood {
             return None;
@@ -140,7 +140,7 @@ impl LogRow {
         }
     }
 
-    pub fn decide(&self, catalog: &Catalog) -> Decision {
+    pub(super) fn decide(&self, catalog: &Catalog) -> Decision {
         let Some((new, price_id)) = self.priced(catalog) else { return Decision::Unpriceable };
         let old = match self.cost {
             None => None,

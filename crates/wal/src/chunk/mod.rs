@@ -42,26 +42,26 @@ const TAG_REFUSED_BY: u8 = 3;
 
 /// Bits of a call's flag word: which of the optional parts follow.
 mod flag {
-    pub const REQUEST_ID: u64 = 1;
+    pub(super) const REQUEST_ID: u64 = 1;
     pub(crate) const CACHE: u64 = 1 << 1;
-    pub const REQUESTS: u64 = 1 << 2;
-    pub const EXTRA_UNITS: u64 = 1 << 3;
-    pub const TIER: u64 = 1 << 4;
-    pub const STATUS: u64 = 1 << 5;
+    pub(super) const REQUESTS: u64 = 1 << 2;
+    pub(super) const EXTRA_UNITS: u64 = 1 << 3;
+    pub(super) const TIER: u64 = 1 << 4;
+    pub(super) const STATUS: u64 = 1 << 5;
     pub(crate) const LATENCY: u64 = 1 << 6;
-    pub const METADATA: u64 = 1 << 7;
+    pub(super) const METADATA: u64 = 1 << 7;
     /// A cost follows.
-    pub const COST: u64 = 1 << 8;
+    pub(super) const COST: u64 = 1 << 8;
     /// The cost is in nano-dollars rather than atto-dollars.
     pub(crate) const COST_NANO: u64 = 1 << 9;
     /// The cost came from the catalog, and the price's id follows.
     pub(crate) const PRICE_ID: u64 = 1 << 10;
-    pub const PLATFORM: u64 = 1 << 11;
+    pub(super) const PLATFORM: u64 = 1 << 11;
     /// The sender states the call's id.
     pub(crate) const STATED_ID: u64 = 1 << 12;
     /// The provider and the request id name the call.
     pub(crate) const STATED_RESPONSE: u64 = 1 << 13;
-    pub const ALL: u64 = (1 << 14) - 1;
+    pub(super) const ALL: u64 = (1 << 14) - 1;
 }
 
 /// A record that was refused: its reason and as much of it as the dead letters keep.

@@ -2,7 +2,7 @@
 
 /// Appends an unsigned number, 1 to 10 bytes.
 #[inline]
-pub fn write_u64(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn write_u64(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -10,7 +10,7 @@ use crate::store::Engine;
 use crate::{WalError, value};
 
 /// A copy of a store in a folder of its own, which goes with it.
-pub struct Copy {
+pub(super) struct Copy {
     /// The copy's folder.
     pub path: PathBuf,
 }
@@ -20,7 +20,7 @@ impl Copy {
     ///
     /// # Errors
     /// [`WalError::Io`].
-    pub fn of(store: &Path) -> Result<Self, WalError> {
+    pub(super) fn of(store: &Path) -> Result<Self, WalError> {
         let name = format!("tallyd-inspect-{}-{:016x}", std::process::id(), rand::random::<u64>());
         let path = std::env::temp_dir().join(name);
         // Records are nobody else's to read.

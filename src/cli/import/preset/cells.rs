@@ -12,7 +12,7 @@ use tallyd_model::json;
 use tallyd_model::json::value::{Map, Value};
 
 /// The first of these members that is there and is not empty. A cell with JSON in it is what the JSON says.
-pub fn value<'v>(row: &'v Value, names: &[&str]) -> Cow<'v, Value> {
+pub(crate) fn value<'v>(row: &'v Value, names: &[&str]) -> Cow<'v, Value> {
     let is_given = |value: &&Value| !value.is_null() && value.as_str() != Some("");
     let found = names.iter().filter_map(|name| row.get(name)).find(is_given);
     match found {
@@ -26,7 +26,7 @@ pub fn value<'v>(row: &'v Value, names: &[&str]) -> Cow<'v, Value> {
 }
 
 /// The text of the first of these members; empty if there is none.
-pub fn text(row: &Value, names: &[&str]) -> String {
+pub(crate) fn text(row: &Value, names: &[&str]) -> String {
     match &*value(row, names) {
         Value::String(text) => text.trim().to_owned(),
         Value::Number(digits) => digits.to_string(),
@@ -36,7 +36,7 @@ pub fn text(row: &Value, names: &[&str]) -> String {
 }
 
 /// A count; 0 where there is none.
-pub fn count(row: &Value, name: &'static str) -> Result<u64, RowError> {
+pub(crate) fn count(row: &Value, name: &'static str) -> Result<u64, RowError> {
     match &*text(row, &[name]) {
         "" => Ok(0),
         text => to_count(name, text),
@@ -44,13 +44,13 @@ pub fn count(row: &Value, name: &'static str) -> Result<u64, RowError> {
 }
 
 /// A count of this text.
-pub fn to_count(name: &str, text: &str) -> Result<u64, RowError> {
+pub(crate) fn to_count(name: &str, text: &str) -> Result<u64, RowError> {
     let count = whole(text).and_then(|count| u64::try_from(count).ok());
     count.ok_or_else(|| RowError::row(format!("{name}: {text:?} is not a whole number from 0 on that fits")))
 }
 
 /// Sets the time of the call.
-pub fn set_time(record: &mut Record, row: &Value, names: &[&str]) -> Result<(), RowError> {
+pub(crate) fn set_time(record: &mut Record, row: &Value, names: &[&str]) -> Result<(), RowError> {
     match &*text(row, names) {
         "" => Err(RowError::row(format!("{} is empty: it says when the call was made", names.join(" or ")))),
         text => {
@@ -61,14 +61,14 @@ pub fn set_time(record: &mut Record, row: &Value, names: &[&str]) -> Result<(), 
 }
 
 /// Sets a text of the record, unless what is to be set is empty.
-pub fn set(field: &mut Text, value: String) {
+pub(crate) fn set(field: &mut Text, value: String) {
     if !value.is_empty() {
         *field = Text::Owned(value);
     }
 }
 
 /// Adds to the record's metadata what is not empty.
-pub fn add_metadata(record: &mut Record, pairs: impl IntoIterator<Item = (&'static str, String)>) {
+pub(crate) fn add_metadata(record: &mut Record, pairs: impl IntoIterator<Item = (&'static str, String)>) {
     let before = record.metadata.as_deref().and_then(|text| Value::read_all(text).ok()?.pop());
     let mut members = match before {
         Some(Value::Object(members)) => members,

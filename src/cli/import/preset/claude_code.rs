@@ -14,7 +14,7 @@ use tallyd_model::json::{self, Value};
 /// How the ids of answers begin that came through a cloud.
 const PLATFORMS: [(&str, &str); 2] = [("msg_bdrk_", "bedrock"), ("msg_vrtx_", "vertex")];
 
-pub fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
     let (kind, message) = (text(row, &["type"]), &row["message"]);
     if kind != "assistant" || message["usage"].as_object().is_none() {
         return Ok(Found::Other(if kind.is_empty() { "without a type".to_owned() } else { kind }));

@@ -28,7 +28,7 @@ const VENDORS: [(&str, &str); 12] = [
     ("mistral-", "mistral"),
 ];
 
-pub fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
     let kind = text(row, &["type"]);
     let usage = value(row, &["usage_details", "usageDetails"]);
     let is_used = usage.as_object().is_some_and(|counts| !counts.is_empty());

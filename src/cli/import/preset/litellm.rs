@@ -11,7 +11,7 @@ use crate::cli::import::row::RowError;
 use tallyd_model::json::Value;
 use tallyd_model::pricing::Usd;
 
-pub fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
     let key = text(row, &["request_id"]);
     if key.is_empty() {
         return Err(RowError::row("request_id is empty: it tells which call this is"));

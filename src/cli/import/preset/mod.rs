@@ -9,7 +9,7 @@
 //!
 //! A line that is not a call is passed over and counted by its kind.
 
-pub mod cells;
+pub(super) mod cells;
 mod claude_code;
 mod langfuse;
 mod litellm;
@@ -23,7 +23,7 @@ use tallyd_model::json::Value;
 
 /// The program that has written a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Preset {
+pub(super) enum Preset {
     /// Claude Code's transcripts
     ClaudeCode,
     /// LiteLLM's proxy: its table of spend logs, as CSV or as a JSON object a line
@@ -36,7 +36,7 @@ pub enum Preset {
 
 /// What a row of such a file is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub(super) enum Found {
     /// A call, and what tells it apart from others.
     Call(String),
     /// Something else, of this kind.
@@ -48,7 +48,7 @@ impl Preset {
     ///
     /// # Errors
     /// [`RowError`].
-    pub fn read(self, row: &Value, record: &mut Record) -> Result<Found, RowError> {
+    pub(super) fn read(self, row: &Value, record: &mut Record) -> Result<Found, RowError> {
         match self {
             Self::ClaudeCode => claude_code::read(row, record),
             Self::LitellmSpendLogs => litellm::read(row, record),
@@ -58,7 +58,7 @@ impl Preset {
     }
 
     /// Its name on the command line.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::ClaudeCode => "claude-code",
             Self::LitellmSpendLogs => "litellm-spend-logs",
@@ -78,13 +78,13 @@ impl Preset {
     }
 
     /// The marks that none of these keys is.
-    pub fn missing<'k>(self, keys: impl Iterator<Item = &'k str> + Clone) -> Vec<String> {
+    pub(super) fn missing<'k>(self, keys: impl Iterator<Item = &'k str> + Clone) -> Vec<String> {
         let is_there = |mark: &&[&str]| keys.clone().any(|key| mark.contains(&key));
         self.marks().iter().filter(|mark| !is_there(mark)).map(|mark| mark.join(" or ")).collect()
     }
 
     /// The preset whose file has these keys.
-    pub fn of<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> Option<Self> {
+    pub(super) fn of<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> Option<Self> {
         Self::value_variants().iter().copied().find(|preset| preset.missing(keys.clone()).is_empty())
     }
 }

@@ -37,7 +37,7 @@ struct Head {
 }
 
 /// The rows of a CSV file.
-pub struct CsvRows {
+pub(super) struct CsvRows {
     reader: csv::Reader<Bounded>,
     head: Head,
     columns: Vec<Column>,
@@ -48,7 +48,7 @@ pub struct CsvRows {
 
 impl CsvRows {
     /// Reads the first line and finds the fields' columns.
-    pub fn open(snapshot: &Snapshot, mapping: Mapping, notes: &mut Vec<String>) -> anyhow::Result<Self> {
+    pub(super) fn open(snapshot: &Snapshot, mapping: Mapping, notes: &mut Vec<String>) -> anyhow::Result<Self> {
         let mut source = BufReader::new(Utf8::new(snapshot.reader()?));
         let said = separator(&mut source)?;
         let delimiter = mapping.delimiter.or(said.map(|(separator, _)| separator)).unwrap_or(b',');
@@ -80,12 +80,12 @@ impl CsvRows {
     }
 
     /// Bytes of the file that the rows so far take, as UTF-8.
-    pub fn bytes_read(&self) -> u64 {
+    pub(super) fn bytes_read(&self) -> u64 {
         self.head.before.0 + self.reader.position().byte()
     }
 
     /// Reads the next row into the draft.
-    pub fn next(&mut self, draft: &mut Draft) -> anyhow::Result<Option<RowRead>> {
+    pub(super) fn next(&mut self, draft: &mut Draft) -> anyhow::Result<Option<RowRead>> {
         let lines_before = self.head.before.1;
         Ok(self.read(draft)?.map(|(line, read)| (line + lines_before, read)))
     }

@@ -19,7 +19,7 @@ use tallyd_model::json::Value;
 const NAMED_KEYS: usize = 20;
 
 /// The rows of an NDJSON file.
-pub struct JsonRows {
+pub(super) struct JsonRows {
     lines: Lines,
     mapping: Mapping,
     ignored: BTreeSet<String>,
@@ -27,18 +27,18 @@ pub struct JsonRows {
 
 impl JsonRows {
     /// Makes sure that every mapped key is there, which mostly takes no more than the first line.
-    pub fn open(snapshot: &Snapshot, mapping: Mapping) -> anyhow::Result<Self> {
+    pub(super) fn open(snapshot: &Snapshot, mapping: Mapping) -> anyhow::Result<Self> {
         check_keys(&mut Lines::new(snapshot.reader()?), &mapping)?;
         Ok(Self { lines: Lines::new(snapshot.reader()?), mapping, ignored: BTreeSet::new() })
     }
 
     /// Bytes of the file that the rows so far take.
-    pub const fn bytes_read(&self) -> u64 {
+    pub(super) const fn bytes_read(&self) -> u64 {
         self.lines.bytes
     }
 
     /// Reads the next row into the draft. Notes each key that is ignored when it is first seen.
-    pub fn next(&mut self, draft: &mut Draft, notes: &mut Vec<String>) -> anyhow::Result<Option<RowRead>> {
+    pub(super) fn next(&mut self, draft: &mut Draft, notes: &mut Vec<String>) -> anyhow::Result<Option<RowRead>> {
         let Some(line) = self.lines.next()? else { return Ok(None) };
         let (mapping, ignored) = (&self.mapping, &mut self.ignored);
         let read = match mapping.preset {

@@ -14,7 +14,7 @@ use tallyd_intake::frame::{ClientFrame, Records, read};
 use tallyd_intake::raw_value::Field;
 
 /// What befalls a connection, counted in its frames from 1 on.
-pub enum Fault {
+pub(crate) enum Fault {
     /// The frame is kept; the connection ends before its ack.
     CutAfter(usize),
     /// The frame is lost with the connection.
@@ -25,7 +25,7 @@ pub enum Fault {
 
 /// What the daemon knows, which outlives its connections.
 #[derive(Default)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Each producer's highest sequence number.
     pub last_seq: BTreeMap<String, u64>,
     /// Recorded rows: number, model, input tokens.
@@ -44,14 +44,14 @@ pub struct Kept {
     pub stopping: bool,
 }
 
-pub struct Daemon {
+pub(crate) struct Daemon {
     socket: PathBuf,
     kept: Arc<Mutex<Kept>>,
     serving: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
-    pub fn start(folder: &Path, kept: Kept) -> Self {
+    pub(crate) fn start(folder: &Path, kept: Kept) -> Self {
         let socket = folder.join("tallyd.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let kept = Arc::new(Mutex::new(kept));
@@ -68,11 +68,11 @@ impl Daemon {
         Self { socket, kept, serving: Some(serving) }
     }
 
-    pub fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    pub fn with<T>(&self, look: impl FnOnce(&mut Kept) -> T) -> T {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Kept) -> T) -> T {
         look(&mut self.kept.lock().unwrap())
     }
 }

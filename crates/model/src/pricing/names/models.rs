@@ -40,7 +40,7 @@ impl Buffer {
 }
 
 /// The name without surrounding space in ASCII lower case, as aliases are stored and looked up.
-pub fn lowered<T>(name: &str, take: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+pub(super) fn lowered<T>(name: &str, take: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let mut buffer = Buffer::of(&[name.trim()])?;
     buffer.bytes[..buffer.len].make_ascii_lowercase();
     take(buffer.text())
@@ -48,7 +48,7 @@ pub fn lowered<T>(name: &str, take: impl FnOnce(&str) -> Option<T>) -> Option<T>
 
 /// Looks a model up by what its spelling means at a provider or platform: `found` is asked for names of the catalog, with
 /// the provider or platform that prices them, until it has one.
-pub fn resolve<T>(provider: &str, model: &str, mut found: impl FnMut(&str, &str) -> Option<T>) -> Option<T> {
+pub(crate) fn resolve<T>(provider: &str, model: &str, mut found: impl FnMut(&str, &str) -> Option<T>) -> Option<T> {
     lowered(model, |name| {
         let name = name.strip_suffix("[1m]").unwrap_or(name).trim_end();
         let mut search = Search { provider, found: &mut found };

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Providers that run vendors' models at prices of their own.
-pub const PLATFORMS: [&str; 4] = ["azure", "bedrock", "openrouter", "vertex"];
+pub(super) const PLATFORMS: [&str; 4] = ["azure", "bedrock", "openrouter", "vertex"];
 
 /// What the AI SDK appends to a provider's name: what of the provider is called.
-pub const SDK_ENDS: [&str; 13] = [
+pub(super) const SDK_ENDS: [&str; 13] = [
     ".responses",
     ".chat",
     ".messages",
@@ -133,7 +133,7 @@ pub fn provider_names(ours: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Our name of a provider by one of its names in lower case.
-pub fn provider(name: &str) -> Option<&'static str> {
+pub(super) fn provider(name: &str) -> Option<&'static str> {
     // The names that most records have are compared, not hashed.
     match name {
         "claude" | "anthropic" => Some("claude"),
@@ -145,7 +145,7 @@ pub fn provider(name: &str) -> Option<&'static str> {
 }
 
 /// A part of a service tier.
-pub enum TierPart {
+pub(super) enum TierPart {
     /// The usual rates.
     Standard,
     /// A tier with rates of its own.
@@ -155,7 +155,7 @@ pub enum TierPart {
 }
 
 /// What a part of a tier's name means; none if nothing that is known.
-pub fn tier_part(part: &str) -> Option<TierPart> {
+pub(super) fn tier_part(part: &str) -> Option<TierPart> {
     const PARTS: [(&str, TierPart); 22] = [
         ("standard", TierPart::Standard),
         // OpenAI, Bedrock, Gemini: the tier of a request that names none.

@@ -6,7 +6,7 @@ use tallyd_model::json::Value;
 use tallyd_model::json::value::Map;
 
 /// A value that takes whatever there is.
-pub struct Loose(pub Value);
+pub(super) struct Loose(pub Value);
 
 impl<'de> Deserialize<'de> for Loose {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
