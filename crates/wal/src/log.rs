@@ -48,7 +48,7 @@ pub struct Log {
     buffer_id: Uuid,
     engine: Engine,
     segments: Mutex<BTreeMap<u64, Segment>>,
-    /// Held while a store is opened: sled admits one handle, and lanes share it.
+    /// Held while a store is opened or deleted: sled admits one handle, and lanes share it.
     opening: Mutex<()>,
     /// Held while [`COMMITTED_FILE`] is written: lanes trim at the same time.
     noting: Mutex<()>,
@@ -292,6 +292,8 @@ impl Log {
             self.note_committed(committed)?;
             tallyd_base::failpoint::hit("wal.trimming");
         }
+        // A lane that is about to open one of them has it open first, or finds it gone: sled would make a new store of a path that is not there.
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         for segment in done {
             let Some(seal) = segment.seal else { continue };
             drop(segment.store);

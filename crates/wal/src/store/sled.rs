@@ -21,6 +21,8 @@ pub(super) struct SledStore {
     db: Option<sled::Db>,
     file: File,
     path: PathBuf,
+    /// It existed before, and is only read.
+    is_reopened: bool,
 }
 
 /// How long another handle of the same store may take to let go of its lock.
@@ -31,7 +33,7 @@ const PLENTY_BYTES: usize = 64 << 20;
 impl SledStore {
     /// Creates a store, and makes its existence durable.
     pub(super) fn create(path: &Path) -> Result<Self, WalError> {
-        let store = Self::open_once(path)?;
+        let store = Self::open_once(path, false)?;
         store.flush()?;
         store.sync_data()?;
         for name in ["conf", "db"] {
@@ -49,7 +51,7 @@ impl SledStore {
         remove_unfinished_snapshots(path)?;
         let start = Instant::now();
         loop {
-            match Self::open_once(path) {
+            match Self::open_once(path, true) {
                 Err(WalError::Store { source, .. }) if is_locked(&source) && start.elapsed() < LOCK_PATIENCE => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -58,7 +60,7 @@ impl SledStore {
         }
     }
 
-    fn open_once(path: &Path) -> Result<Self, WalError> {
+    fn open_once(path: &Path, is_reopened: bool) -> Result<Self, WalError> {
         threads::assure(0).map_err(|error| WalError::io("open", path, error))?;
         let config = sled::Config::new()
             .path(path)
@@ -69,7 +71,7 @@ impl SledStore {
         let db = guarded("open", path, || config.open())?;
         let data = path.join("db");
         let file = File::open(&data).map_err(|error| WalError::io("open", &data, error))?;
-        Ok(Self { db: Some(db), file, path: path.to_owned() })
+        Ok(Self { db: Some(db), file, path: path.to_owned(), is_reopened })
     }
 
     fn db(&self) -> &sled::Db {
@@ -110,7 +112,8 @@ impl Store for SledStore {
 }
 
 impl Drop for SledStore {
-    /// sled syncs its file once more, and panics where the system refuses that: whoever hears of it is told the file.
+    /// sled syncs its file once more, and panics where the system refuses that: whoever hears of it is told the file. A store that was
+    /// only read has nothing to lose.
     fn drop(&mut self) {
         let db = self.db.take();
         let closed = guarded("close", &self.path, || {
@@ -118,6 +121,9 @@ impl Drop for SledStore {
             Ok(())
         });
         match closed {
+            Err(error) if self.is_reopened => {
+                tracing::warn!(%error, "a store that was only read was not closed properly")
+            }
             Err(error) if std::thread::panicking() => tracing::error!(%error, "another failure comes first"),
             Err(error) => panic!("{error}"),
             Ok(()) => {}
