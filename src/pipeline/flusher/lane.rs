@@ -193,6 +193,11 @@ impl Lane {
             let state = &self.flusher.lanes[usize::from(self.number)];
             let Some(first) = run.chunks.first() else {
                 state.set_cleared(run.scanned);
+                // A batch whose COMMIT was not heard of is there, as the watermark says: nothing waits, and no other batch may come soon.
+                if self.failures > 0 {
+                    self.failures = 0;
+                    self.set_trouble(None);
+                }
                 if run.damaged_values > 0 {
                     // Nothing of the segment loads any more, so no commit would let it go.
                     self.trim().await?;
