@@ -42,7 +42,7 @@ pub fn poison_rows(run: &mut Run) {
     rig.produce(2);
     // A rule that somebody has added to the call log: the daemon takes what PostgreSQL will not.
     rig.postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
-    rig.postgres.psql("ALTER TABLE api_usage_log ADD CONSTRAINT no_poison CHECK (request_id <> 'poison')");
+    rig.postgres.alter("ALTER TABLE api_usage_log ADD CONSTRAINT no_poison CHECK (request_id <> 'poison')");
     let producer = calls::FLAWLESS + rig.own_producer();
     let mut ledger = Ledger { producer, ..Ledger::default() };
     let (mut session, mut poison) = (rig.daemon.session("faults-poison"), 0);

@@ -23,7 +23,7 @@ fn a_partition_that_is_gone_is_made_again() {
     let line = r#"{"provider":"rentcast","endpoint":"/avm","occurred_at":"2020-02-03T04:05:06Z"}"#;
     daemon.lines(line);
     postgres.until_calls(1);
-    postgres.psql("DROP TABLE api_usage_log_2020_02");
+    postgres.alter("DROP TABLE api_usage_log_2020_02");
     daemon.lines(line);
     postgres.until("SELECT count(*) FROM api_usage_log_2020_02", "1");
 }

@@ -13,7 +13,7 @@ fn rows_do_not_follow_a_partition_that_was_detached() {
     let daemon = Daemon::on(&postgres.url()).start();
     daemon.lines(&call("2026-03-05T00:00:00Z"));
     postgres.until_calls(1);
-    postgres.psql("ALTER TABLE api_usage_log DETACH PARTITION api_usage_log_2026_03");
+    postgres.alter("ALTER TABLE api_usage_log DETACH PARTITION api_usage_log_2026_03");
     daemon.lines(&call("2026-03-06T00:00:00Z"));
     postgres.until("SELECT count(*) FROM api_usage_log", "1");
     assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log_2026_03"), "1", "what was taken away is left alone");
@@ -30,7 +30,7 @@ fn a_default_that_was_changed_changes_no_record() {
     let mut daemon = Daemon::on(&postgres.url()).start();
     daemon.lines(&call("2026-03-05T00:00:00Z"));
     postgres.until_calls(1);
-    postgres.psql("ALTER TABLE api_usage_log ALTER status SET DEFAULT 299, ALTER app SET DEFAULT 'theirs', ALTER latency_ms SET DEFAULT 7");
+    postgres.alter("ALTER TABLE api_usage_log ALTER status SET DEFAULT 299, ALTER app SET DEFAULT 'theirs', ALTER latency_ms SET DEFAULT 7");
     assert_eq!(daemon.terminate().code(), Some(0));
     daemon.up();
     daemon.lines(&call("2026-03-06T00:00:00Z"));
