@@ -122,7 +122,7 @@ impl Drop for SledStore {
         });
         match closed {
             Err(error) if self.is_reopened => {
-                tracing::warn!(%error, "a store that was only read was not closed properly")
+                tracing::warn!(%error, "a store that was only read was not closed properly");
             }
             Err(error) if std::thread::panicking() => tracing::error!(%error, "another failure comes first"),
             Err(error) => panic!("{error}"),
