@@ -105,7 +105,7 @@ impl Admission<'_> {
         self.admit_with(record, Absent::default(), take)
     }
 
-    /// Admits a record that gets what it does not say from what it came in.
+    /// Admits a record. `absent` supplies the id and the time where the record states none.
     pub fn admit_with<T>(
         &self,
         record: Encoded<'_>,

@@ -29,7 +29,8 @@ impl BodyError {
     }
 }
 
-/// The texts of an array, and one more than may be. What comes after is not kept: it may be millions.
+/// The texts of an array's elements: at most one more than the bound, so that the caller sees an array that is too long. The rest is
+/// skipped and not kept.
 struct Items<'b>(Vec<&'b [u8]>);
 
 impl<'de> Deserialize<'de> for Items<'de> {

@@ -292,7 +292,7 @@ impl Log {
             self.note_committed(committed)?;
             tallyd_base::failpoint::hit("wal.trimming");
         }
-        // A lane that is about to open one of them has it open first, or finds it gone: sled would make a new store of a path that is not there.
+        // Deleting excludes opening. Otherwise a lane could open a folder that is half deleted, or sled could make a new store there.
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         for segment in done {
             let Some(seal) = segment.seal else { continue };

@@ -152,7 +152,7 @@ pub enum SetBudgetError {
 }
 
 impl NewBudget {
-    /// The budget as it is stored, or what is wrong with it.
+    /// Checks and normalises a budget before it is stored. The error names the field at fault.
     pub(crate) fn checked(mut self) -> Result<Self, SetBudgetError> {
         let invalid = |message: String, hint| Err(SetBudgetError::Invalid { message, hint });
         let value = &self.scope_value;

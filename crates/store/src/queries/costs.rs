@@ -40,8 +40,8 @@ impl DayRows {
 
 /// The rows of the days from `from` to `to`, both included.
 ///
-/// The caller sums and sorts them: PostgreSQL's sums of `int8` are `numeric`, and of a year's rows they took half of the answer's time;
-/// sorting them there costs more than here, where only the days are put in order.
+/// The caller sums and sorts them: PostgreSQL's sums of `int8` are `numeric`, and of a year's rows they took half of the answer's time.
+/// Here only the days are put in order.
 ///
 /// # Errors
 /// [`QueryError`].
