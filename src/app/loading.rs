@@ -29,9 +29,10 @@ use tallyd_model::rollup::guard::{KeyBounds, KeyGuard};
 use tallyd_store::load::Loader;
 use tallyd_store::load::partitions::Partitions;
 use tallyd_store::prices::feed::PriceFeed;
+use tallyd_store::prices::write_catalog;
 use tallyd_store::{
     ConnectError, CopyAccess, Database, DatabaseError, DatabaseOptions, FailureClass, MigrateError, MigrateOptions,
-    migrate,
+    describe, migrate,
 };
 use tallyd_wal::WalError;
 
@@ -84,7 +85,7 @@ pub(super) async fn open(
         is_up: AtomicBool::new(false),
     };
     let _ = view.loading.set(loading);
-    bring_up_to_date(config, &database, view).await?;
+    bring_up_to_date(config, &database, view, &live.catalog.load()).await?;
     let presence = Presence::new(config, view, Arc::clone(&database));
     lanes.spawn("presence", {
         let stop = stop.clone();
@@ -191,7 +192,12 @@ fn flusher(
     }
 }
 
-async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> Result<(), LoadingError> {
+async fn bring_up_to_date(
+    config: &Config,
+    database: &Database,
+    view: &View,
+    catalog: &Catalog,
+) -> Result<(), LoadingError> {
     let options = MigrateOptions::from(config);
     let mut last = String::new();
     loop {
@@ -210,6 +216,10 @@ async fn bring_up_to_date(config: &Config, database: &Database, view: &View) -> 
                     );
                     if matches!(report.access.copy, CopyAccess::Refused { .. }) {
                         tracing::warn!(advice = report.access.advice().join("; "), "the daemon's role cannot load");
+                    }
+                    // Before the first question: a client that heard an empty list of prices went on with it for a minute.
+                    if let Err(error) = write_catalog(&connection, catalog).await {
+                        tracing::warn!(error = describe(&error), "prices could not be written; upkeep tries again");
                     }
                     note_schema(view, None);
                     return Ok(());

@@ -66,6 +66,7 @@ impl Upkeep {
 
     async fn once(&self) -> Result<(), String> {
         let connection = self.database.connect("tallyd upkeep").await.map_err(|error| error.to_string())?;
+        // They are there since the start; again, where somebody deleted them or the start could not write them.
         write_catalog(&connection, &self.catalog).await.map_err(|error| describe(&error))?;
         let built = upkeep(&self.database, &connection, self.options).await.map_err(|error| error.to_string())?;
         if !built.is_empty() {

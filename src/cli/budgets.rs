@@ -12,7 +12,7 @@ use super::{actor, reporting_zone, today_in, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::store::{
-    ALERT_PERCENTS, SetOutcome, WARNING_PERCENT, board, list as list_budgets, remove, set,
+    ALERT_PERCENTS, SetBudgetError, SetOutcome, WARNING_PERCENT, board, list as list_budgets, remove, set,
 };
 use tallyd_store::budgets::{Budget, NewBudget, Period, Scope};
 use tallyd_store::queries::audit::Actor;
@@ -166,7 +166,11 @@ fn set_budget(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let name = actor();
     let by = Actor::at_the_command_line(&name);
     let SetOutcome { id, old, .. } = with_database(config, "tallyd budgets", async |db| {
-        let done = set(db, new, &by).await?;
+        let done = set(db, new, &by).await.inspect_err(|error| {
+            if let SetBudgetError::Invalid { hint, .. } = error {
+                output::hint(hint);
+            }
+        })?;
         let zone = reporting_zone(db, config).await?;
         if let Some(note) = unseen_budget(db, (done.new.scope, &done.new.scope_value), today_in(zone), zone).await? {
             output::hint(&note);

@@ -256,3 +256,24 @@ fn prices_are_shown_and_a_rentcast_price_is_set_and_audited() {
     api.post("/api/admin/rentcast-cost", &token, r#"{"costPerRequest": "0.16"}"#).ok();
     assert_eq!(api.postgres.psql("SELECT max(id) < nextval('api_prices_added_id') FROM api_prices"), "t");
 }
+
+/// A client that asks as the daemon starts prices with what it heard for a minute: no list may be half there.
+#[test]
+fn no_question_is_answered_before_the_prices_are_written() {
+    let mut api = Api::start();
+    let token = api.token("read");
+    api.daemon.kill();
+    api.postgres.psql("SET session_replication_role = replica; DELETE FROM api_prices");
+    let mut other = api.postgres.session();
+    other.run("BEGIN; LOCK TABLE api_prices IN SHARE MODE");
+    api.daemon.up();
+    api.postgres.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'", "t");
+    let status = api.daemon.status().unwrap();
+    assert_eq!(status["health"]["flusher"]["message"], "the schema is being brought up to date", "{status}");
+    drop(other);
+    let pricing = until("the prices are there", || {
+        let answer = api.get("/api/admin/pricing", &token);
+        if answer.status == 200 { Ok(answer.ok()) } else { Err(answer.text()) }
+    });
+    assert_eq!(pricing["claude"]["claude-sonnet-4-5"]["inputPerMToken"], 3, "{pricing}");
+}
