@@ -22,8 +22,9 @@ use tallyd_store::{Connection, Database, describe};
 
 /// How long to wait before it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
-/// Who drops partitions, as the audit log has it.
-const ACTOR: Actor<'_> = Actor { name: "retention.log_days", address: "" };
+/// Who drops partitions, and who deletes dead letters, as the audit log has it: the settings that ask for it.
+const DROPS: Actor<'_> = Actor { name: "retention.log_days", address: "" };
+const EXPIRES: Actor<'_> = Actor { name: "dead_letters.keep_days", address: "" };
 
 /// The hourly work.
 pub(super) struct Upkeep {
@@ -87,7 +88,7 @@ impl Upkeep {
     async fn expire_letters(&self, connection: &Connection) -> Result<(), tokio_postgres::Error> {
         let Some(keep) = self.keep_letters else { return Ok(()) };
         let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
-        let expired = expire(connection, now - keep, "dead_letters.keep_days").await?;
+        let expired = expire(connection, now - keep, &EXPIRES).await?;
         counter!(registry::DEAD_LETTERS_EXPIRED).increment(expired.letters);
         if expired.letters > 0 {
             tracing::info!(letters = expired.letters, open = expired.open, "dead letters were older than keep_days");
@@ -100,7 +101,7 @@ impl Upkeep {
         let Some(keep) = self.keep else { return Ok(()) };
         let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();
         let before = now - keep;
-        let done = drop_before(connection, before, &ACTOR, |dropped| {
+        let done = drop_before(connection, before, &DROPS, |dropped| {
             counter!(registry::RETENTION_CALLS).increment(dropped.calls.unsigned_abs());
             if dropped.state == DropState::Gone {
                 counter!(registry::RETENTION_PARTITIONS).increment(1);

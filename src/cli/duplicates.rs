@@ -87,7 +87,7 @@ impl Where {
         let to_us = self.to.unwrap_or_else(|| SystemClock.now_us().saturating_add(60 * 60 * 1_000_000));
         let from_us = self.from.unwrap_or(to_us.saturating_sub(DEFAULT_US));
         if from_us >= to_us {
-            anyhow::bail!("--from must be before --to");
+            anyhow::bail!("--from must be before --to. hint: --to is the first instant that is left out");
         }
         let key = match self.same {
             Same::Id => Key::Id,

@@ -113,7 +113,7 @@ fn list(as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
 
 fn ensure(from: DateTime<Utc>, to: DateTime<Utc>, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     if from >= to {
-        anyhow::bail!("--from must be before --to");
+        anyhow::bail!("--from must be before --to. hint: --to is the first instant that is left out");
     }
     with_database(config, "tallyd partitions", async |db| {
         let granularity = config.log_table.partition.into();

@@ -32,7 +32,7 @@ pub(super) struct PlansArgs {
 
 pub(super) fn run(args: &PlansArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.from >= args.to {
-        anyhow::bail!("--from must be before --to");
+        anyhow::bail!("--from must be before --to. hint: --to is the first instant that is left out");
     }
     let comparison = with_database(config, "tallyd plans", async |db| {
         let catalogs = Plan::ALL.map(|rentcast_plan| {

@@ -104,7 +104,7 @@ async fn check_dropped(db: &Connection, args: &RepriceArgs) -> anyhow::Result<()
 
 pub(super) fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.from >= args.to {
-        anyhow::bail!("--from must be before --to");
+        anyhow::bail!("--from must be before --to. hint: --to is the first instant that is left out");
     }
     let told = args.confirm.told();
     if told == Told::Nothing {

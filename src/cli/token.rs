@@ -18,7 +18,7 @@ use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::{Config, StatedCosts};
 use tallyd_store::Connection;
 use tallyd_store::queries::audit::Actor;
-use tallyd_store::queries::tokens::{self, ListedToken, NewToken};
+use tallyd_store::queries::tokens::{self, ListedToken, NewToken, TokenError};
 
 /// Make, list and revoke tokens for the HTTP API. Each change is in the audit log.
 #[derive(Args)]
@@ -180,7 +180,11 @@ async fn create(connection: &mut Connection, token: &NewToken, as_json: bool) ->
         text = compose(id, secret);
         digest(&text)
     });
-    let id = id.await?;
+    let id = id.await.map_err(|error| match error {
+        TokenError::Database(_) => error.into(),
+        TokenError::Name => anyhow::anyhow!("{error}. hint: `--name grafana` says what the token is for"),
+        TokenError::StatedCosts => anyhow::anyhow!("{error}. hint: leave --stated-costs out, or give --role ingest"),
+    })?;
     transaction.commit().await?;
     if as_json {
         let NewToken { name, role, expires_at, .. } = token;

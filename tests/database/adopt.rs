@@ -16,7 +16,6 @@ fn adopt_options(log: Option<&str>, daily: Option<&str>) -> AdoptOptions {
         strip_query: true,
         batch_calls: 3,
         granularity: "month",
-        actor: "tester".into(),
         ..AdoptOptions::default()
     }
 }
@@ -30,7 +29,7 @@ async fn look(client: &Connection, options: &AdoptOptions) -> Result<Inspection,
 async fn take(client: &Connection, options: &AdoptOptions) -> Adopted {
     look(client, options).await.unwrap();
     let sources = Sources::find(client, options).await.unwrap();
-    adopt(client, &sources, options, |_| {}).await.unwrap()
+    adopt(client, &sources, options, &TESTER, |_| {}).await.unwrap()
 }
 
 async fn proven(db: &Database) -> (i64, i64) {

@@ -34,6 +34,7 @@ mod password;
 mod poison;
 mod pooler;
 mod prices;
+mod refused;
 mod reprice;
 mod retention;
 mod roles;

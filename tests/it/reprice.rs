@@ -115,6 +115,12 @@ fn unpriced_and_wrongly_priced_calls_get_their_price_and_stated_costs_stay() {
     assert_eq!(client["done"]["changed"], 1);
     assert_eq!(postgres.psql(STORED), postgres.psql(EXPECTED));
     daemon.assert_reconciled();
+    // Each job is noted before it rewrites anything, and at its end with what it has done.
+    let noted = "SELECT action, actor LIKE '% (command line)', (new_value ->> 'from')::timestamptz = '2026-03-01Z', \
+        (new_value ->> 'to')::timestamptz = '2026-03-11Z', new_value ->> 'calls_changed', \
+        (new_value ->> 'difference_usd')::numeric = (SELECT difference_usd FROM reprice_jobs ORDER BY id DESC LIMIT 1) \
+        FROM tallyd_audit_log WHERE object = (SELECT 'job ' || max(id) FROM reprice_jobs) ORDER BY id";
+    assert_eq!(postgres.psql(noted), "reprice.begin|t|t|t|0|f\nreprice.end|t|t|t|1|t");
     let show = json(&daemon, &["prices", "show", "claude", "claude-future-1", "--json"]);
     assert_eq!(show["changes"][0]["actor"], "tester (command line)");
     assert_eq!(
@@ -163,6 +169,9 @@ fn killed_in_the_middle_and_run_again_under_load_nothing_is_priced_twice() {
     reprice(&daemon, &["--batch-rows", "10"]);
     let sent = load.finish();
     assert_eq!(postgres.psql("SELECT string_agg(state, ',') FROM reprice_jobs WHERE calls_changed > 0"), "done");
+    let noted = "SELECT string_agg(action, ' ' ORDER BY id) FROM tallyd_audit_log WHERE action LIKE 'reprice.%' \
+        AND object = (SELECT 'job ' || id FROM reprice_jobs WHERE calls_changed > 0)";
+    assert_eq!(postgres.psql(noted), "reprice.begin reprice.end", "a job that goes on is one");
     assert_eq!(postgres.psql(changed), "2000", "each call was changed once");
     assert_eq!(postgres.psql(STORED), postgres.psql(EXPECTED));
     assert_eq!(

@@ -13,6 +13,7 @@ use super::{migrate_options, output, reporting_zone, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Added, Catalog};
 use tallyd_store::adopt::{self, AdoptOptions, Inspection, SCHEMA, Sources, inspect, move_aside};
+use tallyd_store::queries::audit::Actor;
 use tallyd_store::{Connection, MigrateOptions, migrate};
 
 /// Take over the history of an older `api_usage_log` and `daily_api_costs`.
@@ -77,7 +78,6 @@ impl AdoptArgs {
             strip_query: config.limits.strip_query,
             batch_calls: self.batch_calls,
             granularity: MigrateOptions::from(config).granularity.as_str(),
-            actor: self.by.clone().unwrap_or_else(super::actor),
         }
     }
 }
@@ -127,10 +127,12 @@ async fn take(
     follow(&mut options, &moved);
     migrate(db, &migrate_options(config)).await?;
     let sources = Sources::find(db, &options).await?;
+    let actor = args.by.clone().unwrap_or_else(super::actor);
+    let by = Actor::at_the_command_line(&actor);
     // Drawn on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(found.log.as_ref().map_or(0, |log| log.calls.unsigned_abs()));
     bar.set_style(ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} calls, {eta} left")?);
-    let done = adopt::adopt(db, &sources, &options, |calls| bar.set_position(calls.unsigned_abs())).await?;
+    let done = adopt::adopt(db, &sources, &options, &by, |calls| bar.set_position(calls.unsigned_abs())).await?;
     bar.finish_and_clear();
     if args.json {
         output::json(&json!({ "found": found, "moved": moved, "done": done }))?;

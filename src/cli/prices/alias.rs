@@ -10,7 +10,7 @@ use crate::cli::confirm::{Confirm, Told};
 use crate::cli::{output, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::ModelAlias;
-use tallyd_store::prices::aliases;
+use tallyd_store::prices::aliases::{self, AliasError};
 use tallyd_store::queries::audit::Actor;
 
 #[derive(Args)]
@@ -65,10 +65,10 @@ pub(super) fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCod
         let transaction = db.transaction().await?;
         let by = &Actor::at_the_command_line(&actor);
         let done = if args.remove {
-            aliases::remove(&transaction, provider, name, by).await?;
+            aliases::remove(&transaction, provider, name, by).await.map_err(explained)?;
             alias
         } else {
-            aliases::set(&transaction, &config.pricing, &alias, by).await?
+            aliases::set(&transaction, &config.pricing, &alias, by).await.map_err(explained)?
         };
         if told == Told::DryRun {
             transaction.rollback().await?;
@@ -92,6 +92,15 @@ pub(super) fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCod
     }
     output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
     Ok(ExitCode::SUCCESS)
+}
+
+fn explained(error: AliasError) -> anyhow::Error {
+    let hint = match error {
+        AliasError::Empty(_) => "hint: `tallyd prices alias claude fast claude-haiku-4-5` names all three",
+        AliasError::NotSet { .. } => "hint: `tallyd prices alias --list` shows those that are set",
+        AliasError::Database(_) | AliasError::Model(_) => return error.into(),
+    };
+    anyhow::anyhow!("{error}. {hint}")
 }
 
 fn list(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCode> {

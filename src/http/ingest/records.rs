@@ -13,7 +13,6 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -26,12 +25,10 @@ use crate::pipeline::batch::{BatchError, Outcome, Recording, RequestKey, Sender}
 use crate::pipeline::connection;
 use tallyd_intake::body::split;
 use tallyd_model::pricing::Usd;
-use tallyd_store::queries::audit::{self, Change};
+use tallyd_store::queries::audit;
 
 /// How long a request waits for room and for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Credits of one request that the audit log names; of more it has the number and the sum.
-const CREDITS_NAMED: usize = 100;
 /// Bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -159,7 +156,11 @@ pub(crate) async fn hand_over(
         let sender = Sender { name: &who.actor, stated_costs, response_ids };
         let mut recording = Recording::begin(&shared, sender, key, texts).await.map_err(unstored)?;
         while let Some(credits) = recording.judge() {
-            note_credits(view, who, &credits).await?;
+            // Before they count: without the database there are none.
+            if !credits.is_empty() {
+                let client = view.pool()?.get().await?;
+                audit::note_credits(&client, &credits, &who.actor()).await?;
+            }
             recording.hand_over().await.map_err(unstored)?;
         }
         recording.finish().await.map_err(unstored)
@@ -170,21 +171,6 @@ pub(crate) async fn hand_over(
 
 /// What to do about a request that may or may not be durable.
 const AGAIN: &str = "send it again; with an Idempotency-Key it counts once";
-
-/// Writes the audit log's entry of credits, before they count: without the database there are none.
-async fn note_credits(view: &Handle, who: &Identity, credits: &[(Uuid, Usd)]) -> Result<(), ApiError> {
-    let object = match credits {
-        [] => return Ok(()),
-        [(id, _)] => id.to_string(),
-        credits => format!("{} records", credits.len()),
-    };
-    let sum = credits.iter().try_fold(Usd::ZERO, |sum, (_, usd)| sum.checked_add(*usd));
-    let ids: Vec<Uuid> = credits.iter().take(CREDITS_NAMED).map(|(id, _)| *id).collect();
-    let new = json!({ "cost_usd": sum, "ids": ids });
-    let client = view.pool()?.get().await?;
-    audit::write(&client, &Change { new: Some(new), ..who.actor().change("credit.record", &object) }).await?;
-    Ok(())
-}
 
 fn unstored(error: BatchError) -> ApiError {
     match error {

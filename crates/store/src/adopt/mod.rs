@@ -68,8 +68,6 @@ pub struct AdoptOptions {
     pub batch_calls: u32,
     /// The size of new partitions of the log.
     pub granularity: &'static str,
-    /// Who asks for it, for the record.
-    pub actor: String,
 }
 
 /// Why nothing can be taken over, or why it stopped. What was committed before stays, and is whole.

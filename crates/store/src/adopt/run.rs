@@ -9,7 +9,7 @@ use super::rows::{COLUMNS, calls};
 use super::source::{Sources, Table};
 use super::{AdoptError, AdoptOptions, daily, literal, may_pass};
 use crate::locks::Lock;
-use crate::queries::audit::{self, Change};
+use crate::queries::audit::{self, Actor, Change};
 use crate::rollups::ROLLUPS;
 
 /// A transaction is tried so often while others are in its way.
@@ -43,14 +43,16 @@ pub async fn adopt(
     client: &Client,
     sources: &Sources,
     options: &AdoptOptions,
+    by: &Actor<'_>,
     mut report: impl FnMut(i64),
 ) -> Result<Adopted, AdoptError> {
-    note(client, sources, options).await?;
+    note(client, sources, options, by).await?;
     let mut done = Adopted { cost_usd: "0".into(), ..Adopted::default() };
     if let Some(log) = &sources.log {
         let mut looked_at = 0;
         for (span, count) in spans(client, log, options).await? {
-            let taken = in_transaction(client, async || take(client, log, options, span, &done.cost_usd).await).await?;
+            let taken =
+                in_transaction(client, async || take(client, (log, options, by), span, &done.cost_usd).await).await?;
             done.calls += taken.0;
             done.cost_usd = taken.1;
             looked_at += count;
@@ -66,17 +68,11 @@ pub async fn adopt(
 }
 
 /// Notes who adopts what.
-async fn note(client: &Client, sources: &Sources, options: &AdoptOptions) -> Result<(), AdoptError> {
+async fn note(client: &Client, sources: &Sources, options: &AdoptOptions, by: &Actor<'_>) -> Result<(), AdoptError> {
     let names: Vec<&str> = [&sources.log, &sources.daily].into_iter().flatten().map(|table| &*table.name).collect();
-    let change = Change {
-        actor: &options.actor,
-        address: "",
-        action: "history.adopt",
-        object: &names.join(", "),
-        old: None,
-        new: Some(serde_json::json!({ "columns": options.columns, "time_zone": options.source_time_zone })),
-    };
-    Ok(audit::write(client, &change).await?)
+    let object = names.join(", ");
+    let new = Some(serde_json::json!({ "columns": options.columns, "time_zone": options.source_time_zone }));
+    Ok(audit::write(client, &Change { new, ..by.change("history.adopt", &object) }).await?)
 }
 
 /// Runs a step within a transaction, again while others are in its way.
@@ -145,8 +141,7 @@ async fn spans(client: &Client, log: &Table, options: &AdoptOptions) -> Result<V
 /// Takes what the log does not have yet of a span. Returns how many calls that were, and `cost` with theirs added.
 async fn take(
     client: &Client,
-    log: &Table,
-    options: &AdoptOptions,
+    (log, options, by): (&Table, &AdoptOptions, &Actor<'_>),
     (from, to): Span,
     cost: &str,
 ) -> Result<(i64, String), AdoptError> {
@@ -178,7 +173,7 @@ async fn take(
         (&log.name, Type::TEXT),
         (&log.oid, Type::OID),
         (&to, Type::TIMESTAMPTZ),
-        (&options.actor, Type::TEXT),
+        (&by.name, Type::TEXT),
         (&cost, Type::TEXT),
     ];
     let rows = client.query_typed(mark, &values).await?;

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use crate::queries::audit::{self, Change};
+use crate::queries::audit::{self, Actor, Change};
 
 /// Letters of one transaction: none waits long for their locks.
 const LETTERS: i64 = 5_000;
@@ -23,11 +23,11 @@ pub struct Expired {
 ///
 /// # Errors
 /// PostgreSQL's; what was deleted until then is in the audit log.
-pub async fn expire(client: &Client, before: DateTime<Utc>, actor: &str) -> Result<Expired, tokio_postgres::Error> {
+pub async fn expire(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> Result<Expired, tokio_postgres::Error> {
     let mut all = Expired::default();
     loop {
         client.batch_execute("BEGIN").await?;
-        let some = match delete(client, before, actor).await {
+        let some = match delete(client, before, by).await {
             Ok(some) => some,
             Err(error) => {
                 // The connection may be gone; its transaction is, then.
@@ -47,7 +47,7 @@ pub async fn expire(client: &Client, before: DateTime<Utc>, actor: &str) -> Resu
     Ok(all)
 }
 
-async fn delete(client: &Client, before: DateTime<Utc>, actor: &str) -> Result<Expired, tokio_postgres::Error> {
+async fn delete(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> Result<Expired, tokio_postgres::Error> {
     // A letter that somebody decides about at the moment goes the next time.
     let sql = "WITH gone AS (DELETE FROM public.dead_letters WHERE id IN (SELECT id FROM public.dead_letters \
         WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING settled_at) \
@@ -58,8 +58,7 @@ async fn delete(client: &Client, before: DateTime<Utc>, actor: &str) -> Result<E
     if expired.letters > 0 {
         let object = tallyd_model::wording::noun(expired.letters, "letter", "letters");
         let new = Some(json!({ "before": before, "letters": expired.letters, "open": expired.open }));
-        let change = Change { actor, address: "", action: "dead_letter.expire", object: &object, old: None, new };
-        audit::write(client, &change).await?;
+        audit::write(client, &Change { new, ..by.change("dead_letter.expire", &object) }).await?;
     }
     Ok(expired)
 }

@@ -102,7 +102,9 @@ pub enum ForgetError {
     #[error("forgetting stopped: {}; run the same command again to go on", super::access::explain(.0))]
     Database(#[from] tokio_postgres::Error),
     /// The id is empty.
-    #[error("the user's id is empty: calls that name nobody have no one to forget")]
+    #[error(
+        "the user's id is empty: calls that name nobody have no one to forget. hint: `tallyd users list` shows the ids"
+    )]
     NoUser,
     /// Records keep arriving.
     #[error(

@@ -2,13 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{Parameter, QueryError, Reading};
 use tallyd_model::json::Text;
+use tallyd_model::pricing::Usd;
+
+/// Credits of one request that an entry names.
+const CREDITS_NAMED: usize = 100;
 
 /// Who changes something. Every operation that changes something takes one, and notes the change itself.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +94,25 @@ pub async fn write(transaction: &Client, change: &Change<'_>) -> Result<(), toki
         (&change.new, Type::JSONB),
     ];
     transaction.query_typed(sql, &values).await.map(drop)
+}
+
+/// Notes credits (records of a negative cost). An entry names 100 of them at most; of more it has the number and the sum.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn note_credits(
+    client: &Client,
+    credits: &[(Uuid, Usd)],
+    by: &Actor<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    let object = match credits {
+        [(id, _)] => id.to_string(),
+        credits => format!("{} records", credits.len()),
+    };
+    let sum = credits.iter().try_fold(Usd::ZERO, |sum, (_, usd)| sum.checked_add(*usd));
+    let ids: Vec<Uuid> = credits.iter().take(CREDITS_NAMED).map(|(id, _)| *id).collect();
+    let new = Some(json!({ "cost_usd": sum, "ids": ids }));
+    write(client, &Change { new, ..by.change("credit.record", &object) }).await
 }
 
 /// The entries before `before` (or the newest), newest first.

@@ -5,8 +5,11 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::row::instant;
 use super::{RepriceError, RepriceOptions};
-use crate::queries::audit::Actor;
+use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::Usd;
+
+/// How far a job is, microseconds since 1970 UTC.
+const POSITION: &str = "(extract(epoch FROM position) * 1000000)::int8";
 
 /// A job, as its row says.
 pub(super) struct Job {
@@ -47,22 +50,42 @@ impl Job {
         ];
         let supersede = format!("UPDATE public.reprice_jobs SET state = 'superseded' WHERE {same} AND catalog <> $4");
         client.query_typed(&supersede, &question).await?;
-        let position = "(extract(epoch FROM position) * 1000000)::int8";
-        let find = format!("SELECT id, {position} FROM public.reprice_jobs WHERE {same} AND catalog = $4 ORDER BY id");
+        let find = format!("SELECT id, {POSITION} FROM public.reprice_jobs WHERE {same} AND catalog = $4 ORDER BY id");
         if let Some(row) = client.query_typed(&find, &question).await?.first() {
             return Ok(Self { id: row.get(0), position_us: row.get(1), resumed: true });
         }
+        client.batch_execute("BEGIN").await?;
+        let begun = Self::begin(client, options, catalog, by).await;
+        client.batch_execute(if begun.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+        Ok(begun?)
+    }
+
+    /// Inserts a new job and notes who begins it, within the caller's transaction: nothing is rewritten before that is noted.
+    async fn begin(
+        client: &Client,
+        options: &RepriceOptions,
+        catalog: &str,
+        by: &Actor<'_>,
+    ) -> Result<Self, tokio_postgres::Error> {
         let insert = format!(
             "INSERT INTO public.reprice_jobs (from_at, to_at, provider, model, include_client, catalog, position, actor) \
-             VALUES ({from}, {to}, $1, $2, $3, $4, {from}, $5) RETURNING id, {position}",
+             VALUES ({from}, {to}, $1, $2, $3, $4, {from}, $5) RETURNING id, {POSITION}",
             from = instant(options.from_us),
             to = instant(options.to_us)
         );
-        let [a, b, c, d] = question;
-        let rows = client.query_typed(&insert, &[a, b, c, d, (&by.name, Type::TEXT)]).await?;
+        let values: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&options.provider, Type::TEXT),
+            (&options.model, Type::TEXT),
+            (&options.include_client, Type::BOOL),
+            (&catalog, Type::TEXT),
+            (&by.name, Type::TEXT),
+        ];
+        let rows = client.query_typed(&insert, &values).await?;
         // RETURNING has a row for the one that was inserted.
         let row = rows.first().expect("an insert returns its row");
-        Ok(Self { id: row.get(0), position_us: row.get(1), resumed: false })
+        let job = Self { id: row.get(0), position_us: row.get(1), resumed: false };
+        job.audit(client, "reprice.begin", by).await?;
+        Ok(job)
     }
 
     /// Moves the position from where this process left it, within the caller's transaction. False if it stands elsewhere.
@@ -76,8 +99,14 @@ impl Job {
         Ok(client.query_typed(&sql, &[(&self.id, Type::INT8)]).await?.len() == 1)
     }
 
-    /// Adds what a step has done, within the caller's transaction.
-    pub(super) async fn note(&self, client: &Client, step: Step, done: bool) -> Result<(), tokio_postgres::Error> {
+    /// Adds what a step has done, within the caller's transaction; the last step notes who ended the job.
+    pub(super) async fn note(
+        &self,
+        client: &Client,
+        step: Step,
+        done: bool,
+        by: &Actor<'_>,
+    ) -> Result<(), tokio_postgres::Error> {
         let sql = "UPDATE public.reprice_jobs SET calls_read = calls_read + $2, calls_changed = calls_changed + $3, \
              calls_priced = calls_priced + $4, difference_usd = difference_usd + $5, \
              state = CASE WHEN $6 THEN 'done' ELSE state END WHERE id = $1";
@@ -91,6 +120,17 @@ impl Job {
             (&step.difference, Type::NUMERIC),
             (&done, Type::BOOL),
         ];
-        client.query_typed(sql, &parameters).await.map(drop)
+        client.query_typed(sql, &parameters).await?;
+        if done { self.audit(client, "reprice.end", by).await } else { Ok(()) }
+    }
+
+    /// Notes in the audit log what the job is about, and what all its runs have done until now.
+    async fn audit(&self, client: &Client, action: &str, by: &Actor<'_>) -> Result<(), tokio_postgres::Error> {
+        let sql = "SELECT jsonb_build_object('from', from_at, 'to', to_at, 'provider', provider, 'model', model, \
+            'include_client', include_client, 'calls_read', calls_read, 'calls_changed', calls_changed, \
+            'difference_usd', difference_usd::text) FROM public.reprice_jobs WHERE id = $1";
+        let rows = client.query_typed(sql, &[(&self.id, Type::INT8)]).await?;
+        let object = format!("job {}", self.id);
+        audit::write(client, &Change { new: rows.first().map(|row| row.get(0)), ..by.change(action, &object) }).await
     }
 }

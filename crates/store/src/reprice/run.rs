@@ -67,7 +67,7 @@ pub async fn reprice(
     let mut width_us = FIRST_US.min(i64::from(options.batch_rows).saturating_mul(1_000_000)).max(1);
     loop {
         let to_us = job.position_us.saturating_add(width_us).min(options.to_us);
-        let step = persistent_step(client, catalog, options, &job, &days, to_us).await?;
+        let step = persistent_step(client, (catalog, options, by), &job, &days, to_us).await?;
         job.position_us = to_us;
         progress.position_us = to_us;
         progress.read += step.read;
@@ -88,18 +88,20 @@ pub async fn reprice(
     }
 }
 
+/// What is priced, by which prices, and who asks for it.
+type Work<'a> = (&'a Catalog, &'a RepriceOptions, &'a Actor<'a>);
+
 /// A step, again while others are in the way.
 async fn persistent_step(
     client: &Client,
-    catalog: &Catalog,
-    options: &RepriceOptions,
+    work: Work<'_>,
     job: &Job,
     days: &Days,
     to_us: i64,
 ) -> Result<Step, RepriceError> {
     for _ in 0..TRIES {
         client.batch_execute("BEGIN").await?;
-        let tried = match step(client, catalog, options, job, days.clone(), to_us).await {
+        let tried = match step(client, work, job, days.clone(), to_us).await {
             Ok(Some(done)) => client.batch_execute("COMMIT").await.map(|()| Some(done)).map_err(RepriceError::from),
             other => other,
         };
@@ -128,8 +130,7 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
 /// Does the slice within the caller's transaction. None if a row was moved by somebody else.
 async fn step(
     client: &Client,
-    catalog: &Catalog,
-    options: &RepriceOptions,
+    (catalog, options, by): Work<'_>,
     job: &Job,
     mut days: Days,
     to_us: i64,
@@ -171,7 +172,7 @@ async fn step(
     }
     client.batch_execute("CLOSE repriced").await?;
     rollup_upserts::upsert(client, &sums.deltas()).await?;
-    job.note(client, done, to_us >= options.to_us).await?;
+    job.note(client, done, to_us >= options.to_us, by).await?;
     Ok(Some(done))
 }
 
