@@ -19,6 +19,7 @@ use tallyd_config::Alerts;
 use tallyd_model::pricing::Catalog;
 use tallyd_store::budgets::{ahead, evaluate, outbox, store};
 use tallyd_store::dead_letters;
+use tallyd_store::retry::until_stopped;
 use tallyd_store::unpriced::unpriced;
 use tallyd_store::{Connection, Database, describe};
 
@@ -44,21 +45,8 @@ pub(crate) struct BudgetWatch {
 impl BudgetWatch {
     /// Runs until told to stop.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut last_error = String::new();
-        loop {
-            let error = tokio::select! {
-                error = self.follow() => error,
-                () = stop.cancelled() => return,
-            };
-            if error != last_error {
-                tracing::warn!(error, "budgets are not evaluated at the moment; their last known state holds");
-                last_error = error;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(self.options.interval) => {}
-                () = stop.cancelled() => return,
-            }
-        }
+        let meanwhile = "budgets are not evaluated at the moment; their last known state holds";
+        until_stopped(stop, self.options.interval, meanwhile, || self.follow()).await;
     }
 
     /// Works until something fails, and says what.

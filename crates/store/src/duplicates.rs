@@ -17,6 +17,7 @@ use tokio_postgres::{Client, Row};
 use super::forget::{ForgetError, mend_times};
 use super::locks::Lock;
 use super::queries::audit::{self, Actor, Change};
+use super::retry::in_transaction;
 use super::rollups::{COSTS, Rollup, TOTALS, USERS, ZONE, subtract};
 
 /// What two rows of one call have in common.
@@ -187,18 +188,7 @@ pub struct Dropped {
 /// # Errors
 /// [`DuplicatesError`].
 pub async fn drop(client: &Client, search: &Search, actor: &Actor<'_>) -> Result<Dropped, DuplicatesError> {
-    client.batch_execute("BEGIN").await?;
-    match within(client, search, actor).await {
-        Ok(dropped) => {
-            client.batch_execute("COMMIT").await?;
-            Ok(dropped)
-        }
-        Err(error) => {
-            // The session may be what failed.
-            let _ = client.batch_execute("ROLLBACK").await;
-            Err(error)
-        }
-    }
+    in_transaction(client, within(client, search, actor)).await
 }
 
 async fn within(client: &Client, search: &Search, actor: &Actor<'_>) -> Result<Dropped, DuplicatesError> {

@@ -28,6 +28,7 @@
 //! | [`duplicates`] | calls that are in the log more than once |
 //! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
 //! | [`retention`] | old partitions, dropped with their sums kept |
+//! | [`retry`] | work that is tried again |
 //! | `zone` | the reporting time zone: the database's |
 //! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
@@ -60,6 +61,7 @@ pub mod rebuild;
 pub mod reconcile;
 pub mod reprice;
 pub mod retention;
+pub mod retry;
 pub mod rollup_upserts;
 mod rollups;
 pub mod sessions;

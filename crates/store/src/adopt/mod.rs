@@ -43,7 +43,7 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use tokio_postgres::Client;
 
-use super::{FailureClass, MigrateError, classify};
+use super::MigrateError;
 pub use aside::{SCHEMA, move_aside, occupied, standing};
 pub use inspect::{DailyDay, DailyInspection, Inspection, LogInspection, MissingDays, ModelSums, Problem, inspect};
 pub use run::{Adopted, adopt};
@@ -154,13 +154,6 @@ pub enum AdoptError {
     /// Somebody has removed a setting.
     #[error("tallyd_settings has no {0}. hint: run `tallyd migrate`")]
     Setting(&'static str),
-}
-
-/// Whether the error is of the kind that the next try may not meet.
-fn may_pass(error: &tokio_postgres::Error) -> bool {
-    // A partition that retention has just dropped is made again by the next try.
-    error.as_db_error().is_some()
-        && matches!(classify(error), FailureClass::Serialization | FailureClass::MissingPartition)
 }
 
 /// A name as SQL text: `it's` becomes `'it''s'`.

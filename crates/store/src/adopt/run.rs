@@ -7,14 +7,11 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::rows::{COLUMNS, calls};
 use super::source::{Sources, Table};
-use super::{AdoptError, AdoptOptions, daily, literal, may_pass};
+use super::{AdoptError, AdoptOptions, daily, literal};
 use crate::locks::Lock;
 use crate::queries::audit::{self, Actor, Change};
+use crate::retry::{may_pass, persistently};
 use crate::rollups::ROLLUPS;
-
-/// A transaction is tried so often while others are in its way.
-const TRIES: u32 = 50;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What was taken over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -51,15 +48,14 @@ pub async fn adopt(
     if let Some(log) = &sources.log {
         let mut looked_at = 0;
         for (span, count) in spans(client, log, options).await? {
-            let taken =
-                in_transaction(client, async || take(client, (log, options, by), span, &done.cost_usd).await).await?;
+            let taken = step(client, || take(client, (log, options, by), span, &done.cost_usd)).await?;
             done.calls += taken.0;
             done.cost_usd = taken.1;
             looked_at += count;
             report(looked_at);
         }
     }
-    let days = in_transaction(client, async || {
+    let days = step(client, || async {
         let zone = enter(client).await?;
         daily::take(client, sources, options, &zone).await
     });
@@ -75,25 +71,13 @@ async fn note(client: &Client, sources: &Sources, options: &AdoptOptions, by: &A
     Ok(audit::write(client, &Change { new, ..by.change("history.adopt", &object) }).await?)
 }
 
-/// Runs a step within a transaction, again while others are in its way.
-async fn in_transaction<T>(client: &Client, step: impl AsyncFn() -> Result<T, AdoptError>) -> Result<T, AdoptError> {
-    for _ in 0..TRIES {
-        client.batch_execute("BEGIN").await?;
-        let outcome = match step().await {
-            Ok(done) => match client.batch_execute("COMMIT").await {
-                Ok(()) => return Ok(done),
-                Err(error) => Err(error.into()),
-            },
-            Err(error) => Err(error),
-        };
-        // The session may be what failed.
-        let _ = client.batch_execute("ROLLBACK").await;
-        match outcome {
-            Err(AdoptError::Database(error)) if may_pass(&error) => tokio::time::sleep(PAUSE).await,
-            outcome => return outcome,
-        }
-    }
-    Err(AdoptError::Busy)
+/// Runs a step in a transaction of its own, again while others are in its way.
+async fn step<T, W: Future<Output = Result<T, AdoptError>>>(
+    client: &Client,
+    work: impl Fn() -> W,
+) -> Result<T, AdoptError> {
+    let passes = |error: &AdoptError| matches!(error, AdoptError::Database(error) if may_pass(error));
+    persistently(client, passes, work).await?.ok_or(AdoptError::Busy)
 }
 
 /// Takes the locks that every step needs, the log first as everybody does, and returns the zone of the rollups' days. Rebuilds

@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::queries::audit::{self, Actor, Change};
+use crate::retry::in_transaction;
 
 /// Letters of one transaction: none waits long for their locks.
 const LETTERS: i64 = 5_000;
@@ -26,16 +27,7 @@ pub struct Expired {
 pub async fn expire(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> Result<Expired, tokio_postgres::Error> {
     let mut all = Expired::default();
     loop {
-        client.batch_execute("BEGIN").await?;
-        let some = match delete(client, before, by).await {
-            Ok(some) => some,
-            Err(error) => {
-                // The connection may be gone; its transaction is, then.
-                let _ = client.batch_execute("ROLLBACK").await;
-                return Err(error);
-            }
-        };
-        client.batch_execute("COMMIT").await?;
+        let some = in_transaction(client, delete(client, before, by)).await?;
         all.letters += some.letters;
         all.open += some.open;
         if some.letters < LETTERS.unsigned_abs() {

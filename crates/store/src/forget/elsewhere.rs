@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{ForgetError, Forgotten};
+use super::{ForgetError, Forgotten, step};
 
 /// Budgets of the user; their states go with them.
 const BUDGETS: &str = "DELETE FROM public.api_budgets WHERE scope = 'user' AND scope_value = $1";
@@ -24,7 +24,7 @@ const AUDIT: &str = "UPDATE public.tallyd_audit_log SET \
 
 /// Removes them, in one transaction.
 pub(super) async fn remove(client: &Client, user: &str, done: &mut Forgotten) -> Result<(), ForgetError> {
-    let [budgets, alerts, audit_entries] = persistent!(client, within(client, user));
+    let [budgets, alerts, audit_entries] = step(client, || within(client, user)).await?;
     done.budgets += budgets;
     done.alerts += alerts;
     done.audit_entries += audit_entries;

@@ -25,23 +25,6 @@
 //! (`marks`), and the hourly upkeep makes anonymous what has arrived since ([`sweep`]). Without the mark
 //! (`keep_mark: false`), who comes back under the same id is counted as before.
 
-/// Awaits a step within a transaction of its own, again while others are in the way. (A function would take a closure that
-/// borrows, and the compiler could not tell that its future may go to another thread.)
-macro_rules! persistent {
-    ($client:expr, $step:expr) => {{
-        let mut tries = 0;
-        loop {
-            $client.batch_execute("BEGIN").await?;
-            let step = $step.await;
-            match $crate::forget::end($client, step).await? {
-                Some(done) => break done,
-                None if tries < $crate::forget::TRIES => tries += 1,
-                None => return Err($crate::forget::ForgetError::Busy),
-            }
-        }
-    }};
-}
-
 mod elsewhere;
 mod letters;
 mod marks;
@@ -52,16 +35,13 @@ use serde::Serialize;
 use tokio_postgres::Client;
 
 use super::queries::audit::{self, Actor, Change};
-use super::{FailureClass, classify};
+use super::retry::{may_pass, persistently};
 pub use marks::sweep;
 pub use preview::{Preview, preview};
 pub(super) use rows::mend_times;
 
 /// Records may arrive while the user is being forgotten. Who still finds some after so many rounds leaves them to the sweep.
 const ROUNDS: u32 = 5;
-/// A step is tried so often while others are in its way.
-const TRIES: u32 = 20;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Whom to forget.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +113,7 @@ pub async fn forget(
         return Err(ForgetError::NoUser);
     }
     let mark = marks::mark(client, options.user_id).await?;
-    persistent!(client, note(client, &mark, options));
+    step(client, || note(client, &mark, options)).await?;
     let mut done = Forgotten::default();
     letters::correct(client, &letters::Wanted::User(options.user_id), None, &mut done).await?;
     report(&done);
@@ -153,12 +133,12 @@ async fn forget_calls(
 ) -> Result<(), ForgetError> {
     let columns = rows::Columns::read(client).await?;
     for _ in 0..ROUNDS {
-        done.dropped_calls += persistent!(client, rows::move_dropped(client, user));
+        done.dropped_calls += step(client, || rows::move_dropped(client, user)).await?;
         for slice in rows::slices(client, user, batch_calls).await? {
-            done.calls += persistent!(client, rows::move_slice(client, user, &columns, &slice));
+            done.calls += step(client, || rows::move_slice(client, user, &columns, &slice)).await?;
             report(done);
         }
-        if persistent!(client, rows::move_rest(client, user)) {
+        if step(client, || rows::move_rest(client, user)).await? {
             return Ok(());
         }
     }
@@ -176,25 +156,11 @@ async fn note(client: &Client, mark: &[u8], options: &ForgetOptions<'_>) -> Resu
     Ok(audit::write(client, &change).await?)
 }
 
-/// Ends a step's transaction. None if others were in its way, and it is to be tried again.
-async fn end<T>(client: &Client, step: Result<T, ForgetError>) -> Result<Option<T>, ForgetError> {
-    match step {
-        Ok(done) => {
-            client.batch_execute("COMMIT").await?;
-            Ok(Some(done))
-        }
-        // A deadlock and the like: the session is whole, and the next try may succeed.
-        Err(ForgetError::Database(error))
-            if error.as_db_error().is_some() && classify(&error) == FailureClass::Serialization =>
-        {
-            client.batch_execute("ROLLBACK").await?;
-            tokio::time::sleep(PAUSE).await;
-            Ok(None)
-        }
-        Err(error) => {
-            // The session may be what failed.
-            let _ = client.batch_execute("ROLLBACK").await;
-            Err(error)
-        }
-    }
+/// Does a step in a transaction of its own, again while others are in its way.
+async fn step<T, W: Future<Output = Result<T, ForgetError>>>(
+    client: &Client,
+    work: impl Fn() -> W,
+) -> Result<T, ForgetError> {
+    let passes = |error: &ForgetError| matches!(error, ForgetError::Database(error) if may_pass(error));
+    persistently(client, passes, work).await?.ok_or(ForgetError::Busy)
 }

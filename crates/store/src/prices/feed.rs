@@ -15,6 +15,7 @@ use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
 use super::{cache, read_added};
+use crate::retry::until_stopped;
 use crate::{Connection, Database, describe};
 use tallyd_base::registry;
 use tallyd_model::pricing::{Catalog, PricingOptions};
@@ -39,21 +40,8 @@ pub struct PriceFeed {
 impl PriceFeed {
     /// Runs until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let mut last_error = String::new();
-        loop {
-            let error = tokio::select! {
-                error = self.follow() => error,
-                () = stop.cancelled() => return,
-            };
-            if error != last_error {
-                tracing::warn!(error, "prices are not watched at the moment; the last known ones are applied");
-                last_error = error;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = stop.cancelled() => return,
-            }
-        }
+        let meanwhile = "prices are not watched at the moment; the last known ones are applied";
+        until_stopped(stop, RETRY, meanwhile, || self.follow()).await;
     }
 
     /// Follows the table until something fails, and says what.

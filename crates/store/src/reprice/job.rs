@@ -6,6 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::row::instant;
 use super::{RepriceError, RepriceOptions};
 use crate::queries::audit::{self, Actor, Change};
+use crate::retry::in_transaction;
 use tallyd_model::pricing::Usd;
 
 /// How far a job is, microseconds since 1970 UTC.
@@ -54,10 +55,7 @@ impl Job {
         if let Some(row) = client.query_typed(&find, &question).await?.first() {
             return Ok(Self { id: row.get(0), position_us: row.get(1), resumed: true });
         }
-        client.batch_execute("BEGIN").await?;
-        let begun = Self::begin(client, options, catalog, by).await;
-        client.batch_execute(if begun.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
-        Ok(begun?)
+        Ok(in_transaction(client, Self::begin(client, options, catalog, by)).await?)
     }
 
     /// Inserts a new job and notes who begins it, within the caller's transaction: nothing is rewritten before that is noted.

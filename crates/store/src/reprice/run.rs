@@ -1,7 +1,6 @@
 //! The steps of a repricing, each one transaction.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate};
 use serde::Serialize;
@@ -13,8 +12,8 @@ use super::preview::{sum, zone};
 use super::row::{Decision, LogRow, select};
 use super::{RepriceError, RepriceOptions, digest};
 use crate::queries::audit::Actor;
+use crate::retry::{may_pass, persistently};
 use crate::rollup_upserts;
-use crate::{FailureClass, classify};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::fold::{CostKey, Deltas, Measures, UserKey, UserSums};
@@ -25,9 +24,6 @@ const FETCH_ROWS: usize = 10_000;
 /// The first slice, and the widest one.
 const FIRST_US: i64 = 3_600_000_000;
 const WIDEST_US: i64 = 31 * 24 * FIRST_US;
-/// A slice is tried so often while rows move under it.
-const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -99,32 +95,16 @@ async fn persistent_step(
     days: &Days,
     to_us: i64,
 ) -> Result<Step, RepriceError> {
-    for _ in 0..TRIES {
-        client.batch_execute("BEGIN").await?;
-        let tried = match step(client, work, job, days.clone(), to_us).await {
-            Ok(Some(done)) => client.batch_execute("COMMIT").await.map(|()| Some(done)).map_err(RepriceError::from),
-            other => other,
-        };
-        match tried {
-            Ok(Some(done)) => return Ok(done),
-            Ok(None) => {}
-            Err(RepriceError::Database(error)) if is_passing(&error) => {}
-            Err(error) => {
-                // The session may be what failed.
-                let _ = client.batch_execute("ROLLBACK").await;
-                return Err(error);
-            }
-        }
-        client.batch_execute("ROLLBACK").await?;
-        tokio::time::sleep(PAUSE).await;
-    }
-    let at = DateTime::from_timestamp_micros(job.position_us).unwrap_or_default();
-    Err(RepriceError::Moving { at: at.to_string() })
-}
-
-/// True for deadlocks and the like: the session is whole, and the next try may succeed. COMMIT itself does not fail so.
-fn is_passing(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().is_some() && classify(error) == FailureClass::Transient
+    let at = || DateTime::from_timestamp_micros(job.position_us).unwrap_or_default().to_string();
+    let passes = |error: &RepriceError| match error {
+        RepriceError::Database(error) => may_pass(error),
+        RepriceError::Moving { .. } => true,
+        _ => false,
+    };
+    let work = || async {
+        step(client, work, job, days.clone(), to_us).await?.ok_or_else(|| RepriceError::Moving { at: at() })
+    };
+    persistently(client, passes, work).await?.ok_or_else(|| RepriceError::Moving { at: at() })
 }
 
 /// Does the slice within the caller's transaction. None if a row was moved by somebody else.
