@@ -5,7 +5,7 @@ use tallyd_store::adopt::{AdoptError, AdoptOptions, Adopted, Inspection, Sources
 use tallyd_store::retention::drop_before;
 use tallyd_store::{Connection, Database, MigrateError, migrate, rebuild_rollups, reconcile};
 
-use crate::support::{TESTER, data_dir, migrate_options, migrated, options, value};
+use crate::support::{TESTER, data_dir, database, migrate_options, migrated, value};
 
 fn adopt_options(log: Option<&str>, daily: Option<&str>) -> AdoptOptions {
     AdoptOptions {
@@ -216,7 +216,7 @@ async fn calls_that_were_dropped_since_are_not_taken_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_tables_in_the_way_are_named_and_moved_whole() {
     let dir = data_dir();
-    let db = Database::open(&options(dir.path())).await.unwrap();
+    let db = database(dir.path()).await;
     let mut client = db.connect("adopt").await.unwrap();
     let old = "CREATE TABLE api_usage_log (id serial PRIMARY KEY, api_type text, cost_usd numeric, timestamp timestamptz); \
         CREATE VIEW spent AS SELECT sum(cost_usd) FROM api_usage_log; \

@@ -11,7 +11,7 @@ use tallyd_store::{Database, MigrateError, migrate, reconcile};
 use tokio_postgres::{Client, NoTls};
 
 use crate::supabase::{Grants, Project};
-use crate::support::{data_dir, migrate_options, options, value};
+use crate::support::{data_dir, database, migrate_options, value};
 
 /// The former files in order.
 fn former() -> Vec<Migration> {
@@ -91,7 +91,7 @@ async fn history(client: &Client, times: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_the_former_files_is_what_the_initial_schema_makes_and_is_taken_over() {
     let dir = data_dir();
-    let db = Database::open(&options(dir.path())).await.unwrap();
+    let db = database(dir.path()).await;
     let mut present = db.connect("present").await.unwrap();
     present.batch_execute("CREATE DATABASE former").await.unwrap();
     let report = migrate(&mut present, &migrate_options()).await.unwrap();

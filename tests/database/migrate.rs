@@ -1,13 +1,13 @@
 //! Any number of daemons bring a database up to date, and agree about what belongs to it.
 
-use tallyd_store::{Database, MigrateError, MigrateOptions, migrate, rebuild_rollups, reconcile};
+use tallyd_store::{MigrateError, MigrateOptions, migrate, rebuild_rollups, reconcile};
 
-use crate::support::{TESTER, data_dir, migrate_options, migrated, options, value};
+use crate::support::{TESTER, data_dir, database, migrate_options, migrated, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_at_once_apply_each_file_once() {
     let dir = data_dir();
-    let db = Database::open(&options(dir.path())).await.unwrap();
+    let db = database(dir.path()).await;
     let daemons = (0..4).map(|_| {
         let db = db.clone();
         tokio::spawn(async move { migrate(&mut db.connect("m").await.unwrap(), &migrate_options()).await.unwrap() })
@@ -31,7 +31,7 @@ async fn four_at_once_apply_each_file_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_a_newer_database_and_a_failure_change_nothing() {
     let dir = data_dir();
-    let db = Database::open(&options(dir.path())).await.unwrap();
+    let db = database(dir.path()).await;
     let mut client = db.connect("m").await.unwrap();
     client.batch_execute("CREATE TABLE tallyd_settings (mine int)").await.unwrap();
     let error = migrate(&mut client, &migrate_options()).await.unwrap_err().to_string();

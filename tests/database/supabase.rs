@@ -5,7 +5,7 @@
 use tallyd_store::{Connection, Database, MigrateReport, migrate};
 use tokio_postgres::Client;
 
-use crate::support::{data_dir, migrate_options, options};
+use crate::support::{data_dir, database, migrate_options};
 
 /// What a project grants by default on new tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Project {
     /// A project without tallyd's tables.
     pub async fn empty(grants: Grants) -> Self {
         let folder = data_dir();
-        let database = Database::open(&options(folder.path())).await.unwrap();
+        let database = database(folder.path()).await;
         let client = database.connect("fixture").await.unwrap();
         let grants = match grants {
             Grants::Legacy => include_str!("supabase/grants_legacy.sql"),

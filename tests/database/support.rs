@@ -1,6 +1,7 @@
 //! What the tests share.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tallyd_store::embedded::{DATABASE, Embedded, USER};
@@ -33,9 +34,35 @@ pub fn migrate_options() -> MigrateOptions {
     MigrateOptions { reporting_time_zone: Some("UTC".into()), granularity: Granularity::Month, partitions_ahead: 2 }
 }
 
+/// A private cluster in an empty data directory. `initdb` takes a second of processor, so its result is kept in the
+/// build's folder and copied.
+pub async fn database(data_dir: &Path) -> Database {
+    let version = Command::new("pg_config").arg("--version").output().expect("pg_config is installed").stdout;
+    let version: String = String::from_utf8(version).unwrap().chars().filter(char::is_ascii_digit).collect();
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let template = build.join(format!("private-cluster-{version}"));
+    let cluster = data_dir.join("postgres");
+    if template.exists() {
+        copy(&template, &cluster);
+    } else {
+        Database::open(&options(data_dir)).await.unwrap().close().await;
+        // Renamed into place whole: another test process may be looking.
+        let unready = build.join(format!("private-cluster-{}", std::process::id()));
+        copy(&cluster, &unready);
+        if std::fs::rename(&unready, &template).is_err() {
+            std::fs::remove_dir_all(&unready).unwrap();
+        }
+    }
+    Database::open(&options(data_dir)).await.unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success(), "cp -a {from:?} {to:?}");
+}
+
 /// A private cluster with the schema in it.
 pub async fn migrated(data_dir: &Path) -> Database {
-    let db = Database::open(&options(data_dir)).await.unwrap();
+    let db = database(data_dir).await;
     migrate(&mut db.connect("migrate").await.unwrap(), &migrate_options()).await.unwrap();
     db
 }

@@ -17,8 +17,9 @@ use crate::support::{secret, until};
 const FRAME_RECORDS: [u64; 4] = [25, 3, 60, 1];
 /// Frames that wait for their acknowledgement.
 const WINDOW: usize = 8;
-/// The pause between two frames: faults are met under load, and what was sent is compared in a moment.
-const PAUSE: Duration = Duration::from_millis(2);
+/// The pause between two frames in a deep run and in a brief one: faults are met under load, and all that was sent is
+/// compared in the end, which takes longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(10)];
 
 /// A record that was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,8 @@ impl Producers {
         let (stop, acked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let ledger = |producer| Arc::new(Mutex::new(Ledger { producer, ..Ledger::default() }));
         let ledgers: Vec<_> = numbers.map(ledger).collect();
+        let is_brief = std::env::var("TALLYD_FAULTS").unwrap_or_default().is_empty();
+        let pause = PAUSES[usize::from(is_brief)];
         let begin = |ledger: &Arc<Mutex<Ledger>>| {
             let producer = Producer {
                 number: ledger.lock().unwrap().producer,
@@ -65,6 +68,7 @@ impl Producers {
                 ledger: Arc::clone(ledger),
                 next_seq: 1,
                 window: VecDeque::new(),
+                pause,
             };
             std::thread::spawn(move || producer.run())
         };
@@ -110,6 +114,7 @@ struct Producer {
     next_seq: u64,
     /// First and last number of each frame that is not acknowledged.
     window: VecDeque<(u64, u64)>,
+    pause: Duration,
 }
 
 impl Producer {
@@ -143,7 +148,7 @@ impl Producer {
             if !stopping && self.window.len() < WINDOW {
                 let (first, last) = self.next_frame();
                 session.send(first, &records(self.number, first, last))?;
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(self.pause);
                 continue;
             }
             let ack = match session.recv_ack() {

@@ -7,7 +7,7 @@ use tallyd_client::Record;
 
 use crate::client::Api;
 use crate::support::daemon::Daemon;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, bin};
 
 /// tallyd's functions: everything in `public`, as the tests have nothing else there.
 const OURS: &str = "SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace";
@@ -72,7 +72,7 @@ fn traps(postgres: &Postgres) -> String {
 
 /// What psql says on stderr to statements of a role; one that fails does not keep the next from being tried.
 fn tried(postgres: &Postgres, role: &str, sql: &str) -> String {
-    let mut command = Command::new("psql");
+    let mut command = Command::new(bin("psql"));
     command.args(["-XAtq", "-U", role, "-d", "postgres", "-f", "-", "-h"]).arg(postgres.sockets());
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("psql is installed");

@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -222,18 +223,25 @@ impl Daemon {
         BufReader::new(stream).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
     }
 
-    /// What `tallyd status --json` prints; none if it finds no daemon.
+    /// Its status, as `tallyd status --json` prints it; none if no daemon answers.
     pub fn status(&self) -> Option<Value> {
-        serde_json::from_slice(&self.run(&["status", "--json"]).stdout).ok()
+        serde_json::from_str(self.ask("/status").ok()?.split_once("\r\n\r\n")?.1).ok()
     }
 
     /// Its metrics, as Prometheus gets them.
     pub fn metrics(&self) -> String {
-        let mut stream = UnixStream::connect(self.data.join("control.sock")).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: tallyd\r\nConnection: close\r\n\r\n").unwrap();
+        self.ask("/metrics").unwrap()
+    }
+
+    /// Asks by its control socket: a process of `tallyd status` for each look takes longer than the look.
+    fn ask(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(self.data.join("control.sock"))?;
+        // A frozen daemon does not answer.
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: tallyd\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
+        stream.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Waits for a status.

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use rustix::process::Signal;
 
@@ -148,7 +148,7 @@ impl Postgres {
 
     /// What psql prints for a statement, without the last newline, or its error.
     pub fn try_psql(&self, sql: &str) -> Result<String, String> {
-        let mut command = Command::new("psql");
+        let mut command = Command::new(bin("psql"));
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-c", sql, "-h"]);
         let output = command.arg(self.sockets()).output().expect("psql is installed");
         if output.status.success() {
@@ -159,7 +159,7 @@ impl Postgres {
 
     /// A session that stays open between statements, to hold locks.
     pub fn session(&self) -> PsqlSession {
-        let mut command = bound_to_us("psql");
+        let mut command = bound_to_us(bin("psql"));
         command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]).arg(self.sockets());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql is installed");
         let answers = BufReader::new(child.stdout.take().unwrap());
@@ -256,10 +256,21 @@ fn template(first: &Postgres) -> PathBuf {
     let version: String = String::from_utf8(output.stdout).unwrap().chars().filter(char::is_ascii_digit).collect();
     let account = server_account().map_or_else(|| "own".into(), |(uid, _)| uid.to_string());
     let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let template = build.join(format!("cluster-{version}-{account}"));
+    let template = build.join(format!("cluster-{version}-{account}-1"));
     if !template.exists() {
         let mut command = as_server("initdb");
-        command.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D"]);
+        command.args([
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+            "--wal-segsize=1",
+            "-D",
+        ]);
         command.args([&first.data()]).current_dir(first.home.path());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -278,9 +289,14 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success(), "cp -a {from:?} {to:?}");
 }
 
-fn bin(program: &str) -> PathBuf {
-    let output = Command::new("pg_config").arg("--bindir").output().expect("pg_config is installed");
-    Path::new(String::from_utf8(output.stdout).unwrap().trim()).join(program)
+/// A program of the server's package, psql among them: Debian's `psql` is a script in Perl that looks for it each time.
+pub fn bin(program: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let output = Command::new("pg_config").arg("--bindir").output().expect("pg_config is installed");
+        String::from_utf8(output.stdout).unwrap().trim().into()
+    });
+    folder.join(program)
 }
 
 /// A server program, run as an account that it accepts.
