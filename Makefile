@@ -29,10 +29,13 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-strace
 	@scripts/need-pgbouncer
 	@scripts/need-page
+	@scripts/need-chromium
+	@scripts/need-prometheus
 	scripts/test-rust
-	$(MAKE) BUILD=true test-page test-typescript test-python test-otel test-prices test-monitoring test-deploy
-	$(MAKE) smoke-postgres-18
-	LOOM_MAX_PREEMPTIONS=2 $(MAKE) model
+# Each of these waits for a browser, a server or a download half of the time. What installs packages of the system has run
+# by now: two at once would be in each other's way.
+	COUNT=20000 LOOM_MAX_PREEMPTIONS=2 $(MAKE) --jobs=2 --output-sync=target BUILD=true \
+	test-typescript test-page test-python smoke-postgres-18 test-prices test-otel model test-monitoring test-deploy
 
 test-hostile: ## Attack the daemon by every door: bytes, names, listeners, SQL roles, the page
 	@scripts/need-postgresql
@@ -108,8 +111,9 @@ test-postgres-18: ## Run the tests of the database, the API and the daemon again
 	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --no-fail-fast --test database --test http --test it --test hostile -- \
 	--skip tls::a_server_that_cannot_prove_itself_gets_no_record
 
+# As a workspace: a build of one package alone is another one, as its dependencies have fewer features.
 smoke-postgres-18: ## Migrate, load, roll up, reprice and drop partitions on PostgreSQL 18; attack it as each SQL role
-	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --test it --test hostile -- \
+	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --workspace --test it --test hostile -- \
 	one_record:: rollups:: reprice:: retention:: embedded:: sql::
 
 bench-python: ## The Python client's record(): p50, p99 and memory, BEFORE=DIR beside an older client
