@@ -110,6 +110,11 @@ pub fn commit_reply_lost(run: &mut Run) {
             });
             run.step();
         }
+        // Of the last batch, too: no other comes that would show the lane that it loads.
+        rig.rest();
+        rig.drain();
+        rig.proxy.as_ref().unwrap().lose_commits(1);
+        rig.fresh_record();
         rig.judge(run);
     }
 }

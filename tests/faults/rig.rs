@@ -158,6 +158,8 @@ impl Rig {
         run.count(&verdict);
         assert!(verdict.is_clean(), "{verdict:#?}");
         self.daemon.assert_reconciled();
+        // What has passed is not said to last, in a lane without work either.
+        self.daemon.until_status("loading is well", |status| status["health"]["flusher"]["status"] == "ok");
     }
 
     /// The same where clients of the row's own have sent what no ledger has.
