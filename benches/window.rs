@@ -5,9 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tallyd_model::call::{Call, Cost, Stated};
-use tallyd_model::pricing::STANDARD_TIER;
-use tallyd_model::pricing::Tokens;
+use tallyd_model::call::{Call, Stated};
 use tallyd_wal::chunk::{Chunk, ChunkBuilder};
 use tallyd_wal::window::{Bounds, Window};
 
@@ -25,23 +23,9 @@ fn chunk(numbers: std::ops::Range<u64>) -> Chunk {
         let spread = (u128::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let call = Call {
             id: spread.to_be_bytes(),
-            occurred_at_us: 0,
             provider: "rentcast",
-            model: "",
-            endpoint: "",
-            user_id: "",
-            app: "",
-            request_id: "",
-            tokens: Tokens::default(),
-            requests: 1,
-            extra_units: "",
-            service_tier: STANDARD_TIER,
-            status: 200,
-            latency_ms: None,
-            cost: Cost::Unpriced,
-            metadata: "",
-            platform: "",
             stated: Stated { id: true, response: false },
+            ..Call::default()
         };
         assert!(builder.push_call(number, &call).is_none(), "a few calls fit a chunk");
     }

@@ -5,6 +5,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`for_each_field`] | the one list of a record's fields |
 //! | [`record`] | [`Record`]: one paid API call as a client describes it, and its encoding |
 //! | [`message`] | [`ClientMessage`], [`ServerMessage`]: the frames' contents |
 //! | [`budgets`] | [`Budgets`]: where the budgets stand; [`budgets::UsedUp`] answers whether a call is to be held back |
@@ -16,6 +17,7 @@
 //! The crate is light on purpose: an application that records must not build the daemon.
 
 pub mod budgets;
+mod fields;
 pub mod frame;
 pub mod id;
 pub mod limits;

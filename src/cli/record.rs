@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use tallyd_config::Config;
 
@@ -24,54 +24,41 @@ pub(super) struct RecordArgs {
     /// Read records from standard input, one JSON object a line
     #[arg(long, conflicts_with = "provider")]
     stdin: bool,
-    /// claude, rentcast, openai …
-    #[arg(long)]
-    provider: Option<String>,
-    /// The model as the vendor names it
-    #[arg(long)]
-    model: Option<String>,
-    /// The endpoint's path
-    #[arg(long)]
-    endpoint: Option<String>,
-    /// The user on whose behalf the call was made
-    #[arg(long)]
-    user_id: Option<String>,
-    /// The application that made the call
-    #[arg(long)]
-    app: Option<String>,
-    /// Prompt tokens at the full rate
-    #[arg(long)]
-    input_tokens: Option<u64>,
-    /// Generated tokens
-    #[arg(long)]
-    output_tokens: Option<u64>,
-    /// Prompt tokens read from a cache
-    #[arg(long)]
-    cache_read_tokens: Option<u64>,
-    /// Prompt tokens written to a 5-minute cache
-    #[arg(long)]
-    cache_write_5m_tokens: Option<u64>,
-    /// Prompt tokens written to a 1-hour cache
-    #[arg(long)]
-    cache_write_1h_tokens: Option<u64>,
-    /// Billable requests [default: 1]
-    #[arg(long)]
-    requests: Option<u64>,
-    /// standard, batch …
-    #[arg(long)]
-    service_tier: Option<String>,
-    /// Where the model ran, if not at its vendor: bedrock, vertex, azure, openrouter
-    #[arg(long)]
-    platform: Option<String>,
-    /// HTTP status [default: 200]
-    #[arg(long)]
-    status: Option<u16>,
-    /// What the call cost, if the catalog should not say
-    #[arg(long, value_name = "USD", allow_hyphen_values = true)]
-    cost_usd: Option<String>,
-    /// When it was made, RFC 3339 [default: now]
-    #[arg(long, value_name = "TIME")]
-    occurred_at: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+macro_rules! flags {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        /// A flag for each field of the record; as JSON, the record.
+        #[derive(Args, Serialize)]
+        struct Flags {
+            $(
+                $(#[doc = $doc])*
+                #[arg(long, allow_negative_numbers = true)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                $name: Option<flag::$kind>,
+            )*
+        }
+    };
+}
+
+tallyd_protocol::for_each_field!(flags);
+
+/// What a flag takes: a type for each kind of field. The daemon judges the rest.
+#[expect(non_camel_case_types, reason = "the kinds' names")]
+mod flag {
+    pub(super) type id = String;
+    /// RFC 3339.
+    pub(super) type time = String;
+    pub(super) type required = String;
+    pub(super) type text = String;
+    pub(super) type count = u64;
+    pub(super) type units = tallyd_model::json::Text;
+    pub(super) type status = u16;
+    pub(super) type latency = u32;
+    pub(super) type decimal = String;
+    pub(super) type json = tallyd_model::json::Text;
 }
 
 pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
@@ -112,37 +99,10 @@ fn lines(args: &RecordArgs) -> anyhow::Result<Lines> {
     let line = match &args.json {
         // One line on the wire, however it was typed.
         Some(json) => json.replace(['\n', '\r'], " "),
-        None if args.provider.is_some() => from_flags(args),
+        None if args.flags.provider.is_some() => tallyd_model::json::to_string(&args.flags)?,
         None => bail!("nothing to record: give --provider, --json or --stdin; see `tallyd record --help`"),
     };
     Ok(Box::new(std::iter::once(Ok(line))))
-}
-
-fn from_flags(args: &RecordArgs) -> String {
-    let texts = [
-        ("provider", &args.provider),
-        ("model", &args.model),
-        ("endpoint", &args.endpoint),
-        ("user_id", &args.user_id),
-        ("app", &args.app),
-        ("service_tier", &args.service_tier),
-        ("platform", &args.platform),
-        ("cost_usd", &args.cost_usd),
-        ("occurred_at", &args.occurred_at),
-    ];
-    let numbers = [
-        ("input_tokens", args.input_tokens),
-        ("output_tokens", args.output_tokens),
-        ("cache_read_tokens", args.cache_read_tokens),
-        ("cache_write_5m_tokens", args.cache_write_5m_tokens),
-        ("cache_write_1h_tokens", args.cache_write_1h_tokens),
-        ("requests", args.requests),
-        ("status", args.status.map(u64::from)),
-    ];
-    let texts = texts.iter().filter_map(|(name, text)| text.as_ref().map(|text| (*name, Value::from(text.as_str()))));
-    let numbers = numbers.iter().filter_map(|(name, number)| number.map(|number| (*name, Value::from(number))));
-    let record: Map<_, _> = texts.chain(numbers).map(|(name, value)| (name.to_owned(), value)).collect();
-    Value::Object(record).to_string()
 }
 
 fn send(mut stream: UnixStream, lines: Lines) -> anyhow::Result<u64> {

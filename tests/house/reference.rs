@@ -1,9 +1,10 @@
-//! `config.toml` and the pages of `docs/reference/`, which are written from the code.
+//! `config.toml`, the pages of `docs/reference/` and the lists of the record's fields, which are written from the code.
 //!
 //! `make snapshots` writes them anew. Each test compares the file with what the code says now.
 
 mod cli;
 mod config;
+mod fields;
 mod http;
 mod metrics;
 

@@ -15,6 +15,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import msgpack
 
+from ._fields import FIELDS
+
 PROTOCOL = 2
 CLIENT = "tallyd-py/0.1.0"
 FRAME_BYTES = 1 << 20
@@ -24,15 +26,8 @@ ANSWER_BYTES = 8 << 20
 HEAD_BYTES = 48
 """Bytes of a `records` body around its records, at most."""
 
-_DEFAULTS: Tuple[Tuple[str, Any], ...] = (
-    ("id", None), ("occurred_at", None), ("provider", None), ("model", ""), ("endpoint", ""), ("user_id", ""),
-    ("app", ""), ("request_id", ""), ("input_tokens", 0), ("output_tokens", 0), ("cache_read_tokens", 0),
-    ("cache_write_5m_tokens", 0), ("cache_write_1h_tokens", 0), ("requests", 1), ("extra_units", {}),
-    ("service_tier", "standard"), ("status", 200), ("latency_ms", None), ("cost_usd", None), ("metadata", None),
-    ("platform", ""),
-)  # fmt: skip
-FIELDS = tuple(name for name, _ in _DEFAULTS)
-_KNOWN = frozenset(FIELDS)
+_NAMES = tuple(name for name, _ in FIELDS)
+_KNOWN = frozenset(_NAMES)
 
 
 def exact(value: Any) -> Union[int, str]:
@@ -55,10 +50,10 @@ def _values(fields: Mapping[str, Any]) -> Tuple[List[Any], int]:
     """Each field as the wire has it, and how many there are up to the last that is not at its default."""
     unknown = fields.keys() - _KNOWN
     if unknown:
-        raise TypeError(f"a record has no field {sorted(unknown)[0]!r}; it has {', '.join(FIELDS)}")
+        raise TypeError(f"a record has no field {sorted(unknown)[0]!r}; it has {', '.join(_NAMES)}")
     values: List[Any] = []
     length = 0
-    for index, (name, default) in enumerate(_DEFAULTS):
+    for index, (name, default) in enumerate(FIELDS):
         value = fields.get(name)
         if value is None:
             value = default
@@ -92,7 +87,7 @@ def encode_record(fields: Mapping[str, Any]) -> bytes:
 def decode_record(encoded: bytes) -> Dict[str, Any]:
     """The fields that :func:`encode_record` wrote and that are not at their defaults."""
     values: List[Any] = msgpack.unpackb(encoded)
-    said = {name: value for (name, default), value in zip(_DEFAULTS, values) if value != default}
+    said = {name: value for (name, default), value in zip(FIELDS, values) if value != default}
     if "id" in said:
         # 17 bytes, if it was made here.
         said["id"] = uuid.UUID(bytes=said["id"][-16:])
@@ -102,7 +97,7 @@ def decode_record(encoded: bytes) -> Dict[str, Any]:
 def encode_json(fields: Mapping[str, Any]) -> bytes:
     """The same as a JSON object, for the HTTP API. Raises as `encode_record` does."""
     values, _ = _values(fields)
-    said = {name: value for (name, default), value in zip(_DEFAULTS, values) if value != default}
+    said = {name: value for (name, default), value in zip(FIELDS, values) if value != default}
     if isinstance(said.get("id"), bytes):
         # 17 bytes, if it was made here: over HTTP an id is an id.
         said["id"] = str(uuid.UUID(bytes=said["id"][-16:]))

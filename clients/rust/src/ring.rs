@@ -137,14 +137,8 @@ fn own_bytes(record: &Record) -> u64 {
             Cow::Borrowed(_) => 0,
         }
     }
-    let Record { provider, model, endpoint, user_id, app, request_id, service_tier, platform, .. } = record;
-    let texts = [provider, model, endpoint, user_id, app, request_id, service_tier, platform];
-    let optional = [&record.cost_usd, &record.metadata].into_iter().flatten();
-    let mut bytes = texts.into_iter().chain(optional).map(own).sum::<usize>();
-    if record.extra_units.capacity() > 0 {
-        bytes += record.extra_units.capacity() * size_of::<(Text, Text)>();
-        bytes += record.extra_units.iter().map(|(unit, quantity)| own(unit) + own(quantity)).sum::<usize>();
-    }
+    let mut bytes = record.extra_units.capacity() * size_of::<(Text, Text)>();
+    record.each_text(|text| bytes += own(text));
     bytes as u64
 }
 

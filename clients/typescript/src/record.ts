@@ -1,80 +1,17 @@
 // The usage record: what one paid call was, in the order of the protocol.
 
 import type { Context } from "./context.js";
+import { type Decimal, FIELDS, type UsageRecord } from "./fields.js";
 import { format, MadeId, v7, v7Into } from "./uuid.js";
 import { begin, taken, writeArrayHead, writeBin16, writeInteger, writeMadeId, writeMapHead, writeNil, writeText } from "./writer.js";
 
-/** A quantity or an amount: decimal text keeps every digit; an integer is taken as it is. */
-export type Decimal = string | bigint | number;
+export type { Decimal, UsageRecord } from "./fields.js";
 
-/** One paid API call. Only `provider` is needed. */
-export interface UsageRecord {
-  /** UUID of the call; made here if it is left out. */
-  id?: string | Uint8Array;
-  /** When it was made: microseconds since 1970 UTC, or a Date. Now, if it is left out. */
-  occurred_at?: number | Date;
-  /** `claude`, `rentcast`, `openai` … */
-  provider: string;
-  /** The model, as the vendor names it. */
-  model?: string;
-  /** The endpoint's path, or the route of your own application. */
-  endpoint?: string;
-  /** On whose behalf. */
-  user_id?: string;
-  /** Which application. */
-  app?: string;
-  /** The vendor's own id of the request. */
-  request_id?: string;
-  /** Prompt tokens at the full rate: those from a cache are not among them. */
-  input_tokens?: number;
-  output_tokens?: number;
-  cache_read_tokens?: number;
-  cache_write_5m_tokens?: number;
-  cache_write_1h_tokens?: number;
-  /** Billable requests of an API that is priced by the request. 1, if it is left out. */
-  requests?: number;
-  /** Other billable units: `{ web_search: 2 }`. */
-  extra_units?: Record<string, Decimal>;
-  /** `standard`, if it is left out. */
-  service_tier?: string;
-  /** HTTP status. 200, if it is left out. */
-  status?: number;
-  latency_ms?: number;
-  /** USD, if the caller knows it; otherwise the daemon prices the call. */
-  cost_usd?: Decimal;
-  /** Anything else: an object, or JSON text of one. */
-  metadata?: Record<string, unknown> | string;
-  /** Where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`. Its price applies. */
-  platform?: string;
-}
+const NAMES = FIELDS.map(([name]) => name);
+const KINDS = FIELDS.map(([, kind]) => kind);
+const DEFAULTS: readonly (string | number | null)[] = FIELDS.map(([, , standard]) => standard);
 
-const FIELDS = [
-  "id", "occurred_at", "provider", "model", "endpoint", "user_id", "app", "request_id", "input_tokens", "output_tokens", "cache_read_tokens",
-  "cache_write_5m_tokens", "cache_write_1h_tokens", "requests", "extra_units", "service_tier", "status", "latency_ms", "cost_usd", "metadata",
-  "platform",
-] as const;
-
-type Field = (typeof FIELDS)[number];
-type Kind = "id" | "time" | "text" | "integer" | "units" | "decimal" | "json";
-
-const TEXTS: readonly Field[] = ["provider", "model", "endpoint", "user_id", "app", "request_id", "service_tier", "platform"];
-const KINDS: readonly Kind[] = FIELDS.map((name) => {
-  if (TEXTS.includes(name)) return "text";
-  const others: Partial<Record<Field, Kind>> = { id: "id", occurred_at: "time", extra_units: "units", cost_usd: "decimal", metadata: "json" };
-  return others[name] ?? "integer";
-});
-
-/** What a field says that was left out; null: nothing. */
-const DEFAULTS: readonly (string | number | null)[] = FIELDS.map((name) => {
-  if (name === "requests") return 1;
-  if (name === "status") return 200;
-  if (name === "service_tier") return "standard";
-  if (name === "provider" || name === "latency_ms") return null;
-  const kind = KINDS[FIELDS.indexOf(name)];
-  return kind === "text" ? "" : kind === "integer" ? 0 : null;
-});
-
-const KNOWN: ReadonlySet<string> = new Set(FIELDS);
+const KNOWN: ReadonlySet<string> = new Set(NAMES);
 
 /** A decimal as the wire has it: text, never a float. */
 function decimal(value: Decimal): string {
@@ -101,9 +38,9 @@ function integer(name: string, value: number): number {
   return value;
 }
 
-/** What is written of the field: what `FIELDS` says of it, undefined if it is at its default. */
+/** What is written of the field: undefined if it is at its default. */
 function valueOf(index: number, value: unknown): unknown {
-  const name = FIELDS[index]!;
+  const name = NAMES[index]!;
   if (value === undefined || value === null || value === DEFAULTS[index]) return undefined;
   switch (KINDS[index]!) {
     case "id": return value instanceof MadeId ? value : idBytes(value as string | Uint8Array);
@@ -114,7 +51,10 @@ function valueOf(index: number, value: unknown): unknown {
       const units = Object.entries(value as Record<string, Decimal>).sort(([a], [b]) => (a < b ? -1 : 1));
       return units.length === 0 ? undefined : units.map(([unit, quantity]) => [unit, decimal(quantity)]);
     }
-    case "integer": return integer(name, value as number);
+    case "count":
+    case "status":
+    case "latency": return integer(name, value as number);
+    case "required":
     case "text":
       if (typeof value !== "string") throw new TypeError(`${name}: ${String(value)} is no text`);
       return value;
@@ -147,7 +87,7 @@ export interface Standing { context: Context; app: string; ms: number }
 
 /** Kept from record to record: encoding makes no list of its own. */
 const values: unknown[] = new Array(FIELDS.length);
-const [ID, AT, APP, UNITS] = [FIELDS.indexOf("id"), FIELDS.indexOf("occurred_at"), FIELDS.indexOf("app"), FIELDS.indexOf("extra_units")];
+const [ID, AT, APP, UNITS] = [NAMES.indexOf("id"), NAMES.indexOf("occurred_at"), NAMES.indexOf("app"), NAMES.indexOf("extra_units")];
 
 /** The record's array form: trailing defaults are left off. Throws a TypeError that names the field, where one cannot be written. */
 export function encodeRecord(record: UsageRecord): Uint8Array {
@@ -161,7 +101,7 @@ function check(record: UsageRecord, standing: Standing | undefined): number {
   }
   let length = 0;
   for (let index = 0; index < FIELDS.length; index += 1) {
-    const name = FIELDS[index]!;
+    const name = NAMES[index]!;
     let value: unknown = record[name];
     if (standing) {
       if (value === undefined) value = standing.context[name as keyof Context];
@@ -195,7 +135,7 @@ export function encodeJsonWithin(record: UsageRecord, standing: Standing): Uint8
   const said: Record<string, unknown> = {};
   for (let index = 0; index < length; index += 1) {
     const value = values[index];
-    if (value !== undefined) said[FIELDS[index]!] = index === UNITS ? Object.fromEntries(value as [string, string][]) : value;
+    if (value !== undefined) said[NAMES[index]!] = index === UNITS ? Object.fromEntries(value as [string, string][]) : value;
   }
   said["id"] = format((values[ID] as Uint8Array | undefined) ?? v7(standing.ms));
   said["occurred_at"] ??= standing.ms * 1000;

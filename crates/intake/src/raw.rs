@@ -2,47 +2,38 @@
 
 use serde::Deserialize;
 
-use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units};
+macro_rules! raw_record {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        /// A record, nothing of which has been checked.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct RawRecord<'a> {
+            $(
+                $(#[doc = $doc])*
+                #[serde(borrow)]
+                pub $name: kind::$kind<'a>,
+            )*
+        }
+    };
+}
 
-/// A record, nothing of which has been checked. Field by field as `protocol/README.md` has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields are those of the wire specification; `Call` documents what they become")]
-pub struct RawRecord<'a> {
-    #[serde(borrow)]
-    pub id: Field<IdValue<'a>>,
-    #[serde(borrow)]
-    pub occurred_at: Field<TimeValue<'a>>,
-    #[serde(borrow)]
-    pub provider: Text<'a>,
-    #[serde(borrow)]
-    pub model: Text<'a>,
-    #[serde(borrow)]
-    pub endpoint: Text<'a>,
-    #[serde(borrow)]
-    pub user_id: Text<'a>,
-    #[serde(borrow)]
-    pub app: Text<'a>,
-    #[serde(borrow)]
-    pub request_id: Text<'a>,
-    pub input_tokens: Int,
-    pub output_tokens: Int,
-    pub cache_read_tokens: Int,
-    pub cache_write_5m_tokens: Int,
-    pub cache_write_1h_tokens: Int,
-    pub requests: Int,
-    #[serde(borrow)]
-    pub extra_units: Units<'a>,
-    #[serde(borrow)]
-    pub service_tier: Text<'a>,
-    pub status: Int,
-    pub latency_ms: Int,
-    #[serde(borrow)]
-    pub cost_usd: Decimal<'a>,
-    #[serde(borrow)]
-    pub metadata: Object<'a>,
-    #[serde(borrow)]
-    pub platform: Text<'a>,
+tallyd_protocol::for_each_field!(raw_record);
+
+/// What a field is read as: a type for each kind of field.
+#[expect(non_camel_case_types, reason = "the kinds' names")]
+mod kind {
+    use crate::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units};
+
+    pub(super) type id<'a> = Field<IdValue<'a>>;
+    pub(super) type time<'a> = Field<TimeValue<'a>>;
+    pub(super) type required<'a> = Text<'a>;
+    pub(super) type text<'a> = Text<'a>;
+    pub(super) type count<'a> = Int;
+    pub(super) type units<'a> = Units<'a>;
+    pub(super) type status<'a> = Int;
+    pub(super) type latency<'a> = Int;
+    pub(super) type decimal<'a> = Decimal<'a>;
+    pub(super) type json<'a> = Object<'a>;
 }
 
 #[cfg(test)]
@@ -51,8 +42,8 @@ mod tests {
 
     use tallyd_protocol::Record;
 
-    use super::super::raw_value::Wrong;
     use super::*;
+    use crate::raw_value::{Decimal, Field, IdValue, Object, TimeValue, Units, Wrong};
 
     #[test]
     fn the_order_of_the_fields_is_the_protocols() {

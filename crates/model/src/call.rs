@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::pricing::{Tokens, Usd};
+use crate::pricing::{STANDARD_TIER, Tokens, Usd};
 
 /// The key of a record's metadata whose value names the usage that a sender or a translator could not read whole. Such a call is
 /// not priced by the catalog.
@@ -47,6 +47,61 @@ pub struct Call<'a> {
     pub platform: &'a str,
     /// What of its identity the sender states.
     pub stated: Stated,
+}
+
+impl Default for Call<'_> {
+    /// Every field at the default of its record; no id, no time.
+    fn default() -> Self {
+        Self {
+            id: [0; 16],
+            occurred_at_us: 0,
+            provider: "",
+            model: "",
+            endpoint: "",
+            user_id: "",
+            app: "",
+            request_id: "",
+            tokens: Tokens::default(),
+            requests: 1,
+            extra_units: "",
+            service_tier: STANDARD_TIER,
+            status: 200,
+            latency_ms: None,
+            cost: Cost::Unpriced,
+            metadata: "",
+            platform: "",
+            stated: Stated::default(),
+        }
+    }
+}
+
+/// A record's field in a call: `field_of!(call, input_tokens)`.
+#[macro_export]
+macro_rules! field_of {
+    ($call:expr, occurred_at) => {
+        $call.occurred_at_us
+    };
+    ($call:expr, input_tokens) => {
+        $call.tokens.input
+    };
+    ($call:expr, output_tokens) => {
+        $call.tokens.output
+    };
+    ($call:expr, cache_read_tokens) => {
+        $call.tokens.cache_read
+    };
+    ($call:expr, cache_write_5m_tokens) => {
+        $call.tokens.cache_write_5m
+    };
+    ($call:expr, cache_write_1h_tokens) => {
+        $call.tokens.cache_write_1h
+    };
+    ($call:expr, cost_usd) => {
+        $call.cost
+    };
+    ($call:expr, $name:ident) => {
+        $call.$name
+    };
 }
 
 /// What a call cost, and who says so.

@@ -556,28 +556,16 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
 /// A chunk of calls with these ids, stated, with long metadata if it is to take several values.
 fn stated(ids: &[u8], seq: u64, metadata: &str) -> Chunk {
     use crate::chunk::ChunkBuilder;
-    use tallyd_model::call::{Call, Cost, Stated};
+    use tallyd_model::call::{Call, Stated};
     let mut builder = ChunkBuilder::new();
     for id in ids {
         let call = Call {
             id: [*id; 16],
             occurred_at_us: 1,
             provider: "rentcast",
-            model: "",
-            endpoint: "",
-            user_id: "",
-            app: "",
-            request_id: "",
-            tokens: tallyd_model::pricing::Tokens::default(),
-            requests: 1,
-            extra_units: "",
-            service_tier: "standard",
-            status: 200,
-            latency_ms: None,
-            cost: Cost::Unpriced,
             metadata,
-            platform: "",
             stated: Stated { id: true, response: false },
+            ..Call::default()
         };
         assert!(builder.push_call(seq, &call).is_none());
     }

@@ -105,19 +105,15 @@ fn values() -> Vec<Vec<u8>> {
         stated: Stated { id: true, response: true },
     };
     let plain = Call {
+        id: call.id,
+        occurred_at_us: call.occurred_at_us,
         provider: "rentcast",
-        model: "",
-        request_id: "",
-        extra_units: "",
-        metadata: "",
-        platform: "",
-        stated: Stated::default(),
-        service_tier: "standard",
-        requests: 1,
-        status: 200,
-        latency_ms: None,
+        endpoint: call.endpoint,
+        user_id: call.user_id,
+        app: call.app,
+        tokens: call.tokens,
         cost: Cost::Client(Usd::from_attos(-200_000_000_000_000_000)),
-        ..call
+        ..Call::default()
     };
     let unpriced = Call { cost: Cost::Unpriced, tokens: Tokens::default(), ..plain };
     let refused = Refused {

@@ -1,7 +1,6 @@
 //! `tallyd import --dry-run N`: what the first rows would be recorded as. Nothing is sent, no daemon is needed.
 
-use chrono::DateTime;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tallyd_protocol::Record;
 
 use super::reader::Rows;
@@ -37,49 +36,52 @@ pub(super) fn print(rows: &mut Rows, count: u64, talk: &mut Talk) -> anyhow::Res
     Ok(())
 }
 
-/// The record as the line mode of the protocol would take it, with a time that a person can read.
-fn describe(record: &Record) -> Value {
-    let default = Record::default();
-    let mut fields = Map::new();
-    let mut add = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    if let Some(id) = record.id {
-        add("id", json!(uuid::Uuid::from_bytes(id)));
+macro_rules! describe {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        /// The record as the line mode of the protocol would take it, with a time that a person can read.
+        fn describe(record: &Record) -> Value {
+            let default = Record::default();
+            let mut fields = Map::new();
+            $(
+                if record.$name != default.$name {
+                    fields.insert(stringify!($name).to_owned(), shown::$kind(&record.$name));
+                }
+            )*
+            Value::Object(fields)
+        }
+    };
+}
+
+tallyd_protocol::for_each_field!(describe);
+
+/// A value as JSON: a function for each kind of field.
+mod shown {
+    use chrono::DateTime;
+    use serde::Serialize;
+    use serde_json::{Value, json};
+    use tallyd_protocol::record::Text;
+
+    pub(super) use self::{
+        plain as count, plain as decimal, plain as json, plain as latency, plain as required, plain as status,
+        plain as text,
+    };
+
+    pub(super) fn plain(value: &impl Serialize) -> Value {
+        json!(value)
     }
-    if let Some(us) = record.occurred_at {
+
+    pub(super) fn id(id: &Option<[u8; 16]>) -> Value {
+        json!(id.map(uuid::Uuid::from_bytes))
+    }
+
+    pub(super) fn time(us: &Option<i64>) -> Value {
         // A time that no calendar has is shown as the number that it is.
-        add("occurred_at", DateTime::from_timestamp_micros(us).map_or_else(|| json!(us), |time| json!(time)));
+        us.and_then(DateTime::from_timestamp_micros).map_or_else(|| json!(us), |time| json!(time))
     }
-    let texts = [
-        ("provider", &record.provider, &default.provider),
-        ("model", &record.model, &default.model),
-        ("endpoint", &record.endpoint, &default.endpoint),
-        ("user_id", &record.user_id, &default.user_id),
-        ("app", &record.app, &default.app),
-        ("request_id", &record.request_id, &default.request_id),
-        ("service_tier", &record.service_tier, &default.service_tier),
-        ("platform", &record.platform, &default.platform),
-    ];
-    texts.iter().filter(|(_, text, usual)| text != usual).for_each(|(name, text, _)| add(name, json!(text)));
-    let numbers = [
-        ("input_tokens", record.input_tokens, 0),
-        ("output_tokens", record.output_tokens, 0),
-        ("cache_read_tokens", record.cache_read_tokens, 0),
-        ("cache_write_5m_tokens", record.cache_write_5m_tokens, 0),
-        ("cache_write_1h_tokens", record.cache_write_1h_tokens, 0),
-        ("requests", record.requests, 1),
-        ("status", u64::from(record.status), 200),
-    ];
-    numbers.iter().filter(|(_, number, usual)| number != usual).for_each(|(name, number, _)| add(name, json!(number)));
-    if let Some(latency_ms) = record.latency_ms {
-        add("latency_ms", json!(latency_ms));
+
+    pub(super) fn units(units: &[(Text, Text)]) -> Value {
+        units.iter().map(|(unit, quantity)| (unit.to_string(), json!(quantity))).collect()
     }
-    if !record.extra_units.is_empty() {
-        add("extra_units", record.extra_units.iter().map(|(unit, count)| (unit.to_string(), json!(count))).collect());
-    }
-    for (name, text) in [("cost_usd", &record.cost_usd), ("metadata", &record.metadata)] {
-        text.iter().for_each(|text| add(name, json!(text)));
-    }
-    Value::Object(fields)
 }
 
 #[cfg(test)]

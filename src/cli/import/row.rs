@@ -62,62 +62,82 @@ impl std::fmt::Display for RowError {
 
 impl std::error::Error for RowError {}
 
-/// Puts a text into the record. Empty text leaves the field's default.
-///
-/// # Errors
-/// [`RowError`].
-pub(super) fn set_text(record: &mut Record, field: &'static str, text: &str, form: Form) -> Result<(), RowError> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    let owned = || Text::Owned(text.to_owned());
-    match field {
-        "id" => record.id = Some(uuid(text)?),
-        "occurred_at" => {
-            record.occurred_at = Some(instant(text, form.epoch).map_err(|problem| RowError::field(field, problem))?);
+macro_rules! set_text {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        /// Puts a text into the record. Empty text leaves the field's default.
+        ///
+        /// # Errors
+        /// [`RowError`].
+        pub(super) fn set_text(
+            record: &mut Record,
+            field: &'static str,
+            text: &str,
+            form: Form,
+        ) -> Result<(), RowError> {
+            if text.is_empty() {
+                return Ok(());
+            }
+            match field {
+                $(stringify!($name) => record.$name = cell::$kind(field, text, form)?,)*
+                other => return Err(RowError::field(other, "no such field")),
+            }
+            Ok(())
         }
-        "provider" => record.provider = owned(),
-        "model" => record.model = owned(),
-        "endpoint" => record.endpoint = owned(),
-        "user_id" => record.user_id = owned(),
-        "app" => record.app = owned(),
-        "request_id" => record.request_id = owned(),
-        "service_tier" => record.service_tier = owned(),
-        "platform" => record.platform = owned(),
-        "cost_usd" => record.cost_usd = Some(Text::Owned(plain(field, text, form)?.into_owned())),
-        "metadata" => record.metadata = Some(owned()),
-        "input_tokens" => record.input_tokens = number(field, text, form)?,
-        "output_tokens" => record.output_tokens = number(field, text, form)?,
-        "cache_read_tokens" => record.cache_read_tokens = number(field, text, form)?,
-        "cache_write_5m_tokens" => record.cache_write_5m_tokens = number(field, text, form)?,
-        "cache_write_1h_tokens" => record.cache_write_1h_tokens = number(field, text, form)?,
-        "requests" => record.requests = number(field, text, form)?,
-        "status" => record.status = number(field, text, form)?,
-        "latency_ms" => record.latency_ms = Some(number(field, text, form)?),
-        "extra_units" => {
-            let units = Object::read(text).map_err(|error| RowError::field(field, error.problem))?;
-            record.extra_units = units.units()?;
-        }
-        other => return Err(RowError::field(other, "no such field")),
-    }
-    Ok(())
+    };
 }
 
-/// A spreadsheet writes `1234.0`, JavaScript `1e21`.
-fn number<T: TryFrom<i128>>(field: &'static str, text: &str, form: Form) -> Result<T, RowError> {
-    let number = whole(&plain(field, text, form)?).and_then(|number| T::try_from(number).ok());
-    number.ok_or_else(|| RowError::field(field, format!("{text:?} is not a whole number from 0 on that fits")))
+tallyd_protocol::for_each_field!(set_text);
+
+/// What a cell's text means: a function for each kind of field.
+mod cell {
+    use super::{Form, Object, RowError, Text, Uuid, instant, plain, whole};
+
+    pub(super) use self::number as count;
+    pub(super) use self::number as status;
+    pub(super) use self::text as required;
+
+    type Cell<T> = Result<T, RowError>;
+
+    pub(super) fn id(_: &'static str, text: &str, _: Form) -> Cell<Option<[u8; 16]>> {
+        let parsed = Uuid::try_parse(text).map_err(|_| {
+            RowError::field("id", format!("{text:?} is not a UUID; --key names the column of an id of another form"))
+        })?;
+        Ok(Some(parsed.into_bytes()))
+    }
+
+    pub(super) fn time(field: &'static str, text: &str, form: Form) -> Cell<Option<i64>> {
+        instant(text, form.epoch).map(Some).map_err(|problem| RowError::field(field, problem))
+    }
+
+    pub(super) fn text(_: &'static str, text: &str, _: Form) -> Cell<Text> {
+        Ok(Text::Owned(text.to_owned()))
+    }
+
+    /// A spreadsheet writes `1234.0`, JavaScript `1e21`.
+    pub(super) fn number<T: TryFrom<i128>>(field: &'static str, text: &str, form: Form) -> Cell<T> {
+        let number = whole(&plain(field, text, form)?).and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| RowError::field(field, format!("{text:?} is not a whole number from 0 on that fits")))
+    }
+
+    pub(super) fn latency(field: &'static str, text: &str, form: Form) -> Cell<Option<u32>> {
+        number(field, text, form).map(Some)
+    }
+
+    pub(super) fn units(field: &'static str, text: &str, _: Form) -> Cell<Vec<(Text, Text)>> {
+        Object::read(text).map_err(|error| RowError::field(field, error.problem))?.units()
+    }
+
+    pub(super) fn decimal(field: &'static str, text: &str, form: Form) -> Cell<Option<Text>> {
+        Ok(Some(Text::Owned(plain(field, text, form)?.into_owned())))
+    }
+
+    pub(super) fn json(_: &'static str, text: &str, _: Form) -> Cell<Option<Text>> {
+        Ok(Some(Text::Owned(text.to_owned())))
+    }
 }
 
 fn plain<'t>(field: &'static str, text: &'t str, form: Form) -> Result<Cow<'t, str>, RowError> {
     form.numbers.plain(text).map_err(|problem| RowError::field(field, problem))
-}
-
-fn uuid(text: &str) -> Result<[u8; 16], RowError> {
-    let parsed = Uuid::try_parse(text).map_err(|_| {
-        RowError::field("id", format!("{text:?} is not a UUID; --key names the column of an id of another form"))
-    })?;
-    Ok(parsed.into_bytes())
 }
 
 #[cfg(test)]

@@ -303,13 +303,7 @@ fn back_off(pause: &mut Duration) {
 
 /// A bound of the record's encoded bytes: its texts, and what numbers and lengths may take.
 fn bytes_at_most(record: &Record) -> usize {
-    let optional = |text: &Option<_>| text.as_ref().map_or(0, |text: &std::borrow::Cow<'_, str>| text.len());
-    let texts = [&record.provider, &record.model, &record.endpoint, &record.user_id, &record.app, &record.request_id];
-    let units = record.extra_units.iter().map(|(unit, quantity)| unit.len() + quantity.len() + 10);
-    256 + texts.iter().map(|text| text.len()).sum::<usize>()
-        + record.service_tier.len()
-        + record.platform.len()
-        + optional(&record.cost_usd)
-        + optional(&record.metadata)
-        + units.sum::<usize>()
+    let mut bytes = 256 + 10 * record.extra_units.len();
+    record.each_text(|text| bytes += text.len());
+    bytes
 }

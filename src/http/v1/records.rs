@@ -15,7 +15,7 @@ use crate::http::router::Handle;
 use tallyd_model::pricing::normalise_provider;
 use tallyd_store::queries::grouped::Dimension;
 use tallyd_store::queries::names::unseen;
-use tallyd_store::queries::records::{RecordRow, Search};
+use tallyd_store::queries::records::{COLUMNS, RecordRow, Search};
 
 const RECORDS: i64 = 100;
 
@@ -76,32 +76,6 @@ pub(crate) struct Records {
     /// otherwise. A hint: left out where it cannot be read.
     pub note: Option<String>,
 }
-
-const COLUMNS: &[&str] = &[
-    "id",
-    "occurred_at",
-    "provider",
-    "model",
-    "endpoint",
-    "user_id",
-    "app",
-    "request_id",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "requests",
-    "extra_units",
-    "service_tier",
-    "status",
-    "latency_ms",
-    "cost_usd",
-    "cost_source",
-    "price_id",
-    "metadata",
-    "platform",
-];
 
 fn cursor(row: &RecordRow) -> String {
     format!("{}_{}", row.occurred_at.timestamp_micros(), row.id)

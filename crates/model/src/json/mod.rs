@@ -225,6 +225,14 @@ impl fmt::Debug for Text {
     }
 }
 
+impl std::str::FromStr for Text {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::new(text.to_owned())
+    }
+}
+
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(self.0.as_bytes())

@@ -85,51 +85,24 @@ impl Layout {
         int2(out, rollup_other);
         self.write_optional(out, call);
     }
-
-    /// In the order of [`Columns::ALL`].
-    fn write_optional(&self, out: &mut Vec<u8>, call: &Call<'_>) {
-        let has = |column| self.columns.has(column);
-        let names = [
-            (Columns::MODEL, call.model),
-            (Columns::ENDPOINT, call.endpoint),
-            (Columns::USER_ID, call.user_id),
-            (Columns::APP, call.app),
-            (Columns::REQUEST_ID, call.request_id),
-        ];
-        for (_, name) in names.into_iter().filter(|(column, _)| has(*column)) {
-            text(out, name);
-        }
-        let counts = [
-            (Columns::CACHE_READ, call.tokens.cache_read),
-            (Columns::CACHE_WRITE_5M, call.tokens.cache_write_5m),
-            (Columns::CACHE_WRITE_1H, call.tokens.cache_write_1h),
-            (Columns::REQUESTS, call.requests),
-        ];
-        for (_, units) in counts.into_iter().filter(|(column, _)| has(*column)) {
-            count(out, units);
-        }
-        if has(Columns::EXTRA_UNITS) {
-            jsonb(out, call.extra_units);
-        }
-        if has(Columns::SERVICE_TIER) {
-            text(out, call.service_tier);
-        }
-        if has(Columns::STATUS) {
-            // Admitted up to 999.
-            int2(out, call.status as i16);
-        }
-        if has(Columns::LATENCY_MS) {
-            // Admitted up to the column's maximum.
-            int4(out, call.latency_ms.map(|ms| ms as i32));
-        }
-        if has(Columns::METADATA) {
-            jsonb(out, call.metadata);
-        }
-        if has(Columns::PLATFORM) {
-            text(out, call.platform);
-        }
-    }
 }
+
+macro_rules! optional {
+    ($($name:ident = $bit:literal: $column:literal, $kind:ident, $($place:ident).+, $usual:expr, $default:expr;)*) => {
+        impl Layout {
+            /// In the order of [`Columns::ALL`]. Each kind of column is written by the function of its name.
+            fn write_optional(&self, out: &mut Vec<u8>, call: &Call<'_>) {
+                $(
+                    if self.columns.has(Columns::$name) {
+                        $kind(out, call.$($place).+);
+                    }
+                )*
+            }
+        }
+    };
+}
+
+tallyd_wal::for_each_column!(optional);
 
 /// What stands before the first row: signature, flags, length of the header's extension.
 pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -145,6 +118,16 @@ const JSONB_VERSION: u8 = 1;
 
 fn count(out: &mut Vec<u8>, units: u64) {
     out.extend_from_slice(&int8(units as i64));
+}
+
+/// Admitted up to 999.
+fn status(out: &mut Vec<u8>, status: u16) {
+    int2(out, status as i16);
+}
+
+/// Admitted up to the column's maximum.
+fn latency(out: &mut Vec<u8>, latency_ms: Option<u32>) {
+    int4(out, latency_ms.map(|ms| ms as i32));
 }
 
 fn int2(out: &mut Vec<u8>, value: i16) {
@@ -174,7 +157,7 @@ fn text(out: &mut Vec<u8>, value: &str) {
     out.put_slice(value.as_bytes());
 }
 
-fn jsonb(out: &mut Vec<u8>, value: &str) {
+fn json(out: &mut Vec<u8>, value: &str) {
     if value.is_empty() {
         out.put_i32(-1);
     } else {

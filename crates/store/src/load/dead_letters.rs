@@ -4,7 +4,7 @@
 //! ([`super::refusals`]). What PostgreSQL would not take was acknowledged, so it is always kept.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -12,8 +12,7 @@ use uuid::Uuid;
 use super::refusals::{Groups, Key};
 use crate::dead_letters::quota::{Bounds, Ledger, day_of};
 use tallyd_model::call::Call;
-use tallyd_model::json::{self, Raw};
-use tallyd_model::pricing::Usd;
+use tallyd_model::{field_of, json};
 use tallyd_wal::chunk::Refused;
 use tallyd_wal::recent::StoredChunk;
 
@@ -205,59 +204,54 @@ fn without_nul(text: &str) -> String {
 /// The call as a line of JSON that the daemon would accept, so that it can be corrected and sent again.
 #[must_use]
 pub fn to_json(call: &Call<'_>) -> String {
-    let tokens = &call.tokens;
-    let cost = match call.cost {
-        tallyd_model::call::Cost::Client(usd) => Some(usd),
-        _ => None,
-    };
-    let line = Line {
-        id: Uuid::from_bytes(call.id),
-        occurred_at: call.occurred_at_us,
-        provider: call.provider,
-        model: call.model,
-        endpoint: call.endpoint,
-        user_id: call.user_id,
-        app: call.app,
-        request_id: call.request_id,
-        input_tokens: tokens.input,
-        output_tokens: tokens.output,
-        cache_read_tokens: tokens.cache_read,
-        cache_write_5m_tokens: tokens.cache_write_5m,
-        cache_write_1h_tokens: tokens.cache_write_1h,
-        requests: call.requests,
-        extra_units: Raw::checked(call.extra_units),
-        service_tier: call.service_tier,
-        status: call.status,
-        latency_ms: call.latency_ms,
-        cost_usd: cost,
-        metadata: Raw::checked(call.metadata),
-        platform: call.platform,
-    };
-    json::to_string(&line).expect("texts and numbers serialize")
+    json::to_string(&Line(call)).expect("texts and numbers serialize")
 }
 
-/// A record as the line mode of the protocol takes it. What is JSON already is written as it stands.
-#[derive(Serialize)]
-struct Line<'a> {
-    id: Uuid,
-    occurred_at: i64,
-    provider: &'a str,
-    model: &'a str,
-    endpoint: &'a str,
-    user_id: &'a str,
-    app: &'a str,
-    request_id: &'a str,
-    input_tokens: u64,
-    output_tokens: u64,
-    cache_read_tokens: u64,
-    cache_write_5m_tokens: u64,
-    cache_write_1h_tokens: u64,
-    requests: u64,
-    extra_units: Option<Raw<'a>>,
-    service_tier: &'a str,
-    status: u16,
-    latency_ms: Option<u32>,
-    cost_usd: Option<Usd>,
-    metadata: Option<Raw<'a>>,
-    platform: &'a str,
+/// A record as the line mode of the protocol takes it.
+struct Line<'a>(&'a Call<'a>);
+
+macro_rules! line {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        impl Serialize for Line<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut line = serializer.serialize_map(None)?;
+                $(line.serialize_entry(stringify!($name), &written::$kind(field_of!(self.0, $name)))?;)*
+                line.end()
+            }
+        }
+    };
+}
+
+tallyd_protocol::for_each_field!(line);
+
+/// A field's value in a line: a function for each kind of field. What is JSON already is written as it stands.
+mod written {
+    use tallyd_model::call::Cost;
+    use tallyd_model::json::Raw;
+    use tallyd_model::pricing::Usd;
+    use uuid::Uuid;
+
+    pub(super) use self::{
+        json as units, same as count, same as latency, same as required, same as status, same as text, same as time,
+    };
+
+    pub(super) fn same<T>(value: T) -> T {
+        value
+    }
+
+    pub(super) fn id(id: [u8; 16]) -> Uuid {
+        Uuid::from_bytes(id)
+    }
+
+    pub(super) fn json(text: &str) -> Option<Raw<'_>> {
+        Raw::checked(text)
+    }
+
+    /// The catalog may price it anew.
+    pub(super) fn decimal(cost: Cost) -> Option<Usd> {
+        match cost {
+            Cost::Client(usd) => Some(usd),
+            Cost::Catalog { .. } | Cost::Unpriced => None,
+        }
+    }
 }

@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tallyd_model::json::Text;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -12,38 +13,54 @@ use uuid::Uuid;
 use super::{Parameter, QueryError, Reading};
 use tallyd_model::pricing::Usd;
 
-/// A call as it is stored.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[expect(missing_docs, reason = "the fields are those of the record; protocol/README.md documents them")]
-pub struct RecordRow {
-    pub id: Uuid,
-    pub occurred_at: DateTime<Utc>,
-    pub provider: String,
-    pub model: String,
-    pub endpoint: String,
-    pub user_id: String,
-    pub app: String,
-    pub request_id: String,
-    pub input_tokens: i64,
-    pub output_tokens: i64,
-    pub cache_read_tokens: i64,
-    pub cache_write_5m_tokens: i64,
-    pub cache_write_1h_tokens: i64,
-    pub requests: i64,
+macro_rules! record_row {
+    ($($(#[$attribute:meta])* $name:ident: $type:ty,)*) => {
+        /// A call as it is stored.
+        #[derive(Debug, Clone, Serialize, ToSchema)]
+        #[expect(missing_docs, reason = "the fields are those of the record; protocol/README.md documents them")]
+        pub struct RecordRow {
+            $($(#[$attribute])* pub $name: $type,)*
+        }
+
+        /// The columns of a [`RecordRow`], in their order.
+        pub const COLUMNS: &[&str] = &[$(stringify!($name)),*];
+
+        fn read(row: &Row) -> Result<RecordRow, QueryError> {
+            let mut column = 0..COLUMNS.len();
+            Ok(RecordRow { $($name: row.try_get(column.next().unwrap_or_default())?),* })
+        }
+    };
+}
+
+record_row! {
+    id: Uuid,
+    occurred_at: DateTime<Utc>,
+    provider: String,
+    model: String,
+    endpoint: String,
+    user_id: String,
+    app: String,
+    request_id: String,
+    input_tokens: i64,
+    output_tokens: i64,
+    cache_read_tokens: i64,
+    cache_write_5m_tokens: i64,
+    cache_write_1h_tokens: i64,
+    requests: i64,
     #[schema(value_type = Option<Object>)]
-    pub extra_units: Option<Text>,
-    pub service_tier: String,
-    pub status: i16,
-    pub latency_ms: Option<i32>,
+    extra_units: Option<Text>,
+    service_tier: String,
+    status: i16,
+    latency_ms: Option<i32>,
     #[schema(value_type = Option<String>, example = "0.004515")]
-    pub cost_usd: Option<Usd>,
+    cost_usd: Option<Usd>,
     /// `catalog`, `client` or `unpriced`.
-    pub cost_source: String,
-    pub price_id: Option<i32>,
+    cost_source: String,
+    price_id: Option<i32>,
     #[schema(value_type = Option<Object>)]
-    pub metadata: Option<Text>,
+    metadata: Option<Text>,
     /// Where the model ran, if not at its vendor; or empty.
-    pub platform: String,
+    platform: String,
 }
 
 /// What is searched for. Text fields match whole.
@@ -67,9 +84,11 @@ pub struct Search {
     pub limit: i64,
 }
 
-const COLUMNS: &str = "id, occurred_at, provider, model, endpoint, user_id, app, request_id, input_tokens, \
-    output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, extra_units, service_tier, \
-    status, latency_ms, round(cost_usd, 18) AS cost_usd, cost_source, price_id, metadata, platform";
+/// All columns, with an expression in place of one.
+fn columns_with(name: &str, expression: &str) -> String {
+    let columns = COLUMNS.iter().map(|column| if *column == name { expression } else { column });
+    columns.collect::<Vec<_>>().join(", ")
+}
 
 /// Bytes of the texts, units and metadata of one page; a page that would have more ends before its limit. Compression and buffers hold it several times.
 const PAGE_BYTES: i64 = 4 << 20;
@@ -100,8 +119,10 @@ impl Search {
             filters.push_str(&format!(" AND {column} = ${}", values.len()));
         }
         // The page's beginning bounds the time as well, so that partitions before it are left out.
+        let stored = columns_with("cost_usd", "round(cost_usd, 18) AS cost_usd");
+        let answer = columns_with("metadata", "told::json");
         let sql = format!(
-            "WITH found AS (SELECT {COLUMNS} FROM public.api_usage_log WHERE occurred_at >= $1 AND occurred_at < $2 \
+            "WITH found AS (SELECT {stored} FROM public.api_usage_log WHERE occurred_at >= $1 AND occurred_at < $2 \
              AND occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
              AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \
              AND ($7 IS NULL OR (cost_usd IS NULL) = $7){filters} ORDER BY occurred_at DESC, id DESC LIMIT $8), \
@@ -111,42 +132,12 @@ impl Search {
              sized AS (SELECT t.*, row_number() OVER page AS place, count(*) OVER () AS found, sum(octet_length( \
              concat(model, endpoint, user_id, app, request_id, extra_units::text, told))) OVER page AS bytes \
              FROM told AS t WINDOW page AS (ORDER BY occurred_at DESC, id DESC)) \
-             SELECT id, occurred_at, provider, model, endpoint, user_id, app, request_id, input_tokens, output_tokens, \
-             cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, extra_units, service_tier, status, \
-             latency_ms, cost_usd, cost_source, price_id, told::json, platform, found FROM sized \
+             SELECT {answer}, found FROM sized \
              WHERE bytes <= {PAGE_BYTES} OR place = 1 ORDER BY occurred_at DESC, id DESC"
         );
         let rows = reading.query_typed(&sql, &values).await?;
-        let found = rows.first().map_or(0, |row| row.get::<_, i64>(23));
+        let found = rows.first().map_or(0, |row| row.get::<_, i64>(COLUMNS.len()));
         let more = found >= self.limit || found > rows.len() as i64;
         Ok((rows.iter().map(read).collect::<Result<_, _>>()?, more))
     }
-}
-
-fn read(row: &tokio_postgres::Row) -> Result<RecordRow, QueryError> {
-    Ok(RecordRow {
-        id: row.get(0),
-        occurred_at: row.get(1),
-        provider: row.get(2),
-        model: row.get(3),
-        endpoint: row.get(4),
-        user_id: row.get(5),
-        app: row.get(6),
-        request_id: row.get(7),
-        input_tokens: row.get(8),
-        output_tokens: row.get(9),
-        cache_read_tokens: row.get(10),
-        cache_write_5m_tokens: row.get(11),
-        cache_write_1h_tokens: row.get(12),
-        requests: row.get(13),
-        extra_units: row.get(14),
-        service_tier: row.get(15),
-        status: row.get(16),
-        latency_ms: row.get(17),
-        cost_usd: row.try_get(18)?,
-        cost_source: row.get(19),
-        price_id: row.get(20),
-        metadata: row.get(21),
-        platform: row.get(22),
-    })
 }

@@ -152,9 +152,6 @@ mod tests {
 
     use super::*;
     use crate::chunk::{Entry, PAYLOAD_TARGET_BYTES, PayloadReader};
-    use tallyd_model::call::{Cost, Stated};
-    use tallyd_model::pricing::STANDARD_TIER;
-    use tallyd_model::pricing::Tokens;
 
     const CODE: &str = "nul";
 
@@ -166,20 +163,8 @@ mod tests {
             occurred_at_us: 1_700_000_000_000_000 + seq as i64,
             provider: "claude",
             model: "m",
-            endpoint: "",
             user_id,
-            app: "",
-            request_id: "",
-            tokens: Tokens::default(),
-            requests: 1,
-            extra_units: "",
-            service_tier: STANDARD_TIER,
-            status: 200,
-            latency_ms: None,
-            cost: Cost::Unpriced,
-            metadata: "",
-            platform: "",
-            stated: Stated::default(),
+            ..Call::default()
         }
     }
 

@@ -13,49 +13,58 @@ use tallyd_model::pricing::STANDARD_TIER;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Columns(u32);
 
-macro_rules! columns {
-    ($($(#[$doc:meta])* $name:ident = $bit:literal: $column:literal, $default:expr;)*) => {
-        impl Columns {
-            $($(#[$doc])* pub const $name: Self = Self(1 << $bit);)*
-
-            /// Each with its name, and its default as PostgreSQL's catalog prints it; none is NULL.
-            pub const ALL: &[(Self, &'static str, Option<&'static str>)] = &[$((Self::$name, $column, $default)),*];
+/// Hands the list of the optional columns to the macro `$with`: for each its constant's name, its bit in a [`Columns`],
+/// its name in the table, its kind (`text`, `count`, `status`, `latency`, `json`: how COPY writes it), its place in a
+/// [`Call`], the value that need not be sent, and that default as PostgreSQL's catalog prints it; none is NULL.
+///
+/// The bits are on disk: a new column gets the next one.
+#[macro_export]
+macro_rules! for_each_column {
+    ($with:ident) => {
+        $with! {
+            MODEL = 0: "model", text, model, "", Some("''::text");
+            ENDPOINT = 1: "endpoint", text, endpoint, "", Some("''::text");
+            USER_ID = 2: "user_id", text, user_id, "", Some("''::text");
+            APP = 3: "app", text, app, "", Some("''::text");
+            REQUEST_ID = 4: "request_id", text, request_id, "", Some("''::text");
+            CACHE_READ = 5: "cache_read_tokens", count, tokens.cache_read, 0, Some("0");
+            CACHE_WRITE_5M = 6: "cache_write_5m_tokens", count, tokens.cache_write_5m, 0, Some("0");
+            CACHE_WRITE_1H = 7: "cache_write_1h_tokens", count, tokens.cache_write_1h, 0, Some("0");
+            REQUESTS = 8: "requests", count, requests, 1, Some("1");
+            EXTRA_UNITS = 9: "extra_units", json, extra_units, "", None;
+            SERVICE_TIER = 10: "service_tier", text, service_tier, STANDARD_TIER, Some("'standard'::text");
+            STATUS = 11: "status", status, status, 200, Some("200");
+            LATENCY_MS = 12: "latency_ms", latency, latency_ms, None, None;
+            METADATA = 13: "metadata", json, metadata, "", None;
+            PLATFORM = 14: "platform", text, platform, "", Some("''::text");
         }
     };
 }
 
-columns! {
-    /// Named by most calls.
-    MODEL = 0: "model", Some("''::text");
-    /// Its query string is cut off.
-    ENDPOINT = 1: "endpoint", Some("''::text");
-    /// Whoever made the call.
-    USER_ID = 2: "user_id", Some("''::text");
-    /// The application.
-    APP = 3: "app", Some("''::text");
-    /// The provider's own id.
-    REQUEST_ID = 4: "request_id", Some("''::text");
-    /// Tokens that came from a cache.
-    CACHE_READ = 5: "cache_read_tokens", Some("0");
-    /// Tokens that were put into a cache for five minutes.
-    CACHE_WRITE_5M = 6: "cache_write_5m_tokens", Some("0");
-    /// Tokens that were put into a cache for an hour.
-    CACHE_WRITE_1H = 7: "cache_write_1h_tokens", Some("0");
-    /// Billable requests, where they are not one.
-    REQUESTS = 8: "requests", Some("1");
-    /// Units of other kinds.
-    EXTRA_UNITS = 9: "extra_units", None;
-    /// Another tier than the standard one.
-    SERVICE_TIER = 10: "service_tier", Some("'standard'::text");
-    /// Another status than 200.
-    STATUS = 11: "status", Some("200");
-    /// How long the call took.
-    LATENCY_MS = 12: "latency_ms", None;
-    /// What the application adds.
-    METADATA = 13: "metadata", None;
-    /// Where the model ran, if not at its vendor.
-    PLATFORM = 14: "platform", Some("''::text");
+macro_rules! columns {
+    ($($name:ident = $bit:literal: $column:literal, $kind:ident, $($place:ident).+, $usual:expr, $default:expr;)*) => {
+        #[expect(missing_docs, reason = "a column each; protocol/README.md documents the fields")]
+        impl Columns {
+            $(pub const $name: Self = Self(1 << $bit);)*
+        }
+
+        impl Columns {
+            /// Each with its name, and its default as PostgreSQL's catalog prints it; none is NULL.
+            pub const ALL: &[(Self, &'static str, Option<&'static str>)] = &[$((Self::$name, $column, $default)),*];
+
+            /// Those in which the call differs from the table's defaults.
+            #[inline]
+            #[must_use]
+            pub fn of(call: &Call<'_>) -> Self {
+                let mut set = Self::NONE;
+                $(set.0 |= Self::$name.0 * u32::from(call.$($place).+ != $usual);)*
+                set
+            }
+        }
+    };
 }
+
+for_each_column!(columns);
 
 impl Columns {
     /// None.
@@ -63,30 +72,6 @@ impl Columns {
 
     /// Every one.
     pub const EVERY: Self = Self(u32::MAX);
-
-    /// Those in which the call differs from the table's defaults.
-    #[inline]
-    #[must_use]
-    pub fn of(call: &Call<'_>) -> Self {
-        let mut set = Self::NONE;
-        let mut add = |column: Self, is_given: bool| set.0 |= column.0 * u32::from(is_given);
-        add(Self::MODEL, !call.model.is_empty());
-        add(Self::ENDPOINT, !call.endpoint.is_empty());
-        add(Self::USER_ID, !call.user_id.is_empty());
-        add(Self::APP, !call.app.is_empty());
-        add(Self::REQUEST_ID, !call.request_id.is_empty());
-        add(Self::CACHE_READ, call.tokens.cache_read != 0);
-        add(Self::CACHE_WRITE_5M, call.tokens.cache_write_5m != 0);
-        add(Self::CACHE_WRITE_1H, call.tokens.cache_write_1h != 0);
-        add(Self::REQUESTS, call.requests != 1);
-        add(Self::EXTRA_UNITS, !call.extra_units.is_empty());
-        add(Self::SERVICE_TIER, call.service_tier != STANDARD_TIER);
-        add(Self::STATUS, call.status != 200);
-        add(Self::LATENCY_MS, call.latency_ms.is_some());
-        add(Self::METADATA, !call.metadata.is_empty());
-        add(Self::PLATFORM, !call.platform.is_empty());
-        set
-    }
 
     /// True if all of `columns` are in the set.
     #[inline]

@@ -8,7 +8,8 @@
 //! A payload is a sequence of entries, a tag byte each: [`TAG_CALL`], [`TAG_REFUSED`] or [`TAG_REFUSED_BY`]. Integers are LEB128 varints,
 //! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier, platform) are written once a chunk and
 //! referred to afterwards: `0` is empty, an odd varint `2n+1` a literal of `n` bytes that joins the chunk's table, an
-//! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. See `write.rs` and `read.rs`.
+//! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. A call is in `call.rs`, the rest in
+//! `write.rs` and `read.rs`.
 //!
 //! ## Bounds
 //! Under load a connection fills a chunk for each lane side by side (`bundle.rs`).
@@ -20,6 +21,7 @@
 //! The log's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
 
 mod bundle;
+mod call;
 mod claims;
 mod columns;
 mod read;
@@ -39,30 +41,6 @@ const TAG_CALL: u8 = 1;
 const TAG_REFUSED: u8 = 2;
 /// A refused record whose sender is not the chunk's producer, or a number of refused records of which nothing else is kept.
 const TAG_REFUSED_BY: u8 = 3;
-
-/// Bits of a call's flag word: which of the optional parts follow.
-mod flag {
-    pub(super) const REQUEST_ID: u64 = 1;
-    pub(crate) const CACHE: u64 = 1 << 1;
-    pub(super) const REQUESTS: u64 = 1 << 2;
-    pub(super) const EXTRA_UNITS: u64 = 1 << 3;
-    pub(super) const TIER: u64 = 1 << 4;
-    pub(super) const STATUS: u64 = 1 << 5;
-    pub(crate) const LATENCY: u64 = 1 << 6;
-    pub(super) const METADATA: u64 = 1 << 7;
-    /// A cost follows.
-    pub(super) const COST: u64 = 1 << 8;
-    /// The cost is in nano-dollars rather than atto-dollars.
-    pub(crate) const COST_NANO: u64 = 1 << 9;
-    /// The cost came from the catalog, and the price's id follows.
-    pub(crate) const PRICE_ID: u64 = 1 << 10;
-    pub(super) const PLATFORM: u64 = 1 << 11;
-    /// The sender states the call's id.
-    pub(crate) const STATED_ID: u64 = 1 << 12;
-    /// The provider and the request id name the call.
-    pub(crate) const STATED_RESPONSE: u64 = 1 << 13;
-    pub(super) const ALL: u64 = (1 << 14) - 1;
-}
 
 /// A record that was refused: its reason and as much of it as the dead letters keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,7 +70,7 @@ mod tests {
     use proptest::prelude::*;
 
     use tallyd_model::call::{Call, Cost, Stated};
-    use tallyd_model::pricing::{STANDARD_TIER, Tokens, Usd};
+    use tallyd_model::pricing::{Tokens, Usd};
 
     use super::*;
 
@@ -236,17 +214,9 @@ mod tests {
             endpoint: "/v1/messages",
             user_id: "0192f0c1-7a10-7000-8000-000000000001",
             app: "api",
-            request_id: "",
             tokens: Tokens { input: 374, output: 44, ..Tokens::default() },
-            requests: 1,
-            extra_units: "",
-            service_tier: STANDARD_TIER,
-            status: 200,
-            latency_ms: None,
             cost: Cost::Catalog { usd: Usd::from_attos(1_782_000_000_000_000), price_id: 12 },
-            metadata: "",
-            platform: "",
-            stated: Stated::default(),
+            ..Call::default()
         };
         let mut builder = ChunkBuilder::new();
         assert!(builder.push_call(1, &call).is_none());

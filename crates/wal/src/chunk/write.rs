@@ -1,20 +1,16 @@
 //! Builds chunks: one encoding of each record, made while its frame is still in the socket's buffer.
 
-use super::varint::{write_u64, write_u128, zigzag, zigzag128};
-use tallyd_model::call::{Call, Cost};
-use tallyd_model::pricing::STANDARD_TIER;
+use super::call::{NAME_COLUMNS, call_bytes_max};
+use super::varint::write_u64;
+use tallyd_model::call::Call;
 
 use super::{
     Claims, Columns, Entry, PAYLOAD_TARGET_BYTES, PayloadError, PayloadReader, REFUSED_PAYLOAD_BYTES, Refused,
-    TAG_CALL, TAG_REFUSED, TAG_REFUSED_BY, Ticket, flag,
+    TAG_REFUSED, TAG_REFUSED_BY, Ticket,
 };
 
 /// How many recent names each column remembers. Providers and models hit; a product's users mostly do not.
 const RECENT_NAMES: usize = 8;
-/// Columns whose names repeat: provider, model, endpoint, user, app, tier, platform.
-const NAME_COLUMNS: usize = 7;
-/// More than the bytes of a call that are not text: tags, flags, numbers.
-const FIXED_BYTES_MAX: usize = 180;
 /// Bytes that a chunk may keep beyond its payload. Of a bundle's chunks only one is full.
 const SPARE_BYTES: usize = 512;
 
@@ -84,8 +80,8 @@ struct Name {
 
 /// Encodes records into chunks of bounded size.
 pub struct ChunkBuilder {
-    chunk: Chunk,
-    previous_us: i64,
+    pub(super) chunk: Chunk,
+    pub(super) previous_us: i64,
     names: u32,
     recent: [[Name; RECENT_NAMES]; NAME_COLUMNS],
     next: [u8; NAME_COLUMNS],
@@ -258,47 +254,7 @@ impl ChunkBuilder {
         self.chunk.last_seq = seq;
     }
 
-    fn write_call(&mut self, call: &Call<'_>) {
-        let flags = flags(call);
-        self.chunk.payload.push(TAG_CALL);
-        write_u64(&mut self.chunk.payload, flags);
-        self.chunk.payload.extend_from_slice(&call.id);
-        write_u64(&mut self.chunk.payload, zigzag(call.occurred_at_us.wrapping_sub(self.previous_us)));
-        self.previous_us = call.occurred_at_us;
-        for (column, name) in [call.provider, call.model, call.endpoint, call.user_id, call.app].iter().enumerate() {
-            self.write_name(column, name);
-        }
-        if flags & flag::TIER != 0 {
-            self.write_name(NAME_COLUMNS - 2, call.service_tier);
-        }
-        if flags & flag::PLATFORM != 0 {
-            self.write_name(NAME_COLUMNS - 1, call.platform);
-        }
-        let out = &mut self.chunk.payload;
-        write_u64(out, call.tokens.input);
-        write_u64(out, call.tokens.output);
-        if flags & flag::CACHE != 0 {
-            write_u64(out, call.tokens.cache_read);
-            write_u64(out, call.tokens.cache_write_5m);
-            write_u64(out, call.tokens.cache_write_1h);
-        }
-        if flags & flag::REQUESTS != 0 {
-            write_u64(out, call.requests);
-        }
-        if flags & flag::STATUS != 0 {
-            write_u64(out, u64::from(call.status));
-        }
-        if let Some(ms) = call.latency_ms {
-            write_u64(out, u64::from(ms));
-        }
-        write_cost(out, flags, call.cost);
-        for text in [call.request_id, call.extra_units, call.metadata].iter().filter(|text| !text.is_empty()) {
-            write_u64(out, text.len() as u64);
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
-
-    fn write_name(&mut self, column: usize, name: &str) {
+    pub(super) fn write_name(&mut self, column: usize, name: &str) {
         let out = &mut self.chunk.payload;
         if name.is_empty() {
             out.push(0);
@@ -346,58 +302,9 @@ fn empty() -> Chunk {
     }
 }
 
-fn call_bytes_max(call: &Call<'_>) -> usize {
-    let texts = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.service_tier];
-    let long = [call.request_id, call.extra_units, call.metadata, call.platform];
-    FIXED_BYTES_MAX + texts.iter().chain(&long).map(|text| text.len()).sum::<usize>()
-}
-
 /// Bytes that a refused record takes at most.
 fn refused_bytes_max(refused: &Refused<'_>) -> usize {
     let texts = [refused.code, refused.field, refused.message, refused.payload_format];
     let payload = refused.payload.len().min(REFUSED_PAYLOAD_BYTES);
     payload + refused.sender.len() + texts.iter().map(|text| text.len() + 4).sum::<usize>() + COUNTED_BYTES
-}
-
-const NANO: i128 = 1_000_000_000;
-
-fn flags(call: &Call<'_>) -> u64 {
-    let tokens = &call.tokens;
-    let cache = tokens.cache_read | tokens.cache_write_5m | tokens.cache_write_1h;
-    let mut flags = 0;
-    let mut set = |bit: u64, on: bool| flags |= if on { bit } else { 0 };
-    set(flag::REQUEST_ID, !call.request_id.is_empty());
-    set(flag::CACHE, cache != 0);
-    set(flag::REQUESTS, call.requests != 1);
-    set(flag::EXTRA_UNITS, !call.extra_units.is_empty());
-    set(flag::TIER, call.service_tier != STANDARD_TIER);
-    set(flag::STATUS, call.status != 200);
-    set(flag::LATENCY, call.latency_ms.is_some());
-    set(flag::METADATA, !call.metadata.is_empty());
-    set(flag::PLATFORM, !call.platform.is_empty());
-    set(flag::STATED_ID, call.stated.id);
-    set(flag::STATED_RESPONSE, call.stated.response);
-    set(flag::COST, call.cost.usd().is_some());
-    set(flag::COST_NANO, call.cost.usd().is_some_and(|usd| is_whole_nano(usd.attos())));
-    set(flag::PRICE_ID, matches!(call.cost, Cost::Catalog { .. }));
-    flags
-}
-
-/// True where the amount fits nano-dollars exactly. Only the common range is looked at: there a division is cheap.
-fn is_whole_nano(atto: i128) -> bool {
-    i64::try_from(atto).is_ok_and(|atto| atto % NANO as i64 == 0)
-}
-
-fn write_cost(out: &mut Vec<u8>, flags: u64, cost: Cost) {
-    let Some(usd) = cost.usd() else { return };
-    let atto = usd.attos();
-    if flags & flag::COST_NANO != 0 {
-        debug_assert!(is_whole_nano(atto));
-        write_u64(out, zigzag(atto as i64 / NANO as i64));
-    } else {
-        write_u128(out, zigzag128(atto));
-    }
-    if let Cost::Catalog { price_id, .. } = cost {
-        write_u64(out, zigzag(i64::from(price_id)));
-    }
 }

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 
 use super::super::guard::KeyBounds;
 use super::*;
-use crate::call::{Cost, Stated};
-use crate::pricing::{STANDARD_TIER, Tokens};
+use crate::call::Cost;
+use crate::pricing::Tokens;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -35,24 +35,15 @@ fn texts(samples: &[Sample]) -> Vec<[String; 4]> {
 
 fn calls<'a>(samples: &[Sample], texts: &'a [[String; 4]]) -> Vec<Call<'a>> {
     let call = |(place, (sample, [provider, model, endpoint, user_id])): (usize, (&Sample, &'a [String; 4]))| Call {
-        id: [0; 16],
         occurred_at_us: sample.day * DAY_US + place as i64,
         provider,
         model,
         endpoint,
         user_id,
-        app: "",
-        request_id: "",
         tokens: Tokens { input: sample.input, ..Tokens::default() },
-        requests: 1,
-        extra_units: "",
-        service_tier: STANDARD_TIER,
         status: sample.status,
-        latency_ms: None,
         cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
-        metadata: "",
-        platform: "",
-        stated: Stated::default(),
+        ..Call::default()
     };
     samples.iter().zip(texts).enumerate().map(call).collect()
 }
