@@ -157,7 +157,7 @@ fuzz: ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each; exits 1 
 	@scripts/need-cargo-fuzz
 	scripts/fuzz
 
-snapshots: ## Write tests/snapshots/, docs/reference/ and config.toml anew, after a change of settings, commands, API or metrics: review the diff
+snapshots: ## Write tests/snapshots/, docs/reference/, config.toml and the lists of the record anew, after a change of settings, commands, API, metrics or fields: review the diff
 	TALLYD_WRITE_DOCS=1 INSTA_UPDATE=always INSTA_FORCE_PASS=1 cargo test --test house -- snapshots:: reference::
 
 golden: ## Write tests/golden/ anew, after a change of what is on disk: keep the older folders

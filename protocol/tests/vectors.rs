@@ -38,40 +38,63 @@ fn uuid(value: &Value) -> [u8; 16] {
     u128::from_str_radix(&value.as_str().unwrap().replace('-', ""), 16).unwrap().to_be_bytes()
 }
 
-/// A record from its field names and values.
-fn record(json: &Value) -> Record {
-    let mut record = Record::default();
-    for (field, value) in json.as_object().unwrap() {
-        let count = || value.as_u64().unwrap();
-        match field.as_str() {
-            "id" => record.id = Some(uuid(value)),
-            "occurred_at" => record.occurred_at = Some(value.as_i64().unwrap()),
-            "provider" => record.provider = text(value),
-            "model" => record.model = text(value),
-            "endpoint" => record.endpoint = text(value),
-            "user_id" => record.user_id = text(value),
-            "app" => record.app = text(value),
-            "request_id" => record.request_id = text(value),
-            "input_tokens" => record.input_tokens = count(),
-            "output_tokens" => record.output_tokens = count(),
-            "cache_read_tokens" => record.cache_read_tokens = count(),
-            "cache_write_5m_tokens" => record.cache_write_5m_tokens = count(),
-            "cache_write_1h_tokens" => record.cache_write_1h_tokens = count(),
-            "requests" => record.requests = count(),
-            "extra_units" => {
-                let units = value.as_object().unwrap().iter();
-                record.extra_units = units.map(|(unit, quantity)| (unit.clone().into(), text(quantity))).collect();
+macro_rules! record_of {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        /// A record from its field names and values.
+        fn record(json: &Value) -> Record {
+            let mut record = Record::default();
+            for (field, value) in json.as_object().unwrap() {
+                match field.as_str() {
+                    $(stringify!($name) => record.$name = of_json::$kind(value),)*
+                    other => panic!("no field is called {other}"),
+                }
             }
-            "service_tier" => record.service_tier = text(value),
-            "status" => record.status = count().try_into().unwrap(),
-            "latency_ms" => record.latency_ms = Some(count().try_into().unwrap()),
-            "cost_usd" => record.cost_usd = Some(text(value)),
-            "metadata" => record.metadata = Some(text(value)),
-            "platform" => record.platform = text(value),
-            other => panic!("no field is called {other}"),
+            record
         }
+    };
+}
+
+tallyd_protocol::for_each_field!(record_of);
+
+/// A field's value: a function for each kind of field.
+mod of_json {
+    use serde_json::Value;
+    use tallyd_protocol::record::Text;
+
+    pub use self::{json as decimal, text as required};
+
+    pub fn id(value: &Value) -> Option<[u8; 16]> {
+        Some(super::uuid(value))
     }
-    record
+
+    pub fn time(value: &Value) -> Option<i64> {
+        value.as_i64()
+    }
+
+    pub fn text(value: &Value) -> Text {
+        super::text(value)
+    }
+
+    pub fn count(value: &Value) -> u64 {
+        value.as_u64().unwrap()
+    }
+
+    pub fn units(value: &Value) -> Vec<(Text, Text)> {
+        let units = value.as_object().unwrap().iter();
+        units.map(|(unit, quantity)| (unit.clone().into(), text(quantity))).collect()
+    }
+
+    pub fn status(value: &Value) -> u16 {
+        count(value).try_into().unwrap()
+    }
+
+    pub fn latency(value: &Value) -> Option<u32> {
+        Some(count(value).try_into().unwrap())
+    }
+
+    pub fn json(value: &Value) -> Option<Text> {
+        Some(text(value))
+    }
 }
 
 #[test]

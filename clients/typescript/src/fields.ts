@@ -7,7 +7,7 @@ export type Decimal = string | bigint | number;
 export interface UsageRecord {
   /** Identity of the call, a UUID. One of version 7 is made, if none is given. */
   id?: string | Uint8Array;
-  /** When the call was made, in microseconds since 1970 UTC. Now, if nothing is given. */
+  /** When the call was made: microseconds since 1970 UTC, or RFC 3339 where it is text. Now, if nothing is given. */
   occurred_at?: number | Date;
   /** `claude`, `rentcast`, `openai` … Required. */
   provider: string;
@@ -21,29 +21,29 @@ export interface UsageRecord {
   app?: string;
   /** The provider's own id of the call, or empty. */
   request_id?: string;
-  /** Prompt tokens billed at the full rate: those from a cache are not among them. Default 0. */
+  /** Prompt tokens billed at the full rate: those from a cache are not among them. */
   input_tokens?: number;
-  /** Generated tokens, thinking included. Default 0. */
+  /** Generated tokens, thinking included. */
   output_tokens?: number;
-  /** Prompt tokens read from a cache. Default 0. */
+  /** Prompt tokens read from a cache. */
   cache_read_tokens?: number;
-  /** Prompt tokens written to a cache that lives 5 minutes. Default 0. */
+  /** Prompt tokens written to a cache that lives 5 minutes. */
   cache_write_5m_tokens?: number;
-  /** Prompt tokens written to a cache that lives an hour. Default 0. */
+  /** Prompt tokens written to a cache that lives an hour. */
   cache_write_1h_tokens?: number;
   /** Billable units of an API that is priced per request. Default 1. */
   requests?: number;
-  /** Any other priced unit (`web_search`, `image` …) and its quantity as decimal text. */
+  /** Any other priced units and their quantities as decimal text, such as `{"web_search": "2"}`. */
   extra_units?: Record<string, Decimal>;
   /** `standard`, `batch`, `priority` … Default `standard`. */
   service_tier?: string;
-  /** HTTP status of the call. 400 and above count as errors. Default 200. */
+  /** HTTP status of the call. Default 200; 400 and above count as errors. */
   status?: number;
   /** How long the call took, in milliseconds. */
   latency_ms?: number;
   /** What the call cost, USD as decimal text, where the application knows better than the price catalog. */
   cost_usd?: Decimal;
-  /** The text of a JSON object that is stored with the call. */
+  /** A JSON object, or the text of one, that is stored with the call. */
   metadata?: Record<string, unknown> | string;
   /** Where the model ran, if not at its vendor: `bedrock`, `vertex`, `azure`, `openrouter`; or empty. Its price applies. */
   platform?: string;

@@ -7,6 +7,7 @@ use tallyd_intake::frame::{self, ClientFrame};
 use tallyd_intake::raw_value::Field;
 use tallyd_intake::{Absent, Admission, Code, Encoded, Refusal, Rules, array};
 use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::field_of;
 use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
 use tallyd_store::load::copy_row::Layout;
 use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader, Refused};
@@ -82,10 +83,11 @@ fn check_refusal(refusal: &Refusal, record: Encoded<'_>) {
 fn check_call(call: &Call<'_>, rules: &Rules) {
     assert!(!call.provider.is_empty() && !call.service_tier.is_empty());
     assert!(!call.provider.bytes().any(|byte| byte.is_ascii_uppercase()));
-    let names = [call.provider, call.model, call.endpoint, call.user_id, call.app, call.request_id];
-    for text in names.into_iter().chain([call.service_tier, call.platform]) {
-        assert!(text.len() <= limits::TEXT_BYTES && !text.contains('\0'), "{text:?}");
-    }
+    record_of(call).each_text(|text| {
+        // Units, a cost and metadata are bounded below.
+        assert!(text.len() <= limits::TEXT_BYTES || **text == *call.metadata, "{text:?}");
+        assert!(!text.contains('\0'), "{text:?}");
+    });
     assert!(!call.endpoint.contains(['?', '#']) || !rules.strip_query, "{:?}", call.endpoint);
     let tokens = &call.tokens;
     for count in
@@ -148,35 +150,56 @@ fn entries(chunk: &Chunk) -> Vec<Entry<'_>> {
     PayloadReader::new(&chunk.payload).collect::<Result<_, _>>().expect("what was written reads back")
 }
 
-/// A client that sends what was accepted has it accepted again, as the same call.
-fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
-    let sent = Record {
-        id: Some(call.id),
-        made_id: true,
-        occurred_at: Some(call.occurred_at_us),
-        provider: call.provider.to_owned().into(),
-        model: call.model.to_owned().into(),
-        endpoint: call.endpoint.to_owned().into(),
-        user_id: call.user_id.to_owned().into(),
-        app: call.app.to_owned().into(),
-        request_id: call.request_id.to_owned().into(),
-        input_tokens: call.tokens.input,
-        output_tokens: call.tokens.output,
-        cache_read_tokens: call.tokens.cache_read,
-        cache_write_5m_tokens: call.tokens.cache_write_5m,
-        cache_write_1h_tokens: call.tokens.cache_write_1h,
-        requests: call.requests,
-        extra_units: units(call.extra_units).into_iter().map(|(unit, count)| (unit.into(), count.into())).collect(),
-        service_tier: call.service_tier.to_owned().into(),
-        status: call.status,
-        latency_ms: call.latency_ms,
-        cost_usd: match call.cost {
+macro_rules! record_of {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        /// The record that the call was made of, or one that means the same; its id made by a client.
+        fn record_of(call: &Call<'_>) -> Record {
+            Record { $($name: sent::$kind(field_of!(call, $name)),)* made_id: true }
+        }
+    };
+}
+
+tallyd_protocol::for_each_field!(record_of);
+
+/// A field of a call as a record has it: a function for each kind of field.
+mod sent {
+    use tallyd_model::call::Cost;
+    use tallyd_model::pricing::Usd;
+    use tallyd_protocol::record::Text;
+
+    pub(super) use self::{same as count, same as latency, same as status, some as id, some as time, text as required};
+
+    pub(super) fn same<T>(value: T) -> T {
+        value
+    }
+
+    pub(super) fn some<T>(value: T) -> Option<T> {
+        Some(value)
+    }
+
+    pub(super) fn text(text: &str) -> Text {
+        text.to_owned().into()
+    }
+
+    pub(super) fn units(stored: &str) -> Vec<(Text, Text)> {
+        super::units(stored).into_iter().map(|(unit, count)| (unit.into(), count.into())).collect()
+    }
+
+    pub(super) fn decimal(cost: Cost) -> Option<Text> {
+        match cost {
             Cost::Client(usd) => Some(Usd::to_string(&usd).into()),
             Cost::Catalog { .. } | Cost::Unpriced => None,
-        },
-        metadata: (!call.metadata.is_empty()).then(|| call.metadata.to_owned().into()),
-        platform: call.platform.to_owned().into(),
-    };
+        }
+    }
+
+    pub(super) fn json(stored: &str) -> Option<Text> {
+        (!stored.is_empty()).then(|| text(stored))
+    }
+}
+
+/// A client that sends what was accepted has it accepted again, as the same call.
+fn check_resend(call: &Call<'_>, admission: &Admission<'_>) {
+    let sent = record_of(call);
     let mut body = Vec::new();
     tallyd_protocol::message::write_records_head(&mut body, 1, 1);
     record::write(&mut body, &sent);
