@@ -8,7 +8,7 @@ use tallyd_intake::raw_value::Field;
 use tallyd_intake::{Absent, Admission, Code, Encoded, Refusal, Rules, array};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::field_of;
-use tallyd_model::pricing::{Catalog, PricingOptions, Quantity, Usd};
+use tallyd_model::pricing::{Catalog, PricingOptions, Quantity};
 use tallyd_store::load::copy_row::Layout;
 use tallyd_wal::chunk::{Chunk, ChunkBuilder, Columns, Entry, PayloadReader, Refused};
 
