@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tallyd_model::forecast::{Span, predict};
+use tallyd_model::forecast::{DayRange, predict};
 
 const SEEDS: u64 = 12;
 const MADE_DAYS: usize = 240;
@@ -87,7 +87,7 @@ fn backtest(days: &[f64], history: usize, ahead: usize) -> Option<Found> {
     for origin in origins {
         let past = &days[origin.saturating_sub(history)..origin];
         let truth: f64 = days[origin..origin + ahead].iter().sum();
-        let (found, span) = (predict(past, ahead), Span::whole(0..ahead));
+        let (found, span) = (predict(past, ahead), DayRange::whole(0..ahead));
         let weekly: f64 = (0..ahead).map(|at| past[past.len() - 7 + at % 7]).sum();
         let guesses = [found.sum(&span)?, past[past.len() - 1] * ahead as f64, weekly];
         for (off, guess) in off.iter_mut().zip(guesses) {
@@ -102,7 +102,7 @@ fn backtest(days: &[f64], history: usize, ahead: usize) -> Option<Found> {
 /// How far a spike of ten times the mean day moves 30 days: for each of the last 30 days of the series.
 fn spikes(days: &[f64]) -> Vec<f64> {
     let days = &days[days.len().saturating_sub(120)..];
-    let sum = |days: &[f64]| predict(days, 31).sum(&Span::whole(1..31)).unwrap_or(0.0);
+    let sum = |days: &[f64]| predict(days, 31).sum(&DayRange::whole(1..31)).unwrap_or(0.0);
     let (before, mean) = (sum(days), days.iter().sum::<f64>() / days.len() as f64);
     let moved = |at: usize| {
         let mut with = days.to_vec();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tallyd_model::call::{Call, Stated};
 use tallyd_wal::chunk::{Chunk, ChunkBuilder};
-use tallyd_wal::window::{Bounds, Window};
+use tallyd_wal::window::{Window, WindowBounds};
 
 // As the daemon has it.
 #[global_allocator]
@@ -41,7 +41,7 @@ fn resident() -> u64 {
 
 fn open(folder: &Path, ids: u64) -> Window {
     // A quarter more than there are, so that none is forgotten.
-    let bounds = Bounds { span: Duration::from_secs(48 * 60 * 60), max: ids as usize * 5 / 4 };
+    let bounds = WindowBounds { span: Duration::from_secs(48 * 60 * 60), max: ids as usize * 5 / 4 };
     Window::open(folder, bounds, 0).expect("the folder is there")
 }
 
@@ -51,7 +51,7 @@ fn settle(window: &mut Window, ids: u64, seals: bool) -> Duration {
     for first in (0..ids).step_by(50) {
         let mut chunk = chunk(first..ids.min(first + 50));
         let start = Instant::now();
-        window.settle(&mut chunk, 1).expect("a chunk of calls");
+        window.deduplicate(&mut chunk, 1).expect("a chunk of calls");
         if seals && first % SEGMENT == 0 {
             window.seal(first + 1, 1).expect("the folder can be written to");
         }

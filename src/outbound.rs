@@ -86,7 +86,7 @@ pub(crate) enum ListError {
 
 /// What is asked.
 #[derive(Default)]
-pub(crate) struct Question<'a> {
+pub(crate) struct OutboundRequest<'a> {
     /// Headers beside those that every question has.
     pub headers: &'a [(&'static str, &'a str)],
     /// JSON that is posted; none: the question is a GET.
@@ -102,7 +102,7 @@ pub(crate) struct Question<'a> {
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
 pub(crate) async fn get(url: &str, max_bytes: usize, limit: Duration) -> Result<Bytes, OutboundError> {
-    let (status, body) = ask(url, &Question { max_bytes, limit, ..Question::default() }).await?;
+    let (status, body) = ask(url, &OutboundRequest { max_bytes, limit, ..OutboundRequest::default() }).await?;
     succeeded(url, status).map(|()| body)
 }
 
@@ -129,7 +129,7 @@ pub(crate) async fn price_list(list: &str) -> Result<String, ListError> {
 /// # Errors
 /// [`OutboundError`], also if the status is not 2xx.
 pub(crate) async fn post_json(url: &str, body: &serde_json::Value, limit: Duration) -> Result<(), OutboundError> {
-    let question = Question { json: Some(body), max_bytes: 64 * 1024, limit, ..Question::default() };
+    let question = OutboundRequest { json: Some(body), max_bytes: 64 * 1024, limit, ..OutboundRequest::default() };
     let (status, _) = ask(url, &question).await?;
     succeeded(url, status)
 }
@@ -138,7 +138,7 @@ pub(crate) async fn post_json(url: &str, body: &serde_json::Value, limit: Durati
 ///
 /// # Errors
 /// [`OutboundError`], but never [`OutboundError::Status`].
-pub(crate) async fn ask(url: &str, question: &Question<'_>) -> Result<(StatusCode, Bytes), OutboundError> {
+pub(crate) async fn ask(url: &str, question: &OutboundRequest<'_>) -> Result<(StatusCode, Bytes), OutboundError> {
     let uri: Uri = url.parse().map_err(|_| OutboundError::Address { url: redacted(url) })?;
     let host = uri.host().ok_or_else(|| OutboundError::Address { url: redacted(url) })?.to_owned();
     let failed = |reason: String| OutboundError::Failed { host: host.clone(), reason };

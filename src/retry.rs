@@ -11,7 +11,7 @@ use tallyd_intake::{Absent, Admission, Encoded, Refusal, Rules};
 use tallyd_model::pricing::{Catalog, CatalogError};
 use tallyd_store::dead_letters::{DeadLetter, Edit, EditError, Payload, lock_open, mark_retried, note};
 use tallyd_store::load::FlushError;
-use tallyd_store::load::direct::{Direct, DirectError};
+use tallyd_store::load::direct::{DirectLoader, DirectLoaderError};
 use tallyd_store::load::replay::present;
 use tallyd_store::prices::read_added;
 use tallyd_store::queries::audit::Actor;
@@ -19,7 +19,7 @@ use tallyd_wal::chunk::{Chunk, ChunkBuilder, Entry, PayloadReader};
 
 /// What became of one letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum RetryOutcome {
     /// Its record is in the log, as this call.
     Retried(Uuid),
     /// The log has the call already, by the id that the record states: it is not counted again.
@@ -34,7 +34,7 @@ pub(crate) enum Outcome {
     Uncorrected(EditError),
 }
 
-impl std::fmt::Display for Outcome {
+impl std::fmt::Display for RetryOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Retried(record) => write!(f, "it is the call {record} now"),
@@ -63,7 +63,7 @@ pub(crate) enum RetryError {
     Load(#[from] FlushError),
     /// The database is not as it must be.
     #[error(transparent)]
-    Schema(#[from] DirectError),
+    Schema(#[from] DirectLoaderError),
     /// The price catalog is not usable.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -77,7 +77,7 @@ impl From<tokio_postgres::Error> for RetryError {
 
 /// Retries letters.
 pub(crate) struct Retrier<'c> {
-    direct: Direct,
+    direct: DirectLoader,
     rules: Rules,
     catalog: Catalog,
     clock: &'c dyn Clock,
@@ -90,7 +90,7 @@ impl<'c> Retrier<'c> {
     /// [`RetryError`].
     pub(crate) async fn new(config: &Config, client: &Client, clock: &'c dyn Clock) -> Result<Self, RetryError> {
         Ok(Self {
-            direct: Direct::new(config, client).await?,
+            direct: DirectLoader::new(config, client).await?,
             rules: crate::app::rules(config),
             catalog: Catalog::layered(&config.pricing, &read_added(client).await?)?.0,
             clock,
@@ -108,7 +108,7 @@ impl<'c> Retrier<'c> {
         letters: &[DeadLetter],
         edits: &[Edit],
         by: &Actor<'_>,
-    ) -> Result<Vec<Outcome>, RetryError> {
+    ) -> Result<Vec<RetryOutcome>, RetryError> {
         let admitted: Vec<_> = letters.iter().map(|letter| self.admit(letter, edits)).collect();
         let mut calls = Vec::new();
         for (index, chunk) in admitted.iter().enumerate().filter_map(|(i, chunk)| Some((i, chunk.as_ref().ok()?))) {
@@ -136,42 +136,42 @@ impl<'c> Retrier<'c> {
                 let record = Uuid::from_bytes(call.id);
                 settled.push(letters[*index].id);
                 records.push(record);
-                outcomes[*index] = Some(Outcome::Known(record));
+                outcomes[*index] = Some(RetryOutcome::Known(record));
             }
             is_new
         });
         let rows: Vec<_> = calls.iter().map(|(_, call)| *call).collect();
         let poison = self.direct.load(client, &rows).await?;
         for found in poison {
-            outcomes[calls[found.place].0] = Some(Outcome::Poison(found.said));
+            outcomes[calls[found.place].0] = Some(RetryOutcome::Poison(found.said));
         }
         for (index, call) in &calls {
             if outcomes[*index].is_none() {
                 let record = Uuid::from_bytes(call.id);
                 settled.push(letters[*index].id);
                 records.push(record);
-                outcomes[*index] = Some(Outcome::Retried(record));
+                outcomes[*index] = Some(RetryOutcome::Retried(record));
             }
         }
         mark_retried(client, &settled, &records).await?;
         note(client, "dead_letter.retry", &settled, by).await?;
         self.direct.commit(client).await?;
-        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Settled)).collect())
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(RetryOutcome::Settled)).collect())
     }
 
     /// The letter's record as the one call of a chunk.
-    fn admit(&self, letter: &DeadLetter, edits: &[Edit]) -> Result<Chunk, Outcome> {
+    fn admit(&self, letter: &DeadLetter, edits: &[Edit]) -> Result<Chunk, RetryOutcome> {
         if letter.settled_at.is_some() {
-            return Err(Outcome::Settled);
+            return Err(RetryOutcome::Settled);
         }
-        let payload = letter.payload.with(edits).map_err(Outcome::Uncorrected)?;
+        let payload = letter.payload.with(edits).map_err(RetryOutcome::Uncorrected)?;
         // The call was made when its record was sent, not now.
         let at = letter.occurred_at.unwrap_or(letter.created_at);
         let absent = Absent { occurred_at_us: Some(at.timestamp_micros()), ..Absent::default() };
         let admission = Admission { rules: &self.rules, catalog: &self.catalog, now_us: self.clock.now_us() };
         admission.admit_with(encoded(&payload), absent, |admitted| {
             let mut builder = ChunkBuilder::new();
-            builder.push_call(0, admitted.map_err(Outcome::Refused)?);
+            builder.push_call(0, admitted.map_err(RetryOutcome::Refused)?);
             // One call was pushed, so there is a chunk.
             Ok(builder.finish().expect("a chunk of one call"))
         })

@@ -29,7 +29,7 @@ const KEPT_MAX: usize = 32;
 
 /// How many places there are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct SeatBounds {
     /// For everybody.
     places: usize,
     /// For strangers, of all addresses together.
@@ -40,7 +40,7 @@ pub(crate) struct Bounds {
     kept: usize,
 }
 
-impl Bounds {
+impl SeatBounds {
     /// So many connections in all, and so many strangers of one address.
     #[must_use]
     pub(crate) fn new(connections: usize, per_address: usize) -> Self {
@@ -58,7 +58,7 @@ impl Bounds {
 
 /// The places of one listener.
 pub(crate) struct Seats {
-    bounds: Bounds,
+    bounds: SeatBounds,
     started: Instant,
     taken: Mutex<Vec<Arc<Seat>>>,
     changed: Notify,
@@ -169,7 +169,7 @@ impl Seat {
 impl Seats {
     /// Places within these bounds, all free.
     #[must_use]
-    pub(crate) fn new(bounds: Bounds) -> Arc<Self> {
+    pub(crate) fn new(bounds: SeatBounds) -> Arc<Self> {
         Arc::new(Self { bounds, started: Instant::now(), taken: Mutex::default(), changed: Notify::new() })
     }
 
@@ -285,7 +285,7 @@ mod tests {
         guard.seat.waits_since.store(now - ms_ago, Ordering::Relaxed);
     }
 
-    fn old(bounds: Bounds) -> Arc<Seats> {
+    fn old(bounds: SeatBounds) -> Arc<Seats> {
         let started = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
         Arc::new(Seats { bounds, started, taken: Mutex::default(), changed: Notify::new() })
     }
@@ -293,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn a_crowd_of_one_address_displaces_itself() {
         // 16 connections: 2 kept, 14 places, 7 for strangers.
-        let seats = old(Bounds::new(16, 4));
+        let seats = old(SeatBounds::new(16, 4));
         let mut crowd = Vec::new();
         for _ in 0..4 {
             crowd.push(seats.take(A).await);
@@ -309,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_at_work_or_known_stays_and_health_has_places_of_its_own() {
-        let seats = old(Bounds::new(8, 100));
+        let seats = old(SeatBounds::new(8, 100));
         let mut crowd = Vec::new();
         // 7 places, 4 for strangers.
         for _ in 0..7 {

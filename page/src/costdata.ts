@@ -10,7 +10,7 @@ import type { Costs, Dimension, GroupRow } from "./types";
 export type Bucket = "hour" | "day" | "week" | "month";
 /** Series that are told apart; the rest is one. */
 export const SERIES_MAX = COLORS.length;
-/** Days that can be told apart by application, or by hour: these are read from the log. */
+/** Days that can be told apart by application, or by hour: these are read from the call log. */
 export const LOG_DAYS_MAX = 31;
 
 export interface Question {

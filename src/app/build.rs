@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::questions::Questions;
 use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
-use crate::http::{self, View};
+use crate::http::{self, Daemon};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics};
-use crate::pipeline::connection::{self, Places, WireLimits};
+use crate::pipeline::connection::{self, ConnectionSlots, WireLimits};
 use crate::pipeline::listener::{self, BindError, Door};
-use crate::seats::{Bounds as SeatBounds, Seats};
+use crate::seats::{SeatBounds, Seats};
 use crate::shutdown::Stage;
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::{self, Config};
@@ -26,12 +26,12 @@ use tallyd_model::pricing::{Added, Catalog, CatalogError};
 use tallyd_store::dead_letters::quota::Quota;
 use tallyd_store::prices::cache;
 use tallyd_wal::append::Appender;
-use tallyd_wal::channel::{self, Intake};
-use tallyd_wal::log::Log;
+use tallyd_wal::channel::{self, ChunkReceiver};
 use tallyd_wal::producers::{GRACE, Producers};
 use tallyd_wal::recovery::{Recovery, recover};
-use tallyd_wal::space::{Bounds, Space};
+use tallyd_wal::space::{Space, SpaceBounds};
 use tallyd_wal::store::Engine;
+use tallyd_wal::wal::Wal;
 use tallyd_wal::window::{self, Window};
 use tallyd_wal::writer::{Sync, WalMetrics, Writer, WriterState};
 
@@ -47,10 +47,10 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     metrics::FlushMetrics::begin();
     ::metrics::gauge!(tallyd_base::registry::WAL_MAX_BYTES).set(config.wal.max_bytes as f64);
     let catalog = catalog(&config)?;
-    let (ingest, intake) = channel::channel(config.wal.channel_bytes);
-    let (log, writer) = start_writer(&config, intake, &clock)?;
-    let shared = Arc::new(connection::Shared {
-        ingest: ingest.clone(),
+    let (chunk_sender, receiver) = channel::channel(config.wal.channel_bytes);
+    let (wal, writer) = start_writer(&config, receiver, &clock)?;
+    let context = Arc::new(connection::IngestContext {
+        chunks: chunk_sender.clone(),
         lanes: lanes(&config),
         rules: rules(&config),
         limits: wire_limits(&config),
@@ -61,17 +61,17 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
         rooms: Arc::default(),
         quota: Arc::new(Quota::new((&config.dead_letters).into())),
     });
-    let auth = http::auth::Auth::new(&config, &shared.clock);
-    let view = Arc::new(View {
+    let auth = http::auth::Auth::new(&config, &context.clock);
+    let daemon = Arc::new(Daemon {
         metrics: renderer,
-        log,
+        wal,
         writer: Arc::clone(&writer.state),
-        ingest: Mutex::new(Some(ingest)),
+        chunk_sender: Mutex::new(Some(chunk_sender)),
         accepting: AtomicBool::new(false),
-        quota: Arc::clone(&shared.quota),
-        intake: Mutex::new(Some(Arc::clone(&shared))),
+        quota: Arc::clone(&context.quota),
+        ingest: Mutex::new(Some(Arc::clone(&context))),
         auth,
-        clock: Arc::clone(&shared.clock),
+        clock: Arc::clone(&context.clock),
         settings: http_settings(&config),
         config: Arc::clone(&config),
         codes: http::page::codes::Codes::default(),
@@ -92,25 +92,25 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     if let Some(url) = config.auth.unprotected_url() {
         tracing::warn!(url, "the issuer is asked over plain HTTP: who is on the way can let anybody in; use https");
     }
-    let http = serve_http(&config, &view, &questions, open.http).await?;
+    let http = serve_http(&config, &daemon, &questions, open.http).await?;
     let stop_listening = CancellationToken::new();
     let stop_loading = CancellationToken::new();
-    let listeners = listen(&config, &shared, &stop_listening, open.producers).await?;
-    view.accepting.store(true, std::sync::atomic::Ordering::Relaxed);
+    let listeners = listen(&config, &context, &stop_listening, open.producers).await?;
+    daemon.accepting.store(true, std::sync::atomic::Ordering::Relaxed);
     tracing::info!(
-        socket = view.socket,
+        socket = daemon.socket,
         http = config.http.listen,
-        unflushed = view.log.unflushed_records(),
+        unflushed = daemon.wal.unflushed_records(),
         after_ms = started.elapsed().as_millis() as u64,
         "records are accepted"
     );
-    let background = background::spawn(&view);
+    let background = background::spawn(&daemon);
     Ok(App {
         config,
         options,
         _lock: lock,
-        shared,
-        view,
+        context,
+        daemon,
         writer,
         stop_listening,
         stop_loading,
@@ -130,35 +130,38 @@ fn catalog(config: &Config) -> Result<Catalog, CatalogError> {
     Ok(catalog)
 }
 
-fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Result<(Arc<Log>, WriterThread), AppError> {
-    let wal = &config.wal;
+fn start_writer(
+    config: &Config,
+    receiver: ChunkReceiver,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<Wal>, WriterThread), AppError> {
     let folder = config.data_dir.join("wal");
     // Days, which fit.
-    let idle_us = i64::try_from(wal.producer_idle.as_micros()).unwrap_or(i64::MAX);
-    let mut producers = Producers::new(wal.max_producers, idle_us, GRACE);
+    let idle_us = i64::try_from(config.wal.producer_idle.as_micros()).unwrap_or(i64::MAX);
+    let mut producers = Producers::new(config.wal.max_producers, idle_us, GRACE);
     let recovery = Recovery {
         folder: &folder,
         engine: Engine::Sled,
         new_buffer_id: Uuid::now_v7(),
         now_us: clock.now_us(),
-        may_lose_committed: wal.sync != tallyd_config::Sync::Always,
+        may_lose_committed: config.wal.sync != tallyd_config::Sync::Always,
     };
     let (recovered, mark) = recover(&recovery, &mut producers)?;
-    let bounds = window::Bounds { span: wal.identity_window, max: wal.max_identities };
+    let bounds = window::WindowBounds { span: config.wal.identity_window, max: config.wal.max_identities };
     let window = Window::open(&folder, bounds, clock.now_us())?;
-    let log = Log::new(&folder, &recovered, wal.recent_bytes);
+    let wal = Wal::new(&folder, &recovered, config.wal.recent_bytes);
     let snapshot = producers.snapshot(clock.now_us());
-    let appender = Appender::new(Arc::clone(&log), mark, recovered.next_key, lanes(config), snapshot)?;
+    let appender = Appender::new(Arc::clone(&wal), mark, recovered.next_key, lanes(config), snapshot)?;
     let state = Arc::new(WriterState::new(window.state()));
     let writer = Writer {
-        intake,
+        receiver,
         appender,
-        log: Arc::clone(&log),
+        wal: Arc::clone(&wal),
         producers,
         window,
-        space: space(&folder, wal),
-        sync: sync(wal),
-        segment_bytes: wal.segment_bytes,
+        space: space(&folder, &config.wal),
+        sync: sync(&config.wal),
+        segment_bytes: config.wal.segment_bytes,
         clock: Arc::clone(clock),
         state: Arc::clone(&state),
         metrics: WalMetrics::default(),
@@ -170,7 +173,7 @@ fn start_writer(config: &Config, intake: Intake, clock: &Arc<dyn Clock>) -> Resu
     });
     // Nobody joins it: it says how it ended.
     drop(thread.map_err(|error| AppError::Threads(error.to_string()))?);
-    Ok((log, WriterThread { ended, state }))
+    Ok((wal, WriterThread { ended, state }))
 }
 
 /// Lanes are few: the configuration bounds them.
@@ -187,7 +190,7 @@ fn sync(wal: &tallyd_config::Wal) -> Sync {
 }
 
 fn space(folder: &Path, wal: &tallyd_config::Wal) -> Space {
-    Space::new(folder, Bounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
+    Space::new(folder, SpaceBounds { max_bytes: wal.max_bytes, min_free_bytes: wal.min_free_bytes })
 }
 
 /// The bounds of a record, as configured.
@@ -221,13 +224,13 @@ fn wire_limits(config: &Config) -> WireLimits {
 
 async fn listen(
     config: &Config,
-    shared: &Arc<connection::Shared>,
+    context: &Arc<connection::IngestContext>,
     stop: &CancellationToken,
     max_connections: usize,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
     let all = Arc::new(Semaphore::new(max_connections));
-    let places = Arc::new(Places { all, tcp: Arc::new(Semaphore::new(max_connections.div_ceil(2))) });
+    let places = Arc::new(ConnectionSlots { all, tcp: Arc::new(Semaphore::new(max_connections.div_ceil(2))) });
     let strangers = Seats::new(SeatBounds::strangers(config.listen.max_strangers));
     let tokens: Arc<[String]> = config.listen.tcp_tokens.iter().map(|token| token.expose().to_owned()).collect();
     let unix = listener::bind_unix(&config.socket_path(), config.listen.socket_mode).await?;
@@ -236,10 +239,10 @@ async fn listen(
         bound.push(("the TCP listener", listener::bind_tcp(address).await?));
     }
     for (name, listener) in bound {
-        let (shared, stop) = (Arc::clone(shared), stop.clone());
+        let (context, stop) = (Arc::clone(context), stop.clone());
         let (tokens, strangers, places) = (Arc::clone(&tokens), Arc::clone(&strangers), Arc::clone(&places));
         stage.spawn(name, async move {
-            listener.run(shared, Door { tokens, strangers, places }, stop).await;
+            listener.run(context, Door { tokens, strangers, places }, stop).await;
             Ok(())
         });
     }
@@ -276,7 +279,7 @@ async fn grpc_listener(config: &Config) -> Result<Option<tokio::net::TcpListener
 /// The public listener on the questions' threads, the local socket on those of the daemon.
 async fn serve_http(
     config: &Config,
-    view: &Arc<View>,
+    daemon: &Arc<Daemon>,
     questions: &Questions,
     max_connections: usize,
 ) -> Result<Stage<std::io::Error>, AppError> {
@@ -285,11 +288,11 @@ async fn serve_http(
     let public = listener::tcp_listener(address).await?;
     if let Ok(address) = public.local_addr() {
         // Set once, here.
-        let _ = view.address.set(address);
+        let _ = daemon.address.set(address);
     }
     let local = http::socket::bind(&config.data_dir)
         .map_err(|error| BindError::Io(format!("the control socket in {}", config.data_dir.display()), error))?;
-    let router = http::public(Arc::clone(view));
+    let router = http::public(Arc::clone(daemon));
     // Behind a proxy all connections are the proxy's.
     let is_direct = config.http.trusted_proxies == 0;
     let per_address = if is_direct { config.http.max_connections_per_address } else { usize::MAX };
@@ -301,24 +304,24 @@ async fn serve_http(
     if let Some(listener) = grpc_listener(config).await? {
         if let Ok(address) = listener.local_addr() {
             // Set once, here.
-            let _ = view.grpc_address.set(address);
+            let _ = daemon.grpc_address.set(address);
             tracing::info!(%address, "OTLP is taken over gRPC");
         }
-        let view = Arc::clone(view);
+        let daemon = Arc::clone(daemon);
         stage.spawn_on(&questions.handle(), "the gRPC listener", async move {
-            http::otlp::grpc::serve(listener, view, max_connections / 2).await;
+            http::otlp::grpc::serve(listener, daemon, max_connections / 2).await;
             Ok(())
         });
     }
     if let Some(address) = &config.http.metrics_listen {
-        let (listener, router) = (listener::tcp_listener(address).await?, http::monitoring(Arc::clone(view)));
+        let (listener, router) = (listener::tcp_listener(address).await?, http::monitoring(Arc::clone(daemon)));
         // With the daemon's own threads, as on the local socket: whoever watches must be answered in a crowd.
         stage.spawn("the metrics listener", async move {
             http::serve::serve(listener, router, SeatBounds::new(METRICS_CONNECTIONS, METRICS_CONNECTIONS)).await;
             Ok(())
         });
     }
-    let router = http::local(Arc::clone(view));
+    let router = http::local(Arc::clone(daemon));
     stage.spawn("the control socket", async move { axum::serve(local, router).await });
     Ok(stage)
 }

@@ -1,4 +1,4 @@
-//! Open files: each connection is one, and so are the log's segments, which must never go without.
+//! Open files: each connection is one, and so are the WAL's segments, which must never go without.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -14,7 +14,7 @@ pub(super) struct Connections {
 }
 
 /// Raises the process's limit as far as it may, and says how many connections fit below it, at most as many as are
-/// wanted. The log would fail, and the daemon end, if connections took the last descriptor.
+/// wanted. The WAL would fail, and the daemon end, if connections took the last descriptor.
 pub(super) fn connections(wanted: &Connections) -> Connections {
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, the limit stays what it is.

@@ -1,7 +1,7 @@
 //! The half that needs PostgreSQL: find or start it, bring its schema up to date, start the lanes.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::build::lanes as configured_lanes;
-use super::presence::Presence;
+use super::presence::{Presence, note_database};
 use super::price_sync::PriceSyncTask;
 use super::upkeep::Upkeep;
 use crate::budgets::Standing;
 use crate::budgets::watch::BudgetWatch;
-use crate::http::{Loading, View};
+use crate::http::{Daemon, Loading};
 use crate::metrics::FlushMetrics;
 use crate::pipeline::flusher::lane::Lane;
 use crate::pipeline::flusher::{FlushOptions, Flusher, LaneState, Trouble};
@@ -63,13 +63,13 @@ pub(super) async fn open(
     config: &Config,
     accept_rewound: bool,
     live: &Live,
-    view: &Arc<View>,
+    daemon: &Arc<Daemon>,
     stop: CancellationToken,
     lanes: &mut Stage<WalError>,
 ) -> Result<(), LoadingError> {
     let database = Arc::new(Database::open(&DatabaseOptions::from(config)).await?);
     let (is_migrated, migrated) = watch::channel(false);
-    let flusher = Arc::new(flusher(config, accept_rewound, view, &database, migrated));
+    let flusher = Arc::new(flusher(config, accept_rewound, daemon, &database, migrated));
     for number in 0..flusher.lanes.len() {
         // As many as lanes were configured, a 16-bit number.
         let number = number as u16;
@@ -84,9 +84,9 @@ pub(super) async fn open(
         schema: Mutex::default(),
         is_up: AtomicBool::new(false),
     };
-    let _ = view.loading.set(loading);
-    bring_up_to_date(config, &database, view, &live.catalog.load()).await?;
-    let presence = Presence::new(config, view, Arc::clone(&database));
+    let _ = daemon.loading.set(loading);
+    bring_up_to_date(config, &database, daemon, &live.catalog.load()).await?;
+    let presence = Presence::new(config, daemon, Arc::clone(&database));
     lanes.spawn("presence", {
         let stop = stop.clone();
         async move {
@@ -95,7 +95,7 @@ pub(super) async fn open(
         }
     });
     is_migrated.send_replace(true);
-    tell_link(config, view);
+    tell_link(config, daemon);
     let feed = PriceFeed {
         database: Arc::clone(&database),
         options: config.pricing.clone(),
@@ -141,10 +141,10 @@ pub(super) async fn open(
 
 /// Says where the page is. Whoever sees this terminal has started the database, too; elsewhere logs are kept and read by
 /// others, and `tallyd open` makes the link.
-fn tell_link(config: &Config, view: &View) {
+fn tell_link(config: &Config, daemon: &Daemon) {
     if config.database.url.is_none()
         && std::io::stderr().is_terminal()
-        && let Some(link) = view.link()
+        && let Some(link) = daemon.link()
     {
         tracing::info!(link, "the admin page; this link signs in once, within 15 minutes");
     }
@@ -153,17 +153,17 @@ fn tell_link(config: &Config, view: &View) {
 fn flusher(
     config: &Config,
     accept_rewound: bool,
-    view: &Arc<View>,
+    daemon: &Arc<Daemon>,
     database: &Arc<Database>,
     migrated: watch::Receiver<bool>,
 ) -> Flusher {
     let options = &config.flusher;
     // Segments that were written with more lanes need as many to drain.
-    let count = configured_lanes(config).max(view.log.lanes());
-    let committed = view.log.committed_at_start();
+    let count = configured_lanes(config).max(daemon.wal.lanes());
+    let committed = daemon.wal.committed_at_start();
     let starting_at = |lane: u16| committed.get(usize::from(lane)).copied().unwrap_or(0);
     let loader = Loader {
-        log: Arc::clone(&view.log),
+        wal: Arc::clone(&daemon.wal),
         partitions: Partitions::new(config.log_table.partition.into()),
         guard: KeyGuard::new(KeyBounds {
             models: config.rollup.max_models_per_day,
@@ -171,7 +171,7 @@ fn flusher(
         }),
         days: Days::new(config.rollup.time_zone),
         clock: Arc::new(SystemClock),
-        quota: Arc::clone(&view.quota),
+        quota: Arc::clone(&daemon.quota),
         by_user: config.log_table.user_index == UserIndex::Always,
         lanes: usize::from(count),
     };
@@ -195,7 +195,7 @@ fn flusher(
 async fn bring_up_to_date(
     config: &Config,
     database: &Database,
-    view: &View,
+    daemon: &Daemon,
     catalog: &Catalog,
 ) -> Result<(), LoadingError> {
     let options = MigrateOptions::from(config);
@@ -203,7 +203,7 @@ async fn bring_up_to_date(
     loop {
         let connected = database.connect("tallyd migrate").await;
         let is_up = |error: &ConnectError| error.class() != FailureClass::Transient;
-        note_database(view, connected.as_ref().err().is_none_or(is_up));
+        note_database(daemon, connected.as_ref().err().is_none_or(is_up));
         let (class, message) = match connected {
             Ok(mut connection) => match migrate(&mut connection, &options).await {
                 Ok(report) => {
@@ -221,7 +221,7 @@ async fn bring_up_to_date(
                     if let Err(error) = write_catalog(&connection, catalog).await {
                         tracing::warn!(error = describe(&error), "prices could not be written; upkeep tries again");
                     }
-                    note_schema(view, None);
+                    note_schema(daemon, None);
                     return Ok(());
                 }
                 Err(error) if error.is_final() => return Err(error.into()),
@@ -238,24 +238,16 @@ async fn bring_up_to_date(
             );
             last.clone_from(&message);
         }
-        note_schema(view, Some(Trouble { hold: class == FailureClass::Hold, message }));
+        note_schema(daemon, Some(Trouble { hold: class == FailureClass::Hold, message }));
         tokio::time::sleep(RETRY).await;
     }
 }
 
-/// Tells health and metrics whether PostgreSQL answers.
-pub(super) fn note_database(view: &View, is_up: bool) {
-    metrics::gauge!(registry::DATABASE_UP).set(f64::from(u8::from(is_up)));
-    if let Some(loading) = view.loading.get() {
-        loading.is_up.store(is_up, Ordering::Relaxed);
-    }
-}
-
 /// Tells health and metrics what keeps the schema from being in place.
-fn note_schema(view: &View, trouble: Option<Trouble>) {
+fn note_schema(daemon: &Daemon, trouble: Option<Trouble>) {
     let holds = trouble.as_ref().is_some_and(|trouble| trouble.hold);
     metrics::gauge!(registry::FLUSH_HOLD, "lane" => "schema").set(f64::from(u8::from(holds)));
-    if let Some(loading) = view.loading.get() {
+    if let Some(loading) = daemon.loading.get() {
         *loading.schema.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }

@@ -7,7 +7,7 @@
 //! ## End
 //! SIGTERM or SIGINT: listeners stop; what has been received whole is made durable and answered; the writer drains the
 //! channel and seals its segment; the lanes load what is left until the deadline; the private PostgreSQL stops. What is
-//! not loaded by then is in the log, and loads at the next start.
+//! not loaded by then is in the WAL, and loads at the next start.
 //!
 //! A stage that fails ends the daemon with an error: nothing is acknowledged by a daemon that is not whole.
 
@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::View;
+use crate::http::Daemon;
 use crate::lock::{DataLock, LockError};
 use crate::pipeline::connection;
 use crate::pipeline::listener::BindError;
@@ -79,8 +79,8 @@ pub(crate) struct App {
     options: StartOptions,
     /// Held until the very end.
     _lock: DataLock,
-    shared: Arc<connection::Shared>,
-    view: Arc<View>,
+    context: Arc<connection::IngestContext>,
+    daemon: Arc<Daemon>,
     writer: WriterThread,
     stop_listening: CancellationToken,
     stop_loading: CancellationToken,
@@ -114,9 +114,9 @@ impl App {
         let mut lanes = Stage::<WalError>::default();
         let outcome = {
             let stop_loading = self.stop_loading.clone();
-            let live = Live { catalog: Arc::clone(&self.shared.catalog), budgets: Arc::clone(&self.shared.budgets) };
+            let live = Live { catalog: Arc::clone(&self.context.catalog), budgets: Arc::clone(&self.context.budgets) };
             let accept_rewound = self.options.accept_rewound_database;
-            let opening = loading::open(&self.config, accept_rewound, &live, &self.view, stop_loading, &mut lanes);
+            let opening = loading::open(&self.config, accept_rewound, &live, &self.daemon, stop_loading, &mut lanes);
             tokio::select! {
                 opened = opening => match opened {
                     Ok(()) => Ok(true),
@@ -149,29 +149,29 @@ impl App {
     async fn end(self, lanes: Stage<WalError>) -> Result<(), AppError> {
         let deadline = Deadline::after(self.config.shutdown.deadline);
         tracing::info!("stopping: what has been received is made durable");
-        self.view.accepting.store(false, Ordering::Relaxed);
+        self.daemon.accepting.store(false, Ordering::Relaxed);
         self.stop_listening.cancel();
         let listening = self.listeners.finish(deadline.at()).await;
         // The writer ends once the last sender is gone: the connections', those of requests under way, and these three.
-        drop(self.shared);
-        self.view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        self.view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        drop(self.context);
+        self.daemon.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.daemon.chunk_sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let written = end_writer(self.writer, deadline).await;
         self.stop_loading.cancel();
         let loaded = lanes.finish(deadline.at()).await;
         drop(self.background);
         drop(self.http);
         drop(self.questions);
-        if let Some(loading) = self.view.loading.get() {
+        if let Some(loading) = self.daemon.loading.get() {
             let committed = loading.flusher.committed();
-            self.view.log.trim(&loading.flusher.cleared(), &committed, 0)?;
-            self.view.log.note_committed(&committed)?;
+            self.daemon.wal.trim(&loading.flusher.cleared(), &committed, 0)?;
+            self.daemon.wal.note_committed(&committed)?;
             loading.pool.close();
             tallyd_store::Database::clone(&loading.database).close().await;
         }
         // Another daemon's socket would be in the way of the next start, not this one's.
-        let _ = std::fs::remove_file(&self.view.socket);
-        let unflushed = self.view.log.unflushed_records();
+        let _ = std::fs::remove_file(&self.daemon.socket);
+        let unflushed = self.daemon.wal.unflushed_records();
         if unflushed > 0 {
             tracing::warn!(
                 records = unflushed,
@@ -189,8 +189,8 @@ impl App {
 fn writer_error(ended: Result<Result<(), WalError>, oneshot::error::RecvError>) -> AppError {
     match ended {
         Ok(Err(error)) => error.into(),
-        Ok(Ok(())) => TaskFailed { task: "the log's writer".into(), reason: "it ended by itself".into() }.into(),
-        Err(_) => TaskFailed { task: "the log's writer".into(), reason: "its thread panicked".into() }.into(),
+        Ok(Ok(())) => TaskFailed { task: "the WAL's writer".into(), reason: "it ended by itself".into() }.into(),
+        Err(_) => TaskFailed { task: "the WAL's writer".into(), reason: "its thread panicked".into() }.into(),
     }
 }
 

@@ -4,20 +4,21 @@
 //! that PostgreSQL is gone, and one that is frozen in mid-transaction notices at its deadline.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::loading::note_database;
-use crate::http::View;
+use crate::http::Daemon;
+use tallyd_base::registry;
 use tallyd_config::Config;
 use tallyd_store::daemons::{self, RENEWAL};
 use tallyd_store::{Connection, Database, FailureClass, classify};
 
 /// The task's work.
 pub(super) struct Presence {
-    view: Arc<View>,
+    daemon: Arc<Daemon>,
     database: Arc<Database>,
     buffer_id: Uuid,
     zone: chrono_tz::Tz,
@@ -25,10 +26,10 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    pub(super) fn new(config: &Config, view: &Arc<View>, database: Arc<Database>) -> Self {
-        let (view, buffer_id, zone) = (Arc::clone(view), view.log.buffer_id(), config.rollup.time_zone);
+    pub(super) fn new(config: &Config, daemon: &Arc<Daemon>, database: Arc<Database>) -> Self {
+        let (daemon, buffer_id, zone) = (Arc::clone(daemon), daemon.wal.buffer_id(), config.rollup.time_zone);
         let patience = config.database.connect_timeout.max(Duration::from_secs(1));
-        Self { view, database, buffer_id, zone, patience }
+        Self { daemon, database, buffer_id, zone, patience }
     }
 
     /// Renews the daemon's row until told to stop, and deletes it then.
@@ -41,7 +42,7 @@ impl Presence {
             };
             // A statement that PostgreSQL refuses is an answer, too.
             let is_up = matches!(renewed, Ok(Ok(()) | Err(Answer::Refused)));
-            note_database(&self.view, is_up);
+            note_database(&self.daemon, is_up);
             if !matches!(renewed, Ok(Ok(()))) {
                 session = None;
             }
@@ -79,5 +80,13 @@ enum Answer {
 impl Answer {
     const fn of(class: FailureClass) -> Self {
         if matches!(class, FailureClass::Transient) { Self::None } else { Self::Refused }
+    }
+}
+
+/// Tells health and metrics whether PostgreSQL answers.
+pub(super) fn note_database(daemon: &Daemon, is_up: bool) {
+    metrics::gauge!(registry::DATABASE_UP).set(f64::from(u8::from(is_up)));
+    if let Some(loading) = daemon.loading.get() {
+        loading.is_up.store(is_up, Ordering::Relaxed);
     }
 }

@@ -29,7 +29,7 @@ const EXPIRES: Actor<'_> = Actor { name: "dead_letters.keep_days", address: "" }
 /// The hourly work.
 pub(super) struct Upkeep {
     options: UpkeepOptions,
-    /// How long the log keeps calls; none: for ever.
+    /// How long the call log keeps calls; none: for ever.
     keep: Option<TimeDelta>,
     /// How long dead letters are kept; none: for ever.
     keep_letters: Option<TimeDelta>,
@@ -96,7 +96,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Drops what is older than the log is to keep.
+    /// Drops what is older than the call log is to keep.
     async fn drop_old(&self, connection: &Connection) -> Result<(), RetentionError> {
         let Some(keep) = self.keep else { return Ok(()) };
         let now = DateTime::<Utc>::from_timestamp_micros(self.clock.now_us()).unwrap_or_default();

@@ -17,7 +17,7 @@ use tallyd_base::clock::Clock;
 use tallyd_base::registry;
 use tallyd_config::Alerts;
 use tallyd_model::pricing::Catalog;
-use tallyd_store::budgets::{ahead, evaluate, outbox, store};
+use tallyd_store::budgets::{evaluate, outbox, store};
 use tallyd_store::dead_letters;
 use tallyd_store::retry::until_stopped;
 use tallyd_store::unpriced::unpriced;
@@ -85,7 +85,7 @@ impl BudgetWatch {
         self.standing.set(Arc::clone(&board));
         outbox::deliver(connection, &self.options, outbound::post_json).await?;
         if with_slow {
-            shown.budgets(&board, Some(&ahead::estimates(connection, &board, &now).await?));
+            shown.budgets(&board, Some(&evaluate::estimates(connection, &board, &now).await?));
             shown.models(&unpriced(connection, &self.catalog.load()).await?);
             gauge!(registry::DEAD_LETTERS_WAITING).set(dead_letters::count(connection).await? as f64);
         }

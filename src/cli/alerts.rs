@@ -8,7 +8,7 @@ use serde_json::json;
 use super::output::{self, Table, noun};
 use super::{actor, reporting_zone, today_in, with_database};
 use tallyd_config::Config;
-use tallyd_store::budgets::inbox::{self, Alert, Delivery, Wanted, Which};
+use tallyd_store::budgets::inbox::{self, Alert, Delivery, Wanted, WhichAlerts};
 use tallyd_store::queries::audit::Actor;
 
 /// Show alerts of budgets and of unusual spend, and acknowledge them.
@@ -93,7 +93,7 @@ fn cells(alert: &Alert) -> Vec<String> {
 }
 
 fn acknowledge(ids: &[i64], all: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    let which = if all { Which::UpTo(i64::MAX) } else { Which::These(ids.to_owned()) };
+    let which = if all { WhichAlerts::UpTo(i64::MAX) } else { WhichAlerts::These(ids.to_owned()) };
     let seen = with_database(config, "tallyd alerts", async |db| {
         Ok(inbox::acknowledge(db, &which, &Actor::at_the_command_line(&actor())).await?)
     })?;

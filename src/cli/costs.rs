@@ -10,7 +10,7 @@ use super::output::{self, Table, cost, count};
 use super::{reporting_zone, today_in, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
-use tallyd_store::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 
 /// Show what was spent, by model, provider, user, application or day.
 #[derive(Args)]
@@ -108,7 +108,7 @@ impl By {
     }
 }
 
-fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<Question> {
+fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> {
     let today = today_in(zone);
     let (from, to) = match (args.from, args.to) {
         (Some(from), Some(to)) => (from, to),
@@ -131,7 +131,7 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<Question> {
         (Dimension::User, args.user.clone()),
         (Dimension::App, args.app.clone()),
     ];
-    Ok(Question {
+    Ok(CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),

@@ -1,4 +1,4 @@
-//! `tallyd duplicates`: calls that are in the log more than once.
+//! `tallyd duplicates`: calls that are in the call log more than once.
 
 use std::process::ExitCode;
 
@@ -11,13 +11,13 @@ use super::with_database;
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
 use tallyd_store::Connection;
-use tallyd_store::duplicates::{Duplicate, Key, Search, drop, list};
+use tallyd_store::duplicates::{Duplicate, DuplicateKey, DuplicateSearch, drop, list};
 use tallyd_store::queries::audit::Actor;
 
 /// The period without `--from`.
 const DEFAULT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
 
-/// Find calls that are in the log more than once, and drop the doubles. The daemon knows a stated id for `wal.identity_window_days`,
+/// Find calls that are in the call log more than once, and drop the doubles. The daemon knows a stated id for `wal.identity_window_days`,
 /// and each daemon its own: what is sent again later, or to another daemon, is found here.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -40,7 +40,7 @@ enum DuplicatesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Keep the first row of each such call, and take the others out of the log and the rollups
+    /// Keep the first row of each such call, and take the others out of the call log and the rollups
     #[command(after_help = "Example:\n  tallyd duplicates drop --from 2026-11-01 --yes")]
     Drop {
         #[command(flatten)]
@@ -82,7 +82,7 @@ enum Same {
 }
 
 impl Where {
-    fn search(&self) -> anyhow::Result<Search> {
+    fn search(&self) -> anyhow::Result<DuplicateSearch> {
         // A call may be dated a little ahead.
         let to_us = self.to.unwrap_or_else(|| SystemClock.now_us().saturating_add(60 * 60 * 1_000_000));
         let from_us = self.from.unwrap_or(to_us.saturating_sub(DEFAULT_US));
@@ -90,10 +90,10 @@ impl Where {
             anyhow::bail!("--from must be before --to. hint: --to is the first instant that is left out");
         }
         let key = match self.same {
-            Same::Id => Key::Id,
-            Same::Response => Key::Response,
+            Same::Id => DuplicateKey::Id,
+            Same::Response => DuplicateKey::Response,
         };
-        Ok(Search { from_us, to_us, key, limit: self.limit })
+        Ok(DuplicateSearch { from_us, to_us, key, limit: self.limit })
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<Exit
         DuplicatesCommand::Drop { where_to_look, confirm, by, json } => {
             let told = confirm.told();
             if told == Told::Nothing {
-                return Ok(confirm.refuse("deletes rows of the log for good"));
+                return Ok(confirm.refuse("deletes rows of the call log for good"));
             }
             (Some(told), where_to_look, by.as_ref(), *json)
         }
@@ -127,7 +127,7 @@ pub(super) fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<Exit
     })
 }
 
-async fn show(db: &Connection, search: &Search, json: bool) -> anyhow::Result<()> {
+async fn show(db: &Connection, search: &DuplicateSearch, json: bool) -> anyhow::Result<()> {
     let found = list(db, search).await?;
     if json {
         return output::json(&found);

@@ -96,20 +96,20 @@ enum Command {
     Open(open::OpenArgs),
     /// Show what the running daemon is doing
     Status(status::StatusArgs),
-    /// Watch the running daemon: rates, the log, today's cost by model
+    /// Watch the running daemon: rates, the WAL, today's cost by model
     Top(top::TopArgs),
     /// Take over the history of the tables that tallyd replaces
     Adopt(adopt::AdoptArgs),
-    /// Prove that the rollups equal the log
+    /// Prove that the rollups equal the call log
     Reconcile(reconcile::ReconcileArgs),
     /// Look at records that were refused, and retry or drop them
     #[command(name = "dead-letters")]
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// Find calls that are in the log more than once, and drop the doubles
+    /// Find calls that are in the call log more than once, and drop the doubles
     Duplicates(duplicates::DuplicatesArgs),
     /// Look at the write-ahead log's segments, and load what is readable in a damaged one
     Wal(wal::WalArgs),
-    /// List the log's partitions, make them ahead, drop old ones
+    /// List the call log's partitions, make them ahead, drop old ones
     Partitions(partitions::PartitionsArgs),
     /// Work on the rollup tables
     Rollups(rollups::RollupsArgs),

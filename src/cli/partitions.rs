@@ -1,4 +1,4 @@
-//! `tallyd partitions`: the log's partitions, listed, made, dropped.
+//! `tallyd partitions`: the call log's partitions, listed, made, dropped.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use tallyd_store::partitions::{self, PartitionInfo};
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::retention::{DropState, drop_before, due};
 
-/// List the log's partitions, make them ahead, drop old ones.
+/// List the call log's partitions, make them ahead, drop old ones.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd partitions list

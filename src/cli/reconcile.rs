@@ -1,4 +1,4 @@
-//! `tallyd reconcile`: the proof that every rollup equals the sum of the log.
+//! `tallyd reconcile`: the proof that every rollup equals the sum of the call log.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use tallyd_config::Config;
 use tallyd_store::reconcile;
 use tallyd_store::reconcile::Difference;
 
-/// Compare every rollup with the sum over the log, in one snapshot. Exits 0 only if they are equal.
+/// Compare every rollup with the sum over the call log, in one snapshot. Exits 0 only if they are equal.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd reconcile\n  tallyd reconcile --json | jq .differences")]
 pub(super) struct ReconcileArgs {
@@ -19,7 +19,7 @@ pub(super) struct ReconcileArgs {
     json: bool,
 }
 
-/// What a rollup and the log say: amounts in cents, unless they differ by less.
+/// What a rollup and the call log say: amounts in cents, unless they differ by less.
 fn sides(difference: &Difference) -> (String, String) {
     match (&difference.rollup, &difference.log) {
         (Some(rollup), Some(log)) if difference.column == "cost_usd" => amounts_apart(rollup, log),
@@ -40,16 +40,16 @@ pub(super) fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitC
         println!("{rows}, {} USD, {unpriced} unpriced", usd_text(&found.log_cost_usd));
         if found.dropped_rows > 0 {
             let rows = noun(found.dropped_rows.unsigned_abs(), "call was", "calls were");
-            println!("{rows} dropped from the log, {} USD; the sums are kept", usd_text(&found.dropped_cost_usd));
+            println!("{rows} dropped from the call log, {} USD; the sums are kept", usd_text(&found.dropped_cost_usd));
         }
         for difference in found.differences.iter().take(50) {
             let (rollup, log) = sides(difference);
             let Difference { table, key, column, .. } = difference;
-            println!("  {table} {key}: {column} is {rollup}, the log says {log}");
+            println!("  {table} {key}: {column} is {rollup}, the call log says {log}");
         }
         if found.equal {
             println!(
-                "equal: every rollup is the sum of the log{}",
+                "equal: every rollup is the sum of the call log{}",
                 if found.dropped_rows > 0 { " and of what was dropped" } else { "" }
             );
         } else {

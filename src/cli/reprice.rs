@@ -33,7 +33,7 @@ pub(super) struct RepriceArgs {
     /// Only this provider's calls
     #[arg(long, default_value = "", value_name = "NAME")]
     provider: String,
-    /// Only this model's calls, as the log names it
+    /// Only this model's calls, as the call log names it
     #[arg(long, default_value = "", value_name = "NAME")]
     model: String,
     /// Also calls whose cost the caller stated
@@ -44,7 +44,7 @@ pub(super) struct RepriceArgs {
     /// About how many calls one transaction reads
     #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_rows: u32,
-    /// Leave calls that were dropped from the log at the cost that they had, and price the others
+    /// Leave calls that were dropped from the call log at the cost that they had, and price the others
     #[arg(long)]
     skip_dropped: bool,
     /// Who, for the record [default: the user]
@@ -88,7 +88,7 @@ async fn check_dropped(db: &Connection, args: &RepriceArgs) -> anyhow::Result<()
     let Some(dropped) = dropped_calls(db, args.from, args.to).await? else { return Ok(()) };
     let bound = |at: Option<chrono::DateTime<chrono::Utc>>| at.map_or("ever".into(), |at| at.to_rfc3339());
     let said = format!(
-        "{}, {} USD between {} and {} {} dropped from the log: such costs cannot be computed anew",
+        "{}, {} USD between {} and {} {} dropped from the call log: such costs cannot be computed anew",
         noun(dropped.calls.unsigned_abs(), "call", "calls"),
         usd_text(&dropped.cost_usd),
         bound(dropped.from),

@@ -26,7 +26,7 @@ pub(super) struct ServeArgs {
     accept_rewound_database: bool,
 }
 
-/// Threads of the daemon's runtime, beside the log's writer.
+/// Threads of the daemon's runtime, beside the WAL's writer.
 const WORKERS_MIN: usize = 2;
 
 pub(super) fn run(

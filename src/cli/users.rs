@@ -10,7 +10,7 @@ use super::confirm::{Confirm, Told};
 use super::output::{self, Table, cost, count, noun, usd_text};
 use super::with_database;
 use tallyd_config::Config;
-use tallyd_store::forget::{ForgetOptions, Forgotten, Preview, forget, preview};
+use tallyd_store::forget::{ForgetOptions, ForgetPreview, Forgotten, forget, preview};
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::users::{UserQuestion, UserSort};
 
@@ -67,9 +67,9 @@ enum UsersCommand {
     },
 }
 
-fn print_preview(found: &Preview) {
+fn print_preview(found: &ForgetPreview) {
     println!(
-        "{}, {} USD on {} ({} dropped from the log), {}, {}{}",
+        "{}, {} USD on {} ({} dropped from the call log), {}, {}{}",
         noun(found.calls.unsigned_abs(), "call", "calls"),
         usd_text(&found.cost_usd),
         noun(found.days.unsigned_abs(), "day", "days"),
@@ -82,7 +82,7 @@ fn print_preview(found: &Preview) {
 
 fn print(done: &Forgotten) {
     println!(
-        "{} of the log and {} that had been dropped are anonymous now; {} corrected, {} dropped; deleted: {}, {}; {} the id",
+        "{} of the call log and {} that had been dropped are anonymous now; {} corrected, {} dropped; deleted: {}, {}; {} the id",
         noun(done.calls, "call", "calls"),
         count(done.dropped_calls),
         noun(done.letters_corrected, "dead letter was", "dead letters were"),

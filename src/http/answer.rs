@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use utoipa::{IntoResponses, ToSchema};
 
-use super::View;
+use super::Daemon;
 use super::error::{ApiError, ErrorBody};
 use tallyd_base::registry;
 use tallyd_model::json;
@@ -79,7 +79,7 @@ impl From<QueryError> for ApiError {
     }
 }
 
-impl View {
+impl Daemon {
     /// The connections for questions.
     ///
     /// # Errors
@@ -97,8 +97,8 @@ impl View {
     /// # Errors
     /// If the daemon is shutting down.
     pub(crate) fn catalog(&self) -> Result<Arc<Catalog>, ApiError> {
-        let intake = self.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let catalog = intake.as_ref().map(|shared| shared.catalog.load_full());
+        let ingest = self.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let catalog = ingest.as_ref().map(|context| context.catalog.load_full());
         catalog.ok_or_else(|| ApiError::unavailable("the daemon is shutting down"))
     }
 

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::View;
+use super::Daemon;
 use crate::http::answer::Json;
 use tallyd_wal::inspect;
 use tallyd_wal::space::Full;
@@ -77,8 +77,8 @@ impl HealthReport {
 
     /// Looks at every part.
     #[must_use]
-    pub(crate) fn of(view: &View) -> Self {
-        let (ingest, wal, flusher) = (ingest(view), wal(view), flusher(view));
+    pub(crate) fn of(daemon: &Daemon) -> Self {
+        let (ingest, wal, flusher) = (ingest(daemon), wal(daemon), flusher(daemon));
         let status = ingest.status.max(wal.status).max(flusher.status);
         Self { status, ingest, wal, flusher }
     }
@@ -87,11 +87,11 @@ impl HealthReport {
 /// How long health tells of a producer that was refused. One that is refused comes back every few seconds.
 const CROWDED: Duration = Duration::from_secs(60);
 
-fn ingest(view: &View) -> Component {
-    if !view.accepting.load(Ordering::Relaxed) {
+fn ingest(daemon: &Daemon) -> Component {
+    if !daemon.accepting.load(Ordering::Relaxed) {
         return Component::new(Health::Failing, "the daemon is starting or stopping");
     }
-    if view.writer.crowded().is_some_and(|at| at.elapsed() < CROWDED) {
+    if daemon.writer.crowded().is_some_and(|at| at.elapsed() < CROWDED) {
         let message = "new producers are refused: wal.max_producers are remembered, and none of them has been silent for an hour. \
                        hint: raise wal.max_producers";
         return Component::new(Health::Degraded, message);
@@ -99,29 +99,29 @@ fn ingest(view: &View) -> Component {
     Component::ok()
 }
 
-fn wal(view: &View) -> Component {
-    match view.writer.full() {
+fn wal(daemon: &Daemon) -> Component {
+    match daemon.writer.full() {
         Some(Full::Bytes) => {
             Component::new(Health::Failing, "at wal.max_bytes: clients wait until PostgreSQL catches up")
         }
         Some(Full::Disk) => Component::new(Health::Failing, "the disk is at wal.min_free_bytes: free some space"),
-        None => damage(view),
+        None => damage(daemon),
     }
 }
 
-fn unsettled(view: &View) -> Vec<String> {
-    inspect::unsettled(&std::path::Path::new(&view.data_dir).join("wal"))
+fn unsettled(daemon: &Daemon) -> Vec<String> {
+    inspect::unsettled(&std::path::Path::new(&daemon.data_dir).join("wal"))
 }
 
 /// True while values that had been synced cannot be read, and nobody has replayed what is left of them.
 #[must_use]
-pub(crate) fn is_damaged(view: &View) -> bool {
-    view.log.holds_damage() || !unsettled(view).is_empty()
+pub(crate) fn is_damaged(daemon: &Daemon) -> bool {
+    daemon.wal.holds_damage() || !unsettled(daemon).is_empty()
 }
 
 /// What was set aside stays a person's business over restarts, until it has been replayed.
-fn damage(view: &View) -> Component {
-    let unsettled = unsettled(view);
+fn damage(daemon: &Daemon) -> Component {
+    let unsettled = unsettled(daemon);
     match unsettled.first() {
         Some(name) => Component::new(
             Health::Failing,
@@ -131,17 +131,17 @@ fn damage(view: &View) -> Component {
                 unsettled.len()
             ),
         ),
-        None if view.log.holds_damage() => Component::new(
+        None if daemon.wal.holds_damage() => Component::new(
             Health::Failing,
-            "values that had been synced could not be read; see the log. What is readable loads, and the segment is set \
+            "values that had been synced could not be read; see the daemon log. What is readable loads, and the segment is set \
              aside then",
         ),
         None => Component::ok(),
     }
 }
 
-fn flusher(view: &View) -> Component {
-    let Some(loading) = view.loading.get() else {
+fn flusher(daemon: &Daemon) -> Component {
+    let Some(loading) = daemon.loading.get() else {
         return Component::new(Health::Degraded, "the database is not started yet");
     };
     if !*loading.flusher.migrated.borrow() {
@@ -168,19 +168,19 @@ fn flusher(view: &View) -> Component {
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()),
     responses((status = 200, description = "Nothing is failing", body = HealthReport),
         (status = 503, description = "Something is failing: a person must act", body = HealthReport)))]
-pub(super) async fn healthz(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
-    let (code, report) = health(&view);
+pub(super) async fn healthz(State(daemon): State<super::SharedDaemon>) -> (StatusCode, Json<HealthReport>) {
+    let (code, report) = health(&daemon);
     (code, Json(report.for_everybody()))
 }
 
 /// The same with what the database says, for the local socket.
-pub(super) async fn healthz_in_full(State(view): State<super::router::Handle>) -> (StatusCode, Json<HealthReport>) {
-    let (code, report) = health(&view);
+pub(super) async fn healthz_in_full(State(daemon): State<super::SharedDaemon>) -> (StatusCode, Json<HealthReport>) {
+    let (code, report) = health(&daemon);
     (code, Json(report))
 }
 
-fn health(view: &View) -> (StatusCode, HealthReport) {
-    let report = HealthReport::of(view);
+fn health(daemon: &Daemon) -> (StatusCode, HealthReport) {
+    let report = HealthReport::of(daemon);
     let code = if report.status == Health::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, report)
 }
@@ -189,9 +189,9 @@ fn health(view: &View) -> (StatusCode, HealthReport) {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, description = "Records are accepted", body = String),
         (status = 503, description = "They are not", body = String)))]
-pub(super) async fn readyz(State(view): State<super::router::Handle>) -> (StatusCode, &'static str) {
-    let full = view.writer.full().is_some();
-    if view.accepting.load(Ordering::Relaxed) && !full {
+pub(super) async fn readyz(State(daemon): State<super::SharedDaemon>) -> (StatusCode, &'static str) {
+    let full = daemon.writer.full().is_some();
+    if daemon.accepting.load(Ordering::Relaxed) && !full {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")

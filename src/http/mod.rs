@@ -52,8 +52,8 @@ use crate::pipeline::flusher::{Flusher, Trouble};
 use tallyd_base::clock::Clock;
 use tallyd_store::Database;
 use tallyd_store::dead_letters::quota::Quota;
-use tallyd_wal::channel::Ingest;
-use tallyd_wal::log::Log;
+use tallyd_wal::channel::ChunkSender;
+use tallyd_wal::wal::Wal;
 use tallyd_wal::writer::WriterState;
 
 pub(crate) use health::{Health, HealthReport, is_damaged};
@@ -61,22 +61,22 @@ pub(crate) use router::{local, monitoring, public};
 pub(crate) use status::Status;
 pub(crate) use today::{BudgetToday, ModelToday, Today};
 
-/// What the handlers see of the daemon.
-pub(crate) struct View {
+/// The daemon's state, which the handlers share.
+pub(crate) struct Daemon {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// The write-ahead log.
-    pub log: Arc<Log>,
+    pub wal: Arc<Wal>,
     /// Its writer.
     pub writer: Arc<WriterState>,
     /// The channel before it. Emptied at shutdown: the writer ends once every sender is gone.
-    pub ingest: std::sync::Mutex<Option<Ingest>>,
+    pub chunk_sender: std::sync::Mutex<Option<ChunkSender>>,
     /// True while records are accepted.
     pub accepting: AtomicBool,
     /// How many refused records of a day are kept.
     pub quota: Arc<Quota>,
     /// What connections share, for records that come over HTTP. Emptied at shutdown, for the same reason.
-    pub intake: std::sync::Mutex<Option<Arc<connection::Shared>>>,
+    pub ingest: std::sync::Mutex<Option<Arc<connection::IngestContext>>>,
     /// Who may ask.
     pub auth: auth::Auth,
     /// The time.
@@ -101,6 +101,9 @@ pub(crate) struct View {
     pub data_dir: String,
 }
 
+/// What handlers hold.
+pub(crate) type SharedDaemon = Arc<Daemon>;
+
 /// Settings of the API.
 pub(crate) struct Settings {
     /// The zone of the days in answers.
@@ -117,20 +120,20 @@ pub(crate) struct Settings {
     pub cors_origins: Vec<String>,
 }
 
-impl View {
+impl Daemon {
     /// The age of the oldest record that is on disk and not known to be in PostgreSQL, whatever the lanes do. It may read the disk.
     #[must_use]
     pub(crate) fn oldest_unflushed(&self) -> std::time::Duration {
         let settled = self.loading.get().map(|loading| loading.flusher.settled());
-        let settled = settled.as_deref().unwrap_or_else(|| self.log.committed_at_start());
+        let settled = settled.as_deref().unwrap_or_else(|| self.wal.committed_at_start());
         // What cannot be read is the lanes' to report.
-        let oldest_us = tokio::task::block_in_place(|| self.log.oldest_waiting_us(settled)).ok().flatten();
+        let oldest_us = tokio::task::block_in_place(|| self.wal.oldest_waiting_us(settled)).ok().flatten();
         let age_us = oldest_us.map_or(0, |oldest| self.clock.now_us().saturating_sub(oldest)).max(0);
         std::time::Duration::from_micros(age_us.unsigned_abs())
     }
 }
 
-/// The part of the view that needs the database's server.
+/// The part of it that needs the database's server.
 pub(crate) struct Loading {
     /// The lanes.
     pub flusher: Arc<Flusher>,
@@ -144,7 +147,7 @@ pub(crate) struct Loading {
     pub is_up: AtomicBool,
 }
 
-impl View {
+impl Daemon {
     /// A link that signs in to the page once; none before there is a listener.
     #[must_use]
     pub(crate) fn link(&self) -> Option<String> {

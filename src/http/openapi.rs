@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Info, InfoBuilder, SecurityRequirement};
 
-use super::router::Handle;
+use super::SharedDaemon;
 
 const DESCRIPTION: &str = "Costs of paid API calls. Every request but health shows a token: `Authorization: Bearer …`, a JWT \
     of the configured issuer or one that `tallyd token create` made. Amounts are JSON numbers with all of their digits under \
@@ -41,7 +41,7 @@ fn info() -> Info {
 }
 
 /// `/api/openapi.json` and `/api/docs`.
-pub(crate) fn routes(document: &utoipa::openapi::OpenApi) -> Router<Handle> {
+pub(crate) fn routes(document: &utoipa::openapi::OpenApi) -> Router<SharedDaemon> {
     // A document of texts, lists and maps serializes.
     let value = serde_json::to_value(document).expect("the document serializes");
     // Shared by all who ask.

@@ -9,14 +9,14 @@ use axum::http::request::Parts;
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use serde::de::DeserializeOwned;
 
-use super::View;
+use super::Daemon;
 use super::error::ApiError;
 
 /// Bytes of a text parameter.
 pub(crate) const TEXT_BYTES_MAX: usize = 512;
 /// Days of a range that the rollups answer: ten years.
 pub(crate) const ROLLUP_DAYS_MAX: u64 = 3_660;
-/// Days of a range that the log answers.
+/// Days of a range that the call log answers.
 pub(crate) const LOG_DAYS_MAX: u64 = 31;
 /// Rows of a page.
 pub(crate) const LIMIT_MAX: i64 = 10_000;
@@ -43,9 +43,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Paramet
 }
 
 /// The positive number in a path that has no other parameter.
-pub(crate) struct Number<N>(pub N);
+pub(crate) struct PathNumber<N>(pub N);
 
-impl<S, N> FromRequestParts<S> for Number<N>
+impl<S, N> FromRequestParts<S> for PathNumber<N>
 where
     S: Send + Sync,
     N: std::str::FromStr + Default + PartialOrd + Send,
@@ -119,21 +119,21 @@ pub(crate) fn within(name: &str, value: i64, min: i64, max: i64) -> Result<i64, 
 
 /// Today, in the reporting time zone.
 #[must_use]
-pub(crate) fn today(view: &View) -> NaiveDate {
-    local_now(view).date_naive()
+pub(crate) fn today(daemon: &Daemon) -> NaiveDate {
+    local_now(daemon).date_naive()
 }
 
 /// Now, in the reporting time zone.
 #[must_use]
-pub(crate) fn local_now(view: &View) -> DateTime<chrono_tz::Tz> {
-    now(view).with_timezone(&view.settings.zone)
+pub(crate) fn local_now(daemon: &Daemon) -> DateTime<chrono_tz::Tz> {
+    now(daemon).with_timezone(&daemon.settings.zone)
 }
 
 /// Now.
 #[must_use]
-pub(crate) fn now(view: &View) -> DateTime<Utc> {
+pub(crate) fn now(daemon: &Daemon) -> DateTime<Utc> {
     // The clock's microseconds lie within the calendar for 250,000 years.
-    DateTime::from_timestamp_micros(view.clock.now_us()).unwrap_or_default()
+    DateTime::from_timestamp_micros(daemon.clock.now_us()).unwrap_or_default()
 }
 
 /// The first and the last day of a range: `days` up to today, or `from` and `to`, both included.
@@ -141,12 +141,12 @@ pub(crate) fn now(view: &View) -> DateTime<Utc> {
 /// # Errors
 /// If they contradict each other, or the range is longer than `max` days.
 pub(crate) fn day_range(
-    view: &View,
+    daemon: &Daemon,
     (days, from, to): (Option<u64>, Option<&str>, Option<&str>),
     default: u64,
     max: u64,
 ) -> Result<(NaiveDate, NaiveDate), ApiError> {
-    let today = today(view);
+    let today = today(daemon);
     let hint = "either days=30, or from=2026-01-01&to=2026-01-31 with both days included";
     let to_day = to.map(|to| date("to", to)).transpose()?;
     let back = |end: NaiveDate, days: u64| {
@@ -191,10 +191,10 @@ fn date(name: &str, text: &str) -> Result<NaiveDate, ApiError> {
 ///
 /// # Errors
 /// If it is neither, or of another era.
-pub(crate) fn instant(view: &View, name: &str, text: &str) -> Result<DateTime<Utc>, ApiError> {
+pub(crate) fn instant(daemon: &Daemon, name: &str, text: &str) -> Result<DateTime<Utc>, ApiError> {
     if text.len() == 10 {
         let day = date(name, text)?;
-        let midnight = day.and_time(chrono::NaiveTime::MIN).and_local_timezone(view.settings.zone).earliest();
+        let midnight = day.and_time(chrono::NaiveTime::MIN).and_local_timezone(daemon.settings.zone).earliest();
         // Where clocks skip midnight, the day begins an hour later; UTC's midnight is near enough for a search.
         let midnight = midnight.map(|at| at.to_utc());
         return Ok(midnight.unwrap_or_else(|| day.and_time(chrono::NaiveTime::MIN).and_utc()));

@@ -32,7 +32,7 @@ const SHORT_BYTES: u64 = 64 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// The places of one kind of request.
-pub(crate) struct Places {
+pub(crate) struct RequestSlots {
     all: Arc<Semaphore>,
     of_one: usize,
     by_sender: Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -44,7 +44,7 @@ pub(crate) struct Place(
     #[expect(dead_code, reason = "held, and given back when dropped")] Arc<[OwnedSemaphorePermit; 2]>,
 );
 
-impl Places {
+impl RequestSlots {
     /// So many places.
     #[must_use]
     pub(crate) fn new(places: usize) -> Self {
@@ -86,7 +86,7 @@ impl Places {
 
 /// Middleware, closest to the handlers of questions: takes a place, and leaves it with a long answer for [`keep`]. What is
 /// in between may read the body and make another one of it.
-pub(crate) async fn few(State(places): State<Arc<Places>>, request: Request, next: Next) -> Response {
+pub(crate) async fn few(State(places): State<Arc<RequestSlots>>, request: Request, next: Next) -> Response {
     let hint = "ask again in a moment, and read answers as they come; one sender has half of the places at most";
     let place = match places.take(request.extensions(), hint).await {
         Ok(place) => place,

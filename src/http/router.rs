@@ -21,17 +21,14 @@ use utoipa_axum::routes;
 
 use super::auth::{Gate, Role, gate};
 use super::error::ApiError;
-use super::places::{self, Places};
-use super::{View, admin, answer, health, ingest, openapi, otlp, page, status, today, v1};
+use super::places::{self, RequestSlots};
+use super::{SharedDaemon, admin, answer, health, ingest, openapi, otlp, page, status, today, v1};
 
 /// Bytes of a body that is read before anybody has shown a token: a token, or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
 
-/// What handlers hold.
-pub(crate) type Handle = Arc<View>;
-
 /// Open to everybody: health, and counters unless they have an address of their own. No costs.
-fn open(with_metrics: bool) -> OpenApiRouter<Handle> {
+fn open(with_metrics: bool) -> OpenApiRouter<SharedDaemon> {
     let health = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
     if !with_metrics {
         return health;
@@ -39,13 +36,13 @@ fn open(with_metrics: bool) -> OpenApiRouter<Handle> {
     // All who scrape are one sender: nobody shows who they are.
     let metrics = OpenApiRouter::new()
         .routes(routes!(metrics))
-        .route_layer(from_fn_with_state(Arc::new(Places::answers()), places::few))
+        .route_layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
         .route_layer(from_fn(places::keep));
     health.merge(metrics)
 }
 
 /// As in the system that tallyd replaces. For the roles `read` and `admin`; what changes something is for `admin` alone.
-fn replaced() -> OpenApiRouter<Handle> {
+fn replaced() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(admin::cost_history::cost_history))
         .routes(routes!(admin::costs::costs))
@@ -58,7 +55,7 @@ fn replaced() -> OpenApiRouter<Handle> {
 }
 
 /// The API proper, which the page asks, too. For the same roles.
-fn questions() -> OpenApiRouter<Handle> {
+fn questions() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(v1::costs::costs))
         .routes(routes!(v1::users::users))
@@ -70,7 +67,7 @@ fn questions() -> OpenApiRouter<Handle> {
         .routes(routes!(v1::decisions::retry_many))
         .routes(routes!(v1::decisions::drop_many))
         .routes(routes!(v1::prices::prices, v1::price_changes::add))
-        .routes(routes!(v1::pipeline::pipeline))
+        .routes(routes!(v1::overview::pipeline))
         .routes(routes!(v1::audit::audit))
         .routes(routes!(v1::overview::overview))
         .routes(routes!(v1::forecast::forecast))
@@ -78,7 +75,7 @@ fn questions() -> OpenApiRouter<Handle> {
         .routes(routes!(v1::budgets::remove))
         .routes(routes!(v1::alerts::alerts))
         .routes(routes!(v1::alerts::acknowledge))
-        .routes(routes!(v1::unpriced::unpriced))
+        .routes(routes!(v1::prices::unpriced))
         .routes(routes!(v1::price_changes::preview))
         .routes(routes!(v1::aliases::list, v1::aliases::set, v1::aliases::remove))
         .routes(routes!(v1::price_changes::changes))
@@ -91,7 +88,7 @@ fn questions() -> OpenApiRouter<Handle> {
 }
 
 /// For the roles `ingest` and `admin`.
-fn ingest_routes() -> OpenApiRouter<Handle> {
+fn ingest_routes() -> OpenApiRouter<SharedDaemon> {
     OpenApiRouter::new()
         .routes(routes!(ingest::records::record))
         .routes(routes!(otlp::traces))
@@ -107,10 +104,10 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// Routes on `http.listen`.
-pub(crate) fn public(view: Handle) -> Router {
-    let for_role = |needs, by_page| from_fn_with_state(Gate { view: Arc::clone(&view), needs, by_page }, gate);
-    let answers = Arc::new(Places::answers());
-    let asked = |routes: OpenApiRouter<Handle>, by_page| {
+pub(crate) fn public(daemon: SharedDaemon) -> Router {
+    let for_role = |needs, by_page| from_fn_with_state(Gate { daemon: Arc::clone(&daemon), needs, by_page }, gate);
+    let answers = Arc::new(RequestSlots::answers());
+    let asked = |routes: OpenApiRouter<SharedDaemon>, by_page| {
         routes
             .route_layer(from_fn_with_state(Arc::clone(&answers), places::few))
             .route_layer(from_fn(answer::tag))
@@ -120,12 +117,12 @@ pub(crate) fn public(view: Handle) -> Router {
             .route_layer(from_fn(answer::count))
     };
     let records = ingest_routes()
-        .layer(from_fn(ingest::gzip::unpack))
-        .route_layer(from_fn_with_state(Arc::default(), ingest::large::few))
+        .layer(from_fn(ingest::body::unpack))
+        .route_layer(from_fn_with_state(Arc::default(), ingest::body::few))
         .route_layer(for_role(Role::Ingest, false))
         .route_layer(from_fn(answer::count));
     let (router, document) = OpenApiRouter::new()
-        .merge(open(view.config.http.metrics_listen.is_none()))
+        .merge(open(daemon.config.http.metrics_listen.is_none()))
         .merge(asked(replaced(), false))
         .merge(asked(questions(), true))
         .merge(records)
@@ -139,26 +136,26 @@ pub(crate) fn public(view: Handle) -> Router {
         .merge(page::sign_in::routes().layer(DefaultBodyLimit::max(STRANGERS_BODY_BYTES)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(view.settings.max_body_bytes))
+        .layer(DefaultBodyLimit::max(daemon.settings.max_body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(CompressionLayer::new())
-        .layer(cors(&view.settings.cors_origins))
+        .layer(cors(&daemon.settings.cors_origins))
         .layer(header("x-content-type-options", "nosniff"))
         .layer(header("x-frame-options", "DENY"))
         .layer(header("referrer-policy", "no-referrer"))
         .layer(header("content-security-policy", "default-src 'none'; frame-ancestors 'none'"))
         .layer(header("cross-origin-resource-policy", "same-origin"))
-        .with_state(view)
+        .with_state(daemon)
 }
 
 /// Routes on `http.metrics_listen`.
-pub(crate) fn monitoring(view: Handle) -> Router {
+pub(crate) fn monitoring(daemon: SharedDaemon) -> Router {
     let (router, _) = open(true).split_for_parts();
-    router.fallback(not_found).layer(CatchPanicLayer::custom(panicked)).with_state(view)
+    router.fallback(not_found).layer(CatchPanicLayer::custom(panicked)).with_state(daemon)
 }
 
 /// Routes on the local socket.
-pub(crate) fn local(view: Handle) -> Router {
+pub(crate) fn local(daemon: SharedDaemon) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz_in_full))
         .route("/metrics", get(metrics))
@@ -167,7 +164,7 @@ pub(crate) fn local(view: Handle) -> Router {
         .route("/link", get(link))
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(panicked))
-        .with_state(view)
+        .with_state(daemon)
 }
 
 /// Browsers' pages of other origins: those that are configured, with tokens in headers and never with cookies.
@@ -184,14 +181,14 @@ fn cors(origins: &[String]) -> CorsLayer {
 /// The daemon's metrics, in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
-async fn metrics(State(view): State<Handle>) -> ([(HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], view.metrics.render())
+async fn metrics(State(daemon): State<SharedDaemon>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], daemon.metrics.render())
 }
 
 /// A link that signs in to the page. On the local socket alone: who may open that may as well read the database.
-async fn link(State(view): State<Handle>) -> Result<String, ApiError> {
+async fn link(State(daemon): State<SharedDaemon>) -> Result<String, ApiError> {
     // Without a schema there is nowhere to keep the session yet; the code waits for it, and the page with it.
-    view.link().ok_or_else(|| ApiError::unavailable("the HTTP listener is not there yet"))
+    daemon.link().ok_or_else(|| ApiError::unavailable("the HTTP listener is not there yet"))
 }
 
 /// A handler's panic is one answer 500 and an error in the daemon log. The connection and all others go on.

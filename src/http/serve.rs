@@ -28,7 +28,7 @@ use tower::ServiceExt;
 
 use super::error::ApiError;
 use crate::metrics::OpenConnection;
-use crate::seats::{Bounds, Guard, Seat, Seats};
+use crate::seats::{Guard, Seat, SeatBounds, Seats};
 use paced::Paced;
 use tallyd_base::registry;
 use upload::Upload;
@@ -47,7 +47,7 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: SeatBounds) {
     let seats = Seats::new(bounds);
     loop {
         match listener.accept().await {

@@ -7,9 +7,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{HealthReport, View};
+use super::{Daemon, HealthReport};
 use crate::http::answer::Json;
-use crate::metrics::names::Names;
+use crate::metrics::names::NamedCounter;
 use tallyd_store::queries::costs::all_calls;
 use tallyd_wal::window::WindowStatus;
 
@@ -70,13 +70,13 @@ pub(crate) struct Named {
 impl StoodOut {
     /// As counted so far; nothing while the daemon stops.
     #[must_use]
-    pub(crate) fn of(view: &View) -> Self {
-        let intake = view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let Some(shared) = intake else { return Self::default() };
-        let list = |names: &Names| {
+    pub(crate) fn of(daemon: &Daemon) -> Self {
+        let ingest = daemon.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let Some(context) = ingest else { return Self::default() };
+        let list = |names: &NamedCounter| {
             names.since_start().into_iter().map(|(what, count)| Named { what, count }).collect::<Vec<_>>()
         };
-        let metrics = &shared.metrics;
+        let metrics = &context.metrics;
         Self {
             not_understood: list(&metrics.not_understood),
             passed_over: list(&metrics.passed_over),
@@ -134,39 +134,39 @@ pub(crate) struct LaneStatus {
 }
 
 /// `GET /status`, on the local socket only.
-pub(super) async fn status(State(view): State<super::router::Handle>) -> Json<Status> {
-    let committed_records = tokio::time::timeout(PATIENCE, committed_records(&view)).await.ok().flatten();
+pub(super) async fn status(State(daemon): State<super::SharedDaemon>) -> Json<Status> {
+    let committed_records = tokio::time::timeout(PATIENCE, committed_records(&daemon)).await.ok().flatten();
     Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
-        uptime_seconds: view.started.elapsed().as_secs(),
+        uptime_seconds: daemon.started.elapsed().as_secs(),
         pid: std::process::id(),
-        data_dir: view.data_dir.clone(),
-        socket: view.socket.clone(),
-        time_zone: view.settings.zone.name().to_owned(),
-        grpc: view.grpc_address.get().map(ToString::to_string),
-        health: HealthReport::of(&view),
-        wal: wal(&view),
-        database: database(&view, committed_records),
-        stood_out: StoodOut::of(&view),
+        data_dir: daemon.data_dir.clone(),
+        socket: daemon.socket.clone(),
+        time_zone: daemon.settings.zone.name().to_owned(),
+        grpc: daemon.grpc_address.get().map(ToString::to_string),
+        health: HealthReport::of(&daemon),
+        wal: wal(&daemon),
+        database: database(&daemon, committed_records),
+        stood_out: StoodOut::of(&daemon),
     })
 }
 
-fn wal(view: &View) -> WalStatus {
-    let ingest = view.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+fn wal(daemon: &Daemon) -> WalStatus {
+    let ingest = daemon.chunk_sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     WalStatus {
-        unflushed_records: view.log.unflushed_records(),
-        oldest_unflushed_seconds: view.oldest_unflushed().as_secs_f64(),
-        bytes: view.log.value_bytes(),
-        segments: view.log.segment_count(),
-        durable_key: view.log.durable_key(),
+        unflushed_records: daemon.wal.unflushed_records(),
+        oldest_unflushed_seconds: daemon.oldest_unflushed().as_secs_f64(),
+        bytes: daemon.wal.value_bytes(),
+        segments: daemon.wal.segment_count(),
+        durable_key: daemon.wal.durable_key(),
         channel_bytes: ingest.as_ref().map_or(0, |ingest| ingest.waiting_bytes()),
-        damaged: super::is_damaged(view),
-        identities: view.writer.window.status(),
+        damaged: super::is_damaged(daemon),
+        identities: daemon.writer.window.status(),
     }
 }
 
-fn database(view: &View, committed_records: Option<u64>) -> DatabaseStatus {
-    let loading = view.loading.get();
+fn database(daemon: &Daemon, committed_records: Option<u64>) -> DatabaseStatus {
+    let loading = daemon.loading.get();
     let lanes = loading.map_or_else(Vec::new, |loading| loading.flusher.lanes.iter().collect());
     DatabaseStatus {
         url: loading.map(|loading| loading.database.redacted_url()),
@@ -184,8 +184,8 @@ fn database(view: &View, committed_records: Option<u64>) -> DatabaseStatus {
     }
 }
 
-async fn committed_records(view: &View) -> Option<u64> {
-    let loading = view.loading.get()?;
+async fn committed_records(daemon: &Daemon) -> Option<u64> {
+    let loading = daemon.loading.get()?;
     let client = loading.pool.get().await.ok()?;
     all_calls(&client).await.ok()
 }

@@ -5,15 +5,15 @@ use axum::extract::State;
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
+use super::SharedDaemon;
 use super::error::ApiError;
 use super::parameters::local_now;
-use super::router::Handle;
 use super::v1::budgets::Budgets;
 use crate::http::answer::Json;
 use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::{Scope, Status};
 use tallyd_store::queries::costs::total;
-use tallyd_store::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use tallyd_store::whole::Whole;
 
 /// Models that are told apart.
@@ -90,12 +90,12 @@ impl From<GroupRow> for ModelToday {
 }
 
 /// `GET /today`, on the local socket only.
-pub(super) async fn today(State(view): State<Handle>) -> Result<Json<Today>, ApiError> {
-    let day = local_now(&view).date_naive();
-    let time_zone = view.settings.zone.name().to_owned();
-    let reading = view.reading().await?;
+pub(super) async fn today(State(daemon): State<SharedDaemon>) -> Result<Json<Today>, ApiError> {
+    let day = local_now(&daemon).date_naive();
+    let time_zone = daemon.settings.zone.name().to_owned();
+    let reading = daemon.reading().await?;
     let sums = total(&reading, day, day).await?;
-    let question = Question {
+    let question = CostQuery {
         from: day,
         to: day,
         zone: time_zone.clone(),
@@ -108,7 +108,7 @@ pub(super) async fn today(State(view): State<Handle>) -> Result<Json<Today>, Api
         offset: 0,
     };
     let models = question.ask(&reading).await?.into_iter().map(ModelToday::from).collect();
-    let budgets = Budgets::read(&view, &reading).await?.budgets.into_iter().map(|row| {
+    let budgets = Budgets::read(&daemon, &reading).await?.budgets.into_iter().map(|row| {
         let budget = row.state.budget;
         let scope = match budget.scope {
             Scope::Global => "all".to_owned(),

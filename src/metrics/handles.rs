@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use super::names::Names;
+use super::names::NamedCounter;
 use tallyd_base::registry as name;
 use tallyd_intake::{Admission, Code};
 use tallyd_model::call::{Call, Cost};
@@ -22,11 +22,11 @@ pub(crate) struct IngestMetrics {
     /// See [`name::RECORDS_UNPRICED`].
     unpriced: Counter,
     /// See [`name::NOT_UNDERSTOOD`].
-    pub not_understood: Arc<Names>,
+    pub not_understood: Arc<NamedCounter>,
     /// See [`name::OTLP_PASSED_OVER`].
-    pub passed_over: Arc<Names>,
+    pub passed_over: Arc<NamedCounter>,
     /// See [`name::STATED_COST_DIFFERS`].
-    pub stated_cost_differs: Arc<Names>,
+    pub stated_cost_differs: Arc<NamedCounter>,
     refused: Vec<Counter>,
 }
 
@@ -36,9 +36,9 @@ impl Default for IngestMetrics {
             received: counter!(name::RECORDS_RECEIVED),
             duplicate: counter!(name::RECORDS_DUPLICATE),
             unpriced: counter!(name::RECORDS_UNPRICED),
-            not_understood: Arc::new(Names::new(name::NOT_UNDERSTOOD)),
-            passed_over: Arc::new(Names::new(name::OTLP_PASSED_OVER)),
-            stated_cost_differs: Arc::new(Names::new(name::STATED_COST_DIFFERS)),
+            not_understood: Arc::new(NamedCounter::new(name::NOT_UNDERSTOOD)),
+            passed_over: Arc::new(NamedCounter::new(name::OTLP_PASSED_OVER)),
+            stated_cost_differs: Arc::new(NamedCounter::new(name::STATED_COST_DIFFERS)),
             refused: Code::ALL.iter().map(|code| counter!(name::RECORDS_REFUSED, "code" => code.name())).collect(),
         }
     }

@@ -13,12 +13,12 @@ const NAME_BYTES_MAX: usize = 120;
 pub(crate) const OTHER: &str = "(other)";
 
 /// A counter whose label `what` is a name that somebody else chose, and the same counts for `tallyd status`.
-pub(crate) struct Names {
+pub(crate) struct NamedCounter {
     metric: &'static str,
     counts: Mutex<BTreeMap<String, u64>>,
 }
 
-impl Names {
+impl NamedCounter {
     /// Nothing counted yet.
     #[must_use]
     pub(crate) const fn new(metric: &'static str) -> Self {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn names_are_bounded_in_number_and_length_and_printable() {
-        let names = Names::new("tallyd_test_total");
+        let names = NamedCounter::new("tallyd_test_total");
         for number in 0..NAMES_MAX + 10 {
             names.count(&format!("n-{number}"));
         }

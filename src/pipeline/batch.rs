@@ -3,7 +3,7 @@
 //! Without a key each request counts, however often it is sent. With one ([`RequestKey`]) a repetition adds nothing, and that
 //! needs no memory beside the one that producers have: the key *is* a producer, whose name is its digest, and whose records
 //! are numbered `fingerprint · 2^20 + 1` and on. The mark that becomes durable with the records so says how much of the
-//! request is in the log, *and* which request it was: a key that comes back with another body is found out, not merged.
+//! request is in the WAL, *and* which request it was: a key that comes back with another body is found out, not merged.
 //! A key is of one token: its scope, the token's id, is a part of the digest, and no client on a socket may say the name.
 //! A request that broke off in the middle goes on where it ended.
 //!
@@ -17,13 +17,13 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::connection::Shared;
+use super::connection::IngestContext;
 use tallyd_config::StatedCosts;
 use tallyd_intake::{Absent, Admission, Encoded, Refusal, Rules};
 use tallyd_model::pricing::Usd;
-use tallyd_wal::channel::{Closed, Origin};
+use tallyd_wal::channel::{Closed, ConnectionOrigin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
-use tallyd_wal::identity::{Identity, REQUEST_PREFIX};
+use tallyd_wal::identity::{ProducerIdentity, REQUEST_PREFIX};
 
 /// Bits that number a request's records. The other 44 are the body's fingerprint.
 const INDEX_BITS: u32 = 20;
@@ -73,7 +73,7 @@ impl RequestKey {
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum RecordOutcome {
     /// It is durable.
     Accepted {
         /// The call's id.
@@ -129,13 +129,13 @@ pub(crate) struct Sender<'a> {
 
 /// A request whose records are judged and handed over, a slice at a time: what waits for the WAL is not all of the request.
 pub(crate) struct Recording<'r> {
-    shared: &'r Shared,
+    context: &'r IngestContext,
     sender: Sender<'r>,
     key: Option<&'r RequestKey>,
-    origin: Arc<Origin>,
+    origin: Arc<ConnectionOrigin>,
     known: u64,
     texts: &'r [&'r [u8]],
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<RecordOutcome>,
     /// Places of outcomes that the writer has to tell whether they are duplicates.
     tickets: Vec<(usize, Ticket)>,
     judged: Vec<Bundle>,
@@ -148,19 +148,21 @@ impl<'r> Recording<'r> {
     /// # Errors
     /// [`BatchError`].
     pub(crate) async fn begin(
-        shared: &'r Shared,
+        context: &'r IngestContext,
         sender: Sender<'r>,
         key: Option<&'r RequestKey>,
         texts: &'r [&'r [u8]],
     ) -> Result<Self, BatchError> {
-        let origin = Origin::new(key.map_or_else(Identity::nobody, |key| Identity::without_secret(&key.producer)));
+        let origin = ConnectionOrigin::new(
+            key.map_or_else(ProducerIdentity::nobody, |key| ProducerIdentity::without_secret(&key.producer)),
+        );
         let known = match key {
-            Some(key) => open(shared, &origin, key).await?,
+            Some(key) => open(context, &origin, key).await?,
             None => 0,
         };
         let outcomes = Vec::with_capacity(texts.len());
         let (tickets, judged) = (Vec::new(), Vec::new());
-        Ok(Self { shared, sender, key, origin, known, texts, outcomes, tickets, judged, handed_over: 0 })
+        Ok(Self { context, sender, key, origin, known, texts, outcomes, tickets, judged, handed_over: 0 })
     }
 
     /// Judges the next slice. Returns its credits: calls with a negative cost that no earlier request has brought. None after
@@ -169,11 +171,11 @@ impl<'r> Recording<'r> {
         let first = self.outcomes.len();
         let slice = self.texts.get(first..).filter(|rest| !rest.is_empty())?;
         let slice = &slice[..slice.len().min(SLICE)];
-        let (shared, sender, key, known) = (self.shared, self.sender, self.key, self.known);
+        let (context, sender, key, known) = (self.context, self.sender, self.key, self.known);
         let told = (&mut self.outcomes, &mut self.tickets);
-        self.judged = encode(shared, sender, key, known, first, slice, told);
+        self.judged = encode(context, sender, key, known, first, slice, told);
         let credits = self.outcomes[first..].iter().filter_map(|outcome| match outcome {
-            Outcome::Accepted { id, cost_usd: Some(usd), duplicate: false, .. } if *usd < Usd::ZERO => {
+            RecordOutcome::Accepted { id, cost_usd: Some(usd), duplicate: false, .. } if *usd < Usd::ZERO => {
                 Some((*id, *usd))
             }
             _ => None,
@@ -187,7 +189,7 @@ impl<'r> Recording<'r> {
     /// [`BatchError`].
     pub(crate) async fn hand_over(&mut self) -> Result<(), BatchError> {
         for bundle in self.judged.drain(..) {
-            self.shared.ingest.submit(&self.origin, bundle).await?;
+            self.context.chunks.submit(&self.origin, bundle).await?;
             self.handed_over += 1;
         }
         Ok(())
@@ -197,10 +199,10 @@ impl<'r> Recording<'r> {
     ///
     /// # Errors
     /// [`BatchError`].
-    pub(crate) async fn finish(mut self) -> Result<Vec<Outcome>, BatchError> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<RecordOutcome>, BatchError> {
         self.origin.wait_durable(self.handed_over).await?;
         for (place, _) in self.tickets.iter().filter(|(_, ticket)| ticket.is_duplicate()) {
-            if let Outcome::Accepted { duplicate, .. } = &mut self.outcomes[*place] {
+            if let RecordOutcome::Accepted { duplicate, .. } = &mut self.outcomes[*place] {
                 *duplicate = true;
             }
         }
@@ -209,8 +211,8 @@ impl<'r> Recording<'r> {
 }
 
 /// Speaks for the key from now on. Returns how many of its records are durable already.
-async fn open(shared: &Shared, origin: &Arc<Origin>, key: &RequestKey) -> Result<u64, BatchError> {
-    let last_seq = shared.ingest.open(origin, None).await?;
+async fn open(context: &IngestContext, origin: &Arc<ConnectionOrigin>, key: &RequestKey) -> Result<u64, BatchError> {
+    let last_seq = context.chunks.open(origin, None).await?;
     match last_seq {
         0 => Ok(0),
         _ if last_seq >> INDEX_BITS == key.fingerprint => Ok(last_seq - key.base()),
@@ -220,48 +222,48 @@ async fn open(shared: &Shared, origin: &Arc<Origin>, key: &RequestKey) -> Result
 
 /// Encodes the texts, of which the first has this index in its request.
 fn encode(
-    shared: &Shared,
+    context: &IngestContext,
     sender: Sender<'_>,
     key: Option<&RequestKey>,
     known: u64,
     first: usize,
     texts: &[&[u8]],
-    (outcomes, tickets): (&mut Vec<Outcome>, &mut Vec<(usize, Ticket)>),
+    (outcomes, tickets): (&mut Vec<RecordOutcome>, &mut Vec<(usize, Ticket)>),
 ) -> Vec<Bundle> {
-    let catalog = shared.catalog.load();
+    let catalog = context.catalog.load();
     let Sender { stated_costs, response_ids, .. } = sender;
-    let rules = Rules { stated_costs, response_ids, ..shared.rules.clone() };
-    let admission = Admission { rules: &rules, catalog: &catalog, now_us: shared.clock.now_us() };
-    let (mut builder, mut bundles) = (BundleBuilder::new(shared.lanes), Vec::new());
-    shared.metrics.received.increment(texts.len() as u64);
+    let rules = Rules { stated_costs, response_ids, ..context.rules.clone() };
+    let admission = Admission { rules: &rules, catalog: &catalog, now_us: context.clock.now_us() };
+    let (mut builder, mut bundles) = (BundleBuilder::new(context.lanes), Vec::new());
+    context.metrics.received.increment(texts.len() as u64);
     for (index, text) in (first..).zip(texts) {
         let duplicate = (index as u64) < known;
         let seq = key.map_or(0, |key| key.base() + 1 + index as u64);
         let record = Encoded::Json(text);
         let id = key.map(|key| move || key.id(index));
         let absent = Absent { id: id.as_ref().map(|id| id as &dyn Fn() -> [u8; 16]), ..Absent::default() };
-        shared.metrics.duplicate.increment(u64::from(duplicate));
+        context.metrics.duplicate.increment(u64::from(duplicate));
         let (full, outcome) = admission.admit_with(record, absent, |admitted| match admitted {
             Ok(call) => {
                 let (id, cost_usd) = (Uuid::from_bytes(call.id), call.cost.usd());
                 let full = if duplicate {
                     None
                 } else {
-                    shared.metrics.accepted(&admission, call);
+                    context.metrics.accepted(&admission, call);
                     let full = builder.push_call(seq, call);
                     tickets.extend(builder.ticket().map(|ticket| (index, ticket)));
                     full
                 };
-                let should_throttle = shared.should_throttle(call);
-                (full, Outcome::Accepted { id, cost_usd, duplicate, should_throttle })
+                let should_throttle = context.should_throttle(call);
+                (full, RecordOutcome::Accepted { id, cost_usd, duplicate, should_throttle })
             }
             Err(refusal) => {
                 let full = if duplicate {
                     None
                 } else {
-                    builder.push_refused(seq, &shared.refused("", sender.name, &refusal, record))
+                    builder.push_refused(seq, &context.refused("", sender.name, &refusal, record))
                 };
-                (full, Outcome::Refused(refusal))
+                (full, RecordOutcome::Refused(refusal))
             }
         });
         bundles.extend(full);

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, Access, Places, Shared, Stranger};
+use super::connection::{self, ConnectionAccess, ConnectionSlots, IngestContext, Stranger};
 use crate::metrics::{IngestMetrics, OpenConnection};
 use crate::seats::Seats;
 
@@ -102,7 +102,7 @@ fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
 impl Listener {
     /// Accepts connections until `stop` is cancelled, then returns once all of them have ended. Where there is no place it
     /// stops accepting until one is free.
-    pub(crate) async fn run(self, shared: Arc<Shared>, door: Door, stop: CancellationToken) {
+    pub(crate) async fn run(self, context: Arc<IngestContext>, door: Door, stop: CancellationToken) {
         let transport = match self {
             Self::Unix(_) => "unix",
             Self::Tcp(_) => "tcp",
@@ -122,10 +122,10 @@ impl Listener {
             match accepted {
                 Ok((stream, access)) => {
                     tallyd_base::failpoint::hit("listener.accepted");
-                    let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                    let (context, stop) = (Arc::clone(&context), stop.clone());
                     let counted = OpenConnection::new(open.clone());
                     tasks.spawn(async move {
-                        serve(stream, shared, &access, stop).await;
+                        serve(stream, context, &access, stop).await;
                         drop((counted, access));
                     });
                 }
@@ -141,11 +141,11 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, door: &Door) -> io::Result<(Stream, Access)> {
+    async fn accept(&self, door: &Door) -> io::Result<(Stream, ConnectionAccess)> {
         match self {
             Self::Unix(listener) => {
                 let place = Arc::clone(&door.places.all).acquire_owned().await.map_err(io::Error::other)?;
-                Ok((Box::new(listener.accept().await?.0), Access::Anyone(place)))
+                Ok((Box::new(listener.accept().await?.0), ConnectionAccess::Anyone(place)))
             }
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -153,7 +153,7 @@ impl Listener {
                 let guard = door.strangers.take(peer.ip()).await;
                 let tokens = Arc::clone(&door.tokens);
                 let stranger = Stranger::new(tokens, peer.ip(), guard, Arc::clone(&door.places));
-                Ok((Box::new(stream), Access::Stranger(stranger)))
+                Ok((Box::new(stream), ConnectionAccess::Stranger(stranger)))
             }
         }
     }
@@ -166,13 +166,13 @@ pub(crate) struct Door {
     /// Places of those who have not shown it yet.
     pub strangers: Arc<Seats>,
     /// Places of producers.
-    pub places: Arc<Places>,
+    pub places: Arc<ConnectionSlots>,
 }
 
-async fn serve(stream: Stream, shared: Arc<Shared>, access: &Access, stop: CancellationToken) {
-    let metrics = shared.metrics.clone();
-    let serving = connection::serve(stream, shared, access, stop);
-    let Access::Stranger(stranger) = access else { return serving.await };
+async fn serve(stream: Stream, context: Arc<IngestContext>, access: &ConnectionAccess, stop: CancellationToken) {
+    let metrics = context.metrics.clone();
+    let serving = connection::serve(stream, context, access, stop);
+    let ConnectionAccess::Stranger(stranger) = access else { return serving.await };
     tokio::select! {
         biased;
         () = stranger.displaced() => metrics.protocol_error("displaced"),

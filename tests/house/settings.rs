@@ -148,7 +148,7 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         "a_host_that_never_answers_does_not_keep_the_next_one_from_being_asked",
         &["database.connect_timeout_ms"],
     ),
-    ("tests/it/full.rs", "at_its_bound_the_log_holds_clients_back_and_resumes_by_itself", &["wal.max_bytes"]),
+    ("tests/it/records.rs", "at_its_bound_the_log_holds_clients_back_and_resumes_by_itself", &["wal.max_bytes"]),
     (
         "tests/it/outage.rs",
         "with_a_backlog_that_no_deadline_is_long_enough_for_batches_shrink_until_they_load",
@@ -187,13 +187,17 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         "sigterm_while_postgresql_is_down_ends_in_time_and_the_next_start_loads_the_rest",
         &["shutdown.deadline_ms"],
     ),
-    ("tests/it/tcp.rs", "over_tcp_a_token_opens_the_door_and_nothing_else_does", &["listen.tcp", "listen.tcp_tokens"]),
+    (
+        "tests/it/records.rs",
+        "over_tcp_a_token_opens_the_door_and_nothing_else_does",
+        &["listen.tcp", "listen.tcp_tokens"],
+    ),
     (
         "tests/it/tls.rs",
         "a_server_that_cannot_prove_itself_gets_no_record_until_it_can_and_nothing_is_lost",
         &["database.ca_file"],
     ),
-    ("tests/it/turns.rs", "a_batch_that_finds_no_turn_goes_on_filling", &["flusher.lanes"]),
+    ("tests/it/slots.rs", "a_batch_that_finds_no_slot_goes_on_filling", &["flusher.lanes"]),
 ];
 
 /// A key whose work no daemon shows to a test: the words of the source that hand its value over, and the test of what they
@@ -216,7 +220,7 @@ const IN_PARTS: &[(&str, &str, &str, &str, &str)] = &[
     (
         "wal.identity_window_days",
         "src/app/build.rs",
-        "span: wal.identity_window",
+        "span: config.wal.identity_window",
         "crates/wal/src/window/tests.rs",
         "a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_by_a_jump_of_the_clock",
     ),

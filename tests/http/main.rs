@@ -21,7 +21,6 @@ mod page;
 mod password;
 mod records;
 mod settings;
-mod stands_out;
 mod stub;
 mod tokens;
 mod v1;

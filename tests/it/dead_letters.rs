@@ -8,6 +8,7 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, url};
 use crate::support::proxy::Proxy;
 use crate::support::until;
+use tallyd_client::Record;
 
 /// A record that the daemon takes, and PostgreSQL does not.
 const POISON: &str = r#"{"provider":"rentcast","endpoint":"/poison","request_id":"poison"}"#;
@@ -207,4 +208,35 @@ fn a_retried_record_is_priced_by_the_prices_in_force_also_those_that_were_added(
     assert!(retried.status.success(), "{retried:?}");
     assert_eq!(postgres.psql("SELECT cost_usd, cost_source, price_id FROM api_usage_log"), "0.7|catalog|1000000");
     daemon.assert_reconciled();
+}
+
+#[test]
+fn a_row_that_postgresql_refuses_goes_to_the_dead_letters_alone() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).start();
+    postgres.until("SELECT to_regclass('api_usage_log') IS NOT NULL", "t");
+    postgres.psql(RULE);
+    let mut session = daemon.session("p");
+    // Two in one frame and one in another, between many that are fine.
+    let record = |seq: u64| Record {
+        request_id: if [31, 77, 250].contains(&seq) { "poison".into() } else { "".into() },
+        ..Record::claude("claude-sonnet-4-5", seq, 1)
+    };
+    for first_seq in [1, 101, 201] {
+        session.send(first_seq, &(first_seq..first_seq + 100).map(record).collect::<Vec<_>>()).unwrap();
+    }
+    for seq in [100, 200, 300] {
+        assert_eq!(session.recv_ack().unwrap().seq, seq);
+    }
+    postgres.until_calls(297);
+    assert_eq!(postgres.psql("SELECT count(*) FROM api_usage_log WHERE input_tokens IN (31, 77, 250)"), "0");
+    let letters = "SELECT kind, code, producer, payload_format, \
+        (convert_from(payload, 'UTF8')::json ->> 'input_tokens') FROM dead_letters ORDER BY 5";
+    let expected = [250, 31, 77].map(|tokens| format!("poison|23514|p|json|{tokens}"));
+    postgres.until(letters, &expected.join("\n"));
+    daemon.assert_reconciled();
+    // The lanes go on as if nothing had been.
+    session.send(301, &[record(301)]).unwrap();
+    session.recv_ack().unwrap();
+    postgres.until_calls(298);
 }

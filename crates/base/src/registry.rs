@@ -103,9 +103,9 @@ registry! {
     counter FLUSH_CROWDED = "tallyd_flush_crowded_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold" { lane };
-    /// Calls that this daemon's upkeep has dropped from the log; their sums are kept.
+    /// Calls that this daemon's upkeep has dropped from the call log; their sums are kept.
     counter RETENTION_CALLS = "tallyd_retention_dropped_calls_total";
-    /// Partitions of the log that this daemon's upkeep has dropped.
+    /// Partitions of the call log that this daemon's upkeep has dropped.
     counter RETENTION_PARTITIONS = "tallyd_retention_dropped_partitions_total";
     /// Partitions that were due and stayed for another hour, because others were using them or this role may not drop them.
     gauge RETENTION_OVERDUE = "tallyd_retention_overdue_partitions";

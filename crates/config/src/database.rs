@@ -1,8 +1,9 @@
-//! `[database]`: the PostgreSQL that records end up in.
+//! `[database]`, `[log_table]`, `[rollup]`, `[retention]`: where PostgreSQL is, how tables are laid out there, and how long calls are kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::error::Faults;
@@ -48,5 +49,103 @@ impl Database {
             faults.add("database.password_file", reason);
         }
         faults.in_range("database.connect_timeout_ms", self.connect_timeout.as_millis(), 100..=600_000);
+    }
+}
+
+/// The period that one partition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Partition {
+    /// A month.
+    #[default]
+    Month,
+    /// A day: for many millions of calls a day, where an index on a whole month no longer fits memory.
+    Day,
+}
+
+/// When a partition gets its index on `(user_id, occurred_at)`, which costs most of the loading speed while it grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserIndex {
+    /// From the start: one user's calls are found fast at once, and loading takes nearly twice as long.
+    Always,
+    /// Once the partition has stopped growing, without blocking anybody.
+    #[default]
+    Sealed,
+    /// Not at all.
+    Never,
+}
+
+/// The layout of `api_usage_log`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogTable {
+    /// The period of one partition: `"month"` or `"day"`. With `"day"`, a day of more than 31 days ago that has no partition
+    /// yet gets one by month.
+    pub partition: Partition,
+    /// Partitions that are made ahead of time.
+    pub partitions_ahead: u32,
+    /// When a partition gets its index by user: `"always"` (loading takes nearly twice as long), `"sealed"` (once it has
+    /// stopped growing), `"never"`.
+    pub user_index: UserIndex,
+}
+
+impl Default for LogTable {
+    fn default() -> Self {
+        Self { partition: Partition::Month, partitions_ahead: 2, user_index: UserIndex::Sealed }
+    }
+}
+
+impl LogTable {
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("log_table.partitions_ahead", self.partitions_ahead, 1..=366);
+    }
+}
+
+/// What the daily tables count by.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rollup {
+    /// The time zone in which a day begins, by its IANA name. The database remembers it: commands without this setting use
+    /// the database's, one that differs is an error. Changing it later takes a rebuild of the daily tables.
+    #[serde(with = "form::time_zone")]
+    pub time_zone: Tz,
+    /// Distinct models a day and provider; further ones count as `(other)` in the daily tables.
+    pub max_models_per_day: usize,
+    /// Distinct endpoints a day and provider; further ones count as `(other)` in the daily tables.
+    pub max_endpoints_per_day: usize,
+}
+
+impl Default for Rollup {
+    fn default() -> Self {
+        Self { time_zone: Tz::UTC, max_models_per_day: 1000, max_endpoints_per_day: 2000 }
+    }
+}
+
+impl Rollup {
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("rollup.max_models_per_day", self.max_models_per_day, 1..=1_000_000);
+        faults.in_range("rollup.max_endpoints_per_day", self.max_endpoints_per_day, 1..=1_000_000);
+    }
+}
+
+/// How long single calls are kept. Sums by day and the users' lifetime totals stay for ever.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Days for which the call log keeps calls: partitions that lie wholly before are dropped, every hour. 0: for ever.
+    pub log_days: u32,
+}
+
+impl Retention {
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        // A century; more cannot be subtracted from every clock.
+        faults.in_range("retention.log_days", self.log_days, 0..=36_500);
+    }
+
+    /// How long the call log keeps calls; none: for ever.
+    #[must_use]
+    pub fn log(&self) -> Option<chrono::TimeDelta> {
+        (self.log_days > 0).then(|| chrono::TimeDelta::days(self.log_days.into()))
     }
 }

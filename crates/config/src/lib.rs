@@ -19,8 +19,6 @@
 mod alerts;
 mod auth;
 mod database;
-mod dead_letters;
-mod effective;
 pub mod env;
 mod error;
 mod flusher;
@@ -29,15 +27,9 @@ mod http;
 mod layers;
 mod limits;
 mod listen;
-mod log;
-mod log_table;
 mod otlp;
-mod price_sync;
-mod retention;
-mod rollup;
+mod process;
 pub mod secret;
-mod shutdown;
-mod users;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -45,24 +37,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::alerts::Alerts;
+pub use self::alerts::{Alerts, PriceSync};
 pub use self::auth::Auth;
-pub use self::database::Database;
-pub use self::dead_letters::DeadLetters;
+pub use self::database::{Database, LogTable, Partition, Retention, Rollup, UserIndex};
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
-pub use self::http::Http;
-pub use self::limits::{Limits, StatedCosts};
+pub use self::http::{Http, Users};
+pub use self::limits::{DeadLetters, Limits, StatedCosts};
 pub use self::listen::Listen;
-pub use self::log::{Log, LogFormat};
-pub use self::log_table::{LogTable, Partition, UserIndex};
 pub use self::otlp::{ClaudeCode, GRPC_ADDRESS, GRPC_AUTO, Otlp};
-pub use self::price_sync::PriceSync;
-pub use self::retention::Retention;
-pub use self::rollup::Rollup;
+pub use self::process::{Log, LogFormat, Shutdown};
 pub use self::secret::{Secret, SecretUrl, redact_url};
-pub use self::shutdown::Shutdown;
-pub use self::users::Users;
 pub use self::wal::{Sync, Wal};
 use tallyd_model::pricing::PricingOptions;
 

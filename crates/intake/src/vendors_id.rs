@@ -21,7 +21,7 @@ enum Rest {
     MixedCase,
 }
 
-/// True if the provider, in the log's spelling, has made the id.
+/// True if the provider, in the call log's spelling, has made the id.
 pub(super) fn is_of(provider: &str, request_id: &str) -> bool {
     // Most records have none.
     !request_id.is_empty()

@@ -116,7 +116,7 @@ pub enum Cost {
     },
     /// Stated by the client.
     Client(Usd),
-    /// No price is known: NULL in the log, never 0.
+    /// No price is known: NULL in the call log, never 0.
     Unpriced,
 }
 

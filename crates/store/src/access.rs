@@ -27,7 +27,7 @@ pub struct Access {
     pub missing_roles: Vec<String>,
 }
 
-/// Whether a role can COPY into the log.
+/// Whether a role can COPY into the call log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum CopyAccess {

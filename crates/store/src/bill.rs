@@ -10,7 +10,7 @@ use tallyd_model::bill::compare::Recorded;
 
 /// Sums the days from `from` to `to`, both included, of these providers.
 ///
-/// Where the reporting time zone is UTC the rollups answer, which outlive the log; otherwise the log does.
+/// Where the reporting time zone is UTC the rollups answer, which outlive the call log; otherwise the call log does.
 ///
 /// # Errors
 /// PostgreSQL's.

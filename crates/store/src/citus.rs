@@ -4,7 +4,7 @@
 //! functions; docs/citus.md says what is known and what is not.
 //!
 //! ## What goes where, and why
-//! * By `user_id`, together on the same nodes: the log and what is summed by user. The log's partitions follow it. A batch's rows
+//! * By `user_id`, together on the same nodes: the call log and what is summed by user. The call log's partitions follow it. A batch's rows
 //!   spread over all nodes, and one user's questions go to one.
 //! * On every node, as reference tables: `daily_api_costs` and the sums dropped from it, whose keys name no user, so that they
 //!   cannot be spread that way. A batch changes a few hundred of their rows, dashboards read them all the time. So also the watermark, one
@@ -37,7 +37,7 @@ pub enum Placement {
     ByUser,
 }
 
-/// The tables that leave the coordinator, in the order in which they do. The log is the first that is spread: the others are kept
+/// The tables that leave the coordinator, in the order in which they do. The call log is the first that is spread: the others are kept
 /// with it.
 pub const PLACEMENTS: [(&str, Placement); 8] = [
     ("ingest_watermark", Placement::Reference),

@@ -1,5 +1,6 @@
 //! One session with PostgreSQL.
 
+use std::fmt::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use tokio_postgres::Client;
 
 use super::embedded::EmbeddedError;
 use super::error::{FailureClass, advice, certificate_advice, classify, pooler_refusal};
-use super::hosts::list;
 
 /// Why no session could be had.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum ConnectError {
         /// Where, without the password.
         address: String,
         /// Each host, and why it would not.
-        refusals: Vec<(String, Refusal)>,
+        refusals: Vec<(String, HostRefusal)>,
     },
     /// The password cannot be read at the moment.
     #[error("database.password_file: {0}; it is read again at the next attempt")]
@@ -43,6 +43,16 @@ pub enum ConnectError {
     /// The private cluster had gone, and cannot be started again.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+}
+
+/// What was tried, in one line.
+fn list(refusals: &[(String, HostRefusal)]) -> String {
+    refusals.iter().fold(String::new(), |mut text, (host, refusal)| {
+        let separator = if text.is_empty() { "" } else { "; " };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{separator}{host}: {refusal}");
+        text
+    })
 }
 
 impl ConnectError {
@@ -69,8 +79,8 @@ impl ConnectError {
         match self {
             Self::Refused { source, .. } => Some(source),
             Self::NoHost { refusals, .. } => refusals.into_iter().rev().find_map(|(_, refusal)| match refusal {
-                Refusal::Refused(source) => Some(source),
-                Refusal::Timeout(_) => None,
+                HostRefusal::Refused(source) => Some(source),
+                HostRefusal::Timeout(_) => None,
             }),
             Self::Timeout { .. } | Self::PasswordFile(_) | Self::Embedded(_) => None,
         }
@@ -79,7 +89,7 @@ impl ConnectError {
 
 /// Why one of several hosts would not let us in.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum HostRefusal {
     /// It could not be reached, or refused.
     #[error("{}", describe(.0))]
     Refused(tokio_postgres::Error),
@@ -88,7 +98,7 @@ pub enum Refusal {
     Timeout(Duration),
 }
 
-impl Refusal {
+impl HostRefusal {
     fn class(&self) -> FailureClass {
         match self {
             Self::Refused(error) => classify(error),

@@ -1,10 +1,10 @@
-//! Calls that are in the log more than once: beyond the window of stated ids, across daemons, or from before the window was there.
+//! Calls that are in the call log more than once: beyond the window of stated ids, across daemons, or from before the window was there.
 //!
-//! Two rows are one call if they have the same id ([`Key::Id`]), or the same provider and vendor's id of a response ([`Key::Response`]). An id
+//! Two rows are one call if they have the same id ([`DuplicateKey::Id`]), or the same provider and vendor's id of a response ([`DuplicateKey::Response`]). An id
 //! that is made is made once, so the same id twice was stated twice. A `request_id` may be a product's own, so only forms that
 //! vendors give count (those of `crates/intake/src/vendors_id.rs`), and it is asked for apart.
 //!
-//! [`drop`] keeps the first row of each call, by its time, and takes the others out of the log in one transaction with their sums, tables in
+//! [`drop`] keeps the first row of each call, by its time, and takes the others out of the call log in one transaction with their sums, tables in
 //! the loader's order, by the statements that forgetting a user uses. So `reconcile` holds, and loading goes on. Rows are found
 //! by their place (`ctid`), as in [`super::reprice`]: one that another transaction has moved stays, and the next run finds it.
 
@@ -22,7 +22,7 @@ use super::rollups::{COSTS, Rollup, TOTALS, USERS, ZONE, subtract};
 
 /// What two rows of one call have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key {
+pub enum DuplicateKey {
     /// The id.
     Id,
     /// The provider and the vendor's id of the response.
@@ -33,7 +33,7 @@ pub enum Key {
 const FORMS: [(&str, &str); 4] =
     [("", "^chatcmpl-."), ("", "^resp_.{32}"), ("claude", "^msg_(bdrk|vrtx)_."), ("claude", "^(msg|req)_.*[A-Z]")];
 
-impl Key {
+impl DuplicateKey {
     /// Its columns.
     const fn columns(self) -> &'static str {
         match self {
@@ -65,19 +65,19 @@ impl Key {
 
 /// Where to look.
 #[derive(Debug, Clone, Copy)]
-pub struct Search {
+pub struct DuplicateSearch {
     /// Calls from here on, microseconds since 1970 UTC.
     pub from_us: i64,
     /// Calls before this.
     pub to_us: i64,
     /// What they have in common.
-    pub key: Key,
+    pub key: DuplicateKey,
     /// Calls that are there more than once, at most; the earliest ones first.
     pub limit: i64,
 }
 
-impl Search {
-    /// `ranked`: the rows of calls that are there more than once, each with its place among its call's. `$1` to `$3`: [`Search::values`].
+impl DuplicateSearch {
+    /// `ranked`: the rows of calls that are there more than once, each with its place among its call's. `$1` to `$3`: [`DuplicateSearch::values`].
     fn ranked(&self) -> String {
         let (columns, condition) = (self.key.columns(), self.key.condition());
         let within = format!("occurred_at >= $1 AND occurred_at < $2 AND {condition}");
@@ -124,7 +124,7 @@ pub struct Duplicate {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn list(client: &Client, search: &Search) -> Result<Vec<Duplicate>, tokio_postgres::Error> {
+pub async fn list(client: &Client, search: &DuplicateSearch) -> Result<Vec<Duplicate>, tokio_postgres::Error> {
     let sql = format!(
         "WITH {ranked} SELECT key, min(provider) FILTER (WHERE number = 1), min(model) FILTER (WHERE number = 1), \
              min(user_id) FILTER (WHERE number = 1), count(*), min(occurred_at), max(occurred_at), \
@@ -176,22 +176,30 @@ impl From<ForgetError> for DuplicatesError {
 
 /// What was taken out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Dropped {
+pub struct DroppedDuplicates {
     /// Rows.
     pub rows: u64,
     /// What they cost, USD as decimal text.
     pub cost_usd: String,
 }
 
-/// Takes all rows but the first of each call out of the log and of the rollups, in one transaction with its entry in the audit log.
+/// Takes all rows but the first of each call out of the call log and of the rollups, in one transaction with its entry in the audit log.
 ///
 /// # Errors
 /// [`DuplicatesError`].
-pub async fn drop(client: &Client, search: &Search, actor: &Actor<'_>) -> Result<Dropped, DuplicatesError> {
+pub async fn drop(
+    client: &Client,
+    search: &DuplicateSearch,
+    actor: &Actor<'_>,
+) -> Result<DroppedDuplicates, DuplicatesError> {
     in_transaction(client, within(client, search, actor)).await
 }
 
-async fn within(client: &Client, search: &Search, actor: &Actor<'_>) -> Result<Dropped, DuplicatesError> {
+async fn within(
+    client: &Client,
+    search: &DuplicateSearch,
+    actor: &Actor<'_>,
+) -> Result<DroppedDuplicates, DuplicatesError> {
     // Two runs would see each other's rows as theirs.
     Lock::Replay.wait(client).await?;
     // Keeps rebuilds of the rollups out: they change what a day is.
@@ -216,9 +224,9 @@ async fn within(client: &Client, search: &Search, actor: &Actor<'_>) -> Result<D
         [(&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ), (&search.limit, Type::INT8)];
     let rows = client.query_typed(&sql, &values).await?;
     let Some(row) = rows.first().filter(|row| row.get::<_, i64>(0) > 0) else {
-        return Ok(Dropped { rows: 0, cost_usd: "0".into() });
+        return Ok(DroppedDuplicates { rows: 0, cost_usd: "0".into() });
     };
-    let dropped = Dropped { rows: row.get::<_, i64>(0).unsigned_abs(), cost_usd: row.get(1) };
+    let dropped = DroppedDuplicates { rows: row.get::<_, i64>(0).unsigned_abs(), cost_usd: row.get(1) };
     for (rollup, column) in [(USERS, 2), (TOTALS, 3), (COSTS, 4)] {
         subtract(client, rollup, row.get(column), None).await?;
         if std::ptr::eq(rollup, TOTALS) {
@@ -234,8 +242,8 @@ const NAMED: usize = 100;
 
 async fn note(
     client: &Client,
-    search: &Search,
-    dropped: &Dropped,
+    search: &DuplicateSearch,
+    dropped: &DroppedDuplicates,
     ids: Option<serde_json::Value>,
     actor: &Actor<'_>,
 ) -> Result<(), tokio_postgres::Error> {

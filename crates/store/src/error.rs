@@ -27,7 +27,7 @@ pub enum FailureClass {
     Transient,
     /// Two transactions were in each other's way. Retry this one.
     Serialization,
-    /// The log has no partition for a row. Make it and retry.
+    /// The call log has no partition for a row. Make it and retry.
     MissingPartition,
     /// PostgreSQL does not take a value. Other rows are fine.
     Data,

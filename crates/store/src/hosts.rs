@@ -8,9 +8,6 @@
 //! *What is rotated is read anew.* The password's file and the CA file are read at every attempt, so changing either needs no
 //! restart; sessions that are open stay as they are.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -18,7 +15,7 @@ use tokio_postgres::config::{Host, LoadBalanceHosts};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::connection::{ConnectError, Refusal};
+use super::connection::{ConnectError, HostRefusal};
 use super::tls::{self, TlsError};
 use super::url::{Address, host_name};
 
@@ -31,7 +28,7 @@ pub(super) type Driver = tokio_postgres::Connection<
 /// The way to a database: its address, and what it takes to be let in.
 pub(super) struct Way {
     pub(super) address: Address,
-    /// How long one host may take, from the first packet to the end of the log-in.
+    /// How long one host may take, from the first packet to the end of the call log-in.
     limit: Duration,
     /// As they were at the start. They serve on while the CA file cannot be read.
     tls: MakeRustlsConnect,
@@ -67,15 +64,15 @@ impl Way {
             // The driver's own limit covers the TCP handshake only.
             let refusal = match timeout(limit, config.connect(tls.clone())).await {
                 Ok(Ok(session)) => return Ok(session),
-                Ok(Err(source)) => Refusal::Refused(source),
-                Err(_elapsed) => Refusal::Timeout(limit),
+                Ok(Err(source)) => HostRefusal::Refused(source),
+                Err(_elapsed) => HostRefusal::Timeout(limit),
             };
             refusals.push((host_name(&config), refusal));
         }
         let address = self.address.redacted();
         // An address without a host is none, so somebody has refused.
         Err(match (refusals.len(), refusals.pop()) {
-            (1, Some((_, Refusal::Refused(source)))) => ConnectError::Refused { address, source },
+            (1, Some((_, HostRefusal::Refused(source)))) => ConnectError::Refused { address, source },
             (2.., Some(last)) => {
                 refusals.push(last);
                 ConnectError::NoHost { address, refusals }
@@ -92,29 +89,6 @@ impl Way {
             self.tls.clone()
         })
     }
-}
-
-/// The password in a file: all of it but the line's end.
-///
-/// # Errors
-/// What is wrong, with the file's name.
-pub(super) fn read_password(file: &Path) -> Result<Vec<u8>, String> {
-    let problem = |what: &dyn std::fmt::Display| format!("{} {what}", file.display());
-    let mut password = fs::read(file).map_err(|error| problem(&format_args!("cannot be read: {error}")))?;
-    let end = password.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
-    password.truncate(end);
-    // Whoever writes it anew may not have finished.
-    if password.is_empty() { Err(problem(&"is empty")) } else { Ok(password) }
-}
-
-/// What was tried, in one line.
-pub(super) fn list(refusals: &[(String, Refusal)]) -> String {
-    refusals.iter().fold(String::new(), |mut text, (host, refusal)| {
-        let separator = if text.is_empty() { "" } else { "; " };
-        // Writing to a string does not fail.
-        let _ = write!(text, "{separator}{host}: {refusal}");
-        text
-    })
 }
 
 /// A configuration for each host, in the order in which they are to be tried.
@@ -201,18 +175,5 @@ mod tests {
         assert_eq!(one_by_one(&addresses), expected);
         let wrong: Config = "host=a,b,c port=1,2".parse().unwrap();
         assert_eq!(one_by_one(&wrong), std::slice::from_ref(&wrong), "the driver says what is wrong");
-    }
-
-    #[test]
-    fn a_password_ends_with_its_line_and_one_that_is_not_there_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("password");
-        assert!(read_password(&file).unwrap_err().contains("cannot be read"));
-        for (text, password) in [("secret\n", "secret"), (" a b \r\n", " a b "), ("plain", "plain")] {
-            fs::write(&file, text).unwrap();
-            assert_eq!(read_password(&file).unwrap(), password.as_bytes());
-        }
-        fs::write(&file, "\n").unwrap();
-        assert!(read_password(&file).unwrap_err().contains("is empty"));
     }
 }

@@ -11,7 +11,7 @@
 //! | [`migrate`](mod@migrate) | the schema, brought up to date |
 //! | [`rebuild`] | the rollups, computed anew with days in any zone |
 //! | [`adopt`] | the history of older tables, taken over |
-//! | [`reconcile`](mod@reconcile) | proves that the rollups equal the log |
+//! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
 //! | [`plans`] | what each plan of a provider would have cost |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
 //! | [`unpriced`] | calls without a price, by model |
@@ -24,8 +24,8 @@
 //! | [`budgets`] | budgets and alerts: set, evaluated, delivered |
 //! | [`locks`] | what one transaction at a time does |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
-//! | [`partitions`] | the log's partitions, as the catalog has them |
-//! | [`duplicates`] | calls that are in the log more than once |
+//! | [`partitions`] | the call log's partitions, as the catalog has them |
+//! | [`duplicates`] | calls that are in the call log more than once |
 //! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
 //! | [`retention`] | old partitions, dropped with their sums kept |
 //! | [`retry`] | work that is tried again |

@@ -33,7 +33,7 @@ pub struct MigrateOptions {
     /// The zone whose midnights part the rollups' days, as in the IANA database: `UTC`, `Europe/Berlin`. None is the
     /// database's own.
     pub reporting_time_zone: Option<String>,
-    /// The size of new partitions of the log.
+    /// The size of new partitions of the call log.
     pub granularity: Granularity,
     /// How many partitions to make ahead of the one for now.
     pub partitions_ahead: u32,

@@ -1,4 +1,4 @@
-//! The log's partitions, as the catalog has them.
+//! The call log's partitions, as the catalog has them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -41,26 +41,26 @@ pub struct Rebuild {
     pub from_zone: String,
     /// The zone of days afterwards.
     pub to_zone: String,
-    /// Calls of the log that are counted anew.
+    /// Calls of the call log that are counted anew.
     pub calls: i64,
     /// Days of `daily_api_costs` that are computed anew.
     pub days: i64,
     /// Rows of the daily tables that are written.
     pub rows: i64,
-    /// Rows of the daily tables that are kept as they are: their calls are not in the log any more.
+    /// Rows of the daily tables that are kept as they are: their calls are not in the call log any more.
     pub kept_rows: i64,
     /// The daemons that run.
     pub daemons: Vec<Daemon>,
 }
 
-/// Computes all rollups anew from the log and the sums of what was dropped from it, with days in `zone`, and stores that
+/// Computes all rollups anew from the call log and the sums of what was dropped from it, with days in `zone`, and stores that
 /// zone.
 ///
-/// Watermarks, the log and the rollups are locked against writers from the first statement to the last; readers see the old state
+/// Watermarks, the call log and the rollups are locked against writers from the first statement to the last; readers see the old state
 /// until the end. A daemon that was started with the old zone holds afterwards: stop them all before.
 ///
-/// Days before the log's first are kept as they are: their calls are gone, and the rollups are all that is left of them.
-/// Dropped sums of later days (the log goes back further than what was dropped) are added to the log's; their days stay in
+/// Days before the call log's first are kept as they are: their calls are gone, and the rollups are all that is left of them.
+/// Dropped sums of later days (the call log goes back further than what was dropped) are added to the call log's; their days stay in
 /// the zone of the time when they were dropped. Lifetime totals are the kept days of a user and the new ones together.
 ///
 /// # Errors
@@ -68,7 +68,7 @@ pub struct Rebuild {
 pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) -> Result<Rebuild, RebuildError> {
     check_zone(zone)?;
     let transaction = client.transaction().await?;
-    // In the writers' order. The first two wait for those who have rows in the log whose rollups are still to come, and keep
+    // In the writers' order. The first two wait for those who have rows in the call log whose rollups are still to come, and keep
     // every lane from reading the zone of before.
     let lock = "LOCK TABLE public.ingest_watermark, public.api_usage_log, public.daily_user_api_costs, public.user_api_totals, \
         public.daily_api_costs, public.tallyd_dropped_user_costs, public.tallyd_dropped_totals, \
@@ -147,7 +147,7 @@ fn first_day(old: &str, new: &str) -> String {
     )
 }
 
-/// Deletes the days that are computed anew. Returns the log's calls, and the rows that are kept.
+/// Deletes the days that are computed anew. Returns the call log's calls, and the rows that are kept.
 async fn forget_days(transaction: &Transaction<'_>, old: &str, new: &str) -> Result<(i64, i64), tokio_postgres::Error> {
     let first_day = format!("CREATE TEMP TABLE tallyd_first_day ON COMMIT DROP AS {}", first_day(old, new));
     transaction.batch_execute(&first_day).await?;

@@ -1,10 +1,10 @@
-//! Proves that the rollups equal the sums over the log, or says where they do not.
+//! Proves that the rollups equal the sums over the call log, or says where they do not.
 //!
-//! What was dropped from the log on purpose is in the sums of `tallyd_dropped_*`: a rollup is the log and those together.
+//! What was dropped from the call log on purpose is in the sums of `tallyd_dropped_*`: a rollup is the call log and those together.
 //!
 //! Everything is read in one repeatable-read transaction: the daemon goes on loading meanwhile, and what is compared is
-//! one committed state. Each rollup takes one scan of the log. The log is locked against being dropped from (and nothing
-//! else) before the state is chosen: a partition that goes afterwards would be missing from the log, and its sums would be
+//! one committed state. Each rollup takes one scan of the call log. The call log is locked against being dropped from (and nothing
+//! else) before the state is chosen: a partition that goes afterwards would be missing from the call log, and its sums would be
 //! too new to be seen.
 
 use serde::Serialize;
@@ -16,18 +16,18 @@ use super::rollups::{ROLLUPS, Rollup};
 /// Differences that a [`Reconciliation`] lists; more are only counted.
 pub const MAX_DIFFERENCES: usize = 1000;
 
-/// The outcome of comparing the rollups with the log.
+/// The outcome of comparing the rollups with the call log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reconciliation {
-    /// Whether all three rollups equal the log in every column.
+    /// Whether all three rollups equal the call log in every column.
     pub equal: bool,
-    /// Calls in the log.
+    /// Calls in the call log.
     pub log_rows: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub log_cost_usd: String,
-    /// Calls in the log that have no price.
+    /// Calls in the call log that have no price.
     pub unpriced_rows: i64,
-    /// Calls that were dropped from the log, and are in the rollups.
+    /// Calls that were dropped from the call log, and are in the rollups.
     pub dropped_rows: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub dropped_cost_usd: String,
@@ -48,7 +48,7 @@ pub struct Difference {
     pub column: String,
     /// What the rollup says; none where it has no such row.
     pub rollup: Option<String>,
-    /// What the log and the dropped sums add up to; none where they have no such call.
+    /// What the call log and the dropped sums add up to; none where they have no such call.
     pub log: Option<String>,
 }
 
@@ -56,14 +56,14 @@ pub struct Difference {
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// PostgreSQL failed.
-    #[error("the rollups cannot be compared with the log: {}", super::describe(.0))]
+    #[error("the rollups cannot be compared with the call log: {}", super::describe(.0))]
     Database(#[from] tokio_postgres::Error),
     /// The schema is not there, or somebody has removed the setting.
     #[error("tallyd_settings has no reporting_time_zone. hint: run `tallyd migrate`")]
     NoTimeZone,
 }
 
-/// Compares the rollups with the log.
+/// Compares the rollups with the call log.
 ///
 /// The client is borrowed mutably because it is in a transaction meanwhile, which must end however this does.
 ///

@@ -1,8 +1,8 @@
 //! The three rollups as sums in SQL: what reconciling compares, what a rebuild writes, and what stays of calls that are
-//! dropped from the log.
+//! dropped from the call log.
 //!
-//! One list of measures and one of tables, so that these cannot come to differ. Each expression is over the log (or one of
-//! its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the log and its table of dropped sums
+//! One list of measures and one of tables, so that these cannot come to differ. Each expression is over the call log (or one of
+//! its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the call log and its table of dropped sums
 //! together ([`Rollup::select_accounted`]).
 
 use tokio_postgres::Client;
@@ -42,9 +42,9 @@ const ENDPOINT: (&str, &str) = ("endpoint", "CASE WHEN l.rollup_other & 2 <> 0 T
 pub(super) struct Rollup {
     /// Its table, in the schema `public`.
     pub(super) table: &'static str,
-    /// The table of what was dropped from the log: the same columns, the same key.
+    /// The table of what was dropped from the call log: the same columns, the same key.
     pub(super) dropped: &'static str,
-    /// The columns of its key, and what they are of a row of the log.
+    /// The columns of its key, and what they are of a row of the call log.
     pub(super) keys: &'static [(&'static str, &'static str)],
     /// Its other columns.
     pub(super) sums: &'static [&'static [(&'static str, &'static str)]],
@@ -91,7 +91,7 @@ impl Rollup {
         self.keys.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }
 
-    /// `SELECT` of what the rows of a table like the log add up to, in the order key, columns.
+    /// `SELECT` of what the rows of a table like the call log add up to, in the order key, columns.
     pub(super) fn select_from(&self, source: &str) -> String {
         let named = |(name, sum): (&str, &str)| format!("{sum} AS {name}");
         let selected: Vec<String> = self.keys.iter().copied().chain(self.columns()).map(named).collect();
@@ -99,7 +99,7 @@ impl Rollup {
         format!("SELECT {} FROM {source} AS l GROUP BY {}", selected.join(", "), positions.join(", "))
     }
 
-    /// `SELECT` of what the table should hold: the log's sums and the dropped ones, in the order key, columns.
+    /// `SELECT` of what the table should hold: the call log's sums and the dropped ones, in the order key, columns.
     pub(super) fn select_accounted(&self) -> String {
         let keys = self.key_list();
         let merged: Vec<String> =
@@ -140,7 +140,7 @@ impl Rollup {
     }
 }
 
-/// Subtracts sums of calls that leave the log, rows of `sums` (a JSON array), and deletes rows that have nothing left. `user` is
+/// Subtracts sums of calls that leave the call log, rows of `sums` (a JSON array), and deletes rows that have nothing left. `user` is
 /// whose they all are, if they are one user's: where tables are distributed by user, that names the server. First and last calls stay
 /// as they were.
 ///

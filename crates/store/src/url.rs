@@ -3,6 +3,7 @@
 //! The driver parses both, once what it does not know has been taken out (`parameters.rs`). What TLS then does is in
 //! [`super::tls`], how several hosts are tried in `hosts.rs`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 
-use super::hosts::read_password;
 use super::parameters::Parameters;
 use super::tls::Verify;
 
@@ -223,6 +223,19 @@ fn encode(text: &str) -> String {
             _ => format!("%{byte:02X}"),
         })
         .collect()
+}
+
+/// The password in a file: all of it but the line's end.
+///
+/// # Errors
+/// What is wrong, with the file's name.
+fn read_password(file: &Path) -> Result<Vec<u8>, String> {
+    let problem = |what: &dyn std::fmt::Display| format!("{} {what}", file.display());
+    let mut password = fs::read(file).map_err(|error| problem(&format_args!("cannot be read: {error}")))?;
+    let end = password.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+    password.truncate(end);
+    // Whoever writes it anew may not have finished.
+    if password.is_empty() { Err(problem(&"is empty")) } else { Ok(password) }
 }
 
 #[cfg(test)]

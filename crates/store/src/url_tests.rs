@@ -108,3 +108,16 @@ fn what_a_url_says_to_other_programs_is_passed_over() {
         Address::parse("postgres://h/d?pgbuoncer=true", None, Duration::from_secs(5)).unwrap_err().to_string();
     assert!(message.contains("pgbuoncer"), "{message}");
 }
+
+#[test]
+fn a_password_ends_with_its_line_and_one_that_is_not_there_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    assert!(read_password(&file).unwrap_err().contains("cannot be read"));
+    for (text, password) in [("secret\n", "secret"), (" a b \r\n", " a b "), ("plain", "plain")] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(read_password(&file).unwrap(), password.as_bytes());
+    }
+    fs::write(&file, "\n").unwrap();
+    assert!(read_password(&file).unwrap_err().contains("is empty"));
+}

@@ -34,7 +34,7 @@ impl ZoneMoved {
 }
 
 /// Keeps rebuilds of the rollups out until the transaction ends, and compares the zone. Called first in a transaction that changes
-/// rollups, as every writer takes the log first. The inner error is a zone that has moved.
+/// rollups, as every writer takes the call log first. The inner error is a zone that has moved.
 ///
 /// # Errors
 /// PostgreSQL's.

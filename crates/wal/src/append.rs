@@ -1,19 +1,19 @@
-//! The writer's end of the log: append, commit, rotate, seal.
+//! The writer's end of the WAL: append, commit, rotate, seal.
 
 use std::sync::Arc;
 
 use super::lanes::Lanes;
-use super::log::Log;
 use super::mark::Mark;
 use super::producers::Snapshot;
 use super::recent::{Payload, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths};
 use super::store::Store;
 use super::value::{self, Stamp};
+use super::wal::Wal;
 use super::window::Window;
 use super::{WalError, files};
 use crate::chunk::{Bundle, Chunk};
-use crate::identity::Identity;
+use crate::identity::ProducerIdentity;
 use tallyd_base::failpoint;
 
 /// What a commit waits for.
@@ -27,7 +27,7 @@ pub(crate) enum Durability {
 
 /// Appends to the newest segment.
 pub struct Appender {
-    log: Arc<Log>,
+    wal: Arc<Wal>,
     mark: Mark,
     lanes: Lanes,
     store: Arc<dyn Store>,
@@ -48,15 +48,15 @@ impl Appender {
     /// # Errors
     /// [`WalError`].
     pub fn new(
-        log: Arc<Log>,
+        wal: Arc<Wal>,
         mark: Mark,
         next_key: u64,
         lanes: u16,
         producers: Vec<Snapshot>,
     ) -> Result<Self, WalError> {
-        let (store, opening) = create_segment(&log, next_key, lanes, producers)?;
+        let (store, opening) = create_segment(&wal, next_key, lanes, producers)?;
         Ok(Self {
-            log,
+            wal,
             mark,
             lanes: Lanes(lanes),
             store,
@@ -74,19 +74,19 @@ impl Appender {
     /// it took.
     ///
     /// # Errors
-    /// [`WalError`]; the log must not be used after one.
+    /// [`WalError`]; the WAL must not be used after one.
     pub fn append(
         &mut self,
         bundle: impl Into<Bundle>,
-        producer: &Identity,
+        producer: &ProducerIdentity,
         written_us: i64,
     ) -> Result<usize, WalError> {
         let mut values = 0;
         let mut chunks = bundle.into().chunks.into_iter().peekable();
-        while let Some((share, chunk)) = chunks.next() {
-            let lane = self.lanes.for_chunk(share, self.next_key, self.log.unflushed_records());
+        while let Some((hint, chunk)) = chunks.next() {
+            let lane = self.lanes.for_chunk(hint, self.next_key, self.wal.unflushed_records());
             let more = chunks.peek().is_some();
-            let Identity { name, proof } = producer;
+            let ProducerIdentity { name, proof } = producer;
             let stamp = Stamp { synced: self.disk_key, written_us, producer: name, proof: *proof, lane, more };
             values += self.append_chunk(chunk, stamp, name)?;
         }
@@ -118,7 +118,7 @@ impl Appender {
     /// Makes everything appended durable, as `durability` says, and hands it to the lanes.
     ///
     /// # Errors
-    /// [`WalError`]; the log must not be used after one.
+    /// [`WalError`]; the WAL must not be used after one.
     pub(crate) fn commit(&mut self, durability: Durability) -> Result<(), WalError> {
         failpoint::hit("wal.appended");
         self.store.flush()?;
@@ -130,7 +130,7 @@ impl Appender {
             self.mark.set(self.disk_key)?;
         }
         self.seal.value_bytes += self.fresh_bytes;
-        self.log.publish(self.next_key - 1, std::mem::take(&mut self.fresh_bytes), self.fresh.drain(..));
+        self.wal.publish(self.next_key - 1, std::mem::take(&mut self.fresh_bytes), self.fresh.drain(..));
         Ok(())
     }
 
@@ -155,11 +155,11 @@ impl Appender {
     /// Seals the segment and begins the next. Everything must have been committed.
     ///
     /// # Errors
-    /// [`WalError`]; the log must not be used after one.
+    /// [`WalError`]; the WAL must not be used after one.
     pub fn rotate(&mut self, producers: Vec<Snapshot>, window: &mut Window, now_us: i64) -> Result<(), WalError> {
         self.seal(window, now_us)?;
         failpoint::hit("wal.sealed");
-        let (store, opening) = create_segment(&self.log, self.next_key, self.lanes.0, producers)?;
+        let (store, opening) = create_segment(&self.wal, self.next_key, self.lanes.0, producers)?;
         let sealed = std::mem::replace(&mut self.store, store);
         self.opening = opening;
         self.seal = empty_seal(self.lanes.0);
@@ -171,7 +171,7 @@ impl Appender {
     /// Seals the segment: its file says what must be in it, and the window's which of its calls have stated who they are. A segment without values is left to the next start.
     ///
     /// # Errors
-    /// [`WalError`]; the log must not be used after one.
+    /// [`WalError`]; the WAL must not be used after one.
     pub fn seal(&mut self, window: &mut Window, now_us: i64) -> Result<(), WalError> {
         self.store.check_durable()?;
         self.store.flush()?;
@@ -182,9 +182,9 @@ impl Appender {
         // After the sync, so that no key is of a record that is lost, and before the seal, which a start takes at its word.
         window.seal(self.opening.first_key, now_us)?;
         failpoint::hit("wal.identities");
-        let paths = SegmentPaths::new(self.log.folder(), self.opening.first_key);
+        let paths = SegmentPaths::new(self.wal.folder(), self.opening.first_key);
         files::write(&paths.seal, &self.seal)?;
-        drop(self.log.end_segment(self.opening.first_key, self.seal.clone()));
+        drop(self.wal.end_segment(self.opening.first_key, self.seal.clone()));
         Ok(())
     }
 }
@@ -209,18 +209,18 @@ pub(crate) fn empty_seal(lanes: u16) -> Seal {
 }
 
 fn create_segment(
-    log: &Log,
+    wal: &Wal,
     first_key: u64,
     lanes: u16,
     producers: Vec<Snapshot>,
 ) -> Result<(Arc<dyn Store>, Opening), WalError> {
-    let paths = SegmentPaths::new(log.folder(), first_key);
-    let opening = Opening { buffer_id: log.buffer_id(), first_key, lanes, producers };
+    let paths = SegmentPaths::new(wal.folder(), first_key);
+    let opening = Opening { buffer_id: wal.buffer_id(), first_key, lanes, producers };
     // The `.open` file comes last: a segment without one was never used.
-    let store = log.engine().create(&paths.store)?;
+    let store = wal.engine().create(&paths.store)?;
     failpoint::hit("wal.created");
     files::write(&paths.opening, &opening)?;
-    log.begin_segment(&opening, Arc::clone(&store));
+    wal.begin_segment(&opening, Arc::clone(&store));
     Ok((store, opening))
 }
 

@@ -1,11 +1,11 @@
-//! From connections to the log's writer: a bounded crossbeam channel, and what comes back.
+//! From connections to the WAL's writer: a bounded crossbeam channel, and what comes back.
 //!
 //! The channel is bounded in bytes by permits. A connection awaits its permits, so a full channel stops it from reading
 //! its socket instead of blocking a thread; what has its permits always finds a place, so the send itself never waits.
 //! The writer gives the permits back as it takes submissions out.
 //!
 //! What comes back is a counter. The channel keeps each connection's bundles in order, so "the first `n` of your bundles
-//! are durable" is one atomic number ([`Origin::durable`]) and a wake-up, whatever the writer's group held.
+//! are durable" is one atomic number ([`ConnectionOrigin::durable`]) and a wake-up, whatever the writer's group held.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::chunk::Bundle;
-use super::identity::Identity;
+use super::identity::ProducerIdentity;
 use tallyd_base::sync::{AtomicU8, AtomicU64, Ordering, step};
 
 /// Bytes that one permit stands for.
@@ -25,21 +25,21 @@ pub enum Closed {
     /// Another connection speaks for the producer now.
     #[error("another connection has taken over this producer")]
     Fenced,
-    /// The producer is new, and the log remembers as many as it may.
+    /// The producer is new, and the WAL remembers as many as it may.
     #[error(
-        "the log remembers as many producers as it may, and all of them may still send again; wait, or raise wal.max_producers"
+        "the WAL remembers as many producers as it may, and all of them may still send again; wait, or raise wal.max_producers"
     )]
     Crowded,
-    /// The log has failed, or the daemon is stopping.
+    /// The WAL has failed, or the daemon is stopping.
     #[error("the daemon is not taking records any more")]
     Stopped,
 }
 
 /// One connection, as the writer knows it.
 #[derive(Debug)]
-pub struct Origin {
+pub struct ConnectionOrigin {
     /// The producer; nobody if the records have no numbers.
-    pub identity: Identity,
+    pub identity: ProducerIdentity,
     session: AtomicU64,
     durable: AtomicU64,
     closed: AtomicU8,
@@ -58,10 +58,10 @@ const CROWDED: u8 = 3;
 const QUIET: u8 = 0;
 const WARN: u8 = 1;
 
-impl Origin {
-    /// An origin for a producer, or for [`Identity::nobody`] in particular.
+impl ConnectionOrigin {
+    /// An origin for a producer, or for [`ProducerIdentity::nobody`] in particular.
     #[must_use]
-    pub fn new(identity: Identity) -> Arc<Self> {
+    pub fn new(identity: ProducerIdentity) -> Arc<Self> {
         Arc::new(Self {
             identity,
             session: AtomicU64::new(0),
@@ -172,7 +172,7 @@ pub enum Submission {
     /// everything before it is durable.
     Open {
         /// The connection.
-        origin: Arc<Origin>,
+        origin: Arc<ConnectionOrigin>,
         /// The name under which an earlier version may know the producer.
         former: Option<String>,
         /// Where the answer goes.
@@ -181,7 +181,7 @@ pub enum Submission {
     /// Records to store.
     Bundle {
         /// The connection.
-        origin: Arc<Origin>,
+        origin: Arc<ConnectionOrigin>,
         /// The records.
         bundle: Bundle,
     },
@@ -200,7 +200,7 @@ impl Submission {
 
     /// Whom to tell.
     #[must_use]
-    pub fn origin(&self) -> &Arc<Origin> {
+    pub fn origin(&self) -> &Arc<ConnectionOrigin> {
         match self {
             Self::Open { origin, .. } | Self::Bundle { origin, .. } => origin,
         }
@@ -209,14 +209,14 @@ impl Submission {
 
 /// The sending end. Cheap to clone; the writer ends once every clone is gone.
 #[derive(Clone)]
-pub struct Ingest {
+pub struct ChunkSender {
     sender: Sender<Submission>,
     permits: Arc<Semaphore>,
     permits_max: u32,
 }
 
 /// The writer's end.
-pub struct Intake {
+pub struct ChunkReceiver {
     receiver: Receiver<Submission>,
     permits: Arc<Semaphore>,
     permits_max: u32,
@@ -224,30 +224,33 @@ pub struct Intake {
 
 /// A channel of at most `bytes` bytes of payload.
 #[must_use]
-pub fn channel(bytes: usize) -> (Ingest, Intake) {
+pub fn channel(bytes: usize) -> (ChunkSender, ChunkReceiver) {
     let permits_max = u32::try_from(bytes / PERMIT_BYTES).unwrap_or(u32::MAX).clamp(64, 1 << 24);
     let (sender, receiver) = crossbeam_channel::bounded(permits_max as usize);
     let permits = Arc::new(Semaphore::new(permits_max as usize));
-    (Ingest { sender, permits: Arc::clone(&permits), permits_max }, Intake { receiver, permits, permits_max })
+    (
+        ChunkSender { sender, permits: Arc::clone(&permits), permits_max },
+        ChunkReceiver { receiver, permits, permits_max },
+    )
 }
 
-impl Ingest {
+impl ChunkSender {
     /// Speaks for the origin's producer from now on. Returns its last durable sequence number. `former` is the name under
     /// which an earlier version may know the producer.
     ///
     /// # Errors
     /// [`Closed::Stopped`] if the writer is gone.
-    pub async fn open(&self, origin: &Arc<Origin>, former: Option<String>) -> Result<u64, Closed> {
+    pub async fn open(&self, origin: &Arc<ConnectionOrigin>, former: Option<String>) -> Result<u64, Closed> {
         let (last_seq, answer) = oneshot::channel();
         self.send(Submission::Open { origin: Arc::clone(origin), former, last_seq }).await?;
         answer.await.map_err(|_| Closed::Stopped)
     }
 
-    /// Hands a bundle over, waiting for room. It is durable once [`Origin::durable`] has counted it.
+    /// Hands a bundle over, waiting for room. It is durable once [`ConnectionOrigin::durable`] has counted it.
     ///
     /// # Errors
     /// [`Closed`] if the writer is gone or another connection has taken over.
-    pub async fn submit(&self, origin: &Arc<Origin>, bundle: Bundle) -> Result<(), Closed> {
+    pub async fn submit(&self, origin: &Arc<ConnectionOrigin>, bundle: Bundle) -> Result<(), Closed> {
         if let Some(closed) = origin.closed() {
             return Err(closed);
         }
@@ -260,7 +263,7 @@ impl Ingest {
     ///
     /// # Errors
     /// The bundle, if the channel is full or the writer is gone.
-    pub fn try_submit(&self, origin: &Arc<Origin>, bundle: Bundle) -> Result<(), Bundle> {
+    pub fn try_submit(&self, origin: &Arc<ConnectionOrigin>, bundle: Bundle) -> Result<(), Bundle> {
         let submission = Submission::Bundle { origin: Arc::clone(origin), bundle };
         let permits = submission.permits().min(self.permits_max);
         let back = |submission| match submission {
@@ -278,7 +281,7 @@ impl Ingest {
 
     /// A writer that is gone closes the origins of what it finds in the channel. What comes after that, it cannot know:
     /// replies that speak for it would wait for ever.
-    fn tell_if_stopped(&self, origin: &Origin) {
+    fn tell_if_stopped(&self, origin: &ConnectionOrigin) {
         step();
         if self.permits.is_closed() {
             origin.close(Closed::Stopped);
@@ -301,7 +304,7 @@ impl Ingest {
     }
 }
 
-impl Intake {
+impl ChunkReceiver {
     /// Waits for a submission until `timeout`. `Err(true)` if every sender is gone, `Err(false)` if the time is up.
     ///
     /// # Errors
@@ -328,7 +331,7 @@ impl Intake {
     }
 }
 
-impl Drop for Intake {
+impl Drop for ChunkReceiver {
     /// The writer is gone: whoever waits for a place or for durability learns it.
     fn drop(&mut self) {
         step();
@@ -364,27 +367,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_channel_makes_the_sender_wait_and_a_gone_writer_frees_it() {
-        let (ingest, intake) = channel(64 * PERMIT_BYTES);
-        let origin = Origin::new(Identity::without_secret("p"));
+        let (ingest, receiver) = channel(64 * PERMIT_BYTES);
+        let origin = ConnectionOrigin::new(ProducerIdentity::without_secret("p"));
         for _ in 0..8 {
             ingest.submit(&origin, bundle(8 * PERMIT_BYTES)).await.unwrap();
         }
         assert!(ingest.try_submit(&origin, bundle(1)).is_err());
         assert_eq!(ingest.waiting_bytes(), 64 * PERMIT_BYTES);
-        assert!(intake.try_recv().is_some());
+        assert!(receiver.try_recv().is_some());
         ingest.try_submit(&origin, bundle(8 * PERMIT_BYTES)).unwrap();
         let waiting = tokio::spawn({
             let (ingest, origin) = (ingest.clone(), Arc::clone(&origin));
             async move { ingest.submit(&origin, bundle(1)).await }
         });
-        drop(intake);
+        drop(receiver);
         assert_eq!(waiting.await.unwrap(), Err(Closed::Stopped));
         assert_eq!(origin.wait_durable(1).await, Err(Closed::Stopped));
     }
 
     #[tokio::test]
     async fn durability_wakes_who_waits_for_it() {
-        let origin = Origin::new(Identity::without_secret("p"));
+        let origin = ConnectionOrigin::new(ProducerIdentity::without_secret("p"));
         let waiting = tokio::spawn({
             let origin = Arc::clone(&origin);
             async move { origin.wait_durable(3).await }

@@ -11,7 +11,7 @@
 //! | any other | random, the client's own | clients |
 //!
 //! What a log of an earlier version knows of a name has no secret. A client that says the name goes on from there: numbers
-//! that the log may know are never used for other records, and what is sent again is found out. That reveals a number, and
+//! that the WAL may know are never used for other records, and what is sent again is found out. That reveals a number, and
 //! takes nothing from anybody.
 
 use std::fmt;
@@ -66,7 +66,7 @@ impl fmt::Debug for Proof {
 
 /// A producer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct ProducerIdentity {
     /// Its name; empty for one that does not number its records.
     pub name: Arc<str>,
     /// What makes the name its own.
@@ -93,7 +93,7 @@ pub enum HelloError {
     Reserved,
 }
 
-impl Identity {
+impl ProducerIdentity {
     /// Of records without numbers.
     #[must_use]
     pub fn nobody() -> Self {
@@ -153,9 +153,9 @@ fn digest(of: Sha256) -> [u8; DIGEST_BYTES] {
 mod tests {
     use super::*;
 
-    fn of(producer: &str, secret: &str) -> Result<Identity, HelloError> {
+    fn of(producer: &str, secret: &str) -> Result<ProducerIdentity, HelloError> {
         let hello = Hello { producer: producer.into(), secret: secret.into(), ..Hello::default() };
-        Identity::of_hello(&hello).map(|(identity, _)| identity)
+        ProducerIdentity::of_hello(&hello).map(|(identity, _)| identity)
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         assert!(of(&name, &secret).is_ok());
         assert_eq!(of(&name, &"6".repeat(64)), Err(HelloError::Reserved));
         let hello = Hello { producer: name, secret, ..Hello::default() };
-        assert_eq!(Identity::of_hello(&hello).unwrap().1, format!("import:{}", "5".repeat(32)));
+        assert_eq!(ProducerIdentity::of_hello(&hello).unwrap().1, format!("import:{}", "5".repeat(32)));
     }
 
     #[test]

@@ -35,7 +35,7 @@ const UNSEALED_KEYS_MAX: u64 = 1 << 24;
 /// How a segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum SegmentState {
     /// Written to, or left so by a daemon that was killed.
     Active,
     /// Full, or of an earlier start; waits until every lane has loaded it.
@@ -50,11 +50,11 @@ pub enum State {
 
 /// A segment, by its small files.
 #[derive(Debug, Clone, Serialize)]
-pub struct Segment {
+pub struct SegmentReport {
     /// Its name: its first key, and of one that was set aside when that was.
     pub name: String,
     /// How it is.
-    pub state: State,
+    pub state: SegmentState,
     /// The key of its first value.
     pub first_key: u64,
     /// The key of its last one, if it has a seal.
@@ -73,7 +73,7 @@ pub struct Segment {
 
 /// What is readable in a segment.
 pub struct Contents {
-    /// The log that it belongs to; none if its `.open` file is damaged.
+    /// The WAL that it belongs to; none if its `.open` file is damaged.
     pub buffer_id: Option<uuid::Uuid>,
     /// Whole chunks that count, in the order of their keys.
     pub chunks: Vec<StoredChunk>,
@@ -100,7 +100,7 @@ pub struct ReplayNote {
 ///
 /// # Errors
 /// [`WalError::Io`] if the folder cannot be read.
-pub fn list(wal: &Path) -> Result<Vec<Segment>, WalError> {
+pub fn list(wal: &Path) -> Result<Vec<SegmentReport>, WalError> {
     let mut segments: Vec<_> = names(wal)?.into_iter().filter_map(|name| kept(wal, &name)).collect();
     let damaged = wal.join(DAMAGED);
     if damaged.exists() {
@@ -129,36 +129,36 @@ fn digits(name: &str) -> Option<u64> {
     name.get(..20).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
-fn kept(wal: &Path, name: &str) -> Option<Segment> {
+fn kept(wal: &Path, name: &str) -> Option<SegmentReport> {
     let first_key = digits(name).filter(|_| name.len() == 20)?;
     let paths = SegmentPaths::new(wal, first_key);
     let seal = files::read::<Seal>(&paths.seal).ok();
     let state = match &seal {
-        None => State::Active,
-        Some(seal) if seal.damaged => State::SealedDamaged,
-        Some(_) => State::Sealed,
+        None => SegmentState::Active,
+        Some(seal) if seal.damaged => SegmentState::SealedDamaged,
+        Some(_) => SegmentState::Sealed,
     };
     Some(describe(name, state, first_key, seal, paths, wal))
 }
 
-fn set_aside(damaged: &Path, name: &str) -> Option<Segment> {
+fn set_aside(damaged: &Path, name: &str) -> Option<SegmentReport> {
     let first_key = digits(name)?;
     let folder = damaged.join(name);
     let paths = SegmentPaths::new(&folder, first_key);
-    let state = if folder.join(REPLAYED_FILE).exists() { State::Replayed } else { State::SetAside };
+    let state = if folder.join(REPLAYED_FILE).exists() { SegmentState::Replayed } else { SegmentState::SetAside };
     let seal = files::read::<Seal>(&paths.seal).ok();
     Some(describe(name, state, first_key, seal, paths, &folder))
 }
 
 fn describe(
     name: &str,
-    state: State,
+    state: SegmentState,
     first_key: u64,
     seal: Option<Seal>,
     paths: SegmentPaths,
     folder: &Path,
-) -> Segment {
-    Segment {
+) -> SegmentReport {
+    SegmentReport {
         name: name.to_owned(),
         state,
         first_key,
@@ -176,7 +176,7 @@ fn disk_bytes(folder: &Path) -> u64 {
     entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
 }
 
-impl Segment {
+impl SegmentReport {
     /// Reads what is readable. The payloads come into memory: a segment has tens of mebibytes.
     ///
     /// # Errors

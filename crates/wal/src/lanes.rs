@@ -24,12 +24,12 @@ const BACKLOG_RECORDS: u64 = 100_000;
 pub(crate) struct Lanes(pub u16);
 
 impl Lanes {
-    /// The lane of a chunk that is written now, whose first value will have this key. `share` is the lane that its users
+    /// The lane of a chunk that is written now, whose first value will have this key. `hint` is the lane that its users
     /// belong to, if they were shared out; so many records wait to be loaded.
     #[must_use]
-    pub(crate) fn for_chunk(self, share: Option<u16>, first_key: u64, waiting_records: u64) -> u16 {
-        match share {
-            Some(share) if share < self.0 => share,
+    pub(crate) fn for_chunk(self, hint: Option<u16>, first_key: u64, waiting_records: u64) -> u16 {
+        match hint {
+            Some(hint) if hint < self.0 => hint,
             _ if waiting_records < BACKLOG_RECORDS => 0,
             _ => self.by_key(first_key),
         }

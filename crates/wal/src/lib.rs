@@ -11,13 +11,13 @@
 //! * A page of more than 128 KiB would go to a `blobs/` file that sled never syncs. A leaf holds up to 16 values, so a
 //!   value has at most [`value::VALUE_BYTES_MAX`] bytes, and a blob file that appears all the same is fatal.
 //! * A damaged store can open as an empty one, without an error. What recovery finds is therefore held against a mark
-//!   of our own that says up to where the log had been synced ([`mark`]).
+//!   of our own that says up to where the WAL had been synced ([`mark`]).
 //! * A store is never written to again once it has been reopened: every start seals what it finds, and begins a new
 //!   store.
 //!
 //! ## Layout
 //! ```text
-//! wal/buffer                       the log's identity (buffer_id), written once
+//! wal/buffer                       the WAL's identity (buffer_id), written once
 //! wal/synced                       the mark: the highest key known to be on disk
 //! wal/committed                    what each lane had committed when a segment was last deleted
 //! wal/00000000000000000001.open    segment: first key, lanes, each producer's high-water mark; synced at creation
@@ -36,7 +36,7 @@
 //! producers ([`producers`]), and knows calls whose identity was stated ([`window`]).
 //!
 //! ## Read
-//! By key, in order, from memory where the value is recent, otherwise from its segment ([`log`]). Each read checks the
+//! By key, in order, from memory where the value is recent, otherwise from its segment ([`wal`]). Each read checks the
 //! value's CRC32C.
 //!
 //! ## Delete
@@ -47,7 +47,7 @@
 //! dropped with all that follows it, and with what is there of a bundle that it cuts, because keeping a later value, or a part of
 //! a bundle, would move a producer's high-water mark over lost records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
 //! is moved to `wal/damaged/` instead of deleted, and health says so until a person has looked. After damage the next
-//! key leaps by [`log::DAMAGE_LEAP`], so that no lost key is ever used twice. What is readable in a segment that was set aside
+//! key leaps by [`wal::DAMAGE_LEAP`], so that no lost key is ever used twice. What is readable in a segment that was set aside
 //! is found by [`inspect`], also where sled finds nothing any more ([`store::salvage`]), and loaded by `tallyd wal replay`.
 //!
 //! ## Bounds
@@ -63,7 +63,6 @@ pub mod files;
 pub mod identity;
 pub mod inspect;
 pub(crate) mod lanes;
-pub mod log;
 pub(crate) mod mark;
 pub mod producers;
 pub mod reader;
@@ -74,13 +73,16 @@ pub(crate) mod segment;
 pub mod space;
 pub mod store;
 pub mod value;
+pub mod wal;
 pub mod window;
 pub mod writer;
 
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod recovery_test;
 
-/// Why the log cannot go on. Every variant is fatal to the process.
+/// Why the WAL cannot go on. Every variant is fatal to the process.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The operating system refused a write, a sync or a rename.

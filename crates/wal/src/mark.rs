@@ -1,4 +1,4 @@
-//! The mark: eight bytes of our own that say up to which key the log had been synced.
+//! The mark: eight bytes of our own that say up to which key the WAL had been synced.
 //!
 //! It is written after each sync, without a sync of its own. So it never claims more than is true, survives a killed
 //! process, and after a power cut is at most some seconds old. Recovery that finds less than the mark claims has found

@@ -1,6 +1,6 @@
 //! Producers' high-water marks: what makes a resend after a crash harmless.
 //!
-//! The mark of a producer is the highest sequence number of it that is in the log. It becomes durable with the records
+//! The mark of a producer is the highest sequence number of it that is in the WAL. It becomes durable with the records
 //! themselves (it stands in their value's header), and each segment begins with a snapshot of all marks, so the newest
 //! segment alone restores them. The writer thread owns this table; nobody else changes it.
 //!
@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tallyd_protocol::limits;
 
-use crate::channel::{Closed, Origin};
-use crate::identity::{IMPORT_PREFIX, Identity, Proof, REQUEST_PREFIX};
+use crate::channel::{Closed, ConnectionOrigin};
+use crate::identity::{IMPORT_PREFIX, ProducerIdentity, Proof, REQUEST_PREFIX};
 use tallyd_base::registry;
 
 /// How long a name is kept whatever the wall clock says.
@@ -70,16 +70,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn of((identity, state): (&Identity, &State)) -> Self {
+    fn of((identity, state): (&ProducerIdentity, &State)) -> Self {
         let proof = if identity.proof == Proof::NONE { String::new() } else { identity.proof.to_hex() };
         Self { name: identity.name.to_string(), proof, last_seq: state.last_seq, seen_us: state.seen_us }
     }
 
     /// Whose state it is. None for a proof that this version does not read.
     #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
+    pub fn identity(&self) -> Option<ProducerIdentity> {
         let proof = if self.proof.is_empty() { Proof::NONE } else { Proof::from_hex(&self.proof)? };
-        Some(Identity { name: self.name.as_str().into(), proof })
+        Some(ProducerIdentity { name: self.name.as_str().into(), proof })
     }
 }
 
@@ -94,7 +94,7 @@ enum Kind {
 const KINDS: usize = 3;
 
 impl Kind {
-    fn of(identity: &Identity) -> Self {
+    fn of(identity: &ProducerIdentity) -> Self {
         match &*identity.name {
             name if name.starts_with(IMPORT_PREFIX) => Self::Import,
             name if name.starts_with(REQUEST_PREFIX) => Self::Request,
@@ -112,7 +112,7 @@ struct State {
     /// Which connection speaks for it: the number of its `Hello`, as counted here.
     session: u64,
     /// That connection, while it lives.
-    owner: Weak<Origin>,
+    owner: Weak<ConnectionOrigin>,
 }
 
 impl State {
@@ -137,11 +137,11 @@ impl State {
 
 /// All producers that are remembered.
 pub struct Producers {
-    states: HashMap<Identity, State>,
+    states: HashMap<ProducerIdentity, State>,
     /// Those that said `hello` and have no record yet.
-    greeted: HashMap<Identity, State>,
+    greeted: HashMap<ProducerIdentity, State>,
     /// Live connections by name.
-    names: HashMap<Arc<str>, Vec<Weak<Origin>>>,
+    names: HashMap<Arc<str>, Vec<Weak<ConnectionOrigin>>>,
     sweep_at: usize,
     imports: usize,
     sessions: u64,
@@ -187,7 +187,7 @@ impl Producers {
     }
 
     /// Restores one state. A higher mark wins: snapshots and headers may be replayed in any order.
-    pub fn restore(&mut self, identity: Identity, last_seq: u64, seen_us: i64) {
+    pub fn restore(&mut self, identity: ProducerIdentity, last_seq: u64, seen_us: i64) {
         if identity.is_nobody() {
             return;
         }
@@ -201,14 +201,14 @@ impl Producers {
 
     /// A connection speaks for its producer from now on. Returns the producer's mark. `former` is the name under which an
     /// earlier version may know it.
-    pub(crate) fn open_session(&mut self, origin: &Arc<Origin>, former: Option<&str>, now_us: i64) -> u64 {
+    pub(crate) fn open_session(&mut self, origin: &Arc<ConnectionOrigin>, former: Option<&str>, now_us: i64) -> u64 {
         if self.greeted.len().max(self.names.len()) >= self.sweep_at {
             self.sweep();
         }
         if Kind::of(&origin.identity) != Kind::Request {
             self.watch_name(origin);
         }
-        let former = former.map_or(0, |name| self.last_seq(&Identity::without_secret(name)));
+        let former = former.map_or(0, |name| self.last_seq(&ProducerIdentity::without_secret(name)));
         // A number that no client may say comes from a version that did not bound them.
         let former = if former > limits::SEQ_MAX { 0 } else { former };
         self.sessions += 1;
@@ -228,7 +228,7 @@ impl Producers {
     /// # Errors
     /// [`Closed::Fenced`] if another connection has taken over, [`Closed::Crowded`] if the producer is new and finds no
     /// place: the chunk must not be stored.
-    pub fn advance(&mut self, origin: &Origin, last_seq: u64, now_us: i64) -> Result<(), Closed> {
+    pub fn advance(&mut self, origin: &ConnectionOrigin, last_seq: u64, now_us: i64) -> Result<(), Closed> {
         let identity = &origin.identity;
         if let Some(state) = self.states.get_mut(identity) {
             if state.session != origin.session() {
@@ -254,7 +254,7 @@ impl Producers {
 
     /// The mark of a producer, 0 if it is not remembered.
     #[must_use]
-    pub fn last_seq(&self, identity: &Identity) -> u64 {
+    pub fn last_seq(&self, identity: &ProducerIdentity) -> u64 {
         self.states.get(identity).map_or(0, |state| state.last_seq)
     }
 
@@ -331,11 +331,11 @@ impl Producers {
     }
 
     /// Warns the connections of this name that other processes use it.
-    fn watch_name(&mut self, origin: &Arc<Origin>) {
+    fn watch_name(&mut self, origin: &Arc<ConnectionOrigin>) {
         let name = &origin.identity.name;
         let others = self.names.entry(Arc::clone(name)).or_default();
         others.retain(|other| other.strong_count() > 0);
-        let is_another = |other: &Arc<Origin>| other.identity != origin.identity && other.closed().is_none();
+        let is_another = |other: &Arc<ConnectionOrigin>| other.identity != origin.identity && other.closed().is_none();
         let another: Vec<_> = others.iter().filter_map(Weak::upgrade).filter(is_another).collect();
         if others.len() < WATCHED {
             others.push(Arc::downgrade(origin));

@@ -1,12 +1,12 @@
-//! A lane's way through the log: its chunks, in order, from memory or from segments.
+//! A lane's way through the WAL: its chunks, in order, from memory or from segments.
 
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
 use super::lanes::Lanes;
-use super::log::{Log, Oldest, Segment};
 use super::recent::{Payload, Recent, StoredChunk};
 use super::store::Store;
+use super::wal::{Oldest, Segment, Wal};
 use super::{WalError, value};
 
 /// What a lane takes at once.
@@ -38,7 +38,7 @@ pub struct Run {
     pub held: usize,
     /// The last key that was looked at: no chunk of the lane up to it is left out.
     pub scanned: u64,
-    /// True if the lane's appetite ended the run rather than the log.
+    /// True if the lane's appetite ended the run rather than the WAL.
     pub more: bool,
     /// Values that had been synced and could not be read.
     pub damaged_values: u64,
@@ -72,8 +72,8 @@ enum At {
     Damaged,
 }
 
-impl Log {
-    /// True if [`Log::collect`] after this key is a matter of microseconds: little has come since, and all of it is in memory.
+impl Wal {
+    /// True if [`Wal::collect`] after this key is a matter of microseconds: little has come since, and all of it is in memory.
     #[must_use]
     pub fn is_at_hand(&self, after: u64) -> bool {
         let keys = self.durable_key().saturating_sub(after);

@@ -1,7 +1,7 @@
 //! The hand-off: chunks that have just become durable, kept in memory for the flusher.
 //!
-//! A flusher that keeps up never reads the log back. One that has fallen behind reads segments until it reaches what
-//! is here. The hand-off is bounded in bytes: the oldest chunks leave first, read or not, because the log has them.
+//! A flusher that keeps up never reads the WAL back. One that has fallen behind reads segments until it reaches what
+//! is here. The hand-off is bounded in bytes: the oldest chunks leave first, read or not, because the WAL has them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ pub struct StoredChunk {
     pub max_us: i64,
     /// Columns in which some call differs from the table's defaults.
     pub columns: Columns,
-    /// When it was written to the log, microseconds since 1970.
+    /// When it was written to the WAL, microseconds since 1970.
     pub written_us: i64,
     /// The producer's name, or empty.
     pub producer: Arc<str>,
@@ -40,7 +40,7 @@ pub struct StoredChunk {
 pub enum Payload {
     /// In memory.
     Held(Vec<u8>),
-    /// In the log, so many bytes of them: behind a backlog, a batch in memory would be most of what the daemon takes.
+    /// In the WAL, so many bytes of them: behind a backlog, a batch in memory would be most of what the daemon takes.
     Stored(usize),
 }
 

@@ -11,18 +11,18 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use super::log::{COMMITTED_FILE, DAMAGE_LEAP, Recovered};
 use super::mark::Mark;
 use super::producers::Producers;
 use super::scan::scan;
 use super::segment::{Opening, Seal, SegmentPaths};
 use super::store::{Engine, salvage};
+use super::wal::{COMMITTED_FILE, DAMAGE_LEAP, Recovered};
 use super::window::Keys;
 use super::{WalError, files};
 
 /// What recovery is told.
 pub struct Recovery<'a> {
-    /// The log's folder; created if need be. The caller holds the data folder's lock.
+    /// The WAL's folder; created if need be. The caller holds the data folder's lock.
     pub folder: &'a Path,
     /// What stores are made with.
     pub engine: Engine,
@@ -53,27 +53,27 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
         Recovered { buffer_id, engine: recovery.engine, segments: Vec::new(), next_key: 1, damaged: false, committed };
     let mut unclean = false;
     // From the newest on, until the marks are known: one whose creation was cut short, or that is set aside, has none.
-    let mut look = Look { marks: true, claimed: marked_key };
+    let mut goal = ScanGoal { marks: true, claimed: marked_key };
     for first_key in first_keys.into_iter().rev() {
         let paths = SegmentPaths::new(folder, first_key);
         unclean |= !paths.seal.exists();
         let is_used = paths.opening.exists();
-        match recover_segment(&paths, recovery.engine, buffer_id, look, producers) {
+        match recover_segment(&paths, recovery.engine, buffer_id, goal, producers) {
             Ok(Some((opening, seal))) => {
                 recovered.damaged |= seal.damaged;
                 recovered.next_key = recovered.next_key.max(seal.last_key + 1);
                 recovered.segments.push((opening, seal));
-                look = Look { marks: false, claimed: 0 };
+                goal = ScanGoal { marks: false, claimed: 0 };
             }
             Ok(None) => {
                 paths.delete()?;
-                look.marks &= !is_used;
+                goal.marks &= !is_used;
             }
             // A disk that fails, or is full, is not a damaged store: what it holds may be read at the next start.
             Err(error) if error.is_the_systems() => return Err(error),
             Err(error) => {
                 recovered.damaged = true;
-                look.claimed = 0;
+                goal.claimed = 0;
                 let target = paths.set_aside(recovery.now_us)?;
                 tracing::error!(%error, target = %target.display(), "a damaged segment was set aside, whole");
             }
@@ -87,7 +87,7 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
     Ok((recovered, mark))
 }
 
-/// The log's identity: from its file, from a segment if the file is gone, otherwise new.
+/// The WAL's identity: from its file, from a segment if the file is gone, otherwise new.
 fn identity(recovery: &Recovery<'_>, first_keys: &BTreeSet<u64>) -> Result<Uuid, WalError> {
     let file = recovery.folder.join("buffer");
     if file.exists() {
@@ -129,7 +129,7 @@ fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
 
 /// What is still to be found out.
 #[derive(Clone, Copy)]
-struct Look {
+struct ScanGoal {
     /// The producers' marks.
     marks: bool,
     /// Whether everything up to this key is there.
@@ -141,12 +141,12 @@ fn recover_segment(
     paths: &SegmentPaths,
     engine: Engine,
     buffer_id: Uuid,
-    look: Look,
+    goal: ScanGoal,
     producers: &mut Producers,
 ) -> Result<Option<(Opening, Seal)>, WalError> {
     if !paths.opening.exists() {
         // Its creation was cut short: the `.open` file comes before the first value.
-        let empty = !paths.seal.exists() && engine.look(&paths.store, |store| store.last_key())?.is_none();
+        let empty = !paths.seal.exists() && engine.read(&paths.store, |store| store.last_key())?.is_none();
         return if empty { Ok(None) } else { Err(foreign(paths, "its .open file is missing")) };
     }
     let opening: Opening = files::read(&paths.opening)?;
@@ -159,13 +159,13 @@ fn recover_segment(
         }
     }
     let sealed: Option<Seal> = if paths.seal.exists() { Some(files::read(&paths.seal)?) } else { None };
-    if let Some(seal) = sealed.clone().filter(|_| !look.marks) {
+    if let Some(seal) = sealed.clone().filter(|_| !goal.marks) {
         return Ok(Some((opening, seal)));
     }
     salvage::keep_original(&paths.store);
     let mut keys = Keys::default();
     let found = engine
-        .look(&paths.store, |store| scan(store, &opening, sealed.as_ref(), look.claimed, producers, &mut keys))?;
+        .read(&paths.store, |store| scan(store, &opening, sealed.as_ref(), goal.claimed, producers, &mut keys))?;
     if !found.damaged {
         salvage::forget_original(&paths.store);
     }

@@ -12,7 +12,7 @@ use super::{WalError, files};
 /// What a segment's `.open` file says, from its creation on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Opening {
-    /// The log that the segment belongs to.
+    /// The WAL that the segment belongs to.
     pub buffer_id: Uuid,
     /// The key of its first value.
     pub first_key: u64,
@@ -62,7 +62,7 @@ impl SegmentPaths {
         }
     }
 
-    /// The log's folder.
+    /// The WAL's folder.
     #[must_use]
     pub(crate) fn folder(&self) -> &Path {
         self.store.parent().unwrap_or(Path::new("."))

@@ -1,13 +1,13 @@
-//! The log's bounds: its own bytes, and what must stay free on its disk.
+//! The WAL's bounds: its own bytes, and what must stay free on its disk.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::WalError;
 
-/// How far the log may grow.
+/// How far the WAL may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct SpaceBounds {
     /// Bytes of values.
     pub max_bytes: u64,
     /// Bytes that must stay free on the disk.
@@ -17,7 +17,7 @@ pub struct Bounds {
 /// Why nothing more is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// The log has reached its own bound.
+    /// The WAL has reached its own bound.
     Bytes,
     /// The disk has.
     Disk,
@@ -27,7 +27,7 @@ pub enum Full {
 /// may fill it, too, so bytes of our own alone do not tell.
 pub struct Space {
     folder: PathBuf,
-    bounds: Bounds,
+    bounds: SpaceBounds,
     asked_at: Option<(u64, Instant)>,
 }
 
@@ -37,11 +37,11 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 impl Space {
     /// Watches the disk that `folder` is on.
     #[must_use]
-    pub fn new(folder: &Path, bounds: Bounds) -> Self {
+    pub fn new(folder: &Path, bounds: SpaceBounds) -> Self {
         Self { folder: folder.to_owned(), bounds, asked_at: None }
     }
 
-    /// Whether there is room, given the bytes that the log holds now.
+    /// Whether there is room, given the bytes that the WAL holds now.
     ///
     /// # Errors
     /// [`WalError::Io`] if the disk cannot be asked.
@@ -71,7 +71,7 @@ mod tests {
     fn each_bound_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let check = |max_bytes, min_free_bytes, bytes| {
-            Space::new(folder.path(), Bounds { max_bytes, min_free_bytes }).check(bytes).unwrap()
+            Space::new(folder.path(), SpaceBounds { max_bytes, min_free_bytes }).check(bytes).unwrap()
         };
         assert_eq!(check(100, 1, 99), None);
         assert_eq!(check(100, 1, 100), Some(Full::Bytes));

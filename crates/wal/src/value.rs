@@ -1,4 +1,4 @@
-//! One value of the log: a fixed header, the producer, and a chunk's payload or a part of it.
+//! One value of the WAL: a fixed header, the producer, and a chunk's payload or a part of it.
 //!
 //! ## Layout, little-endian
 //! | bytes | field |
@@ -22,7 +22,7 @@
 //! bundle: its chunks belong to the lane of their key ([`super::lanes`]), and only the parts of one chunk belong together.
 
 use crate::chunk::{Chunk, Columns};
-use crate::identity::{Identity, Proof};
+use crate::identity::{ProducerIdentity, Proof};
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 3;
@@ -81,12 +81,12 @@ pub struct Header<'a> {
 impl Header<'_> {
     /// The producer.
     #[must_use]
-    pub fn identity(&self) -> Identity {
-        Identity { name: self.producer.into(), proof: self.proof }
+    pub fn identity(&self) -> ProducerIdentity {
+        ProducerIdentity { name: self.producer.into(), proof: self.proof }
     }
 }
 
-/// What the log adds to a chunk when it stores it.
+/// What the WAL adds to a chunk when it stores it.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp<'a> {
     /// The highest key known to be synced.

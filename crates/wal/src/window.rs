@@ -55,7 +55,7 @@ const CRC_BYTES: usize = size_of::<u32>();
 
 /// The window's bounds.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct WindowBounds {
     /// How long a key is remembered.
     pub span: Duration,
     /// Keys that are remembered at most.
@@ -205,7 +205,7 @@ impl WindowState {
 /// The keys that are remembered. Its last slice takes new ones.
 pub struct Window {
     wal: PathBuf,
-    bounds: Bounds,
+    bounds: WindowBounds,
     slices: VecDeque<Slice>,
     /// Keys of the segment that is written to.
     fresh: Keys,
@@ -217,7 +217,7 @@ impl Window {
     ///
     /// # Errors
     /// [`WalError::Io`]. A file that is damaged is none: it is set aside.
-    pub fn open(wal: &Path, bounds: Bounds, now_us: i64) -> Result<Self, WalError> {
+    pub fn open(wal: &Path, bounds: WindowBounds, now_us: i64) -> Result<Self, WalError> {
         let slices = VecDeque::from([Slice::new()]);
         let mut window = Self { wal: wal.to_owned(), bounds, slices, fresh: Keys::default(), state: Arc::default() };
         for path in window.files()? {
@@ -283,7 +283,7 @@ impl Window {
     ///
     /// # Errors
     /// [`WalError::Foreign`], for a chunk that does not decode.
-    pub fn settle(&mut self, chunk: &mut Chunk, now_us: i64) -> Result<u64, WalError> {
+    pub fn deduplicate(&mut self, chunk: &mut Chunk, now_us: i64) -> Result<u64, WalError> {
         // The hot path ends here: what clients make ids for claims nothing.
         if chunk.claims.list.is_empty() {
             return Ok(0);
@@ -295,7 +295,7 @@ impl Window {
                 path: self.wal.display().to_string(),
                 reason: error.to_string(),
             })?;
-            std::mem::replace(chunk, rest).claims.settle(known);
+            std::mem::replace(chunk, rest).claims.set_known(known);
             self.state.duplicates.fetch_add(count, Ordering::Relaxed);
         }
         Ok(count)

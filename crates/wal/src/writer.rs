@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 
 use super::WalError;
 use super::append::{Appender, Durability};
-use super::log::Log;
 use super::producers::Producers;
 use super::space::{Full, Space};
+use super::wal::Wal;
 use super::window::{Window, WindowState};
-use crate::channel::{Closed, Intake, Origin, Submission};
+use crate::channel::{ChunkReceiver, Closed, ConnectionOrigin, Submission};
 use crate::chunk::Bundle;
 use tallyd_base::clock::Clock;
 use tallyd_base::failpoint;
@@ -134,7 +134,7 @@ impl WalMetrics {
         }
     }
 
-    /// Counts one commit of the log.
+    /// Counts one commit of the WAL.
     fn committed(&self, took: Duration, records: u64) {
         self.acked.increment(records);
         self.commit_seconds.record(took.as_secs_f64());
@@ -145,11 +145,11 @@ impl WalMetrics {
 /// The writer thread's belongings.
 pub struct Writer {
     /// Where chunks come from.
-    pub intake: Intake,
+    pub receiver: ChunkReceiver,
     /// Where they go.
     pub appender: Appender,
-    /// The log, for its size.
-    pub log: Arc<Log>,
+    /// The WAL, for its size.
+    pub wal: Arc<Wal>,
     /// Who numbers what.
     pub producers: Producers,
     /// Which calls are known by what they state.
@@ -174,7 +174,7 @@ struct Group {
     values: usize,
     records: u64,
     /// Whose bundles, and how many.
-    bundles: Vec<(Arc<Origin>, u64)>,
+    bundles: Vec<(Arc<ConnectionOrigin>, u64)>,
     opened: Vec<(oneshot::Sender<u64>, u64)>,
 }
 
@@ -198,7 +198,7 @@ impl Writer {
             if !self.wait_for_room()? {
                 return self.seal();
             }
-            match self.intake.recv(IDLE) {
+            match self.receiver.recv(IDLE) {
                 Ok(first) => self.gather(first, group)?,
                 Err(false) => self.window.forget(self.clock.now_us())?,
                 Err(true) => return self.seal(),
@@ -229,7 +229,7 @@ impl Writer {
         let mut next = Some(first);
         while let Some(submission) = next {
             self.take(submission, group, now_us)?;
-            next = if group.values < GROUP_VALUES { self.intake.try_recv() } else { None };
+            next = if group.values < GROUP_VALUES { self.receiver.try_recv() } else { None };
         }
         Ok(())
     }
@@ -271,7 +271,7 @@ impl Writer {
     fn take_known(&mut self, bundle: &mut Bundle, is_numbered: bool, now_us: i64) -> Result<u64, WalError> {
         let mut known = 0;
         for (_, chunk) in &mut bundle.chunks {
-            known += self.window.settle(chunk, now_us)?;
+            known += self.window.deduplicate(chunk, now_us)?;
         }
         if known > 0 {
             bundle.chunks.retain(|(_, chunk)| is_numbered || !chunk.is_empty());
@@ -312,7 +312,7 @@ impl Writer {
     /// False if the wait was abandoned. A full log whose segment is all in PostgreSQL frees it by beginning another.
     fn wait_for_room(&mut self) -> Result<bool, WalError> {
         loop {
-            let full = self.space.check(self.log.value_bytes())?;
+            let full = self.space.check(self.wal.value_bytes())?;
             self.state.set_full(full);
             if full.is_none() {
                 return Ok(true);
@@ -320,7 +320,7 @@ impl Writer {
             if self.state.abandon.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            if self.log.unflushed_records() == 0 && self.appender.segment_bytes() > 0 {
+            if self.wal.unflushed_records() == 0 && self.appender.segment_bytes() > 0 {
                 self.rotate()?;
             }
             std::thread::sleep(FULL_PAUSE);

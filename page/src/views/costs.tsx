@@ -73,7 +73,7 @@ async function rangeOf(name: string, query: URLSearchParams, zone: string, signa
   return { from: addDays(now, 1 - Number(name)), to: now };
 }
 
-/** What is read from the log is read for a month at most. */
+/** What is read from the call log is read for a month at most. */
 const bounded = ({ from, to }: Range): Range => ({ from: daysBetween(from, to) >= LOG_DAYS_MAX ? addDays(to, 1 - LOG_DAYS_MAX) : from, to });
 
 function bucketOf(asked: string | null, range: Range): Bucket {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::filter::FilterArgs;
 use super::{connect, each_page, output};
 use crate::cli::actor;
-use crate::retry::{Outcome, Retrier, RetryError};
+use crate::retry::{Retrier, RetryError, RetryOutcome};
 use tallyd_base::clock::SystemClock;
 use tallyd_config::Config;
 use tallyd_store::dead_letters::{DeadLetter, Edit, Order};
@@ -51,7 +51,7 @@ pub(super) struct RetryArgs {
 /// What became of all letters.
 #[derive(Default, Serialize)]
 struct Summary {
-    /// Their records are in the log.
+    /// Their records are in the call log.
     retried: u64,
     /// Somebody had decided about them before, or the filter does not take them.
     not_open: u64,
@@ -102,7 +102,12 @@ pub(super) async fn run(args: &RetryArgs, config: &Config, database: &Database) 
 
 /// One transaction, tried again while what stops it passes. A COMMIT whose answer was lost leaves settled letters behind,
 /// and the next attempt says so of them.
-async fn retry_page(config: &Config, database: &Database, ids: &[i64], edits: &[Edit]) -> anyhow::Result<Vec<Outcome>> {
+async fn retry_page(
+    config: &Config,
+    database: &Database,
+    ids: &[i64],
+    edits: &[Edit],
+) -> anyhow::Result<Vec<RetryOutcome>> {
     let mut attempt = 1;
     loop {
         match try_page(config, database, ids, edits).await {
@@ -116,7 +121,12 @@ async fn retry_page(config: &Config, database: &Database, ids: &[i64], edits: &[
     }
 }
 
-async fn try_page(config: &Config, database: &Database, ids: &[i64], edits: &[Edit]) -> anyhow::Result<Vec<Outcome>> {
+async fn try_page(
+    config: &Config,
+    database: &Database,
+    ids: &[i64],
+    edits: &[Edit],
+) -> anyhow::Result<Vec<RetryOutcome>> {
     let connection = connect(database).await?;
     let retrier = Retrier::new(config, &connection, &SystemClock).await?;
     let filter = tallyd_store::dead_letters::Filter { ids: ids.to_vec(), settled: true, ..Default::default() };
@@ -129,7 +139,7 @@ async fn try_page(config: &Config, database: &Database, ids: &[i64], edits: &[Ed
     let outcomes = retrier.retry(&connection, &letters, edits, &Actor::at_the_command_line(&actor())).await?;
     // Letters come in the order of their numbers, as the numbers do; one that is gone was decided about by hand.
     let found: std::collections::HashMap<_, _> = letters.iter().map(|letter| letter.id).zip(outcomes).collect();
-    Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(Outcome::Settled)).collect())
+    Ok(ids.iter().map(|id| found.get(id).cloned().unwrap_or(RetryOutcome::Settled)).collect())
 }
 
 fn passes(error: &anyhow::Error) -> bool {
@@ -145,13 +155,13 @@ fn passes(error: &anyhow::Error) -> bool {
 }
 
 impl Summary {
-    fn add(&mut self, id: i64, outcome: Outcome) {
+    fn add(&mut self, id: i64, outcome: RetryOutcome) {
         let reason = match outcome {
-            Outcome::Retried(_) | Outcome::Known(_) => {
+            RetryOutcome::Retried(_) | RetryOutcome::Known(_) => {
                 self.retried += 1;
                 return;
             }
-            Outcome::Settled => {
+            RetryOutcome::Settled => {
                 self.not_open += 1;
                 return;
             }

@@ -11,12 +11,12 @@ pub(super) enum SendError {
     #[error("no daemon takes records on the socket: {0}")]
     NoDaemon(SessionError),
     /// The daemon went away and did not come back.
-    #[error("the daemon has been away for {seconds} s, rows up to {settled} are recorded: {error}")]
+    #[error("the daemon has been away for {seconds} s, rows up to {acknowledged} are recorded: {error}")]
     Lost {
         /// How long it was waited for.
         seconds: u64,
         /// The highest row that is known to be settled.
-        settled: u64,
+        acknowledged: u64,
         /// What the last attempt met.
         error: SessionError,
     },

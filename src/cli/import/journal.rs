@@ -18,14 +18,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::plan::Identity;
+use super::plan::RowIdentity;
 
 const MAGIC: &[u8; 16] = b"tallyd imports 1";
 const SECRET_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 32;
 
 /// An entry: the row's number, its identity, the digest of its usage.
-type Entry = (u64, Identity, u64);
+type Entry = (u64, RowIdentity, u64);
 
 /// The folder, and the lock on it.
 pub(super) struct Journal {
@@ -77,7 +77,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the daemon cannot be asked, or the folder is not as it should be.
-    pub(super) fn settle(&self, mut last_row: impl FnMut(&str) -> anyhow::Result<u64>) -> anyhow::Result<()> {
+    pub(super) fn keep_recorded(&self, mut last_row: impl FnMut(&str) -> anyhow::Result<u64>) -> anyhow::Result<()> {
         for path in self.files("pending")? {
             let (secret, entries) = read(&path)?;
             let last = last_row(&secret)?;
@@ -90,7 +90,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the folder is not as it should be.
-    pub(super) fn each(&self, mut tell: impl FnMut(&Identity, u64)) -> anyhow::Result<()> {
+    pub(super) fn each(&self, mut tell: impl FnMut(&RowIdentity, u64)) -> anyhow::Result<()> {
         for path in self.files("rows")? {
             for entry in read(&path)?.1 {
                 let (_, identity, usage) = entry.with_context(|| format!("{} cannot be read", path.display()))?;
@@ -107,7 +107,7 @@ impl Journal {
     pub(super) fn intend<'e>(
         &self,
         secret: &str,
-        entries: impl Iterator<Item = (u64, &'e Identity, u64)>,
+        entries: impl Iterator<Item = (u64, &'e RowIdentity, u64)>,
     ) -> anyhow::Result<Option<Intent<'_>>> {
         let last = [self.files("pending")?, self.files("rows")?].concat();
         let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();

@@ -229,7 +229,7 @@ impl Source<'_> {
 fn import(target: &Target, source: &Source<'_>, data_dir: &Path, talk: &mut Talk) -> anyhow::Result<Summary> {
     let mut plan = Plan::make(&mut source.rows()?, &source.mapping)?;
     let journal = Journal::open(data_dir, || talk.note("another import is under way; this one waits for it"))?;
-    journal.settle(|secret| {
+    journal.keep_recorded(|secret| {
         let producer = identity::import_name(secret);
         let target = Target { secret: secret.to_owned(), producer, ..target.clone() };
         Ok(first_session(&target)?.last_seq())

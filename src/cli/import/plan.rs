@@ -17,7 +17,7 @@ use super::reader::Rows;
 use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// What identifies a row.
-pub(super) type Identity = [u8; 16];
+pub(super) type RowIdentity = [u8; 16];
 
 /// What becomes of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) enum Fate {
 }
 
 struct Item {
-    identity: Identity,
+    identity: RowIdentity,
     /// A digest of what the call costs by, where its identity is stated.
     usage: u64,
     fate: Fate,
@@ -62,12 +62,12 @@ impl Plan {
         }
         u32::try_from(items.len())?;
         let mut plan = Self { items, by_identity: Vec::new() };
-        plan.settle_within();
+        plan.decide_between_doubles();
         Ok(plan)
     }
 
     /// Decides between rows of the file that have one identity.
-    fn settle_within(&mut self) {
+    fn decide_between_doubles(&mut self) {
         let items = &mut self.items;
         // The number of rows was checked to fit.
         let mut order: Vec<u32> = (0..items.len() as u32).filter(|at| items[*at as usize].is_read).collect();
@@ -92,7 +92,7 @@ impl Plan {
     }
 
     /// Takes a row that was imported before.
-    pub(super) fn meet(&mut self, identity: &Identity, usage: u64) {
+    pub(super) fn meet(&mut self, identity: &RowIdentity, usage: u64) {
         let items = &mut self.items;
         if let Ok(found) = self.by_identity.binary_search_by_key(identity, |at| items[*at as usize].identity) {
             let item = &mut items[self.by_identity[found] as usize];
@@ -120,7 +120,7 @@ impl Plan {
     }
 
     /// The rows that are to be sent: their numbers, identities and usages.
-    pub(super) fn to_send(&self) -> impl Iterator<Item = (u64, &Identity, u64)> {
+    pub(super) fn to_send(&self) -> impl Iterator<Item = (u64, &RowIdentity, u64)> {
         let numbered = (1..).zip(&self.items).filter(|(_, item)| item.is_read && item.fate == Fate::Send);
         numbered.map(|(row, item)| (row, &item.identity, item.usage))
     }
@@ -184,7 +184,7 @@ fn encoded(record: &Record) -> Vec<u8> {
     bytes
 }
 
-fn digest(parts: &[&[u8]]) -> Identity {
+fn digest(parts: &[&[u8]]) -> RowIdentity {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

@@ -73,7 +73,7 @@ pub(super) struct Sender<'f> {
     filling: Frame,
     window: VecDeque<Frame>,
     /// The highest settled row, and how many this run has settled.
-    settled: (u64, u64),
+    acknowledged: (u64, u64),
     /// Refused by the daemon, among those.
     rejected: Vec<u64>,
     duplicates: u64,
@@ -97,7 +97,7 @@ impl<'f> Sender<'f> {
             before,
             filling: Frame::default(),
             window: VecDeque::new(),
-            settled: (before, 0),
+            acknowledged: (before, 0),
             rejected: Vec::new(),
             duplicates: 0,
             unheard: 0,
@@ -112,7 +112,7 @@ impl<'f> Sender<'f> {
 
     /// Rows that this run has recorded so far.
     pub(super) const fn recorded(&self) -> u64 {
-        self.settled.1 - self.rejected.len() as u64 - self.duplicates
+        self.acknowledged.1 - self.rejected.len() as u64 - self.duplicates
     }
 
     /// Rows that the daemon has refused.
@@ -215,7 +215,7 @@ impl<'f> Sender<'f> {
             let field = rejection.field.map_or_else(String::new, |field| format!("{field}: "));
             talk.refused(rejection.seq, line, &format!("{field}{} ({})", rejection.message, rejection.code));
         }
-        self.settle(ack.seq);
+        self.forget_acknowledged(ack.seq);
     }
 
     fn line_of(&self, row: u64) -> u64 {
@@ -225,14 +225,14 @@ impl<'f> Sender<'f> {
     }
 
     /// Forgets what is settled. Returns how many rows that were.
-    fn settle(&mut self, seq: u64) -> u64 {
+    fn forget_acknowledged(&mut self, seq: u64) -> u64 {
         let mut rows = 0;
         while self.window.front().is_some_and(|frame| frame.last_seq() <= seq) {
             let Some(frame) = self.window.pop_front() else { break };
             rows += frame.records.len() as u64;
-            self.settled.0 = frame.last_seq();
+            self.acknowledged.0 = frame.last_seq();
         }
-        self.settled.1 += rows;
+        self.acknowledged.1 += rows;
         if rows > 0 {
             self.last_success = Instant::now();
         }
@@ -248,7 +248,7 @@ impl<'f> Sender<'f> {
         while may_pass(&error) {
             let away = self.last_success.elapsed();
             if away + pause > self.target.wait {
-                return Err(SendError::Lost { seconds: away.as_secs(), settled: self.settled.0, error });
+                return Err(SendError::Lost { seconds: away.as_secs(), acknowledged: self.acknowledged.0, error });
             }
             back_off(&mut pause);
             match self.reconnect() {
@@ -261,7 +261,7 @@ impl<'f> Sender<'f> {
 
     fn reconnect(&mut self) -> Result<(), SessionError> {
         let mut session = open(&self.target)?;
-        self.unheard += self.settle(session.last_seq());
+        self.unheard += self.forget_acknowledged(session.last_seq());
         for frame in &self.window {
             session.send(frame.first_seq, &frame.records)?;
         }

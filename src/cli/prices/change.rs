@@ -12,7 +12,7 @@ use crate::cli::{output, with_database};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
 use tallyd_model::pricing::catalog::{AboveEntry, TokenRates};
-use tallyd_model::pricing::{Origin, PriceEntry, Usd};
+use tallyd_model::pricing::{PriceEntry, PriceOrigin, Usd};
 use tallyd_store::prices::set::{self as operation, PriceEffect, RECENT_DAYS};
 use tallyd_store::prices::{ChangeNote, withdraw as withdraw_price};
 use tallyd_store::queries::audit::Actor;
@@ -188,7 +188,7 @@ pub(super) fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<E
     let withdrawn = with_database(config, "tallyd prices", async |db| {
         if told == Told::DryRun {
             let (catalog, _) = catalog(db, config).await?;
-            let price = catalog.prices().find(|price| price.origin == Origin::Stored && price.id == args.id);
+            let price = catalog.prices().find(|price| price.origin == PriceOrigin::Stored && price.id == args.id);
             if let Some(price) = price {
                 let (provider, model) = (&price.provider, if price.model.is_empty() { "-" } else { &price.model });
                 println!(

@@ -12,7 +12,7 @@ use crate::cli::{output, with_database};
 use crate::outbound::price_list;
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
-use tallyd_model::pricing::import::{Change, ImportOptions, Imported, diff as compare, read};
+use tallyd_model::pricing::import::{ImportOptions, Imported, ListChange, diff as compare, read};
 use tallyd_model::pricing::{Added, Catalog, normalise_provider};
 use tallyd_store::prices::{ChangeNote, add_list};
 use tallyd_store::queries::audit::Actor;
@@ -51,7 +51,7 @@ pub(super) struct ImportArgs {
 }
 
 struct Compared {
-    changes: Vec<Change>,
+    changes: Vec<ListChange>,
     imported: Imported,
     ids: Vec<i32>,
 }

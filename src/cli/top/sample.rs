@@ -37,13 +37,13 @@ pub(super) struct Counters {
     pub refused: f64,
     /// Records that went to the dead letters.
     pub dead_letters: f64,
-    /// The log's bound, bytes.
+    /// The WAL's bound, bytes.
     pub wal_max_bytes: f64,
-    /// Commits of the log by their upper bound of seconds, cumulative, in the order of the bounds.
+    /// Commits of the WAL by their upper bound of seconds, cumulative, in the order of the bounds.
     pub commits: Vec<(f64, f64)>,
 }
 
-/// What two samples say: records a second, and how long the log's commits took.
+/// What two samples say: records a second, and how long the WAL's commits took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(super) struct Rates {
     /// Acknowledged.

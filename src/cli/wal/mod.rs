@@ -15,7 +15,7 @@ use super::output::{self, Table, bytes, count, noun};
 use tallyd_config::Config;
 use tallyd_store::load::dead_letters::to_json;
 use tallyd_wal::chunk::{Entry, PayloadReader};
-use tallyd_wal::inspect::{self, Contents, Segment, State};
+use tallyd_wal::inspect::{self, Contents, SegmentReport, SegmentState};
 
 /// Look at the write-ahead log's segments, and load what is readable in a damaged one.
 #[derive(Args)]
@@ -72,7 +72,7 @@ pub(super) fn run(args: &WalArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn segments(config: &Config) -> anyhow::Result<Vec<Segment>> {
+fn segments(config: &Config) -> anyhow::Result<Vec<SegmentReport>> {
     let folder = config.data_dir.join("wal");
     if !folder.exists() {
         bail!("there is no write-ahead log in {}; is --data-dir right?", config.data_dir.display());
@@ -80,18 +80,18 @@ fn segments(config: &Config) -> anyhow::Result<Vec<Segment>> {
     Ok(inspect::list(&folder)?)
 }
 
-fn find(config: &Config, name: &str) -> anyhow::Result<Segment> {
+fn find(config: &Config, name: &str) -> anyhow::Result<SegmentReport> {
     let found = segments(config)?.into_iter().find(|segment| segment.name == name);
     found.ok_or_else(|| anyhow::anyhow!("there is no segment {name}; `tallyd wal list` names them"))
 }
 
-const fn word(state: State) -> &'static str {
+const fn word(state: SegmentState) -> &'static str {
     match state {
-        State::Active => "active",
-        State::Sealed => "sealed",
-        State::SealedDamaged => "sealed, damaged",
-        State::SetAside => "SET ASIDE",
-        State::Replayed => "replayed",
+        SegmentState::Active => "active",
+        SegmentState::Sealed => "sealed",
+        SegmentState::SealedDamaged => "sealed, damaged",
+        SegmentState::SetAside => "SET ASIDE",
+        SegmentState::Replayed => "replayed",
     }
 }
 
@@ -114,7 +114,7 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
         ]);
     }
     table.print();
-    if let Some(damaged) = segments.iter().find(|segment| segment.state == State::SetAside) {
+    if let Some(damaged) = segments.iter().find(|segment| segment.state == SegmentState::SetAside) {
         output::hint(&format!(
             "`tallyd wal inspect {}` shows what is readable in a damaged segment, `tallyd wal replay --all` loads it",
             damaged.name
@@ -127,7 +127,7 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
 #[derive(Serialize)]
 struct Readable {
     #[serde(flatten)]
-    segment: Segment,
+    segment: SegmentReport,
     /// Calls that can be read.
     calls: u64,
     /// Refused records that can be read.
@@ -136,7 +136,7 @@ struct Readable {
     missing_keys: u64,
     /// The same, first and last of each range.
     missing: Vec<(u64, u64)>,
-    /// Values after the log's end: never acknowledged.
+    /// Values after the WAL's end: never acknowledged.
     unacknowledged_values: u64,
     /// Values that were found without sled.
     salvaged_values: u64,
@@ -148,7 +148,7 @@ struct Readable {
 }
 
 impl Readable {
-    fn new(segment: Segment, contents: &Contents) -> Self {
+    fn new(segment: SegmentReport, contents: &Contents) -> Self {
         let chunks = &contents.chunks;
         let calls = || chunks.iter().filter(|chunk| chunk.records > 0);
         let time = chrono::DateTime::from_timestamp_micros;

@@ -11,11 +11,11 @@ use super::{find, output, segments};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
 use tallyd_store::load::FlushError;
-use tallyd_store::load::direct::Direct;
+use tallyd_store::load::direct::DirectLoader;
 use tallyd_store::load::replay::{Replay, Replayed};
 use tallyd_store::{Database, FailureClass, classify};
 use tallyd_wal::files;
-use tallyd_wal::inspect::{ReplayNote, Segment, State};
+use tallyd_wal::inspect::{ReplayNote, SegmentReport, SegmentState};
 use tallyd_wal::recent::StoredChunk;
 
 /// How often a transaction that met a deadlock, or a connection that broke, is tried again.
@@ -47,11 +47,11 @@ struct Outcome {
 
 pub(super) fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let chosen = if args.all {
-        segments(config)?.into_iter().filter(|segment| segment.state == State::SetAside).collect()
+        segments(config)?.into_iter().filter(|segment| segment.state == SegmentState::SetAside).collect()
     } else {
         args.names.iter().map(|name| find(config, name)).collect::<Result<Vec<_>, _>>()?
     };
-    if let Some(segment) = chosen.iter().find(|s| !matches!(s.state, State::SetAside | State::Replayed)) {
+    if let Some(segment) = chosen.iter().find(|s| !matches!(s.state, SegmentState::SetAside | SegmentState::Replayed)) {
         bail!("{} was not set aside: the daemon loads it by itself", segment.name);
     }
     let outcomes = super::super::block_on(async {
@@ -83,7 +83,12 @@ pub(super) fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode
         for (number, one, many, what) in [
             (replayed.poison, "call is a dead letter", "calls are dead letters", ": PostgreSQL does not take it"),
             (replayed.letters, "refused record is a dead letter", "refused records are dead letters", ""),
-            (replayed.expired, "call was left out", "calls were left out", ": the log's rows of that day were deleted"),
+            (
+                replayed.expired,
+                "call was left out",
+                "calls were left out",
+                ": the call log's rows of that day were deleted",
+            ),
             (*missing_keys, "key cannot be read", "keys cannot be read", ""),
         ] {
             if number > 0 {
@@ -94,14 +99,14 @@ pub(super) fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn replay(segment: &Segment, config: &Config, database: &Database) -> anyhow::Result<Outcome> {
+async fn replay(segment: &SegmentReport, config: &Config, database: &Database) -> anyhow::Result<Outcome> {
     let _lock = segment.lock()?;
     let contents = segment.read()?;
     let buffer_id = match contents.buffer_id {
         Some(buffer_id) => buffer_id,
-        None => files::read(&config.data_dir.join("wal").join("buffer")).context("the log's identity")?,
+        None => files::read(&config.data_dir.join("wal").join("buffer")).context("the WAL's identity")?,
     };
-    let direct = Direct::new(config, &*database.connect("tallyd replay").await?).await?;
+    let direct = DirectLoader::new(config, &*database.connect("tallyd replay").await?).await?;
     let replay = Replay::new(&direct, buffer_id);
     let total = contents.chunks.len();
     let (mut replayed, mut done) = (Replayed::default(), 0);

@@ -7,10 +7,10 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range};
-use crate::http::router::Handle;
 use tallyd_model::pricing::{Usd, family};
 use tallyd_store::queries::costs::{DayRow, DayRows, history};
 use tallyd_store::whole::Whole;
@@ -178,12 +178,12 @@ pub(crate) fn days(rows: &DayRows) -> Result<Vec<DayCosts>, ApiError> {
 #[utoipa::path(get, path = "/api/admin/cost-history", tag = "admin", params(HistoryParameters),
     responses((status = 200, description = "The days", body = Vec<DayCosts>), Failures))]
 pub(crate) async fn cost_history(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<HistoryParameters>,
 ) -> Result<Json<Vec<DayCosts>>, ApiError> {
     let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
-    let (from, to) = day_range(&view, range, DAYS, ROLLUP_DAYS_MAX)?;
-    let reading = view.reading().await?;
+    let (from, to) = day_range(&daemon, range, DAYS, ROLLUP_DAYS_MAX)?;
+    let reading = daemon.reading().await?;
     let rows = history(&reading, from, to).await?;
     reading.finish().await?;
     Ok(Json(days(&rows)?))

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::cost_history::{DayCosts, days};
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json, Number};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;
 use crate::http::parameters::{today, within};
-use crate::http::router::Handle;
 use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::board::{basis_points, percent};
 use tallyd_store::queries::budgets::{self, Budget, DailyBudget};
@@ -86,9 +86,9 @@ impl TodayCosts {
 /// Today against the daily budget.
 #[utoipa::path(get, path = "/api/admin/costs", tag = "admin",
     responses((status = 200, description = "Today", body = TodayCosts), Failures))]
-pub(crate) async fn costs(State(view): State<Handle>) -> Result<Json<TodayCosts>, ApiError> {
-    let day = today(&view);
-    let reading = view.reading().await?;
+pub(crate) async fn costs(State(daemon): State<SharedDaemon>) -> Result<Json<TodayCosts>, ApiError> {
+    let day = today(&daemon);
+    let reading = daemon.reading().await?;
     let rows = history(&reading, day, day).await?;
     let budget = budgets::daily(&reading).await?;
     reading.finish().await?;
@@ -131,12 +131,12 @@ pub(crate) struct BudgetSet {
 #[utoipa::path(post, path = "/api/admin/budget", tag = "admin", request_body = NewBudget,
     responses((status = 200, description = "It is set", body = BudgetSet), Failures))]
 pub(crate) async fn set_budget(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<NewBudget>,
 ) -> Result<Json<BudgetSet>, ApiError> {
     let amount = new.budget.not_negative("budget")?;
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let threshold = new.alert_threshold_percent.map(|percent| within("alertThresholdPercent", percent, 0, 100));
     let wanted = DailyBudget { amount, warning_percent: threshold.transpose()?, only_if_none: new.only_if_none };
     let previous = budgets::set_daily(&mut client, &wanted, &who.actor()).await?;

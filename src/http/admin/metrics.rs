@@ -7,10 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::cost_history::{DayCosts, days};
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json, Number, add};
 use crate::http::error::ApiError;
 use crate::http::parameters::today;
-use crate::http::router::Handle;
 use crate::http::{Health, HealthReport};
 use tallyd_store::queries::costs::{history, lifetime};
 use tallyd_store::queries::users::{UserQuestion, UserSort};
@@ -63,15 +63,15 @@ pub(crate) struct LegacySessions {
 /// The numbers of the admin page's head.
 #[utoipa::path(get, path = "/api/admin/metrics", tag = "admin",
     responses((status = 200, description = "The numbers", body = AdminMetrics), Failures))]
-pub(crate) async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetrics>, ApiError> {
-    let day = today(&view);
+pub(crate) async fn metrics(State(daemon): State<SharedDaemon>) -> Result<Json<AdminMetrics>, ApiError> {
+    let day = today(&daemon);
     let users = UserQuestion { search: None, id: None, sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
-    let reading = view.reading().await?;
+    let reading = daemon.reading().await?;
     let rows = history(&reading, day, day).await?;
     let providers = lifetime(&reading).await?;
-    let users = users.ask(&reading, &view.settings.users).await?;
-    let sessions = sessions(&*reading, (&view.settings.users).into()).await?;
-    let by_user = SessionsByUser::read(&reading, &view.settings.users).await?;
+    let users = users.ask(&reading, &daemon.settings.users).await?;
+    let sessions = sessions(&*reading, (&daemon.settings.users).into()).await?;
+    let by_user = SessionsByUser::read(&reading, &daemon.settings.users).await?;
     reading.finish().await?;
     let calls_of = |name: &str| providers.iter().filter(|(of, _)| of == name).map(|(_, sums)| sums.calls).sum();
     let mut total_cost = Number::default();
@@ -79,8 +79,8 @@ pub(crate) async fn metrics(State(view): State<Handle>) -> Result<Json<AdminMetr
         total_cost = Number(add(total_cost.0, sums.cost_usd)?);
     }
     Ok(Json(AdminMetrics {
-        uptime_seconds: view.started.elapsed().as_secs(),
-        status: HealthReport::of(&view).status,
+        uptime_seconds: daemon.started.elapsed().as_secs(),
+        status: HealthReport::of(&daemon).status,
         today: days(&rows)?.pop().unwrap_or_else(|| DayCosts::empty(day)),
         total_calls: providers.iter().map(|(_, sums)| sums.calls).sum(),
         total_claude_calls: calls_of("claude"),

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json, Number};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
-use crate::http::router::Handle;
 use tallyd_model::pricing::{Catalog, Plan, PricingOptions, Usd};
 use tallyd_store::queries::prices::{self, PriceRow};
 
@@ -99,14 +99,14 @@ pub(crate) struct PlanPrice {
 /// The prices in force now, of the standard tier.
 #[utoipa::path(get, path = "/api/admin/pricing", tag = "admin",
     responses((status = 200, description = "The prices", body = Pricing), Failures))]
-pub(crate) async fn pricing(State(view): State<Handle>) -> Result<Json<Pricing>, ApiError> {
-    let reading = view.reading().await?;
-    let rows = prices::in_force(&reading, now(&view)).await?;
+pub(crate) async fn pricing(State(daemon): State<SharedDaemon>) -> Result<Json<Pricing>, ApiError> {
+    let reading = daemon.reading().await?;
+    let rows = prices::in_force(&reading, now(&daemon)).await?;
     reading.finish().await?;
     let claude = rows.iter().filter(|row| row.provider == "claude" && row.service_tier == "standard");
     let claude = claude.filter_map(|row| Some((row.model.clone(), model(row)?))).collect();
-    let cost_per_request = Number(rentcast(&view, &rows));
-    Ok(Json(Pricing { claude, rentcast: RentcastPrice { cost_per_request, plans: plans(&view)? } }))
+    let cost_per_request = Number(rentcast(&daemon, &rows));
+    Ok(Json(Pricing { claude, rentcast: RentcastPrice { cost_per_request, plans: plans(&daemon)? } }))
 }
 
 /// A model's price. None without a rate of input or of output: a page of the replaced system formats both.
@@ -134,12 +134,12 @@ fn rates(per_million_tokens: &Value) -> ModelRates {
 }
 
 /// Each plan's terms now.
-fn plans(view: &Handle) -> Result<BTreeMap<&'static str, PlanPrice>, ApiError> {
+fn plans(daemon: &SharedDaemon) -> Result<BTreeMap<&'static str, PlanPrice>, ApiError> {
     let terms = |plan: Plan| {
-        let options = PricingOptions { rentcast_plan: plan, ..view.config.pricing.clone() };
+        let options = PricingOptions { rentcast_plan: plan, ..daemon.config.pricing.clone() };
         // The daemon has started with these options.
         let catalog = Catalog::builtin(&options).map_err(|error| ApiError::unavailable(error.to_string()))?;
-        let terms = catalog.plan_terms(view.clock.now_us());
+        let terms = catalog.plan_terms(daemon.clock.now_us());
         let (monthly, overage) = (Number(terms.monthly), Number(terms.overage));
         Ok((plan.name(), PlanPrice { monthly, included: terms.included_requests, overage }))
     };
@@ -147,12 +147,12 @@ fn plans(view: &Handle) -> Result<BTreeMap<&'static str, PlanPrice>, ApiError> {
 }
 
 /// The price that somebody has set, or the configured plan's.
-fn rentcast(view: &Handle, rows: &[PriceRow]) -> Usd {
+fn rentcast(daemon: &SharedDaemon, rows: &[PriceRow]) -> Usd {
     let manual = rows.iter().filter(|row| row.provider == "rentcast" && row.origin != "builtin");
     let set = manual.filter_map(|row| Some((row.effective_from, amount(&row.rates["per_unit"]["request"])?)));
     let set = set.max_by_key(|(from, _)| *from).map(|(_, cost)| cost);
-    let intake = view.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let plan = intake.as_ref().map(|shared| shared.catalog.load().plan_terms(view.clock.now_us()).overage);
+    let ingest = daemon.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let plan = ingest.as_ref().map(|context| context.catalog.load().plan_terms(daemon.clock.now_us()).overage);
     set.or(plan).unwrap_or_default()
 }
 
@@ -186,13 +186,13 @@ pub(crate) struct RentcastCostSet {
 #[utoipa::path(post, path = "/api/admin/rentcast-cost", tag = "admin", request_body = NewRentcastCost,
     responses((status = 200, description = "It is set", body = RentcastCostSet), Failures))]
 pub(crate) async fn set_rentcast_cost(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<NewRentcastCost>,
 ) -> Result<Json<RentcastCostSet>, ApiError> {
     let cost = new.cost_per_request.not_negative("costPerRequest")?;
-    let mut client = view.pool()?.get().await?;
-    let price_id = prices::set_rentcast_request(&mut client, cost, view.clock.now_us(), &who.actor()).await?;
+    let mut client = daemon.pool()?.get().await?;
+    let price_id = prices::set_rentcast_request(&mut client, cost, daemon.clock.now_us(), &who.actor()).await?;
     tracing::info!(actor = who.actor, %cost, "the price of a RentCast request was set");
     Ok(Json(RentcastCostSet { success: true, cost_per_request: Number(cost), price_id }))
 }

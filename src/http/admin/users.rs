@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json, Number};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, text, within};
-use crate::http::router::Handle;
 use tallyd_model::json::{self, Raw};
 use tallyd_store::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
 use tallyd_store::whole::Whole;
@@ -63,7 +63,7 @@ struct Page {
     headers: HeaderMap,
 }
 
-async fn page(view: &Handle, parameters: AllUsersParameters, uri: &Uri) -> Result<Page, ApiError> {
+async fn page(daemon: &SharedDaemon, parameters: AllUsersParameters, uri: &Uri) -> Result<Page, ApiError> {
     let limit = limit(parameters.limit, PAGE, PAGE_MAX)?;
     let page = within("page", parameters.page.unwrap_or(1), 1, PAGES_MAX)?;
     let question = UserQuestion {
@@ -74,8 +74,8 @@ async fn page(view: &Handle, parameters: AllUsersParameters, uri: &Uri) -> Resul
         limit,
         offset: (page - 1) * limit,
     };
-    let reading = view.reading().await?;
-    let found = question.ask(&reading, &view.settings.users).await?;
+    let reading = daemon.reading().await?;
+    let found = question.ask(&reading, &daemon.settings.users).await?;
     reading.finish().await?;
     let mut headers = HeaderMap::new();
     headers.insert(TOTAL_COUNT, found.total.into());
@@ -154,11 +154,11 @@ impl From<UserTotals> for LegacyUser {
     responses((status = 200, description = "A page", body = Vec<LegacyTotals>,
         headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
 pub(crate) async fn all(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     uri: Uri,
     Parameters(parameters): Parameters<AllUsersParameters>,
 ) -> Result<(HeaderMap, Json<Vec<LegacyUser>>), ApiError> {
-    let Page { found, headers } = page(&view, parameters, &uri).await?;
+    let Page { found, headers } = page(&daemon, parameters, &uri).await?;
     Ok((headers, Json(found.users.into_iter().map(LegacyUser::from).collect())))
 }
 
@@ -190,14 +190,14 @@ pub(crate) struct UserStat {
     responses((status = 200, description = "A page", body = Vec<UserStat>,
         headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
 pub(crate) async fn user_stats(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     uri: Uri,
     Parameters(parameters): Parameters<AllUsersParameters>,
 ) -> Result<(HeaderMap, Json<Vec<UserStat>>), ApiError> {
-    let Page { found, headers } = page(&view, parameters, &uri).await?;
+    let Page { found, headers } = page(&daemon, parameters, &uri).await?;
     let ids: Vec<&str> = found.users.iter().map(|user| user.id.as_str()).collect();
-    let reading = view.reading().await?;
-    let analyses = calls_of_endpoint(&reading, &view.settings.analysis_endpoint, &ids).await?;
+    let reading = daemon.reading().await?;
+    let analyses = calls_of_endpoint(&reading, &daemon.settings.analysis_endpoint, &ids).await?;
     reading.finish().await?;
     let stat = |user: UserTotals| UserStat {
         analysis_calls: analyses.get(&user.id).copied().unwrap_or_default(),

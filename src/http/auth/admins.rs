@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 
 use super::Denied;
-use tallyd_store::queries::admins::{Standing, standing};
+use tallyd_store::queries::admins::{UserStanding, standing};
 
 /// Users who are remembered.
 const USERS_MAX: usize = 1_024;
@@ -19,7 +19,7 @@ const USERS_MAX: usize = 1_024;
 /// What is remembered.
 pub(crate) struct Admins {
     ttl: Duration,
-    standings: Mutex<HashMap<String, (Instant, Standing)>>,
+    standings: Mutex<HashMap<String, (Instant, UserStanding)>>,
 }
 
 impl Admins {
@@ -46,7 +46,7 @@ impl Admins {
         }
     }
 
-    async fn ask(&self, pool: Option<&Pool>, user: &str) -> Option<Standing> {
+    async fn ask(&self, pool: Option<&Pool>, user: &str) -> Option<UserStanding> {
         let client = pool?.get().await.ok()?;
         let standing = match standing(&client, user).await {
             Ok(standing) => standing,
@@ -64,7 +64,7 @@ impl Admins {
         Some(standing)
     }
 
-    fn remembered(&self, user: &str) -> Option<Standing> {
+    fn remembered(&self, user: &str) -> Option<UserStanding> {
         let table = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, standing) = table.get(user)?;
         (at.elapsed() < self.ttl).then_some(*standing)

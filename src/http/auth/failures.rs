@@ -15,7 +15,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 const ADDRESSES_MAX: usize = 4_096;
 
 /// The table.
-pub(crate) struct Failures {
+pub(crate) struct FailedAttempts {
     per_window: u32,
     by_address: Mutex<HashMap<IpAddr, Entry>>,
 }
@@ -29,7 +29,7 @@ struct Entry {
 
 /// An attempt that has begun. It has failed, unless it is [forgiven](Attempt::forgive): who leaves before the outcome has tried.
 pub(crate) struct Attempt<'a> {
-    failures: &'a Failures,
+    failures: &'a FailedAttempts,
     address: IpAddr,
     forgiven: bool,
 }
@@ -47,7 +47,7 @@ impl Drop for Attempt<'_> {
     }
 }
 
-impl Failures {
+impl FailedAttempts {
     /// So many failures are allowed in a window.
     #[must_use]
     pub(crate) fn new(per_window: u32) -> Self {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_of_failures_a_window() {
-        let (failures, now) = (Failures::new(3), Instant::now());
+        let (failures, now) = (FailedAttempts::new(3), Instant::now());
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         for _ in 0..3 {
             assert!(!failures.count_at(one, now));
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn attempts_count_from_their_beginning_and_those_that_are_broken_off_have_failed() {
-        let (failures, one) = (Failures::new(3), IpAddr::from([10, 0, 0, 1]));
+        let (failures, one) = (FailedAttempts::new(3), IpAddr::from([10, 0, 0, 1]));
         let begin = || failures.begin(one);
         let (a, b, c) = (begin().unwrap(), begin().unwrap(), begin().unwrap());
         assert!(begin().is_none());
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let (failures, now) = (Failures::new(1), Instant::now());
+        let (failures, now) = (FailedAttempts::new(1), Instant::now());
         failures.count_at("2001:db8:1:2::1".parse().unwrap(), now);
         assert!(failures.count_at("2001:db8:1:2:ffff::9".parse().unwrap(), now));
         assert!(!failures.count_at("2001:db8:1:3::1".parse().unwrap(), now));
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let (failures, now) = (Failures::new(1), Instant::now());
+        let (failures, now) = (FailedAttempts::new(1), Instant::now());
         for number in 0..3 * ADDRESSES_MAX {
             // Each a little later, so that there is an oldest half.
             failures.count_at(IpAddr::from((number as u32).to_be_bytes()), now + Duration::from_micros(number as u64));

@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Deserializer};
 
 use super::Denied;
-use super::keys::{Key, Keys};
+use super::keys::{KeySet, VerificationKey};
 use tallyd_base::clock::Clock;
 use tallyd_intake::token::Header;
 
@@ -84,8 +84,8 @@ impl Claims {
 
 /// Verifies tokens.
 pub(crate) struct Verifier {
-    keys: Option<Keys>,
-    shared: Option<Arc<Key>>,
+    keys: Option<KeySet>,
+    shared: Option<Arc<VerificationKey>>,
     validation: Validation,
     clock: Arc<dyn Clock>,
 }
@@ -103,9 +103,9 @@ impl Verifier {
         validation.validate_nbf = false;
         let shared = config.hs256_secret.as_ref().map(|secret| {
             let key = DecodingKey::from_secret(secret.expose().as_bytes());
-            Arc::new(Key { algorithm: Algorithm::HS256, key })
+            Arc::new(VerificationKey { algorithm: Algorithm::HS256, key })
         });
-        let keys = config.keys_url().map(|url| Keys::new(url, config));
+        let keys = config.keys_url().map(|url| KeySet::new(url, config));
         Some(Self { keys, shared, validation, clock: Arc::clone(clock) })
     }
 
@@ -127,7 +127,7 @@ impl Verifier {
         Ok(claims)
     }
 
-    async fn key(&self, header: &Header) -> Result<Arc<Key>, Denied> {
+    async fn key(&self, header: &Header) -> Result<Arc<VerificationKey>, Denied> {
         let key = match (header.alg.as_str(), &self.shared, &self.keys) {
             ("HS256", Some(shared), _) => Arc::clone(shared),
             ("ES256" | "RS256", _, Some(keys)) => keys.get(header.kid.as_deref().ok_or(Denied::UnknownKey)?).await?,

@@ -30,7 +30,7 @@ const KEYS_MAX: usize = 64;
 const RSA_BYTES_MIN: usize = 256;
 
 /// A key, and the one algorithm that it is for.
-pub(crate) struct Key {
+pub(crate) struct VerificationKey {
     /// ES256 or RS256.
     pub algorithm: Algorithm,
     /// The key.
@@ -39,11 +39,11 @@ pub(crate) struct Key {
 
 struct Fetched {
     at: Instant,
-    keys: HashMap<String, Arc<Key>>,
+    keys: HashMap<String, Arc<VerificationKey>>,
 }
 
 /// The cache.
-pub(crate) struct Keys {
+pub(crate) struct KeySet {
     url: String,
     ttl: Duration,
     refetch: Duration,
@@ -53,7 +53,7 @@ pub(crate) struct Keys {
     attempted: Mutex<Option<Instant>>,
 }
 
-impl Keys {
+impl KeySet {
     /// A cache of the keys at `url`, empty at first.
     #[must_use]
     pub(crate) fn new(url: String, config: &tallyd_config::Auth) -> Self {
@@ -71,7 +71,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Denied::UnknownKey`], or [`Denied::Unavailable`] if the issuer has not told its keys.
-    pub(crate) async fn get(&self, kid: &str) -> Result<Arc<Key>, Denied> {
+    pub(crate) async fn get(&self, kid: &str) -> Result<Arc<VerificationKey>, Denied> {
         let known = self.fetched.load_full();
         let found = known.as_ref().and_then(|fetched| fetched.keys.get(kid)).map(Arc::clone);
         let fresh = known.as_ref().is_some_and(|fetched| fetched.at.elapsed() < self.ttl);
@@ -105,7 +105,7 @@ impl Keys {
     }
 }
 
-fn parse(body: &[u8]) -> Result<HashMap<String, Arc<Key>>, String> {
+fn parse(body: &[u8]) -> Result<HashMap<String, Arc<VerificationKey>>, String> {
     let set: JwkSet = serde_json::from_slice(body).map_err(|error| format!("no JWKS: {error}"))?;
     let keys = set.keys.iter().filter_map(|jwk| Some((jwk.common.key_id.clone()?, Arc::new(usable(jwk)?))));
     let keys: HashMap<_, _> = keys.take(KEYS_MAX).collect();
@@ -114,7 +114,7 @@ fn parse(body: &[u8]) -> Result<HashMap<String, Arc<Key>>, String> {
 }
 
 /// The key, if it is one that may verify signatures here.
-fn usable(jwk: &Jwk) -> Option<Key> {
+fn usable(jwk: &Jwk) -> Option<VerificationKey> {
     if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
         return None;
     }
@@ -130,5 +130,5 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     if jwk.common.key_algorithm.is_some_and(|stated| stated != name) {
         return None;
     }
-    Some(Key { algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
+    Some(VerificationKey { algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
 }

@@ -20,6 +20,7 @@ pub(crate) mod failures;
 pub(crate) mod jwt;
 pub(crate) mod keys;
 pub(crate) mod origin;
+pub(crate) mod page_sessions;
 pub(crate) mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
@@ -36,15 +37,15 @@ use metrics::counter;
 
 use self::admins::Admins;
 pub(crate) use self::denied::Denied;
-use self::failures::{Attempt, Failures};
+use self::failures::{Attempt, FailedAttempts};
 use self::jwt::Verifier;
-use self::tokens::{Holder, TOKEN_PREFIX, Tokens};
-use super::View;
+use self::page_sessions::{PageSessions, Shown};
+use self::tokens::{Holder, StaticTokens, TOKEN_PREFIX};
+use super::Daemon;
 use super::error::ApiError;
 use super::page::cookies;
-use super::page::secret::Secret;
-use super::page::sessions::{Sessions, Shown};
-use super::router::Handle;
+use super::page::secret::SessionSecret;
+use crate::http::SharedDaemon;
 use crate::seats::Seat;
 use tallyd_base::clock::Clock;
 use tallyd_base::registry;
@@ -84,12 +85,12 @@ impl Identity {
 /// Everything that decides.
 pub(crate) struct Auth {
     /// Static tokens.
-    pub tokens: Tokens,
+    pub tokens: StaticTokens,
     /// Sessions of the page.
-    pub sessions: Sessions,
+    pub sessions: PageSessions,
     verifier: Option<Verifier>,
     admins: Admins,
-    failures: Failures,
+    failures: FailedAttempts,
     trusted_proxies: usize,
 }
 
@@ -98,11 +99,11 @@ impl Auth {
     #[must_use]
     pub(crate) fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
         Self {
-            tokens: Tokens::new(Arc::clone(clock)),
-            sessions: Sessions::new(Arc::clone(clock)),
+            tokens: StaticTokens::new(Arc::clone(clock)),
+            sessions: PageSessions::new(Arc::clone(clock)),
             verifier: Verifier::new(&config.auth, clock),
             admins: Admins::new(config.auth.admin_ttl),
-            failures: Failures::new(config.auth.failures_per_minute),
+            failures: FailedAttempts::new(config.auth.failures_per_minute),
             // At most 16.
             trusted_proxies: config.http.trusted_proxies as usize,
         }
@@ -112,10 +113,10 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`].
-    pub(crate) async fn prove(&self, view: &View, token: &str) -> Result<(Proven, Option<i64>), Denied> {
+    pub(crate) async fn prove(&self, daemon: &Daemon, token: &str) -> Result<(Proven, Option<i64>), Denied> {
         if token.starts_with(TOKEN_PREFIX) {
             let id = match self.tokens.verify(token) {
-                Err(Denied::UnknownToken) => self.tokens.look_up(view, token).await?,
+                Err(Denied::UnknownToken) => self.tokens.look_up(daemon, token).await?,
                 known => known?,
             };
             return Ok((Proven::Token { id }, None));
@@ -130,11 +131,11 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied`].
-    pub(crate) async fn identity(&self, view: &View, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
+    pub(crate) async fn identity(&self, daemon: &Daemon, proven: &Proven, address: IpAddr) -> Result<Identity, Denied> {
         let Holder { actor, role, costs } = match proven {
             Proven::Token { id } => self.tokens.owner(*id)?,
             Proven::User { subject, says_admin } => {
-                if !self.admins.is_admin(pool(view), subject, *says_admin).await? {
+                if !self.admins.is_admin(pool(daemon), subject, *says_admin).await? {
                     return Err(Denied::NotAdmin);
                 }
                 Holder { actor: format!("user:{subject}"), role: Role::Admin, costs: None }
@@ -149,18 +150,18 @@ impl Auth {
     /// [`Denied`].
     pub(crate) async fn of_request(
         &self,
-        view: &View,
+        daemon: &Daemon,
         headers: &HeaderMap,
         address: IpAddr,
         by_page: bool,
     ) -> Result<Identity, Denied> {
         if by_page && !headers.contains_key(header::AUTHORIZATION) {
             let shown = self.shown(headers)?.ok_or(Denied::Missing)?;
-            let session = self.sessions.verify(self.pool_for(view, address), &shown).await?;
-            return self.identity(view, &session.owner, address).await;
+            let session = self.sessions.verify(self.pool_for(daemon, address), &shown).await?;
+            return self.identity(daemon, &session.owner, address).await;
         }
-        let (proven, _) = self.prove(view, bearer(headers)?).await?;
-        self.identity(view, &proven, address).await
+        let (proven, _) = self.prove(daemon, bearer(headers)?).await?;
+        self.identity(daemon, &proven, address).await
     }
 
     /// The session that a request of the page shows; none without its cookie.
@@ -170,8 +171,8 @@ impl Auth {
     pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<Shown>, Denied> {
         let Some(id) = cookies::find(headers, self.is_encrypted(headers)) else { return Ok(None) };
         origin::of_the_page(headers)?;
-        let proof = headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok()).and_then(Secret::parse);
-        let (Some(id), Some(proof)) = (Secret::parse(id), proof) else { return Err(Denied::Session) };
+        let proof = headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok()).and_then(SessionSecret::parse);
+        let (Some(id), Some(proof)) = (SessionSecret::parse(id), proof) else { return Err(Denied::Session) };
         Ok(Some(Shown { id, proof }))
     }
 
@@ -179,11 +180,11 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied::TooManyFailures`] for an address that has guessed too often, or [`Denied::Unavailable`].
-    pub(crate) fn pool_for<'a>(&self, view: &'a View, address: IpAddr) -> Result<&'a Pool, Denied> {
+    pub(crate) fn pool_for<'a>(&self, daemon: &'a Daemon, address: IpAddr) -> Result<&'a Pool, Denied> {
         if self.failures.are_too_many(address) {
             return Err(Denied::TooManyFailures);
         }
-        pool(view).ok_or(Denied::Unavailable)
+        pool(daemon).ok_or(Denied::Unavailable)
     }
 
     /// Begins an attempt that could be a guess.
@@ -236,8 +237,8 @@ impl Auth {
 /// cannot send it: the browser would ask first, and be refused.
 pub(crate) const PAGE_HEADER: &str = "x-tallyd-page";
 
-fn pool(view: &View) -> Option<&Pool> {
-    view.loading.get().map(|loading| &loading.pool)
+fn pool(daemon: &Daemon) -> Option<&Pool> {
+    daemon.loading.get().map(|loading| &loading.pool)
 }
 
 /// The token in the header.
@@ -260,7 +261,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
 #[derive(Clone)]
 pub(crate) struct Gate {
     /// The daemon.
-    pub view: Handle,
+    pub daemon: SharedDaemon,
     /// The role that suffices, beside `admin`.
     pub needs: Role,
     /// Whether the page asks here, so that its session will do.
@@ -269,13 +270,13 @@ pub(crate) struct Gate {
 
 /// Middleware: lets in whoever has the role, with their [`Identity`] in the request; answers everybody else.
 pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let auth = &gate.view.auth;
+    let auth = &gate.daemon.auth;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     // The listener always tells; without it all requests share one address.
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let address = auth.client(peer, request.headers());
     let changes = request.method() != Method::GET && request.method() != Method::HEAD;
-    let identified = auth.of_request(&gate.view, request.headers(), address, gate.by_page).await;
+    let identified = auth.of_request(&gate.daemon, request.headers(), address, gate.by_page).await;
     let needs = if gate.needs == Role::Read && changes { Role::Admin } else { gate.needs };
     let denied = match identified {
         Ok(identity) if identity.role.suffices(needs) => {

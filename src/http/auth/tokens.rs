@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
 use super::{Denied, Role};
-use crate::http::View;
+use crate::http::Daemon;
 use tallyd_base::clock::Clock;
 use tallyd_config::StatedCosts;
 use tallyd_store::queries::tokens::{StoredToken, in_force, one_in_force};
@@ -49,7 +49,7 @@ pub(crate) struct Holder {
 }
 
 /// The copy.
-pub(crate) struct Tokens {
+pub(crate) struct StaticTokens {
     by_id: ArcSwapOption<HashMap<i32, StoredToken>>,
     /// When a token was last looked up. Held meanwhile, and while the copy is renewed: an older copy never takes away what was
     /// looked up after it was asked for.
@@ -58,7 +58,7 @@ pub(crate) struct Tokens {
     clock: Arc<dyn Clock>,
 }
 
-impl Tokens {
+impl StaticTokens {
     /// No copy yet.
     #[must_use]
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
@@ -106,22 +106,22 @@ impl Tokens {
     /// Asks the database for a token that is newer than the copy.
     ///
     /// # Errors
-    /// As [`Tokens::verify`].
-    pub(crate) async fn look_up(&self, view: &View, text: &str) -> Result<i32, Denied> {
+    /// As [`StaticTokens::verify`].
+    pub(crate) async fn look_up(&self, daemon: &Daemon, text: &str) -> Result<i32, Denied> {
         let id = id(text).filter(|id| self.may_be_new(*id) && is_well_formed(text)).ok_or(Denied::UnknownToken)?;
         let _one_of_few = self.look_ups.try_acquire().map_err(|_| Denied::UnknownToken)?;
         // In vain, if the database does not answer in time. The next copy has it then.
-        let _ = tokio::time::timeout(LOOK_UP_PATIENCE, self.look_up_number(view, id)).await;
+        let _ = tokio::time::timeout(LOOK_UP_PATIENCE, self.look_up_number(daemon, id)).await;
         self.verify(text)
     }
 
-    async fn look_up_number(&self, view: &View, id: i32) -> Option<()> {
+    async fn look_up_number(&self, daemon: &Daemon, id: i32) -> Option<()> {
         let mut looked_up = self.looked_up.lock().await;
         if let Some(at) = *looked_up {
             tokio::time::sleep_until((at + LOOK_UP_EVERY).into()).await;
         }
         *looked_up = Some(Instant::now());
-        let client = view.loading.get()?.pool.get().await.ok()?;
+        let client = daemon.loading.get()?.pool.get().await.ok()?;
         self.add(one_in_force(&client, id).await.ok()??);
         Some(())
     }
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_its_whole_text() {
-        let tokens = Tokens::new(Arc::new(ManualClock::at(10)));
+        let tokens = StaticTokens::new(Arc::new(ManualClock::at(10)));
         let text = compose(7, [0xab; 32]);
         assert_eq!(tokens.verify(&text), Err(Denied::Unavailable));
         tokens.replace(vec![stored(7, &text)]);
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_token_expires_at_its_time() {
         let clock = Arc::new(ManualClock::at(999_999));
-        let tokens = Tokens::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let tokens = StaticTokens::new(Arc::clone(&clock) as Arc<dyn Clock>);
         let text = compose(1, [1; 32]);
         let expires_at = chrono::DateTime::from_timestamp(1, 0);
         tokens.replace(vec![StoredToken { expires_at, ..stored(1, &text) }]);

@@ -16,12 +16,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{content_type, unreadable};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::router::Handle;
-use crate::pipeline::batch::{BatchError, Outcome, Recording, RequestKey, Sender};
+use crate::pipeline::batch::{BatchError, RecordOutcome, Recording, RequestKey, Sender};
 use crate::pipeline::connection;
 use tallyd_intake::body::split;
 use tallyd_model::pricing::Usd;
@@ -91,13 +91,13 @@ pub(crate) struct RecordFault {
     pub field: String,
 }
 
-impl From<Outcome> for RecordResult {
-    fn from(outcome: Outcome) -> Self {
+impl From<RecordOutcome> for RecordResult {
+    fn from(outcome: RecordOutcome) -> Self {
         match outcome {
-            Outcome::Accepted { id, cost_usd, duplicate, should_throttle } => {
+            RecordOutcome::Accepted { id, cost_usd, duplicate, should_throttle } => {
                 Self { ok: true, id: Some(id), cost_usd, duplicate, should_throttle, error: None }
             }
-            Outcome::Refused(refusal) => {
+            RecordOutcome::Refused(refusal) => {
                 let (code, message) = (refusal.code.name(), refusal.message.into_owned());
                 let error = Some(RecordFault { code, message, field: refusal.field.into_owned() });
                 Self { ok: false, id: None, cost_usd: None, duplicate: false, should_throttle: false, error }
@@ -120,7 +120,7 @@ impl From<Outcome> for RecordResult {
         (status = 422, description = "All records were refused, or the key was used for another body", body = Unprocessable),
         Failures))]
 pub(crate) async fn record(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -129,7 +129,7 @@ pub(crate) async fn record(
     let key = key(&headers)?.map(|key| RequestKey::new(&who.actor, key, &body));
     let texts =
         split(&body, content_type(&headers)).map_err(|error| ApiError::body(error.to_string(), error.hint()))?;
-    let outcomes = hand_over(&view, &who, key.as_ref(), &texts, false).await?;
+    let outcomes = hand_over(&daemon, &who, key.as_ref(), &texts, false).await?;
     let results: Vec<RecordResult> = outcomes.into_iter().map(RecordResult::from).collect();
     let accepted = results.iter().filter(|result| result.ok).count();
     let duplicates = results.iter().filter(|result| result.duplicate).count();
@@ -144,21 +144,21 @@ pub(crate) async fn record(
 /// # Errors
 /// If the daemon is stopping or has no room, or the key is not free.
 pub(crate) async fn hand_over(
-    view: &Handle,
+    daemon: &SharedDaemon,
     who: &Identity,
     key: Option<&RequestKey>,
     texts: &[&[u8]],
     response_ids: bool,
-) -> Result<Vec<Outcome>, ApiError> {
-    let shared = intake(view)?;
+) -> Result<Vec<RecordOutcome>, ApiError> {
+    let context = ingest_context(daemon)?;
     let recording = async {
-        let stated_costs = who.stated_costs(view.config.limits.stated_costs);
+        let stated_costs = who.stated_costs(daemon.config.limits.stated_costs);
         let sender = Sender { name: &who.actor, stated_costs, response_ids };
-        let mut recording = Recording::begin(&shared, sender, key, texts).await.map_err(unstored)?;
+        let mut recording = Recording::begin(&context, sender, key, texts).await.map_err(unstored)?;
         while let Some(credits) = recording.judge() {
             // Before they count: without the database there are none.
             if !credits.is_empty() {
-                let client = view.pool()?.get().await?;
+                let client = daemon.pool()?.get().await?;
                 audit::note_credits(&client, &credits, &who.actor()).await?;
             }
             recording.hand_over().await.map_err(unstored)?;
@@ -188,15 +188,15 @@ fn unstored(error: BatchError) -> ApiError {
 ///
 /// # Errors
 /// If the daemon is stopping or has no room.
-pub(crate) fn intake(view: &Handle) -> Result<Arc<connection::Shared>, ApiError> {
-    if view.writer.full().is_some() {
+pub(crate) fn ingest_context(daemon: &SharedDaemon) -> Result<Arc<connection::IngestContext>, ApiError> {
+    if daemon.writer.full().is_some() {
         let hint = "nothing of the request was taken; keep it and send it again";
         return Err(busy("full", "the write-ahead log has no room".to_owned(), hint));
     }
-    let shared = view.intake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let context = daemon.ingest.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let stopping = || busy("shutting_down", "the daemon is stopping".to_owned(), "nothing of the request was taken");
-    let accepting = view.accepting.load(std::sync::atomic::Ordering::Relaxed);
-    shared.filter(|_| accepting).ok_or_else(stopping)
+    let accepting = daemon.accepting.load(std::sync::atomic::Ordering::Relaxed);
+    context.filter(|_| accepting).ok_or_else(stopping)
 }
 
 fn busy(code: &'static str, message: String, hint: &'static str) -> ApiError {

@@ -26,7 +26,7 @@ pub(super) struct StatusBody {
 #[serde(untagged)]
 #[expect(dead_code, reason = "it documents; handlers answer with its parts")]
 pub(super) enum Busy {
-    /// The log is full, or the daemon stops.
+    /// The WAL is full, or the daemon stops.
     Exporter(StatusBody),
     /// The issuer of the token does not answer.
     Issuer(ErrorBody),
@@ -48,7 +48,7 @@ pub(super) enum ExportFailures {
     /// Too many failed attempts from this address
     #[response(status = 429)]
     TooMany(#[to_schema] ErrorBody),
-    /// The log is full, the daemon stops, or the issuer of the token does not answer: to be sent again
+    /// The WAL is full, the daemon stops, or the issuer of the token does not answer: to be sent again
     #[response(status = 503)]
     Unavailable(#[to_schema] Busy),
 }
@@ -120,12 +120,12 @@ impl Rejected {
 }
 
 /// Why nothing of a request was taken.
-pub(super) struct Status {
+pub(super) struct ExportStatus {
     status: StatusCode,
     message: String,
 }
 
-impl Status {
+impl ExportStatus {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
@@ -160,7 +160,7 @@ impl Status {
 }
 
 /// Whatever kept a request from being taken whole passes: a full log, a stop, another attempt of the same request.
-impl From<ApiError> for Status {
+impl From<ApiError> for ExportStatus {
     fn from(error: ApiError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.message())
     }

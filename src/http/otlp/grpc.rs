@@ -37,8 +37,8 @@ use tonic::server::{Grpc, UnaryService};
 use tower::ServiceExt;
 
 use super::{Mapping, take};
+use crate::http::SharedDaemon;
 use crate::http::auth::{Denied, Identity, Role};
-use crate::http::router::Handle;
 use crate::metrics::OpenConnection;
 use tallyd_base::registry;
 use tallyd_intake::otlp::document::Encoding;
@@ -69,8 +69,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What handlers hold.
 #[derive(Clone)]
 struct Exports {
-    view: Handle,
-    turns: Arc<Semaphore>,
+    daemon: SharedDaemon,
+    permits: Arc<Semaphore>,
 }
 
 /// When a connection last had an export that was let in: milliseconds since its beginning; 0 for never.
@@ -78,8 +78,8 @@ struct Exports {
 struct Alive(Arc<AtomicU64>, Instant);
 
 /// Serves connections until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, view: Handle, max_connections: usize) {
-    let router = router(view);
+pub(crate) async fn serve(listener: TcpListener, daemon: SharedDaemon, max_connections: usize) {
+    let router = router(daemon);
     let places = Arc::new(Semaphore::new(max_connections.clamp(1, CONNECTIONS_MAX)));
     loop {
         // The semaphore is never closed.
@@ -100,8 +100,8 @@ pub(crate) async fn serve(listener: TcpListener, view: Handle, max_connections: 
     }
 }
 
-fn router(view: Handle) -> Router {
-    let exports = Exports { view, turns: Arc::new(Semaphore::new(EXPORTS_MAX)) };
+fn router(daemon: SharedDaemon) -> Router {
+    let exports = Exports { daemon, permits: Arc::new(Semaphore::new(EXPORTS_MAX)) };
     Router::new()
         .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(traces))
         .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(log_records))
@@ -188,7 +188,7 @@ async fn export<T: Item + 'static>(
     mapping: Mapping<T>,
 ) -> Response {
     let (head, body) = request.into_parts();
-    let who = match admit(&exports.view, &head).await {
+    let who = match admit(&exports.daemon, &head).await {
         Ok(who) => who,
         Err(status) => return status.into_http(),
     };
@@ -196,13 +196,13 @@ async fn export<T: Item + 'static>(
         alive.note();
     }
     let request = Request::from_parts(head, body);
-    let max_bytes = exports.view.settings.max_body_bytes;
+    let max_bytes = exports.daemon.settings.max_body_bytes;
     let taking = async {
         // The semaphore is never closed.
-        let Ok(_turn) = Arc::clone(&exports.turns).acquire_owned().await else {
+        let Ok(_permit) = Arc::clone(&exports.permits).acquire_owned().await else {
             return Status::unavailable("the daemon is stopping").into_http();
         };
-        let service = Take::<T> { view: Arc::clone(&exports.view), who, signal, mapping };
+        let service = Take::<T> { daemon: Arc::clone(&exports.daemon), who, signal, mapping };
         let mut grpc = Grpc::new(Raw).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(max_bytes);
         grpc.unary(service, request).await.map(Body::new)
     };
@@ -213,15 +213,15 @@ async fn export<T: Item + 'static>(
 }
 
 /// Who exports, if they may.
-async fn admit(view: &Handle, head: &Parts) -> Result<Identity, Status> {
+async fn admit(daemon: &SharedDaemon, head: &Parts) -> Result<Identity, Status> {
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let address = view.auth.client(peer.unwrap_or(IpAddr::from([0, 0, 0, 0])), &head.headers);
-    let denied = match view.auth.of_request(view, &head.headers, address, false).await {
+    let address = daemon.auth.client(peer.unwrap_or(IpAddr::from([0, 0, 0, 0])), &head.headers);
+    let denied = match daemon.auth.of_request(daemon, &head.headers, address, false).await {
         Ok(identity) if identity.role.suffices(Role::Ingest) => return Ok(identity),
         Ok(_) => Denied::Role,
         Err(denied) => denied,
     };
-    let error = view.auth.refuse(denied, address);
+    let error = daemon.auth.refuse(denied, address);
     Err(match error.status() {
         StatusCode::UNAUTHORIZED => {
             let message = format!("{}; send the token as metadata: authorization=Bearer …", error.message());
@@ -234,7 +234,7 @@ async fn admit(view: &Handle, head: &Parts) -> Result<Identity, Status> {
 
 /// One message, taken as a body over HTTP is.
 struct Take<T: Item> {
-    view: Handle,
+    daemon: SharedDaemon,
     who: Identity,
     signal: &'static str,
     mapping: Mapping<T>,
@@ -245,10 +245,10 @@ impl<T: Item + 'static> UnaryService<Bytes> for Take<T> {
     type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Bytes>, Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let (view, who) = (Arc::clone(&self.view), self.who.clone());
+        let (daemon, who) = (Arc::clone(&self.daemon), self.who.clone());
         let (signal, mapping) = (self.signal, self.mapping);
         Box::pin(async move {
-            let taken = take::<T>(&view, &who, Encoding::Protobuf, &request.into_inner(), signal, mapping).await;
+            let taken = take::<T>(&daemon, &who, Encoding::Protobuf, &request.into_inner(), signal, mapping).await;
             match taken {
                 Ok(rejected) => Ok(tonic::Response::new(rejected.message().into())),
                 Err(status) => Err(match status.code() {

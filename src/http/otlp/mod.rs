@@ -36,13 +36,13 @@ use bytes::Bytes;
 use metrics::counter;
 use sha2::{Digest, Sha256};
 
-use self::answer::{ExportFailures, Rejected, Status, StatusBody};
+use self::answer::{ExportFailures, ExportStatus, Rejected, StatusBody};
+use crate::http::SharedDaemon;
 use crate::http::auth::Identity;
 use crate::http::body::content_type;
-use crate::http::ingest::records::{hand_over, intake};
-use crate::http::router::Handle;
+use crate::http::ingest::records::{hand_over, ingest_context};
 use crate::metrics::IngestMetrics;
-use crate::pipeline::batch::{Outcome, RequestKey};
+use crate::pipeline::batch::{RecordOutcome, RequestKey};
 use tallyd_base::registry;
 use tallyd_intake::body::RECORDS_MAX;
 use tallyd_intake::otlp::document::{self, Encoding, Source};
@@ -63,12 +63,12 @@ type Mapping<T> = fn(&Reading<'_>, &Source, T, &mut Vec<Draft>) -> Result<Took, 
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
 pub(crate) async fn traces(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    export::<Span>(&view, &who, &headers, body, "traces", spans::records).await
+    export::<Span>(&daemon, &who, &headers, body, "traces", spans::records).await
 }
 
 /// Takes log records; Claude Code's events of API requests become records.
@@ -81,12 +81,12 @@ pub(crate) async fn traces(
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
 pub(crate) async fn logs(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    export::<Event>(&view, &who, &headers, body, "logs", logs::records).await
+    export::<Event>(&daemon, &who, &headers, body, "logs", logs::records).await
 }
 
 /// Takes metrics; Claude Code's token sums become records where `otlp.claude_code` is `metrics`.
@@ -99,16 +99,16 @@ pub(crate) async fn logs(
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
 pub(crate) async fn metrics(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    export::<Metric>(&view, &who, &headers, body, "metrics", sums::records).await
+    export::<Metric>(&daemon, &who, &headers, body, "metrics", sums::records).await
 }
 
 async fn export<T: Item>(
-    view: &Handle,
+    daemon: &SharedDaemon,
     who: &Identity,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -117,40 +117,40 @@ async fn export<T: Item>(
 ) -> Response {
     let Some(encoding) = Encoding::of(content_type(headers)) else {
         let message = "send application/x-protobuf or application/json";
-        return Status::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).answer(Encoding::Json);
+        return ExportStatus::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).answer(Encoding::Json);
     };
     let body = match body {
         Ok(body) => body,
-        Err(rejection) => return Status::unreadable(&rejection).answer(encoding),
+        Err(rejection) => return ExportStatus::unreadable(&rejection).answer(encoding),
     };
     // An exporter drops what is refused, so a single letter would cost all calls of the document.
     let body = match encoding {
         Encoding::Json => tallyd_model::json::mended(&body).map_or(body, Bytes::from),
         _ => body,
     };
-    match take::<T>(view, who, encoding, &body, signal, mapping).await {
+    match take::<T>(daemon, who, encoding, &body, signal, mapping).await {
         Ok(rejected) => rejected.answer(encoding, T::REJECTED),
         Err(status) => status.answer(encoding),
     }
 }
 
 async fn take<T: Item>(
-    view: &Handle,
+    daemon: &SharedDaemon,
     who: &Identity,
     encoding: Encoding,
     body: &Bytes,
     signal: &'static str,
     mapping: Mapping<T>,
-) -> Result<Rejected, Status> {
+) -> Result<Rejected, ExportStatus> {
     let mut read = Read::new();
-    let shared = intake(view)?;
-    let catalog = shared.catalog.load();
-    let reading = Reading { config: &view.config.otlp, catalog: &catalog };
+    let context = ingest_context(daemon)?;
+    let catalog = context.catalog.load();
+    let reading = Reading { config: &daemon.config.otlp, catalog: &catalog };
     document::each::<T>(encoding, body, |source, item| {
-        read.add(&shared.metrics, item, |item, drafts| mapping(&reading, source, item, drafts));
+        read.add(&context.metrics, item, |item, drafts| mapping(&reading, source, item, drafts));
     })
-    .map_err(|error| Status::new(StatusCode::BAD_REQUEST, error))?;
-    read.keep_one_of_a_response(&shared.metrics);
+    .map_err(|error| ExportStatus::new(StatusCode::BAD_REQUEST, error))?;
+    read.keep_one_of_a_response(&context.metrics);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "ignored").increment(read.ignored);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "passed_over").increment(read.passed_over);
     counter!(registry::OTLP_ITEMS, "signal" => signal, "outcome" => "rejected").increment(read.rejected.count);
@@ -160,13 +160,13 @@ async fn take<T: Item>(
         return Ok(rejected);
     }
     if drafts.len() > RECORDS_MAX {
-        return Err(Status::new(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {RECORDS_MAX} records")));
+        return Err(ExportStatus::new(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {RECORDS_MAX} records")));
     }
     let key = RequestKey::new(&format!("{}/otlp/{signal}", who.actor), &Sha256::digest(body), body);
     let texts: Vec<Vec<u8>> = drafts.iter().map(Draft::to_json).collect();
     let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-    for outcome in hand_over(view, who, Some(&key), &texts, true).await.map_err(Status::from)? {
-        if let Outcome::Refused(refusal) = outcome {
+    for outcome in hand_over(daemon, who, Some(&key), &texts, true).await.map_err(ExportStatus::from)? {
+        if let RecordOutcome::Refused(refusal) = outcome {
             rejected.add(&format!("{} (kept with the dead letters)", refusal.message));
         }
     }

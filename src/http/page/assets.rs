@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, body::Body};
 
+use crate::http::SharedDaemon;
 use crate::http::error::ApiError;
-use crate::http::router::Handle;
 
 /// A file of the page.
 struct Asset {
@@ -31,7 +31,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `/` and `/assets/…`. Open: they hold no data.
-pub(crate) fn routes() -> Router<Handle> {
+pub(crate) fn routes() -> Router<SharedDaemon> {
     Router::new().route("/", get(index)).route("/assets/{name}", get(asset))
 }
 

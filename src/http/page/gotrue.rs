@@ -82,7 +82,7 @@ impl<'a> Gotrue<'a> {
     /// Ends the session of an access token, and no other of the same user.
     ///
     /// # Errors
-    /// Why not, for the log.
+    /// Why not, for the daemon log.
     pub(super) async fn sign_out(&self, access_token: &str) -> Result<(), String> {
         let bearer = format!("Bearer {access_token}");
         let answer = self.ask("logout?scope=local", &[("authorization", &bearer)], &json!({})).await;
@@ -117,7 +117,7 @@ impl<'a> Gotrue<'a> {
         let mut all = vec![("apikey", self.key)];
         all.extend(headers);
         let question =
-            outbound::Question { headers: &all, json: Some(body), max_bytes: ANSWER_BYTES_MAX, limit: PATIENCE };
+            outbound::OutboundRequest { headers: &all, json: Some(body), max_bytes: ANSWER_BYTES_MAX, limit: PATIENCE };
         outbound::ask(&format!("{}/{path}", self.url), &question).await
     }
 }

@@ -7,21 +7,23 @@ use std::net::IpAddr;
 use axum::http::StatusCode;
 use chrono::TimeDelta;
 
-use super::sign_in::HOURS;
-use crate::http::View;
+use crate::http::Daemon;
 use crate::http::auth::{Denied, Role};
 use crate::http::error::ApiError;
 use crate::http::parameters::now;
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::tokens::{NewToken, StoredToken, TokenError, create, revoke as revoke_token};
 
+/// How long a session lasts without a renewal, and how long a token that a code was exchanged for is good for.
+pub(super) const HOURS: i64 = 12;
+
 /// Who has made such a token: by that it is known again.
 const CREATED_BY: &str = "cli:open";
 
 /// Exchanges a code for a token; returns its number.
-pub(super) async fn redeem(view: &View, code: &str, address: IpAddr) -> Result<i32, ApiError> {
-    if !view.codes.redeem(code, view.clock.now_us()) {
-        let refused = view.auth.refuse(Denied::UnknownToken, address);
+pub(super) async fn redeem(daemon: &Daemon, code: &str, address: IpAddr) -> Result<i32, ApiError> {
+    if !daemon.codes.redeem(code, daemon.clock.now_us()) {
+        let refused = daemon.auth.refuse(Denied::UnknownToken, address);
         if refused.code() == "too_many_failures" {
             return Err(refused);
         }
@@ -30,21 +32,21 @@ pub(super) async fn redeem(view: &View, code: &str, address: IpAddr) -> Result<i
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message, hint));
     }
     // It has signed nobody in yet: while the database is not there, the page tries it again.
-    mint(view).await.inspect_err(|_| view.codes.give_back(code, view.clock.now_us()))
+    mint(daemon).await.inspect_err(|_| daemon.codes.give_back(code, daemon.clock.now_us()))
 }
 
 /// An admin's token, for half a day, known to this daemon at once.
-async fn mint(view: &View) -> Result<i32, ApiError> {
-    let expires_at = Some(now(view) + TimeDelta::hours(HOURS));
+async fn mint(daemon: &Daemon) -> Result<i32, ApiError> {
+    let expires_at = Some(now(daemon) + TimeDelta::hours(HOURS));
     let (name, role) = ("the page".to_owned(), Role::Admin);
     let token = NewToken { name: name.clone(), role, expires_at, stated_costs: None };
     // The digest of no text that anybody knows.
     let sha256: [u8; 32] = rand::random();
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let id = create(&transaction, &token, &Actor::at_the_command_line(CREATED_BY), |_| sha256).await.map_err(failed)?;
     transaction.commit().await?;
-    view.auth.tokens.add(StoredToken { id, name, role, sha256: sha256.to_vec(), expires_at, stated_costs: None });
+    daemon.auth.tokens.add(StoredToken { id, name, role, sha256: sha256.to_vec(), expires_at, stated_costs: None });
     Ok(id)
 }
 
@@ -57,13 +59,13 @@ fn failed(error: TokenError) -> ApiError {
 }
 
 /// Revokes a token if it was made here.
-pub(super) async fn revoke(view: &View, id: i32, by: &Actor<'_>) -> Result<(), ApiError> {
-    let mut client = view.pool()?.get().await?;
+pub(super) async fn revoke(daemon: &Daemon, id: i32, by: &Actor<'_>) -> Result<(), ApiError> {
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let revoked = revoke_token(&transaction, id, Some(CREATED_BY), by).await?;
     transaction.commit().await?;
     if revoked {
-        view.auth.tokens.remove(id);
+        daemon.auth.tokens.remove(id);
     }
     Ok(())
 }

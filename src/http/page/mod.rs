@@ -29,5 +29,4 @@ pub(crate) mod cookies;
 mod gotrue;
 mod minted;
 pub(crate) mod secret;
-pub(crate) mod sessions;
 pub(crate) mod sign_in;

@@ -7,9 +7,9 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use sha2::{Digest, Sha256};
 
 /// A session's id or its proof.
-pub(crate) struct Secret([u8; 32]);
+pub(crate) struct SessionSecret([u8; 32]);
 
-impl Secret {
+impl SessionSecret {
     /// A new one.
     #[must_use]
     pub(crate) fn random() -> Self {
@@ -39,7 +39,7 @@ impl Secret {
 
 /// Encrypts for those who have both values of a session. None only if the cipher fails.
 #[must_use]
-pub(crate) fn seal(id: &Secret, proof: &Secret, plain: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn seal(id: &SessionSecret, proof: &SessionSecret, plain: &[u8]) -> Option<Vec<u8>> {
     let nonce: [u8; NONCE_LEN] = rand::random();
     let mut text = plain.to_vec();
     key(id, proof)?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut text).ok()?;
@@ -48,14 +48,14 @@ pub(crate) fn seal(id: &Secret, proof: &Secret, plain: &[u8]) -> Option<Vec<u8>>
 
 /// Decrypts; none if a value is another one, or the text was changed.
 #[must_use]
-pub(crate) fn open(id: &Secret, proof: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn open(id: &SessionSecret, proof: &SessionSecret, sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;
     let mut text = text.to_vec();
     let plain = key(id, proof)?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut text).ok()?;
     Some(plain.to_vec())
 }
 
-fn key(id: &Secret, proof: &Secret) -> Option<LessSafeKey> {
+fn key(id: &SessionSecret, proof: &SessionSecret) -> Option<LessSafeKey> {
     let salt = Salt::new(HKDF_SHA256, b"tallyd page session");
     let both = [id.0, proof.0].concat();
     let extracted = salt.extract(&both);
@@ -69,19 +69,19 @@ mod tests {
 
     #[test]
     fn a_secret_is_64_hexadecimal_digits() {
-        let secret = Secret::random();
+        let secret = SessionSecret::random();
         let text = secret.text();
-        assert_eq!(Secret::parse(&text).unwrap().digest(), secret.digest());
+        assert_eq!(SessionSecret::parse(&text).unwrap().digest(), secret.digest());
         for wrong in
             ["", "00", &text[1..], &text.replace(|_: char| true, "g"), &format!("{text}0"), &format!("{text}00")]
         {
-            assert!(Secret::parse(wrong).is_none(), "{wrong}");
+            assert!(SessionSecret::parse(wrong).is_none(), "{wrong}");
         }
     }
 
     #[test]
     fn both_values_open_what_was_sealed_and_neither_alone_does() {
-        let (id, proof, other) = (Secret::random(), Secret::random(), Secret::random());
+        let (id, proof, other) = (SessionSecret::random(), SessionSecret::random(), SessionSecret::random());
         let mut sealed = seal(&id, &proof, b"refresh").unwrap();
         assert!(!sealed.windows(7).any(|window| window == b"refresh"));
         assert_eq!(open(&id, &proof, &sealed).as_deref(), Some(&b"refresh"[..]));

@@ -111,11 +111,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::seats::{Bounds, Seats};
+    use crate::seats::{SeatBounds, Seats};
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_its_answer_slowly_is_served_and_one_that_drips_is_not() {
-        let guard = Seats::new(Bounds::new(8, 8)).take([127, 0, 0, 1].into()).await;
+        let guard = Seats::new(SeatBounds::new(8, 8)).take([127, 0, 0, 1].into()).await;
         let (mut client, server) = tokio::io::duplex(1024);
         let mut server = Paced::new(server, Arc::clone(&guard.seat));
         let answering = tokio::spawn(async move { server.write_all(&vec![7; 1 << 20]).await });

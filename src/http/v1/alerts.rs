@@ -5,13 +5,13 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, local_now, within};
-use crate::http::router::Handle;
-use tallyd_store::budgets::inbox::{self, Alert, Wanted, Which};
+use tallyd_store::budgets::inbox::{self, Alert, Wanted, WhichAlerts};
 
 const ALERTS: i64 = 50;
 const ALERTS_MAX: i64 = 1_000;
@@ -47,14 +47,14 @@ pub(crate) struct Alerts {
 #[utoipa::path(get, path = "/api/v1/alerts", tag = "budgets", params(AlertParameters),
     responses((status = 200, description = "A page", body = Alerts), Failures))]
 pub(crate) async fn alerts(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<AlertParameters>,
 ) -> Result<Json<Alerts>, ApiError> {
     let before = parameters.before.map(|before| within("before", before, 1, i64::MAX)).transpose()?;
     let limit = limit(parameters.limit, ALERTS, ALERTS_MAX)?;
     let wanted = Wanted { only_new: parameters.only_new, before, limit };
-    let reading = view.reading().await?;
-    let alerts = inbox::list(&reading, &wanted, local_now(&view).date_naive()).await?;
+    let reading = daemon.reading().await?;
+    let alerts = inbox::list(&reading, &wanted, local_now(&daemon).date_naive()).await?;
     let new = inbox::count_new(&*reading).await?;
     reading.finish().await?;
     let is_full = i64::try_from(alerts.len()).unwrap_or(i64::MAX) >= limit;
@@ -85,19 +85,19 @@ pub(crate) struct Acknowledged {
 #[utoipa::path(post, path = "/api/v1/alerts/acknowledge", tag = "budgets", request_body = Acknowledge,
     responses((status = 200, description = "They are acknowledged", body = Acknowledged), Failures))]
 pub(crate) async fn acknowledge(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(seen): JsonBody<Acknowledge>,
 ) -> Result<Json<Acknowledged>, ApiError> {
     let which = match (seen.ids, seen.up_to) {
-        (ids, None) if !ids.is_empty() && ids.len() <= ALERTS_MAX as usize => Which::These(ids),
-        (ids, Some(id)) if ids.is_empty() => Which::UpTo(id),
+        (ids, None) if !ids.is_empty() && ids.len() <= ALERTS_MAX as usize => WhichAlerts::These(ids),
+        (ids, Some(id)) if ids.is_empty() => WhichAlerts::UpTo(id),
         _ => {
             let hint = "send {\"ids\": [3, 4]} or {\"up_to\": 4}";
             return Err(ApiError::body(format!("either ids, 1 to {ALERTS_MAX} of them, or up_to"), hint));
         }
     };
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let acknowledged = inbox::acknowledge(&mut client, &which, &who.actor()).await?;
     Ok(Json(Acknowledged { acknowledged }))
 }

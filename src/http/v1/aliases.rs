@@ -7,12 +7,12 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Parameters, text};
-use crate::http::router::Handle;
 use tallyd_model::pricing::ModelAlias;
 use tallyd_store::prices::aliases::{self, AliasError};
 
@@ -55,27 +55,27 @@ fn failed(error: AliasError) -> ApiError {
 /// What names of models stand for.
 #[utoipa::path(get, path = "/api/v1/prices/aliases", tag = "prices",
     responses((status = 200, description = "The names", body = Aliases), Failures))]
-pub(crate) async fn list(State(view): State<Handle>) -> Result<Json<Aliases>, ApiError> {
-    let reading = view.reading().await?;
+pub(crate) async fn list(State(daemon): State<SharedDaemon>) -> Result<Json<Aliases>, ApiError> {
+    let reading = daemon.reading().await?;
     let aliases = aliases::read(&reading).await?;
     reading.finish().await?;
-    Ok(Json(Aliases { aliases, configured: view.config.pricing.aliases.clone() }))
+    Ok(Json(Aliases { aliases, configured: daemon.config.pricing.aliases.clone() }))
 }
 
 /// Lets a name stand for a model: an ARN, a deployment's own name. Calls that are recorded already keep their cost.
 #[utoipa::path(put, path = "/api/v1/prices/aliases", tag = "prices", request_body = ModelAlias,
     responses((status = 200, description = "It is set", body = ModelAlias), Failures))]
 pub(crate) async fn set(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<ModelAlias>,
 ) -> Result<Json<ModelAlias>, ApiError> {
     for (name, value) in [("provider", &new.provider), ("name", &new.name), ("model", &new.model)] {
         text(name, Some(value.clone()))?;
     }
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let set = aliases::set(&transaction, &view.config.pricing, &new, &who.actor()).await;
+    let set = aliases::set(&transaction, &daemon.config.pricing, &new, &who.actor()).await;
     let set = set.map_err(failed)?;
     transaction.commit().await?;
     tracing::info!(actor = who.actor, provider = set.provider, name = set.name, "a name of a model was set");
@@ -87,13 +87,13 @@ pub(crate) async fn set(
     responses((status = 204, description = "It stands for nothing any more"),
         (status = 404, description = "This name was not set", body = ErrorBody), Failures))]
 pub(crate) async fn remove(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     Parameters(named): Parameters<AliasName>,
 ) -> Result<StatusCode, ApiError> {
     let checked = |name: &'static str, value: String| Ok::<_, ApiError>(text(name, Some(value))?.unwrap_or_default());
     let (provider, name) = (checked("provider", named.provider)?, checked("name", named.name)?);
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
     aliases::remove(&transaction, &provider, &name, &who.actor()).await.map_err(failed)?;
     transaction.commit().await?;

@@ -5,11 +5,11 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, within};
-use crate::http::router::Handle;
 use tallyd_store::queries::audit::{self, AuditEntry};
 
 const ENTRIES: i64 = 100;
@@ -42,8 +42,12 @@ pub(crate) struct Audit {
 
 const COLUMNS: &[&str] = &["id", "at", "actor", "address", "action", "object", "old_value", "new_value"];
 
-async fn find(view: &Handle, before: Option<i64>, limit: i64) -> Result<(Vec<AuditEntry>, Option<i64>), ApiError> {
-    let reading = view.reading().await?;
+async fn find(
+    daemon: &SharedDaemon,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<(Vec<AuditEntry>, Option<i64>), ApiError> {
+    let reading = daemon.reading().await?;
     let entries = audit::page(&reading, before, limit).await?;
     reading.finish().await?;
     let full = i64::try_from(entries.len()).unwrap_or(i64::MAX) >= limit;
@@ -51,10 +55,10 @@ async fn find(view: &Handle, before: Option<i64>, limit: i64) -> Result<(Vec<Aud
     Ok((entries, next))
 }
 
-fn page(view: Handle, before: Option<i64>) -> PageFuture {
+fn page(daemon: SharedDaemon, before: Option<i64>) -> PageFuture {
     Box::pin(async move {
-        let (entries, next) = find(&view, before, csv::PAGE).await?;
-        let next = next.map(|next| -> NextPage { Box::new(move || page(view, Some(next))) });
+        let (entries, next) = find(&daemon, before, csv::PAGE).await?;
+        let next = next.map(|next| -> NextPage { Box::new(move || page(daemon, Some(next))) });
         Ok(Page { rows: csv::objects(&entries)?, next })
     })
 }
@@ -63,15 +67,15 @@ fn page(view: Handle, before: Option<i64>) -> PageFuture {
 #[utoipa::path(get, path = "/api/v1/audit", tag = "pipeline", params(AuditParameters),
     responses((status = 200, description = "A page", content((Audit = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn audit(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<AuditParameters>,
 ) -> Result<Response, ApiError> {
     let before = parameters.before.map(|before| within("before", before, 1, i64::MAX)).transpose()?;
     if parameters.format == Some(Format::Csv) {
-        let first = page(view, before).await?;
+        let first = page(daemon, before).await?;
         return Ok(csv::stream("audit", COLUMNS, first));
     }
     let limit = limit(parameters.limit, ENTRIES, ENTRIES_MAX)?;
-    let (entries, next) = find(&view, before, limit).await?;
+    let (entries, next) = find(&daemon, before, limit).await?;
     Ok(Json(Audit { entries, next }).into_response())
 }

@@ -10,18 +10,18 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{Amount, JsonBody};
 use crate::http::csv::{self, Format};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{Number, Parameters, local_now};
-use crate::http::router::Handle;
+use crate::http::parameters::{Parameters, PathNumber, local_now};
 use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::board::{basis_points, percent};
 use tallyd_store::budgets::store::{SetBudgetError, SetOutcome};
-use tallyd_store::budgets::{BudgetState, NewBudget, Period, Scope, ahead, store};
+use tallyd_store::budgets::{Budget, BudgetState, NewBudget, Period, Scope, evaluate, store};
 use tallyd_store::queries::Reading;
 use tallyd_store::queries::names::unseen_budget;
 
@@ -54,10 +54,10 @@ impl Budgets {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub(crate) async fn read(view: &Handle, reading: &Reading) -> Result<Self, ApiError> {
-        let now = local_now(view);
+    pub(crate) async fn read(daemon: &SharedDaemon, reading: &Reading) -> Result<Self, ApiError> {
+        let now = local_now(daemon);
         let board = store::board(reading, now.date_naive()).await?;
-        let estimates = ahead::estimates(reading, &board, &now).await?;
+        let estimates = evaluate::estimates(reading, &board, &now).await?;
         let row = |state: &BudgetState| BudgetRow {
             used_percent: percent(basis_points(state.spent_usd, state.budget.amount_usd)),
             should_throttle: state.should_throttle(),
@@ -102,15 +102,15 @@ const COLUMNS: &[&str] = &[
 #[utoipa::path(get, path = "/api/v1/budgets", tag = "budgets", params(BudgetParameters),
     responses((status = 200, description = "The budgets", content((Budgets = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn budgets(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<BudgetParameters>,
 ) -> Result<Response, ApiError> {
-    let reading = view.reading().await?;
-    let found = Budgets::read(&view, &reading).await?;
+    let reading = daemon.reading().await?;
+    let found = Budgets::read(&daemon, &reading).await?;
     reading.finish().await?;
     match parameters.format.unwrap_or_default() {
         Format::Json => Ok(Json(found).into_response()),
-        Format::Csv => csv::zoned("budgets", COLUMNS, &found.budgets, view.settings.zone),
+        Format::Csv => csv::zoned("budgets", COLUMNS, &found.budgets, daemon.settings.zone),
     }
 }
 
@@ -185,7 +185,7 @@ pub(crate) struct SetBudgetAnswer {
     /// Its number.
     pub id: i32,
     /// The budget of the same scope and period that was there before, and is replaced; null if there was none.
-    pub replaced: Option<store::Budget>,
+    pub replaced: Option<Budget>,
     /// Says that no call counts towards it so far, with the names that are near; null if one does. A hint: what it takes to
     /// tell is read after the budget is set, and left out where that fails.
     pub note: Option<String>,
@@ -195,25 +195,25 @@ pub(crate) struct SetBudgetAnswer {
 #[utoipa::path(put, path = "/api/v1/budgets", tag = "budgets", request_body = SetBudget,
     responses((status = 200, description = "It is set", body = SetBudgetAnswer), Failures))]
 pub(crate) async fn set(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<SetBudget>,
 ) -> Result<Json<SetBudgetAnswer>, ApiError> {
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let SetOutcome { id, old: replaced, new } = store::set(&mut client, new.into(), &who.actor()).await?;
     tracing::info!(actor = who.actor, id, amount = %new.amount_usd, "a budget was set");
     drop(client);
-    let note = note(&view, &new).await.unwrap_or_else(|error| {
+    let note = note(&daemon, &new).await.unwrap_or_else(|error| {
         tracing::debug!(?error, "names that calls have could not be read");
         None
     });
     Ok(Json(SetBudgetAnswer { id, replaced, note }))
 }
 
-async fn note(view: &Handle, new: &NewBudget) -> Result<Option<String>, ApiError> {
-    let reading = view.reading().await?;
-    let today = local_now(view).date_naive();
-    let note = unseen_budget(&reading, (new.scope, &new.scope_value), today, view.settings.zone).await?;
+async fn note(daemon: &SharedDaemon, new: &NewBudget) -> Result<Option<String>, ApiError> {
+    let reading = daemon.reading().await?;
+    let today = local_now(daemon).date_naive();
+    let note = unseen_budget(&reading, (new.scope, &new.scope_value), today, daemon.settings.zone).await?;
     reading.finish().await?;
     Ok(note)
 }
@@ -224,11 +224,11 @@ async fn note(view: &Handle, new: &NewBudget) -> Result<Option<String>, ApiError
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
 pub(crate) async fn remove(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
-    Number(id): Number<i32>,
+    PathNumber(id): PathNumber<i32>,
 ) -> Result<StatusCode, ApiError> {
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     if !store::remove(&mut client, id, &who.actor()).await? {
         return Err(ApiError::not_found("there is no budget of this number", "GET /api/v1/budgets lists them"));
     }

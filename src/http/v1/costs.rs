@@ -6,13 +6,13 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::admin::users::Order;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LOG_DAYS_MAX, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
-use crate::http::router::Handle;
-use tallyd_store::queries::grouped::{Bucket, Dimension, GroupRow, Question, SortBy, Source};
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy, Source};
 
 /// Days that are shown if nothing is said.
 const DAYS: u64 = 30;
@@ -36,7 +36,7 @@ pub(crate) struct CostParameters {
     /// What to tell apart: `provider`, `model`, `endpoint`, `user`, `app`; several with commas.
     #[param(max_length = 64, pattern = "^(provider|model|endpoint|user|app)(,(provider|model|endpoint|user|app))*$")]
     group_by: Option<String>,
-    /// The stretches of time; `day` if nothing is said. Hours are read from the log: at most 31 days.
+    /// The stretches of time; `day` if nothing is said. Hours are read from the call log: at most 31 days.
     #[param(inline)]
     bucket: Option<Bucket>,
     /// Only this provider.
@@ -51,7 +51,7 @@ pub(crate) struct CostParameters {
     /// Only this user.
     #[param(max_length = 512)]
     user: Option<String>,
-    /// Only this application; read from the log: at most 31 days.
+    /// Only this application; read from the call log: at most 31 days.
     #[param(max_length = 512)]
     app: Option<String>,
     /// What to order by; `bucket` if nothing is said.
@@ -110,7 +110,7 @@ const COLUMNS: &[&str] = &[
     csv::ZONE,
 ];
 
-fn question(view: &Handle, parameters: CostParameters) -> Result<Question, ApiError> {
+fn question(daemon: &SharedDaemon, parameters: CostParameters) -> Result<CostQuery, ApiError> {
     let hint = "group_by=provider,model: each of provider, model, endpoint, user and app at most once";
     let mut group_by = Vec::new();
     for name in parameters.group_by.as_deref().unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
@@ -136,10 +136,10 @@ fn question(view: &Handle, parameters: CostParameters) -> Result<Question, ApiEr
     ];
     let sort = parameters.sort.unwrap_or_default();
     let order = parameters.order.unwrap_or(if sort == SortBy::Bucket { Order::Asc } else { Order::Desc });
-    let mut question = Question {
+    let mut question = CostQuery {
         from: NaiveDate::default(),
         to: NaiveDate::default(),
-        zone: view.settings.zone.name().to_owned(),
+        zone: daemon.settings.zone.name().to_owned(),
         bucket: parameters.bucket.unwrap_or_default(),
         group_by,
         filters: filters.into_iter().filter_map(|(dimension, value)| Some((dimension, value?))).collect(),
@@ -151,25 +151,25 @@ fn question(view: &Handle, parameters: CostParameters) -> Result<Question, ApiEr
     let log = question.source() == Source::ApiUsageLog;
     let (default, max) = if log { (1, LOG_DAYS_MAX) } else { (DAYS, ROLLUP_DAYS_MAX) };
     let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
-    (question.from, question.to) = day_range(view, range, default, max)?;
+    (question.from, question.to) = day_range(daemon, range, default, max)?;
     Ok(question)
 }
 
-async fn ask(view: &Handle, question: &Question) -> Result<Vec<GroupRow>, ApiError> {
-    let reading = view.reading().await?;
+async fn ask(daemon: &SharedDaemon, question: &CostQuery) -> Result<Vec<GroupRow>, ApiError> {
+    let reading = daemon.reading().await?;
     let rows = question.ask(&reading).await?;
     reading.finish().await?;
     Ok(rows)
 }
 
-fn page(view: Handle, mut question: Question) -> PageFuture {
+fn page(daemon: SharedDaemon, mut question: CostQuery) -> PageFuture {
     Box::pin(async move {
-        let zone = view.settings.zone;
+        let zone = daemon.settings.zone;
         question.limit = csv::PAGE;
-        let rows = ask(&view, &question).await?;
+        let rows = ask(&daemon, &question).await?;
         let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == csv::PAGE;
         question.offset += csv::PAGE;
-        let next = full.then(|| -> NextPage { Box::new(move || page(view, question)) });
+        let next = full.then(|| -> NextPage { Box::new(move || page(daemon, question)) });
         Ok(Page { rows: csv::zoned_objects(&rows, zone)?, next })
     })
 }
@@ -178,24 +178,24 @@ fn page(view: Handle, mut question: Question) -> PageFuture {
 #[utoipa::path(get, path = "/api/v1/costs", tag = "costs", params(CostParameters),
     responses((status = 200, description = "The groups", content((Costs = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn costs(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<CostParameters>,
 ) -> Result<Response, ApiError> {
     let format = parameters.format.unwrap_or_default();
-    let mut question = question(&view, parameters)?;
+    let mut question = question(&daemon, parameters)?;
     if format == Format::Csv {
         question.offset = 0;
-        let first = page(view, question).await?;
+        let first = page(daemon, question).await?;
         return Ok(csv::stream("costs", COLUMNS, first));
     }
     // One more than asked for tells whether there is another page.
     question.limit += 1;
-    let mut rows = ask(&view, &question).await?;
+    let mut rows = ask(&daemon, &question).await?;
     question.limit -= 1;
     let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > question.limit;
     rows.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
     let next_offset = more.then_some(question.offset + question.limit);
     let source = question.source();
-    let Question { from, to, zone, bucket, .. } = question;
+    let CostQuery { from, to, zone, bucket, .. } = question;
     Ok(Json(Costs { from, to, time_zone: zone, bucket, source, rows, next_offset }).into_response())
 }

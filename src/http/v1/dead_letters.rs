@@ -6,11 +6,11 @@ use chrono::Days;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, now, text, within};
-use crate::http::router::Handle;
 use tallyd_store::dead_letters::{DeadLetter, Filter, Groups, Order, page_of};
 
 const LETTERS: i64 = 100;
@@ -68,12 +68,12 @@ const COLUMNS: &[&str] = &[
 ];
 
 async fn find(
-    view: &Handle,
+    daemon: &SharedDaemon,
     filter: &Filter,
     before: Option<i64>,
     limit: i64,
 ) -> Result<(Vec<DeadLetter>, Option<i64>), ApiError> {
-    let reading = view.reading().await?;
+    let reading = daemon.reading().await?;
     // Filters of this route are PostgreSQL's to apply, so a page is full unless it is the last.
     let (letters, last) = page_of(&reading, filter, Order::NewestFirst, before, limit).await?;
     reading.finish().await?;
@@ -82,10 +82,10 @@ async fn find(
     Ok((letters, next))
 }
 
-fn page(view: Handle, filter: Filter, before: Option<i64>) -> PageFuture {
+fn page(daemon: SharedDaemon, filter: Filter, before: Option<i64>) -> PageFuture {
     Box::pin(async move {
-        let (letters, next) = find(&view, &filter, before, csv::PAGE).await?;
-        let next = next.map(|next| -> NextPage { Box::new(move || page(view, filter, Some(next))) });
+        let (letters, next) = find(&daemon, &filter, before, csv::PAGE).await?;
+        let next = next.map(|next| -> NextPage { Box::new(move || page(daemon, filter, Some(next))) });
         Ok(Page { rows: csv::objects(&letters)?, next })
     })
 }
@@ -94,7 +94,7 @@ fn page(view: Handle, filter: Filter, before: Option<i64>) -> PageFuture {
 #[utoipa::path(get, path = "/api/v1/dead-letters", tag = "records", params(LetterParameters),
     responses((status = 200, description = "A page", content((DeadLetters = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn dead_letters(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<LetterParameters>,
 ) -> Result<Response, ApiError> {
     let filter = Filter {
@@ -106,11 +106,11 @@ pub(crate) async fn dead_letters(
     };
     let before = parameters.before.map(|before| within("before", before, 1, i64::MAX)).transpose()?;
     if parameters.format == Some(Format::Csv) {
-        let first = page(view, filter, before).await?;
+        let first = page(daemon, filter, before).await?;
         return Ok(csv::stream("dead-letters", COLUMNS, first));
     }
     let limit = limit(parameters.limit, LETTERS, LETTERS_MAX)?;
-    let (dead_letters, next) = find(&view, &filter, before, limit).await?;
+    let (dead_letters, next) = find(&daemon, &filter, before, limit).await?;
     Ok(Json(DeadLetters { dead_letters, next }).into_response())
 }
 
@@ -136,13 +136,13 @@ pub(crate) struct GroupParameters {
 #[utoipa::path(get, path = "/api/v1/dead-letters/groups", tag = "records", params(GroupParameters),
     responses((status = 200, description = "The groups", body = Groups), Failures))]
 pub(crate) async fn groups(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<GroupParameters>,
 ) -> Result<Json<Groups>, ApiError> {
     let days = within("days", parameters.days.unwrap_or(DAYS), 1, DAYS_MAX)?;
     let limit = limit(parameters.limit, GROUPS, GROUPS_MAX)?;
-    let from = now(&view).date_naive() - Days::new(days.unsigned_abs() - 1);
-    let reading = view.reading().await?;
+    let from = now(&daemon).date_naive() - Days::new(days.unsigned_abs() - 1);
+    let reading = daemon.reading().await?;
     let groups = tallyd_store::dead_letters::groups(&reading, from, limit).await?;
     reading.finish().await?;
     Ok(Json(groups))

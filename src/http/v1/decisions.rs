@@ -11,13 +11,13 @@ use tallyd_model::json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::Number;
-use crate::http::router::Handle;
-use crate::retry::{Outcome, Retrier, RetryError};
+use crate::http::parameters::PathNumber;
+use crate::retry::{Retrier, RetryError, RetryOutcome};
 use tallyd_store::Connection;
 use tallyd_store::dead_letters::{DeadLetter, Edit, Filter, Order, drop_letters, get, ids_of, page_of};
 
@@ -30,8 +30,11 @@ fn nobody() -> ApiError {
     params(("id" = i64, Path, description = "The letter's number", minimum = 1)),
     responses((status = 200, description = "The letter", body = DeadLetter),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
-pub(crate) async fn letter(State(view): State<Handle>, Number(id): Number<i64>) -> Result<Json<DeadLetter>, ApiError> {
-    let reading = view.reading().await?;
+pub(crate) async fn letter(
+    State(daemon): State<SharedDaemon>,
+    PathNumber(id): PathNumber<i64>,
+) -> Result<Json<DeadLetter>, ApiError> {
+    let reading = daemon.reading().await?;
     let letter = get(&reading, id).await?;
     reading.finish().await?;
     letter.map(Json).ok_or_else(nobody)
@@ -62,7 +65,7 @@ impl Corrections {
 /// What became of the letter.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Retried {
-    /// True if its record is in the log now.
+    /// True if its record is in the call log now.
     pub retried: bool,
     /// The call that it became.
     pub record_id: Option<Uuid>,
@@ -76,21 +79,21 @@ pub(crate) struct Retried {
     responses((status = 200, description = "What became of it", body = Retried),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
 pub(crate) async fn retry(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
-    Number(id): Number<i64>,
+    PathNumber(id): PathNumber<i64>,
     JsonBody(corrections): JsonBody<Corrections>,
 ) -> Result<Json<Retried>, ApiError> {
     let edits = corrections.edits()?;
-    let connection = connect(&view).await?;
+    let connection = connect(&daemon).await?;
     let letter = get(&connection, id).await?.ok_or_else(nobody)?;
-    let outcomes = load(&view, &connection, &who, std::slice::from_ref(&letter), &edits).await?;
+    let outcomes = load(&daemon, &connection, &who, std::slice::from_ref(&letter), &edits).await?;
     let not = |reason: String| Retried { retried: false, record_id: None, reason: Some(reason) };
-    Ok(Json(match outcomes.into_iter().next().unwrap_or(Outcome::Settled) {
-        Outcome::Retried(record) | Outcome::Known(record) => {
+    Ok(Json(match outcomes.into_iter().next().unwrap_or(RetryOutcome::Settled) {
+        RetryOutcome::Retried(record) | RetryOutcome::Known(record) => {
             Retried { retried: true, record_id: Some(record), reason: None }
         }
-        Outcome::Settled => not("somebody has decided about it before".to_owned()),
+        RetryOutcome::Settled => not("somebody has decided about it before".to_owned()),
         outcome => not(outcome.to_string()),
     }))
 }
@@ -101,22 +104,22 @@ fn failed(error: &dyn std::fmt::Display) -> ApiError {
 }
 
 /// A connection of its own: a failed retry leaves a transaction open, and must not go back to the pool.
-async fn connect(view: &Handle) -> Result<Connection, ApiError> {
-    let loading = view.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
-    view.pool()?;
+async fn connect(daemon: &SharedDaemon) -> Result<Connection, ApiError> {
+    let loading = daemon.loading.get().ok_or_else(|| ApiError::unavailable("the database is not started yet"))?;
+    daemon.pool()?;
     loading.database.connect("tallyd dead-letters").await.map_err(|error| failed(&error))
 }
 
 async fn load(
-    view: &Handle,
+    daemon: &SharedDaemon,
     connection: &Connection,
     who: &Identity,
     letters: &[DeadLetter],
     edits: &[Edit],
-) -> Result<Vec<Outcome>, ApiError> {
+) -> Result<Vec<RetryOutcome>, ApiError> {
     let by = who.actor();
     let retry = async {
-        let retrier = Retrier::new(&view.config, connection, &*view.clock).await?;
+        let retrier = Retrier::new(&daemon.config, connection, &*daemon.clock).await?;
         retrier.retry(connection, letters, edits, &by).await
     };
     retry.await.map_err(|error: RetryError| failed(&error))
@@ -169,7 +172,7 @@ pub(crate) struct RetryMany {
 /// What became of them.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct RetriedMany {
-    /// Letters whose records are in the log now.
+    /// Letters whose records are in the call log now.
     pub retried: u64,
     /// Letters that were refused again, and stay as they are.
     pub refused: u64,
@@ -183,19 +186,19 @@ pub(crate) struct RetriedMany {
 #[utoipa::path(post, path = "/api/v1/dead-letters/retry", tag = "records", request_body = RetryMany,
     responses((status = 200, description = "What became of them", body = RetriedMany), Failures))]
 pub(crate) async fn retry_many(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(many): JsonBody<RetryMany>,
 ) -> Result<Json<RetriedMany>, ApiError> {
     let edits = many.corrections.edits()?;
     let (filter, after) = many.letters.filter()?;
-    let connection = connect(&view).await?;
+    let connection = connect(&daemon).await?;
     let (letters, last) = page_of(&connection, &filter, Order::OldestFirst, after, RETRIES).await?;
     let mut done = RetriedMany { next: last.filter(|_| letters.len() as i64 == RETRIES), ..RetriedMany::default() };
-    for outcome in load(&view, &connection, &who, &letters, &edits).await? {
+    for outcome in load(&daemon, &connection, &who, &letters, &edits).await? {
         match outcome {
-            Outcome::Retried(_) | Outcome::Known(_) => done.retried += 1,
-            Outcome::Settled => {}
+            RetryOutcome::Retried(_) | RetryOutcome::Known(_) => done.retried += 1,
+            RetryOutcome::Settled => {}
             outcome => {
                 done.refused += 1;
                 let reason = outcome.to_string();
@@ -221,12 +224,12 @@ pub(crate) struct DroppedMany {
 #[utoipa::path(post, path = "/api/v1/dead-letters/drop", tag = "records", request_body = Which,
     responses((status = 200, description = "How many were dropped", body = DroppedMany), Failures))]
 pub(crate) async fn drop_many(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(which): JsonBody<Which>,
 ) -> Result<Json<DroppedMany>, ApiError> {
     let (filter, after) = which.filter()?;
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let ids = ids_of(transaction.client(), &filter, after, DROPS).await?;
     let by = who.actor();
@@ -242,11 +245,11 @@ pub(crate) async fn drop_many(
     responses((status = 204, description = "It is dropped"),
         (status = 404, description = "No open one has this number", body = ErrorBody), Failures))]
 pub(crate) async fn drop_letter(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
-    Number(id): Number<i64>,
+    PathNumber(id): PathNumber<i64>,
 ) -> Result<StatusCode, ApiError> {
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let by = who.actor();
     if drop_letters(transaction.client(), &[id], &by).await? == 0 {

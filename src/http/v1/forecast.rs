@@ -6,11 +6,11 @@ use chrono::{Days, NaiveDate};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, local_now, text};
-use crate::http::router::Handle;
 use tallyd_model::forecast::{Estimate, Forecast, Outlook, day_left};
 use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_store::queries::history::spending_history;
@@ -84,12 +84,12 @@ impl ForecastAnswer {
 #[utoipa::path(get, path = "/api/v1/forecast", tag = "costs", params(ForecastParameters),
     responses((status = 200, description = "The forecast", content((ForecastAnswer = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn forecast(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<ForecastParameters>,
 ) -> Result<Response, ApiError> {
     let provider = text("provider", parameters.provider)?.unwrap_or_default();
-    let now = local_now(&view);
-    let reading = view.reading().await?;
+    let now = local_now(&daemon);
+    let reading = daemon.reading().await?;
     let history = spending_history(&reading, now.date_naive(), &normalise_provider(&provider)).await?;
     reading.finish().await?;
     let outlook = Outlook::of(&history, day_left(&now));
@@ -99,12 +99,12 @@ pub(crate) async fn forecast(
     let past = first.iter_days().zip(days).map(|(day, cost_usd)| PastDay { day, cost_usd });
     let answer = ForecastAnswer {
         forecast: outlook.forecast(),
-        time_zone: view.settings.zone.name().to_owned(),
+        time_zone: daemon.settings.zone.name().to_owned(),
         past: past.collect(),
         ahead: outlook.days(),
     };
     match parameters.format.unwrap_or_default() {
         Format::Json => Ok(Json(answer).into_response()),
-        Format::Csv => csv::zoned("forecast", COLUMNS, &answer.lines(), view.settings.zone),
+        Format::Csv => csv::zoned("forecast", COLUMNS, &answer.lines(), daemon.settings.zone),
     }
 }

@@ -11,12 +11,12 @@ use super::budgets::Budgets;
 use crate::http::answer::{Failures, Json};
 use crate::http::error::ApiError;
 use crate::http::parameters::local_now;
-use crate::http::router::Handle;
-use crate::http::{Health, HealthReport, View};
+use crate::http::status::status;
+use crate::http::{Daemon, Health, HealthReport, SharedDaemon, Status};
 use tallyd_model::forecast::{Forecast, Outlook, day_left};
 use tallyd_store::queries::costs::total;
+use tallyd_store::queries::costs::{Mover, movers};
 use tallyd_store::queries::history::spending_history;
-use tallyd_store::queries::movers::{Mover, movers};
 use tallyd_store::queries::sums::Sums;
 use tallyd_store::unpriced::{UnpricedModel, unpriced};
 
@@ -91,11 +91,11 @@ fn previous(today: NaiveDate) -> [(NaiveDate, NaiveDate); 2] {
 /// What an admin looks at first.
 #[utoipa::path(get, path = "/api/v1/overview", tag = "costs",
     responses((status = 200, description = "The overview", body = Overview), Failures))]
-pub(crate) async fn overview(State(view): State<Handle>) -> Result<Json<Overview>, ApiError> {
-    let now = local_now(&view);
+pub(crate) async fn overview(State(daemon): State<SharedDaemon>) -> Result<Json<Overview>, ApiError> {
+    let now = local_now(&daemon);
     let today = now.date_naive();
-    let catalog = view.catalog()?;
-    let reading = view.reading().await?;
+    let catalog = daemon.catalog()?;
+    let reading = daemon.reading().await?;
     let [to_date, whole] = previous(today);
     let mut ranges = Vec::with_capacity(4);
     for (from, to) in [(today, today), (month(today), today), to_date, whole] {
@@ -106,32 +106,39 @@ pub(crate) async fn overview(State(view): State<Handle>) -> Result<Json<Overview
         <[RangeSums; 4]>::try_from(ranges).expect("four ranges");
     let history = spending_history(&reading, today, "").await?;
     let overview = Overview {
-        time_zone: view.settings.zone.name().to_owned(),
+        time_zone: daemon.settings.zone.name().to_owned(),
         today: today_sums,
         month_to_date,
         previous_month_to_date,
         previous_month,
         forecast: Outlook::of(&history, day_left(&now)).forecast(),
-        budgets: Budgets::read(&view, &reading).await?,
+        budgets: Budgets::read(&daemon, &reading).await?,
         movers: movers(&reading, today, MOVERS).await?,
         unpriced: unpriced(&reading, &catalog).await?,
-        pipeline: glance(&view),
+        pipeline: glance(&daemon),
     };
     reading.finish().await?;
     Ok(Json(overview))
 }
 
-fn glance(view: &View) -> PipelineGlance {
-    let flusher = view.loading.get().map(|loading| &loading.flusher);
-    let health = HealthReport::of(view);
+fn glance(daemon: &Daemon) -> PipelineGlance {
+    let flusher = daemon.loading.get().map(|loading| &loading.flusher);
+    let health = HealthReport::of(daemon);
     let message = [&health.ingest, &health.wal, &health.flusher].into_iter().max_by_key(|part| part.status);
     PipelineGlance {
         status: health.status,
-        unflushed_records: view.log.unflushed_records(),
+        unflushed_records: daemon.wal.unflushed_records(),
         committed_since_start: flusher.map_or(0, |flusher| flusher.committed_records.load(Ordering::Relaxed)),
-        oldest_unflushed_seconds: view.oldest_unflushed().as_secs_f64(),
+        oldest_unflushed_seconds: daemon.oldest_unflushed().as_secs_f64(),
         message: message.and_then(|part| part.message.clone()),
     }
+}
+
+/// How the daemon is doing: health, the write-ahead log, the database.
+#[utoipa::path(get, path = "/api/v1/pipeline", tag = "pipeline",
+    responses((status = 200, description = "The status", body = Status), Failures))]
+pub(crate) async fn pipeline(State(daemon): State<SharedDaemon>) -> Json<Status> {
+    status(State(daemon)).await
 }
 
 #[cfg(test)]

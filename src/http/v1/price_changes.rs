@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{Number, Parameters, instant, limit, now, text};
-use crate::http::router::Handle;
+use crate::http::parameters::{Parameters, PathNumber, instant, limit, now, text};
 use tallyd_model::pricing::catalog::{AboveEntry, TokenRates};
 use tallyd_model::pricing::{CatalogError, PriceEntry, PriceSpec, Usd};
 use tallyd_store::prices::set::{self as operation, PriceEffect, SetPriceError};
@@ -72,7 +72,7 @@ pub(crate) struct NewPrice {
 }
 
 impl NewPrice {
-    fn spec(&self, view: &Handle) -> Result<PriceSpec, ApiError> {
+    fn spec(&self, daemon: &SharedDaemon) -> Result<PriceSpec, ApiError> {
         for (name, value) in [
             ("provider", &self.provider),
             ("model", &self.model),
@@ -96,8 +96,8 @@ impl NewPrice {
             above: self.above.clone(),
         };
         let mut spec = entry.stated().map_err(|error| refused(&error))?;
-        let from = self.effective_from.as_deref().map(|from| instant(view, "effective_from", from)).transpose()?;
-        spec.effective_from_us = from.unwrap_or_else(|| now(view)).timestamp_micros();
+        let from = self.effective_from.as_deref().map(|from| instant(daemon, "effective_from", from)).transpose()?;
+        spec.effective_from_us = from.unwrap_or_else(|| now(daemon)).timestamp_micros();
         Ok(spec)
     }
 }
@@ -127,15 +127,15 @@ pub(crate) struct AddedPrice {
 #[utoipa::path(post, path = "/api/v1/prices", tag = "prices", request_body = NewPrice,
     responses((status = 200, description = "It is added", body = AddedPrice), Failures))]
 pub(crate) async fn add(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
     JsonBody(new): JsonBody<NewPrice>,
 ) -> Result<Json<AddedPrice>, ApiError> {
-    let stated = new.spec(&view)?;
-    let mut client = view.pool()?.get().await?;
+    let stated = new.spec(&daemon)?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let now_us = now(&view).timestamp_micros();
-    let options = &view.config.pricing;
+    let now_us = now(&daemon).timestamp_micros();
+    let options = &daemon.config.pricing;
     let effect =
         operation::effect(transaction.client(), options, &stated, new.replace, now_us).await.map_err(failed)?;
     let note = ChangeNote { by: who.actor(), origin: "api", note: &new.note };
@@ -164,13 +164,13 @@ pub(crate) struct PricePreview {
 #[utoipa::path(post, path = "/api/v1/prices/preview", tag = "prices", request_body = NewPrice,
     responses((status = 200, description = "The differences", body = PricePreview), Failures))]
 pub(crate) async fn preview(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     JsonBody(new): JsonBody<NewPrice>,
 ) -> Result<Json<PricePreview>, ApiError> {
-    let stated = new.spec(&view)?;
-    let reading = view.reading().await?;
-    let now_us = now(&view).timestamp_micros();
-    let options = &view.config.pricing;
+    let stated = new.spec(&daemon)?;
+    let reading = daemon.reading().await?;
+    let now_us = now(&daemon).timestamp_micros();
+    let options = &daemon.config.pricing;
     let effect = operation::effect(&reading, options, &stated, new.replace, now_us).await.map_err(failed)?;
     let spec = &effect.spec;
     let options = RepriceOptions {
@@ -192,7 +192,7 @@ fn unpreviewed(error: RepriceError) -> ApiError {
         RepriceError::Database(error) => error.into(),
         error => {
             tracing::warn!(%error, "a preview of a price was not possible");
-            ApiError::unavailable("the log could not be read")
+            ApiError::unavailable("the call log could not be read")
         }
     }
 }
@@ -203,11 +203,11 @@ fn unpreviewed(error: RepriceError) -> ApiError {
     responses((status = 204, description = "It holds no more"),
         (status = 404, description = "No added price of this number is in force", body = ErrorBody), Failures))]
 pub(crate) async fn withdraw(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
-    Number(id): Number<i32>,
+    PathNumber(id): PathNumber<i32>,
 ) -> Result<StatusCode, ApiError> {
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
     if !take_out(&transaction, id, &who.actor()).await? {
         let hint = "built-in prices are replaced by adding another; GET /api/v1/prices lists all";
@@ -239,11 +239,11 @@ pub(crate) struct PriceChanges {
 #[utoipa::path(get, path = "/api/v1/prices/changes", tag = "prices", params(ChangeParameters),
     responses((status = 200, description = "The changes", body = PriceChanges), Failures))]
 pub(crate) async fn changes(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<ChangeParameters>,
 ) -> Result<Json<PriceChanges>, ApiError> {
     let rows = limit(parameters.limit, CHANGES, CHANGES_MAX)?;
-    let reading = view.reading().await?;
+    let reading = daemon.reading().await?;
     let changes = list(&reading, None, rows).await?;
     reading.finish().await?;
     Ok(Json(PriceChanges { changes }))

@@ -4,10 +4,10 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::router::Handle;
 use tallyd_store::prices::sync::{self, Proposal, SyncError, SyncState};
 
 fn failed(error: SyncError) -> ApiError {
@@ -30,8 +30,8 @@ fn failed(error: SyncError) -> ApiError {
 /// How the looks at the configured price list go, and what waits for a decision.
 #[utoipa::path(get, path = "/api/v1/prices/proposal", tag = "prices",
     responses((status = 200, description = "The state", body = SyncState), Failures))]
-pub(crate) async fn show(State(view): State<Handle>) -> Result<Json<SyncState>, ApiError> {
-    let reading = view.reading().await?;
+pub(crate) async fn show(State(daemon): State<SharedDaemon>) -> Result<Json<SyncState>, ApiError> {
+    let reading = daemon.reading().await?;
     let state = sync::state(&reading).await.map_err(failed)?;
     reading.finish().await?;
     Ok(Json(state))
@@ -43,12 +43,12 @@ pub(crate) async fn show(State(view): State<Handle>) -> Result<Json<SyncState>, 
         (status = 404, description = "No proposal is open", body = ErrorBody),
         (status = 409, description = "A price has changed since the proposal was made", body = ErrorBody), Failures))]
 pub(crate) async fn apply(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
 ) -> Result<Json<Proposal>, ApiError> {
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
-    let applied = sync::apply(&transaction, &view.config.pricing, None, &who.actor()).await;
+    let applied = sync::apply(&transaction, &daemon.config.pricing, None, &who.actor()).await;
     let applied = applied.map_err(failed)?;
     transaction.commit().await?;
     tracing::info!(
@@ -65,10 +65,10 @@ pub(crate) async fn apply(
     responses((status = 204, description = "It is closed"),
         (status = 404, description = "No proposal is open", body = ErrorBody), Failures))]
 pub(crate) async fn dismiss(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
 ) -> Result<StatusCode, ApiError> {
-    let mut client = view.pool()?.get().await?;
+    let mut client = daemon.pool()?.get().await?;
     let transaction = client.transaction().await?;
     let closed = sync::dismiss(&transaction, &who.actor()).await.map_err(failed)?;
     transaction.commit().await?;

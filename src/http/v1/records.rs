@@ -1,4 +1,4 @@
-//! `GET /api/v1/records`: single calls, searched in the log.
+//! `GET /api/v1/records`: single calls, searched in the call log.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
 use crate::http::parameters::{LIMIT_MAX, LOG_DAYS_MAX, Parameters, instant, limit, now, text};
-use crate::http::router::Handle;
 use tallyd_model::pricing::normalise_provider;
 use tallyd_store::queries::grouped::Dimension;
 use tallyd_store::queries::names::unseen;
-use tallyd_store::queries::records::{COLUMNS, RecordRow, Search};
+use tallyd_store::queries::records::{COLUMNS, RecordRow, RecordSearch};
 
 const RECORDS: i64 = 100;
 
@@ -88,11 +88,11 @@ fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     ((0..i64::MAX / 4).contains(&at.timestamp_micros())).then_some((at, id.parse().ok()?))
 }
 
-fn search_for(view: &Handle, parameters: SearchParameters) -> Result<Search, ApiError> {
-    let to = parameters.to.as_deref().map(|to| instant(view, "to", to)).transpose()?;
+fn search_for(daemon: &SharedDaemon, parameters: SearchParameters) -> Result<RecordSearch, ApiError> {
+    let to = parameters.to.as_deref().map(|to| instant(daemon, "to", to)).transpose()?;
     // Records may lie a little ahead.
-    let to = to.unwrap_or_else(|| now(view) + TimeDelta::minutes(10));
-    let from = parameters.from.as_deref().map(|from| instant(view, "from", from)).transpose()?;
+    let to = to.unwrap_or_else(|| now(daemon) + TimeDelta::minutes(10));
+    let from = parameters.from.as_deref().map(|from| instant(daemon, "from", from)).transpose()?;
     let from = from.unwrap_or(to - TimeDelta::days(1));
     // A constant that fits.
     let longest = TimeDelta::days(LOG_DAYS_MAX as i64) + TimeDelta::hours(1);
@@ -113,7 +113,7 @@ fn search_for(view: &Handle, parameters: SearchParameters) -> Result<Search, Api
         ("app", text("app", parameters.app)?),
         ("request_id", text("request_id", parameters.request_id)?),
     ];
-    Ok(Search {
+    Ok(RecordSearch {
         from,
         to,
         equal: equal.into_iter().filter_map(|(column, value)| Some((column, value?))).collect(),
@@ -126,8 +126,8 @@ fn search_for(view: &Handle, parameters: SearchParameters) -> Result<Search, Api
 }
 
 /// A page, and the cursor of the next one.
-async fn find(view: &Handle, search: &Search) -> Result<(Vec<RecordRow>, Option<String>), ApiError> {
-    let reading = view.reading().await?;
+async fn find(daemon: &SharedDaemon, search: &RecordSearch) -> Result<(Vec<RecordRow>, Option<String>), ApiError> {
+    let reading = daemon.reading().await?;
     let (rows, more) = search.page(&reading).await?;
     reading.finish().await?;
     let next = rows.last().filter(|_| more).map(cursor);
@@ -136,7 +136,7 @@ async fn find(view: &Handle, search: &Search) -> Result<(Vec<RecordRow>, Option<
 
 /// What the empty answer of a search says of the names in it. Only of those that a small rollup has: the page searches again
 /// every few seconds, and applications or a million users would be read from large tables each time.
-async fn note(view: &Handle, search: &Search) -> Result<Option<String>, ApiError> {
+async fn note(daemon: &SharedDaemon, search: &RecordSearch) -> Result<Option<String>, ApiError> {
     let dimension = |column: &str| match column {
         "provider" => Some(Dimension::Provider),
         "model" => Some(Dimension::Model),
@@ -144,20 +144,20 @@ async fn note(view: &Handle, search: &Search) -> Result<Option<String>, ApiError
         _ => None,
     };
     let named = search.equal.iter().filter_map(|(column, name)| Some((dimension(column)?, name.clone())));
-    let zone = view.settings.zone;
+    let zone = daemon.settings.zone;
     let day = |at: DateTime<Utc>| at.with_timezone(&zone).date_naive();
-    let reading = view.reading().await?;
+    let reading = daemon.reading().await?;
     let notes = unseen(&reading, &named.collect::<Vec<_>>(), (day(search.from), day(search.to)), zone).await?;
     reading.finish().await?;
     Ok((!notes.is_empty()).then(|| notes.join("; ")))
 }
 
-fn page(view: Handle, mut search: Search) -> PageFuture {
+fn page(daemon: SharedDaemon, mut search: RecordSearch) -> PageFuture {
     Box::pin(async move {
         search.limit = csv::PAGE;
-        let (rows, next) = find(&view, &search).await?;
+        let (rows, next) = find(&daemon, &search).await?;
         search.after = next.as_deref().and_then(parse_cursor);
-        let next = next.map(|_| -> NextPage { Box::new(move || page(view, search)) });
+        let next = next.map(|_| -> NextPage { Box::new(move || page(daemon, search)) });
         Ok(Page { rows: csv::objects(&rows)?, next })
     })
 }
@@ -166,18 +166,18 @@ fn page(view: Handle, mut search: Search) -> PageFuture {
 #[utoipa::path(get, path = "/api/v1/records", tag = "records", params(SearchParameters),
     responses((status = 200, description = "A page", content((Records = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn search(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<SearchParameters>,
 ) -> Result<Response, ApiError> {
     let format = parameters.format.unwrap_or_default();
-    let search = search_for(&view, parameters)?;
+    let search = search_for(&daemon, parameters)?;
     if format == Format::Csv {
-        let first = page(view, search).await?;
+        let first = page(daemon, search).await?;
         return Ok(csv::stream("records", COLUMNS, first));
     }
-    let (records, next) = find(&view, &search).await?;
+    let (records, next) = find(&daemon, &search).await?;
     let note = if records.is_empty() && search.after.is_none() {
-        note(&view, &search).await.unwrap_or_else(|error| {
+        note(&daemon, &search).await.unwrap_or_else(|error| {
             tracing::debug!(?error, "names that calls have could not be read");
             None
         })

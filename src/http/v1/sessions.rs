@@ -5,11 +5,11 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format};
 use crate::http::error::ApiError;
 use crate::http::parameters::Parameters;
-use crate::http::router::Handle;
 use tallyd_store::sessions as counted;
 
 /// The answer.
@@ -54,11 +54,11 @@ impl SessionsAnswer {
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "users", params(SessionParameters),
     responses((status = 200, description = "The numbers", content((SessionsAnswer = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn sessions(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<SessionParameters>,
 ) -> Result<Response, ApiError> {
-    let reading = view.reading().await?;
-    let sessions = counted::sessions(&*reading, (&view.settings.users).into()).await?;
+    let reading = daemon.reading().await?;
+    let sessions = counted::sessions(&*reading, (&daemon.settings.users).into()).await?;
     reading.finish().await?;
     let answer = SessionsAnswer { available: sessions.is_some(), sessions };
     match parameters.format.unwrap_or_default() {

@@ -5,12 +5,12 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::SharedDaemon;
 use crate::http::admin::users::Order;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::parameters::{Name, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
-use crate::http::router::Handle;
 use tallyd_store::queries::users::{UserDay, UserPage, UserQuestion, UserSort, UserTotals, days};
 
 const USERS: i64 = 100;
@@ -69,20 +69,20 @@ const COLUMNS: &[&str] = &[
     "profile",
 ];
 
-async fn ask(view: &Handle, question: &UserQuestion) -> Result<UserPage, ApiError> {
-    let reading = view.reading().await?;
-    let found = question.ask(&reading, &view.settings.users).await?;
+async fn ask(daemon: &SharedDaemon, question: &UserQuestion) -> Result<UserPage, ApiError> {
+    let reading = daemon.reading().await?;
+    let found = question.ask(&reading, &daemon.settings.users).await?;
     reading.finish().await?;
     Ok(found)
 }
 
-fn page(view: Handle, mut question: UserQuestion) -> PageFuture {
+fn page(daemon: SharedDaemon, mut question: UserQuestion) -> PageFuture {
     Box::pin(async move {
         question.limit = csv::PAGE;
-        let found = ask(&view, &question).await?;
+        let found = ask(&daemon, &question).await?;
         question.offset += csv::PAGE;
         let more = question.offset < found.total;
-        let next = more.then(|| -> NextPage { Box::new(move || page(view, question)) });
+        let next = more.then(|| -> NextPage { Box::new(move || page(daemon, question)) });
         Ok(Page { rows: csv::objects(&found.users)?, next })
     })
 }
@@ -91,7 +91,7 @@ fn page(view: Handle, mut question: UserQuestion) -> PageFuture {
 #[utoipa::path(get, path = "/api/v1/users", tag = "users", params(UserParameters),
     responses((status = 200, description = "A page", content((Users = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn users(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<UserParameters>,
 ) -> Result<Response, ApiError> {
     let question = UserQuestion {
@@ -103,10 +103,10 @@ pub(crate) async fn users(
         offset: offset(parameters.offset)?,
     };
     if parameters.format == Some(Format::Csv) {
-        let first = page(view, UserQuestion { offset: 0, ..question }).await?;
+        let first = page(daemon, UserQuestion { offset: 0, ..question }).await?;
         return Ok(csv::stream("users", COLUMNS, first));
     }
-    let UserPage { users, total, joined } = ask(&view, &question).await?;
+    let UserPage { users, total, joined } = ask(&daemon, &question).await?;
     let next = question.offset + question.limit;
     Ok(Json(Users { users, total, joined, next_offset: (next < total).then_some(next) }).into_response())
 }
@@ -143,16 +143,16 @@ pub(crate) struct UserDetail {
     responses((status = 200, description = "The user", body = UserDetail),
         (status = 404, description = "Nobody of this id is known", body = ErrorBody), Failures))]
 pub(crate) async fn user(
-    State(view): State<Handle>,
+    State(daemon): State<SharedDaemon>,
     Name(id): Name,
     Parameters(parameters): Parameters<UserDaysParameters>,
 ) -> Result<Json<UserDetail>, ApiError> {
     let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
-    let (from, to) = day_range(&view, range, DAYS, ROLLUP_DAYS_MAX)?;
+    let (from, to) = day_range(&daemon, range, DAYS, ROLLUP_DAYS_MAX)?;
     let question =
         UserQuestion { search: None, id: Some(id.clone()), sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
-    let reading = view.reading().await?;
-    let totals = question.ask(&reading, &view.settings.users).await?.users.pop();
+    let reading = daemon.reading().await?;
+    let totals = question.ask(&reading, &daemon.settings.users).await?.users.pop();
     let days = days(&reading, &id, from, to).await?;
     reading.finish().await?;
     let nobody = || ApiError::not_found("no user of this id is known", "GET /api/v1/users?search=… finds users");

@@ -19,7 +19,7 @@ pub(super) const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
 pub(super) const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who may speak on a listener.
-pub(crate) enum Access {
+pub(crate) enum ConnectionAccess {
     /// Whoever may open the socket: its file permissions decide. The place is one of the producers'.
     Anyone(#[expect(dead_code, reason = "held for as long as the connection is open")] OwnedSemaphorePermit),
     /// Whoever knows a token.
@@ -31,12 +31,12 @@ pub(crate) struct Stranger {
     tokens: Arc<[String]>,
     peer: IpAddr,
     seat: Arc<Seat>,
-    places: Arc<Places>,
+    places: Arc<ConnectionSlots>,
     held: Mutex<Held>,
 }
 
 /// What connections over TCP share.
-pub(crate) struct Places {
+pub(crate) struct ConnectionSlots {
     /// The producers' places, on all listeners.
     pub all: Arc<Semaphore>,
     /// Those of them that TCP may have.
@@ -53,7 +53,7 @@ enum Held {
 impl Stranger {
     /// Somebody who has just connected.
     #[must_use]
-    pub(crate) fn new(tokens: Arc<[String]>, peer: IpAddr, guard: Guard, places: Arc<Places>) -> Self {
+    pub(crate) fn new(tokens: Arc<[String]>, peer: IpAddr, guard: Guard, places: Arc<ConnectionSlots>) -> Self {
         let seat = Arc::clone(&guard.seat);
         Self { tokens, peer, seat, places, held: Mutex::new(Held::Stranger(guard)) }
     }
@@ -87,7 +87,7 @@ impl Stranger {
     }
 }
 
-impl Access {
+impl ConnectionAccess {
     /// Lets somebody in who shows this token, once there is a place.
     pub(crate) async fn admits(&self, token: Option<&str>) -> bool {
         match self {

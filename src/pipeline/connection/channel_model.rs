@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tallyd_base::sync::{AtomicU64, Ordering};
 use tallyd_wal::channel::*;
 use tallyd_wal::chunk::{Bundle, ChunkBuilder, Refused};
-use tallyd_wal::identity::Identity;
+use tallyd_wal::identity::ProducerIdentity;
 
-use super::news::News;
 use super::outbox::{Reply, ReplyRoom, Room};
+use super::replies::News;
 use super::replies::run as replies;
 use super::room::Rooms;
 
@@ -60,7 +60,7 @@ fn bundle() -> Bundle {
 #[test]
 fn whoever_waits_for_durability_is_woken_and_sees_what_was_synced() {
     loom::model(|| {
-        let (origin, disk) = (Origin::new(Identity::without_secret("p")), synced(0));
+        let (origin, disk) = (Origin::new(ProducerIdentity::without_secret("p")), synced(0));
         let writer = thread::spawn({
             let (origin, disk) = (Arc::clone(&origin), Arc::clone(&disk));
             move || {
@@ -79,7 +79,7 @@ fn whoever_waits_for_durability_is_woken_and_sees_what_was_synced() {
 #[test]
 fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
     loom::model(|| {
-        let (origin, disk) = (Origin::new(Identity::without_secret("p")), synced(0));
+        let (origin, disk) = (Origin::new(ProducerIdentity::without_secret("p")), synced(0));
         let (sender, receiver) = mpsc::channel(4);
         for chunks in [1, 1, 2] {
             let reply = Reply {
@@ -112,7 +112,7 @@ fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
 #[test]
 fn an_end_reaches_whoever_waits_and_takes_back_nothing_that_is_durable() {
     loom::model(|| {
-        let origin = Origin::new(Identity::without_secret("p"));
+        let origin = Origin::new(ProducerIdentity::without_secret("p"));
         let writer = thread::spawn({
             let origin = Arc::clone(&origin);
             move || {
@@ -130,18 +130,18 @@ fn an_end_reaches_whoever_waits_and_takes_back_nothing_that_is_durable() {
 #[test]
 fn what_is_handed_over_while_the_writer_ends_is_stored_or_known_not_to_be() {
     loom::model(|| {
-        let (ingest, intake) = channel(1);
-        let origin = Origin::new(Identity::without_secret("p"));
+        let (sender, receiver) = channel(1);
+        let origin = Origin::new(ProducerIdentity::without_secret("p"));
         let writer = thread::spawn(move || {
             let mut stored = 0;
-            while let Some(submission) = intake.try_recv() {
+            while let Some(submission) = receiver.try_recv() {
                 submission.origin().advance(1);
                 stored += 1;
             }
-            drop(intake);
+            drop(receiver);
             stored
         });
-        let submitted = block_on(ingest.submit(&origin, bundle()));
+        let submitted = block_on(sender.submit(&origin, bundle()));
         let answered = match submitted {
             // A reply that speaks for it is written, or refused. It never waits for ever: loom would find that.
             Ok(()) => block_on(origin.wait_durable(1)),
@@ -154,19 +154,19 @@ fn what_is_handed_over_while_the_writer_ends_is_stored_or_known_not_to_be() {
 #[test]
 fn the_drain_stores_all_that_was_handed_over_before_the_senders_went() {
     loom::model(|| {
-        let (ingest, intake) = channel(1);
-        let origin = Origin::new(Identity::without_secret("p"));
+        let (sender, receiver) = channel(1);
+        let origin = Origin::new(ProducerIdentity::without_secret("p"));
         let connection = thread::spawn({
             let origin = Arc::clone(&origin);
             move || {
-                let submitted = block_on(ingest.submit(&origin, bundle()));
-                drop(ingest);
+                let submitted = block_on(sender.submit(&origin, bundle()));
+                drop(sender);
                 submitted
             }
         });
         // The writer's loop: until every sender is gone.
         loop {
-            match intake.recv(std::time::Duration::ZERO) {
+            match receiver.recv(std::time::Duration::ZERO) {
                 Ok(submission) => submission.origin().advance(1),
                 Err(true) => break,
                 Err(false) => thread::yield_now(),

@@ -8,15 +8,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::buffer::{ReadBuffer, Slow};
-use super::news::News;
 use super::outbox::{Late, Outbox, ReplyRoom};
-use super::{Access, Shared, replies};
+use super::replies::News;
+use super::{ConnectionAccess, IngestContext, replies};
 use tallyd_intake::frame::{ClientFrame, FrameError, Records, read};
 use tallyd_intake::{Admission, Encoded, Refusal};
 use tallyd_model::call::Cost;
-use tallyd_wal::channel::{Closed, Origin};
+use tallyd_wal::channel::{Closed, ConnectionOrigin};
 use tallyd_wal::chunk::Ticket;
-use tallyd_wal::identity::{HelloError, Identity};
+use tallyd_wal::identity::{HelloError, ProducerIdentity};
 
 /// Why a connection is closed by the daemon. The names are those of the wire specification.
 #[derive(Debug)]
@@ -83,43 +83,47 @@ const COST_BYTES: usize = 32;
 
 /// What the handshake settled.
 struct Session {
-    origin: Arc<Origin>,
+    origin: Arc<ConnectionOrigin>,
     /// The highest sequence number that is durable or on its way.
     known_seq: u64,
     want_costs: bool,
 }
 
 /// Serves a connection of frames to its end.
-pub(super) async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
-where
+pub(super) async fn serve<R, W>(
+    mut buffer: ReadBuffer<R>,
+    mut writer: W,
+    context: &Arc<IngestContext>,
+    access: &ConnectionAccess,
+) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let patience = access.patience(shared.limits.hello_timeout);
-    let greeted = tokio::time::timeout(patience, greet(&mut buffer, shared, access)).await;
+    let patience = access.patience(context.limits.hello_timeout);
+    let greeted = tokio::time::timeout(patience, greet(&mut buffer, context, access)).await;
     let greeted = greeted.unwrap_or_else(|_| Err(Fault::new("malformed", "no hello came in time")));
     let (mut session, welcome, news) = match greeted {
         Ok(Some(greeted)) => greeted,
         Ok(None) => return,
         Err(fault) => {
-            close(writer, fault, shared).await;
+            close(writer, fault, context).await;
             return buffer.drain().await;
         }
     };
     // A client that is gone by now may have sent records all the same.
     let _ = writer.write_all(&welcome).await;
-    let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let room = ReplyRoom::new(&shared.rooms);
-    let mut outbox = Outbox::new(Arc::clone(&session.origin), shared.lanes, sender, room.clone());
+    let (sender, receiver) = mpsc::channel(context.limits.max_in_flight_frames);
+    let room = ReplyRoom::new(&context.rooms);
+    let mut outbox = Outbox::new(Arc::clone(&session.origin), context.lanes, sender, room.clone());
     let replying = tokio::spawn(replies::run(writer, Arc::clone(&session.origin), receiver, room, news));
     let origin = Arc::clone(&session.origin);
     let read = tokio::select! {
-        read = read_records(&mut buffer, shared, &mut session, &mut outbox) => read,
+        read = read_records(&mut buffer, context, &mut session, &mut outbox) => read,
         // A client that waits for an ack sends nothing that would make us look.
         closed = origin.wait_closed() => Err(closed.into()),
     };
     // What was received whole before the fault is made durable and answered first.
-    let flushed = outbox.flush(shared).await;
+    let flushed = outbox.flush(context).await;
     drop(outbox);
     let Ok((Some(writer), closed)) = replying.await else { return };
     let fault = match (closed.or(flushed.err()), read) {
@@ -127,15 +131,15 @@ where
         (None, fault) => fault.err(),
     };
     if let Some(fault) = fault {
-        close(writer, fault, shared).await;
+        close(writer, fault, context).await;
         buffer.drain().await;
     }
 }
 
-async fn close(mut writer: impl AsyncWrite + Unpin, fault: Fault, shared: &Shared) {
+async fn close(mut writer: impl AsyncWrite + Unpin, fault: Fault, context: &IngestContext) {
     if fault.code != "shutting_down" {
         tracing::debug!(code = fault.code, message = fault.message, "a connection is closed");
-        shared.metrics.protocol_error(fault.code);
+        context.metrics.protocol_error(fault.code);
     }
     // The client may be gone; it learns from the closed connection then.
     let _ = writer.write_all(&fault.frame()).await;
@@ -145,12 +149,12 @@ async fn close(mut writer: impl AsyncWrite + Unpin, fault: Fault, shared: &Share
 /// The handshake. None if the client ended before it.
 async fn greet<R: AsyncRead + Unpin>(
     buffer: &mut ReadBuffer<R>,
-    shared: &Shared,
-    access: &Access,
+    context: &IngestContext,
+    access: &ConnectionAccess,
 ) -> Result<Option<(Session, Vec<u8>, News)>, Fault> {
     // A stranger's frame is small: no token or name needs more.
-    let Some(bytes) = next_frame(buffer, shared.limits.max_frame_bytes.min(4096)).await? else { return Ok(None) };
-    let hello = match read(&buffer.bytes()[PREFIX_BYTES..bytes], shared.limits.max_frame_records)? {
+    let Some(bytes) = next_frame(buffer, context.limits.max_frame_bytes.min(4096)).await? else { return Ok(None) };
+    let hello = match read(&buffer.bytes()[PREFIX_BYTES..bytes], context.limits.max_frame_records)? {
         ClientFrame::Hello(hello) => hello,
         ClientFrame::Records(_) | ClientFrame::Watch => {
             return Err(Fault::new("malformed", "the first message is `hello`"));
@@ -158,16 +162,16 @@ async fn greet<R: AsyncRead + Unpin>(
     };
     buffer.consume(bytes);
     check_hello(&hello, access).await?;
-    let (identity, former) = Identity::of_hello(&hello)?;
-    let origin = Origin::new(identity);
-    let last_seq = shared.ingest.open(&origin, Some(former)).await?;
-    let mut told = shared.budgets.told();
+    let (identity, former) = ProducerIdentity::of_hello(&hello)?;
+    let origin = ConnectionOrigin::new(identity);
+    let last_seq = context.chunks.open(&origin, Some(former)).await?;
+    let mut told = context.budgets.told();
     let budgets = Some(told.borrow_and_update().budgets.clone());
     let welcome = ServerMessage::Welcome(Welcome {
         protocol: PROTOCOL_VERSION,
         last_seq,
-        max_frame_bytes: u32::try_from(shared.limits.max_frame_bytes).unwrap_or(u32::MAX),
-        max_records: u32::try_from(shared.limits.max_frame_records).unwrap_or(u32::MAX),
+        max_frame_bytes: u32::try_from(context.limits.max_frame_bytes).unwrap_or(u32::MAX),
+        max_records: u32::try_from(context.limits.max_frame_records).unwrap_or(u32::MAX),
         warning: warning(&origin),
         budgets,
     });
@@ -177,7 +181,7 @@ async fn greet<R: AsyncRead + Unpin>(
     Ok(Some((session, out, News::after(told))))
 }
 
-async fn check_hello(hello: &Hello, access: &Access) -> Result<(), Fault> {
+async fn check_hello(hello: &Hello, access: &ConnectionAccess) -> Result<(), Fault> {
     if hello.protocol != PROTOCOL_VERSION {
         return Err(Fault::new("protocol_version", other_version(hello)));
     }
@@ -206,7 +210,7 @@ fn other_version(hello: &Hello) -> String {
 }
 
 /// What the client is told beside the answer, once.
-fn warning(origin: &Origin) -> Option<Warning> {
+fn warning(origin: &ConnectionOrigin) -> Option<Warning> {
     let message = "another process that is connected uses this producer's name. Each has numbers of its own, so no record \
         is lost or counted twice; give the two processes two names";
     origin.takes_warning().then(|| Warning { code: "name_in_use".into(), message: message.into() })
@@ -237,17 +241,17 @@ fn has_frame(bytes: &[u8], max: usize) -> bool {
 
 async fn read_records<R: AsyncRead + Unpin>(
     buffer: &mut ReadBuffer<R>,
-    shared: &Shared,
+    context: &IngestContext,
     session: &mut Session,
     outbox: &mut Outbox,
 ) -> Result<(), Fault> {
-    let max = shared.limits.max_frame_bytes;
+    let max = context.limits.max_frame_bytes;
     while let Some(bytes) = next_frame(buffer, max).await? {
         tallyd_base::failpoint::hit("connection.frame");
-        take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], shared, session, outbox).await?;
+        take_frame(&buffer.bytes()[PREFIX_BYTES..bytes], context, session, outbox).await?;
         buffer.consume(bytes);
         if outbox.is_heavy() || !has_frame(buffer.bytes(), max) {
-            outbox.flush(shared).await?;
+            outbox.flush(context).await?;
         }
         if let Some(closed) = session.origin.closed() {
             return Err(closed.into());
@@ -256,8 +260,13 @@ async fn read_records<R: AsyncRead + Unpin>(
     Ok(())
 }
 
-async fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox: &mut Outbox) -> Result<(), Fault> {
-    let records = match read(body, shared.limits.max_frame_records)? {
+async fn take_frame(
+    body: &[u8],
+    context: &IngestContext,
+    session: &mut Session,
+    outbox: &mut Outbox,
+) -> Result<(), Fault> {
+    let records = match read(body, context.limits.max_frame_records)? {
         ClientFrame::Records(records) => records,
         ClientFrame::Watch => {
             outbox.push_watch();
@@ -267,13 +276,13 @@ async fn take_frame(body: &[u8], shared: &Shared, session: &mut Session, outbox:
     };
     check_numbers(&records, session.known_seq)?;
     let each = if session.want_costs { REJECTION_BYTES + COST_BYTES } else { REJECTION_BYTES };
-    outbox.reserve(ACK_BYTES + records.count() * each, shared).await?;
-    let (ack, tickets) = take_records(records, shared, session, outbox);
+    outbox.reserve(ACK_BYTES + records.count() * each, context).await?;
+    let (ack, tickets) = take_records(records, context, session, outbox);
     let mut reply = Vec::new();
     let late = (!tickets.is_empty()).then(|| naming_duplicates(ack.clone(), tickets));
     ServerMessage::Ack(ack).write_frame(&mut reply);
     outbox.push_reply(reply, late);
-    outbox.settle();
+    outbox.release_spare();
     Ok(())
 }
 
@@ -312,12 +321,12 @@ fn check_numbers(records: &Records<'_>, known_seq: u64) -> Result<(), Fault> {
 /// Takes the records. Returns the answer, and where it will be said which of them are known.
 fn take_records(
     records: Records<'_>,
-    shared: &Shared,
+    context: &IngestContext,
     session: &mut Session,
     outbox: &mut Outbox,
 ) -> (Ack, Vec<(u64, Ticket)>) {
-    let catalog = shared.catalog.load();
-    let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
+    let catalog = context.catalog.load();
+    let admission = Admission { rules: &context.rules, catalog: &catalog, now_us: context.clock.now_us() };
     let last_seq = records.first_seq - 1 + records.count() as u64;
     let mut costs = session.want_costs.then(|| Vec::with_capacity(records.count()));
     let (mut duplicate, mut rejected, mut tickets) = (0, Vec::new(), Vec::new());
@@ -327,7 +336,7 @@ fn take_records(
         if seq <= session.known_seq {
             duplicate += 1;
         } else {
-            match admit(&admission, bytes, seq, shared, outbox) {
+            match admit(&admission, bytes, seq, context, outbox) {
                 Ok((known, ticket)) => {
                     tickets.extend(ticket.map(|ticket| (seq, ticket)));
                     cost = known.usd().filter(|_| session.want_costs).map(|usd| usd.to_string());
@@ -341,11 +350,11 @@ fn take_records(
             costs.push(cost);
         }
     }
-    shared.metrics.received.increment(records.count() as u64);
-    shared.metrics.duplicate.increment(duplicate);
+    context.metrics.received.increment(records.count() as u64);
+    context.metrics.duplicate.increment(duplicate);
     session.known_seq = session.known_seq.max(last_seq);
     let warning = warning(&session.origin);
-    let budget = shared.budgets.board().global().cloned();
+    let budget = context.budgets.board().global().cloned();
     (Ack { seq: last_seq, costs, rejected, duplicates: Vec::new(), budget, warning }, tickets)
 }
 
@@ -353,18 +362,18 @@ fn admit(
     admission: &Admission<'_>,
     bytes: &[u8],
     seq: u64,
-    shared: &Shared,
+    context: &IngestContext,
     outbox: &mut Outbox,
 ) -> Result<(Cost, Option<Ticket>), Refusal> {
     let record = Encoded::MessagePack(bytes);
     admission.admit(record, |admitted| match admitted {
         Ok(call) => {
             let ticket = outbox.push_call(seq, call);
-            shared.metrics.accepted(admission, call);
+            context.metrics.accepted(admission, call);
             Ok((call.cost, ticket))
         }
         Err(refusal) => {
-            outbox.push_refused(seq, shared, &refusal, record);
+            outbox.push_refused(seq, context, &refusal, record);
             Err(refusal)
         }
     })

@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::buffer::{ReadBuffer, Slow};
-use super::news::News;
 use super::outbox::{Late, Outbox, ReplyRoom};
-use super::{Access, Shared, replies};
+use super::replies::News;
+use super::{ConnectionAccess, IngestContext, replies};
 use tallyd_intake::{Admission, Code, Encoded, Refusal};
-use tallyd_wal::channel::{Closed, Origin};
-use tallyd_wal::identity::Identity;
+use tallyd_wal::channel::{Closed, ConnectionOrigin};
+use tallyd_wal::identity::ProducerIdentity;
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -65,16 +65,20 @@ struct Greeting<'a> {
 const GREETING_BYTES_MAX: usize = 4_096;
 
 /// Serves a connection of lines to its end.
-pub(super) async fn serve<R, W>(mut buffer: ReadBuffer<R>, mut writer: W, shared: &Arc<Shared>, access: &Access)
-where
+pub(super) async fn serve<R, W>(
+    mut buffer: ReadBuffer<R>,
+    mut writer: W,
+    context: &Arc<IngestContext>,
+    access: &ConnectionAccess,
+) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
     if access.is_of_strangers() {
-        let patience = access.patience(shared.limits.hello_timeout);
+        let patience = access.patience(context.limits.hello_timeout);
         let greeting = tokio::time::timeout(patience, is_admitted(&mut buffer, access)).await;
         if !greeting.unwrap_or(false) {
-            shared.metrics.protocol_error("unauthorized");
+            context.metrics.protocol_error("unauthorized");
             let message = "over TCP the first line is {\"token\": …} with one of listen.tcp_tokens";
             let answer = Answer::Refused { error: Error { code: "unauthorized", message, field: None } };
             // The client may be gone.
@@ -83,13 +87,13 @@ where
             return;
         }
     }
-    let origin = Origin::new(Identity::nobody());
-    let (sender, receiver) = mpsc::channel(shared.limits.max_in_flight_frames);
-    let room = ReplyRoom::new(&shared.rooms);
-    let mut outbox = Outbox::new(Arc::clone(&origin), shared.lanes, sender, room.clone());
+    let origin = ConnectionOrigin::new(ProducerIdentity::nobody());
+    let (sender, receiver) = mpsc::channel(context.limits.max_in_flight_frames);
+    let room = ReplyRoom::new(&context.rooms);
+    let mut outbox = Outbox::new(Arc::clone(&origin), context.lanes, sender, room.clone());
     let replying = tokio::spawn(replies::run(writer, origin, receiver, room, News::none()));
-    let read = read_lines(&mut buffer, shared, &mut outbox).await;
-    let _ = outbox.flush(shared).await;
+    let read = read_lines(&mut buffer, context, &mut outbox).await;
+    let _ = outbox.flush(context).await;
     drop(outbox);
     let Ok((Some(mut writer), closed)) = replying.await else { return };
     let fault = match (closed, read) {
@@ -100,7 +104,7 @@ where
     };
     if let Some((code, message)) = &fault {
         if *code == "slow" {
-            shared.metrics.protocol_error(code);
+            context.metrics.protocol_error(code);
         }
         let answer = Answer::Refused { error: Error { code, message, field: None } };
         // The client may be gone.
@@ -131,7 +135,7 @@ impl From<Slow> for End {
 }
 
 /// Reads the greeting. False if it is none, or its token is wrong.
-async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &Access) -> bool {
+async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &ConnectionAccess) -> bool {
     loop {
         if let Some(end) = buffer.bytes().iter().position(|byte| *byte == b'\n') {
             let greeting = tallyd_model::json::from_slice::<Greeting<'_>>(&buffer.bytes()[..end]);
@@ -148,10 +152,10 @@ async fn is_admitted<R: AsyncRead + Unpin>(buffer: &mut ReadBuffer<R>, access: &
 
 async fn read_lines<R: AsyncRead + Unpin>(
     buffer: &mut ReadBuffer<R>,
-    shared: &Shared,
+    context: &IngestContext,
     outbox: &mut Outbox,
 ) -> Result<(), End> {
-    let max = shared.limits.max_line_bytes;
+    let max = context.limits.max_line_bytes;
     let mut searched = 0;
     let mut too_long = false;
     loop {
@@ -160,22 +164,22 @@ async fn read_lines<R: AsyncRead + Unpin>(
             let (line, is_refused) = (&buffer.bytes()[..end], std::mem::take(&mut too_long));
             if !is_refused && end > max {
                 // It came at once, into a buffer that holds more.
-                refuse_long_line(line, max, shared, outbox);
+                refuse_long_line(line, max, context, outbox);
             } else if !is_refused {
-                take_line(line, shared, outbox);
+                take_line(line, context, outbox);
             }
             buffer.consume(end + 1);
             searched = 0;
             if outbox.is_heavy() || !buffer.bytes().contains(&b'\n') {
-                outbox.flush(shared).await?;
+                outbox.flush(context).await?;
             }
             continue;
         }
         searched = buffer.bytes().len();
         if searched > max {
             if !std::mem::replace(&mut too_long, true) {
-                refuse_long_line(buffer.bytes(), max, shared, outbox);
-                outbox.flush(shared).await?;
+                refuse_long_line(buffer.bytes(), max, context, outbox);
+                outbox.flush(context).await?;
             }
             buffer.consume(searched);
             searched = 0;
@@ -186,25 +190,25 @@ async fn read_lines<R: AsyncRead + Unpin>(
     }
     // The last line needs no newline.
     if !too_long {
-        take_line(buffer.bytes(), shared, outbox);
+        take_line(buffer.bytes(), context, outbox);
     }
     Ok(())
 }
 
-fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
+fn take_line(line: &[u8], context: &IngestContext, outbox: &mut Outbox) {
     let text = line.trim_ascii();
     if text.is_empty() {
         return;
     }
-    shared.metrics.received.increment(1);
-    let catalog = shared.catalog.load();
-    let admission = Admission { rules: &shared.rules, catalog: &catalog, now_us: shared.clock.now_us() };
+    context.metrics.received.increment(1);
+    let catalog = context.catalog.load();
+    let admission = Admission { rules: &context.rules, catalog: &catalog, now_us: context.clock.now_us() };
     admission.admit(Encoded::Json(text), |admitted| match admitted {
         Ok(call) => {
             let ticket = outbox.push_call(0, call);
             let cost_usd = call.cost.usd().map(|usd| usd.to_string());
-            shared.metrics.accepted(&admission, call);
-            let should_throttle = shared.should_throttle(call);
+            context.metrics.accepted(&admission, call);
+            let should_throttle = context.should_throttle(call);
             let id = Uuid::from_bytes(call.id);
             let answer = move |cost_usd, duplicate| {
                 Answer::Accepted { ok: true, id, cost_usd, should_throttle, duplicate }.line()
@@ -215,19 +219,19 @@ fn take_line(line: &[u8], shared: &Shared, outbox: &mut Outbox) {
             });
             outbox.push_reply(bytes, late);
         }
-        Err(refusal) => refuse(&refusal, text, shared, outbox),
+        Err(refusal) => refuse(&refusal, text, context, outbox),
     });
 }
 
-fn refuse_long_line(line: &[u8], max: usize, shared: &Shared, outbox: &mut Outbox) {
-    shared.metrics.received.increment(1);
+fn refuse_long_line(line: &[u8], max: usize, context: &IngestContext, outbox: &mut Outbox) {
+    context.metrics.received.increment(1);
     let refusal =
         Refusal::new(Code::TooLong, "", format!("a line has at most {max} bytes; it has more than {}", line.len() - 1));
-    refuse(&refusal, line, shared, outbox);
+    refuse(&refusal, line, context, outbox);
 }
 
-fn refuse(refusal: &Refusal, line: &[u8], shared: &Shared, outbox: &mut Outbox) {
-    outbox.push_refused(0, shared, refusal, Encoded::Json(line));
+fn refuse(refusal: &Refusal, line: &[u8], context: &IngestContext, outbox: &mut Outbox) {
+    outbox.push_refused(0, context, refusal, Encoded::Json(line));
     let (code, field, message) = (refusal.code.name(), &*refusal.field, &*refusal.message);
     let field = (!field.is_empty()).then_some(field);
     outbox.push_reply(Answer::Refused { error: Error { code, message, field } }.line(), None);

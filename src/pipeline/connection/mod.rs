@@ -14,7 +14,6 @@ mod access;
 mod buffer;
 mod frames;
 mod lines;
-mod news;
 mod outbox;
 mod replies;
 mod room;
@@ -40,10 +39,10 @@ use tallyd_model::call::Call;
 use tallyd_model::pricing::Catalog;
 use tallyd_store::budgets::CallScope;
 use tallyd_store::dead_letters::quota::Quota;
-use tallyd_wal::channel::Ingest;
+use tallyd_wal::channel::ChunkSender;
 use tallyd_wal::chunk::{REFUSED_PAYLOAD_BYTES, Refused};
 
-pub(crate) use access::{Access, Places, Stranger};
+pub(crate) use access::{ConnectionAccess, ConnectionSlots, Stranger};
 pub(crate) use room::Rooms;
 
 /// The bounds of a connection.
@@ -62,9 +61,9 @@ pub(crate) struct WireLimits {
 }
 
 /// What all connections share.
-pub(crate) struct Shared {
+pub(crate) struct IngestContext {
     /// Where records go.
-    pub ingest: Ingest,
+    pub chunks: ChunkSender,
     /// Lanes of the flusher, which share them.
     pub lanes: u16,
     /// The bounds of a record.
@@ -85,7 +84,7 @@ pub(crate) struct Shared {
     pub quota: Arc<Quota>,
 }
 
-impl Shared {
+impl IngestContext {
     /// Whether a budget that the call counts towards is used up and asks to hold back.
     pub(crate) fn should_throttle(&self, call: &Call<'_>) -> bool {
         let Call { provider, model, user_id, app, .. } = *call;
@@ -117,19 +116,19 @@ impl Shared {
 
 /// Serves one connection until the client is done, its words cannot be read, or `stop` is cancelled. Everything that was
 /// received whole by then is made durable and answered.
-pub(crate) async fn serve<S>(stream: S, shared: Arc<Shared>, access: &Access, stop: CancellationToken)
+pub(crate) async fn serve<S>(stream: S, context: Arc<IngestContext>, access: &ConnectionAccess, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (reader, writer) = tokio::io::split(stream);
-    let limits = &shared.limits;
+    let limits = &context.limits;
     let whole = (limits.max_frame_bytes + PREFIX_BYTES).max(limits.max_line_bytes + 1);
-    let mut buffer = ReadBuffer::new(reader, stop, &shared.rooms, whole);
-    let first = tokio::time::timeout(access.patience(shared.limits.hello_timeout), buffer.fill(1)).await;
+    let mut buffer = ReadBuffer::new(reader, stop, &context.rooms, whole);
+    let first = tokio::time::timeout(access.patience(context.limits.hello_timeout), buffer.fill(1)).await;
     let Ok(Ok(true)) = first else { return };
     if buffer.bytes()[0] == b'{' {
-        lines::serve(buffer, writer, &shared, access).await;
+        lines::serve(buffer, writer, &context, access).await;
     } else {
-        frames::serve(buffer, writer, &shared, access).await;
+        frames::serve(buffer, writer, &context, access).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A connection's way to the log: records into bundles of chunks, bundles into the channel, replies into the queue.
+//! A connection's way to the WAL: records into bundles of chunks, bundles into the channel, replies into the queue.
 //!
 //! A bundle may span frames: as long as whole frames wait in the buffer, their records share chunks, and so syncs.
 //! [`Outbox::flush`] closes the bundle when there is nothing more to add at once.
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Shared;
+use super::IngestContext;
 use super::room::Rooms;
 use tallyd_intake::{Encoded, Refusal};
 use tallyd_model::call::Call;
-use tallyd_wal::channel::{Closed, Origin};
+use tallyd_wal::channel::{Closed, ConnectionOrigin};
 use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
 
 /// A reply, and the number of the connection's bundles that must be durable before it may be sent.
@@ -97,7 +97,7 @@ const FINISHED_MAX: usize = 8;
 
 /// The sending side of a connection's reader.
 pub(super) struct Outbox {
-    origin: Arc<Origin>,
+    origin: Arc<ConnectionOrigin>,
     builder: BundleBuilder,
     in_builder: bool,
     finished: Vec<Bundle>,
@@ -112,7 +112,12 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// An outbox for the origin, whose records are shared out among so many lanes, and whose replies go into `replies`.
-    pub(super) fn new(origin: Arc<Origin>, lanes: u16, replies: mpsc::Sender<Reply>, room: ReplyRoom) -> Self {
+    pub(super) fn new(
+        origin: Arc<ConnectionOrigin>,
+        lanes: u16,
+        replies: mpsc::Sender<Reply>,
+        room: ReplyRoom,
+    ) -> Self {
         Self {
             origin,
             builder: BundleBuilder::new(lanes),
@@ -136,8 +141,8 @@ impl Outbox {
     }
 
     /// Adds a refused record, for the dead letters.
-    pub(super) fn push_refused(&mut self, seq: u64, shared: &Shared, refusal: &Refusal, record: Encoded<'_>) {
-        let refused = shared.refused(&self.origin.identity.name, "", refusal, record);
+    pub(super) fn push_refused(&mut self, seq: u64, context: &IngestContext, refusal: &Refusal, record: Encoded<'_>) {
+        let refused = context.refused(&self.origin.identity.name, "", refusal, record);
         let full = self.builder.push_refused(seq, &refused);
         self.finish(full);
         self.in_builder = true;
@@ -160,14 +165,14 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Closed`] if nothing more is taken from this connection.
-    pub(super) async fn reserve(&mut self, bytes: usize, shared: &Shared) -> Result<(), Closed> {
+    pub(super) async fn reserve(&mut self, bytes: usize, context: &IngestContext) -> Result<(), Closed> {
         if bytes <= ALWAYS_BYTES {
             return Ok(());
         }
         let mut more = self.room.all.replies.try_take(bytes);
         if more.is_none() {
             // Nobody waits for room who holds some for what is not handed over: those that wait would wait for each other.
-            self.flush(shared).await?;
+            self.flush(context).await?;
             more = self.room.all.replies.take(bytes).await;
         }
         match (&mut self.reserved, more) {
@@ -178,7 +183,7 @@ impl Outbox {
     }
 
     /// Gives back what was reserved for more than there is to say.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn release_spare(&mut self) {
         if let Some(reserved) = &mut self.reserved {
             let spare = reserved.num_permits().saturating_sub(self.unsent_bytes);
             drop(reserved.split(spare));
@@ -196,12 +201,12 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Closed`] if nothing more is taken from this connection.
-    pub(super) async fn flush(&mut self, shared: &Shared) -> Result<(), Closed> {
+    pub(super) async fn flush(&mut self, context: &IngestContext) -> Result<(), Closed> {
         let last = self.builder.finish();
         self.finish(last);
         self.in_builder = false;
         for bundle in self.finished.drain(..) {
-            shared.ingest.submit(&self.origin, bundle).await?;
+            context.chunks.submit(&self.origin, bundle).await?;
         }
         let bytes = std::mem::take(&mut self.unsent_bytes);
         if let Some(last) = self.unsent.last_mut() {

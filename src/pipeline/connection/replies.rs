@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::news::News;
 use super::outbox::{Reply, ReplyRoom, Room};
-use tallyd_wal::channel::{Closed, Origin};
+use crate::budgets::standing::Told;
+use tallyd_wal::channel::{Closed, ConnectionOrigin};
 
 /// Bytes of replies that are written at once.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -69,7 +69,7 @@ fn add(out: &mut Vec<u8>, reply: Reply) -> Room {
 /// end of it.
 pub(super) async fn run<W: AsyncWrite + Unpin>(
     mut writer: W,
-    origin: Arc<Origin>,
+    origin: Arc<ConnectionOrigin>,
     mut replies: mpsc::Receiver<Reply>,
     room: ReplyRoom,
     mut news: News,
@@ -132,4 +132,53 @@ fn lost(error: &io::Error, is_gone: &mut bool, news: &mut News) -> Option<Closed
     *is_gone = true;
     *news = News::none();
     (error.kind() == ErrorKind::TimedOut).then_some(Closed::Stopped)
+}
+
+/// A client's news.
+pub(super) struct News {
+    told: Option<watch::Receiver<Arc<Told>>>,
+    is_asked: bool,
+}
+
+impl News {
+    /// None ever.
+    pub(super) const fn none() -> Self {
+        Self { told: None, is_asked: false }
+    }
+
+    /// What comes after the state that the receiver has seen, once it is asked for.
+    pub(super) const fn after(told: watch::Receiver<Arc<Told>>) -> Self {
+        Self { told: Some(told), is_asked: false }
+    }
+
+    /// The client wants them from now on.
+    pub(super) const fn ask(&mut self) {
+        self.is_asked = true;
+    }
+
+    /// The newest, if there is one now.
+    pub(super) fn take(&mut self) -> Option<Arc<Told>> {
+        let told = self.told.as_mut().filter(|told| self.is_asked && told.has_changed().unwrap_or(false))?;
+        Some(Arc::clone(&told.borrow_and_update()))
+    }
+
+    /// Waits for the next. Nothing is lost if that is given up.
+    pub(super) async fn next(&mut self) -> Arc<Told> {
+        loop {
+            if let Some(told) = self.take() {
+                return told;
+            }
+            let is_over = match &mut self.told {
+                Some(told) if self.is_asked => told.changed().await.is_err(),
+                _ => true,
+            };
+            if is_over {
+                std::future::pending::<()>().await;
+            }
+            // `changed` has marked the state as seen.
+            if let Some(told) = &self.told {
+                return Arc::clone(&told.borrow());
+            }
+        }
+    }
 }

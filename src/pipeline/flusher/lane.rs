@@ -1,4 +1,4 @@
-//! One lane: takes its chunks from the log, in order, and loads them, for as long as the daemon runs.
+//! One lane: takes its chunks from the WAL, in order, and loads them, for as long as the daemon runs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use crate::metrics::FlushMetrics;
 use tallyd_base::failpoint;
 use tallyd_store::load::transaction::{self, Committed};
 use tallyd_store::load::watermark::{Watermark, WatermarkError};
-use tallyd_store::load::{FlushError, poison, turns};
+use tallyd_store::load::{FlushError, poison, slots};
 use tallyd_store::{Connection, FailureClass, classify};
 use tallyd_wal::WalError;
 use tallyd_wal::reader::{Appetite, Run};
@@ -58,8 +58,8 @@ impl Lane {
     #[must_use]
     pub(crate) fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
         Self {
-            watermark: Watermark { buffer_id: flusher.loader.log.buffer_id(), lane: number },
-            durable: flusher.loader.log.watch_durable(),
+            watermark: Watermark { buffer_id: flusher.loader.wal.buffer_id(), lane: number },
+            durable: flusher.loader.wal.watch_durable(),
             metrics: FlushMetrics::new(number),
             flusher,
             number,
@@ -74,7 +74,7 @@ impl Lane {
     /// Loads until told to stop.
     ///
     /// # Errors
-    /// [`WalError`] if the log cannot be read or trimmed, which is fatal. Whatever PostgreSQL says is not.
+    /// [`WalError`] if the WAL cannot be read or trimmed, which is fatal. Whatever PostgreSQL says is not.
     pub(crate) async fn run(mut self) -> Result<(), WalError> {
         loop {
             let connection = match self.connect().await {
@@ -109,7 +109,7 @@ impl Lane {
             tokio::time::timeout(deadline, connecting).await.map_err(|_| FlushError::Deadline(deadline))??;
         let expected = self.committed.unwrap_or_else(|| self.flusher.lanes[usize::from(self.number)].committed());
         let found = if failpoint::hit("flusher.watermark_ignored").is_some() { expected } else { found };
-        match self.watermark.check(found, expected, self.flusher.loader.log.durable_key()) {
+        match self.watermark.check(found, expected, self.flusher.loader.wal.durable_key()) {
             Err(WatermarkError::Rewound { .. }) if self.flusher.options.accept_rewound => {
                 tracing::warn!(lane = self.number, found, expected, "going on from an earlier state, as told to");
             }
@@ -121,7 +121,7 @@ impl Lane {
         Ok(connection)
     }
 
-    /// Loads batches until the connection fails or the lane is told to stop. The outer error is the log's.
+    /// Loads batches until the connection fails or the lane is told to stop. The outer error is the WAL's.
     async fn work(&mut self, connection: &Connection) -> Result<Result<(), FlushError>, WalError> {
         'batches: loop {
             let Some(mut run) = self.next_batch().await? else { return Ok(Ok(())) };
@@ -130,11 +130,11 @@ impl Lane {
                 let start = Instant::now();
                 let (chunks, last_key) = (run.chunks.len(), run.last_key());
                 let deadline = self.flusher.options.deadline;
-                let loading = self.load(connection, &mut run, full.elapsed() < turns::PATIENCE);
+                let loading = self.load(connection, &mut run, full.elapsed() < slots::PATIENCE);
                 match tokio::time::timeout(deadline, loading).await {
                     Ok(Err(FlushError::Crowded)) => {
                         self.metrics.crowded();
-                        tokio::time::sleep(turns::pause()).await;
+                        tokio::time::sleep(slots::pause()).await;
                         self.extend(&mut run)?;
                     }
                     // What was made stays. Fewer chunks need fewer, and those that need none are loaded first.
@@ -147,7 +147,7 @@ impl Lane {
                 }
             };
             match loaded {
-                Ok(committed) => self.settle(run.records, last_key, committed, took).await?,
+                Ok(committed) => self.note_committed(run.records, last_key, committed, took).await?,
                 Err(FlushError::Postgres(error)) if self.narrows(&error) => {
                     self.chunks_max = chunks / 2;
                     return Ok(Err(FlushError::Narrowed(error)));
@@ -162,7 +162,7 @@ impl Lane {
         }
     }
 
-    async fn load(&self, connection: &Connection, run: &mut Run, in_turn: bool) -> Result<Committed, FlushError> {
+    async fn load(&self, connection: &Connection, run: &mut Run, in_slot: bool) -> Result<Committed, FlushError> {
         let from = self.committed.unwrap_or(0);
         let partition = transaction::prepare(&self.flusher.loader, connection, &run.chunks).await?;
         match run.chunks.as_slice() {
@@ -171,7 +171,7 @@ impl Lane {
             }
             _ => {
                 let (chunks, partition) = (&mut run.chunks, partition.as_deref());
-                transaction::load(&self.flusher.loader, connection, self.watermark, from, chunks, partition, in_turn)
+                transaction::load(&self.flusher.loader, connection, self.watermark, from, chunks, partition, in_slot)
                     .await
             }
         }
@@ -225,7 +225,7 @@ impl Lane {
     }
 
     /// Waits until there is something durable, and a moment for more of it: most of it may be other lanes', and each commit
-    /// of the log would wake this one for nothing.
+    /// of the WAL would wake this one for nothing.
     async fn wait_for_more(&mut self) {
         tokio::select! {
             changed = self.durable.changed() => if changed.is_err() { return },
@@ -254,11 +254,11 @@ impl Lane {
             chunks: self.chunks_max.max(1).saturating_sub(run.chunks.len()),
             held: HELD_BYTES.saturating_sub(run.held),
         };
-        let collect = || self.flusher.loader.log.collect(self.number, after, appetite);
+        let collect = || self.flusher.loader.wal.collect(self.number, after, appetite);
         // Behind a backlog the disk is read, and another thread takes over this one's tasks meanwhile. Otherwise that would
         // only hold acknowledgements up.
         let more =
-            if self.flusher.loader.log.is_at_hand(after) { collect() } else { tokio::task::block_in_place(collect) }?;
+            if self.flusher.loader.wal.is_at_hand(after) { collect() } else { tokio::task::block_in_place(collect) }?;
         if more.damaged_values > 0 {
             tracing::error!(
                 values = more.damaged_values,
@@ -270,7 +270,7 @@ impl Lane {
     }
 
     /// Takes note of a batch that is committed, of so many calls and refused records, up to a key.
-    async fn settle(
+    async fn note_committed(
         &mut self,
         records: usize,
         last_key: Option<u64>,
@@ -283,7 +283,7 @@ impl Lane {
         self.set_trouble(None);
         self.metrics.committed(took, &committed);
         self.flusher.committed_records.fetch_add(committed.records, Ordering::Relaxed);
-        self.flusher.loader.log.count_flushed(records as u64);
+        self.flusher.loader.wal.count_flushed(records as u64);
         if let Some(last_key) = last_key {
             self.committed = Some(last_key);
             self.flusher.lanes[usize::from(self.number)].set_committed(last_key);
@@ -293,8 +293,8 @@ impl Lane {
 
     /// Takes over what the database says, and forgets what it covers.
     fn set_committed(&mut self, found: u64) -> Result<(), FlushError> {
-        let covered = self.flusher.loader.log.count_records(self.number, self.committed.unwrap_or(0), found);
-        self.flusher.loader.log.count_flushed(covered);
+        let covered = self.flusher.loader.wal.count_records(self.number, self.committed.unwrap_or(0), found);
+        self.flusher.loader.wal.count_flushed(covered);
         self.committed = Some(found);
         self.flusher.lanes[usize::from(self.number)].set_committed(found);
         Ok(())
@@ -302,12 +302,12 @@ impl Lane {
 
     async fn trim(&self) -> Result<(), WalError> {
         let cleared = self.flusher.cleared();
-        if !self.flusher.loader.log.can_trim(&cleared) {
+        if !self.flusher.loader.wal.can_trim(&cleared) {
             return Ok(());
         }
         let (flusher, now_us) = (Arc::clone(&self.flusher), self.flusher.loader.clock.now_us());
         let trimming =
-            tokio::task::spawn_blocking(move || flusher.loader.log.trim(&cleared, &flusher.committed(), now_us));
+            tokio::task::spawn_blocking(move || flusher.loader.wal.trim(&cleared, &flusher.committed(), now_us));
         match trimming.await {
             Ok(trimmed) => trimmed,
             // A panic there is one here: the process ends.
@@ -374,7 +374,7 @@ fn class_of(error: &FlushError) -> FailureClass {
         FlushError::Postgres(error) | FlushError::Narrowed(error) => classify(error),
         FlushError::Connect(error) => error.class(),
         FlushError::Deadline(_)
-        | FlushError::Log(_)
+        | FlushError::Wal(_)
         | FlushError::Moved
         | FlushError::Crowded
         | FlushError::Partitions

@@ -1,12 +1,12 @@
-//! The flusher: takes durable chunks from the log and loads them into PostgreSQL, each exactly once.
+//! The flusher: takes durable chunks from the WAL and loads them into PostgreSQL, each exactly once.
 //!
 //! One batch is one transaction ([`tallyd_store::load`]): either all of it is in PostgreSQL, or nothing.
 //!
 //! ## Lanes
-//! Several lanes load at once, each with its own connection, watermark row and share of the log
+//! Several lanes load at once, each with its own connection, watermark row and share of the WAL
 //! (`crates/wal/src/lanes.rs`): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
 //! behind a backlog each is as large as allowed, because a rollup row costs the same whatever it adds up. Where many daemons
-//! load into one PostgreSQL, they take turns ([`tallyd_store::load::turns`]).
+//! load into one PostgreSQL, they share load slots ([`tallyd_store::load::slots`]).
 //!
 //! ## Failures
 //! | class | what a lane does |
@@ -16,7 +16,7 @@
 //! | partition missing | makes it, tries again |
 //! | hold: password, missing table, rewound database, days in another time zone … | stops loading, says so, looks again every few seconds |
 //!
-//! Nothing is dropped in any of them: records stay in the log, and the daemon keeps accepting.
+//! Nothing is dropped in any of them: records stay in the WAL, and the daemon keeps accepting.
 
 pub(crate) mod lane;
 
@@ -87,7 +87,7 @@ impl Flusher {
 pub(crate) struct LaneState {
     /// The watermark.
     committed: AtomicU64,
-    /// The same, and past keys that are not the lane's: an idle lane must not keep the log from being trimmed.
+    /// The same, and past keys that are not the lane's: an idle lane must not keep the WAL from being trimmed.
     cleared: AtomicU64,
     trouble: Mutex<Option<Trouble>>,
     holds: AtomicBool,

@@ -6,7 +6,6 @@
 //! | `openai` | pages of the organization's costs and completions usage |
 //! | `openrouter` | what the activity endpoint answers |
 //! | `table` | CSV exports of the vendors' consoles, by the names of their columns |
-//! | `names` | the names that a console gives to models |
 //! | [`compare`] | the difference by day and model, and what may explain it |
 //!
 //! A bill is a sum by UTC day, provider and model: the vendors bill days of UTC. A model is named by its family, so that
@@ -18,7 +17,6 @@
 
 mod anthropic;
 pub mod compare;
-mod names;
 mod openai;
 mod openrouter;
 mod table;

@@ -42,3 +42,56 @@ impl History {
         (0..length).rev().map(day).collect()
     }
 }
+
+pub(super) const WEEK: usize = 7;
+/// The weeks that tell the rhythm, at most.
+const WEEKS: usize = 16;
+/// The rhythm is drawn towards a flat one as by so many flat weeks.
+const FLAT_WEEKS: f64 = 2.0;
+
+pub(super) fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n => f64::midpoint(values[(n - 1) / 2], values[n / 2]),
+    }
+}
+
+pub(super) fn mean(values: &mut [f64]) -> f64 {
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+}
+
+/// Each weekday's share of a middle day, by the day's index modulo 7; flat below two weeks. `middle` is [`mean`], or
+/// [`median`] where unusual days are still among them.
+pub(super) fn rhythm(days: &[f64], middle: fn(&mut [f64]) -> f64) -> [f64; WEEK] {
+    if days.len() < 2 * WEEK {
+        return [1.0; WEEK];
+    }
+    let mut shares: [Vec<f64>; WEEK] = Default::default();
+    for at in days.len().saturating_sub(WEEKS * WEEK)..days.len() {
+        let from = at.saturating_sub(WEEK / 2).min(days.len() - WEEK);
+        let mut around = [0.0; WEEK];
+        around.copy_from_slice(&days[from..from + WEEK]);
+        let middle = middle(&mut around);
+        if middle > 0.0 {
+            shares[at % WEEK].push(days[at] / middle);
+        }
+    }
+    let week = shares.map(|mut shares| {
+        let count = shares.len() as f64;
+        (middle(&mut shares) * count + FLAT_WEEKS) / (count + FLAT_WEEKS)
+    });
+    let whole: f64 = week.iter().sum();
+    week.map(|share| share * WEEK as f64 / whole)
+}
+
+/// The level without the rhythm: least squares, each day's weight less by `speed` than that of the day after.
+pub(super) fn level(days: &[f64], week: &[f64; WEEK], speed: f64) -> f64 {
+    let (mut product, mut square) = (0.0, 0.0);
+    for (at, day) in days.iter().enumerate() {
+        let share = week[at % WEEK];
+        product = product * (1.0 - speed) + day * share;
+        square = square * (1.0 - speed) + share * share;
+    }
+    if square > 0.0 { product / square } else { 0.0 }
+}

@@ -23,14 +23,14 @@ const EXPECTED_MIN: f64 = 0.02;
 
 /// Days that are summed: today's is 0, of which only a share may count.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Span {
+pub struct DayRange {
     /// The days.
     pub days: Range<usize>,
     /// How much of the first one counts, 0 to 1.
     pub first: f64,
 }
 
-impl Span {
+impl DayRange {
     /// Whole days.
     #[must_use]
     pub const fn whole(days: Range<usize>) -> Self {
@@ -53,13 +53,13 @@ impl Span {
 impl Prediction {
     /// What the days come to; none without enough history, or for days beyond those that were predicted.
     #[must_use]
-    pub fn sum(&self, span: &Span) -> Option<f64> {
+    pub fn sum(&self, span: &DayRange) -> Option<f64> {
         span.sum(&self.expected)
     }
 
     /// The ends of the interval.
     #[must_use]
-    pub fn interval(&self, span: &Span) -> Option<(f64, f64)> {
+    pub fn interval(&self, span: &DayRange) -> Option<(f64, f64)> {
         let expected = self.sum(span)?;
         let count = self.trials.len();
         if count == 0 {
@@ -67,7 +67,7 @@ impl Prediction {
         }
         // The trial that begins so many days before today has as many days.
         let end = span.days.end.min((count + 1).saturating_sub(TRIALS_MIN)).max(1);
-        let tried = Span { days: span.days.start.min(end - 1)..end, first: span.first };
+        let tried = DayRange { days: span.days.start.min(end - 1)..end, first: span.first };
         let (length, tried_length) = (span.days.len() as f64, tried.days.len() as f64);
         let least = (EXPECTED_MIN * expected * tried_length / length).max(f64::MIN_POSITIVE);
         let off = |day: Day| (day.came - day.expected) / day.expected.max(least);

@@ -23,8 +23,6 @@
 mod history;
 mod interval;
 mod model;
-mod parts;
-mod rhythm;
 mod unusual;
 
 use chrono::{Datelike, Days, Months, NaiveDate, Timelike};
@@ -32,7 +30,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use history::{History, Part};
-pub use interval::{LEVEL, Span};
+pub use interval::{DayRange, LEVEL};
 pub use model::{Method, Prediction, predict};
 
 use crate::pricing::Usd;
@@ -129,7 +127,7 @@ impl<'h> Outlook<'h> {
         let past = |part: &Part| part.past().iter().map(|usd| dollars(*usd)).collect();
         let days: Vec<Vec<f64>> = history.parts.iter().map(past).collect();
         // Today is the first day that is predicted.
-        let (whole, parts) = parts::predict_parts(&days, AHEAD_DAYS + 1);
+        let (whole, parts) = model::predict_parts(&days, AHEAD_DAYS + 1);
         Self { history, whole, parts, left: day_left.clamp(0.0, 1.0) }
     }
 
@@ -139,7 +137,7 @@ impl<'h> Outlook<'h> {
         let today = self.history.today;
         // Every month has a first day.
         let month = today.with_day(1).unwrap_or(today);
-        let next = |days: usize| self.estimate(today + Days::new(days as u64), 0..0, &Span::whole(1..1 + days));
+        let next = |days: usize| self.estimate(today + Days::new(days as u64), 0..0, &DayRange::whole(1..1 + days));
         Forecast {
             method: self.whole.method,
             history_days: self.history.parts.iter().map(|part| part.past().len()).max().unwrap_or(0),
@@ -158,7 +156,7 @@ impl<'h> Outlook<'h> {
     pub fn period(&self, first: NaiveDate, last: NaiveDate) -> Estimate {
         let days = |from: NaiveDate, to: NaiveDate| usize::try_from((to - from).num_days()).unwrap_or(0);
         let (gone, left) = (days(first, self.history.today), days(self.history.today, last));
-        self.estimate(last, 0..gone + 1, &Span { days: 0..1 + left, first: self.left })
+        self.estimate(last, 0..gone + 1, &DayRange { days: 0..1 + left, first: self.left })
     }
 
     /// Each of the days after today.
@@ -166,13 +164,13 @@ impl<'h> Outlook<'h> {
     pub fn days(&self) -> Vec<Estimate> {
         let day = |ahead: usize| {
             let until = self.history.today + Days::new(ahead as u64);
-            self.estimate(until, 0..0, &Span::whole(ahead..ahead + 1))
+            self.estimate(until, 0..0, &DayRange::whole(ahead..ahead + 1))
         };
         (1..=AHEAD_DAYS).map(day).collect()
     }
 
     /// The days of `spent` are counted back from today, which is 0.
-    fn estimate(&self, until: NaiveDate, spent: std::ops::Range<usize>, span: &Span) -> Estimate {
+    fn estimate(&self, until: NaiveDate, spent: std::ops::Range<usize>, span: &DayRange) -> Estimate {
         let spent_of = |part: &Part| total(part.days.iter().rev().take(spent.end).skip(spent.start).copied());
         let come = |(part, found): (&Part, &Prediction)| {
             // What was spent is part of what all of it comes to: up to a whole cent.
@@ -192,7 +190,7 @@ impl<'h> Outlook<'h> {
     }
 
     fn parts(&self) -> Vec<PartEstimate> {
-        let span = Span::whole(1..1 + AHEAD_DAYS);
+        let span = DayRange::whole(1..1 + AHEAD_DAYS);
         let of = |(part, found): (&Part, &Prediction)| {
             Some(PartEstimate { name: part.name.clone(), next_30_days_usd: cents(found.sum(&span)?)? })
         };

@@ -35,7 +35,7 @@ fn spending(seed: u64, days: usize, noise: f64) -> Vec<f64> {
 }
 
 fn next_30(days: &[f64]) -> f64 {
-    predict(days, 31).sum(&Span::whole(1..31)).unwrap()
+    predict(days, 31).sum(&DayRange::whole(1..31)).unwrap()
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn any_series_gives_numbers_or_nothing() {
         let found = predict(days, 31);
         assert_eq!(found.expected.is_empty(), found.method == Method::None);
         assert!(found.expected.iter().all(|day| day.is_finite() && *day >= 0.0), "{found:?}");
-        for span in [Span::whole(1..2), Span::whole(1..31), Span { days: 0..8, first: 0.0 }] {
+        for span in [DayRange::whole(1..2), DayRange::whole(1..31), DayRange { days: 0..8, first: 0.0 }] {
             let (Some(sum), Some((low, high))) = (found.sum(&span), found.interval(&span)) else { continue };
             assert!(0.0 <= low && low <= sum && sum <= high, "{low} {sum} {high} of {days:?}");
         }
@@ -225,7 +225,7 @@ fn on_series_like_spending_it_is_closer_than_naive_forecasts_and_the_interval_ho
             let (past, future) = all.split_at(length);
             let truth: f64 = future.iter().sum();
             let found = predict(past, ahead);
-            let span = Span::whole(0..ahead);
+            let span = DayRange::whole(0..ahead);
             let weekly: f64 = (0..ahead).map(|at| past[length - 7 + at % 7]).sum();
             for (off, guess) in off.iter_mut().zip([found.sum(&span).unwrap(), past[length - 1] * ahead as f64, weekly])
             {

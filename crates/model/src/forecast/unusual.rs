@@ -4,7 +4,7 @@
 //! counts in full up to [`FULL`] deviations and not at all from [`NONE`] on; between them in proportion, because at a sharp
 //! bound a small change anywhere would move the whole forecast. Days of a new level are not unusual: see [`NEW_LEVEL`].
 
-use super::rhythm::{WEEK, median};
+use super::history::{WEEK, median};
 
 /// Fewer days than these do not tell what is usual.
 const DAYS_MIN: usize = 5;

@@ -23,9 +23,11 @@ pub mod pg_numeric;
 pub mod plan;
 pub mod usage;
 
-pub use catalog::{Added, Catalog, CatalogError, ModelAlias, Origin, Price, PriceEntry, PriceSpec, StoredPrice};
+pub use catalog::{
+    Added, Catalog, CatalogError, ModelAlias, Price, PriceEntry, PriceOrigin, PriceSpec, PricingOptions, StoredPrice,
+};
 pub use cost::{Priced, UnpricedReason};
 pub use money::{Quantity, Usd};
 pub use names::{STANDARD_TIER, family, normalise_platform, normalise_provider, normalise_tier, provider_names};
-pub use plan::{Plan, PlanTerms, PricingOptions};
+pub use plan::{Plan, PlanTerms};
 pub use usage::{Tokens, Usage};

@@ -6,7 +6,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{ModelAlias, PriceEntry};
 use super::money::Usd;
 
 /// RentCast's plans.
@@ -37,37 +36,6 @@ impl Plan {
             Self::Growth => "growth",
             Self::Scale => "scale",
         }
-    }
-}
-
-/// What the catalog cannot know: the customer's side of the contracts.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PricingOptions {
-    /// The RentCast plan that is paid for: `"developer"`, `"foundation"`, `"growth"` or `"scale"`.
-    pub rentcast_plan: Plan,
-    /// How often the prices in the database are looked at, where notifications do not come through (a pooler in transaction
-    /// mode).
-    pub refresh_ms: u64,
-    /// Prices that win over the built-in ones from their instant on (none: always), and give way to those of `tallyd prices set`.
-    /// Amounts are text:
-    ///
-    /// ```toml
-    /// prices = [{ provider = "claude", model = "claude-sonnet-5", effective_from = "2026-12-01",
-    ///             per_million = { input = "1.8", output = "9", cache_read = "0.18" }, per_unit = { web_search = "0.01" } }]
-    /// ```
-    pub prices: Vec<PriceEntry>,
-    /// Names that stand for models: an ARN, the name of a deployment. `tallyd prices alias` adds others at run time.
-    ///
-    /// ```toml
-    /// aliases = [{ provider = "azure", name = "my-deployment", model = "gpt-4o" }]
-    /// ```
-    pub aliases: Vec<ModelAlias>,
-}
-
-impl Default for PricingOptions {
-    fn default() -> Self {
-        Self { rentcast_plan: Plan::default(), refresh_ms: 5_000, prices: Vec::new(), aliases: Vec::new() }
     }
 }
 

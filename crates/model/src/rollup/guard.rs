@@ -31,12 +31,12 @@ pub struct KeyBounds {
 #[derive(Debug)]
 pub struct KeyGuard {
     bounds: KeyBounds,
-    days: Mutex<BTreeMap<NaiveDate, Names>>,
+    days: Mutex<BTreeMap<NaiveDate, DayNames>>,
 }
 
 /// The distinct names of a day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct DayNames {
     /// Models.
     pub models: HashSet<String>,
     /// Endpoints.
@@ -58,7 +58,7 @@ impl KeyGuard {
     }
 
     /// Takes the names that a day has in the rollup.
-    pub fn learn(&self, day: NaiveDate, names: Names) {
+    pub fn learn(&self, day: NaiveDate, names: DayNames) {
         let mut days = self.lock();
         let known = days.entry(day).or_default();
         known.models.extend(names.models);
@@ -82,7 +82,7 @@ impl KeyGuard {
         other
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NaiveDate, Names>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NaiveDate, DayNames>> {
         // Nothing panics while the lock is held; a poisoned one still guards whole sets.
         self.days.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,7 +109,7 @@ mod tests {
         let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 1 });
         let day = NaiveDate::default();
         assert_eq!(guard.unknown([day].into_iter()), [day]);
-        guard.learn(day, Names { models: ["a".into()].into(), endpoints: HashSet::new() });
+        guard.learn(day, DayNames { models: ["a".into()].into(), endpoints: HashSet::new() });
         assert!(guard.unknown([day].into_iter()).is_empty());
         assert_eq!(guard.admit(day, "b", ""), 0);
         assert_eq!(guard.admit(day, "c", "/x"), OTHER_MODEL);

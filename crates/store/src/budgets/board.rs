@@ -6,8 +6,7 @@ use tallyd_protocol::budgets::{self, UsedUp};
 use tallyd_protocol::{Budgets, CallScope};
 use utoipa::ToSchema;
 
-use super::store::Scope;
-use super::{Budget, Period};
+use super::budget::{Budget, Period, Scope};
 use tallyd_model::pricing::{Usd, normalise_provider, provider_names};
 
 /// How a budget stands.

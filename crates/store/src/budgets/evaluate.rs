@@ -1,29 +1,23 @@
 //! Computes where every budget stands, and raises the alerts that are due. From the rollups, except that spending by
-//! application is in the log alone: those budgets read the log of their period, and are evaluated less often. One that nobody has evaluated yet,
+//! application is in the call log alone: those budgets read the call log of their period, and are evaluated less often. One that nobody has evaluated yet,
 //! or not since it was changed or its period began, is evaluated at once.
 
-use chrono::NaiveDate;
+use std::collections::HashMap;
+
+use chrono::{DateTime, Days, NaiveDate};
 use chrono_tz::Tz;
 use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
-use super::slack;
-use super::{Budget, Scope, store, unusual};
+use super::inbox::NewAlert;
+use super::{Board, Budget, BudgetState, Scope, slack, store, unusual};
 use crate::locks::Lock;
+use crate::queries::history::spending_history;
 use tallyd_config::Alerts;
+use tallyd_model::forecast::{Estimate, History, Outlook, day_left};
 use tallyd_model::pricing::Usd;
 use tallyd_model::wording::usd;
-
-/// An alert that is to be raised, if it is a new fact.
-pub(crate) struct Alert {
-    pub kind: &'static str,
-    pub key: String,
-    pub message: String,
-    pub details: serde_json::Value,
-    /// False: for the record only.
-    pub deliver: bool,
-}
 
 /// Evaluates everything in one transaction, unless another daemon is at it. Returns how many alerts are new; none if it
 /// was another daemon's turn.
@@ -64,7 +58,7 @@ async fn stand(
     budget: &Budget,
     today: NaiveDate,
     zone: Tz,
-) -> Result<Vec<Alert>, tokio_postgres::Error> {
+) -> Result<Vec<NewAlert>, tokio_postgres::Error> {
     let (start, end) = budget.period.around(today);
     let (spent, unpriced) = spent(transaction, budget, start, end, zone).await?;
     let sql = "INSERT INTO public.api_budget_states \
@@ -123,7 +117,7 @@ async fn spent(
 
 /// The alerts of the thresholds that are reached. Only the highest is delivered: who has spent everything at once is told
 /// so once.
-fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<Alert> {
+fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
     let reached = |percent: i32| {
         let (spent, amount) = (spent.attos().checked_mul(100), budget.amount_usd.attos().checked_mul(percent.into()));
         // Amounts that overflow are beyond any budget.
@@ -134,7 +128,7 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<Alert> {
     let highest = percents.last().copied();
     let Budget { id, scope_value, amount_usd, .. } = budget;
     let (scope, period) = (budget.scope.name(), budget.period.name());
-    let alerts = percents.into_iter().map(|percent| Alert {
+    let alerts = percents.into_iter().map(|percent| NewAlert {
         kind: "budget",
         key: format!("{id}/{start}/{amount_usd}/{percent}"),
         message: format!(
@@ -157,7 +151,7 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<Alert> {
 }
 
 /// Notes an alert. 0 if it was noted before.
-async fn raise(transaction: &Transaction<'_>, alert: &Alert) -> Result<u64, tokio_postgres::Error> {
+async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, tokio_postgres::Error> {
     let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at) \
          VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN clock_timestamp() END) ON CONFLICT DO NOTHING RETURNING 1";
     let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
@@ -168,6 +162,39 @@ async fn raise(transaction: &Transaction<'_>, alert: &Alert) -> Result<u64, toki
         (&alert.deliver, Type::BOOL),
     ];
     Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
+}
+
+/// Providers whose budgets are forecast: each takes a question and a fitted model.
+const PROVIDERS_MAX: usize = 16;
+
+/// The provider whose spending counts towards a budget; empty for all of it. None for what the history does not tell.
+fn provider(state: &BudgetState) -> Option<&str> {
+    matches!(state.budget.scope, Scope::Global | Scope::Provider).then_some(state.budget.scope_value.as_str())
+}
+
+/// Estimates by the budgets' ids: of everything and of providers, where there is history enough.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn estimates(
+    client: &Client,
+    board: &Board,
+    now: &DateTime<Tz>,
+) -> Result<HashMap<i32, Estimate>, tokio_postgres::Error> {
+    let mut histories: HashMap<&str, History> = HashMap::new();
+    for provider in board.states().iter().filter_map(provider) {
+        if histories.len() < PROVIDERS_MAX && !histories.contains_key(provider) {
+            histories.insert(provider, spending_history(client, now.date_naive(), provider).await?);
+        }
+    }
+    let outlooks: HashMap<_, _> =
+        histories.iter().map(|(provider, history)| (*provider, Outlook::of(history, day_left(now)))).collect();
+    let estimate = |state: &BudgetState| {
+        let outlook = outlooks.get(provider(state)?)?;
+        let estimate = outlook.period(state.period_start, state.period_end - Days::new(1));
+        estimate.expected_usd.is_some().then_some((state.budget.id, estimate))
+    };
+    Ok(board.states().iter().filter_map(estimate).collect())
 }
 
 #[cfg(test)]

@@ -25,6 +25,16 @@ pub enum Delivery {
     Delivered,
 }
 
+/// An alert that is to be raised, if it is a new fact.
+pub(crate) struct NewAlert {
+    pub kind: &'static str,
+    pub key: String,
+    pub message: String,
+    pub details: serde_json::Value,
+    /// False: for the record only.
+    pub deliver: bool,
+}
+
 /// An alert.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Alert {
@@ -115,10 +125,14 @@ pub async fn count_new(client: &impl GenericClient) -> Result<i64, tokio_postgre
 ///
 /// # Errors
 /// PostgreSQL's; nothing has changed then.
-pub async fn acknowledge(client: &mut Client, which: &Which, by: &Actor<'_>) -> Result<u64, tokio_postgres::Error> {
+pub async fn acknowledge(
+    client: &mut Client,
+    which: &WhichAlerts,
+    by: &Actor<'_>,
+) -> Result<u64, tokio_postgres::Error> {
     let (ids, up_to) = match which {
-        Which::These(ids) => (Some(ids), None),
-        Which::UpTo(id) => (None, Some(id)),
+        WhichAlerts::These(ids) => (Some(ids), None),
+        WhichAlerts::UpTo(id) => (None, Some(id)),
     };
     let transaction = client.transaction().await?;
     let sql = "UPDATE public.api_alerts SET acknowledged_at = clock_timestamp(), acknowledged_by = $3 \
@@ -141,7 +155,7 @@ const NAMED: usize = 200;
 
 /// Which alerts are acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum WhichAlerts {
     /// Those of these numbers.
     These(Vec<i64>),
     /// Those up to this number: what was shown, and not one that was raised meanwhile.

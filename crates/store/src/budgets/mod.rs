@@ -2,12 +2,11 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`period`] | the days of a budget's current period |
+//! | [`budget`] | [`Budget`], and the days of its current period |
 //! | [`board`] | [`Board`]: where every budget stands; answers whether to hold back |
 //! | [`store`] | budgets as rows: listed, set, removed |
-//! | [`evaluate`] | computes where they stand, and raises alerts |
+//! | [`evaluate`] | computes where they stand and will end, and raises alerts |
 //! | `unusual` | spend of a user or a model that its own history does not explain |
-//! | [`ahead`] | what the current periods will come to |
 //! | [`inbox`] | alerts as people see them: listed, acknowledged |
 //! | [`outbox`] | alerts on their way to the webhook |
 //!
@@ -21,17 +20,16 @@
 //!
 //! *What is not spent money.* A RentCast plan's monthly fee is not in any budget: records carry marginal costs.
 
-pub mod ahead;
 pub mod board;
+pub mod budget;
 pub mod evaluate;
 pub mod inbox;
 pub mod outbox;
-pub mod period;
 mod slack;
 pub mod store;
 mod unusual;
 
 pub use board::{Board, BudgetState, Status};
-pub use period::Period;
-pub use store::{Budget, NewBudget, Scope};
+pub use budget::{Budget, Period, Scope};
+pub use store::NewBudget;
 pub use tallyd_protocol::CallScope;

@@ -1,75 +1,14 @@
 //! Budgets as rows of `api_budgets`, and their states.
 
 use chrono::NaiveDate;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use utoipa::ToSchema;
 
 use super::board::untouched;
-use super::{Board, BudgetState, Period, Status};
+use super::{Board, Budget, BudgetState, Period, Scope, Status};
 use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::{Usd, normalise_provider};
-
-/// What is bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Everything.
-    #[default]
-    Global,
-    /// One provider.
-    Provider,
-    /// One model; its family's name stands for the dated ones.
-    Model,
-    /// One user.
-    User,
-    /// One application.
-    App,
-}
-
-impl Scope {
-    /// Its name in `api_budgets`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Global => "global",
-            Self::Provider => "provider",
-            Self::Model => "model",
-            Self::User => "user",
-            Self::App => "app",
-        }
-    }
-
-    fn by_name(name: &str) -> Option<Self> {
-        [Self::Global, Self::Provider, Self::Model, Self::User, Self::App]
-            .into_iter()
-            .find(|scope| scope.name() == name)
-    }
-}
-
-/// A budget.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Budget {
-    /// Its row.
-    pub id: i32,
-    /// What is bounded.
-    pub scope: Scope,
-    /// Which one; empty for everything.
-    pub scope_value: String,
-    /// For how long the amount is.
-    pub period: Period,
-    /// How much.
-    #[schema(value_type = String, example = "25")]
-    pub amount_usd: Usd,
-    /// From this percentage on the status is a warning.
-    pub warning_percent: i32,
-    /// At these percentages an alert is due.
-    pub alert_percents: Vec<i32>,
-    /// Whether applications are asked to hold back once it is used up.
-    pub throttle: bool,
-}
 
 /// A budget that is to be set. [`set`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]

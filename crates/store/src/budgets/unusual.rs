@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::evaluate::Alert;
+use super::inbox::NewAlert;
 use super::slack;
 use tallyd_config::Alerts;
 use tallyd_model::pricing::Usd;
@@ -26,7 +26,7 @@ pub(crate) async fn find(
     client: &Client,
     today: NaiveDate,
     options: &Alerts,
-) -> Result<Vec<Alert>, tokio_postgres::Error> {
+) -> Result<Vec<NewAlert>, tokio_postgres::Error> {
     let mut alerts = Vec::new();
     if options.unusual_factor == 0 {
         return Ok(alerts);
@@ -50,7 +50,7 @@ pub(crate) async fn find(
         ];
         for row in client.query_typed(&sql, &parameters).await? {
             let (name, spent, usual): (String, Usd, Usd) = (row.get(0), row.get(1), row.get(2));
-            alerts.push(Alert {
+            alerts.push(NewAlert {
                 kind: "spend",
                 key: format!("{what}/{name}/{today}"),
                 message: format!(

@@ -17,14 +17,14 @@ pub const OTHER: &str = "(other)";
 
 /// Rows and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Amount {
+pub struct QuotaUse {
     /// Rows of `dead_letters`.
     pub rows: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
 }
 
-impl Amount {
+impl QuotaUse {
     const fn plus(self, other: Self) -> Self {
         Self { rows: self.rows.saturating_add(other.rows), bytes: self.bytes.saturating_add(other.bytes) }
     }
@@ -46,18 +46,18 @@ impl Amount {
 
 /// What is kept of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct QuotaBounds {
     /// Of one sender.
-    pub sender: Amount,
+    pub sender: QuotaUse,
     /// Of all together.
-    pub total: Amount,
+    pub total: QuotaUse,
 }
 
-impl From<&tallyd_config::DeadLetters> for Bounds {
+impl From<&tallyd_config::DeadLetters> for QuotaBounds {
     fn from(config: &tallyd_config::DeadLetters) -> Self {
         Self {
-            sender: Amount { rows: config.rows_per_day, bytes: config.bytes_per_day },
-            total: Amount { rows: config.total_rows_per_day, bytes: config.total_bytes_per_day },
+            sender: QuotaUse { rows: config.rows_per_day, bytes: config.bytes_per_day },
+            total: QuotaUse { rows: config.total_rows_per_day, bytes: config.total_bytes_per_day },
         }
     }
 }
@@ -65,21 +65,21 @@ impl From<&tallyd_config::DeadLetters> for Bounds {
 /// What one day has kept.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    total: Amount,
-    senders: HashMap<String, Amount>,
+    total: QuotaUse,
+    senders: HashMap<String, QuotaUse>,
 }
 
 impl Ledger {
     /// Adds what is kept already.
-    pub fn add(&mut self, sender: &str, kept: Amount) {
+    pub fn add(&mut self, sender: &str, kept: QuotaUse) {
         self.total = self.total.plus(kept);
         let of_sender = self.of(sender);
         *of_sender = of_sender.plus(kept);
     }
 
     /// Whether one more record of the sender is kept. If so it is added.
-    pub fn take(&mut self, bounds: &Bounds, sender: &str, bytes: usize) -> bool {
-        let record = Amount { rows: 1, bytes: bytes as u64 };
+    pub fn take(&mut self, bounds: &QuotaBounds, sender: &str, bytes: usize) -> bool {
+        let record = QuotaUse { rows: 1, bytes: bytes as u64 };
         let total = self.total.plus(record);
         let of_sender = self.of(sender);
         let used = of_sender.plus(record);
@@ -91,12 +91,12 @@ impl Ledger {
         is_kept
     }
 
-    fn of(&mut self, sender: &str) -> &mut Amount {
+    fn of(&mut self, sender: &str) -> &mut QuotaUse {
         let is_known = self.senders.len() < SENDERS_MAX || self.senders.contains_key(sender);
         self.senders.entry(if is_known { sender } else { OTHER }.to_owned()).or_default()
     }
 
-    fn share_of(&self, bounds: &Bounds) -> f64 {
+    fn share_of(&self, bounds: &QuotaBounds) -> f64 {
         let senders = self.senders.values().map(|used| used.share_of(bounds.sender));
         senders.fold(self.total.share_of(bounds.total), f64::max)
     }
@@ -104,20 +104,20 @@ impl Ledger {
 
 /// The connections' side: what this daemon has sent on its way today.
 pub struct Quota {
-    bounds: Bounds,
+    bounds: QuotaBounds,
     today: Mutex<(NaiveDate, Ledger)>,
 }
 
 impl Quota {
     /// Nothing is used yet.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: QuotaBounds) -> Self {
         Self { bounds, today: Mutex::default() }
     }
 
     /// The bounds.
     #[must_use]
-    pub const fn bounds(&self) -> &Bounds {
+    pub const fn bounds(&self) -> &QuotaBounds {
         &self.bounds
     }
 
@@ -168,9 +168,9 @@ mod tests {
 
     const DAY_US: i64 = 86_400_000_000;
 
-    fn bounds(rows: u64, total: u64) -> Bounds {
-        let amount = |rows| Amount { rows, bytes: rows * 10 };
-        Bounds { sender: amount(rows), total: amount(total) }
+    fn bounds(rows: u64, total: u64) -> QuotaBounds {
+        let amount = |rows| QuotaUse { rows, bytes: rows * 10 };
+        QuotaBounds { sender: amount(rows), total: amount(total) }
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
     fn what_the_database_has_counts() {
         let quota = Quota::new(bounds(3, 100));
         let mut found = Ledger::default();
-        found.add("a", Amount { rows: 2, bytes: 2 });
+        found.add("a", QuotaUse { rows: 2, bytes: 2 });
         quota.learn(day_of(DAY_US), &found, DAY_US);
         quota.learn(day_of(0), &found, DAY_US);
         assert!(quota.take("a", 1, DAY_US));

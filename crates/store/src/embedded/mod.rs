@@ -37,7 +37,6 @@
 mod cluster;
 mod error;
 mod lock;
-mod probe;
 mod process;
 mod programs;
 mod server_log;

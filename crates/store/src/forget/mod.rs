@@ -14,7 +14,7 @@
 //! touched.
 //!
 //! ## In steps (`rows`)
-//! A step is one transaction that takes some of the user's calls out of the log, puts them back without their user, and
+//! A step is one transaction that takes some of the user's calls out of the call log, puts them back without their user, and
 //! moves what they add up to from one key to the other, tables in the loader's order. So `reconcile` holds at every
 //! instant, loading goes on, and there is no position to keep: what is left is what still has the user's id. Killed, the
 //! same command goes on. Rows are deleted and inserted, never updated in their key: where tables are distributed by user, a
@@ -37,7 +37,7 @@ use tokio_postgres::Client;
 use super::queries::audit::{self, Actor, Change};
 use super::retry::{may_pass, persistently};
 pub use marks::sweep;
-pub use preview::{Preview, preview};
+pub use preview::{ForgetPreview, preview};
 pub(super) use rows::mend_times;
 
 /// Records may arrive while the user is being forgotten. Who still finds some after so many rounds leaves them to the sweep.
@@ -59,9 +59,9 @@ pub struct ForgetOptions<'a> {
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Forgotten {
-    /// Calls of the log.
+    /// Calls of the call log.
     pub calls: u64,
-    /// Calls that had been dropped from the log, and were in the dropped sums.
+    /// Calls that had been dropped from the call log, and were in the dropped sums.
     pub dropped_calls: u64,
     /// Dead letters that were corrected.
     pub letters_corrected: u64,
@@ -123,7 +123,7 @@ pub async fn forget(
     Ok(done)
 }
 
-/// Makes the user's calls anonymous: those of the log, and the sums of dropped ones.
+/// Makes the user's calls anonymous: those of the call log, and the sums of dropped ones.
 async fn forget_calls(
     client: &Client,
     user: &str,

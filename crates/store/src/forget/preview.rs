@@ -8,12 +8,12 @@ use super::{ForgetError, letters, marks};
 
 /// What stands under a user's id now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Preview {
+pub struct ForgetPreview {
     /// Calls, as the lifetime totals have them.
     pub calls: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub cost_usd: String,
-    /// Of those, calls that were dropped from the log.
+    /// Of those, calls that were dropped from the call log.
     pub dropped_calls: i64,
     /// Days with calls.
     pub days: i64,
@@ -29,7 +29,7 @@ pub struct Preview {
 ///
 /// # Errors
 /// [`ForgetError`].
-pub async fn preview(client: &Client, user: &str) -> Result<Preview, ForgetError> {
+pub async fn preview(client: &Client, user: &str) -> Result<ForgetPreview, ForgetError> {
     let mark = marks::mark(client, user).await?;
     let sql = "SELECT \
         (SELECT coalesce(sum(calls), 0)::int8 FROM public.user_api_totals WHERE user_id = $1), \
@@ -41,7 +41,7 @@ pub async fn preview(client: &Client, user: &str) -> Result<Preview, ForgetError
     let rows = client.query_typed(sql, &[(&user, Type::TEXT), (&mark, Type::BYTEA)]).await?;
     // A SELECT without FROM returns one row.
     let row = rows.first().expect("a SELECT without FROM returns a row");
-    Ok(Preview {
+    Ok(ForgetPreview {
         calls: row.get(0),
         cost_usd: row.get(1),
         dropped_calls: row.get(2),

@@ -3,11 +3,11 @@
 //! Sums travel between statements as JSON, in which numbers keep their digits. Each move writes its tables in the loader's
 //! order, nobody's key (`''`) before the user's.
 //!
-//! ## Why a look at the log is exact
+//! ## Why a look at the call log is exact
 //! A loader writes its calls first and the user's lifetime totals last, in one transaction. So whoever has locked those totals
 //! sees, from the next statement on, just the calls that the totals count: another loader's are not committed, and wait.
 //! One thing is visible before it can be found: PostgreSQL shows a committed row a moment before other sessions learn of the
-//! partition that the same transaction made. So a look at the log first waits for those who make partitions
+//! partition that the same transaction made. So a look at the call log first waits for those who make partitions
 //! ([`enter_without_new_partitions`]).
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -19,7 +19,7 @@ use crate::rollups::{Rollup, TOTALS, USERS, ZONE, subtract};
 
 type Value<'v> = (&'v (dyn ToSql + Sync), Type);
 
-/// The log's columns, as they are put back.
+/// The call log's columns, as they are put back.
 pub(super) struct Columns {
     names: String,
     anonymous: String,
@@ -61,13 +61,13 @@ pub(super) async fn slices(client: &Client, user: &str, batch_calls: u32) -> Res
 }
 
 /// Keeps rebuilds of the rollups out until the transaction ends: they change what a day is. Taken first, as everybody
-/// takes the log first.
+/// takes the call log first.
 async fn enter(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await
 }
 
 /// The same, and keeps those out who make partitions: without this, a call in a partition that was made just now could be
-/// counted in sums that are seen, and be missed in the log.
+/// counted in sums that are seen, and be missed in the call log.
 async fn enter_without_new_partitions(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN SHARE UPDATE EXCLUSIVE MODE").await?;
     enter(client).await
@@ -138,10 +138,10 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
-/// Moves what is left in the rollups once the log has nothing of the user any more: sums of calls that somebody took out of
-/// the log by hand. False if there is something in the log again.
+/// Moves what is left in the rollups once the call log has nothing of the user any more: sums of calls that somebody took out of
+/// the call log by hand. False if there is something in the call log again.
 ///
-/// Only rows that were locked before the log was looked at are moved: others may be a loader's that has come since.
+/// Only rows that were locked before the call log was looked at are moved: others may be a loader's that has come since.
 pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, ForgetError> {
     enter_without_new_partitions(client).await?;
     let daily = lock(client, USERS, user).await?;
@@ -150,7 +150,7 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
         return Ok(true);
     }
     let (daily, totals) = (daily.unwrap_or_else(|| "[]".into()), totals.unwrap_or_else(|| "[]".into()));
-    // What came between the two locks is counted in the totals, and has calls in the log.
+    // What came between the two locks is counted in the totals, and has calls in the call log.
     let between = format!(
         "SELECT FROM public.{daily} AS t WHERE user_id = $1 AND NOT EXISTS (SELECT FROM \
              jsonb_populate_recordset(NULL::public.{daily}, $2::text::jsonb) AS d \
@@ -189,7 +189,7 @@ async fn lock(client: &Client, rollup: &Rollup, user: &str) -> Result<Option<Str
     Ok(text(&rows, 0))
 }
 
-/// The user's first and last call in the log around a day, of one provider or of all.
+/// The user's first and last call in the call log around a day, of one provider or of all.
 async fn extremes(
     client: &Client,
     user: &str,

@@ -9,8 +9,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use super::refusals::{Groups, Key};
-use crate::dead_letters::quota::{Bounds, Ledger, day_of};
+use super::refusals::{RefusalCounts, RefusalKey};
+use crate::dead_letters::quota::{Ledger, QuotaBounds, day_of};
 use tallyd_model::call::Call;
 use tallyd_model::{field_of, json};
 use tallyd_wal::chunk::Refused;
@@ -21,11 +21,11 @@ use tallyd_wal::recent::StoredChunk;
 pub struct DeadLetters {
     letters: Vec<Letter>,
     /// Refused records that are not here, by what is known of them.
-    counted: Vec<(Key, u32, DateTime<Utc>)>,
+    counted: Vec<(RefusalKey, u32, DateTime<Utc>)>,
 }
 
 struct Letter {
-    key: Key,
+    key: RefusalKey,
     arrived: DateTime<Utc>,
     message: String,
     wal_seq: i64,
@@ -98,14 +98,14 @@ impl DeadLetters {
         mut self,
         client: &Client,
         buffer_id: Uuid,
-        bounds: &Bounds,
+        bounds: &QuotaBounds,
     ) -> Result<Written, tokio_postgres::Error> {
         if self.is_empty() {
             return Ok(Written::default());
         }
         let days =
             self.letters.iter().map(|letter| letter.key.day).chain(self.counted.iter().map(|counted| counted.0.day));
-        let mut groups = Groups::lock(client, days).await?;
+        let mut groups = RefusalCounts::lock(client, days).await?;
         let mut written = Written::default();
         self.letters.retain_mut(|letter| {
             let bytes = letter.payload.len();
@@ -135,7 +135,7 @@ impl DeadLetters {
         if self.letters.is_empty() {
             return Ok(0);
         }
-        let mut groups = Groups::lock(client, self.letters.iter().map(|letter| letter.key.day)).await?;
+        let mut groups = RefusalCounts::lock(client, self.letters.iter().map(|letter| letter.key.day)).await?;
         self.letters.iter_mut().for_each(|letter| groups.fit(&mut letter.key));
         let conflict = "ON CONFLICT (buffer_id, wal_seq, position) DO NOTHING";
         let places = self.write(client, buffer_id, conflict).await?;
@@ -192,9 +192,9 @@ impl DeadLetters {
     }
 }
 
-fn key(chunk: &StoredChunk, kind: &'static str, sender: &str, code: &str, field: &str) -> Key {
+fn key(chunk: &StoredChunk, kind: &'static str, sender: &str, code: &str, field: &str) -> RefusalKey {
     let day = day_of(chunk.written_us);
-    Key { day, kind, producer: without_nul(sender), code: code.to_owned(), field: without_nul(field) }
+    RefusalKey { day, kind, producer: without_nul(sender), code: code.to_owned(), field: without_nul(field) }
 }
 
 fn without_nul(text: &str) -> String {

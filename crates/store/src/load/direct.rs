@@ -1,4 +1,4 @@
-//! Loads calls outside of a lane: what a tool puts into the log in a transaction of its own.
+//! Loads calls outside of a lane: what a tool puts into the call log in a transaction of its own.
 //!
 //! A dead letter that is retried, or a damaged segment's record, has no place in a lane's keys. The tool's transaction
 //! carries whatever makes its work happen once (a letter's mark, a look at the ids that are there), and this loads the
@@ -23,7 +23,7 @@ use tallyd_wal::chunk::Columns;
 use tallyd_wal::recent::{Payload, StoredChunk};
 
 /// Loads calls within a caller's transactions.
-pub struct Direct {
+pub struct DirectLoader {
     partitions: Partitions,
     guard: KeyGuard,
     days: Days,
@@ -32,7 +32,7 @@ pub struct Direct {
 
 /// Why nothing can be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum DirectError {
+pub enum DirectLoaderError {
     /// PostgreSQL failed.
     #[error("{}", crate::describe(.0))]
     Database(#[from] tokio_postgres::Error),
@@ -41,16 +41,16 @@ pub enum DirectError {
     NoTimeZone,
 }
 
-impl Direct {
+impl DirectLoader {
     /// Learns from the database what its rollups' days are: a tool configured otherwise must not disagree with them.
     ///
     /// # Errors
-    /// [`DirectError`].
-    pub async fn new(config: &Config, client: &Client) -> Result<Self, DirectError> {
+    /// [`DirectLoaderError`].
+    pub async fn new(config: &Config, client: &Client) -> Result<Self, DirectLoaderError> {
         let sql = "SELECT value FROM public.tallyd_settings WHERE key = $1";
         let rows = client.query_typed(sql, &[(&"reporting_time_zone", Type::TEXT)]).await?;
         let zone = rows.first().and_then(|row| row.get::<_, &str>(0).parse::<Tz>().ok());
-        let zone = zone.ok_or(DirectError::NoTimeZone)?;
+        let zone = zone.ok_or(DirectLoaderError::NoTimeZone)?;
         Ok(Self {
             partitions: Partitions::new(config.log_table.partition.into()),
             guard: KeyGuard::new(KeyBounds {
@@ -90,7 +90,7 @@ impl Direct {
     /// # Errors
     /// [`FlushError::Zone`] if days are in another zone by now; PostgreSQL's.
     pub async fn begin(&self, client: &Client) -> Result<(), FlushError> {
-        client.batch_execute(super::transaction::BEGIN).await?;
+        client.batch_execute(super::slots::BEGIN).await?;
         Ok(crate::zone::enter(client, self.zone).await??)
     }
 

@@ -12,7 +12,7 @@
 //! 5. COMMIT. An unknown outcome is never guessed at: the lane connects anew and reads the watermark.
 //!
 //! A call that PostgreSQL refuses is found by halving its batch, then its chunk ([`poison`]). Where many daemons load into one
-//! PostgreSQL, they take turns ([`turns`]).
+//! PostgreSQL, they share load slots ([`slots`]).
 
 pub mod copy_row;
 pub mod dead_letters;
@@ -23,8 +23,8 @@ pub mod poison;
 pub mod refusals;
 pub mod replay;
 mod rows;
+pub mod slots;
 pub mod transaction;
-pub mod turns;
 pub mod watermark;
 
 use std::sync::Arc;
@@ -35,12 +35,12 @@ use partitions::Partitions;
 use tallyd_base::clock::Clock;
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::guard::KeyGuard;
-use tallyd_wal::log::Log;
+use tallyd_wal::wal::Wal;
 
 /// What every lane of a daemon loads with.
 pub struct Loader {
     /// Where chunks come from.
-    pub log: Arc<Log>,
+    pub wal: Arc<Wal>,
     /// Which partitions are known to be there.
     pub partitions: Partitions,
     /// Which names the rollup has.
@@ -81,8 +81,8 @@ pub enum FlushError {
     /// It took longer than `flusher.statement_deadline_ms`.
     #[error("PostgreSQL did not finish a batch within {0:?}")]
     Deadline(Duration),
-    /// A partition is not one any more; rows that went into it would be lost to the log.
-    #[error("{0} was taken from api_usage_log meanwhile; its rows go to wherever the log has them now")]
+    /// A partition is not one any more; rows that went into it would be lost to the call log.
+    #[error("{0} was taken from api_usage_log meanwhile; its rows go to wherever the call log has them now")]
     Detached(String),
     /// The watermark has moved: the batch, or a part of it, is there already.
     #[error("the watermark has moved; it is read again")]
@@ -90,12 +90,12 @@ pub enum FlushError {
     /// Days are in another zone than this daemon's: the rollups were rebuilt.
     #[error(transparent)]
     Zone(#[from] crate::ZoneMoved),
-    /// The watermark contradicts the log.
+    /// The watermark contradicts the WAL.
     #[error(transparent)]
     Watermark(#[from] watermark::WatermarkError),
-    /// The log cannot be read. If that lasts, the next look at it ends the process.
+    /// The call log cannot be read. If that lasts, the next look at it ends the process.
     #[error(transparent)]
-    Log(#[from] tallyd_wal::WalError),
+    Wal(#[from] tallyd_wal::WalError),
     /// A chunk's payload is not one that this version reads.
     #[error(transparent)]
     Payload(#[from] tallyd_wal::chunk::PayloadError),

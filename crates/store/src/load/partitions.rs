@@ -1,4 +1,4 @@
-//! The log's partitions: which are known to be there, and the ones that a batch still needs.
+//! The call log's partitions: which are known to be there, and the ones that a batch still needs.
 //!
 //! A COPY that is under way does not see a partition that is made meanwhile, so the partitions that a batch needs are
 //! found first: from the chunks' earliest and latest times, and by reading a chunk only where those lie apart.
@@ -9,7 +9,7 @@
 //!
 //! Records may be of any day back to `limits.occurred_at_min`, so what they make is bounded. A day of long ago gets the partition of its
 //! month, where that is still free ([`OLD_DAYS`]): 143 for the years since 2015, not 4,349. And for one batch at most
-//! [`MADE_MAX`] are made; a batch that needs more is halved, so that those before it in the log are loaded meanwhile.
+//! [`MADE_MAX`] are made; a batch that needs more is halved, so that those before it in the WAL are loaded meanwhile.
 //!
 //! What is known is only ever what the catalog said, and never two partitions for one instant: what is learnt takes the
 //! place of all that it overlaps. So each partition that is made covers what it was made for, and the search ends.
@@ -26,15 +26,15 @@ use super::periods::payload;
 use crate::Granularity;
 use tallyd_base::failpoint;
 use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
-use tallyd_wal::log::Log;
 use tallyd_wal::recent::StoredChunk;
+use tallyd_wal::wal::Wal;
 
 /// Days back from now from which on a partition by day becomes one by month.
 const OLD_DAYS: u32 = 31;
 /// Partitions that are made for one batch of several chunks. A chunk alone is never divided: 7 KB hold some hundred calls.
 pub(crate) const MADE_MAX: usize = 8;
 
-/// One partition of the log.
+/// One partition of the call log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     oid: u32,
@@ -93,13 +93,13 @@ impl Partitions {
     pub async fn ensure(
         &self,
         client: &Client,
-        log: Option<&Log>,
+        wal: Option<&Wal>,
         chunks: &[impl AsRef<StoredChunk>],
         most: usize,
     ) -> Result<Option<Arc<Partition>>, FlushError> {
         let mut made = 0;
         loop {
-            let found = self.find(log, chunks)?;
+            let found = self.find(wal, chunks)?;
             if found.missing.is_empty() {
                 let mut used = found.used.into_values();
                 let only = used.next().filter(|partition| partition.direct);
@@ -123,7 +123,7 @@ impl Partitions {
     }
 
     /// Which of the known partitions the chunks need, and one instant a day that none of them holds.
-    fn find(&self, log: Option<&Log>, chunks: &[impl AsRef<StoredChunk>]) -> Result<Found, FlushError> {
+    fn find(&self, wal: Option<&Wal>, chunks: &[impl AsRef<StoredChunk>]) -> Result<Found, FlushError> {
         let known = self.lock();
         let mut found = Found::default();
         for chunk in chunks.iter().map(AsRef::as_ref).filter(|chunk| chunk.records > 0) {
@@ -133,7 +133,7 @@ impl Partitions {
             if chunk.min_us == chunk.max_us || first.zip(last).is_some_and(|(first, last)| first.oid == last.oid) {
                 continue;
             }
-            for entry in PayloadReader::new(&payload(log, chunk)?) {
+            for entry in PayloadReader::new(&payload(wal, chunk)?) {
                 if let Entry::Call(call) = entry? {
                     found.take(call.occurred_at_us, known.holder(call.occurred_at_us));
                 }

@@ -11,11 +11,11 @@ use tokio_postgres::types::Type;
 
 use super::FlushError;
 use tallyd_model::rollup::day::Days;
-use tallyd_model::rollup::guard::{KeyGuard, Names};
+use tallyd_model::rollup::guard::{DayNames, KeyGuard};
 use tallyd_wal::WalError;
 use tallyd_wal::chunk::{Entry, PayloadReader};
-use tallyd_wal::log::Log;
 use tallyd_wal::recent::StoredChunk;
+use tallyd_wal::wal::Wal;
 
 /// Teaches the guard the names that the chunks' days have in the rollup.
 ///
@@ -25,16 +25,16 @@ pub async fn learn_days(
     client: &Client,
     guard: &KeyGuard,
     days: &Days,
-    log: Option<&Log>,
+    wal: Option<&Wal>,
     chunks: &[impl AsRef<StoredChunk>],
 ) -> Result<(), FlushError> {
     let mut days = days.clone();
     let mut needed = BTreeSet::new();
     for chunk in chunks {
-        each_extreme(log, chunk.as_ref(), |us| days.of(us), &mut needed)?;
+        each_extreme(wal, chunk.as_ref(), |us| days.of(us), &mut needed)?;
     }
     for day in guard.unknown(needed.into_iter()) {
-        let mut names = Names::default();
+        let mut names = DayNames::default();
         let sql = "SELECT DISTINCT model, endpoint FROM daily_api_costs WHERE day = $1";
         for row in client.query_typed(sql, &[(&day, Type::DATE)]).await? {
             names.models.insert(row.get(0));
@@ -49,7 +49,7 @@ pub async fn learn_days(
 
 /// Collects the periods of a chunk's calls.
 fn each_extreme(
-    log: Option<&Log>,
+    wal: Option<&Wal>,
     chunk: &StoredChunk,
     mut period: impl FnMut(i64) -> NaiveDate,
     periods: &mut BTreeSet<NaiveDate>,
@@ -60,7 +60,7 @@ fn each_extreme(
     let (first, last) = (period(chunk.min_us), period(chunk.max_us));
     periods.extend([first, last]);
     if first != last {
-        for entry in PayloadReader::new(&payload(log, chunk)?) {
+        for entry in PayloadReader::new(&payload(wal, chunk)?) {
             if let Entry::Call(call) = entry? {
                 periods.insert(period(call.occurred_at_us));
             }
@@ -69,11 +69,11 @@ fn each_extreme(
     Ok(())
 }
 
-/// A chunk's entries; without a log, only of chunks that are in memory.
-pub(crate) fn payload<'c>(log: Option<&Log>, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]>, WalError> {
-    match (chunk.payload.held(), log) {
+/// A chunk's entries; without a WAL, only of chunks that are in memory.
+pub(crate) fn payload<'c>(wal: Option<&Wal>, chunk: &'c StoredChunk) -> Result<Cow<'c, [u8]>, WalError> {
+    match (chunk.payload.held(), wal) {
         (Some(bytes), _) => Ok(Cow::Borrowed(bytes)),
-        (None, Some(log)) => log.payload(chunk),
+        (None, Some(wal)) => wal.payload(chunk),
         (None, None) => Err(WalError::Unreadable { key: chunk.first_key }),
     }
 }

@@ -14,7 +14,8 @@ use tokio_postgres::Client;
 
 use super::copy_row::Layout;
 use super::dead_letters::DeadLetters;
-use super::transaction::{BEGIN, Committed};
+use super::slots::BEGIN;
+use super::transaction::Committed;
 use super::watermark::Watermark;
 use super::{FlushError, Loader, copy_row};
 use crate::rollup_upserts;
@@ -36,7 +37,7 @@ pub async fn load_without_poison(
     chunk: &StoredChunk,
 ) -> Result<Committed, FlushError> {
     let mut letters = DeadLetters::default();
-    let payload = tokio::task::block_in_place(|| loader.log.payload(chunk))?;
+    let payload = tokio::task::block_in_place(|| loader.wal.payload(chunk))?;
     let (mut positions, mut calls) = (Vec::new(), Vec::new());
     for (position, entry) in PayloadReader::new(&payload).enumerate() {
         match entry? {

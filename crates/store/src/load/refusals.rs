@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::dead_letters::quota::{Amount, Bounds, Ledger, OTHER};
+use crate::dead_letters::quota::{Ledger, OTHER, QuotaBounds, QuotaUse};
 use crate::locks::Lock;
 
 /// Rows of a sender and day. More fields are counted under no field.
@@ -20,7 +20,7 @@ const DAY_ROWS_MAX: usize = 4_096;
 
 /// What refusals are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub struct RefusalKey {
     /// The day of arrival, UTC.
     pub day: NaiveDate,
     /// `refused` or `poison`.
@@ -43,15 +43,15 @@ struct Count {
 }
 
 /// The rows of some days, and what is added to them.
-pub struct Groups {
-    known: BTreeSet<Key>,
+pub struct RefusalCounts {
+    known: BTreeSet<RefusalKey>,
     rows_of_day: HashMap<NaiveDate, usize>,
     rows_of_sender: HashMap<(NaiveDate, String), usize>,
     ledgers: BTreeMap<NaiveDate, Ledger>,
-    added: BTreeMap<Key, Count>,
+    added: BTreeMap<RefusalKey, Count>,
 }
 
-impl Groups {
+impl RefusalCounts {
     /// Takes the lock until the transaction ends, and reads the rows of these days.
     ///
     /// # Errors
@@ -70,8 +70,8 @@ impl Groups {
         };
         for row in client.query_typed(sql, &[(&days, Type::DATE_ARRAY)]).await? {
             let kind = if row.get::<_, &str>(1) == "poison" { "poison" } else { "refused" };
-            let key = Key { day: row.get(0), kind, producer: row.get(2), code: row.get(3), field: row.get(4) };
-            let kept = Amount { rows: unsigned(row.get(5)), bytes: unsigned(row.get(6)) };
+            let key = RefusalKey { day: row.get(0), kind, producer: row.get(2), code: row.get(3), field: row.get(4) };
+            let kept = QuotaUse { rows: unsigned(row.get(5)), bytes: unsigned(row.get(6)) };
             if kind == "refused" {
                 groups.ledgers.entry(key.day).or_default().add(&key.producer, kept);
             }
@@ -80,14 +80,14 @@ impl Groups {
         Ok(groups)
     }
 
-    fn know(&mut self, key: Key) {
+    fn know(&mut self, key: RefusalKey) {
         *self.rows_of_day.entry(key.day).or_default() += 1;
         *self.rows_of_sender.entry((key.day, key.producer.clone())).or_default() += 1;
         self.known.insert(key);
     }
 
     /// Makes the key one that there is room for.
-    pub fn fit(&mut self, key: &mut Key) {
+    pub fn fit(&mut self, key: &mut RefusalKey) {
         if self.known.contains(key) {
             return;
         }
@@ -105,12 +105,12 @@ impl Groups {
     }
 
     /// Whether one more record is kept.
-    pub fn take(&mut self, bounds: &Bounds, key: &Key, bytes: usize) -> bool {
+    pub fn take(&mut self, bounds: &QuotaBounds, key: &RefusalKey, bytes: usize) -> bool {
         self.ledgers.entry(key.day).or_default().take(bounds, &key.producer, bytes)
     }
 
     /// Counts records of which one, of so many bytes, or none is kept.
-    pub fn count(&mut self, key: &Key, at: DateTime<Utc>, records: u32, kept: Option<usize>) {
+    pub fn count(&mut self, key: &RefusalKey, at: DateTime<Utc>, records: u32, kept: Option<usize>) {
         let new = Count { refused: 0, kept: 0, kept_bytes: 0, first_seen: at, last_seen: at };
         let count = self.added.entry(key.clone()).or_insert(new);
         count.refused += i64::from(records);
@@ -170,14 +170,15 @@ mod tests {
     #[test]
     fn names_that_senders_make_up_do_not_make_rows_without_end() {
         let day = NaiveDate::default();
-        let mut groups = Groups {
+        let mut groups = RefusalCounts {
             known: BTreeSet::new(),
             rows_of_day: HashMap::new(),
             rows_of_sender: HashMap::new(),
             ledgers: BTreeMap::new(),
             added: BTreeMap::new(),
         };
-        let key = |producer: String, field: String| Key { day, kind: "refused", producer, code: "type".into(), field };
+        let key =
+            |producer: String, field: String| RefusalKey { day, kind: "refused", producer, code: "type".into(), field };
         let mut count = |producer: String, field: String| {
             let mut key = key(producer, field);
             groups.fit(&mut key);

@@ -3,14 +3,14 @@
 //! ## What is there already is found by its id
 //! A watermark cannot say it. Some of a damaged segment may have been loaded before the damage, some around it; keys have
 //! leapt since, and the lanes' marks with them; and a restored database may have forgotten what its mark once covered.
-//! But each accepted record has an id, its own or given by the daemon, that stands in the segment and in the log alike.
-//! So one transaction takes a lock that every replay takes, looks which of a batch's ids the log has (at their exact times, which
+//! But each accepted record has an id, its own or given by the daemon, that stands in the segment and in the call log alike.
+//! So one transaction takes a lock that every replay takes, looks which of a batch's ids the call log has (at their exact times, which
 //! partitions and their BRIN answer), loads the others with their rollups, and commits. Repeated, killed or raced, it
-//! finds what an earlier run has loaded. Refused records have their place in the log as a unique key in `dead_letters`. Where
+//! finds what an earlier run has loaded. Refused records have their place in the WAL as a unique key in `dead_letters`. Where
 //! only their number travelled, nobody can tell whether it was counted: it is left out.
 //!
 //! ## What cannot be told is left out
-//! * Of a day whose rows were deleted after a time (the rollups have it, the log has not), nobody can say which were
+//! * Of a day whose rows were deleted after a time (the rollups have it, the call log has not), nobody can say which were
 //!   there: they are counted as *expired*, and stay in the segment.
 //! * A client that names no id and sent a frame again after the damage has it under two ids. It is counted twice.
 
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::load::FlushError;
 use crate::load::dead_letters::DeadLetters;
-use crate::load::direct::Direct;
+use crate::load::direct::DirectLoader;
 use crate::load::poison::Poison;
 use crate::locks::Lock;
 use tallyd_model::call::Call;
@@ -42,7 +42,7 @@ const BATCH_CALLS: u32 = 5_000;
 pub struct Replayed {
     /// Calls that were loaded now.
     pub loaded: u64,
-    /// Calls that were in the log already.
+    /// Calls that were in the call log already.
     pub there: u64,
     /// Calls of days whose rows were deleted after a time: left out.
     pub expired: u64,
@@ -54,14 +54,14 @@ pub struct Replayed {
 
 /// A segment's calls and refused records at work.
 pub struct Replay<'d> {
-    direct: &'d Direct,
+    direct: &'d DirectLoader,
     buffer_id: Uuid,
 }
 
 impl<'d> Replay<'d> {
     /// A replay into the dead letters of this log.
     #[must_use]
-    pub fn new(direct: &'d Direct, buffer_id: Uuid) -> Self {
+    pub fn new(direct: &'d DirectLoader, buffer_id: Uuid) -> Self {
         Self { direct, buffer_id }
     }
 
@@ -80,7 +80,7 @@ impl<'d> Replay<'d> {
         })
     }
 
-    /// Loads what the log does not have, in one transaction.
+    /// Loads what the call log does not have, in one transaction.
     ///
     /// # Errors
     /// [`FlushError`]; the connection must not be used after one. To try again is right.
@@ -140,7 +140,7 @@ impl<'d> Replay<'d> {
         letters.insert_missing(client, self.buffer_id).await
     }
 
-    /// Days that the rollups have and the log has not.
+    /// Days that the rollups have and the call log has not.
     async fn expired_days<'c>(
         &self,
         client: &Client,
@@ -159,7 +159,7 @@ impl<'d> Replay<'d> {
     }
 }
 
-/// The ids of those calls that the log has, at their time or as near to it as `within`. Whoever asks and then loads what is missing is
+/// The ids of those calls that the call log has, at their time or as near to it as `within`. Whoever asks and then loads what is missing is
 /// alone with it until the transaction ends.
 ///
 /// # Errors

@@ -13,22 +13,16 @@ use super::dead_letters::DeadLetters;
 use super::partitions::{MADE_MAX, Partition};
 use super::rows::Rows;
 use super::watermark::Watermark;
-use super::{FlushError, Loader, periods, turns};
+use super::{FlushError, Loader, periods, slots};
 use crate::rollup_upserts;
 use tallyd_base::failpoint;
 use tallyd_model::rollup::fold::Fold;
 use tallyd_wal::chunk::{Columns, Entry, PayloadReader};
-use tallyd_wal::log::Log;
 use tallyd_wal::recent::{Payload, StoredChunk};
+use tallyd_wal::wal::Wal;
 
 /// Chunks that are read from the disk together: some 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;
-
-/// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is: the log is trimmed after it. And
-/// whatever the default isolation is, it adds to what is committed: under a stricter one lanes that meet in a rollup's row
-/// would fail one another's batches, and one of them could for ever be the one that fails.
-pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('synchronous_commit', \
-     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
 
 /// What a transaction has committed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +47,14 @@ pub async fn prepare(
     client: &Client,
     chunks: &[Arc<StoredChunk>],
 ) -> Result<Option<Arc<Partition>>, FlushError> {
-    let partition = loader.partitions.ensure(client, Some(&loader.log), chunks, MADE_MAX).await?;
-    periods::learn_days(client, &loader.guard, &loader.days, Some(&loader.log), chunks).await?;
+    let partition = loader.partitions.ensure(client, Some(&loader.wal), chunks, MADE_MAX).await?;
+    periods::learn_days(client, &loader.guard, &loader.days, Some(&loader.wal), chunks).await?;
     Ok(partition)
 }
 
 /// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. Each is let go of once
 /// it is on its way, so that of a batch in memory half is gone halfway: if it fails it is read again. With a
-/// `partition`, it takes all of the rows. It waits for a turn only if told `in_turn`.
+/// `partition`, it takes all of the rows. It waits for a slot only if told `in_slot`.
 ///
 /// # Errors
 /// [`FlushError`]. The connection must not be used after one, [`FlushError::Crowded`] apart: its transaction may still be open,
@@ -72,14 +66,14 @@ pub async fn load(
     from: u64,
     chunks: &mut Vec<Arc<StoredChunk>>,
     partition: Option<&Partition>,
-    in_turn: bool,
+    in_slot: bool,
 ) -> Result<Committed, FlushError> {
     let Some(to) = chunks.last().map(|chunk| chunk.last_key) else { return Ok(Committed::default()) };
     let start = Instant::now();
     failpoint::hit("flusher.collected");
-    if !in_turn {
-        client.batch_execute(BEGIN).await?;
-    } else if !turns::begin(client, watermark.lane, loader.lanes).await? {
+    if !in_slot {
+        client.batch_execute(slots::BEGIN).await?;
+    } else if !slots::begin(client, watermark.lane, loader.lanes).await? {
         return Err(FlushError::Crowded);
     }
     watermark.advance(client, from, to, loader.days.zone()).await?;
@@ -88,7 +82,7 @@ pub async fn load(
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
         copy(loader, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?
     } else {
-        collect_refused(&loader.log, chunks, &mut letters)?;
+        collect_refused(&loader.wal, chunks, &mut letters)?;
         0
     };
     failpoint::hit("flusher.copied");
@@ -133,7 +127,7 @@ async fn copy(
         if some.is_empty() {
             break;
         }
-        let payloads = payloads(&loader.log, &some)?;
+        let payloads = payloads(&loader.wal, &some)?;
         // Memory that the chunks have in common.
         let (mut calls, mut reader) = (Vec::new(), PayloadReader::new(&[]));
         for (chunk, payload) in some.iter().zip(&payloads) {
@@ -181,15 +175,15 @@ async fn open(
 }
 
 /// What is in the chunks. Where the disk has to be read, another thread takes over this one's tasks meanwhile.
-fn payloads<'c>(log: &Log, chunks: &'c [Arc<StoredChunk>]) -> Result<Vec<Cow<'c, [u8]>>, FlushError> {
-    let read = || chunks.iter().map(|chunk| log.payload(chunk)).collect::<Result<_, _>>();
+fn payloads<'c>(wal: &Wal, chunks: &'c [Arc<StoredChunk>]) -> Result<Vec<Cow<'c, [u8]>>, FlushError> {
+    let read = || chunks.iter().map(|chunk| wal.payload(chunk)).collect::<Result<_, _>>();
     let is_held = |chunk: &Arc<StoredChunk>| matches!(chunk.payload, Payload::Held(_));
     Ok(if chunks.iter().all(is_held) { read()? } else { tokio::task::block_in_place(read)? })
 }
 
-fn collect_refused(log: &Log, chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {
+fn collect_refused(wal: &Wal, chunks: &[Arc<StoredChunk>], letters: &mut DeadLetters) -> Result<(), FlushError> {
     for some in chunks.chunks(CHUNKS_AT_ONCE) {
-        for (chunk, payload) in some.iter().zip(payloads(log, some)?) {
+        for (chunk, payload) in some.iter().zip(payloads(wal, some)?) {
             for (position, entry) in PayloadReader::new(&payload).enumerate() {
                 if let Entry::Refused(refused) = entry? {
                     letters.push_refused(chunk, position, &refused);

@@ -1,4 +1,4 @@
-//! The watermark: one row a lane that says up to which key of the log everything is in the database.
+//! The watermark: one row a lane that says up to which key of the WAL everything is in the database.
 //!
 //! It moves in the transaction that loads the batch, so it is right after any crash. It also fences: a loader that was
 //! suspended and wakes up again finds that its row has moved, and its transaction changes nothing.
@@ -20,9 +20,9 @@ use tallyd_base::failpoint;
 pub enum WatermarkError {
     /// The database has forgotten what had been committed.
     #[error(
-        "the database knows this log's records up to {found} in lane {lane}, but {expected} had been committed: it was \
+        "the database knows this WAL's records up to {found} in lane {lane}, but {expected} had been committed: it was \
          restored to an earlier state, or it is another database. Records stay in the write-ahead log meanwhile. Connect \
-         the right database; or, to load what the log still has on top of the restored state, start once with \
+         the right database; or, to load what the WAL still has on top of the restored state, start once with \
          `tallyd serve --accept-rewound-database`"
     )]
     Rewound {
@@ -33,18 +33,18 @@ pub enum WatermarkError {
         /// What this daemon knows.
         expected: u64,
     },
-    /// The database knows records that the log has not written yet.
+    /// The database knows records that the WAL has not written yet.
     #[error(
-        "the database knows this log's records up to {found} in lane {lane}, but the log ends at {end}: the data folder \
+        "the database knows this WAL's records up to {found} in lane {lane}, but the WAL ends at {end}: the data folder \
          was restored to an earlier state, or two daemons use copies of it. Move its `wal` folder away to begin a new \
-         log (records in it that are not loaded yet stay in that folder)"
+         WAL (records in it that are not loaded yet stay in that folder)"
     )]
     Ahead {
         /// The lane.
         lane: u16,
         /// What the database says.
         found: u64,
-        /// The log's last key.
+        /// The WAL's last key.
         end: u64,
     },
 }
@@ -52,7 +52,7 @@ pub enum WatermarkError {
 /// A lane's row.
 #[derive(Debug, Clone, Copy)]
 pub struct Watermark {
-    /// The log.
+    /// The WAL.
     pub buffer_id: Uuid,
     /// The lane.
     pub lane: u16,
@@ -73,7 +73,7 @@ impl Watermark {
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) as u64)
     }
 
-    /// Holds what the database says against what is known here: `expected` was committed, `end` is the log's last key.
+    /// Holds what the database says against what is known here: `expected` was committed, `end` is the WAL's last key.
     ///
     /// # Errors
     /// [`WatermarkError`].

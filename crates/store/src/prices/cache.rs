@@ -12,7 +12,7 @@ use tallyd_model::pricing::Added;
 /// The file's name in the data folder.
 const FILE: &str = "prices.json";
 
-/// Reads the copy. Empty if there is none; an unreadable one is as good as none, and is said so in the log.
+/// Reads the copy. Empty if there is none; an unreadable one is as good as none, and is said so in the call log.
 #[must_use]
 pub fn read(data_dir: &Path) -> Added {
     let path = data_dir.join(FILE);

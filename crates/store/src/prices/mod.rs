@@ -20,7 +20,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
 use crate::queries::audit::{self, Actor, Change};
-use tallyd_model::pricing::{Added, Catalog, Origin, PriceSpec, StoredPrice};
+use tallyd_model::pricing::{Added, Catalog, PriceOrigin, PriceSpec, StoredPrice};
 
 /// What is added along with prices: for the record, not for pricing.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ pub struct PriceChange {
 /// # Errors
 /// PostgreSQL's.
 pub async fn write_catalog(client: &Client, catalog: &Catalog) -> Result<(), tokio_postgres::Error> {
-    let prices: Vec<_> = catalog.prices().filter(|price| price.origin != Origin::Stored).collect();
+    let prices: Vec<_> = catalog.prices().filter(|price| price.origin != PriceOrigin::Stored).collect();
     let ids: Vec<i32> = prices.iter().map(|price| price.id).collect();
     let providers: Vec<&str> = prices.iter().map(|price| price.provider.as_str()).collect();
     let models: Vec<&str> = prices.iter().map(|price| price.model.as_str()).collect();
@@ -132,7 +132,7 @@ pub async fn add(
          origin, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
     let mut ids = Vec::with_capacity(specs.len());
     for spec in specs {
-        let rates = spec.clone().with_id(0, Origin::Stored).rates_json();
+        let rates = spec.clone().with_id(0, PriceOrigin::Stored).rates_json();
         let start = time(spec.effective_from_us);
         let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
             (&spec.provider, Type::TEXT),

@@ -12,7 +12,7 @@ use super::{ChangeNote, add, read_added};
 use crate::queries::audit::{self, Change};
 use tallyd_model::pricing::catalog::Amended;
 use tallyd_model::pricing::{
-    Catalog, CatalogError, Origin, PriceSpec, PricingOptions, StoredPrice, normalise_platform, normalise_provider,
+    Catalog, CatalogError, PriceOrigin, PriceSpec, PricingOptions, StoredPrice, normalise_platform, normalise_provider,
     normalise_tier,
 };
 
@@ -106,7 +106,7 @@ pub async fn effect(
     let earlier = before.price_at(&spec.provider, &spec.model, &spec.service_tier, from_us - 1);
     Ok(PriceEffect {
         old: old.as_ref().map(tallyd_model::pricing::Price::rates_json),
-        new: spec.clone().with_id(0, Origin::Stored).rates_json(),
+        new: spec.clone().with_id(0, PriceOrigin::Stored).rates_json(),
         kept,
         lost,
         recent_calls,
@@ -114,7 +114,7 @@ pub async fn effect(
         priced_before: from_us <= 0 || earlier.is_some(),
         replaces_later: before
             .in_force()
-            .any(|price| is_of(price) && price.origin != Origin::Stored && price.effective_from_us > from_us),
+            .any(|price| is_of(price) && price.origin != PriceOrigin::Stored && price.effective_from_us > from_us),
         spec,
         after,
     })

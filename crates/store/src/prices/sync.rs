@@ -21,9 +21,9 @@ use crate::queries::audit::{self, Actor, Change as Audited};
 use crate::reprice::between::{Between, between};
 use crate::reprice::{RepriceError, RepriceOptions};
 use tallyd_config::PriceSync;
-use tallyd_model::pricing::import::{Change, ChangeKind, ImportError, ImportOptions, diff, read};
+use tallyd_model::pricing::import::{ChangeKind, ImportError, ImportOptions, ListChange, diff, read};
 use tallyd_model::pricing::{
-    Catalog, CatalogError, Origin, PriceSpec, PricingOptions, StoredPrice, normalise_provider,
+    Catalog, CatalogError, PriceOrigin, PriceSpec, PricingOptions, StoredPrice, normalise_provider,
 };
 
 /// A week, in microseconds.
@@ -202,10 +202,10 @@ pub async fn look(
     let added = read_added(transaction.client()).await?;
     let before = Catalog::layered(pricing, &added)?.0;
     let of_people = set_by_people(transaction.client()).await?;
-    let is_held = |change: &Change| {
+    let is_held = |change: &ListChange| {
         let spec = &change.spec;
         let price = before.price_at(&spec.provider, &spec.model, &spec.service_tier, spec.effective_from_us);
-        price.is_some_and(|price| price.origin == Origin::Config || of_people.contains(&price.id))
+        price.is_some_and(|price| price.origin == PriceOrigin::Config || of_people.contains(&price.id))
     };
     let (held, changes): (Vec<_>, Vec<_>) = diff(&before, &imported.specs).into_iter().partition(is_held);
     let proposed: Vec<_> = changes.iter().map(Proposed::from).collect();
@@ -231,7 +231,7 @@ pub async fn look(
 async fn preview(
     client: &Client,
     pricing: &PricingOptions,
-    changes: &[Change],
+    changes: &[ListChange],
     now: DateTime<Utc>,
 ) -> Result<Between, SyncError> {
     let mut added = read_added(client).await?;
@@ -343,8 +343,8 @@ pub async fn dismiss(transaction: &Transaction<'_>, by: &Actor<'_>) -> Result<Pr
     Ok(proposal)
 }
 
-impl From<&Change> for Proposed {
-    fn from(change: &Change) -> Self {
+impl From<&ListChange> for Proposed {
+    fn from(change: &ListChange) -> Self {
         Self {
             provider: change.provider.clone(),
             model: change.model.clone(),

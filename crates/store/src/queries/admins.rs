@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 /// What is known of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct UserStanding {
     /// What `auth.users` says; none if there is no such table, or it may not be read.
     pub account: Option<Account>,
     /// Whether a row of `user_profiles` names the user an admin.
@@ -23,7 +23,7 @@ pub enum Account {
     Admin,
 }
 
-impl Standing {
+impl UserStanding {
     /// Whether the user is an admin, given what their token claims.
     #[must_use]
     pub fn is_admin(self, claimed: bool) -> bool {
@@ -40,7 +40,7 @@ impl Standing {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn standing(client: &Client, user: &str) -> Result<Standing, tokio_postgres::Error> {
+pub async fn standing(client: &Client, user: &str) -> Result<UserStanding, tokio_postgres::Error> {
     let readable = |table: &str, columns: &str| {
         format!(
             "(SELECT count(*) = {count} FROM pg_catalog.pg_attribute a \
@@ -68,7 +68,7 @@ pub async fn standing(client: &Client, user: &str) -> Result<Standing, tokio_pos
         }
         None => false,
     };
-    Ok(Standing { account, profile_admin })
+    Ok(UserStanding { account, profile_admin })
 }
 
 async fn account(client: &Client, user: &str) -> Result<Account, tokio_postgres::Error> {
@@ -100,7 +100,7 @@ mod tests {
             // Promoted after the token was issued: the next token says so.
             (Some(Admin), false, false, false),
         ] {
-            let standing = Standing { account, profile_admin };
+            let standing = UserStanding { account, profile_admin };
             assert_eq!(standing.is_admin(claimed), is_admin, "{standing:?} {claimed}");
         }
     }

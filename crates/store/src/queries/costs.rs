@@ -1,11 +1,14 @@
 //! Daily costs as the cost history shows them: days, and within them models and endpoints.
 
-use chrono::NaiveDate;
+use chrono::{Days, NaiveDate};
+use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
+use utoipa::ToSchema;
 
 use super::sums::{OF_ROLLUP, OF_ROW, Sums};
-use super::{QueryError, Reading};
+use super::{Parameter, QueryError, Reading};
+use tallyd_model::pricing::Usd;
 
 /// A row of the rollup. Its names stand in the answer that it was read from: a year has thousands of rows.
 #[derive(Debug, Clone, Copy)]
@@ -81,4 +84,45 @@ pub async fn lifetime(reading: &Reading) -> Result<Vec<(String, Sums)>, QueryErr
     let sql = format!("SELECT provider, {OF_ROLLUP} FROM public.user_api_totals GROUP BY 1 ORDER BY 1");
     let rows = reading.query_typed(&sql, &[]).await?;
     rows.iter().map(|row| Ok((row.get(0), Sums::read(row, 1)?))).collect()
+}
+
+/// A model whose costs changed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Mover {
+    /// The provider.
+    pub provider: String,
+    /// The model; empty for a provider that has none.
+    pub model: String,
+    /// What the seven days before today came to.
+    #[schema(value_type = String, example = "31.2")]
+    pub cost_usd: Usd,
+    /// What the seven days before those came to.
+    #[schema(value_type = String, example = "12.5")]
+    pub previous_usd: Usd,
+}
+
+/// Those that changed most, at most `limit`.
+///
+/// # Errors
+/// [`QueryError`].
+pub async fn movers(reading: &Reading, today: NaiveDate, limit: i64) -> Result<Vec<Mover>, QueryError> {
+    let (week, before) = (today - Days::new(7), today - Days::new(14));
+    let sql = "SELECT provider, model, round(coalesce(sum(cost_usd) FILTER (WHERE day >= $2), 0), 18) AS recent, \
+             round(coalesce(sum(cost_usd) FILTER (WHERE day < $2), 0), 18) AS earlier \
+         FROM public.daily_api_costs WHERE day >= $1 AND day < $3 GROUP BY 1, 2";
+    let sql = format!(
+        "SELECT * FROM ({sql}) AS m WHERE recent <> earlier ORDER BY abs(recent - earlier) DESC, 1, 2 LIMIT $4"
+    );
+    let values: [Parameter<'_>; 4] =
+        [(&before, Type::DATE), (&week, Type::DATE), (&today, Type::DATE), (&limit, Type::INT8)];
+    let rows = reading.query_typed(&sql, &values).await?;
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Mover {
+            provider: row.try_get(0)?,
+            model: row.try_get(1)?,
+            cost_usd: row.try_get(2)?,
+            previous_usd: row.try_get(3)?,
+        })
+    };
+    rows.iter().map(read).collect()
 }

@@ -1,7 +1,7 @@
 //! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
 //!
 //! The cheapest table that can answer is asked: `daily_api_costs` for providers, models and endpoints,
-//! `daily_user_api_costs` for users, and the log for what neither has (hours, applications, users' models).
+//! `daily_user_api_costs` for users, and the call log for what neither has (hours, applications, users' models).
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub enum Source {
 
 /// A question.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct CostQuery {
     /// The first day.
     pub from: NaiveDate,
     /// The last day, included.
@@ -133,7 +133,7 @@ impl Dimension {
     }
 }
 
-impl Question {
+impl CostQuery {
     /// The table that answers it.
     #[must_use]
     pub fn source(&self) -> Source {
@@ -171,7 +171,7 @@ impl Question {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if the log is read; filters follow.
+    /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if the call log is read; filters follow.
     fn sql(&self, parameters: usize) -> String {
         let source = self.source();
         let log = source == Source::ApiUsageLog;
@@ -247,8 +247,8 @@ impl Question {
 mod tests {
     use super::*;
 
-    fn question(bucket: Bucket, group_by: &[Dimension], filters: &[Dimension]) -> Question {
-        Question {
+    fn question(bucket: Bucket, group_by: &[Dimension], filters: &[Dimension]) -> CostQuery {
+        CostQuery {
             from: NaiveDate::default(),
             to: NaiveDate::default(),
             zone: "UTC".into(),

@@ -1,7 +1,7 @@
 //! What the HTTP API and the command line ask, and the few things that they change: all of its SQL, in one place.
 //!
 //! Questions about costs are answered from the rollups; only what they do not have (hours, applications, single calls)
-//! reads the log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
+//! reads the call log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
 //! statement timeout that is local to its transaction: nothing stays behind in a pooled session.
 
 pub mod accounts;
@@ -11,7 +11,6 @@ pub mod budgets;
 pub mod costs;
 pub mod grouped;
 pub mod history;
-pub mod movers;
 pub mod names;
 pub mod page_sessions;
 pub mod prices;

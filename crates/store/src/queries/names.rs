@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 use tokio_postgres::Client;
 
 use super::QueryError;
-use super::grouped::{Bucket, Dimension, GroupRow, Question, SortBy};
+use super::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use crate::budgets::Scope;
 
 /// Names that are read to find near ones.
@@ -38,7 +38,7 @@ pub async fn seen(
     (from, to): (NaiveDate, NaiveDate),
     zone: chrono_tz::Tz,
 ) -> Result<Vec<String>, QueryError> {
-    let question = Question {
+    let question = CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),

@@ -1,4 +1,4 @@
-//! Single calls, searched in the log: newest first, a page at a time.
+//! Single calls, searched in the call log: newest first, a page at a time.
 //!
 //! A page continues after a call, not after a number of rows: what is loaded meanwhile shifts nothing.
 
@@ -65,7 +65,7 @@ record_row! {
 
 /// What is searched for. Text fields match whole.
 #[derive(Debug, Clone)]
-pub struct Search {
+pub struct RecordSearch {
     /// Not before.
     pub from: DateTime<Utc>,
     /// Before.
@@ -96,7 +96,7 @@ const PAGE_BYTES: i64 = 4 << 20;
 /// may have numbers that are short in the table and megabytes as text.
 const METADATA_BYTES: i64 = 64 << 10;
 
-impl Search {
+impl RecordSearch {
     /// Finds a page, and whether another may follow.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub const OF_ROLLUP: &str = "coalesce(sum(calls), 0), coalesce(sum(errors), 0), 
 pub const OF_ROW: &str = "calls, errors, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, \
     cache_write_1h_tokens, requests, round(cost_usd, 18), unpriced_calls";
 
-/// The same of the log's rows.
+/// The same of the call log's rows.
 pub const OF_LOG: &str = "count(*), count(*) FILTER (WHERE status >= 400), coalesce(sum(input_tokens), 0), \
     coalesce(sum(output_tokens), 0), coalesce(sum(cache_read_tokens), 0), \
     coalesce(sum(cache_write_5m_tokens), 0), coalesce(sum(cache_write_1h_tokens), 0), \

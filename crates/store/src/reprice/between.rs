@@ -21,7 +21,7 @@ pub const MODELS_MAX: usize = 200;
 pub struct ModelDifference {
     /// The provider.
     pub provider: String,
-    /// The model, as it stands in the log.
+    /// The model, as it stands in the call log.
     pub model: String,
     /// Calls whose cost differs.
     pub calls: u64,

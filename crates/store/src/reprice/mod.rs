@@ -2,7 +2,7 @@
 //!
 //! ## What is done
 //! Every call of a period is priced as it would be today, by its own instant. Where the outcome differs from what is
-//! stored, the log's row and the three rollups change in one transaction. Costs that the caller stated are left alone
+//! stored, the call log's row and the three rollups change in one transaction. Costs that the caller stated are left alone
 //! unless asked for; a call that has a price and would have none today keeps it.
 //!
 //! ## In steps ([`run`])
@@ -19,13 +19,12 @@
 //! another job, shows in the count of updated rows, and the slice is done again. Tables that are distributed over
 //! several servers have no such places: reprice them before they are distributed.
 //!
-//! Calls that were dropped from the log cannot be priced anew: there is nothing left of them but sums. [`dropped_calls`] says
+//! Calls that were dropped from the call log cannot be priced anew: there is nothing left of them but sums. [`dropped_calls`] says
 //! whether a period has any.
 //!
 //! [`preview`](mod@preview) reads the same calls by the same rules, and changes nothing.
 
 pub mod between;
-mod dropped;
 mod job;
 pub mod preview;
 mod row;
@@ -33,8 +32,7 @@ pub mod run;
 
 use tallyd_model::pricing::Catalog;
 
-pub use dropped::{DroppedCalls, dropped_calls};
-pub use preview::{DayDifference, Preview, preview};
+pub use preview::{DayDifference, DroppedCalls, Preview, dropped_calls, preview};
 pub use run::{Progress, reprice};
 
 /// What is to be priced anew.
@@ -46,7 +44,7 @@ pub struct RepriceOptions {
     pub to_us: i64,
     /// One provider's; empty for all.
     pub provider: String,
-    /// One model's, as it stands in the log; empty for all.
+    /// One model's, as it stands in the call log; empty for all.
     pub model: String,
     /// Also calls whose cost the caller stated.
     pub include_client: bool,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use tokio_postgres::Client;
 use utoipa::ToSchema;
 
-use super::row::{Decision, LogRow, select};
+use super::row::{Decision, LogRow, instant, select};
 use super::{RepriceError, RepriceOptions};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
@@ -21,7 +21,7 @@ pub struct DayDifference {
     pub day: NaiveDate,
     /// The provider.
     pub provider: String,
-    /// The model, as it stands in the log.
+    /// The model, as it stands in the call log.
     pub model: String,
     /// Calls that would change.
     pub calls: u64,
@@ -114,4 +114,41 @@ pub(super) async fn zone(client: &Client) -> Result<Tz, RepriceError> {
     let rows = client.query_typed(sql, &[]).await?;
     let zone = rows.first().and_then(|row| row.get::<_, &str>(0).parse().ok());
     zone.ok_or(RepriceError::NoTimeZone)
+}
+
+/// What was dropped from the call log in partitions that a period touches.
+#[derive(Debug, Clone, Serialize)]
+pub struct DroppedCalls {
+    /// The first of those partitions began here; none: it had no lower bound.
+    pub from: Option<DateTime<Utc>>,
+    /// The last of them ended here; none: it had no upper bound.
+    pub to: Option<DateTime<Utc>>,
+    /// Calls that they held, also such as lie outside of the period.
+    pub calls: i64,
+    /// The sum of their costs in USD, as exact decimal text.
+    pub cost_usd: String,
+}
+
+/// What was dropped of a period, microseconds since 1970 UTC; none if nothing was.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn dropped_calls(
+    client: &Client,
+    from_us: i64,
+    to_us: i64,
+) -> Result<Option<DroppedCalls>, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT nullif(min(from_at), '-infinity'), nullif(max(to_at), 'infinity'), sum(calls)::int8, sum(cost_usd)::text \
+         FROM public.tallyd_dropped_partitions WHERE from_at < {} AND to_at > {} HAVING sum(calls) > 0",
+        instant(to_us),
+        instant(from_us)
+    );
+    let rows = client.query_typed(&sql, &[]).await?;
+    Ok(rows.first().map(|row| DroppedCalls {
+        from: row.get(0),
+        to: row.get(1),
+        calls: row.get(2),
+        cost_usd: row.get(3),
+    }))
 }

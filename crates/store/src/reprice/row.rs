@@ -1,4 +1,4 @@
-//! One call of the log, as far as its cost goes, and what is to become of it.
+//! One call of the call log, as far as its cost goes, and what is to become of it.
 
 use std::borrow::Cow;
 
@@ -85,7 +85,7 @@ pub(super) fn instant(us: i64) -> String {
 
 impl LogRow {
     pub(super) fn read(row: &Row) -> Self {
-        // Counts are not negative in the log: the daemon and the SQL function both refuse them.
+        // Counts are not negative in the call log: the daemon and the SQL function both refuse them.
         let count = |at: usize| row.get::<_, i64>(at).max(0).unsigned_abs();
         let cost = row.get::<_, Option<&str>>(15).map(|text| Usd::parse(text).map_or(Stored::Inexact, Stored::Exact));
         Self {

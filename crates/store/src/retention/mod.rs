@@ -1,8 +1,8 @@
-//! Drops old partitions of the log, and keeps the proof.
+//! Drops old partitions of the call log, and keeps the proof.
 //!
 //! ## What stays true
 //! Rollups and lifetime totals stay as they are. What a partition adds to them goes into the tables `tallyd_dropped_*` in the
-//! transaction that empties it, so in every committed state a rollup is the sum of the log and of what was dropped.
+//! transaction that empties it, so in every committed state a rollup is the sum of the call log and of what was dropped.
 //!
 //! ## In two steps
 //! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes what was
@@ -44,7 +44,7 @@ const ROUNDS: u32 = 3;
 pub struct Dropped {
     /// Its name, as SQL.
     pub partition: String,
-    /// Calls that were taken out of the log now.
+    /// Calls that were taken out of the call log now.
     pub calls: i64,
     /// The sum of their costs in USD, as exact decimal text.
     pub cost_usd: String,
@@ -58,7 +58,7 @@ pub struct Dropped {
 pub enum DropState {
     /// It is gone.
     Gone,
-    /// It is empty, and still there: others were using the log all the time. The next run drops it.
+    /// It is empty, and still there: others were using the call log all the time. The next run drops it.
     Emptied,
     /// It is as it was: others were using it all the time. The next run tries again.
     Busy,
@@ -170,7 +170,7 @@ async fn begin(client: &Client, lock_wait: &str) -> Result<(), tokio_postgres::E
     client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{lock_wait}'")).await
 }
 
-/// Whether a table still is a partition of the log with this end.
+/// Whether a table still is a partition of the call log with this end.
 async fn is_partition(client: &Client, partition: &PartitionInfo) -> Result<bool, tokio_postgres::Error> {
     let sql = "SELECT FROM public.tallyd_partitions() AS p WHERE p.relation = to_regclass($1) AND p.to_at = $2";
     let rows = client.query_typed(sql, &[(&partition.name, Type::TEXT), (&partition.to, Type::TIMESTAMPTZ)]).await?;

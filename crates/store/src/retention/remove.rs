@@ -1,6 +1,6 @@
 //! The second step: the empty partition goes.
 //!
-//! Dropping a partition takes a lock that nobody else may share, on the log as a whole. While it is waited for, everybody
+//! Dropping a partition takes a lock that nobody else may share, on the call log as a whole. While it is waited for, everybody
 //! who comes waits behind: so it is waited for shortly at first, and longer only where batches take longer to load.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) enum Removed {
     Gone,
     /// Calls have arrived since it was emptied; it stays.
     Refilled,
-    /// Others were using the log all the time; it stays.
+    /// Others were using the call log all the time; it stays.
     Busy,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What a batch costs PostgreSQL beyond its rows goes by its distinct users: each is a row of two rollups. If the lanes
 //! share the records as they come, each of them touches every user's rows, and waits for the others' commits to do so. If
-//! they share the users, each touches its own. Nothing rests on who gets which user: a share is a wish, and where one
+//! they share the users, each touches its own. Nothing rests on who gets which user: a hint is best effort, and where one
 //! user has most of the calls, the others' lane takes some of them.
 //!
 //! Records of one producer are numbered, and a number says that all before it are there. Chunks that are filled side by side

@@ -53,7 +53,7 @@ impl Claims {
     }
 
     /// Says which calls were known.
-    pub fn settle(&self, places: Vec<u32>) {
+    pub fn set_known(&self, places: Vec<u32>) {
         if let Some(Verdict(verdict)) = &self.verdict {
             // Once for each chunk: the writer takes it out of the channel once.
             let _ = verdict.set(places);

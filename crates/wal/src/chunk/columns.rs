@@ -1,8 +1,8 @@
-//! Which of the log's optional columns a set of calls needs.
+//! Which of the call log's optional columns a set of calls needs.
 //!
 //! Most products leave most of a record's fields alone: no units of their own, no tier, no metadata. A column that is at
 //! the table's default in every call of a batch need not be sent: PostgreSQL fills it in for less than it takes to
-//! receive it. The log's values carry the set, so that a lane knows a batch's columns before it encodes the first row.
+//! receive it. The WAL's values carry the set, so that a lane knows a batch's columns before it encodes the first row.
 
 use std::ops::{BitOr, BitOrAssign};
 
@@ -80,7 +80,7 @@ impl Columns {
         self.0 & columns.0 == columns.0
     }
 
-    /// The set as a number, for the log.
+    /// The set as a number, for the WAL.
     #[must_use]
     pub const fn bits(self) -> u32 {
         self.0

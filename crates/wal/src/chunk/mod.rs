@@ -1,7 +1,7 @@
 //! A chunk: the accepted records of one producer that travel together, from the connection to PostgreSQL.
 //!
 //! The connection encodes a record once, in the form that the write-ahead log stores and the flusher reads; nothing
-//! between the two looks inside. The form is compact rather than PostgreSQL's: the log's throughput goes by bytes, and
+//! between the two looks inside. The form is compact rather than PostgreSQL's: the WAL's throughput goes by bytes, and
 //! turning a record into a COPY row costs a tenth of a microsecond.
 //!
 //! ## Layout
@@ -14,11 +14,11 @@
 //! ## Bounds
 //! Under load a connection fills a chunk for each lane side by side (`bundle.rs`).
 //!
-//! A chunk is closed before it outgrows [`PAYLOAD_TARGET_BYTES`], so that it fits one value of the log. A record that
-//! is larger by itself makes a chunk of its own, which the log stores in several parts.
+//! A chunk is closed before it outgrows [`PAYLOAD_TARGET_BYTES`], so that it fits one value of the WAL. A record that
+//! is larger by itself makes a chunk of its own, which the WAL stores in several parts.
 //!
 //! ## Versions
-//! The log's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
+//! The WAL's value header carries the format number. A new field gets a new flag bit; a changed meaning a new number.
 
 mod bundle;
 mod call;
@@ -34,7 +34,7 @@ pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};
 
-/// Bytes of payload that a chunk aims to stay within: one value of the log (7 KB) less its header.
+/// Bytes of payload that a chunk aims to stay within: one value of the WAL (7 KB) less its header.
 pub const PAYLOAD_TARGET_BYTES: usize = 6_900;
 
 const TAG_CALL: u8 = 1;

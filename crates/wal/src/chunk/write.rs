@@ -108,7 +108,7 @@ impl Counted {
 
 /// More than the bytes of a counted entry that are not text.
 const COUNTED_BYTES: usize = 24;
-/// The log's header has 16 bits for the refused records of a chunk.
+/// The WAL's header has 16 bits for the refused records of a chunk.
 const REFUSED_MAX: u32 = u16::MAX as u32;
 
 impl Default for ChunkBuilder {

@@ -85,7 +85,7 @@ mod tests {
     use crate::value::{Stamp, encode};
 
     /// A chunk of three parts beside chunks of one, as a log of these keys: each value claims that `synced` was.
-    fn log(parts: &[(u64, &[u64])]) -> BTreeMap<u64, Vec<u8>> {
+    fn wal(parts: &[(u64, &[u64])]) -> BTreeMap<u64, Vec<u8>> {
         let mut values = BTreeMap::new();
         for (synced, keys) in parts {
             let mut builder = ChunkBuilder::new();
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_comes_after_a_gap_that_nobody_claims_was_never_acknowledged() {
-        let mut values = log(&[(0, &[10]), (10, &[11]), (11, &[12]), (11, &[13]), (11, &[14])]);
+        let mut values = wal(&[(0, &[10]), (10, &[11]), (11, &[12]), (11, &[13]), (11, &[14])]);
         values.remove(&12);
         let contents = assemble(&values, 10, None);
         assert_eq!(found(&contents), [(10, 10), (11, 11)]);
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_key_that_was_claimed_is_missing_and_what_follows_counts() {
-        let mut values = log(&[(0, &[10]), (10, &[11]), (11, &[12]), (13, &[13]), (13, &[14])]);
+        let mut values = wal(&[(0, &[10]), (10, &[11]), (11, &[12]), (13, &[13]), (13, &[14])]);
         values.remove(&12);
         let contents = assemble(&values, 10, None);
         assert_eq!(found(&contents), [(10, 10), (11, 11), (13, 13), (14, 14)]);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_bundle_that_was_not_written_to_its_end_was_never_acknowledged() {
-        let mut values = log(&[(0, &[10]), (10, &[11]), (10, &[12])]);
+        let mut values = wal(&[(0, &[10]), (10, &[11]), (10, &[12])]);
         let first = values.get_mut(&11).unwrap();
         first[3] |= value::MORE;
         let crc = value::checksum(11, first);
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_chunk_that_was_not_written_to_its_end_was_never_acknowledged() {
-        let mut values = log(&[(0, &[10]), (10, &[11, 12, 13])]);
+        let mut values = wal(&[(0, &[10]), (10, &[11, 12, 13])]);
         values.remove(&13);
         let contents = assemble(&values, 10, None);
         assert_eq!(found(&contents), [(10, 10)]);

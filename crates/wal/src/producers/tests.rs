@@ -1,9 +1,9 @@
 use super::*;
 
 /// A connection of the producer with this name and number.
-fn origin(name: &str, number: u8) -> Arc<Origin> {
+fn origin(name: &str, number: u8) -> Arc<ConnectionOrigin> {
     let proof = if name.starts_with(REQUEST_PREFIX) { Proof::NONE } else { Proof([number; 16]) };
-    Origin::new(Identity { name: name.into(), proof })
+    ConnectionOrigin::new(ProducerIdentity { name: name.into(), proof })
 }
 
 fn names(producers: &mut Producers, now_us: i64) -> Vec<String> {
@@ -60,8 +60,8 @@ fn one_name_and_two_secrets_are_two_producers_and_both_are_warned() {
 #[test]
 fn what_an_earlier_version_knew_of_a_name_is_where_its_clients_go_on() {
     let mut producers = Producers::new(10, 1_000, Duration::ZERO);
-    producers.restore(Identity::without_secret("a"), 500, 1);
-    producers.restore(Identity::without_secret("b"), u64::MAX - 1, 1);
+    producers.restore(ProducerIdentity::without_secret("a"), 500, 1);
+    producers.restore(ProducerIdentity::without_secret("b"), u64::MAX - 1, 1);
     let (first, second) = (origin("a", 1), origin("a", 2));
     assert_eq!(producers.open_session(&first, Some("a"), 2), 500);
     assert_eq!(producers.advance(&first, 501, 2), Ok(()));
@@ -101,7 +101,7 @@ fn who_may_send_again_is_not_displaced_and_the_new_one_is_refused() {
 #[test]
 fn requests_are_forgotten_first_and_after_a_day_and_keep_a_quarter() {
     let mut producers = Producers::new(4, 100 * REQUEST_IDLE_US, Duration::ZERO);
-    producers.restore(Identity::without_secret("import:x"), 1, 1);
+    producers.restore(ProducerIdentity::without_secret("import:x"), 1, 1);
     for (at, name) in [(2, "request:a"), (3, "request:b"), (4, "request:c"), (5, "request:d")] {
         assert_eq!(store(&mut producers, name, at), Ok(()));
     }
@@ -142,7 +142,7 @@ fn a_clock_that_jumps_makes_nobody_idle() {
     let speaker = origin("a", 1);
     producers.open_session(&speaker, None, 1);
     assert_eq!(producers.advance(&speaker, 7, 2), Ok(()));
-    producers.restore(Identity::without_secret("b"), 9, 3);
+    producers.restore(ProducerIdentity::without_secret("b"), 9, 3);
     assert_eq!(producers.snapshot(i64::MAX).len(), 2);
     assert_eq!(producers.advance(&speaker, 8, i64::MAX), Ok(()), "its connection still speaks for it");
 }
@@ -150,7 +150,7 @@ fn a_clock_that_jumps_makes_nobody_idle() {
 #[test]
 fn snapshots_of_earlier_versions_are_read_and_a_proof_comes_back() {
     let old: Snapshot = serde_json::from_str(r#"{"name":"a","last_seq":7,"seen_us":1}"#).unwrap();
-    assert_eq!(old.identity(), Some(Identity::without_secret("a")));
+    assert_eq!(old.identity(), Some(ProducerIdentity::without_secret("a")));
     let mut producers = Producers::new(10, 1_000, GRACE);
     assert_eq!(store(&mut producers, "a", 1), Ok(()));
     let [new] = &producers.snapshot(2)[..] else { panic!("one") };

@@ -1,7 +1,7 @@
 //! A segment's store: values by key, appended by one thread and read by many.
 //!
-//! [`Store`] is all that the log asks of it. The engine is sled, and whatever depends on sled stands in this folder: its
-//! calls, its errors and panics ([`sled`]), and its file, where sled does not find a value any more ([`salvage`]). Tests of the log have a second engine, one file of frames ([`plain_file`]).
+//! [`Store`] is all that the WAL asks of it. The engine is sled, and whatever depends on sled stands in this folder: its
+//! calls, its errors and panics ([`sled`]), and its file, where sled does not find a value any more ([`salvage`]). Tests of the WAL have a second engine, one file of frames ([`plain_file`]).
 
 #[cfg(test)]
 mod plain_file;
@@ -72,13 +72,13 @@ impl Engine {
     }
 
     /// Opens the store, looks, and closes it. sled writes and syncs as it closes a store, and panics where it cannot.
-    pub(crate) fn look<T>(
+    pub(crate) fn read<T>(
         self,
         path: &Path,
-        look: impl FnOnce(&dyn Store) -> Result<T, WalError>,
+        read: impl FnOnce(&dyn Store) -> Result<T, WalError>,
     ) -> Result<T, WalError> {
         let store = self.reopen(path)?;
-        let seen = look(&*store);
+        let seen = read(&*store);
         let closed = catch_unwind(AssertUnwindSafe(|| drop(store)));
         closed.map_err(|_| WalError::io("close", path, std::io::Error::other("sled could not write or sync it")))?;
         seen

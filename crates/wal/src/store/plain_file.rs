@@ -1,4 +1,4 @@
-//! A store for tests of the log: one file of frames, key, length, CRC32C and value, and the same in memory.
+//! A store for tests of the WAL: one file of frames, key, length, CRC32C and value, and the same in memory.
 //!
 //! Nothing is synced: these tests kill the process at most, and what [`Store::flush`] has written survives that.
 

@@ -6,7 +6,7 @@
 //! beginning of a value is tried, and the value's own checksum, which its key is a part of, says whether it is one. A
 //! place that is none passes with a chance of one in 2^32 for each key tried.
 //!
-//! The key stands elsewhere in sled's page. A value says up to which key the log was synced when it was written, and so it has
+//! The key stands elsewhere in sled's page. A value says up to which key the WAL was synced when it was written, and so it has
 //! one of the next ones.
 //!
 //! ## The file as it was

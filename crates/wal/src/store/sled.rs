@@ -1,8 +1,8 @@
-//! sled 0.34.7 as a store, and all that the log knows of its ways.
+//! sled 0.34.7 as a store, and all that the WAL knows of its ways.
 //!
-//! A store is opened with everything of sled's own housekeeping off that the log does not need: no background flush
+//! A store is opened with everything of sled's own housekeeping off that the WAL does not need: no background flush
 //! (the writer syncs), no compression, a small cache. Every call runs inside `catch_unwind`, because sled panics on some
-//! kinds of damage and where the system refuses a write or a sync. The bounds within which sled keeps what the log promises
+//! kinds of damage and where the system refuses a write or a sync. The bounds within which sled keeps what the WAL promises
 //! stand in the crate's own documentation.
 
 use std::fs::{self, File};
@@ -180,7 +180,7 @@ fn is_locked(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
 
-/// Replaces or removes a value behind the log's back.
+/// Replaces or removes a value behind the WAL's back.
 #[cfg(test)]
 pub(crate) fn alter(path: &Path, key: u64, value: Option<&[u8]>) {
     let db = sled::open(path).unwrap();

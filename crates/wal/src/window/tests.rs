@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const BOUNDS: Bounds = Bounds { span: DAY, max: 1_000 };
+const BOUNDS: WindowBounds = WindowBounds { span: DAY, max: 1_000 };
 
 fn key(number: u16) -> Key {
     let mut key = [0; 16];
@@ -128,7 +128,7 @@ fn at_the_bound_the_oldest_slice_goes_early_with_its_files_and_is_counted() {
 #[test]
 fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_by_a_jump_of_the_clock() {
     let folder = files::folder_in_memory();
-    let bounds = Bounds { span: Duration::from_micros(1_000), max: 1_000 };
+    let bounds = WindowBounds { span: Duration::from_micros(1_000), max: 1_000 };
     let mut window = Window::open(folder.path(), bounds, 0).unwrap();
     assert!(window.take(&claims(&[1]), 1_000).is_empty());
     assert!(!window.wants_seal(1_249) && window.wants_seal(1_250));

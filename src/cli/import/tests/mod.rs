@@ -144,7 +144,7 @@ fn an_interrupted_import_is_resumed_by_the_same_command() {
     let place = Place::failing(std::iter::once(Fault::CutBefore(7)).chain(deaths));
     let file = place.file("calls.csv", &csv(300));
     let lost = place.import(&file);
-    assert!(matches!(lost.error(), SendError::Lost { settled: 60, .. }), "{}", lost.error());
+    assert!(matches!(lost.error(), SendError::Lost { acknowledged: 60, .. }), "{}", lost.error());
     assert!(lost.error().hint().unwrap().contains("the same command resumes"));
 
     place.daemon.with(|kept| kept.faults.clear());

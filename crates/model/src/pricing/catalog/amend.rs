@@ -3,7 +3,7 @@
 //! A statement of input and output alone would otherwise leave cached tokens without a rate, and each call that uses them
 //! unpriced. Rates of larger prompts are rates like any other: those that are not named stay as well.
 
-use super::{Catalog, CatalogError, Origin, Price, PriceSpec, Rates, SizeTier, check};
+use super::{Catalog, CatalogError, Price, PriceOrigin, PriceSpec, Rates, SizeTier, check};
 
 /// A stated price beside the one that it follows.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl Catalog {
             spec.complete(old);
             spec.check_sizes()?;
         }
-        check(&spec.clone().with_id(0, Origin::Stored))?;
+        check(&spec.clone().with_id(0, PriceOrigin::Stored))?;
         let unnamed = old.map_or_else(Vec::new, |old| stated.unnamed_of(old));
         Ok(Amended { spec, old: old.cloned(), unnamed })
     }

@@ -8,10 +8,11 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::price::{MILLION, Origin, Price, Rates, SizeTier};
+use super::price::{MILLION, Price, PriceOrigin, Rates, SizeTier};
 use super::{CatalogError, check};
 use crate::pricing::money::Usd;
 use crate::pricing::names::{STANDARD_TIER, normalise_provider, normalise_tier};
+use crate::pricing::plan::Plan;
 
 /// USD for a million tokens of each bucket; none where the vendor quotes no rate.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
@@ -96,6 +97,49 @@ pub struct PriceEntry {
     pub above: Vec<AboveEntry>,
 }
 
+/// A person's word that a name stands for a model of the catalog: an ARN, the name of a deployment, a gateway's route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelAlias {
+    /// The provider or platform that calls of the name are priced by.
+    pub provider: String,
+    /// The name that calls have as their model; case and surrounding space do not count.
+    pub name: String,
+    /// The model that it stands for, spelled in any way that the catalog reads.
+    pub model: String,
+}
+
+/// What the catalog cannot know: the customer's side of the contracts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PricingOptions {
+    /// The RentCast plan that is paid for: `"developer"`, `"foundation"`, `"growth"` or `"scale"`.
+    pub rentcast_plan: Plan,
+    /// How often the prices in the database are looked at, where notifications do not come through (a pooler in transaction
+    /// mode).
+    pub refresh_ms: u64,
+    /// Prices that win over the built-in ones from their instant on (none: always), and give way to those of `tallyd prices set`.
+    /// Amounts are text:
+    ///
+    /// ```toml
+    /// prices = [{ provider = "claude", model = "claude-sonnet-5", effective_from = "2026-12-01",
+    ///             per_million = { input = "1.8", output = "9", cache_read = "0.18" }, per_unit = { web_search = "0.01" } }]
+    /// ```
+    pub prices: Vec<PriceEntry>,
+    /// Names that stand for models: an ARN, the name of a deployment. `tallyd prices alias` adds others at run time.
+    ///
+    /// ```toml
+    /// aliases = [{ provider = "azure", name = "my-deployment", model = "gpt-4o" }]
+    /// ```
+    pub aliases: Vec<ModelAlias>,
+}
+
+impl Default for PricingOptions {
+    fn default() -> Self {
+        Self { rentcast_plan: Plan::default(), refresh_ms: 5_000, prices: Vec::new(), aliases: Vec::new() }
+    }
+}
+
 /// A price that has no id yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceSpec {
@@ -129,7 +173,7 @@ impl PriceEntry {
     /// [`CatalogError`] if a rate cannot be held exactly, or the rates contradict each other.
     pub fn spec(&self) -> Result<PriceSpec, CatalogError> {
         let spec = self.stated()?;
-        check(&spec.clone().with_id(0, Origin::Config))?;
+        check(&spec.clone().with_id(0, PriceOrigin::Config))?;
         Ok(spec)
     }
 
@@ -155,7 +199,7 @@ impl PriceEntry {
 impl PriceSpec {
     /// The price under an id.
     #[must_use]
-    pub fn with_id(self, id: i32, origin: Origin) -> Price {
+    pub fn with_id(self, id: i32, origin: PriceOrigin) -> Price {
         Price {
             id,
             provider: self.provider,
@@ -175,7 +219,7 @@ impl PriceSpec {
     /// same id after every restart. Negative, so that no other price has it.
     #[must_use]
     pub fn with_derived_id(self) -> Price {
-        let mut price = self.with_id(0, Origin::Config);
+        let mut price = self.with_id(0, PriceOrigin::Config);
         let text = format!(
             "{}\n{}\n{}\n{}\n{}",
             price.provider,

@@ -31,7 +31,7 @@ use chrono::NaiveDate;
 use serde::Deserialize;
 
 use super::entry::{AboveEntry, TokenRates, all_rates, date_error, effective_from, not_negative, standard};
-use super::price::{Origin, Price, Rates};
+use super::price::{Price, PriceOrigin, Rates};
 use super::{Alias, CatalogError};
 use crate::pricing::money::Usd;
 use crate::pricing::plan::{Plan, PlanTerms};
@@ -128,7 +128,7 @@ fn add_model(contents: &mut Contents, model: ModelEntry) -> Result<(), CatalogEr
             plan: None,
             source: model.source.clone(),
             source_date: model.source_date.clone(),
-            origin: Origin::Builtin,
+            origin: PriceOrigin::Builtin,
         });
     }
     let provider = &model.provider;
@@ -164,7 +164,7 @@ fn add_plan(contents: &mut Contents, plan: PlanEntry) -> Result<(), CatalogError
         plan: Some(plan.name),
         source: plan.source,
         source_date: plan.source_date,
-        origin: Origin::Builtin,
+        origin: PriceOrigin::Builtin,
     });
     Ok(())
 }

@@ -33,12 +33,12 @@ use std::sync::LazyLock;
 use hashbrown::{Equivalent, HashMap};
 
 pub use self::amend::{Amended, Unnamed};
-pub use self::entry::{AboveEntry, PriceEntry, PriceSpec, TokenRates};
+pub use self::entry::{AboveEntry, ModelAlias, PriceEntry, PriceSpec, PricingOptions, TokenRates};
 pub use self::error::CatalogError;
-pub use self::price::{Origin, Price, Rates, SizeTier};
-pub use self::stored::{Added, ModelAlias, StoredPrice};
+pub use self::price::{Price, PriceOrigin, Rates, SizeTier};
+pub use self::stored::{Added, StoredPrice};
 use super::names;
-use super::plan::{Plan, PlanTerms, PricingOptions};
+use super::plan::{Plan, PlanTerms};
 
 /// The catalog that is compiled in: what people keep, and what is taken from public lists.
 const BUILTIN: [&str; 2] = [include_str!("../catalog.toml"), include_str!("lists.toml")];

@@ -32,12 +32,12 @@ pub struct Price {
     /// The date of that evidence, `YYYY-MM-DD`.
     pub source_date: String,
     /// Who stated it.
-    pub origin: Origin,
+    pub origin: PriceOrigin,
 }
 
 /// Who stated a price, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
+pub enum PriceOrigin {
     /// The catalog that is compiled in.
     Builtin,
     /// `pricing.prices` of the configuration.
@@ -46,7 +46,7 @@ pub enum Origin {
     Stored,
 }
 
-impl Origin {
+impl PriceOrigin {
     /// Its name in `api_prices.origin`; stored rows have more precise ones there.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use super::entry::{PriceSpec, TokenRates, rates};
-use super::price::{Origin, Price, SizeTier};
+use super::entry::{ModelAlias, PriceSpec, TokenRates, rates};
+use super::price::{Price, PriceOrigin, SizeTier};
 use super::{CatalogError, check};
 use crate::pricing::money::Usd;
 use crate::pricing::names::{normalise_provider, normalise_tier};
@@ -45,18 +44,6 @@ pub struct Added {
     pub aliases: Vec<ModelAlias>,
 }
 
-/// A person's word that a name stands for a model of the catalog: an ARN, the name of a deployment, a gateway's route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelAlias {
-    /// The provider or platform that calls of the name are priced by.
-    pub provider: String,
-    /// The name that calls have as their model; case and surrounding space do not count.
-    pub name: String,
-    /// The model that it stands for, spelled in any way that the catalog reads.
-    pub model: String,
-}
-
 /// A row of `api_prices`, as it is read and cached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredPrice {
@@ -89,7 +76,7 @@ impl StoredPrice {
             model: spec.model.clone(),
             service_tier: spec.service_tier.clone(),
             effective_from_us: spec.effective_from_us,
-            rates: spec.clone().with_id(id, Origin::Stored).rates_json(),
+            rates: spec.clone().with_id(id, PriceOrigin::Stored).rates_json(),
             source: spec.source.clone(),
             source_date: spec.source_date.clone(),
         }
@@ -121,7 +108,7 @@ impl StoredPrice {
             plan: json.plan,
             source: self.source.clone(),
             source_date: self.source_date.clone(),
-            origin: Origin::Stored,
+            origin: PriceOrigin::Stored,
         };
         check(&price)?;
         Ok(price)

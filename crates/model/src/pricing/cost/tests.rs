@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pricing::plan::PricingOptions;
+use crate::pricing::PricingOptions;
 use crate::pricing::usage::Tokens;
 
 /// 2026-10-07T00:00:00Z, in microseconds: the cache reads of claude-sonnet-5-5 become cheaper.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::pricing::catalog::{Catalog, Origin, Price, PriceSpec};
+use crate::pricing::catalog::{Catalog, Price, PriceOrigin, PriceSpec};
 
 /// What becomes of a model's price for one service tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -21,7 +21,7 @@ pub enum ChangeKind {
 
 /// One change.
 #[derive(Debug, Clone, Serialize)]
-pub struct Change {
+pub struct ListChange {
     /// What becomes of it.
     pub kind: ChangeKind,
     /// The provider.
@@ -41,7 +41,7 @@ pub struct Change {
 
 /// Compares a list with a catalog. What is equal is left out.
 #[must_use]
-pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<Change> {
+pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<ListChange> {
     let changes = specs.iter().filter_map(|spec| {
         let at_us = spec.effective_from_us;
         let known = catalog.price_at(&spec.provider, &spec.model, &spec.service_tier, at_us);
@@ -54,13 +54,13 @@ pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<Change> {
         if known.is_some_and(|price| spec.charges_as(price)) {
             return None;
         }
-        Some(Change {
+        Some(ListChange {
             kind: if known.is_some() { ChangeKind::Changed } else { ChangeKind::Added },
             provider: spec.provider.clone(),
             model: spec.model.clone(),
             service_tier: spec.service_tier.clone(),
             old: known.map(Price::rates_json),
-            new: spec.clone().with_id(0, Origin::Stored).rates_json(),
+            new: spec.clone().with_id(0, PriceOrigin::Stored).rates_json(),
             spec,
         })
     });

@@ -21,14 +21,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::json::{self, Value};
 
-pub use diff::{Change, ChangeKind, diff};
+pub use diff::{ChangeKind, ListChange, diff};
 
-use super::catalog::{Origin, PriceSpec, Rates, SizeTier};
+use super::catalog::{PriceOrigin, PriceSpec, Rates, SizeTier};
 use super::{CatalogError, Usd};
 
 /// The form of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ListFormat {
     /// LiteLLM's map.
     Litellm,
     /// genai-prices' list.
@@ -90,10 +90,10 @@ pub enum ImportError {
 ///
 /// # Errors
 /// [`ImportError`].
-pub fn read(text: &str, options: &ImportOptions) -> Result<(Format, Imported), ImportError> {
+pub fn read(text: &str, options: &ImportOptions) -> Result<(ListFormat, Imported), ImportError> {
     match json::from_str(text)? {
-        Value::Object(models) => Ok((Format::Litellm, litellm::read(&models, options))),
-        Value::Array(providers) => Ok((Format::Genai, genai::read(&providers, options))),
+        Value::Object(models) => Ok((ListFormat::Litellm, litellm::read(&models, options))),
+        Value::Array(providers) => Ok((ListFormat::Genai, genai::read(&providers, options))),
         _ => Err(ImportError::Form),
     }
 }
@@ -118,7 +118,7 @@ impl Imported {
     fn take(&mut self, mut spec: PriceSpec, is_named: bool) {
         fill_tiers(&mut spec);
         let is_zero = |rates: &Rates| rates.iter().all(|(_, rate)| rate == Usd::ZERO);
-        match super::catalog::check(&spec.clone().with_id(0, Origin::Stored)) {
+        match super::catalog::check(&spec.clone().with_id(0, PriceOrigin::Stored)) {
             Err(CatalogError::NoRates { .. }) => {
                 return self
                     .skip(&spec.model, format!("its {} tier has no rate that tallyd prices by", spec.service_tier));
@@ -136,7 +136,7 @@ impl Imported {
                 self.by_key.insert(key, (self.specs.len(), is_named));
                 self.specs.push(spec);
             }
-            Some((at, _)) if self.specs[*at].charges_as(&spec.clone().with_id(0, Origin::Stored)) => {}
+            Some((at, _)) if self.specs[*at].charges_as(&spec.clone().with_id(0, PriceOrigin::Stored)) => {}
             Some((at, false)) if is_named => {
                 let at = *at;
                 self.specs[at] = spec;

@@ -18,7 +18,7 @@ fn options() -> ImportOptions {
 }
 
 fn json(spec: &PriceSpec) -> Value {
-    spec.clone().with_id(0, Origin::Stored).rates_json()
+    spec.clone().with_id(0, PriceOrigin::Stored).rates_json()
 }
 
 const LITELLM: &str = r#"{
@@ -48,7 +48,7 @@ const LITELLM: &str = r#"{
 #[test]
 fn litellms_map_is_read_to_the_digit_and_what_is_not_read_is_named() {
     let (format, imported) = read(LITELLM, &options()).unwrap();
-    assert_eq!(format, Format::Litellm);
+    assert_eq!(format, ListFormat::Litellm);
     let of = |model: &str, tier: &str| {
         json(imported.specs.iter().find(|spec| spec.model == model && spec.service_tier == tier).unwrap())
     };
@@ -104,7 +104,7 @@ const GENAI: &str = r#"[{"id": "anthropic", "models": [
 #[test]
 fn genai_prices_list_is_read_with_its_dates_and_variants() {
     let (format, imported) = read(GENAI, &options()).unwrap();
-    assert_eq!(format, Format::Genai);
+    assert_eq!(format, ListFormat::Genai);
     let input = |spec: &PriceSpec| json(spec)["per_million_tokens"]["input"].clone();
     let shown: Vec<_> =
         imported.specs.iter().map(|s| (s.service_tier.as_str(), s.effective_from_us, input(s))).collect();

@@ -1,4 +1,4 @@
-//! Turns: where others load already, a batch goes on filling, and nobody waits for ever.
+//! Load slots: where others load already, a batch goes on filling, and nobody waits for ever.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, PsqlSession};
 use crate::support::until;
 
-/// Others hold these turns: rows of `tallyd_locks`, four a lane.
-fn take(postgres: &Postgres, turns: std::ops::Range<u16>) -> PsqlSession {
+/// Others hold these slots: rows of `tallyd_locks`, four a lane.
+fn take(postgres: &Postgres, slots: std::ops::Range<u16>) -> PsqlSession {
     let mut others = postgres.session();
-    let (first, last) = (turns.start, turns.end - 1);
+    let (first, last) = (slots.start, slots.end - 1);
     others.run(&format!(
         "BEGIN; SELECT FROM tallyd_locks WHERE name = 'load' AND number BETWEEN {first} AND {last} FOR UPDATE"
     ));
@@ -19,7 +19,7 @@ fn take(postgres: &Postgres, turns: std::ops::Range<u16>) -> PsqlSession {
 const FIRST_LANE: std::ops::Range<u16> = 0..4;
 const SECOND_LANE: std::ops::Range<u16> = 4..8;
 
-/// How often a batch found no turn.
+/// How often a batch found no slot.
 fn crowded(daemon: &Daemon) -> u64 {
     let metrics = daemon.metrics();
     let line = metrics.lines().find_map(|line| line.strip_prefix("tallyd_flush_crowded_total "));
@@ -27,7 +27,7 @@ fn crowded(daemon: &Daemon) -> u64 {
 }
 
 fn until_crowded(daemon: &Daemon, times: u64) {
-    until("a batch finds no turn", || {
+    until("a batch finds no slot", || {
         let found = crowded(daemon);
         if found >= times { Ok(()) } else { Err(format!("{found} of {times} times")) }
     });
@@ -36,7 +36,7 @@ fn until_crowded(daemon: &Daemon, times: u64) {
 const CALL: &str = "{\"provider\":\"rentcast\",\"user_id\":\"u\"}\n";
 
 #[test]
-fn a_batch_that_finds_no_turn_goes_on_filling() {
+fn a_batch_that_finds_no_slot_goes_on_filling() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).with("TALLYD_FLUSHER_LANES", "1").start();
     daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
@@ -54,7 +54,7 @@ fn a_batch_that_finds_no_turn_goes_on_filling() {
 }
 
 #[test]
-fn a_lane_waits_for_no_other_lanes_turns() {
+fn a_lane_waits_for_no_other_lanes_slots() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).start();
     daemon.until_status("the database is there", |status| status["database"]["connected"] == true);
@@ -66,7 +66,7 @@ fn a_lane_waits_for_no_other_lanes_turns() {
 }
 
 #[test]
-fn turns_that_nobody_gives_back_keep_nobody_for_ever() {
+fn slots_that_nobody_gives_back_keep_nobody_for_ever() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).start();
     daemon.until_status("the database is there", |status| status["database"]["connected"] == true);

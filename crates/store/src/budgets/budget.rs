@@ -1,8 +1,70 @@
-//! The days of a period, in the reporting time zone. A week begins on Monday.
+//! A budget: how much, for what, and for which days. Days are of the reporting time zone; a week begins on Monday.
 
 use chrono::{Datelike, Days, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use tallyd_model::pricing::Usd;
+
+/// What is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Everything.
+    #[default]
+    Global,
+    /// One provider.
+    Provider,
+    /// One model; its family's name stands for the dated ones.
+    Model,
+    /// One user.
+    User,
+    /// One application.
+    App,
+}
+
+impl Scope {
+    /// Its name in `api_budgets`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::User => "user",
+            Self::App => "app",
+        }
+    }
+
+    /// The scope of a name in `api_budgets`.
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        [Self::Global, Self::Provider, Self::Model, Self::User, Self::App]
+            .into_iter()
+            .find(|scope| scope.name() == name)
+    }
+}
+
+/// A budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Budget {
+    /// Its row.
+    pub id: i32,
+    /// What is bounded.
+    pub scope: Scope,
+    /// Which one; empty for everything.
+    pub scope_value: String,
+    /// For how long the amount is.
+    pub period: Period,
+    /// How much.
+    #[schema(value_type = String, example = "25")]
+    pub amount_usd: Usd,
+    /// From this percentage on the status is a warning.
+    pub warning_percent: i32,
+    /// At these percentages an alert is due.
+    pub alert_percents: Vec<i32>,
+    /// Whether applications are asked to hold back once it is used up.
+    pub throttle: bool,
+}
 
 /// What a budget's amount is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, ToSchema, clap::ValueEnum)]

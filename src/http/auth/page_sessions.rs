@@ -11,26 +11,26 @@ use arc_swap::ArcSwap;
 use deadpool_postgres::Pool;
 use subtle::ConstantTimeEq;
 
-use super::secret::Secret;
-use crate::http::auth::Denied;
+use super::Denied;
+use crate::http::page::secret::SessionSecret;
 use tallyd_base::clock::Clock;
 use tallyd_store::queries::page_sessions::{self, StoredSession};
 
 /// What a browser shows: the id of its cookie, the proof of its page.
 pub(crate) struct Shown {
     /// The id.
-    pub id: Secret,
+    pub id: SessionSecret,
     /// The proof.
-    pub proof: Secret,
+    pub proof: SessionSecret,
 }
 
 /// The copy.
-pub(crate) struct Sessions {
+pub(crate) struct PageSessions {
     by_id: ArcSwap<HashMap<[u8; 32], Arc<StoredSession>>>,
     clock: Arc<dyn Clock>,
 }
 
-impl Sessions {
+impl PageSessions {
     /// No copy yet.
     #[must_use]
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
@@ -123,8 +123,8 @@ mod tests {
     #[tokio::test]
     async fn a_session_takes_both_values_and_ends_in_time() {
         let clock = Arc::new(ManualClock::at(0));
-        let sessions = Sessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let shown = Shown { id: Secret::random(), proof: Secret::random() };
+        let sessions = PageSessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let shown = Shown { id: SessionSecret::random(), proof: SessionSecret::random() };
         let stored = StoredSession {
             id_sha256: shown.id.digest(),
             proof_sha256: shown.proof.digest(),
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(sessions.verify(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Unavailable));
         sessions.replace(vec![stored]);
         assert!(sessions.verify(Err(Denied::Unavailable), &shown).await.is_ok());
-        let forged = Shown { id: Secret::parse(&shown.id.text()).unwrap(), proof: Secret::random() };
+        let forged = Shown { id: SessionSecret::parse(&shown.id.text()).unwrap(), proof: SessionSecret::random() };
         assert_eq!(sessions.verify(Err(Denied::Unavailable), &forged).await.err(), Some(Denied::Session));
         clock.set(1_000_000);
         assert_eq!(sessions.verify(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Expired));

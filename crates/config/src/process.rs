@@ -1,9 +1,12 @@
-//! `[log]`: what the daemon says about itself, on standard error.
+//! `[log]`, `[shutdown]`: the daemon log, and the orderly end.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use super::error::Faults;
+use super::form;
 
 /// The form of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -38,5 +41,26 @@ impl Log {
             let reason = format!("{:?}: {error}; write a level such as info, or module=level pairs", self.filter);
             faults.add("log.filter", reason);
         }
+    }
+}
+
+/// What happens at SIGTERM.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long the daemon may take to load what it has buffered; the rest stays on disk for the next start.
+    #[serde(rename = "deadline_ms", with = "form::milliseconds")]
+    pub deadline: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(15) }
+    }
+}
+
+impl Shutdown {
+    pub(super) fn validate(&self, faults: &mut Faults) {
+        faults.in_range("shutdown.deadline_ms", self.deadline.as_millis(), 100..=600_000);
     }
 }

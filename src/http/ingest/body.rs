@@ -2,10 +2,11 @@
 //! drop the records of the others without a word.
 
 use std::io;
+use std::sync::Arc;
 
 use async_compression::tokio::bufread::GzipDecoder;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ use futures_util::TryStreamExt;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::http::error::ApiError;
+use crate::http::places::{self, RequestSlots};
 
 /// How a body is encoded.
 enum Encoding {
@@ -62,4 +64,45 @@ pub(crate) async fn unpack(mut request: Request, next: Next) -> Response {
         }
     }
     next.run(request).await
+}
+
+/// Bytes of a body whose answer is short, whatever it is.
+const TINY_BYTES: u64 = 1024;
+/// Bytes of a body that is small.
+const SMALL_BYTES: u64 = 64 * 1024;
+/// Small requests at a time.
+const SMALL_AT_ONCE: usize = 16;
+/// Large requests at a time.
+const LARGE_AT_ONCE: usize = 4;
+
+/// The places of both kinds.
+pub(crate) struct Sizes {
+    small: RequestSlots,
+    large: RequestSlots,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { small: RequestSlots::new(SMALL_AT_ONCE), large: RequestSlots::new(LARGE_AT_ONCE) }
+    }
+}
+
+/// Middleware: waits for a place.
+pub(crate) async fn few(State(sizes): State<Arc<Sizes>>, request: Request, next: Next) -> Response {
+    let places = match plain_bytes(request.headers()) {
+        Some(0..=TINY_BYTES) => return next.run(request).await,
+        Some(..=SMALL_BYTES) => &sizes.small,
+        _ => &sizes.large,
+    };
+    let hint = "nothing of the request was taken: send it again, or in parts of up to 64 KiB, which are not held up";
+    match places.take(request.extensions(), hint).await {
+        Ok(place) => places::with(next.run(request).await, place),
+        Err(busy) => busy.into_response(),
+    }
+}
+
+/// The length of a body that is not compressed, if it is said.
+fn plain_bytes(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    (!headers.contains_key(header::CONTENT_ENCODING)).then_some(length)
 }

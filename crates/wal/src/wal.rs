@@ -1,6 +1,6 @@
-//! The log: segments in order, appended to by the writer and read by the flusher's lanes.
+//! The WAL: segments in order, appended to by the writer and read by the flusher's lanes.
 //!
-//! [`Log`] is shared. The writer alone appends, through [`super::append::Appender`]; lanes read through [`super::reader`]. The map of
+//! [`Wal`] is shared. The writer alone appends, through [`super::append::Appender`]; lanes read through [`super::reader`]. The map of
 //! segments is behind one lock that is held for look-ups and changes, never for I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use super::{WalError, files};
 /// How far the next key leaps after damage: no key that may have been used is used again.
 pub(crate) const DAMAGE_LEAP: u64 = 1 << 40;
 
-/// The file of [`Log::note_committed`].
+/// The file of [`Wal::note_committed`].
 pub(super) const COMMITTED_FILE: &str = "committed";
 
 /// A segment as lanes see it.
@@ -42,8 +42,8 @@ pub struct Segment {
 /// lets hardly anything go of a store of that size.
 const SEALED_OPEN_MAX: usize = 2;
 
-/// The log, shared by the writer and the lanes.
-pub struct Log {
+/// The WAL, shared by the writer and the lanes.
+pub struct Wal {
     folder: PathBuf,
     buffer_id: Uuid,
     engine: Engine,
@@ -69,7 +69,7 @@ pub struct Log {
     pub(super) oldest: Mutex<Vec<Oldest>>,
 }
 
-/// A lane's oldest chunk that waits, as far as the log has been looked through for it.
+/// A lane's oldest chunk that waits, as far as the WAL has been looked through for it.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Oldest {
     /// No chunk of the lane up to this key waits, but for the one below.
@@ -80,7 +80,7 @@ pub(super) struct Oldest {
 
 /// What recovery found, ready to be opened.
 pub struct Recovered {
-    /// The log's identity.
+    /// The WAL's identity.
     pub buffer_id: Uuid,
     /// What the stores are made with.
     pub engine: Engine,
@@ -94,8 +94,8 @@ pub struct Recovered {
     pub committed: Vec<u64>,
 }
 
-impl Log {
-    /// The log that recovery found, without a segment to append to yet.
+impl Wal {
+    /// The WAL that recovery found, without a segment to append to yet.
     #[must_use]
     pub fn new(folder: &Path, recovered: &Recovered, recent_bytes: usize) -> Arc<Self> {
         let mut segments = BTreeMap::new();
@@ -133,7 +133,7 @@ impl Log {
         &self.committed_at_start
     }
 
-    /// The log's identity, which PostgreSQL's watermark rows carry.
+    /// The WAL's identity, which PostgreSQL's watermark rows carry.
     #[must_use]
     pub fn buffer_id(&self) -> Uuid {
         self.buffer_id
@@ -185,7 +185,7 @@ impl Log {
         self.lock().len()
     }
 
-    /// The most lanes that any kept segment has: so many must be served to drain the log.
+    /// The most lanes that any kept segment has: so many must be served to drain the WAL.
     #[must_use]
     pub fn lanes(&self) -> u16 {
         self.lock().values().map(|segment| segment.lanes).max().unwrap_or(1)
@@ -263,7 +263,7 @@ impl Log {
         self.lock().values().any(is_damaged) || !self.lock_unsealed().is_empty()
     }
 
-    /// True if [`Log::trim`] would delete something.
+    /// True if [`Wal::trim`] would delete something.
     #[must_use]
     pub fn can_trim(&self, cleared: &[u64]) -> bool {
         if let Some(oldest) = cleared.iter().min() {
@@ -316,7 +316,7 @@ impl Log {
         Some(seal.records.saturating_sub((0..segment.lanes).map(count).sum()))
     }
 
-    /// Where the log's files are.
+    /// Where the WAL's files are.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }

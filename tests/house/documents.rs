@@ -1,0 +1,168 @@
+//! What documents, dashboards and alerts name is there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use tallyd_base::registry;
+
+use crate::{read, root, walk, words};
+
+#[test]
+fn every_metric_of_a_dashboard_exists() {
+    let mut named = 0;
+    for entry in std::fs::read_dir(root().join("grafana/dashboards")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(dashboard["schemaVersion"].as_u64(), Some(41), "{}", path.display());
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                // The others are SQL: tests/monitoring/dashboards.py runs them.
+                let Some(expression) = target["expr"].as_str() else { continue };
+                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                for word in words(expression, is_part).filter(|word| word.starts_with("tallyd_")) {
+                    let name = word.strip_suffix("_bucket").unwrap_or(word);
+                    assert!(registry::ALL.iter().any(|metric| metric.name == name), "{word} in {}", path.display());
+                    named += 1;
+                }
+            }
+        }
+    }
+    assert!(named > 10, "only {named} metrics were found");
+}
+
+#[test]
+fn every_alert_has_metrics_that_exist_a_test_and_a_section_of_the_runbook() {
+    let rules = read("grafana/prometheus/alerts.yml");
+    let (tests, runbook) = (read("grafana/prometheus/alerts_test.yml"), read("docs/runbook.md"));
+    let alerts: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::trim).collect();
+    assert!(alerts.len() >= 15, "{alerts:?}");
+    for alert in &alerts {
+        assert!(tests.contains(&format!("- name: {alert}\n")), "{alert} is not tested");
+        assert!(runbook.contains(&format!("\n## {alert}\n")), "{alert} is not in the runbook");
+        let link = format!("docs/runbook.md#{}\"", alert.to_ascii_lowercase());
+        assert!(rules.contains(&link), "{alert} does not lead to {link}");
+    }
+    let sections = runbook.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(sections.collect::<Vec<_>>(), alerts, "the runbook's sections are the alerts, in their order");
+    for file in [&rules, &tests] {
+        for line in file.lines().filter(|line| !line.trim_start().starts_with("runbook_url")) {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            for word in words(line, is_part).filter(|word| word.starts_with("tallyd_")) {
+                let name = word.strip_suffix("_bucket").unwrap_or(word);
+                assert!(registry::ALL.iter().any(|metric| metric.name == name), "{word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_targets_and_files_that_exist() {
+    let readme = read("README.md");
+    let makefile = read("Makefile");
+    let targets = readme
+        .match_indices("make ")
+        .map(|(at, _)| readme[at + 5..].split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap());
+    for target in targets.filter(|target| !target.is_empty()) {
+        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+    }
+    for (at, _) in readme.match_indices("](") {
+        let link = readme[at + 2..].split(')').next().unwrap();
+        assert!(link.starts_with("https://") || root().join(link).exists(), "{link}");
+    }
+}
+
+/// The commands that the README shows: what follows `tallyd` in its shell blocks, continued lines joined.
+fn shown_commands(readme: &str) -> Vec<Vec<String>> {
+    let joined = readme.replace("\\\n", " ");
+    let blocks = joined.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let lines = blocks.flat_map(str::lines).filter_map(|line| {
+        let line = line.split(" # ").next().unwrap_or(line);
+        let mut rest = line.split_whitespace().skip_while(|word| *word == "$" || word.contains('='));
+        let program = rest.next()?;
+        (program == "tallyd" || program.ends_with("/tallyd")).then(|| rest.map(str::to_owned).collect())
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_readmes_commands_and_flags_exist() {
+    let commands = shown_commands(&read("README.md"));
+    assert!(commands.len() >= 6, "only {commands:?} were found");
+    for words in commands {
+        let command = words.first().expect("the README never shows `tallyd` alone in a block");
+        let output = Command::new(env!("CARGO_BIN_EXE_tallyd")).args([command, "--help"]).output().unwrap();
+        assert!(output.status.success(), "tallyd {command}: {}", String::from_utf8_lossy(&output.stderr));
+        let help = String::from_utf8_lossy(&output.stdout);
+        let flags: Vec<_> = help.split(|c: char| c.is_whitespace() || c == ',').collect();
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(flags.contains(&flag.as_str()), "tallyd {command} {flag}");
+        }
+    }
+}
+
+#[test]
+fn the_readmes_environment_variables_are_settings() {
+    let readme = read("README.md");
+    let is_part = |c: char| c.is_ascii_uppercase() || c == '_';
+    let names: BTreeSet<_> = words(&readme, is_part)
+        .filter(|name| {
+            name.starts_with("TALLYD_") && !name.ends_with('_') || *name == "DATABASE_URL" || *name == "PORT"
+        })
+        .collect();
+    assert!(names.len() >= 6, "only {names:?} were found");
+    for name in names {
+        // Not a good value for each of them. Only what is said of an unknown name matters.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
+        let output =
+            command.args(["config", "check"]).env_clear().env(name, "1234").current_dir(root()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("unknown environment variable"), "{said}");
+    }
+}
+
+#[test]
+fn the_files_that_the_architecture_names_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let named = architecture.split('`').skip(1).step_by(2);
+    let mut checked = 0;
+    for name in named.filter(|name| name.ends_with(".rs") || name.contains('/') && name.ends_with('/')) {
+        for file in expanded(name) {
+            let places = ["", "src/pipeline", "src"];
+            assert!(places.iter().any(|place| root().join(place).join(&file).exists()), "{file}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} were found");
+}
+
+/// `a/{b,c}.rs` as `a/b.rs` and `a/c.rs`.
+fn expanded(name: &str) -> Vec<String> {
+    let Some((before, rest)) = name.split_once('{') else { return vec![name.to_owned()] };
+    let (choices, after) = rest.split_once('}').expect("a brace that is opened is closed");
+    choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect()
+}
+
+#[test]
+fn the_tests_that_the_architecture_names_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let mut sources = String::new();
+    let mut add = |path: &Path| {
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    };
+    for folder in ["src", "crates"] {
+        walk(&root().join(folder), &mut add);
+    }
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    let names = words(&architecture, is_part).filter(|word| word.matches('_').count() >= 4);
+    let mut checked = 0;
+    for name in names {
+        assert!(sources.contains(&format!("fn {name}(")), "{name}");
+        checked += 1;
+    }
+    assert!(checked >= 5, "only {checked} were found");
+}
