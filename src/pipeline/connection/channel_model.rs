@@ -60,7 +60,7 @@ fn bundle() -> Bundle {
 #[test]
 fn whoever_waits_for_durability_is_woken_and_sees_what_was_synced() {
     loom::model(|| {
-        let (origin, disk) = (Origin::new(ProducerIdentity::without_secret("p")), synced(0));
+        let (origin, disk) = (ConnectionOrigin::new(ProducerIdentity::without_secret("p")), synced(0));
         let writer = thread::spawn({
             let (origin, disk) = (Arc::clone(&origin), Arc::clone(&disk));
             move || {
@@ -79,7 +79,7 @@ fn whoever_waits_for_durability_is_woken_and_sees_what_was_synced() {
 #[test]
 fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
     loom::model(|| {
-        let (origin, disk) = (Origin::new(ProducerIdentity::without_secret("p")), synced(0));
+        let (origin, disk) = (ConnectionOrigin::new(ProducerIdentity::without_secret("p")), synced(0));
         let (sender, receiver) = mpsc::channel(4);
         for chunks in [1, 1, 2] {
             let reply = Reply {
@@ -112,7 +112,7 @@ fn replies_leave_in_order_and_never_before_what_they_speak_for_is_synced() {
 #[test]
 fn an_end_reaches_whoever_waits_and_takes_back_nothing_that_is_durable() {
     loom::model(|| {
-        let origin = Origin::new(ProducerIdentity::without_secret("p"));
+        let origin = ConnectionOrigin::new(ProducerIdentity::without_secret("p"));
         let writer = thread::spawn({
             let origin = Arc::clone(&origin);
             move || {
@@ -131,7 +131,7 @@ fn an_end_reaches_whoever_waits_and_takes_back_nothing_that_is_durable() {
 fn what_is_handed_over_while_the_writer_ends_is_stored_or_known_not_to_be() {
     loom::model(|| {
         let (sender, receiver) = channel(1);
-        let origin = Origin::new(ProducerIdentity::without_secret("p"));
+        let origin = ConnectionOrigin::new(ProducerIdentity::without_secret("p"));
         let writer = thread::spawn(move || {
             let mut stored = 0;
             while let Some(submission) = receiver.try_recv() {
@@ -155,7 +155,7 @@ fn what_is_handed_over_while_the_writer_ends_is_stored_or_known_not_to_be() {
 fn the_drain_stores_all_that_was_handed_over_before_the_senders_went() {
     loom::model(|| {
         let (sender, receiver) = channel(1);
-        let origin = Origin::new(ProducerIdentity::without_secret("p"));
+        let origin = ConnectionOrigin::new(ProducerIdentity::without_secret("p"));
         let connection = thread::spawn({
             let origin = Arc::clone(&origin);
             move || {
