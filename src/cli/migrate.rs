@@ -81,7 +81,8 @@ pub(super) fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCod
     }
     if !args.json {
         if let Some(statements) = distributed {
-            let tables = output::noun(statements.len() as u64, "table was", "tables were");
+            let tables = statements.iter().filter(|statement| statement.contains("create_distributed_table")).count();
+            let tables = output::noun(tables as u64, "table was", "tables were");
             println!("{tables} moved to Citus' nodes");
         }
         for line in report.access.advice() {

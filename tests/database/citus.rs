@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use tallyd_store::citus::{CitusError, PLACEMENTS, Placement, distribute, plan};
+use tallyd_store::citus::{CitusError, SPREAD, distribute, plan};
 use tallyd_store::embedded::{DATABASE, Embedded, USER};
 use tallyd_store::migrate;
 use tokio_postgres::Client;
@@ -21,8 +21,12 @@ const STAND_IN: &str = "
         IF EXISTS (SELECT FROM stub.refused WHERE relation = table_name) THEN RAISE 'a node is away'; END IF;
         INSERT INTO stub.pg_dist_partition VALUES (table_name, concat_ws(' ', distribution_column, distribution_type, colocate_with));
     END $$;
-    CREATE FUNCTION stub.create_reference_table(table_name regclass) RETURNS void LANGUAGE sql AS
-        $$ INSERT INTO stub.pg_dist_partition VALUES (table_name, 'reference') $$;";
+    CREATE TABLE stub.cleared (relation regclass);
+    CREATE FUNCTION stub.truncate_local_data_after_distributing_table(function_name regclass) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO stub.cleared VALUES (function_name);
+        EXECUTE format('TRUNCATE %s', function_name);
+    END $$;";
 
 async fn cluster(dir: &std::path::Path) -> (Embedded, Client) {
     let cluster = Embedded::open(dir, None).await.unwrap();
@@ -46,8 +50,8 @@ fn tallyd(cluster: &Embedded, words: &[&str]) -> Output {
 }
 
 const SAID: &str = "SELECT string_agg(logicalrelid || ': ' || said, ', ' ORDER BY ctid) FROM stub.pg_dist_partition";
-const ALL: &str = "ingest_watermark: reference, daily_api_costs: reference, tallyd_dropped_costs: reference, \
-    api_usage_log: user_id hash default, daily_user_api_costs: user_id hash public.api_usage_log, \
+const CLEARED: &str = "SELECT string_agg(relation::text, ', ' ORDER BY ctid) FROM stub.cleared";
+const ALL: &str = "api_usage_log: user_id hash default, daily_user_api_costs: user_id hash public.api_usage_log, \
     user_api_totals: user_id hash public.api_usage_log, tallyd_dropped_user_costs: user_id hash public.api_usage_log, \
     tallyd_dropped_totals: user_id hash public.api_usage_log";
 
@@ -65,7 +69,7 @@ async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
 
     let shown = tallyd(&cluster, &["--citus", "--dry-run"]);
     let sql = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.status.success() && sql.lines().count() == PLACEMENTS.len(), "{sql}");
+    assert!(shown.status.success() && sql.lines().count() == 2 * SPREAD.len(), "{sql}");
     stand_in(&client).await;
     assert_eq!(value(&client, SAID).await, "NULL", "showing it changes nothing");
     // What is shown is what a person can run.
@@ -76,7 +80,7 @@ async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
     let moved = tallyd(&cluster, &["--citus", "--yes", "--json"]);
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     let report: serde_json::Value = serde_json::from_slice(&moved.stdout).unwrap();
-    assert_eq!(report["distributed"].as_array().unwrap().len(), PLACEMENTS.len());
+    assert_eq!(report["distributed"].as_array().unwrap().len(), 2 * SPREAD.len());
     assert_eq!(value(&client, SAID).await, ALL);
     let again = tallyd(&cluster, &["--citus", "--yes"]);
     assert!(String::from_utf8_lossy(&again.stdout).contains("0 tables were moved"), "{again:?}");
@@ -98,12 +102,20 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
         "{error}"
     );
     assert!(error.to_string().contains("a node is away"), "{error}");
-    assert_eq!(told.len(), 6);
+    assert_eq!(told.len(), 5);
     client.batch_execute("DELETE FROM stub.refused").await.unwrap();
     let rest = plan(&client).await.unwrap();
-    assert_eq!(rest.statements, todo.statements[5..]);
+    assert_eq!(rest.statements, todo.statements[4..]);
     distribute(&client, &rest, |_| {}).await.unwrap();
     assert_eq!(value(&client, SAID).await, ALL);
+    assert_eq!(value(&client, CLEARED).await, SPREAD.join(", "));
+    assert!(plan(&client).await.unwrap().statements.is_empty());
+
+    // Rows that were left on the coordinator, as by a failure between the two statements of a table, are taken away by the next run.
+    client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u')").await.unwrap();
+    let left = ["api_usage_log", "daily_user_api_costs", "user_api_totals"]
+        .map(|table| format!("SELECT truncate_local_data_after_distributing_table('public.{table}')"));
+    assert_eq!(plan(&client).await.unwrap().statements, left);
     cluster.stop().await;
 }
 
@@ -111,14 +123,12 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
 async fn the_schema_has_what_citus_demands() {
     let dir = data_dir();
     let (cluster, client) = cluster(dir.path()).await;
-    let by_user: Vec<_> = PLACEMENTS.iter().filter(|(_, placement)| *placement == Placement::ByUser).collect();
-    assert_eq!(by_user.len(), 5);
-    for (table, placement) in PLACEMENTS {
+    for table in SPREAD {
         let count = async |sql: String| value(&client, &sql).await;
         let columns = count(format!(
             "SELECT count(*) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attname = 'user_id'"
         ));
-        assert_eq!(columns.await == "1", placement == Placement::ByUser, "{table}");
+        assert_eq!(columns.await, "1", "{table}");
         let triggers =
             format!("SELECT count(*) FROM pg_trigger WHERE tgrelid = '{table}'::regclass AND NOT tgisinternal");
         assert_eq!(count(triggers).await, "0", "{table} has a trigger, which Citus does not take");

@@ -114,9 +114,34 @@ pub(super) async fn protect_all(transaction: &Transaction<'_>) -> Result<Vec<Str
 #[must_use]
 pub fn explain(error: &tokio_postgres::Error) -> String {
     let text = super::describe(error);
-    // What COPY says of a table under row level security, and everything else of one without the right.
-    match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("0A000" | "42501") => format!("{text}. {HINT}"),
-        _ => text,
+    let Some(db) = error.as_db_error() else { return text };
+    match advice_for(db.code().code(), db.routine(), db.hint()) {
+        Some(advice) => format!("{text}. {advice}"),
+        None => text,
+    }
+}
+
+/// What to do, after PostgreSQL's own words. COPY itself refuses a table under row level security, with the state of all that is not
+/// supported; anything else of that state comes with PostgreSQL's own hint, as Citus' refusals do.
+fn advice_for(state: &str, routine: Option<&str>, hint: Option<&str>) -> Option<String> {
+    match (state, routine) {
+        ("42501", _) | ("0A000", Some("DoCopy")) => Some(HINT.to_owned()),
+        ("0A000", _) => hint.map(|hint| format!("hint: {hint}")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_row_level_security_refuses_gets_the_hint_about_it() {
+        assert_eq!(advice_for("0A000", Some("DoCopy"), Some("Use INSERT statements instead.")).as_deref(), Some(HINT));
+        assert_eq!(advice_for("42501", Some("aclcheck_error"), None).as_deref(), Some(HINT));
+        let citus = advice_for("0A000", Some("DeferErrorIfUnsupported"), Some("Consider an equality filter."));
+        assert_eq!(citus.as_deref(), Some("hint: Consider an equality filter."));
+        assert_eq!(advice_for("0A000", None, None), None);
+        assert_eq!(advice_for("22003", None, Some("less")), None);
     }
 }

@@ -1,16 +1,12 @@
 //! Citus: which of the tables live where, and how they get there.
 //!
-//! Nobody has run this on Citus where it was written. It follows what Citus documents, and is tested against stand-ins of its two
-//! functions; docs/citus.md says what is known and what is not.
-//!
 //! ## What goes where, and why
 //! * By `user_id`, together on the same nodes: the call log and what is summed by user. The call log's partitions follow it. A batch's rows
 //!   spread over all nodes, and one user's questions go to one.
-//! * On every node, as reference tables: `daily_api_costs` and the sums dropped from it, whose keys name no user, so that they
-//!   cannot be spread that way. A batch changes a few hundred of their rows, dashboards read them all the time. So also the watermark, one
-//!   row a lane, which is written in each batch's transaction.
-//! * On the coordinator alone, untouched: everything else. Settings, prices, budgets, tokens, dead letters and audit are small, have
-//!   triggers and generated ids, and are never written together with a batch.
+//! * On the coordinator alone, untouched: everything else. The watermark and `daily_api_costs` are written in each batch's
+//!   transaction, and are small: as reference tables they would make lanes and daemons wait for one another, because a write locks a
+//!   reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead letters and audit are small, and have triggers
+//!   and generated ids.
 //!
 //! ## What Citus demands, and what holds here
 //! Every unique key of a spread table has its distribution column: looked at before anything is changed, because an index that was made by
@@ -18,39 +14,25 @@
 //! `crates/store/src/load` are written so.
 //!
 //! Each table is moved in a statement of its own, because Citus cannot do some of them in one transaction. A failure in between leaves the
-//! rest where it was, and the next run goes on.
+//! rest where it was, and the next run goes on. Moving leaves a table's rows on the coordinator, too, where nobody sees them: a statement
+//! of its own takes them away once they are on the nodes.
 
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, GenericClient, Row};
 
 use super::{FailureClass, classify, describe};
 
 /// The column by which rows are spread.
 const COLUMN: &str = "user_id";
 
-/// Where a table lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placement {
-    /// Whole on every node.
-    Reference,
-    /// Spread over the nodes by `user_id`.
-    ByUser,
-}
-
-/// The tables that leave the coordinator, in the order in which they do. The call log is the first that is spread: the others are kept
-/// with it.
-pub const PLACEMENTS: [(&str, Placement); 8] = [
-    ("ingest_watermark", Placement::Reference),
-    ("daily_api_costs", Placement::Reference),
-    ("tallyd_dropped_costs", Placement::Reference),
-    (LOG, Placement::ByUser),
-    ("daily_user_api_costs", Placement::ByUser),
-    ("user_api_totals", Placement::ByUser),
-    ("tallyd_dropped_user_costs", Placement::ByUser),
-    ("tallyd_dropped_totals", Placement::ByUser),
-];
+/// The tables that are spread, in the order in which they are. The call log is the first: the others are kept with it.
+pub const SPREAD: [&str; 5] =
+    [LOG, "daily_user_api_costs", "user_api_totals", "tallyd_dropped_user_costs", "tallyd_dropped_totals"];
 
 const LOG: &str = "api_usage_log";
+
+/// Connections to each worker that a session of a lane keeps: as many as a table has shards by default.
+const CACHED: u32 = 32;
 
 /// Why tables cannot be moved to Citus' nodes.
 #[derive(Debug, thiserror::Error)]
@@ -105,15 +87,42 @@ pub struct CitusPlan {
     pub statements: Vec<String>,
 }
 
-/// The statement that moves a table.
-fn statement(table: &str, placement: Placement) -> String {
-    match placement {
-        Placement::Reference => format!("SELECT create_reference_table('public.{table}')"),
-        Placement::ByUser if table == LOG => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}')"),
-        Placement::ByUser => {
-            format!("SELECT create_distributed_table('public.{table}', '{COLUMN}', colocate_with => 'public.{LOG}')")
-        }
+/// True if the log is spread over Citus' nodes.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error> {
+    let catalog = client.query_typed("SELECT to_regclass('pg_dist_partition') IS NOT NULL", &[]).await?;
+    if !catalog.first().is_some_and(|row| row.get(0)) {
+        return Ok(false);
     }
+    let sql = "SELECT 1 FROM pg_dist_partition WHERE logicalrelid = 'public.api_usage_log'::regclass";
+    Ok(!client.query_typed(sql, &[]).await?.is_empty())
+}
+
+/// Has a session keep its connections to the workers after a transaction. By default it keeps one to each, and a batch makes some thirty
+/// anew, which takes longer than the batch. On a PostgreSQL without Citus it changes nothing.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn keep_connections(client: &Client) -> Result<(), Error> {
+    let sql = format!(
+        "SELECT set_config('citus.max_cached_conns_per_worker', '{CACHED}', false) FROM pg_extension WHERE extname = 'citus'"
+    );
+    client.query_typed(&sql, &[]).await.map(drop)
+}
+
+/// The statement that moves a table.
+fn spread(table: &str) -> String {
+    match table {
+        LOG => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}')"),
+        _ => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}', colocate_with => 'public.{LOG}')"),
+    }
+}
+
+/// The statement that takes away what moving a table has left on the coordinator.
+fn clear(table: &str) -> String {
+    format!("SELECT truncate_local_data_after_distributing_table('public.{table}')")
 }
 
 /// Finds out what is left to do: nothing has been changed then.
@@ -122,26 +131,33 @@ fn statement(table: &str, placement: Placement) -> String {
 /// [`CitusError::UniqueKey`] where Citus would refuse a table, and PostgreSQL's own.
 pub async fn plan(client: &Client) -> Result<CitusPlan, CitusError> {
     let installed = "SELECT count(DISTINCT p.proname) = 2 AND to_regclass('pg_dist_partition') IS NOT NULL FROM pg_proc AS p \
-        WHERE p.proname IN ('create_distributed_table', 'create_reference_table') AND pg_function_is_visible(p.oid)";
+        WHERE p.proname IN ('create_distributed_table', 'truncate_local_data_after_distributing_table') AND pg_function_is_visible(p.oid)";
     let is_installed = client.query_typed(installed, &[]).await?.first().is_some_and(|row| row.get(0));
-    let done: Vec<String> = if is_installed {
-        let sql = "SELECT c.relname::text FROM pg_dist_partition AS d JOIN pg_class AS c ON c.oid = d.logicalrelid \
-            WHERE c.relnamespace = 'public'::regnamespace";
-        client.query_typed(sql, &[]).await?.iter().map(|row| row.get(0)).collect()
+    // What is spread, and whether the coordinator still has rows of it from before.
+    let done: Vec<(String, bool)> = if is_installed {
+        let sql = "SELECT c.relname::text, pg_relation_size(c.oid) \
+                + coalesce((SELECT sum(pg_relation_size(t.relid)) FROM pg_partition_tree(c.oid) AS t), 0) > 0 \
+            FROM pg_dist_partition AS d JOIN pg_class AS c ON c.oid = d.logicalrelid WHERE c.relnamespace = 'public'::regnamespace";
+        client.query_typed(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect()
     } else {
         Vec::new()
     };
-    let left = PLACEMENTS.into_iter().filter(|(table, _)| !done.iter().any(|done| done == table));
-    let left: Vec<_> = left.collect();
+    let is_done = |table: &str| done.iter().find(|(done, _)| done == table);
+    let left: Vec<_> = SPREAD.into_iter().filter(|table| is_done(table).is_none()).collect();
     check_keys(client, &left).await?;
-    let statements = left.into_iter().map(|(table, placement)| statement(table, placement)).collect();
+    let mut statements = Vec::new();
+    for table in SPREAD {
+        match is_done(table) {
+            None => statements.extend([spread(table), clear(table)]),
+            Some((_, true)) => statements.push(clear(table)),
+            Some((_, false)) => {}
+        }
+    }
     Ok(CitusPlan { is_installed, statements })
 }
 
 /// Looks for unique keys that Citus would refuse, in the tables that are still to be spread.
-async fn check_keys(client: &Client, left: &[(&'static str, Placement)]) -> Result<(), CitusError> {
-    let tables: Vec<&str> =
-        left.iter().filter(|(_, placement)| *placement == Placement::ByUser).map(|(table, _)| *table).collect();
+async fn check_keys(client: &Client, tables: &[&str]) -> Result<(), CitusError> {
     let sql = "SELECT c.relname::text, i.indexrelid::regclass::text FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid \
         WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY ($1) AND i.indisunique AND NOT EXISTS ( \
             SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attname = $2) \

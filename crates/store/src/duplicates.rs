@@ -6,13 +6,14 @@
 //!
 //! [`drop`] keeps the first row of each call, by its time, and takes the others out of the call log in one transaction with their sums, tables in
 //! the loader's order, by the statements that forgetting a user uses. So `reconcile` holds, and loading goes on. Rows are found
-//! by their place (`ctid`), as in [`super::reprice`]: one that another transaction has moved stays, and the next run finds it.
+//! by their place (`ctid`), time and user, as in [`super::reprice`]: one that another transaction has moved stays, and the next run finds it.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
+use uuid::Uuid;
 
 use super::forget::{ForgetError, mend_times};
 use super::locks::Lock;
@@ -84,8 +85,8 @@ impl DuplicateSearch {
         format!(
             "shared AS (SELECT {columns} FROM public.api_usage_log WHERE {within} \
                  GROUP BY {columns} HAVING count(*) > 1 ORDER BY min(occurred_at), {columns} LIMIT $3), \
-             ranked AS (SELECT l.tableoid AS part, l.ctid AS place, {text} AS key, occurred_at, provider, model, user_id, cost_usd, \
-                 row_number() OVER (PARTITION BY {columns} ORDER BY occurred_at, cost_usd IS NULL, l.tableoid, l.ctid) AS number \
+             ranked AS (SELECT l.ctid AS place, l.id AS row_id, {text} AS key, occurred_at, provider, model, user_id, cost_usd, \
+                 row_number() OVER (PARTITION BY {columns} ORDER BY occurred_at, cost_usd IS NULL, user_id, l.ctid) AS number \
                  FROM public.api_usage_log AS l JOIN shared USING ({columns}) WHERE {within})",
             text = self.key.text(),
         )
@@ -208,20 +209,27 @@ async fn within(
         let select = rollup.select_from("gone").replace("$1", ZONE);
         format!("(SELECT coalesce(jsonb_agg(s), '[]')::text FROM ({select}) AS s)")
     };
+    let extra = Places::of_extra_rows(client, search).await?;
     let sql = format!(
-        "WITH {ranked}, gone AS (DELETE FROM public.api_usage_log AS l USING ranked AS r \
-             WHERE r.number > 1 AND l.tableoid = r.part AND l.ctid = r.place \
+        "WITH gone AS (DELETE FROM public.api_usage_log AS l \
+             USING unnest($3::text[], $4::timestamptz[], $5::text[], $6::uuid[]) AS r (place, at, user_id, id) \
+             WHERE l.ctid = r.place::tid AND l.occurred_at = r.at AND l.user_id = r.user_id AND l.id = r.id \
              AND l.occurred_at >= $1 AND l.occurred_at < $2 RETURNING l.*) \
          SELECT count(*), coalesce(sum(cost_usd), 0)::text, {users}, {totals}, {costs}, \
              (SELECT jsonb_agg(DISTINCT id) FROM (SELECT id FROM gone ORDER BY occurred_at LIMIT {NAMED}) AS n) FROM gone",
-        ranked = search.ranked(),
         users = sums(USERS),
         totals = sums(TOTALS),
         costs = sums(COSTS),
     );
     let (from, to) = search.times();
-    let values: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ), (&search.limit, Type::INT8)];
+    let values: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&from, Type::TIMESTAMPTZ),
+        (&to, Type::TIMESTAMPTZ),
+        (&extra.places, Type::TEXT_ARRAY),
+        (&extra.times, Type::TIMESTAMPTZ_ARRAY),
+        (&extra.users, Type::TEXT_ARRAY),
+        (&extra.ids, Type::UUID_ARRAY),
+    ];
     let rows = client.query_typed(&sql, &values).await?;
     let Some(row) = rows.first().filter(|row| row.get::<_, i64>(0) > 0) else {
         return Ok(DroppedDuplicates { rows: 0, cost_usd: "0".into() });
@@ -235,6 +243,36 @@ async fn within(
     }
     note(client, search, &dropped, row.get(5), actor).await?;
     Ok(dropped)
+}
+
+/// Where rows stand. The time tells the partition, the user the node; the id keeps another row out that has come to the same place.
+#[derive(Default)]
+struct Places {
+    places: Vec<String>,
+    times: Vec<DateTime<Utc>>,
+    users: Vec<String>,
+    ids: Vec<Uuid>,
+}
+
+impl Places {
+    /// All rows but the first of each call.
+    async fn of_extra_rows(client: &Client, search: &Search) -> Result<Self, tokio_postgres::Error> {
+        let sql = format!(
+            "WITH {ranked} SELECT place::text, occurred_at, user_id, row_id FROM ranked WHERE number > 1",
+            ranked = search.ranked()
+        );
+        let (from, to) = search.times();
+        let values: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ), (&search.limit, Type::INT8)];
+        let mut found = Self::default();
+        for row in client.query_typed(&sql, &values).await? {
+            found.places.push(row.get(0));
+            found.times.push(row.get(1));
+            found.users.push(row.get(2));
+            found.ids.push(row.get(3));
+        }
+        Ok(found)
+    }
 }
 
 /// Ids that the audit log names.

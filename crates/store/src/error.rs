@@ -11,6 +11,10 @@
 //! | [`Data`](FailureClass::Data) | 21, 22, 23, 44, 54, but for those below | a value out of range, a violated constraint, a row too large | bisect to the row at fault |
 //! | [`Hold`](FailureClass::Hold) | 22P03, 23502, 0A, 25, 28, 3D, 3F, 42, P0, XX and all others; no SQLSTATE: a certificate, a setting | wrong password, a table that is not there or has other columns, read-only, corruption, a parameter that a pooler refuses | stop, alarm, look again now and then |
 //!
+//! Citus reports what a worker says of COPY as an internal error (XX000), whatever it is: a row that the worker refuses, or the worker's
+//! end. Such an error is [`Data`](FailureClass::Data): a smaller batch tells the two apart. A row that is at fault fails alone, under
+//! its savepoint; a worker that is lost ends the transaction, and the next connection says so (08006).
+//!
 //! A disk that is full (53100) is transient: somebody makes room, and the work goes on. What is unknown is held: to retry
 //! it at full speed, or to call a row guilty, would be a guess. A binary value of another type (22P03) and a NULL where the
 //! schema allows one (23502) are no row's fault: the table was changed, and every row would be called guilty.
@@ -57,9 +61,15 @@ impl FailureClass {
 pub fn classify(error: &tokio_postgres::Error) -> FailureClass {
     match error.as_db_error() {
         Some(db) if pooler_refusal(db.message()).is_some() => FailureClass::Hold,
+        Some(db) if is_of_a_worker(db.code(), db.routine()) => FailureClass::Data,
         Some(db) => classify_state(db.code(), db.constraint().is_some()),
         None => classify_local(error.source()),
     }
+}
+
+/// True if Citus passes on what a worker said of COPY. Its own function says so: the message is the worker's, and translated.
+fn is_of_a_worker(state: &SqlState, routine: Option<&str>) -> bool {
+    *state == SqlState::INTERNAL_ERROR && routine == Some("ReportCopyError")
 }
 
 /// Classifies what the server reported. A violated CHECK names its constraint; a row that no partition takes has the same
@@ -194,6 +204,14 @@ mod tests {
         }
         assert_eq!(classify_state(&SqlState::CHECK_VIOLATION, false), FailureClass::MissingPartition);
         assert_eq!(classify_state(&SqlState::UNIQUE_VIOLATION, false), Data);
+    }
+
+    #[test]
+    fn what_citus_passes_on_of_a_copy_is_narrowed_and_other_internal_errors_hold() {
+        assert!(is_of_a_worker(&SqlState::INTERNAL_ERROR, Some("ReportCopyError")));
+        assert!(!is_of_a_worker(&SqlState::INTERNAL_ERROR, Some("elog_finish")));
+        assert!(!is_of_a_worker(&SqlState::INTERNAL_ERROR, None));
+        assert!(!is_of_a_worker(&SqlState::FEATURE_NOT_SUPPORTED, Some("ReportCopyError")));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
 use super::Granularity;
+use super::citus::is_spread;
 use super::upkeep::SETTLED;
 
 /// One partition.
@@ -67,7 +68,26 @@ pub async fn list(client: &Client) -> Result<Vec<PartitionInfo>, Error> {
              pg_total_relation_size(c.oid), ({index}), p.to_at < now() - {SETTLED}, pg_has_role(c.relowner, 'USAGE') \
          FROM public.tallyd_partitions() AS p JOIN pg_class AS c ON c.oid = p.relation ORDER BY p.from_at"
     );
-    Ok(client.query_typed(&sql, &[]).await?.iter().map(read).collect())
+    let mut partitions: Vec<_> = client.query_typed(&sql, &[]).await?.iter().map(read).collect();
+    if is_spread(client).await? {
+        measure_spread(client, &mut partitions).await?;
+    }
+    Ok(partitions)
+}
+
+/// Sizes and calls of partitions whose rows are on other nodes, by Citus' own functions: here they are empty.
+async fn measure_spread(client: &Client, partitions: &mut [PartitionInfo]) -> Result<(), Error> {
+    let sql = "SELECT d.logicalrelid::text, citus_total_relation_size(d.logicalrelid, false) FROM pg_dist_partition AS d \
+        JOIN public.tallyd_partitions() AS p ON p.relation = d.logicalrelid";
+    for row in client.query_typed(sql, &[]).await? {
+        let (name, bytes): (String, Option<i64>) = (row.get(0), row.get(1));
+        if let Some(partition) = partitions.iter_mut().find(|one| one.name == name) {
+            partition.bytes = bytes.unwrap_or(0);
+            // The coordinator's own statistics are of an empty table.
+            partition.rows_estimate = None;
+        }
+    }
+    Ok(())
 }
 
 fn read(row: &Row) -> PartitionInfo {

@@ -80,22 +80,22 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) ->
     }
     let from_zone = setting(&transaction, "reporting_time_zone").await?;
     check_zone(&from_zone)?;
-    let (calls, kept_rows) = forget_days(&transaction, &from_zone, zone).await?;
+    let (first, calls) = first_day(&transaction, &from_zone, zone).await?;
+    let kept_rows = forget_days(&transaction, &first).await?;
     let mut rows = 0;
     for rollup in [USERS, COSTS] {
         let insert = format!(
             "INSERT INTO public.{table} ({columns}) SELECT {columns} FROM ({accounted}) AS a \
-             WHERE day >= (SELECT f.day FROM pg_temp.tallyd_first_day AS f)",
+             WHERE day >= $2::text::date",
             table = rollup.table,
             columns = rollup.column_list(),
             accounted = rollup.select_accounted(),
         );
-        rows += transaction.execute_typed(&insert, &[(&zone, Type::TEXT)]).await?.cast_signed();
+        rows += transaction.execute_typed(&insert, &[(&zone, Type::TEXT), (&first, Type::TEXT)]).await?.cast_signed();
     }
-    transaction.batch_execute(&totals()).await?;
-    let days = "SELECT count(DISTINCT day) FROM public.daily_api_costs \
-        WHERE day >= (SELECT f.day FROM pg_temp.tallyd_first_day AS f)";
-    let days = transaction.query_typed(days, &[]).await?.first().map_or(0, |row| row.get(0));
+    write_totals(&transaction, &first).await?;
+    let days = "SELECT count(DISTINCT day) FROM public.daily_api_costs WHERE day >= $1::text::date";
+    let days = transaction.query_typed(days, &[(&first, Type::TEXT)]).await?.first().map_or(0, |row| row.get(0));
     let done = Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons };
     set_zone(&transaction, zone).await?;
     let (old, new) =
@@ -116,73 +116,81 @@ pub async fn preview_rebuild(client: &mut Client, zone: &str) -> Result<Rebuild,
     let transaction = builder.start().await?;
     let from_zone = setting(&transaction, "reporting_time_zone").await?;
     check_zone(&from_zone)?;
-    let rows = transaction
-        .query_typed(&format!("SELECT day::text, calls FROM ({}) AS f", first_day(&from_zone, zone)), &[])
-        .await?;
-    let (first, calls) = rows.first().map_or((String::new(), 0), |row| (row.get(0), row.get(1)));
+    let (first, calls) = first_day(&transaction, &from_zone, zone).await?;
     let (mut days, mut rows, mut kept_rows) = (0, 0, 0);
     for rollup in [USERS, COSTS] {
         let sql = format!(
-            "SELECT count(DISTINCT a.day), count(*), (SELECT count(*) FROM public.{table} WHERE day < $2::text::date) \
-             FROM ({accounted}) AS a WHERE a.day >= $2::text::date",
-            table = rollup.table,
+            "SELECT count(DISTINCT a.day), count(*) FROM ({accounted}) AS a WHERE a.day >= $2::text::date",
             accounted = rollup.select_accounted(),
         );
         let found = transaction.query_typed(&sql, &[(&zone, Type::TEXT), (&first, Type::TEXT)]).await?;
         for row in &found {
             days = row.get(0);
             rows += row.get::<_, i64>(1);
-            kept_rows += row.get::<_, i64>(2);
         }
+        let kept = format!("SELECT count(*) FROM public.{} WHERE day < $1::text::date", rollup.table);
+        let kept = transaction.query_typed(&kept, &[(&first, Type::TEXT)]).await?;
+        kept_rows += kept.first().map_or(0, |row| row.get::<_, i64>(0));
     }
     let daemons = daemons::running(&transaction).await?;
     Ok(Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons })
 }
 
-/// `SELECT` of the first day that is computed anew, and of the number of calls. The zones are known names, without any quote.
-fn first_day(old: &str, new: &str) -> String {
-    format!(
-        "SELECT coalesce(least((min(occurred_at) AT TIME ZONE '{old}')::date, (min(occurred_at) AT TIME ZONE '{new}')::date), \
-         'infinity') AS day, count(*) AS calls FROM public.api_usage_log"
-    )
+/// The first day that is computed anew (`infinity` without a call), and the number of calls. The zones are known names, without any
+/// quote.
+async fn first_day(
+    transaction: &Transaction<'_>,
+    old: &str,
+    new: &str,
+) -> Result<(String, i64), tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT coalesce(least((first_at AT TIME ZONE '{old}')::date, (first_at AT TIME ZONE '{new}')::date), 'infinity')::text, calls \
+         FROM (SELECT min(occurred_at) AS first_at, count(*) AS calls FROM public.api_usage_log) AS l"
+    );
+    let rows = transaction.query_typed(&sql, &[]).await?;
+    // An aggregate without GROUP BY returns one row.
+    let row = rows.first().expect("an aggregate returns a row");
+    Ok((row.get(0), row.get(1)))
 }
 
-/// Deletes the days that are computed anew. Returns the call log's calls, and the rows that are kept.
-async fn forget_days(transaction: &Transaction<'_>, old: &str, new: &str) -> Result<(i64, i64), tokio_postgres::Error> {
-    let first_day = format!("CREATE TEMP TABLE tallyd_first_day ON COMMIT DROP AS {}", first_day(old, new));
-    transaction.batch_execute(&first_day).await?;
+/// Deletes the days that are computed anew. Returns the rows that are kept.
+async fn forget_days(transaction: &Transaction<'_>, first: &str) -> Result<i64, tokio_postgres::Error> {
+    let mut kept = 0;
     for rollup in [USERS, COSTS] {
         let table = rollup.table;
-        let delete = format!("DELETE FROM public.{table} WHERE day >= (SELECT day FROM pg_temp.tallyd_first_day)");
-        transaction.batch_execute(&delete).await?;
+        let delete = format!("DELETE FROM public.{table} WHERE day >= $1::text::date");
+        transaction.execute_typed(&delete, &[(&first, Type::TEXT)]).await?;
+        let left = transaction.query_typed(&format!("SELECT count(*) FROM public.{table}"), &[]).await?;
+        kept += left.first().map_or(0, |row| row.get::<_, i64>(0));
     }
-    let left = "SELECT calls, (SELECT count(*) FROM public.daily_user_api_costs) + (SELECT count(*) FROM public.daily_api_costs) \
-        FROM pg_temp.tallyd_first_day";
-    let rows = transaction.query_typed(left, &[]).await?;
-    Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
+    Ok(kept)
 }
 
-/// The lifetime totals: the daily sums by user, kept and new ones together.
-fn totals() -> String {
+/// Writes the lifetime totals: the daily sums by user, kept and new ones together. A row that is there gives its first and last call;
+/// one without a day goes.
+async fn write_totals(transaction: &Transaction<'_>, first: &str) -> Result<(), tokio_postgres::Error> {
     let sums: Vec<String> = MEASURES.iter().map(|(name, _)| format!("sum(d.{name})")).collect();
-    format!(
-        "CREATE TEMP TABLE tallyd_old_totals ON COMMIT DROP AS \
-             SELECT user_id, provider, first_call_at, last_call_at FROM public.user_api_totals; \
-         DELETE FROM public.user_api_totals; \
-         INSERT INTO public.user_api_totals ({columns}) \
+    let updates: Vec<String> = TOTALS.columns().map(|(name, _)| format!("{name} = excluded.{name}")).collect();
+    let sql = format!(
+        "INSERT INTO public.user_api_totals AS t ({columns}, updated_at) \
          SELECT d.user_id, d.provider, {sums}, \
-             CASE WHEN min(d.day) < min(f.day) \
+             CASE WHEN min(d.day) < $1::text::date \
                   THEN coalesce(least(min(o.first_call_at), min(x.first_call_at)), min(l.first_at), min(d.day)) \
                   ELSE least(min(l.first_at), min(x.first_call_at)) END, \
-             coalesce(greatest(min(l.last_at), min(x.last_call_at)), min(o.last_call_at), max(d.day)) \
+             coalesce(greatest(min(l.last_at), min(x.last_call_at)), min(o.last_call_at), max(d.day)), now() \
          FROM public.daily_user_api_costs AS d \
-         CROSS JOIN pg_temp.tallyd_first_day AS f \
          LEFT JOIN (SELECT user_id, provider, min(occurred_at) AS first_at, max(occurred_at) AS last_at \
                     FROM public.api_usage_log GROUP BY 1, 2) AS l USING (user_id, provider) \
          LEFT JOIN public.tallyd_dropped_totals AS x USING (user_id, provider) \
-         LEFT JOIN pg_temp.tallyd_old_totals AS o USING (user_id, provider) \
-         GROUP BY d.user_id, d.provider",
+         LEFT JOIN public.user_api_totals AS o USING (user_id, provider) \
+         GROUP BY d.user_id, d.provider \
+         ON CONFLICT (user_id, provider) DO UPDATE SET {updates}, updated_at = excluded.updated_at",
         columns = TOTALS.column_list(),
         sums = sums.join(", "),
-    )
+        updates = updates.join(", "),
+    );
+    transaction.execute_typed(&sql, &[(&first, Type::TEXT)]).await?;
+    let gone = "DELETE FROM public.user_api_totals AS t WHERE NOT EXISTS \
+        (SELECT 1 FROM public.daily_user_api_costs AS d WHERE d.user_id = t.user_id AND d.provider = t.provider)";
+    transaction.execute_typed(gone, &[]).await.map(drop)
 }

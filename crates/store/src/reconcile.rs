@@ -6,6 +6,9 @@
 //! one committed state. Each rollup takes one scan of the call log. The call log is locked against being dropped from (and nothing
 //! else) before the state is chosen: a partition that goes afterwards would be missing from the call log, and its sums would be
 //! too new to be seen.
+//!
+//! Where the tables are spread over Citus' nodes, a transaction has a state of its own on each node, and these are not chosen at one
+//! moment. There all loading waits until the look is over ([`fence`]).
 
 use serde::Serialize;
 use tokio_postgres::types::Type;
@@ -70,8 +73,13 @@ pub enum ReconcileError {
 /// # Errors
 /// [`ReconcileError`]; never because of a difference.
 pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileError> {
-    let transaction =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let is_spread = super::citus::is_spread(client).await?;
+    // The fence is a lock that a transaction which only reads is refused.
+    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(!is_spread);
+    let transaction = builder.start().await?;
+    if is_spread {
+        fence(&transaction).await?;
+    }
     transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
     // Typed queries need no prepared statement with a name, which a pooler could give to somebody else.
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
@@ -111,6 +119,15 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
     })
 }
 
+/// Waits for every transaction that writes calls, and holds back all others until the end. In the loader's order: it moves its watermark
+/// first.
+async fn fence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    for table in ["ingest_watermark", "api_usage_log"] {
+        transaction.batch_execute(&format!("LOCK TABLE public.{table} IN SHARE MODE")).await?;
+    }
+    Ok(())
+}
+
 /// Appends a rollup's differences within the bound, and returns how many there are.
 async fn compare(
     transaction: &Transaction<'_>,
@@ -132,24 +149,30 @@ async fn compare(
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// The comparison in SQL: both sides joined by key, each column a row, those that differ.
+/// The comparison in SQL: both sides joined by key, the rows that differ, and of those each column that differs as a row of its own.
+///
+/// Rows that differ are found first, apart: where the tables are distributed each node compares its own, and what makes rows of
+/// columns would not run there.
 fn comparison(rollup: &Rollup) -> String {
     let keys: Vec<&str> = rollup.keys.iter().map(|(name, _)| *name).collect();
-    let key_text: Vec<String> = keys.iter().map(|key| format!("'{key}=' || coalesce(r.{key}, s.{key})")).collect();
-    let columns: Vec<String> = rollup
-        .columns()
-        .map(|(name, _)| format!("('{name}', r.{name}::text, s.{name}::text, r.{name} IS DISTINCT FROM s.{name})"))
-        .collect();
+    let key_text: Vec<String> = keys.iter().map(|key| format!("'{key}=' || d.{key}")).collect();
+    let each = |text: fn(&str) -> String| rollup.columns().map(|(name, _)| text(name)).collect::<Vec<_>>();
     format!(
-        "SELECT count(*) OVER (), concat_ws(', ', {key_text}), v.name, v.rollup, v.log \
-         FROM public.{table} AS r FULL JOIN ({sums}) AS s USING ({key_list}) \
-         CROSS JOIN LATERAL (VALUES {columns}) AS v(name, rollup, log, differs) \
-         WHERE v.differs AND (v.name = 'calls' OR (r.calls IS NOT NULL AND s.calls IS NOT NULL)) \
+        "WITH differing AS MATERIALIZED (SELECT {key_list}, {sides} FROM public.{table} AS r FULL JOIN ({sums}) AS s USING ({key_list}) \
+             WHERE {unequal}) \
+         SELECT count(*) OVER (), concat_ws(', ', {key_text}), v.name, v.rollup, v.log \
+         FROM differing AS d CROSS JOIN LATERAL (VALUES {columns}) AS v(name, rollup, log, differs) \
+         WHERE v.differs AND (v.name = 'calls' OR (d.r_calls IS NOT NULL AND d.s_calls IS NOT NULL)) \
          ORDER BY {key_list}, v.name LIMIT $2",
+        sides = each(|name| format!("r.{name} AS r_{name}, s.{name} AS s_{name}")).join(", "),
+        unequal = each(|name| format!("r.{name} IS DISTINCT FROM s.{name}")).join(" OR "),
         key_text = key_text.join(", "),
         table = rollup.table,
         sums = rollup.select_accounted(),
         key_list = keys.join(", "),
-        columns = columns.join(", "),
+        columns = each(|name| format!(
+            "('{name}', d.r_{name}::text, d.s_{name}::text, d.r_{name} IS DISTINCT FROM d.s_{name})"
+        ))
+        .join(", "),
     )
 }

@@ -13,7 +13,7 @@ use tallyd_base::failpoint;
 use tallyd_store::load::transaction::{self, Committed};
 use tallyd_store::load::watermark::{Watermark, WatermarkError};
 use tallyd_store::load::{FlushError, poison, slots};
-use tallyd_store::{Connection, FailureClass, classify};
+use tallyd_store::{Connection, FailureClass, citus, classify};
 use tallyd_wal::WalError;
 use tallyd_wal::reader::{Appetite, Run};
 
@@ -102,6 +102,7 @@ impl Lane {
         let deadline = self.flusher.options.deadline;
         let connecting = async {
             let connection = self.flusher.database.connect("tallyd flusher").await?;
+            citus::keep_connections(&connection).await?;
             let found = self.watermark.read(&connection).await?;
             Ok::<_, FlushError>((connection, found))
         };
@@ -318,11 +319,12 @@ impl Lane {
     /// Says what is wrong, and waits a while.
     async fn recover_from(&mut self, error: &FlushError) -> Next {
         let class = class_of(error);
-        if class == FailureClass::MissingPartition {
-            self.flusher.loader.partitions.forget();
-        }
         // Data that is refused outside of a call, such as a dead letter, is for a person to mend.
         let narrowed = matches!(error, FlushError::Narrowed(_));
+        // A worker of Citus does not say which of the two it is.
+        if class == FailureClass::MissingPartition || narrowed {
+            self.flusher.loader.partitions.forget();
+        }
         let hold = class == FailureClass::Hold || (class == FailureClass::Data && !narrowed);
         self.failures += 1;
         if !matches!(error, FlushError::Moved | FlushError::NotMigrated) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
@@ -219,14 +219,20 @@ async fn inspect_log(
     );
     let (mut taken, mut dropped_since) = (0, 0);
     if is_migrated {
+        client.batch_execute("BEGIN").await?;
+        let (first, last): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) = (row.get(3), row.get(4));
+        // Without a call these are the same instant, of which the log has nothing.
+        let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+        run::note_there(client, (first, last + TimeDelta::microseconds(1))).await?;
         let left = format!("SELECT count(*) FROM ({}) AS u", run::untaken(table, options, None));
         taken = row.get::<_, i64>(1) - one(client, &left).await?.get::<_, i64>(0);
         let dropped = run::dropped_since(table);
         let dropped = format!(
-            "SELECT count(*) FROM ({calls}) AS c WHERE c.fault IS NULL AND {dropped} AND NOT EXISTS \
-             (SELECT FROM public.api_usage_log AS l WHERE l.occurred_at = c.occurred_at AND l.id = c.id)"
+            "SELECT count(*) FROM ({calls}) AS c WHERE c.fault IS NULL AND {dropped} AND NOT {there}",
+            there = run::is_there(),
         );
         dropped_since = one(client, &dropped).await?.get(0);
+        client.batch_execute("ROLLBACK").await?;
     }
     let other_date: i64 = row.get(8);
     Ok(LogInspection {

@@ -13,6 +13,9 @@ use crate::queries::audit::{self, Actor, Change};
 use crate::retry::{may_pass, persistently};
 use crate::rollups::ROLLUPS;
 
+/// The calls that the log has of a span.
+const THERE: &str = "pg_temp.tallyd_there";
+
 /// What was taken over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Adopted {
@@ -130,6 +133,7 @@ async fn take(
     cost: &str,
 ) -> Result<(i64, String), AdoptError> {
     let zone = enter(client).await?;
+    note_there(client, (from, to)).await?;
     let create =
         format!("CREATE TEMP TABLE tallyd_adopting ON COMMIT DROP AS {}", untaken(log, options, Some((from, to))));
     client.batch_execute(&create).await?;
@@ -166,22 +170,33 @@ async fn take(
     Ok((row.get(0), row.get(1)))
 }
 
-/// A query of the old calls that the log does not have, and that it has not had since it was adopted.
+/// Puts the times and ids of the calls that the log has of a span into a temporary table, [`THERE`], which goes with the transaction.
+/// Old calls are compared with that: where the log is distributed, they cannot be compared with the log itself.
+pub(super) async fn note_there(client: &Client, span: Span) -> Result<(), tokio_postgres::Error> {
+    let sql = format!(
+        "CREATE TEMP TABLE tallyd_there ON COMMIT DROP AS SELECT l.occurred_at, l.id FROM public.api_usage_log AS l WHERE {}; \
+         ANALYZE {THERE}",
+        within("l.occurred_at", span)
+    );
+    client.batch_execute(&sql).await
+}
+
+/// Whether the log has a call `c`.
+pub(super) fn is_there() -> String {
+    format!("EXISTS (SELECT 1 FROM {THERE} AS l WHERE l.occurred_at = c.occurred_at AND l.id = c.id)")
+}
+
+fn within(column: &str, (from, to): Span) -> String {
+    format!("{column} >= {} AND {column} < {}", literal(&from.to_rfc3339()), literal(&to.to_rfc3339()))
+}
+
+/// A query of the old calls that the log does not have ([`note_there`]), and that it has not had since it was adopted.
 pub(super) fn untaken(log: &Table, options: &AdoptOptions, span: Option<Span>) -> String {
-    // The bounds stand twice, so that the partitions that cannot match are not looked at.
-    let within = |column: &str| match span {
-        Some((from, to)) => {
-            format!("AND {column} >= {} AND {column} < {}", literal(&from.to_rfc3339()), literal(&to.to_rfc3339()))
-        }
-        None => String::new(),
-    };
     format!(
-        "SELECT c.* FROM ({calls}) AS c WHERE c.fault IS NULL {span} \
-         AND NOT EXISTS (SELECT FROM public.api_usage_log AS l WHERE l.occurred_at = c.occurred_at AND l.id = c.id {pruned}) \
-         AND NOT {dropped}",
+        "SELECT c.* FROM ({calls}) AS c WHERE c.fault IS NULL {span} AND NOT {there} AND NOT {dropped}",
         calls = calls(log, options),
-        span = within("c.occurred_at"),
-        pruned = within("l.occurred_at"),
+        span = span.map_or_else(String::new, |span| format!("AND {}", within("c.occurred_at", span))),
+        there = is_there(),
         dropped = dropped_since(log),
     )
 }

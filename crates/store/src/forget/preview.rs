@@ -37,7 +37,7 @@ pub async fn preview(client: &Client, user: &str) -> Result<ForgetPreview, Forge
         (SELECT coalesce(sum(calls), 0)::int8 FROM public.tallyd_dropped_totals WHERE user_id = $1), \
         (SELECT count(DISTINCT day) FROM public.daily_user_api_costs WHERE user_id = $1), \
         (SELECT count(*) FROM public.api_budgets WHERE scope = 'user' AND scope_value = $1), \
-        EXISTS (SELECT FROM public.tallyd_forgotten_users WHERE id_sha256 = $2)";
+        EXISTS (SELECT 1 FROM public.tallyd_forgotten_users WHERE id_sha256 = $2)";
     let rows = client.query_typed(sql, &[(&user, Type::TEXT), (&mark, Type::BYTEA)]).await?;
     // A SELECT without FROM returns one row.
     let row = rows.first().expect("a SELECT without FROM returns a row");

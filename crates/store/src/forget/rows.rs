@@ -152,11 +152,11 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
     let (daily, totals) = (daily.unwrap_or_else(|| "[]".into()), totals.unwrap_or_else(|| "[]".into()));
     // What came between the two locks is counted in the totals, and has calls in the call log.
     let between = format!(
-        "SELECT FROM public.{daily} AS t WHERE user_id = $1 AND NOT EXISTS (SELECT FROM \
+        "SELECT 1 FROM public.{daily} AS t WHERE user_id = $1 AND NOT EXISTS (SELECT 1 FROM \
              jsonb_populate_recordset(NULL::public.{daily}, $2::text::jsonb) AS d \
              WHERE d.day = t.day AND d.provider = t.provider) \
-         UNION ALL SELECT FROM public.{days} WHERE user_id = $1 \
-         UNION ALL SELECT FROM public.{totals} WHERE user_id = $1 LIMIT 1",
+         UNION ALL SELECT 1 FROM public.{days} WHERE user_id = $1 \
+         UNION ALL SELECT 1 FROM public.{totals} WHERE user_id = $1 LIMIT 1",
         daily = USERS.table,
         days = USERS.dropped,
         totals = TOTALS.dropped,

@@ -93,7 +93,7 @@ impl Watermark {
     /// # Errors
     /// [`FlushError::Moved`] if it does not stand at `from`; [`FlushError::Zone`] if days are in another zone; PostgreSQL's.
     pub async fn advance(&self, client: &Client, from: u64, to: u64, zone: Tz) -> Result<(), FlushError> {
-        let update = "UPDATE ingest_watermark SET last_seq = $1, updated_at = clock_timestamp() \
+        let update = "UPDATE ingest_watermark SET last_seq = $1, updated_at = now() \
              WHERE buffer_id = $2 AND lane = $3 AND last_seq = $4 \
              RETURNING (SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone')";
         // Keys start at 1 and rise by one; they stay far below 2^63.

@@ -14,7 +14,7 @@ use tallyd_model::pricing::{
 
 /// A call.
 pub(super) struct LogRow {
-    pub partition: String,
+    /// Where the row stands. Rows of one time and one user are in one table, on one node, so that these three are one row.
     pub place: String,
     pub occurred_at_us: i64,
     pub provider: String,
@@ -68,7 +68,7 @@ pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> Stri
         }
     }
     format!(
-        "SELECT l.tableoid::regclass::text, l.ctid::text, (extract(epoch FROM l.occurred_at) * 1000000)::int8, \
+        "SELECT l.ctid::text, (extract(epoch FROM l.occurred_at) * 1000000)::int8, \
          l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
          l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
          l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
@@ -87,31 +87,30 @@ impl LogRow {
     pub(super) fn read(row: &Row) -> Self {
         // Counts are not negative in the call log: the daemon and the SQL function both refuse them.
         let count = |at: usize| row.get::<_, i64>(at).max(0).unsigned_abs();
-        let cost = row.get::<_, Option<&str>>(15).map(|text| Usd::parse(text).map_or(Stored::Inexact, Stored::Exact));
+        let cost = row.get::<_, Option<&str>>(14).map(|text| Usd::parse(text).map_or(Stored::Inexact, Stored::Exact));
         Self {
-            partition: row.get(0),
-            place: row.get(1),
-            occurred_at_us: row.get(2),
-            provider: row.get(3),
-            model: row.get(4),
-            endpoint: row.get(5),
-            user_id: row.get(6),
-            service_tier: row.get(7),
+            place: row.get(0),
+            occurred_at_us: row.get(1),
+            provider: row.get(2),
+            model: row.get(3),
+            endpoint: row.get(4),
+            user_id: row.get(5),
+            service_tier: row.get(6),
             tokens: Tokens {
-                input: count(8),
-                output: count(9),
-                cache_read: count(10),
-                cache_write_5m: count(11),
-                cache_write_1h: count(12),
+                input: count(7),
+                output: count(8),
+                cache_read: count(9),
+                cache_write_5m: count(10),
+                cache_write_1h: count(11),
             },
-            requests: count(13),
-            extra_units: row.get(14),
+            requests: count(12),
+            extra_units: row.get(13),
             cost,
-            is_catalog: row.get(16),
-            price_id: row.get(17),
-            rollup_other: row.get(18),
-            not_understood: row.get(19),
-            platform: row.get(20),
+            is_catalog: row.get(15),
+            price_id: row.get(16),
+            rollup_other: row.get(17),
+            not_understood: row.get(18),
+            platform: row.get(19),
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::job::{Job, Step};
 use super::preview::{sum, zone};
-use super::row::{Decision, LogRow, select};
+use super::row::{Decision, LogRow, instant, select};
 use super::{RepriceError, RepriceOptions, digest};
 use crate::queries::audit::Actor;
 use crate::retry::{may_pass, persistently};
@@ -127,7 +127,7 @@ async fn step(
         // The cursor sees the calls as they were when it was declared, whatever is updated meanwhile.
         let rows = client.query_typed(&format!("FETCH {FETCH_ROWS} FROM repriced"), &[]).await?;
         done.read += rows.len() as u64;
-        let mut updates: BTreeMap<String, Updates> = BTreeMap::new();
+        let mut updates = Updates::default();
         for row in rows.iter().map(LogRow::read) {
             let Decision::Change { old, new, price_id } = row.decide(catalog) else { continue };
             done.changed += 1;
@@ -136,15 +136,10 @@ async fn step(
             let change = new.checked_sub(old.unwrap_or_default()).expect("a record's costs are within 10^9 USD");
             done.difference = sum(done.difference, change);
             sums.add(days.of(row.occurred_at_us), &row, change, old.is_none());
-            let update = updates.entry(row.partition).or_default();
-            update.places.push(row.place);
-            update.costs.push(new);
-            update.prices.push(price_id);
+            updates.push(row, new, price_id);
         }
-        for (partition, update) in &updates {
-            if !update.apply(client, partition).await? {
-                return Ok(None);
-            }
+        if !updates.apply(client, job.position_us, to_us).await? {
+            return Ok(None);
         }
         if rows.len() < FETCH_ROWS {
             break;
@@ -156,25 +151,46 @@ async fn step(
     Ok(Some(done))
 }
 
-/// New costs of rows of one partition, by place.
+/// New costs of rows, by place, time and user: the time tells the partition, the user the node.
 #[derive(Default)]
 struct Updates {
     places: Vec<String>,
+    times: Vec<DateTime<Utc>>,
+    users: Vec<String>,
     costs: Vec<Usd>,
     prices: Vec<i32>,
 }
 
 impl Updates {
+    fn push(&mut self, row: LogRow, cost: Usd, price_id: i32) {
+        self.places.push(row.place);
+        // It was read from the log, so it is a time.
+        self.times.push(DateTime::from_timestamp_micros(row.occurred_at_us).unwrap_or_default());
+        self.users.push(row.user_id);
+        self.costs.push(cost);
+        self.prices.push(price_id);
+    }
+
     /// False if a row is not where it was.
-    async fn apply(&self, client: &Client, partition: &str) -> Result<bool, tokio_postgres::Error> {
-        // The name comes from the catalog, quoted.
+    async fn apply(&self, client: &Client, from_us: i64, to_us: i64) -> Result<bool, tokio_postgres::Error> {
+        if self.places.is_empty() {
+            return Ok(true);
+        }
         let sql = format!(
-            "WITH changed AS (UPDATE {partition} AS l SET cost_usd = d.cost, cost_source = 'catalog', price_id = d.price \
-             FROM unnest($1::text[], $2::numeric[], $3::int4[]) AS d (place, cost, price) \
-             WHERE l.ctid = d.place::tid RETURNING 1) SELECT count(*) FROM changed"
+            "WITH changed AS (UPDATE public.api_usage_log AS l SET cost_usd = d.cost, cost_source = 'catalog', price_id = d.price \
+             FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::numeric[], $5::int4[]) AS d (place, at, user_id, cost, price) \
+             WHERE l.ctid = d.place::tid AND l.occurred_at = d.at AND l.user_id = d.user_id \
+             AND l.occurred_at >= {from} AND l.occurred_at < {to} RETURNING 1) SELECT count(*) FROM changed",
+            from = instant(from_us),
+            to = instant(to_us),
         );
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&self.places, Type::TEXT_ARRAY), (&self.costs, Type::NUMERIC_ARRAY), (&self.prices, Type::INT4_ARRAY)];
+        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&self.places, Type::TEXT_ARRAY),
+            (&self.times, Type::TIMESTAMPTZ_ARRAY),
+            (&self.users, Type::TEXT_ARRAY),
+            (&self.costs, Type::NUMERIC_ARRAY),
+            (&self.prices, Type::INT4_ARRAY),
+        ];
         let rows = client.query_typed(&sql, &parameters).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) == self.places.len() as i64)
     }
