@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
-.PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18
+.PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18 test-citus
 .PHONY: test-python bench-python test-otel
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
@@ -110,6 +110,10 @@ test-postgres-18: ## Run the tests of the database, the API and the daemon again
 	@scripts/need-pgbouncer
 	bin=$$(scripts/need-postgres-18) && PATH="$$bin:$$PATH" cargo test --no-fail-fast --test database --test http --test it --test hostile -- \
 	--skip tls::a_server_that_cannot_prove_itself_gets_no_record
+
+test-citus: ## Run every command, route and panel on a real Citus, kill its nodes; CITUS_PG_CONFIG names the pg_config of one
+	$(BUILD)
+	tests/citus/run.py target/debug/tallyd $(PARTS)
 
 # As a workspace: a build of one package alone is another one, as its dependencies have fewer features.
 smoke-postgres-18: ## Migrate, load, roll up, reprice and drop partitions on PostgreSQL 18; attack it as each SQL role

@@ -15,6 +15,7 @@ mod adopt;
 mod beside;
 mod bill;
 mod budgets;
+mod citus;
 mod crash;
 mod crowd;
 mod damage;

@@ -256,7 +256,7 @@ struct Places {
 
 impl Places {
     /// All rows but the first of each call.
-    async fn of_extra_rows(client: &Client, search: &Search) -> Result<Self, tokio_postgres::Error> {
+    async fn of_extra_rows(client: &Client, search: &DuplicateSearch) -> Result<Self, tokio_postgres::Error> {
         let sql = format!(
             "WITH {ranked} SELECT place::text, occurred_at, user_id, row_id FROM ranked WHERE number > 1",
             ranked = search.ranked()

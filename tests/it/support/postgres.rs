@@ -196,8 +196,13 @@ impl Postgres {
         command.current_dir(self.home.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
+    /// All that the server has written.
+    pub fn whole_log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
     fn log(&self) -> String {
-        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        let log = self.whole_log();
         let last: Vec<_> = log.lines().rev().take(20).collect();
         last.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
