@@ -13,7 +13,7 @@
 //! | [`retry`] | a dead letter's record, admitted again |
 //! | [`outbound`] | the little that tallyd asks of other servers over HTTP |
 //! | [`http`] | the control plane: health, metrics, status |
-//! | [`metrics`] | every metric, a documented line each |
+//! | [`metrics`] | the metrics' recorder, and the handles that stages keep |
 //! | [`seats`] | places on listeners that strangers can reach |
 
 #![warn(unreachable_pub)]

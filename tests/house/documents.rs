@@ -23,7 +23,8 @@ fn every_metric_of_a_dashboard_exists() {
                 let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
                 for word in words(expression, is_part).filter(|word| word.starts_with("tallyd_")) {
                     let name = word.strip_suffix("_bucket").unwrap_or(word);
-                    assert!(registry::ALL.iter().any(|metric| metric.name == name), "{word} in {}", path.display());
+                    let known = registry::ALL.iter().any(|metric| metric.name == name);
+                    assert!(known, "{}: {word} is not in crates/base/src/registry.rs", path.display());
                     named += 1;
                 }
             }
@@ -40,37 +41,91 @@ fn every_alert_has_metrics_that_exist_a_test_and_a_section_of_the_runbook() {
         rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::trim).collect();
     assert!(alerts.len() >= 15, "{alerts:?}");
     for alert in &alerts {
-        assert!(tests.contains(&format!("- name: {alert}\n")), "{alert} is not tested");
-        assert!(runbook.contains(&format!("\n## {alert}\n")), "{alert} is not in the runbook");
+        assert!(tests.contains(&format!("- name: {alert}\n")), "grafana/prometheus/alerts_test.yml has no {alert}");
+        assert!(runbook.contains(&format!("\n## {alert}\n")), "docs/runbook.md has no section {alert}");
         let link = format!("docs/runbook.md#{}\"", alert.to_ascii_lowercase());
-        assert!(rules.contains(&link), "{alert} does not lead to {link}");
+        assert!(rules.contains(&link), "{alert} does not lead to {link}: its runbook_url in alerts.yml");
     }
     let sections = runbook.lines().filter_map(|line| line.strip_prefix("## "));
-    assert_eq!(sections.collect::<Vec<_>>(), alerts, "the runbook's sections are the alerts, in their order");
+    assert_eq!(
+        sections.collect::<Vec<_>>(),
+        alerts,
+        "docs/runbook.md has a section for each alert, in the order of alerts.yml"
+    );
     for file in [&rules, &tests] {
         for line in file.lines().filter(|line| !line.trim_start().starts_with("runbook_url")) {
             let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
             for word in words(line, is_part).filter(|word| word.starts_with("tallyd_")) {
                 let name = word.strip_suffix("_bucket").unwrap_or(word);
-                assert!(registry::ALL.iter().any(|metric| metric.name == name), "{word}");
+                let known = registry::ALL.iter().any(|metric| metric.name == name);
+                assert!(known, "grafana/prometheus/: {word} is not in crates/base/src/registry.rs");
             }
         }
     }
 }
 
+/// `pub const` is never unused for the compiler, so a metric without a call site would be said to exist and never be seen.
 #[test]
-fn the_readme_names_targets_and_files_that_exist() {
-    let readme = read("README.md");
-    let makefile = read("Makefile");
-    let targets = readme
-        .match_indices("make ")
-        .map(|(at, _)| readme[at + 5..].split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap());
-    for target in targets.filter(|target| !target.is_empty()) {
-        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+fn every_metric_is_counted_somewhere() {
+    let list = "crates/base/src/registry.rs";
+    let mut code = String::new();
+    for folder in ["src", "crates"] {
+        walk(&root().join(folder), &mut |path| {
+            if path != root().join(list) && path.extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        });
     }
-    for (at, _) in readme.match_indices("](") {
-        let link = readme[at + 2..].split(')').next().unwrap();
-        assert!(link.starts_with("https://") || root().join(link).exists(), "{link}");
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named: BTreeSet<_> = words(&code, is_part).collect();
+    let list = read(list);
+    let is_kind = |word: &str| ["counter", "gauge", "histogram"].contains(&word);
+    let constants = list.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (kind, constant, sign) = (words.next()?, words.next()?, words.next()?);
+        (is_kind(kind) && sign == "=").then_some(constant)
+    });
+    let mut found = 0;
+    for constant in constants {
+        assert!(named.contains(constant), "{constant} is in crates/base/src/registry.rs, and no code counts it");
+        found += 1;
+    }
+    assert_eq!(found, registry::ALL.len(), "how a metric is written in crates/base/src/registry.rs");
+}
+
+#[test]
+fn the_readme_and_the_help_name_every_vendor_whose_bill_is_read() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tallyd")).args(["bill-check", "--help"]).output().unwrap();
+    let help = String::from_utf8_lossy(&output.stdout);
+    let readme = read("README.md");
+    let paragraph = readme.split("\n\n").find(|text| text.starts_with("`tallyd bill-check` reads "));
+    let paragraph = paragraph.expect("README.md has a paragraph that begins with `tallyd bill-check` reads");
+    for (_, vendor) in tallyd_model::bill::VENDORS {
+        assert!(paragraph.contains(vendor), "README.md, on what `tallyd bill-check` reads: {vendor}");
+        assert!(help.contains(vendor), "tallyd bill-check --help (src/cli/bill_check.rs): {vendor}");
+    }
+}
+
+#[test]
+fn the_readme_and_contributing_name_targets_and_files_that_exist() {
+    let makefile = read("Makefile");
+    for page in ["README.md", "CONTRIBUTING.md"] {
+        let text = read(page);
+        let after = |(at, _): (usize, &str)| text[at + 5..].split(|c: char| !c.is_ascii_lowercase() && c != '-').next();
+        let targets = text.match_indices("make ").filter_map(after);
+        for target in targets.filter(|target| !target.is_empty()) {
+            assert!(
+                makefile.contains(&format!("\n{target}:")),
+                "{page} names `make {target}`, which the Makefile lacks"
+            );
+        }
+        for (at, _) in text.match_indices("](") {
+            let link = text[at + 2..].split(')').next().unwrap();
+            assert!(
+                link.starts_with("https://") || root().join(link).exists(),
+                "{page} leads to {link}, which is not there"
+            );
+        }
     }
 }
 
@@ -124,18 +179,28 @@ fn the_readmes_environment_variables_are_settings() {
 }
 
 #[test]
-fn the_files_that_the_architecture_names_exist() {
-    let architecture = read("ARCHITECTURE.md");
-    let named = architecture.split('`').skip(1).step_by(2);
-    let mut checked = 0;
-    for name in named.filter(|name| name.ends_with(".rs") || name.contains('/') && name.ends_with('/')) {
-        for file in expanded(name) {
-            let places = ["", "src/pipeline", "src"];
-            assert!(places.iter().any(|place| root().join(place).join(&file).exists()), "{file}");
-            checked += 1;
+fn the_files_that_architecture_and_contributing_name_exist() {
+    const ENDS: [&str; 8] = [".rs", ".toml", ".md", ".json", ".yml", ".py", ".sql", "/"];
+    for (page, least) in [("ARCHITECTURE.md", 20), ("CONTRIBUTING.md", 15)] {
+        let text = read(page);
+        // Without the blocks of commands, whose fences are backticks as well.
+        let text: String = text.split("```").step_by(2).collect();
+        let named = text.split('`').skip(1).step_by(2);
+        let mut checked = 0;
+        for name in named.filter(|name| name.contains('/') && ENDS.iter().any(|end| name.ends_with(end))) {
+            // What stands for a new name is not there yet, its folder is.
+            let name =
+                name.split_once('<').map_or(name, |(before, _)| &before[..=before.rfind('/').unwrap_or_default()]);
+            if name.contains(' ') {
+                continue;
+            }
+            for file in expanded(name) {
+                assert!(root().join(&file).exists(), "{page} names {file}, which is not there: was it moved?");
+                checked += 1;
+            }
         }
+        assert!(checked > least, "only {checked} files were found in {page}");
     }
-    assert!(checked > 20, "only {checked} were found");
 }
 
 /// `a/{b,c}.rs` as `a/b.rs` and `a/c.rs`.
@@ -161,7 +226,7 @@ fn the_tests_that_the_architecture_names_exist() {
     let names = words(&architecture, is_part).filter(|word| word.matches('_').count() >= 4);
     let mut checked = 0;
     for name in names {
-        assert!(sources.contains(&format!("fn {name}(")), "{name}");
+        assert!(sources.contains(&format!("fn {name}(")), "ARCHITECTURE.md names the test {name}, which is not there");
         checked += 1;
     }
     assert!(checked >= 5, "only {checked} were found");

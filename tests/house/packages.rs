@@ -45,7 +45,7 @@ fn a_container_gets_every_file_that_the_source_includes() {
             let first = path.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
             assert!(
                 copied.iter().any(|copied| *copied == first || Path::new(copied) == path),
-                "{file} includes {}, which is not copied",
+                "{file} includes {}, which no COPY of the Dockerfile brings",
                 path.display()
             );
             named += 1;

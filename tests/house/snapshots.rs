@@ -12,7 +12,8 @@ fn holds(name: &str, now: &str) {
     settings.set_snapshot_path("../snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.set_description("Written by `make snapshots`. Users rely on it: review its diff.");
+    settings
+        .set_description("Written by `make snapshots`, which needs no cargo-insta. Users rely on it: review its diff.");
     settings.bind(|| assert_snapshot!(name, now));
 }
 

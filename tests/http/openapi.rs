@@ -44,10 +44,11 @@ fn series_have_the_labels_of_the_registry(metrics: &str) {
             let rest = name.strip_prefix(metric.name);
             rest == Some("") || metric.kind == "histogram" && matches!(rest, Some("_bucket" | "_sum" | "_count"))
         });
-        let metric = metric.unwrap_or_else(|| panic!("{line}"));
+        let metric =
+            metric.unwrap_or_else(|| panic!("crates/base/src/registry.rs does not have the metric of: {line}"));
         let names = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0));
         let names: Vec<_> = names.filter(|name| !(metric.kind == "histogram" && *name == "le")).collect();
-        assert_eq!(names, metric.labels, "{line}");
+        assert_eq!(names, metric.labels, "labels of the call site and of crates/base/src/registry.rs: {line}");
         found += 1;
     }
     assert!(found > 50, "only {found} series");

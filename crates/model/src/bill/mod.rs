@@ -31,6 +31,9 @@ use serde::Serialize;
 use crate::files::{DateOrder, Numbers};
 use crate::pricing::{Usd, family};
 
+/// Whose exports are read: the provider's name in the records, and the vendor's name in help and errors.
+pub const VENDORS: [(&str, &str); 3] = [("claude", "Anthropic"), ("openai", "OpenAI"), ("openrouter", "OpenRouter")];
+
 /// How the tables of the exports are written. The default is as the vendors write them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BillForm {
@@ -45,7 +48,7 @@ pub struct BillForm {
 pub struct BillKey {
     /// The day, in UTC.
     pub day: NaiveDate,
-    /// `claude`, `openai` or `openrouter`.
+    /// The provider's name in the records; one of [`VENDORS`].
     pub provider: &'static str,
     /// The model's family; empty for what is not told apart by model.
     pub model: String,
@@ -201,6 +204,7 @@ impl Page<'_> {
 
     /// Notes that the file speaks of a day, whether or not anything was used on it.
     fn covers(&mut self, day: NaiveDate, provider: &'static str, kind: Kind) {
+        debug_assert!(VENDORS.iter().any(|(known, _)| *known == provider), "{provider} is not in bill::VENDORS");
         self.days.insert((day, provider, kind));
     }
 

@@ -74,7 +74,7 @@ impl Row<'_> {
 
 type Reader = fn(&mut Page<'_>, &Row<'_>, &str) -> Result<(), BillError>;
 
-/// The forms, each with the columns that it must have.
+/// The forms, each with the columns that it must have. The first whose columns are all there is taken.
 const FORMS: [(&[&str], Reader); 5] = [
     (&["usage_date_utc", "cost_usd"], anthropic_cost),
     (&["usage_date_utc", "usage_input_tokens_no_cache", "usage_output_tokens"], anthropic_usage),
@@ -235,6 +235,16 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(console_model(name), expected);
+        }
+    }
+
+    #[test]
+    fn no_form_hides_another() {
+        for (at, (columns, _)) in FORMS.iter().enumerate() {
+            for (later, _) in &FORMS[at + 1..] {
+                let hides = columns.iter().all(|column| later.contains(column));
+                assert!(!hides, "a file with {later:?} is read as one with {columns:?}: put the longer form first");
+            }
         }
     }
 }

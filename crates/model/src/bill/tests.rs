@@ -260,3 +260,12 @@ fn openrouters_activity_is_read_as_its_api_answers_it() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+#[test]
+fn every_vendor_has_its_name_in_the_records_and_stands_in_the_error() {
+    let error = BillError::Unknown { file: String::new() }.to_string();
+    for (provider, vendor) in VENDORS {
+        assert_eq!(crate::pricing::normalise_provider(provider), provider, "records have another name of {vendor}");
+        assert!(error.contains(vendor), "BillError::Unknown does not name {vendor}: {error}");
+    }
+}
