@@ -119,3 +119,27 @@ fn send(mut stream: UnixStream, lines: Lines) -> anyhow::Result<u64> {
     stream.shutdown(std::net::Shutdown::Write)?;
     Ok(sent)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    #[test]
+    fn the_flags_are_the_record_and_what_is_not_given_is_not_said() {
+        let said =
+            ["", "--provider", "x", "--cost-usd", "-0.5", "--status", "529", "--extra-units", r#"{"image":2.50}"#];
+        let record = tallyd_model::json::to_string(&Line::parse_from(said).flags).unwrap();
+        assert_eq!(record, r#"{"provider":"x","extra_units":{"image":2.50},"status":529,"cost_usd":"-0.5"}"#);
+        for wrong in [["", "--metadata", "{"], ["", "--input-tokens", "1.5"], ["", "--status", "65536"]] {
+            assert!(Line::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -282,8 +282,8 @@ mod tests {
     fn a_record_of_too_many_fields_is_refused() {
         let mut body = Vec::new();
         message::write_records_head(&mut body, 1, 1);
-        body.extend_from_slice(&[0xdc, 0, 22]);
-        body.extend_from_slice(&[0xc0; 22]);
+        body.extend_from_slice(&[0xdc, 0, FIELDS.len() as u8 + 1]);
+        body.extend_from_slice(&[0xc0; FIELDS.len() + 1]);
         let Ok(ClientFrame::Records(records)) = read(&body, limits::FRAME_RECORDS) else { panic!("records") };
         records.encoded().for_each(|bytes| assert_eq!(decode(bytes).unwrap_err().code, Code::UnknownField));
     }
