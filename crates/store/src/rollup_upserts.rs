@@ -12,7 +12,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use tallyd_model::pricing::Usd;
-use tallyd_model::rollup::fold::{Deltas, Measures, UserSums};
+use tallyd_model::rollup::fold::Deltas;
+use tallyd_model::rollup::measures::{Measures, UserSums};
 
 type Parameter<'p> = (Box<dyn ToSql + Sync + Send + 'p>, Type);
 

@@ -6,6 +6,7 @@ use super::attributes::Attributes;
 use super::items::Item;
 use super::record::Draft;
 use super::{json, wire};
+use tallyd_config::Otlp;
 
 /// How a request and its answer are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,12 @@ impl Source {
     /// Keeps the resource's attributes in a record's metadata.
     pub fn keep(&self, draft: &mut Draft) {
         draft.keep(Some("resource"), &self.resource, |name| !NOT_KEPT.iter().any(|start| name.starts_with(start)));
+    }
+
+    /// The first of the configured attributes that names somebody: of the item, or else of the resource.
+    pub(super) fn user<'a>(&'a self, config: &Otlp, attributes: &'a Attributes) -> Option<&'a str> {
+        let names: Vec<&str> = config.user_attributes.iter().map(String::as_str).collect();
+        attributes.text(&names).or_else(|| self.resource.text(&names))
     }
 }
 

@@ -13,7 +13,6 @@ use super::attributes::{Attributes, Count};
 use super::document::Source;
 use super::items::Event;
 use super::record::Draft;
-use super::spans::user;
 use super::{Reading, Took};
 use crate::stands_out::differ;
 use tallyd_config::ClaudeCode;
@@ -75,7 +74,7 @@ pub fn records(reading: &Reading<'_>, source: &Source, event: Event, drafts: &mu
     draft.text("provider", Some(PROVIDER));
     draft.text("model", model);
     draft.text("endpoint", Some("/v1/messages"));
-    draft.text("user_id", user(reading.config, source, attributes));
+    draft.text("user_id", source.user(reading.config, attributes));
     draft.text("app", source.resource.text(&["service.name"]));
     draft.text("request_id", attributes.text(&["request_id"]));
     draft.number("latency_ms", attributes.integer(&["duration_ms"]).unwrap_or(0));

@@ -14,7 +14,6 @@ use super::items::Span;
 use super::record::Draft;
 use super::usage::{self, Found, Rule};
 use super::{Reading, Took};
-use tallyd_config::Otlp;
 
 /// Operations that call a model.
 const CALLS: [&str; 5] = ["chat", "generate_content", "text_completion", "embeddings", "completion"];
@@ -74,7 +73,7 @@ pub fn records(reading: &Reading<'_>, source: &Source, span: Span, drafts: &mut 
     draft.text("provider", provider);
     draft.text("model", attributes.text(&MODEL));
     draft.text("endpoint", attributes.text(&ENDPOINT));
-    draft.text("user_id", user(reading.config, source, attributes));
+    draft.text("user_id", source.user(reading.config, attributes));
     draft.text("app", source.resource.text(&["service.name"]));
     draft.text("request_id", attributes.text(&REQUEST_ID));
     draft.text("service_tier", attributes.text(&TIER));
@@ -138,12 +137,6 @@ fn kind(source: &Source, attributes: &Attributes) -> Kind {
     if CALLS.contains(&operation) { Kind::Call } else { Kind::Unknown }
 }
 
-/// The first of the configured attributes that names somebody.
-pub(super) fn user<'a>(config: &Otlp, source: &'a Source, attributes: &'a Attributes) -> Option<&'a str> {
-    let names: Vec<&str> = config.user_attributes.iter().map(String::as_str).collect();
-    attributes.text(&names).or_else(|| source.resource.text(&names))
-}
-
 /// The call's HTTP status, as well as a span tells it.
 fn status(span: &Span) -> i64 {
     let told = span.attributes.integer(&["http.response.status_code", "http.status_code", "error.type"]);
@@ -161,6 +154,7 @@ mod tests {
     use super::super::attributes::Value;
     use super::super::items::KIND_CLIENT;
     use super::*;
+    use tallyd_config::Otlp;
     use tallyd_model::pricing::{Catalog, PricingOptions};
 
     fn span(attributes: Attributes) -> Span {

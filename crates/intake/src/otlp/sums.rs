@@ -11,7 +11,6 @@ use super::document::Source;
 use super::items::{DELTA, Metric, Point};
 use super::logs::SYNTHETIC;
 use super::record::Draft;
-use super::spans::user;
 use super::{Reading, Took};
 use tallyd_config::{ClaudeCode, Otlp};
 
@@ -66,7 +65,7 @@ pub fn records(
 /// What points of one record have in common.
 fn key(config: &Otlp, source: &Source, point: &Point) -> (u64, u64, [String; 4]) {
     let text = |names: &[&str]| point.attributes.text(names).unwrap_or_default().to_owned();
-    let user = user(config, source, &point.attributes).unwrap_or_default().to_owned();
+    let user = source.user(config, &point.attributes).unwrap_or_default().to_owned();
     (point.start_ns, point.time_ns, [text(&["model"]), text(&["session.id"]), text(&["query_source"]), user])
 }
 
@@ -76,7 +75,7 @@ fn begin(config: &Otlp, source: &Source, point: &Point) -> Draft {
     draft.text("provider", Some("anthropic"));
     draft.text("model", point.attributes.text(&["model"]));
     draft.text("endpoint", Some("/v1/messages"));
-    draft.text("user_id", user(config, source, &point.attributes));
+    draft.text("user_id", source.user(config, &point.attributes));
     draft.text("app", source.resource.text(&["service.name"]));
     draft.note("session_id", point.attributes.text(&["session.id"]));
     draft.keep(None, &point.attributes, |name| !["type", "model", "session.id"].contains(&name));

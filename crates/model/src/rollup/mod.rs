@@ -10,3 +10,4 @@
 pub mod day;
 pub mod fold;
 pub mod guard;
+pub mod measures;

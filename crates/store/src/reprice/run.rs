@@ -16,8 +16,9 @@ use crate::retry::{may_pass, persistently};
 use crate::rollup_upserts;
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
-use tallyd_model::rollup::fold::{CostKey, Deltas, Measures, UserKey, UserSums};
+use tallyd_model::rollup::fold::Deltas;
 use tallyd_model::rollup::guard::{OTHER, OTHER_ENDPOINT, OTHER_MODEL};
+use tallyd_model::rollup::measures::{CostKey, Measures, UserKey, UserSums};
 
 /// Rows that are fetched, and updated, at once.
 const FETCH_ROWS: usize = 10_000;

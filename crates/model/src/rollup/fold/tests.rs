@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::super::guard::KeyBounds;
 use super::*;
 use crate::call::Cost;
-use crate::pricing::Tokens;
+use crate::pricing::{Tokens, Usd};
 
 const DAY_US: i64 = 86_400_000_000;
 

@@ -1,0 +1,128 @@
+//! What every rollup row sums, and the keys of the rows.
+
+use chrono::NaiveDate;
+
+use crate::call::Call;
+use crate::pricing::Usd;
+
+/// The status from which on a call counts as an error.
+const ERROR_STATUS: u16 = 400;
+
+/// What every rollup row sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// Calls.
+    pub calls: i64,
+    /// Calls with a status of 400 and above.
+    pub errors: i64,
+    /// Tokens and requests, in the order of the columns: input, output, cache read, cache write 5m and 1h, requests.
+    pub units: [i64; 6],
+    /// USD.
+    pub cost: Usd,
+    /// Calls without a known price.
+    pub unpriced: i64,
+}
+
+impl Measures {
+    pub(super) fn add_call(&mut self, call: &Call<'_>) {
+        let tokens = &call.tokens;
+        self.calls += 1;
+        self.errors += i64::from(call.status >= ERROR_STATUS);
+        let units = [
+            tokens.input,
+            tokens.output,
+            tokens.cache_read,
+            tokens.cache_write_5m,
+            tokens.cache_write_1h,
+            call.requests,
+        ];
+        for (sum, unit) in self.units.iter_mut().zip(units) {
+            // No version has admitted more than 10^12 (limits::TOKENS_MAX), so it takes 9.2 million calls to overflow. A batch has
+            // 18 MiB of payload, of which a call takes 16 bytes for its id alone: 1.2 million.
+            *sum = sum.checked_add(unit as i64).expect("a batch's counts fit 63 bits");
+        }
+        match call.cost.usd() {
+            Some(usd) => self.add_cost(usd),
+            None => self.unpriced += 1,
+        }
+    }
+
+    pub(super) fn add_cost(&mut self, usd: Usd) {
+        // A batch's records would have to cost 10^14 USD each to overflow.
+        self.cost = self.cost.checked_add(usd).expect("a batch's cost fits 10^20 USD");
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.errors += other.errors;
+        for (sum, unit) in self.units.iter_mut().zip(other.units) {
+            // Rows of the same batch: see `add_call`.
+            *sum = sum.checked_add(unit).expect("a batch's counts fit 63 bits");
+        }
+        self.add_cost(other.cost);
+        self.unpriced += other.unpriced;
+    }
+}
+
+/// A key of `daily_api_costs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CostKey<'a> {
+    /// In the reporting time zone.
+    pub day: NaiveDate,
+    /// Provider.
+    pub provider: &'a str,
+    /// Model, or [`OTHER`](super::guard::OTHER).
+    pub model: &'a str,
+    /// Endpoint, or [`OTHER`](super::guard::OTHER).
+    pub endpoint: &'a str,
+}
+
+/// A key of `daily_user_api_costs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserKey<'a> {
+    /// In the reporting time zone.
+    pub day: NaiveDate,
+    /// User.
+    pub user_id: &'a str,
+    /// Provider.
+    pub provider: &'a str,
+}
+
+/// A user's sums, with the times of the first and last call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserSums {
+    /// The sums.
+    pub measures: Measures,
+    /// Microseconds since 1970.
+    pub first_us: i64,
+    /// Microseconds since 1970.
+    pub last_us: i64,
+}
+
+impl UserSums {
+    pub(super) fn add_call(&mut self, call: &Call<'_>) {
+        self.measures.add_call(call);
+        self.first_us = self.first_us.min(call.occurred_at_us);
+        self.last_us = self.last_us.max(call.occurred_at_us);
+    }
+}
+
+impl Default for UserSums {
+    fn default() -> Self {
+        Self { measures: Measures::default(), first_us: i64::MAX, last_us: i64::MIN }
+    }
+}
+
+impl CostKey<'_> {
+    /// True if the names are the very same slices: then they are equal, without looking.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.day == other.day
+            && std::ptr::eq(self.model, other.model)
+            && std::ptr::eq(self.endpoint, other.endpoint)
+            && std::ptr::eq(self.provider, other.provider)
+    }
+}
+
+pub(super) fn cost_key<'a>(day: NaiveDate, call: &Call<'a>) -> CostKey<'a> {
+    CostKey { day, provider: call.provider, model: call.model, endpoint: call.endpoint }
+}
