@@ -133,7 +133,7 @@ faults: ## Break the daemon in every way that it must survive, deep; writes targ
 check: ## What is worth knowing while a change is made: the format, clippy, the tests of the pure crates
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo test --quiet -p tallyd-model -p tallyd-config -p tallyd-protocol --lib
+	cargo test --quiet -p tallyd-model -p tallyd-config -p tallyd-protocol -p tallyd-intake --lib
 
 lint: ## Check the format, clippy, licences and sources
 	cargo fmt --all --check

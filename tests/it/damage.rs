@@ -102,11 +102,13 @@ fn what_is_left_of_segments_that_sled_cannot_read_is_loaded_once() {
     flip(&stores[1], 9_000, 30_000);
     postgres.up();
     daemon.up();
-    let status = daemon.until_status("the rest is loaded", |status| {
-        status["wal"]["damaged"] == true && status["wal"]["segments"].as_u64().unwrap() <= 2
+    // Its file is set aside after it has left the list of segments.
+    let status = daemon.until_status("the rest is loaded, and what helps is said", |status| {
+        let message = status["health"]["wal"]["message"].as_str().unwrap_or_default();
+        let is_loaded = status["wal"]["damaged"] == true && status["wal"]["segments"].as_u64().unwrap() <= 2;
+        is_loaded && message.contains("tallyd wal replay")
     });
     assert_eq!(status["health"]["wal"]["status"], "failing", "{status:#}");
-    assert!(status["health"]["wal"]["message"].as_str().unwrap().contains("tallyd wal replay"), "{status:#}");
     let set_aside = states(&daemon).iter().filter(|state| *state == "set_aside").count() as u64;
     assert!(set_aside >= 1, "{:?}", states(&daemon));
     let before: u64 = postgres.psql("SELECT count(*) FROM api_usage_log").parse().unwrap();
@@ -117,8 +119,8 @@ fn what_is_left_of_segments_that_sled_cannot_read_is_loaded_once() {
     assert_eq!(after - before, sum(&replayed, "loaded"), "{replayed:#}");
     let missing = sum(&replayed, "missing_keys");
     assert!(missing < 20, "{replayed:#}");
-    // A key has one frame of the load.
-    assert!(after + 25 * missing >= sent.records(), "{after} of {}: {replayed:#}", sent.records());
+    // A key has the frames of one connection that were there together: at most its window, 8 of 25 records.
+    assert!(after + 8 * 25 * missing >= sent.records(), "{after} of {}: {replayed:#}", sent.records());
     assert!(sum(&replayed, "loaded") > 500, "{replayed:#}");
     daemon.assert_reconciled();
     daemon.until_status("health is well again", |status| status["health"]["status"] == "ok");

@@ -18,7 +18,9 @@ fn a_password_in_a_file_is_rotated_without_a_restart_whichever_side_comes_first(
     fs::write(&file, "secret-1\n").unwrap();
     // The one in the URL was right once.
     let url = postgres.url().replace("user=postgres", "user=tally password=of-yesterday");
-    let mut daemon = Daemon::on(&url).with("TALLYD_DATABASE_PASSWORD_FILE", file.to_str().unwrap()).start();
+    // One lane, whose session is open once it loads: another would meet the new password at its first batch.
+    let daemon = Daemon::on(&url).with("TALLYD_FLUSHER_LANES", "1");
+    let mut daemon = daemon.with("TALLYD_DATABASE_PASSWORD_FILE", file.to_str().unwrap()).start();
     let load = Load::start(&daemon.socket(), 2);
     let loads_on = || {
         let before = load.acked().records();
@@ -30,6 +32,7 @@ fn a_password_in_a_file_is_rotated_without_a_restart_whichever_side_comes_first(
         assert!(!message.contains("of-yesterday"), "{message}");
         status["health"]["status"] == "failing" && message.contains(why)
     };
+    load.until_acked(500);
     loads_on();
     for (password, before) in [("secret-2", "secret-1"), ("secret-3", "secret-2")] {
         // Sessions that are open stay open: only new ones meet the new password.

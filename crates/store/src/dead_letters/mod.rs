@@ -8,7 +8,7 @@
 //! A retried record goes through the same code as any other (decode, validate, price, encode, COPY, rollups), but not
 //! through the write-ahead log: the letter is in PostgreSQL, and so one transaction locks it, loads its record and marks
 //! it settled. That transaction is all there is to it. Killed before COMMIT, nothing has happened; after it, the mark is
-//! there, and a second retry finds nothing to do. Through the call log the mark would come later than the record, and be lost
+//! there, and a second retry finds nothing to do. Through the WAL the mark would come later than the record, and be lost
 //! between the two. No daemon needs to run, and a running one is not disturbed.
 //!
 //! ## Little is kept of much
@@ -16,7 +16,7 @@
 //! them a refusal is answered and counted (`tallyd_refusals`), and its payload is not kept.
 //!
 //! ## A letter stays
-//! Settled letters stay as rows, with what became of them. A dropped one keeps its reason's code and its place in the call log, and
+//! Settled letters stay as rows, with what became of them. A dropped one keeps its reason's code and its place in the WAL, and
 //! loses what the record said.
 //!
 //! | module | what it holds |
