@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::daemon::Daemon;
 use crate::support::load::{Load, Sent};
 use crate::support::postgres::{Postgres, Stop};
+use crate::support::until;
 
 /// Segments with a seal, the oldest first.
 fn sealed(daemon: &Daemon) -> Vec<PathBuf> {
@@ -70,10 +71,12 @@ fn segments_are_listed_and_read_beside_a_running_daemon_without_disturbing_it() 
     let mut daemon = daemon(&postgres);
     let load = Load::start(&daemon.socket(), 2);
     load.until_acked(4_000);
-    let found = states(&daemon);
-    assert!(found.iter().filter(|state| *state == "sealed").count() >= 2, "{found:?}");
-    assert_eq!(found.iter().filter(|state| *state == "active").count(), 1);
-    let listed = json(&daemon, &["list"]);
+    // Between the seal of one segment and the next one's file, none is active.
+    let listed = until("two are sealed and one is active", || {
+        let listed = json(&daemon, &["list"]);
+        let in_state = |state| listed.as_array().unwrap().iter().filter(|segment| segment["state"] == state).count();
+        if in_state("sealed") >= 2 && in_state("active") == 1 { Ok(listed) } else { Err(format!("{listed:#}")) }
+    });
     for segment in listed.as_array().unwrap().iter().filter(|segment| segment["state"] == "sealed") {
         let name = segment["name"].as_str().unwrap();
         let read = json(&daemon, &["inspect", name]);
