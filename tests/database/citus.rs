@@ -151,3 +151,17 @@ async fn the_schema_has_what_citus_demands() {
     );
     cluster.stop().await;
 }
+
+/// Where everybody may make tables in `public`, a table there by the name of one of Citus' own says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_made_by_the_name_of_citus_own_holds_nobody_back() {
+    let dir = data_dir();
+    let (cluster, mut client) = cluster(dir.path()).await;
+    let made = "CREATE TABLE public.pg_dist_partition AS SELECT 'public.api_usage_log'::regclass AS logicalrelid";
+    client.batch_execute(made).await.unwrap();
+    // A batch is being loaded: behind the fence that a spread database has, the look would wait for it.
+    let loading = session(&cluster).await;
+    loading.batch_execute("BEGIN; LOCK TABLE public.ingest_watermark IN ROW EXCLUSIVE MODE").await.unwrap();
+    client.batch_execute("SET lock_timeout = '2s'").await.unwrap();
+    assert!(tallyd_store::reconcile(&mut client).await.unwrap().equal);
+}

@@ -92,11 +92,12 @@ pub struct CitusPlan {
 /// # Errors
 /// PostgreSQL's.
 pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error> {
-    let catalog = client.query_typed("SELECT to_regclass('pg_dist_partition') IS NOT NULL", &[]).await?;
+    // By its full name: who may make tables in `public` could make one of that name, and have each look hold back loading.
+    let catalog = client.query_typed("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL", &[]).await?;
     if !catalog.first().is_some_and(|row| row.get(0)) {
         return Ok(false);
     }
-    let sql = "SELECT 1 FROM pg_dist_partition WHERE logicalrelid = 'public.api_usage_log'::regclass";
+    let sql = "SELECT 1 FROM pg_catalog.pg_dist_partition WHERE logicalrelid = 'public.api_usage_log'::regclass";
     Ok(!client.query_typed(sql, &[]).await?.is_empty())
 }
 

@@ -77,7 +77,7 @@ pub async fn list(client: &Client) -> Result<Vec<PartitionInfo>, Error> {
 
 /// Sizes and calls of partitions whose rows are on other nodes, by Citus' own functions: here they are empty.
 async fn measure_spread(client: &Client, partitions: &mut [PartitionInfo]) -> Result<(), Error> {
-    let sql = "SELECT d.logicalrelid::text, citus_total_relation_size(d.logicalrelid, false) FROM pg_dist_partition AS d \
+    let sql = "SELECT d.logicalrelid::text, pg_catalog.citus_total_relation_size(d.logicalrelid, false) FROM pg_catalog.pg_dist_partition AS d \
         JOIN public.tallyd_partitions() AS p ON p.relation = d.logicalrelid";
     for row in client.query_typed(sql, &[]).await? {
         let (name, bytes): (String, Option<i64>) = (row.get(0), row.get(1));
