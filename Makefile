@@ -135,7 +135,9 @@ check: ## What is worth knowing while a change is made: the format, clippy, the 
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --quiet -p tallyd-model -p tallyd-config -p tallyd-protocol -p tallyd-intake --lib
 
-lint: ## Check the format, clippy, licences and sources
+lint: ## Check the format, clippy, licences, sources and prose
+	scripts/check-prose --self-test
+	scripts/check-prose
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/need-cargo-deny
