@@ -36,21 +36,21 @@ fn every_metric_of_a_dashboard_exists() {
 #[test]
 fn every_alert_has_metrics_that_exist_a_test_and_a_section_of_the_runbook() {
     let rules = read("grafana/prometheus/alerts.yml");
-    let (tests, runbook) = (read("grafana/prometheus/alerts_test.yml"), read("docs/runbook.md"));
+    let (tests, runbook) = (read("grafana/prometheus/alerts_test.yml"), read("docs/operate/runbook.md"));
     let alerts: Vec<&str> =
         rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::trim).collect();
     assert!(alerts.len() >= 15, "{alerts:?}");
     for alert in &alerts {
         assert!(tests.contains(&format!("- name: {alert}\n")), "grafana/prometheus/alerts_test.yml has no {alert}");
-        assert!(runbook.contains(&format!("\n## {alert}\n")), "docs/runbook.md has no section {alert}");
-        let link = format!("docs/runbook.md#{}\"", alert.to_ascii_lowercase());
+        assert!(runbook.contains(&format!("\n## {alert}\n")), "docs/operate/runbook.md has no section {alert}");
+        let link = format!("docs/operate/runbook.md#{}\"", alert.to_ascii_lowercase());
         assert!(rules.contains(&link), "{alert} does not lead to {link}: its runbook_url in alerts.yml");
     }
     let sections = runbook.lines().filter_map(|line| line.strip_prefix("## "));
     assert_eq!(
         sections.collect::<Vec<_>>(),
         alerts,
-        "docs/runbook.md has a section for each alert, in the order of alerts.yml"
+        "docs/operate/runbook.md has a section for each alert, in the order of alerts.yml"
     );
     for file in [&rules, &tests] {
         for line in file.lines().filter(|line| !line.trim_start().starts_with("runbook_url")) {
@@ -94,45 +94,120 @@ fn every_metric_is_counted_somewhere() {
 }
 
 #[test]
-fn the_readme_and_the_help_name_every_vendor_whose_bill_is_read() {
+fn the_guide_and_the_help_name_every_vendor_whose_bill_is_read() {
     let output = Command::new(env!("CARGO_BIN_EXE_tallyd")).args(["bill-check", "--help"]).output().unwrap();
     let help = String::from_utf8_lossy(&output.stdout);
-    let readme = read("README.md");
-    let paragraph = readme.split("\n\n").find(|text| text.starts_with("`tallyd bill-check` reads "));
-    let paragraph = paragraph.expect("README.md has a paragraph that begins with `tallyd bill-check` reads");
+    let guide = read("docs/guide/prices.md");
+    let paragraph = guide.split("\n\n").find(|text| text.contains("`tallyd bill-check` reads "));
+    let paragraph = paragraph.expect("docs/guide/prices.md has a paragraph with: `tallyd bill-check` reads");
     for (_, vendor) in tallyd_model::bill::VENDORS {
-        assert!(paragraph.contains(vendor), "README.md, on what `tallyd bill-check` reads: {vendor}");
+        assert!(
+            paragraph.contains(vendor),
+            "docs/guide/prices.md, on the bills that `tallyd bill-check` reads: {vendor}"
+        );
         assert!(help.contains(vendor), "tallyd bill-check --help (src/cli/bill_check.rs): {vendor}");
     }
 }
 
+/// Every tracked document, but for the changelog: a history names files as they were.
+fn documents() -> Vec<String> {
+    let found = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    let is_ours =
+        |file: &&str| *file != "CHANGELOG.md" && !file.starts_with("fuzz/corpus/") && root().join(file).exists();
+    found.lines().filter(is_ours).map(str::to_owned).collect()
+}
+
+/// The text without blocks of code, in which brackets mean something else.
+fn without_blocks(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The anchors of a page: its headings as GitHub and mdbook write them, and explicit ones.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = without_blocks(text);
+    let headings =
+        headings.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let is_kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+    headings.map(|line| line.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-")).collect()
+}
+
 #[test]
-fn the_readme_and_contributing_name_targets_and_files_that_exist() {
-    let makefile = read("Makefile");
-    for page in ["README.md", "CONTRIBUTING.md"] {
-        let text = read(page);
-        let after = |(at, _): (usize, &str)| text[at + 5..].split(|c: char| !c.is_ascii_lowercase() && c != '-').next();
-        let targets = text.match_indices("make ").filter_map(after);
-        for target in targets.filter(|target| !target.is_empty()) {
-            assert!(
-                makefile.contains(&format!("\n{target}:")),
-                "{page} names `make {target}`, which the Makefile lacks"
-            );
-        }
+fn every_link_of_a_document_leads_to_a_file_and_a_heading() {
+    let (mut files, mut headings) = (0, 0);
+    for page in documents() {
+        let text = without_blocks(&read(&page));
         for (at, _) in text.match_indices("](") {
             let link = text[at + 2..].split(')').next().unwrap();
-            assert!(
-                link.starts_with("https://") || root().join(link).exists(),
-                "{page} leads to {link}, which is not there"
-            );
+            if link.contains("://") || link.contains(' ') || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
+            let folder = root().join(&page).parent().unwrap().to_owned();
+            let target = if file.is_empty() { root().join(&page) } else { folder.join(file) };
+            assert!(target.exists(), "{page} leads to {link}, which is not there");
+            files += 1;
+            if let Some(heading) = heading {
+                let there = anchors(&std::fs::read_to_string(&target).unwrap());
+                assert!(there.contains(heading), "{page} leads to {link}; the headings of that page: {there:?}");
+                headings += 1;
+            }
         }
+    }
+    assert!(files > 150 && headings > 15, "only {files} links were found, {headings} of them to headings");
+}
+
+#[test]
+fn documents_name_targets_of_the_makefile_that_exist() {
+    let makefile = read("Makefile");
+    let mut found = 0;
+    for page in documents() {
+        let text = read(&page);
+        // In code only: "make sure" is English.
+        for span in text.split('`').skip(1).step_by(2).filter_map(|span| span.strip_prefix("make ")) {
+            let Some(target) = span.split_whitespace().next() else { continue };
+            let is_name = target.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c.is_ascii_digit());
+            assert!(
+                !is_name || makefile.contains(&format!("\n{target}:")),
+                "{page} names `make {target}`, which the Makefile lacks"
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 20, "only {found} were found");
+}
+
+#[test]
+fn the_table_of_contents_names_every_page() {
+    let contents = read("docs/README.md");
+    let decisions = read("docs/decisions/README.md");
+    let mut pages = 0;
+    for page in documents().iter().filter(|page| page.starts_with("docs/") && *page != "docs/README.md") {
+        let link = page.strip_prefix("docs/").unwrap();
+        let is_named = match link.strip_prefix("decisions/") {
+            Some(decision) if decision != "README.md" => decisions.contains(&format!("]({decision})")),
+            _ => contents.contains(&format!("]({link})")),
+        };
+        assert!(is_named, "{page} is missing in the table of contents (docs/README.md, docs/decisions/README.md)");
+        pages += 1;
+    }
+    assert!(pages > 40, "only {pages} pages were found");
+}
+
+/// A README that grows becomes a guide, a reference and a report in one; a map that grows is not looked at. Details have pages in docs/.
+#[test]
+fn the_readme_and_the_map_stay_short() {
+    for (page, bytes) in [("README.md", 9_500), ("ARCHITECTURE.md", 14_500)] {
+        let length = read(page).len();
+        assert!(length <= bytes, "{page} has {length} bytes, more than {bytes}: move details to docs/");
     }
 }
 
-/// The commands that the README shows: what follows `tallyd` in its shell blocks, continued lines joined.
+/// The commands that the README shows: the words after `tallyd` in its shell blocks, continued lines joined.
 fn shown_commands(readme: &str) -> Vec<Vec<String>> {
     let joined = readme.replace("\\\n", " ");
-    let blocks = joined.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let blocks = joined.split("```").skip(1).step_by(2);
+    let blocks = blocks.filter_map(|block| block.strip_prefix("sh\n").or(block.strip_prefix("console\n")));
     let lines = blocks.flat_map(str::lines).filter_map(|line| {
         let line = line.split(" # ").next().unwrap_or(line);
         let mut rest = line.split_whitespace().skip_while(|word| *word == "$" || word.contains('='));
@@ -145,7 +220,7 @@ fn shown_commands(readme: &str) -> Vec<Vec<String>> {
 #[test]
 fn the_readmes_commands_and_flags_exist() {
     let commands = shown_commands(&read("README.md"));
-    assert!(commands.len() >= 6, "only {commands:?} were found");
+    assert!(commands.len() >= 5, "only {commands:?} were found");
     for words in commands {
         let command = words.first().expect("the README never shows `tallyd` alone in a block");
         let output = Command::new(env!("CARGO_BIN_EXE_tallyd")).args([command, "--help"]).output().unwrap();
@@ -159,17 +234,20 @@ fn the_readmes_commands_and_flags_exist() {
 }
 
 #[test]
-fn the_readmes_environment_variables_are_settings() {
-    let readme = read("README.md");
-    let is_part = |c: char| c.is_ascii_uppercase() || c == '_';
-    let names: BTreeSet<_> = words(&readme, is_part)
-        .filter(|name| {
-            name.starts_with("TALLYD_") && !name.ends_with('_') || *name == "DATABASE_URL" || *name == "PORT"
-        })
-        .collect();
-    assert!(names.len() >= 6, "only {names:?} were found");
-    for name in names {
-        // Not a good value for each of them. Only what is said of an unknown name matters.
+fn the_documents_environment_variables_are_settings() {
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let mut names = BTreeSet::new();
+    let pages = documents();
+    for page in
+        pages.iter().filter(|page| *page == "README.md" || page.starts_with("docs/") || page.starts_with("deploy/"))
+    {
+        let text = read(page);
+        let is_setting = |name: &&str| name.starts_with("TALLYD_") && !name.ends_with('_');
+        names.extend(words(&text, is_part).filter(is_setting).map(str::to_owned));
+    }
+    assert!(names.len() >= 15, "only {names:?} were found");
+    for name in names.iter().filter(|name| *name != "TALLYD_WRITE_DOCS") {
+        // The value need not be good. Only the complaint about an unknown name matters.
         let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
         let output =
             command.args(["config", "check"]).env_clear().env(name, "1234").current_dir(root()).output().unwrap();
@@ -181,7 +259,12 @@ fn the_readmes_environment_variables_are_settings() {
 #[test]
 fn the_files_that_architecture_and_contributing_name_exist() {
     const ENDS: [&str; 8] = [".rs", ".toml", ".md", ".json", ".yml", ".py", ".sql", "/"];
-    for (page, least) in [("ARCHITECTURE.md", 20), ("CONTRIBUTING.md", 15)] {
+    for (page, least) in [
+        ("ARCHITECTURE.md", 20),
+        ("CONTRIBUTING.md", 15),
+        ("docs/internals/wal.md", 4),
+        ("docs/internals/flusher.md", 1),
+    ] {
         let text = read(page);
         // Without the blocks of commands, whose fences are backticks as well.
         let text: String = text.split("```").step_by(2).collect();
@@ -211,8 +294,8 @@ fn expanded(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_tests_that_the_architecture_names_exist() {
-    let architecture = read("ARCHITECTURE.md");
+fn the_tests_that_the_internals_name_exist() {
+    let architecture = read("ARCHITECTURE.md") + &read("docs/internals/wal.md");
     let mut sources = String::new();
     let mut add = |path: &Path| {
         if path.extension().is_some_and(|extension| extension == "rs") {
@@ -226,7 +309,10 @@ fn the_tests_that_the_architecture_names_exist() {
     let names = words(&architecture, is_part).filter(|word| word.matches('_').count() >= 4);
     let mut checked = 0;
     for name in names {
-        assert!(sources.contains(&format!("fn {name}(")), "ARCHITECTURE.md names the test {name}, which is not there");
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "ARCHITECTURE.md or docs/internals/wal.md names the test {name}, which is not there"
+        );
         checked += 1;
     }
     assert!(checked >= 5, "only {checked} were found");

@@ -7,6 +7,7 @@ mod config;
 mod fields;
 mod http;
 mod metrics;
+mod schema;
 
 use crate::{read, root};
 

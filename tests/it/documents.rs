@@ -1,7 +1,10 @@
-//! The commands that documents show: each is run here against a real daemon, or is named below with who runs it, or why nobody can.
+//! The commands that documents show: each page's shell blocks are run here against a real daemon, as one script. A command that
+//! cannot run here is named below with the test that runs it, or with the reason why none can.
 //!
-//! The root's README.md is `tests/house/`' affair; samples in JavaScript and Python are their clients' tests'.
+//! Blocks with output (`console`) are examples: their commands and flags are looked up in the help, as are commands within sentences.
+//! Samples in JavaScript and Python are run by their clients' tests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::support::daemon::Daemon;
@@ -20,6 +23,7 @@ use Elsewhere::{File, Nobody, Target};
 
 /// Commands by their first words.
 const ELSEWHERE: &[(&str, Elsewhere)] = &[
+    ("make run", Target),
     ("make deb", Target),
     ("make test", Target),
     ("make bench", Target),
@@ -32,6 +36,9 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("apt install postgresql", Nobody("it would change the machine that runs the tests")),
     ("find ~/.claude/projects", File("src/cli/import/preset/tests.rs")),
     ("tallyd migrate --citus", File("tests/database/citus.rs")),
+    ("tallyd adopt --", File("tests/it/adopt.rs")),
+    ("tallyd bill-check", File("tests/it/bill.rs")),
+    ("tallyd prices sync", File("tests/it/prices.rs")),
     ("echo '{\"provider\":\"rentcast\"", File("tests/it/vectors.rs")),
     (
         "cargo run -p tallyd-client --example record",
@@ -60,53 +67,62 @@ const PROGRAMS: [&str; 13] = [
     "usermod",
 ];
 
+/// A page whose blocks another test runs as one script.
+const RUN_AS_A_WHOLE: (&str, &str) = ("docs/guide/replace-a-tracker.md", "clients/typescript/tests/guide.test.mjs");
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The documents for users below the root: README.md of deploy/ and clients/ and their folders, and docs/.
+/// The documents for users: README.md, all of docs/ that is written by hand, and the README.md of deploy/ and clients/.
 fn documents() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut look = |folder: &Path, every: bool| {
-        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+    fn look(folder: &Path, every: bool, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if name == "README.md" || every && name.ends_with(".md") {
                 found.push(path);
+            } else if every && path.is_dir() {
+                look(&path, every, found);
             } else if path.join("README.md").exists() {
                 found.push(path.join("README.md"));
             }
         }
-    };
-    look(Path::new("deploy"), false);
-    look(Path::new("clients"), false);
-    look(Path::new("docs"), true);
+    }
+    let mut found = vec![root().join("README.md")];
+    for (folder, every) in [("deploy", false), ("clients", false), ("docs", true)] {
+        look(&root().join(folder), every, &mut found);
+    }
+    // Written from the code.
+    found.retain(|path| path.parent().is_some_and(|folder| !folder.ends_with("reference")));
     found.sort();
     found
 }
 
 /// A command as it is shown, without a comment behind it.
 struct Shown {
-    at: String,
     command: String,
-    /// In a block: to be run as it is. Otherwise it is only named in a sentence.
+    /// In a block of commands: to be run as it is. Otherwise it is only named.
     is_whole: bool,
 }
 
 fn shown(path: &Path) -> Vec<Shown> {
     let text = std::fs::read_to_string(path).unwrap();
-    let at = path.strip_prefix(root()).unwrap().display().to_string();
     let mut found = Vec::new();
     for (index, part) in text.split("```").enumerate() {
         let mut add = |command: &str, is_whole| {
             let command = command.split(" # ").next().unwrap_or(command).split("  #").next().unwrap_or(command).trim();
             if !command.is_empty() {
-                found.push(Shown { at: at.clone(), command: command.to_owned(), is_whole });
+                found.push(Shown { command: command.to_owned(), is_whole });
             }
         };
         if index % 2 == 1 {
-            let Some(block) = part.strip_prefix("sh\n") else { continue };
-            block.replace("\\\n", " ").lines().for_each(|line| add(line, true));
+            if let Some(block) = part.strip_prefix("sh\n") {
+                block.replace("\\\n", " ").lines().for_each(|line| add(line, true));
+            } else if let Some(block) = part.strip_prefix("console\n") {
+                let lines = block.lines().filter_map(|line| line.strip_prefix("$ "));
+                lines.for_each(|line| add(line.trim_start_matches("target/release/"), false));
+            }
         } else {
             for span in part.split('`').skip(1).step_by(2) {
                 let span = span.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -119,34 +135,48 @@ fn shown(path: &Path) -> Vec<Shown> {
     found
 }
 
-/// Words as a shell has them: spaces part them, quotes keep them together.
-fn words(command: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quote = None;
-    for c in command.chars() {
-        match (quote, c) {
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(open), c) if open == c => quote = None,
-            (None, ' ') => words.push(String::new()),
-            (_, c) => words.last_mut().expect("there is one from the start").push(c),
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
-}
-
 /// The setting that a line like `NAME=value` makes.
 fn setting(command: &str) -> Option<(&str, String)> {
     let (name, value) = command.split_once('=')?;
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    is_name.then(|| (name, words(value).concat()))
+    let is_name = name.starts_with("TALLYD_") && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    is_name.then(|| (name, value.trim_matches('\'').to_owned()))
+}
+
+/// A command within a sentence: its subcommand and flags exist. Its arguments are the reader's.
+fn look_up(daemon: &Daemon, at: &str, command: &str) {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    assert_eq!(words[0], "tallyd", "{at}: nobody runs {command:?}; see ELSEWHERE");
+    let is_name = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+    let commands: Vec<&str> = words[1..].iter().take_while(is_name).copied().collect();
+    // The last words may be values, such as a provider's name.
+    let helps = (1..=commands.len()).rev().map(|known| daemon.run(&[&commands[..known], &["--help"]].concat()));
+    let output = helps.into_iter().find(|output| output.status.success());
+    let output = output.unwrap_or_else(|| panic!("{at}: {command} has no help"));
+    let help = String::from_utf8_lossy(&output.stdout);
+    for flag in words.iter().filter(|word| word.starts_with("--")) {
+        assert!(help.contains(flag), "{at}: {command}: {flag}");
+    }
+}
+
+/// Runs a page's lines as one script of the daemon's user, with `tallyd` on the `PATH`.
+fn run_script(daemon: &Daemon, at: &str, lines: &[String]) {
+    let link = String::from_utf8(daemon.run(&["open"]).stdout).unwrap();
+    let address = link.split('/').nth(2).expect("tallyd open prints a link");
+    let script = lines.join("\n").replace("127.0.0.1:7420", address);
+    let script = format!("set -euo pipefail\ntrap 'echo \"failed: $BASH_COMMAND\" >&2' ERR\n{script}\n");
+    let folder = Path::new(env!("CARGO_BIN_EXE_tallyd")).parent().unwrap().display().to_string();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
+    let mut command = daemon.environment(std::process::Command::new("bash"));
+    let output = command.args(["-c", &script]).env("PATH", path).output().unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{at}:\n{script}\n{said}\n{complained}");
 }
 
 #[test]
 fn every_command_of_the_documents_is_run_or_accounted_for() {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).start();
-    // What a reader of the README does first, with nothing else installed.
+    // The first command of the README, with nothing else installed.
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let first = readme.lines().find_map(|line| line.strip_prefix("$ ")).unwrap();
     let first = first.strip_prefix("target/release/tallyd record ").expect("the first command is tallyd record");
@@ -154,14 +184,14 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     let (_, cost) = answer.rsplit_once(',').unwrap();
     assert!(output.status.success() && readme.contains(cost.trim_end()), "{answer}");
-    // The dead letter that the runbook speaks of: a model's name that is too long, which it mends.
+    // The dead letters that the pages retry: a model's name that is too long.
     postgres.until("SELECT to_regclass('public.dead_letters') IS NOT NULL", "t");
     postgres.psql("ALTER TABLE dead_letters ALTER id RESTART WITH 42");
     let letter = format!("{{\"provider\":\"claude\",\"model\":\"{}\",\"input_tokens\":9}}\n", "m".repeat(600));
-    daemon.lines(&letter);
-    postgres.until("SELECT string_agg(id::text, ' ') FROM dead_letters", "42");
+    daemon.lines(&format!("{letter}{letter}"));
+    postgres.until("SELECT string_agg(id::text, ' ' ORDER BY id) FROM dead_letters", "42 43");
 
-    // The files that docs/import.md imports.
+    // The files that docs/guide/import.md imports.
     let file = |name: &str, text: &str| std::fs::write(daemon.data().with_file_name(name), text).unwrap();
     file("calls.csv", "time,prompt,answer,user_id\n2026-08-10 10:00:00 UTC,1200,300,u-42\n");
     file(
@@ -172,57 +202,49 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
     let mut used = vec![false; ELSEWHERE.len()];
     let (mut run, mut named) = (0, 0);
-    for one in documents().iter().flat_map(|path| shown(path)) {
-        let Shown { at, command, is_whole } = &one;
-        let listed = ELSEWHERE.iter().position(|(begins, _)| command.starts_with(begins));
-        if let Some(place) = listed {
-            used[place] = true;
-            match &ELSEWHERE[place].1 {
-                Target => {
-                    let target = command.split_whitespace().nth(1).unwrap();
-                    assert!(makefile.contains(&format!("\n{target}:")), "{at}: {command}");
-                }
-                File(file) => assert!(root().join(file).exists(), "{file}"),
-                Nobody(reason) => assert!(reason.len() > 20, "{at}: {command}"),
+    let mut scripts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in documents() {
+        let at = path.strip_prefix(root()).unwrap().display().to_string();
+        for Shown { command, is_whole } in shown(&path) {
+            if at == RUN_AS_A_WHOLE.0 && is_whole {
+                let test = std::fs::read_to_string(root().join(RUN_AS_A_WHOLE.1)).unwrap();
+                assert!(test.contains(&at), "{} does not run {at}", RUN_AS_A_WHOLE.1);
+                continue;
             }
-        } else if let Some((name, value)) = setting(command) {
-            // Not a good value on this machine. Only what is said of an unknown name matters.
-            let output = daemon.command(&["config", "check"]).env(name, value).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(!said.contains("unknown environment variable"), "{at}: {said}");
-            run += 1;
-        } else {
-            let words = words(command);
-            assert_eq!(words[0], "tallyd", "{at}: nobody runs {command:?}; see ELSEWHERE");
-            let words: Vec<&str> = words[1..].iter().map(String::as_str).collect();
-            if *is_whole {
-                let output = daemon.run(&words);
-                assert!(output.status.success(), "{at}: {command}: {}", String::from_utf8_lossy(&output.stderr));
+            let listed = ELSEWHERE.iter().position(|(begins, _)| command.starts_with(begins));
+            if let Some(place) = listed {
+                used[place] = true;
+                match &ELSEWHERE[place].1 {
+                    Target => {
+                        let target = command.split_whitespace().nth(1).unwrap();
+                        assert!(makefile.contains(&format!("\n{target}:")), "{at}: {command}");
+                    }
+                    File(file) => assert!(root().join(file).exists(), "{file}"),
+                    Nobody(reason) => assert!(reason.len() > 20, "{at}: {command}"),
+                }
+            } else if let Some((name, value)) = setting(&command) {
+                // The value need not be good on this machine. Only the name is checked.
+                let output = daemon.command(&["config", "check"]).env(name, value).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(!said.contains("unknown environment variable"), "{at}: {said}");
+                run += 1;
+            } else if is_whole {
+                scripts.entry(at.clone()).or_default().push(command);
                 run += 1;
             } else {
-                // A sentence names a command, whose arguments are its reader's.
-                let commands: Vec<&str> = words
-                    .iter()
-                    .take_while(|word| {
-                        word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
-                    })
-                    .copied()
-                    .collect();
-                let output = daemon.run(&[&commands[..], &["--help"]].concat());
-                let help = String::from_utf8_lossy(&output.stdout);
-                assert!(output.status.success(), "{at}: {command}: {}", String::from_utf8_lossy(&output.stderr));
-                for flag in words.iter().filter(|word| word.starts_with("--")) {
-                    assert!(help.contains(flag), "{at}: {command}: {flag}");
-                }
+                look_up(&daemon, &at, &command);
                 named += 1;
             }
         }
     }
+    for (at, lines) in &scripts {
+        run_script(&daemon, at, lines);
+    }
     for ((begins, _), is_used) in ELSEWHERE.iter().zip(used) {
         assert!(is_used, "no document shows {begins:?} any more");
     }
-    assert!(run >= 15 && named >= 10, "only {run} were run, and {named} looked up");
+    assert!(run >= 60 && named >= 40, "only {run} were run, and {named} looked up");
     let settled = "SELECT count(*) FROM api_usage_log WHERE model = 'claude-sonnet-4-5' AND input_tokens = 9";
-    postgres.until(settled, "1");
+    postgres.until(settled, "2");
     daemon.assert_reconciled();
 }

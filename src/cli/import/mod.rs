@@ -81,7 +81,7 @@ use tallyd_wal::identity;
 Times: RFC 3339; `2026-01-31 12:00:00.5` (UTC, unless a zone follows); a date; a number, see --epoch.
 Files: UTF-8, or UTF-16 with a byte order mark; a first line `sep=;`, as Excel writes it, names the separator.
 A row is identified by its `id` (a UUID) or by --key; of several rows with the same one the last counts. Without either, a row
-is itself: one that was corrected since is another call. docs/import.md tells more.")]
+is itself: one that was corrected since is another call. docs/guide/import.md has the details.")]
 pub(super) struct ImportArgs {
     /// The file
     file: PathBuf,

@@ -9,7 +9,7 @@ fn the_page_of_the_metrics_is_the_registry() {
     let mut text = head("Metrics", "`crates/base/src/registry.rs`");
     text.push_str(
         "`GET /metrics` has these for Prometheus. The endpoint needs no token; `http.metrics_listen` moves it to an address of its own. Times are in seconds, sizes in bytes. [grafana/](../../grafana/) has dashboards and alerts,\n\
-         and the [runbook](../runbook.md) a section for each alert.\n\n\
+         and the [runbook](../operate/runbook.md) a section for each alert.\n\n\
          | metric | type | labels | what it says |\n|---|---|---|---|\n",
     );
     let mut metrics: Vec<_> = registry::ALL.iter().collect();

@@ -153,7 +153,8 @@ impl Daemon {
         self.command(arguments).output().unwrap()
     }
 
-    fn environment(&self, mut command: Command) -> Command {
+    /// A command with the daemon's settings, in its home.
+    pub fn environment(&self, mut command: Command) -> Command {
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "TMPDIR"));
         command.envs(self.settings.iter().cloned()).current_dir(self.home.path()).stdin(Stdio::null());
         command

@@ -1,4 +1,4 @@
-//! The one table of attributes that tell what a call has used: a row an attribute. `docs/otlp.md` is made of it.
+//! The one table of attributes that tell what a call has used: a row an attribute. `docs/reference/opentelemetry.md` is made of it.
 
 /// What the value of an attribute says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(names.len(), ROWS.len());
     }
 
-    /// `docs/otlp.md` as the tables have it. `TALLYD_WRITE_DOCS=1` writes it anew.
+    /// `docs/reference/opentelemetry.md` as the tables have it. `TALLYD_WRITE_DOCS=1` writes it anew.
     #[test]
     fn the_document_is_made_of_the_tables() {
         let mut text = include_str!("table.md").to_owned();
@@ -268,11 +268,14 @@ mod tests {
         for (scope, includes) in SCOPES {
             text.push_str(&format!("| `{scope}` | {} |\n", if *includes { "yes" } else { "no" }));
         }
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/otlp.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/opentelemetry.md");
         if std::env::var_os("TALLYD_WRITE_DOCS").is_some() {
             std::fs::write(path, &text).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == text, "docs/otlp.md is not what the tables say; TALLYD_WRITE_DOCS=1 writes it anew");
+        assert!(
+            written == text,
+            "docs/reference/opentelemetry.md is not what the tables say; TALLYD_WRITE_DOCS=1 writes it anew"
+        );
     }
 }
