@@ -109,12 +109,13 @@ fn the_guide_and_the_help_name_every_vendor_whose_bill_is_read() {
     }
 }
 
-/// Every tracked document, but for the changelog: a history names files as they were.
+/// Every tracked document except the changelog: a history names files as they were.
 fn documents() -> Vec<String> {
     let found = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
-    let is_ours =
-        |file: &&str| *file != "CHANGELOG.md" && !file.starts_with("fuzz/corpus/") && root().join(file).exists();
+    // The second is a part of a page, which a test puts into docs/reference/.
+    let is_left_out = |file: &str| ["CHANGELOG.md", "crates/intake/src/otlp/table.md"].contains(&file);
+    let is_ours = |file: &&str| !is_left_out(file) && !file.starts_with("fuzz/corpus/") && root().join(file).exists();
     found.lines().filter(is_ours).map(str::to_owned).collect()
 }
 
