@@ -174,6 +174,7 @@ fn flusher(
         quota: Arc::clone(&daemon.quota),
         by_user: config.log_table.user_index == UserIndex::Always,
         lanes: usize::from(count),
+        spend: Arc::default(),
     };
     Flusher {
         loader,

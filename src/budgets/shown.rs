@@ -30,7 +30,7 @@ impl Shown {
             if !self.budgets.contains(&name) && self.budgets.len() >= MAX_SHOWN {
                 continue;
             }
-            show(registry::BUDGET_USED_RATIO, &name, share(state.spent_usd, state.budget.amount_usd));
+            show(registry::BUDGET_SPENT_RATIO, &name, share(state.spent_usd, state.budget.amount_usd));
             if let Some(estimates) = estimates {
                 let expected = estimates.get(&state.budget.id).and_then(|estimate| estimate.expected_usd);
                 show(
@@ -43,7 +43,7 @@ impl Shown {
             now.insert(name);
         }
         for gone in self.budgets.difference(&now) {
-            show(registry::BUDGET_USED_RATIO, gone, 0.0);
+            show(registry::BUDGET_SPENT_RATIO, gone, 0.0);
             show(registry::BUDGET_FORECAST_RATIO, gone, 0.0);
         }
     }

@@ -1,6 +1,7 @@
 //! What answers have in common: snapshots to read from, exact numbers, tags, documented failures.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request};
@@ -9,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use deadpool_postgres::Pool;
 use http_body_util::BodyExt;
-use metrics::counter;
+use metrics::{counter, histogram};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use utoipa::{IntoResponses, ToSchema};
@@ -175,11 +176,13 @@ fn cacheable(headers: &mut HeaderMap, etag: &str) {
     headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
 }
 
-/// Middleware: counts answers by route and class of status.
+/// Middleware: counts answers by route and class of status, and times them.
 pub(crate) async fn count(request: Request, next: Next) -> Response {
     // A route as the table has it, so that the label's values are bounded.
     let route = request.extensions().get::<MatchedPath>().map_or("(none)".to_owned(), |path| path.as_str().to_owned());
+    let began = Instant::now();
     let response = next.run(request).await;
+    histogram!(registry::HTTP_SECONDS, "route" => route.clone()).record(began.elapsed());
     let class = match response.status().as_u16() {
         200..300 => "2xx",
         300..400 => "3xx",

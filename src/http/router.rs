@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -19,7 +19,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{Gate, Role, gate};
+use super::auth::{Gate, Identity, Role, gate, gate_if_shown};
 use super::error::ApiError;
 use super::places::{self, RequestSlots};
 use super::{SharedDaemon, admin, answer, health, ingest, openapi, otlp, page, status, today, v1};
@@ -27,7 +27,7 @@ use super::{SharedDaemon, admin, answer, health, ingest, openapi, otlp, page, st
 /// Bytes of a body that is read before anybody has shown a token: a token, or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
 
-/// Open to everybody: health, and counters unless they have an address of their own. No costs.
+/// Open to everybody: health, and counters unless they have an address of their own. Costs only by a token or a setting.
 fn open(with_metrics: bool) -> OpenApiRouter<SharedDaemon> {
     let health = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
     if !with_metrics {
@@ -122,7 +122,10 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
         .route_layer(for_role(Role::Ingest, false))
         .route_layer(from_fn(answer::count));
     let (router, document) = OpenApiRouter::new()
-        .merge(open(daemon.config.http.metrics_listen.is_none()))
+        .merge(open(daemon.config.http.metrics_listen.is_none()).route_layer(from_fn_with_state(
+            Gate { daemon: Arc::clone(&daemon), needs: Role::Read, by_page: false },
+            gate_if_shown,
+        )))
         .merge(asked(replaced(), false))
         .merge(asked(questions(), true))
         .merge(records)
@@ -150,15 +153,18 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
 
 /// Routes on `http.metrics_listen`.
 pub(crate) fn monitoring(daemon: SharedDaemon) -> Router {
-    let (router, _) = open(true).split_for_parts();
-    router.fallback(not_found).layer(CatchPanicLayer::custom(panicked)).with_state(daemon)
+    let (router, _) = open(false).split_for_parts();
+    let metrics = get(metrics_with_spend)
+        .layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
+        .layer(from_fn(places::keep));
+    router.route("/metrics", metrics).fallback(not_found).layer(CatchPanicLayer::custom(panicked)).with_state(daemon)
 }
 
 /// Routes on the local socket.
 pub(crate) fn local(daemon: SharedDaemon) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz_in_full))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics_with_spend))
         .route("/status", get(status::status))
         .route("/today", get(today::today))
         .route("/link", get(link))
@@ -178,11 +184,28 @@ fn cors(origins: &[String]) -> CorsLayer {
         .max_age(std::time::Duration::from_secs(600))
 }
 
-/// The daemon's metrics, in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "health", security(()),
+/// What `/metrics` answers.
+type Exposition = ([(HeaderName, &'static str); 1], String);
+
+/// The daemon's metrics, in Prometheus' text format. With a token of the role `read` (or the setting `http.metrics_spend`) also what
+/// was spent by model.
+#[utoipa::path(get, path = "/metrics", tag = "health", security((), ("bearer" = [])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
-async fn metrics(State(daemon): State<SharedDaemon>) -> ([(HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], daemon.metrics.render())
+async fn metrics(State(daemon): State<SharedDaemon>, identity: Option<Extension<Identity>>) -> Exposition {
+    exposition(&daemon, identity.is_some() || daemon.config.http.metrics_spend)
+}
+
+/// The same with what was spent, for those who are let in by the address that they ask at.
+async fn metrics_with_spend(State(daemon): State<SharedDaemon>) -> Exposition {
+    exposition(&daemon, true)
+}
+
+fn exposition(daemon: &super::Daemon, with_spend: bool) -> Exposition {
+    let mut text = crate::metrics::exposition(&daemon.metrics);
+    if let (true, Some(loading)) = (with_spend, daemon.loading.get()) {
+        text.push_str(&crate::metrics::spend_exposition(&loading.flusher.loader.spend.since_start()));
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 /// A link that signs in to the page. On the local socket alone: who may open that may as well read the database.

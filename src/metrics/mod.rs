@@ -5,6 +5,7 @@
 
 mod handles;
 pub(crate) mod names;
+mod spend;
 
 use std::time::Duration;
 
@@ -12,7 +13,16 @@ use tallyd_base::registry;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub(crate) use spend::exposition as spend_exposition;
+
 pub(crate) use handles::{FlushMetrics, IngestMetrics, OpenConnection};
+
+/// The daemon's metrics in Prometheus' text format, the process's own (memory, processor, file descriptors) among them.
+#[must_use]
+pub(crate) fn exposition(renderer: &PrometheusHandle) -> String {
+    metrics_process::Collector::default().collect();
+    renderer.render()
+}
 
 /// Upper bounds of latency buckets, in seconds: from a fast local disk to a stuck database.
 const LATENCY_BUCKETS_S: [f64; 16] =
@@ -30,6 +40,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Suffix("_batch_records".into()), &SIZE_BUCKETS)?
         .install_recorder()?;
     registry::describe();
+    metrics_process::Collector::default().describe();
     let info = metrics::gauge!(registry::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"));
     info.set(1.0);
     Ok(handle)

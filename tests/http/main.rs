@@ -21,6 +21,7 @@ mod page;
 mod password;
 mod records;
 mod settings;
+mod spend;
 mod stub;
 mod tokens;
 mod v1;

@@ -243,6 +243,7 @@ def main():
         del os.environ[name]
     os.environ.update(TALLYD_DATA_DIR=str(home / "data"), TALLYD_SOCKET=str(home / "s"), TALLYD_HTTP_LISTEN=f"127.0.0.1:{http}", TALLYD_LOG="warn", TALLYD_ALERTS_INTERVAL_MS="1000")
     config = (ROOT / "grafana/prometheus/prometheus.yml").read_text()
+    config = config.replace("# authorization: {credentials_file: /etc/prometheus/tallyd-token}", f"authorization: {{credentials_file: {home}/token}}")
     config = config.replace("15s", "1s").replace("127.0.0.1:7420", f"127.0.0.1:{http}").replace("- alerts.yml", f"- {ROOT}/grafana/prometheus/alerts.yml")
     (home / "prometheus.yml").write_text(config)
     children = [
@@ -267,6 +268,10 @@ def main():
 def check(tallyd, daemon, prometheus, children):
     run = lambda *words, **options: subprocess.run([tallyd, *words], check=True, stdout=subprocess.DEVNULL, **options)
     until("the daemon has its schema", lambda: '"flusher":{"status":"ok"}' in (get(f"{daemon}/healthz") or ""))
+    made = subprocess.run([tallyd, "token", "create", "--name", "prometheus", "--role", "read", "--json"], check=True, capture_output=True)
+    token = json.loads(made.stdout)["token"]
+    # Prometheus reads the file at each scrape.
+    pathlib.Path(os.environ["TALLYD_DATA_DIR"]).with_name("token").write_text(token)
     run("demo", "--backfill", "60", "--rate", "1000", "--seconds", "3", "--users", "40", "--seed", "5", stderr=subprocess.DEVNULL)
     run("budgets", "set", "0.01")
     refused = '{"provider":"x","colour":1}\n{"provider":"acme","model":"unknown"}\n{"provider":"rentcast"}'
@@ -280,6 +285,10 @@ def check(tallyd, daemon, prometheus, children):
     until("Prometheus has seen records", lambda: '"value"' in (get(ready) or ""))
     forecast = f"{prometheus}/api/v1/query?query=tallyd_budget_forecast_ratio"
     until("Prometheus has seen the budget's forecast", lambda: '"budget":"everything, a day"' in (get(forecast) or ""))
+    spent = f"{prometheus}/api/v1/query?query=" + urllib.parse.quote("sum(rate(tallyd_cost_usd_total[30s])) > 0")
+    until("Prometheus has seen costs", lambda: '"value"' in (get(spent) or ""))
+    if "tallyd_cost" in get(f"{daemon}/metrics"):
+        fault("/metrics", "it shows costs without a token")
     until("Prometheus has evaluated the alerts", lambda: '"health":"unknown"' not in (get(f"{prometheus}/api/v1/rules") or '"health":"unknown"'))
     asked = 0
     for path in DASHBOARDS:

@@ -103,6 +103,16 @@ registry! {
     counter FLUSH_CROWDED = "tallyd_flush_crowded_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold" { lane };
+    /// USD of the calls that this daemon has committed, by provider and model; (other) beyond 256 pairs. Shown to who may see costs.
+    counter COST_USD = "tallyd_cost_usd_total" { provider, model };
+    /// USD of the batches whose sum is negative, as for refunds, without their sign; tallyd_cost_usd_total does not have them.
+    counter CREDITS_USD = "tallyd_credits_usd_total" { provider, model };
+    /// Tokens of the calls that this daemon has committed, by provider, model and type.
+    counter TOKENS = "tallyd_tokens_total" { provider, model, type };
+    /// Calls that this daemon has committed, by provider, model and status: ok, or error from 400 on.
+    counter CALLS = "tallyd_calls_total" { provider, model, status };
+    /// Committed calls without a cost, by provider and model: tallyd_cost_usd_total does not have them.
+    counter CALLS_UNPRICED = "tallyd_calls_unpriced_total" { provider, model };
     /// Calls that this daemon's upkeep has dropped from the call log; their sums are kept.
     counter RETENTION_CALLS = "tallyd_retention_dropped_calls_total";
     /// Partitions of the call log that this daemon's upkeep has dropped.
@@ -114,7 +124,7 @@ registry! {
     /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
     gauge UNPRICED_CALLS = "tallyd_unpriced_calls" { provider, model };
     /// Share of a budget that is used in its current period, by the budget's name; 1 is all of it, 0 what a removed budget has.
-    gauge BUDGET_USED_RATIO = "tallyd_budget_used_ratio" { budget };
+    gauge BUDGET_SPENT_RATIO = "tallyd_budget_spent_ratio" { budget };
     /// Share of a budget that its current period will have used by its end, by the forecast; 0 where there is none.
     gauge BUDGET_FORECAST_RATIO = "tallyd_budget_forecast_ratio" { budget };
     /// Alerts that this daemon has raised.
@@ -135,6 +145,8 @@ registry! {
     counter AUTH_FAILURES = "tallyd_auth_failures_total" { reason };
     /// Answers of the HTTP API, by route and class of status.
     counter HTTP_RESPONSES = "tallyd_http_responses_total" { route, status };
+    /// Time from a request of the HTTP API to the head of its answer, by route.
+    histogram HTTP_SECONDS = "tallyd_http_request_duration_seconds" { route };
 }
 
 /// Hands the help texts to the recorder.

@@ -18,6 +18,9 @@ pub struct Http {
     /// `listen`.
     #[serde(with = "form::empty_is_none")]
     pub metrics_listen: Option<String>,
+    /// Whether `/metrics` on `listen` shows costs, tokens and calls by model to everybody. Without it they are shown on
+    /// `metrics_listen`, and on `listen` to requests with a token of the role `read`.
+    pub metrics_spend: bool,
     /// Origins whose pages may call the API from a browser, such as `https://admin.example.com`.
     pub cors_origins: Vec<String>,
     /// Proxies in front that append to `X-Forwarded-For`, by their number: that many entries from the right is the client. With 0 that
@@ -46,6 +49,7 @@ impl Default for Http {
         Self {
             listen: "127.0.0.1:7420".to_owned(),
             metrics_listen: None,
+            metrics_spend: false,
             cors_origins: Vec::new(),
             trusted_proxies: 0,
             max_body_bytes: 8 * 1024 * 1024,

@@ -268,6 +268,15 @@ pub(crate) struct Gate {
     pub by_page: bool,
 }
 
+/// Middleware: lets in requests without `Authorization`, unidentified, and judges the others as [`gate`] does: a token that is
+/// not valid is refused rather than answered with less.
+pub(crate) async fn gate_if_shown(gate: State<Gate>, request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        return self::gate(gate, request, next).await;
+    }
+    next.run(request).await
+}
+
 /// Middleware: lets in whoever has the role, with their [`Identity`] in the request; answers everybody else.
 pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let auth = &gate.daemon.auth;

@@ -116,6 +116,7 @@ impl Lane {
             }
             checked => checked?,
         }
+        self.flusher.loader.spend.is_at(self.number, found);
         if self.committed != Some(found) {
             self.set_committed(found)?;
         }

@@ -8,7 +8,7 @@ use super::{head, holds};
 fn the_page_of_the_metrics_is_the_registry() {
     let mut text = head("Metrics", "`crates/base/src/registry.rs`");
     text.push_str(
-        "`GET /metrics` has these for Prometheus. The endpoint needs no token; `http.metrics_listen` moves it to an address of its own. Times are in seconds, sizes in bytes. [grafana/](../../grafana/) has dashboards and alerts,\n\
+        "`GET /metrics` has these for Prometheus. The endpoint needs no token; `http.metrics_listen` moves it to an address of its own. Costs, tokens, calls and credits by model are shown on that address, and on `http.listen` to requests with a token of the role `read`, or to everybody with `http.metrics_spend`. `process_*` are the process's own by their standard names. Times are in seconds, sizes in bytes. [grafana/](../../grafana/) has dashboards and alerts,\n\
          and the [runbook](../operate/runbook.md) a section for each alert.\n\n\
          | metric | type | labels | what it says |\n|---|---|---|---|\n",
     );

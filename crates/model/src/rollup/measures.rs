@@ -52,7 +52,11 @@ impl Measures {
         self.cost = self.cost.checked_add(usd).expect("a batch's cost fits 10^20 USD");
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    /// Adds another row of sums.
+    ///
+    /// # Panics
+    /// Beyond 63 bits of a count or 10^20 USD, which takes more calls than a daemon can be sent.
+    pub fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.errors += other.errors;
         for (sum, unit) in self.units.iter_mut().zip(other.units) {

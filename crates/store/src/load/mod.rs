@@ -24,6 +24,7 @@ pub mod refusals;
 pub mod replay;
 mod rows;
 pub mod slots;
+pub mod spend;
 pub mod transaction;
 pub mod watermark;
 
@@ -55,6 +56,8 @@ pub struct Loader {
     pub by_user: bool,
     /// How many lanes the daemon has.
     pub lanes: usize,
+    /// What it has committed, for Prometheus.
+    pub spend: Arc<spend::Spend>,
 }
 
 impl Loader {

@@ -56,7 +56,15 @@ pub async fn load_without_poison(
         letters.push_poison(chunk, positions[*place], &calls[*place], code, said);
     }
     let written = letters.insert(client, watermark.buffer_id, loader.quota.bounds()).await?;
+    let mut loaded = new_fold();
+    for (place, call) in calls.iter().enumerate() {
+        if !poison.iter().any(|poison| poison.place == place) {
+            loaded.add(call);
+        }
+    }
+    loader.spend.commits(watermark.lane, chunk.last_key, &loaded.deltas());
     client.batch_execute("COMMIT").await?;
+    loader.spend.is_at(watermark.lane, chunk.last_key);
     loader.learn(&written.ledgers);
     let poison = poison.len() as u64;
     let records = calls.len() as u64 - poison;
