@@ -45,11 +45,7 @@ const SEEN: &[(&str, &str, &[&str])] = &[
         &["http.max_connections"],
     ),
     ("tests/http/connections.rs", "metrics_have_an_address_of_their_own_where_one_is_set", &["http.metrics_listen"]),
-    (
-        "tests/http/spend.rs",
-        "an_address_of_its_own_and_the_setting_show_it_without_a_token",
-        &["http.metrics_spend"],
-    ),
+    ("tests/http/spend.rs", "an_address_of_its_own_and_the_setting_show_it_without_a_token", &["http.metrics_spend"]),
     (
         "tests/http/grpc.rs",
         "the_usual_port_is_taken_if_it_is_free_and_nobody_is_kept_from_starting_if_it_is_not",
