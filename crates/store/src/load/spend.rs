@@ -37,7 +37,16 @@ pub struct Spend {
 struct State {
     committed: Sums,
     /// By lane: the batch whose COMMIT was sent and has not been answered, with its last key.
-    unanswered: BTreeMap<u16, (u64, Vec<(String, String, Measures)>)>,
+    unanswered: BTreeMap<u16, Batch>,
+}
+
+/// A batch's sums.
+#[derive(Debug)]
+struct Batch {
+    /// The watermark once it is committed.
+    to: u64,
+    /// Provider, model, sums.
+    sums: Vec<(String, String, Measures)>,
 }
 
 impl Spend {
@@ -51,14 +60,14 @@ impl Spend {
                 None => sums.push((key.provider.to_owned(), key.model.to_owned(), *measures)),
             }
         }
-        self.state().unanswered.insert(lane, (to, sums));
+        self.state().unanswered.insert(lane, Batch { to, sums });
     }
 
     /// Takes note of a lane's watermark, after a COMMIT's reply or as the database has it. A batch that it covers counts, and
     /// one beyond it is not committed.
     pub fn is_at(&self, lane: u16, watermark: u64) {
         let mut state = self.state();
-        let Some((to, sums)) = state.unanswered.remove(&lane) else { return };
+        let Some(Batch { to, sums }) = state.unanswered.remove(&lane) else { return };
         if to > watermark {
             return;
         }
