@@ -19,13 +19,13 @@ COPY migrations ./migrations
 COPY src ./src
 COPY tests/prices/spellings.toml ./tests/prices/
 COPY --from=page /build/page/dist ./page/dist
-RUN cargo build --release --locked --bin tallyd && strip target/release/tallyd
+RUN cargo build --profile dist --locked --bin tallyd && strip target/dist/tallyd
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /var/lib/tallyd --create-home tallyd \
     && install -d -o tallyd -g tallyd /run/tallyd
-COPY --from=daemon /build/target/release/tallyd /usr/local/bin/tallyd
+COPY --from=daemon /build/target/dist/tallyd /usr/local/bin/tallyd
 USER tallyd
 # The write-ahead log is here: give it a volume, or what PostgreSQL does not have yet goes with the container.
 ENV TALLYD_DATA_DIR=/var/lib/tallyd TALLYD_SOCKET=/run/tallyd/tallyd.sock TALLYD_HTTP_LISTEN=0.0.0.0:7420

@@ -10,6 +10,9 @@
 # What a test needs of the daemon. `make test` has built it by then, and tells the targets that it calls so.
 BUILD ?= cargo build
 
+# What is installed and measured: target/dist/tallyd, slower to build than `make build` and faster to run.
+DIST = cargo build --profile dist
+
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -52,8 +55,8 @@ test-page: page ## Use the admin page in headless Chromium, on a daemon with thr
 
 measure-page: page ## Measure the page's weight and first paint on a year of 20 models and 5,000 users
 	@scripts/need-chromium
-	cargo build --release
-	cd page && TALLYD_BIN=$(CURDIR)/target/release/tallyd node tests/measure.mjs
+	$(DIST)
+	cd page && TALLYD_BIN=$(CURDIR)/target/dist/tallyd node tests/measure.mjs
 
 test-typescript: ## Test the Node client: vectors, a real daemon, kills, the vendors' SDKs
 	@scripts/need-typescript
@@ -67,16 +70,18 @@ test-clients: ## Try the clients on every runtime that can be had (Node, Bun, De
 
 bench-typescript: ## The p99 of an Express route that records ÷ without; record() and its memory, BEFORE=DIR beside an older client
 	@scripts/need-typescript
-	cargo build --release
-	cd clients/typescript && npm run --silent build && export TALLYD_BIN=$(CURDIR)/target/release/tallyd && node bench/route.mjs && node bench/record.mjs $(if $(BEFORE),--before $(BEFORE))
+	$(DIST)
+	cd clients/typescript && npm run --silent build && export TALLYD_BIN=$(CURDIR)/target/dist/tallyd && node bench/route.mjs && node bench/record.mjs $(if $(BEFORE),--before $(BEFORE))
 
 test-deploy: ## Lint and check the Dockerfiles, the compose file, the unit and the package's scripts, and hold their settings to the daemon
 	$(BUILD)
 	python=$$(scripts/need-hadolint) && $$python tests/deploy/check.py target/debug/tallyd
 
-deb: build ## Build the Debian package: target/debian/tallyd_*.deb
+deb: ## Build the Debian package: target/debian/tallyd_*.deb
+	@scripts/need-page || echo "tallyd is packaged without its admin page; everything else is there" >&2
 	@scripts/need-cargo-deb
-	cargo deb --no-build
+	$(DIST)
+	cargo deb --no-build --profile dist
 
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium
@@ -121,8 +126,8 @@ smoke-postgres-18: ## Migrate, load, roll up, reprice and drop partitions on Pos
 	one_record:: rollups:: reprice:: retention:: embedded:: sql::
 
 bench-python: ## The Python client's record(): p50, p99 and memory, BEFORE=DIR beside an older client
-	cargo build --release
-	TALLYD_BIN=$(CURDIR)/target/release/tallyd $$(scripts/need-python-client) clients/python/bench.py $(if $(BEFORE),--before $(BEFORE))
+	$(DIST)
+	TALLYD_BIN=$(CURDIR)/target/dist/tallyd $$(scripts/need-python-client) clients/python/bench.py $(if $(BEFORE),--before $(BEFORE))
 
 faults: ## Break the daemon in every way that it must survive, deep; writes target/faults/report.json
 	@scripts/need-postgresql
