@@ -2,9 +2,7 @@
 //!
 //! What went wrong inside (SQL, paths, addresses) goes to the daemon's log, never into an answer.
 
-use super::answer::Json;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -32,9 +30,9 @@ pub(crate) struct ErrorDetail {
 /// An answer that is an error.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
-    status: StatusCode,
-    detail: ErrorDetail,
-    retry_after_s: Option<u64>,
+    pub(super) status: StatusCode,
+    pub(super) detail: ErrorDetail,
+    pub(super) retry_after_s: Option<u64>,
 }
 
 impl ApiError {
@@ -115,21 +113,6 @@ impl From<deadpool_postgres::PoolError> for ApiError {
     fn from(error: deadpool_postgres::PoolError) -> Self {
         tracing::debug!(%error, "no connection for a question of the HTTP API");
         Self::unavailable("no connection to the database could be had")
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
-        let headers = response.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tallyd\""));
-        }
-        if let Some(seconds) = self.retry_after_s {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
     }
 }
 

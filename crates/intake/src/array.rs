@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use tallyd_protocol::record::MADE_ID;
 
-use super::admit::{self, Admission, LATENCY_MAX_MS, STATUS_MAX};
+use super::rules::{Admission, LATENCY_MAX_MS, STATUS_MAX, check_text};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::pricing::{Tokens, normalise_platform, normalise_provider, normalise_tier};
 
@@ -192,7 +192,7 @@ impl<'a, 'r> Fields<'a, 'r> {
 
     #[inline]
     fn checked(&self, text: &'a str) -> Option<&'a str> {
-        admit::check_text("", text, self.admission.rules.text_bytes).ok().map(|()| text)
+        check_text("", text, self.admission.rules.text_bytes).ok().map(|()| text)
     }
 
     /// A provider that is stored as it stands, or under a name that is known here.

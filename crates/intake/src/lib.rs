@@ -16,7 +16,7 @@
 
 #![warn(unreachable_pub)]
 
-pub mod admit;
+mod admit;
 pub mod array;
 pub mod body;
 mod encoded;
@@ -28,14 +28,15 @@ pub mod otlp;
 pub mod raw;
 pub mod raw_value;
 pub mod refusal;
+mod rules;
 pub mod stands_out;
 pub mod token;
 mod vendors_id;
 
-pub use admit::{Admission, Rules};
 pub use encoded::{Absent, Encoded};
 pub use raw::RawRecord;
 pub use refusal::{Code, Refusal};
+pub use rules::{Admission, Rules};
 
 #[cfg(test)]
 mod vectors_test;

@@ -7,9 +7,10 @@ use tallyd_protocol::Record;
 use tallyd_protocol::record::Text;
 use uuid::Uuid;
 
-use super::json::Object;
+use super::json::{Object, scalar, shown};
 use tallyd_model::decimal::whole;
 use tallyd_model::files::{Epoch, Numbers, instant};
+use tallyd_model::json::Raw;
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,7 +91,7 @@ tallyd_protocol::for_each_field!(set_text);
 
 /// What a cell's text means: a function for each kind of field.
 mod cell {
-    use super::{Form, Object, RowError, Text, Uuid, instant, plain, whole};
+    use super::{Form, Object, RowError, Text, Uuid, instant, plain, scalar, shown, whole};
 
     pub(super) use self::number as count;
     pub(super) use self::number as status;
@@ -124,7 +125,12 @@ mod cell {
     }
 
     pub(super) fn units(field: &'static str, text: &str, _: Form) -> Cell<Vec<(Text, Text)>> {
-        Object::read(text).map_err(|error| RowError::field(field, error.problem))?.units()
+        let object = Object::read(text).map_err(|problem| RowError::field(field, problem))?;
+        let units = object.0.into_iter().map(|(unit, quantity)| match scalar(quantity) {
+            Some(Some(quantity)) => Ok((unit.into(), quantity.into())),
+            _ => Err(RowError::field(field, format!("{unit}: {} is not a quantity", shown(quantity)))),
+        });
+        units.collect()
     }
 
     pub(super) fn decimal(field: &'static str, text: &str, form: Form) -> Cell<Option<Text>> {
@@ -138,6 +144,20 @@ mod cell {
 
 fn plain<'t>(field: &'static str, text: &'t str, form: Form) -> Result<Cow<'t, str>, RowError> {
     form.numbers.plain(text).map_err(|problem| RowError::field(field, problem))
+}
+
+/// Puts a JSON value into the record. Null leaves the field's default.
+///
+/// # Errors
+/// [`RowError`].
+pub(super) fn set_json(record: &mut Record, field: &'static str, value: Raw<'_>, form: Form) -> Result<(), RowError> {
+    let is_object = value.get().starts_with('{');
+    match (field, scalar(value)) {
+        (_, Some(Some(text))) => set_text(record, field, &text, form),
+        (_, Some(None)) => Ok(()),
+        ("metadata" | "extra_units", None) if is_object => set_text(record, field, value.get(), form),
+        _ => Err(RowError::field(field, format!("{} is neither text nor a number", shown(value)))),
+    }
 }
 
 #[cfg(test)]
@@ -156,5 +176,38 @@ mod tests {
         assert_eq!(record.cost_usd.as_deref(), Some("0.10000000000000000001"));
         set_text(&mut record, "requests", "", Form::default()).unwrap();
         assert_eq!(record.requests, 1);
+    }
+
+    fn read(line: &str) -> Result<Record, RowError> {
+        let mut record = Record::default();
+        for (key, value) in Object::read(line).map_err(RowError::row)?.0 {
+            let field = tallyd_protocol::record::FIELDS.iter().find(|field| **field == key).unwrap();
+            set_json(&mut record, field, value, Form::default())?;
+        }
+        Ok(record)
+    }
+
+    #[test]
+    fn values_keep_what_is_written() {
+        let line = r#"{"cost_usd": 0.10000000000000000001, "metadata": {"b": 1.50, "a": "é"}, "latency_ms": null,
+            "extra_units": {"image": 2, "audio_second": "1.5"}, "user_id": " u\n", "input_tokens": 374}"#;
+        let record = read(line).unwrap();
+        assert_eq!(record.cost_usd.as_deref(), Some("0.10000000000000000001"));
+        assert_eq!(record.metadata.as_deref(), Some(r#"{"b": 1.50, "a": "é"}"#));
+        assert_eq!(record.extra_units, [("image".into(), "2".into()), ("audio_second".into(), "1.5".into())]);
+        assert_eq!((record.user_id.as_ref(), record.input_tokens, record.latency_ms), (" u\n", 374, None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = |line: &str| read(line).unwrap_err().to_string();
+        assert_eq!(error(r#"{"status": [1]}"#), "status: [1] is neither text nor a number");
+        assert_eq!(error(r#"{"status": true}"#), "status: true is neither text nor a number");
+        assert_eq!(error(r#"{"extra_units": {"image": {}}}"#), "extra_units: image: {} is not a quantity");
+        assert!(
+            error(r#"{"status": 1"#)
+                .starts_with("not a JSON object: the text ends where `,` or `}` was expected at column ")
+        );
+        assert!(error("[1]").starts_with("not a JSON object: "));
     }
 }

@@ -41,8 +41,8 @@ use crate::http::SharedDaemon;
 use crate::http::auth::{Denied, Identity, Role};
 use crate::metrics::OpenConnection;
 use tallyd_base::registry;
-use tallyd_intake::otlp::document::Encoding;
-use tallyd_intake::otlp::items::{Event, Item, Metric, Span};
+use tallyd_intake::otlp::document::{Encoding, Item};
+use tallyd_intake::otlp::items::{Event, Metric, Span};
 use tallyd_intake::otlp::{logs, spans, sums};
 
 /// Connections at once. Exporters keep one each.

@@ -45,8 +45,8 @@ use crate::metrics::IngestMetrics;
 use crate::pipeline::batch::{RecordOutcome, RequestKey};
 use tallyd_base::registry;
 use tallyd_intake::body::RECORDS_MAX;
-use tallyd_intake::otlp::document::{self, Encoding, Source};
-use tallyd_intake::otlp::items::{Event, Item, Metric, Span};
+use tallyd_intake::otlp::document::{self, Encoding, Item};
+use tallyd_intake::otlp::items::{Event, Metric, Source, Span};
 use tallyd_intake::otlp::record::Draft;
 use tallyd_intake::otlp::{Reading, Took, logs, spans, sums};
 

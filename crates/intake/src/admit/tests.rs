@@ -1,5 +1,6 @@
 use super::*;
-use tallyd_model::pricing::PricingOptions;
+use crate::Rules;
+use tallyd_model::pricing::{Catalog, PricingOptions};
 
 const NOW_US: i64 = 1_750_000_000_000_000;
 

@@ -3,9 +3,10 @@ use tallyd_protocol::Record;
 
 use tallyd_protocol::limits;
 
-use super::super::admit::{Rules, Scratch};
+use super::super::admit::Scratch;
 use super::super::{Refusal, frame};
 use super::*;
+use crate::Rules;
 use tallyd_model::pricing::{Catalog, PricingOptions};
 
 const NOW_US: i64 = 1_750_000_000_000_000;

@@ -2,11 +2,8 @@
 
 use bytes::Bytes;
 
-use super::attributes::Attributes;
-use super::items::Item;
-use super::record::Draft;
+use super::items::{Event, Metric, Source, Span};
 use super::{json, wire};
-use tallyd_config::Otlp;
 
 /// How a request and its answer are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,31 +35,6 @@ impl Encoding {
     }
 }
 
-/// Where items come from.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Source {
-    /// The resource's attributes: `service.name` and so on.
-    pub resource: Attributes,
-    /// The instrumentation's name.
-    pub scope: String,
-}
-
-/// A resource's attributes that say nothing about a call: the SDK's own, and command lines, which may hold secrets.
-const NOT_KEPT: [&str; 3] = ["telemetry.", "process.command", "service.name"];
-
-impl Source {
-    /// Keeps the resource's attributes in a record's metadata.
-    pub fn keep(&self, draft: &mut Draft) {
-        draft.keep(Some("resource"), &self.resource, |name| !NOT_KEPT.iter().any(|start| name.starts_with(start)));
-    }
-
-    /// The first of the configured attributes that names somebody: of the item, or else of the resource.
-    pub(super) fn user<'a>(&'a self, config: &Otlp, attributes: &'a Attributes) -> Option<&'a str> {
-        let names: Vec<&str> = config.user_attributes.iter().map(String::as_str).collect();
-        attributes.text(&names).or_else(|| self.resource.text(&names))
-    }
-}
-
 /// Hands each item of a document to `take`, or what is wrong with it.
 ///
 /// # Errors
@@ -75,5 +47,59 @@ pub fn each<T: Item>(
     match encoding {
         Encoding::Protobuf => wire::each_item(body, |source, bytes| take(source, T::from_wire(bytes))),
         Encoding::Json => json::each_item(body, |source, text| take(source, T::from_json(text))),
+    }
+}
+
+/// What the three signals carry.
+pub trait Item: Sized {
+    /// The partial success' name for those that were refused, in JSON.
+    const REJECTED: &'static str;
+
+    /// Reads one from protobuf.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn from_wire(bytes: Bytes) -> Result<Self, String>;
+
+    /// Reads one from JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn from_json(text: &str) -> Result<Self, String>;
+}
+
+impl Item for Span {
+    const REJECTED: &'static str = "rejectedSpans";
+
+    fn from_wire(bytes: Bytes) -> Result<Self, String> {
+        wire::span(bytes)
+    }
+
+    fn from_json(text: &str) -> Result<Self, String> {
+        json::span(text)
+    }
+}
+
+impl Item for Event {
+    const REJECTED: &'static str = "rejectedLogRecords";
+
+    fn from_wire(bytes: Bytes) -> Result<Self, String> {
+        wire::event(bytes)
+    }
+
+    fn from_json(text: &str) -> Result<Self, String> {
+        json::event(text)
+    }
+}
+
+impl Item for Metric {
+    const REJECTED: &'static str = "rejectedDataPoints";
+
+    fn from_wire(bytes: Bytes) -> Result<Self, String> {
+        wire::metric(bytes)
+    }
+
+    fn from_json(text: &str) -> Result<Self, String> {
+        json::metric(text)
     }
 }

@@ -1,24 +1,32 @@
-//! What a document holds, whichever way it was written: spans, events, metrics.
+//! What a document holds, whichever way it was written: spans, events, metrics, and where they come from.
 
 use super::attributes::Attributes;
-use super::{json, wire};
+use super::record::Draft;
+use tallyd_config::Otlp;
 
-/// One of them.
-pub trait Item: Sized {
-    /// The partial success' name for those that were refused, in JSON.
-    const REJECTED: &'static str;
+/// Where items come from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Source {
+    /// The resource's attributes: `service.name` and so on.
+    pub resource: Attributes,
+    /// The instrumentation's name.
+    pub scope: String,
+}
 
-    /// Reads one from protobuf.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn from_wire(bytes: bytes::Bytes) -> Result<Self, String>;
+/// A resource's attributes that say nothing about a call: the SDK's own, and command lines, which may hold secrets.
+const NOT_KEPT: [&str; 3] = ["telemetry.", "process.command", "service.name"];
 
-    /// Reads one from JSON.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn from_json(text: &str) -> Result<Self, String>;
+impl Source {
+    /// Keeps the resource's attributes in a record's metadata.
+    pub fn keep(&self, draft: &mut Draft) {
+        draft.keep(Some("resource"), &self.resource, |name| !NOT_KEPT.iter().any(|start| name.starts_with(start)));
+    }
+
+    /// The first of the configured attributes that names somebody: of the item, or else of the resource.
+    pub(super) fn user<'a>(&'a self, config: &Otlp, attributes: &'a Attributes) -> Option<&'a str> {
+        let names: Vec<&str> = config.user_attributes.iter().map(String::as_str).collect();
+        attributes.text(&names).or_else(|| self.resource.text(&names))
+    }
 }
 
 /// A span, as far as it tells what a call has used.
@@ -40,6 +48,8 @@ pub struct Span {
     pub failed: bool,
 }
 
+/// A span's status: it ended in an error.
+pub(super) const STATUS_ERROR: i32 = 2;
 /// A span's kind: it is a request to another process.
 pub const KIND_CLIENT: i32 = 3;
 
@@ -85,40 +95,4 @@ pub struct Point {
     pub value: Option<i64>,
     /// Its attributes.
     pub attributes: Attributes,
-}
-
-impl Item for Span {
-    const REJECTED: &'static str = "rejectedSpans";
-
-    fn from_wire(bytes: bytes::Bytes) -> Result<Self, String> {
-        wire::span(bytes)
-    }
-
-    fn from_json(text: &str) -> Result<Self, String> {
-        json::span(text)
-    }
-}
-
-impl Item for Event {
-    const REJECTED: &'static str = "rejectedLogRecords";
-
-    fn from_wire(bytes: bytes::Bytes) -> Result<Self, String> {
-        wire::event(bytes)
-    }
-
-    fn from_json(text: &str) -> Result<Self, String> {
-        json::event(text)
-    }
-}
-
-impl Item for Metric {
-    const REJECTED: &'static str = "rejectedDataPoints";
-
-    fn from_wire(bytes: bytes::Bytes) -> Result<Self, String> {
-        wire::metric(bytes)
-    }
-
-    fn from_json(text: &str) -> Result<Self, String> {
-        json::metric(text)
-    }
 }

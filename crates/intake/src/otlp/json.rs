@@ -6,9 +6,7 @@ use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::attributes::{ATTRIBUTES_MAX, Attributes, Value};
-use super::document::Source;
-use super::items::{Event, Metric, POINTS_MAX, Point, Span};
-use super::wire::STATUS_ERROR;
+use super::items::{Event, Metric, POINTS_MAX, Point, STATUS_ERROR, Source, Span};
 use tallyd_model::json::{self, Raw};
 
 /// Items of one list. An export has some hundreds; a list of millions of nothings would take seconds to refuse one by one.

@@ -10,8 +10,7 @@
 //! over, those of the conventions' `gen_ai.client.inference.operation.details` too: their spans say the same.
 
 use super::attributes::{Attributes, Count};
-use super::document::Source;
-use super::items::Event;
+use super::items::{Event, Source};
 use super::record::Draft;
 use super::{Reading, Took};
 use crate::stands_out::differ;

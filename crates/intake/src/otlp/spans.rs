@@ -9,8 +9,7 @@
 //! understood makes the call unpriced, and is named. A cost that the span states is used.
 
 use super::attributes::Attributes;
-use super::document::Source;
-use super::items::Span;
+use super::items::{Source, Span};
 use super::record::Draft;
 use super::usage::{self, Found, Rule};
 use super::{Reading, Took};

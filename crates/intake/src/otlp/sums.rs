@@ -7,8 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::document::Source;
-use super::items::{DELTA, Metric, Point};
+use super::items::{DELTA, Metric, Point, Source};
 use super::logs::SYNTHETIC;
 use super::record::Draft;
 use super::{Reading, Took};

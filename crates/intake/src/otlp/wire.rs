@@ -8,8 +8,7 @@ use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use super::attributes::{ATTRIBUTES_MAX, Attributes, Value};
-use super::document::Source;
-use super::items::{Event, Metric, POINTS_MAX, Point, Span};
+use super::items::{Event, Metric, POINTS_MAX, Point, STATUS_ERROR, Source, Span};
 
 /// Parts of a document's level: resources, scopes, items.
 const PARTS_MAX: usize = 1_000_000;
@@ -92,9 +91,6 @@ struct SpanStatus {
     #[prost(int32, tag = "3")]
     code: i32,
 }
-
-/// A span's status: it ended in an error.
-pub(super) const STATUS_ERROR: i32 = 2;
 
 #[derive(Message)]
 struct WireEvent {

@@ -7,10 +7,10 @@ use anyhow::{Context, bail};
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use tallyd_protocol::Record;
 
-use super::super::json::{Object, at, set_json};
+use super::super::json::{Object, at};
 use super::super::mapping::Mapping;
 use super::super::preset::Preset;
-use super::super::row::{Form, RowError, set_text};
+use super::super::row::{Form, RowError, set_json, set_text};
 use super::super::snapshot::Snapshot;
 use super::{Draft, ROW_BYTES, Read as RowRead, not_of, nothing_known};
 use tallyd_model::files::{Utf8, line_shift, separator};
@@ -131,7 +131,7 @@ impl CsvRows {
         let cell = self.cells.get(place.at).unwrap_or_default().trim();
         match &place.path {
             Some(path) if !cell.is_empty() => {
-                let object = Object::read(cell).map_err(|error| RowError::field(field, error.problem))?;
+                let object = Object::read(cell).map_err(|problem| RowError::field(field, problem))?;
                 at(&object, path).map_or(Ok(()), |value| set_json(record, field, value, form))
             }
             _ => set_text(record, field, cell, form),

@@ -7,9 +7,9 @@ use std::io::{BufRead, BufReader, Read};
 use anyhow::bail;
 use tallyd_protocol::record::FIELDS;
 
-use super::super::json::{Object, at, scalar, set_json};
+use super::super::json::{Object, at, scalar};
 use super::super::mapping::Mapping;
-use super::super::row::RowError;
+use super::super::row::{RowError, set_json};
 use super::super::snapshot::Snapshot;
 use super::{Draft, ROW_BYTES, Read as RowRead, not_of, nothing_known};
 use tallyd_model::files::Utf8;
@@ -53,7 +53,7 @@ fn object(line: &str) -> Result<Object<'_>, RowError> {
     if line.starts_with('[') {
         return Err(RowError::row("an array, where each line is an object: `jq -c '.[]' FILE` makes lines of it"));
     }
-    Object::read(line)
+    Object::read(line).map_err(RowError::row)
 }
 
 fn tree(line: &str) -> Result<Value, RowError> {
@@ -118,7 +118,7 @@ fn check_keys(lines: &mut Lines, mapping: &Mapping) -> anyhow::Result<()> {
     while !missing.is_empty() || !is_any_known {
         let Some(line) = lines.next()? else { break };
         // What is wrong with a line is told when it is its turn.
-        let Ok(object) = line.and_then(Object::read) else { continue };
+        let Ok(object) = line.and_then(object) else { continue };
         missing.retain(|path| at(&object, path).is_none());
         let keys = || object.0.iter().map(|(key, _)| key.as_str());
         is_any_known |= match mapping.preset {

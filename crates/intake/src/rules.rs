@@ -1,0 +1,213 @@
+//! The bounds of a record's values, and what is made of each: what both ways of reading a record, [`super::admit`] and
+//! [`super::array`], have in common.
+
+use std::borrow::Cow;
+
+use chrono::DateTime;
+use tallyd_protocol::id;
+
+use super::refusal::{Code, Refusal};
+use super::{not_understood, vendors_id};
+use tallyd_config::{Limits, StatedCosts};
+use tallyd_model::call::{Call, Cost, Stated};
+use tallyd_model::json;
+use tallyd_model::pricing::{Catalog, Priced, Quantity, Usage, Usd};
+
+/// The bounds of a record. The defaults are the wire specification's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Bytes of one text field.
+    pub text_bytes: usize,
+    /// Bytes of the metadata's JSON text.
+    pub metadata_bytes: usize,
+    /// Entries of `extra_units`.
+    pub extra_units: usize,
+    /// Tokens of one bucket, and requests.
+    pub tokens: u64,
+    /// The earliest `occurred_at`, microseconds since 1970.
+    pub occurred_at_min_us: i64,
+    /// How far `occurred_at` may be ahead, microseconds.
+    pub ahead_us: i64,
+    /// Cuts the query string off endpoints: it may hold what should not be kept, such as street addresses.
+    pub strip_query: bool,
+    /// Costs that the sender may state.
+    pub stated_costs: StatedCosts,
+    /// The highest under [`StatedCosts::NonNegative`].
+    pub stated_cost_max: Usd,
+    /// A `request_id` is the vendor's, whatever its form, and names the call beside its id: an instrumentation has read it from the
+    /// response.
+    pub response_ids: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        use tallyd_protocol::limits;
+        let configured = Limits::default();
+        Self {
+            text_bytes: limits::TEXT_BYTES,
+            metadata_bytes: limits::METADATA_BYTES,
+            extra_units: limits::EXTRA_UNITS,
+            tokens: limits::TOKENS,
+            occurred_at_min_us: limits::OCCURRED_AT_MIN_US,
+            ahead_us: limits::AHEAD_US,
+            strip_query: true,
+            stated_costs: configured.stated_costs,
+            stated_cost_max: configured.stated_cost_max_usd,
+            response_ids: false,
+        }
+    }
+}
+
+/// Who admits records: the rules, the prices, and what a batch of records has in common.
+pub struct Admission<'c> {
+    /// The bounds.
+    pub rules: &'c Rules,
+    /// The prices.
+    pub catalog: &'c Catalog,
+    /// The time, microseconds since 1970.
+    pub now_us: i64,
+}
+
+pub(super) type Admitted<T> = Result<T, Refusal>;
+
+pub(super) const STATUS_MAX: u64 = 999;
+pub(super) const LATENCY_MAX_MS: u64 = i32::MAX as u64;
+
+impl Admission<'_> {
+    /// What the catalog says a call costs. Usage that was not understood whole has no price.
+    pub(super) fn price(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Cost {
+        if not_understood::of(call.metadata).is_some() {
+            return Cost::Unpriced;
+        }
+        match self.look_up(call, extra_units) {
+            Priced::Catalog { cost, price_id } => Cost::Catalog { usd: cost, price_id },
+            Priced::Unpriced(_) => Cost::Unpriced,
+        }
+    }
+
+    pub(super) fn look_up(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Priced {
+        let usage = Usage {
+            provider: call.provider,
+            platform: call.platform,
+            model: call.model,
+            endpoint: call.endpoint,
+            service_tier: call.service_tier,
+            occurred_at_us: call.occurred_at_us,
+            tokens: call.tokens,
+            requests: call.requests,
+            extra_units,
+        };
+        self.catalog.price(&usage)
+    }
+
+    /// What is kept of an endpoint.
+    pub(super) fn kept<'a>(&self, endpoint: &'a str) -> &'a str {
+        let query = endpoint.bytes().position(|byte| matches!(byte, b'?' | b'#')).filter(|_| self.rules.strip_query);
+        &endpoint[..query.unwrap_or(endpoint.len())]
+    }
+
+    /// What of a call's identity its sender states. A stated id is enough: two ids tell two calls apart, whatever their `request_id`.
+    pub(super) fn stated(&self, id: bool, call: &Call<'_>) -> Stated {
+        let response = if self.rules.response_ids {
+            !call.request_id.is_empty()
+        } else {
+            !id && vendors_id::is_of(call.provider, call.request_id)
+        };
+        Stated { id, response }
+    }
+
+    /// An id for a call without one.
+    pub(super) fn new_id(&self) -> [u8; 16] {
+        id::v7(self.now_us, rand::random())
+    }
+
+    pub(super) fn in_time(&self, us: i128) -> Admitted<i64> {
+        let field = "occurred_at";
+        if us < i128::from(self.rules.occurred_at_min_us) {
+            let (min, found) = (instant(self.rules.occurred_at_min_us.into()), instant(us));
+            let message = format!("expected {min} (limits.occurred_at_min) or later, found {found}, {us} microseconds");
+            return Err(Refusal::new(Code::TooEarly, field, message));
+        }
+        if us > i128::from(self.now_us) + i128::from(self.rules.ahead_us) {
+            let max = instant(i128::from(self.now_us) + i128::from(self.rules.ahead_us));
+            let message =
+                format!("expected {max} (limits.ahead_ms) or earlier, found {}, {us} microseconds", instant(us));
+            return Err(Refusal::new(Code::TooLate, field, message));
+        }
+        // Between two 64-bit bounds.
+        Ok(us as i64)
+    }
+
+    /// Bounded as it was sent, without the white space between its values. What `jsonb` would not take is changed, never
+    /// refused: [`json::storable`].
+    pub(super) fn metadata_text<'a>(&self, text: &'a str) -> Admitted<Cow<'a, str>> {
+        let field = "metadata";
+        let max = self.rules.metadata_bytes;
+        let is_object = text.trim_ascii_start().starts_with('{');
+        let Some(stored) = json::storable(text).ok().filter(|_| is_object) else {
+            return Err(Refusal::new(Code::Format, field, "metadata is a JSON object"));
+        };
+        if text.len() <= max {
+            return Ok(stored);
+        }
+        let compact = json::storable::compact(text);
+        if compact.len() > max {
+            let message = format!("metadata has at most {max} bytes of JSON; it has {}", compact.len());
+            return Err(Refusal::new(Code::TooLong, field, message));
+        }
+        Ok(match stored {
+            Cow::Borrowed(_) => Cow::Owned(compact),
+            // White space is left out of it already.
+            changed => changed,
+        })
+    }
+
+    /// A cost that the sender states, within what this sender may state. Sums of such costs stay exact: a record has at most
+    /// 10^9 USD, which is 10^27 units of 10^-18 USD, and the sums' 128 bits hold 1.7 * 10^11 such records.
+    pub(super) fn stated_usd(&self, text: &str) -> Admitted<Usd> {
+        let field = "cost_usd";
+        let usd = Usd::parse_rounded(text).map_err(|error| {
+            Refusal::new(Code::Format, field, format!("expected a decimal, found {:?}: {error}", echo(text)))
+        })?;
+        let (min, max, hint) = match self.rules.stated_costs {
+            StatedCosts::Refuse => {
+                let message = format!("this sender may not state costs, found {usd} USD; leave cost_usd out");
+                return Err(Refusal::new(Code::Forbidden, field, message));
+            }
+            StatedCosts::NonNegative if usd < Usd::ZERO => {
+                (Usd::ZERO, self.rules.stated_cost_max, "; a credit needs an admin's token")
+            }
+            StatedCosts::NonNegative => (Usd::ZERO, self.rules.stated_cost_max, ""),
+            StatedCosts::Allow => (Usd::from_attos(-Usd::RECORD_MAX.attos()), Usd::RECORD_MAX, ""),
+        };
+        if usd < min || usd > max {
+            let message = format!("expected {min} to {max} USD, found {usd}{hint}");
+            return Err(Refusal::new(Code::Range, field, message));
+        }
+        Ok(usd)
+    }
+}
+
+/// Characters of a value that a message says back.
+const ECHO_CHARS: usize = 64;
+
+/// A value of the sender's, short enough to be said back.
+pub(super) fn echo(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(ECHO_CHARS).collect()
+}
+
+/// An instant as text; beyond the calendar as it is.
+fn instant(us: i128) -> String {
+    let time = i64::try_from(us).ok().and_then(DateTime::from_timestamp_micros);
+    time.map_or_else(|| us.to_string(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+}
+
+pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Admitted<()> {
+    if text.len() > max {
+        return Err(Refusal::new(Code::TooLong, field, format!("at most {max} bytes; it has {}", text.len())));
+    }
+    if text.as_bytes().contains(&0) {
+        return Err(Refusal::new(Code::Nul, field, "a NUL character cannot be stored"));
+    }
+    Ok(())
+}
