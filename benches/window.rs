@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tallyd_model::call::{Call, Stated};
 use tallyd_wal::chunk::{Chunk, ChunkBuilder};
-use tallyd_wal::window::{Window, WindowBounds};
+use tallyd_wal::window::{IdentityWindow, WindowBounds};
 
 // As the daemon has it.
 #[global_allocator]
@@ -39,14 +39,14 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("in kilobytes") * 1024
 }
 
-fn open(folder: &Path, ids: u64) -> Window {
+fn open(folder: &Path, ids: u64) -> IdentityWindow {
     // A quarter more than there are, so that none is forgotten.
     let bounds = WindowBounds { span: Duration::from_secs(48 * 60 * 60), max: ids as usize * 5 / 4 };
-    Window::open(folder, bounds, 0).expect("the folder is there")
+    IdentityWindow::open(folder, bounds, 0).expect("the folder is there")
 }
 
 /// Settles chunks of 50, and seals a segment now and then. Returns the mean time an id; making the chunks is not counted.
-fn settle(window: &mut Window, ids: u64, seals: bool) -> Duration {
+fn settle(window: &mut IdentityWindow, ids: u64, seals: bool) -> Duration {
     let mut took = Duration::ZERO;
     for first in (0..ids).step_by(50) {
         let mut chunk = chunk(first..ids.min(first + 50));

@@ -10,8 +10,8 @@ use tokio::sync::{OnceCell, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::questions::Questions;
-use super::{App, AppError, StartOptions, WriterThread, background, descriptors};
+use super::resources::{Connections, Questions, connections};
+use super::{App, AppError, StartOptions, WriterThread, background};
 use crate::http::{self, Daemon};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics};
@@ -32,8 +32,8 @@ use tallyd_wal::recovery::{Recovery, recover};
 use tallyd_wal::space::{Space, SpaceBounds};
 use tallyd_wal::store::Engine;
 use tallyd_wal::wal::Wal;
-use tallyd_wal::window::{self, Window};
-use tallyd_wal::writer::{Sync, WalMetrics, Writer, WriterState};
+use tallyd_wal::window::{self, IdentityWindow};
+use tallyd_wal::writer::{SyncMode, WalMetrics, Writer, WriterState};
 
 /// Connections of `http.metrics_listen`: a few scrapers and probes.
 const METRICS_CONNECTIONS: usize = 64;
@@ -84,7 +84,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     });
     let questions = Questions::start().map_err(|error| AppError::Threads(error.to_string()))?;
     let strangers = if config.listen.tcp.is_some() { config.listen.max_strangers } else { 0 };
-    let mut open = descriptors::connections(&descriptors::Connections {
+    let mut open = connections(&Connections {
         producers: config.listen.max_connections + strangers,
         http: config.http.max_connections,
     });
@@ -148,7 +148,7 @@ fn start_writer(
     };
     let (recovered, mark) = recover(&recovery, &mut producers)?;
     let bounds = window::WindowBounds { span: config.wal.identity_window, max: config.wal.max_identities };
-    let window = Window::open(&folder, bounds, clock.now_us())?;
+    let window = IdentityWindow::open(&folder, bounds, clock.now_us())?;
     let wal = Wal::new(&folder, &recovered, config.wal.recent_bytes);
     let snapshot = producers.snapshot(clock.now_us());
     let appender = Appender::new(Arc::clone(&wal), mark, recovered.next_key, lanes(config), snapshot)?;
@@ -181,11 +181,11 @@ pub(super) fn lanes(config: &Config) -> u16 {
     u16::try_from(config.flusher.lanes).unwrap_or(u16::MAX)
 }
 
-fn sync(wal: &tallyd_config::Wal) -> Sync {
+fn sync(wal: &tallyd_config::Wal) -> SyncMode {
     match wal.sync {
-        tallyd_config::Sync::Always => Sync::Always,
-        tallyd_config::Sync::Interval => Sync::Interval(wal.interval),
-        tallyd_config::Sync::Os => Sync::Os,
+        tallyd_config::Sync::Always => SyncMode::Always,
+        tallyd_config::Sync::Interval => SyncMode::Interval(wal.interval),
+        tallyd_config::Sync::Os => SyncMode::Os,
     }
 }
 

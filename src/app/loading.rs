@@ -164,7 +164,7 @@ fn flusher(
     let starting_at = |lane: u16| committed.get(usize::from(lane)).copied().unwrap_or(0);
     let loader = Loader {
         wal: Arc::clone(&daemon.wal),
-        partitions: Partitions::new(config.log_table.partition.into()),
+        partitions: Partitions::new(config.log_table.partition),
         guard: KeyGuard::new(KeyBounds {
             models: config.rollup.max_models_per_day,
             endpoints: config.rollup.max_endpoints_per_day,

@@ -1,7 +1,7 @@
 //! The wiring: builds the stages, owns their handles, ends them in order.
 //!
 //! ## Start
-//! Data folder's lock → write-ahead log (recovered, writer thread) → listeners: records are accepted from here on, in
+//! Data folder's lock → WAL (recovered, writer thread) → listeners: records are accepted from here on, in
 //! milliseconds, whatever the database does → database (found or started) → schema → lanes.
 //!
 //! ## End
@@ -13,11 +13,10 @@
 
 mod background;
 mod build;
-mod descriptors;
 mod loading;
 mod presence;
 mod price_sync;
-mod questions;
+mod resources;
 mod upkeep;
 
 use std::sync::Arc;
@@ -43,7 +42,7 @@ pub(crate) enum AppError {
     /// The data folder is taken.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The write-ahead log failed.
+    /// The WAL failed.
     #[error(transparent)]
     Wal(#[from] WalError),
     /// A socket could not be bound.
@@ -87,7 +86,7 @@ pub(crate) struct App {
     listeners: Stage<std::convert::Infallible>,
     http: Stage<std::io::Error>,
     background: Stage<std::convert::Infallible>,
-    questions: questions::Questions,
+    questions: resources::Questions,
 }
 
 /// The writer's thread.
@@ -173,10 +172,7 @@ impl App {
         let _ = std::fs::remove_file(&self.daemon.socket);
         let unflushed = self.daemon.wal.unflushed_records();
         if unflushed > 0 {
-            tracing::warn!(
-                records = unflushed,
-                "stopped; these records are in the write-ahead log and load at the next start"
-            );
+            tracing::warn!(records = unflushed, "stopped; these records are in the WAL and load at the next start");
         } else {
             tracing::info!("stopped; every record is in PostgreSQL");
         }

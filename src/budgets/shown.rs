@@ -8,7 +8,7 @@ use metrics::gauge;
 use tallyd_base::registry;
 use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::Usd;
-use tallyd_store::budgets::{Board, Budget, Scope};
+use tallyd_store::budgets::{Board, Budget, BudgetScope};
 use tallyd_store::unpriced::UnpricedModel;
 
 /// Budgets, and unpriced models, that have a metric of their own.
@@ -83,8 +83,8 @@ fn share(amount: Usd, of: Usd) -> f64 {
 fn label(budget: &Budget) -> String {
     let period = budget.period.name();
     match budget.scope {
-        Scope::Global => format!("everything, a {period}"),
-        Scope::User => format!("user of budget {}, a {period}", budget.id),
+        BudgetScope::Global => format!("everything, a {period}"),
+        BudgetScope::User => format!("user of budget {}, a {period}", budget.id),
         scope => format!("{} {}, a {period}", scope.name(), budget.scope_value),
     }
 }
@@ -108,9 +108,9 @@ mod tests {
                 throttle: true,
             })
         };
-        assert_eq!(name(Scope::Global, "", Period::Day), "everything, a day");
-        assert_eq!(name(Scope::Provider, "claude", Period::Month), "provider claude, a month");
-        assert_eq!(name(Scope::App, "web", Period::Week), "app web, a week");
-        assert_eq!(name(Scope::User, "ann@example.com", Period::Day), "user of budget 7, a day");
+        assert_eq!(name(BudgetScope::Global, "", Period::Day), "everything, a day");
+        assert_eq!(name(BudgetScope::Provider, "claude", Period::Month), "provider claude, a month");
+        assert_eq!(name(BudgetScope::App, "web", Period::Week), "app web, a week");
+        assert_eq!(name(BudgetScope::User, "ann@example.com", Period::Day), "user of budget 7, a day");
     }
 }

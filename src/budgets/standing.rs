@@ -92,13 +92,13 @@ impl Standing {
 mod tests {
     use super::*;
     use tallyd_model::pricing::Usd;
-    use tallyd_store::budgets::{Budget, BudgetState, Period, Scope, Status};
+    use tallyd_store::budgets::{Budget, BudgetScope, BudgetStanding, BudgetState, Period};
 
     fn exceeded(user: &str) -> BudgetState {
         let (period_start, amount_usd) = (NaiveDate::default(), Usd::ONE);
         let budget = Budget {
             id: 1,
-            scope: Scope::User,
+            scope: BudgetScope::User,
             scope_value: user.into(),
             period: Period::Day,
             amount_usd,
@@ -113,7 +113,7 @@ mod tests {
             spent_usd: amount_usd,
             remaining_usd: Usd::ZERO,
             unpriced_calls: 0,
-            status: Status::Exceeded,
+            status: BudgetStanding::Exceeded,
         }
     }
 
@@ -133,6 +133,6 @@ mod tests {
         assert_eq!(told.borrow_and_update().budgets.used_up.len(), 1);
         standing.repeat(first.succ_opt().unwrap());
         assert_eq!(told.borrow_and_update().budgets, Budgets::default(), "the day is over");
-        assert_eq!(standing.board().states()[0].status, Status::Normal);
+        assert_eq!(standing.board().states()[0].status, BudgetStanding::Normal);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::output::{self, Table, noun};
 use super::{actor, reporting_zone, today_in, with_database};
 use tallyd_config::Config;
-use tallyd_store::budgets::inbox::{self, Alert, Delivery, Wanted, WhichAlerts};
+use tallyd_store::budgets::inbox::{self, Alert, AlertFilter, Delivery, WhichAlerts};
 use tallyd_store::queries::audit::Actor;
 
 /// Show alerts of budgets and of unusual spend, and acknowledge them.
@@ -61,7 +61,7 @@ pub(super) fn run(args: &AlertsArgs, config: &Config) -> anyhow::Result<ExitCode
 fn list(all: bool, limit: u32, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let (alerts, new) = with_database(config, "tallyd alerts", async |db| {
         let today = today_in(reporting_zone(db, config).await?);
-        let wanted = Wanted { only_new: !all, before: None, limit: limit.into() };
+        let wanted = AlertFilter { only_new: !all, before: None, limit: limit.into() };
         Ok((inbox::list(db, &wanted, today).await?, inbox::count_new(&**db).await?))
     })?;
     if as_json {

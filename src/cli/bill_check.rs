@@ -9,7 +9,7 @@ use clap::Args;
 use super::output::{self, Table, count, noun, usd};
 use super::{reporting_zone, with_database};
 use tallyd_config::Config;
-use tallyd_model::bill::compare::{Comparison, Day, Line, Tolerance, compare};
+use tallyd_model::bill::compare::{BillDay, BillLine, Comparison, Tolerance, compare};
 use tallyd_model::bill::{Bill, BillForm};
 use tallyd_model::files::{DateOrder, Numbers, Utf8};
 use tallyd_model::pricing::Usd;
@@ -124,7 +124,7 @@ fn print(comparison: &Comparison, exact: bool) {
     }
 }
 
-fn push_line(table: &mut Table, line: &Line, exact: bool) {
+fn push_line(table: &mut Table, line: &BillLine, exact: bool) {
     let key = &line.key;
     let model = if key.model.is_empty() { "(no model named)" } else { &key.model };
     let difference =
@@ -146,7 +146,7 @@ fn push_line(table: &mut Table, line: &Line, exact: bool) {
     }
 }
 
-fn push_day(table: &mut Table, day: &Day, exact: bool) {
+fn push_day(table: &mut Table, day: &BillDay, exact: bool) {
     let amounts = [day.billed_usd, Some(day.recorded_usd), day.difference_usd];
     let mut line = cells([&day.day.to_string(), day.provider, "= all models"], amounts, exact);
     line.push(if day.agrees { "ok" } else { "DIFFERS" }.to_owned());

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::confirm::{Confirm, Told};
-use super::names::unseen_budget;
+use super::confirm::{Confirm, Confirmation};
 use super::output::{self, Table, count, usd};
 use super::{actor, reporting_zone, today_in, with_database};
 use tallyd_config::Config;
@@ -14,8 +13,9 @@ use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::store::{
     ALERT_PERCENTS, SetBudgetError, SetOutcome, WARNING_PERCENT, board, list as list_budgets, remove, set,
 };
-use tallyd_store::budgets::{Budget, NewBudget, Period, Scope};
+use tallyd_store::budgets::{Budget, BudgetScope, NewBudget, Period};
 use tallyd_store::queries::audit::Actor;
+use tallyd_store::queries::names::unseen_budget;
 
 /// Set budgets, and show where they stand. The daemon evaluates them every few seconds.
 #[derive(Args)]
@@ -60,8 +60,8 @@ struct SetArgs {
     #[arg(long, value_enum, default_value_t = Period::Day)]
     period: Period,
     /// What is bounded
-    #[arg(long, value_enum, default_value_t = Scope::Global)]
-    scope: Scope,
+    #[arg(long, value_enum, default_value_t = BudgetScope::Global)]
+    scope: BudgetScope,
     /// Which provider, model, user or app
     #[arg(long, default_value = "", value_name = "NAME", required_if_eq_any([("scope", "provider"), ("scope", "model"), ("scope", "user"), ("scope", "app")]))]
     value: String,
@@ -89,14 +89,14 @@ pub(super) fn run(args: &BudgetsArgs, config: &Config) -> anyhow::Result<ExitCod
 
 fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<ExitCode> {
     let told = confirm.told();
-    if told == Told::Nothing {
+    if told == Confirmation::Nothing {
         return Ok(confirm.refuse("removes a budget"));
     }
     let name = actor();
     let by = Actor::at_the_command_line(&name);
     let found = with_database(config, "tallyd budgets", async |db| {
         let found = list_budgets(db).await?.into_iter().find(|budget| budget.id == id);
-        let is_gone = told == Told::Yes && !remove(db, id, &by).await?;
+        let is_gone = told == Confirmation::Yes && !remove(db, id, &by).await?;
         Ok(found.filter(|_| !is_gone))
     })?;
     let Some(budget) = found else {
@@ -106,7 +106,7 @@ fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<E
     };
     let what =
         format!("budget {id}: {} USD a {} for {}", usd(budget.amount_usd, false), budget.period.name(), of(&budget));
-    if told == Told::DryRun {
+    if told == Confirmation::DryRun {
         println!("would be removed: {what}");
         output::hint("nothing was changed: --yes removes it");
     } else {
@@ -118,7 +118,7 @@ fn remove_budget(id: i32, confirm: Confirm, config: &Config) -> anyhow::Result<E
 /// What a budget bounds.
 fn of(budget: &Budget) -> String {
     match budget.scope {
-        Scope::Global => "everything".to_owned(),
+        BudgetScope::Global => "everything".to_owned(),
         scope => format!("{} {}", scope.name(), budget.scope_value),
     }
 }

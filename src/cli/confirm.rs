@@ -18,9 +18,9 @@ pub(super) struct Confirm {
     dry_run: bool,
 }
 
-/// What the person has said.
+/// The person's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Confirmation {
     /// Neither flag.
     Nothing,
     /// Show it.
@@ -30,16 +30,16 @@ pub(super) enum Told {
 }
 
 impl Confirm {
-    /// What was said.
-    pub(super) const fn told(self) -> Told {
+    /// The answer that the flags give.
+    pub(super) const fn told(self) -> Confirmation {
         match (self.yes, self.dry_run) {
-            (true, _) => Told::Yes,
-            (false, true) => Told::DryRun,
-            (false, false) => Told::Nothing,
+            (true, _) => Confirmation::Yes,
+            (false, true) => Confirmation::DryRun,
+            (false, false) => Confirmation::Nothing,
         }
     }
 
-    /// Says that one of the flags is needed. `deed` says what the command does: `drops partitions`.
+    /// Says that one of the flags is needed. `deed` is the command's effect: `drops partitions`.
     pub(super) fn refuse(self, deed: &str) -> ExitCode {
         output::error(&anyhow::anyhow!("this {deed}, and was not confirmed"));
         output::hint("--dry-run shows what would be done, --yes does it");

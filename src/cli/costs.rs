@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use chrono::{Days, NaiveDate};
 use clap::{Args, ValueEnum};
 
-use super::names::{LOG_DAYS_MAX, point_out};
 use super::output::{self, Table, cost, count};
+use super::point_out;
 use super::{reporting_zone, today_in, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
+use tallyd_store::queries::names::LOG_DAYS_MAX;
 
 /// Show what was spent, by model, provider, user, application or day.
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::output::{self, Table, noun, usd_text};
 use super::prices::{actor, instant};
 use super::with_database;
@@ -102,7 +102,7 @@ pub(super) fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<Exit
         DuplicatesCommand::List { where_to_look, json } => (None, where_to_look, None, *json),
         DuplicatesCommand::Drop { where_to_look, confirm, by, json } => {
             let told = confirm.told();
-            if told == Told::Nothing {
+            if told == Confirmation::Nothing {
                 return Ok(confirm.refuse("deletes rows of the call log for good"));
             }
             (Some(told), where_to_look, by.as_ref(), *json)
@@ -110,9 +110,9 @@ pub(super) fn run(args: &DuplicatesArgs, config: &Config) -> anyhow::Result<Exit
     };
     let (search, actor) = (where_to_look.search()?, actor(by));
     with_database(config, "tallyd duplicates", async |db| {
-        if told != Some(Told::Yes) {
+        if told != Some(Confirmation::Yes) {
             show(db, &search, as_json).await?;
-            if told == Some(Told::DryRun) {
+            if told == Some(Confirmation::DryRun) {
                 output::hint("nothing was changed: --yes keeps the first row of each call and drops the others");
             }
             return Ok(ExitCode::SUCCESS);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use chrono::DateTime;
 use clap::Args;
 
-use super::names::{all_days, point_out};
+use super::point_out;
 use super::{output, reporting_zone, with_database};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
@@ -13,6 +13,7 @@ use tallyd_model::forecast::{Estimate, Method, day_left, forecast};
 use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_store::queries::grouped::Dimension;
 use tallyd_store::queries::history::spending_history;
+use tallyd_store::queries::names::all_days;
 
 /// Estimate what spending comes to by the end of the day, of the month, and in the next 30 days.
 #[derive(Args)]

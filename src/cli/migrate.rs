@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::output;
 use tallyd_config::Config;
 use tallyd_store::{MigrateReport, citus, migrate};
@@ -38,15 +38,15 @@ struct Done<'r> {
 
 pub(super) fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match (args.citus, args.confirm.told()) {
-        (true, Told::Nothing) => return Ok(args.confirm.refuse("moves tables to Citus' nodes")),
-        (true, Told::DryRun) => return dry_run(args, config),
-        (false, Told::DryRun | Told::Yes) => {
+        (true, Confirmation::Nothing) => return Ok(args.confirm.refuse("moves tables to Citus' nodes")),
+        (true, Confirmation::DryRun) => return dry_run(args, config),
+        (false, Confirmation::DryRun | Confirmation::Yes) => {
             output::error(&anyhow::anyhow!(
                 "--yes and --dry-run go with --citus: to bring the schema up to date needs no confirmation"
             ));
             return Ok(ExitCode::from(2));
         }
-        (true, Told::Yes) | (false, Told::Nothing) => {}
+        (true, Confirmation::Yes) | (false, Confirmation::Nothing) => {}
     }
     let (report, distributed, url) = super::block_on(async {
         let database = super::open_database(config).await?;

@@ -19,7 +19,6 @@ mod duplicates;
 mod forecast;
 mod import;
 mod migrate;
-mod names;
 mod open;
 mod partitions;
 mod plans;
@@ -31,7 +30,6 @@ mod reprice;
 mod rollups;
 mod serve;
 mod status;
-mod supervisor;
 mod token;
 mod top;
 mod users;
@@ -43,6 +41,9 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use tallyd_config::{Config, ConfigSources};
+use tallyd_store::queries::QueryError;
+use tallyd_store::queries::grouped::Dimension;
+use tallyd_store::queries::names;
 use tallyd_store::{Database, DatabaseError};
 
 /// Records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
@@ -71,7 +72,7 @@ struct Common {
     /// The configuration file [default: config.toml, if it is there]
     #[arg(long, global = true, env = "TALLYD_CONFIG", value_name = "FILE", help_heading = GLOBAL)]
     config: Option<PathBuf>,
-    /// Where the daemon keeps its write-ahead log and its PostgreSQL
+    /// Where the daemon keeps its WAL (write-ahead log) and its PostgreSQL
     #[arg(long, global = true, value_name = "FOLDER", help_heading = GLOBAL)]
     data_dir: Option<PathBuf>,
     /// The daemon's Unix socket
@@ -107,7 +108,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Find calls that are in the call log more than once, and drop the doubles
     Duplicates(duplicates::DuplicatesArgs),
-    /// Look at the write-ahead log's segments, and load what is readable in a damaged one
+    /// Look at the segments of the WAL (write-ahead log), and load what is readable in a damaged one
     Wal(wal::WalArgs),
     /// List the call log's partitions, make them ahead, drop old ones
     Partitions(partitions::PartitionsArgs),
@@ -269,6 +270,22 @@ fn with_database<T>(
         database.close().await;
         done
     })
+}
+
+/// Says of each filter whose name no call of these days has that it is so: a filter that matches nothing shows what there is instead of
+/// an empty list. False if each name has calls.
+///
+/// # Errors
+/// [`QueryError`].
+async fn point_out(
+    db: &tallyd_store::Connection,
+    filters: &[(Dimension, String)],
+    days: (chrono::NaiveDate, chrono::NaiveDate),
+    zone: chrono_tz::Tz,
+) -> Result<bool, QueryError> {
+    let notes = names::unseen(db, filters, days, zone).await?;
+    notes.iter().for_each(|note| output::hint(note));
+    Ok(!notes.is_empty())
 }
 
 /// A runtime for commands that ask something and end.

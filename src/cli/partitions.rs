@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::output::{self, Table, bytes, count, noun, usd_text};
 use super::prices::instant;
 use super::with_database;
@@ -70,9 +70,9 @@ pub(super) fn run(args: &PartitionsArgs, config: &Config) -> anyhow::Result<Exit
         PartitionsCommand::List { json } => list(*json, config),
         PartitionsCommand::Ensure { from, to, json } => ensure(at(*from), at(*to), *json, config),
         PartitionsCommand::Drop { before, confirm, by, json } => match confirm.told() {
-            Told::Yes => drop(at(*before), &by.clone().unwrap_or_else(super::actor), *json, config),
-            Told::DryRun => show_due(at(*before), *json, config),
-            Told::Nothing => Ok(confirm.refuse("drops partitions with their calls")),
+            Confirmation::Yes => drop(at(*before), &by.clone().unwrap_or_else(super::actor), *json, config),
+            Confirmation::DryRun => show_due(at(*before), *json, config),
+            Confirmation::Nothing => Ok(confirm.refuse("drops partitions with their calls")),
         },
     }
 }
@@ -116,7 +116,7 @@ fn ensure(from: DateTime<Utc>, to: DateTime<Utc>, as_json: bool, config: &Config
         anyhow::bail!("--from must be before --to. hint: --to is the first instant that is left out");
     }
     with_database(config, "tallyd partitions", async |db| {
-        let granularity = config.log_table.partition.into();
+        let granularity = config.log_table.partition;
         let names = partitions::ensure(db, from, to, granularity).await.map_err(explained)?;
         if as_json {
             output::json(&names)?;

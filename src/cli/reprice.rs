@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::output::{self, cost_in_usd, count, noun, usd, usd_text};
 use super::prices::{actor, catalog, instant};
 use super::with_database;
@@ -107,7 +107,7 @@ pub(super) fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCod
         anyhow::bail!("--from must be before --to. hint: --to is the first instant that is left out");
     }
     let told = args.confirm.told();
-    if told == Told::Nothing {
+    if told == Confirmation::Nothing {
         return Ok(args.confirm.refuse("rewrites stored costs"));
     }
     let options = RepriceOptions {
@@ -133,9 +133,9 @@ pub(super) fn run(args: &RepriceArgs, config: &Config) -> anyhow::Result<ExitCod
             let filters: Vec<_> = names.into_iter().filter(|(_, name)| !name.is_empty()).collect();
             let filters: Vec<_> = filters.into_iter().map(|(of, name)| (of, name.clone())).collect();
             let zone = super::reporting_zone(db, config).await?;
-            super::names::point_out(db, &filters, (day(args.from), day(args.to)), zone).await?;
+            super::point_out(db, &filters, (day(args.from), day(args.to)), zone).await?;
         }
-        if told == Told::DryRun {
+        if told == Confirmation::DryRun {
             if args.json {
                 output::json(&serde_json::json!({ "preview": found, "done": null }))?;
             } else {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::output::{self, noun};
 use tallyd_config::Config;
 use tallyd_store::queries::audit::Actor;
@@ -43,9 +43,9 @@ enum RollupsCommand {
 pub(super) fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let RollupsCommand::Rebuild { time_zone, confirm, json } = &args.command;
     let dry_run = match confirm.told() {
-        Told::Nothing => return Ok(confirm.refuse("rebuilds the rollups")),
-        Told::DryRun => true,
-        Told::Yes => false,
+        Confirmation::Nothing => return Ok(confirm.refuse("rebuilds the rollups")),
+        Confirmation::DryRun => true,
+        Confirmation::Yes => false,
     };
     let done = super::block_on(async {
         // The zone that is stated may be the new one, which `with_database` would refuse.

@@ -2,12 +2,13 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::supervisor;
 use crate::app::{App, StartOptions, exit_code};
 use crate::log_lines::{Fields, JsonLines};
 use tallyd_base::threads;
@@ -20,7 +21,7 @@ use tallyd_config::{Config, LogFormat};
   TALLYD_DATABASE_URL=postgresql://tally@db.example.com/app tallyd serve
   TALLYD_DATA_DIR=/var/lib/tallyd TALLYD_SOCKET=/run/tallyd/tallyd.sock tallyd serve")]
 pub(super) struct ServeArgs {
-    /// Go on from the state of a database that was restored to an earlier one: what the write-ahead log still has is
+    /// Go on from the state of a database that was restored to an earlier one: what the WAL still has is
     /// loaded on top of it
     #[arg(long)]
     accept_rewound_database: bool,
@@ -49,11 +50,11 @@ pub(super) fn run(
         .build()?;
     let outcome = runtime.block_on(async {
         let app = App::start(config, options).await?;
-        supervisor::ready();
-        tokio::spawn(supervisor::feed());
+        tell_ready();
+        tokio::spawn(feed_watchdog());
         let stop = async {
             stop_signal(reload).await;
-            supervisor::stopping();
+            tell_stopping();
         };
         app.run(stop).await
     });
@@ -81,12 +82,40 @@ async fn stop_signal(reload: impl Fn()) {
     }
 }
 
+/// Records are accepted.
+fn tell_ready() {
+    tell(&[NotifyState::Ready, NotifyState::Status("records are accepted")]);
+}
+
+/// Received records are made durable and loaded.
+fn tell_stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("loading what was received")]);
+}
+
+/// Feeds the watchdog at twice the rate that it asks for, for ever; returns at once if there is none. It is fed from the runtime that
+/// serves producers: a daemon whose threads hang is started anew. A writer of the WAL that dies ends the daemon by itself.
+async fn feed_watchdog() {
+    let Some(interval) = sd_notify::watchdog_enabled() else { return };
+    let mut ticks = tokio::time::interval((interval / 2).max(Duration::from_millis(10)));
+    loop {
+        ticks.tick().await;
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Tells systemd (`Type=notify`). Any other supervisor sets no `NOTIFY_SOCKET`, and nothing is said.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the supervisor at NOTIFY_SOCKET was not told");
+    }
+}
+
 fn filter(config: &Config) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(&config.log.filter)
         .map_err(|error| anyhow::anyhow!("log.filter is not a filter ({error}); `info` and `tallyd=debug,info` are"))
 }
 
-/// Changes what is logged.
+/// Replaces the filter of the daemon log.
 type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()>>;
 
 fn start_log(config: &Config) -> anyhow::Result<SetFilter> {

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::output::Table;
 use super::{actor, output};
 use crate::http::auth::Role;
@@ -110,7 +110,7 @@ impl From<CostsArg> for StatedCosts {
 
 pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if let TokenCommand::Revoke { confirm, .. } = &args.command
-        && confirm.told() == Told::Nothing
+        && confirm.told() == Confirmation::Nothing
     {
         return Ok(confirm.refuse("revokes a token for good"));
     }
@@ -225,8 +225,8 @@ fn state(token: &ListedToken) -> &'static str {
     }
 }
 
-async fn revoke(connection: &mut Connection, id: i32, told: Told) -> anyhow::Result<ExitCode> {
-    if told == Told::DryRun {
+async fn revoke(connection: &mut Connection, id: i32, told: Confirmation) -> anyhow::Result<ExitCode> {
+    if told == Confirmation::DryRun {
         let tokens = tokens::list(connection).await?;
         if let Some(token) = tokens.iter().find(|token| token.id == id && token.revoked_at.is_none()) {
             println!("would be revoked: token {id}, {} of the role {}", token.name, token.role);

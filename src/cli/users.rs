@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::output::{self, Table, cost, count, noun, usd_text};
 use super::with_database;
 use tallyd_config::Config;
@@ -140,7 +140,7 @@ fn forget_one(command: &UsersCommand, config: &Config) -> anyhow::Result<ExitCod
         return Ok(ExitCode::from(2));
     };
     let told = confirm.told();
-    if told == Told::Nothing {
+    if told == Confirmation::Nothing {
         return Ok(confirm.refuse("forgets a user for good"));
     }
     let actor = by.clone().unwrap_or_else(super::actor);
@@ -151,7 +151,7 @@ fn forget_one(command: &UsersCommand, config: &Config) -> anyhow::Result<ExitCod
         if !as_json {
             print_preview(&found);
         }
-        if told == Told::DryRun {
+        if told == Confirmation::DryRun {
             if *as_json {
                 output::json(&json!({ "found": found, "done": null }))?;
             } else {

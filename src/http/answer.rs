@@ -1,4 +1,4 @@
-//! What answers have in common: snapshots to read from, how values and errors are written, tags, documented failures.
+//! Parts of all answers: snapshots to read from, how values and errors are written, tags, documented failures.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -142,7 +142,7 @@ pub(crate) fn add(a: Usd, b: Usd) -> Result<Usd, ApiError> {
 pub(crate) async fn tag(request: Request, next: Next) -> Response {
     let tagged = matches!(*request.method(), Method::GET | Method::HEAD);
     let response = next.run(request).await;
-    // What is streamed has no known size, and no tag.
+    // A streamed answer has no known size, and no tag.
     let whole = http_body::Body::size_hint(response.body()).exact().is_some();
     if !tagged || !whole || response.status() != StatusCode::OK {
         return response;

@@ -45,7 +45,7 @@ pub(crate) struct HealthReport {
     pub status: Health,
     /// Accepting records.
     pub ingest: Component,
-    /// The write-ahead log.
+    /// The WAL.
     pub wal: Component,
     /// Loading into PostgreSQL.
     pub flusher: Component,

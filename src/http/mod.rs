@@ -65,7 +65,7 @@ pub(crate) use today::{BudgetToday, ModelToday, Today};
 pub(crate) struct Daemon {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// The write-ahead log.
+    /// The WAL.
     pub wal: Arc<Wal>,
     /// Its writer.
     pub writer: Arc<WriterState>,

@@ -37,7 +37,7 @@ pub(crate) struct Status {
     pub grpc: Option<String>,
     /// Each part's health.
     pub health: HealthReport,
-    /// The write-ahead log.
+    /// The WAL.
     pub wal: WalStatus,
     /// The database.
     pub database: DatabaseStatus,
@@ -85,7 +85,7 @@ impl StoodOut {
     }
 }
 
-/// The write-ahead log at a glance.
+/// The WAL at a glance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct WalStatus {
     /// Records that are durable and not in PostgreSQL yet.

@@ -11,7 +11,7 @@ use super::parameters::local_now;
 use super::v1::budgets::Budgets;
 use crate::http::answer::Json;
 use tallyd_model::pricing::Usd;
-use tallyd_store::budgets::{Scope, Status};
+use tallyd_store::budgets::{BudgetScope, BudgetStanding};
 use tallyd_store::queries::costs::total;
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use tallyd_store::whole::Whole;
@@ -67,7 +67,7 @@ pub(crate) struct BudgetToday {
     /// How much of it is used, percent.
     pub used_percent: Usd,
     /// How it stands.
-    pub status: Status,
+    pub status: BudgetStanding,
 }
 
 impl From<GroupRow> for ModelToday {
@@ -111,7 +111,7 @@ pub(super) async fn today(State(daemon): State<SharedDaemon>) -> Result<Json<Tod
     let budgets = Budgets::read(&daemon, &reading).await?.budgets.into_iter().map(|row| {
         let budget = row.state.budget;
         let scope = match budget.scope {
-            Scope::Global => "all".to_owned(),
+            BudgetScope::Global => "all".to_owned(),
             scope => format!("{} {}", scope.name(), budget.scope_value),
         };
         BudgetToday {

@@ -118,7 +118,7 @@ impl From<Closed> for BatchError {
 
 /// Who sends a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sender<'a> {
+pub(crate) struct BatchSender<'a> {
     /// The token's holder, for the dead letters.
     pub name: &'a str,
     /// Costs that this sender may state.
@@ -130,7 +130,7 @@ pub(crate) struct Sender<'a> {
 /// A request whose records are judged and handed over, a slice at a time: what waits for the WAL is not all of the request.
 pub(crate) struct Recording<'r> {
     context: &'r IngestContext,
-    sender: Sender<'r>,
+    sender: BatchSender<'r>,
     key: Option<&'r RequestKey>,
     origin: Arc<ConnectionOrigin>,
     known: u64,
@@ -149,7 +149,7 @@ impl<'r> Recording<'r> {
     /// [`BatchError`].
     pub(crate) async fn begin(
         context: &'r IngestContext,
-        sender: Sender<'r>,
+        sender: BatchSender<'r>,
         key: Option<&'r RequestKey>,
         texts: &'r [&'r [u8]],
     ) -> Result<Self, BatchError> {
@@ -223,7 +223,7 @@ async fn open(context: &IngestContext, origin: &Arc<ConnectionOrigin>, key: &Req
 /// Encodes the texts, of which the first has this index in its request.
 fn encode(
     context: &IngestContext,
-    sender: Sender<'_>,
+    sender: BatchSender<'_>,
     key: Option<&RequestKey>,
     known: u64,
     first: usize,
@@ -231,7 +231,7 @@ fn encode(
     (outcomes, tickets): (&mut Vec<RecordOutcome>, &mut Vec<(usize, Ticket)>),
 ) -> Vec<Bundle> {
     let catalog = context.catalog.load();
-    let Sender { stated_costs, response_ids, .. } = sender;
+    let BatchSender { stated_costs, response_ids, .. } = sender;
     let rules = Rules { stated_costs, response_ids, ..context.rules.clone() };
     let admission = Admission { rules: &rules, catalog: &catalog, now_us: context.clock.now_us() };
     let (mut builder, mut bundles) = (BundleBuilder::new(context.lanes), Vec::new());

@@ -263,7 +263,7 @@ def dropped(world):
 
 @part
 def replayed(world):
-    """A damaged segment of the write-ahead log is replayed: what is readable is loaded once."""
+    """A damaged segment of the WAL is replayed: what is readable is loaded once."""
     world.tallyd.stop()
     world.cluster.coordinator.stop()
     small = {"TALLYD_WAL_SEGMENT_BYTES": "65536", "TALLYD_WAL_RECENT_BYTES": "65536", "TALLYD_SHUTDOWN_DEADLINE_MS": "1000"}

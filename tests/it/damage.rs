@@ -1,4 +1,4 @@
-//! A segment of the write-ahead log is damaged: it is set aside and alarmed, the rest loads, and what is readable in it is
+//! A segment of the WAL is damaged: it is set aside and alarmed, the rest loads, and what is readable in it is
 //! loaded once, whatever has been loaded of it before.
 
 use std::fs;

@@ -93,7 +93,7 @@ fn records_that_were_on_their_way_are_made_anonymous_by_the_daemon() {
     assert_eq!(dry["found"]["calls"].to_string(), postgres.psql(LEFT));
     assert!(dry["done"].is_null() && postgres.psql(LEFT) != "0");
 
-    // Acknowledged, and only in the write-ahead log.
+    // Acknowledged, and only in the WAL.
     postgres.down(Stop::Immediate);
     daemon.lines(&calls(20, &mut random));
     daemon.kill();

@@ -70,7 +70,7 @@ def export_by_python(endpoint, token, compression):
 
 
 def export_by_grpc(address, token, compression):
-    """Over gRPC there is no proxy to lose an answer: each batch is exported twice, as an exporter does that has none."""
+    """Over gRPC there is no proxy to lose an answer: each batch is exported twice, as an exporter does without an answer."""
     import grpc
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Exporter
     from opentelemetry.sdk.trace.export import SpanExportResult

@@ -145,7 +145,7 @@ class GenaiPrices:
         if model not in self.known:
             try:
                 found = self.calc_price(self.Usage(input_tokens=1), model, provider_id=self.providers[provider])
-                # It matches names by patterns: another model's price is no opinion of this one.
+                # It matches names by patterns: a price of another model says nothing about this one.
                 is_same = found.model.id.replace(":", "-") == model
                 variants = found.model.price_variants or []
                 self.known[model] = {value: variant.when for variant in variants for value in variant.when.values()}

@@ -51,13 +51,11 @@ mod clock;
 mod endpoint;
 mod inbox;
 mod name;
-mod notice;
 mod recorder;
 mod ring;
 mod rng;
 mod sender;
 mod session;
-mod standing;
 mod stats;
 mod sync;
 #[cfg(feature = "usage")]

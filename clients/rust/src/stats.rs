@@ -1,15 +1,16 @@
-//! What the recorder counts, and the state that its two sides share.
+//! The recorder's counters, and the state that its two sides share.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use tallyd_protocol::Record;
+use tallyd_protocol::budgets::{BELIEVED, UsedUp};
 
-use crate::notice::{Notice, Notices};
 use crate::ring::Ring;
-use crate::standing::Standing;
 
 /// A snapshot of the counters, in records unless it says otherwise. Each is exact; together they are read one after
 /// the other, so they may be a few records apart under load.
@@ -68,7 +69,7 @@ pub type OnDrop = Box<dyn Fn(Record) + Send + Sync>;
 /// Gets refused records. Runs on the sender thread.
 pub type OnReject = Box<dyn Fn(Rejected) + Send + Sync>;
 
-/// What the recorder and its sender share.
+/// State of the recorder and its sender.
 pub struct Shared {
     pub ring: Ring,
     pub dropped: AtomicU64,
@@ -214,5 +215,87 @@ impl Shared {
             last_error,
             last_warning,
         }
+    }
+}
+
+/// A kind of notice, one bit each.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub enum Notice {
+    Dropped = 1,
+    Refused = 2,
+    Away = 4,
+    Warned = 8,
+    Lost = 16,
+}
+
+/// The kinds of notices that were written already. Each kind is written once, on standard error: neither a loss nor an absent daemon
+/// goes unseen.
+pub struct Notices(AtomicU8);
+
+impl Notices {
+    /// `quiet`: tells nothing.
+    pub fn new(quiet: bool) -> Self {
+        Self(AtomicU8::new(if quiet { u8::MAX } else { 0 }))
+    }
+
+    /// Tells the first of its kind.
+    pub fn tell(&self, kind: Notice, message: fmt::Arguments<'_>) {
+        let bit = kind as u8;
+        if self.0.load(Ordering::Relaxed) & bit == 0 && self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            // Nobody is there to hear that it cannot be told. `eprintln` would panic.
+            let _ = writeln!(io::stderr(), "tallyd: {message}");
+        }
+    }
+}
+
+/// Where the budgets stand, as the daemon said last. Asked before a call: a lock that is nearly never held, and a few lookups.
+///
+/// The answer is believed for [`BELIEVED`], which is five times as long as it takes to say it again: an application
+/// whose daemon is gone is held back no longer than that.
+#[derive(Debug, Default)]
+pub struct Standing(RwLock<Option<Heard>>);
+
+#[derive(Debug)]
+struct Heard {
+    at: Instant,
+    used_up: UsedUp,
+}
+
+impl Standing {
+    /// The daemon has said this.
+    pub fn hear(&self, used_up: UsedUp, now: Instant) {
+        let heard = Some(Heard { at: now, used_up });
+        // The former answer is dropped after the lock.
+        let before = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), heard);
+        drop(before);
+    }
+
+    /// Asks the last answer. False without one, or if it is too old.
+    pub fn ask(&self, now: Instant, is: impl FnOnce(&UsedUp) -> bool) -> bool {
+        let heard = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        heard.as_ref().is_some_and(|heard| now.saturating_duration_since(heard.at) < BELIEVED && is(&heard.used_up))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_was_heard_is_believed_for_a_bounded_time() {
+        let (standing, start) = (Standing::default(), Instant::now());
+        let asks = |now| standing.ask(now, UsedUp::everything);
+        assert!(!asks(start), "nothing was heard");
+        standing.hear(UsedUp::new(true, []), start);
+        let last = start + BELIEVED - Duration::from_nanos(1);
+        assert!(asks(start) && asks(last));
+        assert!(!asks(start + BELIEVED), "the daemon may be gone");
+        standing.hear(UsedUp::new(true, []), last);
+        assert!(asks(start + BELIEVED), "it has said it again");
+        standing.hear(UsedUp::new(false, []), last);
+        assert!(!asks(last));
     }
 }

@@ -59,25 +59,25 @@ registry! {
     counter PRODUCER_NAMES_SHARED = "tallyd_producer_names_shared_total";
     /// Records that are durable and acknowledged.
     counter RECORDS_ACKED = "tallyd_records_acked_total";
-    /// Bytes that wait between connections and the write-ahead log.
+    /// Bytes that wait between connections and the WAL.
     gauge CHANNEL_BYTES = "tallyd_channel_bytes";
-    /// Bytes of records in the write-ahead log.
+    /// Bytes of records in the WAL.
     gauge WAL_BYTES = "tallyd_wal_bytes";
-    /// Bytes of records at which the write-ahead log is full.
+    /// Bytes of records at which the WAL is full.
     gauge WAL_MAX_BYTES = "tallyd_wal_max_bytes";
-    /// Segments of the write-ahead log.
+    /// Segments of the WAL.
     gauge WAL_SEGMENTS = "tallyd_wal_segments";
-    /// Records in the write-ahead log that are not in PostgreSQL yet.
+    /// Records in the WAL that are not in PostgreSQL yet.
     gauge WAL_UNFLUSHED_RECORDS = "tallyd_wal_unflushed_records";
     /// Age of the oldest record that is not in PostgreSQL yet; 0 without any.
     gauge OLDEST_UNFLUSHED_SECONDS = "tallyd_oldest_unflushed_age_seconds";
-    /// 1 while the write-ahead log is at one of its bounds and clients have to wait.
+    /// 1 while the WAL is at one of its bounds and clients have to wait.
     gauge WAL_FULL = "tallyd_wal_full";
     /// 1 while values that had been synced cannot be read and what is left of them was not replayed; see tallyd wal list.
     gauge WAL_DAMAGED = "tallyd_wal_damaged";
     /// Time to make one group of records durable, the disk's sync included.
     histogram WAL_COMMIT_SECONDS = "tallyd_wal_commit_seconds";
-    /// Records that one commit of the write-ahead log made durable.
+    /// Records that one commit of the WAL made durable.
     histogram WAL_BATCH_RECORDS = "tallyd_wal_batch_records";
     /// Records that are committed in PostgreSQL.
     counter RECORDS_COMMITTED = "tallyd_records_committed_total";

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder};
 
-/// Beside the runtime's workers: sled's 7 at its first use, the log's writer, and some to spare.
+/// Beside the runtime's workers: sled's 7 at its first use, the WAL's writer, and some to spare.
 const BESIDES: usize = 14;
 
 /// Fails if this process cannot have the threads that it begins with, `workers` of a runtime among them. Once it could, it

@@ -55,12 +55,23 @@ impl Database {
 /// The period that one partition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Partition {
+pub enum Granularity {
     /// A month.
     #[default]
     Month,
     /// A day: for many millions of calls a day, where an index on a whole month no longer fits memory.
     Day,
+}
+
+impl Granularity {
+    /// Its name in SQL, and in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Month => "month",
+            Self::Day => "day",
+        }
+    }
 }
 
 /// When a partition gets its index on `(user_id, occurred_at)`, which costs most of the loading speed while it grows.
@@ -82,7 +93,7 @@ pub enum UserIndex {
 pub struct LogTable {
     /// The period of one partition: `"month"` or `"day"`. With `"day"`, a day of more than 31 days ago that has no partition
     /// yet gets one by month.
-    pub partition: Partition,
+    pub partition: Granularity,
     /// Partitions that are made ahead of time.
     pub partitions_ahead: u32,
     /// When a partition gets its index by user: `"always"` (loading takes nearly twice as long), `"sealed"` (once it has
@@ -92,7 +103,7 @@ pub struct LogTable {
 
 impl Default for LogTable {
     fn default() -> Self {
-        Self { partition: Partition::Month, partitions_ahead: 2, user_index: UserIndex::Sealed }
+        Self { partition: Granularity::Month, partitions_ahead: 2, user_index: UserIndex::Sealed }
     }
 }
 

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::alerts::{Alerts, PriceSync};
 pub use self::auth::Auth;
-pub use self::database::{Database, LogTable, Partition, Retention, Rollup, UserIndex};
+pub use self::database::{Database, Granularity, LogTable, Retention, Rollup, UserIndex};
 pub use self::error::{ConfigError, Origin};
 pub use self::flusher::Flusher;
 pub use self::http::{Http, Users};
@@ -61,7 +61,7 @@ pub struct Config {
     pub listen: Listen,
     /// What a record may be. One outside of these bounds is refused alone; its neighbours go through.
     pub limits: Limits,
-    /// The write-ahead log (WAL) on disk, where a record is safe before it is acknowledged.
+    /// The WAL (write-ahead log) on disk, where a record is safe before it is acknowledged.
     pub wal: Wal,
     /// The way from the WAL into PostgreSQL.
     pub flusher: Flusher,

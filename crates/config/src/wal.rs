@@ -1,4 +1,4 @@
-//! `[wal]`: the write-ahead buffer on disk, where a record is safe before it is acknowledged.
+//! `[wal]`: the WAL on disk, where a record is safe before it is acknowledged.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub enum Sync {
     Os,
 }
 
-/// The write-ahead buffer.
+/// The WAL.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wal {

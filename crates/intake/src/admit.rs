@@ -1,27 +1,97 @@
-//! Validation, normalisation and pricing: a [`RawRecord`] becomes a [`Call`], or is refused with a reason.
+//! The one way in of every record, in MessagePack or JSON ([`Encoded`]): validated, normalised and priced it becomes a [`Call`], or
+//! is refused with a reason.
 //!
 //! Everything that PostgreSQL could choke on is refused here, with the field's name, where the sender can still hear
 //! it: a NUL, a number beyond its column, metadata that is not a JSON object. Metadata that is one is made storable instead:
 //! it is not worth a call's money.
 //!
-//! What is refused, and why, is said here and in [`super::rules`] alone. [`array`] only knows the records that need no such answer.
+//! Refusals and their reasons are written here and in [`super::rules`] alone. [`array`] only knows the records that need no such answer.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use chrono::DateTime;
 use uuid::Uuid;
 
 use super::raw::RawRecord;
-use super::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units, Wrong};
+use super::raw_value::{Decimal, Field, IdValue, Int, ObjectText, TextField, TimeValue, Units, Wrong};
 use super::refusal::{Code, Refusal};
 use super::rules::{Admission, Admitted, LATENCY_MAX_MS, STATUS_MAX, check_text, echo};
-use super::{Absent, Encoded, array};
+use super::{array, frame};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::json;
 use tallyd_model::pricing::{Quantity, Tokens, Usd, normalise_platform, normalise_provider, normalise_tier};
 
-/// What a call needs that is not in its record's bytes.
+/// A record's bytes, and how they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoded<'a> {
+    /// A map of MessagePack, or an array in the order of the protocol's fields.
+    MessagePack(&'a [u8]),
+    /// A JSON object.
+    Json(&'a [u8]),
+}
+
+impl<'a> Encoded<'a> {
+    /// The bytes.
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::MessagePack(bytes) | Self::Json(bytes) => bytes,
+        }
+    }
+
+    /// How they are written, as the WAL and the dead letters name it.
+    #[must_use]
+    pub const fn format(self) -> &'static str {
+        match self {
+            Self::MessagePack(_) => "msgpack",
+            Self::Json(_) => "json",
+        }
+    }
+
+    /// Reads the record, of which nothing is checked yet. [`Admission::admit`] is the whole way.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that answers it.
+    pub fn read(self) -> Result<RawRecord<'a>, Refusal> {
+        match self {
+            Self::MessagePack(bytes) => frame::decode(bytes),
+            Self::Json(bytes) => read_line(bytes),
+        }
+    }
+}
+
+/// Reads a line of newline-delimited JSON.
+///
+/// # Errors
+/// The [`Refusal`] that answers it.
+fn read_line(line: &[u8]) -> Result<RawRecord<'_>, Refusal> {
+    let text = std::str::from_utf8(line).map_err(|error| {
+        let at = error.valid_up_to();
+        Refusal::new(Code::Encoding, "", format!("the line is not UTF-8 from byte {at} on"))
+    })?;
+    if !text.starts_with('{') && json::check(text).is_ok() {
+        return Err(Refusal::new(Code::Type, "", "a record is a JSON object"));
+    }
+    json::from_str(text).map_err(|error| {
+        if error.is_data() {
+            return frame::refusal(&error.to_string());
+        }
+        Refusal::new(Code::Format, "", format!("the line is not a JSON object: {error}"))
+    })
+}
+
+/// Defaults of a record's id and time, from the request or the letter that it came in.
+#[derive(Clone, Copy, Default)]
+pub struct Absent<'a> {
+    /// Makes the id. It counts as stated. None: a new id, which does not.
+    pub id: Option<&'a dyn Fn() -> [u8; 16]>,
+    /// The time, microseconds since 1970. None: now.
+    pub occurred_at_us: Option<i64>,
+}
+
+/// Texts of a call that are not in its record's bytes.
 #[derive(Default)]
 pub(crate) struct Scratch<'a> {
     provider: Cow<'a, str>,
@@ -99,8 +169,8 @@ impl Admission<'_> {
             requests: self.count("requests", &raw.requests, 1)?,
             extra_units: &scratch.extra_units,
             service_tier: &scratch.service_tier,
-            status: status(&raw.status)?,
-            latency_ms: latency(&raw.latency_ms)?,
+            status: integer("status", &raw.status, STATUS_MAX)?.unwrap_or(200),
+            latency_ms: integer("latency_ms", &raw.latency_ms, LATENCY_MAX_MS)?,
             cost: Cost::Unpriced,
             metadata: &scratch.metadata,
             platform: &scratch.platform,
@@ -132,7 +202,7 @@ impl Admission<'_> {
         integer(field, value, self.rules.tokens).map(|value| value.unwrap_or(default))
     }
 
-    fn text<'a>(&self, field: &'static str, text: &'a Text<'_>) -> Admitted<&'a str> {
+    fn text<'a>(&self, field: &'static str, text: &'a TextField<'_>) -> Admitted<&'a str> {
         match text {
             Field::Absent => Ok(""),
             Field::Given(text) => {
@@ -143,7 +213,7 @@ impl Admission<'_> {
         }
     }
 
-    fn endpoint<'a>(&self, endpoint: &'a Text<'_>) -> Admitted<&'a str> {
+    fn endpoint<'a>(&self, endpoint: &'a TextField<'_>) -> Admitted<&'a str> {
         // The query string is cut before the length is checked: it is what makes endpoints long.
         let Field::Given(text) = endpoint else { return self.text("endpoint", endpoint) };
         let kept = self.kept(text);
@@ -222,7 +292,7 @@ impl Admission<'_> {
         Ok(())
     }
 
-    fn metadata<'a>(&self, metadata: &'a Object<'_>) -> Admitted<Cow<'a, str>> {
+    fn metadata<'a>(&self, metadata: &'a ObjectText<'_>) -> Admitted<Cow<'a, str>> {
         let field = "metadata";
         let text = match &metadata.0 {
             Field::Absent => return Ok(Cow::Borrowed("")),
@@ -250,21 +320,15 @@ fn wrong_type(field: &'static str, expected: &str, wrong: Wrong) -> Refusal {
     }
 }
 
-fn status(value: &Int) -> Admitted<u16> {
-    // Bounded to three digits, so it fits.
-    integer("status", value, STATUS_MAX).map(|value| value.unwrap_or(200) as u16)
-}
-
-fn latency(value: &Int) -> Admitted<Option<u32>> {
-    // Bounded to the column's type, so it fits.
-    integer("latency_ms", value, LATENCY_MAX_MS).map(|value| value.map(|ms| ms as u32))
-}
-
-fn integer(field: &'static str, value: &Int, max: u64) -> Admitted<Option<u64>> {
+fn integer<T: TryFrom<i128> + Copy + PartialOrd + Display>(
+    field: &'static str,
+    value: &Int,
+    max: T,
+) -> Admitted<Option<T>> {
     match value {
         Field::Absent => Ok(None),
-        Field::Given(value) => match u64::try_from(*value) {
-            Ok(value) if value <= max => Ok(Some(value)),
+        Field::Given(value) => match T::try_from(*value) {
+            Ok(given) if given <= max => Ok(Some(given)),
             _ => Err(Refusal::new(Code::Range, field, format!("expected 0 to {max}, found {value}"))),
         },
         Field::Wrong(wrong) => Err(wrong_type(field, "an integer", *wrong)),

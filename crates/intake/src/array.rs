@@ -44,10 +44,8 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
         requests: fields.count(1)?,
         extra_units: fields.no_units()?,
         service_tier: fields.tier()?,
-        // Bounded to three digits, so it fits.
-        status: fields.number(STATUS_MAX)?.unwrap_or(200) as u16,
-        // Bounded to the column's type, so it fits.
-        latency_ms: fields.number(LATENCY_MAX_MS)?.map(|ms| ms as u32),
+        status: fields.number(STATUS_MAX)?.unwrap_or(200),
+        latency_ms: fields.number(LATENCY_MAX_MS)?,
         cost: fields.cost()?,
         metadata: fields.metadata()?,
         platform: "",
@@ -61,16 +59,16 @@ pub fn admit<'a>(admission: &Admission<'_>, bytes: &'a [u8]) -> Option<Call<'a>>
         call.cost = admission.price(&call, &[]);
     }
     match source {
-        Source::Client => {}
-        Source::Sender => call.stated = admission.stated(true, &call),
-        Source::Nobody => call.stated = admission.stated(false, &call),
+        IdOrigin::Client => {}
+        IdOrigin::Sender => call.stated = admission.stated(true, &call),
+        IdOrigin::Nobody => call.stated = admission.stated(false, &call),
     }
     Some(call)
 }
 
 /// Whose the id is.
 #[derive(Clone, Copy)]
-enum Source {
+enum IdOrigin {
     /// A client library's, made for this record alone.
     Client,
     /// The sender's.
@@ -136,9 +134,9 @@ impl<'a, 'r> Fields<'a, 'r> {
 
     /// A number up to `max`, or none.
     #[inline]
-    fn number(&mut self, max: u64) -> Option<Option<u64>> {
+    fn number<T: TryFrom<u64> + PartialOrd>(&mut self, max: T) -> Option<Option<T>> {
         let Some(head) = self.head()? else { return Some(None) };
-        let value = self.unsigned(head)?;
+        let value = T::try_from(self.unsigned(head)?).ok()?;
         (value <= max).then_some(Some(value))
     }
 
@@ -157,12 +155,12 @@ impl<'a, 'r> Fields<'a, 'r> {
     }
 
     #[inline]
-    fn id(&mut self) -> Option<([u8; 16], Source)> {
+    fn id(&mut self) -> Option<([u8; 16], IdOrigin)> {
         match self.head()? {
-            None => Some((self.admission.new_id(), Source::Nobody)),
+            None => Some((self.admission.new_id(), IdOrigin::Nobody)),
             Some(BIN8) => match self.array::<1>()? {
-                [17] if self.array::<1>()? == [MADE_ID] => Some((self.array()?, Source::Client)),
-                [16] => Some((self.array()?, Source::Sender)),
+                [17] if self.array::<1>()? == [MADE_ID] => Some((self.array()?, IdOrigin::Client)),
+                [16] => Some((self.array()?, IdOrigin::Sender)),
                 _ => None,
             },
             Some(_) => None,

@@ -19,10 +19,8 @@
 mod admit;
 pub mod array;
 pub mod body;
-mod encoded;
 pub mod frame;
 mod json_text;
-mod line;
 pub mod not_understood;
 pub mod otlp;
 pub mod raw;
@@ -31,9 +29,8 @@ pub mod refusal;
 mod rules;
 pub mod stands_out;
 pub mod token;
-mod vendors_id;
 
-pub use encoded::{Absent, Encoded};
+pub use admit::{Absent, Encoded};
 pub use raw::RawRecord;
 pub use refusal::{Code, Refusal};
 pub use rules::{Admission, Rules};

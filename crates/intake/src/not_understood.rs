@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::raw_value::{Field, Text};
+use super::raw_value::{Field, TextField};
 use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::json;
 
@@ -25,7 +25,7 @@ pub fn of(metadata: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Mark<'a> {
         #[serde(borrow, default, rename = "tallyd.not_understood")]
-        name: Text<'a>,
+        name: TextField<'a>,
     }
     // Nearly all metadata ends here.
     if metadata.is_empty() || !metadata.contains(NOT_UNDERSTOOD) {

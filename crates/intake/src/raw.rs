@@ -22,18 +22,18 @@ tallyd_protocol::for_each_field!(raw_record);
 /// What a field is read as: a type for each kind of field.
 #[expect(non_camel_case_types, reason = "the kinds' names")]
 mod kind {
-    use crate::raw_value::{Decimal, Field, IdValue, Int, Object, Text, TimeValue, Units};
+    use crate::raw_value::{Decimal, Field, IdValue, Int, ObjectText, TextField, TimeValue, Units};
 
     pub(super) type id<'a> = Field<IdValue<'a>>;
     pub(super) type time<'a> = Field<TimeValue<'a>>;
-    pub(super) type required<'a> = Text<'a>;
-    pub(super) type text<'a> = Text<'a>;
+    pub(super) type required<'a> = TextField<'a>;
+    pub(super) type text<'a> = TextField<'a>;
     pub(super) type count<'a> = Int;
     pub(super) type units<'a> = Units<'a>;
     pub(super) type status<'a> = Int;
     pub(super) type latency<'a> = Int;
     pub(super) type decimal<'a> = Decimal<'a>;
-    pub(super) type json<'a> = Object<'a>;
+    pub(super) type json<'a> = ObjectText<'a>;
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
     use tallyd_protocol::Record;
 
     use super::*;
-    use crate::raw_value::{Decimal, Field, IdValue, Object, TimeValue, Units, Wrong};
+    use crate::raw_value::{Decimal, Field, IdValue, ObjectText, TimeValue, Units, Wrong};
 
     #[test]
     fn the_order_of_the_fields_is_the_protocols() {
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(raw.input_tokens, Field::Given(-5));
         assert_eq!(raw.latency_ms, Field::Wrong(Wrong::Kind("a number with a fraction or an exponent")));
         assert_eq!(raw.extra_units, Units(Field::Given(vec![("image".into(), Decimal(Field::Given("2.50".into())))])));
-        assert_eq!(raw.metadata, Object(Field::Given(r#"{"a":1.10,"b":{"c":[null]}}"#.into())));
+        assert_eq!(raw.metadata, ObjectText(Field::Given(r#"{"a":1.10,"b":{"c":[null]}}"#.into())));
         assert_eq!(raw.status, Field::Given(200));
     }
 
@@ -96,6 +96,6 @@ mod tests {
         assert_eq!((raw.input_tokens, raw.output_tokens), (Field::Given(10), Field::Given(20)));
         assert_eq!((raw.status, raw.latency_ms), (Field::Given(529), Field::Absent));
         assert_eq!(raw.cost_usd, Decimal(Field::Given("0.20".into())));
-        assert_eq!(raw.metadata, Object(Field::Given(r#"{"k":"v"}"#.into())));
+        assert_eq!(raw.metadata, ObjectText(Field::Given(r#"{"k":"v"}"#.into())));
     }
 }

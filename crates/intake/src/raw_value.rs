@@ -44,11 +44,11 @@ pub enum Field<T> {
 pub type Int = Field<i128>;
 
 /// Text, borrowed from the frame where it needs no unescaping.
-pub type Text<'a> = Field<Cow<'a, str>>;
+pub type TextField<'a> = Field<Cow<'a, str>>;
 
 /// A decimal: the digits as they were sent. In MessagePack, text or an integer; in JSON a number's own digits, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decimal<'a>(pub Text<'a>);
+pub struct Decimal<'a>(pub TextField<'a>);
 
 /// A UUID, as 16 or 17 bytes or as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Units<'a>(pub Field<Vec<(Cow<'a, str>, Decimal<'a>)>>);
 
 /// A JSON object, as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Object<'a>(pub Text<'a>);
+pub struct ObjectText<'a>(pub TextField<'a>);
 
 /// Any scalar, or the kind of container that was there instead. Containers are consumed.
 #[derive(Debug, Clone, PartialEq)]
@@ -280,7 +280,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Units<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for ObjectText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if !deserializer.is_human_readable() {
             return deserializer.deserialize_any(ObjectVisitor);
@@ -299,7 +299,7 @@ impl Units<'_> {
     }
 }
 
-impl<'a> Object<'a> {
+impl<'a> ObjectText<'a> {
     fn of_scalar(scalar: Scalar<'a>) -> Self {
         Self(match scalar {
             Scalar::Nil => Field::Absent,
@@ -389,13 +389,13 @@ impl<'de> Deserialize<'de> for Key<'de> {
 }
 
 impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object<'de>;
+    type Value = ObjectText<'de>;
 
-    forwarded!(|scalar| Object::of_scalar(scalar));
+    forwarded!(|scalar| ObjectText::of_scalar(scalar));
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let mut text = String::new();
         JsonText(&mut text).visit_map(map)?;
-        Ok(Object(Field::Given(Cow::Owned(text))))
+        Ok(ObjectText(Field::Given(Cow::Owned(text))))
     }
 }

@@ -1,13 +1,13 @@
-//! The bounds of a record's values, and what is made of each: what both ways of reading a record, [`super::admit`] and
-//! [`super::array`], have in common.
+//! The bounds of a record's values, and each value's stored form. Both ways of reading a record use them: [`super::admit`] and
+//! [`super::array`].
 
 use std::borrow::Cow;
 
 use chrono::DateTime;
 use tallyd_protocol::id;
 
+use super::not_understood;
 use super::refusal::{Code, Refusal};
-use super::{not_understood, vendors_id};
 use tallyd_config::{Limits, StatedCosts};
 use tallyd_model::call::{Call, Cost, Stated};
 use tallyd_model::json;
@@ -28,7 +28,7 @@ pub struct Rules {
     pub occurred_at_min_us: i64,
     /// How far `occurred_at` may be ahead, microseconds.
     pub ahead_us: i64,
-    /// Cuts the query string off endpoints: it may hold what should not be kept, such as street addresses.
+    /// Cuts the query string off endpoints: it may hold private data, such as street addresses.
     pub strip_query: bool,
     /// Costs that the sender may state.
     pub stated_costs: StatedCosts,
@@ -70,11 +70,12 @@ pub struct Admission<'c> {
 
 pub(super) type Admitted<T> = Result<T, Refusal>;
 
-pub(super) const STATUS_MAX: u64 = 999;
-pub(super) const LATENCY_MAX_MS: u64 = i32::MAX as u64;
+pub(super) const STATUS_MAX: u16 = 999;
+/// The column's highest value.
+pub(super) const LATENCY_MAX_MS: u32 = i32::MAX.cast_unsigned();
 
 impl Admission<'_> {
-    /// What the catalog says a call costs. Usage that was not understood whole has no price.
+    /// The call's cost by the catalog. Usage that was not understood whole has no price.
     pub(super) fn price(&self, call: &Call<'_>, extra_units: &[(Cow<'_, str>, Quantity)]) -> Cost {
         if not_understood::of(call.metadata).is_some() {
             return Cost::Unpriced;
@@ -100,18 +101,18 @@ impl Admission<'_> {
         self.catalog.price(&usage)
     }
 
-    /// What is kept of an endpoint.
+    /// The part of an endpoint that is stored.
     pub(super) fn kept<'a>(&self, endpoint: &'a str) -> &'a str {
         let query = endpoint.bytes().position(|byte| matches!(byte, b'?' | b'#')).filter(|_| self.rules.strip_query);
         &endpoint[..query.unwrap_or(endpoint.len())]
     }
 
-    /// What of a call's identity its sender states. A stated id is enough: two ids tell two calls apart, whatever their `request_id`.
+    /// The parts of a call's identity that its sender states. A stated id is enough: two ids tell two calls apart, whatever their `request_id`.
     pub(super) fn stated(&self, id: bool, call: &Call<'_>) -> Stated {
         let response = if self.rules.response_ids {
             !call.request_id.is_empty()
         } else {
-            !id && vendors_id::is_of(call.provider, call.request_id)
+            !id && is_vendors_id(call.provider, call.request_id)
         };
         Stated { id, response }
     }
@@ -128,17 +129,18 @@ impl Admission<'_> {
             let message = format!("expected {min} (limits.occurred_at_min) or later, found {found}, {us} microseconds");
             return Err(Refusal::new(Code::TooEarly, field, message));
         }
-        if us > i128::from(self.now_us) + i128::from(self.rules.ahead_us) {
-            let max = instant(i128::from(self.now_us) + i128::from(self.rules.ahead_us));
-            let message =
-                format!("expected {max} (limits.ahead_ms) or earlier, found {}, {us} microseconds", instant(us));
-            return Err(Refusal::new(Code::TooLate, field, message));
+        let max = i128::from(self.now_us) + i128::from(self.rules.ahead_us);
+        match i64::try_from(us) {
+            Ok(at_us) if us <= max => Ok(at_us),
+            _ => {
+                let (max, found) = (instant(max), instant(us));
+                let message = format!("expected {max} (limits.ahead_ms) or earlier, found {found}, {us} microseconds");
+                Err(Refusal::new(Code::TooLate, field, message))
+            }
         }
-        // Between two 64-bit bounds.
-        Ok(us as i64)
     }
 
-    /// Bounded as it was sent, without the white space between its values. What `jsonb` would not take is changed, never
+    /// Bounded as it was sent, without the white space between its values. Text that `jsonb` does not take is changed, never
     /// refused: [`json::storable`].
     pub(super) fn metadata_text<'a>(&self, text: &'a str) -> Admitted<Cow<'a, str>> {
         let field = "metadata";
@@ -210,4 +212,70 @@ pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Admitte
         return Err(Refusal::new(Code::Nul, field, "a NUL character cannot be stored"));
     }
     Ok(())
+}
+
+/// How a provider's ids begin; none stands for every provider, since many speak OpenAI's protocol.
+const FORMS: [(Option<&str>, &str, Rest); 6] = [
+    (None, "chatcmpl-", Rest::Any),
+    (None, "resp_", Rest::Long),
+    (Some("claude"), "msg_bdrk_", Rest::Any),
+    (Some("claude"), "msg_vrtx_", Rest::Any),
+    (Some("claude"), "msg_", Rest::MixedCase),
+    (Some("claude"), "req_", Rest::MixedCase),
+];
+
+/// The text after the beginning.
+#[derive(Clone, Copy)]
+enum Rest {
+    Any,
+    /// As long as OpenAI's: products number their own responses, too.
+    Long,
+    /// With a capital letter: ids that products make in this style (TypeID) have none.
+    MixedCase,
+}
+
+/// True if the provider, in the call log's spelling, has made the id. `request_id` is free text: a product may put its own request's id
+/// there, and make several calls under it. Only a form that a vendor gives to its ids names a call.
+fn is_vendors_id(provider: &str, request_id: &str) -> bool {
+    // Most records have none.
+    !request_id.is_empty()
+        && FORMS.iter().any(|(of, start, rest)| {
+            let Some(text) = request_id.strip_prefix(start).filter(|text| !text.is_empty()) else { return false };
+            of.is_none_or(|of| of == provider)
+                && match rest {
+                    Rest::Any => true,
+                    Rest::Long => text.len() >= 32,
+                    Rest::MixedCase => text.bytes().any(|byte| byte.is_ascii_uppercase()),
+                }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vendors_form_is_known_and_a_products_own_id_is_not() {
+        for (provider, id) in [
+            ("claude", "msg_01XFDUDYJgAACzvnptvVoYEL"),
+            ("claude", "msg_bdrk_01abc"),
+            ("claude", "req_011CSHoEeqs5C35K2UUqR7Fy"),
+            ("openai", "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT"),
+            ("deepseek", "chatcmpl-1"),
+            ("openai", "resp_67ccd2bed1ec8190b14f964abc0542670bb6a6b452d3795b"),
+        ] {
+            assert!(is_vendors_id(provider, id), "{provider} {id}");
+        }
+        for (provider, id) in [
+            ("claude", ""),
+            ("claude", "msg_01h455vb4pex5vsknk084sn02q"),
+            ("openai", "msg_01XFDUDYJgAACzvnptvVoYEL"),
+            ("openai", "req_7"),
+            ("openai", "resp_7"),
+            ("rentcast", "0192f0c1-7a10-7000-8000-000000000001"),
+            ("openai", "chatcmpl-"),
+        ] {
+            assert!(!is_vendors_id(provider, id), "{provider} {id}");
+        }
+    }
 }

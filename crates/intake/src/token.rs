@@ -7,7 +7,7 @@ use tallyd_model::json;
 
 /// What says how a token is to be verified.
 #[derive(Debug, Deserialize)]
-pub struct Header {
+pub struct TokenHeader {
     /// The algorithm that the token states.
     pub alg: String,
     /// The name of the issuer's key.
@@ -16,7 +16,7 @@ pub struct Header {
     crit: Option<IgnoredAny>,
 }
 
-impl Header {
+impl TokenHeader {
     /// Reads what the header's base64 holds. None if it is broken, or has extensions.
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {

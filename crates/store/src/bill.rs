@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::whole::Whole;
 use tallyd_model::bill::BillTokens;
-use tallyd_model::bill::compare::Recorded;
+use tallyd_model::bill::compare::RecordedDay;
 
 /// Sums the days from `from` to `to`, both included, of these providers.
 ///
@@ -19,7 +19,7 @@ pub async fn recorded(
     utc_rollups: bool,
     (from, to): (NaiveDate, NaiveDate),
     providers: &[&str],
-) -> Result<Vec<Recorded>, tokio_postgres::Error> {
+) -> Result<Vec<RecordedDay>, tokio_postgres::Error> {
     let sql = if utc_rollups {
         "SELECT day, provider, model, sum(calls)::int8, sum(unpriced_calls)::int8, sum(input_tokens), \
              sum(output_tokens), sum(cache_read_tokens), \
@@ -39,7 +39,7 @@ pub async fn recorded(
     let rows = client.query_typed(sql, &parameters).await?;
     // Sums of counts that are never negative.
     let count = |row: &tokio_postgres::Row, at: usize| row.get::<_, Whole>(at).to_u64();
-    let read = |row: &tokio_postgres::Row| Recorded {
+    let read = |row: &tokio_postgres::Row| RecordedDay {
         day: row.get(0),
         provider: row.get(1),
         model: row.get(2),

@@ -36,7 +36,7 @@ impl std::fmt::Display for Daemon {
     }
 }
 
-/// Renews the row of the daemon whose write-ahead log this is.
+/// Renews the row of the daemon whose WAL this is.
 ///
 /// # Errors
 /// PostgreSQL's.

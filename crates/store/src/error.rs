@@ -108,7 +108,7 @@ pub fn advice(state: &SqlState) -> Option<&'static str> {
             "a column of tallyd's tables was changed: change it back; loading goes on by itself then"
         }
         "25006" => "the server takes no writes: connect to the primary, or end its read-only mode",
-        "XX001" | "XX002" => "the database is damaged: restore it; records wait in the write-ahead log meanwhile",
+        "XX001" | "XX002" => "the database is damaged: restore it; records wait in the WAL meanwhile",
         _ => return None,
     })
 }

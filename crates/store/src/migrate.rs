@@ -19,6 +19,7 @@ use self::former::Noted;
 use super::access::{Access, HINT, protect_all};
 use super::zone::reporting_zone;
 use super::{FailureClass, classify, describe};
+use tallyd_config::{Config, Granularity};
 
 mod former;
 
@@ -39,22 +40,12 @@ pub struct MigrateOptions {
     pub partitions_ahead: u32,
 }
 
-/// The size of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Granularity {
-    /// A month in UTC.
-    Month,
-    /// A day in UTC.
-    Day,
-}
-
-impl Granularity {
-    /// Its name in SQL, and in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Month => "month",
-            Self::Day => "day",
+impl From<&Config> for MigrateOptions {
+    fn from(config: &Config) -> Self {
+        Self {
+            reporting_time_zone: Some(config.rollup.time_zone.name().to_owned()),
+            granularity: config.log_table.partition,
+            partitions_ahead: config.log_table.partitions_ahead,
         }
     }
 }

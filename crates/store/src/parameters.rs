@@ -9,11 +9,11 @@
 
 use std::path::PathBuf;
 
-/// Parameters of Prisma and of Supabase's integrations: about their own pools and prepared statements.
+/// UrlParameters of Prisma and of Supabase's integrations: about their own pools and prepared statements.
 const FOR_OTHERS: [&str; 4] = ["pgbouncer", "connection_limit", "pool_timeout", "supa"];
 
 /// The parameters that the driver does not know, and the address without them.
-pub(super) struct Parameters {
+pub(super) struct UrlParameters {
     /// What is left for the driver.
     pub(super) rest: String,
     /// `sslmode`.
@@ -24,7 +24,7 @@ pub(super) struct Parameters {
     pub(super) session: Option<String>,
 }
 
-impl Parameters {
+impl UrlParameters {
     /// Takes them out of an address.
     pub(super) fn take_from(url: &str) -> Self {
         let mut taken = Self { rest: String::new(), mode: None, root_certificate: None, session: None };

@@ -5,9 +5,9 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
-use super::Granularity;
 use super::citus::is_spread;
 use super::upkeep::SETTLED;
+use tallyd_config::Granularity;
 
 /// One partition.
 #[derive(Debug, Clone, Serialize)]

@@ -35,6 +35,20 @@ pub struct DatabaseOptions {
     pub bin_dir: Option<PathBuf>,
 }
 
+impl From<&tallyd_config::Config> for DatabaseOptions {
+    fn from(config: &tallyd_config::Config) -> Self {
+        let database = &config.database;
+        Self {
+            url: database.url.as_ref().map(|url| url.expose().to_owned()),
+            data_dir: config.data_dir.clone(),
+            ca_file: database.ca_file.clone(),
+            password_file: database.password_file.clone(),
+            connect_timeout: database.connect_timeout,
+            bin_dir: database.embedded_bin_dir.clone(),
+        }
+    }
+}
+
 /// Why there is no database to work with. A PostgreSQL that is merely down is no such reason.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {

@@ -15,8 +15,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::locks::Lock;
-use super::{ConnectError, Connection, Database, Granularity};
-use tallyd_config::UserIndex;
+use super::{ConnectError, Connection, Database};
+use tallyd_config::{Config, Granularity, UserIndex};
 
 /// What upkeep is told.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,13 @@ pub struct UpkeepOptions {
     pub partitions_ahead: u32,
     /// When partitions are indexed by user.
     pub user_index: UserIndex,
+}
+
+impl From<&Config> for UpkeepOptions {
+    fn from(config: &Config) -> Self {
+        let table = &config.log_table;
+        Self { granularity: table.partition, partitions_ahead: table.partitions_ahead, user_index: table.user_index }
+    }
 }
 
 /// How often upkeep is due.

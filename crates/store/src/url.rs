@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 
-use super::parameters::Parameters;
+use super::parameters::UrlParameters;
 use super::tls::Verify;
 
 /// An address, understood.
@@ -33,7 +33,7 @@ pub struct AddressError {
 impl Address {
     /// Parses the address and sets what a daemon needs: limits after which a connection that went dead is given up.
     pub(super) fn parse(url: &str, ca_file: Option<&Path>, connect_timeout: Duration) -> Result<Self, AddressError> {
-        let taken = Parameters::take_from(url);
+        let taken = UrlParameters::take_from(url);
         let mut config: Config = taken.rest.parse().map_err(|error: tokio_postgres::Error| AddressError {
             reason: std::error::Error::source(&error)
                 .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),

@@ -11,7 +11,7 @@ use super::MigrateError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the rollups have days in the time zone {stored} now, and {counted} is counted in here. hint: configure \
-     rollup.time_zone = \"{stored}\" and start this tallyd again; records wait in the write-ahead log meanwhile"
+     rollup.time_zone = \"{stored}\" and start this tallyd again; records wait in the WAL meanwhile"
 )]
 pub struct ZoneMoved {
     /// The zone in the database.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::lanes::Lanes;
 use super::mark::Mark;
-use super::producers::Snapshot;
+use super::producers::ProducerState;
 use super::recent::{Payload, StoredChunk};
 use super::segment::{Opening, Seal, SegmentPaths};
 use super::store::Store;
 use super::value::{self, Stamp};
 use super::wal::Wal;
-use super::window::Window;
+use super::window::IdentityWindow;
 use super::{WalError, files};
 use crate::chunk::{Bundle, Chunk};
 use crate::identity::ProducerIdentity;
@@ -52,7 +52,7 @@ impl Appender {
         mark: Mark,
         next_key: u64,
         lanes: u16,
-        producers: Vec<Snapshot>,
+        producers: Vec<ProducerState>,
     ) -> Result<Self, WalError> {
         let (store, opening) = create_segment(&wal, next_key, lanes, producers)?;
         Ok(Self {
@@ -156,7 +156,12 @@ impl Appender {
     ///
     /// # Errors
     /// [`WalError`]; the WAL must not be used after one.
-    pub fn rotate(&mut self, producers: Vec<Snapshot>, window: &mut Window, now_us: i64) -> Result<(), WalError> {
+    pub fn rotate(
+        &mut self,
+        producers: Vec<ProducerState>,
+        window: &mut IdentityWindow,
+        now_us: i64,
+    ) -> Result<(), WalError> {
         self.seal(window, now_us)?;
         failpoint::hit("wal.sealed");
         let (store, opening) = create_segment(&self.wal, self.next_key, self.lanes.0, producers)?;
@@ -172,7 +177,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`WalError`]; the WAL must not be used after one.
-    pub fn seal(&mut self, window: &mut Window, now_us: i64) -> Result<(), WalError> {
+    pub fn seal(&mut self, window: &mut IdentityWindow, now_us: i64) -> Result<(), WalError> {
         self.store.check_durable()?;
         self.store.flush()?;
         self.store.sync_data()?;
@@ -212,7 +217,7 @@ fn create_segment(
     wal: &Wal,
     first_key: u64,
     lanes: u16,
-    producers: Vec<Snapshot>,
+    producers: Vec<ProducerState>,
 ) -> Result<(Arc<dyn Store>, Opening), WalError> {
     let paths = SegmentPaths::new(wal.folder(), first_key);
     let opening = Opening { buffer_id: wal.buffer_id(), first_key, lanes, producers };

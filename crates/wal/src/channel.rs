@@ -259,26 +259,6 @@ impl ChunkSender {
         sent
     }
 
-    /// Hands a bundle over if there is room now. Gives it back otherwise.
-    ///
-    /// # Errors
-    /// The bundle, if the channel is full or the writer is gone.
-    pub fn try_submit(&self, origin: &Arc<ConnectionOrigin>, bundle: Bundle) -> Result<(), Bundle> {
-        let submission = Submission::Bundle { origin: Arc::clone(origin), bundle };
-        let permits = submission.permits().min(self.permits_max);
-        let back = |submission| match submission {
-            Submission::Bundle { bundle, .. } => bundle,
-            Submission::Open { .. } => unreachable!("a bundle was submitted"),
-        };
-        match self.permits.try_acquire_many(permits) {
-            Ok(held) => held.forget(),
-            Err(_) => return Err(back(submission)),
-        }
-        let sent = self.sender.try_send(submission).map_err(|error| back(error.into_inner()));
-        self.tell_if_stopped(origin);
-        sent
-    }
-
     /// A writer that is gone closes the origins of what it finds in the channel. What comes after that, it cannot know:
     /// replies that speak for it would wait for ever.
     fn tell_if_stopped(&self, origin: &ConnectionOrigin) {
@@ -345,24 +325,13 @@ impl Drop for ChunkReceiver {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::chunk::Chunk;
 
     fn bundle(bytes: usize) -> Bundle {
-        let (first_seq, last_seq, min_us, max_us) = (1, 1, 0, 0);
-        let (payload, columns) = (vec![0; bytes], crate::chunk::Columns::NONE);
-        Chunk {
-            payload,
-            records: 1,
-            refused: 0,
-            first_seq,
-            last_seq,
-            min_us,
-            max_us,
-            columns,
-            claims: Default::default(),
-        }
-        .into()
+        Chunk::of_bytes(1, vec![0; bytes]).into()
     }
 
     #[tokio::test]
@@ -372,14 +341,16 @@ mod tests {
         for _ in 0..8 {
             ingest.submit(&origin, bundle(8 * PERMIT_BYTES)).await.unwrap();
         }
-        assert!(ingest.try_submit(&origin, bundle(1)).is_err());
         assert_eq!(ingest.waiting_bytes(), 64 * PERMIT_BYTES);
-        assert!(receiver.try_recv().is_some());
-        ingest.try_submit(&origin, bundle(8 * PERMIT_BYTES)).unwrap();
-        let waiting = tokio::spawn({
+        let submit = || {
             let (ingest, origin) = (ingest.clone(), Arc::clone(&origin));
-            async move { ingest.submit(&origin, bundle(1)).await }
-        });
+            async move { ingest.submit(&origin, bundle(8 * PERMIT_BYTES)).await }
+        };
+        let now = &mut Context::from_waker(Waker::noop());
+        assert!(std::pin::pin!(submit()).poll(now).is_pending(), "there is no room");
+        assert!(receiver.try_recv().is_some());
+        submit().await.unwrap();
+        let waiting = tokio::spawn(submit());
         drop(receiver);
         assert_eq!(waiting.await.unwrap(), Err(Closed::Stopped));
         assert_eq!(origin.wait_durable(1).await, Err(Closed::Stopped));

@@ -72,7 +72,7 @@ pub struct SegmentReport {
 }
 
 /// What is readable in a segment.
-pub struct Contents {
+pub struct SegmentContents {
     /// The WAL that it belongs to; none if its `.open` file is damaged.
     pub buffer_id: Option<uuid::Uuid>,
     /// Whole chunks that count, in the order of their keys.
@@ -181,7 +181,7 @@ impl SegmentReport {
     ///
     /// # Errors
     /// [`WalError::Io`] if the store's files cannot be copied; a store that is damaged, or without its file, is no error.
-    pub fn read(&self) -> Result<Contents, WalError> {
+    pub fn read(&self) -> Result<SegmentContents, WalError> {
         let opening = files::read::<Opening>(&self.paths.opening).ok();
         let copy = Copy::of(&self.paths.store)?;
         let last_key = self.last_key.unwrap_or(self.first_key + UNSEALED_KEYS_MAX);

@@ -1,4 +1,4 @@
-//! The write-ahead log: what has been acknowledged and is not in PostgreSQL yet.
+//! The WAL, a write-ahead log: what has been acknowledged and is not in PostgreSQL yet.
 //!
 //! ## What it must hold
 //! An acknowledged record survives the death of the process and of the machine. The engine is sled 0.34.7, used within
@@ -86,7 +86,7 @@ mod recovery_test;
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The operating system refused a write, a sync or a rename.
-    #[error("the write-ahead log could not {action} {path}: {source}")]
+    #[error("the WAL could not {action} {path}: {source}")]
     Io {
         /// What was tried: `write`, `sync` …
         action: &'static str,
@@ -96,7 +96,7 @@ pub enum WalError {
         source: std::io::Error,
     },
     /// The store's engine reported an error.
-    #[error("the write-ahead log's store {path} failed to {action}: {source}")]
+    #[error("the WAL's store {path} failed to {action}: {source}")]
     Store {
         /// What was tried.
         action: &'static str,
@@ -107,7 +107,7 @@ pub enum WalError {
     },
     /// sled wrote a blob file, which it never syncs.
     #[error(
-        "the write-ahead log's store {path} holds a blob file, which is not durable; this is a defect of tallyd: \
+        "the WAL's store {path} holds a blob file, which is not durable; this is a defect of tallyd: \
          please report it with the size of your largest records"
     )]
     Blob {
@@ -115,13 +115,13 @@ pub enum WalError {
         path: String,
     },
     /// A value that had been read before is not there, or not what it was.
-    #[error("the value {key} of the write-ahead log could be read before, and cannot be read again")]
+    #[error("the value {key} of the WAL could be read before, and cannot be read again")]
     Unreadable {
         /// Its key.
         key: u64,
     },
     /// The folder belongs to another format or is not a log.
-    #[error("{path} is not a write-ahead log that this version reads: {reason}")]
+    #[error("{path} is not a WAL that this version reads: {reason}")]
     Foreign {
         /// Which file.
         path: String,

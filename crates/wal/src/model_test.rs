@@ -19,9 +19,9 @@ use super::recovery::{Recovery, recover};
 use super::store::Engine;
 use super::value::parts_of;
 use super::wal::Wal;
-use super::window::{self, Window};
+use super::window::{self, IdentityWindow};
 use crate::channel::ConnectionOrigin;
-use crate::chunk::{Bundle, Chunk, Columns};
+use crate::chunk::{Bundle, Chunk};
 use crate::identity::ProducerIdentity;
 
 pub(super) const LANES: u16 = 2;
@@ -73,7 +73,7 @@ struct Machine {
     wal: Arc<Wal>,
     appender: Appender,
     producers: Producers,
-    window: Window,
+    window: IdentityWindow,
     seq: u64,
     /// Chunks that are committed and not loaded yet, by first key.
     committed: BTreeMap<u64, Expected>,
@@ -152,17 +152,7 @@ impl Machine {
             let of_chunk = Expected { last_key, lane, seq, payload: payload.clone(), bundle_end: 0 };
             expected.insert(first_key, of_chunk);
             first_key = last_key + 1;
-            let chunk = Chunk {
-                payload,
-                records: 1,
-                refused: 0,
-                first_seq: seq,
-                last_seq: seq,
-                min_us: seq as i64,
-                max_us: 0,
-                columns: Columns::NONE,
-                claims: Default::default(),
-            };
+            let chunk = Chunk { min_us: seq as i64, ..Chunk::of_bytes(seq, payload) };
             bundle.chunks.push((hint, chunk));
         }
         let origin = ConnectionOrigin::new(self.producer.clone());
@@ -253,9 +243,9 @@ fn chunks_of(expected: &[(u64, Expected)]) -> Vec<Found> {
     expected.iter().map(found).collect()
 }
 
-pub(super) fn window_of(folder: &Path) -> Window {
+pub(super) fn window_of(folder: &Path) -> IdentityWindow {
     let bounds = window::WindowBounds { span: std::time::Duration::from_secs(60), max: 1_000 };
-    Window::open(folder, bounds, 0).unwrap()
+    IdentityWindow::open(folder, bounds, 0).unwrap()
 }
 
 pub(super) fn open(folder: &Path) -> (Arc<Wal>, Appender, Producers) {

@@ -57,7 +57,7 @@ const LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// One producer's state, as a segment's snapshot holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct ProducerState {
     /// The producer's name.
     pub name: String,
     /// Its proof in hex; empty without one, as in every snapshot of the earlier versions.
@@ -69,7 +69,7 @@ pub struct Snapshot {
     pub seen_us: i64,
 }
 
-impl Snapshot {
+impl ProducerState {
     fn of((identity, state): (&ProducerIdentity, &State)) -> Self {
         let proof = if identity.proof == Proof::NONE { String::new() } else { identity.proof.to_hex() };
         Self { name: identity.name.to_string(), proof, last_seq: state.last_seq, seen_us: state.seen_us }
@@ -259,7 +259,7 @@ impl Producers {
     }
 
     /// All states, for a segment's beginning; forgets who has been idle for too long.
-    pub fn snapshot(&mut self, now_us: i64) -> Vec<Snapshot> {
+    pub fn snapshot(&mut self, now_us: i64) -> Vec<ProducerState> {
         let oldest_us = now_us.saturating_sub(self.idle_us);
         let oldest_request_us = oldest_us.max(now_us.saturating_sub(REQUEST_IDLE_US));
         let grace = self.grace;
@@ -272,7 +272,7 @@ impl Producers {
             state.seen_us >= oldest_us || state.heard.elapsed() < grace || state.is_connected()
         });
         self.sweep();
-        let mut all: Vec<_> = self.states.iter().map(Snapshot::of).collect();
+        let mut all: Vec<_> = self.states.iter().map(ProducerState::of).collect();
         all.sort_by(|a, b| (&a.name, &a.proof).cmp(&(&b.name, &b.proof)));
         all
     }

@@ -1,35 +1,28 @@
-//! What recovery finds after damage, kills and orderly ends, case by case.
+//! Recovery after damage, kills and orderly ends, case by case.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::append::{Appender, Durability};
-use super::model_test::{LANES, copy_folder, open, window_of};
+use super::model_test::{LANES, copy_folder, open, open_with, window_of};
 use super::reader::Appetite;
 use super::segment::SegmentPaths;
 use super::store::{Engine, alter};
 use super::wal::Wal;
-use super::window::Window;
-use crate::chunk::{Bundle, Chunk, Columns};
+use super::window::IdentityWindow;
+use crate::chunk::{Bundle, Chunk};
 use crate::identity::ProducerIdentity;
+
+fn commit(appender: &mut Appender, chunk: Chunk) {
+    appender.append(chunk, &ProducerIdentity::without_secret("p"), 0).unwrap();
+    appender.commit(Durability::Disk).unwrap();
+}
 
 /// Commits chunks of one value each, and returns the folder's first segment.
 fn filled(folder: &Path, chunks: u64) -> SegmentPaths {
     let (_log, mut appender, _) = open(folder);
     for seq in 1..=chunks {
-        let chunk = Chunk {
-            payload: vec![seq as u8; 3_000],
-            records: 1,
-            refused: 0,
-            first_seq: seq,
-            last_seq: seq,
-            min_us: 0,
-            max_us: 0,
-            columns: Columns::NONE,
-            claims: Default::default(),
-        };
-        appender.append(chunk, &ProducerIdentity::without_secret("p"), 0).unwrap();
-        appender.commit(Durability::Disk).unwrap();
+        commit(&mut appender, Chunk::of_bytes(seq, vec![seq as u8; 3_000]));
     }
     SegmentPaths::new(folder, 1)
 }
@@ -72,18 +65,7 @@ fn a_hole_that_nobody_claims_ends_the_log() {
     let folder = root.path().join("wal");
     let (wal, mut appender, _) = open(&folder);
     for seq in 1..=9 {
-        let payload = vec![seq as u8; 100];
-        let chunk = Chunk {
-            payload,
-            records: 1,
-            refused: 0,
-            first_seq: seq,
-            last_seq: seq,
-            min_us: 0,
-            max_us: 0,
-            columns: Columns::NONE,
-            claims: Default::default(),
-        };
+        let chunk = Chunk::of_bytes(seq, vec![seq as u8; 100]);
         appender.append(chunk, &ProducerIdentity::without_secret("p"), 0).unwrap();
         if seq == 5 {
             appender.commit(Durability::Disk).unwrap();
@@ -104,20 +86,7 @@ fn a_bundle_that_is_not_whole_was_never_acknowledged() {
     let folder = root.path().join("wal");
     filled(&folder, 5);
     let (wal, mut appender, _) = open(&folder);
-    let chunk = |first_seq, last_seq| {
-        let (payload, columns) = (vec![first_seq as u8; 100], Columns::NONE);
-        Chunk {
-            payload,
-            records: 1,
-            refused: 0,
-            first_seq,
-            last_seq,
-            min_us: 0,
-            max_us: 0,
-            columns,
-            claims: Default::default(),
-        }
-    };
+    let chunk = |first_seq, last_seq| Chunk { last_seq, ..Chunk::of_bytes(first_seq, vec![first_seq as u8; 100]) };
     // Numbers of each are between the other's.
     let bundle = Bundle { chunks: vec![(Some(1), chunk(6, 9)), (Some(0), chunk(7, 8))] };
     assert_eq!(appender.append(bundle, &ProducerIdentity::without_secret("p"), 0).unwrap(), 2);
@@ -140,19 +109,7 @@ fn a_flipped_bit_is_found_set_aside_and_the_rest_loads() {
     alter(&paths.store, 7, Some(&value));
     // A newer segment makes the first one a sealed one that is taken at its word.
     let (wal, mut appender, _) = open(&folder);
-    let chunk = Chunk {
-        payload: vec![1],
-        records: 1,
-        refused: 0,
-        first_seq: 41,
-        last_seq: 41,
-        min_us: 0,
-        max_us: 0,
-        columns: Columns::NONE,
-        claims: Default::default(),
-    };
-    appender.append(chunk, &ProducerIdentity::without_secret("p"), 0).unwrap();
-    appender.commit(Durability::Disk).unwrap();
+    commit(&mut appender, Chunk::of_bytes(41, vec![1]));
     let appetite = Appetite { records: usize::MAX, bytes: usize::MAX, chunks: usize::MAX, held: 2_000 };
     let runs: Vec<_> = (0..LANES).map(|lane| wal.collect(lane, 0, appetite).unwrap()).collect();
     assert_eq!(runs.iter().map(|run| run.chunks.len()).sum::<usize>(), 40);
@@ -192,28 +149,52 @@ fn lanes_that_meet_at_a_sealed_segment_share_its_store() {
     });
 }
 
+/// Segments pass lanes that have nothing in them, too: such a lane may open the store that is about to go. A named pipe in the place of
+/// the store's file holds the lane where it opens it.
+#[test]
+fn a_segment_is_not_deleted_while_a_lane_opens_it() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("wal");
+    let (wal, mut appender, _) = open_with(Engine::PlainFile, &folder);
+    commit(&mut appender, Chunk::of_bytes(1, vec![1]));
+    drop((wal, appender));
+    let (wal, _appender, _) = open_with(Engine::PlainFile, &folder);
+    assert_eq!(wal.segment_count(), 2);
+    let (paths, wal) = (SegmentPaths::new(&folder, 1), &*wal);
+    let file = paths.store.join("frames");
+    std::fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+    std::thread::scope(|scope| {
+        let lane = scope.spawn(|| wal.open_store(1));
+        // Returns once the lane has opened the other end, and is held until this end closes.
+        let held = std::fs::File::options().write(true).open(&file).unwrap();
+        let trimming = scope.spawn(|| wal.trim(&[1_000, 1_000], &[0, 0], 0));
+        while wal.segment_count() > 1 && !trimming.is_finished() {
+            std::thread::yield_now();
+        }
+        // Long enough for a deletion that waits for nobody; one that waits is not seen.
+        let start = std::time::Instant::now();
+        while paths.store.exists() && start.elapsed() < std::time::Duration::from_millis(300) {
+            std::thread::yield_now();
+        }
+        let was_there = paths.store.exists();
+        drop(held);
+        assert!(lane.join().unwrap().is_ok_and(|store| store.is_some()));
+        assert!(was_there, "it was deleted while the lane opened it");
+        trimming.join().unwrap().unwrap();
+    });
+    assert!(!paths.store.exists());
+}
+
 #[test]
 fn a_lane_that_goes_back_keeps_the_segment_that_it_reads_open() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("wal");
     filled(&folder, 40);
-    // Each start seals what it finds.
+    // Each start seals the segments of the one before.
     for seq in 41..=43 {
         let (_log, mut appender, _) = open(&folder);
-        let (payload, columns) = (vec![1], Columns::NONE);
-        let chunk = Chunk {
-            payload,
-            records: 1,
-            refused: 0,
-            first_seq: seq,
-            last_seq: seq,
-            min_us: 0,
-            max_us: 0,
-            columns,
-            claims: Default::default(),
-        };
-        appender.append(chunk, &ProducerIdentity::without_secret("p"), 0).unwrap();
-        appender.commit(Durability::Disk).unwrap();
+        commit(&mut appender, Chunk::of_bytes(seq, vec![1]));
     }
     let (wal, _appender, _) = open(&folder);
     let read = |key: u64| {
@@ -235,19 +216,7 @@ fn an_orderly_end_with_everything_loaded_keeps_the_producers_marks() {
     let folder = root.path().join("wal");
     filled(&folder, 40);
     let (wal, mut appender, _) = open(&folder);
-    let chunk = Chunk {
-        payload: vec![1],
-        records: 1,
-        refused: 0,
-        first_seq: 41,
-        last_seq: 41,
-        min_us: 0,
-        max_us: 0,
-        columns: Columns::NONE,
-        claims: Default::default(),
-    };
-    appender.append(chunk, &ProducerIdentity::without_secret("p"), 0).unwrap();
-    appender.commit(Durability::Disk).unwrap();
+    commit(&mut appender, Chunk::of_bytes(41, vec![1]));
     appender.seal(&mut window_of(&folder), 0).unwrap();
     wal.trim(&[41, 41], &[33, 41], 0).unwrap();
     assert_eq!(wal.segment_count(), 1, "the older one is gone");
@@ -285,7 +254,7 @@ fn a_kill_keeps_the_keys_of_what_was_committed_and_of_nothing_else() {
     let producer = ProducerIdentity::without_secret("p");
     let long = format!(r#"{{"k":"{}"}}"#, "x".repeat(20_000));
     let mut seq = 0;
-    let mut append = |appender: &mut Appender, window: &mut Window, ids: &[u8], metadata: &str| {
+    let mut append = |appender: &mut Appender, window: &mut IdentityWindow, ids: &[u8], metadata: &str| {
         seq += 1;
         let mut chunk = stated(ids, seq, metadata);
         let known = window.deduplicate(&mut chunk, 5).unwrap();

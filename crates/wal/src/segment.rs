@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::producers::Snapshot;
+use super::producers::ProducerState;
 use super::{WalError, files};
 
 /// What a segment's `.open` file says, from its creation on.
@@ -19,7 +19,7 @@ pub(crate) struct Opening {
     /// Lanes that share its chunks.
     pub lanes: u16,
     /// Every producer's mark at the segment's beginning.
-    pub producers: Vec<Snapshot>,
+    pub producers: Vec<ProducerState>,
 }
 
 /// What a segment's `.sealed` file says, once nothing more is written to it.

@@ -101,7 +101,7 @@ impl Wal {
         let mut segments = BTreeMap::new();
         let (mut records, mut bytes) = (0, 0);
         for (opening, seal) in &recovered.segments {
-            records += seal.records as i64;
+            records += seal.records.cast_signed();
             bytes += seal.value_bytes;
             let seal = Some(Arc::new(seal.clone()));
             let segment = Segment { first_key: opening.first_key, lanes: opening.lanes, store: None, seal, used: 0 };
@@ -165,12 +165,12 @@ impl Wal {
     /// Records, calls and refused ones, that are on disk and not known to be in PostgreSQL.
     #[must_use]
     pub fn unflushed_records(&self) -> u64 {
-        self.unflushed_records.load(Ordering::Relaxed).max(0) as u64
+        self.unflushed_records.load(Ordering::Relaxed).max(0).unsigned_abs()
     }
 
     /// Takes note of records that are in PostgreSQL.
     pub fn count_flushed(&self, records: u64) {
-        self.unflushed_records.fetch_sub(records as i64, Ordering::Relaxed);
+        self.unflushed_records.fetch_sub(records.cast_signed(), Ordering::Relaxed);
     }
 
     /// True if values that had been synced are missing, now or at the last start.

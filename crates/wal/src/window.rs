@@ -203,7 +203,7 @@ impl WindowState {
 }
 
 /// The keys that are remembered. Its last slice takes new ones.
-pub struct Window {
+pub struct IdentityWindow {
     wal: PathBuf,
     bounds: WindowBounds,
     slices: VecDeque<Slice>,
@@ -212,7 +212,7 @@ pub struct Window {
     state: Arc<WindowState>,
 }
 
-impl Window {
+impl IdentityWindow {
     /// Reads what the segments before have left in the WAL's folder.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use super::append::{Appender, Durability};
 use super::producers::Producers;
 use super::space::{Full, Space};
 use super::wal::Wal;
-use super::window::{Window, WindowState};
+use super::window::{IdentityWindow, WindowState};
 use crate::channel::{ChunkReceiver, Closed, ConnectionOrigin, Submission};
 use crate::chunk::Bundle;
 use tallyd_base::clock::Clock;
@@ -36,7 +36,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// When a record is durable. The enum says what each setting can lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sync {
+pub enum SyncMode {
     /// Synced before it is acknowledged. Loses nothing that was acknowledged.
     Always,
     /// Handed to the operating system before it is acknowledged, synced at this interval. A killed process loses
@@ -97,9 +97,9 @@ impl WriterState {
         };
         if self.full.swap(number, Ordering::Relaxed) != number {
             match full {
-                Some(Full::Bytes) => tracing::error!("the write-ahead log is at wal.max_bytes: clients have to wait"),
+                Some(Full::Bytes) => tracing::error!("the WAL is at wal.max_bytes: clients have to wait"),
                 Some(Full::Disk) => tracing::error!("the disk is at wal.min_free_bytes: clients have to wait"),
-                None => tracing::info!("the write-ahead log has room again"),
+                None => tracing::info!("the WAL has room again"),
             }
         }
     }
@@ -153,11 +153,11 @@ pub struct Writer {
     /// Who numbers what.
     pub producers: Producers,
     /// Which calls are known by what they state.
-    pub window: Window,
+    pub window: IdentityWindow,
     /// The bounds.
     pub space: Space,
     /// When a record is durable.
-    pub sync: Sync,
+    pub sync: SyncMode,
     /// At what size a segment is full, in bytes of values.
     pub segment_bytes: u64,
     /// The time.
@@ -204,9 +204,9 @@ impl Writer {
                 Err(true) => return self.seal(),
             }
             let durability = match self.sync {
-                Sync::Always => Durability::Disk,
-                Sync::Interval(interval) if synced_at.elapsed() >= interval => Durability::Disk,
-                Sync::Interval(_) | Sync::Os => Durability::Os,
+                SyncMode::Always => Durability::Disk,
+                SyncMode::Interval(interval) if synced_at.elapsed() >= interval => Durability::Disk,
+                SyncMode::Interval(_) | SyncMode::Os => Durability::Os,
             };
             let owes = durability == Durability::Disk && self.appender.owes_sync();
             if group.values > 0 || owes {

@@ -8,7 +8,7 @@ use tallyd_config::{ClaudeCode, Otlp};
 use tallyd_intake::otlp::document::{Encoding, each};
 use tallyd_intake::otlp::items::{Event, Metric, Span};
 use tallyd_intake::otlp::record::Draft;
-use tallyd_intake::otlp::{Reading, logs, spans, sums};
+use tallyd_intake::otlp::{ItemContext, logs, spans, sums};
 use tallyd_model::pricing::{Catalog, PricingOptions};
 
 /// Names of a document.
@@ -36,7 +36,7 @@ pub fn run(bytes: &[u8]) {
     let config = Otlp { claude_code, input_includes_cached: choice & 16 == 0, ..Otlp::default() };
     static CATALOG: LazyLock<Catalog> =
         LazyLock::new(|| Catalog::builtin(&PricingOptions::default()).expect("the built-in catalog is one"));
-    let reading = Reading { config: &config, catalog: &CATALOG };
+    let reading = ItemContext { config: &config, catalog: &CATALOG };
     let body = Bytes::copy_from_slice(body);
     let mut drafts = Vec::new();
     let read = match choice >> 1 & 3 {

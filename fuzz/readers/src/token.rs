@@ -1,6 +1,6 @@
 //! A JWT's header, which is read before anything is believed: the bytes that its base64 holds.
 
-use tallyd_intake::token::Header;
+use tallyd_intake::token::TokenHeader;
 
 /// Names of headers.
 pub const WORDS: [&[u8]; 5] =
@@ -8,7 +8,7 @@ pub const WORDS: [&[u8]; 5] =
 
 /// Reads the header. One with extensions that must be understood is refused.
 pub fn run(bytes: &[u8]) {
-    if let Some(read) = Header::read(bytes) {
+    if let Some(read) = TokenHeader::read(bytes) {
         let header: tallyd_model::json::Value =
             tallyd_model::json::from_slice(bytes).expect("an accepted header is JSON");
         assert!(header["alg"].as_str() == Some(&*read.alg) && header["crit"].is_null(), "{header}");

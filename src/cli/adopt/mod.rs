@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::confirm::{Confirm, Told};
+use super::confirm::{Confirm, Confirmation};
 use super::{migrate_options, output, reporting_zone, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Added, Catalog};
@@ -84,7 +84,7 @@ impl AdoptArgs {
 
 pub(super) fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let told = args.confirm.told();
-    if told == Told::Nothing {
+    if told == Confirmation::Nothing {
         return Ok(args.confirm.refuse("takes calls over, and with --move-aside moves tables"));
     }
     // What a model is called is all that is asked of it.
@@ -96,7 +96,7 @@ pub(super) fn run(args: &AdoptArgs, config: &Config) -> anyhow::Result<ExitCode>
         if !args.json {
             show::found(&found);
         }
-        if told == Told::DryRun {
+        if told == Confirmation::DryRun {
             if args.json {
                 output::json(&json!({ "found": found, "moved": null, "done": null }))?;
             } else {

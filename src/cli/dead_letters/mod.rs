@@ -11,8 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::confirm::{Confirm, Told};
-use super::names::near;
+use super::confirm::{Confirm, Confirmation};
 use super::{actor, output};
 use filter::FilterArgs;
 use tallyd_base::clock::{Clock, SystemClock};
@@ -20,6 +19,7 @@ use tallyd_config::Config;
 use tallyd_model::pricing::normalise_provider;
 use tallyd_store::dead_letters::{self, DeadLetter, Filter, Order};
 use tallyd_store::queries::audit::Actor;
+use tallyd_store::queries::names::near;
 use tallyd_store::{Connection, Database, describe};
 
 /// Look at records that the daemon or PostgreSQL refused, and retry or drop them.
@@ -272,7 +272,7 @@ async fn show(args: &ShowArgs, database: &Database) -> anyhow::Result<ExitCode> 
 async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<ExitCode> {
     let filter = args.filter.required("drop")?;
     let confirmed = args.confirm.told();
-    if confirmed == Told::Nothing {
+    if confirmed == Confirmation::Nothing {
         return Ok(args.confirm.refuse("deletes records for good"));
     }
     let mut connection = connect(database).await?;
@@ -285,7 +285,7 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
     if ids.is_empty() {
         point_out(&connection, &filter).await?;
     }
-    if confirmed == Told::DryRun {
+    if confirmed == Confirmation::DryRun {
         if args.json {
             output::json(&serde_json::json!({ "due": ids.len(), "dropped": null }))?;
         } else {

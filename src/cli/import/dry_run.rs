@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tallyd_protocol::Record;
 
-use super::reader::Rows;
+use super::reader::FileRows;
 use super::talk::Talk;
 use crate::cli::output::Stream;
 
@@ -11,7 +11,7 @@ use crate::cli::output::Stream;
 ///
 /// # Errors
 /// If the file cannot be read on, or standard output cannot be written to.
-pub(super) fn print(rows: &mut Rows, count: u64, talk: &mut Talk) -> anyhow::Result<()> {
+pub(super) fn print(rows: &mut FileRows, count: u64, talk: &mut Talk) -> anyhow::Result<()> {
     let mut out = Stream::new();
     let mut looked_at = 0;
     while looked_at < count {

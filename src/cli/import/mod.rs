@@ -51,11 +51,11 @@ use super::output::{self, count, noun};
 use error::SendError;
 use journal::Journal;
 use mapping::Mapping;
-use plan::{Fate, Plan};
+use plan::{Fate, ImportPlan};
 use preset::Preset;
-use reader::Rows;
+use reader::FileRows;
 use row::Form;
-use sender::{Sender, Target, first_session};
+use sender::{RowSender, Target, first_session};
 use snapshot::Snapshot;
 use talk::Talk;
 use tallyd_config::Config;
@@ -94,7 +94,7 @@ pub(super) struct ImportArgs {
     set: Vec<String>,
     /// What the file holds [default: by its name]
     #[arg(long)]
-    format: Option<Format>,
+    format: Option<FileFormat>,
     /// The program that has written the file: its columns need no --map
     #[arg(long)]
     preset: Option<Preset>,
@@ -134,7 +134,7 @@ const BATCH_MAX: i64 = limits::FRAME_RECORDS as i64;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum FileFormat {
     /// Comma-separated values, the first line naming the columns.
     Csv,
     /// A JSON object a line.
@@ -171,7 +171,7 @@ pub(super) fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode
     let secret = secret(&snapshot, &mapping, format);
     let mut talk = Talk::new(snapshot.bytes(), args.quiet);
     if let Some(count) = args.dry_run {
-        dry_run::print(&mut Rows::open(&snapshot, format, mapping)?, count, &mut talk)?;
+        dry_run::print(&mut FileRows::open(&snapshot, format, mapping)?, count, &mut talk)?;
         return Ok(exit_code(talk.refusals()));
     }
     let target = Target {
@@ -181,7 +181,7 @@ pub(super) fn run(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitCode
         wait: Duration::from_secs(args.wait),
         batch: args.batch as usize,
     };
-    let source = Source { snapshot: &snapshot, format, mapping };
+    let source = ImportFile { snapshot: &snapshot, format, mapping };
     let mut summary = match import(&target, &source, &config.data_dir, &mut talk) {
         Ok(summary) => summary,
         Err(error) => {
@@ -213,21 +213,21 @@ fn mapping(args: &ImportArgs) -> anyhow::Result<Mapping> {
 }
 
 /// A file, and how it is read.
-struct Source<'s> {
+struct ImportFile<'s> {
     snapshot: &'s Snapshot,
-    format: Format,
+    format: FileFormat,
     mapping: Mapping,
 }
 
-impl Source<'_> {
-    fn rows(&self) -> anyhow::Result<Rows> {
-        Rows::open(self.snapshot, self.format, self.mapping.clone())
+impl ImportFile<'_> {
+    fn rows(&self) -> anyhow::Result<FileRows> {
+        FileRows::open(self.snapshot, self.format, self.mapping.clone())
     }
 }
 
 /// Sends every row that no import has recorded yet.
-fn import(target: &Target, source: &Source<'_>, data_dir: &Path, talk: &mut Talk) -> anyhow::Result<Summary> {
-    let mut plan = Plan::make(&mut source.rows()?, &source.mapping)?;
+fn import(target: &Target, source: &ImportFile<'_>, data_dir: &Path, talk: &mut Talk) -> anyhow::Result<Summary> {
+    let mut plan = ImportPlan::make(&mut source.rows()?, &source.mapping)?;
     let journal = Journal::open(data_dir, || talk.note("another import is under way; this one waits for it"))?;
     journal.keep_recorded(|secret| {
         let producer = identity::import_name(secret);
@@ -241,7 +241,7 @@ fn import(target: &Target, source: &Source<'_>, data_dir: &Path, talk: &mut Talk
              unless its `id` or --key tells which one it is",
         );
     }
-    let mut sender = Sender::connect(target.clone(), source.snapshot)?;
+    let mut sender = RowSender::connect(target.clone(), source.snapshot)?;
     let intent = journal.intend(&target.secret, plan.to_send().filter(|(row, ..)| !sender.has(*row)))?;
     let mut summary = send(&mut sender, &plan, &mut source.rows()?, talk)?;
     if let Some(intent) = intent {
@@ -251,7 +251,12 @@ fn import(target: &Target, source: &Source<'_>, data_dir: &Path, talk: &mut Talk
     Ok(summary)
 }
 
-fn send(sender: &mut Sender<'_>, plan: &Plan, rows: &mut Rows, talk: &mut Talk) -> anyhow::Result<Summary> {
+fn send(
+    sender: &mut RowSender<'_>,
+    plan: &ImportPlan,
+    rows: &mut FileRows,
+    talk: &mut Talk,
+) -> anyhow::Result<Summary> {
     let mut summary = Summary::default();
     while let Some(row) = rows.next_row()? {
         summary.rows += 1;
@@ -324,11 +329,11 @@ fn sentence(summary: &Summary) -> String {
     format!("{rows}: {recorded} recorded, {skipped} there already{superseded}, {refused} refused, in {seconds:.1} s")
 }
 
-fn format_of(file: &Path) -> anyhow::Result<Format> {
+fn format_of(file: &Path) -> anyhow::Result<FileFormat> {
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match extension.to_ascii_lowercase().as_str() {
-        "csv" => Ok(Format::Csv),
-        "ndjson" | "jsonl" => Ok(Format::Ndjson),
+        "csv" => Ok(FileFormat::Csv),
+        "ndjson" | "jsonl" => Ok(FileFormat::Ndjson),
         "json" => anyhow::bail!(
             "{} is one JSON document, or lines of it: `jq -c '.[]' FILE` makes lines of an array; give --format ndjson for lines",
             file.display()
@@ -338,7 +343,7 @@ fn format_of(file: &Path) -> anyhow::Result<Format> {
 }
 
 /// The producer's secret: the same for the same content, read in the same way.
-fn secret(snapshot: &Snapshot, mapping: &Mapping, format: Format) -> String {
+fn secret(snapshot: &Snapshot, mapping: &Mapping, format: FileFormat) -> String {
     let hash = Sha256::new().chain_update(snapshot.digest()).chain_update([format as u8]);
     let digest = hash.chain_update(mapping.canonical()).finalize();
     hex::encode(digest)

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tallyd_protocol::{Record, record};
 
 use super::mapping::Mapping;
-use super::reader::Rows;
+use super::reader::FileRows;
 use tallyd_model::pricing::{Usd, normalise_provider};
 
 /// What identifies a row.
@@ -42,18 +42,18 @@ struct Item {
 }
 
 /// The rows of a file.
-pub(super) struct Plan {
+pub(super) struct ImportPlan {
     items: Vec<Item>,
     /// Indexes of the rows that count, by identity.
     by_identity: Vec<u32>,
 }
 
-impl Plan {
+impl ImportPlan {
     /// Reads every row.
     ///
     /// # Errors
     /// If the file cannot be read on, or has more rows than a number of 32 bits.
-    pub(super) fn make(rows: &mut Rows, mapping: &Mapping) -> anyhow::Result<Self> {
+    pub(super) fn make(rows: &mut FileRows, mapping: &Mapping) -> anyhow::Result<Self> {
         let mut items = Vec::new();
         while let Some(row) = rows.next_row()? {
             let number = usize::try_from(row.number)?;

@@ -1,4 +1,4 @@
-//! Reads a file row by row, without holding more than one. [`Rows`] numbers them; what a row is, each format says.
+//! Reads a file row by row, without holding more than one. [`FileRows`] numbers them; what a row is, each format says.
 
 mod csv_rows;
 mod json_rows;
@@ -9,9 +9,9 @@ use anyhow::Context;
 use tallyd_protocol::Record;
 use tallyd_protocol::record::FIELDS;
 
-use super::Format;
+use super::FileFormat;
 use super::mapping::Mapping;
-use super::preset::{Found, Preset, cells};
+use super::preset::{Preset, RowKind, cells};
 use super::row::{RowError, set_text};
 use super::snapshot::Snapshot;
 use csv_rows::CsvRows;
@@ -37,19 +37,19 @@ pub(super) struct Row {
 
 /// A row that is being read.
 #[derive(Default)]
-pub(super) struct Draft {
+pub(super) struct RowDraft {
     record: Record,
     key: Option<String>,
     /// What it is where it is not a call.
     other: Option<String>,
 }
 
-impl Draft {
+impl RowDraft {
     /// Reads a row of the program's that has written the file. What the command line says holds before that.
     fn fill(&mut self, preset: Preset, row: &Value, mapping: &Mapping) -> Result<(), RowError> {
         match preset.read(row, &mut self.record)? {
-            Found::Other(kind) => self.other = Some(kind),
-            Found::Call(key) => self.key = Some(key),
+            RowKind::Other(kind) => self.other = Some(kind),
+            RowKind::Call(key) => self.key = Some(key),
         }
         for (field, column) in &mapping.columns {
             let text = cells::text(row, &[column]);
@@ -60,7 +60,7 @@ impl Draft {
 }
 
 /// The rows of a file.
-pub(super) struct Rows {
+pub(super) struct FileRows {
     source: Source,
     template: Record,
     number: u64,
@@ -76,17 +76,17 @@ enum Source {
 /// A row's line, and whether it could be read into the record.
 type Read = (u64, Result<(), RowError>);
 
-impl Rows {
+impl FileRows {
     /// Opens the file and finds the columns.
     ///
     /// # Errors
     /// If the file cannot be read, or the mapping does not fit it: the message names what there is.
-    pub(super) fn open(snapshot: &Snapshot, format: Format, mapping: Mapping) -> anyhow::Result<Self> {
+    pub(super) fn open(snapshot: &Snapshot, format: FileFormat, mapping: Mapping) -> anyhow::Result<Self> {
         let template = mapping.template()?;
         let mut notes = Vec::new();
         let source = match format {
-            Format::Csv => CsvRows::open(snapshot, mapping, &mut notes).map(Source::Csv),
-            Format::Ndjson => JsonRows::open(snapshot, mapping).map(Source::Json),
+            FileFormat::Csv => CsvRows::open(snapshot, mapping, &mut notes).map(Source::Csv),
+            FileFormat::Ndjson => JsonRows::open(snapshot, mapping).map(Source::Json),
         };
         let source = source.with_context(|| format!("cannot import {}", snapshot.path().display()))?;
         Ok(Self { source, template, number: 0, notes, passed_over: BTreeMap::new() })
@@ -98,14 +98,14 @@ impl Rows {
     /// If the file cannot be read on.
     pub(super) fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
         loop {
-            let mut draft = Draft { record: self.template.clone(), ..Draft::default() };
+            let mut draft = RowDraft { record: self.template.clone(), ..RowDraft::default() };
             let read = match &mut self.source {
                 Source::Csv(rows) => rows.next(&mut draft)?,
                 Source::Json(rows) => rows.next(&mut draft, &mut self.notes)?,
             };
             let Some((line, read)) = read else { return Ok(None) };
             self.number += 1;
-            let Draft { record, key, other } = draft;
+            let RowDraft { record, key, other } = draft;
             let (Ok(()), Some(kind)) = (&read, other) else {
                 return Ok(Some(Row { number: self.number, line, record: read.map(|()| record), key }));
             };
@@ -165,13 +165,13 @@ mod tests {
     /// A row's number, its line, and the model or the error.
     type Shown = (u64, u64, String);
 
-    fn read(text: &[u8], format: Format, map: &str) -> anyhow::Result<(Vec<Shown>, Vec<String>)> {
+    fn read(text: &[u8], format: FileFormat, map: &str) -> anyhow::Result<(Vec<Shown>, Vec<String>)> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("calls");
         std::fs::write(&path, text)?;
         let map = if map.is_empty() { vec![] } else { vec![map.to_owned()] };
         let mapping = Mapping::parse(&map, &["provider=claude".to_owned()])?;
-        let mut rows = Rows::open(&Snapshot::take(&path)?, format, mapping)?;
+        let mut rows = FileRows::open(&Snapshot::take(&path)?, format, mapping)?;
         let mut all = Vec::new();
         while let Some(row) = rows.next_row()? {
             let said = row.record.map_or_else(|error| error.to_string(), |record| record.model.into_owned());
@@ -181,14 +181,14 @@ mod tests {
         Ok((all, rows.take_notes()))
     }
 
-    fn error(text: &str, format: Format, map: &str) -> String {
+    fn error(text: &str, format: FileFormat, map: &str) -> String {
         format!("{:#}", read(text.as_bytes(), format, map).unwrap_err())
     }
 
     #[test]
     fn broken_csv_rows_are_refused_alone_and_keep_their_numbers() {
         let text = b"\xef\xbb\xbfmodel,status,note\na,200,\n\nb,200\n\"c\nd\",, x\ne,many,\n\xff,200,\nf,200,\n";
-        let (rows, notes) = read(text, Format::Csv, "").unwrap();
+        let (rows, notes) = read(text, FileFormat::Csv, "").unwrap();
         let expected = [
             (1, 2, "a"),
             (2, 3, "the row has 2 cells, the first line has 3"),
@@ -208,7 +208,7 @@ mod tests {
             "\u{feff}{{\"model\":\"a\",\"who\":1}}\n\n{{\"model\"\n{long}\n{{\"status\":\"\",\"model\":\"b\"}}\n\
              {{\"model\":\"c\",\"model\":\"d\"}}\r\n{{\"model\":\"e\",\"who\":2}}"
         );
-        let (rows, notes) = read(text.as_bytes(), Format::Ndjson, "").unwrap();
+        let (rows, notes) = read(text.as_bytes(), FileFormat::Ndjson, "").unwrap();
         let expected = [
             (1, 1, "a"),
             (2, 3, "not a JSON object: the text ends where `:` was expected at column 9"),
@@ -223,36 +223,36 @@ mod tests {
 
     #[test]
     fn a_mapping_that_does_not_fit_names_what_there_is() {
-        let csv = |text: &str, map: &str| error(text, Format::Csv, map);
+        let csv = |text: &str, map: &str| error(text, FileFormat::Csv, map);
         assert!(csv("A,B\n", "model=C").ends_with("there is no column C; the columns are A, B"));
         assert!(csv("A,A\n", "model=A").ends_with("there are 2 columns named A: which one holds model?"));
         assert!(csv("A,B\n", "").contains(
             "no column has a field's name, and --map names none; the columns are A, B; the fields are id, occurred_at"
         ));
         assert!(csv("", "").ends_with("the file is empty: its first line should name the columns"));
-        let json = error("{\"A\":1}\n{\"B\":1}\nnonsense\n", Format::Ndjson, "model=C");
+        let json = error("{\"A\":1}\n{\"B\":1}\nnonsense\n", FileFormat::Ndjson, "model=C");
         assert!(json.ends_with("no line has the key C; the keys are A, B"), "{json}");
         // A key that is first seen late is as good as any.
-        let rows = read(b"{\"A\":1}\n{\"C\":\"m\"}\n", Format::Ndjson, "model=C").unwrap().0;
+        let rows = read(b"{\"A\":1}\n{\"C\":\"m\"}\n", FileFormat::Ndjson, "model=C").unwrap().0;
         assert_eq!(rows[1].2, "m");
     }
 
     #[test]
     fn a_quote_that_is_never_closed_does_not_swallow_the_file() {
         let text = format!("model\na\n\"{}", "x\n".repeat(ROW_BYTES));
-        let said = error(&text, Format::Csv, "");
+        let said = error(&text, FileFormat::Csv, "");
         assert!(said.contains("the row on line 3 has more than 1048576 bytes: is a quote not closed?"), "{said}");
     }
 
     #[test]
     fn a_file_none_of_whose_keys_is_a_field_is_an_error_that_names_both_and_what_helps() {
         let transcript = "{\"type\":\"user\",\"sessionId\":\"s\",\"message\":{\"usage\":{\"input_tokens\":1}}}\n";
-        let said = error(transcript, Format::Ndjson, "");
+        let said = error(transcript, FileFormat::Ndjson, "");
         assert!(said.contains("the keys are message, sessionId, type; the fields are id, occurred_at"), "{said}");
         assert!(said.ends_with("--preset claude-code reads this file"), "{said}");
-        let said = error("model;input_tokens\nm;1\n", Format::Csv, "");
+        let said = error("model;input_tokens\nm;1\n", FileFormat::Csv, "");
         assert!(said.ends_with("give --delimiter ';' or --delimiter tab"), "{said}");
-        let said = error("{\"a\":1}\n", Format::Ndjson, "");
+        let said = error("{\"a\":1}\n", FileFormat::Ndjson, "");
         assert!(said.ends_with("--map FIELD=COLUMN says which one holds a field"), "{said}");
     }
 
@@ -260,16 +260,17 @@ mod tests {
     fn nested_keys_are_mapped_by_their_path_and_a_line_without_any_is_refused() {
         let text =
             "{\"type\":\"user\"}\n{\"message\":{\"m\":\"x\",\"usage\":{\"in\":7}}}\n{\"message.m\":\"flat\"}\n[1]\n";
-        let (rows, _) = read(text.as_bytes(), Format::Ndjson, "model=message.m,input_tokens=message.usage.in").unwrap();
+        let (rows, _) =
+            read(text.as_bytes(), FileFormat::Ndjson, "model=message.m,input_tokens=message.usage.in").unwrap();
         let said: Vec<_> = rows.iter().map(|(.., said)| said.as_str()).collect();
         assert_eq!(said[..3], ["no key of this line is a field, or is mapped to one: it is not a call", "x", "flat"]);
         assert!(said[3].contains("jq -c '.[]' FILE"), "{said:?}");
         let csv = b"model,details\nm,\"{\"\"usage\"\": {\"\"in\"\": 3}}\"\nn,\no,{\n";
-        let (rows, _) = read(csv, Format::Csv, "input_tokens=details.usage.in").unwrap();
+        let (rows, _) = read(csv, FileFormat::Csv, "input_tokens=details.usage.in").unwrap();
         assert_eq!((&*rows[0].2, &*rows[1].2), ("m", "n"));
         assert!(rows[2].2.starts_with("input_tokens (column details.usage.in): not a JSON object"), "{}", rows[2].2);
         assert!(
-            error("model,a\n", Format::Csv, "input_tokens=b.c")
+            error("model,a\n", FileFormat::Csv, "input_tokens=b.c")
                 .ends_with("there is no column b.c; the columns are model, a")
         );
     }
@@ -283,7 +284,7 @@ mod tests {
         let numbers = tallyd_model::files::Numbers { thousands: Some('.'), decimal_comma: true };
         let form = super::super::row::Form { numbers, epoch: Some(tallyd_model::files::Epoch::S) };
         let mapping = Mapping { form, ..Mapping::parse(&[], &["provider=claude".to_owned()]).unwrap() };
-        let mut rows = Rows::open(&Snapshot::take(&path).unwrap(), Format::Csv, mapping).unwrap();
+        let mut rows = FileRows::open(&Snapshot::take(&path).unwrap(), FileFormat::Csv, mapping).unwrap();
         let row = rows.next_row().unwrap().unwrap();
         let record = row.record.unwrap();
         assert_eq!((row.line, record.input_tokens, record.cost_usd.as_deref()), (3, 1234, Some("0.25")));
@@ -296,16 +297,16 @@ mod tests {
             [("m;1,234;;", "--thousands"), ("m;;0,25;", "--decimal-comma"), ("m;;;1786356000", "--epoch s")]
         {
             let text = format!("sep=;\nmodel;input_tokens;cost_usd;occurred_at\n{row}\n");
-            let said = read(text.as_bytes(), Format::Csv, "").unwrap().0.remove(0).2;
+            let said = read(text.as_bytes(), FileFormat::Csv, "").unwrap().0.remove(0).2;
             assert!(said.contains(flag), "{row}: {said}");
         }
     }
 
     #[test]
     fn one_column_can_fill_two_fields() {
-        let (rows, _) = read(b"X\n7\n", Format::Csv, "model=X,input_tokens=X").unwrap();
+        let (rows, _) = read(b"X\n7\n", FileFormat::Csv, "model=X,input_tokens=X").unwrap();
         assert_eq!(rows, [(1, 2, "7".to_owned())]);
-        let (rows, _) = read(b"{\"X\":\"7\"}\n", Format::Ndjson, "model=X,input_tokens=X").unwrap();
+        let (rows, _) = read(b"{\"X\":\"7\"}\n", FileFormat::Ndjson, "model=X,input_tokens=X").unwrap();
         assert_eq!(rows, [(1, 1, "7".to_owned())]);
     }
 }

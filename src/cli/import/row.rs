@@ -1,5 +1,5 @@
-//! One row's values become a record. What a value means is the wire specification's business; what is added here is what
-//! files have and the wire has not: numbers as text, times without a zone, empty cells.
+//! One row's values become a record. The wire specification says what a value means. Files add numbers as text, times without a zone
+//! and empty cells.
 
 use std::borrow::Cow;
 
@@ -89,7 +89,7 @@ macro_rules! set_text {
 
 tallyd_protocol::for_each_field!(set_text);
 
-/// What a cell's text means: a function for each kind of field.
+/// A cell's text as a value: a function for each kind of field.
 mod cell {
     use super::{Form, Object, RowError, Text, Uuid, instant, plain, scalar, shown, whole};
 

@@ -64,7 +64,7 @@ impl Frame {
 }
 
 /// The sending side of an import.
-pub(super) struct Sender<'f> {
+pub(super) struct RowSender<'f> {
     target: Target,
     snapshot: &'f Snapshot,
     session: Session,
@@ -82,7 +82,7 @@ pub(super) struct Sender<'f> {
     last_success: Instant,
 }
 
-impl<'f> Sender<'f> {
+impl<'f> RowSender<'f> {
     /// Connects for the first time.
     ///
     /// # Errors

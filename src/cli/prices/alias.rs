@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::actor;
-use crate::cli::confirm::{Confirm, Told};
+use crate::cli::confirm::{Confirm, Confirmation};
 use crate::cli::{output, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::ModelAlias;
@@ -52,8 +52,8 @@ pub(super) fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCod
         ModelAlias { provider: provider.clone(), name: name.clone(), model: args.model.clone().unwrap_or_default() };
     let (actor, told) = (actor(args.by.as_ref()), args.confirm.told());
     match (args.remove, told) {
-        (true, Told::Nothing) => return Ok(args.confirm.refuse("takes a name back")),
-        (false, Told::DryRun | Told::Yes) => {
+        (true, Confirmation::Nothing) => return Ok(args.confirm.refuse("takes a name back")),
+        (false, Confirmation::DryRun | Confirmation::Yes) => {
             output::error(&anyhow::anyhow!(
                 "--yes and --dry-run go with --remove: to set a name needs no confirmation"
             ));
@@ -70,7 +70,7 @@ pub(super) fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCod
         } else {
             aliases::set(&transaction, &config.pricing, &alias, by).await.map_err(explained)?
         };
-        if told == Told::DryRun {
+        if told == Confirmation::DryRun {
             transaction.rollback().await?;
         } else {
             transaction.commit().await?;
@@ -79,14 +79,14 @@ pub(super) fn alias(args: &AliasArgs, config: &Config) -> anyhow::Result<ExitCod
     })?;
     if args.json {
         output::json(&alias)?;
-    } else if told == Told::DryRun {
+    } else if told == Confirmation::DryRun {
         println!("{} {:?} would not stand for a model any more", alias.provider, alias.name);
     } else if args.remove {
         println!("{} {:?} does not stand for a model any more", alias.provider, alias.name);
     } else {
         println!("{} {:?} stands for {}", alias.provider, alias.name, alias.model);
     }
-    if told == Told::DryRun {
+    if told == Confirmation::DryRun {
         output::hint("nothing was changed: --yes takes the name back");
         return Ok(ExitCode::SUCCESS);
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::{actor, catalog, instant, rates_line, since};
-use crate::cli::confirm::{Confirm, Told};
+use crate::cli::confirm::{Confirm, Confirmation};
 use crate::cli::{output, with_database};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_config::Config;
@@ -182,11 +182,11 @@ fn print(args: &SetArgs, effect: &PriceEffect, id: Option<i32>) {
 
 pub(super) fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (actor, told) = (actor(args.by.as_ref()), args.confirm.told());
-    if told == Told::Nothing {
+    if told == Confirmation::Nothing {
         return Ok(args.confirm.refuse("takes a price out of force"));
     }
     let withdrawn = with_database(config, "tallyd prices", async |db| {
-        if told == Told::DryRun {
+        if told == Confirmation::DryRun {
             let (catalog, _) = catalog(db, config).await?;
             let price = catalog.prices().find(|price| price.origin == PriceOrigin::Stored && price.id == args.id);
             if let Some(price) = price {
@@ -205,7 +205,7 @@ pub(super) fn withdraw(args: &WithdrawArgs, config: &Config) -> anyhow::Result<E
         transaction.commit().await?;
         Ok(withdrawn)
     })?;
-    if withdrawn && told == Told::DryRun {
+    if withdrawn && told == Confirmation::DryRun {
         output::hint("nothing was changed: --yes withdraws it");
         return Ok(ExitCode::SUCCESS);
     }

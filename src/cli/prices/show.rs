@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{catalog, instant, rates_line, since};
-use crate::cli::names::near;
 use crate::cli::{output, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Price, normalise_provider};
 use tallyd_store::prices::changes;
+use tallyd_store::queries::names::near;
 use tallyd_store::unpriced::unpriced;
 
 #[derive(Args)]

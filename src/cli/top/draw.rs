@@ -11,7 +11,7 @@ use super::view::{Sort, View};
 use crate::cli::output::{bytes, cost, count, usd};
 use crate::http::{Health, ModelToday};
 use tallyd_model::wording::noun;
-use tallyd_store::budgets::Status as Standing;
+use tallyd_store::budgets::BudgetStanding as Standing;
 use tallyd_store::whole::Whole;
 
 /// From so many columns on, two panels stand side by side.

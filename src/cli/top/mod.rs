@@ -24,14 +24,14 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::sample::{Rates, Sample};
+use self::sample::{Sample, Throughput};
 use self::view::{Action, View};
 use super::output;
 use crate::http::socket::AskError;
 use crate::http::{Status, Today};
 use tallyd_config::Config;
 
-/// Watch the running daemon: rates, the write-ahead log, today's cost by model. Exits 3 if none is running at its start.
+/// Watch the running daemon: rates, the WAL, today's cost by model. Exits 3 if none is running at its start.
 #[derive(Args)]
 #[command(after_help = "Where standard output is no terminal it prints one picture, as with --once.
 
@@ -127,7 +127,7 @@ fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
 /// What a look prints as a line. A sum may be beyond 64 bits, which a tree of JSON values would not hold.
 #[derive(Default, Serialize)]
 struct Line<'a> {
-    rates: Option<Rates>,
+    rates: Option<Throughput>,
     status: Option<&'a Status>,
     today: Option<&'a Today>,
     error: Option<&'a String>,

@@ -45,14 +45,14 @@ pub(super) struct Counters {
 
 /// What two samples say: records a second, and how long the WAL's commits took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub(super) struct Rates {
+pub(super) struct Throughput {
     /// Acknowledged.
     pub acked: f64,
     /// Committed.
     pub committed: f64,
     /// Refused.
     pub refused: f64,
-    /// The median commit of the write-ahead log, seconds; none without any.
+    /// The median commit of the WAL, seconds; none without any.
     pub commit_p50_s: Option<f64>,
     /// The 99th percentile.
     pub commit_p99_s: Option<f64>,
@@ -82,14 +82,14 @@ impl Sample {
 
     /// What happened since an earlier sample; none if the daemon was restarted in between.
     #[must_use]
-    pub(super) fn since(&self, before: &Self) -> Option<Rates> {
+    pub(super) fn since(&self, before: &Self) -> Option<Throughput> {
         let seconds = (self.at - before.at).as_secs_f64();
         if self.status.pid != before.status.pid || seconds <= 0.0 {
             return None;
         }
         let rate = |of: fn(&Counters) -> f64| (of(&self.counters) - of(&before.counters)).max(0.0) / seconds;
         let commits = self.counters.commits_since(&before.counters);
-        Some(Rates {
+        Some(Throughput {
             acked: rate(|counters| counters.acked),
             committed: rate(|counters| counters.committed),
             refused: rate(|counters| counters.refused),

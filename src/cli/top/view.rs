@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::sample::{Rates, Sample};
+use super::sample::{Sample, Throughput};
 use crate::http::ModelToday;
 
 /// Intervals whose rates are drawn.
@@ -37,7 +37,7 @@ pub(super) struct View {
     /// The last sample.
     pub sample: Option<Sample>,
     /// What happened since the one before.
-    pub rates: Rates,
+    pub rates: Throughput,
     /// Acknowledged records a second, the newest last.
     pub acked: VecDeque<u64>,
     /// Committed ones.
@@ -95,7 +95,7 @@ impl View {
                     push(&mut self.acked, 0.0);
                     push(&mut self.committed, 0.0);
                 }
-                self.rates = Rates::default();
+                self.rates = Throughput::default();
                 self.gone = Some(why);
             }
         }

@@ -1,4 +1,4 @@
-//! `tallyd wal`: the write-ahead log's segments, and what to do with a damaged one.
+//! `tallyd wal`: the WAL's segments, and what to do with a damaged one.
 //!
 //! `list` and `inspect` only read, also beside a running daemon. `replay` writes to the database, and a note into the
 //! segment's folder.
@@ -15,9 +15,9 @@ use super::output::{self, Table, bytes, count, noun};
 use tallyd_config::Config;
 use tallyd_store::load::dead_letters::to_json;
 use tallyd_wal::chunk::{Entry, PayloadReader};
-use tallyd_wal::inspect::{self, Contents, SegmentReport, SegmentState};
+use tallyd_wal::inspect::{self, SegmentContents, SegmentReport, SegmentState};
 
-/// Look at the write-ahead log's segments, and load what is readable in a damaged one.
+/// Look at the segments of the WAL (write-ahead log), and load what is readable in a damaged one.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd wal list
@@ -75,7 +75,7 @@ pub(super) fn run(args: &WalArgs, config: &Config) -> anyhow::Result<ExitCode> {
 fn segments(config: &Config) -> anyhow::Result<Vec<SegmentReport>> {
     let folder = config.data_dir.join("wal");
     if !folder.exists() {
-        bail!("there is no write-ahead log in {}; is --data-dir right?", config.data_dir.display());
+        bail!("there is no WAL in {}; is --data-dir right?", config.data_dir.display());
     }
     Ok(inspect::list(&folder)?)
 }
@@ -148,7 +148,7 @@ struct Readable {
 }
 
 impl Readable {
-    fn new(segment: SegmentReport, contents: &Contents) -> Self {
+    fn new(segment: SegmentReport, contents: &SegmentContents) -> Self {
         let chunks = &contents.chunks;
         let calls = || chunks.iter().filter(|chunk| chunk.records > 0);
         let time = chrono::DateTime::from_timestamp_micros;
@@ -202,7 +202,7 @@ fn inspect(args: &InspectArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn records(contents: &Contents) -> anyhow::Result<ExitCode> {
+fn records(contents: &SegmentContents) -> anyhow::Result<ExitCode> {
     let mut out = output::Stream::new();
     for chunk in &contents.chunks {
         // What was found in a file is in memory.

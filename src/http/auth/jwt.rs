@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use super::Denied;
 use super::keys::{KeySet, VerificationKey};
 use tallyd_base::clock::Clock;
-use tallyd_intake::token::Header;
+use tallyd_intake::token::TokenHeader;
 
 /// Seconds that the issuer's clock may differ from ours.
 const LEEWAY_S: i64 = 30;
@@ -127,7 +127,7 @@ impl Verifier {
         Ok(claims)
     }
 
-    async fn key(&self, header: &Header) -> Result<Arc<VerificationKey>, Denied> {
+    async fn key(&self, header: &TokenHeader) -> Result<Arc<VerificationKey>, Denied> {
         let key = match (header.alg.as_str(), &self.shared, &self.keys) {
             ("HS256", Some(shared), _) => Arc::clone(shared),
             ("ES256" | "RS256", _, Some(keys)) => keys.get(header.kid.as_deref().ok_or(Denied::UnknownKey)?).await?,
@@ -157,13 +157,13 @@ impl Verifier {
     }
 }
 
-fn header(token: &str) -> Result<Header, Denied> {
+fn header(token: &str) -> Result<TokenHeader, Denied> {
     if token.len() > TOKEN_BYTES_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
         return Err(Denied::Malformed);
     }
     let encoded = token.split('.').next().unwrap_or_default();
     let header = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| Denied::Malformed)?;
-    Header::read(&header).ok_or(Denied::Malformed)
+    TokenHeader::read(&header).ok_or(Denied::Malformed)
 }
 
 fn reason(kind: &ErrorKind) -> Denied {

@@ -39,11 +39,10 @@ use self::admins::Admins;
 pub(crate) use self::denied::Denied;
 use self::failures::{Attempt, FailedAttempts};
 use self::jwt::Verifier;
-use self::page_sessions::{PageSessions, Shown};
+use self::page_sessions::{PageSessions, ShownSession};
 use self::tokens::{Holder, StaticTokens, TOKEN_PREFIX};
 use super::Daemon;
 use super::error::ApiError;
-use super::page::cookies;
 use super::page::secret::SessionSecret;
 use crate::http::SharedDaemon;
 use crate::seats::Seat;
@@ -168,12 +167,12 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denied::CrossSite`] if another page sends it, or [`Denied::Session`] if a value is not one.
-    pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<Shown>, Denied> {
-        let Some(id) = cookies::find(headers, self.is_encrypted(headers)) else { return Ok(None) };
+    pub(crate) fn shown(&self, headers: &HeaderMap) -> Result<Option<ShownSession>, Denied> {
+        let Some(id) = page_sessions::cookie_of(headers, self.is_encrypted(headers)) else { return Ok(None) };
         origin::of_the_page(headers)?;
         let proof = headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok()).and_then(SessionSecret::parse);
         let (Some(id), Some(proof)) = (SessionSecret::parse(id), proof) else { return Err(Denied::Session) };
-        Ok(Some(Shown { id, proof }))
+        Ok(Some(ShownSession { id, proof }))
     }
 
     /// The database, for a session that this daemon does not know yet.

@@ -3,11 +3,15 @@
 //! The copy is why the page goes on while the database is down, and why a session that ends on one daemon is over on the
 //! others within a second or two. A session that is not in the copy is looked up once: it may have begun on another daemon
 //! a moment ago.
+//!
+//! A browser keeps a session's id in a cookie: for this host, out of reach of scripts, never sent along from another site.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue};
 use deadpool_postgres::Pool;
 use subtle::ConstantTimeEq;
 
@@ -17,7 +21,7 @@ use tallyd_base::clock::Clock;
 use tallyd_store::queries::page_sessions::{self, StoredSession};
 
 /// What a browser shows: the id of its cookie, the proof of its page.
-pub(crate) struct Shown {
+pub(crate) struct ShownSession {
     /// The id.
     pub id: SessionSecret,
     /// The proof.
@@ -67,7 +71,11 @@ impl PageSessions {
     ///
     /// # Errors
     /// [`Denied::Session`] if there is none, or it has ended; [`Denied::Unavailable`] if only the database could tell.
-    pub(crate) async fn find(&self, pool: Result<&Pool, Denied>, shown: &Shown) -> Result<Arc<StoredSession>, Denied> {
+    pub(crate) async fn find(
+        &self,
+        pool: Result<&Pool, Denied>,
+        shown: &ShownSession,
+    ) -> Result<Arc<StoredSession>, Denied> {
         let id = shown.id.digest();
         let known = self.by_id.load().get(&id).cloned();
         let session = match known {
@@ -85,7 +93,7 @@ impl PageSessions {
     pub(crate) async fn verify(
         &self,
         pool: Result<&Pool, Denied>,
-        shown: &Shown,
+        shown: &ShownSession,
     ) -> Result<Arc<StoredSession>, Denied> {
         let session = self.find(pool, shown).await?;
         if self.is_valid(&session) { Ok(session) } else { Err(Denied::Expired) }
@@ -112,6 +120,35 @@ async fn look_up(pool: &Pool, id: &[u8; 32]) -> Result<StoredSession, Denied> {
     found.ok_or(Denied::Session)
 }
 
+/// The name of the cookie that holds a session's id. Over TLS its prefix makes browsers refuse one that a subdomain or an
+/// unencrypted page has set.
+const fn cookie_name(encrypted: bool) -> &'static str {
+    if encrypted { "__Host-tallyd_session" } else { "tallyd_session" }
+}
+
+/// The session's id in a request.
+#[must_use]
+pub(crate) fn cookie_of(headers: &HeaderMap, encrypted: bool) -> Option<&str> {
+    let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(known, _)| *known == cookie_name(encrypted)).map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+/// The headers that make a browser keep a session's id for so many seconds; 0: that make it forget the id.
+/// `encrypted`: the browser speaks TLS, and shall send the id over nothing else.
+#[must_use]
+pub(crate) fn set_cookie(encrypted: bool, id: &str, seconds: i64) -> HeaderMap {
+    let secure = if encrypted { "; Secure" } else { "" };
+    let text = format!("{}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}", cookie_name(encrypted));
+    let mut headers = HeaderMap::new();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Hexadecimal digits, and punctuation of ASCII.
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.append(SET_COOKIE, value);
+    }
+    headers
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
@@ -124,7 +161,7 @@ mod tests {
     async fn a_session_takes_both_values_and_ends_in_time() {
         let clock = Arc::new(ManualClock::at(0));
         let sessions = PageSessions::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let shown = Shown { id: SessionSecret::random(), proof: SessionSecret::random() };
+        let shown = ShownSession { id: SessionSecret::random(), proof: SessionSecret::random() };
         let stored = StoredSession {
             id_sha256: shown.id.digest(),
             proof_sha256: shown.proof.digest(),
@@ -136,7 +173,8 @@ mod tests {
         assert_eq!(sessions.verify(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Unavailable));
         sessions.replace(vec![stored]);
         assert!(sessions.verify(Err(Denied::Unavailable), &shown).await.is_ok());
-        let forged = Shown { id: SessionSecret::parse(&shown.id.text()).unwrap(), proof: SessionSecret::random() };
+        let forged =
+            ShownSession { id: SessionSecret::parse(&shown.id.text()).unwrap(), proof: SessionSecret::random() };
         assert_eq!(sessions.verify(Err(Denied::Unavailable), &forged).await.err(), Some(Denied::Session));
         clock.set(1_000_000);
         assert_eq!(sessions.verify(Err(Denied::Unavailable), &shown).await.err(), Some(Denied::Expired));

@@ -21,7 +21,7 @@ use crate::http::answer::{Failures, Json};
 use crate::http::auth::Identity;
 use crate::http::body::{content_type, unreadable};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::pipeline::batch::{BatchError, RecordOutcome, Recording, RequestKey, Sender};
+use crate::pipeline::batch::{BatchError, BatchSender, RecordOutcome, Recording, RequestKey};
 use crate::pipeline::connection;
 use tallyd_intake::body::split;
 use tallyd_model::pricing::Usd;
@@ -153,7 +153,7 @@ pub(crate) async fn hand_over(
     let context = ingest_context(daemon)?;
     let recording = async {
         let stated_costs = who.stated_costs(daemon.config.limits.stated_costs);
-        let sender = Sender { name: &who.actor, stated_costs, response_ids };
+        let sender = BatchSender { name: &who.actor, stated_costs, response_ids };
         let mut recording = Recording::begin(&context, sender, key, texts).await.map_err(unstored)?;
         while let Some(credits) = recording.judge() {
             // Before they count: without the database there are none.
@@ -165,7 +165,7 @@ pub(crate) async fn hand_over(
         }
         recording.finish().await.map_err(unstored)
     };
-    let full = || busy("full", "the write-ahead log has no room".to_owned(), AGAIN);
+    let full = || busy("full", "the WAL has no room".to_owned(), AGAIN);
     tokio::time::timeout(PATIENCE, recording).await.unwrap_or_else(|_elapsed| Err(full()))
 }
 
@@ -191,7 +191,7 @@ fn unstored(error: BatchError) -> ApiError {
 pub(crate) fn ingest_context(daemon: &SharedDaemon) -> Result<Arc<connection::IngestContext>, ApiError> {
     if daemon.writer.full().is_some() {
         let hint = "nothing of the request was taken; keep it and send it again";
-        return Err(busy("full", "the write-ahead log has no room".to_owned(), hint));
+        return Err(busy("full", "the WAL has no room".to_owned(), hint));
     }
     let context = daemon.ingest.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let stopping = || busy("shutting_down", "the daemon is stopping".to_owned(), "nothing of the request was taken");

@@ -46,12 +46,12 @@ use crate::pipeline::batch::{RecordOutcome, RequestKey};
 use tallyd_base::registry;
 use tallyd_intake::body::RECORDS_MAX;
 use tallyd_intake::otlp::document::{self, Encoding, Item};
-use tallyd_intake::otlp::items::{Event, Metric, Source, Span};
+use tallyd_intake::otlp::items::{Event, ItemSource, Metric, Span};
 use tallyd_intake::otlp::record::Draft;
-use tallyd_intake::otlp::{Reading, Took, logs, spans, sums};
+use tallyd_intake::otlp::{ItemContext, Took, logs, spans, sums};
 
 /// What an item becomes: none, one, or several records.
-type Mapping<T> = fn(&Reading<'_>, &Source, T, &mut Vec<Draft>) -> Result<Took, String>;
+type Mapping<T> = fn(&ItemContext<'_>, &ItemSource, T, &mut Vec<Draft>) -> Result<Took, String>;
 
 /// Takes spans; those of model calls become records.
 #[utoipa::path(post, path = "/v1/traces", tag = "opentelemetry",
@@ -145,7 +145,7 @@ async fn take<T: Item>(
     let mut read = Read::new();
     let context = ingest_context(daemon)?;
     let catalog = context.catalog.load();
-    let reading = Reading { config: &daemon.config.otlp, catalog: &catalog };
+    let reading = ItemContext { config: &daemon.config.otlp, catalog: &catalog };
     document::each::<T>(encoding, body, |source, item| {
         read.add(&context.metrics, item, |item, drafts| mapping(&reading, source, item, drafts));
     })

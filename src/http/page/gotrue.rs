@@ -39,18 +39,18 @@ pub(super) struct Grant {
 
 /// Why there is none.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum GotrueRefusal {
     /// The password or the refresh token is not right.
     Wrong,
     /// They are not to blame, or not alone.
     Other(ApiError),
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
+impl From<GotrueRefusal> for ApiError {
+    fn from(refused: GotrueRefusal) -> Self {
         match refused {
-            Refused::Wrong => Denied::Password.into(),
-            Refused::Other(error) => error,
+            GotrueRefusal::Wrong => Denied::Password.into(),
+            GotrueRefusal::Other(error) => error,
         }
     }
 }
@@ -66,16 +66,16 @@ impl<'a> Gotrue<'a> {
     /// Signs somebody in.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub(super) async fn sign_in(&self, email: &str, password: &str) -> Result<Grant, Refused> {
+    /// [`GotrueRefusal`].
+    pub(super) async fn sign_in(&self, email: &str, password: &str) -> Result<Grant, GotrueRefusal> {
         self.grant("password", &json!({ "email": email, "password": password })).await
     }
 
     /// Goes on with a session that somebody signed in to.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub(super) async fn renew(&self, refresh_token: &str) -> Result<Grant, Refused> {
+    /// [`GotrueRefusal`].
+    pub(super) async fn renew(&self, refresh_token: &str) -> Result<Grant, GotrueRefusal> {
         self.grant("refresh_token", &json!({ "refresh_token": refresh_token })).await
     }
 
@@ -93,16 +93,16 @@ impl<'a> Gotrue<'a> {
         }
     }
 
-    async fn grant(&self, kind: &str, body: &Value) -> Result<Grant, Refused> {
+    async fn grant(&self, kind: &str, body: &Value) -> Result<Grant, GotrueRefusal> {
         let answer = self.ask(&format!("token?grant_type={kind}"), &[], body).await;
         let (status, body) = answer.map_err(|error| {
             tracing::warn!(%error, "Supabase Auth did not answer");
-            Refused::Other(unavailable("Supabase Auth does not answer"))
+            GotrueRefusal::Other(unavailable("Supabase Auth does not answer"))
         })?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
                 tracing::warn!(%error, "Supabase Auth's answer is not understood");
-                Refused::Other(unavailable("Supabase Auth's answer is not understood"))
+                GotrueRefusal::Other(unavailable("Supabase Auth's answer is not understood"))
             });
         }
         Err(refused(status, &body))
@@ -123,19 +123,19 @@ impl<'a> Gotrue<'a> {
 }
 
 /// What an error of GoTrue's means to whoever signs in.
-fn refused(status: StatusCode, body: &[u8]) -> Refused {
+fn refused(status: StatusCode, body: &[u8]) -> GotrueRefusal {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let code = ["error_code", "code", "error"].into_iter().find_map(|name| body[name].as_str()).unwrap_or_default();
     let description = body["error_description"].as_str().unwrap_or_default();
     let unauthorized = |message: &str, hint: &str| {
-        Refused::Other(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message, hint))
+        GotrueRefusal::Other(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message, hint))
     };
     match code {
         "invalid_grant" if description.contains("not confirmed") => not_confirmed(),
         "email_not_confirmed" => not_confirmed(),
-        "invalid_credentials" | "invalid_grant" | "validation_failed" | "user_not_found" => Refused::Wrong,
+        "invalid_credentials" | "invalid_grant" | "validation_failed" | "user_not_found" => GotrueRefusal::Wrong,
         "refresh_token_not_found" | "refresh_token_already_used" | "session_expired" | "session_not_found" => {
-            Refused::Wrong
+            GotrueRefusal::Wrong
         }
         "user_banned" => unauthorized("the user is banned", "whoever runs the Supabase project can lift that"),
         "captcha_failed" => unauthorized(
@@ -149,19 +149,19 @@ fn refused(status: StatusCode, body: &[u8]) -> Refused {
         _ if status == StatusCode::TOO_MANY_REQUESTS => {
             let (code, message) = ("too_many_failures", "Supabase Auth has been asked too often");
             let hint = "wait a minute; a token signs in meanwhile";
-            Refused::Other(ApiError::new(status, code, message, hint).retry_after(60))
+            GotrueRefusal::Other(ApiError::new(status, code, message, hint).retry_after(60))
         }
         _ => {
             tracing::warn!(%status, code, "Supabase Auth refused; is auth.publishable_key the project's own?");
-            Refused::Other(unavailable("Supabase Auth did not sign anybody in"))
+            GotrueRefusal::Other(unavailable("Supabase Auth did not sign anybody in"))
         }
     }
 }
 
-fn not_confirmed() -> Refused {
+fn not_confirmed() -> GotrueRefusal {
     let (status, code) = (StatusCode::UNAUTHORIZED, "unauthorized");
     let hint = "follow the link in the message that Supabase sent";
-    Refused::Other(ApiError::new(status, code, "the e-mail address is not confirmed yet", hint))
+    GotrueRefusal::Other(ApiError::new(status, code, "the e-mail address is not confirmed yet", hint))
 }
 
 fn unavailable(message: &str) -> ApiError {

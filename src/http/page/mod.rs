@@ -25,7 +25,6 @@
 
 pub(crate) mod assets;
 pub(crate) mod codes;
-pub(crate) mod cookies;
 mod gotrue;
 mod minted;
 pub(crate) mod secret;

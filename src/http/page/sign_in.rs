@@ -13,14 +13,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::cookies;
-use super::gotrue::{Gotrue, Grant, Refused};
+use super::gotrue::{Gotrue, GotrueRefusal, Grant};
 use super::minted::{self, HOURS};
 use super::secret::{self, SessionSecret};
 use crate::http::Daemon;
 use crate::http::SharedDaemon;
 use crate::http::answer::Json;
-use crate::http::auth::page_sessions::Shown;
+use crate::http::auth::page_sessions::{ShownSession, set_cookie};
 use crate::http::auth::{Denied, Identity, Proven, Role, origin};
 use crate::http::body::{JsonBody, content_type};
 use crate::http::error::ApiError;
@@ -127,7 +126,7 @@ async fn sign_in(
     };
     let identity = may_look(&daemon, &proven, address).await.map_err(refused)?;
     tracing::info!(actor = identity.actor, %address, "signed in to the page");
-    let shown = Shown { id: SessionSecret::random(), proof: SessionSecret::random() };
+    let shown = ShownSession { id: SessionSecret::random(), proof: SessionSecret::random() };
     let session = StoredSession {
         id_sha256: shown.id.digest(),
         proof_sha256: shown.proof.digest(),
@@ -172,17 +171,17 @@ fn until(daemon: &Daemon, grant: &Grant, ends_at: Option<i64>) -> Option<i64> {
     Some(ends_at.map_or(said, |at| at.min(said)))
 }
 
-fn seal(shown: &Shown, grant: Grant) -> Option<Vec<u8>> {
+fn seal(shown: &ShownSession, grant: Grant) -> Option<Vec<u8>> {
     let kept = Kept { access_token: grant.access_token, refresh_token: grant.refresh_token };
     secret::seal(&shown.id, &shown.proof, &serde_json::to_vec(&kept).ok()?)
 }
 
-fn unseal(shown: &Shown, session: &StoredSession) -> Option<Kept> {
+fn unseal(shown: &ShownSession, session: &StoredSession) -> Option<Kept> {
     serde_json::from_slice(&secret::open(&shown.id, &shown.proof, session.sealed.as_deref()?)?).ok()
 }
 
-fn keep(daemon: &Daemon, headers: &HeaderMap, shown: &Shown) -> HeaderMap {
-    cookies::set(daemon.auth.is_encrypted(headers), &shown.id.text(), HOURS * 3600)
+fn keep(daemon: &Daemon, headers: &HeaderMap, shown: &ShownSession) -> HeaderMap {
+    set_cookie(daemon.auth.is_encrypted(headers), &shown.id.text(), HOURS * 3600)
 }
 
 /// Goes on with a session whose access token has expired.
@@ -228,7 +227,7 @@ async fn granted<'a, F>(
     ask: impl FnOnce(Gotrue<'a>) -> F,
 ) -> Result<Grant, ApiError>
 where
-    F: Future<Output = Result<Grant, Refused>>,
+    F: Future<Output = Result<Grant, GotrueRefusal>>,
 {
     let gotrue = Gotrue::of(&daemon.config.auth).ok_or_else(|| {
         let hint = "auth.issuer and auth.publishable_key configure it; a token signs in, too";
@@ -240,11 +239,11 @@ where
             attempt.forgive();
             Ok(grant)
         }
-        Err(Refused::Wrong) => {
+        Err(GotrueRefusal::Wrong) => {
             drop(attempt);
             Err(daemon.auth.refuse(Denied::Password, address))
         }
-        Err(Refused::Other(error)) => {
+        Err(GotrueRefusal::Other(error)) => {
             attempt.forgive();
             Err(error)
         }
@@ -279,10 +278,10 @@ async fn sign_out(
             Err(denied) => return Err(denied.into()),
         }
     }
-    Ok((StatusCode::NO_CONTENT, cookies::set(daemon.auth.is_encrypted(&headers), "", 0)).into_response())
+    Ok((StatusCode::NO_CONTENT, set_cookie(daemon.auth.is_encrypted(&headers), "", 0)).into_response())
 }
 
-async fn end(daemon: &Daemon, shown: &Shown, session: &StoredSession, address: IpAddr) -> Result<(), ApiError> {
+async fn end(daemon: &Daemon, shown: &ShownSession, session: &StoredSession, address: IpAddr) -> Result<(), ApiError> {
     let client = daemon.pool()?.get().await?;
     page_sessions::end(&client, &session.id_sha256).await?;
     drop(client);

@@ -11,7 +11,7 @@ use crate::http::auth::Identity;
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, limit, local_now, within};
-use tallyd_store::budgets::inbox::{self, Alert, Wanted, WhichAlerts};
+use tallyd_store::budgets::inbox::{self, Alert, AlertFilter, WhichAlerts};
 
 const ALERTS: i64 = 50;
 const ALERTS_MAX: i64 = 1_000;
@@ -52,7 +52,7 @@ pub(crate) async fn alerts(
 ) -> Result<Json<Alerts>, ApiError> {
     let before = parameters.before.map(|before| within("before", before, 1, i64::MAX)).transpose()?;
     let limit = limit(parameters.limit, ALERTS, ALERTS_MAX)?;
-    let wanted = Wanted { only_new: parameters.only_new, before, limit };
+    let wanted = AlertFilter { only_new: parameters.only_new, before, limit };
     let reading = daemon.reading().await?;
     let alerts = inbox::list(&reading, &wanted, local_now(&daemon).date_naive()).await?;
     let new = inbox::count_new(&*reading).await?;

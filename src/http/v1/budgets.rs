@@ -21,7 +21,7 @@ use tallyd_model::forecast::Estimate;
 use tallyd_model::pricing::Usd;
 use tallyd_store::budgets::board::{basis_points, percent};
 use tallyd_store::budgets::store::{SetBudgetError, SetOutcome};
-use tallyd_store::budgets::{Budget, BudgetState, NewBudget, Period, Scope, evaluate, store};
+use tallyd_store::budgets::{Budget, BudgetScope, BudgetState, NewBudget, Period, evaluate, store};
 use tallyd_store::queries::Reading;
 use tallyd_store::queries::names::unseen_budget;
 
@@ -120,7 +120,7 @@ pub(crate) async fn budgets(
 pub struct SetBudget {
     /// What is bounded; everything if nothing is said.
     #[serde(default)]
-    scope: Scope,
+    scope: BudgetScope,
     /// Which provider, model, user or application; empty for everything.
     #[serde(default)]
     #[schema(max_length = 512)]

@@ -134,7 +134,7 @@ fn glance(daemon: &Daemon) -> PipelineGlance {
     }
 }
 
-/// How the daemon is doing: health, the write-ahead log, the database.
+/// How the daemon is doing: health, the WAL, the database.
 #[utoipa::path(get, path = "/api/v1/pipeline", tag = "pipeline",
     responses((status = 200, description = "The status", body = Status), Failures))]
 pub(crate) async fn pipeline(State(daemon): State<SharedDaemon>) -> Json<Status> {

@@ -210,10 +210,10 @@ impl Lane {
                 self.wait_for_more().await;
                 continue;
             };
-            let age_us = self.flusher.loader.clock.now_us().saturating_sub(first.written_us).max(0);
+            let age_us = self.flusher.loader.clock.now_us().saturating_sub(first.written_us).max(0).unsigned_abs();
             // The wall clock may have been set back: what waits here grows old all the same.
             let waited = began.get_or_insert_with(Instant::now).elapsed();
-            let age = Duration::from_micros(age_us as u64).max(waited);
+            let age = Duration::from_micros(age_us).max(waited);
             let patience = if is_growing { self.patience() } else { self.flusher.options.flush_interval };
             let left = patience.saturating_sub(age);
             if run.more || left.is_zero() || self.stop.is_cancelled() {
@@ -262,10 +262,7 @@ impl Lane {
         let more =
             if self.flusher.loader.wal.is_at_hand(after) { collect() } else { tokio::task::block_in_place(collect) }?;
         if more.damaged_values > 0 {
-            tracing::error!(
-                values = more.damaged_values,
-                "values of the write-ahead log cannot be read; the rest loads"
-            );
+            tracing::error!(values = more.damaged_values, "values of the WAL cannot be read; the rest loads");
         }
         run.append(more);
         Ok(())

@@ -23,10 +23,9 @@ use self::link::{Connection, Exchange, Link};
 use self::window::Window;
 use crate::clock;
 use crate::endpoint::Endpoint;
-use crate::notice::Notice;
 use crate::rng::Rng;
 use crate::session::{HelloOptions, Session, SessionError};
-use crate::stats::{Rejected, Shared};
+use crate::stats::{Notice, Rejected, Shared};
 
 const NAP_MIN: Duration = Duration::from_micros(500);
 const NAP_MAX: Duration = Duration::from_millis(20);

@@ -12,7 +12,7 @@ const TEXT_BYTES_MAX: usize = 4_096;
 
 /// A scalar.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum AttributeValue {
     /// Text.
     Text(String),
     /// An integer.
@@ -36,7 +36,7 @@ pub enum Count {
     Unreadable,
 }
 
-impl Value {
+impl AttributeValue {
     /// The one value that is there. None, or two, are a value that cannot be read: an attribute that counts tokens is there, and
     /// does not say how many.
     pub(super) fn one_of<const N: usize>(values: [Option<Self>; N]) -> Self {
@@ -76,22 +76,22 @@ impl Value {
 
 /// By name.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Attributes(BTreeMap<String, Value>);
+pub struct Attributes(BTreeMap<String, AttributeValue>);
 
 impl Attributes {
     /// Adds one; of two with a name, the first stays, and two numbers that differ are none. Of a long text only the name is kept,
     /// of a long name nothing.
-    pub fn insert(&mut self, name: String, value: Value) {
+    pub fn insert(&mut self, name: String, value: AttributeValue) {
         let value = match value {
-            Value::Text(text) if text.len() > TEXT_BYTES_MAX => Value::Other,
+            AttributeValue::Text(text) if text.len() > TEXT_BYTES_MAX => AttributeValue::Other,
             other => other,
         };
         if name.len() <= TEXT_BYTES_MAX {
-            let numbers = |value: &Value| matches!(value.count(), Count::Whole(_));
+            let numbers = |value: &AttributeValue| matches!(value.count(), Count::Whole(_));
             match self.0.entry(name) {
                 Entry::Vacant(place) => drop(place.insert(value)),
                 Entry::Occupied(mut known) if *known.get() != value && numbers(known.get()) && numbers(&value) => {
-                    known.insert(Value::Other);
+                    known.insert(AttributeValue::Other);
                 }
                 Entry::Occupied(_) => {}
             }
@@ -99,7 +99,7 @@ impl Attributes {
     }
 
     /// All, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &AttributeValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
@@ -107,7 +107,7 @@ impl Attributes {
     #[must_use]
     pub fn text(&self, names: &[&str]) -> Option<&str> {
         names.iter().find_map(|name| match self.0.get(*name) {
-            Some(Value::Text(text)) if !text.is_empty() => Some(text.as_str()),
+            Some(AttributeValue::Text(text)) if !text.is_empty() => Some(text.as_str()),
             _ => None,
         })
     }
@@ -124,7 +124,7 @@ impl Attributes {
     /// A number as it is written.
     #[must_use]
     pub fn number_text(&self, name: &str) -> Option<String> {
-        self.0.get(name).filter(|value| !matches!(value, Value::Boolean(_))).and_then(Value::written)
+        self.0.get(name).filter(|value| !matches!(value, AttributeValue::Boolean(_))).and_then(AttributeValue::written)
     }
 
     /// True if one of these is there.
@@ -135,21 +135,21 @@ impl Attributes {
 }
 
 #[cfg(test)]
-impl<const N: usize> From<[(&str, Value); N]> for Attributes {
-    fn from(pairs: [(&str, Value); N]) -> Self {
+impl<const N: usize> From<[(&str, AttributeValue); N]> for Attributes {
+    fn from(pairs: [(&str, AttributeValue); N]) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
 
 #[cfg(test)]
-impl From<&str> for Value {
+impl From<&str> for AttributeValue {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
 #[cfg(test)]
-impl From<i64> for Value {
+impl From<i64> for AttributeValue {
     fn from(number: i64) -> Self {
         Self::Integer(number)
     }
@@ -164,19 +164,19 @@ mod tests {
         let found = Attributes::from([
             ("a", 7.into()),
             ("b", " 8.0".into()),
-            ("c", Value::Float(9.0)),
-            ("d", Value::Float(9.5)),
+            ("c", AttributeValue::Float(9.0)),
+            ("d", AttributeValue::Float(9.5)),
             ("e", "".into()),
             ("f", "x".into()),
-            ("g", Value::Boolean(true)),
+            ("g", AttributeValue::Boolean(true)),
         ]);
         let integers = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| found.integer(&[name]));
         assert_eq!(integers, [Some(7), Some(8), Some(9), None, None, None, None, None]);
         assert_eq!(found.text(&["h", "a", "e", "f"]), Some("x"));
         assert_eq!(found.integer(&["d", "f", "a"]), Some(7));
-        assert_eq!(Value::from("1,200").count(), Count::Unreadable);
+        assert_eq!(AttributeValue::from("1,200").count(), Count::Unreadable);
         assert_eq!(
-            [Value::Float(1e20), Value::Float(-1e20)].map(|value| value.count()),
+            [AttributeValue::Float(1e20), AttributeValue::Float(-1e20)].map(|value| value.count()),
             [Count::Whole(i64::MAX), Count::Whole(i64::MIN)]
         );
     }
@@ -192,11 +192,16 @@ mod tests {
         found.insert("b".into(), "x".repeat(TEXT_BYTES_MAX + 1).as_str().into());
         assert_eq!(
             found,
-            Attributes::from([("a", "x".into()), ("b", Value::Other), ("m", 1.into()), ("n", Value::Other)])
+            Attributes::from([
+                ("a", "x".into()),
+                ("b", AttributeValue::Other),
+                ("m", 1.into()),
+                ("n", AttributeValue::Other)
+            ])
         );
-        let nothing: [Option<Value>; 2] = [None, None];
-        assert_eq!(Value::one_of(nothing), Value::Other);
-        assert_eq!(Value::one_of([Some(1.into()), Some("".into())]), Value::Other);
-        assert_eq!(Value::one_of([None, Some(1.into())]), 1.into());
+        let nothing: [Option<AttributeValue>; 2] = [None, None];
+        assert_eq!(AttributeValue::one_of(nothing), AttributeValue::Other);
+        assert_eq!(AttributeValue::one_of([Some(1.into()), Some("".into())]), AttributeValue::Other);
+        assert_eq!(AttributeValue::one_of([None, Some(1.into())]), 1.into());
     }
 }

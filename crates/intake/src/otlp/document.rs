@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::items::{Event, Metric, Source, Span};
+use super::items::{Event, ItemSource, Metric, Span};
 use super::{json, wire};
 
 /// How a request and its answer are written.
@@ -15,7 +15,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// What the Content-Type says. None for another one.
+    /// The encoding of a Content-Type. None for another one.
     #[must_use]
     pub fn of(content_type: &str) -> Option<Self> {
         match content_type.split(';').next()?.trim().to_ascii_lowercase().as_str() {
@@ -35,14 +35,14 @@ impl Encoding {
     }
 }
 
-/// Hands each item of a document to `take`, or what is wrong with it.
+/// Hands each item of a document to `take`, or its fault.
 ///
 /// # Errors
-/// What keeps the whole document from being read. Some items may have been handed out by then.
+/// The document's fault, if it cannot be read on. Some items may have been handed out by then.
 pub fn each<T: Item>(
     encoding: Encoding,
     body: &Bytes,
-    mut take: impl FnMut(&Source, Result<T, String>),
+    mut take: impl FnMut(&ItemSource, Result<T, String>),
 ) -> Result<(), String> {
     match encoding {
         Encoding::Protobuf => wire::each_item(body, |source, bytes| take(source, T::from_wire(bytes))),
@@ -50,7 +50,7 @@ pub fn each<T: Item>(
     }
 }
 
-/// What the three signals carry.
+/// An item of one of the three signals.
 pub trait Item: Sized {
     /// The partial success' name for those that were refused, in JSON.
     const REJECTED: &'static str;
@@ -58,13 +58,13 @@ pub trait Item: Sized {
     /// Reads one from protobuf.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The item's fault.
     fn from_wire(bytes: Bytes) -> Result<Self, String>;
 
     /// Reads one from JSON.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The item's fault.
     fn from_json(text: &str) -> Result<Self, String>;
 }
 

@@ -1,4 +1,4 @@
-//! What a document holds, whichever way it was written: spans, events, metrics, and where they come from.
+//! A document's items in either encoding: spans, events, metrics, and their source.
 
 use super::attributes::Attributes;
 use super::record::Draft;
@@ -6,7 +6,7 @@ use tallyd_config::Otlp;
 
 /// Where items come from.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Source {
+pub struct ItemSource {
     /// The resource's attributes: `service.name` and so on.
     pub resource: Attributes,
     /// The instrumentation's name.
@@ -16,7 +16,7 @@ pub struct Source {
 /// A resource's attributes that say nothing about a call: the SDK's own, and command lines, which may hold secrets.
 const NOT_KEPT: [&str; 3] = ["telemetry.", "process.command", "service.name"];
 
-impl Source {
+impl ItemSource {
     /// Keeps the resource's attributes in a record's metadata.
     pub fn keep(&self, draft: &mut Draft) {
         draft.keep(Some("resource"), &self.resource, |name| !NOT_KEPT.iter().any(|start| name.starts_with(start)));
@@ -79,7 +79,7 @@ pub struct Metric {
     pub points: Vec<Point>,
 }
 
-/// A sum's temporality: what was added since the last export.
+/// A sum's temporality: the increase since the last export.
 pub const DELTA: i32 = 1;
 /// Points of one metric.
 pub const POINTS_MAX: usize = 10_000;

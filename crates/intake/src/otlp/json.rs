@@ -5,8 +5,8 @@
 use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::attributes::{ATTRIBUTES_MAX, Attributes, Value};
-use super::items::{Event, Metric, POINTS_MAX, Point, STATUS_ERROR, Source, Span};
+use super::attributes::{ATTRIBUTES_MAX, AttributeValue, Attributes};
+use super::items::{Event, ItemSource, Metric, POINTS_MAX, Point, STATUS_ERROR, Span};
 use tallyd_model::json::{self, Raw};
 
 /// Items of one list. An export has some hundreds; a list of millions of nothings would take seconds to refuse one by one.
@@ -185,11 +185,12 @@ fn items(parts: Option<Parts<'_>>) -> Vec<Raw<'_>> {
     parts.map_or_else(Vec::new, |parts| parts.0)
 }
 
-pub(super) fn each_item(body: &[u8], mut take: impl FnMut(&Source, &str)) -> Result<(), String> {
+pub(super) fn each_item(body: &[u8], mut take: impl FnMut(&ItemSource, &str)) -> Result<(), String> {
     let root: Root<'_> = read(std::str::from_utf8(body).map_err(|error| format!("no OTLP in JSON: {error}"))?)?;
     for resource in items(root.parts) {
         let resource: Resources<'_> = read(resource.get())?;
-        let mut source = Source { resource: resource.resource.unwrap_or_default().attributes, scope: String::new() };
+        let mut source =
+            ItemSource { resource: resource.resource.unwrap_or_default().attributes, scope: String::new() };
         for scope in items(resource.parts) {
             let scope: Scopes<'_> = read(scope.get())?;
             source.scope = scope.scope.unwrap_or_default().name.unwrap_or_default();
@@ -254,13 +255,13 @@ fn read<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, String> {
     json::from_str(text).map_err(|error| format!("no OTLP in JSON: {error}"))
 }
 
-fn scalar(value: AnyValue) -> Value {
-    Value::one_of([
-        value.string_value.map(Value::Text),
-        value.int_value.0.map(Value::Integer),
-        value.double_value.0.map(Value::Float),
-        value.bool_value.map(Value::Boolean),
-        value.array_value.or(value.kvlist_value).or(value.bytes_value).map(|_| Value::Other),
+fn scalar(value: AnyValue) -> AttributeValue {
+    AttributeValue::one_of([
+        value.string_value.map(AttributeValue::Text),
+        value.int_value.0.map(AttributeValue::Integer),
+        value.double_value.0.map(AttributeValue::Float),
+        value.bool_value.map(AttributeValue::Boolean),
+        value.array_value.or(value.kvlist_value).or(value.bytes_value).map(|_| AttributeValue::Other),
     ])
 }
 
@@ -283,7 +284,7 @@ impl<'de> Deserialize<'de> for Attributes {
                 for _ in 0..ATTRIBUTES_MAX {
                     let Some(pair) = pairs.next_element::<KeyValue>()? else { return Ok(attributes) };
                     if let Some(key) = pair.key {
-                        attributes.insert(key, pair.value.map_or(Value::Other, scalar));
+                        attributes.insert(key, pair.value.map_or(AttributeValue::Other, scalar));
                     }
                 }
                 match pairs.next_element::<IgnoredAny>()? {

@@ -10,9 +10,9 @@
 //! over, those of the conventions' `gen_ai.client.inference.operation.details` too: their spans say the same.
 
 use super::attributes::{Attributes, Count};
-use super::items::{Event, Source};
+use super::items::{Event, ItemSource};
 use super::record::Draft;
-use super::{Reading, Took};
+use super::{ItemContext, Took};
 use crate::stands_out::differ;
 use tallyd_config::ClaudeCode;
 use tallyd_model::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider, normalise_tier};
@@ -39,7 +39,7 @@ const MAPPED: [&str; 11] = [
 ];
 
 /// True if Claude Code has sent it.
-pub(super) fn is_claude_code(source: &Source) -> bool {
+pub(super) fn is_claude_code(source: &ItemSource) -> bool {
     source.scope.starts_with("com.anthropic.claude_code")
         || source.resource.text(&["service.name"]) == Some("claude-code")
 }
@@ -48,7 +48,12 @@ pub(super) fn is_claude_code(source: &Source) -> bool {
 ///
 /// # Errors
 /// None: what is wrong with a record is found when it is taken.
-pub fn records(reading: &Reading<'_>, source: &Source, event: Event, drafts: &mut Vec<Draft>) -> Result<Took, String> {
+pub fn records(
+    reading: &ItemContext<'_>,
+    source: &ItemSource,
+    event: Event,
+    drafts: &mut Vec<Draft>,
+) -> Result<Took, String> {
     if reading.config.claude_code != ClaudeCode::Logs {
         return Ok(Took::Ignored);
     }
@@ -148,7 +153,7 @@ fn for_an_hour(reported: Usd, written: i64, price: impl Fn(i64) -> Option<Usd>) 
     // A share of a whole number of tokens: the nearest one. Costs and counts of one call are far below where this overflows.
     let share =
         i128::from(written).checked_mul(over).map_or(i128::from(written), |product| (product + step / 2) / step);
-    share.clamp(0, i128::from(written)) as i64
+    i64::try_from(share.max(0)).unwrap_or(written).min(written)
 }
 
 /// The catalog's cost, with input, output, read, and written for five minutes and for an hour.
@@ -180,13 +185,13 @@ fn price(catalog: &Catalog, attributes: &Attributes, at_us: i64, counts: [i64; 5
 mod tests {
     use serde_json::json;
 
-    use super::super::attributes::Value;
+    use super::super::attributes::AttributeValue;
     use super::*;
     use tallyd_config::Otlp;
     use tallyd_model::pricing::PricingOptions;
 
-    fn source(service: &str) -> Source {
-        Source { resource: Attributes::from([("service.name", service.into())]), scope: String::new() }
+    fn source(service: &str) -> ItemSource {
+        ItemSource { resource: Attributes::from([("service.name", service.into())]), scope: String::new() }
     }
 
     fn request(name: &str) -> Event {
@@ -198,7 +203,7 @@ mod tests {
             ("cache_read_tokens", 20_000.into()),
             ("cache_creation_tokens", 1_500.into()),
             // 12 at 3, 340 at 15, 20,000 at 0.30, 1,000 at 3.75 and 500 at 6 USD a million.
-            ("cost_usd", Value::Float(0.017886)),
+            ("cost_usd", AttributeValue::Float(0.017886)),
             ("duration_ms", 2_100.into()),
             ("status_code", "529".into()),
             ("user.id", "f00d".into()),
@@ -210,7 +215,7 @@ mod tests {
     fn read(config: &Otlp, service: &str, event: Event) -> Vec<Draft> {
         let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
         let mut drafts = Vec::new();
-        records(&Reading { config, catalog: &catalog }, &source(service), event, &mut drafts).unwrap();
+        records(&ItemContext { config, catalog: &catalog }, &source(service), event, &mut drafts).unwrap();
         drafts
     }
 
@@ -265,7 +270,7 @@ mod tests {
             (0.03, 1_500, Some("0.009864")),
         ] {
             let mut event = request("api_request");
-            let mut attributes = Attributes::from([("cost_usd", Value::Float(cost))]);
+            let mut attributes = Attributes::from([("cost_usd", AttributeValue::Float(cost))]);
             event.attributes.iter().for_each(|(name, value)| attributes.insert(name.to_owned(), value.clone()));
             event.attributes = attributes;
             let drafts = read(&Otlp::default(), "claude-code", event);

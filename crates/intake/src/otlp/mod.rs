@@ -24,7 +24,7 @@ use tallyd_config::Otlp;
 use tallyd_model::pricing::Catalog;
 
 /// What items are read with.
-pub struct Reading<'a> {
+pub struct ItemContext<'a> {
     /// The settings.
     pub config: &'a Otlp,
     /// The prices.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
-use super::attributes::{Attributes, Value};
+use super::attributes::{AttributeValue, Attributes};
 use tallyd_model::call::NOT_UNDERSTOOD;
 use tallyd_model::pricing::normalise_provider;
 
@@ -156,13 +156,13 @@ impl Draft {
 }
 
 /// A scalar as JSON, within the bound of a kept text. None for what is not kept at all.
-fn scalar(value: &Value) -> Option<Json> {
+fn scalar(value: &AttributeValue) -> Option<Json> {
     Some(match value {
-        Value::Text(text) if text.len() > KEPT_TEXT_BYTES_MAX => return None,
-        Value::Text(text) => text.as_str().into(),
-        Value::Integer(number) => (*number).into(),
-        Value::Float(number) => json!(number),
-        Value::Boolean(value) => (*value).into(),
-        Value::Other => return None,
+        AttributeValue::Text(text) if text.len() > KEPT_TEXT_BYTES_MAX => return None,
+        AttributeValue::Text(text) => text.as_str().into(),
+        AttributeValue::Integer(number) => (*number).into(),
+        AttributeValue::Float(number) => json!(number),
+        AttributeValue::Boolean(value) => (*value).into(),
+        AttributeValue::Other => return None,
     })
 }

@@ -9,10 +9,10 @@
 //! understood makes the call unpriced, and is named. A cost that the span states is used.
 
 use super::attributes::Attributes;
-use super::items::{Source, Span};
+use super::items::{ItemSource, Span};
 use super::record::Draft;
-use super::usage::{self, Found, Rule};
-use super::{Reading, Took};
+use super::usage::{self, Rule, SpanUsage};
+use super::{ItemContext, Took};
 
 /// Operations that call a model.
 const CALLS: [&str; 5] = ["chat", "generate_content", "text_completion", "embeddings", "completion"];
@@ -55,9 +55,14 @@ const TIER: [&str; 7] = [
 ///
 /// # Errors
 /// None: what is wrong with a record is found when it is taken.
-pub fn records(reading: &Reading<'_>, source: &Source, span: Span, drafts: &mut Vec<Draft>) -> Result<Took, String> {
+pub fn records(
+    reading: &ItemContext<'_>,
+    source: &ItemSource,
+    span: Span,
+    drafts: &mut Vec<Draft>,
+) -> Result<Took, String> {
     let attributes = &span.attributes;
-    let found = Found::of(attributes);
+    let found = SpanUsage::of(attributes);
     match kind(source, attributes) {
         Kind::Around(what) if found.is_used() => return Ok(Took::PassedOver(what)),
         Kind::Around(_) => return Ok(Took::Ignored),
@@ -89,7 +94,7 @@ pub fn records(reading: &Reading<'_>, source: &Source, span: Span, drafts: &mut 
     Ok(Took::Record)
 }
 
-fn used(found: Found, rule: Rule<'_>, attributes: &Attributes, draft: &mut Draft) {
+fn used(found: SpanUsage, rule: Rule<'_>, attributes: &Attributes, draft: &mut Draft) {
     let buckets = found.buckets(rule);
     for (field, count) in &buckets.fields {
         draft.number(field, *count);
@@ -114,7 +119,7 @@ enum Kind {
     Unknown,
 }
 
-fn kind(source: &Source, attributes: &Attributes) -> Kind {
+fn kind(source: &ItemSource, attributes: &Attributes) -> Kind {
     if super::logs::is_claude_code(source) {
         return Kind::Around("a span of Claude Code".to_owned());
     }
@@ -150,7 +155,7 @@ fn status(span: &Span) -> i64 {
 mod tests {
     use serde_json::json;
 
-    use super::super::attributes::Value;
+    use super::super::attributes::AttributeValue;
     use super::super::items::KIND_CLIENT;
     use super::*;
     use tallyd_config::Otlp;
@@ -172,8 +177,8 @@ mod tests {
         let resource = Attributes::from([("service.name", "shop".into()), ("user.id", "of the resource".into())]);
         let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
         let mut drafts = Vec::new();
-        let source = Source { resource, scope: "a".into() };
-        let took = records(&Reading { config, catalog: &catalog }, &source, span, &mut drafts).unwrap();
+        let source = ItemSource { resource, scope: "a".into() };
+        let took = records(&ItemContext { config, catalog: &catalog }, &source, span, &mut drafts).unwrap();
         (took, drafts)
     }
 
@@ -263,7 +268,7 @@ mod tests {
 
     #[test]
     fn an_error_has_a_status_and_the_user_comes_from_the_configured_attributes() {
-        let failed = |error: Value, code: Option<i64>| {
+        let failed = |error: AttributeValue, code: Option<i64>| {
             let mut attributes = Attributes::from([("gen_ai.operation.name", "chat".into()), ("error.type", error)]);
             if let Some(code) = code {
                 attributes.insert("http.response.status_code".into(), code.into());

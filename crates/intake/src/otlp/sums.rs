@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use super::items::{DELTA, Metric, Point, Source};
+use super::items::{DELTA, ItemSource, Metric, Point};
 use super::logs::SYNTHETIC;
 use super::record::Draft;
-use super::{Reading, Took};
+use super::{ItemContext, Took};
 use tallyd_config::{ClaudeCode, Otlp};
 
 /// The metric's name.
@@ -28,8 +28,8 @@ const FIELDS: [(&str, &str); 4] = [
 /// # Errors
 /// Where its points are totals.
 pub fn records(
-    reading: &Reading<'_>,
-    source: &Source,
+    reading: &ItemContext<'_>,
+    source: &ItemSource,
     metric: Metric,
     drafts: &mut Vec<Draft>,
 ) -> Result<Took, String> {
@@ -62,13 +62,13 @@ pub fn records(
 }
 
 /// What points of one record have in common.
-fn key(config: &Otlp, source: &Source, point: &Point) -> (u64, u64, [String; 4]) {
+fn key(config: &Otlp, source: &ItemSource, point: &Point) -> (u64, u64, [String; 4]) {
     let text = |names: &[&str]| point.attributes.text(names).unwrap_or_default().to_owned();
     let user = source.user(config, &point.attributes).unwrap_or_default().to_owned();
     (point.start_ns, point.time_ns, [text(&["model"]), text(&["session.id"]), text(&["query_source"]), user])
 }
 
-fn begin(config: &Otlp, source: &Source, point: &Point) -> Draft {
+fn begin(config: &Otlp, source: &ItemSource, point: &Point) -> Draft {
     let mut draft = Draft::default();
     draft.occurred_at(point.time_ns);
     draft.text("provider", Some("anthropic"));
@@ -100,8 +100,8 @@ mod tests {
         let mut drafts = Vec::new();
         let metric = Metric { name: "claude_code.token.usage".into(), temporality, points };
         let catalog = Catalog::builtin(&PricingOptions::default()).unwrap();
-        let reading = Reading { config: &config, catalog: &catalog };
-        records(&reading, &Source::default(), metric, &mut drafts).map(|_| drafts)
+        let reading = ItemContext { config: &config, catalog: &catalog };
+        records(&reading, &ItemSource::default(), metric, &mut drafts).map(|_| drafts)
     }
 
     #[test]

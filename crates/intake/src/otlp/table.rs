@@ -83,7 +83,7 @@ pub const NO_USAGE_TOGETHER: [&str; 3] = ["per_second", "context_window", "token
 
 /// A row: an attribute, what it means, and who writes it.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct TableRow {
     /// The attribute's name.
     pub name: &'static str,
     /// What it means.
@@ -92,8 +92,8 @@ pub struct Row {
     pub source: &'static str,
 }
 
-const fn row(name: &'static str, means: Means, source: &'static str) -> Row {
-    Row { name, means, source }
+const fn row(name: &'static str, means: Means, source: &'static str) -> TableRow {
+    TableRow { name, means, source }
 }
 
 const CONVENTIONS: &str = "the semantic conventions";
@@ -108,7 +108,7 @@ const STRANDS: &str = "Strands";
 const VARIOUS: &str = "several";
 
 /// The table.
-pub const ROWS: &[Row] = &[
+pub const ROWS: &[TableRow] = &[
     row("gen_ai.usage.input_tokens", Means::Input, CONVENTIONS),
     row("gen_ai.usage.output_tokens", Means::Output, CONVENTIONS),
     row("gen_ai.usage.cache_read.input_tokens", Means::CacheRead, CONVENTIONS),

@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
-use super::attributes::{ATTRIBUTES_MAX, Attributes, Value};
-use super::items::{Event, Metric, POINTS_MAX, Point, STATUS_ERROR, Source, Span};
+use super::attributes::{ATTRIBUTES_MAX, AttributeValue, Attributes};
+use super::items::{Event, ItemSource, Metric, POINTS_MAX, Point, STATUS_ERROR, Span};
 
 /// Parts of a document's level: resources, scopes, items.
 const PARTS_MAX: usize = 1_000_000;
@@ -140,11 +140,11 @@ struct WirePoint {
 ///
 /// # Errors
 /// Where it is no such document.
-pub(super) fn each_item(body: &Bytes, mut take: impl FnMut(&Source, Bytes)) -> Result<(), String> {
+pub(super) fn each_item(body: &Bytes, mut take: impl FnMut(&ItemSource, Bytes)) -> Result<(), String> {
     for resource in decode::<Root>(body.clone(), PARTS_MAX)?.parts {
         let resource: Level = decode(resource, PARTS_MAX)?;
         let head: Resource = decode(resource.head, ATTRIBUTES_MAX)?;
-        let mut source = Source { resource: attributes(head.attributes)?, scope: String::new() };
+        let mut source = ItemSource { resource: attributes(head.attributes)?, scope: String::new() };
         for scope in resource.parts {
             let scope: Level = decode(scope, PARTS_MAX)?;
             source.scope = decode::<Scope>(scope.head, FIELDS_MAX)?.name;
@@ -204,18 +204,18 @@ fn attributes(pairs: Vec<Bytes>) -> Result<Attributes, String> {
     let mut attributes = Attributes::default();
     for pair in pairs {
         let pair: KeyValue = decode(pair, FIELDS_MAX)?;
-        attributes.insert(pair.key, pair.value.map_or(Value::Other, scalar));
+        attributes.insert(pair.key, pair.value.map_or(AttributeValue::Other, scalar));
     }
     Ok(attributes)
 }
 
-fn scalar(value: AnyValue) -> Value {
-    Value::one_of([
-        value.text.map(Value::Text),
-        value.integer.map(Value::Integer),
-        value.float.map(Value::Float),
-        value.boolean.map(Value::Boolean),
-        value.list.or(value.map).or(value.bytes).map(|_| Value::Other),
+fn scalar(value: AnyValue) -> AttributeValue {
+    AttributeValue::one_of([
+        value.text.map(AttributeValue::Text),
+        value.integer.map(AttributeValue::Integer),
+        value.float.map(AttributeValue::Float),
+        value.boolean.map(AttributeValue::Boolean),
+        value.list.or(value.map).or(value.bytes).map(|_| AttributeValue::Other),
     ])
 }
 

@@ -10,7 +10,7 @@ use crate::pricing::{Usd, family};
 
 /// What was recorded of one provider's model on one UTC day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedDay {
     /// The day, in UTC.
     pub day: NaiveDate,
     /// As it is stored.
@@ -38,7 +38,7 @@ pub struct Tolerance {
 
 /// One line of the comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct BillLine {
     /// Day, provider, model.
     #[serde(flatten)]
     pub key: BillKey,
@@ -58,7 +58,7 @@ pub struct Line {
 
 /// A provider's day: all models, and what no model is named for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Day {
+pub struct BillDay {
     /// The day, in UTC.
     pub day: NaiveDate,
     /// The provider.
@@ -74,7 +74,7 @@ pub struct Day {
     /// What may explain a difference.
     pub causes: Vec<String>,
     /// Its lines, by model.
-    pub lines: Vec<Line>,
+    pub lines: Vec<BillLine>,
 }
 
 /// All days that the bill speaks of.
@@ -83,14 +83,14 @@ pub struct Comparison {
     /// True if every day agrees.
     pub agrees: bool,
     /// The days.
-    pub days: Vec<Day>,
+    pub days: Vec<BillDay>,
 }
 
 /// Lays the bill beside the records. Records of days that no export speaks of are left out.
 #[must_use]
-pub fn compare(bill: &Bill, recorded: &[Recorded], tolerance: Tolerance) -> Comparison {
+pub fn compare(bill: &Bill, recorded: &[RecordedDay], tolerance: Tolerance) -> Comparison {
     let days = bill.days();
-    let mut lines: BTreeMap<BillKey, Line> = BTreeMap::new();
+    let mut lines: BTreeMap<BillKey, BillLine> = BTreeMap::new();
     for (key, sums) in bill.sums() {
         let line = lines.entry(key.clone()).or_insert_with(|| empty(key.clone()));
         line.billed_usd = sums.cost_usd;
@@ -113,12 +113,12 @@ pub fn compare(bill: &Bill, recorded: &[Recorded], tolerance: Tolerance) -> Comp
         sum.cache_read += more.cache_read;
         sum.cache_write += more.cache_write;
     }
-    let days: Vec<Day> = days.into_iter().map(|key| day(key, &lines, tolerance)).collect();
+    let days: Vec<BillDay> = days.into_iter().map(|key| day(key, &lines, tolerance)).collect();
     Comparison { agrees: days.iter().all(|day| day.agrees), days }
 }
 
-fn empty(key: BillKey) -> Line {
-    Line {
+fn empty(key: BillKey) -> BillLine {
+    BillLine {
         key,
         billed_usd: None,
         recorded_usd: Usd::ZERO,
@@ -134,8 +134,8 @@ fn add(left: Usd, right: Usd) -> Usd {
     Usd::from_attos(left.attos().saturating_add(right.attos()))
 }
 
-fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, Line>, tolerance: Tolerance) -> Day {
-    let lines: Vec<Line> =
+fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, BillLine>, tolerance: Tolerance) -> BillDay {
+    let lines: Vec<BillLine> =
         all.values().filter(|line| line.key.day == day && line.key.provider == provider).cloned().collect();
     let billed: Vec<Usd> = lines.iter().filter_map(|line| line.billed_usd).collect();
     let tells_tokens = lines.iter().any(|line| line.billed_tokens.is_some());
@@ -153,7 +153,7 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, Line>
         _ => true,
     };
     let tokens_agree = !tells_tokens || {
-        let total = |of: fn(&Line) -> BillTokens| {
+        let total = |of: fn(&BillLine) -> BillTokens| {
             lines.iter().map(of).fold([0_u64; 4], |sum, tokens| {
                 let more = [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write];
                 std::array::from_fn(|at| sum[at].saturating_add(more[at]))
@@ -167,14 +167,14 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, Line>
     };
     let agrees = cost_agrees && tokens_agree;
     let causes = if agrees { Vec::new() } else { causes(&lines, tokens_agree && tells_tokens) };
-    Day { day, provider, billed_usd, recorded_usd, difference_usd, agrees, causes, lines }
+    BillDay { day, provider, billed_usd, recorded_usd, difference_usd, agrees, causes, lines }
 }
 
 /// What is seen in the lines, most telling first.
-fn causes(lines: &[Line], same_tokens: bool) -> Vec<String> {
+fn causes(lines: &[BillLine], same_tokens: bool) -> Vec<String> {
     let mut causes = Vec::new();
     let mut say = |text: String| causes.push(text);
-    let names = |wanted: &dyn Fn(&Line) -> bool| -> String {
+    let names = |wanted: &dyn Fn(&BillLine) -> bool| -> String {
         let named: BTreeSet<&str> = lines
             .iter()
             .filter(|line| !line.key.model.is_empty() && wanted(line))
@@ -182,7 +182,8 @@ fn causes(lines: &[Line], same_tokens: bool) -> Vec<String> {
             .collect();
         named.into_iter().collect::<Vec<_>>().join(", ")
     };
-    let is_billed = |line: &Line| line.billed_usd.is_some_and(|usd| usd != Usd::ZERO) || line.billed_tokens.is_some();
+    let is_billed =
+        |line: &BillLine| line.billed_usd.is_some_and(|usd| usd != Usd::ZERO) || line.billed_tokens.is_some();
     let unpriced: i64 = lines.iter().map(|line| line.unpriced).sum();
     if unpriced > 0 {
         let models = names(&|line| line.unpriced > 0);

@@ -1,6 +1,6 @@
 //! The forms are made by hand after the vendors' descriptions; no export of a real account is in the repository.
 
-use super::compare::{Recorded, Tolerance, compare};
+use super::compare::{RecordedDay, Tolerance, compare};
 use super::*;
 
 const COST: &str = r#"{"data": [
@@ -115,10 +115,10 @@ fn what_is_no_bill_or_would_count_twice_is_refused_by_name() {
     assert!(said.contains("amounts are in EUR"), "{said}");
 }
 
-fn recorded(model: &str, cost: &str, calls: i64, unpriced: i64) -> Recorded {
+fn recorded(model: &str, cost: &str, calls: i64, unpriced: i64) -> RecordedDay {
     let cost_usd = Usd::parse(cost).expect("an amount");
     let (day, provider) = (day("2026-11-01"), "claude".to_owned());
-    Recorded { day, provider, model: model.to_owned(), calls, unpriced, tokens: BillTokens::default(), cost_usd }
+    RecordedDay { day, provider, model: model.to_owned(), calls, unpriced, tokens: BillTokens::default(), cost_usd }
 }
 
 const NONE: Tolerance = Tolerance { usd: Usd::ZERO, permille: 0 };
@@ -154,7 +154,7 @@ fn amounts_at_the_end_of_what_can_be_held_and_refunds_are_compared() {
 #[test]
 fn a_difference_is_explained_by_what_is_seen() {
     let bill = read(COST);
-    let causes = |recorded: &[Recorded]| compare(&bill, recorded, NONE).days[0].causes.join("\n");
+    let causes = |recorded: &[RecordedDay]| compare(&bill, recorded, NONE).days[0].causes.join("\n");
     let said = causes(&[recorded("claude-sonnet-4-5", "1", 3, 2), recorded("claude-opus-4-5", "5", 1, 0)]);
     assert!(said.contains("2 calls have no price (claude-sonnet-4-5)"), "{said}");
     assert!(said.contains("recorded and not on the bill: claude-opus-4-5"), "{said}");
@@ -163,7 +163,7 @@ fn a_difference_is_explained_by_what_is_seen() {
     assert!(said.contains("billed and never recorded: claude-sonnet-4-5"), "{said}");
     assert!(causes(&[]).contains("nothing was recorded"));
     // Records of days and providers that the bill does not speak of are not its business.
-    let elsewhere = Recorded { day: day("2026-10-31"), ..recorded("claude-opus-4-5", "5", 1, 0) };
+    let elsewhere = RecordedDay { day: day("2026-10-31"), ..recorded("claude-opus-4-5", "5", 1, 0) };
     assert_eq!(compare(&bill, std::slice::from_ref(&elsewhere), NONE).days.len(), 2);
     assert!(compare(&bill, &[elsewhere], NONE).days.iter().all(|day| day.recorded_usd == Usd::ZERO));
 }
@@ -178,11 +178,11 @@ fn tokens_are_compared_where_usage_is_given_and_point_at_prices() {
     )
     .expect("an export");
     let tokens = BillTokens { input: 100, output: 10, ..BillTokens::default() };
-    let same = Recorded { tokens, ..recorded("claude-sonnet-4-5", "2", 1, 0) };
+    let same = RecordedDay { tokens, ..recorded("claude-sonnet-4-5", "2", 1, 0) };
     let found = compare(&bill, &[same], NONE);
     assert!(found.days[0].causes.iter().any(|cause| cause.contains("a price differs")), "{found:?}");
     let tokens = BillTokens { input: 99, ..tokens };
-    let fewer = Recorded { tokens, ..recorded("claude-sonnet-4-5", "1.34", 1, 0) };
+    let fewer = RecordedDay { tokens, ..recorded("claude-sonnet-4-5", "1.34", 1, 0) };
     assert!(!compare(&bill, std::slice::from_ref(&fewer), NONE).agrees, "the cost agrees, the tokens do not");
     assert!(compare(&bill, &[fewer], Tolerance { usd: Usd::ZERO, permille: 10 }).agrees);
 }

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::rows::{calls, exact};
-use super::source::{Column, Sources, Table};
+use super::source::{OldColumn, OldTable, Sources};
 use super::{AdoptError, AdoptOptions, literal, parts};
 use crate::rollups::{ROLLUPS, Rollup};
 
@@ -12,8 +12,8 @@ const CANDIDATES: &str = "pg_temp.tallyd_adopting_days";
 
 /// A query of the old sums: `day, provider, model, endpoint, calls, input_tokens, output_tokens, cost_usd`, `rounding`: what the cost may
 /// differ by because the old column rounds, and `fault`: why they cannot be taken over exactly, or NULL.
-pub(super) fn rows(table: &Table) -> String {
-    let column = |field: &str| table.fields.get(field).map(Column::sql);
+pub(super) fn rows(table: &OldTable) -> String {
+    let column = |field: &str| table.fields.get(field).map(OldColumn::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));
     let tokens = |field: &str| column(field).map_or("0::int8".into(), |sql| format!("coalesce({sql}, 0)::int8"));
     let number = |field: &str| column(field).map_or("NULL::numeric".into(), |sql| exact(&sql));
@@ -55,7 +55,7 @@ pub(super) fn rows(table: &Table) -> String {
 }
 
 /// The old sums by key, those that can be taken.
-pub(super) fn sums(table: &Table) -> String {
+pub(super) fn sums(table: &OldTable) -> String {
     format!(
         "SELECT day, provider, model, endpoint, sum(calls)::int8 AS calls, sum(input_tokens)::int8 AS input_tokens, \
          sum(output_tokens)::int8 AS output_tokens, sum(cost_usd) AS cost_usd, max(rounding) AS rounding \
@@ -65,7 +65,7 @@ pub(super) fn sums(table: &Table) -> String {
 }
 
 /// What the old log adds up to by its own day and provider: `day, provider, calls, cost_usd`. Empty without a log.
-pub(super) fn log_days(log: Option<&Table>, options: &AdoptOptions) -> String {
+pub(super) fn log_days(log: Option<&OldTable>, options: &AdoptOptions) -> String {
     let Some(log) = log else {
         return "SELECT NULL::date AS day, NULL::text AS provider, NULL::int8 AS calls, NULL::numeric AS cost_usd WHERE false"
             .into();
@@ -79,7 +79,7 @@ pub(super) fn log_days(log: Option<&Table>, options: &AdoptOptions) -> String {
 }
 
 /// Log and sums by day and provider, where the log has any: `day, provider, log_calls, daily_calls, log_cost, daily_cost, rounding`.
-pub(super) fn compared(daily: &Table, log: Option<&Table>, options: &AdoptOptions) -> String {
+pub(super) fn compared(daily: &OldTable, log: Option<&OldTable>, options: &AdoptOptions) -> String {
     format!(
         "SELECT day, provider, g.calls AS log_calls, d.calls AS daily_calls, g.cost_usd AS log_cost, d.cost_usd AS daily_cost, d.rounding \
          FROM ({log}) AS g LEFT JOIN (SELECT s.day, s.provider, sum(s.calls)::int8 AS calls, sum(s.cost_usd) AS cost_usd, \
@@ -91,7 +91,7 @@ pub(super) fn compared(daily: &Table, log: Option<&Table>, options: &AdoptOption
 
 /// What the sums have beyond the log: days and providers that the log has nothing of, and of those that it has a part of, the rest. The
 /// rest names neither model nor endpoint. A day that is not over may still change in both, and waits. `log_calls` is what the log has.
-pub(super) fn missing(daily: &Table, log: Option<&Table>, options: &AdoptOptions) -> String {
+pub(super) fn missing(daily: &OldTable, log: Option<&OldTable>, options: &AdoptOptions) -> String {
     format!(
         "SELECT d.day, d.provider, d.model, d.endpoint, d.calls, d.input_tokens, d.output_tokens, d.cost_usd, 0::int8 AS log_calls \
          FROM ({sums}) AS d LEFT JOIN ({log}) AS g USING (day, provider) \

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use super::rows::calls;
-use super::source::{Sources, Table};
+use super::source::{OldTable, Sources};
 use super::{AdoptError, AdoptOptions, aside, daily, is_migrated, literal, run};
 use tallyd_model::pricing::Catalog;
 
@@ -198,7 +198,7 @@ async fn one(client: &Client, sql: &str) -> Result<Row, tokio_postgres::Error> {
 
 async fn inspect_log(
     client: &Client,
-    table: &Table,
+    table: &OldTable,
     options: &AdoptOptions,
     catalog: &Catalog,
     is_migrated: bool,
@@ -257,7 +257,7 @@ async fn inspect_log(
     })
 }
 
-fn names(table: &Table) -> BTreeMap<&'static str, String> {
+fn names(table: &OldTable) -> BTreeMap<&'static str, String> {
     table.fields.iter().map(|(field, column)| (*field, column.name.clone())).collect()
 }
 
@@ -296,7 +296,7 @@ async fn models(client: &Client, calls: &str, catalog: &Catalog) -> Result<Vec<M
 
 async fn inspect_daily(
     client: &Client,
-    table: &Table,
+    table: &OldTable,
     sources: &Sources,
     options: &AdoptOptions,
     is_migrated: bool,

@@ -6,7 +6,7 @@
 
 use super::literal;
 use super::rows::exact;
-use super::source::{Column, Table, Wide};
+use super::source::{OldColumn, OldTable, Wide};
 
 /// The field of the JSON, the provider that it splits, and what its keys are.
 const SPLITS: [(&str, &str, Key); 2] =
@@ -24,13 +24,13 @@ pub(super) fn rounding(cost: &str, calls: &str) -> String {
 }
 
 /// The queries of each provider's rows: `day, provider, model, endpoint, calls, input_tokens, output_tokens, cost_usd, rounding`.
-pub(super) fn queries(table: &Table) -> Vec<String> {
+pub(super) fn queries(table: &OldTable) -> Vec<String> {
     table.wide.iter().flat_map(|wide| provider(table, wide)).collect()
 }
 
-fn provider(table: &Table, wide: &Wide) -> Vec<String> {
+fn provider(table: &OldTable, wide: &Wide) -> Vec<String> {
     let split = SPLITS.iter().find(|(field, provider, _)| *provider == wide.provider && table.has(field));
-    let day = table.fields.get("date").map(Column::sql).unwrap_or_default();
+    let day = table.fields.get("date").map(OldColumn::sql).unwrap_or_default();
     let (calls, cost) = (exact(&wide.calls.sql()), exact(&wide.cost.sql()));
     let provider = literal(&wide.provider);
     let Some((field, _, key)) = split else {

@@ -1,6 +1,6 @@
 //! Rows of the old log as calls, in SQL.
 
-use super::source::Table;
+use super::source::OldTable;
 use super::{AdoptOptions, literal};
 
 /// The columns of the log that an old row gives; what is not among them has the log's default.
@@ -10,7 +10,7 @@ pub(super) const COLUMNS: &str = "occurred_at, id, provider, model, endpoint, us
 
 /// A query of the old log's rows as calls: [`COLUMNS`], `old_id` (text), `old_date` (or NULL), `no_user`, and `fault`: why no
 /// record can be made of it, or NULL.
-pub(super) fn calls(table: &Table, options: &AdoptOptions) -> String {
+pub(super) fn calls(table: &OldTable, options: &AdoptOptions) -> String {
     let strip = if options.strip_query { "split_part(e.endpoint, '?', 1)" } else { "e.endpoint" };
     format!(
         "SELECT n.*, CASE \
@@ -40,8 +40,8 @@ pub(super) fn calls(table: &Table, options: &AdoptOptions) -> String {
 }
 
 /// Each field, from its column or as what it is without one.
-fn expressions(table: &Table, options: &AdoptOptions) -> Vec<String> {
-    let column = |field: &str| table.fields.get(field).map(super::source::Column::sql);
+fn expressions(table: &OldTable, options: &AdoptOptions) -> Vec<String> {
+    let column = |field: &str| table.fields.get(field).map(super::source::OldColumn::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));
     let count = |field: &str| column(field).map_or("0::int8".into(), |sql| format!("coalesce({sql}, 0)::int8"));
     let or_null =
@@ -72,7 +72,7 @@ pub(super) fn exact(sql: &str) -> String {
     format!("CASE WHEN {sql}::text IN ('Infinity', '-Infinity') THEN 'NaN'::numeric ELSE {sql}::text::numeric END")
 }
 
-fn time(table: &Table, options: &AdoptOptions) -> String {
+fn time(table: &OldTable, options: &AdoptOptions) -> String {
     let Some(column) = table.fields.get("occurred_at") else { return "NULL::timestamptz".into() };
     let at = match &*column.type_name {
         "timestamp" => format!("{} AT TIME ZONE {}", column.sql(), literal(&options.source_time_zone)),
@@ -88,7 +88,7 @@ fn time(table: &Table, options: &AdoptOptions) -> String {
 }
 
 /// A UUID is kept. Anything else becomes one by its digest, marked as version 8: made by an application's own rules.
-fn id(table: &Table) -> String {
+fn id(table: &OldTable) -> String {
     let Some(column) = table.fields.get("id") else { return "NULL::uuid".into() };
     match (&*column.type_name, column.sql()) {
         ("uuid", sql) => sql,

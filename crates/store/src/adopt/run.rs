@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::rows::{COLUMNS, calls};
-use super::source::{Sources, Table};
+use super::source::{OldTable, Sources};
 use super::{AdoptError, AdoptOptions, daily, literal};
 use crate::locks::Lock;
 use crate::queries::audit::{self, Actor, Change};
@@ -95,7 +95,7 @@ async fn enter(client: &Client) -> Result<String, AdoptError> {
 }
 
 /// Spans that hold all calls of the old log, about `batch_calls` each, in the order of time; and how many calls each has.
-async fn spans(client: &Client, log: &Table, options: &AdoptOptions) -> Result<Vec<(Span, i64)>, AdoptError> {
+async fn spans(client: &Client, log: &OldTable, options: &AdoptOptions) -> Result<Vec<(Span, i64)>, AdoptError> {
     let sql = format!(
         "SELECT date_trunc('hour', c.occurred_at), count(*) FROM ({}) AS c WHERE c.fault IS NULL GROUP BY 1 ORDER BY 1",
         calls(log, options)
@@ -128,7 +128,7 @@ async fn spans(client: &Client, log: &Table, options: &AdoptOptions) -> Result<V
 /// Takes what the log does not have yet of a span. Returns how many calls that were, and `cost` with theirs added.
 async fn take(
     client: &Client,
-    (log, options, by): (&Table, &AdoptOptions, &Actor<'_>),
+    (log, options, by): (&OldTable, &AdoptOptions, &Actor<'_>),
     (from, to): Span,
     cost: &str,
 ) -> Result<(i64, String), AdoptError> {
@@ -191,7 +191,7 @@ fn within(column: &str, (from, to): Span) -> String {
 }
 
 /// A query of the old calls that the log does not have ([`note_there`]), and that it has not had since it was adopted.
-pub(super) fn untaken(log: &Table, options: &AdoptOptions, span: Option<Span>) -> String {
+pub(super) fn untaken(log: &OldTable, options: &AdoptOptions, span: Option<Span>) -> String {
     format!(
         "SELECT c.* FROM ({calls}) AS c WHERE c.fault IS NULL {span} AND NOT {there} AND NOT {dropped}",
         calls = calls(log, options),
@@ -202,7 +202,7 @@ pub(super) fn untaken(log: &Table, options: &AdoptOptions, span: Option<Span>) -
 }
 
 /// Whether a call `c` was taken, and has been dropped from the log since.
-pub(super) fn dropped_since(log: &Table) -> String {
+pub(super) fn dropped_since(log: &OldTable) -> String {
     format!(
         "EXISTS (SELECT FROM public.tallyd_adoptions AS a JOIN public.tallyd_dropped_partitions AS p \
          ON p.dropped_at > a.started_at WHERE (a.source = {name} OR a.source_oid = {oid}) AND c.occurred_at < a.adopted_to \

@@ -43,13 +43,13 @@ const DAILY_FIELDS: [(&str, &[&str]); 9] = [
 
 /// A column of an old table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Column {
+pub(super) struct OldColumn {
     pub(super) name: String,
     /// PostgreSQL's internal name: `int4`, `timestamptz`.
     pub(super) type_name: String,
 }
 
-impl Column {
+impl OldColumn {
     /// The column of the table `s`, in SQL.
     pub(super) fn sql(&self) -> String {
         format!("s.{}", identifier(&self.name))
@@ -58,12 +58,12 @@ impl Column {
 
 /// An old table.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
+pub(super) struct OldTable {
     /// `schema.table`, quoted as SQL wants it.
     pub(super) name: String,
     pub(super) oid: u32,
     /// Its columns by field.
-    pub(super) fields: BTreeMap<&'static str, Column>,
+    pub(super) fields: BTreeMap<&'static str, OldColumn>,
     /// Of sums: the columns of each provider that has some of its own (`claude_calls`, `claude_cost`).
     pub(super) wide: Vec<Wide>,
     /// Columns that nothing is read from.
@@ -74,17 +74,17 @@ pub(super) struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wide {
     pub(super) provider: String,
-    pub(super) calls: Column,
-    pub(super) cost: Column,
+    pub(super) calls: OldColumn,
+    pub(super) cost: OldColumn,
 }
 
 /// The old tables.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// The log.
-    pub(super) log: Option<Table>,
+    pub(super) log: Option<OldTable>,
     /// The daily sums.
-    pub(super) daily: Option<Table>,
+    pub(super) daily: Option<OldTable>,
 }
 
 impl Sources {
@@ -104,7 +104,7 @@ impl Sources {
             }
         }
         let log = log.map(|found| found.into_table(&LOG_FIELDS, options)).transpose()?;
-        let daily = daily.map(|found| found.into_table(&DAILY_FIELDS, options)).transpose()?.map(Table::with_wide);
+        let daily = daily.map(|found| found.into_table(&DAILY_FIELDS, options)).transpose()?.map(OldTable::with_wide);
         if log.is_none() && daily.is_none() {
             return Err(AdoptError::NothingFound);
         }
@@ -118,7 +118,7 @@ impl Sources {
     }
 }
 
-impl Table {
+impl OldTable {
     /// Whether the old table has the field.
     pub(super) fn has(&self, field: &str) -> bool {
         self.fields.contains_key(field)
@@ -134,7 +134,7 @@ impl Table {
             let Some(provider) = name.strip_suffix("_calls").filter(|provider| *provider != "total") else { continue };
             let cost = ["cost_usd", "cost", "costs"].map(|suffix| column(format!("{provider}_{suffix}")));
             if let Some(cost) = cost.into_iter().flatten().next() {
-                let numeric = |name: String| Column { name, type_name: "numeric".into() };
+                let numeric = |name: String| OldColumn { name, type_name: "numeric".into() };
                 wide.push(Wide { provider: provider.into(), calls: numeric(name.clone()), cost: numeric(cost) });
             }
         }
@@ -174,11 +174,11 @@ impl Table {
 struct Found {
     name: String,
     oid: u32,
-    columns: Vec<Column>,
+    columns: Vec<OldColumn>,
 }
 
 impl Found {
-    fn into_table(self, fields: &[(&'static str, &[&str])], options: &AdoptOptions) -> Result<Table, AdoptError> {
+    fn into_table(self, fields: &[(&'static str, &[&str])], options: &AdoptOptions) -> Result<OldTable, AdoptError> {
         let Self { name, oid, columns } = self;
         let mut read = BTreeMap::new();
         for (field, usual) in fields {
@@ -191,7 +191,7 @@ impl Found {
         }
         let unread = columns.iter().filter(|column| !read.values().any(|known| known == *column));
         let unread = unread.map(|column| column.name.clone()).collect();
-        Ok(Table { name, oid, fields: read, wide: Vec::new(), unread })
+        Ok(OldTable { name, oid, fields: read, wide: Vec::new(), unread })
     }
 }
 
@@ -233,6 +233,6 @@ async fn look(client: &Client, name: &str) -> Result<Option<Found>, AdoptError> 
     let sql = "SELECT a.attname::text, t.typname::text FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid \
         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
     let rows = client.query_typed(sql, &[(&oid, Type::OID)]).await?;
-    let columns = rows.iter().map(|row| Column { name: row.get(0), type_name: row.get(1) }).collect();
+    let columns = rows.iter().map(|row| OldColumn { name: row.get(0), type_name: row.get(1) }).collect();
     Ok(Some(Found { name, oid, columns }))
 }

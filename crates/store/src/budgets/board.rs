@@ -6,14 +6,13 @@ use tallyd_protocol::budgets::{self, UsedUp};
 use tallyd_protocol::{Budgets, CallScope};
 use utoipa::ToSchema;
 
-use super::budget::{Budget, Period, Scope};
+use super::budget::{Budget, BudgetScope, Period};
 use tallyd_model::pricing::{Usd, normalise_provider, provider_names};
 
 /// How a budget stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = BudgetStanding)]
-pub enum Status {
+pub enum BudgetStanding {
     /// Below the warning.
     Normal,
     /// At the warning, or above.
@@ -22,7 +21,7 @@ pub enum Status {
     Exceeded,
 }
 
-impl Status {
+impl BudgetStanding {
     /// Its name in the protocol and in `api_budget_states`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -33,7 +32,7 @@ impl Status {
         }
     }
 
-    /// The status of a name; [`Status::Normal`] for any other.
+    /// The status of a name; [`BudgetStanding::Normal`] for any other.
     #[must_use]
     pub fn by_name(name: &str) -> Self {
         [Self::Warning, Self::Exceeded].into_iter().find(|status| status.name() == name).unwrap_or(Self::Normal)
@@ -59,14 +58,14 @@ pub struct BudgetState {
     /// Calls of the period without a known price.
     pub unpriced_calls: i64,
     /// How it stands.
-    pub status: Status,
+    pub status: BudgetStanding,
 }
 
 impl BudgetState {
     /// Whether whoever counts towards it is asked to hold back.
     #[must_use]
     pub fn should_throttle(&self) -> bool {
-        self.status == Status::Exceeded && self.budget.throttle
+        self.status == BudgetStanding::Exceeded && self.budget.throttle
     }
 }
 
@@ -99,7 +98,7 @@ impl Board {
     /// A board of these states.
     #[must_use]
     pub fn new(states: Vec<BudgetState>) -> Self {
-        let globals = states.iter().filter(|state| state.budget.scope == Scope::Global);
+        let globals = states.iter().filter(|state| state.budget.scope == BudgetScope::Global);
         let worst = globals.clone().map(|state| state.status).max();
         let should_throttle = globals.clone().any(BudgetState::should_throttle);
         let global = worst.map(|status| tallyd_protocol::Budget { should_throttle, status: status.name().to_owned() });
@@ -148,14 +147,15 @@ fn used_up(states: &[BudgetState]) -> impl Iterator<Item = budgets::Scope> {
     let scope = |state: &BudgetState| {
         let value = &state.budget.scope_value;
         let names = match state.budget.scope {
-            Scope::Provider => provider_names(value).map(ToOwned::to_owned).collect(),
+            BudgetScope::Provider => provider_names(value).map(ToOwned::to_owned).collect(),
             _ => vec![value.clone()],
         };
         budgets::Scope::from([(state.budget.scope.name().to_owned(), names)])
     };
-    let of =
-        move |kind: Scope| states.iter().filter(move |state| state.budget.scope == kind && state.should_throttle());
-    [Scope::Provider, Scope::Model, Scope::App, Scope::User].into_iter().flat_map(of).map(scope)
+    let of = move |kind: BudgetScope| {
+        states.iter().filter(move |state| state.budget.scope == kind && state.should_throttle())
+    };
+    [BudgetScope::Provider, BudgetScope::Model, BudgetScope::App, BudgetScope::User].into_iter().flat_map(of).map(scope)
 }
 
 /// A state without any spending yet.
@@ -169,7 +169,7 @@ pub(crate) fn untouched(budget: Budget, today: NaiveDate, period: Period) -> Bud
         spent_usd: Usd::ZERO,
         remaining_usd,
         unpriced_calls: 0,
-        status: Status::Normal,
+        status: BudgetStanding::Normal,
     }
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn untouched(budget: Budget, today: NaiveDate, period: Period) -> Bud
 mod tests {
     use super::*;
 
-    fn state(scope: Scope, value: &str, throttle: bool, status: Status) -> BudgetState {
+    fn state(scope: BudgetScope, value: &str, throttle: bool, status: BudgetStanding) -> BudgetState {
         let budget = Budget {
             id: 1,
             scope,
@@ -194,11 +194,11 @@ mod tests {
     #[test]
     fn a_call_is_held_back_by_the_budgets_that_it_counts_towards() {
         let board = Board::new(vec![
-            state(Scope::Global, "", true, Status::Warning),
-            state(Scope::Provider, "claude", true, Status::Warning),
-            state(Scope::Model, "claude-sonnet-4", true, Status::Exceeded),
-            state(Scope::User, "u1", false, Status::Exceeded),
-            state(Scope::App, "web", true, Status::Exceeded),
+            state(BudgetScope::Global, "", true, BudgetStanding::Warning),
+            state(BudgetScope::Provider, "claude", true, BudgetStanding::Warning),
+            state(BudgetScope::Model, "claude-sonnet-4", true, BudgetStanding::Exceeded),
+            state(BudgetScope::User, "u1", false, BudgetStanding::Exceeded),
+            state(BudgetScope::App, "web", true, BudgetStanding::Exceeded),
         ]);
         let throttles =
             |provider, model, user_id, app| board.should_throttle(&CallScope { provider, model, user_id, app });
@@ -215,8 +215,8 @@ mod tests {
         assert_eq!((global.should_throttle, global.status.as_str()), (false, "warning"));
         assert!(Board::default().global().is_none());
         let board = Board::new(vec![
-            state(Scope::Global, "", false, Status::Exceeded),
-            state(Scope::Global, "", true, Status::Normal),
+            state(BudgetScope::Global, "", false, BudgetStanding::Exceeded),
+            state(BudgetScope::Global, "", true, BudgetStanding::Normal),
         ]);
         let global = board.global().unwrap();
         assert_eq!((global.should_throttle, global.status.as_str()), (false, "exceeded"));
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_provider_is_told_under_all_its_names() {
-        let board = Board::new(vec![state(Scope::Provider, "claude", true, Status::Exceeded)]);
+        let board = Board::new(vec![state(BudgetScope::Provider, "claude", true, BudgetStanding::Exceeded)]);
         let used_up = UsedUp::from(board.told());
         for provider in ["claude", "anthropic", " Anthropic "] {
             let call = CallScope { provider, ..CallScope::default() };

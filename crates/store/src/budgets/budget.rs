@@ -9,7 +9,8 @@ use tallyd_model::pricing::Usd;
 /// What is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Scope {
+#[schema(as = Scope)]
+pub enum BudgetScope {
     /// Everything.
     #[default]
     Global,
@@ -23,7 +24,7 @@ pub enum Scope {
     App,
 }
 
-impl Scope {
+impl BudgetScope {
     /// Its name in `api_budgets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -50,7 +51,7 @@ pub struct Budget {
     /// Its row.
     pub id: i32,
     /// What is bounded.
-    pub scope: Scope,
+    pub scope: BudgetScope,
     /// Which one; empty for everything.
     pub scope_value: String,
     /// For how long the amount is.

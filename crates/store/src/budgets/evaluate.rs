@@ -11,7 +11,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
 use super::inbox::NewAlert;
-use super::{Board, Budget, BudgetState, Scope, slack, store, unusual};
+use super::{Board, Budget, BudgetScope, BudgetState, slack, store, unusual};
 use crate::locks::Lock;
 use crate::queries::history::spending_history;
 use tallyd_config::Alerts;
@@ -38,7 +38,7 @@ pub async fn evaluate(
     let mut raised = 0;
     let unknown = if with_apps { Vec::new() } else { store::unevaluated(transaction.client(), today).await? };
     for budget in store::list(transaction.client()).await? {
-        if budget.scope == Scope::App && !with_apps && !unknown.contains(&budget.id) {
+        if budget.scope == BudgetScope::App && !with_apps && !unknown.contains(&budget.id) {
             continue;
         }
         for alert in stand(&transaction, &budget, today, zone).await? {
@@ -95,16 +95,16 @@ async fn spent(
         )
     };
     let sql = match budget.scope {
-        Scope::Global => rollup("daily_api_costs", "$3 = ''"),
-        Scope::Provider => rollup("daily_api_costs", "provider = $3"),
+        BudgetScope::Global => rollup("daily_api_costs", "$3 = ''"),
+        BudgetScope::Provider => rollup("daily_api_costs", "provider = $3"),
         // The family's name, or that with a date.
-        Scope::Model => rollup(
+        BudgetScope::Model => rollup(
             "daily_api_costs",
             "(model = $3 OR (left(model, length($3)) = $3 \
              AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
         ),
-        Scope::User => rollup("daily_user_api_costs", "user_id = $3"),
-        Scope::App => "SELECT round(coalesce(sum(cost_usd), 0), 18), count(*) FILTER (WHERE cost_usd IS NULL) \
+        BudgetScope::User => rollup("daily_user_api_costs", "user_id = $3"),
+        BudgetScope::App => "SELECT round(coalesce(sum(cost_usd), 0), 18), count(*) FILTER (WHERE cost_usd IS NULL) \
              FROM public.api_usage_log WHERE occurred_at >= $1::timestamp AT TIME ZONE $4 \
              AND occurred_at < $2::timestamp AT TIME ZONE $4 AND app = $3"
             .to_owned(),
@@ -169,7 +169,8 @@ const PROVIDERS_MAX: usize = 16;
 
 /// The provider whose spending counts towards a budget; empty for all of it. None for what the history does not tell.
 fn provider(state: &BudgetState) -> Option<&str> {
-    matches!(state.budget.scope, Scope::Global | Scope::Provider).then_some(state.budget.scope_value.as_str())
+    matches!(state.budget.scope, BudgetScope::Global | BudgetScope::Provider)
+        .then_some(state.budget.scope_value.as_str())
 }
 
 /// Estimates by the budgets' ids: of everything and of providers, where there is history enough.
@@ -206,7 +207,7 @@ mod tests {
     fn each_threshold_is_a_fact_of_its_own_and_only_the_highest_is_told() {
         let budget = Budget {
             id: 3,
-            scope: Scope::User,
+            scope: BudgetScope::User,
             scope_value: "u1".into(),
             period: Period::Month,
             amount_usd: Usd::parse("10").unwrap(),

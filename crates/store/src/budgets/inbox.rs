@@ -63,7 +63,7 @@ pub struct Alert {
 
 /// Which alerts.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct AlertFilter {
     /// Only those that nobody has acknowledged.
     pub only_new: bool,
     /// Only those with a lower number.
@@ -76,7 +76,11 @@ pub struct Wanted {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn list(client: &Client, wanted: &Wanted, today: NaiveDate) -> Result<Vec<Alert>, tokio_postgres::Error> {
+pub async fn list(
+    client: &Client,
+    wanted: &AlertFilter,
+    today: NaiveDate,
+) -> Result<Vec<Alert>, tokio_postgres::Error> {
     let sql = "SELECT a.id, a.kind, a.at, a.message, a.details, \
             CASE a.kind WHEN 'budget' THEN EXISTS (SELECT FROM public.api_budget_states AS s \
                     WHERE s.budget_id::text = a.details ->> 'budget_id' AND s.period_start::text = a.details ->> 'period_start' \

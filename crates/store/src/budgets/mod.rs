@@ -29,7 +29,7 @@ mod slack;
 pub mod store;
 mod unusual;
 
-pub use board::{Board, BudgetState, Status};
-pub use budget::{Budget, Period, Scope};
+pub use board::{Board, BudgetStanding, BudgetState};
+pub use budget::{Budget, BudgetScope, Period};
 pub use store::NewBudget;
 pub use tallyd_protocol::CallScope;

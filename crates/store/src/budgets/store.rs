@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::board::untouched;
-use super::{Board, Budget, BudgetState, Period, Scope, Status};
+use super::{Board, Budget, BudgetScope, BudgetStanding, BudgetState, Period};
 use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::{Usd, normalise_provider};
 
@@ -14,8 +14,8 @@ use tallyd_model::pricing::{Usd, normalise_provider};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBudget {
     /// What is bounded.
-    pub scope: Scope,
-    /// Which one; empty for [`Scope::Global`].
+    pub scope: BudgetScope,
+    /// Which one; empty for [`BudgetScope::Global`].
     pub scope_value: String,
     /// For how long the amount is.
     pub period: Period,
@@ -36,7 +36,7 @@ fn budget(row: &tokio_postgres::Row) -> Option<Budget> {
     // Names are bounded by the table's constraints; a newer version may know more of them.
     Some(Budget {
         id: row.get(0),
-        scope: Scope::by_name(row.get(1))?,
+        scope: BudgetScope::by_name(row.get(1))?,
         scope_value: row.get(2),
         period: Period::by_name(row.get(3))?,
         amount_usd: row.get(4),
@@ -95,7 +95,7 @@ impl NewBudget {
     pub(crate) fn checked(mut self) -> Result<Self, SetBudgetError> {
         let invalid = |message: String, hint| Err(SetBudgetError::Invalid { message, hint });
         let value = &self.scope_value;
-        if (self.scope == Scope::Global) != value.is_empty() {
+        if (self.scope == BudgetScope::Global) != value.is_empty() {
             let hint = "scope_value names the provider, model, user or app; for scope global leave it out";
             return invalid("scope_value does not go with scope".into(), hint);
         }
@@ -115,7 +115,7 @@ impl NewBudget {
             let message = format!("alert_percents: at most {ALERTS_MAX}, each within 1 and {ALERT_PERCENT_MAX}");
             return invalid(message, "give whole numbers, for example 50, 80 and 100");
         }
-        if self.scope == Scope::Provider {
+        if self.scope == BudgetScope::Provider {
             self.scope_value = normalise_provider(&self.scope_value).into_owned();
         }
         Ok(self)
@@ -153,7 +153,7 @@ pub async fn set(client: &mut Client, new: NewBudget, by: &Actor<'_>) -> Result<
 /// PostgreSQL's.
 pub async fn of_scope(
     transaction: &Client,
-    scope: Scope,
+    scope: BudgetScope,
     value: &str,
     period: Period,
 ) -> Result<Option<Budget>, tokio_postgres::Error> {
@@ -239,7 +239,7 @@ pub async fn board(client: &Client, today: NaiveDate) -> Result<Board, tokio_pos
         if row.get::<_, Option<NaiveDate>>(8) == Some(state.period_start) {
             state.spent_usd = row.get(9);
             state.unpriced_calls = row.get(10);
-            state.status = Status::by_name(row.get(11));
+            state.status = BudgetStanding::by_name(row.get(11));
             state.remaining_usd = state.remaining_usd.checked_sub(state.spent_usd).unwrap_or(Usd::ZERO);
         }
         Some(state)

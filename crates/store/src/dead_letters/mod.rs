@@ -6,7 +6,7 @@
 //!
 //! ## A retry counts once
 //! A retried record goes through the same code as any other (decode, validate, price, encode, COPY, rollups), but not
-//! through the write-ahead log: the letter is in PostgreSQL, and so one transaction locks it, loads its record and marks
+//! through the WAL: the letter is in PostgreSQL, and so one transaction locks it, loads its record and marks
 //! it settled. That transaction is all there is to it. Killed before COMMIT, nothing has happened; after it, the mark is
 //! there, and a second retry finds nothing to do. Through the WAL the mark would come later than the record, and be lost
 //! between the two. No daemon needs to run, and a running one is not disturbed.
@@ -21,22 +21,20 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `expiry` | letters that are old enough to go |
 //! | [`groups`](mod@groups) | refusals by sender, reason and field |
 //! | [`payload`] | the record as it was received: read, corrected, shown as JSON |
 //! | [`quota`] | how many refused records of a day are kept |
-//! | [`store`] | the rows: found by [`Filter`], counted, dropped |
+//! | [`store`] | the rows: found by [`Filter`], counted, dropped, deleted once they are old |
 
-mod expiry;
 pub mod groups;
 pub mod payload;
 pub mod quota;
 pub mod store;
 
-pub use expiry::{Expired, expire};
 pub use groups::{Group, Groups, groups};
 pub use payload::Members;
 pub use payload::{Edit, EditError, Payload};
 pub use store::{
-    DeadLetter, Filter, Order, count, drop_letters, get, ids_of, lock_open, mark_retried, names, note, page, page_of,
+    DeadLetter, Expired, Filter, Order, count, drop_letters, expire, get, ids_of, lock_open, mark_retried, names, note,
+    page, page_of,
 };

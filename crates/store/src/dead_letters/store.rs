@@ -1,7 +1,8 @@
-//! The rows of `dead_letters`: found, counted, dropped.
+//! The rows of `dead_letters`: found, counted, dropped, deleted once they are old.
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
+use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 use utoipa::ToSchema;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use super::Payload;
 use crate::queries::audit::{self, Actor, Change};
+use crate::retry::in_transaction;
 
 /// A letter.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -27,7 +29,7 @@ pub struct DeadLetter {
     pub field: String,
     /// Who sent it, or empty.
     pub producer: String,
-    /// The write-ahead log that it came from.
+    /// The WAL that it came from.
     pub buffer_id: Option<Uuid>,
     /// Its key there.
     pub wal_seq: Option<i64>,
@@ -253,6 +255,53 @@ pub async fn mark_retried(client: &Client, ids: &[i64], records: &[Uuid]) -> Res
     let sql = "UPDATE public.dead_letters AS l SET settled_at = clock_timestamp(), outcome = 'retried', \
         record_id = d.record_id FROM unnest($1::int8[], $2::uuid[]) AS d (id, record_id) WHERE l.id = d.id";
     client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY), (&records, Type::UUID_ARRAY)]).await.map(drop)
+}
+
+/// Letters of one transaction: none waits long for their locks.
+const EXPIRED_AT_ONCE: i64 = 5_000;
+
+/// Counts of deleted letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expired {
+    /// Letters.
+    pub letters: u64,
+    /// Those of them that nobody had decided about.
+    pub open: u64,
+}
+
+/// Deletes letters and counts from before an instant, in transactions of some thousands, and says so in the audit log.
+///
+/// # Errors
+/// PostgreSQL's; deletions until then are in the audit log.
+pub async fn expire(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> Result<Expired, Error> {
+    let mut all = Expired::default();
+    loop {
+        let some = in_transaction(client, delete_before(client, before, by)).await?;
+        all.letters += some.letters;
+        all.open += some.open;
+        if some.letters < EXPIRED_AT_ONCE.unsigned_abs() {
+            break;
+        }
+    }
+    let sql = "DELETE FROM public.tallyd_refusals WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date";
+    client.execute_typed(sql, &[(&before, Type::TIMESTAMPTZ)]).await?;
+    Ok(all)
+}
+
+async fn delete_before(client: &Client, before: DateTime<Utc>, by: &Actor<'_>) -> Result<Expired, Error> {
+    // A letter that somebody decides about at the moment goes the next time.
+    let sql = "WITH gone AS (DELETE FROM public.dead_letters WHERE id IN (SELECT id FROM public.dead_letters \
+        WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING settled_at) \
+        SELECT count(*), count(*) FILTER (WHERE settled_at IS NULL) FROM gone";
+    let rows = client.query_typed(sql, &[(&before, Type::TIMESTAMPTZ), (&EXPIRED_AT_ONCE, Type::INT8)]).await?;
+    let count = |column| rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
+    let expired = Expired { letters: count(0), open: count(1) };
+    if expired.letters > 0 {
+        let object = tallyd_model::wording::noun(expired.letters, "letter", "letters");
+        let new = Some(json!({ "before": before, "letters": expired.letters, "open": expired.open }));
+        audit::write(client, &Change { new, ..by.change("dead_letter.expire", &object) }).await?;
+    }
+    Ok(expired)
 }
 
 fn letter(row: &Row) -> DeadLetter {

@@ -11,13 +11,11 @@ use tokio::time::{Instant, sleep};
 
 use super::USER;
 use super::error::EmbeddedError;
-use super::lock::ClusterLock;
-use super::process::{self, Keeper, Server};
-use super::process::{Reach, create_database, probe};
+use super::process::{self, ClusterLock, Keeper, Reach, Server, create_database, probe};
 use super::programs::Programs;
 use super::server_log::ServerLog;
 use super::socket::SocketDir;
-use super::user::{self, Account};
+use super::user::{self, OsAccount};
 
 /// How long another process' server may take to shut down, or to come up.
 const BUSY_DEADLINE: Duration = Duration::from_secs(60);
@@ -243,7 +241,7 @@ fn major_of(cluster: &Path) -> Option<u32> {
 fn make(
     data_dir: &Path,
     programs: &Programs,
-    account: Option<Account>,
+    account: Option<OsAccount>,
     lock: &ClusterLock,
 ) -> Result<(), EmbeddedError> {
     let (cluster, half_made) = (data_dir.join("postgres"), data_dir.join("postgres.new"));
@@ -255,7 +253,7 @@ fn make(
     }
     DirBuilder::new().mode(0o700).create(&half_made).map_err(EmbeddedError::io("create", &half_made))?;
     let dir = File::open(&half_made).map_err(EmbeddedError::io("open", &half_made))?;
-    if let Some(Account { uid, gid }) = account {
+    if let Some(OsAccount { uid, gid }) = account {
         fchown(&dir, Some(uid), Some(gid)).map_err(EmbeddedError::io("give away", &half_made))?;
     }
     let program = programs.program("initdb");

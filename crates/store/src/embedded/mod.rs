@@ -36,7 +36,6 @@
 
 mod cluster;
 mod error;
-mod lock;
 mod process;
 mod programs;
 mod server_log;

@@ -1,7 +1,7 @@
 //! The server's programs as child processes.
 //!
 //! [`command`] sets up one: as whom it runs, what it inherits, that it dies with us. [`Keeper`] is the thread that starts
-//! the server, watches it, and ends it.
+//! the server, watches it, and ends it. [`ClusterLock`] lasts as long as any process of the server.
 //!
 //! Linux signals a child when the *thread* that started it dies, not the process. So the server is started by a thread
 //! that does nothing else and lives until the server has ended; on a thread of the async runtime's pool, which end when
@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,15 +19,16 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 use super::error::EmbeddedError;
-use super::lock::ClusterLock;
 use super::server_log::ServerLog;
-use super::user::Account;
+use super::user::OsAccount;
 use super::{DATABASE, USER};
 
 /// How often the keeper looks whether the server still runs.
@@ -47,7 +49,7 @@ pub(super) fn inherited_name(dir: &File, path: &Path) -> std::path::PathBuf {
 
 /// A server program that runs as `account`, inherits `descriptors` under their present numbers, and is interrupted when
 /// the thread that starts it ends.
-pub(super) fn command(program: &Path, account: Option<Account>, descriptors: &[BorrowedFd<'_>]) -> Command {
+pub(super) fn command(program: &Path, account: Option<OsAccount>, descriptors: &[BorrowedFd<'_>]) -> Command {
     let mut command = Command::new(program);
     // Not our environment: it may hold secrets, PG* variables, and a locale that the server would take over.
     command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir("/").stdin(Stdio::null());
@@ -56,7 +58,7 @@ pub(super) fn command(program: &Path, account: Option<Account>, descriptors: &[B
             command.env(name, value);
         }
     }
-    if let Some(Account { uid, gid }) = account {
+    if let Some(OsAccount { uid, gid }) = account {
         // As root, `uid` also gives up the supplementary groups.
         command.uid(uid).gid(gid);
     }
@@ -85,12 +87,45 @@ fn before_exec(descriptors: &[RawFd], parent: Pid) -> io::Result<()> {
         rustix::process::set_parent_process_death_signal(Some(Signal::INT))?;
         // It may have died before it was to be told of.
         if rustix::process::getppid() != Some(parent) {
-            return Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
+            return Err(io::Error::from_raw_os_error(Errno::SRCH.raw_os_error()));
         }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = parent;
     Ok(())
+}
+
+/// The lock that says who runs the cluster, held.
+///
+/// `flock` belongs to the open file, and a process inherits open files: handed to the server, the lock lasts as long as
+/// any process of the server does. So whoever gets it knows that no process works on the cluster, and that a
+/// `postmaster.pid` that is still there is stale. That matters: in a container process ids start from the same low
+/// numbers each time, and the server would take any process that happens to have the old number for its predecessor.
+#[derive(Debug)]
+pub(super) struct ClusterLock(File);
+
+impl ClusterLock {
+    /// Takes the lock, or returns `None` if somebody has it.
+    pub(super) fn try_take(path: &Path) -> Result<Option<Self>, EmbeddedError> {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(EmbeddedError::io("open", path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(EmbeddedError::io("lock", path)(error.into())),
+        }
+    }
+}
+
+impl AsFd for ClusterLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// What the server needs while it runs.
@@ -237,4 +272,19 @@ pub(super) async fn create_database(host: &Path) -> Result<(), EmbeddedError> {
     // It ends because its client has gone. Its error, if any, is the client's.
     let _ = driver.await;
     made.map_err(EmbeddedError::CreateDatabase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = ClusterLock::try_take(&path).unwrap().expect("it is free");
+        assert!(ClusterLock::try_take(&path).unwrap().is_none());
+        drop(held);
+        assert!(ClusterLock::try_take(&path).unwrap().is_some());
+    }
 }

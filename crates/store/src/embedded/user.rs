@@ -8,7 +8,7 @@ use super::error::EmbeddedError;
 
 /// The user and group that a program is to change to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct OsAccount {
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
@@ -17,13 +17,13 @@ pub(super) struct Account {
 ///
 /// # Errors
 /// If the cluster exists and belongs to somebody as whom we cannot run the server.
-pub(super) fn account_for(cluster: &Path) -> Result<Option<Account>, EmbeddedError> {
+pub(super) fn account_for(cluster: &Path) -> Result<Option<OsAccount>, EmbeddedError> {
     let we = rustix::process::geteuid().as_raw();
-    let owner = fs::metadata(cluster).ok().map(|meta| Account { uid: meta.uid(), gid: meta.gid() });
+    let owner = fs::metadata(cluster).ok().map(|meta| OsAccount { uid: meta.uid(), gid: meta.gid() });
     match (we, owner) {
         (0, None) => Ok(Some(unprivileged(&fs::read_to_string("/etc/passwd").unwrap_or_default()))),
         // An empty folder made for us, by a volume for example, is given to the server's user.
-        (0, Some(Account { uid: 0, .. })) if is_empty(cluster) => {
+        (0, Some(OsAccount { uid: 0, .. })) if is_empty(cluster) => {
             Ok(Some(unprivileged(&fs::read_to_string("/etc/passwd").unwrap_or_default())))
         }
         (0, Some(owner)) if owner.uid != 0 => Ok(Some(owner)),
@@ -42,18 +42,18 @@ pub(super) fn is_empty(dir: &Path) -> bool {
 }
 
 /// `postgres` if that user exists, else `nobody`, from the text of `/etc/passwd`.
-fn unprivileged(passwd: &str) -> Account {
+fn unprivileged(passwd: &str) -> OsAccount {
     let find = |name: &str| {
         passwd.lines().find_map(|line| {
             let mut fields = line.split(':');
             let found = fields.next() == Some(name);
             let (_password, uid, gid) = (fields.next()?, fields.next()?, fields.next()?);
-            let account = Account { uid: uid.parse().ok()?, gid: gid.parse().ok()? };
+            let account = OsAccount { uid: uid.parse().ok()?, gid: gid.parse().ok()? };
             (found && account.uid != 0).then_some(account)
         })
     };
     // 65534 is nobody's number wherever there is no file that says so.
-    find("postgres").or_else(|| find("nobody")).unwrap_or(Account { uid: 65534, gid: 65534 })
+    find("postgres").or_else(|| find("nobody")).unwrap_or(OsAccount { uid: 65534, gid: 65534 })
 }
 
 #[cfg(test)]
@@ -65,8 +65,8 @@ mod tests {
         let root = "root:x:0:0:root:/root:/bin/sh\n";
         let nobody = "nobody:x:99:98::/:/bin/false\n";
         let postgres = "postgres:x:101:104::/:/bin/sh\n";
-        assert_eq!(unprivileged(&format!("{root}{nobody}{postgres}")), Account { uid: 101, gid: 104 });
-        assert_eq!(unprivileged(&format!("{root}{nobody}")), Account { uid: 99, gid: 98 });
+        assert_eq!(unprivileged(&format!("{root}{nobody}{postgres}")), OsAccount { uid: 101, gid: 104 });
+        assert_eq!(unprivileged(&format!("{root}{nobody}")), OsAccount { uid: 99, gid: 98 });
         assert_eq!(unprivileged(root).uid, 65534);
         assert_eq!(unprivileged("postgres:x:0:0::/:/bin/sh\n").uid, 65534);
     }

@@ -52,7 +52,7 @@ impl DirectLoader {
         let zone = rows.first().and_then(|row| row.get::<_, &str>(0).parse::<Tz>().ok());
         let zone = zone.ok_or(DirectLoaderError::NoTimeZone)?;
         Ok(Self {
-            partitions: Partitions::new(config.log_table.partition.into()),
+            partitions: Partitions::new(config.log_table.partition),
             guard: KeyGuard::new(KeyBounds {
                 models: config.rollup.max_models_per_day,
                 endpoints: config.rollup.max_endpoints_per_day,

@@ -31,7 +31,7 @@ use crate::locks::Lock;
 use tallyd_model::call::Call;
 use tallyd_wal::WalError;
 use tallyd_wal::chunk::{Entry, PayloadReader};
-use tallyd_wal::inspect::Contents;
+use tallyd_wal::inspect::SegmentContents;
 use tallyd_wal::recent::StoredChunk;
 
 /// Calls of one transaction.
@@ -66,7 +66,7 @@ impl<'d> Replay<'d> {
     }
 
     /// The contents in batches, each for one [`Replay::load`].
-    pub fn batches(contents: &Contents) -> impl Iterator<Item = &[StoredChunk]> {
+    pub fn batches(contents: &SegmentContents) -> impl Iterator<Item = &[StoredChunk]> {
         let mut rest = contents.chunks.as_slice();
         std::iter::from_fn(move || {
             let mut calls = 0;

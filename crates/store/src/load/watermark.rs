@@ -21,7 +21,7 @@ pub enum WatermarkError {
     /// The database has forgotten what had been committed.
     #[error(
         "the database knows this WAL's records up to {found} in lane {lane}, but {expected} had been committed: it was \
-         restored to an earlier state, or it is another database. Records stay in the write-ahead log meanwhile. Connect \
+         restored to an earlier state, or it is another database. Records stay in the WAL meanwhile. Connect \
          the right database; or, to load what the WAL still has on top of the restored state, start once with \
          `tallyd serve --accept-rewound-database`"
     )]

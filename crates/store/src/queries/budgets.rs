@@ -5,7 +5,7 @@ use tokio_postgres::{Client, GenericClient};
 use super::audit::Actor;
 use super::{QueryError, Reading};
 use crate::budgets::store::{self, ALERT_PERCENTS, SetBudgetError, WARNING_PERCENT};
-use crate::budgets::{NewBudget, Period, Scope};
+use crate::budgets::{BudgetScope, NewBudget, Period};
 use tallyd_model::pricing::Usd;
 
 /// A budget.
@@ -47,14 +47,14 @@ pub struct DailyBudget {
 /// [`SetBudgetError`]; nothing was changed then.
 pub async fn set_daily(client: &mut Client, new: &DailyBudget, by: &Actor<'_>) -> Result<Option<Usd>, SetBudgetError> {
     let transaction = client.transaction().await?;
-    let old = store::of_scope(transaction.client(), Scope::Global, "", Period::Day).await?;
+    let old = store::of_scope(transaction.client(), BudgetScope::Global, "", Period::Day).await?;
     let amount = old.as_ref().map(|old| old.amount_usd);
     if old.is_some() && new.only_if_none {
         return Ok(amount);
     }
     let warning_percent = new.warning_percent.and_then(|percent| i32::try_from(percent).ok());
     let wanted = NewBudget {
-        scope: Scope::Global,
+        scope: BudgetScope::Global,
         scope_value: String::new(),
         period: Period::Day,
         amount_usd: new.amount,

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 
 use super::QueryError;
 use super::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
-use crate::budgets::Scope;
+use crate::budgets::BudgetScope;
 
 /// Names that are read to find near ones.
 const NAMES_MAX: i64 = 2_000;
@@ -129,20 +129,20 @@ pub async fn unseen(
 /// [`QueryError`].
 pub async fn unseen_budget(
     client: &Client,
-    (scope, name): (Scope, &str),
+    (scope, name): (BudgetScope, &str),
     today: NaiveDate,
     zone: chrono_tz::Tz,
 ) -> Result<Option<String>, QueryError> {
     let dimension = match scope {
-        Scope::Global => return Ok(None),
-        Scope::Provider => Dimension::Provider,
-        Scope::Model => Dimension::Model,
-        Scope::User => Dimension::User,
-        Scope::App => Dimension::App,
+        BudgetScope::Global => return Ok(None),
+        BudgetScope::Provider => Dimension::Provider,
+        BudgetScope::Model => Dimension::Model,
+        BudgetScope::User => Dimension::User,
+        BudgetScope::App => Dimension::App,
     };
     let names = seen(client, dimension, all_days(dimension, today), zone).await?;
     // A family's name stands for the dated ones.
-    let counts = |known: &String| known == name || scope == Scope::Model && known.starts_with(name);
+    let counts = |known: &String| known == name || scope == BudgetScope::Model && known.starts_with(name);
     if names.iter().any(counts) || names.len() as i64 == NAMES_MAX {
         return Ok(None);
     }

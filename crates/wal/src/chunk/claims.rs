@@ -22,7 +22,7 @@ pub struct Claim {
 
 /// A chunk's claims, by place, and where it will be said which of them were known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Claims {
+pub struct IdentityClaims {
     /// The claims. A call has one or two, one after the other.
     pub list: Vec<Claim>,
     verdict: Option<Verdict>,
@@ -40,7 +40,7 @@ pub struct Ticket {
     place: u32,
 }
 
-impl Claims {
+impl IdentityClaims {
     pub(super) fn add(&mut self, place: u32, call: &Call<'_>) {
         self.list.extend(call.keys().map(|key| Claim { key, place }));
         self.verdict.get_or_insert_default();

@@ -1,6 +1,6 @@
 //! A chunk: the accepted records of one producer that travel together, from the connection to PostgreSQL.
 //!
-//! The connection encodes a record once, in the form that the write-ahead log stores and the flusher reads; nothing
+//! The connection encodes a record once, in the form that the WAL stores and the flusher reads; nothing
 //! between the two looks inside. The form is compact rather than PostgreSQL's: the WAL's throughput goes by bytes, and
 //! turning a record into a COPY row costs a tenth of a microsecond.
 //!
@@ -29,7 +29,7 @@ mod varint;
 mod write;
 
 pub use bundle::{Bundle, BundleBuilder};
-pub use claims::{Claim, Claims, Ticket, Verdict};
+pub use claims::{Claim, IdentityClaims, Ticket, Verdict};
 pub use columns::Columns;
 pub use read::{Entry, PayloadError, PayloadReader};
 pub use write::{Chunk, ChunkBuilder};

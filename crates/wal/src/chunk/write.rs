@@ -5,7 +5,7 @@ use super::varint::write_u64;
 use tallyd_model::call::Call;
 
 use super::{
-    Claims, Columns, Entry, PAYLOAD_TARGET_BYTES, PayloadError, PayloadReader, REFUSED_PAYLOAD_BYTES, Refused,
+    Columns, Entry, IdentityClaims, PAYLOAD_TARGET_BYTES, PayloadError, PayloadReader, REFUSED_PAYLOAD_BYTES, Refused,
     TAG_REFUSED, TAG_REFUSED_BY, Ticket,
 };
 
@@ -34,10 +34,16 @@ pub struct Chunk {
     /// Columns in which some call differs from the table's defaults.
     pub columns: Columns,
     /// Which of its calls state who they are; empty for what clients make ids for.
-    pub claims: Claims,
+    pub claims: IdentityClaims,
 }
 
 impl Chunk {
+    /// A chunk of one record with these bytes for entries: for tests of what looks at its frame alone.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(seq: u64, payload: Vec<u8>) -> Self {
+        Self { payload, records: 1, first_seq: seq, last_seq: seq, min_us: 0, max_us: 0, ..empty() }
+    }
+
     /// True if it settles nothing but numbers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -64,7 +70,7 @@ impl Chunk {
             }
         }
         let kept = builder.finish().unwrap_or_else(empty);
-        Ok(Self { first_seq: self.first_seq, last_seq: self.last_seq, claims: Claims::default(), ..kept })
+        Ok(Self { first_seq: self.first_seq, last_seq: self.last_seq, claims: IdentityClaims::default(), ..kept })
     }
 }
 
@@ -272,6 +278,10 @@ impl ChunkBuilder {
             return;
         }
         write_u64(out, 2 * bytes.len() as u64 + 1);
+        debug_assert!(
+            u32::try_from(out.len() + bytes.len()).is_ok(),
+            "a chunk ends below 7 KB, or after one record of a frame"
+        );
         let place = Name { start: out.len() as u32, len: bytes.len() as u32, index: self.names, tail };
         out.extend_from_slice(bytes);
         self.names += 1;
@@ -298,7 +308,7 @@ fn empty() -> Chunk {
         min_us: i64::MAX,
         max_us: i64::MIN,
         columns: Columns::NONE,
-        claims: Claims::default(),
+        claims: IdentityClaims::default(),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Contents;
+use super::SegmentContents;
 use crate::recent::{Payload, StoredChunk};
 use crate::value;
 
 /// Chunks from values, and what is missing between them.
-pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> Contents {
+pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> SegmentContents {
     let synced = values.values().map(|value| value::trusted(value).0.synced).max().unwrap_or(0);
     // Nobody claims more than a seal does: what is in a store beyond it did not count at an earlier start.
     let claimed = sealed.unwrap_or(synced);
@@ -19,7 +19,7 @@ pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: 
     {
         end -= 1;
     }
-    let mut contents = Contents {
+    let mut contents = SegmentContents {
         buffer_id: None,
         chunks: Vec::new(),
         missing: Vec::new(),
@@ -111,7 +111,7 @@ mod tests {
         values
     }
 
-    fn found(contents: &Contents) -> Vec<(u64, u64)> {
+    fn found(contents: &SegmentContents) -> Vec<(u64, u64)> {
         contents.chunks.iter().map(|chunk| (chunk.first_key, chunk.last_key)).collect()
     }
 

@@ -149,11 +149,11 @@ fn a_clock_that_jumps_makes_nobody_idle() {
 
 #[test]
 fn snapshots_of_earlier_versions_are_read_and_a_proof_comes_back() {
-    let old: Snapshot = serde_json::from_str(r#"{"name":"a","last_seq":7,"seen_us":1}"#).unwrap();
+    let old: ProducerState = serde_json::from_str(r#"{"name":"a","last_seq":7,"seen_us":1}"#).unwrap();
     assert_eq!(old.identity(), Some(ProducerIdentity::without_secret("a")));
     let mut producers = Producers::new(10, 1_000, GRACE);
     assert_eq!(store(&mut producers, "a", 1), Ok(()));
     let [new] = &producers.snapshot(2)[..] else { panic!("one") };
-    let again: Snapshot = serde_json::from_str(&serde_json::to_string(new).unwrap()).unwrap();
+    let again: ProducerState = serde_json::from_str(&serde_json::to_string(new).unwrap()).unwrap();
     assert_eq!(again.identity(), Some(origin("a", 1).identity.clone()));
 }

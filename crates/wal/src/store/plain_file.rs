@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -37,14 +37,15 @@ impl PlainFile {
 
     pub(super) fn reopen(folder: &Path) -> Result<Self, WalError> {
         let path = folder.join("frames");
-        let bytes = fs::read(&path).map_err(|error| WalError::io("read", &path, error))?;
+        let mut file = File::open(&path).map_err(|error| WalError::io("open", &path, error))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| WalError::io("read", &path, error))?;
         let mut state = State::default();
         let mut rest = &bytes[..];
         while let Some((key, value, later)) = frame(rest) {
             state.values.insert(key, value.to_vec());
             rest = later;
         }
-        let file = File::open(&path).map_err(|error| WalError::io("open", &path, error))?;
         Ok(Self { file, path, state: Mutex::new(state) })
     }
 }

@@ -126,7 +126,7 @@ pub(crate) fn forget_original(store: &Path) {
 mod tests {
     use super::super::Engine;
     use super::*;
-    use crate::chunk::{Chunk, Columns};
+    use crate::chunk::Chunk;
     use crate::value::{Stamp, encode, parts_of};
 
     /// A store of values of every length class, by key, and its file's bytes.
@@ -135,18 +135,7 @@ mod tests {
         let mut values = BTreeMap::new();
         for key in 1_000..1_400_u64 {
             let payload: Vec<u8> = (0..key * 97 % 7_000).map(|at| (at * key) as u8).collect();
-            let (records, refused, columns) = (1, 0, Columns::NONE);
-            let chunk = Chunk {
-                payload,
-                records,
-                refused,
-                first_seq: 1,
-                last_seq: 1,
-                min_us: 0,
-                max_us: 0,
-                columns,
-                claims: Default::default(),
-            };
+            let chunk = Chunk::of_bytes(1, payload);
             let stamp = Stamp {
                 synced: 999 + (key - 1_000) / 64 * 64,
                 written_us: 5,

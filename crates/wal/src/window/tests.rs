@@ -41,7 +41,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 /// What the window must know, and what may be in it.
 struct Model {
     folder: tempfile::TempDir,
-    window: Window,
+    window: IdentityWindow,
     known: BTreeSet<u16>,
     /// What a scan of the segment without a seal finds.
     unsealed: Keys,
@@ -52,7 +52,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let folder = files::folder_in_memory();
-        let window = Window::open(folder.path(), BOUNDS, 0).unwrap();
+        let window = IdentityWindow::open(folder.path(), BOUNDS, 0).unwrap();
         Self { folder, window, known: BTreeSet::new(), unsealed: Keys::default(), first_key: 1, now_us: 1 }
     }
 
@@ -80,7 +80,7 @@ impl Model {
                 self.unsealed.keep(self.folder.path(), self.first_key).unwrap();
                 self.unsealed = Keys::default();
                 self.first_key += 1;
-                self.window = Window::open(self.folder.path(), BOUNDS, self.now_us).unwrap();
+                self.window = IdentityWindow::open(self.folder.path(), BOUNDS, self.now_us).unwrap();
             }
             Operation::Later(seconds) => self.now_us += i64::from(*seconds) * 1_000_000,
         }
@@ -99,7 +99,7 @@ proptest! {
     }
 }
 
-fn fill(window: &mut Window, numbers: std::ops::Range<u16>, first_key: u64, now_us: i64) {
+fn fill(window: &mut IdentityWindow, numbers: std::ops::Range<u16>, first_key: u64, now_us: i64) {
     let numbers: Vec<u16> = numbers.collect();
     assert!(window.take(&claims(&numbers), now_us).is_empty());
     window.seal(first_key, now_us).unwrap();
@@ -113,7 +113,7 @@ fn file_count(folder: &Path) -> usize {
 #[test]
 fn at_the_bound_the_oldest_slice_goes_early_with_its_files_and_is_counted() {
     let folder = files::folder_in_memory();
-    let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
+    let mut window = IdentityWindow::open(folder.path(), BOUNDS, 0).unwrap();
     for segment in 0..8_u16 {
         fill(&mut window, segment * 250..(segment + 1) * 250, u64::from(segment) + 1, 1);
     }
@@ -129,7 +129,7 @@ fn at_the_bound_the_oldest_slice_goes_early_with_its_files_and_is_counted() {
 fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_by_a_jump_of_the_clock() {
     let folder = files::folder_in_memory();
     let bounds = WindowBounds { span: Duration::from_micros(1_000), max: 1_000 };
-    let mut window = Window::open(folder.path(), bounds, 0).unwrap();
+    let mut window = IdentityWindow::open(folder.path(), bounds, 0).unwrap();
     assert!(window.take(&claims(&[1]), 1_000).is_empty());
     assert!(!window.wants_seal(1_249) && window.wants_seal(1_250));
     window.seal(1, 1_250).unwrap();
@@ -141,7 +141,7 @@ fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_
     assert_eq!(file_count(folder.path()), 0);
 
     let folder = files::folder_in_memory();
-    let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
+    let mut window = IdentityWindow::open(folder.path(), BOUNDS, 0).unwrap();
     fill(&mut window, 0..300, 1, 0);
     window.forget(i64::MAX).unwrap();
     assert_eq!(window.state.status().known, 300, "a jump of the wall clock forgets nothing");
@@ -150,14 +150,14 @@ fn a_slice_ends_with_a_quarter_of_the_time_and_what_is_old_is_forgotten_but_not_
 #[test]
 fn a_damaged_file_is_set_aside_and_the_others_are_read() {
     let folder = files::folder_in_memory();
-    let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
+    let mut window = IdentityWindow::open(folder.path(), BOUNDS, 0).unwrap();
     fill(&mut window, 0..10, 1, 5);
     fill(&mut window, 10..20, 2, 5);
     let path = super::folder(folder.path()).join(format!("{:020}", 1));
     let mut bytes = fs::read(&path).unwrap();
     bytes[40] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let mut window = Window::open(folder.path(), BOUNDS, 9).unwrap();
+    let mut window = IdentityWindow::open(folder.path(), BOUNDS, 9).unwrap();
     assert_eq!(window.state.status().known, 10);
     assert_eq!(fs::read_dir(folder.path().join("damaged")).unwrap().count(), 1);
     assert_eq!(window.take(&claims(&[5, 15]), 9), [1]);
@@ -166,7 +166,7 @@ fn a_damaged_file_is_set_aside_and_the_others_are_read() {
 #[test]
 fn a_call_with_two_keys_is_known_by_either_and_within_its_own_chunk() {
     let folder = files::folder_in_memory();
-    let mut window = Window::open(folder.path(), BOUNDS, 0).unwrap();
+    let mut window = IdentityWindow::open(folder.path(), BOUNDS, 0).unwrap();
     let of = |place, number| Claim { key: key(number), place };
     assert_eq!(window.take(&[of(0, 1), of(0, 2), of(1, 3), of(1, 2), of(2, 3)], 1), [1]);
     assert_eq!(window.take(&[of(0, 2), of(4, 3), of(5, 9)], 1), [0, 4], "3 came with a call of its own");

@@ -6,7 +6,7 @@
 
 use tallyd_protocol::Record;
 
-use super::Found;
+use super::RowKind;
 use super::cells::{add_metadata, set, set_time, text};
 use crate::cli::import::row::RowError;
 use tallyd_model::json::{self, Value};
@@ -14,14 +14,14 @@ use tallyd_model::json::{self, Value};
 /// How the ids of answers begin that came through a cloud.
 const PLATFORMS: [(&str, &str); 2] = [("msg_bdrk_", "bedrock"), ("msg_vrtx_", "vertex")];
 
-pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError> {
     let (kind, message) = (text(row, &["type"]), &row["message"]);
     if kind != "assistant" || message["usage"].as_object().is_none() {
-        return Ok(Found::Other(if kind.is_empty() { "without a type".to_owned() } else { kind }));
+        return Ok(RowKind::Other(if kind.is_empty() { "without a type".to_owned() } else { kind }));
     }
     let model = text(message, &["model"]);
     if model == "<synthetic>" {
-        return Ok(Found::Other("<synthetic>".to_owned()));
+        return Ok(RowKind::Other("<synthetic>".to_owned()));
     }
     let (id, request) = (text(message, &["id"]), text(row, &["requestId"]));
     let key = match (&*id, &*request) {
@@ -36,7 +36,7 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> 
         json::to_string(&message["usage"]).ok().and_then(|text| json::from_str::<serde_json::Value>(&text).ok());
     let answer = serde_json::json!({ "model": model, "usage": usage, "stop_reason": text(message, &["stop_reason"]) });
     let Some(read) = tallyd_client::usage::anthropic(&answer) else {
-        return Ok(Found::Other("assistant, without a usage".to_owned()));
+        return Ok(RowKind::Other("assistant, without a usage".to_owned()));
     };
     let before = std::mem::take(record);
     *record = Record { user_id: before.user_id, app: "claude-code".into(), ..read };
@@ -47,5 +47,5 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> 
     }
     let pairs = ["sessionId", "cwd", "gitBranch", "version"].map(|name| (name, text(row, &[name])));
     add_metadata(record, pairs);
-    Ok(Found::Call(key))
+    Ok(RowKind::Call(key))
 }

@@ -5,7 +5,7 @@
 
 use tallyd_protocol::Record;
 
-use super::Found;
+use super::RowKind;
 use super::cells::{add_metadata, set, set_time, text, to_count, value};
 use crate::cli::import::row::RowError;
 use tallyd_model::call::NOT_UNDERSTOOD;
@@ -28,13 +28,13 @@ const VENDORS: [(&str, &str); 12] = [
     ("mistral-", "mistral"),
 ];
 
-pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError> {
     let kind = text(row, &["type"]);
     let usage = value(row, &["usage_details", "usageDetails"]);
     let is_used = usage.as_object().is_some_and(|counts| !counts.is_empty());
     if !matches!(&*kind, "GENERATION" | "EMBEDDING") {
         let used = if is_used { ", with tokens" } else { "" };
-        return Ok(Found::Other(format!("{kind}{used}")));
+        return Ok(RowKind::Other(format!("{kind}{used}")));
     }
     let key = text(row, &["id"]);
     if key.is_empty() {
@@ -61,7 +61,7 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> 
             (NOT_UNDERSTOOD, unknown),
         ],
     );
-    Ok(Found::Call(key))
+    Ok(RowKind::Call(key))
 }
 
 /// Langfuse does not say whose model it was; `--set` does, or OpenTelemetry's attributes in its metadata, or the name.

@@ -5,13 +5,13 @@
 
 use tallyd_protocol::Record;
 
-use super::Found;
+use super::RowKind;
 use super::cells::{add_metadata, count, set, set_time, text, to_count, value};
 use crate::cli::import::row::RowError;
 use tallyd_model::json::Value;
 use tallyd_model::pricing::Usd;
 
-pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError> {
     let key = text(row, &["request_id"]);
     if key.is_empty() {
         return Err(RowError::row("request_id is empty: it tells which call this is"));
@@ -47,7 +47,7 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> 
     if was_cached {
         add_metadata(record, [("cache_hit", "true".to_owned())]);
     }
-    Ok(Found::Call(key))
+    Ok(RowKind::Call(key))
 }
 
 /// The stated spend; none for a 0 that only means that no price was known.

@@ -36,7 +36,7 @@ pub(super) enum Preset {
 
 /// What a row of such a file is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum RowKind {
     /// A call, and what tells it apart from others.
     Call(String),
     /// Something else, of this kind.
@@ -48,7 +48,7 @@ impl Preset {
     ///
     /// # Errors
     /// [`RowError`].
-    pub(super) fn read(self, row: &Value, record: &mut Record) -> Result<Found, RowError> {
+    pub(super) fn read(self, row: &Value, record: &mut Record) -> Result<RowKind, RowError> {
         match self {
             Self::ClaudeCode => claude_code::read(row, record),
             Self::LitellmSpendLogs => litellm::read(row, record),

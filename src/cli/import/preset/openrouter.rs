@@ -5,13 +5,13 @@
 
 use tallyd_protocol::Record;
 
-use super::Found;
+use super::RowKind;
 use super::cells::{add_metadata, count, set, set_time, text};
 use crate::cli::import::row::RowError;
 use tallyd_model::json::Value;
 use tallyd_model::pricing::Usd;
 
-pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> {
+pub(super) fn read(row: &Value, record: &mut Record) -> Result<RowKind, RowError> {
     let key = text(row, &["generation_id"]);
     if key.is_empty() {
         return Err(RowError::row("generation_id is empty: it tells which call this is"));
@@ -32,7 +32,7 @@ pub(super) fn read(row: &Value, record: &mut Record) -> Result<Found, RowError> 
     record.latency_ms = u32::try_from(count(row, "generation_time_ms")?).ok().filter(|latency| *latency > 0);
     let names = ["provider_name", "variant", "api_key_name", "cancelled", "finish_reason_normalized"];
     add_metadata(record, names.map(|name| (name, text(row, &[name]))));
-    Ok(Found::Call(key))
+    Ok(RowKind::Call(key))
 }
 
 /// What the generation cost, at OpenRouter and at the vendor.

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::cli::import::mapping::Mapping;
-use crate::cli::import::reader::Rows;
+use crate::cli::import::reader::FileRows;
 use crate::cli::import::snapshot::Snapshot;
-use crate::cli::import::{Format, row};
+use crate::cli::import::{FileFormat, row};
 
 /// The calls with their keys, the refusals, and what was passed over.
 struct Read {
@@ -13,13 +13,13 @@ struct Read {
     passed_over: Vec<(String, u64)>,
 }
 
-fn read_with(preset: Preset, set: &str, format: Format, text: &str) -> anyhow::Result<Read> {
+fn read_with(preset: Preset, set: &str, format: FileFormat, text: &str) -> anyhow::Result<Read> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("file");
     std::fs::write(&path, text)?;
     let set = if set.is_empty() { vec![] } else { vec![set.to_owned()] };
     let mapping = Mapping { preset: Some(preset), form: row::Form::default(), ..Mapping::parse(&[], &set)? };
-    let mut rows = Rows::open(&Snapshot::take(&path)?, format, mapping)?;
+    let mut rows = FileRows::open(&Snapshot::take(&path)?, format, mapping)?;
     let (mut calls, mut refused) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next_row()? {
         match row.record {
@@ -31,7 +31,7 @@ fn read_with(preset: Preset, set: &str, format: Format, text: &str) -> anyhow::R
     Ok(Read { calls, refused, passed_over })
 }
 
-fn read(preset: Preset, format: Format, text: &str) -> Read {
+fn read(preset: Preset, format: FileFormat, text: &str) -> Read {
     read_with(preset, "", format, text).unwrap()
 }
 
@@ -47,7 +47,7 @@ fn claude_codes_answers_are_calls_and_the_rest_of_a_transcript_is_counted() {
 {"type":"assistant","sessionId":"s","requestId":"req_2","timestamp":"2026-08-10T10:00:02Z","message":{"id":"msg_bdrk_2","model":"claude-sonnet-4-5","usage":{"input_tokens":7,"output_tokens":9}}}
 {"type":"assistant","sessionId":"s","timestamp":"2026-08-10T10:00:03Z","message":{"id":"m3","model":"<synthetic>","usage":{"input_tokens":0,"output_tokens":0}}}
 "#;
-    let found = read_with(Preset::ClaudeCode, "user_id=u-42", Format::Ndjson, text).unwrap();
+    let found = read_with(Preset::ClaudeCode, "user_id=u-42", FileFormat::Ndjson, text).unwrap();
     assert_eq!((found.calls.len(), &found.refused), (2, &vec![]));
     let (key, record) = &found.calls[0];
     assert_eq!((&**key, &*record.request_id, &*record.user_id), ("msg_1:req_1", "req_1", "u-42"));
@@ -70,7 +70,7 @@ r3,acompletion,0.0,1100,1000,100,2026-08-10T10:00:00Z,x,gpt-4o,openai,proxy,,{},
 r4,acompletion,0.0,0,0,0,2026-08-10T10:00:00Z,x,gpt-4o,openai,proxy,,"{""error_information"": {""error_code"": ""429""}}",False,failure,
 r5,acompletion,0.1,0,10,0,2026-08-10T10:00:00Z,x,gpt-4o,openai,,,"{""additional_usage_values"": {""cache_read_input_tokens"": 20}}",False,success,
 "#;
-    let found = read(Preset::LitellmSpendLogs, Format::Csv, text);
+    let found = read(Preset::LitellmSpendLogs, FileFormat::Csv, text);
     let first = &found.calls[0].1;
     assert_eq!(
         (&*found.calls[0].0, &*first.provider, &*first.user_id, cost(first)),
@@ -84,7 +84,7 @@ r5,acompletion,0.1,0,10,0,2026-08-10T10:00:00Z,x,gpt-4o,openai,,,"{""additional_
     assert!(found.refused[0].contains("prompt_tokens are 10, and more than that was cached"), "{:?}", found.refused);
     // The same as the proxy's API has it.
     let line = r#"{"request_id":"r1","spend":7.2e-3,"prompt_tokens":10000,"completion_tokens":100,"startTime":"2026-08-10T10:00:00.250Z","model":"claude-sonnet-4-5","custom_llm_provider":"anthropic","end_user":"u-1","metadata":{"usage_object":{"prompt_tokens_details":{"cached_tokens":9000}}}}"#;
-    let lines = read(Preset::LitellmSpendLogs, Format::Ndjson, line);
+    let lines = read(Preset::LitellmSpendLogs, FileFormat::Ndjson, line);
     let of =
         |record: &Record| (record.input_tokens, record.cache_read_tokens, record.cost_usd.clone(), record.occurred_at);
     assert_eq!(of(&lines.calls[0].1), of(first));
@@ -95,7 +95,7 @@ fn openrouters_activity_has_the_charge_and_the_own_keys_together() {
     let text = "generation_id,created_at,cost_total,cost_web_search,cost_cache,byok_usage_inference,tokens_prompt,tokens_completion,tokens_reasoning,tokens_cached,model_permaslug,provider_name,user,generation_time_ms,app_name\n\
         gen-1,2026-08-10 10:00:00.5,0.0045,0,0,0,1000,100,40,0,anthropic/claude-sonnet-4.5,Anthropic,u-1,1200,chat\n\
         gen-2,2026-08-10 10:00:01,0.0002,0,0,0.004,1000,100,0,900,openai/gpt-4o,OpenAI,,,\n";
-    let found = read(Preset::OpenrouterActivity, Format::Csv, text);
+    let found = read(Preset::OpenrouterActivity, FileFormat::Csv, text);
     let (first, second) = (&found.calls[0].1, &found.calls[1].1);
     assert_eq!(
         (&*first.provider, &*first.model, &*first.user_id),
@@ -118,7 +118,7 @@ fn langfuses_generations_are_calls_and_a_count_without_a_bucket_leaves_them_unpr
 {"id":"o5","type":"GENERATION","startTime":"2026-08-10T10:00:00Z","model":"gpt-4o","usageDetails":{"input":10,"input_cached_tokens":4,"output":2,"total":12},"totalCost":0}
 {"id":"o6","type":"GENERATION","startTime":"2026-08-10T10:00:00Z","model":"house","usageDetails":{"input":1}}
 "#;
-    let found = read(Preset::Langfuse, Format::Ndjson, text);
+    let found = read(Preset::Langfuse, FileFormat::Ndjson, text);
     let first = &found.calls[0].1;
     assert_eq!((&*found.calls[0].0, &*first.provider, &*first.user_id, cost(first)), ("o1", "claude", "u-1", None));
     let tokens = (first.input_tokens, first.output_tokens, first.cache_read_tokens, first.cache_write_5m_tokens);
@@ -133,7 +133,7 @@ fn langfuses_generations_are_calls_and_a_count_without_a_bucket_leaves_them_unpr
     assert!(found.refused[0].contains("give --set provider=NAME"), "{:?}", found.refused);
     let passed_over = ["AGENT, with tokens", "SPAN"].map(|kind| (kind.to_owned(), 1));
     assert_eq!(found.passed_over, passed_over);
-    let named = read_with(Preset::Langfuse, "provider=vllm", Format::Ndjson, text).unwrap();
+    let named = read_with(Preset::Langfuse, "provider=vllm", FileFormat::Ndjson, text).unwrap();
     assert_eq!((named.calls.len(), &*named.calls[3].1.provider), (4, "vllm"));
 }
 
@@ -143,7 +143,7 @@ fn langfuses_table_is_read_as_its_export_writes_it() {
 "o1","t1","p","default","GENERATION","2026-08-10T10:00:00.250Z","2026-08-10T10:00:01.000Z","chat","{}","","DEFAULT","","","""hello""","""hi""","{}","","","2026-08-10T10:00:02.000Z","2026-08-10T10:00:02.000Z","{""input"":10,""output"":20,""input_cached_tokens"":30,""total"":60}","{""input"":0.1,""total"":0.3}","{}","gpt-4o","","","","0.75","","0.1","0.2","0.3","10","20","60","web","[]","2026-08-10T10:00:00.000Z","u-1","[]"
 "o2","t1","p","default","SPAN","2026-08-10T10:00:00.250Z","","tool","{}","","DEFAULT","","","","","{}","","","","","{}","{}","{}","","","","","","","","","0","0","0","0","web","[]","","u-1","[]"
 "#;
-    let found = read(Preset::Langfuse, Format::Csv, text);
+    let found = read(Preset::Langfuse, FileFormat::Csv, text);
     let (key, call) = &found.calls[0];
     assert_eq!((&**key, &*call.provider, &*call.model, &*call.user_id), ("o1", "openai", "gpt-4o", "u-1"));
     assert_eq!((call.input_tokens, call.output_tokens, call.cache_read_tokens, cost(call)), (10, 20, 30, Some("0.3")));
@@ -158,8 +158,8 @@ fn not_understood(record: &Record) -> Option<String> {
 #[test]
 fn a_file_of_another_program_is_refused_by_what_it_lacks() {
     let said = |preset, format, text: &str| format!("{:#}", read_with(preset, "", format, text).err().unwrap());
-    let wrong = said(Preset::LitellmSpendLogs, Format::Csv, "request_id,model\n1,m\n");
+    let wrong = said(Preset::LitellmSpendLogs, FileFormat::Csv, "request_id,model\n1,m\n");
     assert!(wrong.ends_with("it lacks startTime, spend; its keys are request_id, model"), "{wrong}");
-    let wrong = said(Preset::Langfuse, Format::Ndjson, "{\"id\":1}\n");
+    let wrong = said(Preset::Langfuse, FileFormat::Ndjson, "{\"id\":1}\n");
     assert!(wrong.contains("it lacks start_time or startTime, usage_details or usageDetails"), "{wrong}");
 }

@@ -12,7 +12,7 @@ use super::super::mapping::Mapping;
 use super::super::preset::Preset;
 use super::super::row::{Form, RowError, set_json, set_text};
 use super::super::snapshot::Snapshot;
-use super::{Draft, ROW_BYTES, Read as RowRead, not_of, nothing_known};
+use super::{ROW_BYTES, Read as RowRead, RowDraft, not_of, nothing_known};
 use tallyd_model::files::{Utf8, line_shift, separator};
 use tallyd_model::json::value::{Map, Value};
 
@@ -85,12 +85,12 @@ impl CsvRows {
     }
 
     /// Reads the next row into the draft.
-    pub(super) fn next(&mut self, draft: &mut Draft) -> anyhow::Result<Option<RowRead>> {
+    pub(super) fn next(&mut self, draft: &mut RowDraft) -> anyhow::Result<Option<RowRead>> {
         let lines_before = self.head.before.1;
         Ok(self.read(draft)?.map(|(line, read)| (line + lines_before, read)))
     }
 
-    fn read(&mut self, draft: &mut Draft) -> anyhow::Result<Option<RowRead>> {
+    fn read(&mut self, draft: &mut RowDraft) -> anyhow::Result<Option<RowRead>> {
         self.reader.get_mut().left = ROW_BYTES;
         let before = self.reader.position().line();
         let error = match self.reader.read_record(&mut self.cells) {
@@ -111,7 +111,7 @@ impl CsvRows {
         Ok(Some((line, Err(RowError::row(problem)))))
     }
 
-    fn fill(&self, draft: &mut Draft) -> Result<(), RowError> {
+    fn fill(&self, draft: &mut RowDraft) -> Result<(), RowError> {
         if let Some(preset) = self.mapping.preset {
             return draft.fill(preset, &self.row(), &self.mapping);
         }

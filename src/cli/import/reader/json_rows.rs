@@ -11,7 +11,7 @@ use super::super::json::{Object, at, scalar};
 use super::super::mapping::Mapping;
 use super::super::row::{RowError, set_json};
 use super::super::snapshot::Snapshot;
-use super::{Draft, ROW_BYTES, Read as RowRead, not_of, nothing_known};
+use super::{ROW_BYTES, Read as RowRead, RowDraft, not_of, nothing_known};
 use tallyd_model::files::Utf8;
 use tallyd_model::json::Value;
 
@@ -38,7 +38,7 @@ impl JsonRows {
     }
 
     /// Reads the next row into the draft. Notes each key that is ignored when it is first seen.
-    pub(super) fn next(&mut self, draft: &mut Draft, notes: &mut Vec<String>) -> anyhow::Result<Option<RowRead>> {
+    pub(super) fn next(&mut self, draft: &mut RowDraft, notes: &mut Vec<String>) -> anyhow::Result<Option<RowRead>> {
         let Some(line) = self.lines.next()? else { return Ok(None) };
         let (mapping, ignored) = (&self.mapping, &mut self.ignored);
         let read = match mapping.preset {
@@ -65,7 +65,7 @@ fn tree(line: &str) -> Result<Value, RowError> {
 }
 
 fn fill(
-    draft: &mut Draft,
+    draft: &mut RowDraft,
     object: &Object<'_>,
     mapping: &Mapping,
     ignored: &mut BTreeSet<String>,

@@ -85,7 +85,7 @@ fn import_with(socket: &Path, path: &Path, mapping: Mapping, before_sending: imp
     };
     let mut talk = Talk::new(snapshot.bytes(), true);
     before_sending(path);
-    let source = Source { snapshot: &snapshot, format, mapping };
+    let source = ImportFile { snapshot: &snapshot, format, mapping };
     let summary = import(&target, &source, socket.parent().unwrap(), &mut talk);
     Outcome { summary, said: talk.said }
 }
