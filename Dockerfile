@@ -16,9 +16,12 @@ COPY clients/rust ./clients/rust
 COPY fuzz/readers ./fuzz/readers
 COPY benches ./benches
 COPY migrations ./migrations
+COPY grafana ./grafana
 COPY src ./src
 COPY tests/prices/spellings.toml ./tests/prices/
 COPY --from=page /build/page/dist ./page/dist
+# What `tallyd --version` tells: docker build --build-arg BUILD_COMMIT="$(git rev-parse --short=12 HEAD)" …
+ARG BUILD_COMMIT=
 RUN cargo build --profile dist --locked --bin tallyd && strip target/dist/tallyd
 
 FROM debian:bookworm-slim

@@ -4,6 +4,7 @@
 .PHONY: test-python bench-python test-otel test-go test-php test-guides
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
+.PHONY: packages try-packages test-packages
 .PHONY: page test-page measure-page test-typescript screenshots
 .PHONY: check help run build test test-prices test-monitoring faults lint bench bench-quick bench-micro
 
@@ -83,7 +84,23 @@ deb: ## Build the Debian package: target/debian/tallyd_*.deb
 	@scripts/need-page || echo "tallyd is packaged without its admin page; everything else is there" >&2
 	@scripts/need-cargo-deb
 	$(DIST)
+	scripts/shell-files target/dist/tallyd target/shell
 	cargo deb --no-build --profile dist
+
+packages: ## Build every package into target/packages, of PROGRAM if it is given; SOURCE_DATE_EPOCH dates them
+	@scripts/need-page
+	@scripts/need-typescript
+	$(if $(PROGRAM),,$(DIST))
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
+	deploy/packages/build.py $(or $(PROGRAM),target/dist/tallyd) target/packages $(KINDS)
+
+test-packages: ## Build the npm and PyPI packages of the debug build, and try both
+	$(BUILD)
+	$(MAKE) packages PROGRAM=target/debug/tallyd KINDS="npm pypi"
+	$(MAKE) try-packages KINDS="npm pip"
+
+try-packages: ## Install each package as a new user, start, record, stop, start again: seconds and megabytes
+	tests/packages/try.py target/packages $(KINDS)
 
 screenshots: page ## Take pictures of each view, light and dark, wide and narrow: target/screenshots/
 	@scripts/need-chromium

@@ -10,14 +10,17 @@ mod adopt;
 mod alerts;
 mod bill_check;
 mod budgets;
+mod completions;
 mod config;
 mod confirm;
 mod costs;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod duplicates;
 mod forecast;
 mod import;
+mod init;
 mod migrate;
 mod open;
 mod partitions;
@@ -48,13 +51,24 @@ use tallyd_store::{Database, DatabaseError};
 
 /// Records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 #[derive(Parser)]
-#[command(name = "tallyd", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "tallyd", version, long_version = LONG_VERSION, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     common: Common,
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+/// `--version`: which build this is. `-V` is the number alone.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("TALLYD_COMMIT"),
+    "\nbuild: ",
+    env!("TALLYD_BUILD"),
+    "\nfeatures: ",
+    env!("TALLYD_FEATURES"),
+);
 
 const EXAMPLES: &str = "Examples:
   tallyd                                     start the daemon, with a PostgreSQL of its own
@@ -87,6 +101,8 @@ struct Common {
 enum Command {
     /// Run the daemon (the default)
     Serve(serve::ServeArgs),
+    /// Prompt for five settings, and write the files of a first start and of an application
+    Init(init::InitArgs),
     /// Bring the database's schema up to date
     Migrate(migrate::MigrateArgs),
     /// Record one call, or one a line from standard input
@@ -97,6 +113,8 @@ enum Command {
     Open(open::OpenArgs),
     /// Show what the running daemon is doing
     Status(status::StatusArgs),
+    /// Check the disk, the ports, the database and the running daemon, with a hint for each fault
+    Doctor(doctor::DoctorArgs),
     /// Watch the running daemon: rates, the WAL, today's cost by model
     Top(top::TopArgs),
     /// Take over the history of the tables that tallyd replaces
@@ -141,6 +159,18 @@ enum Command {
     Config(config::ConfigArgs),
     /// Run psql on the daemon's database
     Psql(psql::PsqlArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the man page of every command into a folder
+    #[command(hide = true)]
+    Man(completions::ManArgs),
+}
+
+impl Command {
+    /// Whether a configuration that is wrong is in its way.
+    fn needs_configuration(&self) -> bool {
+        !matches!(self, Self::Completions(_) | Self::Man(_))
+    }
 }
 
 impl Common {
@@ -173,20 +203,24 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches_mut(&mut command().get_matches()).unwrap_or_else(|error| error.exit());
+    let command = cli.command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
     let config = match cli.common.load() {
         Ok(config) => config,
+        Err(_) if !command.needs_configuration() => Config::default(),
         Err(error) => {
             output::error(&error);
             return ExitCode::from(2);
         }
     };
-    let done = match cli.command.unwrap_or(Command::Serve(serve::ServeArgs::default())) {
+    let done = match command {
         Command::Serve(args) => serve::run(&args, config, || cli.common.load()),
+        Command::Init(args) => init::run(&args, &config),
         Command::Migrate(args) => migrate::run(&args, &config),
         Command::Record(args) => record::run(&args, &config),
         Command::Import(args) => import::run(&args, &config),
         Command::Open(args) => open::run(&args, &config),
         Command::Status(args) => status::run(&args, &config),
+        Command::Doctor(args) => doctor::run(&args, &config),
         Command::Top(args) => top::run(&args, &config),
         Command::Adopt(args) => adopt::run(&args, &config),
         Command::Reconcile(args) => reconcile::run(&args, &config),
@@ -208,6 +242,8 @@ pub fn main() -> ExitCode {
         Command::Users(args) => users::run(&args, &config),
         Command::Config(args) => config::run(&args, &config),
         Command::Psql(args) => psql::run(&args, &config),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     let code = done.unwrap_or_else(|error| {
         output::error(&error);

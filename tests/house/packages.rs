@@ -97,3 +97,51 @@ fn the_published_crates_have_their_licences_readmes_and_metadata() {
         }
     }
 }
+
+fn tallyd(words: &[&str], folder: &Path) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_tallyd")).args(words).current_dir(folder).output().unwrap()
+}
+
+/// The commands that `--help` lists, with those below them: `prices show`.
+fn commands(command: &clap::Command, words: &str, found: &mut Vec<String>) {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
+        let words = format!("{words} {}", below.get_name()).trim_start().to_owned();
+        commands(below, &words, found);
+        found.push(words);
+    }
+}
+
+#[test]
+fn every_command_has_a_man_page_and_is_completed() {
+    let mut names = Vec::new();
+    commands(&tallyd::command(), "", &mut names);
+    assert!(names.len() > 50, "only {names:?}");
+    let folder = tempfile::tempdir().unwrap();
+    // Neither needs a configuration that is right.
+    std::fs::write(folder.path().join("config.toml"), "no_such_key = 1\n").unwrap();
+    let done = tallyd(&["man", "pages"], folder.path());
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    for name in &names {
+        let page = folder.path().join(format!("pages/tallyd-{}.1", name.replace(' ', "-")));
+        let page = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let done = tallyd(&["completions", shell], folder.path());
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let script = String::from_utf8(done.stdout).unwrap();
+        for word in names.iter().flat_map(|name| name.split(' ')) {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_version_tells_which_build_it_is() {
+    let told = |flag| String::from_utf8(tallyd(&[flag], Path::new("/")).stdout).unwrap();
+    assert_eq!(told("-V"), concat!("tallyd ", env!("CARGO_PKG_VERSION"), "\n"));
+    let long = told("--version");
+    let keys: Vec<_> = long.lines().skip(1).filter_map(|line| line.split_once(": ")).map(|(key, _)| key).collect();
+    assert_eq!(keys, ["commit", "build", "features"], "{long}");
+    assert!(long.starts_with(&told("-V")), "{long}");
+}

@@ -30,6 +30,7 @@
 //! | [`retention`] | old partitions, dropped with their sums kept |
 //! | [`retry`] | work that is tried again |
 //! | `zone` | the reporting time zone: the database's |
+//! | [`examine`] | a server's properties and its pooler's mode, read for `tallyd doctor` |
 //! | [`access`] | who may read and write, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: what a failure means for whoever has work to do |
 
@@ -46,6 +47,7 @@ pub mod dead_letters;
 pub mod duplicates;
 pub mod embedded;
 pub mod error;
+pub mod examine;
 pub mod forget;
 mod hosts;
 pub mod load;
@@ -75,7 +77,7 @@ mod zone;
 pub use access::{Access, CopyAccess};
 pub use connection::{ConnectError, Connection, describe};
 pub use error::{FailureClass, classify};
-pub use migrate::{MigrateError, MigrateOptions, MigrateReport, migrate};
+pub use migrate::{MigrateError, MigrateOptions, MigrateReport, migrate, pending};
 pub use rebuild::{Rebuild, RebuildError, preview_rebuild, rebuild_rollups};
 pub use reconcile::{Difference, MAX_DIFFERENCES, ReconcileError, Reconciliation, reconcile};
 pub use source::{Database, DatabaseError, DatabaseOptions};

@@ -12,7 +12,7 @@ use refinery::Migration;
 use serde::Serialize;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, Transaction};
 use uuid::Uuid;
 
 use self::former::Noted;
@@ -25,7 +25,7 @@ mod former;
 
 mod embedded {
     #![allow(missing_docs, reason = "the macro's function cannot be documented")]
-    refinery::embed_migrations!("../../migrations");
+    refinery::embed_migrations!("migrations");
 }
 
 /// What a migration needs to know of the configuration.
@@ -216,12 +216,7 @@ async fn migrate_once(client: &mut Client, options: &MigrateOptions) -> Result<M
 async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<(Vec<String>, bool), MigrateError> {
     transaction.batch_execute("SET LOCAL client_min_messages = warning").await?;
     enter(transaction).await?;
-    // Policies would show it an empty history, and it would begin anew.
-    let hidden = "SELECT current_user::text FROM pg_class AS c WHERE c.oid = 'public.tallyd_schema_history'::regclass \
-        AND (row_security_active(c.oid) OR NOT has_table_privilege(c.oid, 'SELECT'))";
-    if let Some(row) = transaction.query_typed(hidden, &[]).await?.first() {
-        return Err(MigrateError::Role { role: row.get(0) });
-    }
+    readable_history(transaction).await?;
     let mut known: Vec<&Migration> = migrations.iter().collect();
     known.sort();
     let mut history = read_history(transaction).await?;
@@ -230,6 +225,20 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
         former::rewrite(transaction, &known).await?;
         history = read_history(transaction).await?;
     }
+    let missing = missing(&known, &history)?;
+    let mut applied = Vec::new();
+    for migration in missing {
+        let name = file_name(migration);
+        let failed = |source| MigrateError::Migration { name: name.clone(), source };
+        transaction.batch_execute(migration.sql().unwrap_or_default()).await.map_err(failed)?;
+        note(transaction, migration).await.map_err(failed)?;
+        applied.push(name);
+    }
+    Ok((applied, rewritten))
+}
+
+/// The migrations that a history does not have.
+fn missing<'k, 'm>(known: &'k [&'m Migration], history: &[Noted]) -> Result<&'k [&'m Migration], MigrateError> {
     let mut done = 0;
     for noted in history {
         match known.get(done) {
@@ -244,19 +253,39 @@ async fn apply(transaction: &Transaction<'_>, migrations: &[Migration]) -> Resul
             _ => return Err(MigrateError::Newer { name: noted.file() }),
         }
     }
-    let mut applied = Vec::new();
-    for migration in &known[done..] {
-        let name = format!("V{}__{}", migration.version(), migration.name());
-        let failed = |source| MigrateError::Migration { name: name.clone(), source };
-        transaction.batch_execute(migration.sql().unwrap_or_default()).await.map_err(failed)?;
-        note(transaction, migration).await.map_err(failed)?;
-        applied.push(name);
+    Ok(&known[done..])
+}
+
+fn file_name(migration: &Migration) -> String {
+    format!("V{}__{}", migration.version(), migration.name())
+}
+
+/// The migrations that [`migrate`] would apply. Changes nothing.
+///
+/// # Errors
+/// [`MigrateError`], as [`migrate`] would end with it.
+pub async fn pending(client: &impl GenericClient) -> Result<Vec<String>, MigrateError> {
+    let runner = embedded::migrations::runner();
+    let mut known: Vec<&Migration> = runner.get_migrations().iter().collect();
+    known.sort();
+    if !has_history(client).await? {
+        let tables = super::adopt::standing(client).await?;
+        if !tables.is_empty() {
+            return Err(MigrateError::Occupied { tables });
+        }
+        return Ok(known.into_iter().map(file_name).collect());
     }
-    Ok((applied, rewritten))
+    readable_history(client).await?;
+    let history = read_history(client).await?;
+    if former::is_complete(&history)? {
+        // Only the history's own rows change.
+        return Ok(vec!["the history's present file names".to_owned()]);
+    }
+    Ok(missing(&known, &history)?.iter().map(|migration| file_name(migration)).collect())
 }
 
 /// The history in order.
-async fn read_history(transaction: &Transaction<'_>) -> Result<Vec<Noted>, tokio_postgres::Error> {
+async fn read_history(transaction: &impl GenericClient) -> Result<Vec<Noted>, tokio_postgres::Error> {
     let history = "SELECT version, name, checksum FROM public.tallyd_schema_history ORDER BY version";
     let rows = transaction.query_typed(history, &[]).await?;
     Ok(rows.iter().map(|row| Noted { version: row.get(0), name: row.get(1), checksum: row.get(2) }).collect())
@@ -272,12 +301,26 @@ async fn note(transaction: &Transaction<'_>, migration: &Migration) -> Result<()
     transaction.query_typed(note, &values).await.map(drop)
 }
 
+/// Refuses a role that policies would show an empty history: it would begin anew.
+async fn readable_history(client: &impl GenericClient) -> Result<(), MigrateError> {
+    let hidden = "SELECT current_user::text FROM pg_class AS c WHERE c.oid = 'public.tallyd_schema_history'::regclass \
+        AND (row_security_active(c.oid) OR NOT has_table_privilege(c.oid, 'SELECT'))";
+    match client.query_typed(hidden, &[]).await?.first() {
+        Some(row) => Err(MigrateError::Role { role: row.get(0) }),
+        None => Ok(()),
+    }
+}
+
+async fn has_history(client: &impl GenericClient) -> Result<bool, tokio_postgres::Error> {
+    let there = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
+    Ok(client.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)))
+}
+
 /// Admits one migrating process until its transaction ends, by a lock on the history that only roles which may change it can take.
 /// A history that is not there is made: of two processes that both make it the second waits for the first, and fails then
 /// ([`is_made_already`]).
 async fn enter(transaction: &Transaction<'_>) -> Result<(), MigrateError> {
-    let there = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
-    if !transaction.query_typed(there, &[]).await?.first().is_some_and(|row| row.get(0)) {
+    if !has_history(transaction).await? {
         let history = "CREATE TABLE public.tallyd_schema_history \
             (version int4 PRIMARY KEY, name text NOT NULL, applied_on text NOT NULL, checksum text NOT NULL)";
         transaction.batch_execute(history).await?;

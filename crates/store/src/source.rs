@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -10,12 +11,13 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{AsyncMessage, Client, Config};
 
 use super::connection::{ConnectError, Connection};
 use super::embedded::{self, Embedded, EmbeddedError};
 use super::hosts::{Driver, Way};
-use super::tls::TlsError;
+use super::tls::{TlsError, Verify};
 use super::url::{Address, AddressError};
 
 /// Where to find or make the database.
@@ -61,6 +63,19 @@ pub enum DatabaseError {
     /// The private cluster cannot be used.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+}
+
+/// What protects the way to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// It does not leave the machine.
+    SameMachine,
+    /// Encrypted, and the server's certificate is verified.
+    Verified,
+    /// Encrypted, but anybody on the way can pose as the server.
+    Unverified,
+    /// Nothing.
+    None,
 }
 
 /// A database, and how to reach it. Clones are the same one.
@@ -138,6 +153,24 @@ impl Database {
     #[must_use]
     pub fn redacted_url(&self) -> String {
         self.inner.way.address.redacted()
+    }
+
+    /// What protects the way to the server.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        let address = &self.inner.way.address;
+        let is_local = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        };
+        let config = &address.config;
+        let local = config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        match (address.verify, config.get_ssl_mode()) {
+            (Verify::Full, _) => Protection::Verified,
+            _ if local => Protection::SameMachine,
+            (Verify::Nothing, SslMode::Disable) => Protection::None,
+            (Verify::Nothing, _) => Protection::Unverified,
+        }
     }
 
     /// Opens a session. A private cluster that has gone is started again first; that may take a minute at the worst.

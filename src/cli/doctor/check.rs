@@ -1,0 +1,71 @@
+//! One check's outcome.
+
+use serde::Serialize;
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    /// As it should be.
+    Ok,
+    /// It works; somebody should look at it.
+    Warning,
+    /// A daemon would not work, or would lose something.
+    Failed,
+    /// It could not be checked.
+    Skipped,
+}
+
+impl State {
+    /// As it is printed.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "FAILED",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// A check by its name, its result, and a hint.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) state: State,
+    pub(super) found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hint: Option<String>,
+}
+
+impl Check {
+    pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, found: found.into(), hint: None }
+    }
+
+    pub(super) fn skipped(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Skipped, found: found.into(), hint: None }
+    }
+
+    pub(super) fn warning(name: &'static str, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name, state: State::Warning, found: found.into(), hint: Some(hint.into()) }
+    }
+
+    pub(super) fn failed(name: &'static str, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name, state: State::Failed, found: found.into(), hint: Some(hint.into()) }
+    }
+
+    /// An error whose text may end with its own hint.
+    pub(super) fn error(name: &'static str, error: &dyn std::error::Error, hint: &str) -> Self {
+        let text = error.to_string();
+        match text.split_once("hint: ") {
+            Some((found, hint)) => Self::failed(name, found.trim_end().trim_end_matches(['.', ':', ';']), hint),
+            None => Self::failed(name, text, hint),
+        }
+    }
+
+    /// The same with a hint.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}

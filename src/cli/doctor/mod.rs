@@ -1,0 +1,81 @@
+//! `tallyd doctor`: checks a machine, its settings and its database, and gives each fault a hint.
+//!
+//! It changes nothing: beside reading it syncs a small file in the data folder, which it removes, and opens sessions of the database.
+//! Like every command it starts the private PostgreSQL of a daemon that does not run, and stops it again. Checks that another module
+//! has already (the configuration, migrations, rights) are asked of that module.
+
+mod check;
+mod database;
+mod disk;
+mod listeners;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use self::check::{Check, State};
+use super::output::{self, Table, noun};
+use tallyd_config::Config;
+
+/// Check the settings, the disk, the socket, the ports, the database and the running daemon. Exits 0 if nothing fails (warnings
+/// included), 1 if a check fails, 2 if the configuration is wrong.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tallyd doctor
+  sudo -u tallyd tallyd --config /etc/tallyd/config.toml doctor
+  tallyd doctor --json | jq '.checks[] | select(.state == \"failed\")'")]
+pub(super) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let checks = super::block_on(async { Ok(examine(config).await) })?;
+    let count = |state| checks.iter().filter(|check| check.state == state).count() as u64;
+    let (failed, warnings) = (count(State::Failed), count(State::Warning));
+    if args.json {
+        output::json(&json!({ "failed": failed, "warnings": warnings, "checks": checks }))?;
+    } else {
+        let mut table = Table::new(&["state", "check"], &[]).with_text("found");
+        for check in &checks {
+            table.push(vec![check.state.word().into(), check.name.into(), check.found.clone()]);
+            if let Some(hint) = &check.hint {
+                table.note(&format!("hint: {hint}"));
+            }
+        }
+        table.print();
+        println!("{} failed, {}", noun(failed, "check", "checks"), noun(warnings, "warning", "warnings"));
+    }
+    Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// All checks, in the order in which a start would meet them.
+async fn examine(config: &Config) -> Vec<Check> {
+    let mut checks = vec![version(), configuration(config)];
+    checks.extend(disk::checks(config));
+    checks.extend(listeners::checks(config).await);
+    checks.extend(database::checks(config).await);
+    checks
+}
+
+fn version() -> Check {
+    let (name, rest) = super::LONG_VERSION.split_once('\n').unwrap_or((super::LONG_VERSION, ""));
+    Check::ok("version", format!("{name}; {}", rest.replace('\n', "; ")))
+}
+
+fn configuration(config: &Config) -> Check {
+    // That it has been loaded means that it is right: every command loads it first.
+    match config.auth.unprotected_url() {
+        Some(url) => Check::warning(
+            "configuration",
+            format!("the issuer is asked over plain HTTP: {url}"),
+            "an attacker on the way can let anybody in: use https for auth.issuer and auth.jwks_url",
+        ),
+        None => {
+            let stated = noun(config.origins.len() as u64, "setting is", "settings are");
+            Check::ok("configuration", format!("{stated} stated, the others are defaults"))
+        }
+    }
+}
