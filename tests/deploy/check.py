@@ -6,14 +6,18 @@
 Exits 1 and names each fault.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
+import helm_python
+import kubernetes_validate
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,10 +132,81 @@ def scripts():
             fault(f"{file}: {done.stderr or 'it cannot be executed'}")
 
 
+def schema(name, file):
+    """A file against a schema that check-jsonschema ships."""
+    program = Path(sys.executable).with_name("check-jsonschema")
+    done = run(str(program), "--builtin-schema", name, file)
+    if done.returncode:
+        fault(f"{file}: {done.stdout or done.stderr}")
+
+
+def chart(program):
+    """Helm's own lint, each rendered object against Kubernetes' schemas, and the settings of the pod."""
+    folder = ROOT / "deploy/helm"
+    told = helm_python.lint(folder, strict=True)
+    for message in told["errors"] + [one["error"] for one in told["messages"] if one["severity"] > 1]:
+        fault(f"deploy/helm: {message}")
+    full = {
+        "replicas": 2,
+        "env": {"TALLYD_LOG": "debug"},
+        "storage": {"size": "1Gi", "className": "fast"},
+        "podAnnotations": {"prometheus.io/scrape": "true"},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    }
+    kinds = set()
+    for values in ({}, full):
+        rendered = helm_python.Chart.load(folder).render(values)
+        for name, text in rendered.items():
+            document = yaml.safe_load(text)
+            kinds.add(document["kind"])
+            try:
+                kubernetes_validate.validate(document, "1.37", strict=True)
+            except kubernetes_validate.ValidationError as error:
+                fault(f"{name}: {error.message}")
+            if document["kind"] == "StatefulSet":
+                pod = document["spec"]["template"]["spec"]
+                settings = {pair["name"]: pair["value"] for pair in pod["containers"][0]["env"]}
+                settled(program, name, {**settings, "TALLYD_LISTEN_TCP_TOKENS": "t" * 32})
+                if f"UID = {pod['securityContext']['runAsUser']}\n" not in (ROOT / "deploy/packages/oci.py").read_text():
+                    fault(f"{name}: the pod's user is not the image's")
+    if kinds != {"Service", "StatefulSet"}:
+        fault(f"deploy/helm: rendered {kinds}")
+    try:
+        helm_python.Chart.load(folder).validate_schema({"replicas": "many"})
+        fault("deploy/helm: values.schema.json takes a replica count that is not a number")
+    except helm_python.HelmError:
+        pass
+
+
+def templates(program):
+    """What Render, Fly and Railway are told, as far as their files name the daemon's settings."""
+    tokens = {"TALLYD_LISTEN_TCP_TOKENS": "t" * 32}
+    service = yaml.safe_load((ROOT / "deploy/render/render.yaml").read_text())["services"][0]
+    settled(program, "render.yaml", {**tokens, **{pair["key"]: pair["value"] for pair in service["envVars"] if "value" in pair}})
+    fly = tomllib.loads((ROOT / "deploy/fly/fly.toml").read_text())
+    settled(program, "fly.toml", {**tokens, **fly["env"]})
+    railway = json.loads((ROOT / "deploy/railway/railway.json").read_text())
+    for where, file in (("render.yaml", service["dockerfilePath"]), ("fly.toml", fly["build"]["dockerfile"]), ("railway.json", railway["build"]["dockerfilePath"])):
+        if not (ROOT / file).exists():
+            fault(f"{where}: {file} is not there")
+    # The volume of each is the image's.
+    image = (ROOT / "Dockerfile").read_text()
+    for where, folder in (("render.yaml", service["disk"]["mountPath"]), ("fly.toml", fly["mounts"]["destination"])):
+        if f"VOLUME {folder}\n" not in image:
+            fault(f"{where}: {folder} is not the image's volume")
+
+
 def main():
     program = str(Path(sys.argv[1]).resolve())
     dockerfiles()
     compose(program)
+    schema("vendor.compose-spec", "deploy/compose/compose.yaml")
+    for file in sorted(path.name for path in (ROOT / ".github/workflows").glob("*.yml")):
+        schema("vendor.github-workflows", f".github/workflows/{file}")
+    chart(program)
+    templates(program)
     images(program)
     unit(program)
     scripts()
