@@ -28,6 +28,10 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
         Nobody("it asks the installed service; the same command is run from the runbook"),
     ),
     ("apt install postgresql", Nobody("it would change the machine that runs the tests")),
+    ("npm install", File("tests/packages/try.py")),
+    ("pip install \"tallyd[daemon]\"", File("tests/packages/try.py")),
+    ("pip install tallyd", File("tests/packages/try.py")),
+    ("cargo install tallyd", Nobody("nothing is published yet; `make packages` packs the crates")),
     ("find ~/.claude/projects", File("src/cli/import/preset/tests.rs")),
     ("tallyd migrate --citus", File("tests/database/citus.rs")),
     ("tallyd adopt --", File("tests/it/adopt.rs")),
@@ -62,8 +66,11 @@ const PROGRAMS: [&str; 13] = [
     "usermod",
 ];
 
-/// A page whose blocks another test runs as one script.
-const RUN_AS_A_WHOLE: (&str, &str) = ("docs/guide/replace-a-tracker.md", "clients/typescript/tests/guide.test.mjs");
+/// Pages whose blocks another test runs.
+const RUN_AS_A_WHOLE: [(&str, &str); 2] = [
+    ("docs/guide/replace-a-tracker.md", "clients/typescript/tests/guide.test.mjs"),
+    ("docs/guide/install.md", "tests/packages/try.py"),
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -201,9 +208,9 @@ fn every_command_of_the_documents_is_run_or_accounted_for() {
     for path in documents() {
         let at = path.strip_prefix(root()).unwrap().display().to_string();
         for Shown { command, is_whole } in shown(&path) {
-            if at == RUN_AS_A_WHOLE.0 && is_whole {
-                let test = std::fs::read_to_string(root().join(RUN_AS_A_WHOLE.1)).unwrap();
-                assert!(test.contains(&at), "{} does not run {at}", RUN_AS_A_WHOLE.1);
+            if let Some((_, other)) = RUN_AS_A_WHOLE.iter().find(|(page, _)| is_whole && at == *page) {
+                let test = std::fs::read_to_string(root().join(other)).unwrap();
+                assert!(test.contains(&at), "{other} does not run {at}");
                 continue;
             }
             if let Some(target) = command.strip_prefix("make ") {
