@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds every package into a folder, from a built program and a clean checkout. Nothing is published.
 
-    deploy/packages/build.py target/release/tallyd target/packages [npm pypi cargo deb oci helm]
+    deploy/packages/build.py target/dist/tallyd target/packages [npm pypi cargo deb oci helm]
 
 The same commit, program and SOURCE_DATE_EPOCH give the same bytes. SHA256SUMS has the sums of all.
 """
@@ -73,15 +73,14 @@ def of_cargo(program, _parts, _notices):
 
 def of_deb(program, _parts, _notices):
     subprocess.run([ROOT / "scripts/need-cargo-deb"], check=True)
-    # cargo-deb takes the program from the manifest's path.
-    (ROOT / "target/release").mkdir(parents=True, exist_ok=True)
-    place = ROOT / "target/release/tallyd"
-    if program.path != place.resolve():
+    # cargo-deb takes the program of a profile.
+    place = ROOT / "target/dist/tallyd"
+    if program.path != place:
         raise SystemExit(f"error: the Debian package is made of {place}, not of {program.path}")
     subprocess.run([ROOT / "scripts/shell-files", place, ROOT / "target/shell"], check=True)
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
-        subprocess.run(["cargo", "deb", "--quiet", "--no-build", "--output", folder], cwd=ROOT, check=True, env=environment)
+        subprocess.run(["cargo", "deb", "--quiet", "--no-build", "--profile", "dist", "--output", folder], cwd=ROOT, check=True, env=environment)
         for path in sorted(Path(folder).glob("*.deb")):
             yield path.name, path.read_bytes()
 

@@ -57,7 +57,9 @@ fn daemon(asked: Result<hyper::body::Bytes, AskError>) -> Vec<Check> {
             Health::Degraded => {
                 Check::warning(name, message, "it mends itself; docs/operate/runbook.md says from when on to look")
             }
-            Health::Failing => Check::failed(name, message, "docs/operate/runbook.md has a section for each such state"),
+            Health::Failing => {
+                Check::failed(name, message, "docs/operate/runbook.md has a section for each such state")
+            }
         });
     }
     checks
