@@ -33,7 +33,7 @@ pub(crate) enum Health {
 pub(crate) struct Component {
     /// How it is.
     pub status: Health,
-    /// What is wrong and what to do, if anything is.
+    /// The problem and the remedy, if there is a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 
 use tallyd_model::json;
 
-/// What says how a token is to be verified.
+/// The part of a token that selects its verification.
 #[derive(Debug, Deserialize)]
 pub struct TokenHeader {
     /// The algorithm that the token states.

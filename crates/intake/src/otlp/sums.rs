@@ -15,7 +15,7 @@ use tallyd_config::{ClaudeCode, Otlp};
 
 /// The metric's name.
 const NAME: &str = "claude_code.token.usage";
-/// The record's field for each type of token. The metric does not tell how long what was written to the cache lives.
+/// The record's field for each type of token. The metric does not tell the lifetime of cache writes.
 const FIELDS: [(&str, &str); 4] = [
     ("input", "input_tokens"),
     ("output", "output_tokens"),

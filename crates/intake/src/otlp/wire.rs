@@ -219,7 +219,7 @@ fn scalar(value: AnyValue) -> AttributeValue {
     ])
 }
 
-/// Decodes a message of at most so many fields.
+/// Decodes a message with a bounded number of fields.
 fn decode<M: Message + Default>(bytes: Bytes, fields_max: usize) -> Result<M, String> {
     let mut rest = bytes.clone();
     let mut fields = 0;

@@ -1,6 +1,6 @@
 //! Budgets: how much may be spent in a day, a week or a month, by whom or for what, and who is told when it is.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`budget`] | [`Budget`], and the days of its current period |
 //! | [`board`] | [`Board`]: where every budget stands; answers whether to hold back |
@@ -10,9 +10,11 @@
 //! | [`inbox`] | alerts as people see them: listed, acknowledged |
 //! | [`outbox`] | alerts on their way to the webhook |
 //!
-//! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock ([`Lock::Budgets`](crate::locks::Lock)); who gets it computes the states
+//! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock ([`Lock::Budgets`](crate::locks::Lock)); who
+//! gets it computes the states
 //! from the rollups and writes them. All daemons read the states into a [`Board`], which connections look at when they
-//! answer; clients that are connected are told when what is used up changes. So a daemon throttles on what was spent a few seconds ago, by all daemons together.
+//! answer; clients that are connected are told when what is used up changes. So a daemon throttles on what was spent a few
+//! seconds ago, by all daemons together.
 //!
 //! *Once.* An alert's key says what it is about (this budget, this amount, this period, this threshold), and the table
 //! holds each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a webhook that took an

@@ -27,7 +27,7 @@ pub struct Group {
     pub first_seen: Option<DateTime<Utc>>,
     /// When the last arrived.
     pub last_seen: Option<DateTime<Utc>>,
-    /// What is wrong, as the newest open letter says it.
+    /// The problem, as the newest open letter states it.
     pub message: Option<String>,
 }
 

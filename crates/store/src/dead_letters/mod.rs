@@ -19,7 +19,7 @@
 //! Settled letters stay as rows, with what became of them. A dropped one keeps its reason's code and its place in the WAL, and
 //! loses what the record said.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`groups`](mod@groups) | refusals by sender, reason and field |
 //! | [`payload`] | the record as it was received: read, corrected, shown as JSON |

@@ -27,7 +27,7 @@ pub struct DeadLetter {
     pub message: String,
     /// The field at fault, or empty.
     pub field: String,
-    /// Who sent it, or empty.
+    /// The sender, or empty.
     pub producer: String,
     /// The WAL that it came from.
     pub buffer_id: Option<Uuid>,
@@ -45,7 +45,7 @@ pub struct DeadLetter {
     pub record_id: Option<Uuid>,
     /// `json` or `msgpack`: what was received.
     pub payload_format: String,
-    /// Bytes of what is kept of it.
+    /// Bytes of its stored payload.
     pub payload_bytes: usize,
     /// The record as it was received. Serialized as JSON for a person.
     #[schema(value_type = Object)]

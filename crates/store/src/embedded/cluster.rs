@@ -89,7 +89,8 @@ impl Embedded {
         Self::acquired(data_dir, bin_dir).await
     }
 
-    /// The same for a cluster that is there, or that the data folder's daemon is about to make, where `daemon_runs`. Nothing is made: the folder's name may be a
+    /// The same for a cluster that is there, or that the data folder's daemon is about to make, where `daemon_runs`. Nothing is
+    /// made: the folder's name may be a
     /// slip of the pen.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ pub struct ForgetOptions<'a> {
     pub by: Actor<'a>,
 }
 
-/// What was done.
+/// The action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Forgotten {
     /// Calls of the call log.
@@ -83,7 +83,7 @@ pub enum ForgetError {
     Database(#[from] tokio_postgres::Error),
     /// The id is empty.
     #[error(
-        "the user's id is empty: calls that name nobody have no one to forget. hint: `tallyd users list` shows the ids"
+        "the user's id is empty: calls without a user cannot be forgotten. hint: `tallyd users list` shows the ids"
     )]
     NoUser,
     /// Records keep arriving.

@@ -29,7 +29,7 @@ pub struct RateUse {
     pub calls: i64,
 }
 
-/// What adding a price means.
+/// The effect of a new price.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PriceEffect {
     /// The rates that hold today at that instant, as `GET /api/v1/prices` has them; null if there are none.
@@ -42,7 +42,7 @@ pub struct PriceEffect {
     pub kept: Vec<String>,
     /// Rates that were not named, and are lost because the price was to be replaced.
     pub lost: Vec<RateUse>,
-    /// Calls of the last 30 days that are of this model and service tier, whatever they cost. Calls whose cost was stated
+    /// Calls of the last 30 days that are of this model and service tier, at any cost. Calls whose cost was stated
     /// are not among them.
     pub recent_calls: i64,
     /// Units that those calls use and that will not have a rate: such a call will be unpriced.

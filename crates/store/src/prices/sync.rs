@@ -48,7 +48,7 @@ pub struct Proposed {
     pub new: Value,
 }
 
-/// What a list would change.
+/// The changes of a price list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Proposal {
     /// Its number.

@@ -58,7 +58,8 @@ impl Accounts {
     }
 }
 
-/// The JSON that stands for a missing value in a column of a category of types, as an SQL literal. A page that was written for the table alone
+/// The JSON that stands for a missing value in a column of a category of types, as an SQL literal. A page that was written for
+/// the table alone
 /// calls methods of each number and text, so those are never null. A missing time stays null: no instant stands for it.
 fn missing(category: &str) -> &'static str {
     match category {

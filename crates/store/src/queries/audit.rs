@@ -45,7 +45,7 @@ pub struct Change<'a> {
     pub actor: &'a str,
     /// Where from.
     pub address: &'a str,
-    /// What was done.
+    /// The action.
     pub action: &'a str,
     /// To what.
     pub object: &'a str,
@@ -66,7 +66,7 @@ pub struct AuditEntry {
     pub actor: String,
     /// Where from; empty on the command line.
     pub address: String,
-    /// What was done.
+    /// The action.
     pub action: String,
     /// To what.
     pub object: String,

@@ -91,12 +91,12 @@ pub async fn lifetime(reading: &Reading) -> Result<Vec<(String, Sums)>, QueryErr
 pub struct Mover {
     /// The provider.
     pub provider: String,
-    /// The model; empty for a provider that has none.
+    /// The model; empty for a provider without models.
     pub model: String,
-    /// What the seven days before today came to.
+    /// Cost of the seven days before today.
     #[schema(value_type = String, example = "31.2")]
     pub cost_usd: Usd,
-    /// What the seven days before those came to.
+    /// Cost of the seven days before those.
     #[schema(value_type = String, example = "12.5")]
     pub previous_usd: Usd,
 }

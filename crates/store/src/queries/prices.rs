@@ -20,7 +20,7 @@ pub struct PriceRow {
     pub id: i32,
     /// The provider.
     pub provider: String,
-    /// The model; empty for a provider that has none.
+    /// The model; empty for a provider without models.
     pub model: String,
     /// `standard`, `batch` …
     pub service_tier: String,

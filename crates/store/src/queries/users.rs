@@ -40,7 +40,7 @@ pub struct UserTotals {
     pub total_rentcast_calls: Whole,
     /// Calls with a status of 400 or above.
     pub errors: Whole,
-    /// Calls without a known price.
+    /// Unpriced calls.
     pub unpriced_calls: Whole,
     /// Exact cost in USD, decimal text.
     #[schema(value_type = String, example = "1.25")]
@@ -49,7 +49,7 @@ pub struct UserTotals {
     pub first_call_at: Option<DateTime<Utc>>,
     /// The last call, if there was one.
     pub last_call_at: Option<DateTime<Utc>>,
-    /// What the user is shown as: the first column of `users.columns`, the e-mail address by default; null if it is not known.
+    /// The shown name: the first column of `users.columns`, the e-mail address by default; null if it is not known.
     pub shown: Option<String>,
     /// The shown columns of the application's table. A number, flag or text without a value, or of a user whom the table does not know, is 0,
     /// false or empty; anything else is null.

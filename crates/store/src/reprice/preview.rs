@@ -14,7 +14,7 @@ use super::{RepriceError, RepriceOptions};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
 
-/// What would change of one model on one day.
+/// The change of one model on one day.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DayDifference {
     /// In the reporting time zone.
@@ -27,15 +27,15 @@ pub struct DayDifference {
     pub calls: u64,
     /// Of those, the ones that have no price now.
     pub newly_priced: u64,
-    /// What they cost now.
+    /// Their present cost.
     #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
-    /// What they would cost.
+    /// Their cost after the change.
     #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
 }
 
-/// What would change.
+/// The changes.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Preview {
     /// Calls that were looked at.
@@ -48,10 +48,10 @@ pub struct Preview {
     pub unpriceable: u64,
     /// Calls whose stored cost has more than 18 decimals; they are left alone.
     pub inexact: u64,
-    /// What the changed calls cost now.
+    /// Present cost of the changed calls.
     #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
-    /// What they would cost.
+    /// Their cost after the change.
     #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
     /// By day and model.

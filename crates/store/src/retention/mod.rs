@@ -2,7 +2,7 @@
 //!
 //! ## What stays true
 //! Rollups and lifetime totals stay as they are. What a partition adds to them goes into the tables `tallyd_dropped_*` in the
-//! transaction that empties it, so in every committed state a rollup is the sum of the call log and of what was dropped.
+//! transaction that empties it, so in every committed state a rollup is the sum of the call log and of dropped calls.
 //!
 //! ## In two steps
 //! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes what was
@@ -19,7 +19,8 @@
 //! since they were made.
 //!
 //! ## Several at once
-//! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one at a time. Repricing and forgetting write to partitions, and
+//! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one at a time. Repricing and
+//! forgetting write to partitions, and
 //! so wait, or are waited for. Whoever waits for longer than two seconds gives way.
 
 mod empty;
