@@ -395,7 +395,7 @@ mod tests {
             ("alerts list --limit -1", "-1 is not in 1..=1000"),
             ("dead-letters list --limit -1", "'-1' for '--limit <N>'"),
             ("bill-check f --tolerance-usd -1", "not negative"),
-            ("bill-check f --tolerance-percent -1", "no percentage between 0 and 100"),
+            ("bill-check f --tolerance-percent -1", "not a percentage between 0 and 100"),
             ("record --provider p --input-tokens -5", "'-5' for '--input-tokens"),
         ] {
             let parsed = command().try_get_matches_from(format!("tallyd {words}").split(' '));

@@ -42,7 +42,7 @@ enum UsersCommand {
         json: bool,
     },
     /// Make all calls of a user anonymous. Every sum except the user's own stays the same
-    #[command(after_help = "Calls go to the user id '' of calls that name nobody; \
+    #[command(after_help = "Calls go to the user id '' of calls without a user; \
         their request ids and metadata are emptied. The user's dead letters are corrected, budgets and alerts deleted. A hash of \
         the id is kept, by which the daemons make records anonymous that arrive later; --once keeps none. Killed, it goes on when \
         the same command is run again.\n\nExample:\n  tallyd users forget u-42 --yes")]

@@ -153,7 +153,7 @@ async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Resul
             "input_tokens" | "output_tokens" | "cost_usd" => &format!("sum(d.{name})"),
             "first_call_at" => "min(d.day::timestamp AT TIME ZONE $1)",
             "last_call_at" => "max(d.day::timestamp AT TIME ZONE $1)",
-            // Failed calls, cached tokens and calls without a price were not told apart.
+            // Failed calls, cached tokens and unpriced calls were not separate.
             _ => "0",
         };
         format!("{sum} AS {name}")

@@ -81,7 +81,7 @@ async fn stand(
     Ok(thresholds(budget, start, spent))
 }
 
-/// What was spent, and the calls without a price.
+/// The spend, and the unpriced calls.
 async fn spent(
     transaction: &Transaction<'_>,
     budget: &Budget,
@@ -170,10 +170,10 @@ async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, t
     Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
 }
 
-/// Providers whose budgets are forecast: each takes a question and a fitted model.
+/// Providers whose budgets are forecast: each takes a request and a fitted model.
 const PROVIDERS_MAX: usize = 16;
 
-/// The provider whose spending counts towards a budget; empty for all of it. None for what the history does not tell.
+/// The provider whose spending counts towards a budget; empty for all of it. None where the history is too short.
 fn provider(state: &BudgetState) -> Option<&str> {
     matches!(state.budget.scope, BudgetScope::Global | BudgetScope::Provider)
         .then_some(state.budget.scope_value.as_str())

@@ -1,4 +1,4 @@
-//! Refusals by sender, reason and field: how many there were, how many letters wait, what one of them says.
+//! Refusals by sender, reason and field: their number, the number of open letters, one message.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;

@@ -5,7 +5,7 @@
 //!
 //! Linux signals a child when the *thread* that started it dies, not the process. So the server is started by a thread
 //! that does nothing else and lives until the server has ended; on a thread of the async runtime's pool, which end when
-//! they are idle, the server would be shut down for no reason that anybody could see.
+//! they are idle, the server would be shut down without a visible reason.
 
 use std::fs::File;
 use std::io;
@@ -62,12 +62,12 @@ pub(super) fn command(program: &Path, account: Option<OsAccount>, descriptors: &
         // As root, `uid` also gives up the supplementary groups.
         command.uid(uid).gid(gid);
     }
-    // Ctrl-C in a terminal signals the whole foreground group: the server must not go before what records into it.
+    // Ctrl-C in a terminal signals the whole foreground group: the server must not end before the daemon.
     command.process_group(0);
     let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = rustix::process::getpid();
     // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe functions are allowed.
-    // It makes system calls (fcntl, prctl, getppid) that neither allocate nor lock, and reads what was allocated before.
+    // It makes system calls (fcntl, prctl, getppid) that neither allocate nor lock, and reads memory that was allocated before.
     unsafe {
         command.pre_exec(move || before_exec(&descriptors, parent));
     }
@@ -225,7 +225,7 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     }
 }
 
-/// Borrows what a server program inherits.
+/// Borrows the descriptors that a server program inherits.
 pub(super) fn inherit<'a>(dir: &'a File, lock: &'a ClusterLock) -> [BorrowedFd<'a>; 2] {
     [dir.as_fd(), lock.as_fd()]
 }
@@ -239,7 +239,7 @@ fn config(host: &Path, database: &str) -> tokio_postgres::Config {
     config
 }
 
-/// What an attempt to connect has shown.
+/// The result of an attempt to connect.
 pub(super) enum Reach {
     /// The server takes sessions. (All of them may be in use.)
     Up,

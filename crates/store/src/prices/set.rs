@@ -1,4 +1,4 @@
-//! A price is added: what it does not name stays, and what it applies to is told before and after.
+//! A price is added: rates that it does not name stay, and the calls that it applies to are reported before and after.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use tallyd_model::pricing::{
     normalise_tier,
 };
 
-/// Calls of so many days tell what a price applies to.
+/// The days of calls that show the effect of a price.
 pub const RECENT_DAYS: i64 = 30;
 const DAY_US: i64 = 86_400_000_000;
 
@@ -70,7 +70,7 @@ pub enum SetPriceError {
     Price(#[from] CatalogError),
 }
 
-/// What adding a stated price would mean. Changes nothing.
+/// The effect of a stated price. Changes nothing.
 ///
 /// # Errors
 /// [`SetPriceError`].

@@ -31,7 +31,7 @@ pub struct PriceRow {
     pub rates: Value,
     /// Where the figures come from.
     pub source: String,
-    /// Who put it here: `builtin`, `manual` …
+    /// Its origin: `builtin`, `manual` …
     pub origin: String,
 }
 

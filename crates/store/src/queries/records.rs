@@ -1,6 +1,6 @@
 //! Single calls, searched in the call log: newest first, a page at a time.
 //!
-//! A page continues after a call, not after a number of rows: what is loaded meanwhile shifts nothing.
+//! A page continues after a call, not after a number of rows: rows that are loaded meanwhile shift nothing.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -63,7 +63,7 @@ record_row! {
     platform: String,
 }
 
-/// What is searched for. Text fields match whole.
+/// The search. Text fields match whole.
 #[derive(Debug, Clone)]
 pub struct RecordSearch {
     /// Not before.
@@ -93,7 +93,7 @@ fn columns_with(name: &str, expression: &str) -> String {
 /// Bytes of the texts, units and metadata of one page; a page that would have more ends before its limit. Compression and buffers
 /// hold it several times.
 const PAGE_BYTES: i64 = 4 << 20;
-/// Bytes of metadata that are told. What the daemon takes is below; a row that was written by others, or by an old version,
+/// Bytes of metadata that are told. Rows of the daemon are below; a row that was written by others, or by an old version,
 /// may have numbers that are short in the table and megabytes as text.
 const METADATA_BYTES: i64 = 64 << 10;
 

@@ -36,8 +36,8 @@ pub struct Sums {
 /// Columns of [`Sums`].
 pub const COLUMNS: usize = 10;
 
-/// The sums of a rollup's rows: of counts they are `numeric`, see [`Whole`]. A cost keeps 18 decimals: what the daemon writes has
-/// no more, SQL callers may.
+/// The sums of a rollup's rows: of counts they are `numeric`, see [`Whole`]. A cost keeps 18 decimals: the daemon never writes
+/// more, SQL callers may.
 pub const OF_ROLLUP: &str = "coalesce(sum(calls), 0), coalesce(sum(errors), 0), \
     coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), \
     coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_5m_tokens), 0), \

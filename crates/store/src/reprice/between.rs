@@ -1,4 +1,4 @@
-//! What calls cost by one set of prices and by another, by model: what a change of prices means, whatever was stored.
+//! Costs of calls by two sets of prices, by model: the effect of a change of prices, independent of stored costs.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What repricing would change, per day and model.
+//! The effect of repricing, per day and model.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ pub struct Preview {
     pub days: Vec<DayDifference>,
 }
 
-/// Reads the calls, and says what would change. Changes nothing.
+/// Reads the calls, and returns the changes. Changes nothing.
 ///
 /// # Errors
 /// [`RepriceError`].
@@ -116,7 +116,7 @@ pub(super) async fn zone(client: &Client) -> Result<Tz, RepriceError> {
     zone.ok_or(RepriceError::NoTimeZone)
 }
 
-/// What was dropped from the call log in partitions that a period touches.
+/// Calls that were dropped from the call log in partitions that a period touches.
 #[derive(Debug, Clone, Serialize)]
 pub struct DroppedCalls {
     /// The first of those partitions began here; none: it had no lower bound.
@@ -129,7 +129,7 @@ pub struct DroppedCalls {
     pub cost_usd: String,
 }
 
-/// What was dropped of a period, microseconds since 1970 UTC; none if nothing was.
+/// The dropped part of a period, microseconds since 1970 UTC; none if nothing was.
 ///
 /// # Errors
 /// PostgreSQL's.
