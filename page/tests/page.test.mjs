@@ -429,7 +429,7 @@ describe("files and weather", () => {
       const tab = await open(browser, fresh);
       await signIn(tab, fresh, await fresh.token("admin"));
       await show(tab, fresh, "overview");
-      await tab.page.getByText("Every record so far was refused").first().waitFor();
+      await tab.page.getByText("All records were refused").first().waitFor();
       await tab.page.getByText("expected 0 to 999, found 1000").waitFor();
       await tab.page.getByText("42 records were refused").waitFor();
       assert.deepEqual(await tab.axe(), [], "overview");
