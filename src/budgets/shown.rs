@@ -84,9 +84,9 @@ fn share(amount: Usd, of: Usd) -> f64 {
 fn label(budget: &Budget) -> String {
     let period = budget.period.adjective();
     match budget.scope {
-        BudgetScope::Global => format!("everything, a {period}"),
-        BudgetScope::User => format!("user of budget {}, a {period}", budget.id),
-        scope => format!("{} {}, a {period}", scope.name(), budget.scope_value),
+        BudgetScope::Global => format!("all spend, {period}"),
+        BudgetScope::User => format!("user of budget {}, {period}", budget.id),
+        scope => format!("{} {}, {period}", scope.name(), budget.scope_value),
     }
 }
 
@@ -109,9 +109,9 @@ mod tests {
                 throttle: true,
             })
         };
-        assert_eq!(name(BudgetScope::Global, "", Period::Day), "everything, a day");
-        assert_eq!(name(BudgetScope::Provider, "claude", Period::Month), "provider claude, a month");
-        assert_eq!(name(BudgetScope::App, "web", Period::Week), "app web, a week");
-        assert_eq!(name(BudgetScope::User, "ann@example.com", Period::Day), "user of budget 7, a day");
+        assert_eq!(name(BudgetScope::Global, "", Period::Day), "all spend, daily");
+        assert_eq!(name(BudgetScope::Provider, "claude", Period::Month), "provider claude, monthly");
+        assert_eq!(name(BudgetScope::App, "web", Period::Week), "app web, weekly");
+        assert_eq!(name(BudgetScope::User, "ann@example.com", Period::Day), "user of budget 7, daily");
     }
 }

@@ -214,7 +214,7 @@ impl Admission<'_> {
     }
 
     fn endpoint<'a>(&self, endpoint: &'a TextField<'_>) -> Admitted<&'a str> {
-        // The query string is cut before the length is checked: it is what makes endpoints long.
+        // The query string is cut before the length is checked: it makes endpoints long.
         let Field::Given(text) = endpoint else { return self.text("endpoint", endpoint) };
         let kept = self.kept(text);
         check_text("endpoint", kept, self.rules.text_bytes)?;

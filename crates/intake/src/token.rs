@@ -17,7 +17,7 @@ pub struct TokenHeader {
 }
 
 impl TokenHeader {
-    /// Reads what the header's base64 holds. None if it is broken, or has extensions.
+    /// Reads the header's base64. None if it is broken, or has extensions.
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {
         json::from_slice::<Self>(text).ok().filter(|header| header.crit.is_none())

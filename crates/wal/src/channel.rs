@@ -259,8 +259,8 @@ impl ChunkSender {
         sent
     }
 
-    /// A writer that is gone closes the origins of what it finds in the channel. What comes after that, it cannot know:
-    /// replies that speak for it would wait for ever.
+    /// A writer that is gone closes the origins of what it finds in the channel. It cannot know later messages: their replies
+    /// would wait for ever.
     fn tell_if_stopped(&self, origin: &ConnectionOrigin) {
         step();
         if self.permits.is_closed() {

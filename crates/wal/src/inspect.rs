@@ -70,7 +70,7 @@ pub struct SegmentReport {
     folder: PathBuf,
 }
 
-/// What is readable in a segment.
+/// The readable contents of a segment.
 pub struct SegmentContents {
     /// The WAL that it belongs to; none if its `.open` file is damaged.
     pub buffer_id: Option<uuid::Uuid>,
@@ -179,7 +179,7 @@ impl SegmentReport {
     /// Reads the readable values. The payloads come into memory: a segment has tens of mebibytes.
     ///
     /// # Errors
-    /// [`WalError::Io`] if the store's files cannot be copied; a store that is damaged, or without its file, is no error.
+    /// [`WalError::Io`] if the store's files cannot be copied; a store that is damaged, or without its file, is not an error.
     pub fn read(&self) -> Result<SegmentContents, WalError> {
         let opening = files::read::<Opening>(&self.paths.opening).ok();
         let copy = Copy::of(&self.paths.store)?;

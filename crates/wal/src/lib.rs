@@ -114,7 +114,7 @@ pub enum WalError {
         /// Which store.
         path: String,
     },
-    /// A value that had been read before is not there, or not what it was.
+    /// A value that had been read before is missing, or has changed.
     #[error("the value {key} of the WAL could be read before, and cannot be read again")]
     Unreadable {
         /// Its key.

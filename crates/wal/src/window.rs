@@ -213,7 +213,7 @@ pub struct IdentityWindow {
 }
 
 impl IdentityWindow {
-    /// Reads what the segments before have left in the WAL's folder.
+    /// Reads the files of earlier segments in the WAL's folder.
     ///
     /// # Errors
     /// [`WalError::Io`]. A file that is damaged is none: it is set aside.

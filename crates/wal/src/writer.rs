@@ -152,13 +152,13 @@ pub struct Writer {
     pub wal: Arc<Wal>,
     /// The producers' numbers.
     pub producers: Producers,
-    /// Which calls are known by what they state.
+    /// The window of stated identities.
     pub window: IdentityWindow,
     /// The bounds.
     pub space: Space,
     /// When a record is durable.
     pub sync: SyncMode,
-    /// At what size a segment is full, in bytes of values.
+    /// The size of a full segment, in bytes of values.
     pub segment_bytes: u64,
     /// The time.
     pub clock: Arc<dyn Clock>,

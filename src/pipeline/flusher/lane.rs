@@ -211,7 +211,7 @@ impl Lane {
                 continue;
             };
             let age_us = self.flusher.loader.clock.now_us().saturating_sub(first.written_us).max(0).unsigned_abs();
-            // The wall clock may have been set back: what waits here grows old all the same.
+            // The wall clock may have been set back: waiting records grow old all the same.
             let waited = began.get_or_insert_with(Instant::now).elapsed();
             let age = Duration::from_micros(age_us).max(waited);
             let patience = if is_growing { self.patience() } else { self.flusher.options.flush_interval };

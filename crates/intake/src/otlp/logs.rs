@@ -47,7 +47,7 @@ pub(super) fn is_claude_code(source: &ItemSource) -> bool {
 /// The event's record, if it is one of an API request.
 ///
 /// # Errors
-/// None: what is wrong with a record is found when it is taken.
+/// None: a record's errors are found when it is taken.
 pub fn records(
     reading: &ItemContext<'_>,
     source: &ItemSource,

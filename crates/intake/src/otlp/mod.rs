@@ -23,7 +23,7 @@ mod wire;
 use tallyd_config::Otlp;
 use tallyd_model::pricing::Catalog;
 
-/// What items are read with.
+/// The settings of the readers.
 pub struct ItemContext<'a> {
     /// The settings.
     pub config: &'a Otlp,

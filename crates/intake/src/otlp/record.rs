@@ -155,7 +155,7 @@ impl Draft {
     }
 }
 
-/// A scalar as JSON, within the bound of a kept text. None for what is not kept at all.
+/// A scalar as JSON, within the bound of a kept text. None for items that are not kept at all.
 fn scalar(value: &AttributeValue) -> Option<Json> {
     Some(match value {
         AttributeValue::Text(text) if text.len() > KEPT_TEXT_BYTES_MAX => return None,

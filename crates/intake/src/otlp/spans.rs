@@ -54,7 +54,7 @@ const TIER: [&str; 7] = [
 /// The span's record, if it is a model call's.
 ///
 /// # Errors
-/// None: what is wrong with a record is found when it is taken.
+/// None: a record's errors are found when it is taken.
 pub fn records(
     reading: &ItemContext<'_>,
     source: &ItemSource,

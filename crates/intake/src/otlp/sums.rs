@@ -61,7 +61,7 @@ pub fn records(
     Ok(took)
 }
 
-/// What points of one record have in common.
+/// The common properties of one record's points.
 fn key(config: &Otlp, source: &ItemSource, point: &Point) -> (u64, u64, [String; 4]) {
     let text = |names: &[&str]| point.attributes.text(names).unwrap_or_default().to_owned();
     let user = source.user(config, &point.attributes).unwrap_or_default().to_owned();

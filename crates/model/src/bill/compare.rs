@@ -170,7 +170,7 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, BillL
     BillDay { day, provider, billed_usd, recorded_usd, difference_usd, agrees, causes, lines }
 }
 
-/// What is seen in the lines, most telling first.
+/// Reasons that the lines show, the most telling first.
 fn causes(lines: &[BillLine], same_tokens: bool) -> Vec<String> {
     let mut causes = Vec::new();
     let mut say = |text: String| causes.push(text);

@@ -39,7 +39,7 @@ pub(super) fn calls(table: &OldTable, options: &AdoptOptions) -> String {
     )
 }
 
-/// Each field, from its column or as what it is without one.
+/// Each field, from its column or its default.
 fn expressions(table: &OldTable, options: &AdoptOptions) -> Vec<String> {
     let column = |field: &str| table.fields.get(field).map(super::source::OldColumn::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));

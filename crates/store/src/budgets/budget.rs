@@ -50,7 +50,7 @@ impl BudgetScope {
 pub struct Budget {
     /// Its row.
     pub id: i32,
-    /// What is bounded.
+    /// The scope of the budget.
     pub scope: BudgetScope,
     /// Which one; empty for everything.
     pub scope_value: String,

@@ -120,7 +120,7 @@ async fn spent(
 /// rounded down: 100 is all of it.
 fn standing(budget: &Budget, start: NaiveDate, spent: Usd) -> String {
     let of = match budget.scope {
-        Scope::Global => "all spend".to_owned(),
+        BudgetScope::Global => "all spend".to_owned(),
         scope => format!("{} {}", scope.name(), slack::named(&budget.scope_value)),
     };
     let share = spent.attos().checked_mul(100).and_then(|spent| spent.checked_div(budget.amount_usd.attos()));

@@ -13,7 +13,7 @@ use tallyd_model::pricing::{Usd, normalise_provider};
 /// A budget that is to be set. [`set`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBudget {
-    /// What is bounded.
+    /// The scope of the budget.
     pub scope: BudgetScope,
     /// Which one; empty for [`BudgetScope::Global`].
     pub scope_value: String,

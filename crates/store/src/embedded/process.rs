@@ -1,6 +1,6 @@
 //! The server's programs as child processes.
 //!
-//! [`command`] sets up one: as whom it runs, what it inherits, that it dies with us. [`Keeper`] is the thread that starts
+//! [`command`] sets up one: its user, its descriptors, and that it dies with us. [`Keeper`] is the thread that starts
 //! the server, watches it, and ends it. [`ClusterLock`] lasts as long as any process of the server.
 //!
 //! Linux signals a child when the *thread* that started it dies, not the process. So the server is started by a thread
@@ -98,7 +98,7 @@ fn before_exec(descriptors: &[RawFd], parent: Pid) -> io::Result<()> {
 /// The lock that says who runs the cluster, held.
 ///
 /// `flock` belongs to the open file, and a process inherits open files: handed to the server, the lock lasts as long as
-/// any process of the server does. So whoever gets it knows that no process works on the cluster, and that a
+/// any process of the server does. So its holder knows that no process works on the cluster, and that a
 /// `postmaster.pid` that is still there is stale. That matters: in a container process ids start from the same low
 /// numbers each time, and the server would take any process that happens to have the old number for its predecessor.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl AsFd for ClusterLock {
     }
 }
 
-/// What the server needs while it runs.
+/// State that the server needs while it runs.
 pub(super) struct Server {
     /// The command, from [`command`].
     pub(super) command: Command,

@@ -33,7 +33,7 @@ pub struct Chunk {
     pub max_us: i64,
     /// Columns in which some call differs from the table's defaults.
     pub columns: Columns,
-    /// Which of its calls state who they are; empty for what clients make ids for.
+    /// Calls with a stated identity; empty if clients made all ids.
     pub claims: IdentityClaims,
 }
 

@@ -6,7 +6,7 @@ use super::SegmentContents;
 use crate::recent::{Payload, StoredChunk};
 use crate::value;
 
-/// Chunks from values, and what is missing between them.
+/// Chunks from values, and the gaps between them.
 pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> SegmentContents {
     let synced = values.values().map(|value| value::trusted(value).0.synced).max().unwrap_or(0);
     // A seal claims the most: values in a store beyond it did not count at an earlier start.
