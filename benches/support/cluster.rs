@@ -94,11 +94,24 @@ impl Cluster {
 
     pub fn empty_tables(&self) {
         self.sql(
-            "TRUNCATE api_usage_log, daily_api_costs, daily_user_api_costs, user_api_totals, ingest_watermark, \
-             dead_letters",
+            "TRUNCATE api_usage_log, daily_api_costs, tallyd_user_days, tallyd_user_totals, tallyd_user_deltas_0, \
+             tallyd_user_deltas_1, ingest_watermark, dead_letters",
         );
         self.sql("VACUUM");
         self.sql("CHECKPOINT");
+    }
+
+    /// Merges the users' deltas by a daemon's own code, and says how long that took.
+    pub fn merge_seconds(&self) -> f64 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = self.connect().await;
+            let mut seconds = 0.0;
+            while let Some(merged) = tallyd_store::user_deltas::merge(&client).await.expect("a merge") {
+                seconds += merged.took.as_secs_f64();
+            }
+            seconds
+        })
     }
 
     /// Fails if the rollups are not the sum of the log.

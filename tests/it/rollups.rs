@@ -88,7 +88,7 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     assert_eq!(postgres.psql("SELECT count(*) FILTER (WHERE user_id = 'u') FROM api_usage_log"), "1");
     let (code, said) = rebuild(&daemon, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("1 call on 1 day: 2 rows"), "{said}");
+    assert!(said.contains("1 call on 1 day: 4 rows"), "{said}");
     postgres.until("SELECT count(*) FROM tallyd_daemons", "1");
     let pid = daemon.pid();
     let (code, said) = rebuild(&daemon, &["--yes"]);
@@ -159,7 +159,8 @@ fn costs_and_users_are_shown_in_lists_with_headings() {
     assert!(lines(&["costs", "--by", "day", "--days", "1"])[1].ends_with("3 1 1.20"));
     let json: Value = serde_json::from_str(&run(&["costs", "--json"])).unwrap();
     assert_eq!((&json[0]["model"], &json[1]["cost_usd"]), (&"claude-sonnet-4-5".into(), &"0.0042".into()));
-    let wrong = daemon.run(&["costs", "--by", "app", "--days", "90"]);
+    assert_eq!(lines(&["costs", "--by", "app", "--days", "90"])[1..3], ["web 1 0 1.20", "- 2 1 < 0.01"]);
+    let wrong = daemon.run(&["costs", "--by", "app", "--user", "ann", "--days", "90"]);
     assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("31 days"));
     let today = postgres.psql("SELECT max(occurred_at AT TIME ZONE 'UTC')::date FROM api_usage_log");
     let users = lines(&["users", "list"]);
@@ -181,16 +182,19 @@ fn an_altered_rollup_is_found_and_named() {
     daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm","cost_usd":"0.20","user_id":"u"}"#);
     postgres.until_calls(1);
     daemon.assert_reconciled();
-    for (table, column) in
-        [("daily_api_costs", "cost_usd"), ("daily_user_api_costs", "requests"), ("user_api_totals", "calls")]
-    {
+    postgres.until_merged();
+    for (rollup, table, column) in [
+        ("daily_api_costs", "daily_api_costs", "cost_usd"),
+        ("daily_user_api_costs", "tallyd_user_days", "requests"),
+        ("user_api_totals", "tallyd_user_totals", "calls"),
+    ] {
         postgres.psql(&format!("UPDATE {table} SET {column} = {column} + 1"));
         let output = daemon.run(&["reconcile", "--json"]);
         assert_eq!(output.status.code(), Some(1), "{table}");
         let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         let differences = found["differences"].as_array().unwrap();
         assert_eq!((found["equal"].as_bool(), differences.len()), (Some(false), 1), "{found:#}");
-        assert_eq!((&differences[0]["table"], &differences[0]["column"]), (&table.into(), &column.into()));
+        assert_eq!((&differences[0]["table"], &differences[0]["column"]), (&rollup.into(), &column.into()));
         postgres.psql(&format!("UPDATE {table} SET {column} = {column} - 1"));
     }
     daemon.assert_reconciled();

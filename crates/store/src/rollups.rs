@@ -1,9 +1,9 @@
-//! The three rollups as sums in SQL: what reconciling compares, what a rebuild writes, and what stays of calls that are
+//! The rollups as sums in SQL: what reconciling compares, what a rebuild writes, and what stays of calls that are
 //! dropped from the call log.
 //!
 //! One list of measures and one of tables, so that these cannot come to differ. Each expression is over the call log (or one of
 //! its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the call log and its table of dropped sums
-//! together ([`Rollup::select_accounted`]).
+//! together ([`Rollup::select_accounted`]). The two by user are base and deltas ([`crate::user_deltas`]).
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -34,15 +34,19 @@ pub(super) const ZONE: &str = "(SELECT value FROM public.tallyd_settings WHERE k
 const CALL_TIMES: [(&str, &str); 2] = [(FIRST_CALL, "min(l.occurred_at)"), (LAST_CALL, "max(l.occurred_at)")];
 
 const DAY: (&str, &str) = ("day", "(l.occurred_at AT TIME ZONE $1)::date");
+const HOUR: (&str, &str) = ("hour", "date_trunc('hour', l.occurred_at, $1)");
 const PROVIDER: (&str, &str) = ("provider", "l.provider");
 const USER: (&str, &str) = ("user_id", "l.user_id");
 const MODEL: (&str, &str) = ("model", "CASE WHEN l.rollup_other & 1 <> 0 THEN '(other)' ELSE l.model END");
 const ENDPOINT: (&str, &str) = ("endpoint", "CASE WHEN l.rollup_other & 2 <> 0 THEN '(other)' ELSE l.endpoint END");
+const APP: (&str, &str) = ("app", "CASE WHEN l.rollup_other & 4 <> 0 THEN '(other)' ELSE l.app END");
 
 /// A rollup.
 #[derive(Debug)]
 pub(super) struct Rollup {
-    /// Its table, in the schema `public`.
+    /// What people read, in the schema `public`: one row a key.
+    pub(super) name: &'static str,
+    /// The table that is written, or the base of the deltas, in the schema `public`.
     pub(super) table: &'static str,
     /// The table of what was dropped from the call log: the same columns, the same key.
     pub(super) dropped: &'static str,
@@ -52,22 +56,67 @@ pub(super) struct Rollup {
     pub(super) sums: &'static [&'static [(&'static str, &'static str)]],
 }
 
+/// The stretch of time that a rollup's row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Period {
+    /// A day of the reporting time zone.
+    Day,
+    /// An hour by the clocks of that zone.
+    Hour,
+}
+
+impl Period {
+    /// The column of its beginning.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Day => DAY.0,
+            Self::Hour => HOUR.0,
+        }
+    }
+
+    /// The condition that it begins at the time of a text parameter or later.
+    pub(super) fn since(self, parameter: &str) -> String {
+        let kind = match self {
+            Self::Day => "date",
+            Self::Hour => "timestamptz",
+        };
+        format!("{} >= {parameter}::text::{kind}", self.name())
+    }
+}
+
 /// The rollups, in the order in which every writer takes them: the rows that everybody writes last. The tables of dropped sums
 /// come after all of them.
-pub(super) const ROLLUPS: [Rollup; 3] = [
+pub(super) const ROLLUPS: [Rollup; 5] = [
     Rollup {
-        table: "daily_user_api_costs",
+        name: "daily_user_api_costs",
+        table: "tallyd_user_days",
         dropped: "tallyd_dropped_user_costs",
         keys: &[DAY, USER, PROVIDER],
         sums: &[&MEASURES],
     },
     Rollup {
-        table: "user_api_totals",
+        name: "user_api_totals",
+        table: "tallyd_user_totals",
         dropped: "tallyd_dropped_totals",
         keys: &[USER, PROVIDER],
         sums: &[&MEASURES, &CALL_TIMES],
     },
     Rollup {
+        name: "daily_app_api_costs",
+        table: "daily_app_api_costs",
+        dropped: "tallyd_dropped_app_costs",
+        keys: &[DAY, APP, PROVIDER, MODEL],
+        sums: &[&MEASURES],
+    },
+    Rollup {
+        name: "hourly_api_costs",
+        table: "hourly_api_costs",
+        dropped: "tallyd_dropped_hour_costs",
+        keys: &[HOUR, PROVIDER, MODEL],
+        sums: &[&MEASURES],
+    },
+    Rollup {
+        name: "daily_api_costs",
         table: "daily_api_costs",
         dropped: "tallyd_dropped_costs",
         keys: &[DAY, PROVIDER, MODEL, ENDPOINT],
@@ -79,13 +128,17 @@ pub(super) const ROLLUPS: [Rollup; 3] = [
 pub(super) const USERS: &Rollup = &ROLLUPS[0];
 /// What users did in their lifetime.
 pub(super) const TOTALS: &Rollup = &ROLLUPS[1];
-/// What was done on a day.
-pub(super) const COSTS: &Rollup = &ROLLUPS[2];
 
 impl Rollup {
     /// All columns but the key's.
     pub(super) fn columns(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.sums.iter().flat_map(|sums| sums.iter().copied())
+    }
+
+    /// The stretch of time that a row is about. None for lifetimes.
+    pub(super) fn period(&self) -> Option<Period> {
+        let has = |period: &Period| self.keys.iter().any(|(name, _)| *name == period.name());
+        [Period::Day, Period::Hour].into_iter().find(has)
     }
 
     /// The names of the key's columns.
@@ -129,9 +182,43 @@ impl Rollup {
         )
     }
 
+    /// `INSERT` that adds the rows of a table of deltas to the base. `condition` may choose some of them.
+    ///
+    /// In no order: whoever changes the base is alone with it. No volatile function, so that nodes of a distributed table do it each for
+    /// itself.
+    pub(super) fn absorb(&self, deltas: &str, condition: &str) -> String {
+        let keys = self.key_list();
+        let sums: Vec<String> = self.columns().map(|(name, _)| format!("{}(d.{name})", aggregate(name))).collect();
+        let updates: Vec<String> = self.columns().map(|(name, _)| format!("{name} = {}", sum_of_both(name))).collect();
+        format!(
+            "INSERT INTO public.{table} AS t ({columns}, updated_at) \
+             SELECT {keys}, {sums}, max(d.updated_at) FROM public.{deltas} AS d{condition} GROUP BY {keys} \
+             ON CONFLICT ({keys}) DO UPDATE SET {updates}, updated_at = excluded.updated_at",
+            table = self.table,
+            columns = self.column_list(),
+            sums = sums.join(", "),
+            updates = updates.join(", "),
+        )
+    }
+
+    /// `SELECT` of the users and providers whose row in the base would leave `int8` with the deltas added.
+    pub(super) fn overfull(&self, deltas: &str) -> String {
+        let keys = self.key_list();
+        let counts = || MEASURES.iter().map(|(name, _)| *name).filter(|name| *name != "cost_usd");
+        let sums: Vec<String> = counts().map(|name| format!("sum(d.{name}) AS {name}")).collect();
+        let beyond: Vec<String> =
+            counts().map(|name| format!("abs(coalesce(t.{name}, 0) + s.{name} + 0.5) > 9223372036854775808")).collect();
+        format!(
+            "SELECT s.user_id, s.provider FROM (SELECT {keys}, {sums} FROM public.{deltas} AS d GROUP BY {keys}) AS s \
+             LEFT JOIN public.{table} AS t USING ({keys}) WHERE {beyond}",
+            table = self.table,
+            sums = sums.join(", "),
+            beyond = beyond.join(" OR "),
+        )
+    }
+
     /// The key's columns as the loader sorts them: text by its bytes.
     pub(super) fn key_order(&self) -> String {
-        let bytewise = |name: &&str| if *name == "day" { (*name).to_owned() } else { format!("{name} COLLATE \"C\"") };
         self.keys.iter().map(|(name, _)| bytewise(name)).collect::<Vec<_>>().join(", ")
     }
 
@@ -162,8 +249,7 @@ pub(super) async fn subtract(
     let all: [(&(dyn ToSql + Sync), Type); 2] = [(&sums, Type::TEXT), (&user, Type::TEXT)];
     let values = if user.is_some() { &all[..] } else { &all[..1] };
     // In the loader's order.
-    let bytewise = |name: &str| if name == "day" { "t.day".to_owned() } else { format!("t.{name} COLLATE \"C\"") };
-    let order: Vec<String> = rollup.keys.iter().map(|(name, _)| bytewise(name)).collect();
+    let order: Vec<String> = rollup.keys.iter().map(|(name, _)| bytewise(&format!("t.{name}"))).collect();
     // Rows of many users on many nodes are locked in no order at all: the deadlock that may come of it ends one of the two.
     if user.is_some() || !is_spread(client).await? {
         let lock = format!(
@@ -181,6 +267,17 @@ pub(super) async fn subtract(
     let zero: Vec<String> = MEASURES.iter().map(|(name, _)| format!("t.{name} = 0")).collect();
     let delete = format!("DELETE FROM public.{table} AS t USING {source} AS d WHERE {same} AND {}", zero.join(" AND "));
     client.query_typed(&delete, values).await.map(drop)
+}
+
+/// Whether a column of a key is the beginning of a period.
+fn is_time(name: &str) -> bool {
+    [DAY.0, HOUR.0].contains(&name)
+}
+
+/// A key's column as the loader sorts it.
+fn bytewise(column: &str) -> String {
+    let name = column.trim_start_matches("t.");
+    if is_time(name) { column.to_owned() } else { format!("{column} COLLATE \"C\"") }
 }
 
 /// What sums of a column add up by.

@@ -1,7 +1,7 @@
 //! Requests of the HTTP API and the command line, and their few changes: all of their SQL, in one place.
 //!
-//! Costs are read from the rollups. Only requests for hours, applications and single calls read the call log, over a bounded
-//! range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
+//! Costs are read from the rollups. Only requests for dimensions that no rollup has (single calls, users' models) read the call
+//! log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
 //! statement timeout that is local to its transaction: nothing stays behind in a pooled session.
 
 pub mod accounts;

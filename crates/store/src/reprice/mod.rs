@@ -1,7 +1,8 @@
 //! Computes stored costs anew after prices were corrected or became known.
+//!
 //! ## Method
 //! Every call of a period is priced as it would be today, by its own instant. Where the result differs from the stored cost, the
-//! call log's row and the three rollups change in one transaction. Costs that the caller stated are left alone
+//! call log's row and the rollups change in one transaction. Costs that the caller stated are left alone
 //! unless asked for; a call that has a price and would have none today keeps it.
 //!
 //! ## In steps ([`run`])

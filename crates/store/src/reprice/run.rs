@@ -14,11 +14,11 @@ use super::{RepriceError, RepriceOptions, digest};
 use crate::queries::audit::Actor;
 use crate::retry::{may_pass, persistently};
 use crate::rollup_upserts;
+use crate::user_deltas::Side;
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
-use tallyd_model::rollup::fold::Deltas;
-use tallyd_model::rollup::guard::{OTHER, OTHER_ENDPOINT, OTHER_MODEL};
-use tallyd_model::rollup::measures::{CostKey, Measures, UserKey, UserSums};
+use tallyd_model::rollup::fold::{Deltas, Names};
+use tallyd_model::rollup::measures::{Measures, UserKey, UserSums};
 
 /// Rows that are fetched, and updated, at once.
 const FETCH_ROWS: usize = 10_000;
@@ -136,7 +136,7 @@ async fn step(
             // Both are costs of one record.
             let change = new.checked_sub(old.unwrap_or_default()).expect("a record's costs are within 10^9 USD");
             done.difference = sum(done.difference, change);
-            sums.add(days.of(row.occurred_at_us), &row, change, old.is_none());
+            sums.add(days.with_hour(row.occurred_at_us), &row, change, old.is_none());
             updates.push(row, new, price_id);
         }
         if !updates.apply(client, job.position_us, to_us).await? {
@@ -147,7 +147,9 @@ async fn step(
         }
     }
     client.batch_execute("CLOSE repriced").await?;
-    rollup_upserts::upsert(client, &sums.deltas()).await?;
+    // After the calls: who takes calls from the log locks these first, too.
+    let side = Side::enter(client).await?;
+    rollup_upserts::add(client, side, &sums.deltas()).await?;
     job.note(client, done, to_us >= options.to_us, by).await?;
     Ok(Some(done))
 }
@@ -197,40 +199,38 @@ impl Updates {
     }
 }
 
+/// What rollups tell a call by that has no user: the day, the hour, provider, model, endpoint, application and `rollup_other`.
+type CallKey = (NaiveDate, i64, [String; 4], i16);
+
 /// Differences by the rollups' keys.
 #[derive(Default)]
 struct Sums {
-    costs: BTreeMap<(NaiveDate, String, String, String), Measures>,
-    users: BTreeMap<(NaiveDate, String, String), UserSums>,
-    totals: BTreeMap<(String, String), UserSums>,
+    calls: BTreeMap<CallKey, Measures>,
+    users: BTreeMap<(String, String, NaiveDate), UserSums>,
 }
 
 impl Sums {
-    fn add(&mut self, day: NaiveDate, row: &LogRow, change: Usd, was_unpriced: bool) {
+    fn add(&mut self, (day, hour_us): (NaiveDate, i64), row: &LogRow, change: Usd, was_unpriced: bool) {
         let add = |measures: &mut Measures| {
             measures.cost = sum(measures.cost, change);
             measures.unpriced -= i64::from(was_unpriced);
         };
-        let model = if row.rollup_other & OTHER_MODEL == 0 { &row.model } else { OTHER };
-        let endpoint = if row.rollup_other & OTHER_ENDPOINT == 0 { &row.endpoint } else { OTHER };
-        add(self.costs.entry((day, row.provider.clone(), model.to_owned(), endpoint.to_owned())).or_default());
-        let user = self.users.entry((day, row.user_id.clone(), row.provider.clone())).or_default();
-        let total = self.totals.entry((row.user_id.clone(), row.provider.clone())).or_default();
-        for sums in [user, total] {
-            add(&mut sums.measures);
-            // The user's first and last call are known already; these change neither.
-            sums.first_us = sums.first_us.min(row.occurred_at_us);
-            sums.last_us = sums.last_us.max(row.occurred_at_us);
-        }
+        let names = [&row.provider, &row.model, &row.endpoint, &row.app].map(Clone::clone);
+        add(self.calls.entry((day, hour_us, names, row.rollup_other)).or_default());
+        let user = self.users.entry((row.user_id.clone(), row.provider.clone(), day)).or_default();
+        add(&mut user.measures);
+        // The user's first and last call are known already; these change neither.
+        user.first_us = user.first_us.min(row.occurred_at_us);
+        user.last_us = user.last_us.max(row.occurred_at_us);
     }
 
     fn deltas(&self) -> Deltas<'_> {
-        let costs = self.costs.iter().map(|((day, provider, model, endpoint), measures)| {
-            (CostKey { day: *day, provider, model, endpoint }, *measures)
-        });
         let users =
-            self.users.iter().map(|((day, user_id, provider), sums)| (UserKey { day: *day, user_id, provider }, *sums));
-        let totals = self.totals.iter().map(|((user, provider), sums)| ((user.as_str(), provider.as_str()), *sums));
-        Deltas { costs: costs.collect(), users: users.collect(), totals: totals.collect() }
+            self.users.iter().map(|((user_id, provider, day), sums)| (UserKey { day: *day, user_id, provider }, sums));
+        let mut deltas = Deltas { users: users.collect(), ..Deltas::default() };
+        for ((day, hour_us, [provider, model, endpoint, app], other), measures) in &self.calls {
+            Names { provider, model, endpoint, app }.told(*other).add(&mut deltas, *day, *hour_us, measures);
+        }
+        deltas
     }
 }
