@@ -9,7 +9,7 @@
 //! moment for a place, and is told that the daemon is busy if there is none.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -155,6 +155,17 @@ impl Seat {
         self.left.notified().await;
     }
 
+    /// A place that nobody else wants.
+    #[must_use]
+    pub(crate) fn alone() -> Arc<Self> {
+        Seats::new(SeatBounds::new(1, 1)).seat(IpAddr::V4(Ipv4Addr::UNSPECIFIED), false)
+    }
+
+    /// Whether a whole request is worked on.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::Relaxed)
+    }
+
     /// Whether it is one of those that are kept for health.
     pub(crate) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
@@ -162,7 +173,7 @@ impl Seat {
 
     fn waits_for(&self, now_ms: u64) -> Option<Duration> {
         let since = self.waits_since.load(Ordering::Relaxed);
-        (!self.at_work.load(Ordering::Relaxed)).then(|| Duration::from_millis(now_ms.saturating_sub(since)))
+        (!self.is_at_work()).then(|| Duration::from_millis(now_ms.saturating_sub(since)))
     }
 }
 

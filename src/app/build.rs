@@ -95,7 +95,7 @@ pub(super) async fn start(config: Arc<Config>, options: StartOptions) -> Result<
     let http = serve_http(&config, &daemon, &questions, open.http).await?;
     let stop_listening = CancellationToken::new();
     let stop_loading = CancellationToken::new();
-    let listeners = listen(&config, &context, &stop_listening, open.producers).await?;
+    let listeners = listen(&daemon, &context, &stop_listening, open.producers).await?;
     daemon.accepting.store(true, std::sync::atomic::Ordering::Relaxed);
     tracing::info!(
         socket = daemon.socket,
@@ -223,12 +223,13 @@ fn wire_limits(config: &Config) -> WireLimits {
 }
 
 async fn listen(
-    config: &Config,
+    daemon: &Arc<Daemon>,
     context: &Arc<connection::IngestContext>,
     stop: &CancellationToken,
     max_connections: usize,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
+    let (config, http) = (&daemon.config, http::on_socket(Arc::clone(daemon)));
     let all = Arc::new(Semaphore::new(max_connections));
     let places = Arc::new(ConnectionSlots { all, tcp: Arc::new(Semaphore::new(max_connections.div_ceil(2))) });
     let strangers = Seats::new(SeatBounds::strangers(config.listen.max_strangers));
@@ -241,8 +242,9 @@ async fn listen(
     for (name, listener) in bound {
         let (context, stop) = (Arc::clone(context), stop.clone());
         let (tokens, strangers, places) = (Arc::clone(&tokens), Arc::clone(&strangers), Arc::clone(&places));
+        let http = http.clone();
         stage.spawn(name, async move {
-            listener.run(context, Door { tokens, strangers, places }, stop).await;
+            listener.run(context, Door { tokens, strangers, places, http }, stop).await;
             Ok(())
         });
     }

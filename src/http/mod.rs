@@ -2,13 +2,13 @@
 //! command line.
 //!
 //! It holds read-only handles of the data plane and its own small pool of connections: a slow question here slows
-//! nothing there. Two routers: the public one on `http.listen`, and the local one on a Unix socket in the data folder
-//! that only the daemon's own user can open, for `tallyd status`.
+//! nothing there. Three routers: the public one on `http.listen`; the local one on a Unix socket in the data folder that only
+//! the daemon's own user can open, for `tallyd status`; and on the record socket the one that takes records.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`router`] | every route, in one table |
-//! | [`serve`] | the public listener and the bounds of its connections |
+//! | [`serve`] | connections, and the bounds of the public listener's |
 //! | [`auth`] | who asks, and what they may do |
 //! | [`admin`] | the endpoints of the system that tallyd replaces, unchanged |
 //! | [`v1`] | the API proper |
@@ -57,7 +57,7 @@ use tallyd_wal::wal::Wal;
 use tallyd_wal::writer::WriterState;
 
 pub(crate) use health::{Health, HealthReport, is_damaged};
-pub(crate) use router::{local, monitoring, public};
+pub(crate) use router::{local, monitoring, on_socket, public};
 pub(crate) use status::Status;
 pub(crate) use today::{BudgetToday, ModelToday, Today};
 

@@ -151,6 +151,23 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
         .with_state(daemon)
 }
 
+/// Routes on the record socket: those that take records. Its permissions decide who may record, so no token is asked for.
+pub(crate) fn on_socket(daemon: SharedDaemon) -> Router {
+    let anyone = Identity { actor: "socket".to_owned(), role: Role::Ingest, address: String::new(), costs: None };
+    let (router, _) = ingest_routes()
+        .layer(from_fn(ingest::body::unpack))
+        .route_layer(from_fn_with_state(Arc::default(), ingest::body::few))
+        .route_layer(Extension(anyone))
+        .route_layer(from_fn(answer::count))
+        .split_for_parts();
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(daemon.settings.max_body_bytes))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(daemon)
+}
+
 /// Routes on `http.metrics_listen`.
 pub(crate) fn monitoring(daemon: SharedDaemon) -> Router {
     let (router, _) = open(false).split_for_parts();

@@ -1,4 +1,4 @@
-//! The public listeners: connections are bounded, and nobody holds a place for nothing.
+//! HTTP connections. Those of the public listeners are bounded, and nobody holds a place for nothing.
 //!
 //! Every open connection is a file and some memory. So no more than `http.max_connections` are open at once, shared out by
 //! [`seats`](crate::seats): strangers have half of them, one address its share, health a few of its own. What a client is waited for has
@@ -23,7 +23,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::{counter, gauge};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::error::ApiError;
@@ -39,6 +41,8 @@ pub(crate) use upload::TooSlow;
 const FIRST_HEAD: Duration = Duration::from_secs(10);
 /// From the last answer until the head of the next request is complete.
 const NEXT_HEAD: Duration = Duration::from_secs(60);
+/// How long a client may take for its answer once the daemon stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of a head, and of a connection's reading buffer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an answer that the system holds for a client; it doubles this for its own records.
@@ -53,7 +57,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: SeatBou
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let guard = seats.take(peer.ip()).await;
-                drop(tokio::spawn(connection(stream, peer, router.clone(), Arc::clone(&seats), guard)));
+                drop(tokio::spawn(public(stream, peer, router.clone(), Arc::clone(&seats), guard)));
             }
             // The peer has gone already, or files have run out for a moment.
             Err(error) => {
@@ -64,33 +68,15 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: SeatBou
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, seats: Arc<Seats>, guard: Guard) {
+/// A connection of a public listener.
+async fn public(stream: TcpStream, peer: SocketAddr, router: Router, seats: Arc<Seats>, guard: Guard) {
     let _counted = OpenConnection::new(gauge!(registry::CONNECTIONS, "transport" => "http"));
     // Where it cannot be set, the system's own bound holds.
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let seat = Arc::clone(&guard.seat);
-    let stream = Paced::new(stream, Arc::clone(&seat));
-    let answering = Arc::clone(&seat);
-    let service = service_fn(move |request| {
-        let (router, seats, seat) = (router.clone(), Arc::clone(&seats), Arc::clone(&answering));
-        async move { Ok::<_, Infallible>(answer(request, peer, router, &seats, seat).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(NEXT_HEAD)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    let silent = async {
-        tokio::time::sleep(FIRST_HEAD).await;
-        if seat.requests() > 0 {
-            std::future::pending::<()>().await;
-        }
-    };
+    let client = Client { public: Some((peer, seats)), seat: Arc::clone(&seat) };
     tokio::select! {
-        served = served => if let Err(error) = served {
-            tracing::trace!(%peer, %error, "an HTTP connection broke off");
-        },
-        () = silent => counter!(registry::PROTOCOL_ERRORS, "code" => "http_silent").increment(1),
+        () = connection(stream, router, client, CancellationToken::new()) => {}
         () = seat.left() => {
             counter!(registry::PROTOCOL_ERRORS, "code" => "http_displaced").increment(1);
             tracing::debug!(%peer, "an HTTP connection that was waited for made room for another one");
@@ -99,20 +85,71 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, seats: 
     drop(guard);
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    router: Router,
-    seats: &Seats,
+/// A connection of the record socket, from its first request on. Once `stop` is cancelled, requests that are there whole are
+/// answered, and no more are read.
+pub(crate) async fn on_socket<S>(stream: S, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let seat = Seat::alone();
+    // Its permissions have let the client in, as a token would.
+    seat.know();
+    connection(stream, router, Client { public: None, seat }, stop).await;
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+struct Client {
+    /// On a public listener: from where, and the places.
+    public: Option<(SocketAddr, Arc<Seats>)>,
     seat: Arc<Seat>,
-) -> Response {
+}
+
+async fn connection<S>(stream: S, router: Router, client: Client, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let seat = Arc::clone(&client.seat);
+    let stream = Paced::new(stream, Arc::clone(&seat));
+    let service = service_fn(move |request| {
+        let (router, client) = (router.clone(), client.clone());
+        async move { Ok::<_, Infallible>(answer(request, router, client).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(NEXT_HEAD)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    let silent = async {
+        tokio::time::sleep(FIRST_HEAD).await;
+        if seat.requests() > 0 {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = &mut served => if let Err(error) = served {
+            tracing::trace!(%error, "an HTTP connection broke off");
+        },
+        () = silent => counter!(registry::PROTOCOL_ERRORS, "code" => "http_silent").increment(1),
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            // The client is waited for once more: to take its answer.
+            while tokio::time::timeout(LAST_WORDS, &mut served).await.is_err() && seat.is_at_work() {}
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>, router: Router, Client { public, seat }: Client) -> Response {
     seat.ask();
     let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
-    if seat.is_kept() && !is_health && !seats.promote(&seat).await {
-        return busy();
-    }
     let mut request = request.map(|body| Body::new(Upload::new(body, Arc::clone(&seat))));
-    request.extensions_mut().insert(ConnectInfo(peer));
+    if let Some((peer, seats)) = public {
+        if seat.is_kept() && !is_health && !seats.promote(&seat).await {
+            return busy();
+        }
+        request.extensions_mut().insert(ConnectInfo(peer));
+    }
     request.extensions_mut().insert(Arc::clone(&seat));
     let Ok(response) = router.oneshot(request).await;
     seat.wait();

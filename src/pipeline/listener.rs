@@ -7,12 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use axum::Router;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, ConnectionAccess, ConnectionSlots, IngestContext, Stranger};
+use super::connection::{self, ConnectionAccess, ConnectionSlots, IngestContext, Stranger, Stream};
 use crate::metrics::{IngestMetrics, OpenConnection};
 use crate::seats::Seats;
 
@@ -122,10 +122,10 @@ impl Listener {
             match accepted {
                 Ok((stream, access)) => {
                     tallyd_base::failpoint::hit("listener.accepted");
-                    let (context, stop) = (Arc::clone(&context), stop.clone());
+                    let (context, http, stop) = (Arc::clone(&context), door.http.clone(), stop.clone());
                     let counted = OpenConnection::new(open.clone());
                     tasks.spawn(async move {
-                        serve(stream, context, &access, stop).await;
+                        serve(stream, context, &access, http, stop).await;
                         drop((counted, access));
                     });
                 }
@@ -167,16 +167,29 @@ pub(crate) struct Door {
     pub strangers: Arc<Seats>,
     /// Places of producers.
     pub places: Arc<ConnectionSlots>,
+    /// What is served to those on the Unix socket who speak HTTP.
+    pub http: Router,
 }
 
-async fn serve(stream: Stream, context: Arc<IngestContext>, access: &ConnectionAccess, stop: CancellationToken) {
+async fn serve(
+    stream: Stream,
+    context: Arc<IngestContext>,
+    access: &ConnectionAccess,
+    http: Router,
+    stop: CancellationToken,
+) {
     let metrics = context.metrics.clone();
-    let serving = connection::serve(stream, context, access, stop);
-    let ConnectionAccess::Stranger(stranger) = access else { return serving.await };
+    let serving = connection::serve(stream, context, access, stop.clone());
+    let ConnectionAccess::Stranger(stranger) = access else {
+        if let Some(stream) = serving.await {
+            crate::http::serve::on_socket(stream, http, stop).await;
+        }
+        return;
+    };
     tokio::select! {
         biased;
         () = stranger.displaced() => metrics.protocol_error("displaced"),
-        () = serving => {}
+        _ = serving => {}
     }
 }
 
@@ -188,11 +201,3 @@ fn tell_of_panic(ended: Result<(), tokio::task::JoinError>, transport: &str) {
         tracing::error!(%error, transport, "a connection's task panicked; report this");
     }
 }
-
-/// Either transport. One call through a table a read is nothing beside the system call in it.
-type Stream = Box<dyn ReadWrite>;
-
-/// What both transports can do.
-pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}

@@ -21,6 +21,7 @@ mod page;
 mod password;
 mod records;
 mod settings;
+mod socket;
 mod spend;
 mod stub;
 mod tokens;

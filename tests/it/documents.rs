@@ -34,6 +34,7 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
     ("tallyd bill-check", File("tests/it/bill.rs")),
     ("tallyd prices sync", File("tests/it/prices.rs")),
     ("echo '{\"provider\":\"rentcast\"", File("tests/it/vectors.rs")),
+    ("curl --unix-socket", File("tests/http/socket.rs")),
     (
         "cargo run -p tallyd-client --example record",
         Nobody("it records at the installed service; cargo test compiles it"),

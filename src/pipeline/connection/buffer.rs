@@ -8,6 +8,7 @@
 //! what was read ahead, which leaves half of the pool free. So two that wait never wait for each other. A client that holds
 //! room for what it does not send is closed as [`Slow`] once room is scarce.
 
+use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,11 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         let (bytes, rooms) = (BytesMut::new(), Arc::clone(rooms));
         let (target, size, room, watched) = (SMALL_BYTES, Size::Small, None, None);
         Self { reader, bytes, stop, target, rooms, whole, size, room, watched }
+    }
+
+    /// The socket's half, with what has been read from it before what is still to be read.
+    pub(super) fn into_reader(self) -> impl AsyncRead + Unpin {
+        AsyncReadExt::chain(Cursor::new(self.bytes), self.reader)
     }
 
     /// What has been read and not been used.

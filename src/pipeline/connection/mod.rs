@@ -1,7 +1,8 @@
 //! One client's connection: frames or lines in, replies out.
 //!
-//! The first byte decides: `{` begins newline-delimited JSON ([`lines`]), anything else a frame's length ([`frames`]).
-//! Either way the reader decodes, validates and prices each record while it is still in the socket's buffer, encodes it
+//! The first byte decides: `{` begins newline-delimited JSON ([`lines`]), on the Unix socket an upper-case letter begins an HTTP
+//! request, which is the caller's to serve, and anything else is a frame's length ([`frames`]).
+//! With lines and frames the reader decodes, validates and prices each record while it is still in the socket's buffer, encodes it
 //! into a chunk, and hands the chunk over; what it will answer it puts on a bounded queue. A second task ([`replies`])
 //! takes the replies in order, waits until what each one speaks for is durable, and writes it. Between replies it writes
 //! [`news`].
@@ -114,9 +115,22 @@ impl IngestContext {
     }
 }
 
+/// Either transport. One call through a table a read is nothing beside the system call in it.
+pub(crate) type Stream = Box<dyn ReadWrite>;
+
+/// What transports can do.
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
 /// Serves one connection until the client is done, its words cannot be read, or `stop` is cancelled. Everything that was
-/// received whole by then is made durable and answered.
-pub(crate) async fn serve<S>(stream: S, context: Arc<IngestContext>, access: &ConnectionAccess, stop: CancellationToken)
+/// received whole by then is made durable and answered. Returns the connection if it begins with an HTTP request, from that on.
+pub(crate) async fn serve<S>(
+    stream: S,
+    context: Arc<IngestContext>,
+    access: &ConnectionAccess,
+    stop: CancellationToken,
+) -> Option<Stream>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -125,10 +139,14 @@ where
     let whole = (limits.max_frame_bytes + PREFIX_BYTES).max(limits.max_line_bytes + 1);
     let mut buffer = ReadBuffer::new(reader, stop, &context.rooms, whole);
     let first = tokio::time::timeout(access.patience(context.limits.hello_timeout), buffer.fill(1)).await;
-    let Ok(Ok(true)) = first else { return };
-    if buffer.bytes()[0] == b'{' {
-        lines::serve(buffer, writer, &context, access).await;
-    } else {
-        frames::serve(buffer, writer, &context, access).await;
+    let Ok(Ok(true)) = first else { return None };
+    match buffer.bytes()[0] {
+        b'{' => lines::serve(buffer, writer, &context, access).await,
+        // A frame whose prefix begins so would be 1 GiB long.
+        b'A'..=b'Z' if !access.is_of_strangers() => {
+            return Some(Box::new(tokio::io::join(buffer.into_reader(), writer)));
+        }
+        _ => frames::serve(buffer, writer, &context, access).await,
     }
+    None
 }
