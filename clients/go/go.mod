@@ -1,0 +1,3 @@
+module github.com/tallyd/tallyd/clients/go
+
+go 1.19

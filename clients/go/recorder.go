@@ -1,0 +1,465 @@
+// Package tallyd records paid API calls at a tallyd daemon. Record never blocks on the daemon: it encodes the call, puts it
+// into memory that is bounded, and returns. A goroutine sends what is there, keeps it until the daemon has acknowledged it
+// as durable, and sends it again after a reconnect; the daemon knows what it has already.
+//
+// A record is lost only where the bound is reached, or the process ends without Close. Both are counted and reported.
+package tallyd
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options configure a Recorder. The zero value records at TALLYD_ENDPOINT, TALLYD_SOCKET or /run/tallyd/tallyd.sock.
+type Options struct {
+	// Endpoint is `unix:/path`, `tcp://token@host:port` or `https://host`.
+	Endpoint string
+	// Token is for TCP and HTTP. Empty: TALLYD_TOKEN.
+	Token string
+	// App goes into records that name none.
+	App string
+	// Producer is the name that the daemon shows. The process and random digits are appended.
+	Producer string
+	// BufferBytes bound what is not acknowledged yet. 0: 64 MiB.
+	BufferBytes int
+	// OnDrop is called with a record that does not fit, or is left at Close. It may not block.
+	OnDrop func(Record)
+	// OnReject is called with a record that the daemon refused, or that cannot be encoded. It may not block.
+	OnReject func(id ID, code, message string)
+	// BackoffMin and BackoffMax bound the pause before a reconnect. 0: 50 ms and 10 s.
+	BackoffMin, BackoffMax time.Duration
+	// AckTimeout is how long an acknowledgement may take before the connection is made anew. 0: 30 s.
+	AckTimeout time.Duration
+	// Quiet: nothing is logged of what no callback hears.
+	Quiet bool
+	// Disabled, or TALLYD_DISABLED=1: keeps nothing and opens nothing. For tests.
+	Disabled bool
+}
+
+// Stats are counts since the recorder began.
+type Stats struct {
+	// Recorded were taken by Record.
+	Recorded uint64
+	// Settled are durable, or refused.
+	Settled uint64
+	// Rejected were refused by the daemon, or could not be encoded.
+	Rejected uint64
+	// Dropped are lost: the bound was reached, or the recorder was closed first.
+	Dropped   uint64
+	Connected bool
+	// LastError is why the last connection ended.
+	LastError string
+	// LastWarning is what the daemon last warned of, such as another process with this producer's name.
+	LastWarning string
+}
+
+// Outcome is what became of a record.
+type Outcome struct {
+	ID ID
+	// CostUSD is decimal text; empty where the record is unpriced, or the daemon had it already.
+	CostUSD string
+	// Duplicate: a call with this stated id was recorded before.
+	Duplicate bool
+	Err       error
+}
+
+var (
+	// ErrDropped: the record did not fit, or the recorder was closed before it was settled.
+	ErrDropped = errors.New("tallyd: the record was dropped: the buffer is full or the recorder is closed")
+	// ErrNotDelivered: Close could not deliver everything in time.
+	ErrNotDelivered = errors.New("tallyd: records were not delivered before the end, and are lost")
+)
+
+// What a record takes of the memory beside its bytes.
+const itemBytes = 96
+
+// Recorder records calls. One a process, shared by its goroutines.
+type Recorder struct {
+	options  Options
+	endpoint endpoint
+	producer string
+	secret   string
+
+	mu       sync.Mutex
+	queue    []item
+	bytes    int
+	closed   bool
+	recorded uint64
+	settled  uint64
+	rejected uint64
+	dropped  uint64
+	// Closed and replaced whenever something was settled.
+	moved       chan struct{}
+	connected   bool
+	lastError   string
+	lastWarning string
+	told        map[string]bool
+
+	welcomed     chan struct{}
+	welcomedOnce sync.Once
+	standing     standing
+	wake         chan struct{}
+	// Done from Close on.
+	stop   context.Context
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// New makes a recorder, which connects at once. It fails if the endpoint cannot be read.
+func New(options Options) (*Recorder, error) {
+	at, err := parseEndpoint(options.Endpoint, options.Token)
+	if err != nil {
+		return nil, err
+	}
+	disabled := strings.ToLower(os.Getenv("TALLYD_DISABLED"))
+	options.Disabled = options.Disabled || disabled == "1" || disabled == "true" || disabled == "yes" || disabled == "on"
+	if options.BufferBytes == 0 {
+		options.BufferBytes = 64 << 20
+	}
+	if options.BackoffMin == 0 {
+		options.BackoffMin = 50 * time.Millisecond
+	}
+	if options.BackoffMax == 0 {
+		options.BackoffMax = 10 * time.Second
+	}
+	if options.AckTimeout == 0 {
+		options.AckTimeout = 30 * time.Second
+	}
+	stop, cancel := context.WithCancel(context.Background())
+	r := &Recorder{
+		options: options, endpoint: at, producer: producerName(options), secret: randomHex(16),
+		moved: make(chan struct{}), told: map[string]bool{},
+		welcomed: make(chan struct{}), wake: make(chan struct{}, 1), stop: stop, cancel: cancel, ended: make(chan struct{}),
+	}
+	if options.Disabled {
+		close(r.ended)
+	} else {
+		go newSender(r).run()
+	}
+	return r, nil
+}
+
+func randomHex(bytes int) string {
+	digits := make([]byte, bytes)
+	randomBytes(digits)
+	return hex.EncodeToString(digits)
+}
+
+// producerName is the process's own: two processes never share one. The protocol's bound is 128 bytes.
+func producerName(options Options) string {
+	base := options.Producer
+	if base == "" {
+		host, _ := os.Hostname()
+		base = firstOf(options.App, "go") + "-" + host
+	}
+	base = strings.ToValidUTF8(strings.ReplaceAll(base, "\x00", ""), "")
+	if len(base) > 96 {
+		base = strings.ToValidUTF8(base[:96], "")
+	}
+	return fmt.Sprintf("%s-%d-%s", base, os.Getpid(), randomHex(4))
+}
+
+// Record records a call, and returns at once. False: it was dropped, counted, and given to OnDrop.
+func (r *Recorder) Record(record Record) bool {
+	_, taken := r.put(record, nil)
+	return taken
+}
+
+// RecordAndWait records a call and waits until it is durable. When the context ends first, the record is still being sent.
+func (r *Recorder) RecordAndWait(ctx context.Context, record Record) (Outcome, error) {
+	done := make(chan Outcome, 1)
+	id, taken := r.put(record, done)
+	if !taken {
+		return Outcome{Err: ErrDropped}, ErrDropped
+	}
+	select {
+	case outcome := <-done:
+		return outcome, outcome.Err
+	case <-ctx.Done():
+		return Outcome{ID: id, Err: ctx.Err()}, ctx.Err()
+	}
+}
+
+func (r *Recorder) put(record Record, done chan Outcome) (ID, bool) {
+	if record.OccurredAt.IsZero() {
+		record.OccurredAt = time.Now()
+	}
+	if record.ID == (ID{}) {
+		record.ID, record.made = newID(record.OccurredAt), true
+	}
+	record.App = firstOf(record.App, r.options.App)
+	if r.options.Disabled {
+		if done != nil {
+			done <- Outcome{ID: record.ID}
+		}
+		return record.ID, true
+	}
+	encoded, err := r.encode(&record)
+	if err != nil {
+		r.mu.Lock()
+		r.recorded++
+		r.settled++
+		r.mu.Unlock()
+		r.refuse(item{id: record.ID, done: done}, "client", err.Error())
+		return record.ID, true
+	}
+	size := len(encoded) + itemBytes
+	r.mu.Lock()
+	fits := !r.closed && r.bytes+size <= r.options.BufferBytes
+	if fits {
+		r.bytes += size
+		r.recorded++
+		r.queue = append(r.queue, item{encoded: encoded, id: record.ID, done: done})
+	} else {
+		r.dropped++
+	}
+	r.mu.Unlock()
+	if !fits {
+		r.drop(record)
+		return record.ID, false
+	}
+	r.poke()
+	return record.ID, true
+}
+
+func (r *Recorder) encode(record *Record) ([]byte, error) {
+	if r.endpoint.url != "" {
+		return record.encodeJSON()
+	}
+	return record.encode(make([]byte, 0, 256))
+}
+
+func (r *Recorder) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Flush waits until everything that was recorded before is settled.
+func (r *Recorder) Flush(ctx context.Context) error {
+	r.mu.Lock()
+	wanted := r.recorded
+	r.mu.Unlock()
+	return r.until(ctx, func() bool { return r.settled >= wanted })
+}
+
+// Room waits until a record would be taken, for a burst that is larger than the buffer.
+func (r *Recorder) Room(ctx context.Context) error {
+	needed := 64 << 10
+	if needed > r.options.BufferBytes {
+		needed = r.options.BufferBytes
+	}
+	return r.until(ctx, func() bool { return r.bytes+needed <= r.options.BufferBytes })
+}
+
+// until waits for a condition, which is looked at with the lock held.
+func (r *Recorder) until(ctx context.Context, holds func() bool) error {
+	if r.options.Disabled {
+		return nil
+	}
+	for {
+		r.mu.Lock()
+		moved, done := r.moved, holds()
+		r.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.ended:
+			r.mu.Lock()
+			done := holds() && r.dropped == 0
+			r.mu.Unlock()
+			if done {
+				return nil
+			}
+			return ErrNotDelivered
+		}
+	}
+}
+
+// Close sends what is left until the context ends, then stops. ErrNotDelivered: records were lost, and counted.
+func (r *Recorder) Close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	before := r.dropped
+	r.mu.Unlock()
+	if r.options.Disabled {
+		return nil
+	}
+	// What is left when the context ends is counted by the sender.
+	_ = r.Flush(ctx)
+	r.cancel()
+	<-r.ended
+	r.mu.Lock()
+	lost := r.dropped - before
+	r.connected = false
+	r.mu.Unlock()
+	if lost == 0 {
+		return nil
+	}
+	r.tell("end", "tallyd: %d records were not delivered before the end, and are lost", lost)
+	return ErrNotDelivered
+}
+
+// Ready waits until the daemon has answered for the first time.
+func (r *Recorder) Ready(ctx context.Context) error {
+	select {
+	case <-r.welcomed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.ended:
+		return ErrDropped
+	}
+}
+
+// ShouldThrottle tells whether a budget that the call counts towards is used up, so that the call should be held back. It asks
+// nobody: it goes by what the daemon said last, in the last five minutes. False before that (see Ready), and over HTTP.
+func (r *Recorder) ShouldThrottle(call Call) bool {
+	call.App = firstOf(call.App, r.options.App)
+	return r.standing.holdsBack(call, time.Now())
+}
+
+// Budget is where the budgets of everything stand.
+func (r *Recorder) Budget() Budget { return r.standing.believedAt(time.Now()).budget }
+
+// Stats are the counts.
+func (r *Recorder) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Stats{
+		Recorded: r.recorded, Settled: r.settled, Rejected: r.rejected, Dropped: r.dropped,
+		Connected: r.connected, LastError: r.lastError, LastWarning: r.lastWarning,
+	}
+}
+
+// take is what the sender may put into a frame of so many bytes. A record that fits into none is refused.
+func (r *Recorder) take(maxRecords, maxBytes, recordBytesMax int) *frame {
+	r.mu.Lock()
+	for len(r.queue) > 0 && len(r.queue[0].encoded) > recordBytesMax {
+		large := r.queue[0]
+		r.queue = r.queue[1:]
+		r.mu.Unlock()
+		r.refuse(large, "client", fmt.Sprintf("the record is %d bytes, a frame holds %d", len(large.encoded), recordBytesMax))
+		r.release([]*frame{{items: []item{large}, size: len(large.encoded)}})
+		r.mu.Lock()
+	}
+	defer r.mu.Unlock()
+	count, size := 0, 0
+	for count < len(r.queue) && count < maxRecords && (count == 0 || size+len(r.queue[count].encoded) <= maxBytes) {
+		size += len(r.queue[count].encoded)
+		count++
+	}
+	if count == 0 {
+		return nil
+	}
+	taken := &frame{items: r.queue[:count:count], size: size}
+	r.queue = r.queue[count:]
+	return taken
+}
+
+// release gives back what settled frames took.
+func (r *Recorder) release(gone []*frame) {
+	if len(gone) == 0 {
+		return
+	}
+	r.mu.Lock()
+	for _, one := range gone {
+		r.settled += uint64(len(one.items))
+		r.bytes -= one.size + itemBytes*len(one.items)
+	}
+	close(r.moved)
+	r.moved = make(chan struct{})
+	r.mu.Unlock()
+}
+
+// abandon counts what is lost with the sender's end.
+func (r *Recorder) abandon(left []*frame) {
+	r.mu.Lock()
+	r.closed = true
+	left = append(left, &frame{items: r.queue})
+	r.queue = nil
+	for _, one := range left {
+		r.dropped += uint64(len(one.items))
+	}
+	r.mu.Unlock()
+	for _, one := range left {
+		for _, lost := range one.items {
+			lost.finish(Outcome{ID: lost.id, Err: ErrDropped})
+		}
+	}
+}
+
+func (i item) finish(outcome Outcome) {
+	if i.done != nil {
+		select {
+		case i.done <- outcome:
+		default:
+		}
+	}
+}
+
+func (r *Recorder) refuse(refused item, code, message string) {
+	r.mu.Lock()
+	r.rejected++
+	r.mu.Unlock()
+	refused.finish(Outcome{ID: refused.id, Err: fmt.Errorf("tallyd: refused (%s): %s", code, message)})
+	if r.options.OnReject != nil {
+		r.options.OnReject(refused.id, code, message)
+		return
+	}
+	r.tell("reject "+code, "tallyd: record %s was refused (%s): %s", refused.id, code, message)
+}
+
+func (r *Recorder) drop(record Record) {
+	if r.options.OnDrop != nil {
+		r.options.OnDrop(record)
+		return
+	}
+	r.tell("drop", "tallyd: a call of %s was not recorded: the buffer is full or the recorder is closed", record.Provider)
+}
+
+// tell logs the first of each kind.
+func (r *Recorder) tell(kind, format string, values ...any) {
+	r.mu.Lock()
+	isNew := !r.told[kind] && len(r.told) < 64
+	r.told[kind] = true
+	r.mu.Unlock()
+	if isNew && !r.options.Quiet {
+		log.Printf(format, values...)
+	}
+}
+
+func (r *Recorder) setConnected(connected bool, reason string) {
+	r.mu.Lock()
+	r.connected = connected
+	if reason != "" {
+		r.lastError = reason
+	}
+	r.mu.Unlock()
+	if connected {
+		r.welcomedOnce.Do(func() { close(r.welcomed) })
+	}
+}
+
+func (r *Recorder) warned(warning map[string]any) {
+	if warning == nil {
+		return
+	}
+	text := textOf(warning, "code") + ": " + textOf(warning, "message")
+	r.mu.Lock()
+	r.lastWarning = text
+	r.mu.Unlock()
+	r.tell("warning "+textOf(warning, "code"), "tallyd: the daemon warns: %s", text)
+}

@@ -1,0 +1,269 @@
+package tallyd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// The application left the stream before its end.
+	statusLeft = 499
+	// No answer came, or it broke off.
+	statusUnanswered = 599
+	// A body, or a line of a stream, beyond this is passed on unread, and its call recorded without usage.
+	answerBytes = 16 << 20
+)
+
+// Transport is an http.RoundTripper that records the calls which pass through it, from the usage in the answers. Give it to
+// the HTTP client of a vendor's SDK. Each attempt is a record: an SDK that retries a 529 makes two calls.
+//
+// OpenAI's chat streams tell their usage only if the request has `stream_options.include_usage`; without, the call is recorded
+// as unpriced. What goes wrong in here never reaches the application.
+type Transport struct {
+	Recorder *Recorder
+	// Base does the requests. Nil: http.DefaultTransport.
+	Base http.RoundTripper
+	// Vendor tells whose API a request is for; an empty Family passes it on unrecorded. Nil: by the host, KnownVendor.
+	Vendor func(*http.Request) (family Family, provider string)
+}
+
+type contextKey struct{}
+
+// WithCall returns a context whose calls are recorded with this user and application.
+func WithCall(ctx context.Context, userID, app string) context.Context {
+	return context.WithValue(ctx, contextKey{}, Call{User: userID, App: app})
+}
+
+var billed = map[Family]*regexp.Regexp{
+	Anthropic: regexp.MustCompile(`/(messages|complete)$`),
+	OpenAI: regexp.MustCompile(`/(chat/completions|completions|responses|responses/compact|embeddings|rerank` +
+		`|images/(generations|edits|variations)|audio/(speech|transcriptions|translations)|videos)$`),
+	Google: regexp.MustCompile(`:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|predict|predictLongRunning)$`),
+}
+
+var vendors = map[string]struct {
+	family   Family
+	provider string
+}{
+	"api.anthropic.com":                 {Anthropic, "claude"},
+	"api.openai.com":                    {OpenAI, "openai"},
+	"openrouter.ai":                     {OpenAI, "openrouter"},
+	"api.deepseek.com":                  {OpenAI, "deepseek"},
+	"api.x.ai":                          {OpenAI, "xai"},
+	"api.groq.com":                      {OpenAI, "groq"},
+	"api.mistral.ai":                    {OpenAI, "mistral"},
+	"api.together.xyz":                  {OpenAI, "together"},
+	"api.fireworks.ai":                  {OpenAI, "fireworks"},
+	"api.moonshot.ai":                   {OpenAI, "moonshot"},
+	"api.perplexity.ai":                 {OpenAI, "perplexity"},
+	"generativelanguage.googleapis.com": {Google, "google"},
+}
+
+// KnownVendor tells the vendor by the request's host.
+func KnownVendor(request *http.Request) (Family, string) {
+	host := strings.ToLower(request.URL.Hostname())
+	if strings.HasSuffix(host, ".openai.azure.com") || strings.HasSuffix(host, ".services.ai.azure.com") {
+		return OpenAI, "azure"
+	}
+	vendor := vendors[host]
+	return vendor.family, vendor.provider
+}
+
+// RoundTrip does the request, and records it if it is a paid call.
+func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	base := t.Base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	vendor := t.Vendor
+	if vendor == nil {
+		vendor = KnownVendor
+	}
+	family, provider := vendor(request)
+	isBilled := billed[family]
+	if isBilled == nil || !isBilled.MatchString(request.URL.Path) {
+		return base.RoundTrip(request)
+	}
+	about, _ := request.Context().Value(contextKey{}).(Call)
+	call := &observed{
+		recorder: t.Recorder, family: family, began: time.Now(), status: statusLeft,
+		record: Record{Provider: firstOf(provider, family.provider()), Endpoint: request.URL.Path, UserID: about.User, App: about.App},
+	}
+	call.record.OccurredAt = call.began
+	response, err := base.RoundTrip(request)
+	if err != nil {
+		var unsent *net.OpError
+		call.isUnsent = errors.As(err, &unsent) && unsent.Op == "dial"
+		call.settle(statusUnanswered)
+		return response, err
+	}
+	header := response.Header
+	call.record.RequestID = firstOf(header.Get("request-id"), header.Get("x-request-id"))
+	call.answered = int64(response.StatusCode)
+	call.isStream = strings.HasPrefix(header.Get("Content-Type"), "text/event-stream")
+	call.isUnread = header.Get("Content-Encoding") != "" && header.Get("Content-Encoding") != "identity"
+	call.stream = NewStreamUsage(family)
+	call.body = response.Body
+	response.Body = call
+	return response, nil
+}
+
+// observed is a response's body. It is read on its way.
+type observed struct {
+	recorder *Recorder
+	family   Family
+	record   Record
+	began    time.Time
+	body     io.ReadCloser
+	answered int64
+	status   int64
+	isStream bool
+	isUnread bool
+	isUnsent bool
+	stream   *StreamUsage
+	kept     bytes.Buffer
+	whole    bool
+	failed   int64
+	model    string
+	once     sync.Once
+}
+
+func (o *observed) Read(into []byte) (int, error) {
+	count, err := o.body.Read(into)
+	o.feed(into[:count])
+	switch {
+	case errors.Is(err, io.EOF):
+		o.settle(o.answered)
+	case err != nil:
+		o.settle(statusUnanswered)
+	}
+	return count, err
+}
+
+// Close settles a call whose body was not read to its end: the application left it.
+func (o *observed) Close() error {
+	o.settle(statusLeft)
+	return o.body.Close()
+}
+
+func (o *observed) feed(data []byte) {
+	if o.isUnread {
+		return
+	}
+	if o.kept.Len()+len(data) > answerBytes {
+		o.isUnread = true
+		o.kept = bytes.Buffer{}
+		return
+	}
+	o.kept.Write(data)
+	for o.isStream {
+		end := bytes.IndexByte(o.kept.Bytes(), '\n')
+		if end < 0 {
+			return
+		}
+		o.line(o.kept.Next(end + 1))
+	}
+}
+
+// Of the thousands of deltas most are not worth a parse: what matters has one of these names.
+var names = [][]byte{
+	[]byte(`"usage"`), []byte(`"message_stop"`), []byte(`"error"`), []byte(`"usageMetadata"`), []byte(`"finishReason"`),
+	[]byte(`"groundingMetadata"`),
+}
+
+func (o *observed) line(line []byte) {
+	data := bytes.TrimSpace(bytes.TrimPrefix(line, []byte("data:")))
+	if len(data) == 0 || !bytes.HasPrefix(line, []byte("data:")) {
+		return
+	}
+	if bytes.Equal(data, []byte("[DONE]")) {
+		o.whole = true
+		return
+	}
+	isTelling := o.model == ""
+	for _, name := range names {
+		isTelling = isTelling || bytes.Contains(data, name)
+	}
+	var event map[string]any
+	if !isTelling || json.Unmarshal(data, &event) != nil {
+		return
+	}
+	o.stream.Event(event)
+	inner := event
+	for _, name := range []string{"response", "message"} {
+		if within := mapping(event[name]); within != nil {
+			inner = within
+		}
+	}
+	o.model = firstOf(text(inner["model"]), text(event["modelVersion"]), o.model)
+	switch kind := text(event["type"]); {
+	case kind == "message_stop", kind == "response.completed", kind == "response.incomplete", kind == "response.done":
+		o.whole = true
+	case kind == "response.failed":
+		o.whole, o.failed = true, 500
+	case kind == "error", o.family == OpenAI && event["error"] != nil:
+		o.failed = 500
+		if mapping(event["error"])["type"] == "overloaded_error" {
+			o.failed = 529
+		}
+	}
+	for _, candidate := range mappings(event["candidates"]) {
+		o.whole = o.whole || text(candidate["finishReason"]) != ""
+	}
+}
+
+func (o *observed) settle(status int64) {
+	o.once.Do(func() {
+		record := o.used(&status)
+		about := o.record
+		record.Provider, record.Endpoint, record.UserID, record.App = about.Provider, about.Endpoint, about.UserID, about.App
+		record.RequestID, record.OccurredAt = about.RequestID, about.OccurredAt
+		record.Status, record.LatencyMS = Int(status), Int(time.Since(o.began).Milliseconds())
+		o.recorder.Record(record)
+	})
+}
+
+// used is what the answer told. What it does not tell makes the call unpriced: its price would be nothing.
+func (o *observed) used(status *int64) Record {
+	if o.isUnsent {
+		return Record{}
+	}
+	record, isTold := Record{}, false
+	if o.isStream {
+		o.line(o.kept.Bytes())
+		record, isTold = o.stream.Result()
+		if *status == o.answered && o.failed == 0 && !o.whole && *status < 400 {
+			*status = statusUnanswered
+		}
+		if o.whole && *status == statusLeft {
+			// All was said: that the rest was not read changes nothing.
+			*status = o.answered
+		}
+		if o.failed > 0 && *status < 400 {
+			*status = o.failed
+		}
+	} else if o.stream != nil && !o.isUnread {
+		var answer any
+		if json.Unmarshal(o.kept.Bytes(), &answer) == nil {
+			record, isTold = UsageOf(o.family, answer)
+			o.model = text(mapping(answer)["model"])
+			if *status == statusLeft && isTold {
+				*status = o.answered
+			}
+		}
+	}
+	// An error of the vendor's costs nothing.
+	if !isTold && (o.answered < 400 || *status == statusUnanswered) {
+		record = Record{Model: o.model, Metadata: notUnderstood("usage")}
+	}
+	return record
+}
