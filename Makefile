@@ -1,7 +1,7 @@
 # `make` lists what there is. Each target installs what it needs where `apt-get` exists.
 .DEFAULT_GOAL := help
 .PHONY: test-field test-hostile test-postgres-18 smoke-postgres-18 test-citus
-.PHONY: test-python bench-python test-otel
+.PHONY: test-python bench-python test-otel test-go test-php test-guides
 .PHONY: test-clients bench-typescript deb test-deploy
 .PHONY: fuzz golden snapshots model bench-forecast
 .PHONY: page test-page measure-page test-typescript screenshots
@@ -34,11 +34,13 @@ test: ## Run every test, against real private PostgreSQL clusters
 	@scripts/need-page
 	@scripts/need-chromium
 	@scripts/need-prometheus
+	@scripts/need-go || true
+	@scripts/need-php || true
 	scripts/test-rust
 # Each of these waits for a browser, a server or a download half of the time. What installs packages of the system has run
 # by now: two at once would be in each other's way.
 	COUNT=20000 LOOM_MAX_PREEMPTIONS=2 $(MAKE) --jobs=2 --output-sync=target BUILD=true \
-	test-typescript test-page test-python smoke-postgres-18 test-prices test-otel model test-monitoring test-deploy
+	test-typescript test-page test-python test-go test-php smoke-postgres-18 test-prices test-otel model test-monitoring test-deploy
 
 test-hostile: ## Attack the daemon by every door: bytes, names, listeners, SQL roles, the page
 	@scripts/need-postgresql
@@ -104,6 +106,16 @@ test-python: ## Lint the Python client and test it with the real SDKs against a 
 	$(BUILD)
 	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
 	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
+
+test-go: ## Vet the Go client and test it with the race detector: vectors, a real daemon that is killed
+	$(BUILD)
+	@if ! scripts/need-go; then echo "NOT RUN: the tests of the Go client, for want of Go" >&2; exit 0; fi; \
+	cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test -race -count=1 ./...
+
+test-php: ## Test the PHP client: vectors, a real daemon that is killed between requests
+	$(BUILD)
+	@if ! scripts/need-php; then echo "NOT RUN: the tests of the PHP client, for want of PHP" >&2; exit 0; fi; \
+	php clients/php/tests/run.php
 
 test-otel: ## Export by OpenTelemetry's official SDKs and by real instrumentations into a daemon, each request sent again
 	$(BUILD)

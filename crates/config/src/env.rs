@@ -22,7 +22,7 @@ const FILE_VARIABLE: &str = "TALLYD_CONFIG";
 /// The port that the platform assigned to the container.
 const PORT: &str = "PORT";
 /// What the client libraries read, and the daemon leaves alone. `TALLYD_SOCKET`, which both read, is not among them.
-pub const CLIENT_VARIABLES: [&str; 8] = [
+pub const CLIENT_VARIABLES: [&str; 9] = [
     "TALLYD_ENDPOINT",
     "TALLYD_TOKEN",
     "TALLYD_HTTP",
@@ -31,6 +31,7 @@ pub const CLIENT_VARIABLES: [&str; 8] = [
     "TALLYD_DAILY_BUDGET_USD",
     "TALLYD_ALERT_THRESHOLD_PERCENT",
     "TALLYD_DISABLED",
+    "TALLYD_SPOOL",
 ];
 /// Shorter names of keys.
 const SHORT_NAMES: [(&str, &str); 2] = [("TALLYD_SOCKET", "listen.socket"), ("TALLYD_LOG", "log.filter")];
