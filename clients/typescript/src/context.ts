@@ -33,12 +33,17 @@ export interface ExpressOptions<Request> {
   endpoint?: (request: Request) => string | undefined;
 }
 
+/** Of middleware that is mounted at a whole path, as NestJS does it, the rest is `/`. */
+function pathOf({ baseUrl = "", path }: ExpressLike): string {
+  return baseUrl && path === "/" ? baseUrl : `${baseUrl}${path}`;
+}
+
 /** Express middleware: calls that a request's handler makes are recorded for its user and its endpoint. */
 export function express<Request extends ExpressLike>(options: ExpressOptions<Request> = {}) {
   return (request: Request, _response: unknown, next: () => void): void => {
     const context: Context = {};
     const user = options.user?.(request);
-    const endpoint = options.endpoint ? options.endpoint(request) : `${request.baseUrl ?? ""}${request.path}`;
+    const endpoint = options.endpoint ? options.endpoint(request) : pathOf(request);
     if (user) context.user_id = user;
     if (endpoint) context.endpoint = endpoint;
     withContext(context, next);
