@@ -117,6 +117,10 @@ test-php: ## Test the PHP client: vectors, a real daemon that is killed between 
 	@if ! scripts/need-php; then echo "NOT RUN: the tests of the PHP client, for want of PHP" >&2; exit 0; fi; \
 	php clients/php/tests/run.php
 
+test-guides: ## Run the programs of docs/guide/frameworks/ with the vendors' SDKs, as the pages show them; PAGES names some of them
+	$(BUILD)
+	python=$$(scripts/need-guides) && (cd clients/typescript && npm run --silent build) && $$python tests/guides/run.py $(PAGES)
+
 test-otel: ## Export by OpenTelemetry's official SDKs and by real instrumentations into a daemon, each request sent again
 	$(BUILD)
 	python=$$(scripts/need-otel) && $$python tests/otel/sdks.py && $$python tests/otel/instrumentations.py
