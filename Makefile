@@ -105,7 +105,8 @@ test-monitoring: ## Make each alert fire and resolve, lint the metrics, ask all 
 test-python: ## Lint the Python client and test it with the real SDKs against a daemon, killed and restarted
 	$(BUILD)
 	cd clients/python && python=$$(../../scripts/need-python-client) && $$python -m ruff check . && \
-	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q
+	$$python -m ruff format --check . && $$python -m mypy && $$python -m pytest -q && \
+	$$python ../../tests/guides/run.py fastapi django flask
 
 test-go: ## Vet the Go client and test it with the race detector: vectors, a real daemon that is killed
 	$(BUILD)

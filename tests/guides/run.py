@@ -1,14 +1,17 @@
-"""Runs the programs of docs/guide/frameworks/, as the pages show them, with the vendors' real SDKs against a server on this machine.
+"""Runs the programs of docs/guide/frameworks/, as the pages show them, with the vendors' real SDKs.
 
-Each block of a page whose first line names a file is written to a folder; the page's program is run there, and asked if it is a
-server. The call log of a real daemon then has each call once, with its tokens, its user and its endpoint. `make test-guides`;
-NAMES of pages run those alone.
+Each block of a page begins with the name of its file, and is written to a folder. The page's program is run there; a
+server is sent a request. The vendors are a stub on this machine. The call log of a real daemon then has each call once,
+with its tokens, its user and its endpoint.
+
+`make test-guides` runs all pages; arguments name some of them.
 """
 
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,8 +57,8 @@ def serve(*command, path, endpoint, **more):
 
 
 UVICORN = [*PYTHON, "-m", "uvicorn", "--log-level", "warning", "--port", "{port}"]
-GUNICORN = [*PYTHON, "-m", "gunicorn", "--workers", "2", "--bind", "127.0.0.1:{port}", "server:app"]
-TSC = [str(PACKAGES / "node_modules/.bin/tsc"), "--target", "es2022", "--module", "nodenext", "--experimentalDecorators"]
+GUNICORN = [*PYTHON, "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "server:app"]
+TSC = [str(PACKAGES / "node_modules/.bin/tsc"), "--target", "es2022", "--module", "nodenext"]
 NEXT = str(PACKAGES / "node_modules/.bin/next")
 PROGRAMS = {
     "express": [serve(*NODE, "server.mjs", path="/summary", endpoint="/summary")],
@@ -66,7 +69,9 @@ PROGRAMS = {
             "main.js",
             path="/summary",
             endpoint="/summary",
-            prepare=[[*TSC, "--strict", "--emitDecoratorMetadata", "--skipLibCheck", "main.ts"]],
+            prepare=[
+                [*TSC, "--strict", "--experimentalDecorators", "--emitDecoratorMetadata", "--skipLibCheck", "main.ts"]
+            ],
         )
     ],
     "nextjs": [
@@ -154,29 +159,29 @@ def ask(page, port, process, log):
     headers = {"x-user": "u-42", "content-type": "application/json", "authorization": f"Bearer {PROXY_KEY}"}
     request = urllib.request.Request(url, body, headers)
 
-    def answered():
+    def listens():
         assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{error}: {error.read()[:500]}\n{log.read_text()[-3000:]}") from None
-        except OSError:
-            return None  # It does not listen yet.
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", port)) == 0
 
-    answer = until("the server answers", answered, 120)
-    assert b"A short answer." in answer, answer
+    until("the server listens", listens, 120)
+    # Sent once: a second request would be a second paid call.
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            text = answer.read()
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{error}: {error.read()[:500]}\n{log.read_text()[-3000:]}") from None
+    assert b"A short answer." in text, text
 
 
-def run(name, page, daemon, stub, folder):
+def run(name, page, daemon, stub):
+    folder = WORK / name
     port = free_port()
     settings = environment(daemon, stub, port)
     for command in page.prepare:
         done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    before = daemon.psql(f"SELECT count(*) FROM api_usage_log WHERE app = '{page.app}'")[0]
-    assert int(before) == 0, f"{name}: {page.app} has calls already"
-    log = folder / "log"
+    log, begun = folder / "log", time.time()
     command = [part.format(port=port) for part in page.run]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -194,19 +199,18 @@ def run(name, page, daemon, stub, folder):
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    daemon.until_stored(len(page.rows), page.app)
     columns = "provider, model, user_id, endpoint, input_tokens, output_tokens, cache_read_tokens, status"
-    sql = f"SELECT {columns} FROM api_usage_log WHERE app = '{page.app}'"
+    sql = f"SELECT {columns} FROM api_usage_log WHERE app = '{page.app}' AND occurred_at >= to_timestamp({begun})"
+    until(f"the calls of {name} are stored", lambda: len(daemon.psql(sql)) >= len(page.rows))
     assert daemon.psql(sql) == page.rows, f"{daemon.psql(sql)}, not {page.rows}\n{log.read_text()[-3000:]}"
-    # The next page's calls of this application are its own.
-    daemon.psql(f"UPDATE api_usage_log SET app = 'seen' WHERE app = '{page.app}' RETURNING 1")
 
 
 def main():
     pages = {path.stem for path in PAGES.glob("*.md")} - {"README"}
     assert pages == set(PROGRAMS), f"pages without a program here, or the reverse: {sorted(pages ^ set(PROGRAMS))}"
     wanted = sys.argv[1:] or sorted(pages)
-    install_client()
+    if any(page.run[0] == NODE[0] or page.prepare for name in wanted for page in PROGRAMS[name]):
+        install_client()
     failed = []
     daemon, stub = Daemon(TALLYD_OTLP_GRPC_LISTEN="").up(), Stub()
     try:
@@ -217,11 +221,13 @@ def main():
                 begun = time.monotonic()
                 label = f"{name}: {' '.join(Path(part).name for part in page.run[:2])}"
                 try:
-                    run(name, page, daemon, stub, WORK / name)
+                    run(name, page, daemon, stub)
                     print(f"ok      {label} ({time.monotonic() - begun:.1f} s)", flush=True)
                 except Exception as error:
                     failed.append(label)
                     print(f"FAILED  {label}: {error}", flush=True)
+        reconciled = daemon.run("reconcile")
+        assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
     finally:
         stub.shutdown()
         daemon.down()
