@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand"
 	"net"
 	"os"
 	"os/exec"
@@ -36,13 +37,16 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("waited in vain: %s", what)
 }
 
-func freeAddress(t *testing.T) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// freeAddress is below the ports that the system gives to connections: none of those takes it before the daemon does.
+func freeAddress() string {
+	random := rand.New(rand.NewSource(time.Now().UnixNano()))
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+random.Intn(12_000))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func startDaemon(t *testing.T) *daemon {
@@ -52,7 +56,7 @@ func startDaemon(t *testing.T) *daemon {
 		t.Fatal(err)
 	}
 	os.Chmod(home, 0o755)
-	d := &daemon{t: t, home: home, socket: filepath.Join(home, "data/tallyd.sock"), http: freeAddress(t), tcp: freeAddress(t)}
+	d := &daemon{t: t, home: home, socket: filepath.Join(home, "data/tallyd.sock"), http: freeAddress(), tcp: freeAddress()}
 	for _, setting := range os.Environ() {
 		if !strings.HasPrefix(setting, "TALLYD_") {
 			d.environ = append(d.environ, setting)

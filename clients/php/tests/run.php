@@ -72,10 +72,13 @@ final class Daemon
         $this->up();
     }
 
+    /** Below the ports that the system gives to connections: none of those takes it before the daemon does. */
     private static function freeAddress(): string
     {
-        $server = stream_socket_server('tcp://127.0.0.1:0');
-        return stream_socket_get_name($server, false);
+        do {
+            $address = '127.0.0.1:' . random_int(20_000, 32_000);
+        } while (@stream_socket_server("tcp://$address") === false);
+        return $address;
     }
 
     private static function program(): string
