@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::http::{self, Daemon};
 use crate::lock::DataLock;
 use crate::metrics::{self, IngestMetrics};
 use crate::pipeline::connection::{self, ConnectionSlots, WireLimits};
-use crate::pipeline::listener::{self, BindError, Door};
+use crate::pipeline::listener::{self, BindError, Door, ServeHttp};
 use crate::seats::{SeatBounds, Seats};
 use crate::shutdown::Stage;
 use tallyd_base::clock::{Clock, SystemClock};
@@ -229,7 +230,8 @@ async fn listen(
     max_connections: usize,
 ) -> Result<Stage<std::convert::Infallible>, AppError> {
     let mut stage = Stage::default();
-    let (config, http) = (&daemon.config, http::on_socket(Arc::clone(daemon)));
+    let (config, router) = (&daemon.config, http::on_socket(Arc::clone(daemon)));
+    let http: ServeHttp = Arc::new(move |stream, stop| http::serve::on_socket(stream, router.clone(), stop).boxed());
     let all = Arc::new(Semaphore::new(max_connections));
     let places = Arc::new(ConnectionSlots { all, tcp: Arc::new(Semaphore::new(max_connections.div_ceil(2))) });
     let strangers = Seats::new(SeatBounds::strangers(config.listen.max_strangers));
@@ -242,7 +244,7 @@ async fn listen(
     for (name, listener) in bound {
         let (context, stop) = (Arc::clone(context), stop.clone());
         let (tokens, strangers, places) = (Arc::clone(&tokens), Arc::clone(&strangers), Arc::clone(&places));
-        let http = http.clone();
+        let http = Arc::clone(&http);
         stage.spawn(name, async move {
             listener.run(context, Door { tokens, strangers, places, http }, stop).await;
             Ok(())

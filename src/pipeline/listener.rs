@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Router;
+use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -122,7 +122,7 @@ impl Listener {
             match accepted {
                 Ok((stream, access)) => {
                     tallyd_base::failpoint::hit("listener.accepted");
-                    let (context, http, stop) = (Arc::clone(&context), door.http.clone(), stop.clone());
+                    let (context, http, stop) = (Arc::clone(&context), Arc::clone(&door.http), stop.clone());
                     let counted = OpenConnection::new(open.clone());
                     tasks.spawn(async move {
                         serve(stream, context, &access, http, stop).await;
@@ -167,22 +167,25 @@ pub(crate) struct Door {
     pub strangers: Arc<Seats>,
     /// Places of producers.
     pub places: Arc<ConnectionSlots>,
-    /// What is served to those on the Unix socket who speak HTTP.
-    pub http: Router,
+    /// Serves a connection on the Unix socket that speaks HTTP.
+    pub http: ServeHttp,
 }
+
+/// Serves a connection from its first request on, until it ends or the daemon stops.
+pub(crate) type ServeHttp = Arc<dyn Fn(Stream, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
 async fn serve(
     stream: Stream,
     context: Arc<IngestContext>,
     access: &ConnectionAccess,
-    http: Router,
+    http: ServeHttp,
     stop: CancellationToken,
 ) {
     let metrics = context.metrics.clone();
     let serving = connection::serve(stream, context, access, stop.clone());
     let ConnectionAccess::Stranger(stranger) = access else {
         if let Some(stream) = serving.await {
-            crate::http::serve::on_socket(stream, http, stop).await;
+            http(stream, stop).await;
         }
         return;
     };
