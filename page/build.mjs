@@ -1,8 +1,8 @@
 // Builds the page into dist/: one script, one style sheet, one HTML file and an icon, with their compressed forms beside them.
 // The script's and the style's names have a digest of their content in them, so that browsers may keep them for good.
 //
-//   node build.mjs            what the daemon embeds
-//   node build.mjs --sizes    the same, and prints what each file weighs
+//   node build.mjs            the files that the daemon embeds
+//   node build.mjs --sizes    the same, and prints the size of each file
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";

@@ -1,6 +1,6 @@
 // Asking the daemon that served this page, and nobody else.
 
-/** What went wrong, as the API says it. A status of 0: there was no answer. */
+/** The API's error. A status of 0: there was no answer. */
 export class Failure extends Error {
   constructor(readonly status: number, readonly code: string, message: string, readonly hint: string) {
     super(message);
@@ -8,13 +8,13 @@ export class Failure extends Error {
 }
 
 let onSignedOut: () => void = () => {};
-/** Who is told when the session has ended. */
+/** The callback for the end of the session. */
 export function whenSignedOut(listener: () => void): void {
   onSignedOut = listener;
 }
 
 const PROOF = "tallyd.proof";
-/** What the page sends beside its cookie. Cookies go to every port of a host; this storage is this origin's alone. */
+/** The value that the page sends beside its cookie. Cookies go to every port of a host; this storage is this origin's alone. */
 let proof = "1";
 try { proof = localStorage.getItem(PROOF) ?? proof; } catch { /* Without a storage the session ends with the page. */ }
 
@@ -47,7 +47,7 @@ function renew(): Promise<boolean> {
 
 async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
   let answer = await ask(method, path, body, signal);
-  // Signing in answers for itself; any other question may have met the end of an access token.
+  // Signing in has its own errors; any other request may have met the end of an access token.
   const signsIn = method !== "GET" && path === "/session";
   if (answer.status === 401 && !signsIn && (await renew())) {
     await answer.text();
@@ -63,7 +63,7 @@ async function ask(method: string, path: string, body?: unknown, signal?: AbortS
   const headers: Record<string, string> = { "x-tallyd-page": proof, accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
   try {
-    // Answers have tags: the browser asks whether its copy still holds, and the daemon sends only what has changed.
+    // Answers have tags: the browser asks whether its copy still holds, and the daemon sends changes only.
     return await fetch(path, {
       method, headers, credentials: "same-origin", redirect: "error",
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),

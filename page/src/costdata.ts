@@ -39,11 +39,11 @@ export interface History {
   more: { name: string; row: GroupRow }[];
   total: GroupRow;
   cost: Attos;
-  /** How many groups there are; at least so many if there are more than a page. */
+  /** The number of groups; a lower bound if there are more than a page. */
   groupCount: number;
 }
 
-/** What fits a range: bars that can be told apart. */
+/** The intervals that fit a range: bars that can be told apart. */
 export function fittingBucket(range: Range): Bucket {
   const days = daysBetween(range.from, range.to) + 1;
   if (days <= 2) return "hour";
@@ -96,7 +96,7 @@ const COUNTS = [
   "requests", "unpriced_calls",
 ] as const;
 
-/** Adds up all but the cost, which is no binary number. */
+/** Adds up all fields except the cost, which is not a binary number. */
 export function add(rows: GroupRow[]): GroupRow {
   const total: GroupRow = {
     calls: 0, errors: 0, input_tokens: 0, output_tokens: 0, cache_read_tokens: 0, cache_write_5m_tokens: 0,
@@ -118,7 +118,7 @@ export async function firstDay(zone: string, signal: AbortSignal): Promise<strin
   return month.rows[0]?.bucket ?? first;
 }
 
-/** What groups are called. A name that two providers have is told apart by them. */
+/** The names of groups. A name that two providers have is told apart by them. */
 export function namesOf(rows: GroupRow[], by: Dimension): string[] {
   const names = rows.map((row) => row[by] || row.provider || `(no ${by})`);
   const times = new Map<string, number>();
@@ -126,11 +126,11 @@ export function namesOf(rows: GroupRow[], by: Dimension): string[] {
   return names.map((name, at) => ((times.get(name) ?? 0) > 1 && rows[at]?.provider ? `${name} (${rows[at].provider})` : name));
 }
 
-/** What has to be grouped by: names of models and endpoints are their provider's. What has none goes under the provider's own. */
+/** The dimensions to group by: names of models and endpoints are their provider's. Calls without a name go under the provider's own. */
 export const dimensionsOf = (by: Dimension): string => (by === "model" || by === "endpoint" ? `provider,${by}` : by);
 
 /**
- * Loads a history: the sums of every group, then the dearest groups' bars, each by a question of its own. So a day with
+ * Loads a history: the sums of every group, then the largest groups' bars, each by a request of its own. So a day with
  * 5,000 users costs no more than one with five.
  */
 export async function history(question: Question, zone: string, signal: AbortSignal): Promise<History> {
@@ -160,7 +160,7 @@ export async function history(question: Question, zone: string, signal: AbortSig
   return { question, bars, groups, more, total, cost, groupCount: ranked.rows.length };
 }
 
-/** One group's bars. An empty name is asked for, too: calls that have none. */
+/** One group's bars. An empty name is a group, too: calls without a name. */
 async function barsOfGroup(row: GroupRow, { by, bucket, range, provider }: Question, signal: AbortSignal): Promise<GroupRow[]> {
   const query = new URLSearchParams({ from: range.from, to: range.to, bucket, limit: "10000", [by]: row[by] ?? "" });
   const of = row.provider ?? provider;
@@ -168,7 +168,7 @@ async function barsOfGroup(row: GroupRow, { by, bucket, range, provider }: Quest
   return (await get<Costs>(`/api/v1/costs?${query}`, signal)).rows;
 }
 
-/** What is left of the whole after the groups that are shown. */
+/** The rest of the whole beside the shown groups. */
 function others(groups: Group[], whole: GroupRow[], total: GroupRow, cost: Attos, lineUp: (rows: GroupRow[]) => (GroupRow | undefined)[]): Group {
   const minus = (all: GroupRow, parts: GroupRow[]): GroupRow => {
     const left = add(parts);

@@ -1,5 +1,5 @@
 // Data that stays current without a reload: asked again every so often, not while the page is hidden, and at once when it is
-// shown again. A failure keeps what is there and says that it is old.
+// shown again. A failure keeps the present data and marks them as old.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Failure } from "./api";
@@ -11,9 +11,9 @@ export interface Live<T> {
   failure: Failure | null;
   /** When the last answer came. */
   at: number | null;
-  /** True while an answer is waited for that should have come: what is shown is older than it looks. */
+  /** True while an overdue answer is waited for: the shown data are older than they look. */
   late: boolean;
-  /** True while another question's answer is shown: the next one is on its way. */
+  /** True while another request's answer is shown: the next one is on its way. */
   changing: boolean;
   reload: () => void;
 }
@@ -80,7 +80,7 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
         if (mine.signal.aborted) return;
         const failure = error instanceof Failure ? error : new Failure(0, "page", `This page failed: ${String(error)}`, "Reload it.");
         setState((before) => (before.key === key ? { ...before, failure } : { key, data: null, failure, at: null }));
-        // What is wrong with the question stays wrong; an outage ends, and a fleet of pages must not hammer whoever comes back.
+        // A wrong request stays wrong; an outage ends, and many pages must not overload a returning daemon.
         pause = failure.status >= 400 && failure.status < 500 ? everyMs : Math.min(Math.max(pause, 2_000) * 1.5, 30_000);
       }
       clearTimeout(patience);

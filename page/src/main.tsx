@@ -1,4 +1,4 @@
-// The page begins here: who is signed in decides what is shown.
+// The page begins here: the session decides which view is shown.
 
 import { render } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";

@@ -9,7 +9,7 @@ export type Attos = bigint;
 const DECIMALS = 18;
 const ONE = 10n ** 18n;
 
-/** Reads decimal text, such as "-12.50". What is none counts as nothing. */
+/** Reads decimal text, such as "-12.50". A missing amount counts as 0. */
 export function parse(text: string | null | undefined): Attos {
   const match = /^(-?)(\d+)(?:\.(\d{1,18}))?$/.exec(text ?? "");
   if (!match) return 0n;
@@ -36,7 +36,7 @@ export function sum(amounts: Iterable<Attos>): Attos {
 }
 
 /**
- * Rounded half up to so many decimals: what stands before the dollar sign, grouped whole part, and fraction with exactly that many digits.
+ * Rounded half up to a number of decimals: the sign before the dollar, the grouped whole part, and a fraction with exactly that number of digits.
  * An amount that rounds to nothing is not nothing: it is said to be below the least that is shown.
  */
 export function parts(amount: Attos, decimals: number): { sign: string; whole: string; fraction: string } {

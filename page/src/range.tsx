@@ -12,7 +12,7 @@ export interface Range {
 const RANGES = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"], ["all", "All"], ["custom", "Custom"]] as const;
 type Name = (typeof RANGES)[number][0];
 
-/** What the address says of the range. */
+/** The range in the address. */
 export function named(query: URLSearchParams, standard: Name = "30"): Name {
   const value = query.get("days");
   if (query.get("from")) return "custom";

@@ -14,7 +14,7 @@ export interface SessionAnswer {
   proof?: string;
 }
 
-/** Shows the daemon what signs in, and keeps the new session's proof. */
+/** Signs in at the daemon, and keeps the new session's proof. */
 export async function signInWith(shown: unknown): Promise<SessionAnswer | null> {
   const answer = await change<SessionAnswer>("POST", "/session", shown);
   if (answer?.proof) keepProof(answer.proof);

@@ -62,7 +62,7 @@ function TokenForm(props: FormProps) {
   );
 }
 
-/** Shows the daemon what was typed, once. */
+/** Sends the form's content to the daemon, once. */
 function useSigningIn(props: Props, shown: () => unknown) {
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Failure | null>(props.first);

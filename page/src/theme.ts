@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. Kept in the browser; it is no secret and no cookie.
+// Light, dark, or as the system has it. Kept in the browser; it is neither a secret nor a cookie.
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -28,7 +28,7 @@ export function apply(): void {
   changed.dispatchEvent(new Event("change"));
 }
 
-/** What is shown, light or dark: charts are drawn anew when it changes. */
+/** The shown theme, light or dark: charts are drawn anew when it changes. */
 export function useTheme(): "light" | "dark" {
   const [theme, setTheme] = useState(effective);
   useEffect(() => {

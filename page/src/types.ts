@@ -107,7 +107,7 @@ export interface DeadLetter {
   occurred_at: string | null;
   payload_format: string;
   payload_bytes: number;
-  /** The record as it was received, whatever encoding it came in; text, if it was not whole. */
+  /** The record as received, from any encoding; text, if it was not whole. */
   record: unknown;
 }
 

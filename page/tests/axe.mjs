@@ -6,7 +6,7 @@ const SOURCE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe
 
 /** The violations of WCAG 2.2 A and AA, and of best practice, as lines of text. */
 export default async function violations(page) {
-  // What is being asked for again is dimmed meanwhile, and is no view to be judged.
+  // A view that is being reloaded is dimmed meanwhile, and is not judged.
   await page.waitForFunction(() => !document.querySelector(".changing") && !document.getAnimations().some((one) => one instanceof CSSTransition));
   await page.evaluate(SOURCE);
   return page.evaluate(async () => {

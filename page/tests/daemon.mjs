@@ -1,6 +1,6 @@
 // A daemon with a PostgreSQL of its own and a history to look at, for tests and screenshots.
 //
-// The calls are drawn with a fixed seed, up to the present: figures differ from day to day, what there is to see does not.
+// The calls are drawn with a fixed seed, up to the present: figures differ from day to day, the views do not.
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -125,7 +125,7 @@ export class Daemon {
     await until("everything is loaded", () => JSON.parse(this.run("status", "--json")).wal.unflushed_records === 0);
   }
 
-  /** A history of so many days, users with addresses and sessions, refused records, a budget. */
+  /** A history of a number of days, users with addresses and sessions, refused records, a budget. */
   async fill({ days = 120, seconds = 4, users = 140 } = {}) {
     this.run("demo", "--backfill", String(days), "--rate", "0", "--seconds", String(seconds), "--users", String(users), "--seed", "7");
     this.run("demo", "--rate", "300", "--seconds", "1", "--users", String(users), "--seed", "8");

@@ -51,7 +51,7 @@ after(async () => {
 
 async function inside(run) {
   const tab = await open(browser, daemon);
-  // What a chart has drawn since it was wiped last: a canvas has no text to read.
+  // The text that a chart has drawn since it was wiped last: a canvas has no text to read.
   await tab.page.addInitScript(() => {
     globalThis.drawn = [];
     const { clearRect, fillText } = CanvasRenderingContext2D.prototype;
@@ -138,18 +138,18 @@ test("by application, no range is offered that cannot be had, and the tile says 
     await tab.page.locator(".tile").first().getByText("31 days at most by app").waitFor();
     assert.equal(await range("90 days").getAttribute("aria-pressed"), "false");
     await show(tab, daemon, "costs?days=90&bucket=hour");
-    assert.equal(await tab.page.getByLabel("Bars").inputValue(), "", "the bars are days");
+    assert.equal(await tab.page.getByLabel("Interval").inputValue(), "", "the bars are days");
   });
 });
 
 test("a new budget of an application stands where it is at once", async () => {
-  // The log is read for budgets of applications every sixth time. That has just been done once another one stands.
+  // The call log is read for budgets of applications every sixth time. That has just been done once another one stands.
   daemon.run("budgets", "set", "5", "--period", "day", "--scope", "app", "--value", "other");
   await until("it is evaluated", () => daemon.sql("SELECT count(*) FROM api_budget_states") === "1");
   daemon.run("budgets", "set", "0.01", "--period", "day", "--scope", "app", "--value", "web");
   await inside(async (tab) => {
     await show(tab, daemon, "budgets");
-    await tab.page.getByText("Used up", { exact: true }).waitFor();
+    await tab.page.getByText("Over budget", { exact: true }).waitFor();
   });
 });
 
@@ -161,7 +161,7 @@ test("the overview shows the budgets that are used most, and compares like with 
   await inside(async (tab) => {
     await show(tab, daemon, "overview");
     const names = () => tab.page.locator(".budget strong").allInnerTexts();
-    await until("the used ones come first", async () => (await names()).slice(0, 2).join() === "web, a day,Everything, a day");
+    await until("the used ones come first", async () => (await names()).slice(0, 2).join() === "web · daily,All spend · daily");
     assert.equal((await names()).length, 4);
     const note = (label) => tab.page.locator(".tile").filter({ hasText: label }).locator(".tile-note").innerText();
     await until("today is compared with the same hours of yesterday", async () => {

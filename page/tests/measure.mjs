@@ -1,5 +1,5 @@
-// Measures the page on a year of 20 models and 5,000 users: what it weighs on the wire, when the first thing is painted,
-// and when the overview's figures are there. Prints the median of ROUNDS visits with an empty cache, and of as many with a
+// Measures the page on a year of 20 models and 5,000 users: its size on the wire, the time of the first paint, and the time until
+// the overview's figures are there. Prints the median of ROUNDS visits with an empty cache, and of as many with a
 // full one.
 import { launch, open, signIn } from "./browser.mjs";
 import { Daemon } from "./daemon.mjs";

@@ -237,7 +237,7 @@ describe("changes", () => {
       await tab.page.getByRole("button", { name: "Set a budget" }).click();
       assert.deepEqual(await tab.axe(), [], "the dialog");
       await tab.page.getByLabel("Amount in USD").fill("1,234.5");
-      await tab.page.getByLabel("For a").selectOption("month");
+      await tab.page.getByLabel("Period").selectOption("month");
       await tab.page.getByRole("button", { name: "Save" }).click();
       await tab.page.getByText("of $1,234.50").waitFor();
       await until("it is evaluated", async () => !(await tab.page.locator(".budget").innerText()).includes("$0.00 of"));
@@ -245,13 +245,13 @@ describe("changes", () => {
       await tab.page.getByRole("button", { name: /^Edit/ }).click();
       await tab.page.getByLabel("Amount in USD").fill("0.01");
       await tab.page.getByRole("button", { name: "Save" }).click();
-      await tab.page.getByText("Used up", { exact: true }).waitFor();
+      await tab.page.getByText("Over budget", { exact: true }).waitFor();
       // Setting it as if it were new says that it is not.
       await tab.page.getByRole("button", { name: "Set a budget" }).click();
       await tab.page.getByLabel("Amount in USD").fill("0.02");
-      await tab.page.getByLabel("For a").selectOption("month");
+      await tab.page.getByLabel("Period").selectOption("month");
       await tab.page.getByRole("button", { name: "Save" }).click();
-      await tab.page.getByText("It replaces the one of $0.01").waitFor();
+      await tab.page.getByText("The new budget replaces the one of $0.01").waitFor();
       tab.page.once("dialog", (dialog) => void dialog.accept());
       await tab.page.getByRole("button", { name: /^Remove/ }).click();
       await tab.page.getByText("No budget is set").waitFor();
@@ -267,15 +267,15 @@ describe("changes", () => {
       const all = raised();
       assert.ok([3, 6].includes(all), `${all} alerts`);
       await show(tab, daemon, "alerts");
-      await tab.page.getByText("100 % of the month's budget").first().waitFor();
+      await tab.page.getByText("Monthly budget (all spend)").first().waitFor();
       await tab.page.getByRole("navigation", { name: "Views" }).getByText(`${all} new`).waitFor({ state: "attached" });
       assert.deepEqual(await tab.axe(), [], "new alerts");
-      await tab.page.getByRole("button", { name: /^Acknowledge: 100 %/ }).first().click();
+      await tab.page.getByRole("button", { name: /^Acknowledge: Monthly budget .* alert at 100 %/ }).first().click();
       await until("one is seen", async () => raised() === all - 1);
       await tab.page.getByRole("button", { name: "Acknowledge all" }).click();
       await tab.page.getByText("No new alerts").waitFor();
       await tab.page.getByRole("button", { name: "All", exact: true }).click();
-      await tab.page.getByText("Seen by token:1 admin").first().waitFor();
+      await tab.page.getByText("Acknowledged by token:1 admin").first().waitFor();
       assert.deepEqual(await tab.axe(), [], "alerts that were seen");
     });
   });
@@ -287,14 +287,14 @@ describe("changes", () => {
       await tab.page.getByLabel("Input").fill("3");
       await tab.page.getByLabel("Output").fill("15");
       await tab.page.getByLabel("Cache read").fill("0.30");
-      await tab.page.getByRole("button", { name: "Show the effect" }).click();
+      await tab.page.getByRole("button", { name: "Preview impact" }).click();
       await tab.page.locator(".effect").getByText("claude-experimental-preview").waitFor();
       await tab.page.locator(".effect").getByText("unpriced").waitFor();
       assert.deepEqual(await tab.axe(), [], "the effect");
       await tab.page.getByRole("button", { name: "Add this price" }).click();
       await tab.page.getByRole("status").getByText("was added").waitFor();
-      // The form offered the day before the first call without a price, so that every one of them has a price now.
-      await tab.page.getByText("has a price now").waitFor();
+      // The form offered the day before the first unpriced call, so that every one of them has a price now.
+      await tab.page.getByText("priced now").waitFor();
       const stored = daemon.sql("SELECT rates -> 'per_million_tokens' ->> 'input', origin FROM api_prices WHERE model = 'claude-experimental-preview'");
       assert.equal(stored, "3|api");
       const missed = daemon.sql("SELECT count(*) FROM api_usage_log u WHERE u.model = 'claude-experimental-preview' AND NOT EXISTS (SELECT FROM api_prices p WHERE p.model = u.model AND p.effective_from <= u.occurred_at)");
@@ -383,7 +383,7 @@ describe("files and weather", () => {
         Object.defineProperty(document, "hidden", { configurable: true, get: () => true });
         document.dispatchEvent(new Event("visibilitychange"));
       });
-      // What was under way may end.
+      // Work under way may end.
       await tab.page.waitForLoadState("networkidle");
       let asked = 0;
       tab.page.on("request", () => { asked += 1; });
@@ -408,7 +408,7 @@ describe("files and weather", () => {
     try {
       const tab = await open(browser, fresh);
       await signIn(tab, fresh, await fresh.token("admin"));
-      for (const [path, text] of [["overview", "Nothing has been recorded yet"], ["costs", "No calls in these days"], ["users", "No users yet"], ["sessions", "no sessions to count"], ["records", "No calls match"], ["dead-letters", "No dead letters"]]) {
+      for (const [path, text] of [["overview", "No calls recorded yet"], ["costs", "No calls in this range"], ["users", "No users yet"], ["sessions", "No session tables"], ["records", "No calls match"], ["dead-letters", "No dead letters"]]) {
         await show(tab, fresh, path);
         await tab.page.getByText(text).waitFor();
         assert.deepEqual(await tab.axe(), [], path);
@@ -429,7 +429,7 @@ describe("files and weather", () => {
       const tab = await open(browser, fresh);
       await signIn(tab, fresh, await fresh.token("admin"));
       await show(tab, fresh, "overview");
-      await tab.page.getByText("Every record so far was refused").first().waitFor();
+      await tab.page.getByText("All records were refused").first().waitFor();
       await tab.page.getByText("expected 0 to 999, found 1000").waitFor();
       await tab.page.getByText("42 records were refused").waitFor();
       assert.deepEqual(await tab.axe(), [], "overview");

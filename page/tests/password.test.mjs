@@ -63,7 +63,7 @@ test("a token signs in there, too", async () => {
 
 test("an access token that ends is renewed unseen, also on a page that is loaded anew, until the project ends the session", async () => {
   const tab = await open(browser, daemon);
-  // That a question is refused once is what a browser reports.
+  // The browser reports a request that is refused once.
   tab.expected.push("401");
   await tab.page.goto(`${daemon.url}/`);
   gotrue.lifeS = 1;

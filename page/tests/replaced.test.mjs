@@ -1,4 +1,5 @@
-// The replaced system's front end on the routes that were kept for it: its admin tab, as React code, in a real browser on an origin of its own.
+// The replaced system's front end on the routes that were kept for it: its admin tab, as React code, in a real browser on an
+// origin of its own.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";

@@ -42,7 +42,7 @@ async function hover(page) {
 async function price(page) {
   await page.getByRole("button", { name: /Edit the price of claude-sonnet-4-5, standard/ }).click();
   await page.getByLabel("Input").fill("2.50");
-  await page.getByRole("button", { name: "Show the effect" }).click();
+  await page.getByRole("button", { name: "Preview impact" }).click();
   await page.locator(".effect").waitFor();
 }
 
@@ -123,7 +123,7 @@ async function everyView() {
   const daemon = await Daemon.start({ env: gotrue.env });
   try {
     await daemon.fill();
-    // How much `demo` records depends on the machine: budgets are shares of what was spent.
+    // How much `demo` records depends on the machine: budgets are shares of the spend.
     const spent = (where) => Number(daemon.sql(`SELECT coalesce(sum(cost_usd), 0) FROM daily_api_costs WHERE ${where}`));
     const budget = (amount, ...words) => daemon.run("budgets", "set", amount.toFixed(2), ...words);
     budget(spent("day = current_date") / 1.02);

@@ -1,6 +1,6 @@
 // A stacked bar chart over time: hover or arrow keys read a bar out, the legend's buttons take series away.
 //
-// uPlot draws on a canvas, so the chart is for eyes; whoever cannot see it has the table beneath, which says the same. Bars
+// uPlot draws on a canvas, so the chart is for eyes; the table beneath has the same figures for screen readers. Bars
 // are stacked by drawing sums from the largest down, each over the one before.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -17,7 +17,7 @@ export interface Series {
 
 export interface ChartProps {
   label: string;
-  /** A bar each: what the axis and the tooltip call it. */
+  /** A bar each: its names on the axis and in the tooltip. */
   bars: { short: string; long: string }[];
   series: Series[];
   format: (value: number) => string;
@@ -40,12 +40,12 @@ function stacked(series: Series[], hidden: Set<string>, bars: number): number[][
   return sums;
 }
 
-/** Labels that fit: every so many bars. */
+/** Labels that fit: one for a number of bars. */
 function everyNth(bars: number, width: number): number {
   return Math.max(1, Math.ceil((bars * 64) / Math.max(width, 64)));
 }
 
-/** `latest` is asked whenever something is drawn: the chart outlives a change of what its bars and values are called. */
+/** `latest` is asked whenever something is drawn: the chart outlives a change of its bars' and values' names. */
 function options(latest: () => ChartProps, width: number, height: number, onCursor: (at: number | null) => void): uPlot.Options {
   const props = latest();
   const ink = cssColor("--ink-2");

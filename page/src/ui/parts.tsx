@@ -1,4 +1,4 @@
-// What every view is made of: headings, tiles, states, amounts.
+// The parts of all views: headings, tiles, states, amounts.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -8,7 +8,7 @@ import type { Live } from "../live";
 import { type Attos, fitting, parts, usd } from "../money";
 import { useSession } from "../session";
 
-/** A view's heading, and what stands beside it. */
+/** A view's heading, and the tools beside it. */
 export function Head(props: { title: string; lead?: ComponentChildren; live?: Live<unknown>; children?: ComponentChildren }) {
   useEffect(() => {
     document.title = `${props.title} · tallyd`;
@@ -42,7 +42,7 @@ function Freshness({ live }: { live: Live<unknown> }) {
   );
 }
 
-/** Shows what is loaded, or why it is not. Data that is there stays, under a notice that it is old. */
+/** Shows the loaded data, or the reason why there are none. Data that is there stays, under a notice that it is old. */
 export function Loaded<T>(props: { live: Live<T>; children: (data: T) => ComponentChildren; rows?: number }) {
   const { data, failure } = props.live;
   if (data === null) {
@@ -129,7 +129,7 @@ export function Tile(props: { label: string; value: ComponentChildren; note?: Co
   );
 }
 
-/** An amount; what is beyond cents is set lighter. In a column, `decimals` lines the points up. */
+/** An amount; digits beyond cents are set lighter. In a column, `decimals` lines the points up. */
 export function Money(props: { amount: Attos; decimals?: number }) {
   const decimals = props.decimals ?? fitting(props.amount);
   const { sign, whole, fraction } = parts(props.amount, decimals);
@@ -142,7 +142,7 @@ export function Money(props: { amount: Attos; decimals?: number }) {
   );
 }
 
-/** What calls cost: an amount, unless no call of them has a known price. */
+/** The cost of calls: an amount, unless all of them are unpriced. */
 export function Cost(props: { amount: Attos; unpriced: number; decimals?: number }) {
   if (props.amount === 0n && props.unpriced > 0) return <Badge tone="warn">unpriced</Badge>;
   return <Money amount={props.amount} {...(props.decimals === undefined ? {} : { decimals: props.decimals })} />;

@@ -1,4 +1,4 @@
-// Tables: columns with an alignment, headings that sort, a caption for who cannot see it.
+// Tables: columns with an alignment, headings that sort, a caption for screen readers.
 
 import type { ComponentChildren, JSX } from "preact";
 

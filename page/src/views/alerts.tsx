@@ -2,9 +2,9 @@
 
 import { useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
-import { instant, shortDay } from "../format";
+import { instant, percentage, shortDay } from "../format";
 import { useLive } from "../live";
-import { parse, usd } from "../money";
+import { parse, percent as share, usd } from "../money";
 import { amend, useRoute } from "../route";
 import { useSession } from "../session";
 import type { Alert, AlertsAnswer } from "../types";
@@ -13,6 +13,7 @@ import { Pager } from "../ui/table";
 
 const PAGE = 50;
 const KINDS: Record<string, string> = { budget: "Budget", spend: "Unusual spend" };
+const PERIODS: Record<string, string> = { day: "Daily", week: "Weekly", month: "Monthly" };
 
 export function Alerts() {
   const { mayChange } = useSession();
@@ -37,7 +38,7 @@ export function Alerts() {
   const newest = live.data?.alerts[0]?.id;
   return (
     <>
-      <Head title="Alerts" lead="Budgets that reach a threshold, and spend that its own history does not explain." live={live}>
+      <Head title="Alerts" lead="Budgets that reached a threshold, and unusual spend." live={live}>
         {mayChange && newest !== undefined && (live.data?.new ?? 0) > 0 && before.length === 0 && (
           <button type="button" onClick={() => void acknowledge({ up_to: newest })}>Acknowledge all</button>
         )}
@@ -47,7 +48,7 @@ export function Alerts() {
       <Loaded live={live} rows={8}>
         {({ alerts, next }) => alerts.length === 0 ? (
           <Empty title={all ? "No alert was raised yet" : "No new alerts"}>
-            {all ? <>Set a budget under <a href="#/budgets">Budgets</a>: an alert is raised at each of its thresholds, once a period.</> : <>Those that were acknowledged are under <em>All</em>.</>}
+            {all ? <>Set a budget under <a href="#/budgets">Budgets</a>: an alert is raised at each of its thresholds, once a period.</> : <>Acknowledged alerts are under <em>All</em>.</>}
           </Empty>
         ) : (
           <Card>
@@ -66,10 +67,11 @@ export function Alerts() {
 function sentence({ kind, message, details }: Alert): string {
   const { percent, period, scope, scope_value: value, period_start: start, spent_usd: spent, amount_usd: amount } = details;
   const money = (value: unknown) => usd(parse(String(value)), 2);
-  if (kind === "spend" && spent !== undefined) return `The ${details.what} ${details.name} has cost ${money(spent)} on ${shortDay(String(details.day))}, and usually costs up to ${money(details.usual_usd)} a day`;
+  if (kind === "spend" && spent !== undefined) return `Unusual spend of the ${details.what} ${details.name}: ${money(spent)} on ${shortDay(String(details.day))}, usually up to ${money(details.usual_usd)} a day`;
   if (kind !== "budget" || spent === undefined) return message.replace(/^tallyd: /, "");
-  const of = value ? `${scope} ${value}` : "everything";
-  return `${percent} % of the ${period}'s budget for ${of} is used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}`;
+  const of = value ? `${scope} ${value}` : "all spend";
+  const used = percentage(share(parse(String(spent)), parse(String(amount))));
+  return `${PERIODS[String(period)]} budget (${of}) ${used} used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}, alert at ${percent} %`;
 }
 
 function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined }) {
@@ -81,11 +83,11 @@ function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined
         <div class="alert-marks">
           <Badge tone={alert.acknowledged_at ? "plain" : alert.current ? "bad" : "warn"}>{KINDS[alert.kind] ?? alert.kind}</Badge>
           <span class="fine when">{instant(alert.at, zone)}</span>
-          {!alert.current && <span class="fine">its period is over</span>}
+          {!alert.current && <span class="fine">period ended</span>}
         </div>
         <p>{text}</p>
-        {alert.acknowledged_at && <p class="fine">Seen by {alert.acknowledged_by}, {instant(alert.acknowledged_at, zone)}</p>}
-        {alert.delivery === "due" && alert.delivery_error !== "" && <p class="fine">The webhook did not take it: {alert.delivery_error}. It is tried again.</p>}
+        {alert.acknowledged_at && <p class="fine">Acknowledged by {alert.acknowledged_by}, {instant(alert.acknowledged_at, zone)}</p>}
+        {alert.delivery === "due" && alert.delivery_error !== "" && <p class="fine">Delivery to the webhook failed: {alert.delivery_error}. It will be retried.</p>}
       </div>
       {onSeen && <button type="button" aria-label={`Acknowledge: ${text}`} onClick={onSeen}>Acknowledge</button>}
     </li>

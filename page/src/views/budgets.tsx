@@ -9,14 +9,15 @@ import { useSession } from "../session";
 import type { BudgetState } from "../types";
 import { Badge, Card, Dialog, Empty, Head, Loaded, Problem } from "../ui/parts";
 
-const SCOPES = [["global", "Everything"], ["provider", "A provider"], ["model", "A model"], ["user", "A user"], ["app", "An application"]] as const;
-const WORDS = { normal: "Within", warning: "Nearly used up", exceeded: "Used up" };
+const SCOPES = [["global", "All spend"], ["provider", "Provider"], ["model", "Model"], ["user", "User"], ["app", "Application"]] as const;
 const TONES = { normal: "good", warning: "warn", exceeded: "bad" } as const;
 
-/** What setting a budget says: what was there before, and that no call counts towards it. */
+/** The answer to setting a budget: the budget that it replaced, and a note if no call counts towards it. */
 interface Saved { replaced: BudgetState | null; note: string | null }
 
-export const budgetName = (budget: BudgetState): string => `${budget.scope === "global" ? "Everything" : budget.scope_value}, a ${budget.period}`;
+const PERIODS: Record<string, string> = { day: "daily", week: "weekly", month: "monthly" };
+
+export const budgetName = (budget: BudgetState): string => `${budget.scope === "global" ? "All spend" : budget.scope_value} · ${PERIODS[budget.period] ?? budget.period}`;
 
 /** The days of the current period. */
 function span(budget: BudgetState): string {
@@ -26,6 +27,10 @@ function span(budget: BudgetState): string {
 
 /** How much of a budget is used, in percent. */
 export const usedShare = (budget: BudgetState): number => percent(parse(budget.spent_usd), parse(budget.amount_usd)) ?? 100;
+
+/** The standing in words: past the warning it is the used share. */
+const standing = (budget: BudgetState): string =>
+  ({ normal: "On track", warning: `${percentage(usedShare(budget))} used`, exceeded: "Over budget" })[budget.status];
 
 /** A budget as a bar that fills. */
 export function Bar({ budget }: { budget: BudgetState }) {
@@ -42,9 +47,9 @@ export function Bar({ budget }: { budget: BudgetState }) {
         <span style={{ width: `${Math.min(100, used)}%` }} />
       </div>
       <div class="budget-foot">
-        <Badge tone={TONES[budget.status]}>{WORDS[budget.status]}</Badge>
-        <span class="fine">{percentage(used)} · {span(budget)}</span>
-        {budget.unpriced_calls > 0 && <Badge tone="warn">{noun(budget.unpriced_calls, "call", "calls")} unpriced</Badge>}
+        <Badge tone={TONES[budget.status]}>{standing(budget)}</Badge>
+        <span class="fine">{budget.status === "warning" ? "" : `${percentage(used)} · `}{span(budget)}</span>
+        {budget.unpriced_calls > 0 && <Badge tone="warn">{noun(budget.unpriced_calls, "unpriced call", "unpriced calls")}</Badge>}
       </div>
     </div>
   );
@@ -59,7 +64,7 @@ export function Budgets() {
   const saved = ({ replaced, note }: Saved) => {
     // Of a budget that was edited everybody knows that it was there.
     const isNews = editing === "new" && replaced !== null;
-    const said = isNews ? [`There was a budget for this already. It replaces the one of ${usd(parse(replaced.amount_usd), 2)}.`] : [];
+    const said = isNews ? [`The new budget replaces the one of ${usd(parse(replaced.amount_usd), 2)}.`] : [];
     if (note) said.push(`${sentence(note)}.`);
     setSaid(said.join(" ") || null);
     setEditing(null);
@@ -77,21 +82,21 @@ export function Budgets() {
   };
   return (
     <>
-      <Head title="Budgets" lead="What may be spent. Alerts are sent on the way there, and applications are asked to hold back at the end." live={live}>
+      <Head title="Budgets" lead="Limits for spend by day, week or month. Alerts are sent at each threshold; applications are asked to hold back at the limit." live={live}>
         {mayChange && <button type="button" class="primary" onClick={() => setEditing("new")}>Set a budget</button>}
       </Head>
       {failure && <Problem failure={failure} />}
       {said && <div class="notice warn" role="status">{said}</div>}
       <Loaded live={live}>
         {({ budgets }) => budgets.length === 0 ? (
-          <Empty title="No budget is set">A budget bounds what is spent in a day, a week or a month: by everybody, or on one provider, model, user or application.</Empty>
+          <Empty title="No budget is set">A budget limits the spend of a day, a week or a month: in all, or of one provider, model, user or application.</Empty>
         ) : (
           <div class="columns pairs">
             {budgets.map((budget) => (
               <Card key={budget.id}>
                 <Bar budget={budget} />
                 <div class="budget-tools">
-                  <span class="fine">Alerts at {budget.alert_percents.map((one) => `${one} %`).join(", ") || "no threshold"}; {budget.throttle ? "holds back when used up" : "only tells"}</span>
+                  <span class="fine">Alerts at {budget.alert_percents.map((one) => `${one} %`).join(", ") || "no threshold"}; {budget.throttle ? "applications hold back at the limit" : "alerts only"}</span>
                   {mayChange && (
                     <span class="row-tools">
                       <button type="button" aria-label={`Edit ${budgetName(budget)}`} onClick={() => setEditing(budget)}>Edit</button>
@@ -135,15 +140,15 @@ function Editor(props: { budget: BudgetState | null; onClose: () => void; onSave
         <div class="form">
           {!budget && (
             <>
-              <label>Of <select name="scope" value={scope} onChange={(event) => setScope(event.currentTarget.value)}>{SCOPES.map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select></label>
-              {scope !== "global" && <label>Which {scope} <input name="value" required maxLength={512} /></label>}
-              <label>For a <select name="period"><option value="day">day</option><option value="week">week</option><option value="month">month</option></select></label>
+              <label>Scope <select name="scope" value={scope} onChange={(event) => setScope(event.currentTarget.value)}>{SCOPES.map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select></label>
+              {scope !== "global" && <label>Name of the {scope === "app" ? "application" : scope} <input name="value" required maxLength={512} /></label>}
+              <label>Period <select name="period"><option value="day">Daily</option><option value="week">Weekly</option><option value="month">Monthly</option></select></label>
             </>
           )}
           <label>Amount in USD <input name="amount" inputMode="decimal" required defaultValue={budget?.amount_usd ?? ""} placeholder="25" /></label>
-          <label>Warn at percent <input name="warning" type="number" min={0} max={100} required defaultValue={String(budget?.warning_percent ?? 80)} /></label>
+          <label>Warning at percent <input name="warning" type="number" min={0} max={100} required defaultValue={String(budget?.warning_percent ?? 80)} /></label>
           <label>Alerts at percent <input name="alerts" defaultValue={(budget?.alert_percents ?? [50, 80, 100]).join(", ")} /></label>
-          <label class="check whole"><input type="checkbox" name="throttle" defaultChecked={budget?.throttle ?? true} /> Ask applications to hold back once it is used up</label>
+          <label class="check whole"><input type="checkbox" name="throttle" defaultChecked={budget?.throttle ?? true} /> Ask applications to hold back at the limit</label>
         </div>
         <div class="actions"><button type="button" onClick={props.onClose}>Cancel</button><button type="submit" class="primary">Save</button></div>
       </form>

@@ -48,14 +48,14 @@ export function Costs() {
   const stack = (value: Dimension) => amend({ by: value === "provider" ? null : value, ...(value === "app" && ["90", "all"].includes(name) ? { days: null } : {}) });
   return (
     <>
-      <Head title="Costs" lead="What was spent, when, and on what." live={live}>
+      <Head title="Costs" lead="Spend over time by provider, model, endpoint, user or application." live={live}>
         <DownloadCsv path={csv(live.data?.question ?? { by, range, bucket: "day", provider })} />
       </Head>
       <div class="filters">
         <Choice label="Stack by" value={by} options={BY} onPick={stack} />
         <RangePicker query={query} range={range} today={today(zone)} daysMax={by === "app" ? LOG_DAYS_MAX : undefined} />
-        <label class="inline">Bars <select value={asked === "hour" && !byHour ? "" : asked ?? ""} onChange={(event) => amend({ bucket: event.currentTarget.value || null })}>
-          <option value="">Automatic</option>
+        <label class="inline">Interval <select value={asked === "hour" && !byHour ? "" : asked ?? ""} onChange={(event) => amend({ bucket: event.currentTarget.value || null })}>
+          <option value="">Auto</option>
           {BUCKETS.map(([value, label]) => <option key={value} value={value} disabled={value === "hour" && !byHour}>{label}</option>)}
         </select></label>
         <label class="inline">Provider <input class="short" type="search" placeholder="All" value={provider}
@@ -73,7 +73,7 @@ async function rangeOf(name: string, query: URLSearchParams, zone: string, signa
   return { from: addDays(now, 1 - Number(name)), to: now };
 }
 
-/** What is read from the call log is read for a month at most. */
+/** The call log is read for a month at most. */
 const bounded = ({ from, to }: Range): Range => ({ from: daysBetween(from, to) >= LOG_DAYS_MAX ? addDays(to, 1 - LOG_DAYS_MAX) : from, to });
 
 function bucketOf(asked: string | null, range: Range): Bucket {
@@ -91,7 +91,7 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
     [data, measure],
   );
   if (total.calls === 0) {
-    return <Empty title="No calls in these days">Choose a longer range, or record a call: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code></Empty>;
+    return <Empty title="No calls in this range">Choose a longer range, or record a call: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code></Empty>;
   }
   const days = daysBetween(question.range.from, question.range.to) + 1;
   const unfinished = question.range.to === data.bars[data.bars.length - 1]?.key || question.bucket !== "day";
@@ -99,14 +99,14 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
     <>
       <div class="tiles">
         <Tile label="Cost" value={<Cost amount={cost} unpriced={total.unpriced_calls} />} note={`${question.range.from} to ${question.range.to}${question.by === "app" ? `: ${LOG_DAYS_MAX} days at most by app` : ""}`} />
-        <Tile label="A day on average" value={<Money amount={cost / BigInt(days)} />} note={`over ${noun(days, "day", "days")}`} />
+        <Tile label="Average per day" value={<Money amount={cost / BigInt(days)} />} note={`over ${noun(days, "day", "days")}`} />
         <Tile label="Calls" value={count(total.calls)} note={`${percentage(total.calls ? (total.errors / total.calls) * 100 : null)} failed`} />
         <Tile label="Tokens" value={short(tokens(total))} note={`${short(total.output_tokens)} of them output`} />
-        {total.unpriced_calls > 0 && <Tile label="Without a price" value={count(total.unpriced_calls)} note={<a href={href("prices")}>calls that no cost includes</a>} tone="warn" />}
+        {total.unpriced_calls > 0 && <Tile label="Unpriced calls" value={count(total.unpriced_calls)} note={<a href={href("prices")}>not in any total</a>} tone="warn" />}
       </div>
       <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${question.by}`} tools={<Choice label="Show" value={measure} options={MEASURES} onPick={(value) => amend({ show: value === "cost" ? null : value })} />}>
         <Chart label={`${measure} by ${question.by}`} bars={data.bars} series={series} format={MEASURE[measure].format} axis={MEASURE[measure].axis} unfinished={unfinished} />
-        {question.by === "app" && <p class="footnote">By application, the log itself is read: the last {LOG_DAYS_MAX} days of the range at most.</p>}
+        {question.by === "app" && <p class="footnote">Costs by application are read from the call log, for the last {LOG_DAYS_MAX} days of the range at most.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={view} options={[["totals", "Totals"], ["time", "Over time"]] as const} onPick={setView} />} title={view === "totals" ? "Totals" : "Over time"}>
         {view === "totals" ? <Totals data={data} /> : <OverTime data={data} measure={measure} />}
@@ -149,7 +149,7 @@ function Totals({ data }: { data: History }) {
   return (
     <>
       <Table caption={`Totals by ${by}`} columns={columns} rows={rows} id={(group) => group.name} foot={foot} />
-      {data.groupCount >= 200 && <p class="footnote">The 200 dearest are listed; the file has all of them.</p>}
+      {data.groupCount >= 200 && <p class="footnote">The 200 largest are listed; the CSV has all of them.</p>}
     </>
   );
 }

@@ -32,5 +32,5 @@ export const VIEWS: View[] = [
   { id: "records", label: "Records", icon: "M2.5 4h11M2.5 8h11M2.5 12h7", view: Records },
   { id: "dead-letters", label: "Dead letters", icon: "M2 4h12v8.5H2zM2 4.5l6 4.5 6-4.5", view: Letters },
   { id: "pipeline", label: "Pipeline", icon: "M2 8h2.5l2-5 3 10 2-5H14", view: Pipeline },
-  { id: "changes", label: "Changes", icon: "M3 13l1-3.5L10.5 3 13 5.5 6.5 12z", view: Audit },
+  { id: "changes", label: "Audit log", icon: "M3 13l1-3.5L10.5 3 13 5.5 6.5 12z", view: Audit },
 ];

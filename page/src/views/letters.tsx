@@ -1,4 +1,4 @@
-// Dead letters: records that were refused, why, and what becomes of them.
+// Dead letters: refused records, their reasons, and decisions about them.
 
 import { useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
@@ -12,7 +12,7 @@ import { type Column, Pager, Table } from "../ui/table";
 
 const PAGE = 50;
 const DAYS = 7;
-/** What a filter takes from the address. */
+/** A filter's values from the address. */
 const NAMES = ["kind", "code", "field", "producer"] as const;
 
 type Which = Partial<Record<(typeof NAMES)[number], string>>;
@@ -40,7 +40,7 @@ export function Letters() {
   const columns: Column<DeadLetter>[] = [
     { key: "when", label: "When", cell: (letter) => <button type="button" class="sort when" aria-expanded={open === String(letter.id)} title={instant(letter.created_at, zone)} onClick={() => setOpen(open === String(letter.id) ? null : String(letter.id))}>{ago(letter.created_at)}</button> },
     { key: "code", label: "Reason", cell: (letter) => <Badge tone={letter.kind === "poison" ? "bad" : "warn"}>{letter.code}</Badge> },
-    { key: "message", label: "What is wrong", cell: (letter) => <span class="breaks">{letter.field && <code>{letter.field}</code>} {letter.message}</span> },
+    { key: "message", label: "Problem", cell: (letter) => <span class="breaks">{letter.field && <code>{letter.field}</code>} {letter.message}</span> },
     { key: "producer", label: "Sender", wide: true, cell: (letter) => letter.producer || "—" },
     { key: "size", label: "Size", number: true, wide: true, cell: (letter) => bytes(letter.payload_bytes) },
   ];
@@ -50,7 +50,7 @@ export function Letters() {
   };
   return (
     <>
-      <Head title="Dead letters" lead="Refused records, kept until somebody decides; beyond a day's bound only counted." live={live}>
+      <Head title="Dead letters" lead="Refused records that wait for a decision. Beyond the daily bound they are only counted." live={live}>
         <DownloadCsv path={url("/api/v1/dead-letters", { ...which, format: "csv" })} />
       </Head>
       {done && <p class="notice good" role="status">{done}</p>}
@@ -62,7 +62,7 @@ export function Letters() {
       </form>
       <Loaded live={live}>
         {({ dead_letters, next }) => dead_letters.length === 0 ? (
-          <Empty title="No dead letters">Everything that was sent has been accepted, or decided about.</Empty>
+          <Empty title="No dead letters">All records were accepted, or settled.</Empty>
         ) : (
           <Card>
             <Table caption="Dead letters" columns={columns} rows={dead_letters} id={(letter) => String(letter.id)} open={open} detail={(letter) => <Letter key={letter.id} letter={letter} onSettled={settled} />} />
@@ -74,7 +74,7 @@ export function Letters() {
   );
 }
 
-/** The record indented. What was not whole is text already. */
+/** The record indented. An incomplete record is text already. */
 function pretty(record: unknown): string {
   return typeof record === "string" ? record : JSON.stringify(record, null, 2);
 }
@@ -137,7 +137,7 @@ function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: stri
     return `${noun(retried, "record was", "records were")} accepted and loaded${refused > 0 ? `, ${noun(refused, "was", "were")} refused again: ${[...reasons].join("; ")}` : ""}.`;
   });
   const drop = () => {
-    if (!confirm(`Drop ${noun(group.open, "letter", "letters")} for good? What the ${group.open === 1 ? "record" : "records"} said is deleted.`)) return;
+    if (!confirm(`Drop ${noun(group.open, "letter", "letters")} for good? The ${group.open === 1 ? "record is" : "records are"} deleted.`)) return;
     void act(async () => {
       let [dropped, after] = [0, null as number | null];
       do {
@@ -156,7 +156,7 @@ function Many({ group, onSettled }: { group: LetterGroup; onSettled: (text: stri
     <>
       {failure && <Problem failure={failure} />}
       <form class="filters" onSubmit={submit}>
-        {group.field && <label class="inline">Set <code>{group.field}</code> to <input class="short" placeholder="as it is" value={value} onInput={(event) => setValue(event.currentTarget.value)} /></label>}
+        {group.field && <label class="inline">Set <code>{group.field}</code> to <input class="short" placeholder="unchanged" value={value} onInput={(event) => setValue(event.currentTarget.value)} /></label>}
         <button type="submit" class="primary" disabled={busy}>Retry all {count(group.open)}</button>
         {group.field && <button type="button" disabled={busy} onClick={() => void retry({ unset: [group.field] })}>Retry all without it</button>}
         <button type="button" class="danger" disabled={busy} onClick={drop}>Drop all {count(group.open)}</button>
@@ -192,7 +192,7 @@ function Letter({ letter, onSettled }: { letter: DeadLetter; onSettled: (text: s
     });
   };
   const discard = () => {
-    if (!confirm("Drop this letter for good? What the record said is deleted.")) return;
+    if (!confirm("Drop this letter for good? The record is deleted.")) return;
     void act(async () => {
       await change("POST", `/api/v1/dead-letters/${letter.id}/drop`);
       return "The letter was dropped.";
@@ -204,14 +204,14 @@ function Letter({ letter, onSettled }: { letter: DeadLetter; onSettled: (text: s
       {failure && <Problem failure={failure} />}
       {mayChange && (
         <form class="filters" onSubmit={retry}>
-          <label class="inline">Correct <input class="short" placeholder="field" value={field} onInput={(event) => setField(event.currentTarget.value)} /></label>
+          <label class="inline">Set <input class="short" aria-label="Field to set" placeholder="field" value={field} onInput={(event) => setField(event.currentTarget.value)} /></label>
           <label class="inline">to <input class="short" placeholder="value" disabled={remove} value={value} onInput={(event) => setValue(event.currentTarget.value)} /></label>
-          <label class="check"><input type="checkbox" checked={remove} onChange={(event) => setRemove(event.currentTarget.checked)} /> or take it out</label>
+          <label class="check"><input type="checkbox" checked={remove} onChange={(event) => setRemove(event.currentTarget.checked)} /> or remove the field</label>
           <button type="submit" class="primary" disabled={busy || (field.trim() !== "" && !remove && value === "")}>Retry</button>
           <button type="button" class="danger" disabled={busy} onClick={discard}>Drop</button>
         </form>
       )}
-      <p class="footnote">A retried record is loaded exactly once, as of when it was sent. <a href={href("records")}>Records</a> shows it.</p>
+      <p class="footnote">A retried record is loaded exactly once, with its original time. <a href={href("records")}>Records</a> shows it.</p>
     </div>
   );
 }

@@ -1,4 +1,4 @@
-// What an admin wants to know in the morning: what was spent, what it will come to, what changed, what needs somebody.
+// The overview: spend, its forecast, the largest changes, and open problems.
 
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
@@ -30,7 +30,7 @@ interface Overview {
   changes: Change[];
   unpriced: { provider: string; model: string; calls: number }[];
   status: Status;
-  /** What was refused of late, and why. */
+  /** Recent refusals, with their reasons. */
   refusals: LetterGroups;
 }
 
@@ -39,7 +39,7 @@ interface Spent {
   unpriced: number;
 }
 
-/** What had been spent by a time of day or a day of the month. */
+/** The spend up to a time of day or a day of the month. */
 interface SoFar {
   by: string;
   cost: Attos;
@@ -105,7 +105,7 @@ async function untilThisHour(day: string, zone: string, signal: AbortSignal): Pr
   return sums;
 }
 
-/** What changed most between two weeks, in either direction. */
+/** The largest changes between two weeks, in either direction. */
 function changesOf(now: GroupRow[], before: GroupRow[]): Change[] {
   const all = new Map<string, { row: GroupRow; now: Attos; before: Attos }>();
   const at = (row: GroupRow) => {
@@ -139,9 +139,9 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
   const oldest = status.wal.unflushed_records > 0 ? status.wal.oldest_unflushed_seconds : 0;
   const worst = status.health.status;
   if (data.history.total.calls === 0 && data.spentMonth.cost === 0n) {
-    if (data.refusals.refused > 0) return <Refusals found={data.refusals} title="Every record so far was refused" />;
+    if (data.refusals.refused > 0) return <Refusals found={data.refusals} title="All records were refused" />;
     return (
-      <Empty title="Nothing has been recorded yet">
+      <Empty title="No calls recorded yet">
         Try it: <code>tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300</code>, or fill a demonstration with <code>tallyd demo --backfill 90 --rate 0 --seconds 10</code>. This page shows it within seconds.
       </Empty>
     );
@@ -152,33 +152,33 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
         <Tile label="Today" value={<Cost amount={data.spentToday.cost} unpriced={data.spentToday.unpriced} />} note={compared("yesterday", data.yesterdayByNow, data.yesterday)} />
         <Tile label="Month to date" value={<Cost amount={data.spentMonth.cost} unpriced={data.spentMonth.unpriced} />} note={compared("last month", data.monthBeforeByNow, data.monthBefore)} />
         <Forecasted estimate={data.forecast.month} forecast={data.forecast} />
-        {isOld ? <Tile label="Pipeline" value="Unknown" tone="warn" note="the daemon or its database does not answer" /> : <Tile label="Pipeline" value={worst === "ok" ? "Working" : worst === "degraded" ? "Mending" : "Failing"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
+        {isOld ? <Tile label="Pipeline" value="Unknown" tone="warn" note="the daemon or its database does not answer" /> : <Tile label="Pipeline" value={worst === "ok" ? "Healthy" : worst === "degraded" ? "Degraded" : "Needs attention"} tone={worst === "ok" ? "good" : worst === "degraded" ? "warn" : "bad"}
           note={<a href={href("pipeline")}>{status.wal.unflushed_records > 0 ? `${count(status.wal.unflushed_records)} not loaded, oldest ${seconds(oldest)}` : "everything is loaded"}</a>} />}
       </div>
       <Month data={data} />
       <div class="columns pairs">
         <Card title="Budgets" tools={<a href={href("budgets")}>All budgets</a>}>
-          {data.budgets.length === 0 ? <Empty title="No budget is set"><a href={href("budgets")}>Set one</a>, and be told before it is used up.</Empty> : data.budgets.slice(0, 4).map((budget) => <Bar key={budget.id} budget={budget} />)}
+          {data.budgets.length === 0 ? <Empty title="No budget is set"><a href={href("budgets")}>Set a budget</a> to get alerts before it is used up.</Empty> : data.budgets.slice(0, 4).map((budget) => <Bar key={budget.id} budget={budget} />)}
         </Card>
-        <Card title="What changed most" tools={<span class="fine">{CHANGE_DAYS} days to yesterday, against the {CHANGE_DAYS} before</span>}>
+        <Card title="Top movers" tools={<span class="fine">last {CHANGE_DAYS} days compared with the {CHANGE_DAYS} before</span>}>
           <Changes changes={data.changes} />
         </Card>
         {(data.refusals.refused > 0 || data.refusals.open > 0) && <Refusals found={data.refusals} title="Refused records" />}
         {data.unpriced.length > 0 && (
-          <Card title="Without a price" tools={<a href={href("prices")}>Prices</a>}>
-            <Table caption="Models without a price" rows={data.unpriced.slice(0, 6)} id={(model) => `${model.provider} ${model.model}`} columns={[
+          <Card title="Unpriced calls" tools={<a href={href("prices")}>Prices</a>}>
+            <Table caption="Unpriced calls by model" rows={data.unpriced.slice(0, 6)} id={(model) => `${model.provider} ${model.model}`} columns={[
               { key: "model", label: "Model", cell: (model) => <span>{model.model || model.provider}</span> },
               { key: "calls", label: "Calls", number: true, cell: (model) => <Badge tone="warn">{count(model.calls)}</Badge> },
             ]} />
-            <p class="footnote">No cost on this page includes these calls. Set a price, then run <code>tallyd reprice</code>.</p>
+            <p class="footnote">Not in any total. Set a price, then run <code>tallyd reprice</code>.</p>
           </Card>
         )}
         <Card title="Pipeline" tools={<a href={href("pipeline")}>Details</a>}>
           <dl class="facts">
             <dt>Acknowledged and on disk</dt><dd>up to key {count(status.wal.durable_key)}</dd>
-            <dt>In PostgreSQL</dt><dd>{status.database.committed_records === null ? "it does not answer" : noun(status.database.committed_records, "call", "calls")}</dd>
+            <dt>In PostgreSQL</dt><dd>{status.database.committed_records === null ? "no answer" : noun(status.database.committed_records, "call", "calls")}</dd>
             <dt>Not loaded yet</dt><dd>{noun(status.wal.unflushed_records, "record", "records")}</dd>
-            <dt>Oldest of them</dt><dd>{oldest > 0 ? `${seconds(oldest)} old` : "—"}</dd>
+            <dt>Oldest unloaded record</dt><dd>{oldest > 0 ? `${seconds(oldest)} old` : "—"}</dd>
           </dl>
         </Card>
       </div>
@@ -186,7 +186,7 @@ function Found({ data, isOld }: { data: Overview; isOld: boolean }) {
   );
 }
 
-/** Like with like: what had been spent by then, and what it came to. */
+/** Like with like: the spend up to the same time, and the whole. */
 const compared = (what: string, soFar: SoFar | null, whole: Attos): string =>
   `${what} ${soFar ? `${usd(soFar.cost)} by ${soFar.by}, ` : ""}${usd(whole)} in all`;
 
@@ -202,19 +202,19 @@ function Refusals({ found, title }: { found: LetterGroups; title: string }) {
         { key: "producer", label: "Sender", wide: true, cell: (group) => group.producer || "—" },
         { key: "refused", label: "Refused", number: true, cell: (group) => count(Math.max(group.refused, group.open)) },
       ]} />
-      <p class="footnote">{noun(found.refused, "record was", "records were")} refused in {CHANGE_DAYS} days; {noun(found.open, "waits", "wait")} for a decision. No cost includes them.</p>
+      <p class="footnote">{noun(found.refused, "record was", "records were")} refused in {CHANGE_DAYS} days; {noun(found.open, "waits", "wait")} for a decision. They are not in any total.</p>
     </Card>
   );
 }
 
 function Forecasted({ estimate, forecast }: { estimate: Estimate; forecast: Forecast }) {
   const label = `Forecast to ${shortDay(estimate.until)}`;
-  if (estimate.expected_usd === null) return <Tile label={label} value="—" note="it takes three whole days" />;
+  if (estimate.expected_usd === null) return <Tile label={label} value="—" note="needs three whole days of calls" />;
   // Whole dollars tell the ends of a small interval apart no more.
   const amount = (text: string) => usd(parse(text), toFloat(parse(estimate.high_usd)) < 100 ? 2 : 0);
   const band = estimate.low_usd !== null && estimate.high_usd !== null
     ? `${forecast.interval_percent} % interval ${amount(estimate.low_usd)} – ${amount(estimate.high_usd)}`
-    : `the mean of ${noun(forecast.history_days, "day", "days")}`;
+    : `mean of ${noun(forecast.history_days, "day", "days")}`;
   return <Tile label={label} value={<Money amount={parse(estimate.expected_usd)} />} note={band + setAside(forecast)} />;
 }
 
@@ -236,7 +236,7 @@ function Month({ data }: { data: Overview }) {
 }
 
 function Changes({ changes }: { changes: Change[] }) {
-  if (changes.length === 0) return <Empty title="Nothing to compare yet">It takes a week of calls.</Empty>;
+  if (changes.length === 0) return <Empty title="Not enough data">The comparison needs a week of calls.</Empty>;
   const columns: Column<Change>[] = [
     { key: "name", label: "Model", cell: (change) => <span class="named">{change.name}</span> },
     { key: "now", label: "Cost", number: true, cell: (change) => <Money amount={change.now} decimals={2} /> },
@@ -246,5 +246,5 @@ function Changes({ changes }: { changes: Change[] }) {
     } },
     { key: "percent", label: <span class="hidden">Change in percent</span>, number: true, wide: true, cell: (change) => <span class="fine">{change.before === 0n ? "new" : percentage(percent(change.now - change.before, change.before), true)}</span> },
   ];
-  return <Table caption="What changed most" columns={columns} rows={changes} id={(change) => change.name} />;
+  return <Table caption="Top movers" columns={columns} rows={changes} id={(change) => change.name} />;
 }

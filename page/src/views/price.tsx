@@ -1,4 +1,4 @@
-// Adding a price: the rates, from when on, and what it would mean before it is saved.
+// Adding a price: the rates, their start, and their impact before they are saved.
 
 import { useState } from "preact/hooks";
 import { Failure, change } from "../api";
@@ -31,7 +31,7 @@ const PREVIEW_DAYS = 30;
 
 const TOKENS = [["input", "Input"], ["output", "Output"], ["cache_read", "Cache read"], ["cache_write_5m", "Cache write, 5 min"], ["cache_write_1h", "Cache write, 1 h"]] as const;
 
-/** What the form says, as the API takes it. */
+/** The form's content, as the API takes it. */
 function entry(form: FormData, draft: Draft) {
   const text = (name: string) => String(form.get(name) ?? "").trim();
   const filled = (pairs: [string, string][]) => Object.fromEntries(pairs.filter(([, value]) => value !== ""));
@@ -89,17 +89,17 @@ export function PriceEditor(props: { draft: Draft; onClose: () => void; onSaved:
           {!known && <label>Provider <input name="provider" required maxLength={512} placeholder="claude" /></label>}
           {!(known && draft.model) && <label>Model <input name="model" maxLength={512} placeholder={known ? "every call" : "claude-sonnet-5"} /></label>}
           <label>Service tier <input name="tier" defaultValue={draft.service_tier} maxLength={512} /></label>
-          <label>From <input name="from" type="datetime-local" defaultValue={draft.from} aria-describedby="from-help" /></label>
-          <div class="whole fine" id="from-help">USD a million tokens. Without a time it holds from now on; a time is this browser’s.</div>
+          <label>Effective from <input name="from" type="datetime-local" defaultValue={draft.from} aria-describedby="from-help" /></label>
+          <div class="whole fine" id="from-help">USD per million tokens. Without a time the price applies from now on. Times are in this browser’s time zone.</div>
           {TOKENS.map(([name, label]) => <label key={name}>{label} <input name={name} inputMode="decimal" pattern="\d*\.?\d*" defaultValue={draft.tokens[name] ?? ""} /></label>)}
-          <label>Each request <input name="request" inputMode="decimal" pattern="\d*\.?\d*" defaultValue={draft.units["request"] ?? ""} /></label>
-          <label class="whole">Where the figures come from <input name="source" maxLength={512} placeholder="the vendor’s price page, 2026-11-23" /></label>
-          <label class="whole">Why, for the record <input name="note" maxLength={512} /></label>
+          <label>Per request <input name="request" inputMode="decimal" pattern="\d*\.?\d*" defaultValue={draft.units["request"] ?? ""} /></label>
+          <label class="whole">Source <input name="source" maxLength={512} placeholder="the vendor’s price page, 2026-11-23" /></label>
+          <label class="whole">Note for the audit log <input name="note" maxLength={512} /></label>
         </div>
         {preview && <Effect preview={preview} />}
         <div class="actions">
           <button type="button" onClick={props.onClose}>Cancel</button>
-          <button type="submit" value="preview" class={preview ? "" : "primary"} disabled={busy}>Show the effect</button>
+          <button type="submit" value="preview" class={preview ? "" : "primary"} disabled={busy}>Preview impact</button>
           <button type="submit" value="save" class={preview ? "primary" : ""} disabled={busy || !preview}>Add this price</button>
         </div>
       </form>
@@ -133,15 +133,15 @@ function Effect({ preview }: { preview: Preview }) {
   const before = parse(preview.calls.old_usd);
   const after = parse(preview.calls.new_usd);
   const models = byModel(preview);
-  if (models.length === 0) return <p class="notice" role="status">It would change nothing of the last {PREVIEW_DAYS} days’ calls.</p>;
+  if (models.length === 0) return <p class="notice" role="status">No call of the last {PREVIEW_DAYS} days would change.</p>;
   return (
-    <section class="effect" role="status" aria-label="Effect">
+    <section class="effect" role="status" aria-label="Impact">
       <p>
-        Had it held for the last {PREVIEW_DAYS} days, {count(preview.calls.changed)} of {noun(preview.calls.calls, "call", "calls")} would have cost{" "}
+        With this price, {count(preview.calls.changed)} of {noun(preview.calls.calls, "call", "calls")} in the last {PREVIEW_DAYS} days would have cost{" "}
         <strong><Money amount={after} decimals={2} /></strong> instead of <strong><Money amount={before} decimals={2} /></strong>
         {before > 0n && <> (<span class={after > before ? "up" : "down"}>{percentage(percent(after - before, before), true)}</span>)</>}.
       </p>
-      <Table caption="Effect by model" rows={models.slice(0, 8)} id={(row) => row.model} columns={[
+      <Table caption="Impact by model" rows={models.slice(0, 8)} id={(row) => row.model} columns={[
         { key: "model", label: "Model", cell: (row) => row.model },
         { key: "calls", label: "Calls", number: true, cell: (row) => count(row.calls) },
         { key: "old", label: "Now", number: true, cell: (row) => (row.unpriced === row.calls ? "unpriced" : <Money amount={row.before} decimals={2} />) },

@@ -1,4 +1,4 @@
-// Prices: what holds now, and adding one with its effect shown first.
+// Prices: those in force, and adding one with its impact shown first.
 
 import { useState } from "preact/hooks";
 import { get, url } from "../api";
@@ -40,14 +40,14 @@ export function Prices() {
   const columns: Column<PriceRow>[] = [
     { key: "model", label: "Model", cell: (row) => <span class="price-name">{row.model || "every call"} <span class="fine">{row.provider}{row.service_tier === "standard" ? "" : `, ${row.service_tier}`}{planName(row)}</span></span> },
     ...BUCKETS.map(([bucket, label], at): Column<PriceRow> => ({ key: bucket, label, number: true, wide: at > 1, cell: (row) => <Rate value={row.rates.per_million_tokens?.[bucket]} /> })),
-    { key: "units", label: "Each", wide: true, cell: (row) => <span class="fine">{Object.entries(row.rates.per_unit ?? {}).map(([unit, rate]) => `${unit} $${rate}`).join(", ")}{row.rates.above?.length ? " · more for large prompts" : ""}</span> },
-    { key: "from", label: "Since", wide: true, cell: (row) => <span class="when">{row.effective_from.startsWith("1970") ? "always" : instant(row.effective_from, zone).slice(0, 10)}</span> },
-    { key: "origin", label: "From", wide: true, cell: (row) => <Badge tone={row.origin === "builtin" ? "plain" : "good"}>{row.origin === "builtin" ? "built in" : row.origin}</Badge> },
+    { key: "units", label: "Per unit", wide: true, cell: (row) => <span class="fine">{Object.entries(row.rates.per_unit ?? {}).map(([unit, rate]) => `${unit} $${rate}`).join(", ")}{row.rates.above?.length ? " · more for large prompts" : ""}</span> },
+    { key: "from", label: "Effective from", wide: true, cell: (row) => <span class="when">{row.effective_from.startsWith("1970") ? "always" : instant(row.effective_from, zone).slice(0, 10)}</span> },
+    { key: "origin", label: "Source", wide: true, cell: (row) => <Badge tone={row.origin === "builtin" ? "plain" : "good"}>{row.origin === "builtin" ? "built-in" : row.origin}</Badge> },
   ];
   if (mayChange) columns.push({ key: "edit", label: <span class="hidden">Edit</span>, number: true, cell: (row) => <button type="button" aria-label={`Edit the price of ${row.model || row.provider}, ${row.service_tier}`} onClick={() => setDraft(draftOf(row))}>Edit</button> });
   return (
     <>
-      <Head title="Prices" lead="USD a million tokens, or each. A price holds from an instant on; calls keep what they were priced with." live={live}>
+      <Head title="Prices" lead="USD per million tokens, or per unit. A price applies from an instant on; stored calls keep their cost." live={live}>
         <DownloadCsv path={url("/api/v1/prices", { format: "csv" })} />
         {mayChange && <button type="button" class="primary" onClick={() => setDraft({ provider: "", model: "", service_tier: "standard", tokens: {}, units: {} })}>Add a price</button>}
       </Head>
@@ -63,11 +63,11 @@ export function Prices() {
           return (
             <>
               {data.unpriced.length > 0 && (
-                <Card title="Models without a price" tools={<span class="fine">no cost includes their calls</span>}>
-                  <Table caption="Models without a price" rows={data.unpriced} id={(model) => `${model.provider} ${model.model}`} columns={[
+                <Card title="Unpriced calls" tools={<span class="fine">not in any total</span>}>
+                  <Table caption="Unpriced calls by model" rows={data.unpriced} id={(model) => `${model.provider} ${model.model}`} columns={[
                     { key: "model", label: "Model", cell: (model) => <span>{model.model || "every call"} <span class="fine">{model.provider}</span></span> },
                     { key: "calls", label: "Calls", number: true, cell: (model) => count(model.calls) },
-                    { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">has a price now: tallyd reprice</Badge> : <Badge tone="warn">unknown</Badge>) },
+                    { key: "state", label: "State", cell: (model) => (model.priceable ? <Badge tone="good">priced now: run tallyd reprice</Badge> : <Badge tone="warn">unknown</Badge>) },
                     ...(mayChange ? [{ key: "set", label: <span class="hidden">Set</span>, number: true, cell: (model: Found["unpriced"][number]) => <button type="button" onClick={() => setDraft({ provider: model.provider, model: model.model, service_tier: "standard", tokens: {}, units: {}, from: dayBefore(model.first_day) })}>Set a price</button> }] : []),
                   ]} />
                 </Card>
@@ -96,7 +96,7 @@ function draftOf(row: PriceRow): Draft {
   return { provider: row.provider, model: row.model, service_tier: row.service_tier, tokens: { ...row.rates.per_million_tokens }, units: { ...row.rates.per_unit }, above: row.rates.above };
 }
 
-/** A rate with its points lined up: two decimals, and what there is beyond them. */
+/** A rate with its points lined up: two decimals, and further digits. */
 function Rate({ value }: { value: string | undefined }) {
   if (value === undefined) return <span class="none">—</span>;
   const [whole = "0", fraction = ""] = value.split(".");

@@ -1,4 +1,4 @@
-// Single calls: searched in the log, newest first, each opened with a press.
+// Single calls: searched in the call log, newest first, each opened with a press.
 
 import { useState } from "preact/hooks";
 import { get, url } from "../api";
@@ -16,12 +16,12 @@ const FIELDS = [["provider", "Provider"], ["model", "Model"], ["endpoint", "Endp
 const ONLY = [["", "All"], ["errors", "Failed"], ["unpriced", "Unpriced"]] as const;
 const PAGE = 50;
 
-/** What the address asks for, as the API's parameters. */
+/** The address' filters, as the API's parameters. */
 function parameters(query: URLSearchParams, days: string): Record<string, string | number | null> {
   const from = new Date(Date.now() - Number(days) * 86_400_000).toISOString();
   const only = query.get("only");
   return {
-    // To the minute, so that the same question has the same answer for a while.
+    // To the minute, so that the same request has the same answer for a while.
     from: `${from.slice(0, 16)}:00Z`,
     ...Object.fromEntries(FIELDS.map(([name]) => [name, query.get(name)])),
     errors: only === "errors" ? "true" : null,
@@ -41,7 +41,7 @@ export function Records() {
   const set = (name: string) => (event: Event) => amend({ [name]: (event.currentTarget as HTMLInputElement).value.trim() || null });
   return (
     <>
-      <Head title="Records" lead="Every call as it is stored." live={live}>
+      <Head title="Records" lead="Single calls as stored." live={live}>
         <DownloadCsv path={url("/api/v1/records", { ...asked, format: "csv" })} />
       </Head>
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
@@ -51,7 +51,7 @@ export function Records() {
       </form>
       <Loaded live={live} rows={10}>
         {(data) => data.records.length === 0 ? (
-          <Empty title="No calls match">{data.note ? `${sentence(data.note)}.` : "Fields must match whole. Look further back, or take a filter away."}</Empty>
+          <Empty title="No calls match">{data.note ? `${sentence(data.note)}.` : "Fields must match completely. Extend the range, or remove a filter."}</Empty>
         ) : (
           <Card>
             <List rows={data.records} />
@@ -85,7 +85,7 @@ function List({ rows }: { rows: RecordRow[] }) {
   return <Table caption="Calls" columns={columns} rows={rows} id={(row) => row.id} open={open} detail={(row) => <Detail row={row} />} />;
 }
 
-/** A cost of what a stream had told until it was left is not the whole one. */
+/** The cost of an abandoned stream is not the whole one. */
 function Cost({ row }: { row: RecordRow }) {
   if (row.cost_usd === null) return <Badge tone="warn">unpriced</Badge>;
   const money = <Money amount={parse(row.cost_usd)} decimals={6} />;

@@ -1,4 +1,4 @@
-// Sessions of the product's users: three numbers, each with what it counts.
+// Sessions of the product's users: three numbers, each with its definition.
 
 import { get } from "../api";
 import { count, noun } from "../format";
@@ -10,11 +10,11 @@ export function Sessions() {
   const live = useLive<SessionsAnswer>("sessions", (signal) => get("/api/v1/sessions", signal));
   return (
     <>
-      <Head title="Sessions" lead="Who is using the product, as Supabase’s own tables have it." live={live} />
+      <Head title="Sessions" lead="Active users of the product, from Supabase’s tables." live={live} />
       <Loaded live={live} rows={3}>
         {({ sessions }) => sessions === null ? (
-          <Empty title="There are no sessions to count">
-            The database has no <code>auth.sessions</code> and <code>auth.users</code> that the daemon may read. On Supabase they are there; run <code>tallyd migrate</code> as <code>postgres</code>.
+          <Empty title="No session tables">
+            The database has no <code>auth.sessions</code> and <code>auth.users</code> that the daemon may read. On Supabase, run <code>tallyd migrate</code> as <code>postgres</code> once.
           </Empty>
         ) : (
           <div class="columns">

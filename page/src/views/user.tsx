@@ -1,4 +1,4 @@
-// One user: lifetime totals, and what each day came to by provider.
+// One user: lifetime totals, and the cost of each day by provider.
 
 import { useMemo } from "preact/hooks";
 import { get, url } from "../api";
@@ -59,7 +59,7 @@ function Days({ days, from, to }: { days: Day[]; from: string; to: string }) {
     const cost = new Map(days.map((day) => [`${day.day} ${day.provider}`, toFloat(parse(day.cost_usd))]));
     return providers.map((name, at) => ({ name, color: colors[at] ?? "--c0", values: bars.map((day) => cost.get(`${day} ${name}`) ?? 0) }));
   }, [days, bars]);
-  if (days.length === 0) return <Empty title="No calls in these days">Choose a longer range.</Empty>;
+  if (days.length === 0) return <Empty title="No calls in this range">Choose a longer range.</Empty>;
   const columns: Column<Day>[] = [
     { key: "day", label: "Day", cell: (day) => longDay(day.day) },
     { key: "provider", label: "Provider", cell: (day) => day.provider },

@@ -44,7 +44,7 @@ function List() {
   ];
   return (
     <>
-      <Head title="Users" lead="What each user has called, and what it has cost, since the first record." live={live}>
+      <Head title="Users" lead="Calls and costs of each user since the first record." live={live}>
         <DownloadCsv path={url("/api/v1/users", { search, sort, order, format: "csv" })} />
       </Head>
       <form class="filters" role="search" onSubmit={find}>
@@ -64,7 +64,7 @@ function List() {
             <Pager text={`${count(offset + 1)}–${count(offset + data.users.length)} of ${count(data.total)}`}
               onBack={offset > 0 ? () => amend({ offset: offset > PAGE ? String(offset - PAGE) : null }) : undefined}
               onNext={data.next_offset === null ? undefined : () => amend({ offset: String(data.next_offset) })} />
-            {!data.joined && <p class="footnote">Users are those that records name: the project’s table of users may not be read, so there are no addresses.</p>}
+            {!data.joined && <p class="footnote">Users are taken from records, because the daemon may not read the project’s table of users. Addresses are missing for this reason.</p>}
           </Card>
         )}
       </Loaded>
