@@ -94,8 +94,8 @@ impl Cluster {
 
     pub fn empty_tables(&self) {
         self.sql(
-            "TRUNCATE api_usage_log, daily_api_costs, daily_user_api_costs, user_api_totals, ingest_watermark, \
-             dead_letters",
+            "TRUNCATE api_usage_log, daily_api_costs, tallyd_user_days, tallyd_user_totals, tallyd_user_deltas_0, \
+             tallyd_user_deltas_1, ingest_watermark, dead_letters",
         );
         self.sql("VACUUM");
         self.sql("CHECKPOINT");

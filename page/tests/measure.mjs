@@ -15,9 +15,9 @@ function fill() {
     INSERT INTO daily_api_costs (day, provider, model, endpoint, calls, errors, input_tokens, output_tokens, requests, cost_usd)
       SELECT current_date - d, CASE WHEN m < 15 THEN 'claude' ELSE 'openai' END, 'model-' || m, '', 900 + m, 3, 1000000, 200000, 900, 1.25 * (m + 1)
       FROM generate_series(0, 364) AS d, generate_series(0, 19) AS m;
-    INSERT INTO daily_user_api_costs (day, user_id, provider, calls, errors, input_tokens, output_tokens, requests, cost_usd)
+    INSERT INTO tallyd_user_days (day, user_id, provider, calls, errors, input_tokens, output_tokens, requests, cost_usd)
       SELECT current_date - d, 'user-' || u, 'claude', 4, 0, 4000, 800, 4, 0.05 FROM generate_series(0, 364) AS d, generate_series(1, 5000) AS u;
-    INSERT INTO user_api_totals (user_id, provider, calls, errors, cost_usd, first_call_at, last_call_at)
+    INSERT INTO tallyd_user_totals (user_id, provider, calls, errors, cost_usd, first_call_at, last_call_at)
       SELECT 'user-' || u, 'claude', 1460, 0, 18.25, now() - interval '365 days', now() FROM generate_series(1, 5000) AS u;`);
   daemon.sql("ANALYZE");
 }

@@ -18,6 +18,7 @@ use crate::budgets::watch::BudgetWatch;
 use crate::http::{Daemon, Loading};
 use crate::metrics::FlushMetrics;
 use crate::pipeline::flusher::lane::Lane;
+use crate::pipeline::flusher::merge::{DeltasState, Merging};
 use crate::pipeline::flusher::{FlushOptions, Flusher, LaneState, Trouble};
 use crate::shutdown::Stage;
 use tallyd_base::clock::SystemClock;
@@ -75,6 +76,14 @@ pub(super) async fn open(
         let number = number as u16;
         lanes.spawn(format!("flusher lane {number}"), Lane::new(Arc::clone(&flusher), number, stop.clone()).run());
     }
+    lanes.spawn("merge", {
+        let merging = Merging { flusher: Arc::clone(&flusher) };
+        let stop = stop.clone();
+        async move {
+            merging.run(stop).await;
+            Ok(())
+        }
+    });
     let pool = database.pool(config.http.pool_size);
     // Set once, here.
     let loading = Loading {
@@ -190,6 +199,7 @@ fn flusher(
         lanes: (0..count).map(|lane| LaneState::starting_at(starting_at(lane))).collect(),
         migrated,
         committed_records: AtomicU64::new(0),
+        deltas: DeltasState::default(),
     }
 }
 

@@ -130,7 +130,7 @@ impl FlushMetrics {
 
     /// Counts one committed transaction.
     pub(crate) fn committed(&self, took: Duration, committed: &Committed) {
-        let Committed { records, refused, counted, poison } = *committed;
+        let Committed { records, refused, counted, poison, .. } = *committed;
         self.counted.increment(counted);
         self.committed.increment(records);
         self.refused.increment(refused);

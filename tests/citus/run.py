@@ -132,7 +132,7 @@ def spread(world):
     assert left == "0", f"{left} bytes of the call log are left on the coordinator"
     assert world.psql("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'tallyd flusher'") != "0"
     spread = world.psql("SELECT string_agg(logicalrelid::text, ' ' ORDER BY 1) FROM pg_dist_partition WHERE logicalrelid::text !~ '_[0-9]'")
-    assert "ingest_watermark" not in spread and "user_api_totals" in spread, spread
+    assert "ingest_watermark" not in spread and "tallyd_user_totals" in spread and "tallyd_user_deltas_0" in spread, spread
     assert "nothing" not in world.tallyd.run("migrate", "--citus", "--yes")
 
 
@@ -332,7 +332,7 @@ def answered(world):
     plain.run("migrate")
     first = world.psql("SELECT min(from_at)::date FROM tallyd_partitions()")
     plain.run("partitions", "ensure", "--from", first, "--to", "2028-01-01")
-    for table in ("api_usage_log", "daily_api_costs", "daily_user_api_costs", "user_api_totals", "tallyd_dropped_costs", "tallyd_dropped_user_costs", "tallyd_dropped_totals"):
+    for table in ("api_usage_log", "daily_api_costs", "tallyd_user_days", "tallyd_user_totals", "tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_dropped_costs", "tallyd_dropped_user_costs", "tallyd_dropped_totals"):
         pipe = f"'{server.programs}/psql' -XAtq -h 127.0.0.1 -p {server.port} -U postgres"
         copy = f"""{pipe} -d tally -c 'COPY (SELECT * FROM {table}) TO STDOUT' | {pipe} -d plain -v ON_ERROR_STOP=1 -c 'COPY {table} FROM STDIN'"""
         subprocess.run(["bash", "-o", "pipefail", "-c", copy], check=True)

@@ -83,6 +83,54 @@ async fn every_table_and_partition_is_closed_to_the_public() {
     }
 }
 
+/// The views run with their owner's rights, whom policies do not apply to.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_views_show_rows_to_those_who_see_the_tables_and_to_nobody_else() {
+    const VIEWS: [&str; 4] =
+        ["daily_user_api_costs", "user_api_totals", "tallyd_user_day_parts", "tallyd_user_total_parts"];
+    for grants in [Grants::Legacy, Grants::New] {
+        let project = Project::migrated(grants).await;
+        let owner = project.session("postgres").await;
+        fill(&owner).await;
+        let superuser = project.database.connect("superuser").await.unwrap();
+        let roles = "CREATE ROLE grafana NOLOGIN; CREATE ROLE panel NOLOGIN IN ROLE tallyd_reader; \
+            GRANT SELECT ON daily_user_api_costs, user_api_totals, tallyd_user_day_parts, tallyd_user_total_parts TO grafana; \
+            GRANT SELECT ON daily_user_api_costs, user_api_totals, tallyd_user_day_parts, tallyd_user_total_parts TO panel";
+        superuser.batch_execute(roles).await.unwrap();
+        project.migrate().await;
+        let (anon, user) = (project.request("anon", "").await, project.request("authenticated", &claims(USER)).await);
+        let admin = project.request("authenticated", &claims(ADMIN)).await;
+        let (service, grafana) = (project.session("service_role").await, project.session("grafana").await);
+        let panel = project.session("panel").await;
+        for view in VIEWS {
+            let context = format!("{grants:?} {view}");
+            let rows = attempt(&owner, &format!("SELECT * FROM {view}")).await;
+            assert!(rows.as_ref().is_ok_and(|rows| *rows > 0), "{context}");
+            for sql in [format!("SELECT * FROM {view}"), format!("SELECT * FROM {view} WHERE user_id = 'u'")] {
+                assert_eq!(attempt(&anon, &sql).await, denied(), "{context}");
+                for nobody in [&user, &grafana] {
+                    assert_eq!(attempt(nobody, &sql).await, Ok(0), "{context}");
+                }
+                for reader in [&admin, &service, &panel] {
+                    assert_eq!(attempt(reader, &sql).await, rows, "{context}");
+                }
+            }
+            // A function of the reader's is not shown a row before the view has decided.
+            let leak = "CREATE OR REPLACE FUNCTION pg_temp.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS \
+                $$ BEGIN RAISE EXCEPTION 'seen: %', $1; END $$";
+            superuser.batch_execute("GRANT TEMPORARY ON DATABASE tallyd TO authenticated").await.ok();
+            user.batch_execute(leak).await.unwrap();
+            let leaking = format!("SELECT * FROM {view} WHERE pg_temp.leak(user_id) AND pg_temp.leak(provider)");
+            assert_eq!(attempt(&user, &leaking).await, Ok(0), "{context}");
+            for write in [format!("DELETE FROM {view}"), format!("UPDATE {view} SET calls = 0")] {
+                for client in [&anon, &user, &admin, &owner] {
+                    assert!(attempt(client, &write).await.is_err(), "{context}: {write}");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_function_but_the_policies_own_is_open() {
     for grants in [Grants::Legacy, Grants::New] {

@@ -51,8 +51,9 @@ fn tallyd(cluster: &Embedded, words: &[&str]) -> Output {
 
 const SAID: &str = "SELECT string_agg(logicalrelid || ': ' || said, ', ' ORDER BY ctid) FROM stub.pg_dist_partition";
 const CLEARED: &str = "SELECT string_agg(relation::text, ', ' ORDER BY ctid) FROM stub.cleared";
-const ALL: &str = "api_usage_log: user_id hash default, daily_user_api_costs: user_id hash public.api_usage_log, \
-    user_api_totals: user_id hash public.api_usage_log, tallyd_dropped_user_costs: user_id hash public.api_usage_log, \
+const ALL: &str = "api_usage_log: user_id hash default, tallyd_user_days: user_id hash public.api_usage_log, \
+    tallyd_user_totals: user_id hash public.api_usage_log, tallyd_user_deltas_0: user_id hash public.api_usage_log, \
+    tallyd_user_deltas_1: user_id hash public.api_usage_log, tallyd_dropped_user_costs: user_id hash public.api_usage_log, \
     tallyd_dropped_totals: user_id hash public.api_usage_log";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,12 +94,12 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
     let dir = data_dir();
     let (cluster, client) = cluster(dir.path()).await;
     stand_in(&client).await;
-    client.batch_execute("INSERT INTO stub.refused VALUES ('user_api_totals')").await.unwrap();
+    client.batch_execute("INSERT INTO stub.refused VALUES ('tallyd_user_totals')").await.unwrap();
     let todo = plan(&client).await.unwrap();
     let mut told = Vec::new();
     let error = distribute(&client, &todo, |statement| told.push(statement.to_owned())).await.unwrap_err();
     assert!(
-        matches!(&error, CitusError::Statement { statement, .. } if statement.contains("user_api_totals")),
+        matches!(&error, CitusError::Statement { statement, .. } if statement.contains("tallyd_user_totals")),
         "{error}"
     );
     assert!(error.to_string().contains("a node is away"), "{error}");
@@ -113,7 +114,7 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
 
     // Rows that were left on the coordinator, as by a failure between the two statements of a table, are taken away by the next run.
     client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u')").await.unwrap();
-    let left = ["api_usage_log", "daily_user_api_costs", "user_api_totals"]
+    let left = ["api_usage_log", "tallyd_user_deltas_0"]
         .map(|table| format!("SELECT truncate_local_data_after_distributing_table('public.{table}')"));
     assert_eq!(plan(&client).await.unwrap().statements, left);
     cluster.stop().await;
@@ -143,10 +144,10 @@ async fn the_schema_has_what_citus_demands() {
     }
     // A key of somebody else's is found before anything is moved.
     plan(&client).await.unwrap();
-    client.batch_execute("CREATE UNIQUE INDEX mine ON daily_user_api_costs (day, provider, updated_at)").await.unwrap();
+    client.batch_execute("CREATE UNIQUE INDEX mine ON tallyd_user_days (day, provider, updated_at)").await.unwrap();
     let error = plan(&client).await.unwrap_err();
     assert!(
-        matches!(&error, CitusError::UniqueKey { table, index } if table == "daily_user_api_costs" && index == "mine"),
+        matches!(&error, CitusError::UniqueKey { table, index } if table == "tallyd_user_days" && index == "mine"),
         "{error}"
     );
     cluster.stop().await;

@@ -3,6 +3,7 @@
 mod access;
 mod adopt;
 mod citus;
+mod deltas;
 mod embedded;
 mod forget;
 mod former;

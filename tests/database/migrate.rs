@@ -98,8 +98,8 @@ async fn a_rebuild_repairs_the_rollups_and_keeps_what_only_they_still_know() {
     client
         .batch_execute(
             "UPDATE daily_api_costs SET calls = calls + 1 WHERE day = '2026-05-11'; \
-        UPDATE user_api_totals SET cost_usd = 0, last_call_at = 'infinity' WHERE user_id = 'both'; \
-        INSERT INTO daily_user_api_costs VALUES ('2026-06-01', 'ghost', 'claude', 1)",
+        UPDATE tallyd_user_totals SET cost_usd = 0, last_call_at = 'infinity' WHERE user_id = 'both'; \
+        INSERT INTO tallyd_user_days VALUES ('2026-06-01', 'ghost', 'claude', 1)",
         )
         .await
         .unwrap();

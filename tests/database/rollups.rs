@@ -1,5 +1,6 @@
 //! The rollups equal the log, and a difference of any kind is found.
 
+use tallyd_store::user_deltas::merge;
 use tallyd_store::{Database, Difference, MAX_DIFFERENCES, reconcile};
 use tokio_postgres::Client;
 
@@ -60,7 +61,7 @@ async fn concurrent_calls_add_up_exactly() {
 
 /// Runs `damage`, returns the differences that it makes, and undoes it.
 async fn differences(client: &mut Client, damage: &str) -> Vec<Difference> {
-    let tables = ["daily_api_costs", "daily_user_api_costs", "user_api_totals"];
+    let tables = ["daily_api_costs", "tallyd_user_days", "tallyd_user_totals"];
     for table in tables {
         client.batch_execute(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await.unwrap();
     }
@@ -84,10 +85,11 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
         occurred_at => '2026-01-05 10:00Z')";
     client.batch_execute(call).await.unwrap();
 
+    merge(&client).await.unwrap();
     let keys = [
-        ("daily_api_costs", "day=2026-01-05, provider=claude, model=m, endpoint=/e"),
-        ("daily_user_api_costs", "day=2026-01-05, user_id=u, provider=claude"),
-        ("user_api_totals", "user_id=u, provider=claude"),
+        ("daily_api_costs", "daily_api_costs", "day=2026-01-05, provider=claude, model=m, endpoint=/e"),
+        ("daily_user_api_costs", "tallyd_user_days", "day=2026-01-05, user_id=u, provider=claude"),
+        ("user_api_totals", "tallyd_user_totals", "user_id=u, provider=claude"),
     ];
     let measures = [
         "calls",
@@ -101,24 +103,24 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
         "cost_usd",
         "unpriced_calls",
     ];
-    for (table, key) in keys {
+    for (rollup, table, key) in keys {
         for column in measures {
             let found = differences(&mut client, &format!("UPDATE {table} SET {column} = {column} + 1")).await;
             assert_eq!(found.len(), 1, "{table} {column}: {found:?}");
-            assert_eq!((found[0].table, found[0].key.as_str(), found[0].column.as_str()), (table, key, column));
+            assert_eq!((found[0].table, found[0].key.as_str(), found[0].column.as_str()), (rollup, key, column));
         }
         let found = differences(&mut client, &format!("DELETE FROM {table}")).await;
-        let lost = Difference { table, key: key.into(), column: "calls".into(), rollup: None, log: Some("1".into()) };
+        let lost = Difference { table: rollup, key: key.into(), column: "calls".into(), rollup: None, log: Some("1".into()) };
         assert_eq!(found, [lost]);
         let columns =
-            if table == "user_api_totals" { "provider, first_call_at, last_call_at" } else { "provider, day" };
-        let values = if table == "user_api_totals" { "'ghost', now(), now()" } else { "'ghost', '2026-01-05'" };
+            if rollup == "user_api_totals" { "provider, first_call_at, last_call_at" } else { "provider, day" };
+        let values = if rollup == "user_api_totals" { "'ghost', now(), now()" } else { "'ghost', '2026-01-05'" };
         let found = differences(&mut client, &format!("INSERT INTO {table} ({columns}) VALUES ({values})")).await;
         assert_eq!((found.len(), found[0].rollup.as_deref(), found[0].log.as_deref()), (1, Some("0"), None));
     }
     for column in ["first_call_at", "last_call_at"] {
         let found =
-            differences(&mut client, &format!("UPDATE user_api_totals SET {column} = {column} - interval '1 us'"))
+            differences(&mut client, &format!("UPDATE tallyd_user_totals SET {column} = {column} - interval '1 us'"))
                 .await;
         assert_eq!((found.len(), found[0].column.as_str()), (1, column));
     }
@@ -128,9 +130,9 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
     assert_eq!(serde_json::to_value(&found[0]).unwrap()["table"], "daily_api_costs");
 
     let many =
-        "INSERT INTO daily_user_api_costs (day, user_id) SELECT '2026-01-01', g::text FROM generate_series(1, 1500) g";
+        "INSERT INTO tallyd_user_days (day, user_id) SELECT '2026-01-01', g::text FROM generate_series(1, 1500) g";
     client.batch_execute(many).await.unwrap();
-    client.batch_execute("UPDATE user_api_totals SET calls = 9").await.unwrap();
+    client.batch_execute("UPDATE tallyd_user_totals SET calls = 9").await.unwrap();
     let outcome = reconcile(&mut client).await.unwrap();
     assert_eq!((outcome.differences.len(), outcome.difference_count), (MAX_DIFFERENCES, 1501));
     db.close().await;
@@ -142,6 +144,7 @@ async fn a_comparison_sees_one_state_whatever_is_committed_between_its_statement
     let db = migrated(dir.path()).await;
     let mut writer = db.connect("writer").await.unwrap();
     writer.batch_execute("SELECT increment_daily_cost('claude', cost_usd => 1)").await.unwrap();
+    merge(&writer).await.unwrap();
     // Stops the comparison at its first rollup, when it has read the log already.
     let barrier = writer.transaction().await.unwrap();
     barrier.batch_execute("LOCK TABLE daily_api_costs IN ACCESS EXCLUSIVE MODE").await.unwrap();
@@ -154,7 +157,7 @@ async fn a_comparison_sees_one_state_whatever_is_committed_between_its_statement
     while value(&watcher, waiting).await == "0" {
         assert!(!comparison.is_finished());
     }
-    barrier.batch_execute("UPDATE user_api_totals SET calls = calls + 1").await.unwrap();
+    barrier.batch_execute("UPDATE tallyd_user_totals SET calls = calls + 1").await.unwrap();
     barrier.commit().await.unwrap();
     let before = comparison.await.unwrap();
     assert!(before.equal, "{:?}", before.differences);

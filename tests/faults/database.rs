@@ -25,7 +25,7 @@ pub fn until_loading(rig: &Rig) {
 /// Keeps lanes in the middle of their transactions: the rows are copied, and the rollups cannot be written.
 pub fn hold_lanes(rig: &Rig) -> PsqlSession {
     let mut holder = rig.postgres.session();
-    holder.run("BEGIN; LOCK TABLE daily_user_api_costs IN SHARE MODE");
+    holder.run("BEGIN; LOCK TABLE daily_api_costs IN SHARE MODE");
     rig.postgres.until(LANES_WAIT, "t");
     holder
 }
@@ -172,7 +172,7 @@ pub fn deadlock(run: &mut Run) {
             // The rollups' last table first. Nothing that is summed up changes.
             other.run("BEGIN; SET LOCAL deadlock_timeout = '100s'; UPDATE daily_api_costs SET updated_at = updated_at");
             rig.postgres.until(LANES_WAIT, "t");
-            other.run("UPDATE daily_user_api_costs SET updated_at = updated_at");
+            other.run("LOCK TABLE tallyd_user_deltas_0, tallyd_user_deltas_1 IN SHARE MODE");
             until_failed(&rig, "40P01", before);
             other.run("COMMIT");
             until_well(&mut rig);
@@ -194,7 +194,7 @@ pub fn lock_timeout(run: &mut Run) {
         for _ in series {
             let before = failures(&rig, "55P03");
             let mut holder = rig.postgres.session();
-            holder.run("SET lock_timeout = 0; BEGIN; LOCK TABLE daily_user_api_costs IN SHARE MODE");
+            holder.run("SET lock_timeout = 0; BEGIN; LOCK TABLE daily_api_costs IN SHARE MODE");
             until_failed(&rig, "55P03", before);
             rig.until_acked(50);
             holder.run("COMMIT");

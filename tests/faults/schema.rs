@@ -163,7 +163,7 @@ pub fn wrong_password(run: &mut Run) {
 
 /// Row 24: a table is missing, and comes back.
 pub fn table_missing(run: &mut Run) {
-    let tables = ["ingest_watermark", "api_usage_log", "user_api_totals"];
+    let tables = ["ingest_watermark", "api_usage_log", "tallyd_delta_ring"];
     for series in run.series(SERIES) {
         let mut rig = Rig::start(run, |daemon| daemon);
         rig.produce(4);

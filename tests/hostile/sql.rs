@@ -276,14 +276,14 @@ fn plant(postgres: &Postgres, room: i128) {
     postgres.psql(&format!(
         "INSERT INTO daily_api_costs {costs} VALUES (current_date, 'claude', 'm', '', 9, {left}, 1, 1, 1), \
              (current_date, 'claude', 'm2', '', {MANY_CALLS}, {FULL}, {FULL}, {FULL}, {FULL}); \
-         INSERT INTO daily_user_api_costs {users} VALUES (current_date, 'claude', 'u', 9, {left}, 1, 1, 1), \
+         INSERT INTO tallyd_user_days {users} VALUES (current_date, 'claude', 'u', 9, {left}, 1, 1, 1), \
              (current_date, 'claude', 'u2', {MANY_CALLS}, {FULL}, {FULL}, {FULL}, {FULL}); \
-         INSERT INTO user_api_totals (provider, user_id, calls, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, \
+         INSERT INTO tallyd_user_totals (provider, user_id, calls, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, \
              first_call_at, last_call_at) SELECT provider, user_id, calls, input_tokens, cache_write_5m_tokens, \
-             cache_write_1h_tokens, requests, current_date, current_date FROM daily_user_api_costs; \
+             cache_write_1h_tokens, requests, current_date, current_date FROM tallyd_user_days; \
          INSERT INTO tallyd_dropped_costs SELECT * FROM daily_api_costs; \
-         INSERT INTO tallyd_dropped_user_costs SELECT * FROM daily_user_api_costs; \
-         INSERT INTO tallyd_dropped_totals SELECT * FROM user_api_totals"
+         INSERT INTO tallyd_dropped_user_costs SELECT * FROM tallyd_user_days; \
+         INSERT INTO tallyd_dropped_totals SELECT * FROM tallyd_user_totals"
     ));
 }
 

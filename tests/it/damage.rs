@@ -196,7 +196,7 @@ fn a_replay_that_is_killed_or_raced_loads_each_record_once() {
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let mut holder = postgres.session();
-    holder.run("BEGIN; LOCK TABLE daily_user_api_costs IN SHARE MODE");
+    holder.run("BEGIN; LOCK TABLE daily_api_costs IN SHARE MODE");
     let mut killed = spawn();
     let waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
         AND application_name = 'tallyd replay'";

@@ -154,7 +154,7 @@ fn a_retry_that_is_killed_or_raced_counts_once() {
     let daemon = with_letters(&postgres, &wrong);
     // Held up in the middle of its transaction: rows are copied, and the rollups cannot be written.
     let mut holder = postgres.session();
-    holder.run("BEGIN; LOCK TABLE daily_user_api_costs IN SHARE MODE");
+    holder.run("BEGIN; LOCK TABLE daily_api_costs IN SHARE MODE");
     let mut killed = spawn_retry(&daemon);
     let waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
         AND application_name = 'tallyd dead-letters'";

@@ -33,7 +33,7 @@ fn a_table_that_is_gone_holds_loading_until_it_is_back() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::on(&postgres.url()).start();
     let load = Load::start(&daemon.socket(), 2);
-    for table in ["api_usage_log", "daily_user_api_costs"] {
+    for table in ["api_usage_log", "tallyd_delta_ring"] {
         postgres.until("SELECT count(*) > 0 FROM api_usage_log", "t");
         postgres.alter(&format!("ALTER TABLE {table} RENAME TO misplaced"));
         let status = daemon.until_status("loading holds", holds);

@@ -181,16 +181,19 @@ fn an_altered_rollup_is_found_and_named() {
     daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm","cost_usd":"0.20","user_id":"u"}"#);
     postgres.until_calls(1);
     daemon.assert_reconciled();
-    for (table, column) in
-        [("daily_api_costs", "cost_usd"), ("daily_user_api_costs", "requests"), ("user_api_totals", "calls")]
-    {
+    postgres.until_merged();
+    for (rollup, table, column) in [
+        ("daily_api_costs", "daily_api_costs", "cost_usd"),
+        ("daily_user_api_costs", "tallyd_user_days", "requests"),
+        ("user_api_totals", "tallyd_user_totals", "calls"),
+    ] {
         postgres.psql(&format!("UPDATE {table} SET {column} = {column} + 1"));
         let output = daemon.run(&["reconcile", "--json"]);
         assert_eq!(output.status.code(), Some(1), "{table}");
         let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         let differences = found["differences"].as_array().unwrap();
         assert_eq!((found["equal"].as_bool(), differences.len()), (Some(false), 1), "{found:#}");
-        assert_eq!((&differences[0]["table"], &differences[0]["column"]), (&table.into(), &column.into()));
+        assert_eq!((&differences[0]["table"], &differences[0]["column"]), (&rollup.into(), &column.into()));
         postgres.psql(&format!("UPDATE {table} SET {column} = {column} - 1"));
     }
     daemon.assert_reconciled();

@@ -101,6 +101,16 @@ registry! {
     counter FLUSH_FAILURES = "tallyd_flush_failures_total" { class };
     /// Times that a batch went on filling because as many transactions as may were loading into the same PostgreSQL.
     counter FLUSH_CROWDED = "tallyd_flush_crowded_total";
+    /// Sums by day, user and provider that wait to be merged into the users' rollups, by PostgreSQL's statistics: about.
+    gauge USER_DELTAS_ROWS = "tallyd_user_deltas_rows";
+    /// How long some of them have waited without a merge that was committed; 0 without any.
+    gauge USER_DELTAS_AGE_SECONDS = "tallyd_user_deltas_age_seconds";
+    /// Time of one merge by this daemon, from the ring's turn to the freed space.
+    histogram MERGE_SECONDS = "tallyd_merge_seconds";
+    /// Sums that this daemon has merged.
+    counter MERGED_ROWS = "tallyd_merged_rows_total";
+    /// Merges of this daemon that failed and are tried again.
+    counter MERGE_FAILURES = "tallyd_merge_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold" { lane };
     /// USD of the calls that this daemon has committed, by provider and model; (other) beyond 256 pairs. Shown to who may see costs.

@@ -26,8 +26,15 @@ use super::{FailureClass, classify, describe};
 const COLUMN: &str = "user_id";
 
 /// The tables that are spread, in the order in which they are. The call log is the first: the others are kept with it.
-pub const SPREAD: [&str; 5] =
-    [LOG, "daily_user_api_costs", "user_api_totals", "tallyd_dropped_user_costs", "tallyd_dropped_totals"];
+pub const SPREAD: [&str; 7] = [
+    LOG,
+    "tallyd_user_days",
+    "tallyd_user_totals",
+    "tallyd_user_deltas_0",
+    "tallyd_user_deltas_1",
+    "tallyd_dropped_user_costs",
+    "tallyd_dropped_totals",
+];
 
 const LOG: &str = "api_usage_log";
 

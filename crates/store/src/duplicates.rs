@@ -20,6 +20,7 @@ use super::locks::Lock;
 use super::queries::audit::{self, Actor, Change};
 use super::retry::in_transaction;
 use super::rollups::{COSTS, Rollup, TOTALS, USERS, ZONE, subtract};
+use super::user_deltas;
 
 /// What two rows of one call have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +236,8 @@ async fn within(
         return Ok(DroppedDuplicates { rows: 0, cost_usd: "0".into() });
     };
     let dropped = DroppedDuplicates { rows: row.get::<_, i64>(0).unsigned_abs(), cost_usd: row.get(1) };
+    // After the calls: what they added to the deltas is in the base then.
+    user_deltas::absorb_all(client).await?;
     for (rollup, column) in [(USERS, 2), (TOTALS, 3), (COSTS, 4)] {
         subtract(client, rollup, row.get(column), None).await?;
         if std::ptr::eq(rollup, TOTALS) {

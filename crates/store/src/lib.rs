@@ -22,6 +22,7 @@
 //! | [`load`] | durable chunks, loaded each exactly once |
 //! | [`dead_letters`] | what was refused: looked at, corrected, dropped |
 //! | [`budgets`] | budgets and alerts: set, evaluated, delivered |
+//! | [`user_deltas`] | the users' rollups as base and deltas: appended to, merged |
 //! | [`locks`] | what one transaction at a time does |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the call log's partitions, as the catalog has them |
@@ -69,6 +70,7 @@ pub mod tls;
 pub mod unpriced;
 pub mod upkeep;
 pub mod url;
+pub mod user_deltas;
 pub mod whole;
 mod zone;
 

@@ -13,6 +13,8 @@ pub enum Lock {
     Adopt,
     /// Evaluates budgets.
     Budgets,
+    /// Changes the base of the users' rollups: [`crate::user_deltas`].
+    Merge,
     /// Counts refused records.
     Refusals,
     /// Looks for calls by their ids and acts on what is there: loads damaged or foreign segments, retries dead letters, drops doubles.
@@ -28,6 +30,7 @@ impl Lock {
         let name = match self {
             Self::Adopt => "adopt",
             Self::Budgets => "budgets",
+            Self::Merge => "merge",
             Self::Refusals => "refusals",
             Self::Replay => "replay",
             Self::Retention => "retention",

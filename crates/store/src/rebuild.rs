@@ -8,6 +8,7 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use super::daemons::{self, Daemon};
 use super::migrate::{MigrateError, check_zone, set_zone, setting};
 use super::rollups::{COSTS, MEASURES, TOTALS, USERS};
+use super::user_deltas;
 use crate::queries::audit::{self, Actor, Change};
 
 /// Why the rollups were not rebuilt. Nothing has been changed then.
@@ -70,9 +71,11 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) ->
     let transaction = client.transaction().await?;
     // In the writers' order. The first two wait for those who have rows in the call log whose rollups are still to come, and keep
     // every lane from reading the zone of before.
-    let lock = "LOCK TABLE public.ingest_watermark, public.api_usage_log, public.daily_user_api_costs, public.user_api_totals, \
-        public.daily_api_costs, public.tallyd_dropped_user_costs, public.tallyd_dropped_totals, \
-        public.tallyd_dropped_costs IN SHARE ROW EXCLUSIVE MODE";
+    let lock = "LOCK TABLE public.ingest_watermark, public.api_usage_log IN SHARE ROW EXCLUSIVE MODE";
+    transaction.batch_execute(lock).await?;
+    user_deltas::absorb_all(transaction.client()).await?;
+    let lock = "LOCK TABLE public.tallyd_user_days, public.tallyd_user_totals, public.daily_api_costs, \
+        public.tallyd_dropped_user_costs, public.tallyd_dropped_totals, public.tallyd_dropped_costs IN SHARE ROW EXCLUSIVE MODE";
     transaction.batch_execute(lock).await?;
     let daemons = daemons::running(&transaction).await?;
     if !daemons.is_empty() {
@@ -128,7 +131,7 @@ pub async fn preview_rebuild(client: &mut Client, zone: &str) -> Result<Rebuild,
             days = row.get(0);
             rows += row.get::<_, i64>(1);
         }
-        let kept = format!("SELECT count(*) FROM public.{} WHERE day < $1::text::date", rollup.table);
+        let kept = format!("SELECT count(*) FROM public.{} WHERE day < $1::text::date", rollup.name);
         let kept = transaction.query_typed(&kept, &[(&first, Type::TEXT)]).await?;
         kept_rows += kept.first().map_or(0, |row| row.get::<_, i64>(0));
     }
@@ -172,17 +175,17 @@ async fn write_totals(transaction: &Transaction<'_>, first: &str) -> Result<(), 
     let sums: Vec<String> = MEASURES.iter().map(|(name, _)| format!("sum(d.{name})")).collect();
     let updates: Vec<String> = TOTALS.columns().map(|(name, _)| format!("{name} = excluded.{name}")).collect();
     let sql = format!(
-        "INSERT INTO public.user_api_totals AS t ({columns}, updated_at) \
+        "INSERT INTO public.tallyd_user_totals AS t ({columns}, updated_at) \
          SELECT d.user_id, d.provider, {sums}, \
              CASE WHEN min(d.day) < $1::text::date \
                   THEN coalesce(least(min(o.first_call_at), min(x.first_call_at)), min(l.first_at), min(d.day)) \
                   ELSE least(min(l.first_at), min(x.first_call_at)) END, \
              coalesce(greatest(min(l.last_at), min(x.last_call_at)), min(o.last_call_at), max(d.day)), now() \
-         FROM public.daily_user_api_costs AS d \
+         FROM public.tallyd_user_days AS d \
          LEFT JOIN (SELECT user_id, provider, min(occurred_at) AS first_at, max(occurred_at) AS last_at \
                     FROM public.api_usage_log GROUP BY 1, 2) AS l USING (user_id, provider) \
          LEFT JOIN public.tallyd_dropped_totals AS x USING (user_id, provider) \
-         LEFT JOIN public.user_api_totals AS o USING (user_id, provider) \
+         LEFT JOIN public.tallyd_user_totals AS o USING (user_id, provider) \
          GROUP BY d.user_id, d.provider \
          ON CONFLICT (user_id, provider) DO UPDATE SET {updates}, updated_at = excluded.updated_at",
         columns = TOTALS.column_list(),
@@ -190,7 +193,7 @@ async fn write_totals(transaction: &Transaction<'_>, first: &str) -> Result<(), 
         updates = updates.join(", "),
     );
     transaction.execute_typed(&sql, &[(&first, Type::TEXT)]).await?;
-    let gone = "DELETE FROM public.user_api_totals AS t WHERE NOT EXISTS \
-        (SELECT 1 FROM public.daily_user_api_costs AS d WHERE d.user_id = t.user_id AND d.provider = t.provider)";
+    let gone = "DELETE FROM public.tallyd_user_totals AS t WHERE NOT EXISTS \
+        (SELECT 1 FROM public.tallyd_user_days AS d WHERE d.user_id = t.user_id AND d.provider = t.provider)";
     transaction.execute_typed(gone, &[]).await.map(drop)
 }

@@ -119,10 +119,10 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
     })
 }
 
-/// Waits for every transaction that writes calls, and holds back all others until the end. In the loader's order: it moves its watermark
-/// first.
+/// Waits for every transaction that writes calls or merges deltas, and holds back all others until the end. In the loader's order: it moves
+/// its watermark first.
 async fn fence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
-    for table in ["ingest_watermark", "api_usage_log"] {
+    for table in ["ingest_watermark", "api_usage_log", "tallyd_user_deltas_0", "tallyd_user_deltas_1"] {
         transaction.batch_execute(&format!("LOCK TABLE public.{table} IN SHARE MODE")).await?;
     }
     Ok(())
@@ -139,7 +139,7 @@ async fn compare(
     // One row more than there is room for nothing: the count comes with the rows, so at least one is fetched.
     let rows = transaction.query_typed(&comparison(rollup), &[(&zone, Type::TEXT), (&room.max(1), Type::INT8)]).await?;
     let listed = rows.iter().take(usize::try_from(room).unwrap_or(0)).map(|row| Difference {
-        table: rollup.table,
+        table: rollup.name,
         key: row.get(1),
         column: row.get(2),
         rollup: row.get(3),
@@ -167,7 +167,7 @@ fn comparison(rollup: &Rollup) -> String {
         sides = each(|name| format!("r.{name} AS r_{name}, s.{name} AS s_{name}")).join(", "),
         unequal = each(|name| format!("r.{name} IS DISTINCT FROM s.{name}")).join(" OR "),
         key_text = key_text.join(", "),
-        table = rollup.table,
+        table = rollup.name,
         sums = rollup.select_accounted(),
         key_list = keys.join(", "),
         columns = each(|name| format!(

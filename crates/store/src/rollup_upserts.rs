@@ -1,4 +1,5 @@
-//! The statements that add a batch's sums to the rollup tables: one a table, the keys as sorted arrays.
+//! Adds a batch's sums to the rollups: those by user are appended to the deltas ([`crate::user_deltas`]), those by model are upserted,
+//! the keys as sorted arrays.
 //!
 //! What a rollup costs goes by its keys, and each array by its elements: a measure that is zero for every key of a batch
 //! is left out of the statement, and a key column that is the same for all of them comes as one value.
@@ -7,13 +8,13 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Utc};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
+use crate::user_deltas::{self, Side};
 use tallyd_model::pricing::Usd;
 use tallyd_model::rollup::fold::Deltas;
-use tallyd_model::rollup::measures::{Measures, UserSums};
+use tallyd_model::rollup::measures::Measures;
 
 type Parameter<'p> = (Box<dyn ToSql + Sync + Send + 'p>, Type);
 
@@ -108,10 +109,10 @@ impl<'p> Upsert<'p> {
     }
 }
 
-type Count = fn(&Measures) -> i64;
+pub(crate) type Count = fn(&Measures) -> i64;
 
 /// The counted columns.
-const COUNTS: &[(&str, Count)] = &[
+pub(crate) const COUNTS: &[(&str, Count)] = &[
     ("calls", |row| row.calls),
     ("errors", |row| row.errors),
     ("input_tokens", |row| row.units[0]),
@@ -126,29 +127,16 @@ const COUNTS: &[(&str, Count)] = &[
 const DATE: (Type, Type) = (Type::DATE, Type::DATE_ARRAY);
 const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 
-/// Adds the sums to the three tables, in the one order that every writer keeps: the rows that are everybody's last, so that others
-/// wait for them only until the COMMIT that follows. Runs within the caller's transaction.
+/// Adds the sums to the rollups, in the one order that every writer keeps: the rows that are everybody's last, so that others
+/// wait for them only until the COMMIT that follows. Runs within the caller's transaction, which holds that side of the deltas.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn upsert(client: &Client, deltas: &Deltas<'_>) -> Result<(), Error> {
+pub async fn add(client: &Client, side: Side, deltas: &Deltas<'_>) -> Result<(), Error> {
     if deltas.costs.is_empty() {
         return Ok(());
     }
-    let mut users = Upsert::new("daily_user_api_costs");
-    users.key("day", "date", DATE, deltas.users.keys().map(|key| key.day).collect());
-    users.key("user_id", "text", TEXT, deltas.users.keys().map(|key| key.user_id).collect());
-    users.key("provider", "text", TEXT, deltas.users.keys().map(|key| key.provider).collect());
-    users.measures(deltas.users.values().map(|sums| &sums.measures));
-    users.run(client).await?;
-
-    let mut totals = Upsert::new("user_api_totals");
-    totals.key("user_id", "text", TEXT, deltas.totals.keys().map(|(user, _)| *user).collect());
-    totals.key("provider", "text", TEXT, deltas.totals.keys().map(|(_, provider)| *provider).collect());
-    totals.measures(deltas.totals.values().map(|sums| &sums.measures));
-    totals.times(deltas.totals.values());
-    totals.run(client).await?;
-
+    user_deltas::append(client, side, &deltas.users).await?;
     let mut costs = Upsert::new("daily_api_costs");
     costs.key("day", "date", DATE, deltas.costs.keys().map(|key| key.day).collect());
     costs.key("provider", "text", TEXT, deltas.costs.keys().map(|key| key.provider).collect());
@@ -156,16 +144,4 @@ pub async fn upsert(client: &Client, deltas: &Deltas<'_>) -> Result<(), Error> {
     costs.key("endpoint", "text", TEXT, deltas.costs.keys().map(|key| key.endpoint).collect());
     costs.measures(deltas.costs.values());
     costs.run(client).await
-}
-
-impl Upsert<'_> {
-    /// The first and the last call.
-    fn times<'m>(&mut self, rows: impl Iterator<Item = &'m UserSums> + Clone) {
-        let at = |us| DateTime::<Utc>::from_timestamp_micros(us).unwrap_or_default();
-        let many = || Type::TIMESTAMPTZ_ARRAY;
-        self.array("first_call_at", "timestamptz", many(), rows.clone().map(|row| at(row.first_us)).collect());
-        self.array("last_call_at", "timestamptz", many(), rows.map(|row| at(row.last_us)).collect());
-        self.updates.push("first_call_at = least(t.first_call_at, excluded.first_call_at)".into());
-        self.updates.push("last_call_at = greatest(t.last_call_at, excluded.last_call_at)".into());
-    }
 }

@@ -3,7 +3,7 @@
 //!
 //! One list of measures and one of tables, so that these cannot come to differ. Each expression is over the call log (or one of
 //! its partitions) `AS l`; `$1` is the reporting time zone. A rollup is the sum over the call log and its table of dropped sums
-//! together ([`Rollup::select_accounted`]).
+//! together ([`Rollup::select_accounted`]). The two by user are base and deltas ([`crate::user_deltas`]).
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -42,7 +42,9 @@ const ENDPOINT: (&str, &str) = ("endpoint", "CASE WHEN l.rollup_other & 2 <> 0 T
 /// A rollup.
 #[derive(Debug)]
 pub(super) struct Rollup {
-    /// Its table, in the schema `public`.
+    /// What people read, in the schema `public`: one row a key.
+    pub(super) name: &'static str,
+    /// The table that is written, or the base of the deltas, in the schema `public`.
     pub(super) table: &'static str,
     /// The table of what was dropped from the call log: the same columns, the same key.
     pub(super) dropped: &'static str,
@@ -56,18 +58,21 @@ pub(super) struct Rollup {
 /// come after all of them.
 pub(super) const ROLLUPS: [Rollup; 3] = [
     Rollup {
-        table: "daily_user_api_costs",
+        name: "daily_user_api_costs",
+        table: "tallyd_user_days",
         dropped: "tallyd_dropped_user_costs",
         keys: &[DAY, USER, PROVIDER],
         sums: &[&MEASURES],
     },
     Rollup {
-        table: "user_api_totals",
+        name: "user_api_totals",
+        table: "tallyd_user_totals",
         dropped: "tallyd_dropped_totals",
         keys: &[USER, PROVIDER],
         sums: &[&MEASURES, &CALL_TIMES],
     },
     Rollup {
+        name: "daily_api_costs",
         table: "daily_api_costs",
         dropped: "tallyd_dropped_costs",
         keys: &[DAY, PROVIDER, MODEL, ENDPOINT],
@@ -126,6 +131,42 @@ impl Rollup {
              ON CONFLICT ({keys}) DO UPDATE SET {updates}, updated_at = excluded.updated_at",
             order = self.key_order(),
             updates = updates.join(", "),
+        )
+    }
+
+    /// `INSERT` that adds the rows of a table of deltas to the base. `condition` may choose some of them.
+    ///
+    /// In no order: whoever changes the base is alone with it. No volatile function, so that nodes of a distributed table do it each for
+    /// itself.
+    pub(super) fn absorb(&self, deltas: &str, condition: &str) -> String {
+        let keys = self.key_list();
+        let sums: Vec<String> = self.columns().map(|(name, _)| format!("{}(d.{name})", aggregate(name))).collect();
+        let updates: Vec<String> = self.columns().map(|(name, _)| format!("{name} = {}", sum_of_both(name))).collect();
+        format!(
+            "INSERT INTO public.{table} AS t ({columns}, updated_at) \
+             SELECT {keys}, {sums}, max(d.updated_at) FROM public.{deltas} AS d{condition} GROUP BY {keys} \
+             ON CONFLICT ({keys}) DO UPDATE SET {updates}, updated_at = excluded.updated_at",
+            table = self.table,
+            columns = self.column_list(),
+            sums = sums.join(", "),
+            updates = updates.join(", "),
+        )
+    }
+
+    /// `SELECT` of the users and providers whose row in the base would leave `int8` with the deltas added.
+    pub(super) fn overfull(&self, deltas: &str) -> String {
+        let keys = self.key_list();
+        let counts = || MEASURES.iter().map(|(name, _)| *name).filter(|name| *name != "cost_usd");
+        let sums: Vec<String> = counts().map(|name| format!("sum(d.{name}) AS {name}")).collect();
+        let beyond: Vec<String> = counts()
+            .map(|name| format!("abs(coalesce(t.{name}, 0) + s.{name} + 0.5) > 9223372036854775808"))
+            .collect();
+        format!(
+            "SELECT s.user_id, s.provider FROM (SELECT {keys}, {sums} FROM public.{deltas} AS d GROUP BY {keys}) AS s \
+             LEFT JOIN public.{table} AS t USING ({keys}) WHERE {beyond}",
+            table = self.table,
+            sums = sums.join(", "),
+            beyond = beyond.join(" OR "),
         )
     }
 

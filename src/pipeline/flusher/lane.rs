@@ -19,6 +19,8 @@ use tallyd_wal::reader::{Appetite, Run};
 
 /// How often a batch that is filling is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often a lane that waits for a merge looks again.
+const MERGE_LOOK: Duration = Duration::from_millis(50);
 /// How long a batch may fill, in loading times of the batch before it.
 const BUSY_PATIENCE: f64 = 3.0;
 /// The longest time that a batch fills because loading is slow.
@@ -126,11 +128,12 @@ impl Lane {
     /// Loads batches until the connection fails or the lane is told to stop. The outer error is the WAL's.
     async fn work(&mut self, connection: &Connection) -> Result<Result<(), FlushError>, WalError> {
         'batches: loop {
+            self.wait_for_merge().await;
             let Some(mut run) = self.next_batch().await? else { return Ok(Ok(())) };
             let full = Instant::now();
-            let (loaded, took, chunks, last_key) = loop {
+            let (loaded, took, chunks) = loop {
                 let start = Instant::now();
-                let (chunks, last_key) = (run.chunks.len(), run.last_key());
+                let chunks = run.chunks.len();
                 let deadline = self.flusher.options.deadline;
                 let loading = self.load(connection, &mut run, full.elapsed() < slots::PATIENCE);
                 match tokio::time::timeout(deadline, loading).await {
@@ -144,12 +147,12 @@ impl Lane {
                         self.chunks_max = (chunks / 2).max(1);
                         continue 'batches;
                     }
-                    Ok(loaded) => break (loaded, start.elapsed(), chunks, last_key),
-                    Err(_) => break (Err(FlushError::Deadline(deadline)), deadline, chunks, last_key),
+                    Ok(loaded) => break (loaded, start.elapsed(), chunks),
+                    Err(_) => break (Err(FlushError::Deadline(deadline)), deadline, chunks),
                 }
             };
             match loaded {
-                Ok(committed) => self.note_committed(run.records, last_key, committed, took).await?,
+                Ok(committed) => self.note_committed(committed, took).await?,
                 Err(FlushError::Postgres(error)) if self.narrows(&error) => {
                     self.chunks_max = chunks / 2;
                     return Ok(Err(FlushError::Narrowed(error)));
@@ -176,6 +179,25 @@ impl Lane {
                 transaction::load(&self.flusher.loader, connection, self.watermark, from, chunks, partition, in_slot)
                     .await
             }
+        }
+    }
+
+    /// Waits while as many deltas wait to be merged as may. Records stay in the WAL meanwhile, and it fills: clients wait, too.
+    async fn wait_for_merge(&self) {
+        let mut told = false;
+        while self.flusher.deltas.is_full() && !self.stop.is_cancelled() {
+            if !told {
+                told = true;
+                let message = "the users' deltas are not merged as fast as they come; loading goes on once they are".into();
+                self.set_trouble(Some(Trouble { hold: false, message }));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(MERGE_LOOK) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        if told {
+            self.set_trouble(None);
         }
     }
 
@@ -268,22 +290,16 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes note of a batch that is committed, of so many calls and refused records, up to a key.
-    async fn note_committed(
-        &mut self,
-        records: usize,
-        last_key: Option<u64>,
-        committed: Committed,
-        took: Duration,
-    ) -> Result<(), WalError> {
+    /// Takes note of a batch that is committed.
+    async fn note_committed(&mut self, committed: Committed, took: Duration) -> Result<(), WalError> {
         self.failures = 0;
         self.last_took = took;
         self.chunks_max = if self.chunks_max == 0 { 1 } else { self.chunks_max.saturating_mul(2) };
         self.set_trouble(None);
         self.metrics.committed(took, &committed);
         self.flusher.committed_records.fetch_add(committed.records, Ordering::Relaxed);
-        self.flusher.loader.wal.count_flushed(records as u64);
-        if let Some(last_key) = last_key {
+        self.flusher.loader.wal.count_flushed(committed.passed);
+        if let Some(last_key) = committed.last_key {
             self.committed = Some(last_key);
             self.flusher.lanes[usize::from(self.number)].set_committed(last_key);
         }

@@ -17,8 +17,12 @@
 //! | hold: password, missing table, rewound database, days in another time zone … | stops loading, says so, looks again every few seconds |
 //!
 //! Nothing is dropped in any of them: records stay in the WAL, and the daemon keeps accepting.
+//!
+//! ## Merging
+//! Batches append to the users' deltas, and a task beside the lanes merges them ([`merge`]). Where it falls behind, lanes wait.
 
 pub(crate) mod lane;
+pub(crate) mod merge;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +32,8 @@ use serde::Serialize;
 
 use tallyd_store::Database;
 use tallyd_store::load::Loader;
+
+use self::merge::DeltasState;
 
 /// How lanes load.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +66,8 @@ pub(crate) struct Flusher {
     pub migrated: tokio::sync::watch::Receiver<bool>,
     /// Calls that were committed since the start.
     pub committed_records: AtomicU64,
+    /// How much waits to be merged.
+    pub deltas: DeltasState,
 }
 
 impl Flusher {

@@ -181,6 +181,15 @@ impl Postgres {
         self.until("SELECT count(*) FROM api_usage_log", &calls.to_string());
     }
 
+    /// Waits until a daemon has merged the users' deltas.
+    #[track_caller]
+    pub fn until_merged(&self) {
+        self.until(
+            "SELECT count(*) FROM (SELECT FROM tallyd_user_deltas_0 UNION ALL SELECT FROM tallyd_user_deltas_1) AS d",
+            "0",
+        );
+    }
+
     pub(super) fn data(&self) -> PathBuf {
         self.home.path().join("data")
     }

@@ -112,10 +112,8 @@ impl<K, V> Rows<K, V> {
 pub struct Deltas<'a> {
     /// To `daily_api_costs`.
     pub costs: BTreeMap<CostKey<'a>, Measures>,
-    /// To `daily_user_api_costs`.
-    pub users: BTreeMap<UserKey<'a>, UserSums>,
-    /// To `user_api_totals`, by user and provider.
-    pub totals: BTreeMap<(&'a str, &'a str), UserSums>,
+    /// To the users' rollups, sorted by user, provider and day.
+    pub users: Vec<(UserKey<'a>, &'a UserSums)>,
 }
 
 impl<'g> Fold<'g> {
@@ -242,7 +240,7 @@ impl<'g> Fold<'g> {
     /// The sums, sorted by key; keys that the guard has renamed fall together.
     #[must_use]
     pub fn deltas(&self) -> Deltas<'_> {
-        let mut deltas = Deltas { costs: BTreeMap::new(), users: BTreeMap::new(), totals: BTreeMap::new() };
+        let mut deltas = Deltas { costs: BTreeMap::new(), users: self.user_rows().collect() };
         for (key, row) in self.costs.rows.iter().filter(|(_, row)| row.measures.calls > 0) {
             let [provider, model, endpoint] =
                 [key.provider, key.model, key.endpoint].map(|name| text(&self.names, name));
@@ -250,14 +248,14 @@ impl<'g> Fold<'g> {
             let endpoint = if row.other & OTHER_ENDPOINT == 0 { endpoint } else { OTHER };
             deltas.costs.entry(CostKey { day: key.day, provider, model, endpoint }).or_default().add(&row.measures);
         }
-        // Sorted once, for both tables: where all of a batch is of one day, it comes in the order of either.
-        let mut users: Vec<(UserKey<'_>, &UserSums)> = self.user_rows().collect();
-        users.sort_unstable_by_key(|(key, _)| (key.user_id, key.provider, key.day));
-        let of_one =
-            users.chunk_by(|(left, _), (right, _)| (left.user_id, left.provider) == (right.user_id, right.provider));
-        deltas.totals = of_one.map(|rows| ((rows[0].0.user_id, rows[0].0.provider), total_of(rows))).collect();
-        deltas.users = users.into_iter().map(|(key, sums)| (key, *sums)).collect();
+        deltas.users.sort_unstable_by_key(|(key, _)| (key.user_id, key.provider, key.day));
         deltas
+    }
+
+    /// How many rows of users there are: each takes some 200 bytes.
+    #[must_use]
+    pub fn user_count(&self) -> usize {
+        self.users.rows.len()
     }
 
     /// The users' rows, in the order of their appearance.
@@ -268,17 +266,6 @@ impl<'g> Fold<'g> {
             (UserKey { day: group.day, user_id, provider }, sums)
         })
     }
-}
-
-/// What a user's days add up to.
-fn total_of(days: &[(UserKey<'_>, &UserSums)]) -> UserSums {
-    let mut total = UserSums::default();
-    for (_, sums) in days {
-        total.measures.add(&sums.measures);
-        total.first_us = total.first_us.min(sums.first_us);
-        total.last_us = total.last_us.max(sums.last_us);
-    }
-    total
 }
 
 fn text(names: &str, name: Name) -> &str {

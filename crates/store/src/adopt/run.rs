@@ -12,6 +12,7 @@ use crate::locks::Lock;
 use crate::queries::audit::{self, Actor, Change};
 use crate::retry::{may_pass, persistently};
 use crate::rollups::ROLLUPS;
+use crate::user_deltas;
 
 /// The calls that the log has of a span.
 const THERE: &str = "pg_temp.tallyd_there";
@@ -89,6 +90,7 @@ async fn enter(client: &Client) -> Result<String, AdoptError> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
     // Two that look for what is missing at once would both add it.
     Lock::Adopt.wait(client).await?;
+    user_deltas::hold_base(client).await?;
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let rows = client.query_typed(zone, &[]).await?;
     rows.first().map(|row| row.get(0)).ok_or(AdoptError::Setting("reporting_time_zone"))

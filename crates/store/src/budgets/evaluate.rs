@@ -103,7 +103,7 @@ async fn spent(
             "(model = $3 OR (left(model, length($3)) = $3 \
              AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
         ),
-        BudgetScope::User => rollup("daily_user_api_costs", "user_id = $3"),
+        BudgetScope::User => rollup("tallyd_user_day_parts", "user_id = $3"),
         BudgetScope::App => "SELECT round(coalesce(sum(cost_usd), 0), 18), count(*) FILTER (WHERE cost_usd IS NULL) \
              FROM public.api_usage_log WHERE occurred_at >= $1::timestamp AT TIME ZONE $4 \
              AND occurred_at < $2::timestamp AT TIME ZONE $4 AND app = $3"

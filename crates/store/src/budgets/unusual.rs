@@ -32,7 +32,7 @@ pub(crate) async fn find(
         return Ok(alerts);
     }
     let since = today - Days::new(HISTORY_DAYS);
-    for (what, table, column) in [("user", "daily_user_api_costs", "user_id"), ("model", "daily_api_costs", "model")] {
+    for (what, table, column) in [("user", "tallyd_user_day_parts", "user_id"), ("model", "daily_api_costs", "model")] {
         let sql = format!(
             "WITH daily AS (SELECT {column} AS name, day, sum(cost_usd) AS usd FROM public.{table} \
                  WHERE day >= $1 AND day <= $2 AND {column} NOT IN ('', '(other)') GROUP BY 1, 2 HAVING sum(cost_usd) > 0), \

@@ -52,7 +52,7 @@ pub async fn sweep(client: &Client) -> Result<Forgotten, ForgetError> {
     let is_wanted = |user: &str| wanted.contains(&hash(&database_id, user));
     letters::correct(client, &letters::Wanted::Any(&is_wanted), Some(since), &mut done).await?;
     // By the lifetime totals: who has a call has a row there.
-    let late = "SELECT DISTINCT t.user_id FROM public.user_api_totals AS t \
+    let late = "SELECT DISTINCT t.user_id FROM public.tallyd_user_total_parts AS t \
         CROSS JOIN (SELECT value FROM public.tallyd_settings WHERE key = 'database_id') AS d \
         JOIN public.tallyd_forgotten_users AS f ON f.id_sha256 = sha256(convert_to(d.value || '/' || t.user_id, 'UTF8')) \
         WHERE t.user_id <> ''";

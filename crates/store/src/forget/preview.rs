@@ -32,10 +32,10 @@ pub struct ForgetPreview {
 pub async fn preview(client: &Client, user: &str) -> Result<ForgetPreview, ForgetError> {
     let mark = marks::mark(client, user).await?;
     let sql = "SELECT \
-        (SELECT coalesce(sum(calls), 0)::int8 FROM public.user_api_totals WHERE user_id = $1), \
-        (SELECT coalesce(sum(cost_usd), 0)::text FROM public.user_api_totals WHERE user_id = $1), \
+        (SELECT coalesce(sum(calls), 0)::int8 FROM public.tallyd_user_total_parts WHERE user_id = $1), \
+        (SELECT coalesce(sum(cost_usd), 0)::text FROM public.tallyd_user_total_parts WHERE user_id = $1), \
         (SELECT coalesce(sum(calls), 0)::int8 FROM public.tallyd_dropped_totals WHERE user_id = $1), \
-        (SELECT count(DISTINCT day) FROM public.daily_user_api_costs WHERE user_id = $1), \
+        (SELECT count(DISTINCT day) FROM public.tallyd_user_day_parts WHERE user_id = $1), \
         (SELECT count(*) FROM public.api_budgets WHERE scope = 'user' AND scope_value = $1), \
         EXISTS (SELECT 1 FROM public.tallyd_forgotten_users WHERE id_sha256 = $2)";
     let rows = client.query_typed(sql, &[(&user, Type::TEXT), (&mark, Type::BYTEA)]).await?;

@@ -3,9 +3,10 @@
 //! Sums travel between statements as JSON, in which numbers keep their digits. Each move writes its tables in the loader's
 //! order, nobody's key (`''`) before the user's.
 //!
-//! ## Why a look at the call log is exact
-//! A loader writes its calls first and the user's lifetime totals last, in one transaction. So whoever has locked those totals
-//! sees, from the next statement on, just the calls that the totals count: another loader's are not committed, and wait.
+//! ## Why sums and calls are the same ones
+//! A loader holds a side of the users' deltas from before it writes calls until its COMMIT ([`crate::user_deltas`]). A step takes
+//! the calls first, then keeps loaders out, and merges the user's deltas: the base then counts each call that the step has taken.
+//! Once loaders are kept out, a look at the call log sees just the calls that base and deltas count.
 //! One thing is visible before it can be found: PostgreSQL shows a committed row a moment before other sessions learn of the
 //! partition that the same transaction made. So a look at the call log first waits for those who make partitions
 //! ([`enter_without_new_partitions`]).
@@ -16,6 +17,7 @@ use tokio_postgres::{Client, Row};
 
 use super::ForgetError;
 use crate::rollups::{Rollup, TOTALS, USERS, ZONE, subtract};
+use crate::user_deltas;
 
 type Value<'v> = (&'v (dyn ToSql + Sync), Type);
 
@@ -49,7 +51,7 @@ pub(super) struct Slice {
 /// The slices that have the user's calls, in the order of time.
 pub(super) async fn slices(client: &Client, user: &str, batch_calls: u32) -> Result<Vec<Slice>, ForgetError> {
     let sql =
-        "SELECT day, sum(calls)::int8 FROM public.daily_user_api_costs WHERE user_id = $1 GROUP BY day ORDER BY day";
+        "SELECT day, sum(calls)::int8 FROM public.tallyd_user_day_parts WHERE user_id = $1 GROUP BY day ORDER BY day";
     let mut slices = Vec::new();
     for row in client.query_typed(sql, &[(&user, Type::TEXT)]).await? {
         let (day, calls): (_, i64) = (row.get(0), row.get(1));
@@ -110,6 +112,7 @@ pub(super) async fn move_slice(
         [(&"", Type::TEXT), (&user, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
     let rows = client.query_typed(&sql, &values).await?;
     let (Some(daily), Some(totals)) = (text(&rows, 1), text(&rows, 2)) else { return Ok(0) };
+    user_deltas::absorb_user(client, user).await?;
     move_sums(client, USERS, user, &daily).await?;
     move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
@@ -128,6 +131,7 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
         return Ok(0);
     }
     let (totals, daily) = (totals.unwrap_or_else(|| "[]".into()), daily.unwrap_or_else(|| "[]".into()));
+    user_deltas::absorb_user(client, user).await?;
     move_sums(client, USERS, user, &daily).await?;
     move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
@@ -141,9 +145,10 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
 /// Moves what is left in the rollups once the call log has nothing of the user any more: sums of calls that somebody took out of
 /// the call log by hand. False if there is something in the call log again.
 ///
-/// Only rows that were locked before the call log was looked at are moved: others may be a loader's that has come since.
+/// Loaders and whoever else changes the base are kept out from before the call log is looked at.
 pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, ForgetError> {
     enter_without_new_partitions(client).await?;
+    user_deltas::absorb_user(client, user).await?;
     let daily = lock(client, USERS, user).await?;
     let totals = lock(client, TOTALS, user).await?;
     if daily.is_none() && totals.is_none() {
@@ -211,7 +216,7 @@ async fn extremes(
 /// Sets the first and the last call of the user's totals that were subtracted from to those that are left.
 pub(crate) async fn mend_times(client: &Client, user: &str, totals: &str) -> Result<(), ForgetError> {
     let left = "SELECT t ->> 'provider', min(d.day), max(d.day) FROM jsonb_array_elements($2::text::jsonb) AS t \
-        LEFT JOIN public.daily_user_api_costs AS d ON d.provider = t ->> 'provider' AND d.user_id = $1 GROUP BY 1";
+        LEFT JOIN public.tallyd_user_days AS d ON d.provider = t ->> 'provider' AND d.user_id = $1 GROUP BY 1";
     for row in client.query_typed(left, &[(&user, Type::TEXT), (&totals, Type::TEXT)]).await? {
         let (provider, days): (&str, (Option<NaiveDate>, Option<NaiveDate>)) = (row.get(0), (row.get(1), row.get(2)));
         let (mut first, mut last) = (None, None);
@@ -219,7 +224,7 @@ pub(crate) async fn mend_times(client: &Client, user: &str, totals: &str) -> Res
             first = extremes(client, user, Some(provider), first_day).await?.0;
             last = extremes(client, user, Some(provider), last_day).await?.1;
         }
-        let sql = "UPDATE public.user_api_totals AS t SET \
+        let sql = "UPDATE public.tallyd_user_totals AS t SET \
                 first_call_at = coalesce(least($3, x.first_call_at), t.first_call_at), \
                 last_call_at = coalesce(greatest($4, x.last_call_at), t.last_call_at) \
             FROM (SELECT min(first_call_at) AS first_call_at, max(last_call_at) AS last_call_at \

@@ -111,7 +111,7 @@ pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 pub const TRAILER: &[u8] = &[0xff, 0xff];
 
 /// Microseconds from 1970-01-01 to 2000-01-01, from which PostgreSQL counts.
-const EPOCH_OFFSET_US: i64 = 946_684_800_000_000;
+pub(crate) const EPOCH_OFFSET_US: i64 = 946_684_800_000_000;
 
 /// The version byte before a `jsonb` value's text.
 const JSONB_VERSION: u8 = 1;
@@ -145,13 +145,13 @@ fn int4(out: &mut Vec<u8>, value: Option<i32>) {
     }
 }
 
-fn int8(value: i64) -> [u8; 12] {
+pub(crate) fn int8(value: i64) -> [u8; 12] {
     let mut bytes = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
     bytes[4..].copy_from_slice(&value.to_be_bytes());
     bytes
 }
 
-fn text(out: &mut Vec<u8>, value: &str) {
+pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
     // Text is bounded to kilobytes.
     out.put_i32(value.len() as i32);
     out.put_slice(value.as_bytes());
@@ -167,7 +167,7 @@ fn json(out: &mut Vec<u8>, value: &str) {
     }
 }
 
-fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.put_i32(0);
     write(out);

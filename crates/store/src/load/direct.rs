@@ -14,6 +14,7 @@ use super::FlushError;
 use super::partitions::Partitions;
 use super::periods::learn_days;
 use super::poison::{self, Poison};
+use crate::user_deltas::Side;
 use tallyd_config::Config;
 use tallyd_model::call::Call;
 use tallyd_model::rollup::day::Days;
@@ -99,7 +100,8 @@ impl DirectLoader {
     /// # Errors
     /// [`FlushError`]; the transaction is lost then.
     pub async fn load(&self, client: &Client, calls: &[Call<'_>]) -> Result<Vec<Poison>, FlushError> {
-        poison::load_calls(client, calls, || Fold::new(&self.guard, self.days.clone())).await
+        let side = Side::enter(client).await?;
+        poison::load_calls(client, side, calls, || Fold::new(&self.guard, self.days.clone())).await
     }
 
     /// Commits the caller's transaction.

@@ -19,6 +19,7 @@ use super::transaction::Committed;
 use super::watermark::Watermark;
 use super::{FlushError, Loader, copy_row};
 use crate::rollup_upserts;
+use crate::user_deltas::Side;
 use crate::{FailureClass, classify, describe};
 use tallyd_model::call::Call;
 use tallyd_model::rollup::fold::Fold;
@@ -49,9 +50,9 @@ pub async fn load_without_poison(
         }
     }
     client.batch_execute(BEGIN).await?;
-    watermark.advance(client, from, chunk.last_key, loader.days.zone()).await?;
+    let side = watermark.advance(client, from, chunk.last_key, loader.days.zone()).await?;
     let new_fold = || Fold::new(&loader.guard, loader.days.clone());
-    let poison = load_calls(client, &calls, new_fold).await?;
+    let poison = load_calls(client, side, &calls, new_fold).await?;
     for Poison { place, code, said } in &poison {
         letters.push_poison(chunk, positions[*place], &calls[*place], code, said);
     }
@@ -68,7 +69,8 @@ pub async fn load_without_poison(
     loader.learn(&written.ledgers);
     let poison = poison.len() as u64;
     let records = calls.len() as u64 - poison;
-    Ok(Committed { records, refused: written.kept, counted: written.counted, poison })
+    let (last_key, passed) = (Some(chunk.last_key), u64::from(chunk.records) + u64::from(chunk.refused));
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison, last_key, passed })
 }
 
 /// A call that PostgreSQL would not take.
@@ -101,17 +103,18 @@ struct Fault {
 /// [`FlushError`] if it is not a call's fault; the transaction is lost then.
 pub async fn load_calls<'g>(
     client: &Client,
+    side: Side,
     calls: &[Call<'_>],
     new_fold: impl Fn() -> Fold<'g>,
 ) -> Result<Vec<Poison>, FlushError> {
     client.batch_execute("SAVEPOINT calls").await?;
     let mut fold = new_fold();
-    let poison = bisect(client, calls, Tried::Rows, &new_fold, &mut fold).await?;
-    match rollup_upserts::upsert(client, &fold.deltas()).await {
+    let poison = bisect(client, side, calls, Tried::Rows, (&new_fold, &mut fold)).await?;
+    match rollup_upserts::add(client, side, &fold.deltas()).await {
         Ok(()) => Ok(poison),
         Err(error) if classify(&error) == FailureClass::Data => {
             client.batch_execute("ROLLBACK TO SAVEPOINT calls").await?;
-            bisect(client, calls, Tried::RowsAndRollups, &new_fold, &mut new_fold()).await
+            bisect(client, side, calls, Tried::RowsAndRollups, (&new_fold, &mut new_fold())).await
         }
         Err(error) => Err(error.into()),
     }
@@ -120,10 +123,10 @@ pub async fn load_calls<'g>(
 /// Tries ranges of calls. Those whose rows are taken are added to `fold`.
 async fn bisect<'g>(
     client: &Client,
+    side: Side,
     calls: &[Call<'_>],
     tried: Tried,
-    new_fold: &impl Fn() -> Fold<'g>,
-    fold: &mut Fold<'g>,
+    (new_fold, fold): (&impl Fn() -> Fold<'g>, &mut Fold<'g>),
 ) -> Result<Vec<Poison>, FlushError> {
     let mut poison = Vec::new();
     // Ranges still to be tried, the next one last.
@@ -134,7 +137,7 @@ async fn bisect<'g>(
             continue;
         }
         let of_range = (tried == Tried::RowsAndRollups).then(new_fold);
-        match try_range(client, some, fold, of_range).await? {
+        match try_range(client, side, some, fold, of_range).await? {
             Ok(()) => {
                 for call in some {
                     fold.add(call);
@@ -144,7 +147,7 @@ async fn bisect<'g>(
                 let code = error.code().map_or("", |code| code.code()).to_owned();
                 let said = describe(&error);
                 let said = if in_rollups {
-                    format!("a sum of the daily tables or of the user's totals would overflow: {said}")
+                    format!("a sum of the daily tables would overflow: {said}")
                 } else {
                     said
                 };
@@ -163,6 +166,7 @@ async fn bisect<'g>(
 /// transaction goes on after it.
 async fn try_range<'g>(
     client: &Client,
+    side: Side,
     calls: &[Call<'_>],
     fold: &mut Fold<'g>,
     of_range: Option<Fold<'g>>,
@@ -181,7 +185,7 @@ async fn try_range<'g>(
             of_range.add(call);
         }
         in_rollups = true;
-        done = rollup_upserts::upsert(client, &of_range.deltas()).await;
+        done = rollup_upserts::add(client, side, &of_range.deltas()).await;
     }
     match done {
         Ok(()) => {

@@ -23,6 +23,9 @@ use tallyd_wal::wal::Wal;
 
 /// Chunks that are read from the disk together: some 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;
+/// Users' rows with which a batch closes, whatever is left of it: a batch has them in memory, some 200 bytes each, and each lane has a
+/// batch. Larger batches would not cost less for each row, because deltas are appended.
+const USER_ROWS_MAX: usize = 100_000;
 
 /// What a transaction has committed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,10 @@ pub struct Committed {
     pub counted: u64,
     /// Calls that PostgreSQL would not take, in the dead letters.
     pub poison: u64,
+    /// The key that the watermark stands at; none if nothing was loaded.
+    pub last_key: Option<u64>,
+    /// Calls and refused records that the watermark has passed.
+    pub passed: u64,
 }
 
 /// Makes sure of what a batch needs before its transaction begins. Returns the partition that takes all of it, if one
@@ -52,9 +59,10 @@ pub async fn prepare(
     Ok(partition)
 }
 
-/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. Each is let go of once
-/// it is on its way, so that of a batch in memory half is gone halfway: if it fails it is read again. With a
-/// `partition`, it takes all of the rows. It waits for a slot only if told `in_slot`.
+/// Loads the chunks in one transaction, which moves the watermark from `from` to the last chunk's key. Where they have more users than a
+/// batch may have, it takes the first of them, and [`Committed`] says up to which key. Each chunk is let go of once it is on its way, so
+/// that of a batch in memory half is gone halfway: if it fails it is read again. With a `partition`, it takes all of the rows. It waits
+/// for a slot only if told `in_slot`.
 ///
 /// # Errors
 /// [`FlushError`]. The connection must not be used after one, [`FlushError::Crowded`] apart: its transaction may still be open,
@@ -76,11 +84,19 @@ pub async fn load(
     } else if !slots::begin(client, watermark.lane, loader.lanes).await? {
         return Err(FlushError::Crowded);
     }
-    watermark.advance(client, from, to, loader.days.zone()).await?;
+    let side = watermark.advance(client, from, to, loader.days.zone()).await?;
+    let mut passed = passed_by(chunks);
+    let mut last_key = to;
     let mut fold = Fold::new(&loader.guard, loader.days.clone());
     let mut letters = DeadLetters::default();
     let records = if chunks.iter().any(|chunk| chunk.records > 0) {
-        copy(loader, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?
+        let (copied, left) = copy(loader, client, std::mem::take(chunks), partition, &mut fold, &mut letters).await?;
+        if let Some((before, left)) = left {
+            passed -= passed_by(&left);
+            last_key = before;
+            watermark.advance(client, to, last_key, loader.days.zone()).await?;
+        }
+        copied
     } else {
         collect_refused(&loader.wal, chunks, &mut letters)?;
         0
@@ -88,7 +104,7 @@ pub async fn load(
     failpoint::hit("flusher.copied");
     let copied = start.elapsed();
     let deltas = fold.deltas();
-    rollup_upserts::upsert(client, &deltas).await?;
+    rollup_upserts::add(client, side, &deltas).await?;
     let written = letters.insert(client, watermark.buffer_id, loader.quota.bounds()).await?;
     let rolled_up = start.elapsed();
     failpoint::hit("flusher.rolled_up");
@@ -106,10 +122,18 @@ pub async fn load(
         "a batch is committed"
     );
     loader.learn(&written.ledgers);
-    Ok(Committed { records, refused: written.kept, counted: written.counted, poison: 0 })
+    Ok(Committed { records, refused: written.kept, counted: written.counted, poison: 0, last_key: Some(last_key), passed })
 }
 
-/// Streams the rows while they are read and encoded. Returns how many PostgreSQL took.
+/// Calls and refused records in chunks.
+pub(super) fn passed_by(chunks: &[Arc<StoredChunk>]) -> u64 {
+    chunks.iter().map(|chunk| u64::from(chunk.records) + u64::from(chunk.refused)).sum()
+}
+
+/// Chunks that a batch does not take any more, after the last key that it takes.
+type Left = Option<(u64, Vec<Arc<StoredChunk>>)>;
+
+/// Streams the rows while they are read and encoded, up to the bound of users' rows. Returns how many PostgreSQL took, and what is left.
 async fn copy(
     loader: &Loader,
     client: &Client,
@@ -117,18 +141,21 @@ async fn copy(
     partition: Option<&Partition>,
     fold: &mut Fold<'_>,
     letters: &mut DeadLetters,
-) -> Result<u64, FlushError> {
+) -> Result<(u64, Left), FlushError> {
     let layout = layout(&chunks, partition);
     let sink = open(client, &layout, partition).await?;
     let mut sink = std::pin::pin!(sink);
     let mut rows = Rows::new(loader.by_user);
     let mut others = Vec::new();
     let mut chunks = chunks.into_iter();
-    loop {
+    let mut last_key = None;
+    let user_rows_max = failpoint::hit("flusher.user_rows").map_or(USER_ROWS_MAX, |rows| rows.unsigned_abs() as usize);
+    while fold.user_count() < user_rows_max {
         let some: Vec<_> = chunks.by_ref().take(CHUNKS_AT_ONCE).collect();
         if some.is_empty() {
             break;
         }
+        last_key = some.last().map(|chunk| chunk.last_key);
         let payloads = payloads(&loader.wal, &some)?;
         // Memory that the chunks have in common.
         let (mut calls, mut reader) = (Vec::new(), PayloadReader::new(&[]));
@@ -153,7 +180,8 @@ async fn copy(
     if let Some(partition) = partition {
         partition.still_attached(client).await?;
     }
-    Ok(copied)
+    let left: Vec<_> = chunks.collect();
+    Ok((copied, last_key.filter(|_| !left.is_empty()).map(|last_key| (last_key, left))))
 }
 
 fn layout(chunks: &[Arc<StoredChunk>], partition: Option<&Partition>) -> Layout {

@@ -3,7 +3,7 @@
 //! It moves in the transaction that loads the batch, so it is right after any crash. It also fences: a loader that was
 //! suspended and wakes up again finds that its row has moved, and its transaction changes nothing.
 //!
-//! The statement that moves it reads the reporting time zone, too. A rebuild of the rollups, which changes the zone, locks the table
+//! The statement that moves it reads which side of the users' deltas is appended to, and the reporting time zone, too. A rebuild of the rollups, which changes the zone, locks the table
 //! before anything else: it waits for every transaction that has moved a watermark, and later ones see the new zone.
 
 use chrono_tz::Tz;
@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::FlushError;
+use crate::user_deltas::Side;
 use crate::ZoneMoved;
 use tallyd_base::failpoint;
 
@@ -88,14 +89,16 @@ impl Watermark {
         Ok(())
     }
 
-    /// Moves the row, within the caller's transaction, whose days are in `zone`.
+    /// Moves the row, within the caller's transaction, whose days are in `zone`. Returns the side of the deltas that this transaction appends
+    /// to, and holds from here on.
     ///
     /// # Errors
     /// [`FlushError::Moved`] if it does not stand at `from`; [`FlushError::Zone`] if days are in another zone; PostgreSQL's.
-    pub async fn advance(&self, client: &Client, from: u64, to: u64, zone: Tz) -> Result<(), FlushError> {
+    pub async fn advance(&self, client: &Client, from: u64, to: u64, zone: Tz) -> Result<Side, FlushError> {
         let update = "UPDATE ingest_watermark SET last_seq = $1, updated_at = now() \
              WHERE buffer_id = $2 AND lane = $3 AND last_seq = $4 \
-             RETURNING (SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone')";
+             RETURNING (SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'), \
+                 (SELECT side FROM public.tallyd_delta_ring)";
         // Keys start at 1 and rise by one; they stay far below 2^63.
         let (from, to, lane) = (from as i64, to as i64, self.lane as i16);
         let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
@@ -103,10 +106,11 @@ impl Watermark {
         let rows = client.query_typed(update, &parameters).await?;
         let unchecked = failpoint::hit("flusher.watermark_unchecked").is_some();
         match rows.first() {
-            Some(row) => Ok(ZoneMoved::unless(row.get(0), zone)?),
-            None if unchecked => Ok(()),
-            None => Err(FlushError::Moved),
+            Some(row) => ZoneMoved::unless(row.get(0), zone)?,
+            None if unchecked => {}
+            None => return Err(FlushError::Moved),
         }
+        Ok(Side::read(client, rows.first().and_then(|row| row.get(1))).await?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
 //!
 //! The cheapest table that can answer is asked: `daily_api_costs` for providers, models and endpoints,
-//! `daily_user_api_costs` for users, and the call log for what neither has (hours, applications, users' models).
+//! what `daily_user_api_costs` adds up for users, and the call log for what neither has (hours, applications, users' models).
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -177,7 +177,7 @@ impl CostQuery {
         let log = source == Source::ApiUsageLog;
         let (table, sums) = match source {
             Source::DailyApiCosts => ("public.daily_api_costs", OF_ROLLUP),
-            Source::DailyUserApiCosts => ("public.daily_user_api_costs", OF_ROLLUP),
+            Source::DailyUserApiCosts => ("public.tallyd_user_day_parts", OF_ROLLUP),
             Source::ApiUsageLog => ("public.api_usage_log", OF_LOG),
         };
         let range = if log {

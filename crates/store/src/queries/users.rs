@@ -109,7 +109,7 @@ const TOTALS: &str = "SELECT user_id, sum(calls) AS calls, \
     coalesce(sum(calls) FILTER (WHERE provider = 'rentcast'), 0) AS rentcast_calls, \
     sum(errors) AS errors, sum(unpriced_calls) AS unpriced, round(sum(cost_usd), 18) AS cost, \
     min(first_call_at) AS first_call, max(last_call_at) AS last_call \
-    FROM public.user_api_totals WHERE user_id <> '' GROUP BY user_id";
+    FROM public.tallyd_user_total_parts WHERE user_id <> '' GROUP BY user_id";
 
 impl UserQuestion {
     /// Asks it of the configured table of users and the lifetime totals.
@@ -212,7 +212,7 @@ pub struct UserDay {
 /// [`QueryError`].
 pub async fn days(reading: &Reading, user: &str, from: NaiveDate, to: NaiveDate) -> Result<Vec<UserDay>, QueryError> {
     let sql = format!(
-        "SELECT day, provider, {OF_ROLLUP} FROM public.daily_user_api_costs \
+        "SELECT day, provider, {OF_ROLLUP} FROM public.tallyd_user_day_parts \
          WHERE user_id = $1 AND day BETWEEN $2 AND $3 GROUP BY 1, 2 ORDER BY 1 DESC, 2"
     );
     let values: [Parameter<'_>; 3] = [(&user, Type::TEXT), (&from, Type::DATE), (&to, Type::DATE)];

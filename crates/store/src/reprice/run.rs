@@ -14,6 +14,7 @@ use super::{RepriceError, RepriceOptions, digest};
 use crate::queries::audit::Actor;
 use crate::retry::{may_pass, persistently};
 use crate::rollup_upserts;
+use crate::user_deltas::Side;
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
 use tallyd_model::rollup::fold::Deltas;
@@ -117,6 +118,7 @@ async fn step(
     to_us: i64,
 ) -> Result<Option<Step>, RepriceError> {
     crate::zone::enter(client, days.zone()).await??;
+    let side = Side::enter(client).await?;
     if !job.advance(client, to_us).await? {
         return Err(RepriceError::Overtaken(job.id));
     }
@@ -147,7 +149,7 @@ async fn step(
         }
     }
     client.batch_execute("CLOSE repriced").await?;
-    rollup_upserts::upsert(client, &sums.deltas()).await?;
+    rollup_upserts::add(client, side, &sums.deltas()).await?;
     job.note(client, done, to_us >= options.to_us, by).await?;
     Ok(Some(done))
 }
@@ -201,8 +203,7 @@ impl Updates {
 #[derive(Default)]
 struct Sums {
     costs: BTreeMap<(NaiveDate, String, String, String), Measures>,
-    users: BTreeMap<(NaiveDate, String, String), UserSums>,
-    totals: BTreeMap<(String, String), UserSums>,
+    users: BTreeMap<(String, String, NaiveDate), UserSums>,
 }
 
 impl Sums {
@@ -214,14 +215,11 @@ impl Sums {
         let model = if row.rollup_other & OTHER_MODEL == 0 { &row.model } else { OTHER };
         let endpoint = if row.rollup_other & OTHER_ENDPOINT == 0 { &row.endpoint } else { OTHER };
         add(self.costs.entry((day, row.provider.clone(), model.to_owned(), endpoint.to_owned())).or_default());
-        let user = self.users.entry((day, row.user_id.clone(), row.provider.clone())).or_default();
-        let total = self.totals.entry((row.user_id.clone(), row.provider.clone())).or_default();
-        for sums in [user, total] {
-            add(&mut sums.measures);
-            // The user's first and last call are known already; these change neither.
-            sums.first_us = sums.first_us.min(row.occurred_at_us);
-            sums.last_us = sums.last_us.max(row.occurred_at_us);
-        }
+        let user = self.users.entry((row.user_id.clone(), row.provider.clone(), day)).or_default();
+        add(&mut user.measures);
+        // The user's first and last call are known already; these change neither.
+        user.first_us = user.first_us.min(row.occurred_at_us);
+        user.last_us = user.last_us.max(row.occurred_at_us);
     }
 
     fn deltas(&self) -> Deltas<'_> {
@@ -229,8 +227,7 @@ impl Sums {
             (CostKey { day: *day, provider, model, endpoint }, *measures)
         });
         let users =
-            self.users.iter().map(|((day, user_id, provider), sums)| (UserKey { day: *day, user_id, provider }, *sums));
-        let totals = self.totals.iter().map(|((user, provider), sums)| ((user.as_str(), provider.as_str()), *sums));
-        Deltas { costs: costs.collect(), users: users.collect(), totals: totals.collect() }
+            self.users.iter().map(|((user_id, provider, day), sums)| (UserKey { day: *day, user_id, provider }, sums));
+        Deltas { costs: costs.collect(), users: users.collect() }
     }
 }

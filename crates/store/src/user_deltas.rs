@@ -1,0 +1,369 @@
+//! The users' rollups as base and deltas.
+//!
+//! An upsert costs a batch some 20 microseconds for each of its users. So a batch does not write the base (`tallyd_user_days`,
+//! `tallyd_user_totals`), but appends its sums by day, user and provider to a table of deltas ([`append`]), in its own transaction. A
+//! merge adds the deltas to the base and deletes them ([`merge`]), in another one. Readers add both up, by the views
+//! of `migrations/V13__user_deltas.sql`.
+//!
+//! ## Two sides
+//! There are two tables of deltas. `tallyd_delta_ring` names the one that is appended to. A merge turns the ring first and commits
+//! that; then it merges the side that nobody appends to any more, while loading goes on with the other.
+//!
+//! ## Why nothing is lost or counted twice
+//! * Whoever appends holds the side IN ROW EXCLUSIVE MODE, from before its calls are written until its COMMIT ([`Side::enter`]).
+//! * A merge holds the side IN SHARE ROW EXCLUSIVE MODE. So it waits for those transactions, and its statements see the same
+//!   rows: what they add to the base is what they delete.
+//! * The ring proves nothing. A writer that has read it before it turned, and has the lock afterwards, appends rows that the next merge finds.
+//! * Deltas are deleted, not truncated. A reader's snapshot from before the merge has the base and the deltas of before.
+//!
+//! ## Who else changes the base
+//! Forgetting a user, dropping doubles, a rebuild and adopting. Each holds [`Lock::Merge`] ([`hold_base`]), as merges do, so one
+//! transaction at a time changes the base. Those that subtract merge the deltas in question first ([`absorb_user`], [`absorb_all`]):
+//! what they subtract may be there. The order of all locks is in the head of the migration.
+//!
+//! ## Full rows
+//! Counts of the base are `int8`. Deltas that would make a row leave it (SQLSTATE 22003) go to the other side, and stay deltas:
+//! the views add up in `numeric`. Every other row is merged.
+
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes};
+use futures_util::SinkExt;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
+
+use crate::citus::is_spread;
+use crate::load::copy_row::{EPOCH_OFFSET_US, HEADER, TRAILER, int8, sized, text};
+use crate::locks::Lock;
+use crate::rollup_upserts::COUNTS;
+use crate::rollups::{TOTALS, USERS};
+use tallyd_base::failpoint;
+use tallyd_model::pricing::pg_numeric;
+use tallyd_model::rollup::measures::{UserKey, UserSums};
+
+/// Bytes of COPY data that go to the connection at once.
+const PIECE_BYTES: usize = 128 * 1024;
+/// Days from 1970-01-01 to 2000-01-01, from which PostgreSQL counts.
+const EPOCH_OFFSET_DAYS: i32 = 10_957;
+/// How long a merge waits for transactions that still append to its side. Whoever has just read the ring waits behind it.
+const LOCK_WAIT: &str = "5s";
+/// For sums by user: what does not fit is sorted on disk.
+const WORK_MEM: &str = "64MB";
+/// Rows of a side from which on its index is kept up while it is appended to: fewer are read whole in some milliseconds.
+const INDEXED_ROWS: u64 = 100_000;
+
+/// One of the two tables of deltas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Side(i16);
+
+/// Both, in the order in which they are locked.
+const SIDES: [Side; 2] = [Side(0), Side(1)];
+
+impl Side {
+    /// The side that is appended to, held by the caller's transaction until its end. Taken before calls are written.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn enter(client: &Client) -> Result<Self, Error> {
+        let rows = client.query_typed("SELECT side FROM public.tallyd_delta_ring", &[]).await?;
+        // Without its row nothing turns the ring, and either side is right.
+        let side = Self(rows.first().map_or(0, |row| row.get(0)));
+        side.hold(client).await?;
+        Ok(side)
+    }
+
+    /// The same where the ring was read in another statement.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub(crate) async fn read(client: &Client, ring: Option<i16>) -> Result<Self, Error> {
+        let side = Self(ring.unwrap_or(0));
+        side.hold(client).await?;
+        Ok(side)
+    }
+
+    const fn table(self) -> &'static str {
+        if self.0 == 0 { "tallyd_user_deltas_0" } else { "tallyd_user_deltas_1" }
+    }
+
+    const fn other(self) -> Self {
+        Self(1 - self.0)
+    }
+
+    async fn hold(self, client: &Client) -> Result<(), Error> {
+        client.batch_execute(&format!("LOCK TABLE ONLY public.{} IN ROW EXCLUSIVE MODE", self.table())).await
+    }
+
+    async fn has_rows(self, client: &Client) -> Result<bool, Error> {
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM public.{})", self.table());
+        Ok(client.query_typed(&sql, &[]).await?.first().is_some_and(|row| row.get(0)))
+    }
+}
+
+/// Appends a batch's sums, sorted by user, within the caller's transaction, which holds the side.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn append(client: &Client, side: Side, users: &[(UserKey<'_>, &UserSums)]) -> Result<(), Error> {
+    // A measure that is zero everywhere is left out, and is the column's default.
+    let used: Vec<_> =
+        COUNTS.iter().filter(|(_, count)| users.iter().any(|(_, sums)| count(&sums.measures) != 0)).collect();
+    let names: Vec<&str> = used.iter().map(|(name, _)| *name).collect();
+    let sql = format!(
+        "COPY public.{} (day, user_id, provider, cost_usd, first_call_at, last_call_at{}) FROM STDIN BINARY",
+        side.table(),
+        names.iter().map(|name| format!(", {name}")).collect::<String>(),
+    );
+    let sink = client.copy_in::<_, Bytes>(&sql).await?;
+    let mut sink = std::pin::pin!(sink);
+    let mut piece = HEADER.to_vec();
+    for (key, sums) in users {
+        // Fifteen at most.
+        piece.put_i16(6 + used.len() as i16);
+        piece.put_i32(4);
+        piece.put_i32(key.day.to_epoch_days() - EPOCH_OFFSET_DAYS);
+        text(&mut piece, key.user_id);
+        text(&mut piece, key.provider);
+        sized(&mut piece, |out| pg_numeric::encode(sums.measures.cost, out));
+        piece.extend_from_slice(&int8(sums.first_us - EPOCH_OFFSET_US));
+        piece.extend_from_slice(&int8(sums.last_us - EPOCH_OFFSET_US));
+        for (_, count) in &used {
+            piece.extend_from_slice(&int8(count(&sums.measures)));
+        }
+        if piece.len() >= PIECE_BYTES {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES + 4096));
+            sink.feed(full.into()).await?;
+        }
+    }
+    piece.extend_from_slice(TRAILER);
+    sink.feed(piece.into()).await?;
+    sink.finish().await.map(drop)
+}
+
+/// Keeps others from changing the base until the caller's transaction ends. Taken after the call log.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn hold_base(client: &Client) -> Result<(), Error> {
+    Lock::Merge.wait(client).await
+}
+
+/// Keeps others from appending deltas, too, and waits for those who have.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn hold_all(client: &Client) -> Result<(), Error> {
+    hold_base(client).await?;
+    for side in SIDES {
+        freeze(client, side).await?;
+    }
+    Ok(())
+}
+
+/// Merges what waits of one user, within the caller's transaction: the base then has all that is committed of the user.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn absorb_user(client: &Client, user: &str) -> Result<(), Error> {
+    hold_all(client).await?;
+    for side in SIDES {
+        let table = side.table();
+        for rollup in [USERS, TOTALS] {
+            let sql = rollup.absorb(table, " WHERE d.user_id = $1");
+            client.query_typed(&sql, &[(&user, Type::TEXT)]).await?;
+        }
+        let delete = format!("DELETE FROM public.{table} AS d WHERE d.user_id = $1");
+        client.query_typed(&delete, &[(&user, Type::TEXT)]).await?;
+    }
+    Ok(())
+}
+
+/// Merges all that waits, within the caller's transaction.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(crate) async fn absorb_all(client: &Client) -> Result<(), Error> {
+    hold_all(client).await?;
+    for side in SIDES {
+        absorb(client, side).await?;
+    }
+    Ok(())
+}
+
+async fn freeze(client: &Client, side: Side) -> Result<(), Error> {
+    client.batch_execute(&format!("LOCK TABLE ONLY public.{} IN SHARE ROW EXCLUSIVE MODE", side.table())).await
+}
+
+/// Moves a side's rows into the base. The side is frozen, and the base is held. Returns how many rows they were.
+async fn absorb(client: &Client, side: Side) -> Result<u64, Error> {
+    for rollup in [USERS, TOTALS] {
+        client.execute_typed(&rollup.absorb(side.table(), ""), &[]).await?;
+        failpoint::hit("merge.adding");
+    }
+    let deleted = client.execute_typed(&format!("DELETE FROM public.{}", side.table()), &[]).await;
+    failpoint::hit("merge.deleted");
+    deleted
+}
+
+/// What waits to be merged.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Waiting {
+    /// Rows of both sides, as PostgreSQL's statistics have them: about. They begin anew after a crash of the server, and
+    /// know nothing of Citus' nodes.
+    pub rows: u64,
+    /// True if there is a row.
+    pub any: bool,
+    /// For how long the same side has been appended to.
+    pub turned_ago: Duration,
+    /// How long ago the last merge was committed, of whichever daemon.
+    pub merged_ago: Duration,
+    /// The side that is appended to.
+    pub side: i16,
+    /// Its rows.
+    pub of_side: u64,
+}
+
+/// Looks at what waits.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn look(client: &Client) -> Result<Waiting, Error> {
+    let sql = "SELECT r.side, greatest(extract(epoch FROM clock_timestamp() - r.turned_at), 0)::float8, \
+            pg_stat_get_live_tuples('public.tallyd_user_deltas_0'::regclass), \
+            pg_stat_get_live_tuples('public.tallyd_user_deltas_1'::regclass), \
+            greatest(extract(epoch FROM clock_timestamp() - r.merged_at), 0)::float8 FROM public.tallyd_delta_ring AS r";
+    let rows = client.query_typed(sql, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(Waiting::default()) };
+    let live = [row.get::<_, i64>(2).unsigned_abs(), row.get::<_, i64>(3).unsigned_abs()];
+    let side: i16 = row.get(0);
+    Ok(Waiting {
+        rows: live[0] + live[1],
+        any: Side(side).has_rows(client).await? || Side(side).other().has_rows(client).await?,
+        turned_ago: Duration::from_secs_f64(row.get(1)),
+        merged_ago: Duration::from_secs_f64(row.get(4)),
+        side,
+        of_side: live[usize::from(side == 1)],
+    })
+}
+
+impl Waiting {
+    /// Has the index of the side that is appended to learn of its new pages, so that one user's deltas are found in it. Only the
+    /// owner may; otherwise autovacuum does it.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn index(&self, client: &Client) -> Result<(), Error> {
+        if self.of_side < INDEXED_ROWS || is_spread(client).await? {
+            return Ok(());
+        }
+        let table = Side(self.side).table();
+        let sql = format!(
+            "SELECT brin_summarize_new_values('public.{table}_user') FROM pg_class AS c \
+             WHERE c.oid = 'public.{table}'::regclass AND pg_has_role(c.relowner, 'USAGE')"
+        );
+        client.query_typed(&sql, &[]).await.map(drop)
+    }
+}
+
+/// A merge that was committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Merged {
+    /// Deltas that were merged.
+    pub rows: u64,
+    /// How long it took, waiting included.
+    pub took: Duration,
+}
+
+/// Turns the ring and merges the side that was appended to until now; or, where an earlier merge was not finished or a writer was
+/// late, the other one. None if there is nothing to merge, or another daemon is merging.
+///
+/// # Errors
+/// PostgreSQL's. Nothing is lost: the next merge goes on.
+pub async fn merge(client: &Client) -> Result<Option<Merged>, Error> {
+    let start = Instant::now();
+    let ring = client.query_typed("SELECT side FROM public.tallyd_delta_ring", &[]).await?;
+    let current = Side(ring.first().map_or(0, |row| row.get(0)));
+    let mut frozen = current.other();
+    if !frozen.has_rows(client).await? {
+        if !current.has_rows(client).await? || !committed(client, turn(client, current)).await? {
+            return Ok(None);
+        }
+        frozen = current;
+    }
+    failpoint::hit("merge.turned");
+    let rows = match committed(client, merge_side(client, frozen)).await {
+        Ok(Some(rows)) => rows,
+        Ok(None) => return Ok(None),
+        // A transaction that appends takes its time: the next look tries again.
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    failpoint::hit("merge.committed");
+    // The space is free for the next rows. Who does not own the table is told so, and autovacuum does it.
+    client.batch_execute(&format!("VACUUM (SKIP_LOCKED) public.{}", frozen.table())).await?;
+    Ok(Some(Merged { rows, took: start.elapsed() }))
+}
+
+/// Does `work` in a transaction whose statements see what is committed, whatever the server's default is.
+async fn committed<T>(client: &Client, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    let done = match work.await {
+        Ok(done) => client.batch_execute("COMMIT").await.map(|()| done),
+        Err(error) => Err(error),
+    };
+    if done.is_err() {
+        // The session may be what failed.
+        let _ = client.batch_execute("ROLLBACK").await;
+    }
+    done
+}
+
+/// Has writers append to the other side. False if another daemon is merging.
+async fn turn(client: &Client, current: Side) -> Result<bool, Error> {
+    if !Lock::Merge.try_take(client).await? {
+        return Ok(false);
+    }
+    let sql = "UPDATE public.tallyd_delta_ring SET side = $1, turned_at = now() WHERE side = $2";
+    client.query_typed(sql, &[(&current.other().0, Type::INT2), (&current.0, Type::INT2)]).await?;
+    Ok(true)
+}
+
+/// Merges a side. None if another daemon is merging.
+async fn merge_side(client: &Client, side: Side) -> Result<Option<u64>, Error> {
+    if !Lock::Merge.try_take(client).await? {
+        return Ok(None);
+    }
+    client.batch_execute(&format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'; SET LOCAL work_mem = '{WORK_MEM}'")).await?;
+    freeze(client, side).await?;
+    failpoint::hit("merge.frozen");
+    client.batch_execute("SAVEPOINT frozen").await?;
+    let rows = match absorb(client, side).await {
+        Err(error) if error.code() == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE) => {
+            client.batch_execute("ROLLBACK TO SAVEPOINT frozen").await?;
+            set_aside(client, side).await?;
+            absorb(client, side).await?
+        }
+        absorbed => absorbed?,
+    };
+    client.batch_execute("UPDATE public.tallyd_delta_ring SET merged_at = now()").await?;
+    Ok(Some(rows))
+}
+
+/// Moves deltas whose rows in the base are full to the other side: the views add them up, and nothing else waits for them.
+async fn set_aside(client: &Client, side: Side) -> Result<(), Error> {
+    let (from, to) = (side.table(), side.other().table());
+    let full = client
+        .query_typed(&format!("{} UNION {}", USERS.overfull(from), TOTALS.overfull(from)), &[])
+        .await?;
+    let (users, providers): (Vec<String>, Vec<String>) = full.iter().map(|row| (row.get(0), row.get(1))).unzip();
+    let these = "(d.user_id, d.provider) IN (SELECT f.user_id, f.provider FROM unnest($1::text[], $2::text[]) AS f (user_id, provider))";
+    let moved = [
+        format!("INSERT INTO public.{to} SELECT d.* FROM public.{from} AS d WHERE {these}"),
+        format!("DELETE FROM public.{from} AS d WHERE {these}"),
+    ];
+    for sql in moved {
+        client.query_typed(&sql, &[(&users, Type::TEXT_ARRAY), (&providers, Type::TEXT_ARRAY)]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Merges the users' deltas, beside the lanes ([`tallyd_store::user_deltas`]).
+//!
+//! A merge costs by the users that have deltas, not by the calls. So it waits until many have come, and takes a third of the time at
+//! most: after a merge it rests for twice as long as that took. The faster deltas come, the more of them each merge adds up by
+//! user. Any number of daemons on a database have this task; one merges at a time, and the ring says when it last turned.
+//!
+//! | where | what happens |
+//! |---|---|
+//! | [`AGE`] since the ring turned, or [`ROWS`] on a side | a merge is due |
+//! | [`ROWS_HURRY`] | it does not rest |
+//! | [`ROWS_MAX`] | lanes wait ([`DeltasState::is_full`]) |
+//!
+//! A merge that fails is tried again; deltas are safe, and count, where they are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge, histogram};
+use tokio_util::sync::CancellationToken;
+
+use super::Flusher;
+use tallyd_base::{failpoint, registry};
+use tallyd_store::user_deltas::{self, Waiting};
+use tallyd_store::{Connection, describe};
+
+/// How often the task looks.
+const TICK: Duration = Duration::from_secs(1);
+/// How long deltas wait before they are merged, however few they are.
+const AGE: Duration = Duration::from_secs(10);
+/// Deltas that are worth a merge before that: 300 MB.
+const ROWS: u64 = 2_000_000;
+/// Deltas from which on merges follow one another.
+const ROWS_HURRY: u64 = 8_000_000;
+/// Deltas with which lanes wait: some 2.4 GB.
+const ROWS_MAX: u64 = 16_000_000;
+/// How long a merge rests, in times of what it took.
+const REST: u32 = 2;
+
+/// How much waits to be merged, as the task last saw it.
+#[derive(Debug, Default)]
+pub(crate) struct DeltasState {
+    rows: AtomicU64,
+}
+
+impl DeltasState {
+    /// True if no more may be appended.
+    #[must_use]
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows.load(Ordering::Relaxed) >= ROWS_MAX
+    }
+}
+
+/// The task.
+pub(crate) struct Merging {
+    pub(crate) flusher: Arc<Flusher>,
+}
+
+/// What it remembers from one look to the next.
+struct Past {
+    /// Since when there have always been some.
+    waiting_since: Option<Instant>,
+    /// No merge before.
+    rests_until: Instant,
+    last_error: String,
+}
+
+impl Merging {
+    /// Merges until told to stop. What waits then is merged after the next start.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut migrated = self.flusher.migrated.clone();
+        tokio::select! {
+            ready = migrated.wait_for(|migrated| *migrated) => if ready.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        counter!(registry::MERGE_FAILURES).increment(0);
+        let mut past = Past { waiting_since: None, rests_until: Instant::now(), last_error: String::new() };
+        loop {
+            let error = tokio::select! {
+                error = self.work(&mut past) => error,
+                () = stop.cancelled() => return,
+            };
+            counter!(registry::MERGE_FAILURES).increment(1);
+            if error != past.last_error {
+                tracing::warn!(error, "the users' deltas are merged later; they count where they are");
+                past.last_error = error;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Looks and merges until it fails. Returns why.
+    async fn work(&self, past: &mut Past) -> String {
+        let session = match self.flusher.database.connect("tallyd deltas").await {
+            Ok(session) => session,
+            Err(error) => return error.to_string(),
+        };
+        loop {
+            match self.look(&session, past).await {
+                Ok(()) => past.last_error.clear(),
+                Err(error) => return error,
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    async fn look(&self, session: &Connection, past: &mut Past) -> Result<(), String> {
+        let said = |error: tokio_postgres::Error| describe(&error);
+        let waiting = self.show(session, past).await.map_err(said)?;
+        if is_due(&waiting, Instant::now() < past.rests_until) {
+            let merging = self.merge(past.rests_until);
+            let mut merging = std::pin::pin!(merging);
+            // Lanes go on, and are to know how much waits.
+            let rests_until = loop {
+                tokio::select! {
+                    merged = &mut merging => break merged?,
+                    () = tokio::time::sleep(TICK) => self.show(session, past).await.map(drop).map_err(said)?,
+                }
+            };
+            past.rests_until = rests_until;
+            self.show(session, past).await.map_err(said)?;
+        }
+        waiting.index(session).await.map_err(said)
+    }
+
+    /// Merges on a session of its own. Returns until when to rest.
+    async fn merge(&self, rests_until: Instant) -> Result<Instant, String> {
+        let session = self.flusher.database.connect("tallyd merge").await.map_err(|error| error.to_string())?;
+        let Some(merged) = user_deltas::merge(&session).await.map_err(|error| describe(&error))? else {
+            return Ok(rests_until);
+        };
+        tracing::debug!(rows = merged.rows, ms = merged.took.as_millis() as u64, "users' deltas are merged");
+        histogram!(registry::MERGE_SECONDS).record(merged.took.as_secs_f64());
+        counter!(registry::MERGED_ROWS).increment(merged.rows);
+        Ok(Instant::now() + merged.took * REST)
+    }
+
+    /// Looks, and tells lanes and metrics.
+    async fn show(&self, session: &Connection, past: &mut Past) -> Result<Waiting, tokio_postgres::Error> {
+        let waiting = user_deltas::look(session).await?;
+        let rows = if waiting.any { waiting.rows } else { 0 };
+        let rows = failpoint::hit("merge.rows").map_or(rows, i64::unsigned_abs);
+        self.flusher.deltas.rows.store(rows, Ordering::Relaxed);
+        past.waiting_since = past.waiting_since.filter(|_| waiting.any).or_else(|| waiting.any.then(Instant::now));
+        let age = past.waiting_since.map_or(Duration::ZERO, |since| since.elapsed().min(waiting.merged_ago));
+        gauge!(registry::USER_DELTAS_ROWS).set(rows as f64);
+        gauge!(registry::USER_DELTAS_AGE_SECONDS).set(age.as_secs_f64());
+        Ok(waiting)
+    }
+}
+
+fn is_due(waiting: &Waiting, rests: bool) -> bool {
+    waiting.any && (waiting.rows >= ROWS_HURRY || !rests && (waiting.rows >= ROWS || waiting.turned_ago >= AGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_is_due_by_age_or_rows_and_rests_unless_there_are_very_many() {
+        let waiting = |rows, secs| Waiting { rows, any: rows > 0, turned_ago: Duration::from_secs(secs), ..Waiting::default() };
+        for (rows, secs, rests, due) in [
+            (0, 3_600, false, false),
+            (1, 9, false, false),
+            (1, 10, false, true),
+            (1, 10, true, false),
+            (ROWS, 0, false, true),
+            (ROWS, 60, true, false),
+            (ROWS_HURRY, 0, true, true),
+        ] {
+            assert_eq!(is_due(&waiting(rows, secs), rests), due, "{rows} {secs} {rests}");
+        }
+        let state = DeltasState::default();
+        state.rows.store(ROWS_MAX - 1, Ordering::Relaxed);
+        assert!(!state.is_full());
+        state.rows.store(ROWS_MAX, Ordering::Relaxed);
+        assert!(state.is_full());
+    }
+}
