@@ -16,13 +16,13 @@
 -- * Counts of the views are numeric: a sum over rows does not go back into int8, which a user's row may have filled (V2).
 -- * A merge moves the rows of one side into the base in one transaction, and deletes them. They are not truncated: a reader with
 --   an older snapshot would then see the base of before without them.
--- * A merge holds its side IN SHARE ROW EXCLUSIVE MODE. Whoever appends holds it IN ROW EXCLUSIVE MODE from before the call
---   log is written. So a merge waits for transactions that still append, and sees all that they committed. A writer that has read
---   the ring before it turned appends to the other side: those rows wait for the next turn, and are not lost.
+-- * A merge holds its side IN SHARE ROW EXCLUSIVE MODE. Whoever appends holds it IN ROW EXCLUSIVE MODE until COMMIT. So a merge
+--   waits for transactions that still append, and sees all that they committed. A writer that has read the ring before it turned
+--   appends to the other side: those rows wait for a later merge, and are not lost.
 -- * Whoever changes the base holds the row `merge` of tallyd_locks. So the order of keys does not matter there.
 -- * A transaction takes what it needs in this order: ingest_watermark, api_usage_log, the row `merge`, tallyd_user_deltas_0,
 --   tallyd_user_deltas_1, tallyd_user_days, tallyd_user_totals, daily_api_costs, tallyd_dropped_*. A lane, which locks its row of
---   ingest_watermark first, takes its side before the call log.
+--   ingest_watermark first, takes its side before the call log, whose partition alone it locks.
 
 ALTER TABLE public.daily_user_api_costs RENAME TO tallyd_user_days;
 ALTER TABLE public.user_api_totals RENAME TO tallyd_user_totals;

@@ -101,6 +101,19 @@ impl Cluster {
         self.sql("CHECKPOINT");
     }
 
+    /// Merges the users' deltas by a daemon's own code, and says how long that took.
+    pub fn merge_seconds(&self) -> f64 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = self.connect().await;
+            let mut seconds = 0.0;
+            while let Some(merged) = tallyd_store::user_deltas::merge(&client).await.expect("a merge") {
+                seconds += merged.took.as_secs_f64();
+            }
+            seconds
+        })
+    }
+
     /// Fails if the rollups are not the sum of the log.
     pub fn check_equal(&self) {
         let equal = Command::new(Daemon::program())

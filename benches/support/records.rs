@@ -20,6 +20,7 @@ pub struct Calls {
     first_us: i64,
     index: i64,
     state: u64,
+    is_zipf: bool,
 }
 
 impl Calls {
@@ -27,7 +28,21 @@ impl Calls {
         let users = (0..users).map(|user| &*format!("0192f0c1-7a10-7000-8000-{user:012}").leak()).collect();
         let first_us = chrono::DateTime::parse_from_rfc3339(FIRST_CALL).expect("a time").timestamp_micros();
         // xorshift needs a state that is not 0.
-        Self { users, first_us, index: 0, state: 0x9e37_79b9_7f4a_7c15 ^ seed << 8 }
+        Self { users, first_us, index: 0, state: 0x9e37_79b9_7f4a_7c15 ^ seed << 8, is_zipf: false }
+    }
+
+    /// The same where the user of rank `r` makes calls in proportion to `1 / r`, nearly.
+    pub fn zipf(users: usize, seed: u64) -> Self {
+        Self { is_zipf: true, ..Self::new(users, seed) }
+    }
+
+    fn user(&mut self) -> usize {
+        let users = self.users.len();
+        if !self.is_zipf {
+            return self.random(users as u64) as usize;
+        }
+        let share = self.random(1 << 53) as f64 / (1_u64 << 53) as f64;
+        ((users as f64 + 1.0).powf(share) as usize - 1).min(users - 1)
     }
 
     fn random(&mut self, below: u64) -> u64 {
@@ -42,7 +57,7 @@ impl Iterator for Calls {
     type Item = Record;
 
     fn next(&mut self) -> Option<Record> {
-        let user = self.random(self.users.len() as u64) as usize;
+        let user = self.user();
         let mut record = if user.is_multiple_of(8) {
             Record::rentcast(if self.random(2) == 0 { "/v1/avm/value" } else { "/v1/properties" })
         } else {

@@ -10,13 +10,15 @@ use crate::support::{data_dir, migrated, value};
 
 const SUMS: &str = "SELECT (SELECT sum(calls) || ' ' || sum(cost_usd) FROM daily_user_api_costs) || ' ' \
     || (SELECT sum(calls) || ' ' || sum(cost_usd) FROM user_api_totals)";
-const DELTAS: &str = "SELECT (SELECT count(*) FROM tallyd_user_deltas_0) || ' ' || (SELECT count(*) FROM tallyd_user_deltas_1)";
+const DELTAS: &str =
+    "SELECT (SELECT count(*) FROM tallyd_user_deltas_0) || ' ' || (SELECT count(*) FROM tallyd_user_deltas_1)";
 /// Keys of the views, and how many there are of each.
 const KEYS: &str = "SELECT (SELECT count(*) || ' ' || count(DISTINCT (day, user_id, provider)) FROM daily_user_api_costs) || ' ' \
     || (SELECT count(*) || ' ' || count(DISTINCT (user_id, provider)) FROM user_api_totals)";
 
 async fn call(client: &Connection, user: &str) {
-    let sql = format!("SELECT increment_daily_cost('claude', user_id => '{user}', cost_usd => 0.25, input_tokens => 7)");
+    let sql =
+        format!("SELECT increment_daily_cost('claude', user_id => '{user}', cost_usd => 0.25, input_tokens => 7)");
     client.batch_execute(&sql).await.unwrap();
 }
 
@@ -28,9 +30,8 @@ async fn assert_equal(db: &Database) {
 /// Waits until a session waits for a lock.
 async fn until_waiting(db: &Database, name: &str) {
     let watcher = db.connect("watcher").await.unwrap();
-    let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'"
-    );
+    let sql =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'");
     while value(&watcher, &sql).await == "0" {
         tokio::task::yield_now().await;
     }

@@ -110,7 +110,8 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
             assert_eq!((found[0].table, found[0].key.as_str(), found[0].column.as_str()), (rollup, key, column));
         }
         let found = differences(&mut client, &format!("DELETE FROM {table}")).await;
-        let lost = Difference { table: rollup, key: key.into(), column: "calls".into(), rollup: None, log: Some("1".into()) };
+        let lost =
+            Difference { table: rollup, key: key.into(), column: "calls".into(), rollup: None, log: Some("1".into()) };
         assert_eq!(found, [lost]);
         let columns =
             if rollup == "user_api_totals" { "provider, first_call_at, last_call_at" } else { "provider, day" };

@@ -9,14 +9,16 @@ mod pace;
 mod read;
 mod record;
 mod user_index;
+mod users;
 
 use super::options::Options;
 use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
 
-pub const ALL: [(&str, Measure); 8] = [
+pub const ALL: [(&str, Measure); 9] = [
     ("end-to-end", end_to_end::measure),
+    ("users", users::measure),
     ("user-index", user_index::measure),
     ("daemons", daemons::measure),
     ("record", record::measure),

@@ -68,7 +68,8 @@ pub struct Rebuild {
 /// [`RebuildError`]; nothing has been changed then.
 pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) -> Result<Rebuild, RebuildError> {
     check_zone(zone)?;
-    let transaction = client.transaction().await?;
+    // Each statement sees what those did whom the locks waited for.
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     // In the writers' order. The first two wait for those who have rows in the call log whose rollups are still to come, and keep
     // every lane from reading the zone of before.
     let lock = "LOCK TABLE public.ingest_watermark, public.api_usage_log IN SHARE ROW EXCLUSIVE MODE";

@@ -18,12 +18,13 @@ pub(crate) fn may_pass(error: &Error) -> bool {
         && matches!(classify(error), FailureClass::Serialization | FailureClass::MissingPartition)
 }
 
-/// Does `work` within a transaction, which ends whatever the work does.
+/// Does `work` within a transaction, which ends whatever the work does. Its statements see what is committed before each of them, whatever the
+/// server's default is: what waited for a lock sees what its holder did.
 pub(crate) async fn in_transaction<T, E: From<Error>>(
     client: &Client,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    client.batch_execute("BEGIN").await?;
+    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
     let done = match work.await {
         Ok(done) => client.batch_execute("COMMIT").await.map(|()| done).map_err(E::from),
         Err(error) => Err(error),

@@ -158,9 +158,8 @@ impl Rollup {
         let keys = self.key_list();
         let counts = || MEASURES.iter().map(|(name, _)| *name).filter(|name| *name != "cost_usd");
         let sums: Vec<String> = counts().map(|name| format!("sum(d.{name}) AS {name}")).collect();
-        let beyond: Vec<String> = counts()
-            .map(|name| format!("abs(coalesce(t.{name}, 0) + s.{name} + 0.5) > 9223372036854775808"))
-            .collect();
+        let beyond: Vec<String> =
+            counts().map(|name| format!("abs(coalesce(t.{name}, 0) + s.{name} + 0.5) > 9223372036854775808")).collect();
         format!(
             "SELECT s.user_id, s.provider FROM (SELECT {keys}, {sums} FROM public.{deltas} AS d GROUP BY {keys}) AS s \
              LEFT JOIN public.{table} AS t USING ({keys}) WHERE {beyond}",

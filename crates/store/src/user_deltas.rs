@@ -10,7 +10,8 @@
 //! that; then it merges the side that nobody appends to any more, while loading goes on with the other.
 //!
 //! ## Why nothing is lost or counted twice
-//! * Whoever appends holds the side IN ROW EXCLUSIVE MODE, from before its calls are written until its COMMIT ([`Side::enter`]).
+//! * Whoever appends holds the side IN ROW EXCLUSIVE MODE until its COMMIT. Lanes take it before they write calls, right after they have
+//!   read the ring, so that they hardly ever wait for a merge ([`Side::enter`]).
 //! * A merge holds the side IN SHARE ROW EXCLUSIVE MODE. So it waits for those transactions, and its statements see the same
 //!   rows: what they add to the base is what they delete.
 //! * The ring proves nothing. A writer that has read it before it turned, and has the lock afterwards, appends rows that the next merge finds.
@@ -36,6 +37,7 @@ use tokio_postgres::{Client, Error};
 use crate::citus::is_spread;
 use crate::load::copy_row::{EPOCH_OFFSET_US, HEADER, TRAILER, int8, sized, text};
 use crate::locks::Lock;
+use crate::retry::in_transaction;
 use crate::rollup_upserts::COUNTS;
 use crate::rollups::{TOTALS, USERS};
 use tallyd_base::failpoint;
@@ -61,7 +63,7 @@ pub struct Side(i16);
 const SIDES: [Side; 2] = [Side(0), Side(1)];
 
 impl Side {
-    /// The side that is appended to, held by the caller's transaction until its end. Taken before calls are written.
+    /// The side that is appended to, held by the caller's transaction until its end.
     ///
     /// # Errors
     /// PostgreSQL's.
@@ -286,13 +288,13 @@ pub async fn merge(client: &Client) -> Result<Option<Merged>, Error> {
     let current = Side(ring.first().map_or(0, |row| row.get(0)));
     let mut frozen = current.other();
     if !frozen.has_rows(client).await? {
-        if !current.has_rows(client).await? || !committed(client, turn(client, current)).await? {
+        if !current.has_rows(client).await? || !in_transaction(client, turn(client, current)).await? {
             return Ok(None);
         }
         frozen = current;
     }
     failpoint::hit("merge.turned");
-    let rows = match committed(client, merge_side(client, frozen)).await {
+    let rows = match in_transaction(client, merge_side(client, frozen)).await {
         Ok(Some(rows)) => rows,
         Ok(None) => return Ok(None),
         // A transaction that appends takes its time: the next look tries again.
@@ -303,20 +305,6 @@ pub async fn merge(client: &Client) -> Result<Option<Merged>, Error> {
     // The space is free for the next rows. Who does not own the table is told so, and autovacuum does it.
     client.batch_execute(&format!("VACUUM (SKIP_LOCKED) public.{}", frozen.table())).await?;
     Ok(Some(Merged { rows, took: start.elapsed() }))
-}
-
-/// Does `work` in a transaction whose statements see what is committed, whatever the server's default is.
-async fn committed<T>(client: &Client, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    let done = match work.await {
-        Ok(done) => client.batch_execute("COMMIT").await.map(|()| done),
-        Err(error) => Err(error),
-    };
-    if done.is_err() {
-        // The session may be what failed.
-        let _ = client.batch_execute("ROLLBACK").await;
-    }
-    done
 }
 
 /// Has writers append to the other side. False if another daemon is merging.
@@ -353,9 +341,7 @@ async fn merge_side(client: &Client, side: Side) -> Result<Option<u64>, Error> {
 /// Moves deltas whose rows in the base are full to the other side: the views add them up, and nothing else waits for them.
 async fn set_aside(client: &Client, side: Side) -> Result<(), Error> {
     let (from, to) = (side.table(), side.other().table());
-    let full = client
-        .query_typed(&format!("{} UNION {}", USERS.overfull(from), TOTALS.overfull(from)), &[])
-        .await?;
+    let full = client.query_typed(&format!("{} UNION {}", USERS.overfull(from), TOTALS.overfull(from)), &[]).await?;
     let (users, providers): (Vec<String>, Vec<String>) = full.iter().map(|row| (row.get(0), row.get(1))).unzip();
     let these = "(d.user_id, d.provider) IN (SELECT f.user_id, f.provider FROM unnest($1::text[], $2::text[]) AS f (user_id, provider))";
     let moved = [

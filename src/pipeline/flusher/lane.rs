@@ -188,7 +188,8 @@ impl Lane {
         while self.flusher.deltas.is_full() && !self.stop.is_cancelled() {
             if !told {
                 told = true;
-                let message = "the users' deltas are not merged as fast as they come; loading goes on once they are".into();
+                let message =
+                    "the users' deltas are not merged as fast as they come; loading goes on once they are".into();
                 self.set_trouble(Some(Trouble { hold: false, message }));
             }
             tokio::select! {

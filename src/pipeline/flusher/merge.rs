@@ -153,6 +153,9 @@ impl Merging {
 }
 
 fn is_due(waiting: &Waiting, rests: bool) -> bool {
+    if failpoint::hit("merge.due").is_some() {
+        return waiting.any;
+    }
     waiting.any && (waiting.rows >= ROWS_HURRY || !rests && (waiting.rows >= ROWS || waiting.turned_ago >= AGE))
 }
 
@@ -162,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_merge_is_due_by_age_or_rows_and_rests_unless_there_are_very_many() {
-        let waiting = |rows, secs| Waiting { rows, any: rows > 0, turned_ago: Duration::from_secs(secs), ..Waiting::default() };
+        let waiting =
+            |rows, secs| Waiting { rows, any: rows > 0, turned_ago: Duration::from_secs(secs), ..Waiting::default() };
         for (rows, secs, rests, due) in [
             (0, 3_600, false, false),
             (1, 9, false, false),

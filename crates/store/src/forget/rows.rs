@@ -4,9 +4,9 @@
 //! order, nobody's key (`''`) before the user's.
 //!
 //! ## Why sums and calls are the same ones
-//! A loader holds a side of the users' deltas from before it writes calls until its COMMIT ([`crate::user_deltas`]). A step takes
-//! the calls first, then keeps loaders out, and merges the user's deltas: the base then counts each call that the step has taken.
-//! Once loaders are kept out, a look at the call log sees just the calls that base and deltas count.
+//! A loader writes its calls and the users' deltas in one transaction, and holds the deltas' table until its COMMIT
+//! ([`crate::user_deltas`]). A step takes the calls first, then keeps loaders out, and merges the user's deltas: the base then counts each
+//! call that the step has taken. Once loaders are kept out, a look at the call log sees just the calls that base and deltas count.
 //! One thing is visible before it can be found: PostgreSQL shows a committed row a moment before other sessions learn of the
 //! partition that the same transaction made. So a look at the call log first waits for those who make partitions
 //! ([`enter_without_new_partitions`]).

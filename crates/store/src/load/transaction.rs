@@ -122,7 +122,14 @@ pub async fn load(
         "a batch is committed"
     );
     loader.learn(&written.ledgers);
-    Ok(Committed { records, refused: written.kept, counted: written.counted, poison: 0, last_key: Some(last_key), passed })
+    Ok(Committed {
+        records,
+        refused: written.kept,
+        counted: written.counted,
+        poison: 0,
+        last_key: Some(last_key),
+        passed,
+    })
 }
 
 /// Calls and refused records in chunks.

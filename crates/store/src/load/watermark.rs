@@ -12,8 +12,8 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::FlushError;
-use crate::user_deltas::Side;
 use crate::ZoneMoved;
+use crate::user_deltas::Side;
 use tallyd_base::failpoint;
 
 /// Why the database's watermark cannot be that of this log. Loading on would lose or double records.

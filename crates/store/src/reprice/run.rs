@@ -118,7 +118,6 @@ async fn step(
     to_us: i64,
 ) -> Result<Option<Step>, RepriceError> {
     crate::zone::enter(client, days.zone()).await??;
-    let side = Side::enter(client).await?;
     if !job.advance(client, to_us).await? {
         return Err(RepriceError::Overtaken(job.id));
     }
@@ -149,6 +148,8 @@ async fn step(
         }
     }
     client.batch_execute("CLOSE repriced").await?;
+    // After the calls: who takes calls from the log locks these first, too.
+    let side = Side::enter(client).await?;
     rollup_upserts::add(client, side, &sums.deltas()).await?;
     job.note(client, done, to_us >= options.to_us, by).await?;
     Ok(Some(done))

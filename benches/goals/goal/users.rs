@@ -1,0 +1,41 @@
+//! Many users: what loading, memory and the merges behind it cost where a batch has hardly two calls of one user.
+
+use crate::goal::end_to_end;
+use crate::options::Options;
+use crate::report::{Goal, Report};
+use crate::side::copy::Rows;
+use crate::support::{Calls, Cluster, Daemon};
+
+pub fn measure(options: &Options, report: &mut Report) {
+    let cluster = Cluster::start();
+    let loads = [
+        ("500 users", Calls::new(500, 0), 1.0, 1.2),
+        ("10000 users", Calls::new(10_000, 0), 1.0, 1.2),
+        ("100000 users", Calls::new(100_000, 0), 0.8, 2.0),
+        ("1000000 users", Calls::new(1_000_000, 0), 0.5, 2.0),
+        ("1000000 users by Zipf's law", Calls::zipf(1_000_000, 0), 0.7, 2.0),
+    ];
+    for (users, calls, ratio, cpu_us) in loads {
+        let batch: Vec<_> = calls.take(options.records).collect();
+        let (mut rounds, mut psql, mut merging) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 1..=options.rounds {
+            let round = end_to_end::round(&cluster, Daemon::program(), &batch, &[]);
+            merging.push(cluster.merge_seconds() * 1e6 / batch.len() as f64);
+            let copy = Rows::dump(&cluster, batch.len()).by_psql(&cluster);
+            println!("round {index}, {users}: tallyd {:.0}, \\copy {copy:.0} a second", round.rate);
+            psql.push(copy);
+            rounds.push(round);
+        }
+        let of = |of: fn(&end_to_end::Round) -> f64| -> Vec<f64> { rounds.iter().map(of).collect() };
+        let name = |what: &str| format!("{what}, {users}");
+        report.add_ratio(
+            name("many users: end to end ÷ `\\copy` BINARY"),
+            Goal::AtLeast(ratio),
+            &of(|one| one.rate),
+            &psql,
+        );
+        report.add(name("many users: memory at full load"), "MiB", Goal::AtMost(160.0), of(|one| one.peak_mib));
+        report.add(name("many users: daemon CPU a record"), "µs", Goal::AtMost(cpu_us), of(|one| one.cpu_us));
+        report.add(name("many users: merging what is left afterwards, a record"), "µs", Goal::Shown, merging);
+    }
+}
