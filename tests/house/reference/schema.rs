@@ -1,4 +1,4 @@
-//! The tables, from the migrations: columns with the comments above them.
+//! The tables and views, from the migrations: columns with the comments above them.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ struct Table {
     key: String,
     /// The table whose columns it has.
     like: Option<String>,
+    is_view: bool,
 }
 
 /// The migrations' text, in their order.
@@ -41,7 +42,9 @@ fn column(line: &str, above: &mut Vec<String>, table: &mut Table) {
         return;
     }
     let comment = std::mem::take(above).join(" ");
-    if let Some(key) = text.strip_prefix("PRIMARY KEY (") {
+    if let Some(like) = text.strip_prefix("LIKE public.") {
+        table.like = like.split(' ').next().map(str::to_owned);
+    } else if let Some(key) = text.strip_prefix("PRIMARY KEY (") {
         table.key = key.trim_end_matches(')').to_owned();
     } else if let Some((name, kind)) = text.split_once(' ').filter(|(name, _)| *name == name.to_ascii_lowercase()) {
         // What a constraint of several lines continues with is indented further.
@@ -71,7 +74,18 @@ fn tables() -> (Vec<String>, BTreeMap<String, Table>) {
             within = None;
         } else if let Some(name) = &within {
             column(line, &mut above, tables.get_mut(name).unwrap());
-        } else if let Some((name, says)) = named(line, "COMMENT ON TABLE ").zip(line.split_once(" IS '")) {
+        } else if let Some(name) = named(line, "CREATE VIEW ") {
+            order.push(name.to_owned());
+            tables.insert(name.to_owned(), Table { is_view: true, ..Table::default() });
+        } else if let Some((old, new)) = named(line, "ALTER TABLE ").zip(line.split_once(" RENAME TO ")) {
+            let new = new.1.trim_end_matches(';');
+            let table = tables.remove(old).expect("a table that is renamed is there");
+            tables.insert(new.to_owned(), table);
+            let renamed = |name: &mut String| *name = if name == old { new.to_owned() } else { std::mem::take(name) };
+            order.iter_mut().chain(tables.values_mut().filter_map(|table| table.like.as_mut())).for_each(renamed);
+        } else if let Some((name, says)) =
+            named(line, "COMMENT ON TABLE ").or(named(line, "COMMENT ON VIEW ")).zip(line.split_once(" IS '"))
+        {
             let says = says.1.trim_end_matches("';").replace("''", "'");
             tables.get_mut(name).expect("a comment is on a table that is there").says = says;
         } else if let Some((name, added)) = named(line, "ALTER TABLE ").zip(line.split_once(" ADD COLUMN ")) {
@@ -90,18 +104,25 @@ fn tables() -> (Vec<String>, BTreeMap<String, Table>) {
 fn the_page_of_the_schema_is_the_migrations() {
     let mut text = head("Schema", "`migrations/`");
     text.push_str(
-        "Tables of tallyd in their order of creation; [migrations/](../../migrations/README.md) has indexes, functions and access rules.\n\
+        "Tables and views of tallyd in their order of creation; [migrations/](../../migrations/README.md) has indexes, functions and access rules.\n\
          Each table has row level security: admins read. Amounts are USD as `numeric`. Columns without a text mean the same as the\n\
          [record's field](../../protocol/README.md#4-records) of their name.\n",
     );
     let (order, tables) = tables();
     for name in &order {
-        let Table { says, columns, key, like } = &tables[name];
+        let Table { says, columns, key, like, is_view } = &tables[name];
         assert!(!says.is_empty(), "migrations/: nothing says what public.{name} is; write COMMENT ON TABLE");
         text.push_str(&format!("\n## `{name}`\n\n{says}\n"));
-        if let Some(like) = like {
-            text.push_str(&format!("\nColumns and key are those of [`{like}`](#{like}).\n"));
+        if *is_view {
+            text.push_str("\nA view: [base and deltas](../internals/deltas.md).\n");
             continue;
+        }
+        if let Some(like) = like {
+            let more = if columns.is_empty() { "Columns and key are" } else { "Columns are, with those below," };
+            text.push_str(&format!("\n{more} those of [`{like}`](#{like}).\n"));
+            if columns.is_empty() {
+                continue;
+            }
         }
         if !key.is_empty() {
             text.push_str(&format!("\nKey: `{key}`.\n"));
