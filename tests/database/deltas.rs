@@ -1,4 +1,4 @@
-//! The users' rollups as base and deltas: what readers see while deltas are appended and merged.
+//! The users' rollups as base and deltas: readers see exact sums while deltas are appended and merged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,7 +139,7 @@ async fn a_merge_waits_for_who_appends_and_finds_who_was_late() {
     writer.batch_execute(late).await.unwrap();
     assert_eq!(value(&client, SUMS).await, "4 1.00 4 1.00");
     assert_equal(&db).await;
-    // What is left of the side of before is merged first, without a turn.
+    // The late row is merged first, without a turn.
     assert_eq!(merge(&client).await.unwrap().unwrap().rows, 1);
     assert_eq!(value(&client, "SELECT side FROM tallyd_delta_ring").await, "1");
     assert_eq!(merge(&client).await.unwrap().unwrap().rows, 1);

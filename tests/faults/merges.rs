@@ -13,7 +13,7 @@ use crate::support::{signal, until};
 const SERIES: u32 = 20;
 /// The steps of a merge: the ring has turned, the side is frozen, one rollup has its sums, the side is empty, all is committed.
 const STEPS: [&str; 5] = ["merge.turned", "merge.frozen", "merge.adding", "merge.deleted", "merge.committed"];
-/// Merges once a second, whatever waits.
+/// Merges once a second.
 const DUE: &str = "merge.due=return";
 
 /// Row 41: the daemon is killed at each step of a merge, while it loads and another daemon merges, too.

@@ -10,17 +10,17 @@
 //! that; then it merges the side that nobody appends to any more, while loading goes on with the other.
 //!
 //! ## Why nothing is lost or counted twice
-//! * Whoever appends holds the side IN ROW EXCLUSIVE MODE until its COMMIT. Lanes take it before they write calls, right after they have
+//! * A transaction that appends holds the side IN ROW EXCLUSIVE MODE until its COMMIT. Lanes take it before they write calls, right after they have
 //!   read the ring, so that they hardly ever wait for a merge ([`Side::enter`]).
 //! * A merge holds the side IN SHARE ROW EXCLUSIVE MODE. So it waits for those transactions, and its statements see the same
-//!   rows: what they add to the base is what they delete.
+//!   rows: they delete the rows that they have added to the base.
 //! * The ring proves nothing. A writer that has read it before it turned, and has the lock afterwards, appends rows that the next merge finds.
 //! * Deltas are deleted, not truncated. A reader's snapshot from before the merge has the base and the deltas of before.
 //!
-//! ## Who else changes the base
+//! ## Other changes of the base
 //! Forgetting a user, dropping doubles, a rebuild and adopting. Each holds [`Lock::Merge`] ([`hold_base`]), as merges do, so one
-//! transaction at a time changes the base. Those that subtract merge the deltas in question first ([`absorb_user`], [`absorb_all`]):
-//! what they subtract may be there. The order of all locks is in the head of the migration.
+//! transaction at a time changes the base. Those that subtract merge the users' deltas first ([`absorb_user`], [`absorb_all`]):
+//! the deltas may hold the sums that they subtract. The order of all locks is in the head of the migration.
 //!
 //! ## Full rows
 //! Counts of the base are `int8`. Deltas that would make a row leave it (SQLSTATE 22003) go to the other side, and stay deltas:
@@ -48,9 +48,9 @@ use tallyd_model::rollup::measures::{UserKey, UserSums};
 const PIECE_BYTES: usize = 128 * 1024;
 /// Days from 1970-01-01 to 2000-01-01, from which PostgreSQL counts.
 const EPOCH_OFFSET_DAYS: i32 = 10_957;
-/// How long a merge waits for transactions that still append to its side. Whoever has just read the ring waits behind it.
+/// How long a merge waits for transactions that still append to its side. A writer that has just read the ring waits behind it.
 const LOCK_WAIT: &str = "5s";
-/// For sums by user: what does not fit is sorted on disk.
+/// For sums by user. Larger ones are sorted on disk.
 const WORK_MEM: &str = "64MB";
 /// Rows of a side from which on its index is kept up while it is appended to: fewer are read whole in some milliseconds.
 const INDEXED_ROWS: u64 = 100_000;
@@ -163,7 +163,7 @@ pub(crate) async fn hold_all(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Merges what waits of one user, within the caller's transaction: the base then has all that is committed of the user.
+/// Merges one user's deltas, within the caller's transaction: the base then has the user's committed sums.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -181,7 +181,7 @@ pub(crate) async fn absorb_user(client: &Client, user: &str) -> Result<(), Error
     Ok(())
 }
 
-/// Merges all that waits, within the caller's transaction.
+/// Merges all deltas, within the caller's transaction.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -208,7 +208,7 @@ async fn absorb(client: &Client, side: Side) -> Result<u64, Error> {
     deleted
 }
 
-/// What waits to be merged.
+/// The deltas that wait for a merge.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
     /// Rows of both sides, as PostgreSQL's statistics have them: about. They begin anew after a crash of the server, and
@@ -218,7 +218,7 @@ pub struct Waiting {
     pub any: bool,
     /// For how long the same side has been appended to.
     pub turned_ago: Duration,
-    /// How long ago the last merge was committed, of whichever daemon.
+    /// How long ago a daemon committed the last merge.
     pub merged_ago: Duration,
     /// The side that is appended to.
     pub side: i16,
@@ -226,7 +226,7 @@ pub struct Waiting {
     pub of_side: u64,
 }
 
-/// Looks at what waits.
+/// Counts the deltas.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -302,7 +302,7 @@ pub async fn merge(client: &Client) -> Result<Option<Merged>, Error> {
         Err(error) => return Err(error),
     };
     failpoint::hit("merge.committed");
-    // The space is free for the next rows. Who does not own the table is told so, and autovacuum does it.
+    // Frees the space for the next rows. Only the owner may; otherwise autovacuum does it.
     client.batch_execute(&format!("VACUUM (SKIP_LOCKED) public.{}", frozen.table())).await?;
     Ok(Some(Merged { rows, took: start.elapsed() }))
 }

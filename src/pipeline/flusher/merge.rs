@@ -4,7 +4,7 @@
 //! most: after a merge it rests for twice as long as that took. The faster deltas come, the more of them each merge adds up by
 //! user. Any number of daemons on a database have this task; one merges at a time, and the ring says when it last turned.
 //!
-//! | where | what happens |
+//! | bound | effect |
 //! |---|---|
 //! | [`AGE`] since the ring turned, or [`ROWS`] on a side | a merge is due |
 //! | [`ROWS_HURRY`] | it does not rest |
@@ -34,7 +34,7 @@ const ROWS: u64 = 2_000_000;
 const ROWS_HURRY: u64 = 8_000_000;
 /// Deltas with which lanes wait: some 2.4 GB.
 const ROWS_MAX: u64 = 16_000_000;
-/// How long a merge rests, in times of what it took.
+/// How long a merge rests, in times of its own duration.
 const REST: u32 = 2;
 
 /// How much waits to be merged, as the task last saw it.
@@ -56,7 +56,7 @@ pub(crate) struct Merging {
     pub(crate) flusher: Arc<Flusher>,
 }
 
-/// What it remembers from one look to the next.
+/// The task's memory from one look to the next.
 struct Past {
     /// Since when there have always been some.
     waiting_since: Option<Instant>,
@@ -66,7 +66,7 @@ struct Past {
 }
 
 impl Merging {
-    /// Merges until told to stop. What waits then is merged after the next start.
+    /// Merges until told to stop. The rest is merged after the next start.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut migrated = self.flusher.migrated.clone();
         tokio::select! {
