@@ -123,8 +123,9 @@ async fn a_merge_waits_for_who_appends_and_finds_who_was_late() {
         async move { merge(&db.connect("merges").await.unwrap()).await.unwrap() }
     });
     until_waiting(&db, "merges").await;
-    // The ring has turned: another writer does not wait.
-    call(&client, "c").await;
+    // The ring has turned: another writer does not wait. (It has another row of daily_api_costs.)
+    let other = "SELECT increment_daily_cost('rentcast', user_id => 'c', cost_usd => 0.25)";
+    client.batch_execute(other).await.unwrap();
     assert_eq!(value(&client, "SELECT side FROM tallyd_delta_ring").await, "1");
     writer.batch_execute("COMMIT").await.unwrap();
     assert_eq!(merging.await.unwrap().unwrap().rows, 2);
