@@ -6,8 +6,9 @@ use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 use crate::support::until;
 
-/// What deploy/README.md tells small plans to reckon with: lanes, prices, budgets, presence, questions, upkeep and its lock.
-const SESSIONS_MAX: u32 = 2 + 1 + 1 + 1 + 4 + 1 + 1;
+/// What deploy/README.md tells small plans to reckon with: lanes, prices, budgets, presence, deltas and their merge, requests, upkeep and its
+/// lock.
+const SESSIONS_MAX: u32 = 2 + 1 + 1 + 1 + 2 + 4 + 1 + 1;
 const DAEMONS: usize = 16;
 const FRAMES: u64 = 20;
 const FRAME_RECORDS: u64 = 50;
@@ -52,11 +53,11 @@ fn sixteen_daemons_load_the_same_hot_keys_without_a_deadlock_and_to_the_cent() {
 fn a_daemon_takes_no_more_sessions_than_its_documents_say() {
     let postgres = Postgres::start();
     let names = "SELECT string_agg(application_name, ',' ORDER BY application_name) FROM pg_stat_activity \
-        WHERE application_name LIKE 'tallyd%' AND application_name !~ 'upkeep|control'";
+        WHERE application_name LIKE 'tallyd%' AND application_name !~ 'upkeep|control|merge'";
     let daemon = Daemon::on(&postgres.url()).start();
     daemon.lines(r#"{"provider":"rentcast","endpoint":"/avm"}"#);
     postgres.until_calls(1);
-    postgres.until(names, "tallyd budgets,tallyd flusher,tallyd flusher,tallyd presence,tallyd prices");
+    postgres.until(names, "tallyd budgets,tallyd deltas,tallyd flusher,tallyd flusher,tallyd presence,tallyd prices");
     // As many questions as can be asked at once.
     std::thread::scope(|scope| {
         for _ in 0..16 {
