@@ -101,9 +101,9 @@ registry! {
     counter FLUSH_FAILURES = "tallyd_flush_failures_total" { class };
     /// Times that a batch went on filling because as many transactions as may were loading into the same PostgreSQL.
     counter FLUSH_CROWDED = "tallyd_flush_crowded_total";
-    /// Sums by day, user and provider that wait to be merged into the users' rollups, by PostgreSQL's statistics: about.
+    /// Sums by user that wait to be merged into the rollups, by PostgreSQL statistics: about.
     gauge USER_DELTAS_ROWS = "tallyd_user_deltas_rows";
-    /// How long some of them have waited without a merge that was committed; 0 without any.
+    /// How long sums by user have waited without a committed merge; 0 without any.
     gauge USER_DELTAS_AGE_SECONDS = "tallyd_user_deltas_age_seconds";
     /// Time of one merge by this daemon, from the ring's turn to the freed space.
     histogram MERGE_SECONDS = "tallyd_merge_seconds";
