@@ -25,7 +25,7 @@ use tallyd_wal::wal::Wal;
 const CHUNKS_AT_ONCE: usize = 64;
 /// Users' rows with which a batch closes, whatever is left of it: a batch has them in memory, some 200 bytes each, and each lane has a
 /// batch. Larger batches would not cost less for each row, because deltas are appended.
-const USER_ROWS_MAX: usize = 100_000;
+const USER_ROWS_MAX: usize = 50_000;
 
 /// What a transaction has committed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
