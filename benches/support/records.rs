@@ -20,7 +20,8 @@ pub struct Calls {
     first_us: i64,
     index: i64,
     state: u64,
-    is_zipf: bool,
+    /// By Zipf's law: the user of rank `r` makes calls in proportion to `1 / r`, nearly. Otherwise all users make as many.
+    pub is_zipf: bool,
 }
 
 impl Calls {
@@ -29,11 +30,6 @@ impl Calls {
         let first_us = chrono::DateTime::parse_from_rfc3339(FIRST_CALL).expect("a time").timestamp_micros();
         // xorshift needs a state that is not 0.
         Self { users, first_us, index: 0, state: 0x9e37_79b9_7f4a_7c15 ^ seed << 8, is_zipf: false }
-    }
-
-    /// The same where the user of rank `r` makes calls in proportion to `1 / r`, nearly.
-    pub fn zipf(users: usize, seed: u64) -> Self {
-        Self { is_zipf: true, ..Self::new(users, seed) }
     }
 
     fn user(&mut self) -> usize {
