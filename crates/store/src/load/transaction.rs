@@ -108,9 +108,9 @@ pub async fn load(
     let written = letters.insert(client, watermark.buffer_id, loader.quota.bounds()).await?;
     let rolled_up = start.elapsed();
     failpoint::hit("flusher.rolled_up");
-    loader.spend.commits(watermark.lane, to, &deltas);
+    loader.spend.commits(watermark.lane, last_key, &deltas);
     client.batch_execute("COMMIT").await?;
-    loader.spend.is_at(watermark.lane, to);
+    loader.spend.is_at(watermark.lane, last_key);
     failpoint::hit("flusher.committed");
     tracing::debug!(
         lane = watermark.lane,
