@@ -144,6 +144,8 @@ async fn a_database_of_the_former_files_is_what_the_initial_schema_makes_and_is_
 
     let report = migrate(&mut client, &migrate_options()).await.unwrap();
     assert!(report.history_rewritten && report.applied == later && report.protected.is_empty(), "{report:?}");
+    // The partition of the old call.
+    present.batch_execute("SELECT tallyd_ensure_partition('2026-01-10 12:00Z', 'month')").await.unwrap();
     assert_same(&dump(&db, "former", &["-s"]), &dump(&db, DATABASE, &["-s"]));
     assert_eq!(history(&client, "''").await, history(&present, "''").await);
 
