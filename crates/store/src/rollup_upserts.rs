@@ -8,7 +8,6 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Utc};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
