@@ -131,13 +131,10 @@ async fn a_merge_waits_for_who_appends_and_finds_who_was_late() {
     assert_eq!(merging.await.unwrap().unwrap().rows, 2);
     assert_eq!(value(&client, DELTAS).await, "0 1");
     // A writer that read the ring before it turned, and comes after the merge.
-    let late = "BEGIN; INSERT INTO api_usage_log SELECT * FROM api_usage_log WHERE user_id = 'a'; \
-        INSERT INTO tallyd_user_deltas_0 SELECT day, user_id, provider, calls, errors, input_tokens, output_tokens, cache_read_tokens, \
-            cache_write_5m_tokens, cache_write_1h_tokens, requests, cost_usd, unpriced_calls, updated_at, now(), now() \
-            FROM tallyd_user_days WHERE user_id = 'a'; \
-        UPDATE api_usage_log SET occurred_at = now() WHERE user_id = 'a'; \
-        UPDATE tallyd_user_totals SET first_call_at = now(), last_call_at = now() WHERE user_id = 'a'; COMMIT";
+    let late = "BEGIN; UPDATE tallyd_delta_ring SET side = 0; \
+        SELECT increment_daily_cost('claude', user_id => 'a', cost_usd => 0.25); UPDATE tallyd_delta_ring SET side = 1; COMMIT";
     writer.batch_execute(late).await.unwrap();
+    assert_eq!(value(&client, DELTAS).await, "1 1");
     assert_eq!(value(&client, SUMS).await, "4 1.00 4 1.00");
     assert_equal(&db).await;
     // The late row is merged first, without a turn.
