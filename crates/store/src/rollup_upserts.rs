@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 
+use chrono::{DateTime, Utc};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
