@@ -5,7 +5,7 @@
 //!
 //! ## In two steps
 //! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes the dropped content
-//! and the author, and truncates it. Nothing but this partition is locked: loading goes on, unless a batch has
+//!    and the author, and truncates it. Nothing but this partition is locked: loading goes on, unless a batch has
 //!    calls of just this period, which waits. Readers wait for the moment of truncating alone.
 //! 2. `remove`: the empty partition is dropped. That takes a lock on the whole log, which is asked for with short
 //!    patience, again and again; where it cannot be had, an empty partition stays until the next time, and costs nothing.
