@@ -4,7 +4,7 @@
 //! a crate of its own: `crates/model` (calls, money, prices, sums), `crates/intake` (foreign bytes, read and
 //! admitted), `crates/wal` (chunks, the channel, the WAL), `crates/store` (PostgreSQL and all SQL), `crates/config`, and `crates/base` (the clock, the metrics' names, fail points).
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`cli`] | the command line, one file a command |
 //! | [`app`] | the wiring: builds the stages, owns their handles, ends them in order |

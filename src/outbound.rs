@@ -23,7 +23,7 @@ const USER_AGENT: &str = concat!("tallyd/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutboundError {
     /// The address is not one.
-    #[error("{url:?} is no address; write http://… or https://…")]
+    #[error("{url:?} is not an address; write http://… or https://…")]
     Address {
         /// What was given.
         url: String,

@@ -5,7 +5,7 @@
 //! the last record is committed, with the log synced, every record priced and all rollups kept; a round ends with
 //! `tallyd reconcile`, and a run whose rollups are not the sum of the log fails.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `options` | the command line |
 //! | `goal` | one file a goal, or a few that are measured together |

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub const SCOPES_MAX: usize = 1024;
 /// Bytes that the names and values of these scopes may have as MessagePack.
 pub const SCOPES_BYTES_MAX: usize = 64 * 1024;
-/// How often a daemon repeats what it has told, though nothing has changed.
+/// How often a daemon repeats its message, though nothing has changed.
 pub const REPEATED: Duration = Duration::from_secs(60);
-/// How long a client believes what it was told last. Then it holds nothing back.
+/// How long a client believes the last message. Then it holds nothing back.
 pub const BELIEVED: Duration = Duration::from_secs(5 * 60);
 
 /// Whether the application should hold back paid calls.
@@ -75,7 +75,7 @@ fn encoded_bytes(scope: &Scope) -> usize {
     3 + scope.iter().map(|(name, names)| text(name) + 3 + names.iter().map(text).sum::<usize>()).sum::<usize>()
 }
 
-/// What a call would count towards. What is empty counts towards no budget of that dimension.
+/// The budgets that a call would count towards. An empty value counts towards no budget of that dimension.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallScope<'a> {
     /// Provider. Case and surrounding space do not matter.

@@ -3,7 +3,7 @@
 /// Hands the list of a record's fields to the macro `$with`: for each its documentation, name, type in a
 /// [`Record`](crate::Record), default, and kind. The order is that of the array form, so a new field goes to the end.
 ///
-/// A kind says what values a field takes: `id`, `time`, `required` (a text that must be there), `text`, `count`, `units`,
+/// A kind gives the values that a field takes: `id`, `time`, `required` (a text that must be there), `text`, `count`, `units`,
 /// `status`, `latency`, `decimal`, `json`. Each place that treats fields by the list has one function or type a kind, of
 /// the kind's name. So a new field of a known kind needs no change there.
 ///
@@ -55,7 +55,7 @@ macro_rules! for_each_field {
             status: u16 = 200, status;
             /// How long the call took, in milliseconds.
             latency_ms: Option<u32> = None, latency;
-            /// What the call cost, USD as decimal text, where the application knows better than the price catalog.
+            /// Cost of the call, USD as decimal text, where the application knows better than the price catalog.
             cost_usd: Option<Text> = None, decimal;
             /// A JSON object, or the text of one, that is stored with the call.
             metadata: Option<Text> = None, json;

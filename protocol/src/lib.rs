@@ -1,9 +1,9 @@
-//! tallyd's wire protocol, version 2: what an application and the daemon say to each other.
+//! tallyd's wire protocol, version 2: the messages between an application and the daemon.
 //!
 //! A connection carries frames: a `u32` big-endian length, then one MessagePack value. The normative text, with
 //! byte-exact examples, is this crate's `README.md`; the examples themselves are files in `clients/vectors/`.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`for_each_field`] | the one list of a record's fields |
 //! | [`record`] | [`Record`]: one paid API call as a client describes it, and its encoding |

@@ -10,7 +10,7 @@ use crate::budgets::{Budget, Budgets};
 use crate::frame;
 use crate::record::{self, Record};
 
-/// What a client says.
+/// A client's message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientMessage {
@@ -34,10 +34,10 @@ pub struct Hello {
     pub protocol: u32,
     /// A name for the sequence of records, at most [`crate::limits::PRODUCER_BYTES`] bytes.
     pub producer: String,
-    /// What makes the name the client's own: text of [`crate::limits::SECRET_BYTES_MIN`] to
+    /// The secret that makes the name the client's own: text of [`crate::limits::SECRET_BYTES_MIN`] to
     /// [`crate::limits::SECRET_BYTES_MAX`] bytes that nobody else can guess, the same for as long as records may be sent
-    /// again. Name and secret together are the producer: a second connection of both fences off the first. Empty in
-    /// protocol 1, which had none.
+    /// again. Name and secret together are the producer: a second connection of both fences off the first. Empty in protocol 1,
+    /// which did not have it.
     #[serde(default)]
     pub secret: String,
     /// Name and version of the client library, for the daemon's log.
@@ -51,7 +51,7 @@ pub struct Hello {
     pub want_costs: bool,
 }
 
-/// What the daemon says.
+/// The daemon's message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerMessage {
@@ -62,7 +62,7 @@ pub enum ServerMessage {
     /// Tells where the budgets stand: after [`ClientMessage::Watch`], whenever that changes, and every
     /// [`crate::budgets::REPEATED`].
     Budgets(Budgets),
-    /// Says what is wrong; the daemon closes the connection after it.
+    /// Names the problem; the daemon closes the connection after it.
     Error(ErrorFrame),
 }
 
@@ -71,13 +71,13 @@ pub enum ServerMessage {
 pub struct Welcome {
     /// The version that the daemon will speak on this connection.
     pub protocol: u32,
-    /// The producer's highest durable sequence number, 0 for a new producer. The client resends what comes after it.
+    /// The producer's highest durable sequence number, 0 for a new producer. The client resends the records after it.
     pub last_seq: u64,
     /// Bytes that one frame's body may have.
     pub max_frame_bytes: u32,
     /// Records that one frame may hold.
     pub max_records: u32,
-    /// What a person should look at.
+    /// A warning for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<Warning>,
     /// Where the budgets stand. None from a daemon that does not tell; it does not know [`ClientMessage::Watch`] either.
@@ -90,7 +90,7 @@ pub struct Welcome {
 pub struct Warning {
     /// A stable name for the reason, as listed in the specification.
     pub code: String,
-    /// What is wrong, and what to do.
+    /// The problem, and the remedy.
     pub message: String,
 }
 
@@ -112,7 +112,7 @@ pub struct Ack {
     /// The state of the budget, where one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// What a person should look at.
+    /// A warning for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<Warning>,
 }
@@ -124,7 +124,7 @@ pub struct Rejection {
     pub seq: u64,
     /// A stable name for the reason, as listed in the specification.
     pub code: String,
-    /// What is wrong, and what would be accepted.
+    /// The problem, and the accepted values.
     pub message: String,
     /// The field at fault, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +136,7 @@ pub struct Rejection {
 pub struct ErrorFrame {
     /// A stable name for the reason, as listed in the specification.
     pub code: String,
-    /// What is wrong, and what to do.
+    /// The problem, and the remedy.
     pub message: String,
 }
 

@@ -20,7 +20,7 @@ macro_rules! record {
         /// The names of a record's fields, in the order of the array form.
         pub const FIELDS: [&str; [$(stringify!($name)),*].len()] = [$(stringify!($name)),*];
 
-        /// One paid API call. Token buckets are disjoint: `input_tokens` excludes whatever was read from or written to a cache.
+        /// One paid API call. Token buckets are disjoint: `input_tokens` excludes tokens read from or written to a cache.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Record {
             $($(#[doc = $doc])* pub $name: $type,)*
@@ -76,7 +76,7 @@ const ALWAYS: u32 = 3;
 /// Every write goes into a `Vec`, which cannot fail.
 const OK: &str = "a Vec takes every write";
 
-/// What a field of the type is on the wire, and which texts it holds.
+/// A field of the type on the wire, and the texts that it holds.
 trait Value {
     /// `made_id` says of an id who has made it.
     fn write(&self, out: &mut Vec<u8>, made_id: bool);

@@ -147,7 +147,7 @@ impl App {
 
     async fn end(self, lanes: Stage<WalError>) -> Result<(), AppError> {
         let deadline = Deadline::after(self.config.shutdown.deadline);
-        tracing::info!("stopping: what has been received is made durable");
+        tracing::info!("stopping: received records are made durable");
         self.daemon.accepting.store(false, Ordering::Relaxed);
         self.stop_listening.cancel();
         let listening = self.listeners.finish(deadline.at()).await;

@@ -1,6 +1,6 @@
 //! Budgets in the running daemon; [`tallyd_store::budgets`] has what they are.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`standing`] | [`Standing`]: the board for all of the process, and what clients are told of it |
 //! | `shown` | the metrics of budgets and unpriced calls |

@@ -1,4 +1,5 @@
-//! The metrics of budgets and of calls without a price. Labels are for ever, so their number is bounded, and what is gone goes to 0 rather than
+//! The metrics of budgets and of calls without a price. Labels are for ever, so their number is bounded, and what is gone goes to
+//! 0 rather than
 //! out of sight: an alert on it resolves.
 
 use std::collections::{HashMap, HashSet};
@@ -79,13 +80,13 @@ fn share(amount: Usd, of: Usd) -> f64 {
     if of == Usd::ZERO { 0.0 } else { amount.attos() as f64 / of.attos() as f64 }
 }
 
-/// What a budget is called where everybody may read it: a user's id, which may be an address, stays out.
+/// A budget's name for the metrics, which need no token: a user's id, which may be an address, stays out.
 fn label(budget: &Budget) -> String {
-    let period = budget.period.name();
+    let period = budget.period.adjective();
     match budget.scope {
-        BudgetScope::Global => format!("everything, a {period}"),
-        BudgetScope::User => format!("user of budget {}, a {period}", budget.id),
-        scope => format!("{} {}, a {period}", scope.name(), budget.scope_value),
+        BudgetScope::Global => format!("all spend, {period}"),
+        BudgetScope::User => format!("user of budget {}, {period}", budget.id),
+        scope => format!("{} {}, {period}", scope.name(), budget.scope_value),
     }
 }
 
@@ -108,9 +109,9 @@ mod tests {
                 throttle: true,
             })
         };
-        assert_eq!(name(BudgetScope::Global, "", Period::Day), "everything, a day");
-        assert_eq!(name(BudgetScope::Provider, "claude", Period::Month), "provider claude, a month");
-        assert_eq!(name(BudgetScope::App, "web", Period::Week), "app web, a week");
-        assert_eq!(name(BudgetScope::User, "ann@example.com", Period::Day), "user of budget 7, a day");
+        assert_eq!(name(BudgetScope::Global, "", Period::Day), "all spend, daily");
+        assert_eq!(name(BudgetScope::Provider, "claude", Period::Month), "provider claude, monthly");
+        assert_eq!(name(BudgetScope::App, "web", Period::Week), "app web, weekly");
+        assert_eq!(name(BudgetScope::User, "ann@example.com", Period::Day), "user of budget 7, daily");
     }
 }

@@ -30,7 +30,7 @@ enum AlertsCommand {
         /// Acknowledged ones, too
         #[arg(long)]
         all: bool,
-        /// So many at most
+        /// Most lines to show
         #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
         limit: u32,
         /// Print JSON
@@ -42,7 +42,7 @@ enum AlertsCommand {
         /// Their numbers, as `tallyd alerts list` prints them
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         ids: Vec<i64>,
-        /// All that there are
+        /// All alerts
         #[arg(long)]
         all: bool,
         /// Print JSON

@@ -1,4 +1,4 @@
-//! `tallyd bill-check`: the vendor's bill beside what was recorded.
+//! `tallyd bill-check`: the vendor's bill beside the recorded calls.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use tallyd_model::files::{DateOrder, Numbers, Utf8};
 use tallyd_model::pricing::Usd;
 use tallyd_store::bill::recorded;
 
-/// Compare a vendor's cost or usage export with what was recorded, by UTC day and model. Exits 1 if a day differs
+/// Compare a vendor's cost or usage export with the recorded calls, by UTC day and model. Exits 1 if a day differs
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd bill-check anthropic-costs.csv
@@ -40,7 +40,7 @@ pub(super) struct BillCheckArgs {
     /// How far a day's cost or tokens may be off, percent of the bill
     #[arg(long, value_name = "PERCENT", default_value = "0.5", value_parser = permille)]
     tolerance_percent: u32,
-    /// What stands between thousands in a table's numbers, such as , or . or a space
+    /// Thousands separator in a table's numbers, such as , or . or a space
     #[arg(long, value_name = "CHARACTER")]
     thousands: Option<char>,
     /// A table's numbers have a comma before their decimals
@@ -64,7 +64,7 @@ fn not_negative(text: &str) -> Result<Usd, String> {
 
 /// Tenths of a percent.
 fn permille(text: &str) -> Result<u32, String> {
-    let wrong = || format!("{text:?} is no percentage between 0 and 100 with at most one decimal");
+    let wrong = || format!("{text:?} is not a percentage between 0 and 100 with at most one decimal");
     let (whole, tenths) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| if text.is_empty() || text.starts_with('+') { None } else { text.parse::<u32>().ok() };
     match (digits(whole), digits(tenths)) {

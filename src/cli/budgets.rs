@@ -59,7 +59,7 @@ struct SetArgs {
     /// For how long the amount is; days and weeks begin at midnight of the reporting time zone, weeks on Monday
     #[arg(long, value_enum, default_value_t = Period::Day)]
     period: Period,
-    /// What is bounded
+    /// The scope of the budget
     #[arg(long, value_enum, default_value_t = BudgetScope::Global)]
     scope: BudgetScope,
     /// Which provider, model, user or app

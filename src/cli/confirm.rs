@@ -13,7 +13,7 @@ pub(super) struct Confirm {
     /// Do it
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
-    /// Show what would be done, and change nothing
+    /// Show the changes without making them
     #[arg(long)]
     dry_run: bool,
 }
@@ -42,7 +42,7 @@ impl Confirm {
     /// Says that one of the flags is needed. `deed` is the command's effect: `drops partitions`.
     pub(super) fn refuse(self, deed: &str) -> ExitCode {
         output::error(&anyhow::anyhow!("this {deed}, and was not confirmed"));
-        output::hint("--dry-run shows what would be done, --yes does it");
+        output::hint("--dry-run shows the changes, --yes makes them");
         ExitCode::from(2)
     }
 }

@@ -13,7 +13,7 @@ use tallyd_model::pricing::{Usd, normalise_provider};
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use tallyd_store::queries::names::LOG_DAYS_MAX;
 
-/// Show what was spent, by model, provider, user, application or day.
+/// Show costs by model, provider, user, application or day.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd costs                                  # the last 30 days by model
@@ -22,10 +22,10 @@ use tallyd_store::queries::names::LOG_DAYS_MAX;
   tallyd costs --by model --user u-42 --days 31
   tallyd costs --from 2026-11-01 --to 2026-11-30 --exact --json")]
 pub(super) struct CostsArgs {
-    /// What to tell apart
+    /// The grouping
     #[arg(long, value_enum, default_value_t = By::Model)]
     by: By,
-    /// So many days up to today
+    /// Number of days up to today
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3660), conflicts_with = "from")]
     days: u64,
     /// From this day on
@@ -46,7 +46,7 @@ pub(super) struct CostsArgs {
     /// Only this application; of 31 days at most
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
-    /// So many lines at most, the largest costs first; days in their order
+    /// Most lines to show, the largest costs first; days in their order
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
     /// Print every digit instead of cents

@@ -47,7 +47,7 @@ enum DuplicatesCommand {
         where_to_look: Where,
         #[command(flatten)]
         confirm: Confirm,
-        /// Who, for the record [default: the user]
+        /// Name for the audit log [default: the user]
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
         /// Print JSON
@@ -64,10 +64,10 @@ struct Where {
     /// Calls before this: now, a date (midnight UTC) or RFC 3339 [default: now]
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     to: Option<i64>,
-    /// What rows of one call have in common
+    /// The key that rows of one call share
     #[arg(long, default_value = "id")]
     same: Same,
-    /// At most so many calls
+    /// Most calls to show or settle
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     limit: i64,
 }

@@ -15,7 +15,7 @@ use tallyd_store::queries::grouped::Dimension;
 use tallyd_store::queries::history::spending_history;
 use tallyd_store::queries::names::all_days;
 
-/// Estimate what spending comes to by the end of the day, of the month, and in the next 30 days.
+/// Estimate spend by the end of the day, of the month, and in the next 30 days.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd forecast\n  tallyd forecast --provider claude --json")]
 pub(super) struct ForecastArgs {

@@ -95,7 +95,7 @@ enum Command {
     Import(import::ImportArgs),
     /// Print a link that signs in to the admin page, once
     Open(open::OpenArgs),
-    /// Show what the running daemon is doing
+    /// Show the state of the running daemon
     Status(status::StatusArgs),
     /// Watch the running daemon: rates, the WAL, today's cost by model
     Top(top::TopArgs),
@@ -118,24 +118,24 @@ enum Command {
     Prices(prices::PricesArgs),
     /// Compute stored costs anew after prices were corrected
     Reprice(reprice::RepriceArgs),
-    /// Show what was spent, by model, provider, user, application or day
+    /// Show costs by model, provider, user, application or day
     Costs(costs::CostsArgs),
     /// Set budgets, and show where they stand
     Budgets(budgets::BudgetsArgs),
     /// Show alerts of budgets and of unusual spend, and acknowledge them
     Alerts(alerts::AlertsArgs),
-    /// Compare a vendor's bill with what was recorded
+    /// Compare a vendor's bill with the recorded calls
     #[command(name = "bill-check")]
     BillCheck(bill_check::BillCheckArgs),
     /// Compare the plans of a provider that bills by plan
     Plans(plans::PlansArgs),
-    /// Estimate what spending will come to
+    /// Estimate future spend
     Forecast(forecast::ForecastArgs),
     /// Send realistic traffic to the running daemon
     Demo(demo::DemoArgs),
     /// Make, list and revoke tokens for the HTTP API
     Token(token::TokenArgs),
-    /// List users with what they have cost; forget one: their calls stay, and are nobody's
+    /// List users with their costs; forget one: the calls stay, anonymised
     Users(users::UsersArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
@@ -359,7 +359,7 @@ mod tests {
             ("alerts list --limit -1", "-1 is not in 1..=1000"),
             ("dead-letters list --limit -1", "'-1' for '--limit <N>'"),
             ("bill-check f --tolerance-usd -1", "not negative"),
-            ("bill-check f --tolerance-percent -1", "no percentage between 0 and 100"),
+            ("bill-check f --tolerance-percent -1", "not a percentage between 0 and 100"),
             ("record --provider p --input-tokens -5", "'-5' for '--input-tokens"),
         ] {
             let parsed = command().try_get_matches_from(format!("tallyd {words}").split(' '));

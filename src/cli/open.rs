@@ -8,7 +8,7 @@ use super::output;
 use crate::http::socket::{self, AskError};
 use tallyd_config::Config;
 
-/// Print a link that signs in to the admin page of the running daemon: once, within 15 minutes, for half a day. Exits 3 if no
+/// Print a link that signs in to the admin page of the running daemon: once, within 15 minutes, for 12 hours. Exits 3 if no
 /// daemon is running.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd open\n  xdg-open \"$(tallyd open)\"")]

@@ -56,7 +56,7 @@ enum PartitionsCommand {
         before: i64,
         #[command(flatten)]
         confirm: Confirm,
-        /// Who, for the record [default: the user]
+        /// Name for the audit log [default: the user]
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
         /// Print JSON

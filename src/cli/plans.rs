@@ -11,7 +11,7 @@ use tallyd_config::Config;
 use tallyd_model::pricing::{Catalog, Plan};
 use tallyd_store::plans::{PLAN_PROVIDER, compare};
 
-/// What each RentCast plan would have cost for the requests that were made, month by month, fee included.
+/// The cost of each RentCast plan for the recorded requests, month by month, fee included.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd plans --from 2026-09-01 --to 2026-12-01

@@ -50,7 +50,7 @@ pub(super) fn run(args: &ReconcileArgs, config: &Config) -> anyhow::Result<ExitC
         if found.equal {
             println!(
                 "equal: every rollup is the sum of the call log{}",
-                if found.dropped_rows > 0 { " and of what was dropped" } else { "" }
+                if found.dropped_rows > 0 { " and of dropped calls" } else { "" }
             );
         } else {
             println!("NOT equal");

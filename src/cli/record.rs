@@ -78,8 +78,7 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
     });
     let mut accepted = true;
     for answer in answers.lines() {
-        let answer =
-            answer.context("the daemon closed the connection; what it has not answered may not be recorded")?;
+        let answer = answer.context("the daemon closed the connection; unanswered records may not be recorded")?;
         accepted &= answer.starts_with("{\"ok\":true");
         super::output::json_text(&answer);
     }

@@ -47,7 +47,7 @@ pub(super) struct RepriceArgs {
     /// Leave calls that were dropped from the call log at the cost that they had, and price the others
     #[arg(long)]
     skip_dropped: bool,
-    /// Who, for the record [default: the user]
+    /// Name for the audit log [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
     /// Print JSON

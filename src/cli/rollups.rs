@@ -22,7 +22,7 @@ pub(super) struct RollupsArgs {
 
 #[derive(Subcommand)]
 enum RollupsCommand {
-    /// Compute the daily tables anew from the call log, with days in another time zone. Stop every daemon first
+    /// Compute the rollups anew from the call log, with days in another time zone. Stop every daemon first
     #[command(
         after_help = "All days that the call log reaches are computed anew; earlier ones are kept. It refuses while a daemon runs on \
         this database, and nobody can write meanwhile.\n\nExample:\n  tallyd rollups rebuild --time-zone \

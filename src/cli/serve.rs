@@ -89,7 +89,7 @@ fn tell_ready() {
 
 /// Received records are made durable and loaded.
 fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("loading what was received")]);
+    tell(&[NotifyState::Stopping, NotifyState::Status("loading received records")]);
 }
 
 /// Feeds the watchdog at twice the rate that it asks for, for ever; returns at once if there is none. It is fed from the runtime that

@@ -9,7 +9,7 @@ use crate::http::socket::{self, AskError};
 use crate::http::{Health, Status};
 use tallyd_config::Config;
 
-/// Show what the running daemon is doing. Exits 0 if it is well, 1 if something is failing, 3 if none is running.
+/// Show the state of the running daemon. Exits 0 if it is well, 1 if something is failing, 3 if none is running.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tallyd status\n  tallyd status --json | jq .wal.unflushed_records")]
 pub(super) struct StatusArgs {

@@ -37,10 +37,10 @@ enum TokenCommand {
     /// Make a token and print it. It is shown this once: only its hash is kept
     #[command(after_help = "Example:\n  tallyd token create --name grafana --role read")]
     Create {
-        /// What it is for
+        /// Name of the token's user or purpose
         #[arg(long)]
         name: String,
-        /// What it allows
+        /// The token's rights
         #[arg(long)]
         role: RoleArg,
         /// Days until it ends [default: it does not]
@@ -182,7 +182,7 @@ async fn create(connection: &mut Connection, token: &NewToken, as_json: bool) ->
     });
     let id = id.await.map_err(|error| match error {
         TokenError::Database(_) => error.into(),
-        TokenError::Name => anyhow::anyhow!("{error}. hint: `--name grafana` says what the token is for"),
+        TokenError::Name => anyhow::anyhow!("{error}. hint: name the token after its user, as in `--name grafana`"),
         TokenError::StatedCosts => anyhow::anyhow!("{error}. hint: leave --stated-costs out, or give --role ingest"),
     })?;
     transaction.commit().await?;

@@ -14,7 +14,7 @@ use tallyd_store::forget::{ForgetOptions, ForgetPreview, Forgotten, forget, prev
 use tallyd_store::queries::audit::Actor;
 use tallyd_store::queries::users::{UserQuestion, UserSort};
 
-/// List users with what they have cost, and forget one.
+/// List users with their costs, and forget one.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  tallyd users list --limit 10\n  tallyd users forget u-42 --dry-run\n  tallyd users forget u-42 --yes"
@@ -26,12 +26,12 @@ pub(super) struct UsersArgs {
 
 #[derive(Subcommand)]
 enum UsersCommand {
-    /// Show what each user has cost in all, the largest first
+    /// Show the lifetime costs of each user, the largest first
     List {
         /// Only users whose id, or a shown column of [users], contains this
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
-        /// So many at most
+        /// Most lines to show
         #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
         /// Print every digit instead of cents
@@ -41,8 +41,8 @@ enum UsersCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make all calls of a user anonymous. Every sum but the user's own stays what it was
-    #[command(after_help = "Calls go to the user id '' of calls that name nobody; \
+    /// Make all calls of a user anonymous. Every sum except the user's own stays the same
+    #[command(after_help = "Calls go to the user id '' of calls without a user; \
         their request ids and metadata are emptied. The user's dead letters are corrected, budgets and alerts deleted. A hash of \
         the id is kept, by which the daemons make records anonymous that arrive later; --once keeps none. Killed, it goes on when \
         the same command is run again.\n\nExample:\n  tallyd users forget u-42 --yes")]
@@ -58,7 +58,7 @@ enum UsersCommand {
         /// About how many calls one transaction takes
         #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         batch_calls: u32,
-        /// Who, for the record [default: the user]
+        /// Name for the audit log [default: the user]
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
         /// Print JSON

@@ -43,7 +43,7 @@ pub(crate) fn unreadable(rejection: BytesRejection) -> ApiError {
         let hint = "send it in parts, or raise http.max_body_bytes";
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large", hint);
     }
-    ApiError::body("the body broke off, or is not what its Content-Encoding says", "send it again")
+    ApiError::body("the body broke off, or does not match its Content-Encoding", "send it again")
 }
 
 fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -11,19 +11,19 @@ use tallyd_store::describe;
 /// An error as it is sent.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     pub error: ErrorDetail,
 }
 
-/// What went wrong.
+/// The error.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ErrorDetail {
     /// A stable name.
     #[schema(example = "invalid_parameter")]
     pub code: &'static str,
-    /// What happened, for a person.
+    /// The event, for a person.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
@@ -100,18 +100,18 @@ impl From<tokio_postgres::Error> for ApiError {
         use tokio_postgres::error::SqlState;
         if error.code() == Some(&SqlState::QUERY_CANCELED) {
             let hint = "ask for a shorter range or fewer groups, or raise http.statement_timeout_ms";
-            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_slow", "the question took too long", hint)
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_slow", "the request took too long", hint)
                 .retry_after(10);
         }
         let (error, class) = (describe(&error), tallyd_store::classify(&error).name());
-        tracing::warn!(error, class, "a question of the HTTP API failed in the database");
+        tracing::warn!(error, class, "a request of the HTTP API failed in the database");
         Self::unavailable("the database did not answer as expected")
     }
 }
 
 impl From<deadpool_postgres::PoolError> for ApiError {
     fn from(error: deadpool_postgres::PoolError) -> Self {
-        tracing::debug!(%error, "no connection for a question of the HTTP API");
+        tracing::debug!(%error, "no database connection for a request of the HTTP API");
         Self::unavailable("no connection to the database could be had")
     }
 }

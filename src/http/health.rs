@@ -33,7 +33,7 @@ pub(crate) enum Health {
 pub(crate) struct Component {
     /// How it is.
     pub status: Health,
-    /// What is wrong and what to do, if anything is.
+    /// The problem and the remedy, if there is a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -126,15 +126,14 @@ fn damage(daemon: &Daemon) -> Component {
         Some(name) => Component::new(
             Health::Failing,
             format!(
-                "{} damaged segments were set aside: `tallyd wal inspect {name}` shows what is readable, `tallyd wal replay \
-                 --all` loads it",
+                "{} damaged segments were set aside: `tallyd wal inspect {name}` shows the readable records, `tallyd wal \
+                 replay --all` loads them",
                 unsettled.len()
             ),
         ),
         None if daemon.wal.holds_damage() => Component::new(
             Health::Failing,
-            "values that had been synced could not be read; see the daemon log. What is readable loads, and the segment is set \
-             aside then",
+            "synced values could not be read; see the daemon log. The readable ones load, and then the segment is set aside",
         ),
         None => Component::ok(),
     }

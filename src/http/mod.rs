@@ -5,7 +5,7 @@
 //! nothing there. Three routers: the public one on `http.listen`; the local one on a Unix socket in the data folder that only
 //! the daemon's own user can open, for `tallyd status`; and on the record socket the one that takes records.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`router`] | every route, in one table |
 //! | [`serve`] | connections, and the bounds of the public listener's |

@@ -183,7 +183,11 @@ fn date(name: &str, text: &str) -> Result<NaiveDate, ApiError> {
     let parsed = parsed.filter(|day| text.len() == 10 && (2000..2200).contains(&day.year()));
     parsed.ok_or_else(|| {
         let text: String = text.chars().take(32).collect();
-        ApiError::parameter(name, format!("{text:?} is no day between 2000 and 2199"), "write YYYY-MM-DD: 2026-01-31")
+        ApiError::parameter(
+            name,
+            format!("{text:?} is not a day between 2000 and 2199"),
+            "write YYYY-MM-DD: 2026-01-31",
+        )
     })
 }
 
@@ -203,6 +207,6 @@ pub(crate) fn instant(daemon: &Daemon, name: &str, text: &str) -> Result<DateTim
     parsed.filter(|at| (2000..2200).contains(&at.year())).ok_or_else(|| {
         let text: String = text.chars().take(40).collect();
         let hint = "write RFC 3339 with a zone (2026-01-31T12:00:00Z; + is %2B in a URL), or YYYY-MM-DD";
-        ApiError::parameter(name, format!("{text:?} is no time between 2000 and 2199"), hint)
+        ApiError::parameter(name, format!("{text:?} is not a time between 2000 and 2199"), hint)
     })
 }

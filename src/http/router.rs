@@ -241,7 +241,7 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 async fn not_found() -> impl IntoResponse {
-    ApiError::not_found("there is nothing here", "/api/docs lists what there is; health is at /healthz and /readyz")
+    ApiError::not_found("there is nothing here", "/api/docs lists the endpoints; health is at /healthz and /readyz")
 }
 
 async fn method_not_allowed() -> impl IntoResponse {

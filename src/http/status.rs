@@ -41,18 +41,18 @@ pub(crate) struct Status {
     pub wal: WalStatus,
     /// The database.
     pub database: DatabaseStatus,
-    /// What stood out about records since the start.
+    /// Unusual records since the start.
     #[serde(default)]
     pub stood_out: StoodOut,
 }
 
-/// What stood out about records since the daemon's start: at most some 64 names each, the most frequent first.
+/// Unusual records since the daemon's start: some 64 names of each kind at most, the most frequent first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub(crate) struct StoodOut {
-    /// Calls whose usage was not understood whole, by the name of what was not understood. They are unpriced unless they state
+    /// Calls with unknown usage, by the unknown name. They are unpriced unless they state
     /// a cost; their metadata has the name as `tallyd.not_understood`.
     pub not_understood: Vec<Named>,
-    /// Spans and events with used tokens that were not recorded, since they are around calls: by what they were taken for.
+    /// Spans and events with used tokens that were not recorded because they are around calls, by their kind.
     pub passed_over: Vec<Named>,
     /// Calls whose stated cost differs from the catalog's by more than 1 %, by provider and model.
     pub stated_cost_differs: Vec<Named>,
@@ -100,7 +100,7 @@ pub(crate) struct WalStatus {
     pub durable_key: u64,
     /// Bytes that wait before it.
     pub channel_bytes: usize,
-    /// True while values that had been synced are missing, and what is left of their segment was not replayed.
+    /// True while synced values are missing, and the rest of their segment was not replayed.
     pub damaged: bool,
     /// Calls that are known by an id that their sender stated.
     #[serde(default)]
@@ -114,7 +114,7 @@ pub(crate) struct DatabaseStatus {
     pub url: Option<String>,
     /// True if it answered just now.
     pub connected: bool,
-    /// Calls in the rollups, whichever daemon loaded them. None if it did not answer.
+    /// Calls in the rollups, loaded by any daemon. None if it did not answer.
     pub committed_records: Option<u64>,
     /// Calls that this daemon has committed since it started.
     pub committed_since_start: u64,
@@ -129,7 +129,7 @@ pub(crate) struct LaneStatus {
     pub committed_key: u64,
     /// True if a person must act before it goes on.
     pub hold: bool,
-    /// What keeps it from loading, if anything does.
+    /// The reason why it does not load, if there is one.
     pub trouble: Option<String>,
 }
 

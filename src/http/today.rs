@@ -53,7 +53,7 @@ pub(crate) struct ModelToday {
     pub output_tokens: Whole,
     /// Cost of the priced calls, USD.
     pub cost_usd: Usd,
-    /// Calls without a known price.
+    /// Unpriced calls.
     pub unpriced_calls: Whole,
 }
 

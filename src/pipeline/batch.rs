@@ -30,7 +30,7 @@ const INDEX_BITS: u32 = 20;
 /// Records that are handed over at once.
 const SLICE: usize = 512;
 
-/// What makes a repeated request known.
+/// The key by which a repeated request is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestKey {
     producer: String,
@@ -57,7 +57,7 @@ impl RequestKey {
         self.fingerprint << INDEX_BITS
     }
 
-    /// The id of the record at this place, if it has none of its own: a UUID of version 8.
+    /// The id of the record at this place, if it does not have one: a UUID of version 8.
     #[must_use]
     pub(crate) fn id(&self, index: usize) -> [u8; 16] {
         let digest = Sha256::new()
@@ -71,14 +71,14 @@ impl RequestKey {
     }
 }
 
-/// What became of a record.
+/// The result for a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RecordOutcome {
     /// It is durable.
     Accepted {
         /// The call's id.
         id: Uuid,
-        /// What it cost; none if no price is known.
+        /// Its cost; none for an unpriced call.
         cost_usd: Option<Usd>,
         /// It was there already: an earlier request with this key had brought it, or the call is known by an id that is stated.
         duplicate: bool,
@@ -101,7 +101,7 @@ pub(crate) enum BatchError {
     /// Other requests with keys are under way, as many as are remembered.
     #[error("more requests with keys are under way than are remembered")]
     Crowded,
-    /// The daemon is stopping. What was not answered may or may not be durable.
+    /// The daemon is stopping. Unanswered records may or may not be durable.
     #[error("the daemon is not taking records any more")]
     Stopped,
 }
@@ -116,7 +116,7 @@ impl From<Closed> for BatchError {
     }
 }
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchSender<'a> {
     /// The token's holder, for the dead letters.
@@ -127,7 +127,7 @@ pub(crate) struct BatchSender<'a> {
     pub response_ids: bool,
 }
 
-/// A request whose records are judged and handed over, a slice at a time: what waits for the WAL is not all of the request.
+/// A request whose records are judged and handed over, a slice at a time: only a part of the request waits for the WAL.
 pub(crate) struct Recording<'r> {
     context: &'r IngestContext,
     sender: BatchSender<'r>,
@@ -183,7 +183,7 @@ impl<'r> Recording<'r> {
         Some(credits.collect())
     }
 
-    /// Hands over what was judged last, waiting for room.
+    /// Hands over the slice that was judged last, waiting for room.
     ///
     /// # Errors
     /// [`BatchError`].
@@ -195,7 +195,7 @@ impl<'r> Recording<'r> {
         Ok(())
     }
 
-    /// Waits until all that was handed over is durable.
+    /// Waits until all handed over records are durable.
     ///
     /// # Errors
     /// [`BatchError`].

@@ -81,7 +81,7 @@ pub(crate) async fn bind_tcp(address: &str) -> Result<Listener, BindError> {
     tcp_listener(address).await.map(Listener::Tcp)
 }
 
-/// Binds a TCP address, for whatever is served there.
+/// Binds a TCP address, for any service.
 ///
 /// # Errors
 /// [`BindError`].
@@ -93,8 +93,8 @@ pub(crate) async fn tcp_listener(address: &str) -> Result<TcpListener, BindError
     })
 }
 
-/// Lets as many connections wait to be accepted as the operating system allows. By default 128 may, and of a crowd at the
-/// bound on connections the others' would be reset. (A socket that listens already may be told so again.)
+/// Lets as many connections wait to be accepted as the operating system allows. By default 128 may; at the bound on connections
+/// the others' would be reset. (A socket that listens already may be told so again.)
 fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
     rustix::net::listen(listener, QUEUE_MAX).map_err(io::Error::from)
 }
@@ -159,9 +159,9 @@ impl Listener {
     }
 }
 
-/// What a listener's connections need to come in.
+/// Requirements of a listener's connections.
 pub(crate) struct Door {
-    /// What is to be shown over TCP.
+    /// The tokens for TCP.
     pub tokens: Arc<[String]>,
     /// Places of those who have not shown it yet.
     pub strangers: Arc<Seats>,
@@ -196,7 +196,7 @@ async fn serve(
     }
 }
 
-/// A connection's panic ends that connection alone: its client reconnects and resends what was not acknowledged.
+/// A connection's panic ends that connection alone: its client reconnects and resends unacknowledged records.
 fn tell_of_panic(ended: Result<(), tokio::task::JoinError>, transport: &str) {
     if let Err(error) = ended
         && error.is_panic()

@@ -205,7 +205,7 @@ fn alerts_are_listed_acknowledged_and_kept() {
     let listed = api.daemon.run(&["alerts", "list"]);
     let said = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(
-        said.contains("80 % of the day's budget (everything) are used: 0.90 of 1.00 USD") && said.lines().count() == 2,
+        said.contains("daily budget (all spend) 90 % used: 0.90 of 1.00 USD") && said.lines().count() == 2,
         "{said}"
     );
     let output = api.daemon.command(&["alerts", "acknowledge", "--all"]).env("USER", "ada").output().unwrap();

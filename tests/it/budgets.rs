@@ -121,14 +121,8 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     let mut texts = webhook.texts();
     texts.sort();
     assert_eq!(texts.len(), 3, "{texts:?}");
-    assert!(
-        texts[0].starts_with("tallyd: 100 % of the day's budget (app \"web\") are used: 8.50 of 1.00 USD"),
-        "{texts:?}"
-    );
-    assert!(
-        texts[1].starts_with("tallyd: 100 % of the day's budget (everything) are used: 10.50 of 10.00 USD"),
-        "{texts:?}"
-    );
+    assert!(texts[2].starts_with("tallyd: daily budget (app \"web\") 850 % used: 8.50 of 1.00 USD"), "{texts:?}");
+    assert!(texts[0].starts_with("tallyd: daily budget (all spend) 105 % used: 10.50 of 10.00 USD"), "{texts:?}");
     // Each threshold was noted, also those that nobody needs to hear of any more.
     let percents = "SELECT string_agg(details ->> 'percent', ',' ORDER BY (details ->> 'percent')::int) FROM api_alerts \
         WHERE details ->> 'scope' = 'global'";

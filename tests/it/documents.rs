@@ -39,6 +39,11 @@ const ELSEWHERE: &[(&str, Elsewhere)] = &[
         "cargo run -p tallyd-client --example record",
         Nobody("it records at the installed service; cargo test compiles it"),
     ),
+    ("npm install ./tallyd/clients/typescript", File("clients/typescript/tests/guide.test.mjs")),
+    (
+        "pip install ./tallyd/clients/python",
+        Nobody("it would change the machine; scripts/need-python-client has what it needs"),
+    ),
     (
         "pip install ./clients/python",
         Nobody("it would change the machine; scripts/need-python-client has what it needs"),

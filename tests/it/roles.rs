@@ -48,7 +48,7 @@ fn the_owner_and_the_writer_load_and_another_role_is_told_why_it_cannot() {
         message.contains("BYPASSRLS") && message.contains("owner")
     });
     let advice = String::from_utf8_lossy(&daemon.run(&["migrate"]).stderr).into_owned();
-    assert!(advice.contains("the role other cannot see what was migrated"), "{advice}");
+    assert!(advice.contains("the role other cannot see the migrated tables"), "{advice}");
     postgres.psql("ALTER ROLE other BYPASSRLS");
     postgres.until_calls(4);
     daemon.assert_reconciled();

@@ -188,8 +188,8 @@ def check_sums(tallyd):
         hold(f"Calls in this range, {what}", number("Calls in this range", KNOWN_DAYS + TODAYS, begin, end), expected)
     models = {(row[0], row[1]): row[-1] for row in ask("Models", KNOWN_DAYS + TODAYS + ODD, now - day, now)}
     hold("Models", {name: cost and float(cost) for name, cost in models.items()}, {("x", "m"): 1, ("y", "m"): 5, ("z", "unknown"): ""})
-    series = {row[1]: float(row[2]) for row in ask("Cost a day by model", KNOWN_DAYS + TODAYS + ODD, now - day, now)}
-    hold("Cost a day by model", [series.get("m (x)"), series.get("m (y)")], [1, 5])
+    series = {row[1]: float(row[2]) for row in ask("Daily cost by model", KNOWN_DAYS + TODAYS + ODD, now - day, now)}
+    hold("Daily cost by model", [series.get("m (x)"), series.get("m (y)")], [1, 5])
 
 
 def expressions():
@@ -284,7 +284,7 @@ def check(tallyd, daemon, prometheus, children):
     ready = f"{prometheus}/api/v1/query?query=" + urllib.parse.quote("rate(tallyd_records_committed_total[30s]) > 0")
     until("Prometheus has seen records", lambda: '"value"' in (get(ready) or ""))
     forecast = f"{prometheus}/api/v1/query?query=tallyd_budget_forecast_ratio"
-    until("Prometheus has seen the budget's forecast", lambda: '"budget":"everything, a day"' in (get(forecast) or ""))
+    until("Prometheus has seen the budget's forecast", lambda: '"budget":"all spend, daily"' in (get(forecast) or ""))
     spent = f"{prometheus}/api/v1/query?query=" + urllib.parse.quote("sum(rate(tallyd_cost_usd_total[30s])) > 0")
     until("Prometheus has seen costs", lambda: '"value"' in (get(spent) or ""))
     if "tallyd_cost" in get(f"{daemon}/metrics"):

@@ -41,7 +41,7 @@ export interface UsageRecord {
   status?: number;
   /** How long the call took, in milliseconds. */
   latency_ms?: number;
-  /** What the call cost, USD as decimal text, where the application knows better than the price catalog. */
+  /** Cost of the call, USD as decimal text, where the application knows better than the price catalog. */
   cost_usd?: Decimal;
   /** A JSON object, or the text of one, that is stored with the call. */
   metadata?: Record<string, unknown> | string;

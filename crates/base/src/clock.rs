@@ -1,4 +1,4 @@
-//! The time of day, passed in wherever it is needed, so that tests decide what time it is.
+//! The time of day, passed in, so that tests decide the time.
 //!
 //! Durations are not measured with it: a wall clock may be set back. Use `std::time::Instant` for those.
 
@@ -50,7 +50,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Both directions from 1970. What an `i64` cannot hold, 292,000 years away, stops at its end.
+/// Both directions from 1970. Times beyond an `i64`, 292,000 years away, stop at its end.
 fn unix_us(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),

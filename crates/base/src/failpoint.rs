@@ -1,14 +1,14 @@
 //! Fail points: named places where the fault tests kill, stop, delay or mislead the daemon.
 //!
 //! They exist only in a build with the feature `failpoints`, which `tests/faults` makes for itself; everywhere else
-//! [`hit`] is empty, and the compiler removes it. The environment variable `FAILPOINTS` says what each does, in the
-//! notation of the crate `fail`: `wal.flushed=20*off->return(kill)` kills the daemon the 21st time that it gets there.
+//! [`hit`] is empty, and the compiler removes it. The environment variable `FAILPOINTS` gives the action of each, in the notation
+//! of the crate `fail`: `wal.flushed=20*off->return(kill)` kills the daemon the 21st time that it gets there.
 //!
-//! | action | what happens |
+//! | action | effect |
 //! |---|---|
 //! | `return(kill)` | SIGKILL: nothing is cleaned up, nothing is flushed |
 //! | `return(stop)` | SIGSTOP: the whole process stands still until somebody sends SIGCONT |
-//! | `return(N)`, `return` | the place does what it documents with the number N, or with 0 |
+//! | `return(N)`, `return` | the place has its documented effect with the number N, or with 0 |
 //! | `panic`, `sleep(ms)` | as `fail` has them |
 
 /// Passes the fail point `name`. None unless a test says otherwise.

@@ -1,6 +1,6 @@
-//! What every stage of tallyd shares.
+//! Shared parts of all stages of tallyd.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`clock`] | the time of day, passed in so that tests decide it |
 //! | [`registry`] | every metric: name, labels, help |

@@ -33,17 +33,17 @@ registry! {
     gauge BUILD_INFO = "tallyd_build_info" { version };
     /// Open client connections, by transport.
     gauge CONNECTIONS = "tallyd_connections" { transport };
-    /// Records that arrived, whatever became of them.
+    /// Records that arrived, accepted or not.
     counter RECORDS_RECEIVED = "tallyd_records_received_total";
     /// Records that were durable already when they arrived again, by their number, their request's key or a stated id.
     counter RECORDS_DUPLICATE = "tallyd_records_duplicate_total";
-    /// Spans, log records and metrics that came by OTLP, by signal and by what became of them.
+    /// Spans, log records and metrics that came by OTLP, by signal and outcome.
     counter OTLP_ITEMS = "tallyd_otlp_items_total" { signal, outcome };
     /// Records that were refused, by the code that the sender got.
     counter RECORDS_REFUSED = "tallyd_records_refused_total" { code };
     /// Accepted records for which no price is known, duplicates included: their cost is NULL until one is.
     counter RECORDS_UNPRICED = "tallyd_records_unpriced_total";
-    /// Records whose usage was not understood whole, by the name of what was not understood.
+    /// Records with unknown usage, by the unknown name.
     counter NOT_UNDERSTOOD = "tallyd_not_understood_total" { what };
     /// Spans and events with used tokens that were not recorded, by the kind that they were taken for.
     counter OTLP_PASSED_OVER = "tallyd_otlp_passed_over_total" { what };
@@ -53,7 +53,7 @@ registry! {
     gauge IDENTITIES = "tallyd_identities";
     /// Stated ids that were forgotten before their time, because there were more than wal.max_identities.
     counter IDENTITIES_FORGOTTEN = "tallyd_identities_forgotten_early_total";
-    /// Connections that were closed for what they sent, by the code of the error.
+    /// Connections that were closed for an error of the client, by its code.
     counter PROTOCOL_ERRORS = "tallyd_protocol_errors_total" { code };
     /// Times that a client said the name of a producer that another process was using at that moment.
     counter PRODUCER_NAMES_SHARED = "tallyd_producer_names_shared_total";
@@ -73,7 +73,7 @@ registry! {
     gauge OLDEST_UNFLUSHED_SECONDS = "tallyd_oldest_unflushed_age_seconds";
     /// 1 while the WAL is at one of its bounds and clients have to wait.
     gauge WAL_FULL = "tallyd_wal_full";
-    /// 1 while values that had been synced cannot be read and what is left of them was not replayed; see tallyd wal list.
+    /// 1 while synced values cannot be read and their readable rest was not replayed; see tallyd wal list.
     gauge WAL_DAMAGED = "tallyd_wal_damaged";
     /// Time to make one group of records durable, the disk's sync included.
     histogram WAL_COMMIT_SECONDS = "tallyd_wal_commit_seconds";
@@ -121,9 +121,9 @@ registry! {
     gauge RETENTION_OVERDUE = "tallyd_retention_overdue_partitions";
     /// Calls of forgotten users that arrived afterwards and that this daemon's upkeep has made anonymous.
     counter FORGOTTEN_CALLS = "tallyd_forgotten_late_calls_total";
-    /// Calls without a known price, by provider and model; models beyond a bound count under `(other)`.
+    /// Unpriced calls by provider and model; models beyond a bound count under `(other)`.
     gauge UNPRICED_CALLS = "tallyd_unpriced_calls" { provider, model };
-    /// Share of a budget that is used in its current period, by the budget's name; 1 is all of it, 0 what a removed budget has.
+    /// Share of a budget that is used in its current period, by the budget's name; 1 is all of it; a removed budget has 0.
     gauge BUDGET_SPENT_RATIO = "tallyd_budget_spent_ratio" { budget };
     /// Share of a budget that its current period will have used by its end, by the forecast; 0 where there is none.
     gauge BUDGET_FORECAST_RATIO = "tallyd_budget_forecast_ratio" { budget };

@@ -3,8 +3,7 @@
 //!
 //! Only our own code that depends on order goes through here (`tallyd_wal::channel`); the models beside it run the
 //! code itself, not a copy. What other crates synchronise (tokio's `Notify` and semaphore, crossbeam's channel) is taken at
-//! its word: it is opaque to loom, and [`step`] before each use says that another thread may run first, and that what
-//! it did is seen.
+//! its word: it is opaque to loom, and [`step`] before each use says that another thread may run first, and that its effects are seen.
 //!
 //! `make test` runs the models with few preemptions, `make model` with as many as there can be.
 

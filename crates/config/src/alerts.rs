@@ -1,4 +1,4 @@
-//! `[alerts]`, `[price_sync]`: what the daemon watches for people, and whom it tells.
+//! `[alerts]`, `[price_sync]`: alerts of the daemon, and their receivers.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub struct PriceSync {
     pub interval_hours: u32,
     /// Only these providers and platforms; empty: all of the list. A list names thousands of models.
     pub providers: Vec<String>,
-    /// Apply what differs at once, instead of waiting for `tallyd prices sync --apply`. Prices that people have set stay.
+    /// Apply differences at once, instead of waiting for `tallyd prices sync --apply`. Prices that people have set stay.
     pub apply: bool,
 }
 

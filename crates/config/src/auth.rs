@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Faults;
 use super::{Secret, form};
 
-/// JSON Web Tokens, and what failures cost.
+/// JSON Web Tokens, and the limits of failures.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {

@@ -113,17 +113,17 @@ impl LogTable {
     }
 }
 
-/// What the daily tables count by.
+/// The days and bounds of the rollups.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollup {
     /// The time zone in which a day begins, by its IANA name. The database remembers it: commands without this setting use
-    /// the database's, one that differs is an error. Changing it later takes a rebuild of the daily tables.
+    /// the database's, one that differs is an error. Changing it later needs a rebuild of the rollups.
     #[serde(with = "form::time_zone")]
     pub time_zone: Tz,
-    /// Distinct models a day and provider; further ones count as `(other)` in the daily tables.
+    /// Distinct models a day and provider; further ones count as `(other)` in the rollups.
     pub max_models_per_day: usize,
-    /// Distinct endpoints a day and provider; further ones count as `(other)` in the daily tables.
+    /// Distinct endpoints a day and provider; further ones count as `(other)` in the rollups.
     pub max_endpoints_per_day: usize,
 }
 

@@ -9,7 +9,7 @@
 //! | `TALLYD_CONFIG` | nothing here: the command line reads it to find the file |
 //! | one of [`CLIENT_VARIABLES`] | nothing here: the client libraries read it; one environment serves both |
 //!
-//! Any other `TALLYD_` variable is an error. Not so what Kubernetes adds for a service called `tallyd`
+//! Any other `TALLYD_` variable is an error. Except those that Kubernetes adds for a service called `tallyd`
 //! (`TALLYD_SERVICE_HOST`, `TALLYD_PORT_7420_TCP` …), which nobody wrote.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ const PREFIX: &str = "TALLYD_";
 const FILE_VARIABLE: &str = "TALLYD_CONFIG";
 /// The port that the platform assigned to the container.
 const PORT: &str = "PORT";
-/// What the client libraries read, and the daemon leaves alone. `TALLYD_SOCKET`, which both read, is not among them.
+/// Variables of the client libraries, which the daemon leaves alone. `TALLYD_SOCKET`, which both read, is not among them.
 pub const CLIENT_VARIABLES: [&str; 9] = [
     "TALLYD_ENDPOINT",
     "TALLYD_TOKEN",
@@ -69,7 +69,7 @@ pub(super) fn settings<'a>(
     chosen.collect()
 }
 
-/// What one variable sets: its rank among the variables of that key, and the key. None: nothing.
+/// The effect of one variable: its rank among the variables of that key, and the key. None: nothing.
 fn setting(name: &str, text: &str, keys: &BTreeMap<String, &str>, faults: &mut Faults) -> Option<(u8, String)> {
     if let Some(key) = keys.get(name) {
         return Some((0, (*key).to_owned()));

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, said so that the reader can mend it: all of it at once.
+//! Errors of a configuration, all of them at once, with the way to correct each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,7 +33,7 @@ pub(crate) enum Fault {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         source: std::io::Error,
     },
     /// The file is not TOML.
@@ -43,7 +43,7 @@ pub(crate) enum Fault {
         path: PathBuf,
         /// The line of the fault, from 1.
         line: usize,
-        /// What is wrong there.
+        /// The problem there.
         message: String,
     },
     /// There is no such key.
@@ -87,7 +87,7 @@ pub(crate) enum Fault {
         origin: Origin,
         /// The key.
         key: String,
-        /// What is wrong, and what is accepted.
+        /// The problem, and the accepted values.
         reason: String,
     },
     /// The value does not fit the others, or the machine.
@@ -95,7 +95,7 @@ pub(crate) enum Fault {
     Invalid {
         /// The key to change.
         key: &'static str,
-        /// What is wrong, and what to do.
+        /// The problem, and the remedy.
         reason: String,
     },
 }
@@ -141,7 +141,7 @@ impl Faults {
         self.0.push(fault);
     }
 
-    /// Adds what does not fit the other values, or the machine. `reason` also says what to do.
+    /// Adds errors of values that do not fit others, or the machine. `reason` also names the remedy.
     pub(crate) fn add(&mut self, key: &'static str, reason: impl Into<String>) {
         self.push(Fault::Invalid { key, reason: reason.into() });
     }
@@ -167,8 +167,8 @@ impl Faults {
         }
     }
 
-    /// Adds what the check of the whole has found: with where each value came from, and without the keys whose own value could not be
-    /// read, because it was their default that was checked.
+    /// Adds the errors of the whole, with the origin of each value. Keys whose own value could not be read are left out, because
+    /// their default was checked.
     pub(crate) fn extend_checked(&mut self, checked: Self, origins: &BTreeMap<String, Origin>) {
         let unread = self.0.len();
         for fault in checked.0 {

@@ -16,7 +16,7 @@ pub struct Flusher {
     /// How old a record may get before its batch is closed, however small.
     #[serde(rename = "flush_interval_ms", with = "form::milliseconds")]
     pub flush_interval: Duration,
-    /// Records of the largest batch; a backlog makes batches grow up to it, or to 18 MiB of what the WAL holds of them.
+    /// Records of the largest batch; a backlog makes batches grow up to it, or to 18 MiB of their size in the WAL.
     pub max_batch_records: usize,
     /// How long one whole batch may take in the database before it is given up and tried again.
     #[serde(rename = "statement_deadline_ms", with = "form::milliseconds")]

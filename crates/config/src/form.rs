@@ -66,7 +66,9 @@ pub(super) mod octal {
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
         match u32::from_str_radix(&text, 8) {
             Ok(mode) if digits && mode <= 0o777 => Ok(mode),
-            _ => Err(de::Error::custom(format_args!("{text:?} is no file mode; write octal digits, such as \"0660\""))),
+            _ => Err(de::Error::custom(format_args!(
+                "{text:?} is not a file mode; write octal digits, such as \"0660\""
+            ))),
         }
     }
 }
@@ -85,7 +87,7 @@ pub(super) mod rfc3339 {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
         let text = String::deserialize(deserializer)?;
         let time = DateTime::parse_from_rfc3339(&text).map_err(|_| {
-            de::Error::custom(format_args!("{text:?} is no time; write RFC 3339, such as \"2015-01-01T00:00:00Z\""))
+            de::Error::custom(format_args!("{text:?} is not a time; write RFC 3339, such as \"2015-01-01T00:00:00Z\""))
         })?;
         Ok(time.timestamp_micros())
     }
@@ -103,7 +105,9 @@ pub(super) mod time_zone {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|_| {
-            de::Error::custom(format_args!("{text:?} is no time zone; write an IANA name, such as \"Europe/Berlin\""))
+            de::Error::custom(format_args!(
+                "{text:?} is not a time zone; write an IANA name, such as \"Europe/Berlin\""
+            ))
         })
     }
 }

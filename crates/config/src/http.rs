@@ -30,8 +30,8 @@ pub struct Http {
     pub max_body_bytes: usize,
     /// The endpoint whose calls `/api/admin/user-stats` counts as `analysisCalls`.
     pub analysis_endpoint: String,
-    /// Open HTTP connections. An eighth of them, at most 32, are for `/healthz` and `/readyz` alone, and half of the rest at
-    /// most for connections that have shown no valid token; who is waited for longest makes room for the next.
+    /// Open HTTP connections. An eighth of them, at most 32, are for `/healthz` and `/readyz` alone. At most half of the rest is
+    /// for connections without a valid token; the one that is waited for longest makes room for the next.
     pub max_connections: usize,
     /// Of those, connections of one address that have shown no valid token. It is the address that connects: with
     /// `trusted_proxies` all come from the proxy, so the bound is not applied, and is the proxy's to keep (nginx:
@@ -68,7 +68,7 @@ impl Http {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             if host.is_none_or(|host| host.is_empty() || host.contains('/') || !host.is_ascii()) {
                 let reason =
-                    format!("{origin:?} is no origin; write scheme and host, such as https://admin.example.com");
+                    format!("{origin:?} is not an origin; write scheme and host, such as https://admin.example.com");
                 faults.add("http.cors_origins", reason);
             }
         }
@@ -97,10 +97,10 @@ pub struct Users {
     pub columns: Vec<String>,
     /// Its column by which active sessions are counted in `/api/admin/metrics`, where the table has it.
     pub tier_column: String,
-    /// Minutes without a refresh after which a session is over: what the Supabase project has for its inactivity timeout. 0:
+    /// Minutes without a refresh after which a session is over: the Supabase project's inactivity timeout. 0:
     /// no such limit.
     pub session_max_idle_minutes: u32,
-    /// Minutes in all after which a session is over: what the Supabase project has for its time-box. 0: no such limit.
+    /// Minutes in all after which a session is over: the Supabase project's time-box. 0: no such limit.
     pub session_max_age_minutes: u32,
 }
 

@@ -1,6 +1,6 @@
-//! Values over values: each key holds what the strongest source says, and remembers which one that was.
+//! Values over values: each key holds the value of the strongest source, and remembers that source.
 //!
-//! The defaults, as TOML, are the table of what exists: a key that is not in it is unknown, and a value must be of its
+//! The defaults, as TOML, are the table of existing keys: a key that is not in it is unknown, and a value must be of its
 //! default's type. Each value is also tried alone on top of the defaults, so that a message about it can say where it
 //! came from.
 
@@ -85,7 +85,7 @@ impl Layers {
         }
     }
 
-    /// The whole configuration, not yet checked across keys: what could not be read stands at its default.
+    /// The whole configuration, not yet checked across keys: unreadable values stand at their default.
     pub(crate) fn into_config(self, faults: &mut Faults) -> Config {
         let mut table = self.defaults;
         let mut origins = BTreeMap::new();

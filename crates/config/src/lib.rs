@@ -5,8 +5,8 @@
 //! shipped `config.toml` and `docs/reference/config.md` are written from these doc comments and defaults by `make snapshots`.
 //!
 //! *Strict.* An unknown key or `TALLYD_` variable, a value of another type, and settings that contradict each other
-//! are errors that say where the value came from and what would be accepted, all of them at once: a daemon that shrugs at
-//! `max_byte = 1000000` runs with a setting nobody chose.
+//! are errors. They name the value's origin and the accepted values, all of them at once. A daemon that ignores `max_byte =
+//! 1000000` would run with an unintended setting.
 //!
 //! *Environment.* Every key has a variable: `TALLYD_`, the section, `_`, the key (`TALLYD_WAL_MAX_BYTES`). Those of
 //! platforms and habit come besides: `DATABASE_URL`, `PORT`, `TALLYD_SOCKET`, `TALLYD_LOG` ([`mod@env`]).
@@ -57,9 +57,9 @@ use tallyd_model::pricing::PricingOptions;
 pub struct Config {
     /// The folder of everything that the daemon keeps on disk; made at the first start.
     pub data_dir: PathBuf,
-    /// Where records come in.
+    /// Listeners for records.
     pub listen: Listen,
-    /// What a record may be. One outside of these bounds is refused alone; its neighbours go through.
+    /// Bounds of a record. A record outside of them is refused alone; its neighbours go through.
     pub limits: Limits,
     /// The WAL (write-ahead log) on disk, where a record is safe before it is acknowledged.
     pub wal: Wal,
@@ -67,7 +67,7 @@ pub struct Config {
     pub flusher: Flusher,
     /// The PostgreSQL that records are loaded into.
     pub database: Database,
-    /// The daily tables.
+    /// The rollups.
     pub rollup: Rollup,
     /// The call log, `api_usage_log`.
     pub log_table: LogTable,
@@ -80,11 +80,11 @@ pub struct Config {
     pub users: Users,
     /// The API, the page, metrics and health.
     pub http: Http,
-    /// What OpenTelemetry exports to `/v1/traces`, `/v1/logs` and `/v1/metrics` become records.
+    /// Exports of OpenTelemetry to `/v1/traces`, `/v1/logs` and `/v1/metrics`, which become records.
     pub otlp: Otlp,
-    /// Who may ask the API: JSON Web Tokens of an issuer. Static tokens need no setting; `tallyd token create` makes them.
+    /// Access to the API: JSON Web Tokens of an issuer. Static tokens need no setting; `tallyd token create` makes them.
     pub auth: Auth,
-    /// What the price catalog cannot know.
+    /// Prices beside the built-in catalog.
     pub pricing: PricingOptions,
     /// A public price list, read regularly. Its changes are proposed: `tallyd prices sync` shows them with their effect on last
     /// week's calls.
@@ -95,7 +95,7 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// The daemon log, on standard error.
     pub log: Log,
-    /// Where each value that was set came from, by its key (`wal.max_bytes`). What is not in it is a default.
+    /// Where each value that was set came from, by its key (`wal.max_bytes`). Missing keys are at their default.
     #[serde(skip)]
     pub origins: BTreeMap<String, Origin>,
 }
@@ -196,7 +196,7 @@ impl Config {
         self.listen.socket.clone().unwrap_or_else(|| self.data_dir.join("tallyd.sock"))
     }
 
-    /// Checks what a value alone cannot show.
+    /// Checks relations between values.
     fn validate(&self, faults: &mut error::Faults) {
         if self.data_dir.as_os_str().is_empty() {
             faults.add("data_dir", "it is empty; name a folder that the daemon may write to");

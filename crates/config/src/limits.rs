@@ -1,4 +1,4 @@
-//! `[limits]`, `[dead_letters]`: the bounds of a record, and how much of what is refused is kept.
+//! `[limits]`, `[dead_letters]`: the bounds of a record, and of stored refusals.
 
 use std::time::Duration;
 
@@ -49,9 +49,8 @@ pub struct Limits {
     pub metadata_bytes: usize,
     /// Entries of `extra_units`.
     pub extra_units: usize,
-    /// Tokens of one bucket of a record, and its requests; at most 10^12. A row of the daily tables and of the users'
-    /// totals holds 9.2 * 10^18: at the default 9.2 * 10^9 calls of this size fill one. What does not fit any more goes to
-    /// the dead letters.
+    /// Tokens of one bucket of a record, and its requests; at most 10^12. A row of a rollup holds 9.2 * 10^18, which is
+    /// 9.2 billion calls of the default size. Calls that do not fit go to the dead letters.
     pub tokens: u64,
     /// No call was made before this.
     #[serde(rename = "occurred_at_min", with = "form::rfc3339")]
@@ -113,7 +112,7 @@ impl Limits {
     }
 }
 
-/// How much of what is refused is kept. Beyond a bound a refused record is answered and counted, and its payload is not kept.
+/// The bounds of stored refusals. Beyond a bound a refused record is answered and counted, and its payload is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetters {

@@ -31,8 +31,8 @@ pub struct Listen {
     /// Tokens that TCP clients may show, secret, of 16 characters at least. Required with `tcp`; several, so that one can be
     /// replaced.
     pub tcp_tokens: Vec<Secret>,
-    /// Connections over TCP that have not shown a token yet, of one address half of them at most; who is waited for longest
-    /// makes room for the next. They do not count towards `max_connections`.
+    /// Connections over TCP that have not shown a token yet, of one address half of them at most; the one that is waited for
+    /// longest makes room for the next. They do not count towards `max_connections`.
     pub max_strangers: usize,
     /// Connections at once, all listeners together; more wait until one ends. TCP has half of them at most.
     pub max_connections: usize,

@@ -1,4 +1,4 @@
-//! `[otlp]`: what OpenTelemetry exports become records.
+//! `[otlp]`: OpenTelemetry exports that become records.
 
 use serde::{Deserialize, Serialize};
 

@@ -44,11 +44,11 @@ impl Log {
     }
 }
 
-/// What happens at SIGTERM.
+/// The behaviour at SIGTERM.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long the daemon may take to load what it has buffered; the rest stays on disk for the next start.
+    /// How long the daemon may take to load buffered records; the rest stays on disk for the next start.
     #[serde(rename = "deadline_ms", with = "form::milliseconds")]
     pub deadline: Duration,
 }

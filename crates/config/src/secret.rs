@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What stands in place of a secret.
+/// The replacement of a secret.
 const REDACTED: &str = "***";
 
 /// A token. Prints, and serializes, as `***`. Compare tokens that a client sent in constant time, not with `==`.
@@ -91,7 +91,7 @@ pub fn redact_url(text: &str) -> String {
     }
 }
 
-/// Hides what stands between the first `:` and the last `@`: the password, if there is one.
+/// Hides the text between the first `:` and the last `@`: the password, if there is one.
 fn redact_user(rest: &str) -> String {
     match rest.rsplit_once('@') {
         Some((user, host)) => match user.split_once(':') {

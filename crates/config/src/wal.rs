@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Faults;
 use super::form;
 
-/// When the buffer is synced to disk, by what can be lost of records that were already acknowledged.
+/// When the buffer is synced to disk, by the acknowledged records that can be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sync {
@@ -18,8 +18,8 @@ pub enum Sync {
     /// Every `interval_ms`. Killing the daemon loses nothing; a power cut or a crash of the system loses up to that
     /// long.
     Interval,
-    /// When the operating system decides. Killing the daemon loses nothing; a power cut or a crash of the system loses
-    /// whatever had not been written yet: often half a minute, and there is no bound.
+    /// When the operating system decides. Killing the daemon loses nothing; a power cut or a crash of the system loses all data
+    /// that had not been written yet: often half a minute, without a bound.
     Os,
 }
 
@@ -27,7 +27,7 @@ pub enum Sync {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wal {
-    /// When the WAL is synced to disk, by what can be lost of records that were already acknowledged:
+    /// When the WAL is synced to disk, by the acknowledged records that can be lost:
     ///
     /// * `"always"`: nothing, ever; many records share one sync.
     /// * `"interval"`: nothing if the daemon is killed, up to `interval_ms` if the power fails.

@@ -133,7 +133,7 @@ impl Admission<'_> {
         let mut admitted = self.admit_raw(&raw, &mut scratch);
         if let (Ok(call), Field::Absent, Some(id)) = (&mut admitted, &raw.id, absent.id) {
             call.id = id();
-            // Known by it, too, once what it was made of is forgotten for others.
+            // Known by it, too, once its source is forgotten for others.
             call.stated.id = true;
         }
         take(admitted.as_ref().map_err(Refusal::clone))
@@ -214,7 +214,7 @@ impl Admission<'_> {
     }
 
     fn endpoint<'a>(&self, endpoint: &'a TextField<'_>) -> Admitted<&'a str> {
-        // The query string is cut before the length is checked: it is what makes endpoints long.
+        // The query string is cut before the length is checked: it makes endpoints long.
         let Field::Given(text) = endpoint else { return self.text("endpoint", endpoint) };
         let kept = self.kept(text);
         check_text("endpoint", kept, self.rules.text_bytes)?;
@@ -228,7 +228,7 @@ impl Admission<'_> {
             Field::Given(IdValue::Text(text)) => Uuid::try_parse(text).map(Uuid::into_bytes).map_err(|_| {
                 Refusal::new(Code::Format, "id", format!("expected a UUID or no id, found {:?}", echo(text)))
             }),
-            // Bytes of another length, whatever they would be as text.
+            // Bytes of another length, even if they are valid text.
             Field::Wrong(Wrong::Encoding | Wrong::Binary) => {
                 Err(Refusal::new(Code::Format, "id", "a binary id has 16 bytes, or 17 with 1 before them"))
             }

@@ -1,10 +1,10 @@
 //! The short way to a call: the array form that clients write, read by hand.
 //!
-//! serde asks each value what it is and is told by a visitor, which takes several times as long as the reading; what it
-//! builds is large, and then looked at field by field. Nearly every record is an array whose fields have the types that the
+//! serde asks each value for its type through a visitor, which takes several times as long as the reading. Its result is large,
+//! and then examined field by field. Nearly every record is an array whose fields have the types that the
 //! specification gives, within all bounds, so those become a [`Call`] straight off, nothing of which is copied. At anything
 //! else (a map, a nested value, a negative number, a name that is too long or has to be lowered) this way gives up, and
-//! [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: they alone say what is wrong. Where this way
+//! [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: they alone name the problem. Where this way
 //! answers, they would have answered the same; a property test holds them together.
 
 use std::borrow::Cow;
@@ -77,7 +77,7 @@ enum IdOrigin {
     Nobody,
 }
 
-/// What is left of the array. Fields beyond its end are absent.
+/// The rest of the array. Fields beyond its end are absent.
 struct Fields<'a, 'r> {
     rest: &'a [u8],
     left: usize,
@@ -237,7 +237,7 @@ impl<'a, 'r> Fields<'a, 'r> {
     #[inline]
     fn metadata(&mut self) -> Option<&'a str> {
         let Some(bytes) = self.raw()? else { return Some("") };
-        // What has to be changed needs a place to be kept in, which this way does not have.
+        // A changed value needs a place of its own, which this way does not have.
         match self.admission.metadata_text(std::str::from_utf8(bytes).ok()?) {
             Ok(Cow::Borrowed(text)) => Some(text),
             _ => None,

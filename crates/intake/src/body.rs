@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use tallyd_model::json::{self, Raw};
 
-/// Records of one request. Its answer has a result for each, so this bounds what a request may make the daemon hold.
+/// Records of one request. Its answer has a result for each, so this bounds the memory that a request can use.
 pub const RECORDS_MAX: usize = 16_384;
 
 /// Why a body is refused whole.
@@ -19,7 +19,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// What the sender can do.
+    /// The remedy for the sender.
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use tallyd_protocol::{ClientMessage, Hello, PROTOCOL_VERSION, scan};
 use super::raw::RawRecord;
 use super::refusal::{Code, Refusal};
 
-/// What a frame says.
+/// The content of a frame.
 #[derive(Debug)]
 pub enum ClientFrame<'a> {
     /// The handshake.
@@ -46,9 +46,9 @@ pub enum FrameError {
     /// It claims more records than are accepted. They are not looked at.
     #[error("{count} records, at most {max} are accepted")]
     TooMany {
-        /// What it claims.
+        /// The claimed version.
         count: usize,
-        /// What is accepted.
+        /// The accepted versions.
         max: usize,
     },
 }
@@ -65,7 +65,7 @@ pub struct Records<'a> {
 /// How deep a record may be nested, as in JSON: the reader recurses, and its stack is bounded.
 const DEPTH_MAX: usize = 128;
 
-/// Reads a frame's body, of at most so many records.
+/// Reads a frame's body, of a bounded number of records.
 ///
 /// # Errors
 /// [`FrameError`] says what was expected.
@@ -81,7 +81,7 @@ pub fn read(body: &[u8], records_max: usize) -> Result<ClientFrame<'_>, FrameErr
             Ok(ClientMessage::Hello(hello)) => Ok(ClientFrame::Hello(hello)),
             Ok(ClientMessage::Watch(_)) => Err(malformed("two names of one message")),
             Err(error) => match rmp_serde::from_slice(body) {
-                // Of another version: which one it is can be told, whatever else it says.
+                // Of another version: its number is readable in any case.
                 Ok(AnyMessage::Hello(AnyHello { protocol, client })) if protocol != PROTOCOL_VERSION => {
                     Ok(ClientFrame::Hello(Hello { protocol, client, ..Hello::default() }))
                 }
@@ -168,7 +168,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     if !matches!(bytes.first(), Some(0x80..=0x9f | 0xdc..=0xdf)) {
         return Err(Refusal::new(Code::Type, "", "a record is a map or an array"));
     }
-    // serde stops at the last field that it knows; what a longer array says would be lost in silence.
+    // serde stops at the last field that it knows; the rest of a longer array would be lost in silence.
     if matches!(bytes.first(), Some(0xdc | 0xdd))
         && rmp::decode::read_array_len(&mut &*bytes).is_ok_and(|fields| fields as usize > FIELDS.len())
     {
@@ -180,10 +180,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RawRecord<'_>, Refusal> {
     RawRecord::deserialize(&mut decoder).map_err(|error| refusal(&error.to_string()))
 }
 
-/// Characters of what a sender wrote that are said back.
+/// Characters of a sender's text that are quoted back.
 const ECHO_CHARS: usize = 64;
 
-/// Names what serde found.
+/// Names the value that serde found.
 pub(super) fn refusal(error: &str) -> Refusal {
     if let Some(name) = quoted_after(error, "unknown field `") {
         let message = format!("no field is called `{name}`; see protocol/README.md for the fields");
@@ -196,7 +196,7 @@ pub(super) fn refusal(error: &str) -> Refusal {
     Refusal::new(Code::Invalid, "", format!("not a usage record: {error}"))
 }
 
-/// The name in backticks after `heading`. It is the sender's: what cannot be stored or printed is left out of it.
+/// The name in backticks after `heading`. It is the sender's text: characters that cannot be stored or printed are left out.
 fn quoted_after(error: &str, heading: &str) -> Option<String> {
     let (_, quoted) = error.split_once(heading)?;
     // Behind the name come the fields that are known, or the place in the text.

@@ -1,18 +1,18 @@
 //! A MessagePack map, written out as JSON text while it is read.
 //!
-//! Metadata never costs a call. What MessagePack has and JSON does not becomes text: binary data and text that is not UTF-8 with
-//! U+FFFD in place of what cannot be read, an extension as [`EXTENSION`], a key that is not text as the text of its value.
+//! Metadata never costs a call. Types of MessagePack that JSON lacks become text: binary data and text that is not UTF-8 with
+//! U+FFFD in place of unreadable bytes, an extension as [`EXTENSION`], a key that is not text as the text of its value.
 //! No tree is built in between: a tree takes hundreds of bytes for a map of three, and a frame may hold a million of
-//! bytes. The text is at most six times as long as what was sent.
+//! bytes. The text is at most six times as long as the source.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// What stands in place of an extension.
+/// The replacement of an extension.
 const EXTENSION: &str = "(a MessagePack extension)";
-/// What stands in place of a key that is a container.
+/// The replacement of a key that is a container.
 const CONTAINER: &str = "(a container)";
 
 /// Writes the value that it is given as JSON.
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for JsonText<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        // The shortest digits that read back as the same number; what is not a number becomes null.
+        // The shortest digits that read back as the same number; NaN and infinities become null.
         self.0.push_str(&serde_json::to_string(&value).expect("a number serializes"));
         Ok(())
     }

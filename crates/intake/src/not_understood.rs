@@ -1,7 +1,7 @@
 //! Usage that a sender or a translator could not read whole.
 //!
-//! A call is understood whole, or it is unpriced. What turns foreign usage into a record (OTLP, a file's import, a client's
-//! reader) and finds a count, a tier or a unit that it does not know leaves the name of it in the record's metadata, under
+//! A call is understood whole, or it is unpriced. A reader of foreign usage (OTLP, a file's import, a client) that finds an
+//! unknown count, tier or unit leaves its name in the record's metadata, under
 //! [`NOT_UNDERSTOOD`]. The daemon then does not price the call by its catalog: an amount that leaves something out would look like one
 //! that does not. A cost that the record states is taken all the same.
 //!
@@ -19,7 +19,7 @@ use tallyd_model::json;
 /// The name where the value is not text.
 const UNNAMED: &str = "(unnamed)";
 
-/// The name of what was not understood, if the metadata says so at its top level.
+/// The name of the unknown usage, if the metadata has it at its top level.
 #[must_use]
 pub fn of(metadata: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]

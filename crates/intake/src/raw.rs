@@ -19,7 +19,7 @@ macro_rules! raw_record {
 
 tallyd_protocol::for_each_field!(raw_record);
 
-/// What a field is read as: a type for each kind of field.
+/// The type that a field is read as: one for each kind of field.
 #[expect(non_camel_case_types, reason = "the kinds' names")]
 mod kind {
     use crate::raw_value::{Decimal, Field, IdValue, Int, ObjectText, TextField, TimeValue, Units};

@@ -1,4 +1,4 @@
-//! The values of a record's fields as they arrive: each type takes whatever a codec has and remembers what was wrong.
+//! The values of a record's fields as they arrive: each type takes any value of a codec and remembers its error.
 //!
 //! They never fail on a scalar or a container of another type. The codec's own errors (a cut-off value, broken syntax)
 //! pass through. From JSON a value is taken as its own text ([`Raw`]) and judged by its first byte: so a number keeps its
@@ -16,7 +16,7 @@ use super::json_text::JsonText;
 use tallyd_model::decimal::{whole, whole_float};
 use tallyd_model::json::{self, Raw};
 
-/// What a field holds that its type did not expect.
+/// A field's value of an unexpected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
     /// A value of this kind.
@@ -33,7 +33,7 @@ pub enum Field<T> {
     /// Not there, or nil.
     #[default]
     Absent,
-    /// What was asked for.
+    /// The expected type.
     Given(T),
     /// Something else.
     Wrong(Wrong),

@@ -21,7 +21,7 @@ pub enum Code {
     Format,
     /// A text that is not UTF-8.
     Encoding,
-    /// `occurred_at` lies before what is accepted.
+    /// `occurred_at` lies before the accepted time.
     TooEarly,
     /// `occurred_at` lies too far ahead.
     TooLate,
@@ -75,7 +75,7 @@ pub struct Refusal {
     pub code: Code,
     /// The field at fault, or empty. A name that no field has is as the sender wrote it, bounded and printable.
     pub field: Cow<'static, str>,
-    /// What is wrong, and what would be accepted.
+    /// The problem, and the accepted values.
     pub message: Cow<'static, str>,
 }
 

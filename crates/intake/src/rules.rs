@@ -34,7 +34,7 @@ pub struct Rules {
     pub stated_costs: StatedCosts,
     /// The highest under [`StatedCosts::NonNegative`].
     pub stated_cost_max: Usd,
-    /// A `request_id` is the vendor's, whatever its form, and names the call beside its id: an instrumentation has read it from the
+    /// A `request_id` is the vendor's in any form, and names the call beside its id: an instrumentation has read it from the
     /// response.
     pub response_ids: bool,
 }
@@ -58,7 +58,7 @@ impl Default for Rules {
     }
 }
 
-/// Who admits records: the rules, the prices, and what a batch of records has in common.
+/// Admits records: the rules, the prices, and the common properties of a batch of records.
 pub struct Admission<'c> {
     /// The bounds.
     pub rules: &'c Rules,
@@ -107,7 +107,7 @@ impl Admission<'_> {
         &endpoint[..query.unwrap_or(endpoint.len())]
     }
 
-    /// The parts of a call's identity that its sender states. A stated id is enough: two ids tell two calls apart, whatever their `request_id`.
+    /// The parts of a call's identity that its sender states. A stated id is enough: two ids tell two calls apart, for any `request_id`.
     pub(super) fn stated(&self, id: bool, call: &Call<'_>) -> Stated {
         let response = if self.rules.response_ids {
             !call.request_id.is_empty()
@@ -164,7 +164,7 @@ impl Admission<'_> {
         })
     }
 
-    /// A cost that the sender states, within what this sender may state. Sums of such costs stay exact: a record has at most
+    /// A cost that the sender states, within this sender's rights. Sums of such costs stay exact: a record has at most
     /// 10^9 USD, which is 10^27 units of 10^-18 USD, and the sums' 128 bits hold 1.7 * 10^11 such records.
     pub(super) fn stated_usd(&self, text: &str) -> Admitted<Usd> {
         let field = "cost_usd";
@@ -237,7 +237,7 @@ enum Rest {
 /// True if the provider, in the call log's spelling, has made the id. `request_id` is free text: a product may put its own request's id
 /// there, and make several calls under it. Only a form that a vendor gives to its ids names a call.
 fn is_vendors_id(provider: &str, request_id: &str) -> bool {
-    // Most records have none.
+    // Most records do not have one.
     !request_id.is_empty()
         && FORMS.iter().any(|(of, start, rest)| {
             let Some(text) = request_id.strip_prefix(start).filter(|text| !text.is_empty()) else { return false };

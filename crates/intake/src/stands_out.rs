@@ -1,4 +1,4 @@
-//! What stands out about an accepted call: usage that was not understood whole, and a stated cost that is not the catalog's.
+//! Unusual properties of an accepted call: unknown usage, and a stated cost that differs from the catalog's.
 //!
 //! Only calls that the catalog did not price are looked at, so the usual record pays nothing for it.
 
@@ -15,8 +15,8 @@ const TOLERANCE_PERCENT: i128 = 1;
 const TOLERANCE: Usd = Usd::from_attos(1_000_000_000_000);
 
 impl Admission<'_> {
-    /// The name of what was not understood about a call's usage: what its metadata names, a service tier or a unit that the
-    /// price does not know. A model without a price is listed by its name elsewhere.
+    /// The name of a call's unknown usage: from its metadata, or a service tier or unit without a rate. A model without a price
+    /// is listed by its name elsewhere.
     #[must_use]
     pub fn not_understood<'a>(&self, call: &Call<'a>) -> Option<Cow<'a, str>> {
         if let Some(name) = not_understood::of(call.metadata) {

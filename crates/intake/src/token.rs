@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 
 use tallyd_model::json;
 
-/// What says how a token is to be verified.
+/// The part of a token that selects its verification.
 #[derive(Debug, Deserialize)]
 pub struct TokenHeader {
     /// The algorithm that the token states.
@@ -17,7 +17,7 @@ pub struct TokenHeader {
 }
 
 impl TokenHeader {
-    /// Reads what the header's base64 holds. None if it is broken, or has extensions.
+    /// Reads the header's base64. None if it is broken, or has extensions.
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {
         json::from_slice::<Self>(text).ok().filter(|header| header.crit.is_none())

@@ -49,7 +49,7 @@ fn judge_line(line: &str, judge: impl Fn(Result<&Call<'_>, &Refusal>)) {
     admission.admit(Encoded::Json(line.as_bytes()), |admitted| judge(admitted.as_ref().copied()));
 }
 
-/// Holds every field of the call against the vector's record, in which what is absent is at its default.
+/// Holds every field of the call against the vector's record, in which absent fields are at their default.
 fn is_record(name: &Value, call: &Call<'_>, record: &Value) {
     let text = |field: &str| record[field].as_str().unwrap_or_default();
     let count = |field: &str, default| record[field].as_u64().unwrap_or(default);
@@ -94,7 +94,7 @@ fn is_refused_as(vector: &Value, judged: Result<&Call<'_>, &Refusal>) {
     assert_eq!((refusal.code.name(), &*refusal.field), expected, "{}: {}", vector["name"], refusal.message);
 }
 
-/// What the wire can say is more than what a daemon takes by default.
+/// The wire can express more than a daemon takes by default.
 fn wire_rules() -> Rules {
     Rules {
         stated_costs: tallyd_config::StatedCosts::Allow,

@@ -39,13 +39,13 @@ pub struct Call<'a> {
     pub status: u16,
     /// Milliseconds.
     pub latency_ms: Option<u32>,
-    /// What the call cost, and who says so.
+    /// The call's cost, and its source.
     pub cost: Cost,
     /// A JSON object, or empty.
     pub metadata: &'a str,
     /// Where the model ran, if not at its vendor; lower case, or empty.
     pub platform: &'a str,
-    /// What of its identity the sender states.
+    /// The identity that the sender states.
     pub stated: Stated,
 }
 
@@ -104,7 +104,7 @@ macro_rules! field_of {
     };
 }
 
-/// What a call cost, and who says so.
+/// A call's cost, and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
     /// Priced from the catalog, by the price of that id.
@@ -141,10 +141,10 @@ impl Cost {
     }
 }
 
-/// What names a call: its id's bytes, or the digest of its provider and the vendor's id.
+/// The key of a call: its id's bytes, or the digest of its provider and the vendor's id.
 pub type Key = [u8; 16];
 
-/// What of a call's identity its sender states.
+/// The stated identity of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stated {
     /// Its id.

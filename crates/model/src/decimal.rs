@@ -1,7 +1,7 @@
 //! Exact decimal text: read into, and written from, an integer that counts the last kept decimal place.
 //!
 //! [`parse`] never rounds: it reads prices and budgets, whose authors meant every digit, so a number with more decimals than
-//! are kept is an error. Trailing zeros do not count (`0.50000000000000000000` is one half). [`parse_rounded`] reads what
+//! are kept is an error. Trailing zeros do not count (`0.50000000000000000000` is one half). [`parse_rounded`] reads numbers that
 //! programs computed in binary floats: the digits beyond the kept ones are noise, and are rounded half to even.
 
 use std::fmt;
@@ -25,11 +25,11 @@ pub enum DecimalError {
     #[error("too large a number")]
     OutOfRange,
     /// A quantity below zero.
-    #[error("negative; a quantity counts what was used")]
+    #[error("negative; a quantity is 0 or more")]
     Negative,
 }
 
-/// The exponent may have so many digits: more could only spell zero or a number out of range.
+/// The bound of the exponent's digits: more could only spell zero or a number out of range.
 const EXPONENT_DIGITS: usize = 4;
 
 /// Reads `text` as a multiple of 10^-`kept`.
@@ -49,7 +49,7 @@ pub(crate) fn parse(text: &str, kept: u8) -> Result<i128, DecimalError> {
     Ok(if negative { -magnitude } else { magnitude })
 }
 
-/// As [`parse`], but decimals beyond the kept ones are rounded half to even: `0.0016150000000000001` is what a float makes of
+/// As [`parse`], but decimals beyond the kept ones are rounded half to even: `0.0016150000000000001` is a float's text of
 /// `0.001615`.
 pub(crate) fn parse_rounded(text: &str, kept: u8) -> Result<i128, DecimalError> {
     match parse(text, kept) {

@@ -1,14 +1,14 @@
-//! What tallyd's words mean: a call, its usage, what it costs, and the sums of many. Pure: text and numbers in, numbers out.
+//! tallyd's model: calls, their usage, costs and sums. Pure: text and numbers in, numbers out.
 //! No clock, no file, no network, no async runtime; a dependency of that kind does not belong here.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`call`] | [`Call`](call::Call): one accepted call, validated, normalised and priced |
-//! | [`pricing`] | what things cost: amounts, names, the catalog, others' price lists |
-//! | [`role`] | what a token or a user may do |
-//! | [`rollup`] | what a batch adds to the rollup tables |
+//! | [`pricing`] | costs: amounts, names, the catalog, others' price lists |
+//! | [`role`] | rights of tokens and users |
+//! | [`rollup`] | the sums that a batch adds to the rollups |
 //! | [`bill`] | the vendor's bill, read from its exports and laid beside the calls |
-//! | [`forecast`] | what spending will come to, from what it was |
+//! | [`forecast`] | future spend, from past spend |
 //! | [`json`] | JSON from outside, read by one bounded reader; answers in it |
 //! | [`decimal`] | exact decimal text |
 //! | [`files`] | encodings, separators, numbers and dates of files as people and programs write them |

@@ -1,7 +1,7 @@
 //! Text of others on a terminal and in the daemon log.
 //!
-//! A user, a producer or a model names itself. Printed as it is, such a name can move the cursor, forge a line, or reorder
-//! what stands around it. Here each character that is not seen as itself becomes its escape, as in Rust: `\n`, `\u{1b}`.
+//! A user, a producer or a model names itself. Printed as it is, such a name can move the cursor, forge a line, or reorder the
+//! text around it. Here each character that is not seen as itself becomes its escape, as in Rust: `\n`, `\u{1b}`.
 
 use std::borrow::Cow;
 

@@ -1,9 +1,9 @@
-//! Roles: what a static token, or a signed-in user, may do.
+//! Roles: the rights of a static token, or of a signed-in user.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What somebody may do.
+/// The rights of a token or user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -32,7 +32,7 @@ impl Role {
         [Self::Admin, Self::Read, Self::Ingest].into_iter().find(|role| role.name() == name)
     }
 
-    /// Whether it suffices for what a route needs.
+    /// Whether it suffices for a route.
     #[must_use]
     pub fn suffices(self, needs: Self) -> bool {
         self == Self::Admin || self == needs

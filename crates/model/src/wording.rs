@@ -58,7 +58,7 @@ pub fn usd_text(amount: &str) -> String {
 
 const UNPRICED: &str = "unpriced";
 
-/// What calls have cost, as a list shows it. Where no call has a price, there is no amount to show.
+/// The cost of calls, as a list shows it. Where no call has a price, there is no amount to show.
 #[must_use]
 pub fn cost(amount: Usd, calls: u64, unpriced: u64, exact: bool) -> String {
     if unpriced > 0 && unpriced == calls { UNPRICED.to_owned() } else { usd(amount, exact) }

@@ -68,7 +68,7 @@ pub enum CitusError {
 }
 
 impl CitusError {
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub fn class(&self) -> FailureClass {
         match self {

@@ -56,7 +56,7 @@ fn list(refusals: &[(String, HostRefusal)]) -> String {
 }
 
 impl ConnectError {
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub fn class(&self) -> FailureClass {
         match self {

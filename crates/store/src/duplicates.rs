@@ -1,10 +1,12 @@
 //! Calls that are in the call log more than once: beyond the window of stated ids, across daemons, or from before the window was there.
 //!
-//! Two rows are one call if they have the same id ([`DuplicateKey::Id`]), or the same provider and vendor's id of a response ([`DuplicateKey::Response`]). An id
+//! Two rows are one call if they have the same id ([`DuplicateKey::Id`]), or the same provider and vendor's id of a response
+//! ([`DuplicateKey::Response`]). An id
 //! that is made is made once, so the same id twice was stated twice. A `request_id` may be a product's own, so only forms that
 //! vendors give count (those of `crates/intake/src/vendors_id.rs`), and it is asked for apart.
 //!
-//! [`drop`] keeps the first row of each call, by its time, and takes the others out of the call log in one transaction with their sums, tables in
+//! [`drop`] keeps the first row of each call, by its time, and takes the others out of the call log in one transaction with their
+//! sums, tables in
 //! the loader's order, by the statements that forgetting a user uses. So `reconcile` holds, and loading goes on. Rows are found
 //! by their place (`ctid`), time and user, as in [`super::reprice`]: one that another transaction has moved stays, and the next run finds it.
 
@@ -78,7 +80,8 @@ pub struct DuplicateSearch {
 }
 
 impl DuplicateSearch {
-    /// `ranked`: the rows of calls that are there more than once, each with its place among its call's. `$1` to `$3`: [`DuplicateSearch::values`].
+    /// `ranked`: the rows of calls that are there more than once, each with its place among its call's. `$1` to `$3`:
+    /// [`DuplicateSearch::values`].
     fn ranked(&self) -> String {
         let (columns, condition) = (self.key.columns(), self.key.condition());
         let within = format!("occurred_at >= $1 AND occurred_at < $2 AND {condition}");

@@ -1,6 +1,6 @@
 //! PostgreSQL: where it is, how it is reached, and what is in it.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`source`] | [`Database`]: a PostgreSQL by URL, or the private cluster |
 //! | [`embedded`] | the private cluster |

@@ -84,7 +84,7 @@ pub enum MigrateError {
     },
     /// The role cannot read what has been applied.
     #[error(
-        "the role {role} cannot see what was migrated: row level security applies to it, or it has no rights. {HINT}"
+        "the role {role} cannot see the migrated tables: row level security applies to it, or it has no rights. {HINT}"
     )]
     Role {
         /// The session's role.
@@ -137,7 +137,7 @@ pub enum MigrateError {
         tables: Vec<String>,
     },
     /// There is no such zone.
-    #[error("there is no time zone {zone:?}. hint: names are like UTC or Europe/Berlin")]
+    #[error("there is not a time zone {zone:?}. hint: names are like UTC or Europe/Berlin")]
     UnknownTimeZone {
         /// What was given.
         zone: String,
@@ -159,7 +159,7 @@ impl MigrateError {
         matches!(self, Self::UnknownTimeZone { .. })
     }
 
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub fn class(&self) -> FailureClass {
         match self {

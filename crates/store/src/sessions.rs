@@ -33,12 +33,12 @@ impl From<&tallyd_config::Users> for SessionLimits {
     }
 }
 
-/// A number, and what it counts.
+/// A number with its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counted {
     /// The number.
     pub count: i64,
-    /// What it counts, in a sentence.
+    /// The definition of the number, in a sentence.
     pub definition: String,
 }
 

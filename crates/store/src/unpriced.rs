@@ -20,7 +20,7 @@ pub struct UnpricedModel {
     pub provider: String,
     /// The model; `(other)` for those past the bound of distinct models a day.
     pub model: String,
-    /// Calls without a price.
+    /// Unpriced calls.
     pub calls: i64,
     /// The first day with one, in the reporting time zone.
     pub first_day: NaiveDate,

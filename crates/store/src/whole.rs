@@ -1,7 +1,8 @@
 //! A sum of counts, read from PostgreSQL without a bound of 64 bits.
 //!
 //! PostgreSQL's `sum()` over `int8` is `numeric`, and stays one here: a cast back to `int8` fails once two rollup rows near 2^63 are
-//! added. (What counts 1 a call, `calls`, `errors` and `unpriced_calls`, may be cast: nobody makes 2^63 calls.) A sum of rows fits: it would take 1.8 * 10^19 rows at 2^63 to fill 127 bits.
+//! added. (What counts 1 a call, `calls`, `errors` and `unpriced_calls`, may be cast: nobody makes 2^63 calls.) A sum of rows
+//! fits: it would take 1.8 * 10^19 rows at 2^63 to fill 127 bits.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};

@@ -16,12 +16,12 @@ use crate::chunk::{Bundle, Chunk};
 use crate::identity::ProducerIdentity;
 use tallyd_base::failpoint;
 
-/// What a commit waits for.
+/// The durability that a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// The disk: what is committed survives a power cut.
+    /// The disk: committed values survive a power cut.
     Disk,
-    /// The operating system: what is committed survives this process.
+    /// The operating system: committed values survive this process.
     Os,
 }
 
@@ -36,7 +36,7 @@ pub struct Appender {
     next_key: u64,
     /// The highest key that is known to be on disk. Values carry it, so it must never claim too much.
     disk_key: u64,
-    /// What has been appended since the last commit.
+    /// Values appended since the last commit.
     fresh: Vec<StoredChunk>,
     fresh_bytes: u64,
     value: Vec<u8>,
@@ -173,7 +173,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Seals the segment: its file says what must be in it, and the window's which of its calls have stated who they are. A segment without values is left to the next start.
+    /// Seals the segment: its file lists the contents, and the window's file the calls with a stated identity. A segment without
+    /// values is left to the next start.
     ///
     /// # Errors
     /// [`WalError`]; the WAL must not be used after one.

@@ -1,10 +1,10 @@
-//! From connections to the WAL's writer: a bounded crossbeam channel, and what comes back.
+//! From connections to the WAL's writer: a bounded crossbeam channel, and the way back.
 //!
 //! The channel is bounded in bytes by permits. A connection awaits its permits, so a full channel stops it from reading
-//! its socket instead of blocking a thread; what has its permits always finds a place, so the send itself never waits.
+//! its socket instead of blocking a thread; a bundle with permits always finds a place, so the send itself never waits.
 //! The writer gives the permits back as it takes submissions out.
 //!
-//! What comes back is a counter. The channel keeps each connection's bundles in order, so "the first `n` of your bundles
+//! The way back is a counter. The channel keeps each connection's bundles in order, so "the first `n` of your bundles
 //! are durable" is one atomic number ([`ConnectionOrigin::durable`]) and a wake-up, whatever the writer's group held.
 
 use std::sync::Arc;
@@ -166,7 +166,7 @@ impl ConnectionOrigin {
     }
 }
 
-/// What the writer takes out.
+/// A message that the writer takes out.
 pub enum Submission {
     /// A connection speaks for a producer from now on. Answered with the producer's last durable sequence number once
     /// everything before it is durable.
@@ -259,8 +259,8 @@ impl ChunkSender {
         sent
     }
 
-    /// A writer that is gone closes the origins of what it finds in the channel. What comes after that, it cannot know:
-    /// replies that speak for it would wait for ever.
+    /// A writer that is gone closes the origins of what it finds in the channel. It cannot know later messages: their replies
+    /// would wait for ever.
     fn tell_if_stopped(&self, origin: &ConnectionOrigin) {
         step();
         if self.permits.is_closed() {
@@ -312,7 +312,7 @@ impl ChunkReceiver {
 }
 
 impl Drop for ChunkReceiver {
-    /// The writer is gone: whoever waits for a place or for durability learns it.
+    /// The writer is gone: all that wait for a place or for durability learn it.
     fn drop(&mut self) {
         step();
         self.permits.close();

@@ -1,4 +1,4 @@
-//! Who a producer is: a name that people read, and a secret that nobody else has.
+//! A producer's identity: a name for people, and a secret of the client.
 //!
 //! The name alone would be anybody's: a neighbour could say it and move the mark of another's records. A client's secret is
 //! random and lives as long as the records that it may send again; the daemon keeps a digest of it. Two clients of one name
@@ -10,8 +10,8 @@
 //! | `request:<digest of scope and key>` | none | a request with a key (`batch.rs`); no client may say such a name |
 //! | any other | random, the client's own | clients |
 //!
-//! What a log of an earlier version knows of a name has no secret. A client that says the name goes on from there: numbers
-//! that the WAL may know are never used for other records, and what is sent again is found out. That reveals a number, and
+//! The WAL of an earlier version knows names without secrets. A client that says the name goes on from there: numbers that the
+//! WAL may know are never used for other records, and resent records are recognised. That reveals a number, and
 //! takes nothing from anybody.
 
 use std::fmt;
@@ -57,7 +57,7 @@ impl Proof {
     }
 }
 
-/// What was digested is a secret; the digest is not shown either.
+/// The digest's source is a secret; the digest is not shown either.
 impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if *self == Self::NONE { "Proof(none)" } else { "Proof(…)" })
@@ -69,7 +69,7 @@ impl fmt::Debug for Proof {
 pub struct ProducerIdentity {
     /// Its name; empty for one that does not number its records.
     pub name: Arc<str>,
-    /// What makes the name its own.
+    /// The secret that makes the name its own.
     pub proof: Proof,
 }
 

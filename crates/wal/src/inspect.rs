@@ -1,12 +1,11 @@
 //! A read-only look at segments, also beside a running daemon.
 //!
-//! The files `.open` and `.sealed` are only read. A sled store is never opened in place: to open one is to lock it, and
-//! sled writes to what it opens. It is copied to a temporary folder and opened there, so neither a daemon nor the
+//! The files `.open` and `.sealed` are only read. A sled store is never opened in place: to open one is to lock it, and sled
+//! writes to a store that it opens. It is copied to a temporary folder and opened there, so neither a daemon nor the
 //! evidence of a damage is disturbed.
-//!
-//! ## What counts
+//! ## Valid values
 //! The same values as at a start ([`super::recovery`]): all up to the first key that is missing and that nobody claims
-//! to have synced. What comes after was never acknowledged, so its sender has sent it again.
+//! to have synced. Later values were never acknowledged, so their senders have sent them again.
 
 mod contents;
 mod copy;
@@ -25,7 +24,7 @@ use super::{WalError, files};
 use contents::assemble;
 use copy::{Copy, from_store};
 
-/// The folder of what was set aside.
+/// The folder of segments that were set aside.
 pub(crate) const DAMAGED: &str = "damaged";
 /// In a segment's folder there: it has been replayed.
 const REPLAYED_FILE: &str = "replayed";
@@ -44,7 +43,7 @@ pub enum SegmentState {
     SealedDamaged,
     /// Set aside as damaged.
     SetAside,
-    /// Set aside, and what is readable in it has been loaded.
+    /// Set aside, and its readable records have been loaded.
     Replayed,
 }
 
@@ -71,7 +70,7 @@ pub struct SegmentReport {
     folder: PathBuf,
 }
 
-/// What is readable in a segment.
+/// The readable contents of a segment.
 pub struct SegmentContents {
     /// The WAL that it belongs to; none if its `.open` file is damaged.
     pub buffer_id: Option<uuid::Uuid>,
@@ -87,7 +86,7 @@ pub struct SegmentContents {
     pub store_error: Option<String>,
 }
 
-/// What a replay has done to a segment.
+/// The result of a segment's replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayNote {
     /// When, microseconds since 1970.
@@ -177,10 +176,10 @@ fn disk_bytes(folder: &Path) -> u64 {
 }
 
 impl SegmentReport {
-    /// Reads what is readable. The payloads come into memory: a segment has tens of mebibytes.
+    /// Reads the readable values. The payloads come into memory: a segment has tens of mebibytes.
     ///
     /// # Errors
-    /// [`WalError::Io`] if the store's files cannot be copied; a store that is damaged, or without its file, is no error.
+    /// [`WalError::Io`] if the store's files cannot be copied; a store that is damaged, or without its file, is not an error.
     pub fn read(&self) -> Result<SegmentContents, WalError> {
         let opening = files::read::<Opening>(&self.paths.opening).ok();
         let copy = Copy::of(&self.paths.store)?;
@@ -219,7 +218,7 @@ impl SegmentReport {
         locked.map_err(|error| WalError::io("lock", &self.folder, error))
     }
 
-    /// What an earlier replay has noted.
+    /// The note of an earlier replay.
     #[must_use]
     pub fn replayed(&self) -> Option<ReplayNote> {
         files::read(&self.folder.join(REPLAYED_FILE)).ok()

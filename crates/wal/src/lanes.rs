@@ -1,11 +1,11 @@
 //! Which lane of the flusher loads which chunk.
 //!
 //! A chunk has one lane, which stands in its values ([`super::value`]), so a lane's watermark, one number, says exactly
-//! what is in PostgreSQL: every chunk of the lane up to that key, and none after it. Handing batches to whichever lane is
-//! free would need a list of ranges.
+//! what is in PostgreSQL: every chunk of the lane up to that key, and none after it. Handing batches to any free lane would need
+//! a list of ranges.
 //!
 //! * Under load lanes share the users ([`crate::chunk::BundleBuilder`]), and a chunk comes with its lane.
-//! * What comes in small pieces is the first lane's, as long as little waits: one transaction does where two would touch the
+//! * Small chunks go to the first lane, as long as few records wait: one transaction does where two would touch the
 //!   same rollups' rows. Behind a backlog such chunks go to all lanes in stripes of keys.
 //! * Logs of format 1 know stripes alone.
 //!
@@ -16,7 +16,7 @@ use super::value::Header;
 
 /// Keys of a stripe.
 const STRIPE_KEYS: u64 = 16;
-/// So many records wait before the first lane is helped with small pieces: half a second of its work.
+/// The number of waiting records from which other lanes help with small chunks: half a second of the first lane's work.
 const BACKLOG_RECORDS: u64 = 100_000;
 
 /// The number of lanes, and the rule by which they share.

@@ -6,14 +6,13 @@
 //!
 //! * `flush()` alone survives a killed process, not a power cut: after it the store's file is synced through a
 //!   descriptor of our own, and only then are records acknowledged ([`writer`]).
-//! * A failed write or sync is fatal. Nothing is acknowledged after it, and it is never tried again: what the kernel
-//!   has dropped, a second sync would report as safe.
+//! * A failed write or sync is fatal. Nothing is acknowledged after it, and it is never tried again: a second sync would report
+//!   data as safe that the kernel has dropped.
 //! * A page of more than 128 KiB would go to a `blobs/` file that sled never syncs. A leaf holds up to 16 values, so a
 //!   value has at most [`value::VALUE_BYTES_MAX`] bytes, and a blob file that appears all the same is fatal.
-//! * A damaged store can open as an empty one, without an error. What recovery finds is therefore held against a mark
-//!   of our own that says up to where the WAL had been synced ([`mark`]).
-//! * A store is never written to again once it has been reopened: every start seals what it finds, and begins a new
-//!   store.
+//! * A damaged store can open as an empty one, without an error. Recovery is therefore compared with a mark of our own that says
+//!   up to which key the WAL had been synced ([`mark`]).
+//! * A store that was reopened is never written to again: each start seals the existing stores, and begins a new one.
 //!
 //! ## Layout
 //! ```text
@@ -43,12 +42,13 @@
 //! A segment is deleted whole once every lane has committed past its last key. There are no deletes within a store.
 //!
 //! ## Damage
-//! A hole in the keys that no later value knows to be synced is the unsynced tail of a crash: never acknowledged, and
-//! dropped with all that follows it, and with what is there of a bundle that it cuts, because keeping a later value, or a part of
-//! a bundle, would move a producer's high-water mark over lost records. A hole that a later value or the mark knows to be synced is damage: the rest is kept and loads, the store
-//! is moved to `wal/damaged/` instead of deleted, and health says so until a person has looked. After damage the next
-//! key leaps by [`wal::DAMAGE_LEAP`], so that no lost key is ever used twice. What is readable in a segment that was set aside
-//! is found by [`inspect`], also where sled finds nothing any more ([`store::salvage`]), and loaded by `tallyd wal replay`.
+//! A hole in the keys that no later value knows to be synced is the unsynced tail of a crash, which was never acknowledged. It is
+//! dropped with all later values, and with the parts of a bundle that it cuts. Keeping a later value, or a part of a bundle,
+//! would move a producer's high-water mark over lost records. A hole that a later value or the mark knows to be synced is damage:
+//! the rest is kept and loads, and the store is moved to `wal/damaged/` instead of deleted. Health reports the damage until a
+//! person has looked. After damage the next
+//! key leaps by [`wal::DAMAGE_LEAP`], so that no lost key is ever used twice. Readable values of a segment that was set aside are
+//! found by [`inspect`], also where sled finds nothing any more ([`store::salvage`]), and loaded by `tallyd wal replay`.
 //!
 //! ## Bounds
 //! In bytes and by the disk's free space ([`space`]). At the bound the writer stops taking chunks, the channel fills,
@@ -114,7 +114,7 @@ pub enum WalError {
         /// Which store.
         path: String,
     },
-    /// A value that had been read before is not there, or not what it was.
+    /// A value that had been read before is missing, or has changed.
     #[error("the value {key} of the WAL could be read before, and cannot be read again")]
     Unreadable {
         /// Its key.
@@ -125,7 +125,7 @@ pub enum WalError {
     Foreign {
         /// Which file.
         path: String,
-        /// What is wrong with it.
+        /// The problem with it.
         reason: String,
     },
 }
@@ -135,7 +135,7 @@ impl WalError {
         Self::Io { action, path: path.display().to_string(), source }
     }
 
-    /// True if the operating system refused something, as opposed to bytes that are not what they should be. A store
+    /// True if the operating system refused something, as opposed to damaged bytes. A store
     /// reports both as errors of I/O; bytes are to blame where they have one of these kinds.
     fn is_the_systems(&self) -> bool {
         use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};

@@ -1,7 +1,7 @@
 //! The WAL against a model: random appends, commits, rotations, loads, trims, reopenings and kills.
 //!
-//! A kill is a copy of the folder as it is on disk at that moment, opened in place of the WAL. Whatever had been
-//! committed by then must come back, in order and unchanged; what had not may be missing, but only from the end.
+//! A kill is a copy of the folder as it is on disk at that moment, opened in place of the WAL. Values that had been committed by
+//! then must come back, in order and unchanged. Others may be missing, but only from the end.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What a chunk must be when it is read, and the last key of its bundle.
+/// The expected chunk, and the last key of its bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Expected {
     last_key: u64,
@@ -195,7 +195,7 @@ impl Machine {
         }
     }
 
-    /// Opens the folder anew, or a copy of it; checks that all that was committed is there.
+    /// Opens the folder anew, or a copy of it; checks that all committed values are there.
     fn reopen(&mut self, copy: Option<PathBuf>) {
         let killed = copy.is_some();
         if let Some(copy) = copy {
@@ -209,7 +209,7 @@ impl Machine {
         self.window = window_of(&self.folder);
         std::fs::remove_dir_all(&spare).unwrap();
         assert!(!self.wal.is_damaged());
-        // What was on its way to the disk when the copy was made may or may not be there, from its beginning.
+        // Values on their way to the disk when the copy was made may or may not be there, from the first on.
         let survivors = self.wal.durable_key();
         let survived: BTreeMap<_, _> =
             std::mem::take(&mut self.uncommitted).into_iter().filter(|(key, _)| *key <= survivors).collect();

@@ -1,12 +1,12 @@
-//! Producers' high-water marks: what makes a resend after a crash harmless.
+//! Producers' high-water marks, which make a resend after a crash harmless.
 //!
 //! The mark of a producer is the highest sequence number of it that is in the WAL. It becomes durable with the records
 //! themselves (it stands in their value's header), and each segment begins with a snapshot of all marks, so the newest
 //! segment alone restores them. The writer thread owns this table; nobody else changes it.
 //!
 //! A producer is a name *and* the digest of a secret ([`crate::identity`]): a client that says another's name has a
-//! mark of its own. Two live connections of one name and two secrets are two processes that share a name by accident, or one
-//! that pretends: both are warned, it is counted and logged, and each keeps its own numbers.
+//! mark of its own. Two live connections of one name and two secrets are two processes that share a name by accident, or an
+//! imitation. Both are warned, the event is counted and logged, and each keeps its own numbers.
 //!
 //! ## Bounds
 //! A producer without a durable record has no place in the table. It is remembered while its connection lives, and their
@@ -21,10 +21,10 @@
 //!   file's content and keep a second import of it from adding anything, so they are not forgotten for being idle.
 //!
 //! Where that makes no room, the new producer is refused ([`Closed::Crowded`]): nothing of it is stored or acknowledged, and
-//! it comes back later. A producer that is connected, or was heard of within `grace`, is never displaced: it may be about
-//! to send again what it has not heard of, which would count twice.
+//! it comes back later. A producer that is connected, or was heard of within `grace`, is never displaced: it may be about to
+//! resend unacknowledged records, which would count twice.
 //!
-//! The wall clock may jump by years, so idle is what was not heard of within [`GRACE`] by a clock that does not jump.
+//! The wall clock may jump by years, so a producer is idle if it was not heard of within [`GRACE`] by a clock that does not jump.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -37,12 +37,12 @@ use crate::channel::{Closed, ConnectionOrigin};
 use crate::identity::{IMPORT_PREFIX, ProducerIdentity, Proof, REQUEST_PREFIX};
 use tallyd_base::registry;
 
-/// How long a name is kept whatever the wall clock says.
+/// How long a name is kept regardless of the wall clock.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);
 
-/// How long a request's name is remembered: whoever repeats one does so sooner.
+/// How long a request's name is remembered: repetitions come sooner.
 const REQUEST_IDLE_US: i64 = 24 * 60 * 60 * 1_000_000;
-/// One in so many goes where there is no room: finding the oldest costs a walk over all.
+/// The share of the table that is freed at once where there is no room: finding the oldest costs a walk over all.
 const FORGOTTEN_PART: usize = 16;
 /// The part of the table that all imports have at most, and that requests keep at least.
 const KEPT_PART: usize = 4;
@@ -83,7 +83,7 @@ impl ProducerState {
     }
 }
 
-/// What a name says of its producer.
+/// The kind of producer that a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Named,

@@ -9,7 +9,7 @@ use super::store::Store;
 use super::wal::{Oldest, Segment, Wal};
 use super::{WalError, value};
 
-/// What a lane takes at once.
+/// The batch that a lane takes at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Appetite {
     /// Calls and refused records.
@@ -18,11 +18,11 @@ pub struct Appetite {
     pub bytes: usize,
     /// Chunks.
     pub chunks: usize,
-    /// Bytes of payload that are read into memory at once; what comes after them is read when it is needed.
+    /// Bytes of payload that are read into memory at once; the rest is read when it is needed.
     pub held: usize,
 }
 
-/// So many keys are looked at in a tenth of a millisecond.
+/// This number of keys is looked at in a tenth of a millisecond.
 const KEYS_AT_HAND: u64 = 1_000;
 
 /// Chunks of one lane, in the order of their keys.
@@ -51,7 +51,7 @@ impl Run {
         self.chunks.last().map(|chunk| chunk.last_key)
     }
 
-    /// Adds what comes right after.
+    /// Adds the chunk right after.
     pub fn append(&mut self, mut later: Self) {
         self.chunks.append(&mut later.chunks);
         self.records += later.records;
@@ -63,7 +63,7 @@ impl Run {
     }
 }
 
-/// What stands at a key.
+/// The value at a key.
 enum At {
     Chunk(Arc<StoredChunk>),
     /// Nothing that begins here, or another lane's; go on at this key.
@@ -80,7 +80,7 @@ impl Wal {
         keys == 0 || (keys <= KEYS_AT_HAND && self.recent.reaches(after + 1))
     }
 
-    /// Collects the lane's chunks after `after`, up to what is durable. Blocks on disk reads.
+    /// Collects the lane's chunks after `after`, up to the last durable key. Blocks on disk reads.
     ///
     /// # Errors
     /// [`WalError`] if a segment's store does not open at all.
@@ -108,7 +108,7 @@ impl Wal {
                 At::Chunk(chunk) => {
                     run.records += (chunk.records + chunk.refused) as usize;
                     run.bytes += chunk.payload.len();
-                    // What comes from the hand-off is counted, too: it stays in memory with the batch.
+                    // Chunks from the hand-off are counted, too: they stay in memory with the batch.
                     run.held += chunk.payload.held().map_or(0, <[u8]>::len);
                     let next = chunk.last_key + 1;
                     run.chunks.push(chunk);
@@ -126,7 +126,7 @@ impl Wal {
         Ok(run)
     }
 
-    /// Counts the lane's records in `after < key ≤ up_to` that are still kept. What cannot be read is not counted.
+    /// Counts the lane's records in `after < key ≤ up_to` that are still kept. Unreadable values are not counted.
     #[must_use]
     pub fn count_records(&self, lane: u16, after: u64, up_to: u64) -> u64 {
         let mut counted = 0;
@@ -147,7 +147,7 @@ impl Wal {
     }
 
     /// When the oldest record that waits was written, microseconds since 1970. `settled[lane]` is the key up to which nothing of the
-    /// lane waits. Whoever asks need not know what the lanes do: they may all be waiting for the database. Blocks on disk reads.
+    /// lane waits. A caller need not know the lanes' state: all may be waiting for the database. Blocks on disk reads.
     ///
     /// # Errors
     /// [`WalError`] if a segment's store does not open at all.
@@ -227,8 +227,7 @@ fn end_of(segment: &Segment, durable: u64) -> u64 {
     segment.seal.as_ref().map_or(durable, |seal| seal.last_key)
 }
 
-/// Reads and checks the lane's chunk that begins at a key, and hands each part of its payload to `keep`. What cannot be
-/// read is one lane's to report.
+/// Reads and checks the lane's chunk that begins at a key, and hands each part of its payload to `keep`. One lane reports unreadable values.
 fn read_chunk(
     store: &dyn Store,
     (lanes, lane): (Lanes, u16),

@@ -1,7 +1,7 @@
 //! The hand-off: chunks that have just become durable, kept in memory for the flusher.
 //!
-//! A flusher that keeps up never reads the WAL back. One that has fallen behind reads segments until it reaches what
-//! is here. The hand-off is bounded in bytes: the oldest chunks leave first, read or not, because the WAL has them.
+//! A flusher that keeps up never reads the WAL back. One that has fallen behind reads segments until it reaches the hand-off. The
+//! hand-off is bounded in bytes: the oldest chunks leave first, read or not, because the WAL has them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +40,7 @@ pub struct StoredChunk {
 pub enum Payload {
     /// In memory.
     Held(Vec<u8>),
-    /// In the WAL, so many bytes of them: behind a backlog, a batch in memory would be most of what the daemon takes.
+    /// In the WAL, with their number of bytes: behind a backlog, a batch in memory would be most of the daemon's memory.
     Stored(usize),
 }
 
@@ -70,14 +70,14 @@ impl Payload {
     }
 }
 
-/// What the hand-off knows of a key.
+/// The hand-off's answer about a key.
 #[derive(Debug, Clone)]
 pub(crate) enum Recent {
     /// The chunk that begins there.
     Chunk(Arc<StoredChunk>),
     /// The key is a later part of a chunk, which ends with this key.
     Within(u64),
-    /// The key is older than what is kept, or not there yet.
+    /// The key is older than the kept chunks, or not there yet.
     Unknown,
 }
 
@@ -137,7 +137,7 @@ impl RecentChunks {
         }
     }
 
-    /// True if `key` and all that follow it are kept.
+    /// True if `key` and all later ones are kept.
     #[must_use]
     pub fn reaches(&self, key: u64) -> bool {
         self.lock().chunks.front().is_some_and(|oldest| oldest.first_key <= key)

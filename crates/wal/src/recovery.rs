@@ -1,4 +1,4 @@
-//! What a start finds, and what it makes of it.
+//! Recovery at a start.
 //!
 //! Sealed segments are taken at their seal's word: they are opened when a lane reaches them, and each value is checked
 //! then. So a start takes no longer behind a large backlog than behind none. Only the newest segment that was used is
@@ -20,11 +20,11 @@ use super::wal::{COMMITTED_FILE, DAMAGE_LEAP, Recovered};
 use super::window::Keys;
 use super::{WalError, files};
 
-/// What recovery is told.
+/// The input of recovery.
 pub struct Recovery<'a> {
     /// The WAL's folder; created if need be. The caller holds the data folder's lock.
     pub folder: &'a Path,
-    /// What stores are made with.
+    /// The options of new stores.
     pub engine: Engine,
     /// The identity of a log that is new.
     pub new_buffer_id: Uuid,
@@ -34,11 +34,11 @@ pub struct Recovery<'a> {
     pub may_lose_committed: bool,
 }
 
-/// Finds out what is there, fills `producers`, and opens the mark.
+/// Reads the existing segments, fills `producers`, and opens the mark.
 ///
 /// # Errors
-/// [`WalError`] if the folder cannot be read or written, or is of another format. Damage is not an error: what is
-/// damaged is set aside, and [`Recovered::damaged`] says so.
+/// [`WalError`] if the folder cannot be read or written, or is of another format. Damage is not an error: damaged segments are
+/// set aside, and [`Recovered::damaged`] says so.
 pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Recovered, Mark), WalError> {
     let folder = recovery.folder;
     // Records are nobody else's to read.
@@ -69,7 +69,7 @@ pub fn recover(recovery: &Recovery<'_>, producers: &mut Producers) -> Result<(Re
                 paths.delete()?;
                 goal.marks &= !is_used;
             }
-            // A disk that fails, or is full, is not a damaged store: what it holds may be read at the next start.
+            // A disk that fails, or is full, is not a damaged store: the store may be readable at the next start.
             Err(error) if error.is_the_systems() => return Err(error),
             Err(error) => {
                 recovered.damaged = true;
@@ -100,7 +100,7 @@ fn identity(recovery: &Recovery<'_>, first_keys: &BTreeSet<u64>) -> Result<Uuid,
     Ok(buffer_id)
 }
 
-/// The first keys of all segments, whichever of their files is left. Half-deleted ones are deleted.
+/// The first keys of all segments of which any file is left. Half-deleted ones are deleted.
 fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
     let mut first_keys = BTreeSet::new();
     let entries = fs::read_dir(folder).map_err(|error| WalError::io("read", folder, error))?;
@@ -127,7 +127,7 @@ fn find_segments(folder: &Path) -> Result<BTreeSet<u64>, WalError> {
     Ok(first_keys)
 }
 
-/// What is still to be found out.
+/// Open points of the recovery.
 #[derive(Clone, Copy)]
 struct ScanGoal {
     /// The producers' marks.
@@ -170,7 +170,7 @@ fn recover_segment(
         salvage::forget_original(&paths.store);
     }
     if found.last_key == 0 {
-        return if found.damaged { Err(foreign(paths, "what had been synced is gone")) } else { Ok(None) };
+        return if found.damaged { Err(foreign(paths, "synced values are gone")) } else { Ok(None) };
     }
     keys.keep(paths.folder(), opening.first_key)?;
     if sealed.as_ref() != Some(&found) {

@@ -1,4 +1,4 @@
-//! Reads a segment through, and decides where what counts ends.
+//! Reads a segment through, and decides where its valid values end.
 
 use super::WalError;
 use super::append::{empty_seal, fold_checksum};
@@ -15,7 +15,7 @@ struct Found {
     more: bool,
 }
 
-/// Scans the segment and returns the seal that fits what is there. `claimed` is a key that is known to have been
+/// Scans the segment and returns the seal that fits its values. `claimed` is a key that is known to have been
 /// synced, or 0. Producers learn their marks from the values that count, and `keys` what their calls are named by.
 ///
 /// A key that is missing and that nobody claims begins the unsynced tail: it and all after it do not count. A key that
@@ -119,7 +119,7 @@ impl Parts {
     }
 }
 
-/// Adds what names the payload's calls. One that does not decode is another version's, and the lane that loads it will say so.
+/// Adds the keys of the payload's calls. One that does not decode is another version's, and the lane that loads it will say so.
 fn named(payload: &[u8], written_us: i64, keys: &mut Keys) {
     for entry in PayloadReader::new(payload) {
         if let Ok(Entry::Call(call)) = entry {

@@ -1,4 +1,4 @@
-//! One segment: a store, and the two small files that say what must be in it.
+//! One segment: a store, and the two small files that list its contents.
 
 use std::fs;
 use std::path::{Path, PathBuf};

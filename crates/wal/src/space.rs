@@ -1,4 +1,4 @@
-//! The WAL's bounds: its own bytes, and what must stay free on its disk.
+//! The WAL's bounds: its own bytes, and the free space of its disk.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub enum Full {
     Disk,
 }
 
-/// Watches the bounds. The disk is asked only every so many bytes and every so often: asking is a system call. Others
+/// Watches the bounds. The disk is asked only after a number of bytes or a time: asking is a system call. Others
 /// may fill it, too, so bytes of our own alone do not tell.
 pub struct Space {
     folder: PathBuf,

@@ -7,7 +7,7 @@
 //! | 1 | part: this value's place among its chunk's parts, from 0 |
 //! | 2 | parts: values that the chunk takes, 1 for nearly all |
 //! | 3 | the lane that loads the chunk, 4 bits, and [`MORE`] if values of the same bundle follow; 0 in format 1 |
-//! | 4–7 | CRC32C of the key (big-endian) and of all that follows this field |
+//! | 4–7 | CRC32C of the key (big-endian) and of all fields after this one |
 //! | 8–15 | the highest key that was known to be synced when this value was written |
 //! | 16–31 | the producer's first and last sequence number in the chunk; 0 without a producer |
 //! | 32–35 | calls and refused records in the chunk, 16 bits each |
@@ -30,7 +30,7 @@ pub const FORMAT: u8 = 3;
 pub(crate) const FORMAT_2: u8 = 2;
 /// The first format, which says neither lane nor bundle either.
 pub(crate) const FORMAT_1: u8 = 1;
-/// In byte 3: more values of the same bundle follow. What ends with such a value is not whole.
+/// In byte 3: more values of the same bundle follow. A bundle that ends with such a value is not whole.
 pub const MORE: u8 = 1 << 7;
 /// In byte 3: the lane.
 pub const LANE: u8 = 0x0f;
@@ -86,7 +86,7 @@ impl Header<'_> {
     }
 }
 
-/// What the WAL adds to a chunk when it stores it.
+/// The fields that the WAL adds to a stored chunk.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp<'a> {
     /// The highest key known to be synced.

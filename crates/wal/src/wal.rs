@@ -31,15 +31,15 @@ pub struct Segment {
     pub lanes: u16,
     /// The open store; none for a sealed segment that nobody reads.
     pub(crate) store: Option<Arc<dyn Store>>,
-    /// What must be in it, once nothing more is written to it.
+    /// Its contents, once nothing more is written to it.
     pub(crate) seal: Option<Arc<Seal>>,
     /// When a lane last looked for it, in look-ups.
     used: u64,
 }
 
-/// Sealed segments that stay open: those that were used last. A lane reads ahead and goes back to load what it did not keep
-/// in memory, so a segment is opened two or three times; more that stay open would be more in memory, because sled's cache
-/// lets hardly anything go of a store of that size.
+/// Sealed segments that stay open: those that were used last. A lane reads ahead and goes back to load chunks that it did not
+/// keep in memory, so a segment is opened two or three times. More open segments would take more memory, because sled's cache
+/// keeps nearly all of a store of that size.
 const SEALED_OPEN_MAX: usize = 2;
 
 /// The WAL, shared by the writer and the lanes.
@@ -78,11 +78,11 @@ pub(super) struct Oldest {
     pub chunk: Option<(u64, i64)>,
 }
 
-/// What recovery found, ready to be opened.
+/// The result of recovery, ready to be opened.
 pub struct Recovered {
     /// The WAL's identity.
     pub buffer_id: Uuid,
-    /// What the stores are made with.
+    /// The options of the stores.
     pub engine: Engine,
     /// Sealed segments, by first key.
     pub(crate) segments: Vec<(Opening, Seal)>,
@@ -90,7 +90,7 @@ pub struct Recovered {
     pub next_key: u64,
     /// True if something that had been synced is missing.
     pub damaged: bool,
-    /// What each lane had committed at least: a database that knows less is not the one that it was.
+    /// The least that each lane had committed: a database that knows less was restored to an earlier state.
     pub committed: Vec<u64>,
 }
 
@@ -127,7 +127,7 @@ impl Wal {
         })
     }
 
-    /// What each lane had committed when the daemon last wrote it down.
+    /// The lanes' progress when the daemon last wrote it down.
     #[must_use]
     pub fn committed_at_start(&self) -> &[u64] {
         &self.committed_at_start
@@ -139,7 +139,7 @@ impl Wal {
         self.buffer_id
     }
 
-    /// What the stores are made with.
+    /// The options of the stores.
     pub(super) fn engine(&self) -> Engine {
         self.engine
     }
@@ -185,7 +185,7 @@ impl Wal {
         self.lock().len()
     }
 
-    /// The most lanes that any kept segment has: so many must be served to drain the WAL.
+    /// The most lanes that any kept segment has: this number must be served to drain the WAL.
     #[must_use]
     pub fn lanes(&self) -> u16 {
         self.lock().values().map(|segment| segment.lanes).max().unwrap_or(1)
@@ -282,7 +282,7 @@ impl Wal {
     pub fn trim(&self, cleared: &[u64], committed: &[u64], now_us: i64) -> Result<(), WalError> {
         let _trimming = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
         let done: Vec<Segment> = trimmable(&self.lock(), cleared).cloned().collect();
-        // What cannot be read was never counted as loaded, and will not be.
+        // Unreadable values were never counted as loaded, and will not be.
         let unreadable = done.iter().filter_map(|segment| self.count_unreadable(segment)).sum();
         self.count_flushed(unreadable);
         for segment in &done {
@@ -300,7 +300,7 @@ impl Wal {
             let paths = SegmentPaths::new(&self.folder, segment.first_key);
             if seal.damaged {
                 let target = paths.set_aside(now_us)?;
-                tracing::error!(target = %target.display(), "a damaged segment was set aside; what was readable is loaded");
+                tracing::error!(target = %target.display(), "a damaged segment was set aside; its readable records are loaded");
             } else {
                 paths.delete()?;
             }
@@ -337,7 +337,7 @@ impl Wal {
         segment.store.take()
     }
 
-    /// Makes what the writer has committed visible to the lanes.
+    /// Makes committed values visible to the lanes.
     pub(super) fn publish(&self, durable_key: u64, value_bytes: u64, chunks: impl Iterator<Item = StoredChunk>) {
         let mut records = 0;
         self.recent.push(chunks.inspect(|chunk| records += i64::from(chunk.records) + i64::from(chunk.refused)));
@@ -346,7 +346,7 @@ impl Wal {
         self.durable_key.send_replace(durable_key);
     }
 
-    /// Writes down what each lane has committed, for the next start to hold the database against.
+    /// Writes down the lanes' progress, with which the next start compares the database.
     ///
     /// # Errors
     /// [`WalError::Io`].

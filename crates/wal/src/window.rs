@@ -9,7 +9,7 @@
 //!
 //! ## Design
 //! The writer thread owns the window, as it owns the producers' marks, and asks it in the order of the channel, so there is one
-//! answer to which of two records came first. It is asked before a record is appended; what it knows is taken out of its chunk.
+//! answer to which of two records came first. It is asked before a record is appended; known records are taken out of their chunk.
 //!
 //! No key is written beside a record: the keys of a segment follow from its values (two flags of each call's entry say which calls have
 //! keys). Only when a segment is sealed, its keys are written to `identities/`, a file for each segment, after the segment's store was synced
@@ -77,7 +77,7 @@ impl Keys {
         self.list.push(key);
     }
 
-    /// Adds what names a call that was written then.
+    /// Adds the key of a call that was written then.
     pub fn add_call(&mut self, call: &Call<'_>, written_us: i64) {
         call.keys().for_each(|key| self.add(key, written_us));
     }
@@ -166,7 +166,7 @@ impl Slice {
     }
 }
 
-/// What others see of the window.
+/// The window's public figures.
 #[derive(Debug, Default)]
 pub struct WindowState {
     known: AtomicU64,
@@ -213,7 +213,7 @@ pub struct IdentityWindow {
 }
 
 impl IdentityWindow {
-    /// Reads what the segments before have left in the WAL's folder.
+    /// Reads the files of earlier segments in the WAL's folder.
     ///
     /// # Errors
     /// [`WalError::Io`]. A file that is damaged is none: it is set aside.
@@ -239,7 +239,7 @@ impl IdentityWindow {
         let failed = |error| WalError::io("read", &folder, error);
         let entries = fs::read_dir(&folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-        // What was being written as the daemon was killed has another ending, and its segment has no seal.
+        // A file that was being written as the daemon was killed has another ending, and its segment has no seal.
         files.retain(|path| path.extension().is_none());
         files.sort();
         Ok(files)
@@ -268,7 +268,7 @@ impl IdentityWindow {
         Ok(())
     }
 
-    /// What others see.
+    /// The public figures.
     #[must_use]
     pub fn state(&self) -> Arc<WindowState> {
         Arc::clone(&self.state)
@@ -279,12 +279,12 @@ impl IdentityWindow {
         self.slices.back_mut().expect("a slice to add to")
     }
 
-    /// Takes what is known out of a chunk, and takes note of the rest. Returns how many calls were known.
+    /// Takes known calls out of a chunk, and remembers the others. Returns how many calls were known.
     ///
     /// # Errors
     /// [`WalError::Foreign`], for a chunk that does not decode.
     pub fn deduplicate(&mut self, chunk: &mut Chunk, now_us: i64) -> Result<u64, WalError> {
-        // The hot path ends here: what clients make ids for claims nothing.
+        // The hot path ends here: calls with ids made by clients claim nothing.
         if chunk.claims.list.is_empty() {
             return Ok(0);
         }
@@ -352,7 +352,7 @@ impl IdentityWindow {
         }
     }
 
-    /// Forgets what is too old or too much. To be called now and then.
+    /// Forgets keys that are too old or too many. To be called now and then.
     ///
     /// # Errors
     /// [`WalError::Io`].

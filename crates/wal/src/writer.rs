@@ -1,12 +1,12 @@
 //! The writer: one thread that makes chunks durable in groups, and says so.
 //!
-//! A group is whatever waits in the channel, up to [`GROUP_VALUES`] values: under light load a record is synced alone
+//! A group consists of the chunks that wait in the channel, up to [`GROUP_VALUES`] values: under light load a record is synced alone
 //! and at once, under heavy load one sync serves thousands. The order within a group is the channel's, and nothing is
 //! acknowledged before the group's commit has returned.
 //!
-//! The writer is also where a producer has one owner. An `Open` makes its connection the producer's session;
-//! since it travels through the same channel as the chunks, everything that the earlier connection had handed over
-//! before it is stored and counted in the answer, and everything after it is refused.
+//! The writer is also where a producer has one owner. An `Open` makes its connection the producer's session. It travels through
+//! the same channel as the chunks. So earlier chunks of the previous connection are stored and counted in the answer, and later
+//! ones are refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,20 +34,20 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How often a writer without room looks for some.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
-/// When a record is durable. The enum says what each setting can lose.
+/// When a record is durable. The enum documents the possible loss of each setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
     /// Synced before it is acknowledged. Loses nothing that was acknowledged.
     Always,
     /// Handed to the operating system before it is acknowledged, synced at this interval. A killed process loses
-    /// nothing; a power cut loses what was acknowledged within the interval.
+    /// nothing; a power cut loses records that were acknowledged within the interval.
     Interval(Duration),
     /// Handed to the operating system, which syncs when it likes. A killed process loses nothing; a power cut can lose
     /// half a minute and more.
     Os,
 }
 
-/// What others may see of the writer, and the one thing they may tell it.
+/// The writer's public state, and the one command to it.
 #[derive(Debug, Default)]
 pub struct WriterState {
     full: AtomicU8,
@@ -84,7 +84,7 @@ impl WriterState {
         *self.crowded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Ends the writer although there is no room for what waits: it was not acknowledged, and the clients keep it.
+    /// Ends the writer although there is no room for waiting chunks: they were not acknowledged, and the clients keep them.
     pub fn abandon(&self) {
         self.abandon.store(true, Ordering::Relaxed);
     }
@@ -105,7 +105,7 @@ impl WriterState {
     }
 }
 
-/// What the writer counts. A handle that is kept costs a tenth of one that is looked up for each record.
+/// The writer's counters. A handle that is kept costs a tenth of one that is looked up for each record.
 pub struct WalMetrics {
     acked: Counter,
     duplicate: Counter,
@@ -150,25 +150,25 @@ pub struct Writer {
     pub appender: Appender,
     /// The WAL, for its size.
     pub wal: Arc<Wal>,
-    /// Who numbers what.
+    /// The producers' numbers.
     pub producers: Producers,
-    /// Which calls are known by what they state.
+    /// The window of stated identities.
     pub window: IdentityWindow,
     /// The bounds.
     pub space: Space,
     /// When a record is durable.
     pub sync: SyncMode,
-    /// At what size a segment is full, in bytes of values.
+    /// The size of a full segment, in bytes of values.
     pub segment_bytes: u64,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What others may see.
+    /// The public state.
     pub state: Arc<WriterState>,
-    /// What is counted.
+    /// The counters.
     pub metrics: WalMetrics,
 }
 
-/// What is owed once the group is durable.
+/// Replies due once the group is durable.
 #[derive(Default)]
 struct Group {
     values: usize,
@@ -179,7 +179,7 @@ struct Group {
 }
 
 impl Writer {
-    /// Works until every sender is gone, then seals the segment. Whoever waits learns of an error by its origin.
+    /// Works until every sender is gone, then seals the segment. Waiting connections learn of an error by their origin.
     ///
     /// # Errors
     /// [`WalError`]: nothing was acknowledged that is not durable, and the process must end.
@@ -257,7 +257,7 @@ impl Writer {
         self.metrics.duplicate(known);
         group.records += u64::from(bundle.records());
         let appended = self.appender.append(bundle, &origin.identity, now_us);
-        // Also after an error: whoever is in the group is told.
+        // Also after an error: all connections in the group are told.
         match group.bundles.last_mut() {
             Some((last, bundles)) if Arc::ptr_eq(last, &origin) => *bundles += 1,
             _ => group.bundles.push((origin, 1)),

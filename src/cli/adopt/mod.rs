@@ -41,7 +41,7 @@ pub(super) struct AdoptArgs {
     /// The column of a field, where its name does not tell; may be repeated
     #[arg(long, value_name = "FIELD=COLUMN", value_parser = mapping)]
     map: Vec<(String, String)>,
-    /// The zone of times that have none
+    /// The time zone of times without one
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: chrono_tz::Tz,
     /// About how many calls one transaction takes
@@ -52,7 +52,7 @@ pub(super) struct AdoptArgs {
     move_aside: bool,
     #[command(flatten)]
     confirm: Confirm,
-    /// Who, for the record [default: the user]
+    /// Name for the audit log [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
     /// Print JSON

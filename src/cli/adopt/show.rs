@@ -45,7 +45,7 @@ fn show_log(log: &LogInspection) {
         number(log.taken)
     );
     for (rows, what) in [
-        (log.without_user, "have no user: they are nobody's"),
+        (log.without_user, "have no user: they count for the empty user id"),
         (log.without_model, "name no model"),
         (log.without_cost, "have no cost: they become unpriced calls"),
         (log.dropped_since, "were taken before, and have been dropped from the log since"),
@@ -86,7 +86,7 @@ fn show_daily(daily: &DailyInspection) {
     }
     if !daily.differing.is_empty() {
         println!(
-            "  {} differ in calls or cost; the log's calls count, and what the sums have beyond them:",
+            "  {} differ in calls or cost; the calls of the log count, and the rest of the sums:",
             daily.differing.len()
         );
     }

@@ -46,10 +46,10 @@ enum DeadLettersCommand {
     /// Show letters whole, with the record as it was received
     #[command(after_help = "Example:\n  tallyd dead-letters show 42 --json | jq '.[0].record'")]
     Show(ShowArgs),
-    /// Load letters' records, each exactly once; what is refused again stays. Exits 0 if none was
+    /// Load letters' records, each exactly once; letters that are refused again stay. Exits 0 if none was
     #[command(after_help = retry::EXAMPLES)]
     Retry(retry::RetryArgs),
-    /// Delete what letters' records said, for good; the reasons' codes stay
+    /// Delete letters' records for good; the reasons' codes stay
     #[command(after_help = "Example:\n  tallyd dead-letters drop --code nul --until 2026-11-01 --yes")]
     Drop(DropArgs),
     /// Print letters as NDJSON, the oldest first
@@ -65,7 +65,7 @@ struct ListArgs {
     /// Settled letters, too: retried and dropped ones
     #[arg(long)]
     all: bool,
-    /// List at most so many
+    /// Most letters to list
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: usize,
     /// Print JSON, with each record
@@ -290,7 +290,7 @@ async fn drop_letters(args: &DropArgs, database: &Database) -> anyhow::Result<Ex
             output::json(&serde_json::json!({ "due": ids.len(), "dropped": null }))?;
         } else {
             let letters = output::noun(ids.len() as u64, "dead letter", "dead letters");
-            println!("{letters} would be dropped, with what was recorded");
+            println!("{letters} would be dropped with their records");
             output::hint("nothing was changed: --yes drops them; `tallyd dead-letters export` keeps a copy");
         }
         return Ok(ExitCode::SUCCESS);

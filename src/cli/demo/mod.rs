@@ -40,7 +40,7 @@ pub(super) struct DemoArgs {
     /// The same seed makes the same calls [default: another one each time, printed at the end]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Spread the calls over so many past days instead of making them now
+    /// Spread the calls over this number of past days instead of making them now
     #[arg(long, default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=BACKFILL_DAYS_MAX))]
     backfill: u32,
     /// Print the summary as JSON

@@ -9,7 +9,7 @@
 //! That makes a file exactly-once. The plan and the journal make a row exactly-once: a row that an import of another file has
 //! recorded is not sent, and leaves its number unused, too.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `mapping` | which column holds which field |
 //! | `snapshot` | the open file, its digest, whether it is still the same |
@@ -92,7 +92,7 @@ pub(super) struct ImportArgs {
     /// A value that every record has: FIELD=VALUE, several with commas between, or the flag again
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// What the file holds [default: by its name]
+    /// The file's format [default: by its name]
     #[arg(long)]
     format: Option<FileFormat>,
     /// The program that has written the file: its columns need no --map
@@ -101,19 +101,19 @@ pub(super) struct ImportArgs {
     /// The column, or key, whose value tells calls apart, such as a request's id
     #[arg(long, value_name = "COLUMN", conflicts_with = "preset")]
     key: Option<String>,
-    /// Between the cells of a CSV's line: one character, or tab [default: a comma, or what the file's line sep= says]
+    /// Separator of a CSV's cells: one character, or tab [default: a comma, or that of the file's line sep=]
     #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
     delimiter: Option<u8>,
-    /// What stands between thousands in numbers, such as , or . or ' or a space
+    /// Thousands separator in numbers, such as , or . or ' or a space
     #[arg(long, value_name = "CHARACTER")]
     thousands: Option<char>,
     /// Numbers have a comma before their decimals
     #[arg(long)]
     decimal_comma: bool,
-    /// What a time counts since 1970 that is a bare number [default: us]
+    /// Unit of times that are bare numbers since 1970 [default: us]
     #[arg(long, value_name = "UNIT")]
     epoch: Option<Epoch>,
-    /// Print what the first N rows would be recorded as, and send nothing
+    /// Print the records of the first N rows, and send nothing
     #[arg(long, value_name = "N", conflicts_with = "json")]
     dry_run: Option<u64>,
     /// Seconds to wait for a daemon that has gone away

@@ -38,7 +38,7 @@ pub(super) struct AliasArgs {
     remove: bool,
     #[command(flatten)]
     confirm: Confirm,
-    /// Who, for the record [default: the user]
+    /// Name for the audit log [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
     /// Print JSON

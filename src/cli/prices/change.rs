@@ -37,7 +37,7 @@ pub(super) struct SetArgs {
     /// USD for one of another unit: request, web_search … Repeatable
     #[arg(long = "unit", value_name = "UNIT=USD")]
     units: Vec<String>,
-    /// A rate of prompts larger than so many tokens: 200000:input=6. Repeatable
+    /// A rate for prompts larger than a number of tokens: 200000:input=6. Repeatable
     #[arg(long = "above", value_name = "TOKENS:BUCKET=USD")]
     above: Vec<String>,
     /// The price has the named rates alone. Without it, rates that are not named stay as they are
@@ -49,10 +49,10 @@ pub(super) struct SetArgs {
     /// Why, for the record
     #[arg(long, default_value = "", value_name = "TEXT")]
     note: String,
-    /// Who, for the record [default: the user]
+    /// Name for the audit log [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
-    /// Only show what would change
+    /// Only show the changes
     #[arg(long)]
     dry_run: bool,
     /// Print JSON
@@ -66,13 +66,13 @@ pub(super) struct WithdrawArgs {
     id: i32,
     #[command(flatten)]
     confirm: Confirm,
-    /// Who, for the record [default: the user]
+    /// Name for the audit log [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
 
 fn pair(text: &str) -> anyhow::Result<(&str, Usd)> {
-    let (name, usd) = text.split_once('=').with_context(|| format!("{text:?} is no rate; write input=3"))?;
+    let (name, usd) = text.split_once('=').with_context(|| format!("{text:?} is not a rate; write input=3"))?;
     Ok((name, Usd::parse(usd).with_context(|| format!("{text:?}"))?))
 }
 
@@ -95,7 +95,7 @@ fn entry(args: &SetArgs) -> anyhow::Result<PriceEntry> {
     }
     let mut above: BTreeMap<u64, TokenRates> = BTreeMap::new();
     for text in &args.above {
-        let wrong = || format!("{text:?} is no rate of larger prompts; write 200000:input=6");
+        let wrong = || format!("{text:?} is not a rate for larger prompts; write 200000:input=6");
         let (size, rate) = text.split_once(':').with_context(wrong)?;
         put(above.entry(size.parse().with_context(wrong)?).or_default(), rate)?;
     }

@@ -51,7 +51,7 @@ pub(super) fn cost(args: &CostArgs, config: &Config) -> anyhow::Result<ExitCode>
     out.flush()?;
     if refused > 0 {
         let lines = output::noun(refused, "line is not a call", "lines are not calls");
-        output::hint(&format!("{lines}; the answers say what is wrong"));
+        output::hint(&format!("{lines}; the answers have the reasons"));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -45,7 +45,7 @@ pub(super) struct ImportArgs {
     /// Add the prices that differ
     #[arg(long)]
     apply: bool,
-    /// Who, for the record [default: the user]
+    /// Name for the audit log [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
@@ -151,7 +151,7 @@ pub(super) fn import(args: &ImportArgs, config: &Config) -> anyhow::Result<ExitC
         eprintln!("{} added", output::noun(compared.ids.len() as u64, "price was", "prices were"));
         output::hint("calls that are recorded already keep their cost until `tallyd reprice`");
     } else if !compared.changes.is_empty() {
-        output::hint("nothing was changed; --apply adds what differs");
+        output::hint("nothing was changed; --apply adds the differences");
     }
     Ok(ExitCode::SUCCESS)
 }

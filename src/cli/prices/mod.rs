@@ -39,7 +39,7 @@ enum PricesCommand {
     Show(show::ShowArgs),
     /// Price calls from standard input, without recording them
     Cost(cost::CostArgs),
-    /// Check the stored prices, and name what could not be priced. Exits 1 if there is anything
+    /// Check the stored prices, and name the calls that could not be priced. Exits 1 if there is anything
     Check(show::CheckArgs),
     /// Add a price from an instant on; every daemon applies it within seconds
     Set(Box<change::SetArgs>),
@@ -51,7 +51,7 @@ enum PricesCommand {
     Diff(import::ListArgs),
     /// Import a public price list: shows the difference, and adds it with --apply
     Import(import::ImportArgs),
-    /// Look at a public price list: shows what it would change and what that means for last week's calls; --apply adds it
+    /// Compare a public price list: shows the changes and their effect on last week's calls; --apply adds them
     Sync(sync::SyncArgs),
 }
 
@@ -87,7 +87,7 @@ pub(super) fn instant(text: &str) -> Result<i64, String> {
         "now" => Ok(SystemClock.now_us()),
         "always" => Ok(0),
         _ => tallyd_model::pricing::catalog::entry::effective_from(Some(text), "--from").map_err(|_| {
-            format!("{text:?} is no instant; write now, always, 2026-12-01 (midnight UTC) or 2026-12-01T12:00:00Z")
+            format!("{text:?} is not an instant; write now, always, 2026-12-01 (midnight UTC) or 2026-12-01T12:00:00Z")
         }),
     }
 }

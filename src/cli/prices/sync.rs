@@ -20,12 +20,12 @@ const SHOWN: usize = 20;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  tallyd prices sync                                  # what the daemon's last look at price_sync.list has found
+  tallyd prices sync                                  # the result of the daemon's last look at price_sync.list
   tallyd prices sync prices.json --provider claude    # look now, at a file or an http(s) address
   tallyd prices sync --apply                          # add the prices that are proposed
 Prices that people have set are not proposed against. Calls that are recorded already keep their cost until `tallyd reprice`.")]
 pub(super) struct SyncArgs {
-    /// A file or an http(s) address to look at now [default: show what the last look has found]
+    /// A file or an http(s) address to read now [default: show the result of the last look]
     list: Option<String>,
     /// Only the prices of this provider or platform. Repeatable [default: price_sync.providers]
     #[arg(long = "provider", value_name = "NAME", requires = "list")]
@@ -42,7 +42,7 @@ pub(super) struct SyncArgs {
     /// List each price
     #[arg(long)]
     verbose: bool,
-    /// Who, for the record [default: the user]
+    /// Name for the audit log [default: the user]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
     /// Print JSON

@@ -1,6 +1,6 @@
 //! `tallyd top`: the daemon's pulse at a terminal.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`sample`] | what the daemon says at an instant, and rates of two of them |
 //! | [`view`] | what is on the screen, and what keys do |
@@ -33,7 +33,7 @@ use tallyd_config::Config;
 
 /// Watch the running daemon: rates, the WAL, today's cost by model. Exits 3 if none is running at its start.
 #[derive(Args)]
-#[command(after_help = "Where standard output is no terminal it prints one picture, as with --once.
+#[command(after_help = "Where standard output is not a terminal it prints one picture, as with --once.
 
 Keys: q quit, p pause, Tab sort, arrows scroll, ? help.
 
@@ -86,7 +86,7 @@ pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     } else if args.once || !on_terminal {
         picture(&messages)?;
         if !args.once {
-            output::hint("standard output is no terminal: this was one picture; --json goes on");
+            output::hint("standard output is not a terminal: this was one picture; --json goes on");
         }
         Ok(ExitCode::SUCCESS)
     } else {

@@ -33,12 +33,12 @@ enum WalCommand {
     /// List segments, those that were set aside as damaged last
     #[command(after_help = "Example:\n  tallyd wal list --json | jq '.[] | select(.state == \"set_aside\").name'")]
     List(ListArgs),
-    /// Show what is readable in a segment
+    /// Show the readable records of a segment
     #[command(after_help = "Examples:
   tallyd wal inspect 00000000000000000001
   tallyd wal inspect 00000000000000000001-1793170800000000 --records > records.ndjson")]
     Inspect(InspectArgs),
-    /// Load what is readable in damaged segments and not in the database; to repeat it adds nothing
+    /// Load readable records of damaged segments that are not in the database; a repetition adds nothing
     #[command(after_help = "Examples:
   tallyd wal replay 00000000000000000001-1793170800000000
   tallyd wal replay --all --json")]
@@ -116,7 +116,7 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
     table.print();
     if let Some(damaged) = segments.iter().find(|segment| segment.state == SegmentState::SetAside) {
         output::hint(&format!(
-            "`tallyd wal inspect {}` shows what is readable in a damaged segment, `tallyd wal replay --all` loads it",
+            "`tallyd wal inspect {}` shows the readable records of a damaged segment, `tallyd wal replay --all` loads it",
             damaged.name
         ));
     }

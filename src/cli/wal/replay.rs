@@ -31,7 +31,7 @@ pub(super) struct ReplayArgs {
     /// Every segment that was set aside and not replayed yet
     #[arg(long, conflicts_with = "names")]
     all: bool,
-    /// Print what became of each as JSON
+    /// Print the result for each as JSON
     #[arg(long)]
     json: bool,
 }
@@ -114,7 +114,7 @@ async fn replay(segment: &SegmentReport, config: &Config, database: &Database) -
         replayed += load(&replay, database, batch).await?;
         done += batch.len();
         if total > batch.len() {
-            eprintln!("{}: {} % of what is readable", segment.name, done * 100 / total);
+            eprintln!("{}: {} % of the readable records", segment.name, done * 100 / total);
         }
     }
     let earlier = segment.replayed().map_or(0, |note| note.loaded);

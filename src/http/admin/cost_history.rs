@@ -23,7 +23,7 @@ const DAYS: u64 = 30;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HistoryParameters {
-    /// So many days up to today; 30 if nothing is said.
+    /// Number of days up to today; 30 by default.
     #[param(minimum = 1, maximum = 3660)]
     days: Option<u64>,
     /// The first day, `YYYY-MM-DD`.
@@ -57,7 +57,7 @@ pub(crate) struct DayCosts {
     pub rentcast_calls: Whole,
     /// Calls with a status of 400 or above.
     pub errors: Whole,
-    /// Calls without a known price: they are in no cost.
+    /// Unpriced calls: they are not in any cost.
     pub unpriced_calls: Whole,
     /// Claude's models, by family: without the date in the name.
     pub by_model: BTreeMap<String, ModelCosts>,
@@ -83,11 +83,11 @@ pub(crate) struct ModelCosts {
     pub output_tokens: Whole,
     /// Tokens read from a cache.
     pub cache_read_tokens: Whole,
-    /// Tokens written to a cache, for whatever time.
+    /// Tokens written to a cache, for any time.
     pub cache_write_tokens: Whole,
 }
 
-/// Calls and what they cost.
+/// Calls and their cost.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CallCosts {
@@ -174,7 +174,7 @@ pub(crate) fn days(rows: &DayRows) -> Result<Vec<DayCosts>, ApiError> {
     Ok(days.into_values().rev().collect())
 }
 
-/// What each day cost, newest day first. Days without calls are left out.
+/// Cost of each day, newest day first. Days without calls are left out.
 #[utoipa::path(get, path = "/api/admin/cost-history", tag = "admin", params(HistoryParameters),
     responses((status = 200, description = "The days", body = Vec<DayCosts>), Failures))]
 pub(crate) async fn cost_history(

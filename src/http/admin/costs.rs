@@ -41,7 +41,7 @@ pub(crate) struct TodayCosts {
     /// How much of it is used, in percent with two decimals; 0 without a budget.
     #[schema(value_type = f64)]
     pub budget_percent: Number,
-    /// What is left, not below 0; 0 without a budget.
+    /// The unused rest, not below 0; 0 without a budget.
     #[schema(value_type = f64)]
     pub remaining: Number,
     /// Whether applications should hold back: from the warning threshold on, as in the system that tallyd replaces. What acknowledgements
@@ -103,7 +103,8 @@ pub(crate) struct NewBudget {
     /// USD a day, as a number or as decimal text; not negative.
     #[schema(value_type = f64, minimum = 0, maximum = 1_000_000_000, example = 25.5)]
     budget: Amount,
-    /// From this share of the budget on, in whole percent, applications should hold back. What holds stays if it is left out; 80 at first.
+    /// From this share of the budget on, in whole percent, applications should hold back. If it is left out, the present value
+    /// stays; 80 at first.
     #[schema(minimum = 0, maximum = 100)]
     alert_threshold_percent: Option<i64>,
     /// Sets the budget only where none is set yet.

@@ -33,7 +33,7 @@ pub(crate) struct AdminMetrics {
     pub total_claude_calls: Whole,
     /// Calls of RentCast.
     pub total_rentcast_calls: Whole,
-    /// What all of them cost, in USD.
+    /// Cost of all of them, in USD.
     #[schema(value_type = f64)]
     pub total_cost: Number,
     /// How many users there are.

@@ -20,7 +20,8 @@ use tallyd_store::queries::prices::{self, PriceRow};
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Pricing {
-    /// Claude's models: USD for a million tokens. A model is left out whose price does not say what input and output cost: `/api/v1/prices` has it.
+    /// Claude's models: USD for a million tokens. A model is left out whose price does not say what input and output cost:
+    /// `/api/v1/prices` has it.
     pub claude: BTreeMap<String, ModelPrice>,
     /// RentCast.
     pub rentcast: RentcastPrice,
@@ -76,7 +77,7 @@ pub(crate) struct ModelRates {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RentcastPrice {
-    /// USD for one request beyond what the plan includes.
+    /// USD for one request beyond those that the plan includes.
     #[schema(value_type = f64)]
     pub cost_per_request: Number,
     /// The plans' terms, by name.

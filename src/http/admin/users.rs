@@ -115,7 +115,7 @@ pub(crate) struct LegacyTotals {
     pub total_rentcast_calls: Whole,
     /// All calls.
     pub total_calls: Whole,
-    /// What they cost, in USD.
+    /// Their cost, in USD.
     #[schema(value_type = f64)]
     pub total_cost: Number,
     /// The last call.
@@ -168,7 +168,7 @@ pub(crate) async fn all(
 pub(crate) struct UserStat {
     /// The id.
     pub user_id: String,
-    /// What the user is shown as, an e-mail address for example; null if it is not known.
+    /// The shown name, an e-mail address for example; null if it is not known.
     pub shown: Option<String>,
     /// All calls.
     pub total_calls: Whole,
@@ -178,7 +178,7 @@ pub(crate) struct UserStat {
     pub rentcast_calls: Whole,
     /// Calls of the endpoint that `http.analysis_endpoint` names, of those that the call log still holds.
     pub analysis_calls: i64,
-    /// What all calls cost, in USD.
+    /// Cost of all calls, in USD.
     #[schema(value_type = f64)]
     pub total_cost: Number,
     /// The last call.

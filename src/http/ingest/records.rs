@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 
-/// What became of a request's records.
+/// The results for a request's records.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Recorded {
     /// Records that are durable, duplicates included.
@@ -56,7 +56,7 @@ enum Unprocessable {
     KeyReused(ErrorBody),
 }
 
-/// What became of a record.
+/// The result for a record.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct RecordResult {
     /// True if it is durable.
@@ -64,7 +64,7 @@ pub(crate) struct RecordResult {
     /// The call's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
-    /// What it cost; absent if no price is known.
+    /// Its cost; absent for an unpriced call.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "0.004515")]
     pub cost_usd: Option<Usd>,

@@ -139,7 +139,7 @@ impl ExportStatus {
     }
 
     pub(super) fn unreadable(rejection: &BytesRejection) -> Self {
-        let message = "the body is too large, broke off, or is not what its Content-Encoding says; http.max_body_bytes \
+        let message = "the body is too large, broke off, or does not match its Content-Encoding; http.max_body_bytes \
                        bounds it";
         Self::new(rejection.status(), message)
     }

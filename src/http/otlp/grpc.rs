@@ -1,7 +1,8 @@
 //! OTLP over gRPC: the three `Export` methods, with the readers, tokens and answers of OTLP over HTTP.
 //!
 //! tonic does the framing. Its codec hands over the message's bytes as they are, so that the bounded readers of
-//! [`tallyd_intake::otlp::document`] read them, and the request's digest is the same kind of key as over HTTP: an export that is sent again adds
+//! [`tallyd_intake::otlp::document`] read them, and the request's digest is the same kind of key as over HTTP: an export that is
+//! sent again adds
 //! nothing.
 //!
 //! ## Bounds

@@ -57,9 +57,9 @@ type Mapping<T> = fn(&ItemContext<'_>, &ItemSource, T, &mut Vec<Draft>) -> Resul
 #[utoipa::path(post, path = "/v1/traces", tag = "opentelemetry",
     request_body(description = "ExportTraceServiceRequest, as JSON or protobuf, gzip or not",
         content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-    responses((status = 200, description = "Durable; partialSuccess says what was refused",
+    responses((status = 200, description = "Durable; partialSuccess counts refused items",
             content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-        (status = 400, description = "The body is no such document", body = StatusBody),
+        (status = 400, description = "The body is not such a document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
 pub(crate) async fn traces(
@@ -75,9 +75,9 @@ pub(crate) async fn traces(
 #[utoipa::path(post, path = "/v1/logs", tag = "opentelemetry",
     request_body(description = "ExportLogsServiceRequest, as JSON or protobuf, gzip or not",
         content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-    responses((status = 200, description = "Durable; partialSuccess says what was refused",
+    responses((status = 200, description = "Durable; partialSuccess counts refused items",
             content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-        (status = 400, description = "The body is no such document", body = StatusBody),
+        (status = 400, description = "The body is not such a document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
 pub(crate) async fn logs(
@@ -93,9 +93,9 @@ pub(crate) async fn logs(
 #[utoipa::path(post, path = "/v1/metrics", tag = "opentelemetry",
     request_body(description = "ExportMetricsServiceRequest, as JSON or protobuf, gzip or not",
         content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-    responses((status = 200, description = "Durable; partialSuccess says what was refused",
+    responses((status = 200, description = "Durable; partialSuccess counts refused items",
             content((Object = "application/json"), (Vec<u8> = "application/x-protobuf"))),
-        (status = 400, description = "The body is no such document", body = StatusBody),
+        (status = 400, description = "The body is not such a document", body = StatusBody),
         (status = 415, description = "Neither JSON nor protobuf, or an encoding that is not gzip"),
         ExportFailures))]
 pub(crate) async fn metrics(

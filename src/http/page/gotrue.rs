@@ -137,7 +137,7 @@ fn refused(status: StatusCode, body: &[u8]) -> GotrueRefusal {
         "refresh_token_not_found" | "refresh_token_already_used" | "session_expired" | "session_not_found" => {
             GotrueRefusal::Wrong
         }
-        "user_banned" => unauthorized("the user is banned", "whoever runs the Supabase project can lift that"),
+        "user_banned" => unauthorized("the user is banned", "an owner of the Supabase project can lift that"),
         "captcha_failed" => unauthorized(
             "this Supabase project asks for a CAPTCHA",
             "sign in with a token; `tallyd open` prints a link",

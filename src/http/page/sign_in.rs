@@ -231,7 +231,7 @@ where
 {
     let gotrue = Gotrue::of(&daemon.config.auth).ok_or_else(|| {
         let hint = "auth.issuer and auth.publishable_key configure it; a token signs in, too";
-        ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no signing in with a password here", hint)
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", "sign-in with a password is not configured", hint)
     })?;
     let attempt = daemon.auth.begin(address).map_err(|denied| daemon.auth.refuse(denied, address))?;
     match ask(gotrue).await {

@@ -52,7 +52,7 @@ fn failed(error: AliasError) -> ApiError {
     }
 }
 
-/// What names of models stand for.
+/// Aliases: names that stand for models.
 #[utoipa::path(get, path = "/api/v1/prices/aliases", tag = "prices",
     responses((status = 200, description = "The names", body = Aliases), Failures))]
 pub(crate) async fn list(State(daemon): State<SharedDaemon>) -> Result<Json<Aliases>, ApiError> {

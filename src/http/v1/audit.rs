@@ -26,7 +26,7 @@ pub(crate) struct AuditParameters {
     /// Entries of a page; 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// `json` or `csv`. A CSV file has all entries, whatever `limit` says.
+    /// `json` or `csv`. A CSV file has all entries, regardless of `limit`.
     #[param(inline)]
     format: Option<Format>,
 }
@@ -63,7 +63,7 @@ fn page(daemon: SharedDaemon, before: Option<i64>) -> PageFuture {
     })
 }
 
-/// Who changed what; newest first.
+/// The audit log, newest first.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "pipeline", params(AuditParameters),
     responses((status = 200, description = "A page", content((Audit = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn audit(

@@ -45,7 +45,7 @@ pub(crate) struct BudgetRow {
 pub(crate) struct Budgets {
     /// The budgets.
     pub budgets: Vec<BudgetRow>,
-    /// What acknowledgements say: whether every application is asked to hold back.
+    /// Whether every application is asked to hold back, as acknowledgements state it.
     pub should_throttle: bool,
 }
 
@@ -118,7 +118,7 @@ pub(crate) async fn budgets(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetBudget {
-    /// What is bounded; everything if nothing is said.
+    /// The scope; all spend by default.
     #[serde(default)]
     scope: BudgetScope,
     /// Which provider, model, user or application; empty for everything.

@@ -24,7 +24,7 @@ const ROWS_MAX: i64 = 10_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CostParameters {
-    /// So many days up to today; 30 if nothing is said.
+    /// Number of days up to today; 30 by default.
     #[param(minimum = 1, maximum = 3660)]
     days: Option<u64>,
     /// The first day, `YYYY-MM-DD`.
@@ -33,7 +33,7 @@ pub(crate) struct CostParameters {
     /// The last day, included.
     #[param(format = Date)]
     to: Option<String>,
-    /// What to tell apart: `provider`, `model`, `endpoint`, `user`, `app`; several with commas.
+    /// The groups: `provider`, `model`, `endpoint`, `user`, `app`; several with commas.
     #[param(max_length = 64, pattern = "^(provider|model|endpoint|user|app)(,(provider|model|endpoint|user|app))*$")]
     group_by: Option<String>,
     /// The stretches of time; `day` if nothing is said. Hours are read from the call log: at most 31 days.
@@ -54,7 +54,7 @@ pub(crate) struct CostParameters {
     /// Only this application; read from the call log: at most 31 days.
     #[param(max_length = 512)]
     app: Option<String>,
-    /// What to order by; `bucket` if nothing is said.
+    /// The order; `bucket` by default.
     #[param(inline)]
     sort: Option<SortBy>,
     /// `asc` for buckets, otherwise `desc`, if nothing is said.
@@ -66,7 +66,7 @@ pub(crate) struct CostParameters {
     /// Rows to skip.
     #[param(minimum = 0, maximum = 1000000)]
     offset: Option<i64>,
-    /// `json` or `csv`. A CSV file has all rows, whatever `limit` says.
+    /// `json` or `csv`. A CSV file has all rows, regardless of `limit`.
     #[param(inline)]
     format: Option<Format>,
 }

@@ -39,7 +39,7 @@ pub(crate) struct LetterParameters {
     /// Letters of a page; 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// `json` or `csv`. A CSV file has all letters, whatever `limit` says.
+    /// `json` or `csv`. A CSV file has all letters, regardless of `limit`.
     #[param(inline)]
     format: Option<Format>,
 }
@@ -90,7 +90,7 @@ fn page(daemon: SharedDaemon, filter: Filter, before: Option<i64>) -> PageFuture
     })
 }
 
-/// What was refused, and why; newest first.
+/// Refused records with their reasons, newest first.
 #[utoipa::path(get, path = "/api/v1/dead-letters", tag = "records", params(LetterParameters),
     responses((status = 200, description = "A page", content((DeadLetters = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn dead_letters(

@@ -62,7 +62,7 @@ impl Corrections {
     }
 }
 
-/// What became of the letter.
+/// The result for the letter.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Retried {
     /// True if its record is in the call log now.
@@ -76,7 +76,7 @@ pub(crate) struct Retried {
 /// Loads the letter's record, once, with corrections. One that is refused again stays as it is.
 #[utoipa::path(post, path = "/api/v1/dead-letters/{id}/retry", tag = "records", request_body = Corrections,
     params(("id" = i64, Path, description = "The letter's number", minimum = 1)),
-    responses((status = 200, description = "What became of it", body = Retried),
+    responses((status = 200, description = "The result", body = Retried),
         (status = 404, description = "There is none of this number", body = ErrorBody), Failures))]
 pub(crate) async fn retry(
     State(daemon): State<SharedDaemon>,
@@ -93,7 +93,7 @@ pub(crate) async fn retry(
         RetryOutcome::Retried(record) | RetryOutcome::Known(record) => {
             Retried { retried: true, record_id: Some(record), reason: None }
         }
-        RetryOutcome::Settled => not("somebody has decided about it before".to_owned()),
+        RetryOutcome::Settled => not("it was settled before".to_owned()),
         outcome => not(outcome.to_string()),
     }))
 }
@@ -132,7 +132,7 @@ const DROPS: i64 = 5_000;
 /// Different reasons that an answer tells.
 const REASONS: usize = 5;
 
-/// Which letters are meant: those to which all that is given applies, and that nobody has decided about.
+/// The letters: those that match all given filters and are not settled.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Which {
@@ -169,7 +169,7 @@ pub(crate) struct RetryMany {
     corrections: Corrections,
 }
 
-/// What became of them.
+/// The result.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct RetriedMany {
     /// Letters whose records are in the call log now.
@@ -184,7 +184,7 @@ pub(crate) struct RetriedMany {
 
 /// Loads the records of up to 200 letters, each once. Ask again with `next` until it is null.
 #[utoipa::path(post, path = "/api/v1/dead-letters/retry", tag = "records", request_body = RetryMany,
-    responses((status = 200, description = "What became of them", body = RetriedMany), Failures))]
+    responses((status = 200, description = "The result", body = RetriedMany), Failures))]
 pub(crate) async fn retry_many(
     State(daemon): State<SharedDaemon>,
     Extension(who): Extension<Identity>,
@@ -211,7 +211,7 @@ pub(crate) async fn retry_many(
     Ok(Json(done))
 }
 
-/// What became of letters to be dropped.
+/// The result of dropping letters.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DroppedMany {
     /// Letters whose records are deleted.
@@ -239,7 +239,7 @@ pub(crate) async fn drop_many(
     Ok(Json(DroppedMany { dropped, next: ids.last().copied().filter(|_| ids.len() as i64 == DROPS) }))
 }
 
-/// Drops the letter: what the record said is deleted for good, the reason's code stays.
+/// Drops the letter: the record is deleted for good, the reason's code stays.
 #[utoipa::path(post, path = "/api/v1/dead-letters/{id}/drop", tag = "records",
     params(("id" = i64, Path, description = "The letter's number", minimum = 1)),
     responses((status = 204, description = "It is dropped"),

@@ -32,7 +32,7 @@ pub(crate) struct ForecastParameters {
 pub(crate) struct PastDay {
     /// The day, in the reporting time zone.
     pub day: NaiveDate,
-    /// What it came to.
+    /// Its cost.
     #[schema(value_type = String, example = "12.345")]
     pub cost_usd: Usd,
 }
@@ -80,7 +80,7 @@ impl ForecastAnswer {
     }
 }
 
-/// What spending will come to: today, this month, the next 30 days.
+/// Forecast of spend: today, this month, the next 30 days.
 #[utoipa::path(get, path = "/api/v1/forecast", tag = "costs", params(ForecastParameters),
     responses((status = 200, description = "The forecast", content((ForecastAnswer = "application/json"), (String = "text/csv"))), Failures))]
 pub(crate) async fn forecast(

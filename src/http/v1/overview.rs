@@ -22,7 +22,7 @@ use tallyd_store::unpriced::{UnpricedModel, unpriced};
 
 const MOVERS: i64 = 8;
 
-/// A range of days and what it came to.
+/// A range of days and its cost.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct RangeSums {
     /// The first day, in the reporting time zone.
@@ -45,7 +45,7 @@ pub(crate) struct PipelineGlance {
     pub committed_since_start: u64,
     /// The age of the oldest acknowledged record that is not in PostgreSQL yet.
     pub oldest_unflushed_seconds: f64,
-    /// What is wrong and what to do, if anything is.
+    /// The problem and the remedy, if there is a problem.
     pub message: Option<String>,
 }
 
@@ -88,7 +88,7 @@ fn previous(today: NaiveDate) -> [(NaiveDate, NaiveDate); 2] {
     [(first, last.min(first + Days::new(u64::from(today.day0())))), (first, last)]
 }
 
-/// What an admin looks at first.
+/// The figures of the page's overview.
 #[utoipa::path(get, path = "/api/v1/overview", tag = "costs",
     responses((status = 200, description = "The overview", body = Overview), Failures))]
 pub(crate) async fn overview(State(daemon): State<SharedDaemon>) -> Result<Json<Overview>, ApiError> {

@@ -145,7 +145,7 @@ pub(crate) async fn add(
     Ok(Json(AddedPrice { id, effect }))
 }
 
-/// What a price would change.
+/// The effect of a price that is not added yet.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PricePreview {
     /// The rates that hold now at that instant, as `GET /api/v1/prices` has them; null if there are none.
@@ -154,13 +154,13 @@ pub(crate) struct PricePreview {
     /// The rates as they would be.
     #[schema(value_type = Object)]
     pub new_rates: Value,
-    /// What repricing the calls since then would change; of the last 31 days at most.
+    /// The effect of repricing the calls since then; of the last 31 days at most.
     pub calls: Preview,
-    /// What it would apply to, and which rates stay.
+    /// The calls that it would apply to, and the rates that stay.
     pub effect: PriceEffect,
 }
 
-/// What adding a price, and repricing the calls since then, would change. Changes nothing.
+/// The changes that a new price, and repricing the calls since then, would make. Changes nothing.
 #[utoipa::path(post, path = "/api/v1/prices/preview", tag = "prices", request_body = NewPrice,
     responses((status = 200, description = "The differences", body = PricePreview), Failures))]
 pub(crate) async fn preview(
@@ -235,7 +235,7 @@ pub(crate) struct PriceChanges {
     pub changes: Vec<PriceChange>,
 }
 
-/// Who added, changed or withdrew which price; newest first.
+/// Changes of prices with their author, newest first.
 #[utoipa::path(get, path = "/api/v1/prices/changes", tag = "prices", params(ChangeParameters),
     responses((status = 200, description = "The changes", body = PriceChanges), Failures))]
 pub(crate) async fn changes(

@@ -27,7 +27,7 @@ fn failed(error: SyncError) -> ApiError {
     }
 }
 
-/// How the looks at the configured price list go, and what waits for a decision.
+/// State of the configured price list, and the changes that wait for a decision.
 #[utoipa::path(get, path = "/api/v1/prices/proposal", tag = "prices",
     responses((status = 200, description = "The state", body = SyncState), Failures))]
 pub(crate) async fn show(State(daemon): State<SharedDaemon>) -> Result<Json<SyncState>, ApiError> {

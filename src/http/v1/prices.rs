@@ -28,7 +28,7 @@ pub(crate) struct PriceParameters {
     /// Only this model.
     #[param(max_length = 512)]
     model: Option<String>,
-    /// Only what holds now: one price a provider, model and tier. Neither paged nor a file.
+    /// Only prices in force: one a provider, model and tier. Neither paged nor a file.
     in_force: Option<bool>,
     /// Prices of a page; 1,000 if nothing is said.
     #[param(minimum = 1, maximum = 10000)]
@@ -36,7 +36,7 @@ pub(crate) struct PriceParameters {
     /// Prices to skip.
     #[param(minimum = 0, maximum = 1000000)]
     offset: Option<i64>,
-    /// `json` or `csv`. A CSV file has all prices, whatever `limit` says.
+    /// `json` or `csv`. A CSV file has all prices, regardless of `limit`.
     #[param(inline)]
     format: Option<Format>,
 }
@@ -108,8 +108,7 @@ pub(crate) async fn prices(
 pub(crate) struct Unpriced {
     /// Those with the most calls first, 200 at most.
     pub models: Vec<UnpricedModel>,
-    /// What stood out about records since this daemon's start: usage that was not understood, spans with tokens that were not
-    /// recorded, stated costs that differ.
+    /// Unusual records since this daemon's start: unknown usage, spans with tokens that were not recorded, stated costs that differ.
     pub stood_out: StoodOut,
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct SearchParameters {
     id: Option<Uuid>,
     /// Only calls with a status of 400 and above, or only others.
     errors: Option<bool>,
-    /// Only calls without a price, or only others.
+    /// Only unpriced calls, or only others.
     unpriced: Option<bool>,
     /// Where the page begins: `next` of the page before.
     #[param(max_length = 80)]
@@ -60,7 +60,7 @@ pub(crate) struct SearchParameters {
     /// Calls of a page; 100 if nothing is said. A page of 4 MiB ends earlier, with its `next`.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<i64>,
-    /// `json` or `csv`. A CSV file has all calls, whatever `limit` says.
+    /// `json` or `csv`. A CSV file has all calls, regardless of `limit`.
     #[param(inline)]
     format: Option<Format>,
 }

@@ -37,7 +37,7 @@ pub(crate) struct UserParameters {
     /// Users to skip.
     #[param(minimum = 0, maximum = 1000000)]
     offset: Option<i64>,
-    /// `json` or `csv`. A CSV file has all users, whatever `limit` says.
+    /// `json` or `csv`. A CSV file has all users, regardless of `limit`.
     #[param(inline)]
     format: Option<Format>,
 }
@@ -116,7 +116,7 @@ pub(crate) async fn users(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UserDaysParameters {
-    /// So many days up to today; 30 if nothing is said.
+    /// Number of days up to today; 30 by default.
     #[param(minimum = 1, maximum = 3660)]
     days: Option<u64>,
     /// The first day, `YYYY-MM-DD`.

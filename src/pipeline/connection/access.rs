@@ -1,7 +1,7 @@
-//! Who may speak on a listener, and what strangers may hold until they have said who they are.
+//! Access to a listener, and the resources of strangers before they have shown a token.
 //!
-//! A connection over TCP is a stranger's until it has shown a token. Strangers have places of their own ([`Seats`]), so that a
-//! crowd of them takes none from those who may record; with its token a connection gets one of the places that producers
+//! A connection over TCP is a stranger's until it has shown a token. Strangers have places of their own ([`Seats`]), so that many
+//! of them take none from clients that may record; with its token a connection gets one of the places that producers
 //! share, of which TCP has half at most. A wrong token is answered late: each guess holds a stranger's place meanwhile.
 
 use std::net::IpAddr;
@@ -18,11 +18,11 @@ pub(super) const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
 /// How long a stranger may take to show its token; `listen.hello_timeout_ms` may be less.
 pub(super) const STRANGER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who may speak on a listener.
+/// Access to a listener.
 pub(crate) enum ConnectionAccess {
-    /// Whoever may open the socket: its file permissions decide. The place is one of the producers'.
+    /// All that may open the socket: its file permissions decide. The place is one of the producers'.
     Anyone(#[expect(dead_code, reason = "held for as long as the connection is open")] OwnedSemaphorePermit),
-    /// Whoever knows a token.
+    /// All that know a token.
     Stranger(Stranger),
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Stranger {
     held: Mutex<Held>,
 }
 
-/// What connections over TCP share.
+/// State that connections over TCP share.
 pub(crate) struct ConnectionSlots {
     /// The producers' places, on all listeners.
     pub all: Arc<Semaphore>,

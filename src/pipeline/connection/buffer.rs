@@ -1,12 +1,12 @@
-//! What has been read from the socket and not been used yet.
+//! Bytes that were read from the socket and not used yet.
 //!
-//! One read takes whatever the socket holds, so many small frames cost one system call. The buffer begins small, grows
+//! One read takes all bytes of the socket, so a batch of small frames costs one system call. The buffer begins small, grows
 //! while reads fill it, and is given back when the client goes quiet: ten thousand idle connections must cost little.
 //!
 //! Beyond [`SMALL_ROOM`] it takes room that all connections share ([`Rooms`]), and the client is not read from until there
-//! is some. Room for a frame or line is taken whole, once: those that wait for room hold none that others wait for, but for
-//! what was read ahead, which leaves half of the pool free. So two that wait never wait for each other. A client that holds
-//! room for what it does not send is closed as [`Slow`] once room is scarce.
+//! is some. Room for a frame or line is taken whole, once: connections that wait for room hold none that others wait for, except
+//! bytes that were read ahead, which leave half of the pool free. So two that wait never wait for each other. A client that holds
+//! room for bytes that it does not send is closed as [`Slow`] once room is scarce.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use super::room::Rooms;
 
 const SMALL_BYTES: usize = 512;
 const LARGE_BYTES: usize = 256 * 1024;
-/// What each connection may hold.
+/// The bounds of a connection's memory.
 const SMALL_ROOM: usize = 2 * 1024;
-/// What most frames fit in, and a line of the default bound.
+/// The size that most frames fit in, and a line of the default bound.
 const MEDIUM_ROOM: usize = 65 * 1024;
 /// How much a client may still send after it was told to go, and for how long.
 const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -39,7 +39,7 @@ const PROGRESS_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 #[error(
     "less than {PROGRESS_BYTES} bytes of an unfinished frame or line came in {} s while memory for such was scarce; connect \
-     again and resend what was not acknowledged",
+     again and resend unacknowledged records",
     PROGRESS_TIME.as_secs()
 )]
 pub(super) struct Slow;
@@ -54,7 +54,7 @@ enum Size {
 }
 
 impl Size {
-    /// What a message of so many bytes needs.
+    /// The room that a message of this size needs.
     const fn of(bytes: usize) -> Self {
         if bytes <= SMALL_ROOM {
             Self::Small
@@ -66,7 +66,7 @@ impl Size {
     }
 }
 
-/// A socket's reading half, and what has been read from it.
+/// A socket's reading half, and its unused bytes.
 pub(super) struct ReadBuffer<R> {
     reader: R,
     bytes: BytesMut,
@@ -77,7 +77,7 @@ pub(super) struct ReadBuffer<R> {
     whole: usize,
     size: Size,
     room: Option<OwnedSemaphorePermit>,
-    /// Since when an unfinished message is watched, and what has come of it since.
+    /// The start of watching an unfinished message, and the bytes received since.
     watched: Option<(Instant, usize)>,
 }
 
@@ -94,7 +94,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         AsyncReadExt::chain(Cursor::new(self.bytes), self.reader)
     }
 
-    /// What has been read and not been used.
+    /// The unused bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -105,8 +105,8 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         self.watched = None;
     }
 
-    /// Reads and drops what the client still sends, until it ends or has had its chance. A socket that is closed with
-    /// bytes unread is reset, and the client may never see what it was told last.
+    /// Reads and drops further bytes of the client, until it ends or its time is up. A socket that is closed with
+    /// bytes unread is reset, and the client may never see the last message.
     pub(super) async fn drain(&mut self) {
         self.bytes = BytesMut::with_capacity(SMALL_ROOM);
         self.hold(Size::Small, None);
@@ -185,7 +185,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
     }
 
-    /// Whether others wait for what this one holds.
+    /// Whether others wait for this connection's room.
     fn is_scarce(&self) -> bool {
         match self.size {
             Size::Small => false,
@@ -194,7 +194,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
     }
 
-    /// Changes what is held. The buffer fits it already.
+    /// Changes the held room. The buffer fits it already.
     fn hold(&mut self, size: Size, room: Option<OwnedSemaphorePermit>) {
         (self.size, self.room) = (size, room);
     }
@@ -204,7 +204,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         if self.size > Size::of(count) && (self.size == Size::Whole || self.is_scarce()) {
             self.shrink(count);
         }
-        // What is only announced takes no room yet.
+        // An announced message takes no room yet.
         if count > self.limit() && (self.size > Size::Small || self.bytes.len() >= SMALL_ROOM) {
             let size = Size::of(count);
             let (pool, bytes) = match size {
@@ -217,7 +217,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
                 () = self.stop.cancelled() => return false,
             };
             self.hold(size, room);
-            // What it waited for was not the client.
+            // It did not wait for the client.
             self.watched = None;
         }
         if self.size > Size::Small && Size::of(count) > Size::Small {
@@ -227,8 +227,8 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         true
     }
 
-    /// Makes the buffer as large as the next read wants it, within the room that is held. A message that was announced takes
-    /// no more than twice what has come of it.
+    /// Makes the buffer as large as the next read wants it, within the room that is held. A message that was announced takes no
+    /// more than twice its received bytes.
     fn grow(&mut self, count: usize) {
         let length = self.bytes.len();
         let more = self.target.max(length / 2).max((count - length).min(length));
@@ -252,7 +252,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
     }
 
-    /// A buffer of exactly so many bytes, in place of the one that is there.
+    /// A buffer of exactly this size, in place of the present one.
     fn replace(&mut self, capacity: usize) {
         let mut bytes = BytesMut::with_capacity(capacity);
         bytes.extend_from_slice(&self.bytes);
@@ -274,7 +274,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         self.hold(needed, room);
     }
 
-    /// Counts what has come of an unfinished message that takes room.
+    /// Counts the received bytes of an unfinished message that takes room.
     fn check_progress(&mut self, read: usize) -> Result<(), Slow> {
         let Some((since, before)) = self.watched else { return Ok(()) };
         let arrived = before + read;
@@ -284,7 +284,7 @@ impl<R: AsyncRead + Unpin> ReadBuffer<R> {
         }
         self.watched = None;
         if arrived < PROGRESS_BYTES && self.is_scarce() {
-            // What was received whole is made durable and answered first: others need not wait for that.
+            // Complete messages are made durable and answered first: others need not wait for that.
             self.bytes = BytesMut::new();
             self.hold(Size::Small, None);
             return Err(Slow);

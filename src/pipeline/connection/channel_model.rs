@@ -19,7 +19,7 @@ use super::replies::News;
 use super::replies::run as replies;
 use super::room::Rooms;
 
-/// What stands for the disk: how many bundles were synced. Relaxed, so that only the origin's counter orders it.
+/// The stand-in for the disk: the number of synced bundles. Relaxed, so that only the origin's counter orders it.
 fn synced(count: u64) -> Arc<AtomicU64> {
     Arc::new(AtomicU64::new(count))
 }

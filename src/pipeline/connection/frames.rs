@@ -31,7 +31,7 @@ impl Fault {
     }
 
     fn stopping() -> Self {
-        Self::new("shutting_down", "the daemon is stopping; connect again and resend what was not acknowledged")
+        Self::new("shutting_down", "the daemon is stopping; connect again and resend unacknowledged records")
     }
 
     fn frame(self) -> Vec<u8> {
@@ -76,12 +76,12 @@ impl From<HelloError> for Fault {
     }
 }
 
-/// Bytes of an ack of nothing, and what a refused or priced record adds to it: as much as they have, or nearly.
+/// Bytes of an empty ack, and the bytes that a refused or priced record adds, nearly exact.
 const ACK_BYTES: usize = 128;
 const REJECTION_BYTES: usize = 256;
 const COST_BYTES: usize = 32;
 
-/// What the handshake settled.
+/// The result of the handshake.
 struct Session {
     origin: Arc<ConnectionOrigin>,
     /// The highest sequence number that is durable or on its way.
@@ -122,7 +122,7 @@ pub(super) async fn serve<R, W>(
         // A client that waits for an ack sends nothing that would make us look.
         closed = origin.wait_closed() => Err(closed.into()),
     };
-    // What was received whole before the fault is made durable and answered first.
+    // Complete messages before the fault are made durable and answered first.
     let flushed = outbox.flush(context).await;
     drop(outbox);
     let Ok((Some(writer), closed)) = replying.await else { return };
@@ -209,7 +209,7 @@ fn other_version(hello: &Hello) -> String {
     }
 }
 
-/// What the client is told beside the answer, once.
+/// A message to the client beside the answer, sent once.
 fn warning(origin: &ConnectionOrigin) -> Option<Warning> {
     let message = "another process that is connected uses this producer's name. Each has numbers of its own, so no record \
         is lost or counted twice; give the two processes two names";
@@ -300,7 +300,7 @@ fn naming_duplicates(ack: Ack, tickets: Vec<(u64, Ticket)>) -> Late {
     })
 }
 
-/// Numbers that are far beyond what is known are a fault of the client: had it sent so many records, they would be here.
+/// Numbers far beyond the known ones are a fault of the client: the records before them would be here.
 fn check_numbers(records: &Records<'_>, known_seq: u64) -> Result<(), Fault> {
     let highest = known_seq.saturating_add(limits::SEQ_JUMP);
     // Decoding has made sure that neither is below 0 or above 2^64 − 1.

@@ -1,6 +1,7 @@
 //! Newline-delimited JSON: for people and for scripts. A record a line, an answer a line.
 //!
-//! There are no sequence numbers, so a line that is sent twice counts twice, unless it states who its call is. The answers come in the order of the lines,
+//! There are no sequence numbers, so a line that is sent twice counts twice, unless it states who its call is. The answers come
+//! in the order of the lines,
 //! and an `ok` only once its record is durable. Over TCP the first line is the token, `{"token": "…"}`, and has no answer
 //! unless it is wrong.
 
@@ -97,7 +98,7 @@ pub(super) async fn serve<R, W>(
     drop(outbox);
     let Ok((Some(mut writer), closed)) = replying.await else { return };
     let fault = match (closed, read) {
-        (Some(_), _) => Some(("shutting_down", "the daemon is stopping; send again what was not answered".to_owned())),
+        (Some(_), _) => Some(("shutting_down", "the daemon is stopping; send unanswered lines again".to_owned())),
         (None, Err(End::Slow(slow))) => Some(("slow", slow.to_string())),
         // An error of the origin the replying task sees too.
         (None, _) => None,

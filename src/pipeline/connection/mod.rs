@@ -3,8 +3,8 @@
 //! The first byte decides: `{` begins newline-delimited JSON ([`lines`]), on the Unix socket an upper-case letter begins an HTTP
 //! request, which is the caller's to serve, and anything else is a frame's length ([`frames`]).
 //! With lines and frames the reader decodes, validates and prices each record while it is still in the socket's buffer, encodes it
-//! into a chunk, and hands the chunk over; what it will answer it puts on a bounded queue. A second task ([`replies`])
-//! takes the replies in order, waits until what each one speaks for is durable, and writes it. Between replies it writes
+//! into a chunk, and hands the chunk over. It puts its answers on a bounded queue. A second task ([`replies`])
+//! takes the replies in order, waits until the records of each are durable, and writes it. Between replies it writes
 //! [`news`].
 //!
 //! Bounds: the read buffer by the largest frame or line, and all of them together by [`room`]; chunks in flight by the
@@ -57,11 +57,11 @@ pub(crate) struct WireLimits {
     pub max_line_bytes: usize,
     /// Replies that wait for durability or for the client to read.
     pub max_in_flight_frames: usize,
-    /// How long a connection may take to say who it is.
+    /// How long a connection may take for its hello.
     pub hello_timeout: Duration,
 }
 
-/// What all connections share.
+/// State that all connections share.
 pub(crate) struct IngestContext {
     /// Where records go.
     pub chunks: ChunkSender,
@@ -77,9 +77,9 @@ pub(crate) struct IngestContext {
     pub budgets: Arc<Standing>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What is counted.
+    /// The counters.
     pub metrics: IngestMetrics,
-    /// Room for what is held for clients that are slow, all connections together.
+    /// Memory for slow clients, all connections together.
     pub rooms: Arc<Rooms>,
     /// How many refused records are kept.
     pub quota: Arc<Quota>,
@@ -93,7 +93,7 @@ impl IngestContext {
     }
 
     /// A refused record as it goes into the WAL: whole, or beyond the sender's bound a count. `by` is the token's holder, or
-    /// empty where the producer says who it is.
+    /// empty where the producer is known.
     pub(crate) fn refused<'a>(
         &self,
         producer: &str,

@@ -18,11 +18,11 @@ use tallyd_wal::chunk::{Bundle, BundleBuilder, Ticket};
 pub(super) struct Reply {
     /// The first this many chunks.
     pub after_bundles: u64,
-    /// What is sent.
+    /// The reply.
     pub bytes: Vec<u8>,
     /// Says something else, once it is durable, if one of its records is known.
     pub late: Option<Late>,
-    /// Its share of what replies may take, and that of those before it.
+    /// Its share of the replies' memory, and that of those before it.
     pub room: Room,
     /// Whether the client asks for news from here on.
     pub asks_for_news: bool,
@@ -31,7 +31,7 @@ pub(super) struct Reply {
 /// Changes a reply once the writer has said which of its records are known.
 pub(super) type Late = Box<dyn FnOnce(Vec<u8>) -> Vec<u8> + Send>;
 
-/// What unread replies may take, in bytes: of all connections together, and of each. A connection that is at a bound is not
+/// The memory of unread replies, in bytes: of all connections together, and of each. A connection that is at a bound is not
 /// read from any more.
 #[derive(Clone)]
 pub(super) struct ReplyRoom {
@@ -48,7 +48,7 @@ pub(super) struct Room {
 
 /// Bytes of one connection's, unless a single reply is longer.
 const OWN_BYTES: usize = 256 << 10;
-/// A connection that waits for nothing else always has room for so many bytes: others that do not read cannot stop it.
+/// A connection that waits for nothing else always has room for this number of bytes: others that do not read cannot stop it.
 const ALWAYS_BYTES: usize = 1024;
 /// Bytes of replies that are gathered before they are handed over.
 const HEAVY_BYTES: usize = 16 << 10;
@@ -73,7 +73,7 @@ impl ReplyRoom {
         Room { all, own }
     }
 
-    /// Whether others wait for room: for replies, or for what the connection holds of the next frame.
+    /// Whether others wait for room: for replies, or for the connection's part of the next frame.
     pub(super) fn is_scarce(&self) -> bool {
         self.all.is_scarce()
     }
@@ -111,7 +111,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox for the origin, whose records are shared out among so many lanes, and whose replies go into `replies`.
+    /// An outbox for the origin, whose records are shared out among a number of lanes, and whose replies go into `replies`.
     pub(super) fn new(
         origin: Arc<ConnectionOrigin>,
         lanes: u16,
@@ -161,7 +161,7 @@ impl Outbox {
         self.unsent.push(Reply { after_bundles: 0, bytes, late, room, asks_for_news: true });
     }
 
-    /// Makes room in all connections' share for a reply of so many bytes at most, before it is made.
+    /// Makes room in all connections' share for a reply of a known largest size, before it is made.
     ///
     /// # Errors
     /// [`Closed`] if nothing more is taken from this connection.
@@ -171,7 +171,8 @@ impl Outbox {
         }
         let mut more = self.room.all.replies.try_take(bytes);
         if more.is_none() {
-            // Nobody waits for room who holds some for what is not handed over: those that wait would wait for each other.
+            // A connection that holds room for records that are not handed over does not wait for more: two of them would wait
+            // for each other.
             self.flush(context).await?;
             more = self.room.all.replies.take(bytes).await;
         }
@@ -182,7 +183,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Gives back what was reserved for more than there is to say.
+    /// Gives back unused reserved room.
     pub(super) fn release_spare(&mut self) {
         if let Some(reserved) = &mut self.reserved {
             let spare = reserved.num_permits().saturating_sub(self.unsent_bytes);
@@ -190,14 +191,14 @@ impl Outbox {
         }
     }
 
-    /// True if so much has gathered that it should be flushed although more is at hand.
+    /// True if enough has gathered to be flushed although more is in memory.
     pub(super) fn is_heavy(&self) -> bool {
         self.finished.len() >= FINISHED_MAX
             || self.unsent.len() >= self.replies.max_capacity()
             || self.unsent_bytes >= HEAVY_BYTES
     }
 
-    /// Hands over what has gathered, waiting for room.
+    /// Hands over the gathered records, waiting for room.
     ///
     /// # Errors
     /// [`Closed`] if nothing more is taken from this connection.

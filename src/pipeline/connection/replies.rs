@@ -1,4 +1,4 @@
-//! The task that answers: in order, and never before what an answer speaks for is durable. Between answers it tells news,
+//! The task that answers: in order, and never before an answer's records are durable. Between answers it tells news,
 //! which speak for no record.
 
 use std::io::{self, ErrorKind};
@@ -19,7 +19,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// How long a client may read nothing while others wait for room.
 const DEAF: Duration = Duration::from_secs(2);
 
-/// Writes what was gathered. An error if the client is gone, or does not read while others wait for what it holds.
+/// Writes the gathered replies. An error if the client is gone, or does not read while others wait for its room.
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, mut out: &[u8], room: &ReplyRoom) -> io::Result<()> {
     while !out.is_empty() {
         // Most sockets take the bytes at once, and need no timer.
@@ -64,8 +64,8 @@ fn add(out: &mut Vec<u8>, reply: Reply) -> Room {
     room
 }
 
-/// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A
-/// client that is gone is answered no more, and what it had sent whole is stored all the same: the reader goes on to the
+/// Writes replies until their queue ends. Returns the writer, unless the client is gone, and why replies ended early. A client
+/// that is gone is not answered any more, and its complete messages are stored all the same: the reader goes on to the
 /// end of it.
 pub(super) async fn run<W: AsyncWrite + Unpin>(
     mut writer: W,
@@ -94,7 +94,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
         }
         let mut asks_for_news = reply.asks_for_news;
         held.merge(add(&mut out, reply));
-        // Whatever else is durable by now goes with it.
+        // All other durable replies go with it.
         let durable = origin.durable();
         next = loop {
             match replies.try_recv() {
@@ -120,7 +120,7 @@ pub(super) async fn run<W: AsyncWrite + Unpin>(
             return (None, Some(closed));
         }
         out.clear();
-        // A long one is no reason to keep as much for the next.
+        // A long one does not justify as much memory for the next.
         out.shrink_to(2 * WRITE_BYTES);
         held = Room::default();
     }
@@ -146,7 +146,7 @@ impl News {
         Self { told: None, is_asked: false }
     }
 
-    /// What comes after the state that the receiver has seen, once it is asked for.
+    /// The state after the one that the receiver has seen, on demand.
     pub(super) const fn after(told: watch::Receiver<Arc<Told>>) -> Self {
         Self { told: Some(told), is_asked: false }
     }

@@ -1,4 +1,4 @@
-//! Memory that all connections share: what is held for clients that are slow to send or to read.
+//! Memory that all connections share: buffers of clients that are slow to send or to read.
 //!
 //! A connection takes room before it holds something, and waits where there is none: it is not read from meanwhile.
 
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const REPLIES_BYTES: usize = 16 << 20;
 /// Bytes of buffers that hold an unfinished frame or line of up to [`MEDIUM_BYTES`].
 const MEDIUM_POOL_BYTES: usize = 24 << 20;
-/// The same of larger ones, and of what is read ahead.
+/// The same of larger ones, and of bytes read ahead.
 const LARGE_POOL_BYTES: usize = 32 << 20;
 
 /// A number of bytes, shared out.
@@ -24,22 +24,22 @@ impl Pool {
         Self { free: Arc::new(Semaphore::new(bytes)), bytes }
     }
 
-    /// Half of it at most: what is longer is nearly alone instead of never.
+    /// Half of it at most: a longer one is nearly alone instead of never.
     fn share(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.min(self.bytes / 2)).unwrap_or(u32::MAX)
     }
 
-    /// Waits for so many bytes, in turn. The semaphore is never closed, so some are returned.
+    /// Waits for a number of bytes, in order. The semaphore is never closed, so some are returned.
     pub(crate) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).acquire_many_owned(self.share(bytes)).await.ok()
     }
 
-    /// So many bytes if they are free now.
+    /// A number of bytes if they are free now.
     pub(crate) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).try_acquire_many_owned(self.share(bytes)).ok()
     }
 
-    /// The same for what could be done without: half of the pool is kept for those that cannot.
+    /// The same for optional buffers: half of the pool is kept for required ones.
     pub(crate) fn try_take_spare(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         (self.free.available_permits() >= self.bytes / 2 + bytes).then(|| self.try_take(bytes)).flatten()
     }
@@ -50,7 +50,7 @@ impl Pool {
     }
 }
 
-/// What connections share.
+/// State that connections share.
 pub(crate) struct Rooms {
     /// For replies that are not read yet.
     pub replies: Pool,

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const BUSY_PATIENCE: f64 = 3.0;
 /// The longest time that a batch fills because loading is slow.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
-/// Bytes of payload of one batch. What comes fresh from the writer is in memory until it is sent; larger batches have fewer
+/// Bytes of payload of one batch. Fresh chunks from the writer are in memory until they are sent; larger batches have fewer
 /// rollup rows a record, which is no longer seen beyond this.
 const BATCH_BYTES: usize = 18 * 1024 * 1024;
 /// Of those, bytes that are read from segments into memory at once: a small backlog is read once, a large one twice.
@@ -54,7 +54,7 @@ enum Next {
 }
 
 impl Lane {
-    /// A lane that stops once `stop` is cancelled and what is durable by then has been loaded.
+    /// A lane that stops once `stop` is cancelled and records that are durable by then have been loaded.
     #[must_use]
     pub(crate) fn new(flusher: Arc<Flusher>, number: u16, stop: CancellationToken) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Lane {
     /// Loads until told to stop.
     ///
     /// # Errors
-    /// [`WalError`] if the WAL cannot be read or trimmed, which is fatal. Whatever PostgreSQL says is not.
+    /// [`WalError`] if the WAL cannot be read or trimmed, which is fatal. PostgreSQL's own messages are not.
     pub(crate) async fn run(mut self) -> Result<(), WalError> {
         loop {
             let connection = match self.connect().await {
@@ -139,7 +139,7 @@ impl Lane {
                         tokio::time::sleep(slots::pause()).await;
                         self.extend(&mut run)?;
                     }
-                    // What was made stays. Fewer chunks need fewer, and those that need none are loaded first.
+                    // Created partitions stay. Fewer chunks need fewer, and those that need none are loaded first.
                     Ok(Err(FlushError::Partitions)) => {
                         self.chunks_max = (chunks / 2).max(1);
                         continue 'batches;
@@ -211,7 +211,7 @@ impl Lane {
                 continue;
             };
             let age_us = self.flusher.loader.clock.now_us().saturating_sub(first.written_us).max(0).unsigned_abs();
-            // The wall clock may have been set back: what waits here grows old all the same.
+            // The wall clock may have been set back: waiting records grow old all the same.
             let waited = began.get_or_insert_with(Instant::now).elapsed();
             let age = Duration::from_micros(age_us).max(waited);
             let patience = if is_growing { self.patience() } else { self.flusher.options.flush_interval };
@@ -239,14 +239,14 @@ impl Lane {
         }
     }
 
-    /// How old a batch's first record may get. A rollup row costs PostgreSQL the same whatever it adds up, so batches that
-    /// take long to load are worth waiting for while more arrives: they touch each key less often.
+    /// How old a batch's first record may get. A rollup row costs PostgreSQL the same for any number of calls. So while loading
+    /// is slow, a batch waits for more records: larger batches touch each key less often.
     fn patience(&self) -> Duration {
         let interval = self.flusher.options.flush_interval;
         interval.max(self.last_took.mul_f64(BUSY_PATIENCE)).min(interval.max(PATIENCE_MAX))
     }
 
-    /// Adds to the batch what has become durable.
+    /// Adds newly durable records to the batch.
     fn extend(&mut self, run: &mut Run) -> Result<(), WalError> {
         self.durable.borrow_and_update();
         let after = run.scanned.max(self.committed.unwrap_or(0));
@@ -290,7 +290,7 @@ impl Lane {
         self.trim().await
     }
 
-    /// Takes over what the database says, and forgets what it covers.
+    /// Takes over the database's watermark, and forgets the records that it covers.
     fn set_committed(&mut self, found: u64) -> Result<(), FlushError> {
         let covered = self.flusher.loader.wal.count_records(self.number, self.committed.unwrap_or(0), found);
         self.flusher.loader.wal.count_flushed(covered);
@@ -314,7 +314,7 @@ impl Lane {
         }
     }
 
-    /// Says what is wrong, and waits a while.
+    /// Reports the problem, and waits a while.
     async fn recover_from(&mut self, error: &FlushError) -> Next {
         let class = class_of(error);
         // Data that is refused outside of a call, such as a dead letter, is for a person to mend.
@@ -384,7 +384,7 @@ fn class_of(error: &FlushError) -> FailureClass {
     }
 }
 
-/// The longest pause after so many failures in a row.
+/// The longest pause after a number of failures in a row.
 fn longest_pause(min: Duration, max: Duration, failures: u32) -> Duration {
     min.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(max)
 }

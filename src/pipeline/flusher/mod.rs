@@ -5,11 +5,11 @@
 //! ## Lanes
 //! Several lanes load at once, each with its own connection, watermark row and share of the WAL
 //! (`crates/wal/src/lanes.rs`): while one waits for its rollups, the other's rows stream. A batch closes by size or by age;
-//! behind a backlog each is as large as allowed, because a rollup row costs the same whatever it adds up. Where many daemons
+//! behind a backlog each is as large as allowed, because a rollup row costs the same for any number of calls. Where many daemons
 //! load into one PostgreSQL, they share load slots ([`tallyd_store::load::slots`]).
 //!
 //! ## Failures
-//! | class | what a lane does |
+//! | class | reaction of a lane |
 //! |---|---|
 //! | transient: connection, timeout, deadlock, shutdown … | tries again for ever, with jitter; half a batch that took too long |
 //! | data: a row that PostgreSQL refuses, a rollup's sum that overflows | halves the batch until it is one chunk, then finds the call ([`tallyd_store::load::poison`]) |
@@ -46,15 +46,15 @@ pub(crate) struct FlushOptions {
     pub accept_rewound: bool,
 }
 
-/// The lanes, and what they share.
+/// The lanes, and their shared state.
 pub(crate) struct Flusher {
-    /// What they load with.
+    /// The means of loading.
     pub loader: Loader,
     /// Where calls go.
     pub database: Arc<Database>,
     /// How.
     pub options: FlushOptions,
-    /// What each lane is doing.
+    /// The state of each lane.
     pub lanes: Vec<LaneState>,
     /// True once the schema is in place: nothing can be loaded before.
     pub migrated: tokio::sync::watch::Receiver<bool>,
@@ -82,7 +82,7 @@ impl Flusher {
     }
 }
 
-/// What a lane is doing, for health, status and metrics.
+/// The state of a lane, for health, status and metrics.
 #[derive(Debug)]
 pub(crate) struct LaneState {
     /// The watermark.
@@ -98,7 +98,7 @@ pub(crate) struct LaneState {
 pub(crate) struct Trouble {
     /// True if only a person can mend it.
     pub hold: bool,
-    /// What PostgreSQL said, and what to do.
+    /// PostgreSQL's message, and the remedy.
     pub message: String,
 }
 
@@ -126,8 +126,8 @@ impl LaneState {
         self.holds.load(Ordering::Relaxed)
     }
 
-    /// A lane that had committed up to `key` when the daemon last said so on disk. Nothing is cleared before the lane has
-    /// asked the database itself and counted what is there: another lane could trim it uncounted.
+    /// A lane that had committed up to `key` when the daemon last said so on disk. Nothing is cleared before the lane has asked
+    /// the database itself and counted its records: another lane could trim them uncounted.
     #[must_use]
     pub(crate) fn starting_at(key: u64) -> Self {
         let state = Self::default();

@@ -66,7 +66,7 @@ fn specified(field: &Field) -> (&'static str, String, &'static str) {
 fn the_fields_of_the_wire_specification_are_the_list() {
     let file = "protocol/README.md";
     let is = read(file);
-    let mut table = "| # | field | type | default | bound | what it says |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut table = "| # | field | type | default | bound | meaning |\n|---|---|---|---|---|---|\n".to_owned();
     for (place, field) in (1..).zip(fields()) {
         let (kind, default, bound) = specified(&field);
         table.push_str(&format!("| {place} | `{}` | {kind} | {default} | {bound} | {} |\n", field.name, field.doc));

@@ -61,7 +61,7 @@ fn operation(method: &str, path: &str, operation: &Value, common: &BTreeMap<(Str
         }
     }
     if let Some(parameters) = operation["parameters"].as_array().filter(|parameters| !parameters.is_empty()) {
-        text.push_str("\n| parameter | in | type | what it says |\n|---|---|---|---|\n");
+        text.push_str("\n| parameter | in | type | meaning |\n|---|---|---|---|\n");
         for parameter in parameters {
             let name = parameter["name"].as_str().unwrap_or_default();
             let required = if parameter["required"] == true { ", required" } else { "" };
@@ -78,7 +78,7 @@ fn operation(method: &str, path: &str, operation: &Value, common: &BTreeMap<(Str
             content.iter().map(|(media, body)| format!("{} as `{media}`", kind(&body["schema"]))).collect();
         text.push_str(&format!("\nBody: {}.\n", bodies.join(", or ")));
     }
-    text.push_str("\n| status | body | what it says |\n|---|---|---|\n");
+    text.push_str("\n| status | body | meaning |\n|---|---|---|\n");
     for (status, answer) in operation["responses"].as_object().into_iter().flatten() {
         if common.contains_key(&(status.clone(), cell(&answer["description"]))) {
             continue;
@@ -114,7 +114,7 @@ fn schema(name: &str, schema: &Value) -> String {
         }
         return text;
     };
-    text.push_str("\n| field | type | what it says |\n|---|---|---|\n");
+    text.push_str("\n| field | type | meaning |\n|---|---|---|\n");
     for (field, schema) in fields {
         text.push_str(&format!("| `{field}` | {} | {} |\n", kind(schema), cell(&schema["description"])));
     }
@@ -132,7 +132,7 @@ fn the_page_of_the_http_api_is_its_openapi_document() {
     );
     let common = common(&document);
     assert!(common.len() >= 3, "{common:?}");
-    text.push_str("\nMost requests can also be answered with:\n\n| status | what it says |\n|---|---|\n");
+    text.push_str("\nMost requests can also be answered with:\n\n| status | meaning |\n|---|---|\n");
     text.extend(common.keys().map(|(status, says)| format!("| {status} | {says} |\n")));
     let mut tags: Vec<String> = Vec::new();
     let mut operations: Vec<(String, String)> = Vec::new();

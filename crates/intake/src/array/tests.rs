@@ -17,7 +17,7 @@ fn with_admission<T>(strip_query: bool, check: impl FnOnce(&Admission<'_>) -> T)
     check(&Admission { rules: &Rules { strip_query, ..Rules::default() }, catalog, now_us: NOW_US })
 }
 
-/// What the long way says. An id that it drew is 0.
+/// The result of the long way. An id that it drew is 0.
 fn by_the_long_way(admission: &Admission<'_>, bytes: &[u8]) -> Result<String, Refusal> {
     let raw = frame::decode(bytes)?;
     let mut scratch = Scratch::default();
@@ -78,7 +78,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Text about every bound, and what is special in some field.
+/// Text around every bound, and special values of some fields.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => "[a-z]{0,20}",
@@ -211,7 +211,7 @@ proptest! {
         }
         let bytes = written(&record);
         let is_refused = with_admission(strip_query, |admission| by_the_long_way(admission, &bytes).is_err());
-        // What it gives up on although it is accepted is known.
+        // Accepted records that it gives up on are known.
         let is_lowered = [&record.provider, &record.platform].iter().any(|name| matches!(normalise_provider(name), Cow::Owned(_)));
         let is_joined = matches!(normalise_tier(&record.service_tier), Cow::Owned(_));
         let is_changed = |metadata: &str| matches!(tallyd_model::json::storable(metadata), Ok(Cow::Owned(_)));

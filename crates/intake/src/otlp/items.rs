@@ -29,7 +29,7 @@ impl ItemSource {
     }
 }
 
-/// A span, as far as it tells what a call has used.
+/// A span, as far as it tells the usage of a call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Span {
     /// 16 bytes.

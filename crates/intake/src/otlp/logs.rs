@@ -1,12 +1,12 @@
-//! Claude Code's events (its documentation, "Monitoring"): one `api_request` for each request to the API with what it has
-//! used, one `api_error` for each that failed. Its input tokens exclude the cached ones, as the API's do.
+//! Claude Code's events (its documentation, "Monitoring"): one `api_request` for each request to the API with its usage, one
+//! `api_error` for each that failed. Its input tokens exclude the cached ones, as the API's do.
 //!
 //! The cost that it reports is its own estimate at list prices: it is kept beside, and the record is priced like any other. It tells
 //! one thing that the counts do not: how many of the tokens that were written to the cache live for an hour. The split that
 //! makes the catalog's cost the reported one is taken, within the tokens that were written. A difference that remains is
 //! kept in the metadata and counted by model.
 //!
-//! The model `<synthetic>` is what Claude Code calls an answer that it made up itself: not a call. Other log records are passed
+//! The model `<synthetic>` is Claude Code's name for an answer that it made up itself: not a call. Other log records are passed
 //! over, those of the conventions' `gen_ai.client.inference.operation.details` too: their spans say the same.
 
 use super::attributes::{Attributes, Count};
@@ -17,7 +17,7 @@ use crate::stands_out::differ;
 use tallyd_config::ClaudeCode;
 use tallyd_model::pricing::{Catalog, Priced, Tokens, Usage, Usd, normalise_provider, normalise_tier};
 
-/// What its events' names begin with, where they are whole.
+/// The prefix of its events' full names.
 const PREFIX: &str = "claude_code.";
 /// The model of answers that nobody was asked for.
 pub(super) const SYNTHETIC: &str = "<synthetic>";
@@ -47,7 +47,7 @@ pub(super) fn is_claude_code(source: &ItemSource) -> bool {
 /// The event's record, if it is one of an API request.
 ///
 /// # Errors
-/// None: what is wrong with a record is found when it is taken.
+/// None: a record's errors are found when it is taken.
 pub fn records(
     reading: &ItemContext<'_>,
     source: &ItemSource,
@@ -106,7 +106,7 @@ fn tier(attributes: &Attributes) -> Option<&str> {
     attributes.text(&["speed"]).filter(|speed| !["standard", "normal", "default"].contains(speed))
 }
 
-/// What the event says was used, with the split of what was written to the cache.
+/// The event's usage, with the split of cache writes.
 fn used(catalog: &Catalog, attributes: &Attributes, at_us: i64, draft: &mut Draft) {
     let mut counts = [0_i64; COUNTS.len()];
     for (name, value) in attributes.iter() {

@@ -1,4 +1,4 @@
-//! OTLP's exports as usage records: what OpenTelemetry SDKs, the Collector and Claude Code send, read and mapped.
+//! OTLP's exports as usage records: those of OpenTelemetry SDKs, the Collector and Claude Code.
 //!
 //! * [`spans`]: spans of model calls, by the semantic conventions for generative AI.
 //! * [`logs`]: Claude Code's events `api_request` and `api_error`.
@@ -6,7 +6,7 @@
 //!
 //! ## Hostile bytes
 //! A document is taken apart level by level into slices of itself, and its items are decoded one at a time, each with a
-//! bounded number of fields ([`document`]): what is in memory is never many times what was sent.
+//! bounded number of fields ([`document`]): memory is never many times the size of the request.
 
 pub mod attributes;
 pub mod document;
@@ -23,7 +23,7 @@ mod wire;
 use tallyd_config::Otlp;
 use tallyd_model::pricing::Catalog;
 
-/// What items are read with.
+/// The settings of the readers.
 pub struct ItemContext<'a> {
     /// The settings.
     pub config: &'a Otlp,
@@ -31,13 +31,13 @@ pub struct ItemContext<'a> {
     pub catalog: &'a Catalog,
 }
 
-/// What became of an item.
+/// The result for an item.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Took {
     /// It is a record, or several.
     Record,
     /// It is nothing of ours.
     Ignored,
-    /// It has used tokens, and is around calls that have the same: what it was taken for.
+    /// It has used tokens, and is around calls that have the same: its kind.
     PassedOver(String),
 }

@@ -56,7 +56,7 @@ impl Draft {
         }
     }
 
-    /// Sets the id to one that is made of what names the item: a UUID of version 8.
+    /// Sets the id to one that is made of the item's names: a UUID of version 8.
     pub fn id(&mut self, kind: &str, parts: &[&[u8]]) {
         let mut digest = Sha256::new_with_prefix(kind);
         for part in parts {
@@ -155,7 +155,7 @@ impl Draft {
     }
 }
 
-/// A scalar as JSON, within the bound of a kept text. None for what is not kept at all.
+/// A scalar as JSON, within the bound of a kept text. None for items that are not kept at all.
 fn scalar(value: &AttributeValue) -> Option<Json> {
     Some(match value {
         AttributeValue::Text(text) if text.len() > KEPT_TEXT_BYTES_MAX => return None,

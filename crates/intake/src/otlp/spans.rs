@@ -1,12 +1,12 @@
 //! Spans of model calls, by the semantic conventions for generative AI (open-telemetry/semantic-conventions-genai, all of it in
-//! development) and by what instrumentations write instead; names of earlier versions are read, too.
+//! development) and by other spellings of instrumentations; names of earlier versions are read, too.
 //!
-//! *Which spans.* Those that have used tokens, whatever their kind, and those whose operation is a call of a model. An agent's, a
-//! workflow's or a tool's span repeats what its calls have used, and so does the AI SDK's outer span: these are passed over, and
+//! *Which spans.* Those that have used tokens, of any kind, and those whose operation is a call of a model. An agent's, a
+//! workflow's or a tool's span repeats the usage of its calls, and so does the AI SDK's outer span: these are passed over, and
 //! counted where they have tokens. So are Claude Code's own spans: its events say the same ([`super::logs`]).
 //!
-//! *Tokens.* [`super::table`] has a row for each attribute, [`super::usage`] makes disjoint buckets of them. What is not
-//! understood makes the call unpriced, and is named. A cost that the span states is used.
+//! *Tokens.* [`super::table`] has a row for each attribute, [`super::usage`] makes disjoint buckets of them. Unknown usage makes
+//! the call unpriced, and is named. A cost that the span states is used.
 
 use super::attributes::Attributes;
 use super::items::{ItemSource, Span};
@@ -18,7 +18,7 @@ use super::{ItemContext, Took};
 const CALLS: [&str; 5] = ["chat", "generate_content", "text_completion", "embeddings", "completion"];
 /// Operations around such calls.
 const AROUND: [&str; 6] = ["invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan", "retrieval"];
-/// Attributes that say what a span is, and their values for spans around calls.
+/// Attributes that give a span's kind, and their values for spans around calls.
 const KINDS: [(&str, &[&str]); 4] = [
     ("openinference.span.kind", &["CHAIN", "AGENT", "TOOL", "RETRIEVER", "GUARDRAIL", "EVALUATOR", "PROMPT"]),
     ("traceloop.span.kind", &["workflow", "task", "agent", "tool"]),
@@ -40,7 +40,7 @@ const MODEL: [&str; 8] = [
 ];
 const ENDPOINT: [&str; 4] = ["http.route", "gen_ai.operation.name", "ai.operationId", "llm.request.type"];
 const REQUEST_ID: [&str; 2] = ["gen_ai.response.id", "ai.response.id"];
-/// What was served before what was asked for.
+/// The served model comes before the requested one.
 const TIER: [&str; 7] = [
     "openai.response.service_tier",
     "gen_ai.openai.response.service_tier",
@@ -54,7 +54,7 @@ const TIER: [&str; 7] = [
 /// The span's record, if it is a model call's.
 ///
 /// # Errors
-/// None: what is wrong with a record is found when it is taken.
+/// None: a record's errors are found when it is taken.
 pub fn records(
     reading: &ItemContext<'_>,
     source: &ItemSource,
@@ -109,7 +109,7 @@ fn used(found: SpanUsage, rule: Rule<'_>, attributes: &Attributes, draft: &mut D
     }
 }
 
-/// What a span is.
+/// The kind of a span.
 enum Kind {
     /// A call of a model, by its operation.
     Call,

@@ -15,7 +15,7 @@ use tallyd_config::{ClaudeCode, Otlp};
 
 /// The metric's name.
 const NAME: &str = "claude_code.token.usage";
-/// The record's field for each type of token. The metric does not tell how long what was written to the cache lives.
+/// The record's field for each type of token. The metric does not tell the lifetime of cache writes.
 const FIELDS: [(&str, &str); 4] = [
     ("input", "input_tokens"),
     ("output", "output_tokens"),
@@ -61,7 +61,7 @@ pub fn records(
     Ok(took)
 }
 
-/// What points of one record have in common.
+/// The common properties of one record's points.
 fn key(config: &Otlp, source: &ItemSource, point: &Point) -> (u64, u64, [String; 4]) {
     let text = |names: &[&str]| point.attributes.text(names).unwrap_or_default().to_owned();
     let user = source.user(config, &point.attributes).unwrap_or_default().to_owned();

@@ -1,6 +1,6 @@
-//! The one table of attributes that tell what a call has used: a row an attribute. `docs/reference/opentelemetry.md` is made of it.
+//! The one table of attributes that tell a call's usage: a row an attribute. `docs/reference/opentelemetry.md` is made of it.
 
-/// What the value of an attribute says.
+/// The meaning of an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Means {
     /// The prompt's tokens, with or without the cached ones: decided for each span.
@@ -15,7 +15,7 @@ pub enum Means {
     CacheRead,
     /// Tokens read from a cache, in a spelling that some use for all cached ones.
     CacheInput,
-    /// Tokens written to a cache, for whichever time.
+    /// Tokens written to a cache, for any time.
     CacheWrite,
     /// Of these, the ones for five minutes.
     CacheWrite5m,
@@ -81,14 +81,14 @@ pub const NO_USAGE: [&str; 10] =
 /// Words that tell no usage together.
 pub const NO_USAGE_TOGETHER: [&str; 3] = ["per_second", "context_window", "token_type"];
 
-/// A row: an attribute, what it means, and who writes it.
+/// A row: an attribute, its meaning, and its writers.
 #[derive(Debug, Clone, Copy)]
 pub struct TableRow {
     /// The attribute's name.
     pub name: &'static str,
-    /// What it means.
+    /// Its meaning.
     pub means: Means,
-    /// Who writes it.
+    /// Its writers.
     pub source: &'static str,
 }
 
@@ -211,7 +211,7 @@ pub const ROWS: &[TableRow] = &[
     row("llm.token_count.completion_details.audio", Means::AudioOutput, ARIZE),
 ];
 
-/// What a call cost as the sender has it, in USD, whole. Parts of it are passed over.
+/// The call's whole cost as the sender states it, in USD. Parts of it are passed over.
 pub const COSTS: &[(&str, &str)] = &[
     ("gen_ai.cost.total_cost", "LiteLLM"),
     ("gen_ai.cost.total", VARIOUS),
@@ -227,7 +227,7 @@ pub const COSTS: &[(&str, &str)] = &[
     ("operation.cost", PYDANTIC),
 ];
 
-/// Instrumentations whose input is known to include the cached tokens, or not to, by what their scope's name begins with. It
+/// Instrumentations whose input is known to include the cached tokens, or not to, by the prefix of their scope's name. It
 /// decides where the span's own numbers do not.
 pub const SCOPES: &[(&str, bool)] = &[
     ("opentelemetry.instrumentation.anthropic", true),

@@ -1,8 +1,8 @@
 //! From a span's attributes to disjoint buckets, by the one table ([`super::table`]).
 //!
-//! The buckets of a record are disjoint; spans differ in what is within what. The span itself tells where it can: by a total, by
+//! The buckets of a record are disjoint; spans differ in their nesting. The span itself tells where it can: by a total, by
 //! a count without the cached tokens, by numbers that could not be otherwise. Then the instrumentation's scope, and the setting
-//! last. What does not add up is not understood, and names the attribute.
+//! last. Counts that do not add up are not understood, and the attribute is named.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::attributes::{AttributeValue, Attributes, Count};
 use super::table::{COSTS, Means, NO_USAGE, NO_USAGE_TOGETHER, PREFIXES, ROWS, SCOPES};
 use tallyd_model::pricing::Usd;
 
-/// What a span's attributes say about usage.
+/// The usage in a span's attributes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpanUsage {
     /// By meaning: the count, and the attribute that has it. Zeros are left out.
@@ -26,11 +26,11 @@ pub struct Buckets {
     pub fields: Vec<(&'static str, i64)>,
     /// By unit.
     pub units: Vec<(&'static str, i64)>,
-    /// The name of what was not understood: then the rest is as well as could be told, and no price is made of it.
+    /// The name of unknown usage: then the rest is approximate, and not priced.
     pub not_understood: Option<String>,
 }
 
-/// What decides where a span's own numbers do not.
+/// The rule for spans whose own numbers do not decide.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule<'a> {
     /// The instrumentation's name.
@@ -205,12 +205,12 @@ impl SpanUsage {
         self.get(Means::Reasoning).max(self.get(Means::Thoughts))
     }
 
-    /// Decides what is within what.
+    /// Decides the nesting of counts.
     fn within(&mut self, cached: i64, rule: Rule<'_>) -> Within {
         let (input, output) = (self.get(Means::Input), self.get(Means::Output));
         let (thoughts, tools, total) = (self.thoughts(), self.get(Means::ToolUse), self.get(Means::Total));
         let sums = Within::all().filter(|within| {
-            // What is not there is within: one way to say it.
+            // A missing count is within: one representation.
             (cached > 0 || within.cached) && (thoughts > 0 || within.thoughts) && (tools > 0 || within.tools)
         });
         let mut usual = Within { cached: true, thoughts: thoughts <= output, tools: false };
@@ -286,7 +286,7 @@ impl SpanUsage {
     }
 }
 
-/// What is within the input's and the output's tokens; the rest is beside them.
+/// Counts within the input's and the output's tokens; the rest is beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Within {
     cached: bool,
@@ -337,7 +337,7 @@ fn separated(name: &str) -> String {
     separated
 }
 
-/// What the span says that its call cost, in USD. Nothing where the cost is 0: senders say so of models that they do not know.
+/// The cost that the span states, in USD. Nothing where the cost is 0: senders say so of models that they do not know.
 ///
 /// # Errors
 /// The attribute that has no amount from 0 on.

@@ -139,7 +139,7 @@ struct WirePoint {
 /// Hands out the items of a document.
 ///
 /// # Errors
-/// Where it is no such document.
+/// If it is not such a document.
 pub(super) fn each_item(body: &Bytes, mut take: impl FnMut(&ItemSource, Bytes)) -> Result<(), String> {
     for resource in decode::<Root>(body.clone(), PARTS_MAX)?.parts {
         let resource: Level = decode(resource, PARTS_MAX)?;
@@ -219,7 +219,7 @@ fn scalar(value: AnyValue) -> AttributeValue {
     ])
 }
 
-/// Decodes a message of at most so many fields.
+/// Decodes a message with a bounded number of fields.
 fn decode<M: Message + Default>(bytes: Bytes, fields_max: usize) -> Result<M, String> {
     let mut rest = bytes.clone();
     let mut fields = 0;

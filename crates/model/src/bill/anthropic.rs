@@ -20,7 +20,7 @@ pub(super) fn read(page: &mut Page<'_>, buckets: &[Value]) -> Result<(), BillErr
     for bucket in buckets {
         let starting_at = bucket["starting_at"].as_str().unwrap_or_default();
         let place = format!("the bucket of {starting_at:?}");
-        let day = day(starting_at).ok_or_else(|| page.wrong(&place, "starting_at is no time of RFC 3339"))?;
+        let day = day(starting_at).ok_or_else(|| page.wrong(&place, "starting_at is not a time of RFC 3339"))?;
         let mut kinds = BTreeSet::new();
         for result in bucket["results"].as_array().into_iter().flatten() {
             kinds.insert(read_result(page, day, &place, result)?);
@@ -29,7 +29,7 @@ pub(super) fn read(page: &mut Page<'_>, buckets: &[Value]) -> Result<(), BillErr
             page.once(&place, kind)?;
         }
     }
-    // Days without a result are covered, too, by whatever the others are.
+    // Days without a result are covered, too, as the other days are.
     let kinds: Vec<Kind> = page.days.iter().map(|(_, _, kind)| *kind).collect();
     if let Some(kind) = kinds.first() {
         for day in buckets.iter().filter_map(|bucket| day(bucket["starting_at"].as_str()?)) {

@@ -1,4 +1,4 @@
-//! The bill beside the records: what differs by day and model, by how much, and what may explain it.
+//! The bill beside the records: the differences by day and model, and their likely reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Bill, BillKey, BillTokens};
 use crate::pricing::{Usd, family};
 
-/// What was recorded of one provider's model on one UTC day.
+/// The recorded calls of one provider's model on one UTC day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedDay {
     /// The day, in UTC.
@@ -19,7 +19,7 @@ pub struct RecordedDay {
     pub model: String,
     /// Calls.
     pub calls: i64,
-    /// Calls without a price.
+    /// Unpriced calls.
     pub unpriced: i64,
     /// Tokens.
     pub tokens: BillTokens,
@@ -27,7 +27,7 @@ pub struct RecordedDay {
     pub cost_usd: Usd,
 }
 
-/// What is beyond what differs always: vendors round each line.
+/// Differences beyond the usual ones: vendors round each line.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
     /// USD, of a day.
@@ -44,7 +44,7 @@ pub struct BillLine {
     pub key: BillKey,
     /// The vendor's cost; none if no cost export tells.
     pub billed_usd: Option<Usd>,
-    /// What the records come to.
+    /// The records' sums.
     pub recorded_usd: Usd,
     /// The vendor's tokens; none if no usage export tells.
     pub billed_tokens: Option<BillTokens>,
@@ -56,7 +56,7 @@ pub struct BillLine {
     pub unpriced: i64,
 }
 
-/// A provider's day: all models, and what no model is named for.
+/// A provider's day: all models, and charges without a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BillDay {
     /// The day, in UTC.
@@ -65,13 +65,13 @@ pub struct BillDay {
     pub provider: &'static str,
     /// The vendor's cost; none if no cost export tells.
     pub billed_usd: Option<Usd>,
-    /// What the records come to.
+    /// The records' sums.
     pub recorded_usd: Usd,
     /// Recorded less billed; none without a bill.
     pub difference_usd: Option<Usd>,
     /// Whether cost and tokens agree, within the tolerance.
     pub agrees: bool,
-    /// What may explain a difference.
+    /// Likely reasons of a difference.
     pub causes: Vec<String>,
     /// Its lines, by model.
     pub lines: Vec<BillLine>,
@@ -170,7 +170,7 @@ fn day((day, provider): (NaiveDate, &'static str), all: &BTreeMap<BillKey, BillL
     BillDay { day, provider, billed_usd, recorded_usd, difference_usd, agrees, causes, lines }
 }
 
-/// What is seen in the lines, most telling first.
+/// Reasons that the lines show, the most telling first.
 fn causes(lines: &[BillLine], same_tokens: bool) -> Vec<String> {
     let mut causes = Vec::new();
     let mut say = |text: String| causes.push(text);

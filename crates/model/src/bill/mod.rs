@@ -1,19 +1,19 @@
-//! The vendor's bill, read from its exports and laid beside what was recorded.
+//! The vendor's bill, read from its exports and compared with the recorded calls.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `anthropic` | pages of the Admin API's cost report and usage report |
 //! | `openai` | pages of the organization's costs and completions usage |
-//! | `openrouter` | what the activity endpoint answers |
+//! | `openrouter` | answers of the activity endpoint |
 //! | `table` | CSV exports of the vendors' consoles, by the names of their columns |
-//! | [`compare`] | the difference by day and model, and what may explain it |
+//! | [`compare`] | the difference by day and model, and likely reasons |
 //!
 //! A bill is a sum by UTC day, provider and model: the vendors bill days of UTC. A model is named by its family, so that
-//! `claude-sonnet-4-5-20250929` on the bill meets `claude-sonnet-4-5` in the records. What a bill does not say of a model
-//! (web searches, a total that was not grouped) stands under the empty name and counts in the day's total alone.
+//! `claude-sonnet-4-5-20250929` on the bill meets `claude-sonnet-4-5` in the records. Charges without a model (web searches, a
+//! total that was not grouped) stand under the empty name and count in the day's total alone.
 //!
-//! Costs and usage come in different exports: each period may be given once of each, and what is given twice is refused,
-//! for it would be counted twice. Money is exact, but where a vendor writes a binary float's digits beyond 10^-18 USD.
+//! Costs and usage come in different exports: each period may be given once of each. A second export of a period is refused,
+//! because it would be counted twice. Money is exact, but where a vendor writes a binary float's digits beyond 10^-18 USD.
 
 mod anthropic;
 pub mod compare;
@@ -43,14 +43,14 @@ pub struct BillForm {
     pub dates: Option<DateOrder>,
 }
 
-/// What a bill's line is about. `model` is a family, or empty.
+/// The key of a bill's line. `model` is a family, or empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BillKey {
     /// The day, in UTC.
     pub day: NaiveDate,
     /// The provider's name in the records; one of [`VENDORS`].
     pub provider: &'static str,
-    /// The model's family; empty for what is not told apart by model.
+    /// The model's family; empty for charges that are not split by model.
     pub model: String,
 }
 
@@ -63,11 +63,11 @@ pub struct BillTokens {
     pub output: u64,
     /// Read from a cache.
     pub cache_read: u64,
-    /// Written to a cache, for whatever time.
+    /// Written to a cache, for any time.
     pub cache_write: u64,
 }
 
-/// What is billed under one key.
+/// The charges under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct BillSums {
     /// From a cost export.
@@ -76,7 +76,7 @@ pub struct BillSums {
     pub tokens: Option<BillTokens>,
 }
 
-/// What an export tells.
+/// The content of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Cost,
@@ -121,7 +121,7 @@ pub enum BillError {
         file: String,
         /// The line or the bucket.
         place: String,
-        /// What is wrong with it.
+        /// Its error.
         reason: String,
     },
     /// Two files tell of the same day.
@@ -273,7 +273,7 @@ fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
     if buckets.first().is_some_and(openrouter::is_item) {
         return openrouter::read(page, &buckets);
     }
-    // A bucket without results does not tell what it is of: its neighbours do.
+    // A bucket without results does not tell its kind: its neighbours do.
     let kind = buckets.iter().find_map(|bucket| bucket["results"].as_array().and_then(|results| results.first()));
     match kind {
         Some(first) if first["object"].is_string() => openai::read(page, &buckets),
@@ -283,11 +283,11 @@ fn read_json(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
     }
 }
 
-/// A count of an export: nothing is 0, and whatever is no count is said.
+/// A count of an export: a missing one is 0, and any other value is an error.
 fn count(of: &Value, field: &str) -> Result<u64, String> {
     match &of[field] {
         Value::Null => Ok(0),
-        value => value.as_u64().ok_or_else(|| format!("{field} is no count: {value}")),
+        value => value.as_u64().ok_or_else(|| format!("{field} is not a count: {value}")),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn read(page: &mut Page<'_>, buckets: &[Value]) -> Result<(), BillErr
     let mut kind = None;
     for bucket in buckets {
         let place = format!("the bucket of {}", bucket["start_time"]);
-        let day = day(bucket).ok_or_else(|| page.wrong(&place, "start_time is no number of seconds"))?;
+        let day = day(bucket).ok_or_else(|| page.wrong(&place, "start_time is not a number of seconds"))?;
         let mut kinds = BTreeSet::new();
         for result in bucket["results"].as_array().into_iter().flatten() {
             kinds.insert(read_result(page, day, &place, result)?);
@@ -66,7 +66,7 @@ fn read_result(page: &mut Page<'_>, day: NaiveDate, place: &str, result: &Value)
     }
 }
 
-/// Input is told with what came from a cache: the buckets here are disjoint.
+/// Input includes cached tokens: the buckets here are disjoint.
 pub(super) const fn tokens(input: u64, cached: u64, output: u64) -> BillTokens {
     BillTokens { input: input.saturating_sub(cached), output, cache_read: cached, cache_write: 0 }
 }

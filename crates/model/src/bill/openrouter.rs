@@ -1,6 +1,6 @@
-//! OpenRouter's `GET /api/v1/activity`: a day, model and endpoint an item, with what was charged.
+//! OpenRouter's `GET /api/v1/activity`: a day, model and endpoint an item, with the charge.
 //!
-//! `usage` is what OpenRouter charged, in USD; `byok_usage_inference` is what a vendor charged for a key of one's own. `date` is
+//! `usage` is OpenRouter's charge, in USD; `byok_usage_inference` is a vendor's charge for a key of one's own. `date` is
 //! a UTC day, with or without a midnight. `prompt_tokens` hold cached ones and do not say how many, so tokens are not compared.
 //! Described by <https://openrouter.ai/docs/api/api-reference/analytics/get-user-activity>, read on 2026-11-29.
 

@@ -8,7 +8,8 @@
 //! | OpenAI | completions usage | `start_time`, `model`, `input_tokens`, `input_cached_tokens`, `output_tokens` |
 //! | OpenRouter | activity | `created_at`, `model_permaslug`, `cost_total`, `byok_usage_inference`, `tokens_prompt`, `tokens_cached`, `tokens_completion` |
 //!
-//! Dates and numbers may have gone through a spreadsheet: see [`crate::files`]. The vendors describe these files nowhere; OpenAI's names are those of its API, Anthropic's are as its console writes
+//! Dates and numbers may have gone through a spreadsheet: see [`crate::files`]. The vendors describe these files nowhere;
+//! OpenAI's names are those of its API, Anthropic's are as its console writes
 //! them. A file whose columns are others is refused as unknown, never read in part.
 
 use std::borrow::Cow;
@@ -41,7 +42,7 @@ impl Row<'_> {
             "" => Ok(0),
             text => {
                 let plain = self.form.numbers.plain(text).map_err(|reason| format!("{column}: {reason}"))?;
-                plain.parse().map_err(|_| format!("{column} is no count: {text:?}"))
+                plain.parse().map_err(|_| format!("{column} is not a count: {text:?}"))
             }
         }
     }
@@ -83,7 +84,7 @@ const FORMS: [(&[&str], Reader); 5] = [
     (&["generation_id", "created_at", "cost_total"], openrouter),
 ];
 
-/// Cells are separated by what makes the first line that of a known form.
+/// Cells are separated by the character that makes the first line that of a known form.
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
 pub(super) fn read(page: &mut Page<'_>, text: &str) -> Result<(), BillError> {
@@ -164,7 +165,7 @@ fn openai_usage(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), B
     Ok(())
 }
 
-/// A generation. What a vendor charges for a key of one's own is spend, too, as on OpenRouter's page.
+/// A generation. A vendor's charge for a key of one's own is spend, too, as on OpenRouter's page.
 fn openrouter(page: &mut Page<'_>, row: &Row<'_>, place: &str) -> Result<(), BillError> {
     let read = || -> Result<(NaiveDate, Usd, BillTokens), String> {
         let own_key = match row.text("byok_usage_inference") {

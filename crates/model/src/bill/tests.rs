@@ -104,11 +104,11 @@ fn what_is_no_bill_or_would_count_twice_is_refused_by_name() {
     assert!(said.contains("its costs stand here a second time"), "{said}");
     let usage = r#"{"data": [{"starting_at": "2026-11-01T00:00:00Z", "results": [{"uncached_input_tokens": 1, "output_tokens": "7"}]}]}"#;
     let said = refused(r#"{"data": [{"results": []}]}"#, usage);
-    assert!(said.ends_with("output_tokens is no count: \"7\""), "{said}");
+    assert!(said.ends_with("output_tokens is not a count: \"7\""), "{said}");
     let usage = r#"{"data": [{"start_time": 1793491200, "results": [
         {"object": "organization.usage.completions.result", "input_tokens": -1}]}]}"#;
     let said = refused(r#"{"data": [{"results": []}]}"#, usage);
-    assert!(said.ends_with("input_tokens is no count: -1"), "{said}");
+    assert!(said.ends_with("input_tokens is not a count: -1"), "{said}");
     let said = refused(r#"{"data": [{"results": []}]}"#, "usage_date_utc,cost_usd\n2026-11-01,1\n2026-13-01,2\n");
     assert_eq!(said, "b.json, line 3: usage_date_utc: \"2026-13-01\" is not a date: expected 2026-08-05");
     let said = refused(r#"{"data": [{"results": []}]}"#, &COST.replace("\"USD\"", "\"EUR\""));

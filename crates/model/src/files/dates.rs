@@ -4,7 +4,7 @@ use chrono::{DateTime, Days, NaiveDate, NaiveDateTime};
 
 use crate::pricing::Usd;
 
-/// What a time that is a bare number counts since 1970.
+/// The unit of a time that is a bare number since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Epoch {
@@ -34,7 +34,7 @@ const EARLIEST_US: i64 = 946_684_800_000_000;
 /// Microseconds since 1970. A time without a zone is UTC; digits below a microsecond are cut off.
 ///
 /// # Errors
-/// What would be right.
+/// The correct form.
 pub fn instant(text: &str, epoch: Option<Epoch>) -> Result<i64, String> {
     if let Some(number) = number(text, epoch)? {
         return Ok(number);
@@ -75,7 +75,7 @@ fn number(text: &str, epoch: Option<Epoch>) -> Result<Option<i64>, String> {
             Err(_) => Ok(None),
         };
     };
-    // A decimal number of 18 decimals is what an amount is, too.
+    // A decimal number of 18 decimals is also the form of an amount.
     let Ok(number) = Usd::parse(text) else { return Ok(None) };
     let per_us = match epoch {
         Epoch::S => 12,
@@ -90,7 +90,7 @@ fn number(text: &str, epoch: Option<Epoch>) -> Result<Option<i64>, String> {
 /// The day of a cell: `2026-08-05`, with or without a time; `05.08.2026`; with an order `8/5/2026`; Excel's number of days.
 ///
 /// # Errors
-/// What would be right.
+/// The correct form.
 pub fn day(text: &str, order: Option<DateOrder>) -> Result<NaiveDate, String> {
     let wrong = || format!("{text:?} is not a date: expected 2026-08-05");
     // Days since 1899-12-30 from 2009 to 2064, where bills are.

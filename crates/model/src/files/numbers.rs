@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// How numbers are written. The default is digits with a point: `1234.5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Numbers {
-    /// What stands between groups of three digits. A space stands for the spaces that do not break a line, too.
+    /// The separator of groups of three digits. A space stands for the spaces that do not break a line, too.
     pub thousands: Option<char>,
     /// A comma stands before the decimals.
     pub decimal_comma: bool,
@@ -22,7 +22,7 @@ impl Numbers {
         }
     }
 
-    /// The number with a point and without separators. What is not a number is left as it is, for the reader behind to refuse.
+    /// The number with a point and without separators. Other text is left unchanged, for the reader behind to refuse.
     ///
     /// # Errors
     /// Where a separator stands that is not as the form has it, and which flag would fit.

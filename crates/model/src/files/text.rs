@@ -13,7 +13,7 @@ pub struct Utf8<R> {
     /// Translated, and not yet handed out.
     ready: Vec<u8>,
     at: usize,
-    /// Bytes and a half of a surrogate pair that wait for what follows.
+    /// Bytes and a half of a surrogate pair that wait for the next bytes.
     rest: Vec<u8>,
     high: Option<u16>,
 }
@@ -132,7 +132,7 @@ pub fn line_shift(start: &[u8]) -> u64 {
 /// Reads a separator of the command line: one character of ASCII, or `tab`.
 ///
 /// # Errors
-/// What would be right.
+/// The correct form.
 pub fn delimiter(text: &str) -> Result<u8, String> {
     match text {
         "tab" | "\\t" => Ok(b'\t'),

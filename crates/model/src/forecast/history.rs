@@ -34,7 +34,7 @@ pub struct History {
 }
 
 impl History {
-    /// What each day came to, from the first day with any spending to today.
+    /// Spend of each day, from the first day with any spend to today.
     #[must_use]
     pub fn days(&self) -> Vec<Usd> {
         let length = self.parts.iter().map(|part| part.days.len()).max().unwrap_or(0);
@@ -46,7 +46,7 @@ impl History {
 pub(super) const WEEK: usize = 7;
 /// The weeks that tell the rhythm, at most.
 const WEEKS: usize = 16;
-/// The rhythm is drawn towards a flat one as by so many flat weeks.
+/// The rhythm is drawn towards a flat one as by a number of flat weeks.
 const FLAT_WEEKS: f64 = 2.0;
 
 pub(super) fn median(values: &mut [f64]) -> f64 {

@@ -1,7 +1,7 @@
 //! Intervals of sums of days, from the errors of trials (conformal prediction): of the very days that are summed, because errors
 //! of days neither cancel out nor add up in full.
 //!
-//! Errors count as shares of what was expected, so that they hold at another level. Trials that overlap are not independent:
+//! Errors count as shares of the expectation, so that they hold at another level. Trials that overlap are not independent:
 //! the interval is widened by how few independent ones there are. Its two constants were chosen on half of the series of the
 //! benchmark; the other half agrees (`benches/README.md`).
 
@@ -43,7 +43,7 @@ impl DayRange {
         Some(first * self.first + rest.iter().sum::<f64>())
     }
 
-    /// What was expected of these days, and what came.
+    /// The expectation for these days, and the outcome.
     fn tried(&self, trial: &Trial) -> Option<Day> {
         let pick = |of: fn(&Day) -> f64| self.sum(&trial.iter().map(of).collect::<Vec<_>>());
         Some(Day { expected: pick(|day| day.expected)?, came: pick(|day| day.came)? })
@@ -51,7 +51,7 @@ impl DayRange {
 }
 
 impl Prediction {
-    /// What the days come to; none without enough history, or for days beyond those that were predicted.
+    /// The days' estimate; none without enough history, or for days beyond those that were predicted.
     #[must_use]
     pub fn sum(&self, span: &DayRange) -> Option<f64> {
         span.sum(&self.expected)
@@ -65,7 +65,7 @@ impl Prediction {
         if count == 0 {
             return None;
         }
-        // The trial that begins so many days before today has as many days.
+        // The trial that begins N days before today has N days.
         let end = span.days.end.min((count + 1).saturating_sub(TRIALS_MIN)).max(1);
         let tried = DayRange { days: span.days.start.min(end - 1)..end, first: span.first };
         let (length, tried_length) = (span.days.len() as f64, tried.days.len() as f64);

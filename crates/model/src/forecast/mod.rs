@@ -1,7 +1,7 @@
-//! What spending will come to: to the end of the day, of the month, and in the next 7 and 30 days.
+//! Forecast of spend: to the end of the day, of the month, and in the next 7 and 30 days.
 //!
-//! *From what.* Daily sums of the rollups by provider, up to 120 days back; a day without a call is a day of 0. Today counts
-//! with what was spent, and for its rest with its share of the whole day's estimate: spending is taken to be spread evenly.
+//! *From what.* Daily sums of the rollups by provider, up to 120 days back; a day without a call is a day of 0. Today counts with
+//! its spend so far, and for its rest with its share of the whole day's estimate: spending is taken to be spread evenly.
 //!
 //! *How.* Days that stand out are set aside, in part or in full, and listed. Then by how much there is to learn from:
 //! | whole days | method | interval |
@@ -11,13 +11,13 @@
 //! | 14 and more | the last week again, and a week's rhythm on a slow and a fast level, weighed by how they did | yes |
 //!
 //! *Parts.* Each provider is predicted by itself; the whole is the sum of its providers, to the cent. A provider's models share
-//! its estimate by what they came to lately: a model takes another one's place too often to be predicted by itself.
+//! its estimate by their recent spend: a model takes another one's place too often to be predicted by itself.
 //!
 //! *The interval* is to hold the outcome 8 times of 10. It is of the very days that are summed: see [`interval`](Prediction).
 //! `make bench-forecast` measures how often it holds, and how far off the estimate is beside naive ones; `benches/README.md`
 //! has the figures.
 //!
-//! *Money.* What was spent is exact. An estimate is a statistic: it is computed in floating point, rounded to cents, and
+//! *Money.* Past spend is exact. An estimate is a statistic: it is computed in floating point, rounded to cents, and
 //! never added to anything that is stored.
 
 mod history;
@@ -45,15 +45,15 @@ pub const UNUSUAL_MAX: usize = 50;
 pub const SHARE_DAYS: usize = 28;
 const CENT: i128 = Usd::ONE.attos() / 100;
 
-/// What something will come to.
+/// An estimate of future spend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Estimate {
     /// The day up to which it counts, included.
     pub until: NaiveDate,
-    /// What of it was spent already, exactly.
+    /// The part that was spent already, exact.
     #[schema(value_type = String, example = "12.345")]
     pub spent_usd: Usd,
-    /// What all of it will come to, in cents; none without enough history.
+    /// The estimated total, in cents; none without enough history.
     #[schema(value_type = Option<String>, example = "31.2")]
     pub expected_usd: Option<Usd>,
     /// The interval's ends, in cents; none without enough history.
@@ -69,7 +69,7 @@ pub struct Estimate {
 pub struct PartEstimate {
     /// The provider; of one provider's forecast the model. `(other)`: those beyond the 31 largest.
     pub name: String,
-    /// What the 30 days after today will come to. The parts' sum is that of the whole, to the cent.
+    /// Estimate for the 30 days after today. The parts' sum is that of the whole, to the cent.
     #[schema(value_type = String, example = "31.2")]
     pub next_30_days_usd: Usd,
 }
@@ -81,10 +81,10 @@ pub struct UnusualDay {
     pub day: NaiveDate,
     /// Of this provider.
     pub provider: String,
-    /// What it came to.
+    /// Its cost.
     #[schema(value_type = String, example = "3000")]
     pub cost_usd: Usd,
-    /// What it counts as in the forecast, in cents: between a usual day and what it came to.
+    /// What it counts as in the forecast, in cents: between a usual day and its cost.
     #[schema(value_type = String, example = "880.15")]
     pub counted_usd: Usd,
 }
@@ -112,7 +112,7 @@ pub struct Forecast {
     pub unusual_days: Vec<UnusualDay>,
 }
 
-/// A history with a model fitted to it: what is asked of it costs little.
+/// A history with a model fitted to it, for cheap requests.
 pub struct Outlook<'h> {
     history: &'h History,
     whole: Prediction,
@@ -151,7 +151,7 @@ impl<'h> Outlook<'h> {
         }
     }
 
-    /// What a running period comes to, from its first day to its last. Nothing is expected beyond [`AHEAD_DAYS`].
+    /// The estimate of a running period, from its first day to its last. Nothing is expected beyond [`AHEAD_DAYS`].
     #[must_use]
     pub fn period(&self, first: NaiveDate, last: NaiveDate) -> Estimate {
         let days = |from: NaiveDate, to: NaiveDate| usize::try_from((to - from).num_days()).unwrap_or(0);
@@ -173,7 +173,7 @@ impl<'h> Outlook<'h> {
     fn estimate(&self, until: NaiveDate, spent: std::ops::Range<usize>, span: &DayRange) -> Estimate {
         let spent_of = |part: &Part| total(part.days.iter().rev().take(spent.end).skip(spent.start).copied());
         let come = |(part, found): (&Part, &Prediction)| {
-            // What was spent is part of what all of it comes to: up to a whole cent.
+            // Past spend is part of the estimate: up to a whole cent.
             up_to_cents(spent_of(part)).checked_add(cents(found.sum(span)?)?)
         };
         let expected = self.whole.sum(span).and_then(|_| {
@@ -262,7 +262,7 @@ fn dollars(usd: Usd) -> f64 {
     usd.attos() as f64 / Usd::ONE.attos() as f64
 }
 
-/// A statistic in cents, not below 0; none if it is no number, or beyond what a budget could be.
+/// A statistic in cents, not below 0; none if it is not a number, or beyond any budget.
 fn cents(dollars: f64) -> Option<Usd> {
     let cents = (dollars.max(0.0) * 100.0).round();
     // Whole cents below 10^15 are exact in the integer.

@@ -1,8 +1,8 @@
 //! Daily amounts in, daily estimates out. Pure, and deterministic.
 //!
 //! Three candidates, none with a trend: the last week again, and a week's rhythm on a slow and on a fast level. Trials (the
-//! forecast that would have been made on earlier days, beside what came) weigh them per horizon by the inverse square of their
-//! error. `benches/README.md` says what was tried and left out.
+//! forecast that would have been made on earlier days, beside the outcome) weigh them per horizon by the inverse square of their
+//! error. `benches/README.md` lists rejected variants.
 
 use serde::Serialize;
 
@@ -16,12 +16,12 @@ pub(super) const TRIAL_DAYS: usize = 14;
 
 /// A trial has at least these days to learn from.
 const LEARNED_MIN: usize = 7;
-/// A trial begins at most so many days before today.
+/// The earliest begin of a trial, in days before today.
 const TRIALS_MAX: usize = 90;
 /// How much less each day counts than the day after it: half in 23 days, half in 2 days.
 const SLOW: f64 = 0.03;
 const FAST: f64 = 0.3;
-/// Sums of so many days weigh the candidates: the first for the first day, the second to the end of a week, then the third.
+/// The days whose sums weigh the candidates: the first for the first day, the second to the end of a week, then the third.
 const HORIZONS: [usize; 3] = [1, 7, 30];
 
 /// How an estimate was made.
@@ -36,7 +36,7 @@ pub enum Method {
     Weighed,
 }
 
-/// What would have been expected from an earlier day on, beside what came.
+/// The expectation from an earlier day on, beside the outcome.
 pub(super) type Trial = Vec<Day>;
 
 /// A day of a trial.
@@ -53,7 +53,7 @@ pub struct Prediction {
     pub method: Method,
     /// The estimates, a day each; empty without enough history.
     pub expected: Vec<f64>,
-    /// What each day of the history counted as: the day itself unless it was unusual.
+    /// The counted value of each day of the history: the day itself unless it was unusual.
     pub counted: Vec<f64>,
     /// By the days before today on which they begin: 1 first. A trial ends with yesterday.
     pub(super) trials: Vec<Trial>,

@@ -6,7 +6,7 @@
 
 use super::history::{WEEK, median};
 
-/// Fewer days than these do not tell what is usual.
+/// Fewer days than these do not show usual spend.
 const DAYS_MIN: usize = 5;
 /// Days around a day to each side; near an end of the series more of the other side.
 const AROUND: usize = 14;
@@ -15,7 +15,7 @@ const NONE: f64 = 10.0;
 /// Bounds of the usual deviation, as shares of the usual day: a series that hardly moves may move, and ten times a usual day
 /// is unusual in the wildest series.
 const DEVIATION: (f64, f64) = (0.1, 0.6);
-/// So many days up to yesterday that stand out alike are a new level.
+/// This number of days up to yesterday that stand out alike is a new level.
 const NEW_LEVEL: usize = 4;
 /// Days of a new level are within this factor of their median.
 const ALIKE: f64 = 2.0;
@@ -24,7 +24,7 @@ const WEEKDAY_MIN: f64 = 0.05;
 /// Spending on a weekday that usually has next to none is compared with this share of a usual deviation.
 const WEEKDAY_DEVIATION_MIN: f64 = 0.3;
 
-/// What each day counts as, in the order of the days: the day itself unless it is unusual.
+/// The counted value of each day, in order: the day itself unless it is unusual.
 pub(super) fn counted(days: &[f64], week: &[f64; WEEK]) -> Vec<f64> {
     let mut instead: Vec<Option<f64>> = (0..days.len()).map(|at| instead_of(days, week, at)).collect();
     let run = instead.iter().rev().take_while(|instead| instead.is_some()).count();
@@ -38,7 +38,7 @@ pub(super) fn counted(days: &[f64], week: &[f64; WEEK]) -> Vec<f64> {
     instead.iter().zip(days).map(|(instead, day)| instead.unwrap_or(*day)).collect()
 }
 
-/// What the day counts as, if it stands out.
+/// The counted value of the day, if it stands out.
 fn instead_of(days: &[f64], week: &[f64; WEEK], at: usize) -> Option<f64> {
     if days.len() < DAYS_MIN {
         return None;

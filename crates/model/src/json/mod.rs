@@ -61,7 +61,7 @@ impl Error {
         self
     }
 
-    /// True if the text is JSON, and says what was not asked for: an unknown field, another type.
+    /// True if the text is JSON, and its error is about a field: an unknown one, or another type.
     #[must_use]
     pub const fn is_data(&self) -> bool {
         self.is_data
@@ -73,7 +73,7 @@ impl Error {
         self.column
     }
 
-    /// What is wrong, without the place.
+    /// The error, without the place.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

@@ -188,7 +188,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 }
 
-/// What is left of an array or an object.
+/// The rest of an array or an object.
 struct Items<'r, 'de> {
     reader: &'r mut Reader<'de>,
     is_first: bool,

@@ -1,4 +1,4 @@
-//! The grammar of JSON, without recursion: what is open is a list of closing brackets, one byte a level.
+//! The grammar of JSON, without recursion: open levels are a list of closing brackets, one byte each.
 
 use std::borrow::Cow;
 
@@ -285,7 +285,7 @@ pub fn elements(array: &[u8], max: usize) -> Option<Vec<&[u8]>> {
     (depth == 0 && !is_string).then_some(elements)
 }
 
-/// Places that [`mended`] mends of each kind, so that what it makes is not much longer than what was sent.
+/// Places that [`mended`] mends of each kind, so that its result is not much longer than the source.
 const MENDED_MAX: usize = 1024;
 
 /// The text with U+FFFD in place of bytes that are not UTF-8, and of control characters that stand in strings unescaped. None if

@@ -3,7 +3,7 @@
 //! Metadata says something about a call; it must never cost the call. `jsonb` refuses NUL, half of a surrogate pair, and
 //! numbers beyond `numeric`; it writes `1e131071` out as 131,072 digits at each reading. So a NUL or half a pair becomes
 //! U+FFFD, and a number out of [`NUMBER_BYTES`] and [`EXPONENT_MAX`], or what is nested beyond [`LEVELS`], becomes a string
-//! of its own text: nothing is lost, and no reader has more than some 130 digits for 5 bytes that were sent.
+//! of its own text: nothing is lost, and no reader gets more than some 130 digits for 5 sent bytes.
 
 use std::borrow::Cow;
 

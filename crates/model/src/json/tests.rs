@@ -87,7 +87,7 @@ fn what_jsonb_does_not_take_is_changed_and_nothing_is_lost() {
     ];
     for (sent, stored) in cases {
         assert_eq!(storable(sent).unwrap(), stored, "{sent}");
-        // It is stable: what was changed once is taken as it is.
+        // It is stable: a changed text is not changed again.
         assert!(matches!(storable(stored).unwrap(), std::borrow::Cow::Borrowed(_)), "{stored}");
     }
     assert_eq!(storable::compact(" { \"a b\" : [ 1 , 2 ] } "), r#"{"a b":[1,2]}"#);

@@ -1,4 +1,4 @@
-//! A tree, for the few readers that do not know what they are given: bills and price lists. Its numbers are text.
+//! A tree, for the few readers of unknown documents: bills and price lists. Its numbers are text.
 
 use std::collections::BTreeMap;
 use std::fmt;

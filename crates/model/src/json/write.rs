@@ -1,5 +1,5 @@
-//! JSON out: as `serde_json` writes it, but for bytes, which JSON does not have. What serializes as bytes here is JSON text:
-//! a [`Raw`](super::Raw), a number's digits. Which value is written so is decided by its type, never by what is in it.
+//! JSON out: as `serde_json` writes it, but for bytes, which JSON does not have. Values that serialize as bytes are JSON text here:
+//! a [`Raw`](super::Raw), a number's digits. Which value is written so is decided by its type, never by its content.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! What a call costs: its usage times the rates of the price that applies, exactly.
+//! The cost of a call: its usage times the rates of the price that applies, exactly.
 //!
 //! Every unit that was used must have a rate, or the call is *unpriced*: an amount that leaves something out looks
 //! like an amount that does not. Requests are the exception. Every record counts one unless it says otherwise, and
@@ -12,7 +12,7 @@ use super::catalog::{Catalog, Miss, Rates};
 use super::money::{Quantity, Usd};
 use super::usage::Usage;
 
-/// What the catalog says a call costs.
+/// The cost of a call by the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priced {
     /// It has a price.

@@ -1,10 +1,10 @@
-//! What things cost. Pure: text and numbers in, numbers out; no clock, no file, no network.
+//! Prices and costs. Pure: text and numbers in, numbers out; no clock, no file, no network.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`money`] | [`Usd`] and [`Quantity`]: exact amounts as integers, and their text |
 //! | [`pg_numeric`] | [`Usd`] as PostgreSQL's binary NUMERIC |
-//! | [`names`] | what providers, platforms, models and tiers are called, and by whom |
+//! | [`names`] | names of providers, platforms, models and tiers |
 //! | [`usage`] | [`Usage`]: the billed part of a record |
 //! | [`plan`] | plans with a monthly fee and an overage rate |
 //! | [`catalog`] | [`Catalog`]: effective-dated prices, and which of them applies; the figures are in `catalog.toml` and `catalog/lists.toml` |

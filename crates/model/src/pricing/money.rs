@@ -1,7 +1,7 @@
 //! Amounts of money and quantities of billed units, as integers.
 //!
 //! Why 10^-18 USD: vendors quote prices per million tokens, with up to three decimals today, so one token costs a
-//! multiple of 10^-9 USD. The other nine decimals are room for what a price list may do tomorrow, and for clients that
+//! multiple of 10^-9 USD. The other nine decimals are room for future price lists, and for clients that
 //! state costs they computed themselves. An `i128` of them reaches 1.7 * 10^20 USD: sums never come near its end.
 
 use std::fmt;

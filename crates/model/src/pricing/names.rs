@@ -7,12 +7,12 @@
 //! *Providers and platforms.* A provider is a vendor (`claude`, `openai`, `google` …) or a platform that runs vendors'
 //! models and bills for them (`bedrock`, `vertex`, `azure`, `openrouter`). A record may state both: `provider = "claude",
 //! platform = "bedrock"`. A call is priced where it ran, so the platform decides if there is one: the catalog has each
-//! platform's prices under the platform's name. `provider` stays what was sent, so that a budget of `bedrock` and the
+//! platform's prices under the platform's name. `provider` keeps the sent text, so that a budget of `bedrock` and the
 //! rollups of past years keep their meaning.
 //!
 //! *Never by guess.* Every rule of [`resolve`] takes something off a name, or writes it otherwise, where the vendor
 //! documents that both are one model: a path (`models/…`), a date, a version (`-v1:0`, `-001`), a context size (`[1m]`),
-//! case. What is left must be a name of the catalog, letter by letter. A profile of a region (`us.`) is never taken off: it
+//! case. The rest must be a name of the catalog, letter by letter. A profile of a region (`us.`) is never taken off: it
 //! has a price of its own, or none. An ARN and the name of a deployment are found only as an alias that a person set.
 //!
 //! *Cost.* The usual name is found before any rule runs. Otherwise a rule works in a buffer on the stack: nothing here
@@ -50,7 +50,7 @@ fn known(name: &str) -> Option<&'static str> {
     if let Some(ours) = tables::provider(name) {
         return Some(ours);
     }
-    // The AI SDK appends what of the vendor is called: `openai.responses`.
+    // The AI SDK appends the called service of the vendor: `openai.responses`.
     let stem = SDK_ENDS.iter().find_map(|end| name.strip_suffix(end))?;
     tables::provider(stem)
 }
@@ -73,8 +73,8 @@ pub fn normalise_platform<'a>(stated: &'a str, provider: &str) -> Cow<'a, str> {
 }
 
 /// The service tier under the catalog's name. A tier may carry a modifier, joined by `+`: `batch+us` is a batch that
-/// was processed in the United States. Vendors' names of the standard tier are `standard`; what is not known stays as
-/// it was sent, has no price, and makes its call unpriced.
+/// was processed in the United States. Vendors' names of the standard tier are `standard`; an unknown tier stays unchanged, has
+/// no price, and makes its call unpriced.
 #[must_use]
 pub fn normalise_tier(tier: &str) -> Cow<'_, str> {
     if tier == STANDARD_TIER || tier.trim().is_empty() {

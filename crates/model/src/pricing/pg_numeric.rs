@@ -37,7 +37,7 @@ const NEGATIVE: u16 = 0x4000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NumericError {
     /// NaN or an infinity.
-    #[error("the NUMERIC is NaN or infinite, which is no amount of money")]
+    #[error("the NUMERIC is NaN or infinite, which is not an amount of money")]
     NotFinite,
     /// It has more than 18 significant decimals.
     #[error("the NUMERIC has more than 18 decimals; round() it in the query")]

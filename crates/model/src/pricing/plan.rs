@@ -57,7 +57,7 @@ pub struct PlanTerms {
 }
 
 impl PlanTerms {
-    /// The vendor's bill for a month of `requests`: the fee, and the overage beyond what it includes. None if the sum
+    /// The vendor's bill for a month of `requests`: the fee, and the overage beyond the included requests. None if the sum
     /// is beyond what [`Usd`] holds.
     #[must_use]
     pub fn bill(&self, requests: u64) -> Option<Usd> {

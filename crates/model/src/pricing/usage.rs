@@ -1,4 +1,4 @@
-//! What a price is applied to: the billed part of one record, borrowed from wherever the record was decoded.
+//! The billed part of one record, to which a price is applied, borrowed from the decoded record.
 
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ impl<'a> Usage<'a> {
     }
 }
 
-/// Token buckets. They are disjoint: `input` excludes whatever was read from or written to a cache.
+/// Token buckets. They are disjoint: `input` excludes tokens read from or written to a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tokens {
     /// Prompt tokens billed at the full rate.

@@ -19,7 +19,7 @@ pub struct Measures {
     pub units: [i64; 6],
     /// USD.
     pub cost: Usd,
-    /// Calls without a known price.
+    /// Unpriced calls.
     pub unpriced: i64,
 }
 

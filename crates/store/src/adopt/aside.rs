@@ -29,7 +29,7 @@ const NEEDED: [&str; 12] = [
 /// # Errors
 /// PostgreSQL's.
 pub async fn occupied(client: &impl GenericClient) -> Result<Vec<String>, tokio_postgres::Error> {
-    // Made in the transaction of the first migration, so it is there with tallyd's tables or not at all. What is in it may be
+    // Made in the transaction of the first migration, so it is there with tallyd's tables or not at all. Its content may be
     // hidden from this role.
     let history = "SELECT to_regclass('public.tallyd_schema_history') IS NOT NULL";
     if client.query_typed(history, &[]).await?.first().is_some_and(|row| row.get(0)) {
@@ -51,7 +51,7 @@ pub async fn standing(client: &impl GenericClient) -> Result<Vec<String>, tokio_
 }
 
 /// Moves the old log, the old daily sums and the old `increment_daily_cost` to the schema `tallyd_adopted`, in one
-/// transaction. Returns what was moved; nothing where the names are free, or tallyd's already.
+/// transaction. Returns the moved tables; nothing where the names are free, or tallyd's already.
 ///
 /// # Errors
 /// [`AdoptError`]; nothing was moved then.

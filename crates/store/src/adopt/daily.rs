@@ -10,8 +10,8 @@ use crate::rollups::{ROLLUPS, Rollup};
 
 const CANDIDATES: &str = "pg_temp.tallyd_adopting_days";
 
-/// A query of the old sums: `day, provider, model, endpoint, calls, input_tokens, output_tokens, cost_usd`, `rounding`: what the cost may
-/// differ by because the old column rounds, and `fault`: why they cannot be taken over exactly, or NULL.
+/// A query of the old sums: `day, provider, model, endpoint, calls, input_tokens, output_tokens, cost_usd`, `rounding`: the
+/// tolerance of the cost because the old column rounds, and `fault`: why they cannot be taken over exactly, or NULL.
 pub(super) fn rows(table: &OldTable) -> String {
     let column = |field: &str| table.fields.get(field).map(OldColumn::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));
@@ -64,7 +64,7 @@ pub(super) fn sums(table: &OldTable) -> String {
     )
 }
 
-/// What the old log adds up to by its own day and provider: `day, provider, calls, cost_usd`. Empty without a log.
+/// The sums of the old log by its own day and provider: `day, provider, calls, cost_usd`. Empty without a log.
 pub(super) fn log_days(log: Option<&OldTable>, options: &AdoptOptions) -> String {
     let Some(log) = log else {
         return "SELECT NULL::date AS day, NULL::text AS provider, NULL::int8 AS calls, NULL::numeric AS cost_usd WHERE false"
@@ -89,8 +89,8 @@ pub(super) fn compared(daily: &OldTable, log: Option<&OldTable>, options: &Adopt
     )
 }
 
-/// What the sums have beyond the log: days and providers that the log has nothing of, and of those that it has a part of, the rest. The
-/// rest names neither model nor endpoint. A day that is not over may still change in both, and waits. `log_calls` is what the log has.
+/// The part of the sums beyond the log: days and providers that the log has nothing of, and of those that it has a part of, the rest. The
+/// rest names neither model nor endpoint. A day that is not over may still change in both, and waits. `log_calls` is the log's part.
 pub(super) fn missing(daily: &OldTable, log: Option<&OldTable>, options: &AdoptOptions) -> String {
     format!(
         "SELECT d.day, d.provider, d.model, d.endpoint, d.calls, d.input_tokens, d.output_tokens, d.cost_usd, 0::int8 AS log_calls \
@@ -153,7 +153,7 @@ async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Resul
             "input_tokens" | "output_tokens" | "cost_usd" => &format!("sum(d.{name})"),
             "first_call_at" => "min(d.day::timestamp AT TIME ZONE $1)",
             "last_call_at" => "max(d.day::timestamp AT TIME ZONE $1)",
-            // Failed calls, cached tokens and calls without a price were not told apart.
+            // Failed calls, cached tokens and unpriced calls were not separate.
             _ => "0",
         };
         format!("{sum} AS {name}")

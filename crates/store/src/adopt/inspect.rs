@@ -1,4 +1,4 @@
-//! A look at the old tables: what would be taken over, and what does not add up.
+//! A look at the old tables: the result of a takeover, and sums that do not match.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use tallyd_model::pricing::Catalog;
 /// Differing days, models and reasons that are listed; more are only counted.
 const MAX_LISTED: usize = 1000;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
     /// Tables that stand where tallyd's have to be made.
@@ -46,7 +46,7 @@ pub struct ModelSums {
     pub model: String,
     /// Calls.
     pub calls: i64,
-    /// What they cost, in USD, as exact decimal text.
+    /// Their cost, in USD, as exact decimal text.
     pub cost_usd: String,
     /// Whether the catalog has a price of it.
     pub is_known: bool,
@@ -65,7 +65,7 @@ pub struct LogInspection {
     pub rows: i64,
     /// Rows of which a call can be made.
     pub calls: i64,
-    /// What these cost, in USD, as exact decimal text.
+    /// Their cost, in USD, as exact decimal text.
     pub cost_usd: String,
     /// The first of them.
     pub first_at: Option<DateTime<Utc>>,
@@ -106,11 +106,11 @@ pub struct DailyInspection {
     pub equal: i64,
     /// Those of as many calls whose cost differs by no more than the old column rounds: the log counts.
     pub rounded: i64,
-    /// What these differ by in all, in USD, as exact decimal text.
+    /// Their difference in all, in USD, as exact decimal text.
     pub rounded_usd: String,
-    /// Those that differ otherwise. Where the sums have fewer calls, the log counts; what they have beyond it is in `missing`.
+    /// Those that differ otherwise. Where the sums have fewer calls, the log counts; the rest of the sums is in `missing`.
     pub differing: Vec<DailyDay>,
-    /// What is there of days and providers that the log has nothing of.
+    /// Sums of days and providers that the log has nothing of.
     pub missing: MissingDays,
     /// Rows that cannot be taken over exactly.
     pub problems: Vec<Problem>,
@@ -133,7 +133,7 @@ pub struct DailyDay {
     pub daily_cost_usd: Option<String>,
 }
 
-/// What only the sums have, by day, provider, model and endpoint.
+/// Calls that only the sums have, by day, provider, model and endpoint.
 #[derive(Debug, Clone, Serialize)]
 pub struct MissingDays {
     /// How many.

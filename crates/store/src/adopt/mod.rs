@@ -2,8 +2,7 @@
 //!
 //! Nothing is written into the old tables. Where they have the names that tallyd's migrations need, they are moved to the
 //! schema `tallyd_adopted` (`aside`), if that is asked for.
-//!
-//! ## What becomes of it
+//! ## Results
 //! | old | new |
 //! |---|---|
 //! | a row of the log | a row of `api_usage_log` and its share of the rollups |
@@ -14,20 +13,20 @@
 //! | its `date` | nothing: the day follows from the time. Where they differ, the inspection says so |
 //! | no time, but a `date` | noon of that date in the reporting zone |
 //! | a row that no record could be (no id, no time, no provider, a negative count …) | stays where it is, and is told |
-//! | daily sums of a day and provider that the log has calls of | what they have beyond the log, if the day is over: calls of users whose rows were deleted with them. Where they have less, or differ by rounding alone, nothing; the inspection says so |
+//! | daily sums of a day and provider that the log has calls of | the part beyond the log, if the day is over: calls of users whose rows were deleted with them. Where they have less, or differ by rounding alone, nothing; the inspection says so |
 //! | daily sums of a day and provider that the log has nothing of | see below |
 //!
 //! ## Days without a log
-//! Their calls are gone like those of a partition that was dropped: the sums are all that is left, and the rollups are the sums
+//! Their calls are gone like those of a partition that was dropped: only the sums are left, and the rollups are the sums
 //! of the log and of `tallyd_dropped_*`. So they are added to both in one transaction, and `reconcile` proves them like any
 //! other. That is exact in calls, tokens and cost by day, provider, model and endpoint, as far as the old sums tell them ([`parts`]: JSON
 //! by model and endpoint). Users they do not tell: these are calls without a user (`''`), and the times of the first and last are a day's
 //! beginning.
 //!
 //! ## Once
-//! A batch is a span of time, and one transaction: what the log does not have yet (by id and time) goes in, with its sums. So
-//! there is no position to lose: killed, the same command goes on, and a second run adds nothing, or what has been added to
-//! the old log since. One thing the log cannot tell: calls that its retention has dropped since they were taken.
+//! A batch is a span of time, and one transaction: calls that the log does not have yet (by id and time) go in, with their sums. So
+//! there is no position to lose: killed, the same command goes on, and a second run adds nothing, or calls that were added to the
+//! old log since. One thing the log cannot tell: calls that its retention has dropped since they were taken.
 //! `tallyd_adoptions` does. A day without a log is taken once by its key in `tallyd_adopted_days`.
 
 mod aside;
@@ -58,7 +57,7 @@ pub struct AdoptOptions {
     pub daily: Option<String>,
     /// Columns by field, where the usual names do not tell: `cost_usd` → `price`.
     pub columns: BTreeMap<String, String>,
-    /// The zone of times that have none. An IANA name.
+    /// The zone of times without one. An IANA name.
     pub source_time_zone: String,
     /// The zone of the rollups' days, as configured. An IANA name.
     pub reporting_time_zone: String,
@@ -70,7 +69,7 @@ pub struct AdoptOptions {
     pub granularity: &'static str,
 }
 
-/// Why nothing can be taken over, or why it stopped. What was committed before stays, and is whole.
+/// Why nothing can be taken over, or why it stopped. Committed steps stay, and are whole.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// PostgreSQL failed.
@@ -128,7 +127,7 @@ pub enum AdoptError {
         field: &'static str,
         /// Its type.
         type_name: String,
-        /// What would do.
+        /// The accepted forms.
         wanted: &'static str,
     },
     /// Days that were taken from the sums have calls now.
@@ -167,7 +166,7 @@ fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Whether tallyd's schema, with what this module needs, is in the database.
+/// Whether tallyd's schema, with all tables of this module, is in the database.
 async fn is_migrated(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let rows = client.query_typed("SELECT to_regclass('public.tallyd_adoptions') IS NOT NULL", &[]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))

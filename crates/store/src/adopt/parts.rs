@@ -1,14 +1,15 @@
 //! Daily sums with a column of calls and cost for each provider, and JSON that splits them: Claude's by model, RentCast's by endpoint.
 //!
-//! The JSON is `{name: {calls, cost, inputTokens, outputTokens}}`. A part becomes a key of its own; what the parts leave of the column's
-//! figures stays a key without a name. Where the parts add up to more than the column, the column counts and the parts do not: which of
+//! The JSON is `{name: {calls, cost, inputTokens, outputTokens}}`. A part becomes a key of its own; the rest of the column's
+//! figures stays a key without a name. Where the parts add up to more than the column, the column counts and the parts do not:
+//! which of
 //! the two is right cannot be told. A cost that differs from the parts' sum by no more than the column's rounding is the parts' sum.
 
 use super::literal;
 use super::rows::exact;
 use super::source::{OldColumn, OldTable, Wide};
 
-/// The field of the JSON, the provider that it splits, and what its keys are.
+/// The field of the JSON, the provider that it splits, and the kind of its keys.
 const SPLITS: [(&str, &str, Key); 2] =
     [("by_model", "claude", Key::Model), ("by_rentcast_endpoint", "rentcast", Key::Endpoint)];
 
@@ -18,7 +19,7 @@ enum Key {
     Endpoint,
 }
 
-/// Half a unit of the last place that a cost has, for each call: what adding rounded costs may have come to differ by.
+/// Half a unit of the last place that a cost has, for each call: the largest error of adding rounded costs.
 pub(super) fn rounding(cost: &str, calls: &str) -> String {
     format!("0.5 * 10 ^ -least(scale({cost}), 30)::numeric * greatest({calls}, 1)")
 }

@@ -3,7 +3,7 @@
 use super::source::OldTable;
 use super::{AdoptOptions, literal};
 
-/// The columns of the log that an old row gives; what is not among them has the log's default.
+/// The columns of the log that an old row gives; other columns have the log's default.
 pub(super) const COLUMNS: &str = "occurred_at, id, provider, model, endpoint, user_id, input_tokens, output_tokens, \
     cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, status, latency_ms, cost_usd, cost_source, \
     rollup_other";
@@ -39,7 +39,7 @@ pub(super) fn calls(table: &OldTable, options: &AdoptOptions) -> String {
     )
 }
 
-/// Each field, from its column or as what it is without one.
+/// Each field, from its column or its default.
 fn expressions(table: &OldTable, options: &AdoptOptions) -> Vec<String> {
     let column = |field: &str| table.fields.get(field).map(super::source::OldColumn::sql);
     let text = |field: &str| column(field).map_or("''".into(), |sql| format!("coalesce({sql}::text, '')"));

@@ -16,29 +16,29 @@ use crate::rollups::ROLLUPS;
 /// The calls that the log has of a span.
 const THERE: &str = "pg_temp.tallyd_there";
 
-/// What was taken over.
+/// The taken over calls and sums.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Adopted {
     /// Calls of the old log.
     pub calls: i64,
-    /// What they cost, in USD, as exact decimal text.
+    /// Their cost, in USD, as exact decimal text.
     pub cost_usd: String,
     /// Days, by provider and model, of which there were only sums.
     pub days: i64,
     /// The calls of these days.
     pub days_calls: i64,
-    /// What they cost, in USD, as exact decimal text.
+    /// Their cost, in USD, as exact decimal text.
     pub days_cost_usd: String,
 }
 
 /// A span of time, from the first instant on and before the second.
 type Span = (DateTime<Utc>, DateTime<Utc>);
 
-/// Takes over what is not taken yet. The schema must be there. `report` gets the number of calls of the old log that were
+/// Takes over the rest. The schema must be there. `report` gets the number of calls of the old log that were
 /// looked at, after each committed transaction.
 ///
 /// # Errors
-/// [`AdoptError`]. What was committed before stays, and the next run goes on.
+/// [`AdoptError`]. Committed steps stay, and the next run continues.
 pub async fn adopt(
     client: &Client,
     sources: &Sources,
@@ -87,7 +87,7 @@ async fn step<T, W: Future<Output = Result<T, AdoptError>>>(
 /// of the rollups, which change it, wait.
 async fn enter(client: &Client) -> Result<String, AdoptError> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await?;
-    // Two that look for what is missing at once would both add it.
+    // Two that look for missing calls at once would both add them.
     Lock::Adopt.wait(client).await?;
     let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
     let rows = client.query_typed(zone, &[]).await?;
@@ -125,7 +125,7 @@ async fn spans(client: &Client, log: &OldTable, options: &AdoptOptions) -> Resul
     Ok(spans)
 }
 
-/// Takes what the log does not have yet of a span. Returns how many calls that were, and `cost` with theirs added.
+/// Takes the calls of a span that the log does not have yet. Returns how many calls that were, and `cost` with theirs added.
 async fn take(
     client: &Client,
     (log, options, by): (&OldTable, &AdoptOptions, &Actor<'_>),

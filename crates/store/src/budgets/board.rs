@@ -1,4 +1,4 @@
-//! Where every budget stands, in memory: what connections look at when they answer.
+//! The standing of every budget, in memory, for answers of connections.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -49,10 +49,10 @@ pub struct BudgetState {
     pub period_start: NaiveDate,
     /// The day after its last.
     pub period_end: NaiveDate,
-    /// What was spent in it.
+    /// Its spend.
     #[schema(value_type = String, example = "12.345")]
     pub spent_usd: Usd,
-    /// What is left; below zero past the amount.
+    /// The rest; below zero past the amount.
     #[schema(value_type = String, example = "12.655")]
     pub remaining_usd: Usd,
     /// Calls of the period without a known price.
@@ -62,7 +62,7 @@ pub struct BudgetState {
 }
 
 impl BudgetState {
-    /// Whether whoever counts towards it is asked to hold back.
+    /// Whether calls that count towards it are asked to hold back.
     #[must_use]
     pub fn should_throttle(&self) -> bool {
         self.status == BudgetStanding::Exceeded && self.budget.throttle
@@ -78,7 +78,7 @@ pub fn basis_points(spent: Usd, budget: Usd) -> i128 {
     }
 }
 
-/// Hundredths of a percent as percent: the decimal type serves, though this is no money.
+/// Hundredths of a percent as percent: the decimal type serves, though this is not money.
 #[must_use]
 pub fn percent(basis_points: i128) -> Usd {
     Usd::from_attos(basis_points.saturating_mul(Usd::ONE.attos() / 100))
@@ -88,7 +88,7 @@ pub fn percent(basis_points: i128) -> Usd {
 #[derive(Debug, Clone, Default)]
 pub struct Board {
     states: Vec<BudgetState>,
-    /// What an acknowledgement says. Made once, not at each answer.
+    /// The state in acknowledgements. Made once, not at each answer.
     global: Option<tallyd_protocol::Budget>,
     /// Every scope that is used up, for lookups.
     used_up: UsedUp,
@@ -117,7 +117,7 @@ impl Board {
         self.states.iter().any(has_ended).then(|| Self::new(self.states.iter().map(now).collect()))
     }
 
-    /// What clients are told, within its bounds. Providers come first, users last: what holds back most is left off last.
+    /// The message to clients, within its bounds. Providers come first, users last: the scopes with the largest effect are left off last.
     #[must_use]
     pub fn told(&self) -> Budgets {
         Budgets::bounded(self.global.clone(), used_up(&self.states))

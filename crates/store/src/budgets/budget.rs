@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use tallyd_model::pricing::Usd;
 
-/// What is bounded.
+/// The scope of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = Scope)]
@@ -50,7 +50,7 @@ impl BudgetScope {
 pub struct Budget {
     /// Its row.
     pub id: i32,
-    /// What is bounded.
+    /// The scope of the budget.
     pub scope: BudgetScope,
     /// Which one; empty for everything.
     pub scope_value: String,
@@ -67,7 +67,7 @@ pub struct Budget {
     pub throttle: bool,
 }
 
-/// What a budget's amount is for.
+/// The period of a budget's amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
@@ -87,6 +87,16 @@ impl Period {
             Self::Day => "day",
             Self::Week => "week",
             Self::Month => "month",
+        }
+    }
+
+    /// For messages: a daily budget.
+    #[must_use]
+    pub const fn adjective(self) -> &'static str {
+        match self {
+            Self::Day => "daily",
+            Self::Week => "weekly",
+            Self::Month => "monthly",
         }
     }
 

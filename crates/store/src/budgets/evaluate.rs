@@ -1,5 +1,6 @@
 //! Computes where every budget stands, and raises the alerts that are due. From the rollups, except that spending by
-//! application is in the call log alone: those budgets read the call log of their period, and are evaluated less often. One that nobody has evaluated yet,
+//! application is in the call log alone: those budgets read the call log of their period, and are evaluated less often. One that
+//! nobody has evaluated yet,
 //! or not since it was changed or its period began, is evaluated at once.
 
 use std::collections::HashMap;
@@ -80,7 +81,7 @@ async fn stand(
     Ok(thresholds(budget, start, spent))
 }
 
-/// What was spent, and the calls without a price.
+/// The spend, and the unpriced calls.
 async fn spent(
     transaction: &Transaction<'_>,
     budget: &Budget,
@@ -115,6 +116,19 @@ async fn spent(
     Ok(rows.first().map_or((Usd::ZERO, 0), |row| (row.get(0), row.get(1))))
 }
 
+/// The budget's name and use, as in `monthly budget (all spend) 89 % used: 2,659.00 of 3,000.00 USD since 2026-11-01`. Percents are
+/// rounded down: 100 is all of it.
+fn standing(budget: &Budget, start: NaiveDate, spent: Usd) -> String {
+    let of = match budget.scope {
+        BudgetScope::Global => "all spend".to_owned(),
+        scope => format!("{} {}", scope.name(), slack::named(&budget.scope_value)),
+    };
+    let share = spent.attos().checked_mul(100).and_then(|spent| spent.checked_div(budget.amount_usd.attos()));
+    let used = share.map_or_else(|| "used up".to_owned(), |share| format!("{share} % used"));
+    let (period, spent, amount) = (budget.period.adjective(), usd(spent, false), usd(budget.amount_usd, false));
+    format!("{period} budget ({of}) {used}: {spent} of {amount} USD since {start}")
+}
+
 /// The alerts of the thresholds that are reached. Only the highest is delivered: who has spent everything at once is told
 /// so once.
 fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
@@ -128,19 +142,11 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
     let highest = percents.last().copied();
     let Budget { id, scope_value, amount_usd, .. } = budget;
     let (scope, period) = (budget.scope.name(), budget.period.name());
+    let standing = standing(budget, start, spent);
     let alerts = percents.into_iter().map(|percent| NewAlert {
         kind: "budget",
         key: format!("{id}/{start}/{amount_usd}/{percent}"),
-        message: format!(
-            "tallyd: {percent} % of the {period}'s budget {} are used: {} of {} USD since {start}",
-            if scope_value.is_empty() {
-                "(everything)".into()
-            } else {
-                format!("({scope} {})", slack::named(scope_value))
-            },
-            usd(spent, false),
-            usd(*amount_usd, false),
-        ),
+        message: format!("tallyd: {standing}, alert at {percent} %"),
         details: json!({
             "budget_id": id, "scope": scope, "scope_value": scope_value, "period": period, "period_start": start,
             "percent": percent, "spent_usd": spent, "amount_usd": amount_usd,
@@ -164,10 +170,10 @@ async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, t
     Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
 }
 
-/// Providers whose budgets are forecast: each takes a question and a fitted model.
+/// Providers whose budgets are forecast: each takes a request and a fitted model.
 const PROVIDERS_MAX: usize = 16;
 
-/// The provider whose spending counts towards a budget; empty for all of it. None for what the history does not tell.
+/// The provider whose spending counts towards a budget; empty for all of it. None where the history is too short.
 fn provider(state: &BudgetState) -> Option<&str> {
     matches!(state.budget.scope, BudgetScope::Global | BudgetScope::Provider)
         .then_some(state.budget.scope_value.as_str())
@@ -224,9 +230,13 @@ mod tests {
         assert_eq!(told("12"), [50, 80, 100].map(|percent| (format!("3/1970-01-01/10/{percent}"), percent == 100)));
         let message =
             |spent: &str| thresholds(&budget, NaiveDate::default(), Usd::parse(spent).unwrap())[0].message.clone();
-        assert!(message("12.345678901234567891").contains(" are used: 12.35 of 10.00 USD since "));
+        assert_eq!(
+            message("12.345678901234567891"),
+            "tallyd: monthly budget (user \"u1\") 123 % used: 12.35 of 10.00 USD since 1970-01-01, alert at 50 %"
+        );
         let nothing = Budget { amount_usd: Usd::ZERO, ..budget.clone() };
         assert!(thresholds(&nothing, NaiveDate::default(), Usd::ZERO).is_empty());
-        assert_eq!(thresholds(&nothing, NaiveDate::default(), Usd::from_attos(1)).len(), 3);
+        let over = thresholds(&nothing, NaiveDate::default(), Usd::from_attos(1));
+        assert!(over.len() == 3 && over[0].message.contains(" used up: "), "{}", over[0].message);
     }
 }

@@ -57,7 +57,7 @@ pub struct Alert {
     pub delivery_error: String,
     /// When somebody said that they have seen it; null while it is new.
     pub acknowledged_at: Option<DateTime<Utc>>,
-    /// Who.
+    /// The author.
     pub acknowledged_by: Option<String>,
 }
 
@@ -68,7 +68,7 @@ pub struct AlertFilter {
     pub only_new: bool,
     /// Only those with a lower number.
     pub before: Option<i64>,
-    /// So many.
+    /// The largest number.
     pub limit: i64,
 }
 
@@ -162,6 +162,6 @@ const NAMED: usize = 200;
 pub enum WhichAlerts {
     /// Those of these numbers.
     These(Vec<i64>),
-    /// Those up to this number: what was shown, and not one that was raised meanwhile.
+    /// Those up to this number: the shown alerts, and not one that was raised meanwhile.
     UpTo(i64),
 }

@@ -1,6 +1,6 @@
 //! Budgets: how much may be spent in a day, a week or a month, by whom or for what, and who is told when it is.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`budget`] | [`Budget`], and the days of its current period |
 //! | [`board`] | [`Board`]: where every budget stands; answers whether to hold back |
@@ -10,15 +10,17 @@
 //! | [`inbox`] | alerts as people see them: listed, acknowledged |
 //! | [`outbox`] | alerts on their way to the webhook |
 //!
-//! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock ([`Lock::Budgets`](crate::locks::Lock)); who gets it computes the states
+//! *One evaluates, all read.* Every `alerts.interval_ms` each daemon tries a lock ([`Lock::Budgets`](crate::locks::Lock)); who
+//! gets it computes the states
 //! from the rollups and writes them. All daemons read the states into a [`Board`], which connections look at when they
-//! answer; clients that are connected are told when what is used up changes. So a daemon throttles on what was spent a few seconds ago, by all daemons together.
+//! answer; connected clients are told when the set of used up budgets changes. So a daemon throttles on all daemons' spend of a
+//! few seconds ago.
 //!
-//! *Once.* An alert's key says what it is about (this budget, this amount, this period, this threshold), and the table
+//! *Once.* An alert's key names its subject (this budget, this amount, this period, this threshold), and the table
 //! holds each key once: neither a restart nor another daemon repeats it. Delivery is at least once: a webhook that took an
 //! alert and then failed to say so gets it again.
 //!
-//! *What is not spent money.* A RentCast plan's monthly fee is not in any budget: records carry marginal costs.
+//! *Fees are not spend.* A RentCast plan's monthly fee is not in any budget: records carry marginal costs.
 
 pub mod board;
 pub mod budget;

@@ -1,7 +1,7 @@
 //! Alerts on their way to the webhook: Slack's `{"text": …}`, which many others take as well.
 //!
-//! An alert is delivered within the transaction that notes its delivery, one at a time, whoever of the daemons gets it
-//! first. A failure is noted and tried again, at twice the pause each time, up to an hour, for a week.
+//! An alert is delivered within the transaction that notes its delivery, one at a time, by the first daemon that gets it. A
+//! failure is noted and tried again, at twice the pause each time, up to an hour, for a week.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -20,11 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Alerts of one round.
 const ROUND: usize = 20;
 
-/// Delivers what is due: `post` is told the address, the body and how long the webhook may take. Returns how many alerts were
+/// Delivers due alerts: `post` is told the address, the body and how long the webhook may take. Returns how many alerts were
 /// delivered.
 ///
 /// # Errors
-/// PostgreSQL's. That the webhook failed is no error: it is noted with the alert.
+/// PostgreSQL's. A failure of the webhook is not an error: it is noted with the alert.
 pub async fn deliver<E: Display>(
     client: &mut Client,
     options: &Alerts,
@@ -64,7 +64,7 @@ pub async fn deliver<E: Display>(
     Ok(delivered)
 }
 
-/// Twice as long each time, up to an hour, with jitter: what fails together should not come back together.
+/// Twice as long each time, up to an hour, with jitter: failed deliveries should not come back together.
 fn pause_ms(options: &Alerts, attempts: i32) -> i64 {
     let base = i64::try_from(options.retry_min.as_millis()).unwrap_or(i64::MAX);
     let doubled = base.saturating_mul(1 << attempts.clamp(0, 20)).min(3_600_000);

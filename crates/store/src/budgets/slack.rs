@@ -2,7 +2,7 @@
 //!
 //! Models, users and applications name themselves, and Slack reads markup in a message: `<!channel>` wakes everybody,
 //! `<https://…|text>` is a link, and so is an address that stands there as it is. Slack's documentation has `&`, `<` and `>`
-//! written as `&amp;`, `&lt;` and `&gt;`; nothing else is an escape. What is left, here and in services that take the
+//! written as `&amp;`, `&lt;` and `&gt;`; nothing else is an escape. Other markup, here and in services that take the
 //! same message (`@channel`, `[text](address)`), is parted by a space of no width, and looks the same.
 //!
 //! The message has `text` alone: some services refuse one with fields that they do not know.
@@ -11,7 +11,7 @@ use tallyd_model::quote;
 
 /// Characters of a name in a message.
 const NAME_CHARS: usize = 100;
-/// Characters of a message before it is escaped: several times what the longest one has.
+/// Characters of a message before it is escaped: several times the longest one.
 const TEXT_CHARS: usize = 1_000;
 /// Zero width space.
 const PART: char = '\u{200b}';
@@ -21,7 +21,7 @@ pub(crate) fn named(name: &str) -> String {
     format!("\"{}\"", short(name, NAME_CHARS))
 }
 
-/// What is posted of a message.
+/// The posted form of a message.
 pub(crate) fn text(message: &str) -> String {
     let message = short(&quote::line(message), TEXT_CHARS);
     let mut text = String::with_capacity(message.len() + 16);

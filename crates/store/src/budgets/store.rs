@@ -13,7 +13,7 @@ use tallyd_model::pricing::{Usd, normalise_provider};
 /// A budget that is to be set. [`set`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBudget {
-    /// What is bounded.
+    /// The scope of the budget.
     pub scope: BudgetScope,
     /// Which one; empty for [`BudgetScope::Global`].
     pub scope_value: String,
@@ -85,7 +85,7 @@ pub enum SetBudgetError {
     Invalid {
         /// Which part, and why.
         message: String,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
 }
@@ -202,7 +202,7 @@ async fn upsert(client: &Client, new: &NewBudget) -> Result<i32, tokio_postgres:
         (&new.throttle, Type::BOOL),
     ];
     let rows = client.query_typed(sql, &parameters).await?;
-    // RETURNING has a row for what was inserted or updated.
+    // RETURNING has a row if one was inserted or updated.
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 

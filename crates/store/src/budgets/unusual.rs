@@ -1,8 +1,8 @@
 //! Spend that its own history does not explain.
 //!
 //! Today's spend of a user, or of a model, is unusual if it is more than `alerts.unusual_factor` times the amount that its
-//! spend stayed within on nine of ten active days of the last four weeks, and at least `alerts.unusual_min_usd`. Fewer than
-//! seven active days are no history: a new user is not an alarm. Each is told once a day. A percentile that is one of the
+//! spend stayed within on nine of ten active days of the last four weeks, and at least `alerts.unusual_min_usd`. Fewer than seven
+//! active days are not a history: a new user is not an alarm. Each is told once a day. A percentile that is one of the
 //! days' own amounts needs no floating point, and one wild day in the past does not hide the next.
 
 use chrono::{Days, NaiveDate};
@@ -21,7 +21,7 @@ const HISTORY_DAYS: u64 = 28;
 /// Alerts of one evaluation: the largest.
 const MAX_ALERTS: i64 = 20;
 
-/// What is unusual today.
+/// Today's unusual spend.
 pub(crate) async fn find(
     client: &Client,
     today: NaiveDate,

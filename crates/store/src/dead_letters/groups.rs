@@ -1,4 +1,4 @@
-//! Refusals by sender, reason and field: how many there were, how many letters wait, what one of them says.
+//! Refusals by sender, reason and field: their number, the number of open letters, one message.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct Group {
     pub first_seen: Option<DateTime<Utc>>,
     /// When the last arrived.
     pub last_seen: Option<DateTime<Utc>>,
-    /// What is wrong, as the newest open letter says it.
+    /// The problem, as the newest open letter states it.
     pub message: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! The dead letters after they were written: looked at, retried, dropped.
 //!
-//! What was refused, and what PostgreSQL would not take, stands in the table `dead_letters` with its reason
+//! Records that were refused by the daemon or by PostgreSQL stand in the table `dead_letters` with its reason
 //! ([`crate::load::dead_letters`] writes it). Somebody decides about each letter, once: it is *retried*,
 //! possibly corrected, or *dropped*.
 //!
@@ -16,10 +16,9 @@
 //! them a refusal is answered and counted (`tallyd_refusals`), and its payload is not kept.
 //!
 //! ## A letter stays
-//! Settled letters stay as rows, with what became of them. A dropped one keeps its reason's code and its place in the WAL, and
-//! loses what the record said.
+//! Settled letters stay as rows, with their result. A dropped one keeps its reason's code and its place in the WAL, and loses the record.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`groups`](mod@groups) | refusals by sender, reason and field |
 //! | [`payload`] | the record as it was received: read, corrected, shown as JSON |

@@ -59,9 +59,9 @@ pub enum EditError {
     Value {
         /// The field.
         field: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: &'static str,
     },
     /// The payload is not whole, so nothing can be replaced in it.
@@ -137,8 +137,8 @@ impl Payload {
         }
     }
 
-    /// For a person: the record as JSON. What JSON cannot hold is described (`{"bytes": "ff00"}`); a payload that is not
-    /// whole is text. JSON is passed on as it stands, in numbers, too; what is nested beyond reason becomes text in it.
+    /// For a person: the record as JSON. Values that JSON cannot hold are described (`{"bytes": "ff00"}`); a payload that is not
+    /// whole is text. JSON is passed on as it stands, in numbers, too; values nested too deep become text in it.
     #[must_use]
     pub fn to_json(&self) -> json::Text {
         let (bytes, text) = match self {
@@ -264,7 +264,7 @@ fn split(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     Some(entries)
 }
 
-/// The text of an encoded name, or nothing if it is no text.
+/// The text of an encoded name, or nothing if it is not text.
 fn name_of(encoded: &[u8]) -> &[u8] {
     rmp::decode::read_str_from_slice(encoded).map_or(&[], |(name, _)| name.as_bytes())
 }

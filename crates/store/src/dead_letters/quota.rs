@@ -2,8 +2,8 @@
 //!
 //! Two places ask. The connection asks its own [`Quota`] before a payload goes into the WAL: beyond the bound only a count
 //! travels, so a flood of refusals does not fill the disk. The transaction that writes the letters asks a [`Ledger`] of what
-//! the database has, under a lock, so the bound holds exactly over restarts, lanes and daemons. The transaction then tells the
-//! connection's side what it found.
+//! the database has, under a lock, so the bound holds exactly over restarts, lanes and daemons. The transaction then reports the
+//! counts to the connections' side.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -44,7 +44,7 @@ impl QuotaUse {
     }
 }
 
-/// What is kept of a day.
+/// The bounds of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaBounds {
     /// Of one sender.
@@ -62,7 +62,7 @@ impl From<&tallyd_config::DeadLetters> for QuotaBounds {
     }
 }
 
-/// What one day has kept.
+/// The stored numbers of one day.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     total: QuotaUse,
@@ -70,7 +70,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Adds what is kept already.
+    /// Adds the stored numbers.
     pub fn add(&mut self, sender: &str, kept: QuotaUse) {
         self.total = self.total.plus(kept);
         let of_sender = self.of(sender);
@@ -102,7 +102,7 @@ impl Ledger {
     }
 }
 
-/// The connections' side: what this daemon has sent on its way today.
+/// The connections' side: today's refusals of this daemon that are on their way.
 pub struct Quota {
     bounds: QuotaBounds,
     today: Mutex<(NaiveDate, Ledger)>,
@@ -126,7 +126,7 @@ impl Quota {
         self.with(now_us, |ledger| ledger.take(&self.bounds, sender, bytes))
     }
 
-    /// Takes note of what the database has of a day.
+    /// Takes note of the database's numbers of a day.
     pub fn learn(&self, day: NaiveDate, found: &Ledger, now_us: i64) {
         if day != day_of(now_us) {
             return;

@@ -27,7 +27,7 @@ pub struct DeadLetter {
     pub message: String,
     /// The field at fault, or empty.
     pub field: String,
-    /// Who sent it, or empty.
+    /// The sender, or empty.
     pub producer: String,
     /// The WAL that it came from.
     pub buffer_id: Option<Uuid>,
@@ -45,7 +45,7 @@ pub struct DeadLetter {
     pub record_id: Option<Uuid>,
     /// `json` or `msgpack`: what was received.
     pub payload_format: String,
-    /// Bytes of what is kept of it.
+    /// Bytes of its stored payload.
     pub payload_bytes: usize,
     /// The record as it was received. Serialized as JSON for a person.
     #[schema(value_type = Object)]
@@ -57,7 +57,7 @@ fn shown<S: Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Er
     payload.to_json().serialize(serializer)
 }
 
-/// Which letters are meant. All of what is given must hold.
+/// Which letters are meant. All given filters must match.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// These numbers; any if empty.
@@ -148,7 +148,7 @@ pub async fn page(
     page_of(client, filter, order, after, PAGE_LETTERS).await
 }
 
-/// [`page`], of at most so many letters.
+/// [`page`], with a largest number of letters.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -175,7 +175,7 @@ pub async fn page_of(
     Ok((letters.into_iter().filter(|letter| filter.takes(letter)).collect(), last))
 }
 
-/// The numbers of the letters that the filter takes, whatever provider they name; the oldest first.
+/// The numbers of the letters that the filter takes, of any provider; the oldest first.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -208,8 +208,8 @@ pub async fn count(client: &Client) -> Result<u64, Error> {
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
 }
 
-/// Drops letters that nobody has decided about, within the caller's transaction, with an entry in the audit log: what the
-/// record said is deleted, the reason's code stays. Returns how many that were.
+/// Drops letters that nobody has decided about, within the caller's transaction, with an entry in the audit log: the record is
+/// deleted, the reason's code stays. Returns how many that were.
 ///
 /// # Errors
 /// PostgreSQL's.

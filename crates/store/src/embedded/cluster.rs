@@ -21,10 +21,10 @@ use super::user::{self, OsAccount};
 const BUSY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long our server may take to come up. Crash recovery replays at most `max_wal_size`, which takes seconds.
 const START_DEADLINE: Duration = Duration::from_secs(600);
-/// Between two looks at what is being waited for.
+/// The pause between two looks while waiting.
 const POLL: Duration = Duration::from_millis(25);
 
-/// What a promise depends on: on the command line, where no file can weaken it.
+/// Settings that a promise depends on: on the command line, where no file can weaken it.
 const FIXED: [&str; 9] = [
     "listen_addresses=",
     "port=5432",
@@ -38,7 +38,7 @@ const FIXED: [&str; 9] = [
     "log_destination=stderr",
 ];
 
-/// What is a matter of taste: appended once to `postgresql.conf`, and then whoever runs the machine may change it.
+/// Preferences: appended once to `postgresql.conf`, and then the machine's administrator may change them.
 const PREFERENCES: &str = "
 # tallyd's preferences; change them as you like.
 shared_buffers = 128MB
@@ -79,7 +79,7 @@ impl Embedded {
     /// `bin_dir` is where the server programs are; without it they are looked for.
     ///
     /// # Errors
-    /// [`EmbeddedError`], if any of that fails; each says what to do.
+    /// [`EmbeddedError`], if any of that fails; each has a remedy.
     pub async fn open(data_dir: &Path, bin_dir: Option<&Path>) -> Result<Self, EmbeddedError> {
         let dir = data_dir.to_owned();
         blocking(move || {
@@ -89,7 +89,8 @@ impl Embedded {
         Self::acquired(data_dir, bin_dir).await
     }
 
-    /// The same for a cluster that is there, or that the data folder's daemon is about to make, where `daemon_runs`. Nothing is made: the folder's name may be a
+    /// The same for a cluster that is there, or that the data folder's daemon is about to make, where `daemon_runs`. Nothing is
+    /// made: the folder's name may be a
     /// slip of the pen.
     ///
     /// # Errors
@@ -118,7 +119,7 @@ impl Embedded {
         Ok(Self { data_dir, cluster, bin_dir: bin_dir.map(Path::to_owned), socket, state: Mutex::new(state) })
     }
 
-    /// What clients take as `host`.
+    /// The value that clients take as `host`.
     #[must_use]
     pub fn host(&self) -> &Path {
         &self.socket.host
@@ -171,7 +172,7 @@ impl Embedded {
     }
 }
 
-/// Runs what may block. A panic goes on in the caller.
+/// Runs a blocking call. A panic goes on in the caller.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,

@@ -1,4 +1,4 @@
-//! What can go wrong with the private cluster.
+//! Errors of the private cluster.
 
 use std::io;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub enum EmbeddedError {
         wanted: String,
         /// Why that one.
         because: String,
-        /// What is there.
+        /// The found versions.
         found: String,
     },
     /// A file operation failed.
@@ -66,7 +66,7 @@ pub enum EmbeddedError {
         path: PathBuf,
         /// How it ended.
         status: ExitStatus,
-        /// What it said.
+        /// Its message.
         output: String,
     },
     /// The folder holds something else.

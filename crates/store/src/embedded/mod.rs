@@ -3,11 +3,11 @@
 //! It is run by the server programs that are installed on the machine; none are bundled or downloaded.
 //!
 //! # Layout
-//! | in the data directory | what it is |
+//! | in the data directory | content |
 //! |---|---|
 //! | `postgres/` | the cluster, mode 0700, owned by the user that runs it; its Unix socket lies in it |
 //! | `postgres.new/` | a cluster that `initdb` is still making; removed at the next start if it is found |
-//! | `postgres.lock` | held, by `flock`, by whoever runs the cluster |
+//! | `postgres.lock` | held, by `flock`, by the cluster's owner |
 //! | `postgres.log`, `postgres.log.1` | the server's log, bounded |
 //!
 //! # Life
@@ -16,8 +16,8 @@
 //! * **Running.** The server is a child process of ours, started by a thread that lives as long as it does
 //!   (`process.rs`). There is no TCP port. Superuser and database are both called `tallyd`.
 //! * **One runner.** The lock's descriptor is inherited by the server and by all of its processes, so the lock is free
-//!   exactly when the last of them is gone, whatever became of the `tallyd` that started them. Whoever finds it taken
-//!   either reaches a server, and uses it without owning it, or waits: the old server is shutting down.
+//!   exactly when the last of them is gone, independent of the `tallyd` that started them. A process that finds it taken either reaches
+//!   a server, and uses it without owning it, or waits: the old server is shutting down.
 //! * **Stopping.** A fast shutdown, then a harder one past a deadline. A killed `tallyd` leaves no server behind: the
 //!   kernel sends the same signal.
 //! * **Again.** [`Embedded::ensure`] starts the server again if it has crashed, or takes it over if the process that

@@ -1,11 +1,11 @@
 //! The server's programs as child processes.
 //!
-//! [`command`] sets up one: as whom it runs, what it inherits, that it dies with us. [`Keeper`] is the thread that starts
+//! [`command`] sets up one: its user, its descriptors, and that it dies with us. [`Keeper`] is the thread that starts
 //! the server, watches it, and ends it. [`ClusterLock`] lasts as long as any process of the server.
 //!
 //! Linux signals a child when the *thread* that started it dies, not the process. So the server is started by a thread
 //! that does nothing else and lives until the server has ended; on a thread of the async runtime's pool, which end when
-//! they are idle, the server would be shut down for no reason that anybody could see.
+//! they are idle, the server would be shut down without a visible reason.
 
 use std::fs::File;
 use std::io;
@@ -62,12 +62,12 @@ pub(super) fn command(program: &Path, account: Option<OsAccount>, descriptors: &
         // As root, `uid` also gives up the supplementary groups.
         command.uid(uid).gid(gid);
     }
-    // Ctrl-C in a terminal signals the whole foreground group: the server must not go before what records into it.
+    // Ctrl-C in a terminal signals the whole foreground group: the server must not end before the daemon.
     command.process_group(0);
     let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = rustix::process::getpid();
     // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe functions are allowed.
-    // It makes system calls (fcntl, prctl, getppid) that neither allocate nor lock, and reads what was allocated before.
+    // It makes system calls (fcntl, prctl, getppid) that neither allocate nor lock, and reads memory that was allocated before.
     unsafe {
         command.pre_exec(move || before_exec(&descriptors, parent));
     }
@@ -98,7 +98,7 @@ fn before_exec(descriptors: &[RawFd], parent: Pid) -> io::Result<()> {
 /// The lock that says who runs the cluster, held.
 ///
 /// `flock` belongs to the open file, and a process inherits open files: handed to the server, the lock lasts as long as
-/// any process of the server does. So whoever gets it knows that no process works on the cluster, and that a
+/// any process of the server does. So its holder knows that no process works on the cluster, and that a
 /// `postmaster.pid` that is still there is stale. That matters: in a container process ids start from the same low
 /// numbers each time, and the server would take any process that happens to have the old number for its predecessor.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl AsFd for ClusterLock {
     }
 }
 
-/// What the server needs while it runs.
+/// State that the server needs while it runs.
 pub(super) struct Server {
     /// The command, from [`command`].
     pub(super) command: Command,
@@ -225,7 +225,7 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     }
 }
 
-/// Borrows what a server program inherits.
+/// Borrows the descriptors that a server program inherits.
 pub(super) fn inherit<'a>(dir: &'a File, lock: &'a ClusterLock) -> [BorrowedFd<'a>; 2] {
     [dir.as_fd(), lock.as_fd()]
 }
@@ -239,7 +239,7 @@ fn config(host: &Path, database: &str) -> tokio_postgres::Config {
     config
 }
 
-/// What an attempt to connect has shown.
+/// The result of an attempt to connect.
 pub(super) enum Reach {
     /// The server takes sessions. (All of them may be in use.)
     Up,

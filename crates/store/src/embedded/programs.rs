@@ -62,7 +62,7 @@ impl Programs {
     }
 }
 
-/// The first folder with the right version; otherwise all that were found, with their versions.
+/// The first folder with the right version; otherwise all found folders, with their versions.
 fn choose(
     dirs: &[PathBuf],
     wanted: Option<u32>,

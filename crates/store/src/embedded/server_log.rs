@@ -1,8 +1,7 @@
-//! The server's log file: what the server writes to its standard error, within bounds.
+//! The server's log file: its standard error, within bounds.
 //!
-//! The server appends to a descriptor that it inherited, so the file is never renamed under it: what is over the bound
-//! is copied to `postgres.log.1`, and the file is emptied. The few lines that may come in between are lost; what this
-//! project records is not in this file.
+//! The server appends to a descriptor that it inherited, so the file is never renamed under it: the part over the bound is copied
+//! to `postgres.log.1`, and the file is emptied. The few lines that may come in between are lost; calls are not in this file.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -27,8 +26,8 @@ impl ServerLog {
         File::options().create(true).append(true).mode(0o600).open(&self.path)
     }
 
-    /// Keeps it within bounds while the server runs. A failure (a full disk) is no reason to stop anything: the log
-    /// stays as it is, and the next call tries again.
+    /// Keeps it within bounds while the server runs. A failure (a full disk) does not stop anything: the file stays unchanged,
+    /// and the next call tries again.
     pub(super) fn keep_bounded(&self) {
         if let Err(error) = self.rotate(MAX_BYTES) {
             tracing::debug!(path = %self.path.display(), %error, "the PostgreSQL log could not be rotated");

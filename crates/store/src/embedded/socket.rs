@@ -14,7 +14,7 @@ const MAX_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 /// The folder's name for clients, and the descriptor that the name may depend on.
 #[derive(Debug)]
 pub(super) struct SocketDir {
-    /// What clients take as `host`.
+    /// The value that clients take as `host`.
     pub(super) host: PathBuf,
     _held: Option<File>,
 }

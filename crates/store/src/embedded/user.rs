@@ -52,7 +52,7 @@ fn unprivileged(passwd: &str) -> OsAccount {
             (found && account.uid != 0).then_some(account)
         })
     };
-    // 65534 is nobody's number wherever there is no file that says so.
+    // 65534 is the number of `nobody` where no file says otherwise.
     find("postgres").or_else(|| find("nobody")).unwrap_or(OsAccount { uid: 65534, gid: 65534 })
 }
 

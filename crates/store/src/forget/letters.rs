@@ -25,7 +25,7 @@ impl Wanted<'_> {
     }
 }
 
-/// What is to become of a letter.
+/// The result for a letter.
 enum Outcome {
     Kept,
     Corrected(Payload),
@@ -91,9 +91,9 @@ fn decide(letter: &DeadLetter, wanted: &Wanted<'_>) -> Outcome {
     letter.payload.with(&edits).map_or(Outcome::Dropped, Outcome::Corrected)
 }
 
-/// Whether the id stands in bytes that are no whole record, in either format's own form.
+/// Whether the id stands in bytes that are not a whole record, in either format's own form.
 fn is_in(payload: &Payload, wanted: &Wanted<'_>) -> bool {
-    // What cannot be read names nobody whose hash could be compared.
+    // An unreadable record has no id whose hash could be compared.
     let Wanted::User(user) = wanted else { return false };
     let (bytes, needle) = match payload {
         Payload::Json(bytes) => (bytes, json::Text::of_str(user).get().as_bytes().to_vec()),
@@ -107,7 +107,7 @@ fn is_in(payload: &Payload, wanted: &Wanted<'_>) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
-/// Puts the corrected record in the letter's place. What PostgreSQL or the daemon said may quote the record: it goes too.
+/// Puts the corrected record in the letter's place. Messages of PostgreSQL or the daemon may quote the record: they go too.
 async fn rewrite(client: &Client, letter: &DeadLetter, corrected: &Payload) -> Result<u64, ForgetError> {
     let (Payload::Json(new) | Payload::MessagePack(new)) = corrected;
     let sql = "UPDATE public.dead_letters SET payload = $2, message = '' WHERE id = $1 AND payload = $3";
@@ -117,7 +117,7 @@ async fn rewrite(client: &Client, letter: &DeadLetter, corrected: &Payload) -> R
     Ok(client.execute_typed(sql, &values).await?)
 }
 
-/// Deletes what the letter's record said.
+/// Deletes the letter's record.
 async fn drop_content(client: &Client, letter: &DeadLetter) -> Result<u64, ForgetError> {
     let sql = "UPDATE public.dead_letters SET payload = '', message = '', outcome = coalesce(outcome, 'dropped'), \
         settled_at = coalesce(settled_at, clock_timestamp()) WHERE id = $1";

@@ -1,4 +1,4 @@
-//! Marks of forgotten users, and the search for what has arrived of them since.
+//! Marks of forgotten users, and the search for their late calls.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ const BATCH_CALLS: u32 = 10_000;
 /// written them under its beginning's time.
 const OVERLAP: &str = "interval '1 hour'";
 
-/// What stands for a user's id: not the id, and another one in each database.
+/// The stand-in for a user's id: not the id, and another one in each database.
 pub(super) async fn mark(client: &Client, user: &str) -> Result<Vec<u8>, ForgetError> {
     Ok(hash(&database_id(client).await?, user))
 }
@@ -35,7 +35,7 @@ pub(super) async fn keep(client: &Client, mark: &[u8], actor: &str) -> Result<()
     client.query_typed(sql, &[(&mark, Type::BYTEA), (&actor, Type::TEXT)]).await.map(drop)
 }
 
-/// Makes anonymous what has arrived of forgotten users since. Returns what was done.
+/// Anonymises late calls of forgotten users. Returns the numbers.
 ///
 /// # Errors
 /// [`ForgetError`].

@@ -1,28 +1,26 @@
 //! Forgets a user: their calls stay, and nobody can tell any more whose they were.
-//!
-//! ## What becomes of it
+//! ## Results
 //! | where the id stands | then |
 //! |---|---|
 //! | `api_usage_log` | `user_id` becomes `''`, as of calls that name nobody; `request_id` and `metadata` are emptied |
 //! | `daily_user_api_costs`, `user_api_totals`, and their dropped sums | added to the sums of `''` |
 //! | `dead_letters` | `user_id`, `request_id` and `metadata` leave the record; one that cannot be corrected is dropped |
 //! | `api_budgets`, `api_alerts` | the user's budgets and alerts are deleted |
-//! | `tallyd_audit_log` | changes of the user's budgets lose the id. Who changed something stays: an admin's deeds are not a user's data |
+//! | `tallyd_audit_log` | changes of the user's budgets lose the id. The author of a change stays: an admin's deeds are not a user's data |
 //!
-//! No sum changes but the user's own and that of `''`: costs by day, provider and model are what they were. What the
-//! application itself keeps (`auth.users`), backups, and segments of a write-ahead log that were set aside as damaged are not
+//! No sum changes except the user's own and that of `''`: costs by day, provider and model stay the same. The application's own
+//! tables (`auth.users`), backups, and segments of a write-ahead log that were set aside as damaged are not
 //! touched.
 //!
 //! ## In steps (`rows`)
 //! A step is one transaction that takes some of the user's calls out of the call log, puts them back without their user, and
-//! moves what they add up to from one key to the other, tables in the loader's order. So `reconcile` holds at every
-//! instant, loading goes on, and there is no position to keep: what is left is what still has the user's id. Killed, the
+//! moves their sums from one key to the other, tables in the loader's order. So `reconcile` holds at every
+//! instant, loading goes on, and there is no position to keep: the remaining calls are those with the user's id. Killed, the
 //! same command goes on. Rows are deleted and inserted, never updated in their key: where tables are distributed by user, a
 //! row cannot change its server in place.
-//!
-//! ## What is still on its way
+//! ## Late records
 //! A record may wait in a daemon's log, or at a client. So a mark of the user stays, not the id itself but its hash
-//! (`marks`), and the hourly upkeep makes anonymous what has arrived since ([`sweep`]). Without the mark
+//! (`marks`), and the hourly upkeep anonymises late calls ([`sweep`]). Without the mark
 //! (`keep_mark: false`), who comes back under the same id is counted as before.
 
 mod elsewhere;
@@ -40,7 +38,7 @@ pub use marks::sweep;
 pub use preview::{ForgetPreview, preview};
 pub(super) use rows::mend_times;
 
-/// Records may arrive while the user is being forgotten. Who still finds some after so many rounds leaves them to the sweep.
+/// Records may arrive while the user is being forgotten. After this number of rounds the rest is left to the sweep.
 const ROUNDS: u32 = 5;
 
 /// Whom to forget.
@@ -52,11 +50,11 @@ pub struct ForgetOptions<'a> {
     pub batch_calls: u32,
     /// Whether records that arrive later are made anonymous, too.
     pub keep_mark: bool,
-    /// Who asks for it, for the record.
+    /// The author, for the audit log.
     pub by: Actor<'a>,
 }
 
-/// What was done.
+/// The action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Forgotten {
     /// Calls of the call log.
@@ -75,7 +73,7 @@ pub struct Forgotten {
     pub audit_entries: u64,
 }
 
-/// Why it stopped. What was committed before stays, and is whole.
+/// Why it stopped. Committed steps stay, and are whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetError {
     /// PostgreSQL failed.
@@ -83,7 +81,7 @@ pub enum ForgetError {
     Database(#[from] tokio_postgres::Error),
     /// The id is empty.
     #[error(
-        "the user's id is empty: calls that name nobody have no one to forget. hint: `tallyd users list` shows the ids"
+        "the user's id is empty: calls without a user cannot be forgotten. hint: `tallyd users list` shows the ids"
     )]
     NoUser,
     /// Records keep arriving.
@@ -100,7 +98,7 @@ pub enum ForgetError {
     Setting(&'static str),
 }
 
-/// Forgets the user. `report` is called after each committed step. Called again, it finds what is left.
+/// Forgets the user. `report` is called after each committed step. Called again, it finds the rest.
 ///
 /// # Errors
 /// [`ForgetError`].

@@ -1,4 +1,4 @@
-//! What would be forgotten.
+//! Preview of forgetting.
 
 use serde::Serialize;
 use tokio_postgres::Client;
@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::{ForgetError, letters, marks};
 
-/// What stands under a user's id now.
+/// The present rows of a user's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ForgetPreview {
     /// Calls, as the lifetime totals have them.
@@ -25,7 +25,7 @@ pub struct ForgetPreview {
     pub is_marked: bool,
 }
 
-/// Counts what stands under the id.
+/// Counts the rows of the id.
 ///
 /// # Errors
 /// [`ForgetError`].

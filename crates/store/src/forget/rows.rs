@@ -1,11 +1,12 @@
-//! The user's calls and sums, moved to nobody's, a transaction at a time.
+//! The user's calls and sums, moved to the empty user id, a transaction at a time.
 //!
 //! Sums travel between statements as JSON, in which numbers keep their digits. Each move writes its tables in the loader's
-//! order, nobody's key (`''`) before the user's.
+//! order, the empty key (`''`) before the user's.
 //!
 //! ## Why a look at the call log is exact
-//! A loader writes its calls first and the user's lifetime totals last, in one transaction. So whoever has locked those totals
-//! sees, from the next statement on, just the calls that the totals count: another loader's are not committed, and wait.
+//! A loader writes its calls first and the user's lifetime totals last, in one transaction. So a transaction that has locked
+//! those totals sees, from the next statement on, just the calls that the totals count: another loader's are not committed, and
+//! wait.
 //! One thing is visible before it can be found: PostgreSQL shows a committed row a moment before other sessions learn of the
 //! partition that the same transaction made. So a look at the call log first waits for those who make partitions
 //! ([`enter_without_new_partitions`]).
@@ -60,13 +61,13 @@ pub(super) async fn slices(client: &Client, user: &str, batch_calls: u32) -> Res
     Ok(slices)
 }
 
-/// Keeps rebuilds of the rollups out until the transaction ends: they change what a day is. Taken first, as everybody
+/// Keeps rebuilds of the rollups out until the transaction ends: they change the meaning of a day. Taken first, as everybody
 /// takes the call log first.
 async fn enter(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN ROW EXCLUSIVE MODE").await
 }
 
-/// The same, and keeps those out who make partitions: without this, a call in a partition that was made just now could be
+/// The same, and keeps out transactions that make partitions: without this, a call in a partition that was made just now could be
 /// counted in sums that are seen, and be missed in the call log.
 async fn enter_without_new_partitions(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("LOCK TABLE ONLY public.api_usage_log IN SHARE UPDATE EXCLUSIVE MODE").await?;
@@ -116,7 +117,7 @@ pub(super) async fn move_slice(
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
-/// Moves what dropped partitions had of the user. Returns how many calls that were.
+/// Moves the user's sums of dropped partitions. Returns how many calls that were.
 ///
 /// The totals are taken first: where a partition is dropped in between, its days are moved now and its totals the next
 /// time, which first and last calls are right for. The other way round they would be of days that are counted twice.
@@ -138,8 +139,8 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
-/// Moves what is left in the rollups once the call log has nothing of the user any more: sums of calls that somebody took out of
-/// the call log by hand. False if there is something in the call log again.
+/// Moves the rest of the rollups once the call log has nothing of the user any more: sums of calls that were deleted from the
+/// call log by hand. False if there is something in the call log again.
 ///
 /// Only rows that were locked before the call log was looked at are moved: others may be a loader's that has come since.
 pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, ForgetError> {
@@ -150,7 +151,7 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
         return Ok(true);
     }
     let (daily, totals) = (daily.unwrap_or_else(|| "[]".into()), totals.unwrap_or_else(|| "[]".into()));
-    // What came between the two locks is counted in the totals, and has calls in the call log.
+    // Calls that came between the two locks are counted in the totals, and has calls in the call log.
     let between = format!(
         "SELECT 1 FROM public.{daily} AS t WHERE user_id = $1 AND NOT EXISTS (SELECT 1 FROM \
              jsonb_populate_recordset(NULL::public.{daily}, $2::text::jsonb) AS d \
@@ -232,7 +233,7 @@ pub(crate) async fn mend_times(client: &Client, user: &str, totals: &str) -> Res
     Ok(())
 }
 
-/// Takes the user's rows out of the sums of what was dropped. None if there is none.
+/// Takes the user's rows out of the sums of dropped calls. None if there is none.
 async fn take_dropped(client: &Client, rollup: &Rollup, user: &str) -> Result<Option<String>, ForgetError> {
     let sql = format!(
         "WITH gone AS (DELETE FROM public.{table} WHERE user_id = $1 RETURNING {columns}) \
@@ -244,7 +245,7 @@ async fn take_dropped(client: &Client, rollup: &Rollup, user: &str) -> Result<Op
     Ok(text(&rows, 0))
 }
 
-/// Adds sums to nobody's.
+/// Adds sums to the empty user id.
 async fn add(client: &Client, rollup: &Rollup, table: &str, sums: &str) -> Result<(), ForgetError> {
     let nobodys = rollup.column_list().replace("user_id", "''::text AS user_id");
     let source = format!("SELECT {nobodys} FROM jsonb_populate_recordset(NULL::public.{table}, $1::text::jsonb)");

@@ -8,7 +8,8 @@
 //! first, and one that finds none goes on filling.
 //!
 //! A slot is a row of `tallyd_locks` that the transaction locks (`crate::locks` says why a row): it is asked for together with
-//! BEGIN, without a round trip of its own, and ends with the transaction whatever becomes of it. It is best effort: a lane that has waited for [`PATIENCE`]
+//! BEGIN, without a round trip of its own, and ends with the transaction whatever becomes of it. It is best effort: a lane that
+//! has waited for [`PATIENCE`]
 //! loads without one, so that daemons which stopped in mid-transaction keep nobody for ever.
 
 use std::time::Duration;

@@ -2,9 +2,8 @@
 //!
 //! One session listens for the notification that the table's trigger sends, and looks at the highest id of
 //! `api_price_changes` every `pricing.refresh_ms` besides: a pooler in transaction mode carries no notifications, and one
-//! can be lost with its session. A change is read, built into a new catalog, and swapped in; whoever is pricing goes on
-//! with the catalog it has. Nothing here is waited for by ingestion, and while the database is away, or holds what no
-//! catalog can be made of, the last catalog stays.
+//! can be lost with its session. A change is read, built into a new catalog, and swapped in; pricing in progress goes on with its
+//! catalog. Ingestion never waits for the feed. While the database is away, or holds invalid prices, the last catalog stays.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,13 +24,13 @@ const CHANNEL: &str = "tallyd_prices";
 /// How long to wait before a session that broke is opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the feed works with.
+/// The feed's settings.
 pub struct PriceFeed {
     /// Where the prices are.
     pub database: Arc<Database>,
-    /// What the configuration says.
+    /// The configured prices.
     pub options: PricingOptions,
-    /// What is kept up to date.
+    /// The catalog that is kept up to date.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// Where the copy is kept.
     pub data_dir: PathBuf,

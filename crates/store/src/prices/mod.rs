@@ -3,7 +3,7 @@
 //! The table holds three kinds of rows. *Built-in* and *configured* ones are written by the daemon, so that a stored
 //! `price_id` can be looked up with SQL; they are never read back. Everything else was *added*, by `tallyd prices`, over
 //! HTTP or with SQL, and is applied by every daemon on the database ([`feed`]). Triggers keep the record of changes
-//! (`api_price_changes`) and send the notification, so that a change made with psql is no different.
+//! (`api_price_changes`) and send the notification, so that a change made with psql is the same.
 //!
 //! [`cache`] keeps the added prices in the data folder: records are accepted and priced before the database is there.
 
@@ -22,10 +22,10 @@ use tokio_postgres::{Client, Transaction};
 use crate::queries::audit::{self, Actor, Change};
 use tallyd_model::pricing::{Added, Catalog, PriceOrigin, PriceSpec, StoredPrice};
 
-/// What is added along with prices: for the record, not for pricing.
+/// Notes that are added along with prices: for the audit log, not for pricing.
 #[derive(Debug, Clone, Copy)]
 pub struct ChangeNote<'a> {
-    /// Who does it.
+    /// The author.
     pub by: Actor<'a>,
     /// Where the rows come from: `manual`, `import`, `api`.
     pub origin: &'a str,
@@ -38,7 +38,7 @@ pub struct ChangeNote<'a> {
 pub struct PriceChange {
     /// When, RFC 3339 in UTC.
     pub at: String,
-    /// Who.
+    /// The author.
     pub actor: String,
     /// `insert`, `update` or `delete`.
     pub action: String,
@@ -92,7 +92,7 @@ pub async fn write_catalog(client: &Client, catalog: &Catalog) -> Result<(), tok
     client.query_typed(sql, &parameters).await.map(drop)
 }
 
-/// What was added and has not been withdrawn: prices, and names of models.
+/// Added prices and names of models that were not withdrawn.
 ///
 /// # Errors
 /// PostgreSQL's.

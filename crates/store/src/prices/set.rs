@@ -1,4 +1,4 @@
-//! A price is added: what it does not name stays, and what it applies to is told before and after.
+//! A price is added: rates that it does not name stay, and the calls that it applies to are reported before and after.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use tallyd_model::pricing::{
     normalise_tier,
 };
 
-/// Calls of so many days tell what a price applies to.
+/// The days of calls that show the effect of a price.
 pub const RECENT_DAYS: i64 = 30;
 const DAY_US: i64 = 86_400_000_000;
 
@@ -29,7 +29,7 @@ pub struct RateUse {
     pub calls: i64,
 }
 
-/// What adding a price means.
+/// The effect of a new price.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PriceEffect {
     /// The rates that hold today at that instant, as `GET /api/v1/prices` has them; null if there are none.
@@ -42,7 +42,7 @@ pub struct PriceEffect {
     pub kept: Vec<String>,
     /// Rates that were not named, and are lost because the price was to be replaced.
     pub lost: Vec<RateUse>,
-    /// Calls of the last 30 days that are of this model and service tier, whatever they cost. Calls whose cost was stated
+    /// Calls of the last 30 days that are of this model and service tier, at any cost. Calls whose cost was stated
     /// are not among them.
     pub recent_calls: i64,
     /// Units that those calls use and that will not have a rate: such a call will be unpriced.
@@ -70,7 +70,7 @@ pub enum SetPriceError {
     Price(#[from] CatalogError),
 }
 
-/// What adding a stated price would mean. Changes nothing.
+/// The effect of a stated price. Changes nothing.
 ///
 /// # Errors
 /// [`SetPriceError`].

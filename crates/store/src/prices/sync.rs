@@ -1,8 +1,8 @@
-//! A public price list that is looked at: what it would change is proposed, previewed on last week's calls, and applied.
+//! A public price list: its changes are proposed, previewed on last week's calls, and applied.
 //!
 //! There is one open proposal. A look that finds the same differences confirms it, another one supersedes it, and a list
-//! that agrees with the prices closes it. What people have set (`tallyd prices set`, the API, the configuration) is not
-//! proposed against: a contract's price is not the list's to change. Such prices are counted as held.
+//! that agrees with the prices closes it. Prices of people (`tallyd prices set`, the API, the configuration) are not proposed
+//! against: a contract's price is not the list's to change. Such prices are counted as held.
 //!
 //! The proposed prices hold from the instant at which the difference was first seen, unless who applies them says another.
 //! If prices have changed since, the proposal is refused, and the next look makes another.
@@ -48,7 +48,7 @@ pub struct Proposed {
     pub new: Value,
 }
 
-/// What a list would change.
+/// The changes of a price list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Proposal {
     /// Its number.
@@ -63,7 +63,7 @@ pub struct Proposal {
     pub changes: Vec<Proposed>,
     /// Prices that differ and are not proposed, because a person or the configuration has set them.
     pub held: i32,
-    /// What the calls of the week before `seen_at` would have cost.
+    /// The cost of the calls of the week before `seen_at` would have cost.
     pub preview: Between,
 }
 
@@ -76,7 +76,7 @@ pub struct SyncState {
     pub read_at: Option<DateTime<Utc>>,
     /// Why the last look failed; empty if it did not.
     pub error: String,
-    /// What waits for a decision; null if nothing does.
+    /// The open proposal; null if there is none.
     pub proposal: Option<Proposal>,
 }
 
@@ -114,7 +114,7 @@ pub enum SyncError {
         /// The model.
         model: String,
     },
-    /// What is stored is not what was stored.
+    /// The stored proposal has changed.
     #[error("proposal {id} cannot be read: {error}")]
     Stored {
         /// The proposal.
@@ -143,7 +143,7 @@ pub async fn failed(client: &Client, error: &str) -> Result<(), tokio_postgres::
     client.query_typed(sql, &[(&error, Type::TEXT)]).await.map(drop)
 }
 
-/// How the looks go, and what waits for a decision.
+/// The state of the looks, and the open proposal.
 ///
 /// # Errors
 /// [`SyncError`].
@@ -176,10 +176,10 @@ async fn open(client: &Client) -> Result<Option<Proposal>, SyncError> {
     client.query_typed(sql, &[]).await?.first().map(read).transpose()
 }
 
-/// Compares a list with the prices, and proposes what differs. Returns what is open afterwards.
+/// Compares a list with the prices, and proposes the differences. Returns the open proposal.
 ///
 /// # Errors
-/// [`SyncError`]; what was open before is open then.
+/// [`SyncError`]; the open proposal stays then.
 pub async fn look(
     transaction: &Transaction<'_>,
     pricing: &PricingOptions,
@@ -227,7 +227,7 @@ pub async fn look(
     open(transaction.client()).await
 }
 
-/// What the calls of the last week would have cost, had the prices held then.
+/// The cost of last week's calls under the new prices.
 async fn preview(
     client: &Client,
     pricing: &PricingOptions,

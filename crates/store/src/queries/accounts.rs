@@ -8,12 +8,12 @@ use tokio_postgres::types::Type;
 
 use super::QueryError;
 
-/// The query of the table, and what a user without a row in it looks like.
+/// The query of the table, and the shape of a user without a row in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accounts {
     /// `SELECT` of `id` (text), `profile` (JSON object of the shown columns) and `shown` (the first one's text).
     pub select: String,
-    /// SQL of the profile of a user whom the table does not know: what stands for a missing value in each column.
+    /// SQL of the profile of a user whom the table does not know: the placeholder of each column.
     pub unknown: String,
 }
 
@@ -58,7 +58,8 @@ impl Accounts {
     }
 }
 
-/// The JSON that stands for a missing value in a column of a category of types, as an SQL literal. A page that was written for the table alone
+/// The JSON that stands for a missing value in a column of a category of types, as an SQL literal. A page that was written for
+/// the table alone
 /// calls methods of each number and text, so those are never null. A missing time stays null: no instant stands for it.
 fn missing(category: &str) -> &'static str {
     match category {

@@ -1,9 +1,9 @@
-//! What the database says of one of the issuer's users.
+//! The database's view of one of the issuer's users.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-/// What is known of a user.
+/// The known facts about a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserStanding {
     /// What `auth.users` says; none if there is no such table, or it may not be read.
@@ -24,7 +24,7 @@ pub enum Account {
 }
 
 impl UserStanding {
-    /// Whether the user is an admin, given what their token claims.
+    /// Whether the user is an admin, given their token's claims.
     #[must_use]
     pub fn is_admin(self, claimed: bool) -> bool {
         match self.account {

@@ -15,7 +15,7 @@ use tallyd_model::pricing::Usd;
 /// Credits of one request that an entry names.
 const CREDITS_NAMED: usize = 100;
 
-/// Who changes something. Every operation that changes something takes one, and notes the change itself.
+/// The author of a change. Every operation that changes something takes one, and notes the change itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Actor<'a> {
     /// Who: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
@@ -31,7 +31,7 @@ impl<'a> Actor<'a> {
         Self { name, address: "" }
     }
 
-    /// A change of theirs; what was before and after is left to be said.
+    /// A change of theirs, without the values before and after.
     #[must_use]
     pub const fn change(&self, action: &'a str, object: &'a str) -> Change<'a> {
         Change { actor: self.name, address: self.address, action, object, old: None, new: None }
@@ -41,11 +41,11 @@ impl<'a> Actor<'a> {
 /// A change to be noted, in the transaction that makes it.
 #[derive(Debug)]
 pub struct Change<'a> {
-    /// Who.
+    /// The author.
     pub actor: &'a str,
     /// Where from.
     pub address: &'a str,
-    /// What was done.
+    /// The action.
     pub action: &'a str,
     /// To what.
     pub object: &'a str,
@@ -66,7 +66,7 @@ pub struct AuditEntry {
     pub actor: String,
     /// Where from; empty on the command line.
     pub address: String,
-    /// What was done.
+    /// The action.
     pub action: String,
     /// To what.
     pub object: String,

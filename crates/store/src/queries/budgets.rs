@@ -35,7 +35,7 @@ pub async fn daily(reading: &Reading) -> Result<Option<Budget>, QueryError> {
 pub struct DailyBudget {
     /// How much.
     pub amount: Usd,
-    /// From this share of it on a warning is due, in percent; what holds stays if nothing is said.
+    /// From this share of it on a warning is due, in percent; the present value stays by default.
     pub warning_percent: Option<i64>,
     /// Nothing is changed where there is a budget already.
     pub only_if_none: bool,

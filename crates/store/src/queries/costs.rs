@@ -55,18 +55,18 @@ pub async fn history(reading: &Reading, from: NaiveDate, to: NaiveDate) -> Resul
     Ok(DayRows(reading.query_typed(&sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?))
 }
 
-/// What was spent in these days, everything together.
+/// Total spend of these days.
 ///
 /// # Errors
 /// [`QueryError`].
 pub async fn total(reading: &Reading, from: NaiveDate, to: NaiveDate) -> Result<Sums, QueryError> {
     let sql = format!("SELECT {OF_ROLLUP} FROM public.daily_api_costs WHERE day BETWEEN $1 AND $2");
     let rows = reading.query_typed(&sql, &[(&from, Type::DATE), (&to, Type::DATE)]).await?;
-    // An aggregate returns one row, whatever the table holds.
+    // An aggregate always returns one row.
     rows.first().map_or_else(|| Ok(Sums::default()), |row| Ok(Sums::read(row, 0)?))
 }
 
-/// Calls that are in the rollups, whichever daemon loaded them.
+/// Calls in the rollups, loaded by any daemon.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -76,7 +76,7 @@ pub async fn all_calls(client: &Client) -> Result<u64, tokio_postgres::Error> {
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
-/// What was ever spent, by provider.
+/// Lifetime spend by provider.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -91,12 +91,12 @@ pub async fn lifetime(reading: &Reading) -> Result<Vec<(String, Sums)>, QueryErr
 pub struct Mover {
     /// The provider.
     pub provider: String,
-    /// The model; empty for a provider that has none.
+    /// The model; empty for a provider without models.
     pub model: String,
-    /// What the seven days before today came to.
+    /// Cost of the seven days before today.
     #[schema(value_type = String, example = "31.2")]
     pub cost_usd: Usd,
-    /// What the seven days before those came to.
+    /// Cost of the seven days before those.
     #[schema(value_type = String, example = "12.5")]
     pub previous_usd: Usd,
 }

@@ -1,7 +1,7 @@
 //! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
 //!
 //! The cheapest table that can answer is asked: `daily_api_costs` for providers, models and endpoints,
-//! `daily_user_api_costs` for users, and the call log for what neither has (hours, applications, users' models).
+//! `daily_user_api_costs` for users, and the call log for dimensions that neither has (hours, applications, users' models).
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::sums::{OF_LOG, OF_ROLLUP, Sums};
 use super::{Parameter, QueryError};
 
-/// What calls can be told apart by.
+/// The dimensions of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dimension {
@@ -45,7 +45,7 @@ pub enum Bucket {
     Total,
 }
 
-/// What rows are ordered by.
+/// The order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SortBy {
@@ -70,7 +70,7 @@ pub enum Source {
     ApiUsageLog,
 }
 
-/// A question.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct CostQuery {
     /// The first day.
@@ -81,7 +81,7 @@ pub struct CostQuery {
     pub zone: String,
     /// The stretches.
     pub bucket: Bucket,
-    /// What to tell apart; each at most once.
+    /// The groups; each at most once.
     pub group_by: Vec<Dimension>,
     /// Only these: a dimension and its value.
     pub filters: Vec<(Dimension, String)>,
@@ -211,14 +211,14 @@ impl CostQuery {
         };
         let keys: Vec<&str> = self.group_by.iter().map(|dimension| dimension.column()).collect();
         let (columns, groups) = (columns.join(", "), groups.join(", "));
-        // Of these few rows, hardly two to a group, to sort them takes a third of what a hash of sums does, and a page ends early.
+        // Of these few rows, hardly two to a group, sorting takes a third of the time of a hash of sums, and a page ends early.
         let rows = if source == Source::DailyApiCosts && self.bucket == Bucket::Day {
             let order = [&[if self.descending { "day DESC" } else { "day" }], &keys[..]].concat().join(", ");
             format!("(SELECT * FROM {table} WHERE {range}{filters} ORDER BY {order} OFFSET 0) AS t")
         } else {
             format!("{table} WHERE {range}{filters}")
         };
-        // The groups last, so that pages neither repeat nor leave out a row. What is not on the page is not written out.
+        // The groups last, so that pages neither repeat nor leave out a row. Rows outside of the page are not written out.
         format!(
             "SELECT {written}, page.* FROM (SELECT {columns}, {sums} FROM {rows} GROUP BY {groups} \
              HAVING count(*) > 0 ORDER BY {first} {direction}, {groups} LIMIT $3 OFFSET $4) AS page"

@@ -1,4 +1,4 @@
-//! What a forecast learns from: daily sums by provider, and by model of one provider, from the rollups.
+//! Input of the forecast: daily sums by provider, and by model of one provider, from the rollups.
 
 use std::collections::BTreeMap;
 

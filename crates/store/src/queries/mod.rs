@@ -1,7 +1,7 @@
-//! What the HTTP API and the command line ask, and the few things that they change: all of its SQL, in one place.
+//! Requests of the HTTP API and the command line, and their few changes: all of their SQL, in one place.
 //!
-//! Questions about costs are answered from the rollups; only what they do not have (hours, applications, single calls)
-//! reads the call log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
+//! Costs are read from the rollups. Only requests for hours, applications and single calls read the call log, over a bounded
+//! range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
 //! statement timeout that is local to its transaction: nothing stays behind in a pooled session.
 
 pub mod accounts;

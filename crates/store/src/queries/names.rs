@@ -1,4 +1,4 @@
-//! Names that no call has. A filter or a budget of such a name is nearly always a slip: the answer says so, and what there is.
+//! Names that no call has. A filter or a budget of such a name is nearly always a slip: the answer says so, and lists existing names.
 
 use chrono::NaiveDate;
 use tokio_postgres::Client;
@@ -16,7 +16,7 @@ const LONG_NAME_BYTES: usize = 200;
 /// Days over which the call log is read for applications, which no rollup has.
 pub const LOG_DAYS_MAX: u64 = 31;
 
-/// What a dimension is called in a sentence.
+/// The name of a dimension in a sentence.
 #[must_use]
 pub const fn word(dimension: Dimension) -> &'static str {
     match dimension {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
 
-/// What a token proves, and a session keeps of it.
+/// The subject that a token proves and a session keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proven {
     /// That somebody has the static token of this number.
@@ -28,7 +28,7 @@ pub struct StoredSession {
     pub id_sha256: [u8; 32],
     /// The SHA-256 of its proof.
     pub proof_sha256: [u8; 32],
-    /// Who signed in.
+    /// The session's user.
     pub owner: Proven,
     /// When it has to be renewed; none if it need not be.
     pub valid_until: Option<DateTime<Utc>>,
@@ -119,7 +119,7 @@ pub async fn begin(transaction: &Transaction<'_>, session: &StoredSession) -> Re
     Ok(())
 }
 
-/// Stores what a renewal has changed. False if the session was ended meanwhile.
+/// Stores the changes of a renewal. False if the session was ended meanwhile.
 ///
 /// # Errors
 /// PostgreSQL's; nothing was changed then.

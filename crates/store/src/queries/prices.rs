@@ -20,7 +20,7 @@ pub struct PriceRow {
     pub id: i32,
     /// The provider.
     pub provider: String,
-    /// The model; empty for a provider that has none.
+    /// The model; empty for a provider without models.
     pub model: String,
     /// `standard`, `batch` …
     pub service_tier: String,
@@ -31,7 +31,7 @@ pub struct PriceRow {
     pub rates: Value,
     /// Where the figures come from.
     pub source: String,
-    /// Who put it here: `builtin`, `manual` …
+    /// Its origin: `builtin`, `manual` …
     pub origin: String,
 }
 

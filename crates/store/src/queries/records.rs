@@ -1,6 +1,6 @@
 //! Single calls, searched in the call log: newest first, a page at a time.
 //!
-//! A page continues after a call, not after a number of rows: what is loaded meanwhile shifts nothing.
+//! A page continues after a call, not after a number of rows: rows that are loaded meanwhile shift nothing.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -63,7 +63,7 @@ record_row! {
     platform: String,
 }
 
-/// What is searched for. Text fields match whole.
+/// The search. Text fields match whole.
 #[derive(Debug, Clone)]
 pub struct RecordSearch {
     /// Not before.
@@ -76,7 +76,7 @@ pub struct RecordSearch {
     pub id: Option<Uuid>,
     /// Only calls with a status of 400 and above, or only others.
     pub errors: Option<bool>,
-    /// Only calls without a price, or only others.
+    /// Only unpriced calls, or only others.
     pub unpriced: Option<bool>,
     /// The call that the page comes after.
     pub after: Option<(DateTime<Utc>, Uuid)>,
@@ -90,9 +90,10 @@ fn columns_with(name: &str, expression: &str) -> String {
     columns.collect::<Vec<_>>().join(", ")
 }
 
-/// Bytes of the texts, units and metadata of one page; a page that would have more ends before its limit. Compression and buffers hold it several times.
+/// Bytes of the texts, units and metadata of one page; a page that would have more ends before its limit. Compression and buffers
+/// hold it several times.
 const PAGE_BYTES: i64 = 4 << 20;
-/// Bytes of metadata that are told. What the daemon takes is below; a row that was written by others, or by an old version,
+/// Bytes of metadata that are told. Rows of the daemon are below; a row that was written by others, or by an old version,
 /// may have numbers that are short in the table and megabytes as text.
 const METADATA_BYTES: i64 = 64 << 10;
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::whole::Whole;
 use tallyd_model::pricing::Usd;
 
-/// What calls added up to.
+/// Sums of calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Sums {
     /// Calls.
@@ -29,14 +29,15 @@ pub struct Sums {
     /// Exact cost of the priced calls in USD, decimal text.
     #[schema(value_type = String, example = "12.345")]
     pub cost_usd: Usd,
-    /// Calls without a known price; they are not in `cost_usd`.
+    /// Unpriced calls; they are not in `cost_usd`.
     pub unpriced_calls: Whole,
 }
 
 /// Columns of [`Sums`].
 pub const COLUMNS: usize = 10;
 
-/// The sums of a rollup's rows: of counts they are `numeric`, see [`Whole`]. A cost keeps 18 decimals: what the daemon writes has no more, SQL callers may.
+/// The sums of a rollup's rows: of counts they are `numeric`, see [`Whole`]. A cost keeps 18 decimals: the daemon never writes
+/// more, SQL callers may.
 pub const OF_ROLLUP: &str = "coalesce(sum(calls), 0), coalesce(sum(errors), 0), \
     coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), \
     coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_5m_tokens), 0), \

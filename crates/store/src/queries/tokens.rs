@@ -15,9 +15,9 @@ use tallyd_model::role::Role;
 pub struct StoredToken {
     /// Its number.
     pub id: i32,
-    /// What it is for.
+    /// Its name or purpose.
     pub name: String,
-    /// What it allows.
+    /// Its rights.
     pub role: Role,
     /// The SHA-256 of its text.
     pub sha256: Vec<u8>,
@@ -32,9 +32,9 @@ pub struct StoredToken {
 pub struct ListedToken {
     /// Its number.
     pub id: i32,
-    /// What it is for.
+    /// Its name or purpose.
     pub name: String,
-    /// What it allows.
+    /// Its rights.
     pub role: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
@@ -51,9 +51,9 @@ pub struct ListedToken {
 /// A token to be made.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// What it is for.
+    /// Its name or purpose.
     pub name: String,
-    /// What it allows.
+    /// Its rights.
     pub role: Role,
     /// When it ends.
     pub expires_at: Option<DateTime<Utc>>,

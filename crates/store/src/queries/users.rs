@@ -1,5 +1,5 @@
-//! Users: what each has cost in all, joined with the application's own table of users where there is one that may be read
-//! ([`super::accounts`]). Users whom only one side knows are in the list, too: nobody's costs disappear.
+//! Users: the lifetime cost of each, joined with the application's own table of users where there is one that may be read
+//! ([`super::accounts`]). Users whom only one side knows are in the list, too: no costs disappear.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ pub struct UserTotals {
     pub total_rentcast_calls: Whole,
     /// Calls with a status of 400 or above.
     pub errors: Whole,
-    /// Calls without a known price.
+    /// Unpriced calls.
     pub unpriced_calls: Whole,
     /// Exact cost in USD, decimal text.
     #[schema(value_type = String, example = "1.25")]
@@ -49,7 +49,7 @@ pub struct UserTotals {
     pub first_call_at: Option<DateTime<Utc>>,
     /// The last call, if there was one.
     pub last_call_at: Option<DateTime<Utc>>,
-    /// What the user is shown as: the first column of `users.columns`, the e-mail address by default; null if it is not known.
+    /// The shown name: the first column of `users.columns`, the e-mail address by default; null if it is not known.
     pub shown: Option<String>,
     /// The shown columns of the application's table. A number, flag or text without a value, or of a user whom the table does not know, is 0,
     /// false or empty; anything else is null.
@@ -57,7 +57,7 @@ pub struct UserTotals {
     pub profile: Profile,
 }
 
-/// What users are ordered by.
+/// The order of users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UserSort {
@@ -87,7 +87,7 @@ pub struct UserPage {
     pub joined: bool,
 }
 
-/// A question about users.
+/// A request for users.
 #[derive(Debug, Clone)]
 pub struct UserQuestion {
     /// Only users whose id or a shown column contains this.
@@ -179,7 +179,7 @@ fn read(row: &tokio_postgres::Row) -> Result<UserTotals, QueryError> {
     })
 }
 
-/// How often each of the users has called one endpoint, by what the call log still holds. Who has not is left out.
+/// How often each of the users has called one endpoint, by the present call log. Users without such a call are left out.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -201,7 +201,7 @@ pub struct UserDay {
     pub day: NaiveDate,
     /// The provider.
     pub provider: String,
-    /// What the day added up to.
+    /// The day's sums.
     #[serde(flatten)]
     pub sums: Sums,
 }

@@ -1,4 +1,4 @@
-//! What calls cost by one set of prices and by another, by model: what a change of prices means, whatever was stored.
+//! Costs of calls by two sets of prices, by model: the effect of a change of prices, independent of stored costs.
 
 use std::collections::BTreeMap;
 
@@ -29,10 +29,10 @@ pub struct ModelDifference {
     pub newly_priced: u64,
     /// Of those, the ones without a price afterwards.
     pub newly_unpriced: u64,
-    /// What they cost before; calls without a price count as nothing.
+    /// Their cost before; unpriced calls count as nothing.
     #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
-    /// What they cost afterwards.
+    /// Their cost afterwards.
     #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
     /// The one minus the other.
@@ -47,10 +47,10 @@ pub struct Between {
     pub calls: u64,
     /// Calls whose cost differs.
     pub changed: u64,
-    /// What all changed calls cost before.
+    /// Cost of all changed calls before.
     #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
-    /// What all changed calls cost afterwards.
+    /// Cost of all changed calls afterwards.
     #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
     /// By model, the largest differences first; 200 at most.

@@ -1,4 +1,4 @@
-//! A job's row: what is done, and how far.
+//! A job's row: its scope and progress.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub resumed: bool,
 }
 
-/// What one step adds to the row.
+/// The numbers that one step adds to the row.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Step {
     pub read: u64,
@@ -30,8 +30,8 @@ pub(super) struct Step {
 }
 
 impl Job {
-    /// The unfinished job of the same question and the same prices, or a new one. Unfinished jobs of the same question
-    /// with other prices are superseded.
+    /// The unfinished job of the same scope and the same prices, or a new one. Unfinished jobs of the same scope with other
+    /// prices are superseded.
     pub(super) async fn take(
         client: &Client,
         options: &RepriceOptions,
@@ -97,7 +97,7 @@ impl Job {
         Ok(client.query_typed(&sql, &[(&self.id, Type::INT8)]).await?.len() == 1)
     }
 
-    /// Adds what a step has done, within the caller's transaction; the last step notes who ended the job.
+    /// Adds a step's numbers, within the caller's transaction; the last step notes the job's end and author.
     pub(super) async fn note(
         &self,
         client: &Client,
@@ -122,7 +122,7 @@ impl Job {
         if done { self.audit(client, "reprice.end", by).await } else { Ok(()) }
     }
 
-    /// Notes in the audit log what the job is about, and what all its runs have done until now.
+    /// Notes in the audit log the job's scope, and the sums of all its runs until now.
     async fn audit(&self, client: &Client, action: &str, by: &Actor<'_>) -> Result<(), tokio_postgres::Error> {
         let sql = "SELECT jsonb_build_object('from', from_at, 'to', to_at, 'provider', provider, 'model', model, \
             'include_client', include_client, 'calls_read', calls_read, 'calls_changed', calls_changed, \

@@ -1,8 +1,7 @@
 //! Computes stored costs anew after prices were corrected or became known.
-//!
-//! ## What is done
-//! Every call of a period is priced as it would be today, by its own instant. Where the outcome differs from what is
-//! stored, the call log's row and the three rollups change in one transaction. Costs that the caller stated are left alone
+//! ## Method
+//! Every call of a period is priced as it would be today, by its own instant. Where the result differs from the stored cost, the
+//! call log's row and the three rollups change in one transaction. Costs that the caller stated are left alone
 //! unless asked for; a call that has a price and would have none today keeps it.
 //!
 //! ## In steps ([`run`])
@@ -11,12 +10,12 @@
 //! they lie, and the differences are added to the rollups by the statements that the loader uses, tables and keys in the
 //! loader's order. A process that is killed leaves a position and whole slices. The same command goes on from there.
 //!
-//! Nothing can be priced twice: what is stored is replaced, not added to, and its difference goes into the rollups in the
+//! Nothing can be priced twice: the stored cost is replaced, not added to, and its difference goes into the rollups in the
 //! same transaction. Loading goes on meanwhile, and `reconcile` holds at every instant. Calls that arrive late for a slice
 //! that is done were priced at their arrival.
 //!
-//! A row is found by its place (`ctid`) within the transaction that has read it. Whoever moved it in between, such as
-//! another job, shows in the count of updated rows, and the slice is done again. Tables that are distributed over
+//! A row is found by its place (`ctid`) within the transaction that has read it. A change in between, such as by another job,
+//! shows in the count of updated rows, and the slice is done again. Tables that are distributed over
 //! several servers have no such places: reprice them before they are distributed.
 //!
 //! Calls that were dropped from the call log cannot be priced anew: there is nothing left of them but sums. [`dropped_calls`] says
@@ -35,7 +34,7 @@ use tallyd_model::pricing::Catalog;
 pub use preview::{DayDifference, DroppedCalls, Preview, dropped_calls, preview};
 pub use run::{Progress, reprice};
 
-/// What is to be priced anew.
+/// The calls to be priced anew.
 #[derive(Debug, Clone)]
 pub struct RepriceOptions {
     /// Calls from here on, microseconds since 1970 UTC.
@@ -52,7 +51,7 @@ pub struct RepriceOptions {
     pub batch_rows: u32,
 }
 
-/// Why it stopped. What was committed before stays, and is whole.
+/// Why it stopped. Committed steps stay, and are whole.
 #[derive(Debug, thiserror::Error)]
 pub enum RepriceError {
     /// PostgreSQL failed.

@@ -1,4 +1,4 @@
-//! What repricing would change, per day and model.
+//! The effect of repricing, per day and model.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{RepriceError, RepriceOptions};
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
 
-/// What would change of one model on one day.
+/// The change of one model on one day.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DayDifference {
     /// In the reporting time zone.
@@ -27,15 +27,15 @@ pub struct DayDifference {
     pub calls: u64,
     /// Of those, the ones that have no price now.
     pub newly_priced: u64,
-    /// What they cost now.
+    /// Their present cost.
     #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
-    /// What they would cost.
+    /// Their cost after the change.
     #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
 }
 
-/// What would change.
+/// The changes.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Preview {
     /// Calls that were looked at.
@@ -48,17 +48,17 @@ pub struct Preview {
     pub unpriceable: u64,
     /// Calls whose stored cost has more than 18 decimals; they are left alone.
     pub inexact: u64,
-    /// What the changed calls cost now.
+    /// Present cost of the changed calls.
     #[schema(value_type = String, example = "1.5")]
     pub old_usd: Usd,
-    /// What they would cost.
+    /// Their cost after the change.
     #[schema(value_type = String, example = "1.2")]
     pub new_usd: Usd,
     /// By day and model.
     pub days: Vec<DayDifference>,
 }
 
-/// Reads the calls, and says what would change. Changes nothing.
+/// Reads the calls, and returns the changes. Changes nothing.
 ///
 /// # Errors
 /// [`RepriceError`].
@@ -116,7 +116,7 @@ pub(super) async fn zone(client: &Client) -> Result<Tz, RepriceError> {
     zone.ok_or(RepriceError::NoTimeZone)
 }
 
-/// What was dropped from the call log in partitions that a period touches.
+/// Calls that were dropped from the call log in partitions that a period touches.
 #[derive(Debug, Clone, Serialize)]
 pub struct DroppedCalls {
     /// The first of those partitions began here; none: it had no lower bound.
@@ -129,7 +129,7 @@ pub struct DroppedCalls {
     pub cost_usd: String,
 }
 
-/// What was dropped of a period, microseconds since 1970 UTC; none if nothing was.
+/// The dropped part of a period, microseconds since 1970 UTC; none if nothing was.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -1,4 +1,4 @@
-//! One call of the call log, as far as its cost goes, and what is to become of it.
+//! One call of the call log, as far as its cost goes, and the result for it.
 
 use std::borrow::Cow;
 
@@ -43,16 +43,16 @@ pub(super) enum Stored {
     Inexact,
 }
 
-/// What becomes of a call.
+/// The result for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// It stays as it is.
     Keep,
-    /// It has no price today; whatever it has stays.
+    /// It has no price today; its stored cost stays.
     Unpriceable,
     /// Its stored cost cannot be read exactly.
     Inexact,
-    /// It gets this cost. `old` is what it had.
+    /// It gets this cost. `old` is its stored cost.
     Change { old: Option<Usd>, new: Usd, price_id: i32 },
 }
 
@@ -114,7 +114,7 @@ impl LogRow {
         }
     }
 
-    /// What the call costs by a catalog, and the price's id; none if it has no price there.
+    /// The call's cost by a catalog, and the price's id; none if it has no price there.
     pub(super) fn priced(&self, catalog: &Catalog) -> Option<(Usd, i32)> {
         let extra_units = self.quantities()?;
         if self.not_understood {

@@ -41,11 +41,11 @@ pub struct Progress {
     pub changed: u64,
     /// Of those, the ones that had no price.
     pub priced: u64,
-    /// What this run has added to the sum of all costs.
+    /// The amount that this run has added to the sum of all costs.
     pub difference_usd: Usd,
 }
 
-/// Prices the period anew; goes on where an earlier run of the same question with the same prices was left. `report` is
+/// Prices the period anew; continues an earlier run of the same scope with the same prices. `report` is
 /// called after each committed step.
 ///
 /// # Errors
@@ -75,7 +75,7 @@ pub async fn reprice(
         if to_us >= options.to_us {
             return Ok(progress);
         }
-        // So that a slice has about as many calls as asked for, whatever the traffic.
+        // So that a slice has about as many calls as asked for, for any traffic.
         let wanted = u64::from(options.batch_rows);
         if step.read > wanted.saturating_mul(2) {
             width_us = (width_us / 2).max(1);
@@ -85,7 +85,7 @@ pub async fn reprice(
     }
 }
 
-/// What is priced, by which prices, and who asks for it.
+/// The scope, the prices, and the author.
 type Work<'a> = (&'a Catalog, &'a RepriceOptions, &'a Actor<'a>);
 
 /// A step, again while others are in the way.
@@ -125,7 +125,7 @@ async fn step(
     let mut done = Step::default();
     let mut sums = Sums::default();
     loop {
-        // The cursor sees the calls as they were when it was declared, whatever is updated meanwhile.
+        // The cursor sees the calls as they were when it was declared, unchanged by later updates.
         let rows = client.query_typed(&format!("FETCH {FETCH_ROWS} FROM repriced"), &[]).await?;
         done.read += rows.len() as u64;
         let mut updates = Updates::default();
@@ -165,7 +165,7 @@ struct Updates {
 impl Updates {
     fn push(&mut self, row: LogRow, cost: Usd, price_id: i32) {
         self.places.push(row.place);
-        // It was read from the log, so it is a time.
+        // It was read from the call log, so it is a time.
         self.times.push(DateTime::from_timestamp_micros(row.occurred_at_us).unwrap_or_default());
         self.users.push(row.user_id);
         self.costs.push(cost);

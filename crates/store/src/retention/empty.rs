@@ -18,7 +18,7 @@ const TRIES: u32 = 40;
 const TRUNCATE_WAIT: &str = "250ms";
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What became of the rows.
+/// The result for the rows.
 pub(super) enum Emptied {
     /// There is no such partition any more.
     Gone,
@@ -49,7 +49,7 @@ pub(super) async fn empty(
         Err(RetentionError::Database(error)) if is_gone(&error) => Ok(Emptied::Gone),
         other => other,
     };
-    // The session may be what failed.
+    // The session itself may have failed.
     let ended = client.batch_execute("ROLLBACK").await;
     let done = done?;
     ended?;
@@ -61,7 +61,7 @@ async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> R
         return Err(RetentionError::Taken);
     }
     let name = &partition.name;
-    // Whoever has rows in it whose rollups are still to come is waited for; whoever comes now waits for us.
+    // Transactions with rows in it whose rollups are still to come are waited for; later ones wait for us.
     client.batch_execute(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")).await?;
     if !is_partition(client, partition).await? {
         return Ok(Emptied::Gone);
@@ -78,7 +78,7 @@ async fn within(client: &Client, partition: &PartitionInfo, by: &Actor<'_>) -> R
     Ok(Emptied::Was { calls: held.calls, cost_usd: held.cost_usd })
 }
 
-/// What a partition held.
+/// The content of a partition.
 struct Held {
     calls: i64,
     cost_usd: String,
@@ -106,7 +106,7 @@ async fn keep_sums(client: &Client, name: &str, zone: &str) -> Result<Option<Hel
     Ok(held)
 }
 
-/// Writes down what goes, for whoever looks for it, and for the audit log.
+/// Writes down the dropped content, for later readers, and for the audit log.
 async fn note(
     client: &Client,
     partition: &PartitionInfo,

@@ -1,12 +1,11 @@
 //! Drops old partitions of the call log, and keeps the proof.
-//!
-//! ## What stays true
-//! Rollups and lifetime totals stay as they are. What a partition adds to them goes into the tables `tallyd_dropped_*` in the
-//! transaction that empties it, so in every committed state a rollup is the sum of the call log and of what was dropped.
+//! ## Invariant
+//! Rollups and lifetime totals stay as they are. A partition's part of the sums goes into the tables `tallyd_dropped_*` in the
+//! transaction that empties it, so in every committed state a rollup is the sum of the call log and of dropped calls.
 //!
 //! ## In two steps
-//! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes what was
-//!    dropped and by whom, and truncates it. Nothing but this partition is locked: loading goes on, unless a batch has
+//! 1. `empty`: one transaction locks the partition against writers, adds its sums to the dropped ones, notes the dropped content
+//! and the author, and truncates it. Nothing but this partition is locked: loading goes on, unless a batch has
 //!    calls of just this period, which waits. Readers wait for the moment of truncating alone.
 //! 2. `remove`: the empty partition is dropped. That takes a lock on the whole log, which is asked for with short
 //!    patience, again and again; where it cannot be had, an empty partition stays until the next time, and costs nothing.
@@ -15,12 +14,13 @@
 //! that arrive for the partition between the steps are found when it is locked for dropping, and it begins anew. Calls
 //! that arrive later make the partition again, and count; the next time their sums are added to those that are there.
 //!
-//! `DETACH … CONCURRENTLY` is not used. It cannot be in a transaction with the sums, and what it detaches may have taken rows
+//! `DETACH … CONCURRENTLY` is not used. It cannot be in a transaction with the sums, and a detached table may have taken rows
 //! since they were made.
 //!
 //! ## Several at once
-//! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one at a time. Repricing and forgetting write to partitions, and
-//! so wait, or are waited for. Whoever waits for longer than two seconds gives way.
+//! A lock ([`Lock::Retention`](super::locks::Lock)), held until the transaction ends, admits one at a time. Repricing and
+//! forgetting write to partitions, and
+//! so wait, or are waited for. A transaction that waits for longer than two seconds gives way.
 
 mod empty;
 mod remove;
@@ -39,7 +39,7 @@ const LOCK_WAIT: &str = "2s";
 /// Calls that arrived while a partition was dropped make it begin anew, so often.
 const ROUNDS: u32 = 3;
 
-/// What became of a partition.
+/// The result for a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dropped {
     /// Its name, as SQL.
@@ -76,7 +76,7 @@ impl DropState {
     }
 }
 
-/// Why partitions were not dropped. What was committed before stays, and is whole.
+/// Why partitions were not dropped. Committed steps stay, and are whole.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// PostgreSQL failed.
@@ -85,7 +85,7 @@ pub enum RetentionError {
     /// Another process drops partitions at this moment.
     #[error("another process is dropping partitions; wait for it")]
     Taken,
-    /// This role does not own what is to be dropped.
+    /// This role does not own the partition.
     #[error(
         "the role {role} does not own {partition}, and only its owner drops it. hint: run `tallyd partitions drop` as the \
          role that migrated the database (by --database-url), from time to time; tallyd_writer loads, and drops nothing"

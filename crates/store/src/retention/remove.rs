@@ -15,7 +15,7 @@ use crate::partitions::PartitionInfo;
 const WAITS: [&str; 6] = ["50ms", "100ms", "200ms", "400ms", "800ms", "2s"];
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What became of an empty partition.
+/// The result for an empty partition.
 pub(super) enum Removed {
     /// It is gone.
     Gone,
@@ -38,7 +38,7 @@ pub(super) async fn remove(client: &Client, partition: &PartitionInfo) -> Result
             Err(RetentionError::Database(error)) if is_gone(&error) => Ok(Removed::Gone),
             other => other,
         };
-        // The session may be what failed.
+        // The session itself may have failed.
         let ended = client.batch_execute("ROLLBACK").await;
         match done? {
             Removed::Busy => {}

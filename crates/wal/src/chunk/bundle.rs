@@ -1,6 +1,6 @@
 //! Shares records out among the flusher's lanes by their users, where there are enough of them.
 //!
-//! What a batch costs PostgreSQL beyond its rows goes by its distinct users: each is a row of two rollups. If the lanes
+//! Beyond its rows, a batch's cost in PostgreSQL grows with its distinct users: each is a row of two rollups. If the lanes
 //! share the records as they come, each of them touches every user's rows, and waits for the others' commits to do so. If
 //! they share the users, each touches its own. Nothing rests on who gets which user: a hint is best effort, and where one
 //! user has most of the calls, the others' lane takes some of them.
@@ -48,7 +48,7 @@ impl Bundle {
     }
 }
 
-/// A bundle of so many calls is followed by one that is shared out.
+/// A bundle of this number of calls is followed by one that is shared out.
 const MANY_RECORDS: u32 = 64;
 /// By how many bytes a user's own chunk may be fuller than another: more than chance makes of many users. A user whose calls
 /// went to another lane now and then would soon have rows in both.
@@ -63,7 +63,7 @@ pub struct BundleBuilder {
 }
 
 impl BundleBuilder {
-    /// An empty builder for so many lanes.
+    /// An empty builder for a number of lanes.
     #[must_use]
     pub fn new(lanes: u16) -> Self {
         let builders = (0..lanes.max(1)).map(|_| ChunkBuilder::new()).collect();
@@ -120,7 +120,7 @@ impl BundleBuilder {
         }
         let least = self.least();
         if user_id.is_empty() {
-            // Nobody's calls may be most of all, and are a row or two.
+            // Calls without a user may be the majority, and are a row or two.
             return least;
         }
         let home = home_of(user_id, self.builders.len());
@@ -218,7 +218,7 @@ mod tests {
             let mut next = 1;
             for bundle in &bundles {
                 let (seqs, _) = contents(bundle);
-                // All numbers from the one after the bundle before to its own last: what is acknowledged is whole.
+                // All numbers from the one after the bundle before to its own last: acknowledged bundles are whole.
                 prop_assert_eq!(&seqs, &(next..=bundle.last_seq()).collect());
                 next = bundle.last_seq() + 1;
                 let lanes_of: Vec<_> = bundle.chunks.iter().map(|(lane, _)| *lane).collect();

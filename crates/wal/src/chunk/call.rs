@@ -1,7 +1,7 @@
 //! A call in a payload: its flag word, and its writing beside its reading.
 //!
-//! A new field gets the next flag bit, a line in [`flags`], and one each in `write_call` and `call`, at the same place. What
-//! is not flagged takes no byte, so payloads of older versions read on.
+//! A new field gets the next flag bit, a line in [`flags`], and one each in `write_call` and `call`, at the same place. A field
+//! without its flag takes no byte, so payloads of older versions stay readable.
 
 use super::varint::{read_u128, unzigzag, unzigzag128, write_u64, write_u128, zigzag, zigzag128};
 use super::{ChunkBuilder, PayloadReader, TAG_CALL};

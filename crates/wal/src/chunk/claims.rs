@@ -1,8 +1,8 @@
-//! Who a call is, where its sender says so, and what becomes of that.
+//! Stated identities of calls, and their way into the WAL.
 //!
 //! A sender may *state* a call's identity: by an id, or by the id that the vendor gave the response. Such a call has keys, and the
 //! writer looks each of them up in the window ([`crate::window`]). Keys follow from the call's own bytes and two flags
-//! of its entry, so what is in the WAL restores them: a key is as durable as its record, and never without it.
+//! of its entry, so the WAL's content restores them: a key is as durable as its record, and never without it.
 //!
 //! An id that a client library has made has no key. Its record is numbered, and the number keeps it from being counted twice
 //! ([`crate::producers`]). For such a call this costs one test of two bits: no digest, no list, no look-up.

@@ -45,15 +45,15 @@ const TAG_REFUSED_BY: u8 = 3;
 /// A record that was refused: its reason and as much of it as the dead letters keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Refused<'a> {
-    /// Who sent it, if the chunk's producer does not say: a token's holder.
+    /// The sender, if the chunk's producer does not name it: a token's holder.
     pub sender: &'a str,
-    /// 0: the record is kept. Otherwise it stands for so many records, of which only this number is.
+    /// 0: the record is kept. Otherwise it stands for this number of records, of which only the number is kept.
     pub counted: u32,
     /// A stable name for the reason.
     pub code: &'a str,
     /// The field at fault, or empty.
     pub field: &'a str,
-    /// What is wrong, for a person.
+    /// The problem, for a person.
     pub message: &'a str,
     /// `json` or `msgpack`: what the payload is.
     pub payload_format: &'a str,

@@ -33,7 +33,7 @@ pub struct Chunk {
     pub max_us: i64,
     /// Columns in which some call differs from the table's defaults.
     pub columns: Columns,
-    /// Which of its calls state who they are; empty for what clients make ids for.
+    /// Calls with a stated identity; empty if clients made all ids.
     pub claims: IdentityClaims,
 }
 
@@ -57,7 +57,7 @@ impl Chunk {
     pub fn without(&self, places: &[u32]) -> Result<Self, PayloadError> {
         let mut builder = ChunkBuilder::new();
         let mut place = 0;
-        // What outgrows a value all the same is stored in parts.
+        // A larger chunk is stored in parts.
         for entry in PayloadReader::new(&self.payload) {
             match entry? {
                 Entry::Call(call) => {
@@ -230,7 +230,7 @@ impl ChunkBuilder {
         self.chunk.payload.len()
     }
 
-    /// True if the call fits beside what is there, or is the first.
+    /// True if the call fits beside the others, or is the first.
     pub(super) fn has_room_for(&self, call: &Call<'_>) -> bool {
         self.is_empty() || self.fits(call_bytes_max(call))
     }

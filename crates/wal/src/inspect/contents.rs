@@ -1,4 +1,4 @@
-//! From values to whole chunks, and what is missing between them.
+//! From values to whole chunks, and the gaps between them.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use super::SegmentContents;
 use crate::recent::{Payload, StoredChunk};
 use crate::value;
 
-/// Chunks from values, and what is missing between them.
+/// Chunks from values, and the gaps between them.
 pub(crate) fn assemble(values: &BTreeMap<u64, Vec<u8>>, first_key: u64, sealed: Option<u64>) -> SegmentContents {
     let synced = values.values().map(|value| value::trusted(value).0.synced).max().unwrap_or(0);
-    // Nobody claims more than a seal does: what is in a store beyond it did not count at an earlier start.
+    // A seal claims the most: values in a store beyond it did not count at an earlier start.
     let claimed = sealed.unwrap_or(synced);
     let last = values.keys().next_back().copied().unwrap_or(first_key).max(claimed);
     let mut end =
         (claimed.max(first_key)..=last).find(|key| *key > claimed && !values.contains_key(key)).unwrap_or(last + 1);
-    // The tail of a bundle whose last values were never synced is no damage.
+    // The tail of a bundle whose last values were never synced is not damage.
     while end > first_key && end - 1 > claimed && values.get(&(end - 1)).is_some_and(|last| value::trusted(last).0.more)
     {
         end -= 1;

@@ -34,7 +34,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // What stays behind is in the system's temporary folder.
+        // Remains are in the system's temporary folder.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -1,7 +1,8 @@
 //! A segment's store: values by key, appended by one thread and read by many.
 //!
-//! [`Store`] is all that the WAL asks of it. The engine is sled, and whatever depends on sled stands in this folder: its
-//! calls, its errors and panics ([`sled`]), and its file, where sled does not find a value any more ([`salvage`]). Tests of the WAL have a second engine, one file of frames ([`plain_file`]).
+//! [`Store`] is the whole interface. The engine is sled, and all code that depends on sled stands in this folder: its
+//! calls, its errors and panics ([`sled`]), and its file, where sled does not find a value any more ([`salvage`]). Tests of the
+//! WAL have a second engine, one file of frames ([`plain_file`]).
 
 #[cfg(test)]
 mod plain_file;
@@ -25,7 +26,7 @@ pub(crate) trait Store: Send + Sync {
     /// Hands everything to the operating system: it survives this process.
     fn flush(&self) -> Result<(), WalError>;
 
-    /// Makes what has been flushed durable: it survives this machine.
+    /// Makes flushed values durable: they survive this machine.
     fn sync_data(&self) -> Result<(), WalError>;
 
     /// Fails if the store holds something that [`Store::sync_data`] does not make durable.
@@ -42,7 +43,7 @@ pub(crate) trait Store: Send + Sync {
     fn last_key(&self) -> Result<Option<u64>, WalError>;
 }
 
-/// What stores are made with.
+/// The options of new stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// sled 0.34.7.

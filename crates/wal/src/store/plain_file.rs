@@ -50,7 +50,7 @@ impl PlainFile {
     }
 }
 
-/// The first frame, and what follows it. None at the end, and where the frame is torn.
+/// The first frame, and the rest. None at the end, and where the frame is torn.
 fn frame(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>()?;
     let key = u64::from_le_bytes(head[..8].try_into().ok()?);

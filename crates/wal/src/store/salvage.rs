@@ -1,4 +1,4 @@
-//! Finds values in a store's file without sled: where the store does not open, or opens without most of what it holds.
+//! Finds values in a store's file without sled: where the store does not open, or opens without most of its values.
 //!
 //! sled stops reading its file at the first message that is damaged, and everything after it is out of its reach. The
 //! values are there all the same: uncompressed, each in one piece, its length in front of it (sled 0.34's
@@ -10,8 +10,8 @@
 //! one of the next ones.
 //!
 //! ## The file as it was
-//! sled repairs what it opens: behind the first damaged message it takes the file for empty, and writes there. A value that
-//! one flipped bit hides from sled would be gone for good then, and with it what is found here. So the
+//! sled repairs a store when it opens it: behind the first damaged message it takes the file for empty, and writes there. A value
+//! that one flipped bit hides from sled would then be gone for good, and with it the values that are found here. So the
 //! file is copied first, inside the store's folder, and moves or goes with it. The copy is not synced: it serves as evidence,
 //! and each value in it has its own checksum. It costs some milliseconds where a store is opened, at a start and behind
 //! a backlog; where the file system shares blocks, nothing.

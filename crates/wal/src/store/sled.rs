@@ -1,9 +1,9 @@
-//! sled 0.34.7 as a store, and all that the WAL knows of its ways.
+//! sled 0.34.7 as a store, and its peculiarities.
 //!
 //! A store is opened with everything of sled's own housekeeping off that the WAL does not need: no background flush
 //! (the writer syncs), no compression, a small cache. Every call runs inside `catch_unwind`, because sled panics on some
-//! kinds of damage and where the system refuses a write or a sync. The bounds within which sled keeps what the WAL promises
-//! stand in the crate's own documentation.
+//! kinds of damage and where the system refuses a write or a sync. The bounds within which sled keeps the WAL's promise stand in
+//! the crate's own documentation.
 
 use std::fs::{self, File};
 use std::io;
@@ -112,7 +112,7 @@ impl Store for SledStore {
 }
 
 impl Drop for SledStore {
-    /// sled syncs its file once more, and panics where the system refuses that: whoever hears of it is told the file. A store that was
+    /// sled syncs its file once more, and panics where the system refuses that: the message names the file. A store that was
     /// only read has nothing to lose.
     fn drop(&mut self) {
         let db = self.db.take();
@@ -131,7 +131,7 @@ impl Drop for SledStore {
     }
 }
 
-/// What sled says, and what it panics with.
+/// sled's errors and panics.
 fn guarded<T>(action: &'static str, path: &Path, ask: impl FnOnce() -> sled::Result<T>) -> Result<T, WalError> {
     match catch_unwind(AssertUnwindSafe(ask)) {
         Ok(answer) => answer.map_err(|error| reported(action, path, error)),
@@ -148,11 +148,11 @@ fn reported(action: &'static str, path: &Path, error: sled::Error) -> WalError {
     WalError::Store { action, path: path.display().to_string(), source: io::Error::new(kind, error) }
 }
 
-/// What sled's panic means. It panics on damage, and where the system gives it no memory or no thread.
+/// The meaning of sled's panic. It panics on damage, and where the system gives it no memory or no thread.
 fn panicked(action: &'static str, path: &Path, panic: &(dyn std::any::Any + Send)) -> WalError {
     let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
     let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    // What it says for want of memory depends on where it went without.
+    // Its message for lack of memory depends on the place.
     let is_starved = Vec::<u8>::new().try_reserve_exact(PLENTY_BYTES).is_err();
     if is_starved || ["allocate", "os error", "Os {"].iter().any(|sign| said.contains(sign)) {
         return WalError::io(action, path, io::Error::other(said));

@@ -24,7 +24,7 @@ enum Operation {
     Take(Vec<u16>),
     /// The segment ends.
     Seal,
-    /// The daemon is killed: what the segment without a seal has comes from a scan.
+    /// The daemon is killed: the keys of the segment without a seal come from a scan.
     Kill,
     Later(u32),
 }
@@ -38,12 +38,12 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What the window must know, and what may be in it.
+/// The keys that the window must know, and those that it may know.
 struct Model {
     folder: tempfile::TempDir,
     window: IdentityWindow,
     known: BTreeSet<u16>,
-    /// What a scan of the segment without a seal finds.
+    /// The result of scanning the segment without a seal.
     unsealed: Keys,
     first_key: u64,
     now_us: i64,
@@ -89,7 +89,7 @@ impl Model {
 }
 
 proptest! {
-    /// 400 ids, and a bound beyond it: none is ever forgotten, whatever the wall clock does.
+    /// 400 ids, and a bound beyond it: none is ever forgotten, even if the wall clock jumps.
     #[test]
     fn a_key_is_known_from_its_first_record_on_and_over_seals_and_kills(
         operations in prop::collection::vec(operation(), 1..60)

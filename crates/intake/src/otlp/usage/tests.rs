@@ -2,7 +2,7 @@ use super::*;
 
 const RULE: Rule<'static> = Rule { scope: "", provider: "anthropic", input_includes_cached: true };
 
-/// Input, output, read, written for five minutes, written for an hour; what was not understood.
+/// Input, output, read, written for five minutes, written for an hour; unknown usage.
 fn read(rule: Rule<'_>, pairs: &[(&str, i64)]) -> ([i64; 5], Option<String>) {
     let mut attributes = Attributes::default();
     for (name, count) in pairs {
@@ -26,7 +26,7 @@ fn each_span_decides_whether_its_input_has_the_cached_tokens() {
     for (rule, pairs, expected) in [
         (RULE, vec![(IN, 1000), (OUT, 5), (READ, 600), (WRITE, 150)], [250, 5, 600, 150, 0]),
         (exclusive, vec![(IN, 1000), (OUT, 5), (READ, 600), (WRITE, 150)], [1000, 5, 600, 150, 0]),
-        // The total, whatever the setting.
+        // The total, for any setting.
         (RULE, vec![(IN, 5000), (OUT, 100), (READ, 3000), (TOTAL, 8100)], [5000, 100, 3000, 0, 0]),
         (exclusive, vec![(IN, 5000), (OUT, 100), (READ, 3000), (TOTAL, 5100)], [2000, 100, 3000, 0, 0]),
         // Numbers that cannot be otherwise.

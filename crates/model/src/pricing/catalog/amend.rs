@@ -1,4 +1,4 @@
-//! A price that states only what it changes: what it does not name is taken from the price that holds.
+//! A price that states only changes: other rates are taken from the price that holds.
 //!
 //! A statement of input and output alone would otherwise leave cached tokens without a rate, and each call that uses them
 //! unpriced. Rates of larger prompts are rates like any other: those that are not named stay as well.
@@ -36,7 +36,7 @@ impl std::fmt::Display for Unnamed {
 }
 
 impl Catalog {
-    /// The stated price with what it does not name taken from the price that holds at its instant; `replace`: the statement
+    /// The stated price with its missing rates taken from the price that holds at its instant; `replace`: the statement
     /// is the whole price.
     ///
     /// # Errors
@@ -65,10 +65,10 @@ impl Catalog {
 }
 
 impl PriceSpec {
-    /// Takes what this price is silent about from one that holds. Sizes of prompts that it does not state are not added.
+    /// Takes missing rates from the price that holds. Sizes of prompts that it does not state are not added.
     pub fn complete(&mut self, price: &Price) {
         for tier in &mut self.above {
-            // What is billed by the unit, and stated now, costs the same whatever the prompt's size.
+            // Units that are stated now cost the same for any prompt size.
             let stated = Rates { request: self.rates.request, extra: self.rates.extra.clone(), ..Rates::default() };
             complete(&mut tier.rates, &stated);
             complete(&mut tier.rates, price.rates_for(tier.prompt_tokens.saturating_add(1)));
@@ -95,7 +95,7 @@ impl PriceSpec {
         let mut unnamed: Vec<_> = base.map(|(unit, _)| Unnamed { above: None, unit: unit.to_owned() }).collect();
         for tier in &old.above {
             let stated = self.above.iter().find(|stated| stated.prompt_tokens == tier.prompt_tokens);
-            // What is billed by the unit costs the same whatever the prompt's size.
+            // Units cost the same for any prompt size.
             let buckets = tier.rates.token_rates().into_iter().filter(|(_, rate)| rate.is_some());
             let lacks = |bucket: &str| stated.is_none_or(|stated| stated.rates.rate(bucket).is_none());
             let lacking = buckets.filter(|(bucket, _)| lacks(bucket));

@@ -62,7 +62,7 @@ pub struct AboveEntry {
     pub prompt_tokens: u64,
     /// The rates above it.
     pub per_million: TokenRates,
-    /// USD for one of any other unit above it; units that are not named cost what they do below.
+    /// USD for one of any other unit above it; units that are not named cost the same as below.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>)]
     pub per_unit: BTreeMap<String, Usd>,
@@ -109,7 +109,7 @@ pub struct ModelAlias {
     pub model: String,
 }
 
-/// What the catalog cannot know: the customer's side of the contracts.
+/// The customer's side of the contracts, which the catalog cannot know.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PricingOptions {
@@ -215,7 +215,7 @@ impl PriceSpec {
         }
     }
 
-    /// The price under an id that follows from what it says: configuration has no ids, and the same entry must have the
+    /// The price under an id that follows from its content: configuration has no ids, and the same entry must have the
     /// same id after every restart. Negative, so that no other price has it.
     #[must_use]
     pub fn with_derived_id(self) -> Price {
@@ -233,7 +233,7 @@ impl PriceSpec {
         price
     }
 
-    /// Whether it charges what another price does.
+    /// Whether it charges the same as another price.
     #[must_use]
     pub fn charges_as(&self, price: &Price) -> bool {
         self.rates.same_as(&price.rates)

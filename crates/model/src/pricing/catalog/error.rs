@@ -29,7 +29,7 @@ pub enum CatalogError {
         /// The rate, as quoted.
         rate: Usd,
     },
-    /// A rate for a million tokens is no whole number of attodollars a token.
+    /// A rate for a million tokens is not a whole number of attodollars a token.
     #[error("price {id}: {rate} for a million tokens has more than 12 decimals")]
     RateTooPrecise {
         /// The price's id.
@@ -94,7 +94,7 @@ pub enum CatalogError {
     Date {
         /// The model or plan.
         entry: String,
-        /// What stands there.
+        /// The text there.
         text: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The catalog file: its form, and the checks that need nothing but the entry at hand.
+//! The catalog file: its form, and the checks of a single entry.
 //!
 //! ```toml
 //! [[model]]
@@ -36,7 +36,7 @@ use super::{Alias, CatalogError};
 use crate::pricing::money::Usd;
 use crate::pricing::plan::{Plan, PlanTerms};
 
-/// What a catalog file says, before the entries are checked against each other.
+/// A catalog file's content, before the entries are checked against each other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Contents {
     pub prices: Vec<Price>,
@@ -100,7 +100,7 @@ struct PlanEntry {
 }
 
 impl Contents {
-    /// Adds what a catalog file says.
+    /// Adds a catalog file's content.
     pub(super) fn add(&mut self, text: &str) -> Result<(), CatalogError> {
         let file: File = toml::from_str(text).map_err(|error| CatalogError::Toml(Box::new(error)))?;
         for mut model in file.models {

@@ -1,10 +1,10 @@
 //! The price catalog: every known price, and the one that applies to a call.
 //!
-//! *Which price.* The model is looked up by its exact name or alias, then without a date suffix, then by what its
-//! spelling means ([`names`]). What is left is a documented name, or the model is unknown. Nothing is guessed from
-//! resemblance: `claude-sonnet-4-9` does not cost what `claude-sonnet-4` costs. Where a platform runs the model and bills
+//! *Which price.* The model is looked up by its exact name or alias, then without a date suffix, then by the meaning of its
+//! spelling ([`names`]). The rest is a documented name, or the model is unknown. Nothing is guessed from
+//! resemblance: `claude-sonnet-4-9` does not cost the same as `claude-sonnet-4` costs. Where a platform runs the model and bills
 //! for it, the platform stands for the provider: a platform's prices have its name. A provider that prices all of its calls alike (its
-//! entry has no model name) is found whatever the call's model says. Of the model's prices for the call's service tier,
+//! entry has no model name) is found for any model of the call. Of the model's prices for the call's service tier,
 //! the last one that took effect by the time of the call applies. Before the first one there is none: a call of that time is
 //! unpriced. A price without an instant holds for all time.
 //!
@@ -12,9 +12,8 @@
 //! walks lists of one or two entries.
 //!
 //! *Layers.* Built-in prices, over them those of the configuration, over both those of `api_prices`. From the instant of
-//! its first price on, a layer replaces what is below it for that model and service tier, later prices included: who
-//! states what a model costs does not want a vendor's list price back because the list changed. Before that instant,
-//! what is below still holds.
+//! its first price on, a layer replaces the layers below it for that model and service tier, including their later prices. A
+//! stated price must not give way to a change of the vendor's list. Before that instant, the layers below hold.
 //!
 //! *What changes it.* A catalog is immutable. A correction builds a new one and swaps it in; ids stay, because stored
 //! rows refer to them.
@@ -40,7 +39,7 @@ pub use self::stored::{Added, StoredPrice};
 use super::names;
 use super::plan::{Plan, PlanTerms};
 
-/// The catalog that is compiled in: what people keep, and what is taken from public lists.
+/// The catalog that is compiled in: entries kept by people, and entries from public lists.
 const BUILTIN: [&str; 2] = [include_str!("../catalog.toml"), include_str!("lists.toml")];
 
 /// The catalog that is compiled in, read once: it has thousands of prices, and every change of a price makes a catalog.
@@ -77,7 +76,7 @@ struct TierPrices {
     prices: Vec<usize>,
 }
 
-/// What a model is looked up by.
+/// The key of a model's look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Name {
     provider: String,
@@ -127,7 +126,7 @@ impl Catalog {
         Self::layered(options, &Added::default()).map(|(catalog, _)| catalog)
     }
 
-    /// The built-in catalog, the configured prices and names over it, and over both what was added at run time. Of stored prices
+    /// The built-in catalog, the configured prices and names over it, and over both the prices added at run time. Of stored prices
     /// that begin at the same instant the one with the highest id counts. A stored row that is not a price is left out,
     /// and returned with the reason: one bad row must not keep all others from being applied.
     ///
@@ -228,7 +227,7 @@ impl Catalog {
         current.map(|price| &self.prices[*price]).ok_or(Miss::Instant)
     }
 
-    /// The price that applies to a call of a model at an instant, for whoever shows prices. None where there is none.
+    /// The price that applies to a call of a model at an instant, for views of prices. None where there is none.
     #[must_use]
     pub fn price_at(&self, provider: &str, model: &str, service_tier: &str, at_us: i64) -> Option<&Price> {
         self.find(provider, model, service_tier, at_us).ok()

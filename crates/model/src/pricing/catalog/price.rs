@@ -1,4 +1,4 @@
-//! One price: what each unit of one model costs, for one service tier, from one instant on.
+//! One price: the cost of each unit of one model, for one service tier, from one instant on.
 
 use serde_json::{Map, Value, json};
 
@@ -31,11 +31,11 @@ pub struct Price {
     pub source: String,
     /// The date of that evidence, `YYYY-MM-DD`.
     pub source_date: String,
-    /// Who stated it.
+    /// Its origin.
     pub origin: PriceOrigin,
 }
 
-/// Who stated a price, from the weakest to the strongest.
+/// The origin of a price, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PriceOrigin {
     /// The catalog that is compiled in.
@@ -58,7 +58,7 @@ impl PriceOrigin {
     }
 }
 
-/// What one unit costs; none where the vendor quotes no rate. Never negative.
+/// The cost of one unit; none where the vendor quotes no rate. Never negative.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rates {
     /// One input token.
@@ -87,7 +87,7 @@ pub struct SizeTier {
 }
 
 impl Price {
-    /// The rates for a request with a prompt of so many tokens.
+    /// The rates for a request by the size of its prompt.
     #[must_use]
     pub fn rates_for(&self, prompt_tokens: u64) -> &Rates {
         let reached = self.above.iter().rev().find(|tier| prompt_tokens > tier.prompt_tokens);
@@ -96,7 +96,7 @@ impl Price {
 
     /// The rates as the JSON of `api_prices.rates`; amounts are decimal text:
     /// `{"per_million_tokens": {"input": "3"}, "per_unit": {"web_search": "0.01"}, "above": [{"prompt_tokens": 200000,
-    /// "per_million_tokens": {…}}], "plan": "growth"}`. What is empty is left off.
+    /// "per_million_tokens": {…}}], "plan": "growth"}`. Empty parts are left off.
     #[must_use]
     pub fn rates_json(&self) -> Value {
         let mut object = self.rates.json();
@@ -199,7 +199,7 @@ impl Rates {
 
     fn json(&self) -> Map<String, Value> {
         let tokens = self.token_rates().into_iter().filter_map(|(name, rate)| {
-            // A rate was quoted for a million tokens, so this product is what the file says.
+            // A rate was quoted for a million tokens, so this product is the file's figure.
             Some((name.to_owned(), json!(rate?.checked_mul(MILLION)?)))
         });
         let request = self.request.map(|rate| ("request".to_owned(), json!(rate)));

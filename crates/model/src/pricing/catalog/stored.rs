@@ -1,4 +1,4 @@
-//! Prices as rows of `api_prices`: what was added at run time, read back.
+//! Prices as rows of `api_prices`: prices added at run time, read back.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ struct AboveJson {
     per_unit: BTreeMap<String, Usd>,
 }
 
-/// What was added at run time: what `api_prices` and `tallyd_model_aliases` hold.
+/// Prices and names added at run time: the content of `api_prices` and `tallyd_model_aliases` hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
     /// Prices.
@@ -66,7 +66,7 @@ pub struct StoredPrice {
 }
 
 impl StoredPrice {
-    /// A price that is not stored, as if it had just been: for trying out what it would do.
+    /// A price that is not stored, as if it had just been: for a preview.
     #[must_use]
     pub fn trial(spec: &PriceSpec) -> Self {
         let id = i32::MAX;

@@ -1,7 +1,7 @@
-//! What a list would change: for each of its prices, what holds at its instant today, and what would.
+//! The changes of a list: for each of its prices, the present and the new price at its instant.
 //!
-//! A list that states fewer buckets than the catalog knows does not take the others away: what it is silent about stays.
-//! Size tiers it always states: a price without tiers has none.
+//! A list that states fewer buckets than the catalog knows does not take the others away: missing rates stay.
+//! A list always states size tiers: a price without tiers does not have any.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::pricing::catalog::{Catalog, Price, PriceOrigin, PriceSpec};
 
-/// What becomes of a model's price for one service tier.
+/// The change of a model's price for one service tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
@@ -22,7 +22,7 @@ pub enum ChangeKind {
 /// One change.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListChange {
-    /// What becomes of it.
+    /// The change.
     pub kind: ChangeKind,
     /// The provider.
     pub provider: String,
@@ -30,16 +30,16 @@ pub struct ListChange {
     pub model: String,
     /// The service tier.
     pub service_tier: String,
-    /// What holds today; none for [`ChangeKind::Added`]. In the form of `api_prices.rates`.
+    /// The present price; none for [`ChangeKind::Added`]. In the form of `api_prices.rates`.
     pub old: Option<Value>,
-    /// What would hold.
+    /// The new price.
     pub new: Value,
     /// The price as it would be added.
     #[serde(skip)]
     pub spec: PriceSpec,
 }
 
-/// Compares a list with a catalog. What is equal is left out.
+/// Compares a list with a catalog. Equal prices are left out.
 #[must_use]
 pub fn diff(catalog: &Catalog, specs: &[PriceSpec]) -> Vec<ListChange> {
     let changes = specs.iter().filter_map(|spec| {

@@ -95,7 +95,7 @@ fn by_tier(imported: &mut Imported, variants: &[Value]) -> BTreeMap<String, Vec<
     tiers
 }
 
-/// A variant with what it is silent about taken from the standard prices: it overrides them, key by key.
+/// A variant with its missing rates taken from the standard prices: it overrides them, key by key.
 fn over(standard: &[Value], variant: &Value, from_us: i64) -> Option<Value> {
     let start = |entry: &Value| start_us(entry.get("constraint"));
     let at_us = start(variant).ok()?.max(from_us);
@@ -175,7 +175,7 @@ fn read_prices(imported: &mut Imported, spec: &mut PriceSpec, prices: &Map) {
             imported.unread(field);
         }
     }
-    // What an image model puts out is an image, and never has text's rate.
+    // Output of an image model is an image, and never has text's rate.
     if spec.model.contains("image") && spec.rates.rate("image_output_token").is_some() {
         spec.rates.output = None;
         spec.above.iter_mut().for_each(|above| above.rates.output = None);

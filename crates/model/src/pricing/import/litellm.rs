@@ -214,7 +214,7 @@ fn parse_name(field: &str) -> Option<(String, Option<u64>, &'static str)> {
 fn tell_apart(imported: &mut Imported, fields: &Map, tiers: &mut [(Cow<'_, str>, Tier)]) {
     let mode = fields.get("mode").and_then(Value::as_str).unwrap_or_default();
     let standard = &mut tiers[0].1.rates;
-    // Speech is billed by the second that is heard. The same charge may stand there for what is written, too.
+    // Speech is billed by the second that is heard. The same charge may stand there for written tokens, too.
     if mode == "audio_transcription"
         && let Some(rate) = standard.remove("second").or_else(|| standard.remove("video_second"))
     {
@@ -233,7 +233,7 @@ fn tell_apart(imported: &mut Imported, fields: &Map, tiers: &mut [(Cow<'_, str>,
         _ => None,
     });
     let is_apart = reasoning.is_some() && reasoning != standard.output;
-    // What such a model puts out is an image: its tokens are a unit of their own, and never text's rate.
+    // Output of such a model is an image: its tokens are a unit of their own, and never text's rate.
     let is_image = mode == "image_generation" && standard.rate("image_output_token").is_some();
     if is_apart {
         imported.unread("output_cost_per_reasoning_token");
@@ -246,7 +246,7 @@ fn tell_apart(imported: &mut Imported, fields: &Map, tiers: &mut [(Cow<'_, str>,
     }
 }
 
-/// What holds whatever the service tier, and the sizes of which the list says nothing in this tier: they have no price.
+/// Rates for all service tiers, and sizes without a rate in this tier, which have no price.
 fn complete(tier: &mut Tier, standard: &Tier) {
     for (unit, rate) in &standard.rates.extra {
         if !unit.ends_with("_token") && tier.rates.rate(unit).is_none() {

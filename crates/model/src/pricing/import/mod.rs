@@ -4,14 +4,14 @@
 //! |---|---|
 //! | [`litellm`] | LiteLLM's `model_prices_and_context_window.json`: USD a token |
 //! | [`genai`] | genai-prices' `data.json`: USD a million tokens, tiers, start dates |
-//! | [`diff`](mod@diff) | what a list would change |
+//! | [`diff`](mod@diff) | the changes of a list |
 //!
-//! Rates are read from the digits of the file, never through a binary float. What a list has beyond what tallyd prices is
-//! not dropped in silence: every field that is not read is named, with how often it occurs, and its unit has no rate, so
-//! that a call that uses the unit is unpriced and the model's others are priced. Every model that cannot be imported is
+//! Rates are read from the digits of the file, never through a binary float. Fields of a list that tallyd does not price are not
+//! dropped in silence: each is named with its number of occurrences. Its unit has no rate, so a call with the unit is unpriced,
+//! and the model's other calls are priced. Every model that cannot be imported is
 //! named with the reason.
 //!
-//! A list states what holds now, not since when: whoever imports says from which instant on its prices are to hold.
+//! A list states present prices, not their start: the import names the instant from which they hold.
 
 pub mod diff;
 mod genai;
@@ -35,7 +35,7 @@ pub enum ListFormat {
     Genai,
 }
 
-/// What is taken from a list.
+/// Prices taken from a list.
 #[derive(Debug, Clone)]
 pub struct ImportOptions {
     /// Providers, by the names that records are stored under; empty for all.
@@ -54,7 +54,7 @@ impl ImportOptions {
     }
 }
 
-/// What a list says.
+/// The content of a list.
 #[derive(Debug, Default)]
 pub struct Imported {
     /// Models of the list that have a price.
@@ -67,9 +67,9 @@ pub struct Imported {
     pub unread: BTreeMap<String, usize>,
     /// Models that were not taken, and why.
     pub skipped: Vec<(String, String)>,
-    /// What the model that is being read counts for.
+    /// The counts of the model that is being read.
     counts: usize,
-    /// The prices by what they are of, and whether the list names the provider before the model.
+    /// The prices by their keys, and whether the list names the provider before the model.
     by_key: HashMap<(String, String, String, i64), (usize, bool)>,
 }
 

@@ -1,4 +1,4 @@
-//! Both forms, read to the digit, with what is not read named.
+//! Both forms, read to the digit, with unread fields named.
 
 use serde_json::Value;
 

@@ -46,7 +46,7 @@ pub(super) fn lowered<T>(name: &str, take: impl FnOnce(&str) -> Option<T>) -> Op
     take(buffer.text())
 }
 
-/// Looks a model up by what its spelling means at a provider or platform: `found` is asked for names of the catalog, with
+/// Looks a model up by the meaning of its spelling at a provider or platform: `found` is asked for names of the catalog, with
 /// the provider or platform that prices them, until it has one.
 pub(crate) fn resolve<T>(provider: &str, model: &str, mut found: impl FnMut(&str, &str) -> Option<T>) -> Option<T> {
     lowered(model, |name| {
@@ -69,7 +69,7 @@ impl<T, F: FnMut(&str, &str) -> Option<T>> Search<'_, F> {
             .or_else(|| without_date(name).and_then(|stem| (self.found)(self.provider, stem)))
     }
 
-    /// A name with whatever path stands before it.
+    /// A name with any path before it.
     fn whole(&mut self, name: &str) -> Option<T> {
         if let Some(result) = self.spelled(name) {
             return Some(result);

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 /// Providers that run vendors' models at prices of their own.
 pub(super) const PLATFORMS: [&str; 4] = ["azure", "bedrock", "openrouter", "vertex"];
 
-/// What the AI SDK appends to a provider's name: what of the provider is called.
+/// The AI SDK's suffix of a provider's name: the called service of the provider.
 pub(super) const SDK_ENDS: [&str; 13] = [
     ".responses",
     ".chat",
@@ -154,7 +154,7 @@ pub(super) enum TierPart {
     Place(&'static str),
 }
 
-/// What a part of a tier's name means; none if nothing that is known.
+/// The meaning of a part of a tier's name; none if it is unknown.
 pub(super) fn tier_part(part: &str) -> Option<TierPart> {
     const PARTS: [(&str, TierPart); 22] = [
         ("standard", TierPart::Standard),

@@ -86,7 +86,7 @@ struct Unpriced {
     spellings: Vec<Spelling>,
 }
 
-/// What the catalog prices a spelling by: `bedrock/us.anthropic.claude-sonnet-4-5`, or why nothing does.
+/// The catalog's name for a spelling: `bedrock/us.anthropic.claude-sonnet-4-5`, or why nothing does.
 fn means(catalog: &Catalog, provider: &str, platform: &str, model: &str) -> String {
     let provider = normalise_provider(provider);
     let platform = normalise_platform(platform, &provider);
@@ -162,7 +162,7 @@ fn vendors_names_of_tiers_are_ours_and_others_stay() {
 proptest! {
     #[test]
     fn any_name_is_read_without_a_panic_and_to_an_equal_price(name in "\\PC{0,40}|[a-z/.:@-]{0,600}") {
-        // Reading what was read changes nothing.
+        // Reading the result again changes nothing.
         let provider = normalise_provider(&name).into_owned();
         prop_assert_eq!(normalise_provider(&provider), provider.as_str());
         let tier = normalise_tier(&name).into_owned();

@@ -5,7 +5,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use tallyd_model::json::Value;
 use tallyd_model::json::value::Map;
 
-/// A value that takes whatever there is.
+/// A value of any type.
 pub(super) struct Loose(pub Value);
 
 impl<'de> Deserialize<'de> for Loose {
@@ -36,7 +36,7 @@ impl<'de> Visitor<'de> for Anything {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        // `{:?}` writes an exponent where digits would be many, as JSON may have it. NaN is no number there.
+        // `{:?}` writes an exponent where digits would be many, as JSON may have it. NaN is not a number there.
         let text = format!("{value:?}");
         Ok(if value.is_finite() { Value::Number(text.into()) } else { Value::String(text) })
     }

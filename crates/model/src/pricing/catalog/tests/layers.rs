@@ -158,7 +158,7 @@ fn a_first_price_holds_from_its_instant_and_without_one_always() {
         Catalog::layered(&PricingOptions::default(), &added(&[stored(1_000_000, "new", CHANGE_US, "1")])).unwrap();
     assert_eq!(catalog.find("claude", "new", "standard", CHANGE_US - 1).unwrap_err(), Miss::Instant);
     assert!(catalog.find("claude", "new", "standard", CHANGE_US).is_ok());
-    // What comes with tallyd has a price for all time.
+    // Built-in models have a price for all time.
     let builtin = builtin();
     for price in builtin.in_force() {
         let first = builtin.find(&price.provider, &price.model, &price.service_tier, 0).map(|first| first.id);
@@ -179,7 +179,7 @@ fn rates_that_a_statement_does_not_name_stay_unless_it_replaces_the_price() {
     assert_eq!(replaced.spec, stated);
     assert_eq!(replaced.unnamed, amended.unnamed, "that is what is lost");
 
-    // Larger prompts: what is not named stays there as well.
+    // Larger prompts: rates that are not named stay there as well.
     let above = [(100_000, rates_of(&[("input", "0.7")]))];
     let haiku = statement("claude-haiku-5-5", CHANGE_US, rates_of(&[("input", "0.2")]), &above);
     let amended = catalog.amend(&haiku, false).unwrap();
@@ -190,7 +190,7 @@ fn rates_that_a_statement_does_not_name_stay_unless_it_replaces_the_price() {
     assert_eq!(amended.spec.above[0].rates.input, Some(Usd::parse("0.0000005").unwrap()));
     assert!(amended.unnamed.iter().any(|rate| rate.to_string() == "above 100000: input"), "{amended:?}");
 
-    // A first price has what it names, and a statement of nothing is not a price.
+    // A first price has the named rates, and an empty statement is not a price.
     let first = catalog.amend(&statement("new", 0, rates_of(&[("input", "1")]), &[]), false).unwrap();
     assert!(first.old.is_none() && first.unnamed.is_empty());
     let nothing = catalog.amend(&statement("claude-sonnet-5", 0, TokenRates::default(), &[]), false);
