@@ -123,7 +123,7 @@ fn fold(criterion: &mut Criterion, admission: &Admission<'_>) {
         let chunks: Vec<Chunk> = (0..BATCH_FRAMES).flat_map(|_| encode(&frame_of(&mut made), admission)).collect();
         let calls: Vec<Vec<Call<'_>>> = chunks.iter().map(calls_of).collect();
         group.bench_with_input(BenchmarkId::new("users", users), &calls, |bencher, calls| {
-            let guard = KeyGuard::new(KeyBounds { models: 1_000, endpoints: 2_000 });
+            let guard = KeyGuard::new(KeyBounds { models: 1_000, endpoints: 2_000, apps: 200 });
             let mut others = Vec::new();
             bencher.iter(|| {
                 let mut fold = Fold::new(&guard, Days::new(chrono_tz::UTC));

@@ -177,6 +177,7 @@ fn flusher(
         guard: KeyGuard::new(KeyBounds {
             models: config.rollup.max_models_per_day,
             endpoints: config.rollup.max_endpoints_per_day,
+            apps: config.rollup.max_apps_per_day,
         }),
         days: Days::new(config.rollup.time_zone),
         clock: Arc::new(SystemClock),

@@ -100,6 +100,7 @@ const SEEN: &[(&str, &str, &[&str])] = &[
             "limits.stated_cost_max_usd",
             "wal.max_identities",
             "rollup.max_endpoints_per_day",
+            "rollup.max_apps_per_day",
             "log_table.partitions_ahead",
             "dead_letters.bytes_per_day",
             "dead_letters.total_bytes_per_day",

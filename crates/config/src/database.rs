@@ -121,15 +121,17 @@ pub struct Rollup {
     /// the database's, one that differs is an error. Changing it later takes a rebuild of the daily tables.
     #[serde(with = "form::time_zone")]
     pub time_zone: Tz,
-    /// Distinct models a day and provider; further ones count as `(other)` in the daily tables.
+    /// Distinct models a day; further ones count as `(other)` in the daily tables.
     pub max_models_per_day: usize,
-    /// Distinct endpoints a day and provider; further ones count as `(other)` in the daily tables.
+    /// Distinct endpoints a day; further ones count as `(other)` in the daily tables.
     pub max_endpoints_per_day: usize,
+    /// Distinct applications a day; further ones count as `(other)` in the daily tables.
+    pub max_apps_per_day: usize,
 }
 
 impl Default for Rollup {
     fn default() -> Self {
-        Self { time_zone: Tz::UTC, max_models_per_day: 1000, max_endpoints_per_day: 2000 }
+        Self { time_zone: Tz::UTC, max_models_per_day: 1000, max_endpoints_per_day: 2000, max_apps_per_day: 200 }
     }
 }
 
@@ -137,6 +139,7 @@ impl Rollup {
     pub(super) fn validate(&self, faults: &mut Faults) {
         faults.in_range("rollup.max_models_per_day", self.max_models_per_day, 1..=1_000_000);
         faults.in_range("rollup.max_endpoints_per_day", self.max_endpoints_per_day, 1..=1_000_000);
+        faults.in_range("rollup.max_apps_per_day", self.max_apps_per_day, 1..=1_000_000);
     }
 }
 

@@ -19,7 +19,7 @@ use super::forget::{ForgetError, mend_times};
 use super::locks::Lock;
 use super::queries::audit::{self, Actor, Change};
 use super::retry::in_transaction;
-use super::rollups::{COSTS, Rollup, TOTALS, USERS, ZONE, subtract};
+use super::rollups::{ROLLUPS, Rollup, TOTALS, ZONE, subtract};
 use super::user_deltas;
 
 /// What two rows of one call have in common.
@@ -216,11 +216,9 @@ async fn within(
              USING unnest($3::text[], $4::timestamptz[], $5::text[], $6::uuid[]) AS r (place, at, user_id, id) \
              WHERE l.ctid = r.place::tid AND l.occurred_at = r.at AND l.user_id = r.user_id AND l.id = r.id \
              AND l.occurred_at >= $1 AND l.occurred_at < $2 RETURNING l.*) \
-         SELECT count(*), coalesce(sum(cost_usd), 0)::text, {users}, {totals}, {costs}, \
-             (SELECT jsonb_agg(DISTINCT id) FROM (SELECT id FROM gone ORDER BY occurred_at LIMIT {NAMED}) AS n) FROM gone",
-        users = sums(USERS),
-        totals = sums(TOTALS),
-        costs = sums(COSTS),
+         SELECT count(*), coalesce(sum(cost_usd), 0)::text, \
+             (SELECT jsonb_agg(DISTINCT id) FROM (SELECT id FROM gone ORDER BY occurred_at LIMIT {NAMED}) AS n), {sums} FROM gone",
+        sums = ROLLUPS.iter().map(sums).collect::<Vec<_>>().join(", "),
     );
     let (from, to) = search.times();
     let values: [(&(dyn ToSql + Sync), Type); 6] = [
@@ -238,13 +236,14 @@ async fn within(
     let dropped = DroppedDuplicates { rows: row.get::<_, i64>(0).unsigned_abs(), cost_usd: row.get(1) };
     // After the calls: what they added to the deltas is in the base then.
     user_deltas::absorb_all(client).await?;
-    for (rollup, column) in [(USERS, 2), (TOTALS, 3), (COSTS, 4)] {
-        subtract(client, rollup, row.get(column), None).await?;
-        if std::ptr::eq(rollup, TOTALS) {
-            mend(client, row.get(column)).await?;
+    for (rollup, column) in ROLLUPS.iter().zip(3..) {
+        let sums: &str = row.get(column);
+        subtract(client, rollup, sums, None).await?;
+        if rollup.table == TOTALS.table {
+            mend(client, sums).await?;
         }
     }
-    note(client, search, &dropped, row.get(5), actor).await?;
+    note(client, search, &dropped, row.get(2), actor).await?;
     Ok(dropped)
 }
 

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 use serde_json::json;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::daemons::{self, Daemon};
 use super::migrate::{MigrateError, check_zone, set_zone, setting};
-use super::rollups::{COSTS, MEASURES, TOTALS, USERS};
+use super::rollups::{MEASURES, Period, ROLLUPS, Rollup, TOTALS};
 use super::user_deltas;
 use crate::queries::audit::{self, Actor, Change};
 
@@ -75,31 +75,32 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) ->
     let lock = "LOCK TABLE public.ingest_watermark, public.api_usage_log IN SHARE ROW EXCLUSIVE MODE";
     transaction.batch_execute(lock).await?;
     user_deltas::absorb_all(transaction.client()).await?;
-    let lock = "LOCK TABLE public.tallyd_user_days, public.tallyd_user_totals, public.daily_api_costs, \
-        public.tallyd_dropped_user_costs, public.tallyd_dropped_totals, public.tallyd_dropped_costs IN SHARE ROW EXCLUSIVE MODE";
-    transaction.batch_execute(lock).await?;
+    let rollups = ROLLUPS.iter().map(|rollup| rollup.table).chain(ROLLUPS.iter().map(|rollup| rollup.dropped));
+    let tables = rollups.collect::<Vec<_>>().join(", public.");
+    transaction.batch_execute(&format!("LOCK TABLE public.{tables} IN SHARE ROW EXCLUSIVE MODE")).await?;
     let daemons = daemons::running(&transaction).await?;
     if !daemons.is_empty() {
         return Err(RebuildError::Running { daemons });
     }
     let from_zone = setting(&transaction, "reporting_time_zone").await?;
     check_zone(&from_zone)?;
-    let (first, calls) = first_day(&transaction, &from_zone, zone).await?;
+    let (first, calls) = First::find(&transaction, &from_zone, zone).await?;
     let kept_rows = forget_days(&transaction, &first).await?;
     let mut rows = 0;
-    for rollup in [USERS, COSTS] {
+    for (rollup, period) in periods() {
         let insert = format!(
-            "INSERT INTO public.{table} ({columns}) SELECT {columns} FROM ({accounted}) AS a \
-             WHERE day >= $2::text::date",
+            "INSERT INTO public.{table} ({columns}) SELECT {columns} FROM ({accounted}) AS a WHERE {new}",
             table = rollup.table,
             columns = rollup.column_list(),
             accounted = rollup.select_accounted(),
+            new = period.since("$2"),
         );
-        rows += transaction.execute_typed(&insert, &[(&zone, Type::TEXT), (&first, Type::TEXT)]).await?.cast_signed();
+        let values = [(&zone as &(dyn ToSql + Sync), Type::TEXT), (first.of(period), Type::TEXT)];
+        rows += transaction.execute_typed(&insert, &values).await?.cast_signed();
     }
-    write_totals(&transaction, &first).await?;
+    write_totals(&transaction, &first.day).await?;
     let days = "SELECT count(DISTINCT day) FROM public.daily_api_costs WHERE day >= $1::text::date";
-    let days = transaction.query_typed(days, &[(&first, Type::TEXT)]).await?.first().map_or(0, |row| row.get(0));
+    let days = transaction.query_typed(days, &[(&first.day, Type::TEXT)]).await?.first().map_or(0, |row| row.get(0));
     let done = Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons };
     set_zone(&transaction, zone).await?;
     let (old, new) =
@@ -120,50 +121,71 @@ pub async fn preview_rebuild(client: &mut Client, zone: &str) -> Result<Rebuild,
     let transaction = builder.start().await?;
     let from_zone = setting(&transaction, "reporting_time_zone").await?;
     check_zone(&from_zone)?;
-    let (first, calls) = first_day(&transaction, &from_zone, zone).await?;
+    let (first, calls) = First::find(&transaction, &from_zone, zone).await?;
     let (mut days, mut rows, mut kept_rows) = (0, 0, 0);
-    for rollup in [USERS, COSTS] {
+    for (rollup, period) in periods() {
         let sql = format!(
-            "SELECT count(DISTINCT a.day), count(*) FROM ({accounted}) AS a WHERE a.day >= $2::text::date",
+            "SELECT count(DISTINCT {name}), count(*) FROM ({accounted}) AS a WHERE {new}",
+            name = period.name(),
             accounted = rollup.select_accounted(),
+            new = period.since("$2"),
         );
-        let found = transaction.query_typed(&sql, &[(&zone, Type::TEXT), (&first, Type::TEXT)]).await?;
-        for row in &found {
-            days = row.get(0);
+        let values = [(&zone as &(dyn ToSql + Sync), Type::TEXT), (first.of(period), Type::TEXT)];
+        for row in &transaction.query_typed(&sql, &values).await? {
+            if period == Period::Day {
+                days = row.get(0);
+            }
             rows += row.get::<_, i64>(1);
         }
-        let kept = format!("SELECT count(*) FROM public.{} WHERE day < $1::text::date", rollup.name);
-        let kept = transaction.query_typed(&kept, &[(&first, Type::TEXT)]).await?;
+        let kept = format!("SELECT count(*) FROM public.{} WHERE NOT {}", rollup.name, period.since("$1"));
+        let kept = transaction.query_typed(&kept, &[(first.of(period), Type::TEXT)]).await?;
         kept_rows += kept.first().map_or(0, |row| row.get::<_, i64>(0));
     }
     let daemons = daemons::running(&transaction).await?;
     Ok(Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons })
 }
 
-/// The first day that is computed anew (`infinity` without a call), and the number of calls. The zones are known names, without any
-/// quote.
-async fn first_day(
-    transaction: &Transaction<'_>,
-    old: &str,
-    new: &str,
-) -> Result<(String, i64), tokio_postgres::Error> {
-    let sql = format!(
-        "SELECT coalesce(least((first_at AT TIME ZONE '{old}')::date, (first_at AT TIME ZONE '{new}')::date), 'infinity')::text, calls \
-         FROM (SELECT min(occurred_at) AS first_at, count(*) AS calls FROM public.api_usage_log) AS l"
-    );
-    let rows = transaction.query_typed(&sql, &[]).await?;
-    // An aggregate without GROUP BY returns one row.
-    let row = rows.first().expect("an aggregate returns a row");
-    Ok((row.get(0), row.get(1)))
+/// The rollups that are computed from the call log: all but the lifetime totals.
+fn periods() -> impl Iterator<Item = (&'static Rollup, Period)> {
+    ROLLUPS.iter().filter_map(|rollup| Some((rollup, rollup.period()?)))
 }
 
-/// Deletes the days that are computed anew. Returns the rows that are kept.
-async fn forget_days(transaction: &Transaction<'_>, first: &str) -> Result<i64, tokio_postgres::Error> {
+/// From where on rows are computed anew; `infinity` without a call.
+struct First {
+    day: String,
+    hour: String,
+}
+
+impl First {
+    /// Finds it, and the number of calls. The zones are known names, without any quote.
+    async fn find(transaction: &Transaction<'_>, old: &str, new: &str) -> Result<(Self, i64), tokio_postgres::Error> {
+        // An hour that has the first call in any zone begins less than an hour before it.
+        let sql = format!(
+            "SELECT coalesce(least((first_at AT TIME ZONE '{old}')::date, (first_at AT TIME ZONE '{new}')::date), 'infinity')::text, \
+                 coalesce(first_at - interval '1 hour' + interval '1 microsecond', 'infinity')::text, calls \
+             FROM (SELECT min(occurred_at) AS first_at, count(*) AS calls FROM public.api_usage_log) AS l"
+        );
+        let rows = transaction.query_typed(&sql, &[]).await?;
+        // An aggregate without GROUP BY returns one row.
+        let row = rows.first().expect("an aggregate returns a row");
+        Ok((Self { day: row.get(0), hour: row.get(1) }, row.get(2)))
+    }
+
+    fn of(&self, period: Period) -> &String {
+        match period {
+            Period::Day => &self.day,
+            Period::Hour => &self.hour,
+        }
+    }
+}
+
+/// Deletes the rows that are computed anew. Returns how many are kept.
+async fn forget_days(transaction: &Transaction<'_>, first: &First) -> Result<i64, tokio_postgres::Error> {
     let mut kept = 0;
-    for rollup in [USERS, COSTS] {
+    for (rollup, period) in periods() {
         let table = rollup.table;
-        let delete = format!("DELETE FROM public.{table} WHERE day >= $1::text::date");
-        transaction.execute_typed(&delete, &[(&first, Type::TEXT)]).await?;
+        let delete = format!("DELETE FROM public.{table} WHERE {}", period.since("$1"));
+        transaction.execute_typed(&delete, &[(first.of(period), Type::TEXT)]).await?;
         let left = transaction.query_typed(&format!("SELECT count(*) FROM public.{table}"), &[]).await?;
         kept += left.first().map_or(0, |row| row.get::<_, i64>(0));
     }

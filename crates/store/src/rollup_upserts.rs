@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 
+use chrono::{DateTime, Utc};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
@@ -125,6 +126,7 @@ pub(crate) const COUNTS: &[(&str, Count)] = &[
 ];
 
 const DATE: (Type, Type) = (Type::DATE, Type::DATE_ARRAY);
+const TIME: (Type, Type) = (Type::TIMESTAMPTZ, Type::TIMESTAMPTZ_ARRAY);
 const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 
 /// Adds the sums to the rollups, in the one order that every writer keeps: the rows that are everybody's last, so that others
@@ -133,15 +135,36 @@ const TEXT: (Type, Type) = (Type::TEXT, Type::TEXT_ARRAY);
 /// # Errors
 /// PostgreSQL's.
 pub async fn add(client: &Client, side: Side, deltas: &Deltas<'_>) -> Result<(), Error> {
-    if deltas.costs.is_empty() {
+    let Deltas { costs, apps, hours, users } = deltas;
+    if costs.is_empty() {
         return Ok(());
     }
-    user_deltas::append(client, side, &deltas.users).await?;
-    let mut costs = Upsert::new("daily_api_costs");
-    costs.key("day", "date", DATE, deltas.costs.keys().map(|key| key.day).collect());
-    costs.key("provider", "text", TEXT, deltas.costs.keys().map(|key| key.provider).collect());
-    costs.key("model", "text", TEXT, deltas.costs.keys().map(|key| key.model).collect());
-    costs.key("endpoint", "text", TEXT, deltas.costs.keys().map(|key| key.endpoint).collect());
-    costs.measures(deltas.costs.values());
-    costs.run(client).await
+    user_deltas::append(client, side, users).await?;
+    let mut upsert = Upsert::new("daily_app_api_costs");
+    upsert.key("day", "date", DATE, apps.keys().map(|key| key.day).collect());
+    upsert.key("app", "text", TEXT, apps.keys().map(|key| key.app).collect());
+    upsert.key("provider", "text", TEXT, apps.keys().map(|key| key.provider).collect());
+    upsert.key("model", "text", TEXT, apps.keys().map(|key| key.model).collect());
+    upsert.measures(apps.values());
+    upsert.run(client).await?;
+
+    let mut upsert = Upsert::new("hourly_api_costs");
+    upsert.key("hour", "timestamptz", TIME, hours.keys().map(|key| at(key.hour_us)).collect());
+    upsert.key("provider", "text", TEXT, hours.keys().map(|key| key.provider).collect());
+    upsert.key("model", "text", TEXT, hours.keys().map(|key| key.model).collect());
+    upsert.measures(hours.values());
+    upsert.run(client).await?;
+
+    let mut upsert = Upsert::new("daily_api_costs");
+    upsert.key("day", "date", DATE, costs.keys().map(|key| key.day).collect());
+    upsert.key("provider", "text", TEXT, costs.keys().map(|key| key.provider).collect());
+    upsert.key("model", "text", TEXT, costs.keys().map(|key| key.model).collect());
+    upsert.key("endpoint", "text", TEXT, costs.keys().map(|key| key.endpoint).collect());
+    upsert.measures(costs.values());
+    upsert.run(client).await
+}
+
+/// An instant of microseconds since 1970.
+fn at(us: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(us).unwrap_or_default()
 }

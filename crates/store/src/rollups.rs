@@ -1,4 +1,4 @@
-//! The three rollups as sums in SQL: what reconciling compares, what a rebuild writes, and what stays of calls that are
+//! The rollups as sums in SQL: what reconciling compares, what a rebuild writes, and what stays of calls that are
 //! dropped from the call log.
 //!
 //! One list of measures and one of tables, so that these cannot come to differ. Each expression is over the call log (or one of
@@ -34,10 +34,12 @@ pub(super) const ZONE: &str = "(SELECT value FROM public.tallyd_settings WHERE k
 const CALL_TIMES: [(&str, &str); 2] = [(FIRST_CALL, "min(l.occurred_at)"), (LAST_CALL, "max(l.occurred_at)")];
 
 const DAY: (&str, &str) = ("day", "(l.occurred_at AT TIME ZONE $1)::date");
+const HOUR: (&str, &str) = ("hour", "date_trunc('hour', l.occurred_at, $1)");
 const PROVIDER: (&str, &str) = ("provider", "l.provider");
 const USER: (&str, &str) = ("user_id", "l.user_id");
 const MODEL: (&str, &str) = ("model", "CASE WHEN l.rollup_other & 1 <> 0 THEN '(other)' ELSE l.model END");
 const ENDPOINT: (&str, &str) = ("endpoint", "CASE WHEN l.rollup_other & 2 <> 0 THEN '(other)' ELSE l.endpoint END");
+const APP: (&str, &str) = ("app", "CASE WHEN l.rollup_other & 4 <> 0 THEN '(other)' ELSE l.app END");
 
 /// A rollup.
 #[derive(Debug)]
@@ -54,9 +56,37 @@ pub(super) struct Rollup {
     pub(super) sums: &'static [&'static [(&'static str, &'static str)]],
 }
 
+/// The stretch of time that a rollup's row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Period {
+    /// A day of the reporting time zone.
+    Day,
+    /// An hour by the clocks of that zone.
+    Hour,
+}
+
+impl Period {
+    /// The column of its beginning.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Day => DAY.0,
+            Self::Hour => HOUR.0,
+        }
+    }
+
+    /// The condition that it begins at the time of a text parameter or later.
+    pub(super) fn since(self, parameter: &str) -> String {
+        let kind = match self {
+            Self::Day => "date",
+            Self::Hour => "timestamptz",
+        };
+        format!("{} >= {parameter}::text::{kind}", self.name())
+    }
+}
+
 /// The rollups, in the order in which every writer takes them: the rows that everybody writes last. The tables of dropped sums
 /// come after all of them.
-pub(super) const ROLLUPS: [Rollup; 3] = [
+pub(super) const ROLLUPS: [Rollup; 5] = [
     Rollup {
         name: "daily_user_api_costs",
         table: "tallyd_user_days",
@@ -72,6 +102,20 @@ pub(super) const ROLLUPS: [Rollup; 3] = [
         sums: &[&MEASURES, &CALL_TIMES],
     },
     Rollup {
+        name: "daily_app_api_costs",
+        table: "daily_app_api_costs",
+        dropped: "tallyd_dropped_app_costs",
+        keys: &[DAY, APP, PROVIDER, MODEL],
+        sums: &[&MEASURES],
+    },
+    Rollup {
+        name: "hourly_api_costs",
+        table: "hourly_api_costs",
+        dropped: "tallyd_dropped_hour_costs",
+        keys: &[HOUR, PROVIDER, MODEL],
+        sums: &[&MEASURES],
+    },
+    Rollup {
         name: "daily_api_costs",
         table: "daily_api_costs",
         dropped: "tallyd_dropped_costs",
@@ -84,13 +128,17 @@ pub(super) const ROLLUPS: [Rollup; 3] = [
 pub(super) const USERS: &Rollup = &ROLLUPS[0];
 /// What users did in their lifetime.
 pub(super) const TOTALS: &Rollup = &ROLLUPS[1];
-/// What was done on a day.
-pub(super) const COSTS: &Rollup = &ROLLUPS[2];
 
 impl Rollup {
     /// All columns but the key's.
     pub(super) fn columns(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.sums.iter().flat_map(|sums| sums.iter().copied())
+    }
+
+    /// The stretch of time that a row is about. None for lifetimes.
+    pub(super) fn period(&self) -> Option<Period> {
+        let has = |period: &Period| self.keys.iter().any(|(name, _)| *name == period.name());
+        [Period::Day, Period::Hour].into_iter().find(has)
     }
 
     /// The names of the key's columns.
@@ -171,7 +219,6 @@ impl Rollup {
 
     /// The key's columns as the loader sorts them: text by its bytes.
     pub(super) fn key_order(&self) -> String {
-        let bytewise = |name: &&str| if *name == "day" { (*name).to_owned() } else { format!("{name} COLLATE \"C\"") };
         self.keys.iter().map(|(name, _)| bytewise(name)).collect::<Vec<_>>().join(", ")
     }
 
@@ -202,8 +249,7 @@ pub(super) async fn subtract(
     let all: [(&(dyn ToSql + Sync), Type); 2] = [(&sums, Type::TEXT), (&user, Type::TEXT)];
     let values = if user.is_some() { &all[..] } else { &all[..1] };
     // In the loader's order.
-    let bytewise = |name: &str| if name == "day" { "t.day".to_owned() } else { format!("t.{name} COLLATE \"C\"") };
-    let order: Vec<String> = rollup.keys.iter().map(|(name, _)| bytewise(name)).collect();
+    let order: Vec<String> = rollup.keys.iter().map(|(name, _)| bytewise(&format!("t.{name}"))).collect();
     // Rows of many users on many nodes are locked in no order at all: the deadlock that may come of it ends one of the two.
     if user.is_some() || !is_spread(client).await? {
         let lock = format!(
@@ -221,6 +267,17 @@ pub(super) async fn subtract(
     let zero: Vec<String> = MEASURES.iter().map(|(name, _)| format!("t.{name} = 0")).collect();
     let delete = format!("DELETE FROM public.{table} AS t USING {source} AS d WHERE {same} AND {}", zero.join(" AND "));
     client.query_typed(&delete, values).await.map(drop)
+}
+
+/// Whether a column of a key is the beginning of a period.
+fn is_time(name: &str) -> bool {
+    [DAY.0, HOUR.0].contains(&name)
+}
+
+/// A key's column as the loader sorts it.
+fn bytewise(column: &str) -> String {
+    let name = column.trim_start_matches("t.");
+    if is_time(name) { column.to_owned() } else { format!("{column} COLLATE \"C\"") }
 }
 
 /// What sums of a column add up by.

@@ -1,24 +1,25 @@
-//! Which day of the reporting time zone an instant belongs to.
+//! Which day and which hour of the reporting time zone an instant belongs to.
 
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, Offset};
 use chrono_tz::Tz;
 
-/// Every offset that has been in force since 2015 is a multiple of this, so a slot lies within one day.
+/// Every offset that has been in force since 2015 is a multiple of this, so a slot lies within one hour of one day.
 const SLOT_US: i64 = 15 * 60 * 1_000_000;
+const HOUR_US: i64 = 4 * SLOT_US;
 
-/// Finds days. Remembers the last slot: a batch's records lie close together.
+/// Finds days and hours. Remembers the last slot: a batch's records lie close together.
 #[derive(Debug, Clone)]
 pub struct Days {
     zone: Tz,
     slot: i64,
-    day: NaiveDate,
+    place: (NaiveDate, i64),
 }
 
 impl Days {
     /// Days of a time zone.
     #[must_use]
     pub fn new(zone: Tz) -> Self {
-        Self { zone, slot: 0, day: day_of(0, zone) }
+        Self { zone, slot: 0, place: place_of(0, zone) }
     }
 
     /// The zone.
@@ -30,18 +31,27 @@ impl Days {
     /// The day of an instant, given in microseconds since 1970.
     #[inline]
     pub fn of(&mut self, us: i64) -> NaiveDate {
+        self.with_hour(us).0
+    }
+
+    /// The day of an instant, and the beginning of its hour by that zone's clocks, both instants in microseconds since 1970. Not
+    /// every zone's hours begin with those of UTC. This is `date_trunc('hour', at, zone)` of PostgreSQL.
+    #[inline]
+    pub fn with_hour(&mut self, us: i64) -> (NaiveDate, i64) {
         let slot = us.div_euclid(SLOT_US);
         if slot != self.slot {
             self.slot = slot;
-            self.day = day_of(us, self.zone);
+            self.place = place_of(us, self.zone);
         }
-        self.day
+        self.place
     }
 }
 
-fn day_of(us: i64, zone: Tz) -> NaiveDate {
+fn place_of(us: i64, zone: Tz) -> (NaiveDate, i64) {
     // Admitted records lie between 2015 and now; anything else would be a defect, and shows as the first day.
-    DateTime::from_timestamp_micros(us).unwrap_or_default().with_timezone(&zone).date_naive()
+    let local = DateTime::from_timestamp_micros(us).unwrap_or_default().with_timezone(&zone);
+    let offset_us = i64::from(local.offset().fix().local_minus_utc()) * 1_000_000;
+    (local.date_naive(), us - (us + offset_us).rem_euclid(HOUR_US))
 }
 
 #[cfg(test)]
@@ -73,6 +83,21 @@ mod tests {
         let mut days = Days::new(Tz::America__New_York);
         for (_, instant, day) in cases.iter().filter(|(zone, ..)| *zone == Tz::America__New_York) {
             assert_eq!(days.of(us(instant)).to_string(), *day, "with memory: {instant}");
+        }
+    }
+
+    #[test]
+    fn hours_begin_with_those_of_the_zone() {
+        for (zone, instant, hour) in [
+            (Tz::UTC, "2026-03-08T23:59:59.999999Z", "2026-03-08T23:00:00Z"),
+            (Tz::Asia__Kolkata, "2026-03-08T18:29:59Z", "2026-03-08T17:30:00Z"),
+            (Tz::Asia__Kathmandu, "2026-03-08T18:15:00Z", "2026-03-08T18:15:00Z"),
+            // The clocks go from 2:00 to 3:00.
+            (Tz::America__New_York, "2026-03-08T06:59:59Z", "2026-03-08T06:00:00Z"),
+            (Tz::America__New_York, "2026-03-08T07:00:00Z", "2026-03-08T07:00:00Z"),
+        ] {
+            let day = Days::new(zone).of(us(instant));
+            assert_eq!(Days::new(zone).with_hour(us(instant)), (day, us(hour)), "{zone} {instant}");
         }
     }
 }

@@ -7,8 +7,8 @@ use chrono::NaiveDate;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::day::Days;
-use super::guard::{KeyGuard, OTHER, OTHER_ENDPOINT, OTHER_MODEL};
-use super::measures::{CostKey, Measures, UserKey, UserSums, cost_key};
+use super::guard::{KeyGuard, OTHER, OTHER_APP, OTHER_ENDPOINT, OTHER_MODEL};
+use super::measures::{AppKey, CallKey, CostKey, HourKey, Measures, UserKey, UserSums};
 use crate::call::Call;
 
 /// Folds one batch. Names are copied once a key into an arena of the fold's own: a look-up then touches a few hundred
@@ -18,7 +18,8 @@ pub struct Fold<'g> {
     days: Days,
     hasher: DefaultHashBuilder,
     names: String,
-    costs: Rows<CostNames, CostRow>,
+    /// By the finest key; the rollups by day, application and hour are made of these at the end.
+    calls: Rows<CallNames, CallRow>,
     /// Days and providers of users' rows.
     groups: Rows<GroupNames, ()>,
     users: Rows<UserNames, UserSums>,
@@ -26,23 +27,24 @@ pub struct Fold<'g> {
     found: Vec<u32>,
 }
 
-/// Where the rows of a chunk's cost keys are, by the addresses of their names: within a chunk a name that repeats is the
+/// Where the rows of a chunk's calls are, by the addresses of their names: within a chunk a name that repeats is the
 /// same slice, so most calls need neither a hash nor a comparison of text. Addresses tell names apart only as long as the
 /// chunk is in memory, so a memo does not outlive it.
-struct Memo<'a>([Option<(CostKey<'a>, usize)>; MEMO_ENTRIES]);
+struct Memo<'a>([Option<(CallKey<'a>, usize)>; MEMO_ENTRIES]);
 
-const MEMO_ENTRIES: usize = 64;
+const MEMO_ENTRIES: usize = 128;
 
 impl<'a> Memo<'a> {
-    fn slot(key: &CostKey<'_>) -> usize {
-        (key.model.as_ptr().addr() ^ key.endpoint.as_ptr().addr().rotate_left(3)) % MEMO_ENTRIES
+    fn slot(key: &CallKey<'_>) -> usize {
+        let [model, endpoint, app] = [key.model, key.endpoint, key.app].map(|name| name.as_ptr().addr());
+        (model ^ endpoint.rotate_left(3) ^ app.rotate_left(5)) % MEMO_ENTRIES
     }
 
-    fn row(&self, key: &CostKey<'_>) -> Option<usize> {
+    fn row(&self, key: &CallKey<'_>) -> Option<usize> {
         self.0[Self::slot(key)].filter(|(known, _)| known.is_same(key)).map(|(_, row)| row)
     }
 
-    fn set(&mut self, key: CostKey<'a>, row: usize) {
+    fn set(&mut self, key: CallKey<'a>, row: usize) {
         self.0[Self::slot(&key)] = Some((key, row));
     }
 }
@@ -54,11 +56,12 @@ struct Name {
     len: u32,
 }
 
-struct CostNames {
-    day: NaiveDate,
+struct CallNames {
+    hour_us: i64,
     provider: Name,
     model: Name,
     endpoint: Name,
+    app: Name,
 }
 
 struct GroupNames {
@@ -74,7 +77,8 @@ struct UserNames {
     user_id: Name,
 }
 
-struct CostRow {
+struct CallRow {
+    day: NaiveDate,
     /// What its calls have in `rollup_other`.
     other: i16,
     /// Of its users' rows.
@@ -109,9 +113,14 @@ impl<K, V> Rows<K, V> {
 }
 
 /// What a batch adds, sorted by key.
+#[derive(Default)]
 pub struct Deltas<'a> {
     /// To `daily_api_costs`.
     pub costs: BTreeMap<CostKey<'a>, Measures>,
+    /// To `daily_app_api_costs`.
+    pub apps: BTreeMap<AppKey<'a>, Measures>,
+    /// To `hourly_api_costs`.
+    pub hours: BTreeMap<HourKey<'a>, Measures>,
     /// To the users' rollups, sorted by user, provider and day.
     pub users: Vec<(UserKey<'a>, &'a UserSums)>,
 }
@@ -125,7 +134,7 @@ impl<'g> Fold<'g> {
             days,
             hasher: DefaultHashBuilder::default(),
             names: String::new(),
-            costs: Rows::new(),
+            calls: Rows::new(),
             groups: Rows::new(),
             users: Rows::new(),
             found: Vec::new(),
@@ -138,8 +147,9 @@ impl<'g> Fold<'g> {
         others.clear();
         let mut memo = Memo([None; MEMO_ENTRIES]);
         for call in calls {
-            let key = cost_key(self.days.of(call.occurred_at_us), call);
-            let row = memo.row(&key).unwrap_or_else(|| self.cost_row(key));
+            let (day, hour_us) = self.days.with_hour(call.occurred_at_us);
+            let key = CallKey::of(hour_us, call);
+            let row = memo.row(&key).unwrap_or_else(|| self.call_row(day, key));
             memo.set(key, row);
             let (other, user) = self.add_to(row, call);
             others.push(other);
@@ -168,16 +178,20 @@ impl<'g> Fold<'g> {
 
     /// Adds a call. Returns what its row has in `rollup_other`.
     pub fn add(&mut self, call: &Call<'_>) -> i16 {
-        let day = self.days.of(call.occurred_at_us);
-        let row = self.cost_row(cost_key(day, call));
+        let row = self.row_of(call);
         self.add_to(row, call).0
     }
 
-    /// Adds a call to that row of costs, and to its user's. Returns what the former has in `rollup_other`, and the latter's place.
+    fn row_of(&mut self, call: &Call<'_>) -> usize {
+        let (day, hour_us) = self.days.with_hour(call.occurred_at_us);
+        self.call_row(day, CallKey::of(hour_us, call))
+    }
+
+    /// Adds a call to that row, and to its user's. Returns what the former has in `rollup_other`, and the latter's place.
     fn add_to(&mut self, row: usize, call: &Call<'_>) -> (i16, usize) {
-        let cost = &mut self.costs.rows[row].1;
-        cost.measures.add_call(call);
-        let (other, group) = (cost.other, cost.group);
+        let row = &mut self.calls.rows[row].1;
+        row.measures.add_call(call);
+        let (other, group) = (row.other, row.group);
         let user = self.user_row(group, call.user_id);
         self.users.rows[user].1.add_call(call);
         (other, user)
@@ -185,26 +199,26 @@ impl<'g> Fold<'g> {
 
     /// What a call's row would have in `rollup_other`, without adding the call.
     pub fn other_of(&mut self, call: &Call<'_>) -> i16 {
-        let day = self.days.of(call.occurred_at_us);
-        let row = self.cost_row(cost_key(day, call));
-        self.costs.rows[row].1.other
+        let row = self.row_of(call);
+        self.calls.rows[row].1.other
     }
 
-    fn cost_row(&mut self, key: CostKey<'_>) -> usize {
+    fn call_row(&mut self, day: NaiveDate, key: CallKey<'_>) -> usize {
         let hash = self.hasher.hash_one(key);
         let names = &self.names;
-        let known = self.costs.find(hash, |known| {
-            known.day == key.day
+        let known = self.calls.find(hash, |known| {
+            known.hour_us == key.hour_us
                 && text(names, known.model) == key.model
                 && text(names, known.endpoint) == key.endpoint
+                && text(names, known.app) == key.app
                 && text(names, known.provider) == key.provider
         });
         known.unwrap_or_else(|| {
-            let day = key.day;
-            let [provider, model, endpoint] = [key.provider, key.model, key.endpoint].map(|name| self.keep(name));
-            let other = self.guard.admit(day, key.model, key.endpoint);
-            let row = CostRow { other, group: self.group(day, key.provider), measures: Measures::default() };
-            self.costs.insert(hash, CostNames { day, provider, model, endpoint }, row)
+            let [provider, model, endpoint, app] =
+                [key.provider, key.model, key.endpoint, key.app].map(|name| self.keep(name));
+            let other = self.guard.admit(day, key.model, key.endpoint, key.app);
+            let row = CallRow { day, other, group: self.group(day, key.provider), measures: Measures::default() };
+            self.calls.insert(hash, CallNames { hour_us: key.hour_us, provider, model, endpoint, app }, row)
         })
     }
 
@@ -240,13 +254,12 @@ impl<'g> Fold<'g> {
     /// The sums, sorted by key; keys that the guard has renamed fall together.
     #[must_use]
     pub fn deltas(&self) -> Deltas<'_> {
-        let mut deltas = Deltas { costs: BTreeMap::new(), users: self.user_rows().collect() };
-        for (key, row) in self.costs.rows.iter().filter(|(_, row)| row.measures.calls > 0) {
-            let [provider, model, endpoint] =
-                [key.provider, key.model, key.endpoint].map(|name| text(&self.names, name));
-            let model = if row.other & OTHER_MODEL == 0 { model } else { OTHER };
-            let endpoint = if row.other & OTHER_ENDPOINT == 0 { endpoint } else { OTHER };
-            deltas.costs.entry(CostKey { day: key.day, provider, model, endpoint }).or_default().add(&row.measures);
+        let mut deltas = Deltas { users: self.user_rows().collect(), ..Deltas::default() };
+        for (key, row) in self.calls.rows.iter().filter(|(_, row)| row.measures.calls > 0) {
+            let [provider, model, endpoint, app] =
+                [key.provider, key.model, key.endpoint, key.app].map(|name| text(&self.names, name));
+            let names = Names { provider, model, endpoint, app }.told(row.other);
+            names.add(&mut deltas, row.day, key.hour_us, &row.measures);
         }
         deltas.users.sort_unstable_by_key(|(key, _)| (key.user_id, key.provider, key.day));
         deltas
@@ -265,6 +278,41 @@ impl<'g> Fold<'g> {
             let [user_id, provider] = [names.user_id, group.provider].map(|name| text(&self.names, name));
             (UserKey { day: group.day, user_id, provider }, sums)
         })
+    }
+}
+
+/// The names of a call that rollups tell it by.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    /// Provider.
+    pub provider: &'a str,
+    /// Model.
+    pub model: &'a str,
+    /// Endpoint.
+    pub endpoint: &'a str,
+    /// Application.
+    pub app: &'a str,
+}
+
+impl<'a> Names<'a> {
+    /// The names as the rollups have them, by what the call's row has in `rollup_other`.
+    #[must_use]
+    pub fn told(self, other: i16) -> Self {
+        let told = |bit, name| if other & bit == 0 { name } else { OTHER };
+        Self {
+            provider: self.provider,
+            model: told(OTHER_MODEL, self.model),
+            endpoint: told(OTHER_ENDPOINT, self.endpoint),
+            app: told(OTHER_APP, self.app),
+        }
+    }
+
+    /// Adds to each rollup that does not tell users apart. The names are [`told`](Self::told).
+    pub fn add(self, deltas: &mut Deltas<'a>, day: NaiveDate, hour_us: i64, measures: &Measures) {
+        let Self { provider, model, endpoint, app } = self;
+        deltas.costs.entry(CostKey { day, provider, model, endpoint }).or_default().add(measures);
+        deltas.apps.entry(AppKey { day, app, provider, model }).or_default().add(measures);
+        deltas.hours.entry(HourKey { hour_us, provider, model }).or_default().add(measures);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Keeps a day's rollup from exploding: past a bound of distinct models or endpoints, a new one counts as `(other)`.
+//! Keeps a day's rollup from exploding: past a bound of distinct models, endpoints or applications, a new one counts as `(other)`.
 //!
 //! The log keeps what was sent, and says in `rollup_other` what the rollup made of it, so that the two can still be
 //! compared exactly. The bound is per daemon and day; it is a guard rail, not a quota.
@@ -14,6 +14,8 @@ pub const OTHER: &str = "(other)";
 pub const OTHER_MODEL: i16 = 1;
 /// Bit of `rollup_other`: the endpoint counts as [`OTHER`].
 pub const OTHER_ENDPOINT: i16 = 2;
+/// Bit of `rollup_other`: the application counts as [`OTHER`].
+pub const OTHER_APP: i16 = 4;
 
 /// Days whose names are remembered; the oldest is forgotten, and read again if it comes back.
 const DAYS_MAX: usize = 64;
@@ -25,6 +27,8 @@ pub struct KeyBounds {
     pub models: usize,
     /// Distinct endpoints of a day.
     pub endpoints: usize,
+    /// Distinct applications of a day.
+    pub apps: usize,
 }
 
 /// What all lanes share.
@@ -41,6 +45,8 @@ pub struct DayNames {
     pub models: HashSet<String>,
     /// Endpoints.
     pub endpoints: HashSet<String>,
+    /// Applications.
+    pub apps: HashSet<String>,
 }
 
 impl KeyGuard {
@@ -63,13 +69,14 @@ impl KeyGuard {
         let known = days.entry(day).or_default();
         known.models.extend(names.models);
         known.endpoints.extend(names.endpoints);
+        known.apps.extend(names.apps);
         while days.len() > DAYS_MAX {
             days.pop_first();
         }
     }
 
     /// Which of a new key's names count as [`OTHER`]: bits of `rollup_other`.
-    pub fn admit(&self, day: NaiveDate, model: &str, endpoint: &str) -> i16 {
+    pub fn admit(&self, day: NaiveDate, model: &str, endpoint: &str, app: &str) -> i16 {
         let mut days = self.lock();
         let names = days.entry(day).or_default();
         let mut other = 0;
@@ -78,6 +85,9 @@ impl KeyGuard {
         }
         if !admit_name(&mut names.endpoints, endpoint, self.bounds.endpoints) {
             other |= OTHER_ENDPOINT;
+        }
+        if !admit_name(&mut names.apps, app, self.bounds.apps) {
+            other |= OTHER_APP;
         }
         other
     }
@@ -106,15 +116,17 @@ mod tests {
 
     #[test]
     fn known_names_pass_and_new_ones_beyond_the_bound_do_not() {
-        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 1 });
+        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 1, apps: 1 });
         let day = NaiveDate::default();
         assert_eq!(guard.unknown([day].into_iter()), [day]);
-        guard.learn(day, DayNames { models: ["a".into()].into(), endpoints: HashSet::new() });
+        guard.learn(day, DayNames { models: ["a".into()].into(), ..DayNames::default() });
         assert!(guard.unknown([day].into_iter()).is_empty());
-        assert_eq!(guard.admit(day, "b", ""), 0);
-        assert_eq!(guard.admit(day, "c", "/x"), OTHER_MODEL);
-        assert_eq!(guard.admit(day, "a", "/y"), OTHER_ENDPOINT);
-        assert_eq!(guard.admit(day, "c", "/y"), OTHER_MODEL | OTHER_ENDPOINT);
-        assert_eq!(guard.admit(day, "b", "/x"), 0);
+        assert_eq!(guard.admit(day, "b", "", ""), 0);
+        assert_eq!(guard.admit(day, "c", "/x", ""), OTHER_MODEL);
+        assert_eq!(guard.admit(day, "a", "/y", ""), OTHER_ENDPOINT);
+        assert_eq!(guard.admit(day, "c", "/y", ""), OTHER_MODEL | OTHER_ENDPOINT);
+        assert_eq!(guard.admit(day, "b", "/x", "web"), 0);
+        assert_eq!(guard.admit(day, "b", "/x", "cron"), OTHER_APP);
+        assert_eq!(guard.admit(day, "c", "/y", "cron"), OTHER_MODEL | OTHER_ENDPOINT | OTHER_APP);
     }
 }

@@ -81,6 +81,30 @@ pub struct CostKey<'a> {
     pub endpoint: &'a str,
 }
 
+/// A key of `daily_app_api_costs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppKey<'a> {
+    /// In the reporting time zone.
+    pub day: NaiveDate,
+    /// Application, or [`OTHER`](super::guard::OTHER).
+    pub app: &'a str,
+    /// Provider.
+    pub provider: &'a str,
+    /// Model, or [`OTHER`](super::guard::OTHER).
+    pub model: &'a str,
+}
+
+/// A key of `hourly_api_costs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HourKey<'a> {
+    /// The hour's beginning by the clocks of the reporting time zone, microseconds since 1970.
+    pub hour_us: i64,
+    /// Provider.
+    pub provider: &'a str,
+    /// Model, or [`OTHER`](super::guard::OTHER).
+    pub model: &'a str,
+}
+
 /// A key of `daily_user_api_costs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserKey<'a> {
@@ -117,16 +141,29 @@ impl Default for UserSums {
     }
 }
 
-impl CostKey<'_> {
-    /// True if the names are the very same slices: then they are equal, without looking.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.day == other.day
-            && std::ptr::eq(self.model, other.model)
-            && std::ptr::eq(self.endpoint, other.endpoint)
-            && std::ptr::eq(self.provider, other.provider)
-    }
+/// The finest key of all rollups that do not tell users apart: what each of them adds up by is a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct CallKey<'a> {
+    /// As in [`HourKey`]. It tells the day, too.
+    pub(super) hour_us: i64,
+    pub(super) provider: &'a str,
+    pub(super) model: &'a str,
+    pub(super) endpoint: &'a str,
+    pub(super) app: &'a str,
 }
 
-pub(super) fn cost_key<'a>(day: NaiveDate, call: &Call<'a>) -> CostKey<'a> {
-    CostKey { day, provider: call.provider, model: call.model, endpoint: call.endpoint }
+impl<'a> CallKey<'a> {
+    pub(super) fn of(hour_us: i64, call: &Call<'a>) -> Self {
+        let Call { provider, model, endpoint, app, .. } = *call;
+        Self { hour_us, provider, model, endpoint, app }
+    }
+
+    /// True if the names are the very same slices: then they are equal, without looking.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.hour_us == other.hour_us
+            && std::ptr::eq(self.model, other.model)
+            && std::ptr::eq(self.endpoint, other.endpoint)
+            && std::ptr::eq(self.app, other.app)
+            && std::ptr::eq(self.provider, other.provider)
+    }
 }

@@ -1,4 +1,4 @@
-//! Rollups: what a batch adds to each of the three rollup tables, folded in memory while its rows are encoded.
+//! Rollups: what a batch adds to each of the rollup tables, folded in memory while its rows are encoded.
 //!
 //! A rollup row costs PostgreSQL several microseconds whatever it adds up, so a batch touches each key once: [`fold`]
 //! sums the batch by key; the flusher writes the sums, sorted by key. The order of keys and of tables is the same in

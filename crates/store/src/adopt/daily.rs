@@ -144,7 +144,9 @@ pub(super) async fn take(
 async fn add(client: &Client, rollup: &Rollup, table: &str, zone: &str) -> Result<(), tokio_postgres::Error> {
     let key = |name: &str| match name {
         "day" | "provider" | "model" | "endpoint" => format!("d.{name}"),
-        // The old sums do not tell users.
+        // Nor hours: a day is in its first one.
+        "hour" => format!("d.day::timestamp AT TIME ZONE $1 AS {name}"),
+        // The old sums tell neither users nor applications.
         _ => format!("''::text AS {name}"),
     };
     let measure = |name: &str| {

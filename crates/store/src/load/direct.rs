@@ -57,6 +57,7 @@ impl DirectLoader {
             guard: KeyGuard::new(KeyBounds {
                 models: config.rollup.max_models_per_day,
                 endpoints: config.rollup.max_endpoints_per_day,
+                apps: config.rollup.max_apps_per_day,
             }),
             days: Days::new(zone),
             zone,

@@ -40,6 +40,8 @@ pub async fn learn_days(
             names.models.insert(row.get(0));
             names.endpoints.insert(row.get(1));
         }
+        let sql = "SELECT DISTINCT app FROM public.daily_app_api_costs WHERE day = $1 AND app <> ''";
+        names.apps = client.query_typed(sql, &[(&day, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect();
         names.models.remove("");
         names.endpoints.remove("");
         guard.learn(day, names);

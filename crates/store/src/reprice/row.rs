@@ -20,6 +20,7 @@ pub(super) struct LogRow {
     pub provider: String,
     pub model: String,
     pub endpoint: String,
+    pub app: String,
     pub user_id: String,
     pub service_tier: String,
     pub platform: String,
@@ -72,7 +73,7 @@ pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> Stri
          l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
          l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
          l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
-         l.platform \
+         l.platform, l.app \
          FROM public.api_usage_log AS l WHERE {filter}"
     )
 }
@@ -111,6 +112,7 @@ impl LogRow {
             rollup_other: row.get(17),
             not_understood: row.get(18),
             platform: row.get(19),
+            app: row.get(20),
         }
     }
 

@@ -17,9 +17,8 @@ use crate::rollup_upserts;
 use crate::user_deltas::Side;
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_model::rollup::day::Days;
-use tallyd_model::rollup::fold::Deltas;
-use tallyd_model::rollup::guard::{OTHER, OTHER_ENDPOINT, OTHER_MODEL};
-use tallyd_model::rollup::measures::{CostKey, Measures, UserKey, UserSums};
+use tallyd_model::rollup::fold::{Deltas, Names};
+use tallyd_model::rollup::measures::{Measures, UserKey, UserSums};
 
 /// Rows that are fetched, and updated, at once.
 const FETCH_ROWS: usize = 10_000;
@@ -137,7 +136,7 @@ async fn step(
             // Both are costs of one record.
             let change = new.checked_sub(old.unwrap_or_default()).expect("a record's costs are within 10^9 USD");
             done.difference = sum(done.difference, change);
-            sums.add(days.of(row.occurred_at_us), &row, change, old.is_none());
+            sums.add(days.with_hour(row.occurred_at_us), &row, change, old.is_none());
             updates.push(row, new, price_id);
         }
         if !updates.apply(client, job.position_us, to_us).await? {
@@ -200,22 +199,24 @@ impl Updates {
     }
 }
 
+/// What rollups tell a call by that has no user: the day, the hour, provider, model, endpoint, application and `rollup_other`.
+type CallKey = (NaiveDate, i64, [String; 4], i16);
+
 /// Differences by the rollups' keys.
 #[derive(Default)]
 struct Sums {
-    costs: BTreeMap<(NaiveDate, String, String, String), Measures>,
+    calls: BTreeMap<CallKey, Measures>,
     users: BTreeMap<(String, String, NaiveDate), UserSums>,
 }
 
 impl Sums {
-    fn add(&mut self, day: NaiveDate, row: &LogRow, change: Usd, was_unpriced: bool) {
+    fn add(&mut self, (day, hour_us): (NaiveDate, i64), row: &LogRow, change: Usd, was_unpriced: bool) {
         let add = |measures: &mut Measures| {
             measures.cost = sum(measures.cost, change);
             measures.unpriced -= i64::from(was_unpriced);
         };
-        let model = if row.rollup_other & OTHER_MODEL == 0 { &row.model } else { OTHER };
-        let endpoint = if row.rollup_other & OTHER_ENDPOINT == 0 { &row.endpoint } else { OTHER };
-        add(self.costs.entry((day, row.provider.clone(), model.to_owned(), endpoint.to_owned())).or_default());
+        let names = [&row.provider, &row.model, &row.endpoint, &row.app].map(Clone::clone);
+        add(self.calls.entry((day, hour_us, names, row.rollup_other)).or_default());
         let user = self.users.entry((row.user_id.clone(), row.provider.clone(), day)).or_default();
         add(&mut user.measures);
         // The user's first and last call are known already; these change neither.
@@ -224,11 +225,12 @@ impl Sums {
     }
 
     fn deltas(&self) -> Deltas<'_> {
-        let costs = self.costs.iter().map(|((day, provider, model, endpoint), measures)| {
-            (CostKey { day: *day, provider, model, endpoint }, *measures)
-        });
         let users =
             self.users.iter().map(|((user_id, provider, day), sums)| (UserKey { day: *day, user_id, provider }, sums));
-        Deltas { costs: costs.collect(), users: users.collect() }
+        let mut deltas = Deltas { users: users.collect(), ..Deltas::default() };
+        for ((day, hour_us, [provider, model, endpoint, app], other), measures) in &self.calls {
+            Names { provider, model, endpoint, app }.told(*other).add(&mut deltas, *day, *hour_us, measures);
+        }
+        deltas
     }
 }

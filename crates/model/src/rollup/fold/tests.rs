@@ -7,6 +7,7 @@ use crate::call::Cost;
 use crate::pricing::{Tokens, Usd};
 
 const DAY_US: i64 = 86_400_000_000;
+const HOUR_US: i64 = DAY_US / 24;
 
 /// Calls, errors, input tokens, attodollars, unpriced calls.
 type Sums = (i64, i64, i64, i128, i64);
@@ -14,14 +15,14 @@ type Sums = (i64, i64, i64, i128, i64);
 #[derive(Debug, Clone)]
 struct Sample {
     day: i64,
-    names: [usize; 4],
+    names: [usize; 5],
     input: u64,
     status: u16,
     cost: Option<i64>,
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
-    let names = prop::array::uniform4(0..4usize);
+    let names = prop::array::uniform5(0..4usize);
     (0..3i64, names, 0..1_000u64, prop_oneof![Just(200u16), Just(400), Just(529)], any::<Option<i64>>())
         .prop_map(|(day, names, input, status, cost)| Sample { day, names, input, status, cost })
 }
@@ -29,17 +30,19 @@ fn sample() -> impl Strategy<Value = Sample> {
 const NAMES: [&str; 4] = ["", "a", "ab", "a name that does not fit the row that it belongs to"];
 
 /// Each sample's own copies of its names, so that equal names stand at several addresses.
-fn texts(samples: &[Sample]) -> Vec<[String; 4]> {
+fn texts(samples: &[Sample]) -> Vec<[String; 5]> {
     samples.iter().map(|sample| sample.names.map(|name| NAMES[name].to_owned())).collect()
 }
 
-fn calls<'a>(samples: &[Sample], texts: &'a [[String; 4]]) -> Vec<Call<'a>> {
-    let call = |(place, (sample, [provider, model, endpoint, user_id])): (usize, (&Sample, &'a [String; 4]))| Call {
-        occurred_at_us: sample.day * DAY_US + place as i64,
+fn calls<'a>(samples: &[Sample], texts: &'a [[String; 5]]) -> Vec<Call<'a>> {
+    let call = |(place, (sample, [provider, model, endpoint, user_id, app])): (usize, (&Sample, &'a [String; 5]))| Call {
+        // Two hours, and microseconds that tell calls apart.
+        occurred_at_us: sample.day * DAY_US + (place % 2) as i64 * HOUR_US + place as i64,
         provider,
         model,
         endpoint,
         user_id,
+        app,
         tokens: Tokens { input: sample.input, ..Tokens::default() },
         status: sample.status,
         cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
@@ -53,16 +56,19 @@ proptest! {
     fn the_sums_are_those_of_a_plain_map(samples in prop::collection::vec(sample(), 0..80)) {
         let texts = texts(&samples);
         let calls = calls(&samples, &texts);
-        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 3 });
+        let guard = KeyGuard::new(KeyBounds { models: 2, endpoints: 3, apps: 2 });
         let mut fold = Fold::new(&guard, Days::new(Tz::UTC));
         let mut expected: BTreeMap<(i64, [String; 3]), Sums> = BTreeMap::new();
         let mut users: BTreeMap<(i64, &str, &str), (i64, i64, i64)> = BTreeMap::new();
+        let (mut apps, mut hours) = (BTreeMap::<_, i64>::new(), BTreeMap::<_, i64>::new());
         for (call, sample) in calls.iter().zip(&samples) {
             let other = fold.add(call);
             prop_assert_eq!(other, fold.other_of(call));
             let day = call.occurred_at_us / DAY_US;
             let name = |bit: i16, name: &str| if other & bit == 0 { name.to_owned() } else { OTHER.to_owned() };
             let names = [call.provider.to_owned(), name(OTHER_MODEL, call.model), name(OTHER_ENDPOINT, call.endpoint)];
+            *apps.entry((day, name(OTHER_APP, call.app), names[0].clone(), names[1].clone())).or_default() += 1;
+            *hours.entry((call.occurred_at_us / HOUR_US, names[0].clone(), names[1].clone())).or_default() += 1;
             let sums = expected.entry((day, names)).or_default();
             sums.0 += 1;
             sums.1 += i64::from(call.status >= 400);
@@ -81,6 +87,8 @@ proptest! {
         }
         let (deltas, together) = (fold.deltas(), together.deltas());
         prop_assert_eq!(&deltas.costs, &together.costs);
+        prop_assert_eq!(&deltas.apps, &together.apps);
+        prop_assert_eq!(&deltas.hours, &together.hours);
         prop_assert_eq!(&deltas.users, &together.users);
         let found = deltas.costs.iter().map(|(key, sums)| {
             let day = key.day.signed_duration_since(NaiveDate::default()).num_days();
@@ -93,6 +101,15 @@ proptest! {
             ((day, key.user_id, key.provider), (sums.measures.calls, sums.first_us, sums.last_us))
         });
         prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), users);
+        let found = deltas.apps.iter().map(|(key, sums)| {
+            let day = key.day.signed_duration_since(NaiveDate::default()).num_days();
+            ((day, key.app.to_owned(), key.provider.to_owned(), key.model.to_owned()), sums.calls)
+        });
+        prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), apps);
+        let found = deltas.hours.iter().map(|(key, sums)| {
+            ((key.hour_us / HOUR_US, key.provider.to_owned(), key.model.to_owned()), sums.calls)
+        });
+        prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), hours);
         prop_assert!(deltas.users.is_sorted_by_key(|(key, _)| (key.user_id, key.provider, key.day)));
     }
 }
@@ -107,7 +124,7 @@ proptest! {
     ) {
         let texts = texts(&samples);
         let calls = calls(&samples, &texts);
-        let guard = KeyGuard::new(KeyBounds { models: 100, endpoints: 100 });
+        let guard = KeyGuard::new(KeyBounds { models: 100, endpoints: 100, apps: 100 });
         let sums_of = |batches: &[&[Call<'_>]]| {
             let mut sums: BTreeMap<String, Measures> = BTreeMap::new();
             for batch in batches {
