@@ -10,8 +10,8 @@ import type { Costs, Dimension, GroupRow } from "./types";
 export type Bucket = "hour" | "day" | "week" | "month";
 /** Series that are told apart; the rest is one. */
 export const SERIES_MAX = COLORS.length;
-/** Days that can be told apart by application, or by hour: these are read from the call log. */
-export const LOG_DAYS_MAX = 31;
+/** Days whose hours are told apart: more bars than that nobody reads. By application, hours are read from the call log. */
+export const HOUR_DAYS_MAX = 31;
 
 export interface Question {
   by: Dimension;
@@ -41,6 +41,8 @@ export interface History {
   cost: Attos;
   /** The number of groups; a lower bound if there are more than a page. */
   groupCount: number;
+  /** The first day whose sums are whole, if the range begins before it. */
+  whole_from: string | null;
 }
 
 /** The intervals that fit a range: bars that can be told apart. */
@@ -157,7 +159,7 @@ export async function history(question: Question, zone: string, signal: AbortSig
   const cost = sum(whole.rows.map((row) => parse(row.cost_usd)));
   const more = ranked.rows.slice(top.length).map((row, at) => ({ name: names[top.length + at] ?? "", row }));
   if (more.length > 0) groups.push(others(groups, whole.rows, total, cost, lineUp));
-  return { question, bars, groups, more, total, cost, groupCount: ranked.rows.length };
+  return { question, bars, groups, more, total, cost, groupCount: ranked.rows.length, whole_from: ranked.whole_from ?? whole.whole_from };
 }
 
 /** One group's bars. An empty name is a group, too: calls without a name. */

@@ -1,6 +1,5 @@
 // Which days: a number up to today, everything, or from one day to another.
 
-import { noun } from "./format";
 import { amend } from "./route";
 import { Choice } from "./ui/parts";
 
@@ -19,15 +18,10 @@ export function named(query: URLSearchParams, standard: Name = "30"): Name {
   return RANGES.find(([name]) => name === value)?.[0] ?? standard;
 }
 
-/** Those that a bound of some weeks bars. */
-const TOO_LONG: Name[] = ["90", "all"];
-
-/** `daysMax` bars the ranges that are longer. */
-export function RangePicker(props: { query: URLSearchParams; range: Range; today: string; standard?: Name; without?: Name[]; daysMax?: number | undefined }) {
+export function RangePicker(props: { query: URLSearchParams; range: Range; today: string; standard?: Name; without?: Name[] }) {
   const standard = props.standard ?? "30";
   const name = named(props.query, standard);
   const options = RANGES.filter(([value]) => !props.without?.includes(value));
-  const barred = props.daysMax === undefined ? {} : Object.fromEntries(TOO_LONG.map((value) => [value, `${noun(props.daysMax ?? 0, "day", "days")} at most can be told apart so`]));
   const pick = (value: Name) => {
     if (value === "custom") amend({ days: null, from: props.range.from, to: props.range.to });
     else amend({ days: value === standard ? null : value, from: null, to: null });
@@ -38,7 +32,7 @@ export function RangePicker(props: { query: URLSearchParams; range: Range; today
   };
   return (
     <div class="range">
-      <Choice label="Days" value={name in barred ? null : name} options={options} barred={barred} onPick={pick} />
+      <Choice label="Days" value={name} options={options} onPick={pick} />
       {name === "custom" && (
         <span class="dates">
           <input type="date" aria-label="First day" value={props.range.from} max={props.range.to} onChange={set("from")} />

@@ -25,6 +25,7 @@ export interface Costs {
   time_zone: string;
   bucket: string;
   source: string;
+  whole_from: string | null;
   rows: GroupRow[];
   next_offset: number | null;
 }

@@ -10,8 +10,7 @@ use super::point_out;
 use super::{reporting_zone, today_in, with_database};
 use tallyd_config::Config;
 use tallyd_model::pricing::{Usd, normalise_provider};
-use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
-use tallyd_store::queries::names::LOG_DAYS_MAX;
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy, Source};
 
 /// Show what was spent, by model, provider, user, application or day.
 #[derive(Args)]
@@ -43,7 +42,7 @@ pub(super) struct CostsArgs {
     /// Only this user
     #[arg(long, value_name = "ID")]
     user: Option<String>,
-    /// Only this application; of 31 days at most
+    /// Only this application
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// So many lines at most, the largest costs first; days in their order
@@ -66,7 +65,7 @@ enum By {
     Provider,
     /// Users
     User,
-    /// Applications, of 31 days at most
+    /// Applications
     App,
     /// Days
     Day,
@@ -119,12 +118,6 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> 
         anyhow::bail!("--from is after --to");
     }
     let days = (to - from).num_days().unsigned_abs() + 1;
-    let reads_log = args.by == By::App
-        || args.app.is_some()
-        || (args.by == By::User || args.user.is_some()) && (args.by == By::Model || args.model.is_some());
-    if reads_log && days > LOG_DAYS_MAX {
-        anyhow::bail!("applications, and users' models, are told apart over {LOG_DAYS_MAX} days at most, not {days}");
-    }
     let by_day = args.by == By::Day;
     let filters = [
         (Dimension::Provider, args.provider.as_deref().map(|name| normalise_provider(name).into_owned())),
@@ -132,7 +125,7 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> 
         (Dimension::User, args.user.clone()),
         (Dimension::App, args.app.clone()),
     ];
-    Ok(CostQuery {
+    let question = CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),
@@ -144,7 +137,11 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> 
         // One more tells that there are more.
         limit: args.limit + 1,
         offset: 0,
-    })
+    };
+    if question.source() == Source::ApiUsageLog && days > LOG_DAYS_MAX {
+        anyhow::bail!("users' models and applications are told apart over {LOG_DAYS_MAX} days at most, not {days}");
+    }
+    Ok(question)
 }
 
 pub(super) fn run(args: &CostsArgs, config: &Config) -> anyhow::Result<ExitCode> {

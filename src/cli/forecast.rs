@@ -35,7 +35,7 @@ pub(super) fn run(args: &ForecastArgs, config: &Config) -> anyhow::Result<ExitCo
         let now = now.with_timezone(&zone);
         if !provider.is_empty() {
             let filter = [(Dimension::Provider, provider.to_string())];
-            point_out(db, &filter, all_days(Dimension::Provider, now.date_naive()), zone).await?;
+            point_out(db, &filter, all_days(now.date_naive()), zone).await?;
         }
         Ok((now, spending_history(db, now.date_naive(), &provider).await?))
     })?;

@@ -16,8 +16,6 @@ use super::error::ApiError;
 pub(crate) const TEXT_BYTES_MAX: usize = 512;
 /// Days of a range that the rollups answer: ten years.
 pub(crate) const ROLLUP_DAYS_MAX: u64 = 3_660;
-/// Days of a range that the call log answers.
-pub(crate) const LOG_DAYS_MAX: u64 = 31;
 /// Rows of a page.
 pub(crate) const LIMIT_MAX: i64 = 10_000;
 /// Rows that can be skipped; beyond, a narrower question is meant.

@@ -160,6 +160,30 @@ async fn a_database_of_the_former_files_is_what_the_initial_schema_makes_and_is_
     db.close().await;
 }
 
+/// Calls that were dropped before sums by application and by hour were kept are in neither, and the day after the last of them is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dropped_before_is_told() {
+    let dir = data_dir();
+    let db = database(dir.path()).await;
+    let mut client = db.connect("before").await.unwrap();
+    migrate_with(&client, files(PRESENT).into_iter().filter(|file| file.version() <= LAST)).await;
+    let calls = "SELECT increment_daily_cost('claude', app => 'web', cost_usd => 0.5, occurred_at => '2025-01-31 23:30Z'), \
+        increment_daily_cost('claude', app => 'cron', cost_usd => 1, occurred_at => '2025-02-01 01:30Z'); \
+        INSERT INTO tallyd_dropped_costs SELECT * FROM daily_api_costs WHERE day = '2025-01-31'; \
+        INSERT INTO tallyd_dropped_user_costs SELECT * FROM daily_user_api_costs WHERE day = '2025-01-31'; \
+        INSERT INTO tallyd_dropped_totals (user_id, provider, calls, requests, cost_usd, first_call_at, last_call_at) \
+            SELECT user_id, provider, 1, 1, 0.5, first_call_at, first_call_at FROM user_api_totals; \
+        DROP TABLE api_usage_log_2025_01";
+    client.batch_execute(calls).await.unwrap();
+    migrate(&mut client, &migrate_options()).await.unwrap();
+    let outcome = reconcile(&mut client).await.unwrap();
+    assert!(outcome.equal && outcome.log_rows == 1, "{outcome:?}");
+    let sums = "SELECT concat_ws(' ', (SELECT day || ' ' || app FROM daily_app_api_costs), \
+        (SELECT hour AT TIME ZONE 'UTC' FROM hourly_api_costs), value) FROM tallyd_settings WHERE key = 'sums_by_app_and_hour_from'";
+    assert_eq!(value(&client, sums).await, "2025-02-01 cron 2025-02-01 01:00:00 2025-02-01");
+    db.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_initial_schema_closes_a_project_as_the_former_files_did() {
     let project = Project::empty(Grants::Legacy).await;

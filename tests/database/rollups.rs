@@ -6,6 +6,9 @@ use tokio_postgres::Client;
 
 use crate::support::{data_dir, migrated, value};
 
+const TABLES: [&str; 5] =
+    ["daily_api_costs", "daily_user_api_costs", "user_api_totals", "daily_app_api_costs", "hourly_api_costs"];
+
 async fn calls(db: &Database, sessions: usize, each: usize) {
     let sessions = (0..sessions).map(|session| {
         let db = db.clone();
@@ -14,10 +17,10 @@ async fn calls(db: &Database, sessions: usize, each: usize) {
             for call in 0..each {
                 let cost = if call % 5 == 0 { "NULL".into() } else { format!("0.{:07}", call * 13 + session) };
                 let sql = format!(
-                    "SELECT increment_daily_cost(provider => '{}', model => 'm{}', endpoint => '/e?street={call}', user_id => 'u{}', \
+                    "SELECT increment_daily_cost(provider => '{}', model => 'm{}', endpoint => '/e?street={call}', user_id => 'u{}', app => 'app{}', \
                      cost_usd => {cost}, input_tokens => {call}, output_tokens => 2, cache_read_tokens => 3, cache_write_5m_tokens => 4, \
                      cache_write_1h_tokens => 5, status => {}, occurred_at => now() - interval '1 hour' * {call})",
-                    ["claude", "Anthropic", "rentcast"][call % 3], call % 2, call % 4, [200, 429][call % 2],
+                    ["claude", "Anthropic", "rentcast"][call % 3], call % 2, call % 4, call % 3, [200, 429][call % 2],
                 );
                 client.batch_execute(&sql).await.unwrap();
             }
@@ -39,7 +42,7 @@ async fn concurrent_calls_add_up_exactly() {
     assert_eq!((outcome.log_rows, outcome.unpriced_rows), (400, 80));
     assert_eq!(outcome.log_cost_usd, value(&client, "SELECT sum(cost_usd)::text FROM api_usage_log").await);
     let sums = "SELECT sum(calls) || ' ' || sum(errors) || ' ' || sum(unpriced_calls) || ' ' || sum(cache_write_1h_tokens) FROM ";
-    for table in ["daily_api_costs", "daily_user_api_costs", "user_api_totals"] {
+    for table in TABLES {
         assert_eq!(value(&client, &format!("{sums}{table}")).await, "400 200 80 2000");
     }
     assert_eq!(
@@ -47,21 +50,32 @@ async fn concurrent_calls_add_up_exactly() {
         "/e claude,/e rentcast"
     );
     // What counts under '(other)' is compared there.
-    let other = "UPDATE api_usage_log SET rollup_other = 3; \
+    let other = "UPDATE api_usage_log SET rollup_other = 7; \
+        WITH gone AS (DELETE FROM daily_app_api_costs RETURNING *) INSERT INTO daily_app_api_costs \
+        SELECT day, '(other)', provider, '(other)', sum(calls), sum(errors), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), \
+        sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(requests), sum(cost_usd), sum(unpriced_calls), now() \
+        FROM gone GROUP BY day, provider; \
+        WITH gone AS (DELETE FROM hourly_api_costs RETURNING *) INSERT INTO hourly_api_costs \
+        SELECT hour, provider, '(other)', sum(calls), sum(errors), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), \
+        sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(requests), sum(cost_usd), sum(unpriced_calls), now() \
+        FROM gone GROUP BY hour, provider; \
         WITH gone AS (DELETE FROM daily_api_costs RETURNING *) INSERT INTO daily_api_costs \
         SELECT day, provider, '(other)', '(other)', sum(calls), sum(errors), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), \
         sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(requests), sum(cost_usd), sum(unpriced_calls), now() \
         FROM gone GROUP BY day, provider";
     client.batch_execute(other).await.unwrap();
     assert!(reconcile(&mut client).await.unwrap().equal);
-    client.batch_execute("UPDATE api_usage_log SET rollup_other = 1").await.unwrap();
-    assert!(!reconcile(&mut client).await.unwrap().equal);
+    for other in [3, 5, 6] {
+        client.batch_execute(&format!("UPDATE api_usage_log SET rollup_other = {other}")).await.unwrap();
+        assert!(!reconcile(&mut client).await.unwrap().equal, "{other}");
+    }
     db.close().await;
 }
 
 /// Runs `damage`, returns the differences that it makes, and undoes it.
 async fn differences(client: &mut Client, damage: &str) -> Vec<Difference> {
-    let tables = ["daily_api_costs", "tallyd_user_days", "tallyd_user_totals"];
+    let tables =
+        ["daily_api_costs", "tallyd_user_days", "tallyd_user_totals", "daily_app_api_costs", "hourly_api_costs"];
     for table in tables {
         client.batch_execute(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await.unwrap();
     }
@@ -90,6 +104,8 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
         ("daily_api_costs", "daily_api_costs", "day=2026-01-05, provider=claude, model=m, endpoint=/e"),
         ("daily_user_api_costs", "tallyd_user_days", "day=2026-01-05, user_id=u, provider=claude"),
         ("user_api_totals", "tallyd_user_totals", "user_id=u, provider=claude"),
+        ("daily_app_api_costs", "daily_app_api_costs", "day=2026-01-05, app=, provider=claude, model=m"),
+        ("hourly_api_costs", "hourly_api_costs", "hour=2026-01-05 10:00:00+00, provider=claude, model=m"),
     ];
     let measures = [
         "calls",
@@ -113,9 +129,11 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
         let lost =
             Difference { table: rollup, key: key.into(), column: "calls".into(), rollup: None, log: Some("1".into()) };
         assert_eq!(found, [lost]);
-        let columns =
-            if rollup == "user_api_totals" { "provider, first_call_at, last_call_at" } else { "provider, day" };
-        let values = if rollup == "user_api_totals" { "'ghost', now(), now()" } else { "'ghost', '2026-01-05'" };
+        let (columns, values) = match rollup {
+            "user_api_totals" => ("provider, first_call_at, last_call_at", "'ghost', now(), now()"),
+            "hourly_api_costs" => ("provider, hour", "'ghost', '2026-01-05 10:00Z'"),
+            _ => ("provider, day", "'ghost', '2026-01-05'"),
+        };
         let found = differences(&mut client, &format!("INSERT INTO {table} ({columns}) VALUES ({values})")).await;
         assert_eq!((found.len(), found[0].rollup.as_deref(), found[0].log.as_deref()), (1, Some("0"), None));
     }

@@ -57,7 +57,7 @@ fn a_budget_is_set_shown_changed_and_removed() {
         ("provider", "rentcats", "no call has had the provider \"rentcats\"; near names: rentcast"),
         ("model", "claude-sonet-4", "no call has had the model \"claude-sonet-4\"; near names: claude-sonnet-4"),
         ("user", "u-9", "no call has had the user \"u-9\"; near names: u-1, u-2, u-3"),
-        ("app", "wep", "no call has had the application \"wep\" in the last 31 days; "),
+        ("app", "wep", "no call has had the application \"wep\"; near names: web"),
     ] {
         let slip = json!({"scope": scope, "scope_value": value, "period": "day", "amount_usd": "1"});
         let answer = put(&api, "/api/v1/budgets", &admin, &slip).ok();

@@ -26,8 +26,9 @@ fn costs_are_grouped_and_every_table_gives_the_same_sums() {
         ("bucket=month&group_by=model,endpoint", "daily_api_costs", 6),
         ("bucket=total&group_by=user", "daily_user_api_costs", 4),
         ("bucket=total&group_by=user,provider", "daily_user_api_costs", 5),
-        ("bucket=total&group_by=app", "api_usage_log", 2),
-        ("bucket=hour", "api_usage_log", 5),
+        ("bucket=total&group_by=app", "daily_app_api_costs", 2),
+        ("bucket=hour", "hourly_api_costs", 5),
+        ("bucket=hour&group_by=app", "api_usage_log", 5),
         ("bucket=day&group_by=user,model", "api_usage_log", 6),
     ] {
         let (from, rows) = rows(&api, &token, query);
@@ -54,7 +55,7 @@ fn costs_are_grouped_and_every_table_gives_the_same_sums() {
         let answer = api.get(&format!("/api/v1/costs?{query}"), &token);
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{query}");
     }
-    let long = api.get("/api/v1/costs?bucket=hour&days=32", &token);
+    let long = api.get("/api/v1/costs?bucket=hour&group_by=user&days=32", &token);
     assert_eq!(long.status, 400, "the log is asked for a month at most");
 }
 

@@ -88,7 +88,7 @@ fn a_rebuild_is_confirmed_refuses_while_a_daemon_runs_and_none_books_into_the_ol
     assert_eq!(postgres.psql("SELECT count(*) FILTER (WHERE user_id = 'u') FROM api_usage_log"), "1");
     let (code, said) = rebuild(&daemon, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("1 call on 1 day: 2 rows"), "{said}");
+    assert!(said.contains("1 call on 1 day: 4 rows"), "{said}");
     postgres.until("SELECT count(*) FROM tallyd_daemons", "1");
     let pid = daemon.pid();
     let (code, said) = rebuild(&daemon, &["--yes"]);
@@ -159,7 +159,8 @@ fn costs_and_users_are_shown_in_lists_with_headings() {
     assert!(lines(&["costs", "--by", "day", "--days", "1"])[1].ends_with("3 1 1.20"));
     let json: Value = serde_json::from_str(&run(&["costs", "--json"])).unwrap();
     assert_eq!((&json[0]["model"], &json[1]["cost_usd"]), (&"claude-sonnet-4-5".into(), &"0.0042".into()));
-    let wrong = daemon.run(&["costs", "--by", "app", "--days", "90"]);
+    assert_eq!(lines(&["costs", "--by", "app", "--days", "90"])[1..3], ["web 1 0 1.20", "- 2 1 < 0.01"]);
+    let wrong = daemon.run(&["costs", "--by", "app", "--user", "ann", "--days", "90"]);
     assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("31 days"));
     let today = postgres.psql("SELECT max(occurred_at AT TIME ZONE 'UTC')::date FROM api_usage_log");
     let users = lines(&["users", "list"]);

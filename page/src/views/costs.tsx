@@ -2,7 +2,7 @@
 
 import { useMemo, useState } from "preact/hooks";
 import { url } from "../api";
-import { type Bucket, type Group, type History, LOG_DAYS_MAX, type Question, dimensionsOf, fittingBucket, firstDay, history } from "../costdata";
+import { type Bucket, type Group, type History, HOUR_DAYS_MAX, type Question, dimensionsOf, fittingBucket, firstDay, history } from "../costdata";
 import { addDays, count, daysBetween, noun, percentage, short, today } from "../format";
 import { useLive } from "../live";
 import { axisUsd, parse, percent, sum, toFloat, usd, usdOf } from "../money";
@@ -39,13 +39,12 @@ export function Costs() {
   const asked = query.get("bucket");
   const key = `costs ${by} ${provider} ${name} ${query.get("from")} ${query.get("to")} ${asked}`;
   const live = useLive<History>(key, async (signal) => {
-    const range = by === "app" ? bounded(await rangeOf(name, query, zone, signal)) : await rangeOf(name, query, zone, signal);
+    const range = await rangeOf(name, query, zone, signal);
     return history({ by, range, bucket: bucketOf(asked, range), provider }, zone, signal);
   }, 20_000);
   const range = live.data?.question.range ?? { from: addDays(today(zone), -29), to: today(zone) };
-  const byHour = daysBetween(range.from, range.to) < LOG_DAYS_MAX;
-  // A range that the next view bars is not kept: the standard one is offered instead.
-  const stack = (value: Dimension) => amend({ by: value === "provider" ? null : value, ...(value === "app" && ["90", "all"].includes(name) ? { days: null } : {}) });
+  const byHour = daysBetween(range.from, range.to) < HOUR_DAYS_MAX;
+  const stack = (value: Dimension) => amend({ by: value === "provider" ? null : value });
   return (
     <>
       <Head title="Costs" lead="Spend over time by provider, model, endpoint, user or application." live={live}>
@@ -53,7 +52,7 @@ export function Costs() {
       </Head>
       <div class="filters">
         <Choice label="Stack by" value={by} options={BY} onPick={stack} />
-        <RangePicker query={query} range={range} today={today(zone)} daysMax={by === "app" ? LOG_DAYS_MAX : undefined} />
+        <RangePicker query={query} range={range} today={today(zone)} />
         <label class="inline">Interval <select value={asked === "hour" && !byHour ? "" : asked ?? ""} onChange={(event) => amend({ bucket: event.currentTarget.value || null })}>
           <option value="">Auto</option>
           {BUCKETS.map(([value, label]) => <option key={value} value={value} disabled={value === "hour" && !byHour}>{label}</option>)}
@@ -73,12 +72,9 @@ async function rangeOf(name: string, query: URLSearchParams, zone: string, signa
   return { from: addDays(now, 1 - Number(name)), to: now };
 }
 
-/** The call log is read for a month at most. */
-const bounded = ({ from, to }: Range): Range => ({ from: daysBetween(from, to) >= LOG_DAYS_MAX ? addDays(to, 1 - LOG_DAYS_MAX) : from, to });
-
 function bucketOf(asked: string | null, range: Range): Bucket {
   const bucket = BUCKETS.find(([name]) => name === asked)?.[0] ?? fittingBucket(range);
-  return bucket === "hour" && daysBetween(range.from, range.to) >= LOG_DAYS_MAX ? "day" : bucket;
+  return bucket === "hour" && daysBetween(range.from, range.to) >= HOUR_DAYS_MAX ? "day" : bucket;
 }
 
 const csv = ({ by, range, bucket, provider }: Question) => url("/api/v1/costs", { from: range.from, to: range.to, bucket, group_by: dimensionsOf(by), provider, format: "csv" });
@@ -98,15 +94,15 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
   return (
     <>
       <div class="tiles">
-        <Tile label="Cost" value={<Cost amount={cost} unpriced={total.unpriced_calls} />} note={`${question.range.from} to ${question.range.to}${question.by === "app" ? `: ${LOG_DAYS_MAX} days at most by app` : ""}`} />
-        <Tile label="Average per day" value={<Money amount={cost / BigInt(days)} />} note={`over ${noun(days, "day", "days")}`} />
+        <Tile label="Cost" value={<Cost amount={cost} unpriced={total.unpriced_calls} />} note={`${question.range.from} to ${question.range.to}`} />
+        <Tile label="A day on average" value={<Money amount={cost / BigInt(days)} />} note={`over ${noun(days, "day", "days")}`} />
         <Tile label="Calls" value={count(total.calls)} note={`${percentage(total.calls ? (total.errors / total.calls) * 100 : null)} failed`} />
         <Tile label="Tokens" value={short(tokens(total))} note={`${short(total.output_tokens)} of them output`} />
         {total.unpriced_calls > 0 && <Tile label="Unpriced calls" value={count(total.unpriced_calls)} note={<a href={href("prices")}>not in any total</a>} tone="warn" />}
       </div>
       <Card title={`${MEASURES.find(([name]) => name === measure)?.[1]} by ${question.by}`} tools={<Choice label="Show" value={measure} options={MEASURES} onPick={(value) => amend({ show: value === "cost" ? null : value })} />}>
         <Chart label={`${measure} by ${question.by}`} bars={data.bars} series={series} format={MEASURE[measure].format} axis={MEASURE[measure].axis} unfinished={unfinished} />
-        {question.by === "app" && <p class="footnote">Costs by application are read from the call log, for the last {LOG_DAYS_MAX} days of the range at most.</p>}
+        {data.whole_from && <p class="footnote">Calls of the days before {data.whole_from} were dropped before their sums {question.bucket === "hour" ? "by hour" : "by application"} were kept.</p>}
       </Card>
       <Card tools={<Choice label="Table" value={view} options={[["totals", "Totals"], ["time", "Over time"]] as const} onPick={setView} />} title={view === "totals" ? "Totals" : "Over time"}>
         {view === "totals" ? <Totals data={data} /> : <OverTime data={data} measure={measure} />}

@@ -89,8 +89,7 @@ const costOf = (rows: GroupRow[]): Attos => sum(rows.map((row) => parse(row.cost
 /** How long the overview waits for a figure that it can do without. */
 const HOURS_MS = 3_000;
 let known: { day: string; by: string; sums: SoFar | null } | null = null;
-/** A past day up to the hour that it is now. Hours are read from the call log, so they are asked for once an hour; where that takes too long there
- * is none. */
+/** A past day up to the hour that it is now. They are asked for once an hour; where that takes too long there is none. */
 async function untilThisHour(day: string, zone: string, signal: AbortSignal): Promise<SoFar | null> {
   const by = hourOf(new Date(), zone);
   if (known?.day === day && known.by === by) return known.sums;

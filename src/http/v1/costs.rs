@@ -11,8 +11,8 @@ use crate::http::admin::users::Order;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
-use crate::http::parameters::{LOG_DAYS_MAX, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
-use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy, Source};
+use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
+use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy, Source};
 
 /// Days that are shown if nothing is said.
 const DAYS: u64 = 30;
@@ -36,7 +36,7 @@ pub(crate) struct CostParameters {
     /// What to tell apart: `provider`, `model`, `endpoint`, `user`, `app`; several with commas.
     #[param(max_length = 64, pattern = "^(provider|model|endpoint|user|app)(,(provider|model|endpoint|user|app))*$")]
     group_by: Option<String>,
-    /// The stretches of time; `day` if nothing is said. Hours are read from the call log: at most 31 days.
+    /// The stretches of time; `day` if nothing is said. Hours by user, endpoint or application are read from the call log: at most 31 days.
     #[param(inline)]
     bucket: Option<Bucket>,
     /// Only this provider.
@@ -51,7 +51,7 @@ pub(crate) struct CostParameters {
     /// Only this user.
     #[param(max_length = 512)]
     user: Option<String>,
-    /// Only this application; read from the call log: at most 31 days.
+    /// Only this application. With an endpoint or a user, it is read from the call log: at most 31 days.
     #[param(max_length = 512)]
     app: Option<String>,
     /// What to order by; `bucket` if nothing is said.
@@ -84,6 +84,9 @@ pub(crate) struct Costs {
     pub bucket: Bucket,
     /// The table that was asked.
     pub source: Source,
+    /// The first day that the sums by application and by hour have whole, where the range begins before it: calls that were dropped from
+    /// the call log before tallyd kept these sums are not in them. Null otherwise.
+    pub whole_from: Option<NaiveDate>,
     /// The groups.
     pub rows: Vec<GroupRow>,
     /// The `offset` of the next page; null after the last.
@@ -155,18 +158,19 @@ fn question(daemon: &SharedDaemon, parameters: CostParameters) -> Result<CostQue
     Ok(question)
 }
 
-async fn ask(daemon: &SharedDaemon, question: &CostQuery) -> Result<Vec<GroupRow>, ApiError> {
+async fn ask(daemon: &SharedDaemon, question: &CostQuery) -> Result<(Vec<GroupRow>, Option<NaiveDate>), ApiError> {
     let reading = daemon.reading().await?;
     let rows = question.ask(&reading).await?;
+    let whole_from = question.whole_from(&reading).await?;
     reading.finish().await?;
-    Ok(rows)
+    Ok((rows, whole_from))
 }
 
 fn page(daemon: SharedDaemon, mut question: CostQuery) -> PageFuture {
     Box::pin(async move {
         let zone = daemon.settings.zone;
         question.limit = csv::PAGE;
-        let rows = ask(&daemon, &question).await?;
+        let (rows, _) = ask(&daemon, &question).await?;
         let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) == csv::PAGE;
         question.offset += csv::PAGE;
         let next = full.then(|| -> NextPage { Box::new(move || page(daemon, question)) });
@@ -190,12 +194,12 @@ pub(crate) async fn costs(
     }
     // One more than asked for tells whether there is another page.
     question.limit += 1;
-    let mut rows = ask(&daemon, &question).await?;
+    let (mut rows, whole_from) = ask(&daemon, &question).await?;
     question.limit -= 1;
     let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > question.limit;
     rows.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
     let next_offset = more.then_some(question.offset + question.limit);
     let source = question.source();
     let CostQuery { from, to, zone, bucket, .. } = question;
-    Ok(Json(Costs { from, to, time_zone: zone, bucket, source, rows, next_offset }).into_response())
+    Ok(Json(Costs { from, to, time_zone: zone, bucket, source, whole_from, rows, next_offset }).into_response())
 }

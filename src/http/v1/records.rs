@@ -11,9 +11,9 @@ use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::ApiError;
-use crate::http::parameters::{LIMIT_MAX, LOG_DAYS_MAX, Parameters, instant, limit, now, text};
+use crate::http::parameters::{LIMIT_MAX, Parameters, instant, limit, now, text};
 use tallyd_model::pricing::normalise_provider;
-use tallyd_store::queries::grouped::Dimension;
+use tallyd_store::queries::grouped::{Dimension, LOG_DAYS_MAX};
 use tallyd_store::queries::names::unseen;
 use tallyd_store::queries::records::{COLUMNS, RecordRow, RecordSearch};
 

@@ -4,7 +4,7 @@ use super::source::OldTable;
 use super::{AdoptOptions, literal};
 
 /// The columns of the log that an old row gives; what is not among them has the log's default.
-pub(super) const COLUMNS: &str = "occurred_at, id, provider, model, endpoint, user_id, input_tokens, output_tokens, \
+pub(super) const COLUMNS: &str = "occurred_at, id, provider, model, endpoint, user_id, app, input_tokens, output_tokens, \
     cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, status, latency_ms, cost_usd, cost_source, \
     rollup_other";
 
@@ -29,7 +29,7 @@ pub(super) fn calls(table: &OldTable, options: &AdoptOptions) -> String {
              WHEN n.status < 0 OR n.latency_ms < 0 THEN 'its status or latency is negative' END AS fault \
          FROM (SELECT e.old_id, e.old_date, e.no_user, e.occurred_at, e.id, \
                    CASE e.provider WHEN 'anthropic' THEN 'claude' ELSE e.provider END AS provider, e.model, \
-                   {strip} AS endpoint, e.user_id, e.input_tokens, e.output_tokens, e.cache_read_tokens, \
+                   {strip} AS endpoint, e.user_id, '' AS app, e.input_tokens, e.output_tokens, e.cache_read_tokens, \
                    e.cache_write_5m_tokens, 0::int8 AS cache_write_1h_tokens, 1::int8 AS requests, e.status, e.latency_ms, \
                    e.cost_usd, CASE WHEN e.cost_usd IS NULL THEN 'unpriced' ELSE 'client' END AS cost_source, \
                    0::int2 AS rollup_other \

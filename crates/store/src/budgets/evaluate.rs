@@ -1,6 +1,4 @@
-//! Computes where every budget stands, and raises the alerts that are due. From the rollups, except that spending by
-//! application is in the call log alone: those budgets read the call log of their period, and are evaluated less often. One that nobody has evaluated yet,
-//! or not since it was changed or its period began, is evaluated at once.
+//! Computes where every budget stands, from the rollups, and raises the alerts that are due.
 
 use std::collections::HashMap;
 
@@ -27,21 +25,15 @@ use tallyd_model::wording::usd;
 pub async fn evaluate(
     client: &mut Client,
     today: NaiveDate,
-    zone: Tz,
     options: &Alerts,
-    with_apps: bool,
 ) -> Result<Option<u64>, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     if !Lock::Budgets.try_take(transaction.client()).await? {
         return Ok(None);
     }
     let mut raised = 0;
-    let unknown = if with_apps { Vec::new() } else { store::unevaluated(transaction.client(), today).await? };
     for budget in store::list(transaction.client()).await? {
-        if budget.scope == BudgetScope::App && !with_apps && !unknown.contains(&budget.id) {
-            continue;
-        }
-        for alert in stand(&transaction, &budget, today, zone).await? {
+        for alert in stand(&transaction, &budget, today).await? {
             raised += raise(&transaction, &alert).await?;
         }
     }
@@ -57,10 +49,9 @@ async fn stand(
     transaction: &Transaction<'_>,
     budget: &Budget,
     today: NaiveDate,
-    zone: Tz,
 ) -> Result<Vec<NewAlert>, tokio_postgres::Error> {
     let (start, end) = budget.period.around(today);
-    let (spent, unpriced) = spent(transaction, budget, start, end, zone).await?;
+    let (spent, unpriced) = spent(transaction, budget, start, end).await?;
     let sql = "INSERT INTO public.api_budget_states \
              (budget_id, period_start, period_end, spent_usd, unpriced_calls, status) \
          SELECT b.id, $2, $3, $4, $5, CASE WHEN $4 > 0 AND $4 >= b.amount_usd THEN 'exceeded' \
@@ -86,12 +77,11 @@ async fn spent(
     budget: &Budget,
     start: NaiveDate,
     end: NaiveDate,
-    zone: Tz,
 ) -> Result<(Usd, i64), tokio_postgres::Error> {
     let rollup = |table: &str, filter: &str| {
         format!(
             "SELECT round(coalesce(sum(cost_usd), 0), 18), coalesce(sum(unpriced_calls), 0)::int8 FROM public.{table} \
-             WHERE day >= $1 AND day < $2 AND {filter} AND $4::text IS NOT NULL"
+             WHERE day >= $1 AND day < $2 AND {filter}"
         )
     };
     let sql = match budget.scope {
@@ -104,13 +94,10 @@ async fn spent(
              AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
         ),
         BudgetScope::User => rollup("tallyd_user_day_parts", "user_id = $3"),
-        BudgetScope::App => "SELECT round(coalesce(sum(cost_usd), 0), 18), count(*) FILTER (WHERE cost_usd IS NULL) \
-             FROM public.api_usage_log WHERE occurred_at >= $1::timestamp AT TIME ZONE $4 \
-             AND occurred_at < $2::timestamp AT TIME ZONE $4 AND app = $3"
-            .to_owned(),
+        BudgetScope::App => rollup("daily_app_api_costs", "app = $3"),
     };
-    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
-        [(&start, Type::DATE), (&end, Type::DATE), (&budget.scope_value, Type::TEXT), (&zone.name(), Type::TEXT)];
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&start, Type::DATE), (&end, Type::DATE), (&budget.scope_value, Type::TEXT)];
     let rows = transaction.query_typed(&sql, &parameters).await?;
     Ok(rows.first().map_or((Usd::ZERO, 0), |row| (row.get(0), row.get(1))))
 }

@@ -55,16 +55,6 @@ pub async fn list(client: &Client) -> Result<Vec<Budget>, tokio_postgres::Error>
     Ok(client.query_typed(&sql, &[]).await?.iter().filter_map(budget).collect())
 }
 
-/// The budgets that were not evaluated since they were set or their period began.
-///
-/// # Errors
-/// PostgreSQL's.
-pub async fn unevaluated(client: &Client, today: NaiveDate) -> Result<Vec<i32>, tokio_postgres::Error> {
-    let sql = "SELECT b.id FROM public.api_budgets AS b LEFT JOIN public.api_budget_states AS s ON s.budget_id = b.id \
-         WHERE s.evaluated_at IS NULL OR s.evaluated_at < b.updated_at OR s.period_end <= $1";
-    Ok(client.query_typed(sql, &[(&today, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect())
-}
-
 /// Where nothing is said: from this percentage on the status is a warning.
 pub const WARNING_PERCENT: i32 = 80;
 /// Where nothing is said: at these percentages an alert is due.

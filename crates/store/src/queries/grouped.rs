@@ -1,7 +1,8 @@
 //! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
 //!
-//! The cheapest table that can answer is asked: `daily_api_costs` for providers, models and endpoints,
-//! what `daily_user_api_costs` adds up for users, and the call log for what neither has (hours, applications, users' models).
+//! The rollup that can answer is asked: `daily_api_costs` for providers, models and endpoints, `daily_app_api_costs` for
+//! applications, `daily_user_api_costs` for users, `hourly_api_costs` for hours. The call log is asked for what no rollup tells
+//! apart (users' models, applications' endpoints and the like), of users on the days alone that have calls of that user.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use utoipa::ToSchema;
 
 use super::sums::{OF_LOG, OF_ROLLUP, Sums};
 use super::{Parameter, QueryError};
+
+/// Days of a range that the call log answers.
+pub const LOG_DAYS_MAX: u64 = 31;
 
 /// What calls can be told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -66,6 +70,10 @@ pub enum Source {
     DailyApiCosts,
     /// `daily_user_api_costs`.
     DailyUserApiCosts,
+    /// `daily_app_api_costs`.
+    DailyAppApiCosts,
+    /// `hourly_api_costs`.
+    HourlyApiCosts,
     /// `api_usage_log`: exact to the call, and slower.
     ApiUsageLog,
 }
@@ -137,18 +145,27 @@ impl CostQuery {
     /// The table that answers it.
     #[must_use]
     pub fn source(&self) -> Source {
-        let asks = |dimension| {
-            self.group_by.contains(&dimension) || self.filters.iter().any(|(filtered, _)| *filtered == dimension)
-        };
-        let user = asks(Dimension::User);
-        let is_by_user_and_more = user && (asks(Dimension::Model) || asks(Dimension::Endpoint));
-        if self.bucket == Bucket::Hour || asks(Dimension::App) || is_by_user_and_more {
-            Source::ApiUsageLog
-        } else if user {
+        use Dimension::{App, Endpoint, Model, Provider, User};
+        let filtered = self.filters.iter().map(|(dimension, _)| dimension);
+        let asked: Vec<_> = self.group_by.iter().chain(filtered).collect();
+        let tells = |dimensions: &[Dimension]| asked.iter().all(|asked| dimensions.contains(asked));
+        if self.bucket == Bucket::Hour {
+            return if tells(&[Provider, Model]) { Source::HourlyApiCosts } else { Source::ApiUsageLog };
+        }
+        if tells(&[Provider, Model, Endpoint]) {
+            Source::DailyApiCosts
+        } else if tells(&[App, Provider, Model]) {
+            Source::DailyAppApiCosts
+        } else if tells(&[User, Provider]) {
             Source::DailyUserApiCosts
         } else {
-            Source::DailyApiCosts
+            Source::ApiUsageLog
         }
+    }
+
+    /// Whether instants are compared and rounded in the zone, which is a parameter then.
+    fn asks_for_zone(&self) -> bool {
+        matches!(self.source(), Source::ApiUsageLog | Source::HourlyApiCosts)
     }
 
     /// Asks it.
@@ -162,7 +179,7 @@ impl CostQuery {
             (&self.limit, Type::INT8),
             (&self.offset, Type::INT8),
         ];
-        if self.source() == Source::ApiUsageLog {
+        if self.asks_for_zone() {
             parameters.push((&self.zone, Type::TEXT));
         }
         let sql = self.sql(parameters.len());
@@ -171,24 +188,42 @@ impl CostQuery {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if the call log is read; filters follow.
+    /// The first day of the rollup that answers, if the range begins before it ([`Source::DailyAppApiCosts`], [`Source::HourlyApiCosts`]).
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn whole_from(&self, client: &Client) -> Result<Option<NaiveDate>, QueryError> {
+        if !matches!(self.source(), Source::DailyAppApiCosts | Source::HourlyApiCosts) {
+            return Ok(None);
+        }
+        let sql = "SELECT value::date FROM public.tallyd_settings WHERE key = 'sums_by_app_and_hour_from' AND value::date > $1";
+        Ok(client.query_typed(sql, &[(&self.from, Type::DATE)]).await?.first().map(|row| row.get(0)))
+    }
+
+    /// `$1` and `$2` are the days, `$3` the limit, `$4` the offset, `$5` the zone if instants are read; filters follow.
     fn sql(&self, parameters: usize) -> String {
         let source = self.source();
         let log = source == Source::ApiUsageLog;
         let (table, sums) = match source {
             Source::DailyApiCosts => ("public.daily_api_costs", OF_ROLLUP),
             Source::DailyUserApiCosts => ("public.tallyd_user_day_parts", OF_ROLLUP),
+            Source::DailyAppApiCosts => ("public.daily_app_api_costs", OF_ROLLUP),
+            Source::HourlyApiCosts => ("public.hourly_api_costs", OF_ROLLUP),
             Source::ApiUsageLog => ("public.api_usage_log", OF_LOG),
         };
-        let range = if log {
-            "occurred_at >= $1::timestamp AT TIME ZONE $5 AND occurred_at < ($2 + 1)::timestamp AT TIME ZONE $5"
-        } else {
-            "day BETWEEN $1 AND $2"
+        let range = match source {
+            Source::ApiUsageLog => {
+                "occurred_at >= $1::timestamp AT TIME ZONE $5 AND occurred_at < ($2 + 1)::timestamp AT TIME ZONE $5"
+            }
+            Source::HourlyApiCosts => {
+                "hour >= $1::timestamp AT TIME ZONE $5 AND hour < ($2 + 1)::timestamp AT TIME ZONE $5"
+            }
+            _ => "day BETWEEN $1 AND $2",
         };
         let day = if log { "(occurred_at AT TIME ZONE $5)::date" } else { "day" };
         let (bucket, written) = match self.bucket {
             Bucket::Hour => (
-                "date_trunc('hour', occurred_at, $5)".to_owned(),
+                if log { "date_trunc('hour', occurred_at, $5)".to_owned() } else { "hour".to_owned() },
                 "to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
             ),
             Bucket::Day => (day.to_owned(), "to_char(bucket, 'YYYY-MM-DD')"),
@@ -271,8 +306,10 @@ mod tests {
             (Bucket::Week, vec![User], vec![Provider], Source::DailyUserApiCosts),
             (Bucket::Day, vec![Provider], vec![User], Source::DailyUserApiCosts),
             (Bucket::Day, vec![Model], vec![User], Source::ApiUsageLog),
-            (Bucket::Day, vec![App], vec![], Source::ApiUsageLog),
-            (Bucket::Hour, vec![], vec![], Source::ApiUsageLog),
+            (Bucket::Day, vec![App], vec![Provider, Model], Source::DailyAppApiCosts),
+            (Bucket::Day, vec![Endpoint], vec![App], Source::ApiUsageLog),
+            (Bucket::Hour, vec![Model], vec![Provider], Source::HourlyApiCosts),
+            (Bucket::Hour, vec![], vec![App], Source::ApiUsageLog),
         ] {
             assert_eq!(question(bucket, &group_by, &filters).source(), source, "{group_by:?} {filters:?}");
         }

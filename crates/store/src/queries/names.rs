@@ -13,8 +13,6 @@ const NAMES_MAX: i64 = 2_000;
 const TOLD: usize = 5;
 /// A longer name is compared with none.
 const LONG_NAME_BYTES: usize = 200;
-/// Days over which the call log is read for applications, which no rollup has.
-pub const LOG_DAYS_MAX: u64 = 31;
 
 /// What a dimension is called in a sentence.
 #[must_use]
@@ -61,14 +59,11 @@ pub async fn seen(
     Ok(rows.into_iter().filter_map(name).filter(|name| !name.is_empty()).collect())
 }
 
-/// All days, as far as the dimension can be asked for them.
+/// All days.
 #[must_use]
-pub fn all_days(dimension: Dimension, today: NaiveDate) -> (NaiveDate, NaiveDate) {
-    let first = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap_or(today);
-    let days = chrono::Days::new(LOG_DAYS_MAX - 1);
+pub fn all_days(today: NaiveDate) -> (NaiveDate, NaiveDate) {
     // Calls may be dated a little ahead.
-    let to = today + chrono::Days::new(1);
-    if dimension == Dimension::App { (today - days, to) } else { (first, to) }
+    (NaiveDate::from_ymd_opt(1970, 1, 1).unwrap_or(today), today + chrono::Days::new(1))
 }
 
 /// The names that `name` is near to, the nearest first: of few edits for its length, or with the name in them.
@@ -140,14 +135,13 @@ pub async fn unseen_budget(
         BudgetScope::User => Dimension::User,
         BudgetScope::App => Dimension::App,
     };
-    let names = seen(client, dimension, all_days(dimension, today), zone).await?;
+    let names = seen(client, dimension, all_days(today), zone).await?;
     // A family's name stands for the dated ones.
     let counts = |known: &String| known == name || scope == BudgetScope::Model && known.starts_with(name);
     if names.iter().any(counts) || names.len() as i64 == NAMES_MAX {
         return Ok(None);
     }
-    let period = if dimension == Dimension::App { " in the last 31 days" } else { "" };
-    Ok(Some(format!("no call has had the {} {name:?}{period}; {}", word(dimension), near(name, &names))))
+    Ok(Some(format!("no call has had the {} {name:?}; {}", word(dimension), near(name, &names))))
 }
 
 #[cfg(test)]
