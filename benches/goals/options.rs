@@ -19,6 +19,7 @@ Usage: cargo bench --bench goals -- [FLAGS]        for example: --only end-to-en
                        or the application's (stated) (made)
   --backlog N          records of the backlog (10000000)
   --log-rows N         rows of the larger log behind the questions (50000000)
+  --log-users N        users of the log behind each view's question (10000000)
   --against BINARY     another build of the daemon, measured in turn with this one, without the
                        slower sides (end-to-end, user-index, ack)
   --json FILE          where the report goes (target/bench/report.json)
@@ -36,6 +37,7 @@ pub struct Options {
     pub ids: Ids,
     pub backlog: usize,
     pub log_rows: usize,
+    pub log_users: usize,
     /// Another build of the daemon, to be measured in turn with this one.
     pub against: Option<PathBuf>,
     pub json: PathBuf,
@@ -79,6 +81,7 @@ impl Options {
             ids: Ids::Made,
             backlog: 10_000_000,
             log_rows: 50_000_000,
+            log_users: 10_000_000,
             against: None,
             json: target.join("report.json"),
             plot: target.join("sides.svg"),
@@ -103,6 +106,7 @@ impl Options {
                 "--ids" => options.ids = Ids::named(&value),
                 "--backlog" => options.backlog = count(),
                 "--log-rows" => options.log_rows = count(),
+                "--log-users" => options.log_users = count(),
                 "--against" => options.against = Some(value.into()),
                 "--json" => options.json = value.into(),
                 "--plot" => options.plot = value.into(),

@@ -62,7 +62,11 @@ impl Api {
     }
 
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        let postgres = Postgres::start();
+        Self::on(Postgres::start(), settings)
+    }
+
+    /// On a server that runs already.
+    pub fn on(postgres: Postgres, settings: &[(&str, &str)]) -> Self {
         let mut daemon = Daemon::on(&postgres.url());
         let address = free_address();
         daemon.set("TALLYD_HTTP_LISTEN", &address);

@@ -182,9 +182,9 @@ fn record(api: &Api) {
         other => Err(format!("{other:?}")),
     });
     api.postgres.until("SELECT count(*) FROM dead_letters", "500");
-    // A day that was out of the ordinary.
     // As if calls had been dropped before their sums by application were kept.
     api.postgres.psql("INSERT INTO tallyd_settings VALUES ('sums_by_app_and_hour_from', current_date::text)");
+    // A day that was out of the ordinary.
     api.postgres.psql("UPDATE daily_api_costs SET cost_usd = cost_usd * 90 + 500 WHERE day = current_date - 3");
 }
 

@@ -19,6 +19,7 @@ mod openapi;
 mod otlp;
 mod page;
 mod password;
+mod questions;
 mod records;
 mod settings;
 mod socket;

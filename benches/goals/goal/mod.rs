@@ -6,6 +6,7 @@ mod daemons;
 mod dashboard;
 mod end_to_end;
 mod pace;
+mod questions;
 mod read;
 mod record;
 mod user_index;
@@ -26,4 +27,5 @@ pub const ALL: [(&str, Measure); 9] = [
     ("dashboard", dashboard::measure),
     ("backlog", backlog::measure),
     ("read", read::measure),
+    ("questions", questions::measure),
 ];

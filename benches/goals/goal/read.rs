@@ -18,7 +18,7 @@ const PATHS: [(&str, &str, f64); 2] = [
 pub fn measure(options: &Options, report: &mut Report) {
     let clusters = [SMALL_LOG, options.log_rows].map(|rows| {
         let cluster = Cluster::start();
-        fill(&cluster, rows);
+        fill(&cluster, rows, 5_000);
         cluster
     });
     let mut daemons = Vec::new();
@@ -56,15 +56,15 @@ pub fn measure(options: &Options, report: &mut Report) {
     daemons.into_iter().for_each(|(daemon, _)| daemon.stop());
 }
 
-/// Rows over the last 365 days: 20 models, 5 endpoints, 5,000 users; and their rollups, computed by `tallyd rollups`.
-fn fill(cluster: &Cluster, rows: usize) {
-    println!("filling a log of {rows} rows");
+/// Rows over the last 365 days: 20 models, 5 endpoints, 9 applications; and their rollups, computed by `tallyd rollups`.
+pub fn fill(cluster: &Cluster, rows: usize, users: usize) {
+    println!("filling a log of {rows} rows of {users} users");
     cluster.sql("SELECT tallyd_ensure_partitions(now() - interval '366 days', now() + interval '1 day', 'month')");
     cluster.sql(&format!(
         "INSERT INTO api_usage_log (occurred_at, id, provider, model, endpoint, user_id, app, input_tokens, output_tokens,
                                     cost_usd, cost_source)
          SELECT date_trunc('day', now()) - i * (interval '364 days' / {rows}), md5(i::text)::uuid, 'claude',
-                'claude-model-' || i % 20, '/v1/endpoint-' || i % 5, 'user-' || i * 7919 % 5000, 'api',
+                'claude-model-' || i % 20, '/v1/endpoint-' || i % 5, 'user-' || i * 7919 % {users}, 'app-' || i % 9,
                 1200 + i % 100, 350, 0.0105, 'catalog'
          FROM generate_series(1::int8, {rows}) AS i"
     ));

@@ -22,7 +22,7 @@ pub const MAX_DIFFERENCES: usize = 1000;
 /// The outcome of comparing the rollups with the call log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reconciliation {
-    /// Whether all three rollups equal the call log in every column.
+    /// Whether all rollups equal the call log in every column.
     pub equal: bool,
     /// Calls in the call log.
     pub log_rows: i64,

@@ -2,7 +2,7 @@
 //!
 //! The rollup that can answer is asked: `daily_api_costs` for providers, models and endpoints, `daily_app_api_costs` for
 //! applications, `daily_user_api_costs` for users, `hourly_api_costs` for hours. The call log is asked for what no rollup tells
-//! apart (users' models, applications' endpoints and the like), of users on the days alone that have calls of that user.
+//! apart: users' models, applications' endpoints, hours of either.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};

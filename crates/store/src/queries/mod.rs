@@ -1,6 +1,6 @@
 //! What the HTTP API and the command line ask, and the few things that they change: all of its SQL, in one place.
 //!
-//! Questions about costs are answered from the rollups; only what they do not have (hours, applications, single calls)
+//! Questions about costs are answered from the rollups; only what they do not tell apart (single calls, users' models)
 //! reads the call log, over a bounded range. Each answer is read in one snapshot ([`Reading`]), so that its parts agree, with a
 //! statement timeout that is local to its transaction: nothing stays behind in a pooled session.
 

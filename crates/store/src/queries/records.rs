@@ -1,8 +1,12 @@
 //! Single calls, searched in the call log: newest first, a page at a time.
 //!
 //! A page continues after a call, not after a number of rows: what is loaded meanwhile shifts nothing.
+//!
+//! The call log has no index by time but BRIN, which finds a range and gives no order. So a page looks for its calls in windows of time,
+//! from the newest one back, each eight times as wide as the one before it, and stops when it has enough. The first page of a range
+//! of 31 days reads what a few minutes have, not the range. Windows that have no such call are read once.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use tallyd_model::json::Text;
 use tokio_postgres::Row;
@@ -96,48 +100,124 @@ const PAGE_BYTES: i64 = 4 << 20;
 /// may have numbers that are short in the table and megabytes as text.
 const METADATA_BYTES: i64 = 64 << 10;
 
+/// The width of the first window that is searched.
+const FIRST_WINDOW: TimeDelta = TimeDelta::seconds(10);
+
+macro_rules! names_and_kinds {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty = $default:expr, $kind:ident;)*) => {
+        [$((stringify!($name), stringify!($kind))),*]
+    };
+}
+
+/// The texts of a call that count towards a page's bytes, as arguments of `concat`: every text of the list of fields.
+fn sized() -> String {
+    let text = |(name, kind): (&str, &str)| match kind {
+        "required" | "text" => Some(name.to_owned()),
+        "units" => Some(format!("{name}::text")),
+        "json" => Some("told".to_owned()),
+        _ => None,
+    };
+    tallyd_protocol::for_each_field!(names_and_kinds).into_iter().filter_map(text).collect::<Vec<_>>().join(", ")
+}
+
 impl RecordSearch {
     /// Finds a page, and whether another may follow.
     ///
     /// # Errors
     /// [`QueryError`].
     pub async fn page(&self, reading: &Reading) -> Result<(Vec<RecordRow>, bool), QueryError> {
+        let Some(from) = self.first_window(reading).await? else { return Ok((Vec::new(), false)) };
+        let stored = columns_with("cost_usd", "round(cost_usd, 18) AS cost_usd");
+        let answer = columns_with("metadata", "told::json");
+        let sql = format!(
+            "WITH found AS (SELECT {stored} FROM public.api_usage_log WHERE {wanted} \
+             ORDER BY occurred_at DESC, id DESC LIMIT $8), \
+             told AS (SELECT f.*, CASE WHEN octet_length(m.text) <= {METADATA_BYTES} THEN m.text WHEN m.text IS NOT NULL THEN \
+             format('{{\"tallyd.left_out\": \"metadata of %s bytes\"}}', octet_length(m.text)) END AS told \
+             FROM found AS f LEFT JOIN LATERAL (SELECT f.metadata::text OFFSET 0) AS m (text) ON true), \
+             sized AS (SELECT t.*, row_number() OVER page AS place, count(*) OVER () AS found, sum(octet_length( \
+             concat({sized}))) OVER page AS bytes \
+             FROM told AS t WINDOW page AS (ORDER BY occurred_at DESC, id DESC)) \
+             SELECT {answer}, found FROM sized \
+             WHERE bytes <= {PAGE_BYTES} OR place = 1 ORDER BY occurred_at DESC, id DESC",
+            wanted = self.condition(),
+            sized = sized(),
+        );
+        let rows = self.ask(reading, &sql, (&from, &self.to), self.limit).await?;
+        let found = rows.first().map_or(0, |row| row.get::<_, i64>(COLUMNS.len()));
+        let more = found >= self.limit || found > rows.len() as i64;
+        Ok((rows.iter().map(read).collect::<Result<_, _>>()?, more))
+    }
+
+    /// From where on the range has a page of such calls, or all that there are. None if there is none.
+    async fn first_window(&self, reading: &Reading) -> Result<Option<DateTime<Utc>>, QueryError> {
+        let sql =
+            format!("SELECT count(*) FROM (SELECT FROM public.api_usage_log WHERE {} LIMIT $8) AS l", self.condition());
+        let after = |(at, _): (DateTime<Utc>, Uuid)| at + TimeDelta::microseconds(1);
+        let mut to = self.after.map_or(self.to, |call| self.to.min(after(call)));
+        let (mut width, mut missing, mut first) = (FIRST_WINDOW, self.limit, None);
+        while missing > 0 && to > self.from {
+            let from = self.from.max(to - width);
+            let rows = self.ask(reading, &sql, (&from, &to), missing).await?;
+            // An aggregate returns one row.
+            let found = rows.first().map_or(0, |row| row.get::<_, i64>(0));
+            if found > 0 {
+                first = Some(from);
+            }
+            missing -= found;
+            to = from;
+            width = width * 8;
+        }
+        Ok(first)
+    }
+
+    /// `$1` and `$2` are the range, `$3` and `$4` the call that the page comes after, `$8` is the limit.
+    fn condition(&self) -> String {
+        // The page's beginning bounds the time as well, so that partitions before it are left out.
+        let condition = "occurred_at >= $1 AND occurred_at < $2 \
+            AND occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
+            AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \
+            AND ($7 IS NULL OR (cost_usd IS NULL) = $7)";
+        self.equal
+            .iter()
+            .zip(9..)
+            .fold(condition.to_owned(), |text, ((column, _), place)| format!("{text} AND {column} = ${place}"))
+    }
+
+    async fn ask(
+        &self,
+        reading: &Reading,
+        sql: &str,
+        (from, to): (&DateTime<Utc>, &DateTime<Utc>),
+        limit: i64,
+    ) -> Result<Vec<Row>, QueryError> {
         let (after_at, after_id) = self.after.unzip();
         let mut values: Vec<Parameter<'_>> = vec![
-            (&self.from, Type::TIMESTAMPTZ),
-            (&self.to, Type::TIMESTAMPTZ),
+            (from, Type::TIMESTAMPTZ),
+            (to, Type::TIMESTAMPTZ),
             (&after_at, Type::TIMESTAMPTZ),
             (&after_id, Type::UUID),
             (&self.id, Type::UUID),
             (&self.errors, Type::BOOL),
             (&self.unpriced, Type::BOOL),
-            (&self.limit, Type::INT8),
+            (&limit, Type::INT8),
         ];
-        let mut filters = String::new();
-        for (column, value) in &self.equal {
-            values.push((value, Type::TEXT));
-            filters.push_str(&format!(" AND {column} = ${}", values.len()));
+        values.extend(self.equal.iter().map(|(_, value)| -> Parameter<'_> { (value, Type::TEXT) }));
+        Ok(reading.query_typed(sql, &values).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_counts_every_text_of_a_record() {
+        let counted = sized();
+        for column in COLUMNS.iter().filter(|column| !["metadata", "extra_units"].contains(column)) {
+            let is_text = ["provider", "model", "endpoint", "user_id", "app", "request_id", "service_tier", "platform"];
+            assert_eq!(counted.split(", ").any(|name| name == *column), is_text.contains(column), "{column}");
         }
-        // The page's beginning bounds the time as well, so that partitions before it are left out.
-        let stored = columns_with("cost_usd", "round(cost_usd, 18) AS cost_usd");
-        let answer = columns_with("metadata", "told::json");
-        let sql = format!(
-            "WITH found AS (SELECT {stored} FROM public.api_usage_log WHERE occurred_at >= $1 AND occurred_at < $2 \
-             AND occurred_at <= coalesce($3, 'infinity') AND ($3 IS NULL OR (occurred_at, id) < ($3, $4)) \
-             AND ($5 IS NULL OR id = $5) AND ($6 IS NULL OR (status >= 400) = $6) \
-             AND ($7 IS NULL OR (cost_usd IS NULL) = $7){filters} ORDER BY occurred_at DESC, id DESC LIMIT $8), \
-             told AS (SELECT f.*, CASE WHEN octet_length(m.text) <= {METADATA_BYTES} THEN m.text WHEN m.text IS NOT NULL THEN \
-             format('{{\"tallyd.left_out\": \"metadata of %s bytes\"}}', octet_length(m.text)) END AS told \
-             FROM found AS f LEFT JOIN LATERAL (SELECT f.metadata::text OFFSET 0) AS m (text) ON true), \
-             sized AS (SELECT t.*, row_number() OVER page AS place, count(*) OVER () AS found, sum(octet_length( \
-             concat(model, endpoint, user_id, app, request_id, extra_units::text, told))) OVER page AS bytes \
-             FROM told AS t WINDOW page AS (ORDER BY occurred_at DESC, id DESC)) \
-             SELECT {answer}, found FROM sized \
-             WHERE bytes <= {PAGE_BYTES} OR place = 1 ORDER BY occurred_at DESC, id DESC"
-        );
-        let rows = reading.query_typed(&sql, &values).await?;
-        let found = rows.first().map_or(0, |row| row.get::<_, i64>(COLUMNS.len()));
-        let more = found >= self.limit || found > rows.len() as i64;
-        Ok((rows.iter().map(read).collect::<Result<_, _>>()?, more))
+        assert!(counted.contains("extra_units::text") && counted.contains("told"), "{counted}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ## What is done
 //! Every call of a period is priced as it would be today, by its own instant. Where the outcome differs from what is
-//! stored, the call log's row and the three rollups change in one transaction. Costs that the caller stated are left alone
+//! stored, the call log's row and the rollups change in one transaction. Costs that the caller stated are left alone
 //! unless asked for; a call that has a price and would have none today keeps it.
 //!
 //! ## In steps ([`run`])

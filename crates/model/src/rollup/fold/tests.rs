@@ -35,19 +35,20 @@ fn texts(samples: &[Sample]) -> Vec<[String; 5]> {
 }
 
 fn calls<'a>(samples: &[Sample], texts: &'a [[String; 5]]) -> Vec<Call<'a>> {
-    let call = |(place, (sample, [provider, model, endpoint, user_id, app])): (usize, (&Sample, &'a [String; 5]))| Call {
-        // Two hours, and microseconds that tell calls apart.
-        occurred_at_us: sample.day * DAY_US + (place % 2) as i64 * HOUR_US + place as i64,
-        provider,
-        model,
-        endpoint,
-        user_id,
-        app,
-        tokens: Tokens { input: sample.input, ..Tokens::default() },
-        status: sample.status,
-        cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
-        ..Call::default()
-    };
+    let call =
+        |(place, (sample, [provider, model, endpoint, user_id, app])): (usize, (&Sample, &'a [String; 5]))| Call {
+            // Two hours, and microseconds that tell calls apart.
+            occurred_at_us: sample.day * DAY_US + (place % 2) as i64 * HOUR_US + place as i64,
+            provider,
+            model,
+            endpoint,
+            user_id,
+            app,
+            tokens: Tokens { input: sample.input, ..Tokens::default() },
+            status: sample.status,
+            cost: sample.cost.map_or(Cost::Unpriced, |attos| Cost::Client(Usd::from_attos(attos.into()))),
+            ..Call::default()
+        };
     samples.iter().zip(texts).enumerate().map(call).collect()
 }
 
