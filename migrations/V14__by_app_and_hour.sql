@@ -3,6 +3,8 @@
 -- What holds for the rollups of V2 holds for these: each call counts in all of them, in the transaction that writes it. A
 -- transaction takes them after the users' and before daily_api_costs.
 --
+-- Bit 2 of api_usage_log.rollup_other says that the application counts under '(other)', as bits 0 and 1 do of model and endpoint.
+--
 -- Calls that were dropped from the call log before this file was applied are in neither. tallyd_settings says in
 -- sums_by_app_and_hour_from the first day that both have whole; a database without such calls does not have the row.
 
@@ -54,7 +56,6 @@ COMMENT ON TABLE public.daily_app_api_costs IS 'Sums over api_usage_log by day, 
 COMMENT ON TABLE public.hourly_api_costs IS 'Sums over api_usage_log by hour, provider and model.';
 COMMENT ON TABLE public.tallyd_dropped_app_costs IS 'What dropped partitions of the log add to daily_app_api_costs. Needed by tallyd reconcile.';
 COMMENT ON TABLE public.tallyd_dropped_hour_costs IS 'What dropped partitions of the log add to hourly_api_costs. Needed by tallyd reconcile.';
-COMMENT ON COLUMN public.api_usage_log.rollup_other IS 'Bits: 1 the model, 2 the endpoint, 4 the application counts under (other) in the rollups.';
 
 -- What the call log has, by one scan. Loading waits until it is done: up to ten seconds for each million calls, on two busy cores.
 LOCK TABLE public.ingest_watermark, public.api_usage_log IN SHARE ROW EXCLUSIVE MODE;

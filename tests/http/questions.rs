@@ -22,7 +22,7 @@ fn fill() -> String {
         "SELECT tallyd_ensure_partitions(now() - interval '{DAYS} days', now()); \
          INSERT INTO api_usage_log (occurred_at, id, provider, model, endpoint, user_id, app, request_id, input_tokens, cost_usd, cost_source) \
          SELECT now() - i * interval '1 day' / {CALLS_A_DAY}, md5(i::text)::uuid, 'p' || i % 2, 'm' || i % 4, '/e' || i % 5, 'u' || i * 7919 % 400, \
-             'app' || i % 3, 'r' || i, 100, 0.01, 'catalog' FROM generate_series(1, {}) AS i",
+             'app' || i % 3, 'r' || i, 100, 0.01, 'catalog' FROM generate_series(1::int8, {}) AS i",
         CALLS_A_DAY * DAYS
     )
 }

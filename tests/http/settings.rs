@@ -37,6 +37,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("TALLYD_LIMITS_STATED_COST_MAX_USD", "5"),
     ("TALLYD_WAL_MAX_IDENTITIES", "1000"),
     ("TALLYD_ROLLUP_MAX_ENDPOINTS_PER_DAY", "1"),
+    ("TALLYD_ROLLUP_MAX_APPS_PER_DAY", "1"),
     ("TALLYD_LOG_TABLE_PARTITIONS_AHEAD", "7"),
     ("TALLYD_DEAD_LETTERS_BYTES_PER_DAY", "60000"),
     ("TALLYD_DEAD_LETTERS_TOTAL_BYTES_PER_DAY", "90000"),
@@ -168,8 +169,8 @@ fn records(changed: &Changed) {
 
 fn tables(changed: &Changed) {
     let postgres = &changed.api.postgres;
-    for (endpoint, calls) in [("/a?x=1", 1), ("/b", 2)] {
-        changed.lines(&[json!({"provider": "rentcast", "endpoint": endpoint, "user_id": USER})]);
+    for (endpoint, app, calls) in [("/a?x=1", "web", 1), ("/b", "cron", 2)] {
+        changed.lines(&[json!({"provider": "rentcast", "endpoint": endpoint, "user_id": USER, "app": app})]);
         postgres.until("SELECT count(*) FROM api_usage_log WHERE provider = 'rentcast'", &calls.to_string());
     }
     let endpoints = |table: &str| {
@@ -179,6 +180,8 @@ fn tables(changed: &Changed) {
     };
     assert_eq!(endpoints("api_usage_log"), "/a?x=1 /b");
     assert_eq!(endpoints("daily_api_costs"), "(other) /a?x=1");
+    let apps = "SELECT string_agg(app, ' ' ORDER BY app COLLATE \"C\") FROM daily_app_api_costs WHERE provider = 'rentcast'";
+    assert_eq!(postgres.psql(apps), "(other) web");
     let ahead = "SELECT count(*) >= 8 FROM pg_inherits WHERE inhparent = 'api_usage_log'::regclass";
     postgres.until(ahead, "t");
 }

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn deltas<'a>(rows: &[(u32, &'a str, i64, Usd)]) -> Deltas<'a> {
-        let mut deltas = Deltas { costs: BTreeMap::new(), users: Vec::new() };
+        let mut deltas = Deltas::default();
         for (day, model, calls, cost) in rows {
             let day = NaiveDate::from_ymd_opt(2026, 1, *day).expect("a day");
             let key = CostKey { day, provider: "claude", model, endpoint: "" };
