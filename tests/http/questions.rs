@@ -97,6 +97,8 @@ fn no_answer_reads_more_rows_than_it_needs() {
         let answer = api.get(&path, &token).ok();
         // Plans are written as statements end, before the answer is sent.
         let read = rows_read(&api.postgres.whole_log()[start..]);
+        // A rollup of a few pages is read whole, which is up to three times the rows of a period here.
+        let most = if table == "api_usage_log" { most } else { most * 3 };
         assert!(read.get(table).is_some_and(|read| *read <= most), "{path} read {read:?} for {most} of {table}");
         if table != "api_usage_log" {
             assert!(!read.contains_key("api_usage_log"), "{path} read the call log: {read:?}");
