@@ -17,7 +17,7 @@ use super::report::Report;
 
 type Measure = fn(&Options, &mut Report);
 
-pub const ALL: [(&str, Measure); 9] = [
+pub const ALL: [(&str, Measure); 10] = [
     ("end-to-end", end_to_end::measure),
     ("users", users::measure),
     ("user-index", user_index::measure),
