@@ -95,7 +95,7 @@ function Found({ data, measure }: { data: History; measure: Measure }) {
     <>
       <div class="tiles">
         <Tile label="Cost" value={<Cost amount={cost} unpriced={total.unpriced_calls} />} note={`${question.range.from} to ${question.range.to}`} />
-        <Tile label="A day on average" value={<Money amount={cost / BigInt(days)} />} note={`over ${noun(days, "day", "days")}`} />
+        <Tile label="Average per day" value={<Money amount={cost / BigInt(days)} />} note={`over ${noun(days, "day", "days")}`} />
         <Tile label="Calls" value={count(total.calls)} note={`${percentage(total.calls ? (total.errors / total.calls) * 100 : null)} failed`} />
         <Tile label="Tokens" value={short(tokens(total))} note={`${short(total.output_tokens)} of them output`} />
         {total.unpriced_calls > 0 && <Tile label="Unpriced calls" value={count(total.unpriced_calls)} note={<a href={href("prices")}>not in any total</a>} tone="warn" />}
