@@ -12,7 +12,7 @@ use crate::support::postgres::Postgres;
 const NAME: &str = "m\u{1b}[2J\u{9b}2J\u{202e}x\u{200b}\r\nFORGED everything is fine";
 
 /// Commands of the program, with what they need: a file each for a bill, a price list and an import.
-fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
+fn commands(bill: &str, list: &str, rows: &str, folder: &str) -> Vec<Vec<String>> {
     let day = ["--from", "2026-02-01", "--to", "2026-03-01"];
     let lists: Vec<Vec<&str>> = vec![
         vec!["migrate"],
@@ -60,6 +60,10 @@ fn commands(bill: &str, list: &str, rows: &str) -> Vec<Vec<String>> {
         vec!["users", "forget", NAME, "--dry-run"],
         vec!["config", "check", "--show"],
         vec!["psql", "-c", "SELECT 1"],
+        vec!["doctor"],
+        vec!["doctor", "--json"],
+        vec!["init", folder, "--defaults", "--force"],
+        vec!["completions", "bash"],
     ];
     lists.into_iter().map(|words| words.into_iter().map(str::to_owned).collect()).collect()
 }
@@ -115,6 +119,7 @@ fn scene() -> Scene {
         &file("bill.json", bill.to_string()),
         &file("list.json", price.to_string()),
         &file("rows.ndjson", format!("{more}\n{bad}\n")),
+        &daemon.data().join("new").display().to_string(),
     );
     Scene { _postgres: postgres, daemon, commands }
 }
