@@ -109,7 +109,7 @@ const TOTALS: &str = "SELECT user_id, sum(calls) AS calls, \
     coalesce(sum(calls) FILTER (WHERE provider = 'rentcast'), 0) AS rentcast_calls, \
     sum(errors) AS errors, sum(unpriced_calls) AS unpriced, round(sum(cost_usd), 18) AS cost, \
     min(first_call_at) AS first_call, max(last_call_at) AS last_call \
-    FROM public.tallyd_user_total_parts WHERE user_id <> '' GROUP BY user_id";
+    FROM public.tallyd_user_total_parts WHERE user_id <> ''";
 
 impl UserQuestion {
     /// Asks it of the configured table of users and the lifetime totals.
@@ -123,7 +123,7 @@ impl UserQuestion {
         let search = self.search.as_deref().map(containing);
         let values: [Parameter<'_>; 4] =
             [(&search, Type::TEXT), (&self.id, Type::TEXT), (&self.limit, Type::INT8), (&self.offset, Type::INT8)];
-        let count = format!("SELECT count(*) FROM ({}) AS u", filtered(&accounts));
+        let count = format!("SELECT count(*) FROM ({}) AS u", self.filtered(&accounts));
         let total = client.query_typed(&count, &values[..2]).await?.first().map_or(0, |row| row.get(0));
         let rows = client.query_typed(&self.sql(&accounts), &values).await?;
         let users = rows.iter().map(read).collect::<Result<_, QueryError>>()?;
@@ -145,22 +145,26 @@ impl UserQuestion {
              coalesce(unpriced, 0), coalesce(cost, 0), first_call, last_call, shown, \
              coalesce(profile, {})::text FROM ({}) AS u ORDER BY {column} {direction}, id LIMIT $3 OFFSET $4",
             accounts.unknown,
-            filtered(accounts)
+            self.filtered(accounts)
         )
     }
-}
 
-/// `$1` is a pattern that the id or a shown column must match, `$2` the one id that is asked for.
-fn filtered(accounts: &Accounts) -> String {
-    format!(
-        "SELECT * FROM ( \
-            SELECT coalesce(t.user_id, a.id) AS id, t.calls, t.claude_calls, t.rentcast_calls, t.errors, t.unpriced, t.cost, \
-                t.first_call, t.last_call, a.shown, a.profile \
-            FROM ({TOTALS}) AS t FULL JOIN ({}) AS a ON a.id = t.user_id) AS s \
-         WHERE ($1 IS NULL OR id ILIKE $1 OR EXISTS ( \
-            SELECT 1 FROM jsonb_each_text(profile) AS v WHERE v.value ILIKE $1)) AND ($2 IS NULL OR id = $2)",
-        accounts.select
-    )
+    /// `$1` is a pattern that the id or a shown column must match, `$2` the one id that is asked for.
+    fn filtered(&self, accounts: &Accounts) -> String {
+        // Within both sides of the join: PostgreSQL does not move a condition below a full join, and would read every user.
+        let (of_totals, of_accounts) =
+            if self.id.is_some() { ("AND user_id = $2", "WHERE id = $2") } else { ("", "WHERE $2 IS NULL") };
+        format!(
+            "SELECT * FROM ( \
+                SELECT coalesce(t.user_id, a.id) AS id, t.calls, t.claude_calls, t.rentcast_calls, t.errors, t.unpriced, t.cost, \
+                    t.first_call, t.last_call, a.shown, a.profile \
+                FROM ({TOTALS} {of_totals} GROUP BY user_id) AS t \
+                    FULL JOIN (SELECT * FROM ({accounts}) AS b {of_accounts}) AS a ON a.id = t.user_id) AS s \
+             WHERE $1 IS NULL OR id ILIKE $1 OR EXISTS ( \
+                SELECT 1 FROM jsonb_each_text(profile) AS v WHERE v.value ILIKE $1)",
+            accounts = accounts.select
+        )
+    }
 }
 
 fn read(row: &tokio_postgres::Row) -> Result<UserTotals, QueryError> {
