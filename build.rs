@@ -59,9 +59,10 @@ fn describe_build(root: &str, has_page: bool) {
             features.push(feature.to_owned());
         }
     }
-    println!("cargo::rustc-env=TALLYD_COMMIT={}", commit.as_deref().unwrap_or("not recorded"));
-    println!("cargo::rustc-env=TALLYD_BUILD={profile}, {target}");
-    println!("cargo::rustc-env=TALLYD_FEATURES={}", features.join(", "));
+    // Cargo sets these for programs that it runs, too: TALLYD_… would be a setting to the daemon.
+    println!("cargo::rustc-env=BUILT_COMMIT={}", commit.as_deref().unwrap_or("not recorded"));
+    println!("cargo::rustc-env=BUILT_AS={profile}, {target}");
+    println!("cargo::rustc-env=BUILT_FEATURES={}", features.join(", "));
 }
 
 /// The commit that is checked out, with a mark if tracked files differ from it.

@@ -63,11 +63,11 @@ struct Cli {
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",
-    env!("TALLYD_COMMIT"),
+    env!("BUILT_COMMIT"),
     "\nbuild: ",
-    env!("TALLYD_BUILD"),
+    env!("BUILT_AS"),
     "\nfeatures: ",
-    env!("TALLYD_FEATURES"),
+    env!("BUILT_FEATURES"),
 );
 
 const EXAMPLES: &str = "Examples:
