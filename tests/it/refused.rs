@@ -15,7 +15,7 @@ const REFUSED: [Refused; 16] = [
     (&["prices", "alias", "claude", "fast", "no-such"], 1, "\"no-such\", which has no price", "`tallyd prices set`"),
     (&["prices", "alias", "claude", " ", "claude-haiku-4-5"], 1, "name is empty", "hint: `tallyd prices alias claude"),
     (&["prices", "alias", "claude", "fast", "--remove", "--yes"], 1, "\"fast\" is not a name", "alias --list` shows"),
-    (&["token", "create", "--name", "", "--role", "read"], 1, "a name has 1 to", "hint: `--name grafana`"),
+    (&["token", "create", "--name", "", "--role", "read"], 1, "a name has 1 to", "as in `--name grafana`"),
     (
         &["token", "create", "--name", "a", "--role", "admin", "--stated-costs", "refuse"],
         1,
