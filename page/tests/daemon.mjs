@@ -110,6 +110,8 @@ export class Daemon {
   /** Stops every process of the private PostgreSQL, which neither answers nor ends then; CONT lets them go on. */
   postgres(signal) {
     const [postmaster] = readFileSync(join(this.folder, "postgres/postmaster.pid"), "utf8").split("\n");
+    // First, so that it starts no more of them.
+    process.kill(Number(postmaster), signal);
     const children = readdirSync("/proc").filter((pid) => {
       try {
         return readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ")[1] === postmaster;
@@ -117,7 +119,14 @@ export class Daemon {
         return false;
       }
     });
-    for (const pid of [postmaster, ...children]) process.kill(Number(pid), signal);
+    for (const pid of children) {
+      try {
+        process.kill(Number(pid), signal);
+      } catch (error) {
+        // A worker that has ended since.
+        if (error.code !== "ESRCH") throw error;
+      }
+    }
   }
 
   /** Everything that is acknowledged is in the rollups. */
