@@ -27,18 +27,18 @@ use super::{SharedDaemon, admin, answer, health, ingest, openapi, otlp, page, st
 /// Bytes of a body that is read before anybody has shown a token: a token, or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
 
-/// Open to everybody: health, and counters unless they have an address of their own. Costs only by a token or a setting.
-fn open(with_metrics: bool) -> OpenApiRouter<SharedDaemon> {
-    let health = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
-    if !with_metrics {
-        return health;
-    }
-    // All who scrape are one sender: nobody shows who they are.
-    let metrics = OpenApiRouter::new()
+/// Open to everybody. A platform's probe may show credentials of its own: they are not looked at.
+fn health() -> OpenApiRouter<SharedDaemon> {
+    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
+}
+
+/// Open to everybody. Costs only by a token or a setting.
+fn counters() -> OpenApiRouter<SharedDaemon> {
+    // All who scrape are one sender: nobody has to show who they are.
+    OpenApiRouter::new()
         .routes(routes!(metrics))
         .route_layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
-        .route_layer(from_fn(places::keep));
-    health.merge(metrics)
+        .route_layer(from_fn(places::keep))
 }
 
 /// As in the system that tallyd replaces. For the roles `read` and `admin`; what changes something is for `admin` alone.
@@ -99,7 +99,7 @@ fn ingest_routes() -> OpenApiRouter<SharedDaemon> {
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let routes = open(true).merge(replaced()).merge(questions()).merge(ingest_routes());
+    let routes = health().merge(counters()).merge(replaced()).merge(questions()).merge(ingest_routes());
     openapi::complete(routes.into_openapi())
 }
 
@@ -121,11 +121,14 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
         .route_layer(from_fn_with_state(Arc::default(), ingest::body::few))
         .route_layer(for_role(Role::Ingest, false))
         .route_layer(from_fn(answer::count));
-    let (router, document) = OpenApiRouter::new()
-        .merge(open(daemon.config.http.metrics_listen.is_none()).route_layer(from_fn_with_state(
-            Gate { daemon: Arc::clone(&daemon), needs: Role::Read, by_page: false },
-            gate_if_shown,
-        )))
+    let gate_if_shown =
+        from_fn_with_state(Gate { daemon: Arc::clone(&daemon), needs: Role::Read, by_page: false }, gate_if_shown);
+    let counters = match daemon.config.http.metrics_listen {
+        None => counters().route_layer(gate_if_shown),
+        Some(_) => OpenApiRouter::new(),
+    };
+    let (router, document) = health()
+        .merge(counters)
         .merge(asked(replaced(), false))
         .merge(asked(questions(), true))
         .merge(records)
@@ -170,7 +173,7 @@ pub(crate) fn on_socket(daemon: SharedDaemon) -> Router {
 
 /// Routes on `http.metrics_listen`.
 pub(crate) fn monitoring(daemon: SharedDaemon) -> Router {
-    let (router, _) = open(false).split_for_parts();
+    let (router, _) = health().split_for_parts();
     let metrics = get(metrics_with_spend)
         .layer(from_fn_with_state(Arc::new(RequestSlots::answers()), places::few))
         .layer(from_fn(places::keep));

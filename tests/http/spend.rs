@@ -60,6 +60,9 @@ fn what_was_spent_is_shown_to_a_token_and_is_exact() {
     assert!(!open.text().contains("acme"), "{}", open.text());
     assert_eq!(api.get("/metrics", &ingest).status, 403);
     assert_eq!(api.get("/metrics", "Bearer tallyd_1_none").status, 401, "a wrong token is not answered with less");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(api.get(path, "Basic cHJvYmU6cHJvYmU=").status, 200, "a probe's own credentials: {path}");
+    }
 }
 
 #[test]
