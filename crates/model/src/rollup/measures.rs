@@ -52,10 +52,26 @@ impl Measures {
         self.cost = self.cost.checked_add(usd).expect("a batch's cost fits 10^20 USD");
     }
 
-    /// Adds another row of sums.
+    /// The sum of both; none if a count or the cost does not fit.
+    #[must_use]
+    pub fn checked_add(&self, other: &Self) -> Option<Self> {
+        let mut units = self.units;
+        for (sum, unit) in units.iter_mut().zip(other.units) {
+            *sum = sum.checked_add(unit)?;
+        }
+        Some(Self {
+            calls: self.calls.checked_add(other.calls)?,
+            errors: self.errors.checked_add(other.errors)?,
+            units,
+            cost: self.cost.checked_add(other.cost)?,
+            unpriced: self.unpriced.checked_add(other.unpriced)?,
+        })
+    }
+
+    /// Adds another row of sums of the same batch.
     ///
     /// # Panics
-    /// Beyond 63 bits of a count or 10^20 USD, which takes more calls than a daemon can be sent.
+    /// Beyond 63 bits of a count or 10^20 USD, which takes more calls than a batch has.
     pub fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.errors += other.errors;

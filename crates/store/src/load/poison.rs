@@ -8,6 +8,8 @@
 //! the rollups once for all of them. Only if that fails, the ranges are tried again, each with its rollups. The rollups' tables are then
 //! taken range by range, not once: where that meets another lane in a deadlock, PostgreSQL ends one, which is retried.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::Client;
@@ -58,8 +60,9 @@ pub async fn load_without_poison(
     }
     let written = letters.insert(client, watermark.buffer_id, loader.quota.bounds()).await?;
     let mut loaded = new_fold();
+    let refused: HashSet<usize> = poison.iter().map(|poison| poison.place).collect();
     for (place, call) in calls.iter().enumerate() {
-        if !poison.iter().any(|poison| poison.place == place) {
+        if !refused.contains(&place) {
             loaded.add(call);
         }
     }

@@ -52,14 +52,13 @@ struct Batch {
 impl Spend {
     /// Notes the sums of a lane's batch up to a key. They count once the batch is known to be committed.
     pub(super) fn commits(&self, lane: u16, to: u64, deltas: &Deltas<'_>) {
-        let mut sums: Vec<(String, String, Measures)> = Vec::new();
-        // Sorted by day first, so that a pair can come once a day.
+        let mut pairs: BTreeMap<(&str, &str), Measures> = BTreeMap::new();
         for (key, measures) in &deltas.costs {
-            match sums.iter_mut().find(|(provider, model, _)| provider == key.provider && model == key.model) {
-                Some((_, _, sum)) => sum.add(measures),
-                None => sums.push((key.provider.to_owned(), key.model.to_owned(), *measures)),
-            }
+            pairs.entry((key.provider, key.model)).or_default().add(measures);
         }
+        let owned =
+            |((provider, model), measures): ((&str, &str), _)| (provider.to_owned(), model.to_owned(), measures);
+        let sums = pairs.into_iter().map(owned).collect();
         self.state().unanswered.insert(lane, Batch { to, sums });
     }
 
@@ -97,10 +96,11 @@ impl State {
         let mut measures = *measures;
         if measures.cost < Usd::ZERO {
             let credit = Usd::from_attos(-measures.cost.attos());
-            spent.credits = spent.credits.checked_add(credit).unwrap_or(spent.credits);
+            // Beyond what can be held a counter begins anew, which Prometheus knows of counters.
+            spent.credits = spent.credits.checked_add(credit).unwrap_or(credit);
             measures.cost = Usd::ZERO;
         }
-        spent.measures.add(&measures);
+        spent.measures = spent.measures.checked_add(&measures).unwrap_or(measures);
     }
 }
 
@@ -157,6 +157,16 @@ mod tests {
             spend.is_at(0, 1);
         }
         assert_eq!(shown(&spend), [("a".into(), 2, "1".into(), "3".into())]);
+    }
+
+    #[test]
+    fn a_sum_that_would_not_fit_begins_anew() {
+        let spend = Spend::default();
+        for calls in [i64::MAX, 2] {
+            spend.commits(0, 1, &deltas(&[(1, "a", calls, Usd::ONE)]));
+            spend.is_at(0, 1);
+        }
+        assert_eq!(shown(&spend), [("a".into(), 2, "1".into(), "0".into())]);
     }
 
     #[test]
