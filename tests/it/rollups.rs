@@ -28,6 +28,21 @@ fn past_the_bound_models_count_as_other_in_the_rollup_and_as_themselves_in_the_l
 }
 
 #[test]
+fn an_application_with_a_budget_is_told_apart_however_many_others_come_first() {
+    let postgres = Postgres::start();
+    let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_MAX_APPS_PER_DAY", "2").start();
+    postgres.until("SELECT to_regclass('public.api_budgets') IS NOT NULL", "t");
+    let set = daemon.run(&["budgets", "set", "5", "--period", "day", "--scope", "app", "--value", "web"]);
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    daemon.lines(&lines(9, |number| format!(r#"{{"provider":"acme","app":"junk-{number}","cost_usd":"0.5"}}"#)));
+    daemon.lines("{\"provider\":\"acme\",\"app\":\"web\",\"cost_usd\":\"2\"}\n");
+    postgres.until_calls(10);
+    let rollup = "SELECT string_agg(app || ' ' || calls, ', ' ORDER BY app COLLATE \"C\") FROM daily_app_api_costs";
+    assert_eq!(postgres.psql(rollup), "(other) 8, junk-0 1, web 1");
+    daemon.assert_reconciled();
+}
+
+#[test]
 fn days_begin_at_midnight_of_the_reporting_time_zone() {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_TIME_ZONE", "Pacific/Auckland").start();

@@ -35,13 +35,19 @@ pub async fn learn_days(
     }
     for day in guard.unknown(needed.into_iter()) {
         let mut names = DayNames::default();
-        let sql = "SELECT DISTINCT model, endpoint FROM daily_api_costs WHERE day = $1";
+        let sql = "SELECT DISTINCT model, endpoint FROM public.daily_api_costs WHERE day = $1";
         for row in client.query_typed(sql, &[(&day, Type::DATE)]).await? {
             names.models.insert(row.get(0));
             names.endpoints.insert(row.get(1));
         }
         let sql = "SELECT DISTINCT app FROM public.daily_app_api_costs WHERE day = $1 AND app <> ''";
         names.apps = client.query_typed(sql, &[(&day, Type::DATE)]).await?.iter().map(|row| row.get(0)).collect();
+        // Names with a budget have a place of their own before the day's first call: others that come first cannot hide their costs.
+        let sql = "SELECT scope, scope_value FROM public.api_budgets WHERE scope IN ('app', 'model')";
+        for row in client.query_typed(sql, &[]).await? {
+            let kind = if row.get::<_, &str>(0) == "app" { &mut names.apps } else { &mut names.models };
+            kind.insert(row.get(1));
+        }
         names.models.remove("");
         names.endpoints.remove("");
         guard.learn(day, names);
