@@ -146,9 +146,10 @@ BEGIN
 $add$),
         ('tallyd_tables', '''daily_api_costs'', ', $add$'daily_app_api_costs', 'hourly_api_costs', $add$)) AS p (name, before, added)
     LOOP
-        SELECT pg_get_functiondef(p.oid) INTO STRICT text FROM pg_catalog.pg_proc p
-        WHERE p.pronamespace = 'public'::regnamespace AND p.proname = item.name;
-        IF position(item.before IN text) = 0 THEN
+        -- An application may have a function of the same name and other parameters.
+        SELECT pg_get_functiondef(p.oid) INTO text FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname = item.name AND position(item.before IN p.prosrc) > 0;
+        IF NOT FOUND THEN
             RAISE EXCEPTION 'tallyd: % is not the function of the files before this one', item.name;
         END IF;
         EXECUTE replace(text, item.before, item.added || item.before);

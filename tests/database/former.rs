@@ -160,6 +160,21 @@ async fn a_database_of_the_former_files_is_what_the_initial_schema_makes_and_is_
     db.close().await;
 }
 
+/// The replaced application may have a function of the same name and other parameters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_of_the_same_name_is_left_alone() {
+    let dir = data_dir();
+    let db = database(dir.path()).await;
+    let mut client = db.connect("theirs").await.unwrap();
+    let theirs = "CREATE FUNCTION public.increment_daily_cost(kind text, amount numeric) RETURNS text LANGUAGE sql AS $$ SELECT 'theirs' $$";
+    client.batch_execute(theirs).await.unwrap();
+    migrate(&mut client, &migrate_options()).await.unwrap();
+    assert_eq!(value(&client, "SELECT increment_daily_cost(kind => 'x', amount => 1)").await, "theirs");
+    client.batch_execute("SELECT increment_daily_cost(provider => 'claude', app => 'web', cost_usd => 0.5)").await.unwrap();
+    assert_eq!(value(&client, "SELECT app || ' ' || calls FROM daily_app_api_costs").await, "web 1");
+    db.close().await;
+}
+
 /// Calls that were dropped before sums by application and by hour were kept are in neither, and the day after the last of them is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_dropped_before_is_told() {
