@@ -290,15 +290,11 @@ final class Recorder
         if (!is_dir($this->spool)) {
             @mkdir($this->spool, 0700, true);
         }
-        $taken = array_sum(array_map(fn ($path) => (int) @filesize($path), glob("$this->spool/*.ndjson") ?: []));
-        $isKept = $taken + strlen($text) <= self::SPOOL_BYTES
-            && @file_put_contents("$file.new", $text) === strlen($text)
-            && @rename("$file.new", "$file.ndjson");
+        $isKept = $this->isOurs() && $this->write($file, $text);
         if ($isKept) {
             $this->counts['spooled'] += count($lines);
             return;
         }
-        @unlink("$file.new");
         $this->counts['dropped'] += count($lines);
         if ($this->onDrop === null) {
             $this->tell('drop', count($lines) . " calls are lost: the daemon is away, and $this->spool takes no more");
@@ -309,10 +305,45 @@ final class Recorder
         }
     }
 
+    /**
+     * Whether the spool folder may be used. The system's temporary folder is everybody's: another user who has made the folder
+     * first could read records, or take them away.
+     */
+    private function isOurs(): bool
+    {
+        clearstatcache(true, $this->spool);
+        $found = @lstat($this->spool);
+        if ($found === false) {
+            return false;
+        }
+        $isFolder = ($found['mode'] & 0170000) === 0040000;
+        if ($isFolder && ($found['mode'] & 0002) === 0 && (!function_exists('posix_geteuid') || $found['uid'] === posix_geteuid())) {
+            return true;
+        }
+        $this->tell('spool', "$this->spool is not used: it must be a folder of this user's that others may not write to. hint: set TALLYD_SPOOL");
+        return false;
+    }
+
+    /** Writes a spooled file, all of it or none. */
+    private function write(string $file, string $text): bool
+    {
+        $taken = array_sum(array_map(fn ($path) => (int) @filesize($path), glob("$this->spool/*.ndjson") ?: []));
+        $isWritten = $taken + strlen($text) <= self::SPOOL_BYTES
+            && @file_put_contents("$file.new", $text) === strlen($text)
+            && @rename("$file.new", "$file.ndjson");
+        if (!$isWritten) {
+            @unlink("$file.new");
+        }
+        return $isWritten;
+    }
+
     /** Sends spooled files, oldest first. False: some are left. */
     private function sendSpooled(float $deadline): bool
     {
         $files = glob("$this->spool/*.ndjson") ?: [];
+        if ($files === [] || !$this->isOurs()) {
+            return $files === [];
+        }
         foreach (array_slice($files, 0, self::SPOOLED_AT_ONCE) as $path) {
             $file = @fopen($path, 'r');
             // Somebody else sends it. If two did, the ids would keep it from counting twice.
@@ -326,8 +357,12 @@ final class Recorder
                     $lines[$id] = $line;
                 }
             }
-            if ($this->deliver($lines, $deadline) === []) {
+            $left = $this->deliver($lines, $deadline);
+            // Acknowledged calls go at once: the daemon does not know their ids for ever.
+            if ($left === []) {
                 @unlink($path);
+            } elseif (count($left) < count($lines)) {
+                $this->write(substr($path, 0, -strlen('.ndjson')), implode("\n", $left) . "\n");
             }
             fclose($file);
             if (microtime(true) >= $deadline) {

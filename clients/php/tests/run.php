@@ -129,6 +129,12 @@ final class Daemon
             $made = json_decode($said, true);
             return $code === 0 && is_array($made);
         });
+        // The daemon answers 503 until it has looked at the schema itself.
+        until('the daemon takes records over HTTP', function () use ($made) {
+            $http = ['method' => 'POST', 'header' => "Authorization: Bearer $made[token]", 'content' => '', 'ignore_errors' => true];
+            $headers = @get_headers("http://$this->http/api/v1/records", context: stream_context_create(['http' => $http]));
+            return $headers !== false && !preg_match('/ (401|503) /', $headers[0]);
+        });
         return $made['token'];
     }
 
@@ -252,6 +258,48 @@ function testWithoutADaemonARequestIsHeldUpForABoundedTimeAndNothingIsLost(): vo
     same($back->flush(), true);
     same(glob("$spool/*"), []);
     daemon()->until("SELECT count(*), count(DISTINCT id) FROM api_usage_log WHERE app = 'away'", '3|3');
+}
+
+function testASpoolFolderThatOthersMayWriteToIsNotUsed(): void
+{
+    $spool = daemon()->home . '/spool-open';
+    mkdir($spool);
+    chmod($spool, 0777);
+    $target = daemon()->home . '/spool-target';
+    mkdir($target, 0700);
+    symlink($target, daemon()->home . '/spool-link');
+    foreach ([$spool, daemon()->home . '/spool-link'] as $folder) {
+        $dropped = [];
+        $recorder = recorder('/nowhere/tallyd.sock', timeout: 0.05, spool: $folder, onDrop: function ($record) use (&$dropped) {
+            $dropped[] = $record['user_id'];
+        });
+        $recorder->record('acme', ['user_id' => 'u']);
+        same([$recorder->flush(), $dropped, glob("$folder/*")], [false, ['u'], []], $folder);
+    }
+}
+
+function testWhatIsAcknowledgedOfASpooledFileLeavesIt(): void
+{
+    $spool = daemon()->home . '/spool-part';
+    $away = recorder('/nowhere/tallyd.sock', timeout: 0.05, spool: $spool);
+    $away->record('acme', ['user_id' => 'part-1']);
+    $away->record('acme', ['user_id' => 'part-2']);
+    same([$away->flush(), $away->stats()['spooled']], [false, 2]);
+    // A daemon that acknowledges one line and is gone.
+    $path = daemon()->home . '/part.sock';
+    $server = <<<'PHP'
+        $server = stream_socket_server("unix://$argv[1]");
+        $client = stream_socket_accept($server, 60);
+        fgets($client);
+        fwrite($client, "{\"ok\":true}\n");
+        PHP;
+    $process = proc_open([PHP_BINARY, '-r', $server, '--', $path], [], $pipes);
+    until('it listens', fn () => file_exists($path));
+    same(recorder($path, timeout: 5.0, spool: $spool)->flush(), false);
+    proc_close($process);
+    $files = glob("$spool/*");
+    same(count($files), 1);
+    same([substr_count(file_get_contents($files[0]), 'part-1'), substr_count(file_get_contents($files[0]), 'part-2')], [0, 1]);
 }
 
 function testWhatCanBeNeitherDeliveredNorSpooledIsDroppedAndTold(): void
