@@ -128,7 +128,7 @@ async fn sessions(database: &Database) -> Check {
         Ok(Sessions::Single) => Check::failed(
             name,
             "there is one session for all connections together",
-            "a daemon needs two of the pooler's at the least, and 11 without one: raise the pool's size",
+            "a daemon needs two of the pooler's at the least, and 13 without one: raise the pool's size",
         ),
         Err(error) => {
             Check::error(name, &error, "a second connection was refused: raise max_connections or the role's limit")

@@ -154,11 +154,13 @@ impl RecordSearch {
     async fn first_window(&self, reading: &Reading) -> Result<Option<DateTime<Utc>>, QueryError> {
         let sql =
             format!("SELECT count(*) FROM (SELECT FROM public.api_usage_log WHERE {} LIMIT $8) AS l", self.condition());
-        let after = |(at, _): (DateTime<Utc>, Uuid)| at + TimeDelta::microseconds(1);
+        // The last call of the page before may have others of the same microsecond behind it.
+        let after =
+            |(at, _): (DateTime<Utc>, Uuid)| at.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(self.to);
         let mut to = self.after.map_or(self.to, |call| self.to.min(after(call)));
         let (mut width, mut missing, mut first) = (FIRST_WINDOW, self.limit, None);
         while missing > 0 && to > self.from {
-            let from = self.from.max(to - width);
+            let from = to.checked_sub_signed(width).map_or(self.from, |from| self.from.max(from));
             let rows = self.ask(reading, &sql, (&from, &to), missing).await?;
             // An aggregate returns one row.
             let found = rows.first().map_or(0, |row| row.get::<_, i64>(0));

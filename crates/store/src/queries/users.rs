@@ -152,8 +152,7 @@ impl UserQuestion {
     /// `$1` is a pattern that the id or a shown column must match, `$2` the one id that is asked for.
     fn filtered(&self, accounts: &Accounts) -> String {
         // Within both sides of the join: PostgreSQL does not move a condition below a full join, and would read every user.
-        let (of_totals, of_accounts) =
-            if self.id.is_some() { ("AND user_id = $2", "WHERE id = $2") } else { ("", "WHERE $2 IS NULL") };
+        let (of_totals, of_accounts) = if self.id.is_some() { ("AND user_id = $2", "WHERE id = $2") } else { ("", "") };
         format!(
             "SELECT * FROM ( \
                 SELECT coalesce(t.user_id, a.id) AS id, t.calls, t.claude_calls, t.rentcast_calls, t.errors, t.unpriced, t.cost, \
