@@ -323,7 +323,7 @@ pub fn mended(bytes: &[u8]) -> Option<String> {
     Some(mended)
 }
 
-/// The UTF-16 unit of the escape `\uXXXX` that begins at `at`.
+/// The UTF-16 unit of the escape (`\u` and four digits) that begins at `at`.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at + 2..at + 6)?;
     digits.iter().try_fold(0u16, |value, digit| Some(value << 4 | (*digit as char).to_digit(16)? as u16))
@@ -366,7 +366,7 @@ fn escape(bytes: &[u8], at: usize) -> (char, usize) {
     }
 }
 
-/// The character of `\uXXXX`, or of a pair of them; none for half of a surrogate pair.
+/// The character of such an escape, or of a pair of them; none for half of a surrogate pair.
 fn char_of(bytes: &[u8], at: usize) -> Option<(char, usize)> {
     let first = unit(bytes, at)?;
     if let Some(character) = char::from_u32(first.into()) {
