@@ -170,7 +170,10 @@ async fn a_function_of_the_same_name_is_left_alone() {
     client.batch_execute(theirs).await.unwrap();
     migrate(&mut client, &migrate_options()).await.unwrap();
     assert_eq!(value(&client, "SELECT increment_daily_cost(kind => 'x', amount => 1)").await, "theirs");
-    client.batch_execute("SELECT increment_daily_cost(provider => 'claude', app => 'web', cost_usd => 0.5)").await.unwrap();
+    client
+        .batch_execute("SELECT increment_daily_cost(provider => 'claude', app => 'web', cost_usd => 0.5)")
+        .await
+        .unwrap();
     assert_eq!(value(&client, "SELECT app || ' ' || calls FROM daily_app_api_costs").await, "web 1");
     db.close().await;
 }
