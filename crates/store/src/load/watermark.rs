@@ -3,8 +3,9 @@
 //! It moves in the transaction that loads the batch, so it is right after any crash. It also fences: a loader that was
 //! suspended and wakes up again finds that its row has moved, and its transaction changes nothing.
 //!
-//! The statement that moves it reads which side of the users' deltas is appended to, and the reporting time zone, too. A rebuild of the rollups, which changes the zone, locks the table
-//! before anything else: it waits for every transaction that has moved a watermark, and later ones see the new zone.
+//! The statement that moves it also reads which side of the users' deltas is appended to, and the reporting time zone. A rebuild of
+//! the rollups, which changes the zone, locks the table before anything else: it waits for every transaction that has moved a
+//! watermark, and later ones see the new zone.
 
 use chrono_tz::Tz;
 use tokio_postgres::Client;
