@@ -25,6 +25,7 @@
 pub mod board;
 pub mod budget;
 pub mod evaluate;
+mod explain;
 pub mod inbox;
 pub mod outbox;
 mod slack;
