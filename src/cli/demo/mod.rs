@@ -109,7 +109,7 @@ pub(super) fn run(args: &DemoArgs, config: &Config) -> anyhow::Result<ExitCode> 
     finish(&recorder.stats(), outcome, seed, started.elapsed(), args.json)
 }
 
-/// Calls to make now, to keep up with the rate.
+/// Calls to make now, to keep up with the rate; without bound at rate 0.
 fn due(rate: u32, elapsed: Duration, made: u64) -> u64 {
     if rate == 0 {
         return u64::MAX;
