@@ -1,9 +1,14 @@
 //! tallyd: records every paid API call durably, prices it exactly, and loads it into PostgreSQL.
 //!
 //! The table lists the modules in the order in which data flows; `ARCHITECTURE.md` has the picture and the promises.
-//! Code that must be pure, or usable alone, is in crates of its own: `crates/model` (calls, money, prices, sums),
-//! `crates/intake` (reads and admits foreign bytes), `crates/wal` (chunks, the channel, the WAL), `crates/store`
-//! (PostgreSQL and all SQL), `crates/config`, and `crates/base` (the clock, the metrics' names, fail points).
+//! Code that must be pure, or usable alone, is in crates of its own:
+//!
+//! * `crates/model`: calls, money, prices, sums;
+//! * `crates/intake`: reads and admits foreign bytes;
+//! * `crates/wal`: chunks, the channel, the WAL;
+//! * `crates/store`: PostgreSQL and all SQL;
+//! * `crates/config`: the configuration;
+//! * `crates/base`: the clock, the metrics' names, fail points.
 //!
 //! | module | content |
 //! |---|---|

@@ -32,6 +32,7 @@ pub(crate) enum LockError {
     #[error("cannot use the data folder {folder}: {source}")]
     Io {
         folder: PathBuf,
+        /// The operating system's error.
         source: std::io::Error,
     },
 }

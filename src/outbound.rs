@@ -25,6 +25,7 @@ pub(crate) enum OutboundError {
     /// The address is not a URL.
     #[error("{url:?} is not an address; write http://… or https://…")]
     Address {
+        /// The address as it was given.
         url: String,
     },
     /// The operating system's certificates cannot be read.
@@ -41,12 +42,14 @@ pub(crate) enum OutboundError {
     #[error("no answer from {host} within {} s", limit.as_secs())]
     Timeout {
         host: String,
+        /// The limit of the whole request.
         limit: Duration,
     },
     /// The server answered with another status than success.
     #[error("{host} answered {status}")]
     Status {
         host: String,
+        /// Not 2xx.
         status: u16,
     },
 }
@@ -60,12 +63,14 @@ pub(crate) enum ListError {
     #[error("the price list {list} cannot be read: {error}")]
     File {
         list: String,
+        /// The operating system's error.
         error: std::io::Error,
     },
     /// The file is larger than any price list.
     #[error("the price list {list} has {bytes} bytes; at most {LIST_BYTES_MAX} are read")]
     TooLarge {
         list: String,
+        /// The file's size.
         bytes: u64,
     },
     /// The list is not UTF-8.

@@ -3,7 +3,8 @@
 //! A connection is a stranger's until it has shown a valid token. Strangers hold at most half of the places, and one
 //! address of strangers at most its share. At a bound, a stranger is displaced: from the address with the most
 //! connections, the one that has kept the daemon waiting longest. So connections that say nothing displace each other.
-//! A connection at work is never displaced.
+//! If all places are taken by known connections, the same holds for them, after a longer grace. A connection at work is
+//! never displaced.
 //!
 //! Over HTTP a few places are kept for `/healthz` and `/readyz`. A connection in such a place that requests something
 //! else waits a moment for another place, and is told that the daemon is busy if there is none.

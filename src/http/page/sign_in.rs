@@ -165,8 +165,8 @@ fn ends_at(daemon: &Daemon) -> DateTime<Utc> {
     now(daemon) + TimeDelta::hours(HOURS)
 }
 
-/// When an access token has to be renewed, seconds since 1970: by `expires_in` or by its own expiry, whichever is
-/// earlier.
+/// When an access token has to be renewed, seconds since 1970: the earlier of `expires_in` from now and the token's
+/// own expiry.
 fn until(daemon: &Daemon, grant: &Grant, ends_at: Option<i64>) -> Option<i64> {
     let said = now(daemon).timestamp().saturating_add(grant.expires_in.max(0));
     Some(ends_at.map_or(said, |at| at.min(said)))

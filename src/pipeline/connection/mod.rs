@@ -118,8 +118,8 @@ pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 
 /// Serves one connection until the client is done, sends something unreadable, or `stop` is cancelled. Messages that
-/// were received whole by then are made durable and answered. Returns the connection, unread, if it begins with an HTTP
-/// request.
+/// were received whole by then are made durable and answered. Returns the connection, from its first byte on, if it begins
+/// with an HTTP request.
 pub(crate) async fn serve<S>(
     stream: S,
     context: Arc<IngestContext>,
