@@ -20,7 +20,7 @@
 //! * If `auth.publishable_key` is set, an e-mail address and a password sign in as well ([`gotrue`]): the daemon gets
 //!   an access token from the Supabase project, and verifies it like any other. The tokens that renew and end the
 //!   project's session are stored encrypted with a key of id and proof, so the table alone is of no use.
-//! * On the daemon's machine no token is needed: `tallyd open` prints a link with a code that signs in once, within
+//! * The daemon's own user needs no token: `tallyd open` prints a link with a code that signs in once, within
 //!   minutes ([`codes`]). The code becomes a token without a known text ([`minted`]), for twelve hours. It is listed
 //!   and revoked like any other token, and revoked by signing out.
 
