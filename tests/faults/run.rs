@@ -110,8 +110,7 @@ impl Run {
         self.acked += verdict.acked;
     }
 
-    /// Counts the oracle's finds in a daemon that was made to lose or double records. They are no losses of the real
-    /// daemon.
+    /// Counts the oracle's finds in a daemon that was made to lose or double records, apart from real losses.
     pub fn noticed(&mut self, verdict: &Verdict) {
         self.acked += verdict.acked;
         self.oracle_found += verdict.lost + verdict.doubled;
