@@ -1,6 +1,6 @@
-//! Checks every statement of the daemon and its commands against Citus's rules for distributed tables. The statements
-//! come from the log of a plain PostgreSQL, so that the test runs everywhere; `make test-citus` runs the same commands
-//! on a real Citus.
+//! Checks every statement of the daemon and its commands against Citus's rules for distributed tables. A plain
+//! PostgreSQL logs the statements, so that the test runs everywhere; `make test-citus` runs the same commands on a real
+//! Citus.
 
 use std::collections::BTreeSet;
 
@@ -139,7 +139,7 @@ fn every_statement_is_one_that_citus_takes() {
     let sent = statements(&postgres.whole_log());
     let faults: Vec<_> = sent.iter().filter_map(|statement| fault(statement).map(|fault| (fault, statement))).collect();
     assert!(faults.is_empty(), "{faults:#?}");
-    // Proof that the log was read: each table has each kind of change.
+    // Proof that the statements were found: each table has each kind of change.
     for (verb, table) in
         SPREAD.into_iter().flat_map(|table| [("INSERT INTO", table), ("DELETE FROM", table), ("FROM", table)])
     {

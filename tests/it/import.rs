@@ -1,4 +1,5 @@
-//! A file is imported exactly once, however often it is tried and whichever process is killed meanwhile.
+//! A file is imported exactly once, however often it is tried, and also if the command or the daemon is killed
+//! meanwhile.
 
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! Prices that change while records arrive: every daemon applies them, keeps them, and the audit names who changed
+//! Prices that change while records arrive: every daemon applies them, keeps them, and audits each change with its
+//! author.
 //! what.
 
 use serde_json::Value;

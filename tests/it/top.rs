@@ -1,4 +1,4 @@
-//! `tallyd top` at a real terminal: a pseudo-terminal, and an emulator that knows what is on its screen.
+//! `tallyd top` at a real terminal: a pseudo-terminal, and an emulator that keeps its screen.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
