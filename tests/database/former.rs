@@ -57,8 +57,8 @@ async fn enter(db: &Database, name: &str) -> Client {
     client
 }
 
-/// The output of `pg_dump`, without the rows of the history and of the delta ring, the database's identity and the
-/// order of grants: PostgreSQL keeps an object's grants in the order in which they were made.
+/// The output of `pg_dump` without parts that may differ: the rows of the history and of the delta ring, the database's
+/// identity and the order of grants. PostgreSQL keeps an object's grants in the order in which they were made.
 fn dump(db: &Database, name: &str, more: &[&str]) -> String {
     let cluster = db.embedded().unwrap();
     let output = Command::new(cluster.programs().unwrap().join("pg_dump"))

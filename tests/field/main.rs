@@ -17,9 +17,14 @@
 //!
 //! An `import` has a `file` (its name) and `arguments`. A `bill` may have a `recorded` call, which is sent before.
 //!
-//! `right` has the expected columns of the call log, and these keys: `records` (default 1), `priced`, `not_understood`
-//! (the name that made a call unpriced), `refused` (the field that the answer names), `sum_usd` (of all records),
-//! `metadata` (keys that must be there), `exit` (the command's exit code) and `says` (a part of its output).
+//! `right` has the expected columns of the call log. These keys are not columns:
+//!
+//! * `records`: the number of calls, 1 by default; `sum_usd`: the cost of all of them
+//! * `priced`: whether they have a cost
+//! * `not_understood`: the name that made a call unpriced
+//! * `refused`: the field that the answer names
+//! * `metadata`: keys that must be there
+//! * `exit`: the command's exit code; `says`: a part of its output
 //!
 //! The clients' vectors are cases, too. `clients/vectors/usage.json` has vendors' answers with the records that all
 //! clients make of them, and the records are sent as lines. Some vectors have a `right`.

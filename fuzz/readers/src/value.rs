@@ -56,7 +56,7 @@ fn read(key: u64, bytes: &[u8]) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// Decoded entries are written and read again. They must be the same, whatever their first encoding was.
+/// Decoded entries are written and read again. They must be the same, also if their first encoding was another.
 fn read_payload(payload: &[u8]) {
     let mut entries = Vec::new();
     for entry in PayloadReader::new(payload) {

@@ -1,7 +1,7 @@
 //! Every reader of foreign bytes, on the corpus and on seeded mutations of it: a bounded form of `make fuzz`.
 //!
 //! The properties are in `../src`. Here the allocator also counts: the memory of a reader is bounded by the size of its
-//! input, whatever lengths the input claims.
+//! input, not by the lengths that the input claims.
 //!
 //! * `TALLYD_FUZZ_SEED` repeats a run; a failing one names its seed and its input.
 //! * `TALLYD_FUZZ_RUNS` is the number of mutations per target.
