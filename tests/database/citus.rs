@@ -112,8 +112,7 @@ async fn a_failure_leaves_the_rest_for_the_next_run() {
     assert_eq!(value(&client, CLEARED).await, SPREAD.join(", "));
     assert!(plan(&client).await.unwrap().statements.is_empty());
 
-    // Rows are left on the coordinator after a failure between the two statements of a table. The next run truncates
-    // them.
+    // A failure between the two statements of a table leaves rows on the coordinator. The next run truncates them.
     client.batch_execute("SELECT increment_daily_cost(provider => 'claude', user_id => 'u')").await.unwrap();
     let left = ["api_usage_log", "tallyd_user_deltas_0"]
         .map(|table| format!("SELECT truncate_local_data_after_distributing_table('public.{table}')"));

@@ -220,8 +220,7 @@ async fn a_rebuild_keeps_what_was_dropped_in_any_zone() {
     assert_equal(&db, 12, 24).await;
     assert_eq!(value(&client, sums).await, before);
 
-    // The call log goes back further than the dropped partitions, so that all of them are computed anew; in other
-    // zones, too.
+    // The call log goes back further than the dropped partitions, so that all of them are computed anew, in each zone.
     calls(&client, &["2024-06"]).await;
     for zone in ["UTC", "Pacific/Auckland"] {
         rebuild_rollups(&mut client, zone, &TESTER).await.unwrap();

@@ -1,7 +1,6 @@
 //! A database like a Supabase project's: its roles, its grants and its auth schema.
 //!
-//! It follows the migrations of supabase/postgres and supabase/auth, and leaves out the parts that the tests do not
-//! use.
+//! It follows the migrations of supabase/postgres and supabase/auth, without the parts that the tests do not use.
 
 use tallyd_store::{Connection, Database, MigrateReport, migrate};
 use tokio_postgres::Client;

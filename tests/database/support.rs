@@ -12,8 +12,7 @@ use tokio_postgres::{Client, NoTls};
 /// The actor of the tests' operations.
 pub const TESTER: Actor<'static> = Actor { name: "tester", address: "" };
 
-/// A data directory that is removed with the test. Other users have no access to it, although they may have to its
-/// parent.
+/// A data directory that is removed with the test. Other users have no access to it, but may have to its parent.
 pub fn data_dir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("tallyd-").tempdir().unwrap()
 }

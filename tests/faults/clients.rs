@@ -50,8 +50,7 @@ pub fn dies_in_mid_frame(run: &mut Run) {
         drop(stream);
         let last = next + whole * FRAME_RECORDS - 1;
         if whole > 0 {
-            // The database is asked, because a new connection would fence off the dead one's frames that are not read
-            // yet.
+            // The database is asked: a new connection would fence off the dead one's unread frames.
             let id = uuid::Uuid::from_bytes(calls::id(producer, last));
             rig.postgres.until(&format!("SELECT count(*) FROM api_usage_log WHERE id = '{id}'"), "1");
         }

@@ -47,8 +47,8 @@ fn failures(rig: &Rig, class: &str) -> usize {
     rig.daemon.log().lines().filter(|line| line.contains("not loaded") && line.contains(class)).count()
 }
 
-/// Row 16: PostgreSQL is stopped under load, in a deep run for a minute. The WAL grows, no client waits, and everything
-/// loads afterwards.
+/// Row 16: PostgreSQL is stopped under load, in a deep run for a minute. The WAL grows, no client waits, and all calls
+/// load afterwards.
 pub fn stopped_for_long(run: &mut Run) {
     for _ in run.rounds() {
         let mut rig = Rig::start(run, |daemon| daemon);
@@ -118,8 +118,7 @@ pub fn commit_reply_lost(run: &mut Run) {
     }
 }
 
-/// Row 19: a connection swallows a COPY in its middle and stays open. The deadline fires, and the batch is loaded
-/// again.
+/// Row 19: a connection swallows a COPY and stays open. The deadline fires, and the batch is loaded again.
 pub fn hangs_in_mid_copy(run: &mut Run) {
     for series in run.series(SERIES) {
         let mut rig = Rig::through_proxy(run, |daemon| daemon.with("TALLYD_FLUSHER_STATEMENT_DEADLINE_MS", "1000"));
@@ -212,8 +211,7 @@ const CONFLICT: &str = "CREATE TABLE conflict (held boolean NOT NULL); \
         RETURN NULL; END $$; \
     CREATE TRIGGER conflict BEFORE UPDATE ON daily_api_costs FOR EACH STATEMENT EXECUTE FUNCTION conflict()";
 
-/// Changes the row that every batch adds to. One row only: changing several in another order than the lanes' would
-/// deadlock.
+/// Changes the row that every batch adds to. More than one row, in another order than the lanes', would deadlock.
 const CHANGE: &str = "BEGIN; UPDATE daily_api_costs SET updated_at = clock_timestamp() \
     WHERE (day, provider, model, endpoint) = \
         (SELECT day, provider, model, endpoint FROM daily_api_costs ORDER BY calls DESC LIMIT 1)";

@@ -15,8 +15,7 @@ const PRODUCERS_MAX: u64 = 64;
 /// Honest producers at work.
 const HONEST: u64 = 3;
 
-/// Lies of each kind while honest producers send, and a kill now and then. After a kill, resent records must be
-/// recognised.
+/// Lies of each kind while honest producers send. After a kill now and then, resent records must be recognised.
 pub fn hostile_producers(run: &mut Run) {
     let mut rig = Rig::start(run, |daemon| daemon.with("TALLYD_WAL_MAX_PRODUCERS", &PRODUCERS_MAX.to_string()));
     rig.produce(HONEST);

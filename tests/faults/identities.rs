@@ -21,8 +21,7 @@ const LINES: u64 = 500;
 /// Lines per connection: one group or more.
 const PART: u64 = 50;
 
-/// Row 38: killed at each step, with stated ids. Sent again, acknowledged calls are duplicates, and the others are
-/// taken.
+/// Row 38: killed at each step, with stated ids. Sent again, acknowledged calls are duplicates, and others are taken.
 pub fn killed_at_each_step(run: &mut Run) {
     let mut rig = Rig::start(run, failpoints);
     let mut lines = 0;

@@ -79,11 +79,10 @@ pub fn can_trace(run: &mut Run) -> bool {
     works
 }
 
-/// The library that cuts the daemon's writes short and interrupts them. Without a C compiler it is `None`, and the
+/// The library that cuts the daemon's writes short and interrupts them. Without a C compiler there is none, and the
 /// report says so.
 ///
-/// `strace` can make a call return a smaller number, but not write only that much. A small library in front of libc
-/// can.
+/// `strace` can make a call return a smaller number, but not write only that much. A library in front of libc can.
 pub fn short_writes(run: &mut Run, folder: &Path) -> Option<PathBuf> {
     let library = folder.join("short_writes.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/short_writes.c");

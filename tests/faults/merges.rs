@@ -1,5 +1,4 @@
-//! Users' deltas are merged into the rollups: the daemon or PostgreSQL is killed at each step, while another daemon
-//! merges, too.
+//! Merges of users' deltas: the daemon or PostgreSQL is killed at each step, while another daemon merges, too.
 
 use rand::RngExt;
 
@@ -12,8 +11,7 @@ use crate::support::{signal, until};
 
 /// Kills that share a database and a WAL.
 const SERIES: u32 = 20;
-/// The steps of a merge: the ring has turned, the side is frozen, one rollup has its sums, the side is empty, all is
-/// committed.
+/// The steps of a merge: the ring has turned, the side is frozen, one rollup has its sums, the side is empty, commit.
 const STEPS: [&str; 5] = ["merge.turned", "merge.frozen", "merge.adding", "merge.deleted", "merge.committed"];
 /// Makes a merge due once a second.
 const DUE: &str = "merge.due=return";
@@ -68,8 +66,7 @@ pub fn postgresql_killed(run: &mut Run) {
     }
 }
 
-/// Row 41: the number of waiting deltas is at its bound. Lanes wait, health reports it, and they continue by
-/// themselves.
+/// Row 41: the number of waiting deltas is at its bound. Lanes wait, health reports it, and they continue afterwards.
 pub fn lanes_wait(run: &mut Run) {
     for _ in run.rounds() {
         let mut rig =

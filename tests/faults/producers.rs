@@ -92,8 +92,7 @@ impl Producers {
         });
     }
 
-    /// Stops sending, waits until all sent records are acknowledged, and returns the ledgers. The daemon must be
-    /// running.
+    /// Stops sending, waits until all records are acknowledged, and returns the ledgers. The daemon must be running.
     pub fn finish(self) -> Vec<Ledger> {
         self.stop.store(true, Ordering::SeqCst);
         self.threads.into_iter().for_each(|thread| thread.join().expect("a producer has given up"));

@@ -33,8 +33,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of `brief` rounds, or of `deep` ones if `TALLYD_FAULTS` is `deep`, or of the percentage of `deep` that it
-    /// says.
+    /// A run of `brief` rounds. With `TALLYD_FAULTS` it has `deep` rounds, or that percentage of them.
     pub fn of(fault: u32, name: &'static str, brief: u32, deep: u32) -> Self {
         let asked = std::env::var("TALLYD_FAULTS").unwrap_or_default();
         let times = match asked.as_str() {

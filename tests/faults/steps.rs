@@ -27,8 +27,7 @@ pub fn after_commit(run: &mut Run) {
     killed_at(run, &["flusher.committed", "wal.trimming", "wal.deleting"], 4, "20");
 }
 
-/// Row 5: killed with a COPY half sent, all sent, or with the rollups done. The transaction is gone; the batch is
-/// loaded again.
+/// Row 5: killed with a COPY half sent, all sent, or with the rollups done. The uncommitted batch is loaded again.
 pub fn in_mid_transaction(run: &mut Run) {
     killed_at(run, &["flusher.copying", "flusher.copied", "flusher.rolled_up"], 3, "400");
 }

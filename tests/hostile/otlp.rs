@@ -1,5 +1,4 @@
-//! OTLP numbers that cannot be read: such a call is unpriced or refused, named and counted, and never a success at no
-//! cost.
+//! OTLP numbers that cannot be read: such a call is unpriced or refused, named and counted, and never free.
 
 use serde_json::{Value, json};
 

@@ -96,8 +96,7 @@ fn migrated() -> (Postgres, Daemon) {
     (postgres, daemon)
 }
 
-/// Every role can take advisory locks, so tallyd takes none. Its locks are rows that only writers of the tables can
-/// lock.
+/// Every role can take advisory locks, so tallyd takes none. Only writers of the tables can lock the rows it uses.
 fn no_role_holds_locks_that_loading_waits_for(postgres: &Postgres) {
     let advisory = format!("SELECT count(*) FROM pg_proc p WHERE p.oid IN ({OURS}) AND p.prosrc LIKE '%advisory%'");
     assert_eq!(postgres.psql(&advisory), "0");
@@ -153,8 +152,7 @@ fn no_login_gets_the_owners_rights_through_its_temporary_objects() {
         }
     }
     no_role_holds_locks_that_loading_waits_for(&postgres);
-    // The traps work: a function with an empty path, as these once had it, runs them, and the check of pg_proc finds
-    // it.
+    // The traps work: a function with an empty path, as these once had it, runs them, and the check of pg_proc sees it.
     postgres.psql(
         "CREATE FUNCTION tallyd_bait() RETURNS bool LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS \
          $$ DECLARE claims jsonb := '{}'; BEGIN RETURN claims IS NULL; END $$",

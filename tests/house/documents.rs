@@ -64,8 +64,7 @@ fn every_alert_has_metrics_that_exist_a_test_and_a_section_of_the_runbook() {
     }
 }
 
-/// The compiler never reports an unused `pub const`, so a metric without a call site would be documented and never
-/// appear.
+/// The compiler never reports an unused `pub const`: a metric without a call site would be documented only.
 #[test]
 fn every_metric_is_counted_somewhere() {
     let list = "crates/base/src/registry.rs";
@@ -196,8 +195,7 @@ fn the_table_of_contents_names_every_page() {
     assert!(pages > 40, "only {pages} pages were found");
 }
 
-/// A README that grows turns into guide, reference and report at once, and a long map is not read. Details belong in
-/// docs/.
+/// A long README becomes guide, reference and report at once, and a long map is not read. Details belong in docs/.
 #[test]
 fn the_readme_and_the_map_stay_short() {
     for (page, bytes) in [("README.md", 9_500), ("ARCHITECTURE.md", 14_500)] {

@@ -6,8 +6,7 @@ use tallyd_config::{Config, env};
 
 use crate::read;
 
-/// A file, a test in it, and the keys whose effect the test sees. The file names each key, or its variable, as users
-/// set it.
+/// A file, a test in it, and the keys whose effect it sees. The file names each key, or its variable, as users set it.
 const SEEN: &[(&str, &str, &[&str])] = &[
     ("tests/faults/disk_full.rs", "up_to_the_reserve", &["wal.min_free_bytes"]),
     ("tests/faults/steps.rs", "killed_at", &["flusher.flush_interval_ms"]),
@@ -203,8 +202,8 @@ const SEEN: &[(&str, &str, &[&str])] = &[
     ("tests/it/slots.rs", "a_batch_that_finds_no_slot_goes_on_filling", &["flusher.lanes"]),
 ];
 
-/// A key whose effect no test sees at a daemon: the words of the source that pass its value on, and the test of the
-/// code that gets it.
+/// A key whose effect no test sees at a daemon: the source that passes its value on, and the test of the code that gets
+/// it.
 const IN_PARTS: &[(&str, &str, &str, &str, &str)] = &[
     (
         "wal.channel_bytes",

@@ -1,5 +1,4 @@
-//! Open connections are bounded. Beyond the bound only health is served; other requests are refused as busy until a
-//! place is free.
+//! Open connections are bounded. Beyond the bound health is served, and other requests are refused as busy.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

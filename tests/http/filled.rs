@@ -63,8 +63,7 @@ impl Fields {
         self.walk(&schema, Some(answer), &title, &mut Vec::new());
     }
 
-    /// Collects with an answer the fields that it fills, and without one those that exist. `open` has the enclosing
-    /// schemas.
+    /// Collects the fields that `answer` fills, or without one all fields. `open` has the enclosing schemas.
     fn walk(&mut self, schema: &Value, answer: Option<&Value>, at: &str, open: &mut Vec<String>) {
         if let Some(reference) = schema["$ref"].as_str() {
             let name = reference.rsplit('/').next().unwrap().to_owned();

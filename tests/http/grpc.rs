@@ -111,8 +111,7 @@ fn what_is_wrong_has_a_status_and_what_is_refused_stands_in_the_partial_success(
         assert_eq!(answer.status, status, "{method}: {answer:?}");
         assert!(!answer.said.is_empty(), "{answer:?}");
     }
-    // Too large before or after decompression; a length beyond the body; a frame that breaks off; bytes that are not
-    // gzip.
+    // Too large before or after decompression; a length beyond the body; frames that break off or are not gzip.
     let huge = [&[0, 0xff, 0xff, 0xff, 0xff][..], &[0; 1000]].concat();
     for body in [
         frame(&vec![0; 200_000], false),

@@ -1,5 +1,4 @@
-//! Settings that no other test changes. Each must have a visible effect. `tests/house/settings.rs` has the list of all
-//! keys.
+//! Settings that no other test changes. Each must have an effect. `tests/house/settings.rs` has the list of all keys.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};

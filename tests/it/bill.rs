@@ -1,13 +1,12 @@
-//! A vendor's bill compared with the recorded calls: equal, different, and in a reporting zone whose days are not the
-//! vendor's.
+//! A vendor's bill compared with the recorded calls: equal, different, and in a zone whose days are not the vendor's.
 
 use serde_json::Value;
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::Postgres;
 
-/// Two calls on either side of 2026-02-01 in UTC; both are on that day in Asia/Kolkata. 1000 × 3 + 101 × 15 USD per
-/// million each.
+/// Two calls on either side of 2026-02-01 in UTC, both on that day in Asia/Kolkata: 1000 × 3 + 101 × 15 USD per million
+/// each.
 const CALLS: &str = r#"{"provider":"claude","model":"claude-sonnet-4-5-20250929","input_tokens":1000,"output_tokens":101,"occurred_at":"2026-01-31T23:59:59.999999Z"}
 {"provider":"claude","model":"claude-sonnet-4-5","input_tokens":1000,"output_tokens":101,"occurred_at":"2026-02-01T00:00:00Z"}"#;
 

@@ -18,8 +18,8 @@ fn killed_at_random_moments_it_keeps_every_acknowledged_record_exactly_once() {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let postgres = Postgres::start();
-    // Small segments, so that kills also meet rotation and trimming; small batches, so that they meet every step of
-    // one.
+    // Small segments, so that kills also meet rotation and trimming; small batches, so that they meet each of its
+    // steps.
     let mut daemon = Daemon::on(&postgres.url())
         .with("TALLYD_WAL_SEGMENT_BYTES", "65536")
         .with("TALLYD_FLUSHER_MAX_BATCH_RECORDS", "500")

@@ -1,5 +1,4 @@
-//! The database has changed under the daemon: it repairs the repairable, holds loading for the rest with a message, and
-//! drops nothing.
+//! The database has changed under the daemon, which repairs it, or holds loading with a message. No call is dropped.
 
 use serde_json::Value;
 

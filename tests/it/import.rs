@@ -1,5 +1,4 @@
-//! A file is imported exactly once, however often it is tried, and also if the command or the daemon is killed
-//! meanwhile.
+//! A file is imported exactly once, however often it is tried, and also if a process is killed meanwhile.
 
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -1,5 +1,4 @@
-//! Partitions: a batch goes straight into the one that takes all of it, and never into a table that is no longer a
-//! partition.
+//! Partitions: a batch goes straight into the one that takes all of it, and never into a detached or dropped table.
 
 use crate::support::daemon::Daemon;
 use crate::support::postgres::{Postgres, Stop};
@@ -75,8 +74,7 @@ fn a_month_that_was_begun_with_days_goes_on() {
     daemon.assert_reconciled();
 }
 
-/// With an index by user that is kept at all times, a batch's rows are in the order of users, and within a user in the
-/// calls' order.
+/// With an index by user that is kept at all times, a batch's rows are in the order of users, then in the calls' order.
 #[test]
 fn rows_come_by_user_where_that_index_is_kept() {
     let mut postgres = Postgres::start();

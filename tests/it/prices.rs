@@ -1,5 +1,4 @@
-//! Prices that change while records arrive: every daemon applies them, keeps them, and audits each change with its
-//! author.
+//! Prices that change while records arrive: every daemon applies and keeps them, and each change is audited.
 //! what.
 
 use serde_json::Value;
@@ -65,8 +64,7 @@ fn a_change_is_found_by_looking_where_notifications_do_not_come_through() {
     let postgres = Postgres::start();
     let daemon = Daemon::on(&postgres.url()).with("TALLYD_PRICING_REFRESH_MS", "50").start();
     until_up_to_date(&daemon);
-    // The trigger no longer notifies, as behind a pooler that does not pass notifications on; the change is still
-    // noted.
+    // The trigger no longer notifies, as behind a pooler that passes no notifications; the change is still noted.
     postgres.psql(
         "CREATE OR REPLACE FUNCTION tallyd_price_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
          INSERT INTO public.api_price_changes (actor, action, price_id) VALUES ('t', 'insert', NEW.id); RETURN NULL; END $$",

@@ -1,5 +1,5 @@
-//! `tallyd reprice`: costs are computed anew exactly and once, and the rollups equal the call log at every instant and
-//! after each kill.
+//! `tallyd reprice` computes costs anew, exactly and once. The rollups equal the call log at every instant, also after
+//! kills.
 
 use std::fmt::Write;
 use std::process::Stdio;

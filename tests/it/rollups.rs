@@ -217,8 +217,7 @@ fn an_altered_rollup_is_found_and_named() {
 
 #[test]
 fn a_days_total_is_the_sum_of_its_records_also_when_clocks_change() {
-    // New York's clocks go forward on 2026-03-08 and back on 2025-11-02; Kolkata's never, and they are half an hour
-    // off.
+    // New York's clocks go forward on 2026-03-08 and back on 2025-11-02. Kolkata is 5:30 ahead all year.
     for zone in ["America/New_York", "Asia/Kolkata"] {
         let postgres = Postgres::start();
         let daemon = Daemon::on(&postgres.url()).with("TALLYD_ROLLUP_TIME_ZONE", zone).start();

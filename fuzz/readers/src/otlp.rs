@@ -27,8 +27,7 @@ pub const WORDS: [&[u8]; 12] = [
     b"\"aggregationTemporality\":1",
 ];
 
-/// Reads a request as the daemon does. Each resulting record is a JSON object, and their number is bounded by the
-/// body's length.
+/// Reads a request as the daemon does. Each resulting record is a JSON object. The body's length bounds their number.
 pub fn run(bytes: &[u8]) {
     let Some((choice, body)) = bytes.split_first() else { return };
     let encoding = if choice & 1 == 0 { Encoding::Protobuf } else { Encoding::Json };

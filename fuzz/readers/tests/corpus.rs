@@ -140,8 +140,8 @@ fn the_corpus_is_small_and_has_every_seed() {
         let words = fs::read_to_string(dictionary(target)).unwrap_or_default();
         assert_eq!(words, target.dictionary_file(), "of {}: run this test with TALLYD_WRITE_SEEDS=1", target.name);
         let known = corpus(target);
-        // Seeds with prices or settings change with those, and older seeds are as good. Only these targets must have
-        // all of them.
+        // Seeds with prices or settings change with those, and older seeds are as good. Only these targets need all
+        // seeds.
         if ["frame", "line", "reply"].contains(&target.name) {
             let missing = seeds.iter().filter(|seed| !known.contains(seed)).count();
             assert_eq!(missing, 0, "of {}: run this test with TALLYD_WRITE_SEEDS=1", target.name);

@@ -101,8 +101,7 @@ impl Sent {
         self.assert_only(postgres);
     }
 
-    /// Asserts that these calls are in the database now, and no call twice. Calls that were taken and not acknowledged
-    /// may be there, too.
+    /// Asserts that these calls are in the database now, and no call twice. Unacknowledged calls may be there, too.
     #[track_caller]
     pub fn assert_among(&self, postgres: &Postgres) {
         let found = postgres.psql("SELECT id, count(*) FROM api_usage_log GROUP BY id");

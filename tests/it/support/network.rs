@@ -1,7 +1,6 @@
 //! Clusters that are reached as real ones are: over TCP, with certificates, with standbys.
 //!
-//! Each server has a loopback address of its own and PostgreSQL's usual port, so that no test has to look for a free
-//! one.
+//! Each server has a loopback address of its own and PostgreSQL's usual port, so that no test looks for a free one.
 
 use std::fs;
 use std::net::Ipv4Addr;

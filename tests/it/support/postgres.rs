@@ -303,8 +303,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success(), "cp -a {from:?} {to:?}");
 }
 
-/// A program of the server's package. This includes psql, because Debian's `psql` is a slow script in Perl that looks
-/// for it.
+/// A program of the server's package, psql included: Debian's `psql` is a slow script in Perl that looks for it.
 pub fn bin(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
