@@ -3,8 +3,7 @@
 //! It is an [`ArrayQueue`] that is never allowed to fill up. A push into a *full* `ArrayQueue` whose consumer was
 //! preempted in the middle of a pop spins until the consumer runs again. So producers give up before that: the queue has
 //! [`SLACK`] slots more than the ring's capacity, and a push first reads the number of records inside. Only a preempted
-//! neighbour together with more than `SLACK` simultaneous producers could still meet a full
-//! queue, and then wait in its push.
+//! neighbour together with more than `SLACK` simultaneous producers could still meet a full queue, and wait in its push.
 //!
 //! A slot holds a record, but not the text that a record owns. That text has its own bound in bytes, because a ring full
 //! of large metadata would take gigabytes. Threads that record at the same moment may exceed it by one record each.
