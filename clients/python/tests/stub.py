@@ -1,7 +1,7 @@
 """A server on this machine that answers as Anthropic, OpenAI and RentCast do, and counts its answers.
 
-The prompt chooses the answer: `overloaded` a 529, `limited` a 429 for the first of two attempts, `broken` a stream that
-breaks off in the middle, `failing` an error event inside a stream, `slow` no answer at all.
+The prompt chooses the answer: `overloaded` gets a 529, and `limited` a 429 for the first of two attempts. `broken` is a
+stream that breaks off in the middle, `failing` an error event inside a stream, `slow` no answer at all.
 """
 
 import gzip

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         .on_reject(|rejected| eprintln!("refused: {} ({})", rejected.message, rejected.code))
         .build();
 
-    // At the place of the call. This returns at once, whatever the daemon's state.
+    // At the place of the call. This returns at once, even without a daemon.
     recorder.record(Record::claude("claude-sonnet-4-20250514", 1200, 350).user("u-42"));
     recorder.record(Record::rentcast("/avm/value").user("u-42"));
 
