@@ -84,7 +84,7 @@ func (c *counted) count(path string) int64 {
 	return 0
 }
 
-// number is a number from 0 on; 0 if it is missing. It doubts any other value.
+// number is a number from 0 on, below 2^53; 0 if it is missing. It doubts any other value.
 func (c *counted) number(path string) float64 {
 	c.read[path] = true
 	value := c.get(path)

@@ -38,7 +38,7 @@ type Options struct {
 	BackoffMin, BackoffMax time.Duration
 	// AckTimeout is how long to wait for an overdue ack before reconnecting. 0: 30 s.
 	AckTimeout time.Duration
-	// Quiet: nothing is logged. By default the first of each kind of loss and refusal without a callback is.
+	// Quiet: nothing is logged. By default the first message of each kind is, such as a loss without a callback.
 	Quiet bool
 	// Disabled, or TALLYD_DISABLED=1: the recorder keeps nothing and opens nothing. For tests.
 	Disabled bool

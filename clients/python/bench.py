@@ -3,9 +3,9 @@
     TALLYD_BIN=… python bench.py [--rounds 5] [--before ANOTHER/clients/python]
 
 Each figure comes from a process of its own, and each call is timed alone. A burst of 8,000 fits the queue, and the
-sender empties it between two bursts, so that only the call is measured. A dead daemon is a socket that does not exist; a stuck
-one accepts connections and does not answer. `memory`: a million records while nobody listens, most of which the bounds
-drop. With `--before` another version of the client is measured in turns with this one.
+sender empties it between two bursts, so that only the call is measured. A dead daemon is a socket that does not exist;
+a stuck one accepts connections and does not answer. `memory`: a million records while nobody listens, most of which
+the bounds drop. With `--before` another version of the client is measured in turns with this one.
 """
 
 import argparse

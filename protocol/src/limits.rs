@@ -9,8 +9,8 @@ pub const EXTRA_UNITS: usize = 32;
 /// Tokens in one bucket of one record, and its `requests`. A rollup row sums them in 63 bits, so 9.2 * 10^9 calls of this
 /// size fill one.
 pub const TOKENS: u64 = 1_000_000_000;
-/// The largest value that this bound can be set to, and its value in earlier versions: 9.2 million calls of this size fill
-/// a row.
+/// The largest value that [`TOKENS`] can be set to, and its value in earlier versions: 9.2 million calls of this size fill a
+/// row.
 pub const TOKENS_MAX: u64 = 1_000_000_000_000;
 /// USD, either sign, that a client may state as a record's cost.
 pub const COST_USD: i128 = 1_000_000_000;

@@ -71,7 +71,7 @@ final class Counts
         return 0;
     }
 
-    /** A number from 0 on; 0 if it is missing. Doubts any other value. */
+    /** A number from 0 on, below 2^53; 0 if it is missing. Doubts any other value. */
     public function number(string $path): int|float
     {
         $this->read[$path] = true;

@@ -25,7 +25,7 @@ def record_of(family: str, answer: Any, provider: Optional[str] = None) -> Field
 
     `answer`: parsed JSON, or an object of the vendor's SDK. `family`: the form of its usage, `anthropic`, `openai` or
     `google`. `provider`: another vendor whose answers have that form. An answer without usage was paid for, so its
-    record is unpriced. An answer without a vendor's id gets a new id at each call. Raises KeyError for another family.
+    record is unpriced. An answer without a vendor's id gets a new id at each call.
     """
     answer = _plain(answer)
     provider = provider or _PROVIDERS[family]

@@ -69,7 +69,7 @@ class Counts:
         return 0
 
     def number(self, path: str) -> Union[int, float]:
-        """A number from 0 on; 0 if it is missing. Doubts any other value."""
+        """A number from 0 on, below 2^53; 0 if it is missing. Doubts any other value."""
         self._read.add(path)
         value = self.get(path)
         if value is None:

@@ -93,7 +93,7 @@ class _Body:
             except Exception:  # As in chunk().
                 self.call.answer = None
             if answer.is_stream and not answer.complete:
-                self.status = _UNANSWERED  # A stream without its last event broke off, even if the connection closed cleanly.
+                self.status = _UNANSWERED  # Its last event is missing, so the stream broke off.
         return b"" if self.hide is None else self.hide.end()
 
     def over(self) -> None:

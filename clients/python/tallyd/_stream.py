@@ -10,7 +10,7 @@ from ._usage import Fields, anthropic, openai
 
 
 def usage_of(family: str, answer: Any) -> Optional[Fields]:
-    """The record's usage fields in a complete answer (parsed JSON); None without usage. Never raises.
+    """The record's usage fields in a complete answer (parsed JSON); None without usage.
 
     `family`: the form of the usage, `anthropic`, `openai` or `google`. `openai` includes all vendors that use its form.
     """

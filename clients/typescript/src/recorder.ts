@@ -34,7 +34,7 @@ const lost = (left: number, end: string): string =>
 const HANDSHAKE_TIMEOUT = 10_000;
 const CLIENT = "tallyd-ts/0.1.0";
 
-/** Records calls in the background. The constructor throws a TypeError for an `endpoint` that is not a valid URL, and opens nothing itself. */
+/** Records calls in the background. Connects at once; the constructor throws a TypeError for an `endpoint` that is not a valid URL. */
 export class Recorder implements Ending {
   readonly #options: typeof DEFAULTS & RecorderOptions;
   /** Disabled, for tests: nothing is kept, nothing is opened. */

@@ -16,7 +16,7 @@ export type Usage = Pick<UsageRecord, "model" | "input_tokens" | "output_tokens"
 /** The form of an answer's usage: the vendor that introduced it. */
 export type Family = "anthropic" | "openai" | "google";
 
-/** The usage of a vendor's answer (parsed JSON); undefined if the answer has no usage. Never throws. */
+/** The usage of a vendor's answer (parsed JSON); undefined if the answer has no usage. */
 export function read(family: Family, answer: unknown): Usage | undefined {
   if (family === "google") return google(answer);
   return family === "anthropic" ? anthropic(object(answer)) : openai(object(answer));
