@@ -146,7 +146,7 @@ export class Recorder implements Ending {
     return left;
   }
 
-  /** Resolves as soon as the queue has room for a record. For bursts that are larger than the queue. */
+  /** Resolves as soon as the queue has room for a record, or the recorder is closed. For bursts that are larger than the queue. */
   async room(): Promise<void> {
     this.#send();
     const bytes = Math.min(ROOM_BYTES, this.#options.maxQueueBytes);
