@@ -31,7 +31,7 @@ pub struct DatabaseOptions {
     pub ca_file: Option<PathBuf>,
     /// A file with the password, read at every attempt to connect. Stands for the one in the URL.
     pub password_file: Option<PathBuf>,
-    /// How long one host may take to let us in, from the first packet to the end of the call log-in.
+    /// How long one host may take to let us in, from the first packet to the end of the log-in.
     pub connect_timeout: Duration,
     /// Where the programs (`postgres`, `psql`) are, if they are not to be looked for.
     pub bin_dir: Option<PathBuf>,
