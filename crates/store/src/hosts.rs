@@ -28,7 +28,7 @@ pub(super) type Driver = tokio_postgres::Connection<
 /// The way to a database: its address, and what it takes to be let in.
 pub(super) struct Way {
     pub(super) address: Address,
-    /// How long one host may take, from the first packet to the end of the call log-in.
+    /// How long one host may take, from the first packet to the end of the log-in.
     limit: Duration,
     /// As they were at the start. They serve on while the CA file cannot be read.
     tls: MakeRustlsConnect,

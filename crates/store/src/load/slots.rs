@@ -23,7 +23,8 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('synchronous_commit', \
      CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
 
-/// Transactions at once of one lane number alone: enough for PostgreSQL to be busy while one waits for its disk.
+/// Transactions at once, over all lane numbers: enough for PostgreSQL to be busy while one waits for its disk. Each lane
+/// number has at least one.
 const SLOTS: u16 = 4;
 /// How long a lane tries to get a slot before it loads without one.
 pub const PATIENCE: Duration = Duration::from_secs(10);
