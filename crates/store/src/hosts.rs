@@ -1,12 +1,11 @@
-//! One attempt to connect: each host of the address in turn, with the password and the certificates as they are now.
+//! One attempt to connect: each host of the address in turn, with the present password and certificates.
 //!
-//! *Several hosts* are a primary and its standbys: after a failover the same address leads to the new primary. Each has
-//! its own share of patience, so that one that lets packets vanish does not use up the others'. A session must be able to
-//! write (`target_session_attrs=read-write`, which is implied by a second host): a standby that has not been promoted yet
-//! is passed over, and asked again at the next attempt.
+//! *Several hosts* are a primary and its standbys: after a failover the same address leads to the new primary. Each
+//! host has its own time limit, so that one that drops packets does not use up the others' time. A session must be able
+//! to write (`target_session_attrs=read-write`, which a second host implies). A standby that has not been promoted yet
+//! is skipped, and tried again at the next attempt.
 //!
-//! *What is rotated is read anew.* The password's file and the CA file are read at every attempt, so changing either needs no
-//! restart; sessions that are open stay as they are.
+//! *Rotation needs no restart.* The password's file and the CA file are read at every attempt; open sessions continue.
 
 use std::time::Duration;
 
@@ -19,32 +18,32 @@ use super::connection::{ConnectError, HostRefusal};
 use super::tls::{self, TlsError};
 use super::url::{Address, host_name};
 
-/// What moves a session's bytes.
+/// The task that moves a session's bytes.
 pub(super) type Driver = tokio_postgres::Connection<
     tokio_postgres::Socket,
     <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>>::Stream,
 >;
 
-/// The way to a database: its address, and what it takes to be let in.
+/// The address of a database, with the settings to connect.
 pub(super) struct Way {
     pub(super) address: Address,
-    /// How long one host may take, from the first packet to the end of the log-in.
+    /// Time limit for one host, from the first packet to the end of the log-in.
     limit: Duration,
-    /// As they were at the start. They serve on while the CA file cannot be read.
+    /// The certificates at the start, used while the CA file cannot be read.
     tls: MakeRustlsConnect,
 }
 
 impl Way {
     /// # Errors
-    /// [`TlsError`], if there is nothing to trust.
+    /// [`TlsError`], if there are no certificates to trust.
     pub(super) fn new(address: Address, limit: Duration) -> Result<Self, TlsError> {
         let tls = tls::connector(address.verify, address.ca_file.as_deref(), address.is_direct_tls())?;
         Ok(Self { address, limit, tls })
     }
 
-    /// How long all hosts together may take.
+    /// Time limit for all hosts together.
     pub(super) fn limit(&self) -> Duration {
-        // No address has as many hosts as 32 bits can count.
+        // The number of hosts fits into 32 bits.
         self.limit.saturating_mul(self.address.hosts() as u32)
     }
 

@@ -23,8 +23,8 @@ use tallyd_wal::wal::Wal;
 
 /// Chunks that are read from the disk together: about 400 KB.
 const CHUNKS_AT_ONCE: usize = 64;
-/// Users' rows with which a batch closes, whatever is left of it: a batch has them in memory, some 200 bytes each, and each lane has a
-/// batch. Larger batches would not cost less for each row, because deltas are appended.
+/// A batch closes at this number of users' rollup rows, even if chunks are left. A batch has those rows in memory, about
+/// 200 bytes each, and each lane has a batch. Larger batches would not make a row cheaper, because deltas are appended.
 const USER_ROWS_MAX: usize = 50_000;
 
 /// Totals of a committed transaction.
