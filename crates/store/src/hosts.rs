@@ -47,7 +47,7 @@ impl Way {
         self.limit.saturating_mul(self.address.hosts() as u32)
     }
 
-    /// Connects to the first host that lets us in.
+    /// Connects to the first host that accepts the connection.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -69,7 +69,7 @@ impl Way {
             refusals.push((host_name(&config), refusal));
         }
         let address = self.address.redacted();
-        // An address without a host is none, so somebody has refused.
+        // An address has at least one host, so there is at least one refusal.
         Err(match (refusals.len(), refusals.pop()) {
             (1, Some((_, HostRefusal::Refused(source)))) => ConnectError::Refused { address, source },
             (2.., Some(last)) => {
@@ -80,7 +80,7 @@ impl Way {
         })
     }
 
-    /// The certificates as they are now.
+    /// The present certificates.
     fn connector(&self) -> MakeRustlsConnect {
         let Some(file) = self.address.ca_file.as_deref() else { return self.tls.clone() };
         tls::connector(self.address.verify, Some(file), self.address.is_direct_tls()).unwrap_or_else(|error| {
@@ -90,11 +90,11 @@ impl Way {
     }
 }
 
-/// A configuration for each host, in the order in which they are to be tried.
+/// A configuration for each host, in the order of the attempts.
 fn one_by_one(all: &Config) -> Vec<Config> {
     let count = all.get_hosts().len().max(all.get_hostaddrs().len());
     let uneven = |other: usize| other > 1 && other != count;
-    // The driver says what is wrong with the numbers.
+    // The driver reports numbers that do not match.
     if count == 1 || uneven(all.get_ports().len()) || uneven(all.get_hosts().len()) || uneven(all.get_hostaddrs().len())
     {
         return vec![all.clone()];
@@ -106,7 +106,7 @@ fn one_by_one(all: &Config) -> Vec<Config> {
     configs
 }
 
-/// The configuration with one of its hosts. The driver's type has no way to take hosts out.
+/// The configuration with one of its hosts. The driver's type cannot remove hosts.
 fn only(all: &Config, at: usize) -> Config {
     let mut one = Config::new();
     match all.get_hosts().get(at) {

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 /// Facts about a user that decide whether they are an admin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserStanding {
-    /// What `auth.users` says; none if there is no such table, or it may not be read.
+    /// The user's row in `auth.users`; none if there is no such table, or it may not be read.
     pub account: Option<Account>,
     /// True if a row of `user_profiles` names the user an admin.
     pub profile_admin: bool,

@@ -41,7 +41,7 @@ impl DayRows {
     }
 }
 
-/// The rows of the days from `from` to `to`, both included, ordered by day.
+/// The rows of the days from `from` to `to`, both included, unordered.
 ///
 /// The caller sums and sorts them: PostgreSQL's sums of `int8` are `numeric`, and took half of the answer's time for a
 /// year's rows.

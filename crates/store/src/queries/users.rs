@@ -96,9 +96,9 @@ pub struct UserQuestion {
     pub id: Option<String>,
     /// The order.
     pub sort: UserSort,
-    /// From the largest on.
+    /// True for the largest first.
     pub descending: bool,
-    /// Users of a page.
+    /// Largest number of users on a page.
     pub limit: i64,
     /// Users to skip.
     pub offset: i64,
