@@ -1,9 +1,10 @@
-//! Spend that its own history does not explain.
+//! Finds costs that their own history does not explain.
 //!
-//! Today's spend of a user, or of a model, is unusual if it is more than `alerts.unusual_factor` times the amount that its
-//! spend stayed within on nine of ten active days of the last four weeks, and at least `alerts.unusual_min_usd`. Fewer than seven
-//! active days are not a history: a new user is not an alarm. Each is told once a day. A percentile that is one of the
-//! days' own amounts needs no floating point, and one wild day in the past does not hide the next.
+//! Today's costs of a user, or of a model, are unusual if they are at least `alerts.unusual_min_usd`, and more than
+//! `alerts.unusual_factor` times the 90th percentile of the active days in the last four weeks. Fewer than seven active
+//! days are not a history, so a new user does not cause an alert. Each is reported once a day. The percentile is the
+//! amount of one of the days, so it does not need floating point, and one extreme day in the past does not hide the
+//! next.
 
 use chrono::{Days, NaiveDate};
 use serde_json::json;
@@ -16,12 +17,12 @@ use tallyd_config::Alerts;
 use tallyd_model::pricing::Usd;
 use tallyd_model::wording::usd;
 
-/// Days that are looked back at.
+/// Days of history.
 const HISTORY_DAYS: u64 = 28;
 /// Alerts of one evaluation: the largest.
 const MAX_ALERTS: i64 = 20;
 
-/// Today's unusual spend.
+/// Finds today's unusual costs.
 pub(crate) async fn find(
     client: &Client,
     today: NaiveDate,
