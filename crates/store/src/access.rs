@@ -111,7 +111,7 @@ pub(super) async fn protect_all(transaction: &Transaction<'_>) -> Result<Vec<Str
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// An error of loading in one line, with what to do where the role is at fault.
+/// An error of loading in one line, with a remedy if the role is at fault.
 #[must_use]
 pub fn explain(error: &tokio_postgres::Error) -> String {
     let text = super::describe(error);

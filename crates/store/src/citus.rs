@@ -181,7 +181,7 @@ async fn check_keys(client: &Client, tables: &[&str]) -> Result<(), CitusError> 
 /// Runs the plan's statements. `told` gets each statement before it runs, because one over many rows takes long.
 ///
 /// # Errors
-/// [`CitusError`]; what was moved before stays moved.
+/// [`CitusError`]; tables moved before stay moved.
 pub async fn distribute(client: &Client, plan: &CitusPlan, mut told: impl FnMut(&str)) -> Result<(), CitusError> {
     if !plan.is_installed {
         return Err(CitusError::Missing);

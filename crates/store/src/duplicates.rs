@@ -25,7 +25,7 @@ use super::retry::in_transaction;
 use super::rollups::{ROLLUPS, Rollup, TOTALS, ZONE, subtract};
 use super::user_deltas;
 
-/// What two rows of one call have in common.
+/// The columns that make two rows one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DuplicateKey {
     /// The id.

@@ -93,7 +93,7 @@ fn classify_state(state: &SqlState, names_a_constraint: bool) -> FailureClass {
     }
 }
 
-/// What a person can do about a failure that holds the work, if known. Printed after the server's message.
+/// The remedy for a failure that holds the work, if one is known. Printed after the server's message.
 #[must_use]
 pub fn advice(state: &SqlState) -> Option<&'static str> {
     Some(match state.code() {

@@ -12,7 +12,7 @@
 //! | [`rebuild`] | computes the rollups anew, with days in any zone |
 //! | [`adopt`] | takes over the history in older tables |
 //! | [`reconcile`](mod@reconcile) | proves that the rollups equal the call log |
-//! | [`plans`] | what each plan of a provider would have cost |
+//! | [`plans`] | the bill of a period under each plan of a provider |
 //! | [`prices`] | prices as rows: read, added, watched by every daemon |
 //! | [`unpriced`] | unpriced calls, by model |
 //! | [`reprice`] | computes stored costs anew after a correction |
@@ -32,7 +32,7 @@
 //! | [`retry`] | retries of transactions and of long-lived tasks |
 //! | `zone` | the reporting time zone: the database's |
 //! | [`examine`] | a server's properties and its pooler's mode, read for `tallyd doctor` |
-//! | [`access`] | who may read and write, and whether this role can load |
+//! | [`access`] | rights on the tables, and whether this role can load |
 //! | [`error`] | [`FailureClass`]: the remedy for a failure of PostgreSQL |
 
 #![warn(unreachable_pub)]

@@ -112,7 +112,7 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) ->
     Ok(done)
 }
 
-/// Reports what a rebuild would do. Takes no locks: daemons may run and go on.
+/// Reports the changes of a rebuild. Takes no locks: daemons may run and go on.
 ///
 /// # Errors
 /// [`RebuildError`].

@@ -18,7 +18,7 @@ pub(crate) fn may_pass(error: &Error) -> bool {
         && matches!(classify(error), FailureClass::Serialization | FailureClass::MissingPartition)
 }
 
-/// Does `work` in a transaction, which always ends. It is READ COMMITTED whatever the server's default is: a statement
+/// Does `work` in a transaction, which always ends. It is READ COMMITTED regardless of the server's default: a statement
 /// that waited for a lock sees the changes of the lock's holder.
 pub(crate) async fn in_transaction<T, E: From<Error>>(
     client: &Client,

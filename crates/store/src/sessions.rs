@@ -90,7 +90,7 @@ pub async fn sessions(
 pub struct SessionsByUser {
     /// Sessions that could be used now.
     pub active: i64,
-    /// All that were not signed out.
+    /// All sessions that were not signed out.
     pub total: i64,
     /// The active ones by the users' tier; at most [`TIERS_MAX`] tiers, the rest under `(other)`.
     pub by_tier: BTreeMap<String, i64>,

@@ -79,8 +79,8 @@ pub(super) fn log_days(log: Option<&OldTable>, options: &AdoptOptions) -> String
     )
 }
 
-/// Both sums by day and provider, where the old log has calls: `day, provider, log_calls, daily_calls, log_cost,
-/// daily_cost, rounding`.
+/// Both sums by day and provider, where the old log has calls:
+/// `day, provider, log_calls, daily_calls, log_cost, daily_cost, rounding`.
 pub(super) fn compared(daily: &OldTable, log: Option<&OldTable>, options: &AdoptOptions) -> String {
     format!(
         "SELECT day, provider, g.calls AS log_calls, d.calls AS daily_calls, g.cost_usd AS log_cost, d.cost_usd AS daily_cost, d.rounding \

@@ -104,11 +104,11 @@ pub struct DailyInspection {
     pub unread: Vec<String>,
     /// Days by provider that equal the old log.
     pub equal: i64,
-    /// Those with equal calls whose cost differs only by the old column's rounding: the log counts.
+    /// Those with equal calls whose cost differs only by the old column's rounding: the old log counts.
     pub rounded: i64,
     /// Their total difference, in USD, as exact decimal text.
     pub rounded_usd: String,
-    /// Other differences. Where the sums have fewer calls, the log counts; where they have more, the rest is in
+    /// Other differences. Where the sums have fewer calls, the old log counts; where they have more, the rest is in
     /// `missing`.
     pub differing: Vec<DailyDay>,
     /// Sums of days and providers without calls in the old log.
@@ -124,11 +124,11 @@ pub struct DailyDay {
     pub day: NaiveDate,
     /// The provider.
     pub provider: String,
-    /// Calls in the log.
+    /// Calls in the old log.
     pub log_calls: i64,
     /// Calls in the sums; none if there is no such row.
     pub daily_calls: Option<i64>,
-    /// Cost in the log.
+    /// Cost in the old log.
     pub log_cost_usd: String,
     /// Cost in the sums; none if there is no such row.
     pub daily_cost_usd: Option<String>,
@@ -147,7 +147,7 @@ pub struct MissingDays {
     pub first: Option<NaiveDate>,
     /// The last.
     pub last: Option<NaiveDate>,
-    /// Those beside a part of the day in the log, as where calls were deleted with their users.
+    /// Those beside a part of the day in the old log, as where calls were deleted with their users.
     pub beside_log: i64,
     /// Their calls.
     pub beside_log_calls: i64,
@@ -169,7 +169,7 @@ impl Inspection {
 /// Inspects the old tables; changes nothing.
 ///
 /// # Errors
-/// [`AdoptError`]: also if days were taken from the sums, and the log has calls of them by now.
+/// [`AdoptError`]: also if days were taken from the sums, and the old log has calls of them by now.
 pub async fn inspect(
     client: &Client,
     sources: &Sources,
@@ -222,7 +222,7 @@ async fn inspect_log(
     if is_migrated {
         client.batch_execute("BEGIN").await?;
         let (first, last): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) = (row.get(3), row.get(4));
-        // Without a call both are the same instant, and the log has no call at it.
+        // Without a call both are the same instant, and the old log has no call at it.
         let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
         run::note_there(client, (first, last + TimeDelta::microseconds(1))).await?;
         let left = format!("SELECT count(*) FROM ({}) AS u", run::untaken(table, options, None));
@@ -373,7 +373,7 @@ async fn inspect_daily(
     })
 }
 
-/// Checks that no day counts twice: once from the sums, and once from the log.
+/// Checks that no day counts twice: once from the sums, and once from the old log.
 async fn check_once(client: &Client, sources: &Sources, options: &AdoptOptions) -> Result<(), AdoptError> {
     if sources.log.is_none() {
         let adopted = "SELECT source FROM public.tallyd_adoptions ORDER BY source LIMIT 1";

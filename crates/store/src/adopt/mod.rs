@@ -6,7 +6,7 @@
 //! ## Results
 //! | old | new |
 //! |---|---|
-//! | a row of the log | a row of `api_usage_log` and its share of the rollups |
+//! | a row of the old log | a row of `api_usage_log` and its share of the rollups |
 //! | its `id` | a UUID is kept; of anything else the id is made by a digest, the same each time |
 //! | its cost | kept as recorded (`cost_source = 'client'`), never computed anew; NULL is unpriced |
 //! | `anthropic` | `claude`, as everywhere |
@@ -14,10 +14,10 @@
 //! | its `date` | nothing: the day follows from the time. The inspection reports differences |
 //! | no time, but a `date` | noon of that date in the reporting zone |
 //! | a row that cannot be a record (no id, no time, no provider, a negative count …) | stays where it is, and is reported |
-//! | daily sums of a day and provider with calls in the log | the part beyond the log, if the day is over: calls of users whose rows were deleted with them. Nothing if the sums have less, or differ by rounding alone; the inspection reports it |
-//! | daily sums of a day and provider without calls in the log | see below |
+//! | daily sums of a day and provider with calls in the old log | the part beyond the old log, if the day is over: calls of users whose rows were deleted with them. Nothing if the sums have less, or differ by rounding alone; the inspection reports it |
+//! | daily sums of a day and provider without calls in the old log | see below |
 //!
-//! ## Days without a log
+//! ## Days without calls in the old log
 //! Such a day is like a dropped partition: only its sums are left, and the rollups are the sums of the call log and of
 //! `tallyd_dropped_*`. So the old sums are added to both in one transaction, and `reconcile` proves them like any
 //! other. The result is exact in calls, tokens and cost by day, provider, model and endpoint, as far as the old sums
@@ -28,9 +28,9 @@
 //! A batch is a span of time, and one transaction. It adds the calls that the call log does not have yet (by id and
 //! time), with their sums. So there is no position to lose: after a kill the same command goes on, and a second run
 //! adds only calls that came into the old log since. The call log cannot show calls that its retention has dropped
-//! since they were taken; `tallyd_adoptions` does. A day without a log is taken once, by its key in
+//! since they were taken; `tallyd_adoptions` does. Such a day is taken once, by its key in
 //! `tallyd_adopted_days`.
-//! `tallyd_adoptions` does. A day without a log is taken once by its key in `tallyd_adopted_days`.
+//! `tallyd_adoptions` does. Such a day is taken once by its key in `tallyd_adopted_days`.
 
 mod aside;
 mod daily;

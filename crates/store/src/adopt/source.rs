@@ -81,9 +81,9 @@ pub(super) struct Wide {
 /// The old tables.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// The log.
+    /// The old log.
     pub(super) log: Option<OldTable>,
-    /// The daily sums.
+    /// The old daily sums.
     pub(super) daily: Option<OldTable>,
 }
 

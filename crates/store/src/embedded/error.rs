@@ -98,9 +98,9 @@ pub enum EmbeddedError {
     Exited {
         /// How it ended.
         status: String,
-        /// The server's log.
+        /// The server's log file.
         log: PathBuf,
-        /// The log's last lines.
+        /// The last lines of that file.
         tail: String,
     },
     /// The server runs, but does not accept connections.
@@ -113,7 +113,7 @@ pub enum EmbeddedError {
         path: PathBuf,
         /// The time waited.
         waited: Duration,
-        /// The server's log.
+        /// The server's log file.
         log: PathBuf,
     },
     /// Another process holds the lock, and its server cannot be reached.

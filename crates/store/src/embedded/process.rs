@@ -35,7 +35,7 @@ use super::{DATABASE, USER};
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// The same while waiting for the server's end.
 const STOP_POLL: Duration = Duration::from_millis(5);
-/// Checks of the server between two checks of the log's size.
+/// Checks of the server between two checks of the server log's size.
 const LOOKS_PER_LOG_CHECK: u32 = 300;
 /// Time limit of a fast shutdown (it writes a checkpoint) before an immediate one.
 const FAST_DEADLINE: Duration = Duration::from_secs(30);

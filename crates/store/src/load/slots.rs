@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// Begins a transaction whose COMMIT waits for the disk, whatever the server's default is, because the WAL is trimmed
+/// Begins a transaction whose COMMIT waits for the disk, regardless of the server's default, because the WAL is trimmed
 /// after it. The isolation level is fixed, too: under a stricter default, lanes that meet in a rollup row would fail
 /// one another's batches, and one lane could fail for ever.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('synchronous_commit', \

@@ -295,7 +295,7 @@ async fn locked(transaction: &Transaction<'_>) -> Result<Proposal, SyncError> {
     open(transaction.client()).await?.ok_or(SyncError::NoProposal)
 }
 
-/// Adds the prices of the open proposal, from the instant at which they were seen or from `from_us`. Returns the
+/// Adds the prices of the open proposal, from the instant at which they were seen or from `from`. Returns the
 /// proposal.
 ///
 /// # Errors
