@@ -163,7 +163,7 @@ impl<'g> Fold<'g> {
         self.found.iter().map(|row| *row as usize)
     }
 
-    /// For each user's row, its rank by the user's name, byte by byte. Rows of one user have ranks side by side.
+    /// For each user's row, its rank by the user's name, byte by byte. The rows of one user have adjacent ranks.
     #[must_use]
     pub fn user_ranks(&self) -> Vec<u32> {
         // A batch has far fewer than 2^32 records.
@@ -252,7 +252,7 @@ impl<'g> Fold<'g> {
         Name { start, len: name.len() as u32 }
     }
 
-    /// The sums, sorted by key; keys that the guard has renamed fall together.
+    /// The sums, sorted by key; keys that the guard has renamed are merged.
     #[must_use]
     pub fn deltas(&self) -> Deltas<'_> {
         let mut deltas = Deltas { users: self.user_rows().collect(), ..Deltas::default() };
