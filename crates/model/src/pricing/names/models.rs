@@ -124,7 +124,7 @@ impl<T, F: FnMut(&str, &str) -> Option<T>> Search<'_, F> {
         next(self, name.text())
     }
 
-    /// The fine-tunes of the base model price `ft:base:org:name:id`.
+    /// `ft:base:org:name:id` has the price of its base model's fine-tunes.
     fn fine_tune(&mut self, name: &str) -> Option<T> {
         let (base, _) = name.strip_prefix("ft:")?.split_once(':')?;
         let name = Buffer::of(&["ft:", base])?;
