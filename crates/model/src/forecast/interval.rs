@@ -1,5 +1,5 @@
-//! Intervals of sums of days, from the errors of trials (conformal prediction). The trials cover sums of equal length,
-//! because errors of days neither cancel out nor add up in full.
+//! Intervals of sums of days, from the errors of trials (conformal prediction). A trial sums the same days ahead as
+//! the estimate, because errors of days neither cancel out nor add up in full.
 //!
 //! Errors are shares of the expectation, so that they apply at another level. Overlapping trials are not independent,
 //! so the interval is widened if there are few independent ones. The two constants were chosen on half of the

@@ -15,7 +15,7 @@
 //! *Parts.* Each provider is predicted alone; the whole is the sum of its providers, to the cent. A provider's models
 //! share its estimate by their recent costs, because models replace one another too often to be predicted alone.
 //!
-//! *The interval* should include the outcome 8 times of 10. Its trials have the same length as the sum: see
+//! *The interval* should include the outcome 8 times of 10. Its trials sum the same days ahead: see
 //! [`interval`](Prediction). `make bench-forecast` measures how often it does, and compares the estimate's error with
 //! naive ones; `benches/README.md` has the figures.
 //!
