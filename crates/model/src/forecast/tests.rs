@@ -48,7 +48,7 @@ fn with_little_history_little_is_said() {
     let three = forecast(&history("2026-11-23", [3, 4, 5, 1]), 0.5);
     assert_eq!(three.method, Method::Mean);
     assert_eq!((three.day.expected_usd, three.day.low_usd), (Some(usd("3")), None));
-    // 13 spent until today, then half a day and seven days of 4.
+    // 13 spent until today, then 4 for each of seven and a half days.
     assert_eq!(three.month.until, day("2026-11-30"));
     assert_eq!((three.month.spent_usd, three.month.expected_usd), (usd("13"), Some(usd("43"))));
     assert_eq!(three.next_7_days.expected_usd, Some(usd("28")));

@@ -13,7 +13,7 @@
 //!
 //! *Layers.* The configuration's prices are above the built-in ones, and those of `api_prices` above both. From the
 //! instant of its first price on, a layer replaces the layers below it for that model and service tier, including their
-//! later prices: a stated price must not give way to a change of the vendor's list. Before that instant, the layers
+//! later prices. A stated price must not give way to a change of the vendor's list. Before that instant, the layers
 //! below apply.
 //!
 //! *Changes.* A catalog is immutable. A correction builds a new one and swaps it in; ids stay, because stored rows

@@ -86,7 +86,7 @@ struct Unpriced {
     spellings: Vec<Spelling>,
 }
 
-/// The catalog's name for a spelling: `bedrock/us.anthropic.claude-sonnet-4-5`, or the reason why it has none.
+/// The catalog's name for a spelling: `bedrock/us.anthropic.claude-sonnet-4-5`, or the reason why it does not have one.
 fn means(catalog: &Catalog, provider: &str, platform: &str, model: &str) -> String {
     let provider = normalise_provider(provider);
     let platform = normalise_platform(platform, &provider);
