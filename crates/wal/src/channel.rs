@@ -314,7 +314,7 @@ impl ChunkReceiver {
 }
 
 impl Drop for ChunkReceiver {
-    /// Informs all that wait for a place or for durability that the writer has ended.
+    /// Informs all tasks that wait for a place or for durability that the writer has ended.
     fn drop(&mut self) {
         step();
         self.permits.close();

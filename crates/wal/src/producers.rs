@@ -15,9 +15,9 @@
 //!
 //! * A **request** with a key of its own (`pipeline/batch.rs`), of which there may be many, displaces the oldest
 //!   requests. Requests are forgotten after a day.
-//! * A **named** producer displaces those that were idle for longer than `grace` and do not have a connection, the
-//!   longest idle ones first; then requests, as far as they have more than a quarter of the table; then imports that
-//!   were idle for as long as an idle name is kept.
+//! * A **named** producer displaces named ones that were idle for longer than `grace` and do not have a connection, the
+//!   longest idle first. After these it displaces requests, as far as they have more than a quarter of the table, and
+//!   last imports that were idle for as long as an idle name is kept.
 //! * An **import** does the same, and all imports together have at most a quarter of the table. Their names identify a
 //!   file's content, so that a second import of it adds nothing; so they are not forgotten for being idle.
 //!

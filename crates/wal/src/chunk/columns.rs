@@ -14,10 +14,10 @@ use tallyd_model::pricing::STANDARD_TIER;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Columns(u32);
 
-/// Passes the list of the optional columns to the macro `$with`. Each has its constant's name, its bit in a
-/// [`Columns`], its name in the table, its kind (`text`, `count`, `status`, `latency`, `json`: its writer in COPY), its
-/// place in a [`Call`], the default value that need not be sent, and that default as PostgreSQL's catalog prints it;
-/// none is NULL.
+/// Passes the list of the optional columns to the macro `$with`. Each has:
+/// * its constant's name, its bit in a [`Columns`], and its name in the table
+/// * its kind (`text`, `count`, `status`, `latency`, `json`), which names its writer in COPY, and its place in a [`Call`]
+/// * the default value that need not be sent, and that default as PostgreSQL's catalog prints it; none is NULL
 ///
 /// The bits are on disk: a new column gets the next one.
 #[macro_export]

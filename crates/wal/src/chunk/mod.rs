@@ -6,10 +6,12 @@
 //!
 //! ## Layout
 //! A payload is a sequence of entries, each with a tag byte: [`TAG_CALL`], [`TAG_REFUSED`] or [`TAG_REFUSED_BY`].
-//! Integers are LEB128 varints, signed ones zigzag. Repeated names (provider, model, endpoint, user, app, tier,
-//! platform) are written once per chunk and referred to afterwards: `0` is empty, an odd varint `2n+1` a literal of `n`
-//! bytes that joins the chunk's table, an even one `2(i+1)` the table's entry `i`. Times are differences from the
-//! previous entry. A call is in `call.rs`, the rest in `write.rs` and `read.rs`.
+//! Integers are LEB128 varints, signed ones zigzag. Times are differences from the previous entry. A call is in
+//! `call.rs`, the rest in `write.rs` and `read.rs`.
+//!
+//! Repeated names (provider, model, endpoint, user, app, tier, platform) are written once per chunk and referred to
+//! afterwards. The varint `0` is the empty name. An odd one, `2n+1`, begins a literal of `n` bytes that joins the
+//! chunk's table. An even one, `2(i+1)`, is the table's entry `i`.
 //!
 //! ## Bounds
 //! Under load a connection fills a chunk for each lane at the same time (`bundle.rs`).
