@@ -15,17 +15,17 @@ const EXTENSION: &str = "(a MessagePack extension)";
 /// The replacement of a key that is a container.
 const CONTAINER: &str = "(a container)";
 
-/// Writes the value that it is given as JSON.
+/// Writes a deserialized value as JSON.
 pub(super) struct JsonText<'o>(pub &'o mut String);
 
 impl JsonText<'_> {
     fn text(&mut self, text: &str) {
-        // A text is JSON once it is quoted and escaped.
+        // A quoted and escaped text is JSON.
         self.0.push_str(&serde_json::to_string(text).expect("a text serializes"));
     }
 }
 
-/// Writes a key behind a comma.
+/// Writes a key, after a comma if needed.
 struct Key<'o> {
     out: &'o mut String,
 }
@@ -46,7 +46,7 @@ impl<'de> Visitor<'de> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
-        // A key or a value before it ends with anything but an opening brace.
+        // After an opening brace it is the first key.
         if !self.out.ends_with('{') {
             self.out.push(',');
         }
