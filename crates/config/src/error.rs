@@ -1,4 +1,4 @@
-//! Errors of a configuration, all of them at once, with the way to correct each.
+//! Errors of a configuration, reported together, each with a correction.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -188,7 +188,7 @@ impl Faults {
     /// # Errors
     /// [`ConfigError`] if there is a mistake.
     pub(crate) fn end(mut self) -> Result<(), ConfigError> {
-        // Those of the file by its lines; the others follow as they were found.
+        // Errors of the file are in the order of its lines; the others as they were found.
         self.0.sort_by_key(|fault| match fault.place().1 {
             Some(Origin::File(_, line)) => *line,
             _ if matches!(fault, Fault::Read { .. } | Fault::Syntax { .. }) => 0,

@@ -1,8 +1,8 @@
-//! Values over values: each key holds the value of the strongest source, and remembers that source.
+//! Layers of values: each key has the value of the strongest source, and remembers that source.
 //!
-//! The defaults, as TOML, are the table of existing keys: a key that is not in it is unknown, and a value must be of its
-//! default's type. Each value is also tried alone on top of the defaults, so that a message about it can say where it
-//! came from.
+//! The defaults, as TOML, are the table of existing keys: a key that is not in it is unknown, and a value must have its
+//! default's type. Each value is also tried alone on top of the defaults, so that a message about it can name its
+//! source.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) struct Layers {
 
 impl Layers {
     pub(crate) fn new() -> Self {
-        // The defaults are texts, numbers, switches and lists in one level of sections: all of that is TOML.
+        // The defaults are texts, numbers, switches and lists in one level of sections, all of which are TOML.
         let defaults = Table::try_from(Config::default()).expect("the defaults can be written as TOML");
         let known = flatten(&defaults);
         Self { defaults, known, set: BTreeMap::new() }
@@ -93,7 +93,7 @@ impl Layers {
             put(&mut table, &key, value);
             origins.insert(key, origin);
         }
-        // Each value was tried on its own, and none depends on another to be read.
+        // Each value was tried alone, and can be read independently of the others.
         match Config::deserialize(Value::Table(table)) {
             Ok(config) => Config { origins, ..config },
             Err(error) => {
@@ -122,7 +122,7 @@ impl Layers {
         let in_section = section.and_then(|section| self.defaults.get(section)).and_then(Value::as_table);
         let allowed = in_section.unwrap_or(&self.defaults).keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let names = self.known.keys().chain(self.defaults.keys()).map(String::as_str);
-        // Beyond a third of the name, a resemblance is chance.
+        // If more than a third of the name differs, the resemblance is chance.
         let closest = closest(key, names).filter(|(_, edits)| *edits <= key.len() / 3);
         let closest = closest.map(|(name, _)| name.to_owned());
         Fault::UnknownKey { origin, key: key.to_owned(), closest, allowed }
@@ -205,7 +205,7 @@ impl Config {
             }
             let key = line.split(" = ").next().unwrap_or_default();
             let key = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
-            // A line inside of a text of several lines can look like a key, but does not parse alone.
+            // A line inside a multi-line text can look like a key, but does not parse alone.
             if let Some(origin) = self.origins.get(&key).filter(|_| toml::from_str::<toml::Table>(line).is_ok()) {
                 annotated.push_str(&format!("  # {origin}"));
             }

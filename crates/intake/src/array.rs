@@ -4,8 +4,8 @@
 //! result is large, and is then examined field by field. But nearly every record is an array whose fields have the
 //! specified types, within all bounds. Such a record becomes a [`Call`] directly, without a copy.
 //!
-//! For any other record (a map, a nested value, a negative number, a name that is too long or has upper case) this path
-//! gives up, and [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: only they describe the
+//! For any other record this path gives up: a map, a nested value, a negative number, a name that is too long or has
+//! upper case. Then [`frame::decode`](super::frame::decode) and [`Admission::admit_with`] decide: only they describe the
 //! problem. If this path succeeds, its result equals theirs; a property test compares them.
 
 use std::borrow::Cow;

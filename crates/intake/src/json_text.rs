@@ -1,9 +1,11 @@
-//! A MessagePack map, written out as JSON text while it is read.
+//! Writes a MessagePack map as JSON text while it is read.
 //!
-//! Metadata never costs a call. Types of MessagePack that JSON lacks become text: binary data and text that is not UTF-8 with
-//! U+FFFD in place of unreadable bytes, an extension as [`EXTENSION`], a key that is not text as the text of its value.
-//! No tree is built in between: a tree takes hundreds of bytes for a map of three, and a frame may hold a million of
-//! bytes. The text is at most six times as long as the source.
+//! Metadata never costs a call. MessagePack types that JSON does not have become text. Binary data and text that is not
+//! UTF-8 get U+FFFD in place of unreadable bytes. An extension becomes [`EXTENSION`]. A key that is not text becomes
+//! the text of its value.
+//!
+//! No tree is built in between, because a tree takes hundreds of bytes for a map of three, and a frame may have a
+//! million bytes. The text is at most six times as long as the source.
 
 use std::fmt;
 

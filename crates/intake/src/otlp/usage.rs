@@ -301,7 +301,7 @@ impl Within {
 }
 
 fn by_scope(rule: Rule<'_>) -> Option<bool> {
-    // Up to version 6 the AI SDK passed on Anthropic's own count; version 6 also has the uncached tokens.
+    // Before version 6 the AI SDK passed on Anthropic's own count; version 6 also has the uncached tokens.
     if rule.scope == "ai" && rule.provider.starts_with("anthropic") {
         return Some(false);
     }
