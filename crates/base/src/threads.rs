@@ -1,7 +1,7 @@
 //! Checks at the start that the daemon can have its threads.
 //!
 //! If the system refuses a thread (because of the address space, or a limit on processes or of a control group), two
-//! libraries wait for ever rather than fail. sled waits for the answers of a pool without threads; tokio waits for the
+//! libraries wait for ever rather than fail. The engine sled waits for a pool without threads; tokio waits for the
 //! workers of a half-made runtime. So as many threads as both begin with are first made here, all at once, and a
 //! refusal is an error. The C library keeps the memory of their stacks for the next ones.
 

@@ -21,7 +21,7 @@ const PREFIX: &str = "TALLYD_";
 const FILE_VARIABLE: &str = "TALLYD_CONFIG";
 /// The port that the platform assigned to the container.
 const PORT: &str = "PORT";
-/// Variables of the client libraries, which the daemon leaves alone. `TALLYD_SOCKET`, which both read, is not among them.
+/// Variables of the client libraries, which the daemon ignores. `TALLYD_SOCKET`, which both read, is not in the list.
 pub const CLIENT_VARIABLES: [&str; 9] = [
     "TALLYD_ENDPOINT",
     "TALLYD_TOKEN",
@@ -69,7 +69,7 @@ pub(super) fn settings<'a>(
     chosen.collect()
 }
 
-/// The effect of one variable: its rank among the variables of that key, and the key. None: nothing.
+/// The effect of one variable: its rank among the variables of its key, and the key. None without an effect.
 fn setting(name: &str, text: &str, keys: &BTreeMap<String, &str>, faults: &mut Faults) -> Option<(u8, String)> {
     if let Some(key) = keys.get(name) {
         return Some((0, (*key).to_owned()));
@@ -107,7 +107,7 @@ fn listen_on(port: &str, faults: &mut Faults) -> Option<String> {
     }
 }
 
-/// Whether Kubernetes made the variable for a service called `tallyd`. No section is called `service` or `port`.
+/// True if Kubernetes made the variable for a service called `tallyd`. No section is called `service` or `port`.
 fn is_service_link(name: &str) -> bool {
     let rest = &name[PREFIX.len()..];
     rest == "PORT" || rest == "SERVICE_HOST" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_PORT")

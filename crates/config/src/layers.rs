@@ -29,7 +29,7 @@ impl Layers {
         Self { defaults, known, set: BTreeMap::new() }
     }
 
-    /// Every key there is, with its section.
+    /// All existing keys, each with its section.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
     }
@@ -42,7 +42,7 @@ impl Layers {
         }
     }
 
-    /// Adds the values of a file's text. Of a text that is not TOML none is read.
+    /// Adds the values of a file's text. A text that is not TOML adds none.
     pub(crate) fn add_toml(&mut self, text: &str, path: &Path, faults: &mut Faults) {
         let read = toml::from_str::<Table>(text).and_then(|table| Ok((table, lines(text)?)));
         let (table, lines) = match read {
@@ -85,7 +85,7 @@ impl Layers {
         }
     }
 
-    /// The whole configuration, not yet checked across keys: unreadable values stand at their default.
+    /// The whole configuration, not yet checked across keys: unreadable values have their default.
     pub(crate) fn into_config(self, faults: &mut Faults) -> Config {
         let mut table = self.defaults;
         let mut origins = BTreeMap::new();
@@ -142,7 +142,7 @@ fn lines(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
     Ok(lines)
 }
 
-/// The line of a byte of the text, from 1. The byte may lie behind its end.
+/// The line of a byte of the text, from 1. The byte may be after the end.
 fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
@@ -190,10 +190,11 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 impl Config {
-    /// The whole configuration as TOML, secrets redacted; each value that is not a default says where it came from.
+    /// The whole configuration as TOML, with redacted secrets; each value that is not a default has a comment with its
+    /// source.
     ///
     /// # Errors
-    /// If a path is not UTF-8, which TOML cannot hold.
+    /// If a path is not UTF-8, which TOML does not permit.
     pub fn effective_toml(&self) -> Result<String, toml::ser::Error> {
         let plain = toml::to_string(self)?;
         let mut annotated = String::with_capacity(plain.len());
