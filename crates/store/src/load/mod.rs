@@ -4,7 +4,7 @@
 //! 1. Fence, watermark and zone: `UPDATE ingest_watermark … WHERE last_seq = $from`, which also reads the reporting
 //!    time zone. A rebuild of the rollups locks that table first, so the zone cannot change before the COMMIT. If no
 //!    row is updated, another loader has moved the watermark, or this lane's last COMMIT succeeded although its reply
-//!    was lost. The watermark is then read again and gives the exact number of chunks to skip ([`watermark`]).
+//!    was lost. The watermark is then read again and tells exactly which chunks to skip ([`watermark`]).
 //! 2. The rows, by binary COPY, encoded while they stream ([`copy_row`], `rows`).
 //! 3. The rollups ([`tallyd_model::rollup`], written by [`crate::rollup_upserts`]).
 //! 4. Refused records into the dead letters, up to a day's bound, and their counts ([`dead_letters`]). They come last,

@@ -14,7 +14,8 @@
 //! the WAL are loaded meanwhile.
 //!
 //! The known partitions are always a past state of the catalog, without overlaps: a newly read partition replaces
-//! those that it overlaps. A partition is remembered only if it covers the instant for which it was made, so the search ends.
+//! those that it overlaps. A partition is remembered only if it covers the instant for which it was made, so the
+//! search ends.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
