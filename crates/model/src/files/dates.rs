@@ -4,7 +4,7 @@ use chrono::{DateTime, Days, NaiveDate, NaiveDateTime};
 
 use crate::pricing::Usd;
 
-/// The unit of a time given as a number since 1970.
+/// The unit of a time that is a bare number since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Epoch {
@@ -18,7 +18,7 @@ pub enum Epoch {
     Ns,
 }
 
-/// The place of the month in `8/5/2026`.
+/// Which number of `8/5/2026` is the month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum DateOrder {

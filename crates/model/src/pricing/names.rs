@@ -12,8 +12,9 @@
 //!
 //! *No guesses.* A rule of [`resolve`] removes or rewrites a part of a name only if the vendor documents that both
 //! names are one model. Such parts are a path (`models/…`), a date, a version (`-v1:0`, `-001`), a context size
-//! (`[1m]`), and case. The rest must be a name of the catalog, letter by letter. A region's profile (`us.`) is never removed: it has its own
-//! price, or is unpriced. An ARN and the name of a deployment are found only as an alias that a person set.
+//! (`[1m]`), and case. The rest must be a name of the catalog, letter by letter. A region's profile (`us.`) is never
+//! removed: it has its own price, or is unpriced. An ARN and the name of a deployment are found only as an alias that a
+//! person set.
 //!
 //! *Cost.* The usual name is found before any rule runs. Otherwise a rule works in a buffer on the stack. The module
 //! allocates only for a provider or service tier in upper case.

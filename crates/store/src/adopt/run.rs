@@ -193,7 +193,8 @@ fn within(column: &str, (from, to): Span) -> String {
     format!("{column} >= {} AND {column} < {}", literal(&from.to_rfc3339()), literal(&to.to_rfc3339()))
 }
 
-/// A query of the old calls that the call log does not have ([`note_there`]) and that were not dropped after an earlier takeover.
+/// A query of the old calls that the call log does not have ([`note_there`]) and that were not dropped after an earlier
+/// takeover.
 pub(super) fn untaken(log: &OldTable, options: &AdoptOptions, span: Option<Span>) -> String {
     format!(
         "SELECT c.* FROM ({calls}) AS c WHERE c.fault IS NULL {span} AND NOT {there} AND NOT {dropped}",

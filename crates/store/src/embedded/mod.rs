@@ -32,8 +32,8 @@
 //!
 //! # Clients
 //! A socket's path has at most 107 bytes. If the cluster's is longer, clients (including `psql`) go through
-//! `/proc/<our process>/fd/N`, which any process of the same user or of root can follow while this process lives. Nothing in `/tmp`
-//! can be left behind or guessed.
+//! `/proc/<our process>/fd/N`, which any process of the same user or of root can follow while this process lives.
+//! Nothing in `/tmp` can be left behind or guessed.
 
 mod cluster;
 mod error;

@@ -169,8 +169,8 @@ impl<'d> Replay<'d> {
     }
 }
 
-/// The ids of those calls that the call log has, at their time or up to `within` from it. Takes the replay lock, so that a
-/// caller which then loads the missing ones is alone until its transaction ends.
+/// The ids of those calls that the call log has, at their time or up to `within` from it. Takes the replay lock, so
+/// that a caller which then loads the missing ones is alone until its transaction ends.
 ///
 /// # Errors
 /// PostgreSQL's.

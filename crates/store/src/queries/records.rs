@@ -97,8 +97,8 @@ fn columns_with(name: &str, expression: &str) -> String {
 /// Bytes of texts, units and metadata on one page; a page that would have more ends before its limit. Compression and
 /// buffers need several times this memory.
 const PAGE_BYTES: i64 = 4 << 20;
-/// Bytes of metadata in an answer. The daemon's rows have less. In rows that other programs or old versions wrote, numbers
-/// may be short in the table and megabytes as text.
+/// Bytes of metadata in an answer. The daemon's rows have less. In rows that other programs or old versions wrote,
+/// numbers may be short in the table and megabytes as text.
 const METADATA_BYTES: i64 = 64 << 10;
 
 /// The width of the first window that is searched.
