@@ -1,4 +1,4 @@
-//! `[auth]`: who may ask the HTTP API. Static tokens need no setting: `tallyd token create` makes them.
+//! `[auth]`: access to the HTTP API. Static tokens need no setting: `tallyd token create` makes them.
 
 use std::time::Duration;
 

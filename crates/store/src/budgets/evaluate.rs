@@ -1,4 +1,4 @@
-//! Computes where every budget stands, from the rollups, and raises the alerts that are due.
+//! Computes the state of every budget from the rollups, and raises the alerts that are due.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ pub async fn evaluate(
     Ok(Some(raised))
 }
 
-/// Writes where a budget stands, and returns the alerts of the thresholds that are reached.
+/// Stores a budget's state, and returns the alerts of the thresholds that are reached.
 async fn stand(
     transaction: &Transaction<'_>,
     budget: &Budget,
@@ -97,7 +97,7 @@ impl Source {
         match scope {
             BudgetScope::Global => by_model("$3 = ''"),
             BudgetScope::Provider => by_model("provider = $3"),
-            // The family's name, or that with a date.
+            // The family's name, alone or with a date.
             BudgetScope::Model => by_model(
                 "(model = $3 OR (left(model, length($3)) = $3 \
                  AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
@@ -110,7 +110,7 @@ impl Source {
     }
 }
 
-/// The spend, and the unpriced calls.
+/// The costs, and the number of unpriced calls.
 async fn spent(
     transaction: &Transaction<'_>,
     budget: &Budget,
@@ -128,8 +128,8 @@ async fn spent(
     Ok(rows.first().map_or((Usd::ZERO, 0), |row| (row.get(0), row.get(1))))
 }
 
-/// The budget's name and use, as in `monthly budget (all spend) 89 % used: 2,659.00 of 3,000.00 USD since 2026-11-01`. Percents are
-/// rounded down: 100 is all of it.
+/// The budget's name and use, as in `monthly budget (all spend) 89 % used: 2,659.00 of 3,000.00 USD since 2026-11-01`.
+/// Percents are rounded down, so 100 means all of it.
 fn standing(budget: &Budget, start: NaiveDate, spent: Usd) -> String {
     let of = match budget.scope {
         BudgetScope::Global => "all spend".to_owned(),
@@ -141,12 +141,12 @@ fn standing(budget: &Budget, start: NaiveDate, spent: Usd) -> String {
     format!("{period} budget ({of}) {used}: {spent} of {amount} USD since {start}")
 }
 
-/// The alerts of the thresholds that are reached. Only the highest is delivered: who has spent everything at once is told
-/// so once.
+/// The alerts of the thresholds that are reached. Only the highest is delivered, so that several thresholds reached at
+/// once cause one message.
 fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
     let reached = |percent: i32| {
         let (spent, amount) = (spent.attos().checked_mul(100), budget.amount_usd.attos().checked_mul(percent.into()));
-        // Amounts that overflow are beyond any budget.
+        // An amount that overflows exceeds any budget.
         spent > Some(0) && spent >= amount
     };
     let mut percents: Vec<i32> = budget.alert_percents.iter().copied().filter(|percent| reached(*percent)).collect();
@@ -168,7 +168,7 @@ fn thresholds(budget: &Budget, start: NaiveDate, spent: Usd) -> Vec<NewAlert> {
     alerts.collect()
 }
 
-/// Notes an alert. 0 if it was noted before.
+/// Stores an alert. Returns 0 if it existed.
 async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, tokio_postgres::Error> {
     let sql = "INSERT INTO public.api_alerts (kind, key, message, details, next_attempt_at) \
          VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN clock_timestamp() END) ON CONFLICT DO NOTHING RETURNING 1";
@@ -182,15 +182,15 @@ async fn raise(transaction: &Transaction<'_>, alert: &NewAlert) -> Result<u64, t
     Ok(transaction.query_typed(sql, &parameters).await?.len() as u64)
 }
 
-/// Providers whose budgets are forecast: each takes a request and a fitted model.
+/// Bound on providers whose budgets have a forecast: each takes a query and a fitted model.
 const PROVIDERS_MAX: usize = 16;
 
-/// The provider whose spending counts towards a budget; empty for all of it. None for scopes without a forecast.
+/// The provider whose costs count towards a budget; empty for all costs. None for scopes without a forecast.
 pub(super) fn provider(budget: &Budget) -> Option<&str> {
     matches!(budget.scope, BudgetScope::Global | BudgetScope::Provider).then_some(budget.scope_value.as_str())
 }
 
-/// Estimates by the budgets' ids: of everything and of providers, where there is history enough.
+/// Estimates by budget id, for global budgets and those of providers, if the history is long enough.
 ///
 /// # Errors
 /// PostgreSQL's.

@@ -1,11 +1,12 @@
-//! Spend that its own history does not explain.
+//! Finds costs that their own history does not explain.
 //!
-//! Today's spend of a user, or of a model, is unusual if it is more than `alerts.unusual_factor` times the amount that its
-//! spend stayed within on nine of ten active days of the last four weeks, and at least `alerts.unusual_min_usd`. Fewer than seven
-//! active days are not a history, so a new user does not raise an alert. Each alert is raised once a day. The percentile is one of the
-//! days' own amounts, so it needs no floating point, and one wild day in the past does not hide the next.
+//! Today's costs of a user, or of a model, are unusual if they are at least `alerts.unusual_min_usd`, and more than
+//! `alerts.unusual_factor` times the 90th percentile of the active days in the last four weeks. Fewer than seven active
+//! days are not a history, so a new user does not cause an alert. Each is reported once a day. The percentile is the
+//! amount of one of the days, so it does not need floating point, and one extreme day in the past does not hide the
+//! next.
 //!
-//! Of a million users few spend much on one day. So today's rows are read first, and the history of the largest spenders alone.
+//! Of a million users few spend much on one day. So today's rows are read first, and only the largest spenders' history.
 
 use chrono::{Days, NaiveDate};
 use serde_json::json;
@@ -25,7 +26,7 @@ const MAX_ALERTS: i64 = 20;
 /// Users, and models, whose history is read: those with the largest spend of today.
 const CANDIDATES_MAX: i64 = 1_000;
 
-/// Today's unusual spend.
+/// Finds today's unusual costs.
 pub(crate) async fn find(
     client: &Client,
     today: NaiveDate,
