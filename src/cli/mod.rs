@@ -126,7 +126,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Find calls that are in the call log more than once, and drop the doubles
     Duplicates(duplicates::DuplicatesArgs),
-    /// Look at the segments of the WAL (write-ahead log), and load what is readable in a damaged one
+    /// Look at the segments of the WAL (write-ahead log), and load the readable records of a damaged one
     Wal(wal::WalArgs),
     /// List the call log's partitions, make them ahead, drop old ones
     Partitions(partitions::PartitionsArgs),

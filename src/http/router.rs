@@ -207,8 +207,8 @@ fn cors(origins: &[String]) -> CorsLayer {
 
 type Exposition = ([(HeaderName, &'static str); 1], String);
 
-/// The daemon's metrics, in Prometheus' text format. With a token of the role `read` (or the setting `http.metrics_spend`) also what
-/// was spent by model.
+/// The daemon's metrics, in Prometheus' text format. With a token of the role `read` (or the setting `http.metrics_spend`) also costs
+/// by model.
 #[utoipa::path(get, path = "/metrics", tag = "health", security((), ("bearer" = [])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(daemon): State<SharedDaemon>, identity: Option<Extension<Identity>>) -> Exposition {

@@ -113,7 +113,7 @@ registry! {
     counter MERGE_FAILURES = "tallyd_merge_failures_total";
     /// 1 while a lane holds its records back because of a failure that only a person can mend.
     gauge FLUSH_HOLD = "tallyd_flush_hold" { lane };
-    /// USD of the calls that this daemon has committed, by provider and model; (other) beyond 256 pairs. Shown to who may see costs.
+    /// USD of the calls that this daemon has committed, by provider and model; (other) beyond 256 pairs. Shown to tokens that may see costs.
     counter COST_USD = "tallyd_cost_usd_total" { provider, model };
     /// USD of the batches whose sum is negative, as for refunds, without their sign; tallyd_cost_usd_total does not have them.
     counter CREDITS_USD = "tallyd_credits_usd_total" { provider, model };

@@ -132,7 +132,7 @@ pub(super) struct ImportArgs {
 
 const BATCH_MAX: i64 = limits::FRAME_RECORDS as i64;
 
-/// What a file holds.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FileFormat {
     /// Comma-separated values, the first line naming the columns.

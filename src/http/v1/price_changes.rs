@@ -118,7 +118,7 @@ fn failed(error: SetPriceError) -> ApiError {
 pub(crate) struct AddedPrice {
     /// Its number.
     pub id: i32,
-    /// What it means.
+    /// The effect of the price on recorded calls.
     pub effect: PriceEffect,
 }
 

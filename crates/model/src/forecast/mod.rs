@@ -86,7 +86,7 @@ pub struct UnusualDay {
     /// Its cost.
     #[schema(value_type = String, example = "3000")]
     pub cost_usd: Usd,
-    /// What it counts as in the forecast, in cents: between a usual day and its cost.
+    /// The amount that the forecast uses instead, in cents: between a usual day's cost and this day's.
     #[schema(value_type = String, example = "880.15")]
     pub counted_usd: Usd,
 }

@@ -46,7 +46,7 @@ pub struct Alert {
     pub at: DateTime<Utc>,
     /// The alert in a sentence.
     pub message: String,
-    /// What it is about: `budget_id`, `percent`, `spent_usd`, `period_start` …; for `spend` `what`, `name`, `day`, `usual_usd` …
+    /// The facts: `budget_id`, `percent`, `spent_usd`, `period_start`, `forecast_usd`, `top` …; for `spend` `what`, `name`, `day`, `usual_usd` …
     #[schema(value_type = Object)]
     pub details: Text,
     /// True while its period, or its day, is the current one.

@@ -43,7 +43,7 @@ pub struct DeadLetter {
     pub outcome: Option<String>,
     /// The call that it became.
     pub record_id: Option<Uuid>,
-    /// `json` or `msgpack`: what was received.
+    /// The received format: `json` or `msgpack`.
     pub payload_format: String,
     /// Bytes of its stored payload.
     pub payload_bytes: usize,

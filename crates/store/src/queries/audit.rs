@@ -62,9 +62,9 @@ pub struct AuditEntry {
     pub id: i64,
     /// When.
     pub at: DateTime<Utc>,
-    /// Who: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
+    /// The actor: `user:<sub>`, `token:<id> <name>` or `<user> (command line)`.
     pub actor: String,
-    /// Where from; empty on the command line.
+    /// The address that the request came from; empty on the command line.
     pub address: String,
     /// The action.
     pub action: String,

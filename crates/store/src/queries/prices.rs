@@ -16,7 +16,7 @@ use tallyd_model::pricing::{PriceSpec, Usd};
 /// A price.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PriceRow {
-    /// What `price_id` of a record refers to.
+    /// The number of the price; `price_id` of a record refers to it.
     pub id: i32,
     /// The provider.
     pub provider: String,
