@@ -100,7 +100,7 @@ fn listen_on(port: &str, faults: &mut Faults) -> Option<String> {
             faults.push(Fault::Value {
                 origin: Origin::Variable(PORT.to_owned()),
                 key: "http.listen".to_owned(),
-                reason: format!("{port:?} is no port; set PORT to a number between 1 and 65535, or unset it"),
+                reason: format!("{port:?} is not a port; set PORT to a number between 1 and 65535, or unset it"),
             });
             None
         }

@@ -203,7 +203,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
         "config.toml, line 11: http.pool_size: 1000 is out of range",
         "config.toml, line 12: http.statement_timeout_ms: 1 is out of range",
         "unknown environment variable TALLYD_FLUSHER_LANE; the closest known one is TALLYD_FLUSHER_LANES",
-        "environment variable PORT: http.listen: \"x\" is no port",
+        "environment variable PORT: http.listen: \"x\" is not a port",
         "environment variable TALLYD_FLUSHER_LANES: flusher.lanes: 40 is out of range",
         "command line: shutdown.deadline_ms: 1 is out of range",
         "environment variable TALLYD_LOG: log.filter: \"tallyd=loud\"",

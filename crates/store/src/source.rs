@@ -304,7 +304,7 @@ impl deadpool_postgres::Connect for PoolConnect {
                     match error.into_driver_error() {
                         Some(error) => Err(error),
                         None => {
-                            tracing::warn!(reason, "no session for a question");
+                            tracing::warn!(reason, "no session for a request");
                             // The driver does not have an error for this case. The pool's own time limit ends the wait.
                             std::future::pending().await
                         }

@@ -103,7 +103,7 @@ impl NewPrice {
 }
 
 fn refused(error: &CatalogError) -> ApiError {
-    ApiError::body(error.to_string(), "see `tallyd prices set --help` for what a price has")
+    ApiError::body(error.to_string(), "see `tallyd prices set --help` for the parts of a price")
 }
 
 fn failed(error: SetPriceError) -> ApiError {

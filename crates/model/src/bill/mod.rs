@@ -107,7 +107,7 @@ pub struct Bill {
 pub enum BillError {
     /// Its form is none that is known.
     #[error(
-        "{file} is no export that is known. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
+        "{file} is not a known export. hint: Anthropic's cost_report or usage_report/messages, OpenAI's \
          organization/costs or organization/usage/completions, OpenRouter's activity as JSON, or the CSV that their \
          consoles and OpenRouter's activity page export"
     )]
@@ -298,7 +298,7 @@ fn amount(text: &str, shift: u32) -> Result<Usd, String> {
         crate::decimal::DecimalError::TooPrecise { .. } => Usd::parse(&cut(text)),
         _ => Err(error),
     });
-    let usd = exact.map_err(|error| format!("{text:?} is no amount: {error}"))?;
+    let usd = exact.map_err(|error| format!("{text:?} is not an amount: {error}"))?;
     Ok(Usd::from_attos(usd.attos() / 10_i128.pow(shift)))
 }
 

@@ -95,7 +95,7 @@ pub enum AdoptError {
     Own(String),
     /// Row level security would hide rows.
     #[error(
-        "row level security hides rows of {0} from this role, so what it sees may not be all. hint: connect as the table's \
+        "row level security hides rows of {0} from this role, so it may not see all of them. hint: connect as the table's \
          owner, or as a role with BYPASSRLS"
     )]
     Hidden(String),
@@ -147,7 +147,7 @@ pub enum AdoptError {
     },
     /// Only sums were named, though a log has been adopted.
     #[error(
-        "the log {0} has been adopted: days that it has calls of would count twice. hint: name it beside the sums, with --from-log"
+        "the old log {0} has been adopted: days with calls in it would count twice. hint: name it beside the sums, with --from-log"
     )]
     LogNeeded(String),
     /// Others kept being in the way.

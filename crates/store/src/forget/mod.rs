@@ -87,7 +87,7 @@ pub enum ForgetError {
     NoUser,
     /// Records keep arriving.
     #[error(
-        "records of this user keep arriving, so some are left. hint: stop what sends them and run the same command again; \
+        "records of this user keep arriving, so some are left. hint: stop the senders and run the same command again; \
          with the mark that was kept, the daemons' hourly upkeep makes them anonymous, too"
     )]
     Arriving,

@@ -150,7 +150,7 @@ async fn bisect<'g>(
             Err(Fault { error, in_rollups }) if some.len() == 1 => {
                 let code = error.code().map_or("", |code| code.code()).to_owned();
                 let said = describe(&error);
-                let said = if in_rollups { format!("a sum of the daily tables would overflow: {said}") } else { said };
+                let said = if in_rollups { format!("a sum of a daily rollup would overflow: {said}") } else { said };
                 poison.push(Poison { place: start, code, said });
             }
             Err(_) => {
