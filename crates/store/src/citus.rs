@@ -67,7 +67,10 @@ pub enum CitusError {
         index: String,
     },
     /// A table could not be moved.
-    #[error("{statement} failed: {}. hint: tables moved before stay moved; run the same command again", describe(source))]
+    #[error(
+        "{statement} failed: {}. hint: tables moved before stay moved; run the same command again",
+        describe(source)
+    )]
     Statement {
         /// The statement that was run.
         statement: String,

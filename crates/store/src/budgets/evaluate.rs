@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
-use super::inbox::NewAlert;
 use super::explain::{explain, unknown};
+use super::inbox::NewAlert;
 use super::{Board, Budget, BudgetScope, BudgetState, slack, store, unusual};
 use crate::locks::Lock;
 use crate::queries::history::spending_history;
@@ -102,9 +102,7 @@ impl Source {
                 "(model = $3 OR (left(model, length($3)) = $3 \
                  AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
             ),
-            BudgetScope::User => {
-                Self { table: "tallyd_user_day_parts", filter: "user_id = $3", part: "provider" }
-            }
+            BudgetScope::User => Self { table: "tallyd_user_day_parts", filter: "user_id = $3", part: "provider" },
             BudgetScope::App => Self { table: "daily_app_api_costs", filter: "app = $3", part: MODEL },
         }
     }
