@@ -92,5 +92,5 @@ async fn candidates(
          HAVING sum(cost_usd) > 0 AND sum(cost_usd) >= $2 ORDER BY 2 DESC, 1 LIMIT {CANDIDATES_MAX}"
     );
     let rows = client.query_typed(&sql, &[(&today, Type::DATE), (&at_least, Type::NUMERIC)]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).unzip())
+    Ok(rows.iter().map(|row| (row.get::<_, String>(0), row.get::<_, Usd>(1))).unzip())
 }
