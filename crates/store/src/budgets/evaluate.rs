@@ -83,15 +83,15 @@ async fn stand(
 
 /// The rollup that has a scope's spend.
 pub(super) struct Source {
-    pub table: &'static str,
+    pub(super) table: &'static str,
     /// A condition on the table's rows; `$3` is the scope's value.
-    pub filter: &'static str,
+    pub(super) filter: &'static str,
     /// The name of a part of the spend.
-    pub part: &'static str,
+    pub(super) part: &'static str,
 }
 
 impl Source {
-    pub fn of(scope: BudgetScope) -> Self {
+    pub(super) fn of(scope: BudgetScope) -> Self {
         const MODEL: &str = "CASE model WHEN '' THEN provider ELSE model END";
         let by_model = |filter| Self { table: "daily_api_costs", filter, part: MODEL };
         match scope {
