@@ -1,7 +1,7 @@
-//! `GET /api/user/all` and `GET /api/admin/user-stats`: users and what they have called, as lists.
+//! `GET /api/user/all` and `GET /api/admin/user-stats`: users with their calls, as lists.
 //!
-//! Both are a JSON array of one page. `X-Total-Count` has the number of users on all pages, of more than 5,000 an estimate, and `Link` (RFC
-//! 8288) the next page.
+//! Both answer with a JSON array of one page. `X-Total-Count` has the number of users on all pages, of more than 5,000 an estimate, and `Link`
+//! (RFC 8288) the next page.
 
 use axum::extract::State;
 use axum::http::header::LINK;
@@ -20,11 +20,11 @@ use tallyd_store::queries::users::list::List;
 use tallyd_store::queries::users::{Profile, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
 use tallyd_store::whole::Whole;
 
-/// Users of a page.
+/// Users of a page by default.
 const PAGE: i64 = 100;
 const PAGE_MAX: i64 = 1_000;
 
-/// How many users there are on all pages.
+/// The number of users on all pages.
 pub(crate) const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Which users.
@@ -60,7 +60,7 @@ pub(crate) enum Order {
     Desc,
 }
 
-/// A page of users, and the headers that tell of the others.
+/// A page of users, and the headers that describe the others.
 struct Page {
     users: Vec<UserTotals>,
     headers: HeaderMap,
@@ -101,7 +101,7 @@ fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("<{}?{kept}cursor={cursor}>; rel=\"next\"", uri.path())).ok()
 }
 
-/// A user, with lifetime totals. The columns of `users.columns` stand beside them under their own names.
+/// A user with lifetime totals, beside the columns of `users.columns` under their own names.
 #[derive(Debug, Clone)]
 pub(crate) struct LegacyUser {
     profile: Profile,
@@ -127,7 +127,7 @@ pub(crate) struct LegacyTotals {
 }
 
 impl Serialize for LegacyUser {
-    /// One object of both: the table's columns, then the totals, which win where a column is called as one of them.
+    /// One object: the table's columns, then the totals. A total wins over a column of the same name.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::Error;
         let totals = json::to_string(&self.totals).map_err(S::Error::custom)?;
