@@ -95,7 +95,7 @@ impl Cluster {
     pub fn empty_tables(&self) {
         self.sql(
             "TRUNCATE api_usage_log, daily_api_costs, tallyd_user_days, tallyd_user_totals, tallyd_user_deltas_0, \
-             tallyd_user_deltas_1, ingest_watermark, dead_letters",
+             tallyd_user_deltas_1, tallyd_user_list, tallyd_user_list_due, ingest_watermark, dead_letters",
         );
         self.sql("VACUUM");
         self.sql("CHECKPOINT");

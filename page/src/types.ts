@@ -46,8 +46,10 @@ export interface UserTotals {
 export interface Users {
   users: UserTotals[];
   total: number;
+  total_is: "exact" | "estimate" | "at_least";
   joined: boolean;
-  next_offset: number | null;
+  as_of: string | null;
+  next: string | null;
 }
 
 export interface UserDetail extends UserTotals {

@@ -18,7 +18,8 @@ function fill() {
     INSERT INTO tallyd_user_days (day, user_id, provider, calls, errors, input_tokens, output_tokens, requests, cost_usd)
       SELECT current_date - d, 'user-' || u, 'claude', 4, 0, 4000, 800, 4, 0.05 FROM generate_series(0, 364) AS d, generate_series(1, 5000) AS u;
     INSERT INTO tallyd_user_totals (user_id, provider, calls, errors, cost_usd, first_call_at, last_call_at)
-      SELECT 'user-' || u, 'claude', 1460, 0, 18.25, now() - interval '365 days', now() FROM generate_series(1, 5000) AS u;`);
+      SELECT 'user-' || u, 'claude', 1460, 0, 18.25, now() - interval '365 days', now() FROM generate_series(1, 5000) AS u;
+    INSERT INTO tallyd_user_list_due (user_id) SELECT user_id FROM tallyd_user_totals;`);
   daemon.sql("ANALYZE");
 }
 

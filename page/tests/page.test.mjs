@@ -36,7 +36,7 @@ async function inside(run, options = {}) {
 
 const VIEWS = [
   ["overview", "Month to date"], ["costs", "Totals"], ["costs?by=model&days=7", "claude-opus-4-5"], ["costs?by=user&days=90", "user-00001"],
-  ["users?search=0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["alerts?show=all", "alert"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
+  ["users?search=user-0000", "user-00001"], ["users/user-00001?days=7", "Cost by day"], ["sessions", "Active sessions"], ["budgets", "budget"], ["alerts?show=all", "alert"], ["prices?provider=claude&search=sonnet", "claude-sonnet-4-5"],
   ["records?only=errors", "claude"], ["dead-letters", "missing"], ["pipeline", "Write-ahead log"], ["changes", "token.create"],
 ];
 
@@ -205,7 +205,7 @@ describe("views", () => {
       await show(tab, daemon, "users");
       await tab.page.getByRole("button", { name: /RentCast calls/ }).click();
       await until("the column is sorted", async () => (await tab.page.locator("th[aria-sort=descending]").innerText()).includes("RentCast"));
-      await tab.page.getByRole("searchbox").fill("00007");
+      await tab.page.getByRole("searchbox").fill("user-00007");
       await tab.page.keyboard.press("Enter");
       await until("one user is left", async () => (await tab.page.locator("tbody tr").count()) === 1);
       const cells = await tab.page.locator("tbody td").allInnerTexts();

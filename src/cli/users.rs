@@ -12,7 +12,8 @@ use super::with_database;
 use tallyd_config::Config;
 use tallyd_store::forget::{ForgetOptions, ForgetPreview, Forgotten, forget, preview};
 use tallyd_store::queries::audit::Actor;
-use tallyd_store::queries::users::{UserQuestion, UserSort};
+use tallyd_store::queries::users::list::List;
+use tallyd_store::queries::users::{CountIs, UserQuestion, UserSort};
 
 /// List users with their costs, and forget one.
 #[derive(Args)]
@@ -28,12 +29,12 @@ pub(super) struct UsersArgs {
 enum UsersCommand {
     /// Show the lifetime costs of each user, the largest first
     List {
-        /// Only users whose id, or a shown column of [users], contains this
+        /// Only users whose id begins with this, or a shown column of [users] contains it
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
         /// Most lines to show
-        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
         /// Print every digit instead of cents
         #[arg(long)]
         exact: bool,
@@ -98,11 +99,10 @@ pub(super) fn run(args: &UsersArgs, config: &Config) -> anyhow::Result<ExitCode>
         UsersCommand::List { search, limit, exact, json } => {
             let question = UserQuestion {
                 search: search.clone(),
-                id: None,
                 sort: UserSort::Cost,
                 descending: true,
-                limit: *limit,
-                offset: 0,
+                limit: *limit as usize,
+                after: None,
             };
             list(&question, *exact, *json, config)
         }
@@ -111,7 +111,13 @@ pub(super) fn run(args: &UsersArgs, config: &Config) -> anyhow::Result<ExitCode>
 }
 
 fn list(question: &UserQuestion, exact: bool, as_json: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    let page = with_database(config, "tallyd users", async |db| Ok(question.ask(db, &config.users).await?))?;
+    let (page, total, as_of) = with_database(config, "tallyd users", async |db| {
+        let list = List::open(db, &config.users).await?;
+        Ok((list.page(question).await?, list.count(question.search.as_deref()).await?, list.as_of()))
+    })?;
+    if let Some(at) = as_of {
+        output::hint(&format!("many calls are being loaded: those after {} may be missing", at.format("%H:%M:%S UTC")));
+    }
     if as_json {
         output::json(&page.users)?;
         return Ok(ExitCode::SUCCESS);
@@ -126,11 +132,15 @@ fn list(question: &UserQuestion, exact: bool, as_json: bool, config: &Config) ->
     }
     table.print();
     if let (Some(search), true) = (&question.search, page.users.is_empty()) {
-        output::hint(&format!("no user has {search:?} in the id or a shown column"));
+        output::hint(&format!("no user's id begins with {search:?}, and no shown column has it"));
     }
-    let total = page.total.unsigned_abs();
-    if total > page.users.len() as u64 {
-        output::hint(&format!("{} in all: give --limit", noun(total, "user", "users")));
+    if page.next.is_some() {
+        let said = match total.is {
+            CountIs::Exact => "",
+            CountIs::Estimate => "about ",
+            CountIs::AtLeast => "at least ",
+        };
+        output::hint(&format!("{said}{} in all: give --limit", noun(total.users.unsigned_abs(), "user", "users")));
     }
     Ok(ExitCode::SUCCESS)
 }

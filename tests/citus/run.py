@@ -310,7 +310,7 @@ def questions(users):
             yield f"/api/v1/records?{days}&limit=40"
     for sort in ("cost", "calls", "claude_calls", "rentcast_calls", "last_call", "id"):
         yield f"/api/v1/users?sort={sort}&limit=50"
-        yield f"/api/v1/users?sort={sort}&limit=20&offset=30&search=1"
+        yield f"/api/v1/users?sort={sort}&order=asc&limit=20&search=u"
     for user in users:
         yield f"/api/v1/users/{user}"
         yield f"/api/v1/records?user_id={user}&limit=20"
@@ -332,7 +332,10 @@ def answered(world):
     plain.run("migrate")
     first = world.psql("SELECT min(from_at)::date FROM tallyd_partitions()")
     plain.run("partitions", "ensure", "--from", first, "--to", "2028-01-01")
-    for table in ("api_usage_log", "daily_api_costs", "tallyd_user_days", "tallyd_user_totals", "tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_dropped_costs", "tallyd_dropped_user_costs", "tallyd_dropped_totals"):
+    # On Citus the list of users is as old as its last refresh.
+    waiting = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in ("tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_user_list_due"))
+    until("the list of users has every call", lambda: world.count(f"SELECT count(*) FROM ({waiting}) AS w") == 0)
+    for table in ("api_usage_log", "daily_api_costs", "tallyd_user_days", "tallyd_user_totals", "tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_user_list", "tallyd_user_list_due", "tallyd_dropped_costs", "tallyd_dropped_user_costs", "tallyd_dropped_totals"):
         pipe = f"'{server.programs}/psql' -XAtq -h 127.0.0.1 -p {server.port} -U postgres"
         copy = f"""{pipe} -d tally -c 'COPY (SELECT * FROM {table}) TO STDOUT' | {pipe} -d plain -v ON_ERROR_STOP=1 -c 'COPY {table} FROM STDIN'"""
         subprocess.run(["bash", "-o", "pipefail", "-c", copy], check=True)

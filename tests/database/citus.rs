@@ -53,7 +53,8 @@ const SAID: &str = "SELECT string_agg(logicalrelid || ': ' || said, ', ' ORDER B
 const CLEARED: &str = "SELECT string_agg(relation::text, ', ' ORDER BY ctid) FROM stub.cleared";
 const ALL: &str = "api_usage_log: user_id hash default, tallyd_user_days: user_id hash public.api_usage_log, \
     tallyd_user_totals: user_id hash public.api_usage_log, tallyd_user_deltas_0: user_id hash public.api_usage_log, \
-    tallyd_user_deltas_1: user_id hash public.api_usage_log, tallyd_dropped_user_costs: user_id hash public.api_usage_log, \
+    tallyd_user_deltas_1: user_id hash public.api_usage_log, tallyd_user_list: user_id hash public.api_usage_log, \
+    tallyd_user_list_due: user_id hash public.api_usage_log, tallyd_dropped_user_costs: user_id hash public.api_usage_log, \
     tallyd_dropped_totals: user_id hash public.api_usage_log";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,6 +170,7 @@ async fn a_full_row_stays_in_the_deltas_and_everybody_elses_are_merged() {
             VALUES ((now() AT TIME ZONE 'UTC')::date, 'full', 'claude', 1, 9223372036854775807); \
         INSERT INTO tallyd_user_totals (user_id, provider, calls, input_tokens, first_call_at, last_call_at) \
             VALUES ('full', 'claude', 1, 9223372036854775807, '2025-01-01Z', '2025-01-01Z'); \
+        INSERT INTO tallyd_user_list_due SELECT user_id FROM tallyd_user_totals; \
         INSERT INTO tallyd_dropped_user_costs SELECT * FROM tallyd_user_days; \
         INSERT INTO tallyd_dropped_totals SELECT * FROM tallyd_user_totals; \
         INSERT INTO tallyd_dropped_costs (day, provider, calls) SELECT day, provider, calls FROM tallyd_user_days; \

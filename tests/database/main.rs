@@ -7,6 +7,7 @@ mod deltas;
 mod embedded;
 mod forget;
 mod former;
+mod list;
 mod migrate;
 mod partitions;
 mod people;

@@ -2,7 +2,9 @@
 
 use tallyd_config::Users;
 use tallyd_model::pricing::Usd;
-use tallyd_store::queries::users::{UserQuestion, UserSort};
+use tallyd_store::queries::users::cursor::Cursor;
+use tallyd_store::queries::users::list::List;
+use tallyd_store::queries::users::{CountIs, UserCount, UserPage, UserQuestion, UserSort};
 use tallyd_store::sessions::{SessionLimits, SessionsByUser, sessions};
 use tokio_postgres::Client;
 
@@ -124,7 +126,22 @@ async fn spend(client: &Client) {
 }
 
 fn everybody() -> UserQuestion {
-    UserQuestion { search: None, id: None, sort: UserSort::Cost, descending: true, limit: 100, offset: 0 }
+    UserQuestion { descending: true, limit: 100, ..UserQuestion::default() }
+}
+
+/// A page, the count that goes with it, and whether the table is joined.
+async fn ask(client: &Client, config: &Users, question: &UserQuestion) -> (UserPage, UserCount, bool) {
+    let list = List::open(client, config).await.unwrap();
+    let page = list.page(question).await.unwrap();
+    (page, list.count(question.search.as_deref()).await.unwrap(), list.is_joined())
+}
+
+fn ids(page: &UserPage) -> Vec<&str> {
+    page.users.iter().map(|user| user.id.as_str()).collect()
+}
+
+const fn exactly(users: i64) -> UserCount {
+    UserCount { users, is: CountIs::Exact }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,10 +150,9 @@ async fn users_are_joined_with_what_their_calls_cost() {
     let owner = project.session("postgres").await;
     spend(&owner).await;
     let config = Users::default();
-    let page = everybody().ask(&owner, &config).await.unwrap();
-    assert_eq!((page.total, page.joined), (3, true));
-    let ids: Vec<&str> = page.users.iter().map(|user| user.id.as_str()).collect();
-    assert_eq!(ids, ["gone", ADMIN, USER], "by cost");
+    let (page, count, is_joined) = ask(&owner, &config, &everybody()).await;
+    assert_eq!((count, is_joined, page.next.clone()), (exactly(3), true, None));
+    assert_eq!(ids(&page), ["gone", ADMIN, USER], "by cost; who has no calls comes last");
     let [gone, admin, user] = &page.users[..] else { panic!("{:?}", page.users) };
     assert_eq!((admin.total_calls.0, admin.total_claude_calls.0, admin.total_rentcast_calls.0), (3, 1, 1));
     assert_eq!((admin.cost_usd.to_string().as_str(), admin.unpriced_calls.0), ("0.300000000000000001", 1));
@@ -144,19 +160,52 @@ async fn users_are_joined_with_what_their_calls_cost() {
     assert_eq!((user.total_calls.0, user.cost_usd, user.last_call_at), (0, Usd::ZERO, None));
     assert_eq!((gone.shown.as_deref(), gone.total_rentcast_calls.0), (None, 1));
 
-    // Searched, sorted, paged.
-    let ask = async |question: UserQuestion| {
-        let page = question.ask(&owner, &config).await.unwrap();
-        (page.total, page.users.into_iter().map(|user| user.id).collect::<Vec<_>>())
-    };
-    let search = |text: &str| UserQuestion { search: Some(text.into()), ..everybody() };
-    assert_eq!(ask(search("USER@")).await, (1, vec![USER.to_owned()]));
-    assert_eq!(ask(search("%' OR true")).await, (0, vec![]));
-    let second = UserQuestion { limit: 1, offset: 1, ..everybody() };
-    assert_eq!(ask(second.clone()).await, (3, vec![ADMIN.to_owned()]));
-    assert_eq!(ask(UserQuestion { offset: 9, ..second }).await, (3, vec![]), "past the end");
-    for sort in [UserSort::Id, UserSort::Calls, UserSort::ClaudeCalls, UserSort::RentcastCalls, UserSort::LastCall] {
-        assert_eq!(ask(UserQuestion { sort, ..everybody() }).await.1.len(), 3);
+    let list = List::open(&owner, &config).await.unwrap();
+    for (id, calls) in [("gone", Some(1)), (ADMIN, Some(3)), (USER, Some(0)), ("nobody", None), ("", None)] {
+        let one = list.one(id).await.unwrap();
+        assert_eq!(one.as_ref().map(|user| user.total_calls.0), calls, "{id}");
+        assert_eq!(one.is_some_and(|user| user.shown.is_some()), id == ADMIN || id == USER, "{id}");
+    }
+
+    // Searched, by the beginning of an id and by a part of an address; sorted; paged.
+    for (text, found) in [
+        ("USER@", vec![USER]),
+        ("example", vec![ADMIN, USER]),
+        ("go", vec!["gone"]),
+        ("one", vec![]),
+        (ADMIN, vec![ADMIN]),
+        ("%' OR true", vec![]),
+    ] {
+        for sort in [UserSort::Cost, UserSort::Id] {
+            let question = UserQuestion { search: Some(text.into()), sort, ..everybody() };
+            let (page, count, _) = ask(&owner, &config, &question).await;
+            assert_eq!((ids(&page), count), (found.clone(), exactly(found.len() as i64)), "{text} {sort:?}");
+        }
+    }
+    for sort in [
+        UserSort::Cost,
+        UserSort::Id,
+        UserSort::Calls,
+        UserSort::ClaudeCalls,
+        UserSort::RentcastCalls,
+        UserSort::LastCall,
+    ] {
+        let mut orders = Vec::new();
+        for descending in [true, false] {
+            let mut question = UserQuestion { sort, descending, limit: 1, ..everybody() };
+            let mut order = Vec::new();
+            loop {
+                let (page, _, _) = ask(&owner, &config, &question).await;
+                assert_eq!(page.users.len(), 1, "{sort:?}");
+                order.extend(page.users.into_iter().map(|user| user.id));
+                let Some(next) = page.next else { break };
+                question.after = Some(Cursor::read(&next.to_string(), sort).unwrap());
+            }
+            orders.push(order);
+        }
+        assert_eq!((orders[0].len(), orders[0][2].as_str()), (3, USER), "{sort:?}: who has no calls comes last");
+        orders[1].reverse();
+        assert_eq!(orders[0], orders[1], "{sort:?}");
     }
 }
 
@@ -166,8 +215,8 @@ async fn any_table_of_users_will_do_and_its_columns_are_shown() {
     let db = migrated(dir.path()).await;
     let client = db.connect("plain").await.unwrap();
     spend(&client).await;
-    let page = everybody().ask(&client, &Users::default()).await.unwrap();
-    assert_eq!((page.total, page.joined), (2, false));
+    let (_, count, is_joined) = ask(&client, &Users::default(), &everybody()).await;
+    assert_eq!((count, is_joined), (exactly(2), false));
     let odd = "CREATE TABLE \"my \"\"users\" (\"o'id\" text, name text, \"analyses today\" int, is_admin bool, deleted_at timestamptz); \
         INSERT INTO \"my \"\"users\" VALUES ('gone', 'Ada', 3, true, NULL), ('left', 'Bob', 4, false, now())";
     client.batch_execute(odd).await.unwrap();
@@ -177,8 +226,8 @@ async fn any_table_of_users_will_do_and_its_columns_are_shown() {
         columns: ["name", "no such", "analyses today", "is_admin"].map(String::from).to_vec(),
         ..Users::default()
     };
-    let page = everybody().ask(&client, &config).await.unwrap();
-    assert_eq!((page.total, page.joined), (2, true), "a deleted account without a call is not listed");
+    let (page, count, is_joined) = ask(&client, &config, &everybody()).await;
+    assert_eq!((count, is_joined), (exactly(2), true), "a deleted account without a call is not listed");
     let [gone, admin] = &page.users[..] else { panic!("{:?}", page.users) };
     assert_eq!(gone.shown.as_deref(), Some("Ada"));
     assert_eq!(gone.profile.0, r#"{"name": "Ada", "is_admin": true, "analyses today": 3}"#);

@@ -1,6 +1,7 @@
 //! The rollups equal the call log, and a difference of any kind is found.
 
 use tallyd_store::user_deltas::merge;
+use tallyd_store::user_list::refresh;
 use tallyd_store::{Database, Difference, MAX_DIFFERENCES, reconcile};
 use tokio_postgres::Client;
 
@@ -154,6 +155,42 @@ async fn a_row_that_is_altered_lost_or_invented_is_found() {
     client.batch_execute("UPDATE tallyd_user_totals SET calls = 9").await.unwrap();
     let outcome = reconcile(&mut client).await.unwrap();
     assert_eq!((outcome.differences.len(), outcome.difference_count), (MAX_DIFFERENCES, 1501));
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_row_of_the_list_of_users_is_found_unless_the_user_is_due() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    let mut client = db.connect("r").await.unwrap();
+    for user in ["u", "v"] {
+        let call = format!("SELECT increment_daily_cost('claude', user_id => '{user}', cost_usd => 0.25)");
+        client.batch_execute(&call).await.unwrap();
+    }
+    merge(&client).await.unwrap();
+    refresh(&client).await.unwrap();
+    client.batch_execute("CREATE TABLE saved AS TABLE tallyd_user_list").await.unwrap();
+    for (column, damage) in [
+        ("calls", "UPDATE tallyd_user_list SET calls = calls + 1"),
+        ("claude_calls", "UPDATE tallyd_user_list SET claude_calls = 0"),
+        ("rentcast_calls", "UPDATE tallyd_user_list SET rentcast_calls = 1"),
+        ("errors", "UPDATE tallyd_user_list SET errors = 1"),
+        ("unpriced_calls", "UPDATE tallyd_user_list SET unpriced_calls = 1"),
+        ("cost_usd", "UPDATE tallyd_user_list SET cost_usd = cost_usd + 0.000000000000000001"),
+        ("first_call_at", "UPDATE tallyd_user_list SET first_call_at = first_call_at - interval '1 us'"),
+        ("last_call_at", "UPDATE tallyd_user_list SET last_call_at = last_call_at + interval '1 us'"),
+        ("calls", "DELETE FROM tallyd_user_list"),
+    ] {
+        client.batch_execute(&format!("{damage} WHERE user_id = 'u'")).await.unwrap();
+        let found = reconcile(&mut client).await.unwrap().differences;
+        let told: Vec<_> = found.iter().map(|found| (found.table, &*found.key, &*found.column)).collect();
+        assert_eq!(told, [("tallyd_user_list", "user_id=u", column)], "{damage}");
+        client.batch_execute("INSERT INTO tallyd_user_list_due VALUES ('u')").await.unwrap();
+        assert!(reconcile(&mut client).await.unwrap().equal, "{damage}");
+        refresh(&client).await.unwrap();
+        let differing = "SELECT count(*) FROM (TABLE saved EXCEPT TABLE tallyd_user_list) AS d";
+        assert_eq!(value(&client, differing).await, "0", "{damage}");
+    }
     db.close().await;
 }
 

@@ -281,6 +281,7 @@ fn plant(postgres: &Postgres, room: i128) {
          INSERT INTO tallyd_user_totals (provider, user_id, calls, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, requests, \
              first_call_at, last_call_at) SELECT provider, user_id, calls, input_tokens, cache_write_5m_tokens, \
              cache_write_1h_tokens, requests, current_date, current_date FROM tallyd_user_days; \
+         INSERT INTO tallyd_user_list_due (user_id) SELECT user_id FROM tallyd_user_totals; \
          INSERT INTO tallyd_dropped_costs SELECT * FROM daily_api_costs; \
          INSERT INTO tallyd_dropped_user_costs SELECT * FROM tallyd_user_days; \
          INSERT INTO tallyd_dropped_totals SELECT * FROM tallyd_user_totals"

@@ -91,6 +91,42 @@ fn pages_have_every_row_once() {
 }
 
 #[test]
+fn users_are_paged_by_cursor_and_found_by_the_beginning_of_their_ids() {
+    let api = loaded();
+    let token = api.token("read");
+    for sort in ["cost", "calls", "claude_calls", "rentcast_calls", "last_call", "id"] {
+        let ids = |query: &str| -> (Vec<String>, Value) {
+            let page = api.get(&format!("/api/v1/users?sort={sort}&{query}"), &token).ok();
+            assert_eq!((&page["total"], &page["total_is"], &page["as_of"]), (&json!(3), &json!("exact"), &Value::Null));
+            let ids = page["users"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap().to_owned());
+            (ids.collect(), page["next"].clone())
+        };
+        let (all, next) = ids("limit=3");
+        assert_eq!((all.len(), next), (3, Value::Null));
+        let (mut paged, mut after) = (Vec::new(), String::new());
+        loop {
+            let (page, next) = ids(&format!("limit=1&{after}"));
+            paged.extend(page);
+            let Some(next) = next.as_str() else { break };
+            after = format!("cursor={}", next.replace(':', "%3A"));
+        }
+        assert_eq!(paged, all, "{sort}");
+        let (mut ascending, _) = ids("order=asc");
+        ascending.reverse();
+        assert_eq!(ascending, all, "{sort}");
+    }
+    for cursor in ["x", "50", "calls%3Acalled%3A1%3Au-1", "cost%3Acalled%3Ax%3Au-1", "cost%3Aall%3A%3A", "%00"] {
+        let answer = api.get(&format!("/api/v1/users?cursor={cursor}"), &token);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{cursor}");
+        assert!(answer.text().contains("take `next` of the page before"), "{}", answer.text());
+    }
+    assert_eq!(api.get("/api/v1/users?offset=1", &token).status, 400);
+    let found = api.get("/api/v1/users?search=u-&limit=2&sort=id&order=asc", &token).ok();
+    assert_eq!((&found["total"], &found["users"][0]["id"]), (&json!(3), &json!("u-1")));
+    assert_eq!(api.get("/api/v1/users?search=-1", &token).ok()["total"], 0);
+}
+
+#[test]
 fn records_are_searched_by_any_of_their_fields() {
     let api = loaded();
     let token = api.token("read");

@@ -28,12 +28,14 @@ const COLUMN: &str = "user_id";
 
 /// The spread tables, in the order in which they are moved. The call log is the first: the others are colocated with
 /// it.
-pub const SPREAD: [&str; 7] = [
+pub const SPREAD: [&str; 9] = [
     LOG,
     "tallyd_user_days",
     "tallyd_user_totals",
     "tallyd_user_deltas_0",
     "tallyd_user_deltas_1",
+    "tallyd_user_list",
+    "tallyd_user_list_due",
     "tallyd_dropped_user_costs",
     "tallyd_dropped_totals",
 ];

@@ -23,7 +23,7 @@ use super::locks::Lock;
 use super::queries::audit::{self, Actor, Change};
 use super::retry::in_transaction;
 use super::rollups::{ROLLUPS, Rollup, TOTALS, ZONE, subtract};
-use super::user_deltas;
+use super::{user_deltas, user_list};
 
 /// The columns that make two rows one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,12 +300,13 @@ async fn note(
     audit::write(client, &change).await
 }
 
-/// Sets the first and last call of the users whose totals changed.
+/// Sets the first and last call of the users whose totals changed, and renews their rows of the list.
 async fn mend(client: &Client, totals: &str) -> Result<(), DuplicatesError> {
     let by_user = "SELECT t ->> 'user_id', jsonb_agg(t)::text FROM jsonb_array_elements($1::text::jsonb) AS t \
         GROUP BY 1 ORDER BY (t ->> 'user_id') COLLATE \"C\"";
     for row in client.query_typed(by_user, &[(&totals, Type::TEXT)]).await? {
         mend_times(client, row.get(0), row.get(1)).await?;
+        user_list::renew(client, row.get(0)).await?;
     }
     Ok(())
 }

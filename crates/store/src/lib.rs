@@ -23,6 +23,7 @@
 //! | [`dead_letters`] | refused records: listed, corrected, dropped |
 //! | [`budgets`] | budgets and alerts: set, evaluated, delivered |
 //! | [`user_deltas`] | the users' rollups as base and deltas: appended to, merged |
+//! | [`user_list`] | the list of users: a row per user, refreshed beside merges |
 //! | [`locks`] | locks for operations that run one transaction at a time |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the call log's partitions, as the catalog has them |
@@ -73,6 +74,7 @@ pub mod unpriced;
 pub mod upkeep;
 pub mod url;
 pub mod user_deltas;
+pub mod user_list;
 pub mod whole;
 mod zone;
 

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use super::daemons::{self, Daemon};
 use super::migrate::{MigrateError, check_zone, set_zone, setting};
 use super::rollups::{MEASURES, Period, ROLLUPS, Rollup, TOTALS};
-use super::user_deltas;
+use super::{user_deltas, user_list};
 use crate::queries::audit::{self, Actor, Change};
 
 /// Why the rollups were not rebuilt. Nothing has changed then.
@@ -100,6 +100,7 @@ pub async fn rebuild_rollups(client: &mut Client, zone: &str, by: &Actor<'_>) ->
         rows += transaction.execute_typed(&insert, &values).await?.cast_signed();
     }
     write_totals(&transaction, &first.day).await?;
+    user_list::renew_all(transaction.client()).await?;
     let days = "SELECT count(DISTINCT day) FROM public.daily_api_costs WHERE day >= $1::text::date";
     let days = transaction.query_typed(days, &[(&first.day, Type::TEXT)]).await?.first().map_or(0, |row| row.get(0));
     let done = Rebuild { from_zone, to_zone: zone.to_owned(), calls, days, rows, kept_rows, daemons };

@@ -8,6 +8,8 @@
 //! dropping partitions (and nothing else). A partition dropped afterwards would be missing from the call log, and its
 //! dropped sums would be too new to be seen.
 //!
+//! The list of users is compared with the users' totals: [`crate::user_list`].
+//!
 //! On Citus a transaction has a state of its own on each node, and these are not chosen at one moment. So there all
 //! loading waits until the comparison is over ([`fence`]).
 
@@ -15,7 +17,9 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
+use super::queries::Parameter;
 use super::rollups::{ROLLUPS, Rollup};
+use super::user_list;
 
 /// Differences that a [`Reconciliation`] lists; more are only counted.
 pub const MAX_DIFFERENCES: usize = 1000;
@@ -105,8 +109,10 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
 
     let (mut differences, mut difference_count) = (Vec::new(), 0);
     for rollup in &ROLLUPS {
-        difference_count += compare(&transaction, rollup, zone, &mut differences).await?;
+        let sql = of_rollup(rollup);
+        difference_count += compare(&transaction, rollup.name, &sql, &[&zone], &mut differences).await?;
     }
+    difference_count += compare(&transaction, "tallyd_user_list", &of_list(), &[], &mut differences).await?;
     transaction.rollback().await?;
     let equal = difference_count == 0;
     Ok(Reconciliation {
@@ -124,25 +130,30 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
 /// Waits for every transaction that writes calls or merges deltas, and holds back others until the end. The tables are
 /// in the loader's order: it moves its watermark first.
 async fn fence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
-    for table in ["ingest_watermark", "api_usage_log", "tallyd_user_deltas_0", "tallyd_user_deltas_1"] {
+    for table in
+        ["ingest_watermark", "api_usage_log", "tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_user_list_due"]
+    {
         transaction.batch_execute(&format!("LOCK TABLE public.{table} IN SHARE MODE")).await?;
     }
     Ok(())
 }
 
-/// Appends a rollup's differences up to the bound, and returns their number.
+/// Appends a table's differences up to the bound, and returns their number. `texts` are the statement's parameters but the last.
 async fn compare(
     transaction: &Transaction<'_>,
-    rollup: &Rollup,
-    zone: &str,
+    table: &'static str,
+    sql: &str,
+    texts: &[&&str],
     differences: &mut Vec<Difference>,
 ) -> Result<i64, tokio_postgres::Error> {
     let room = i64::try_from(MAX_DIFFERENCES.saturating_sub(differences.len())).unwrap_or(0);
-    // At least one row is fetched even if there is no room for it, because the number of differences comes with the
-    // rows.
-    let rows = transaction.query_typed(&comparison(rollup), &[(&zone, Type::TEXT), (&room.max(1), Type::INT8)]).await?;
+    // One row more than there is room for nothing: the count comes with the rows, so at least one is fetched.
+    let limit = room.max(1);
+    let mut values: Vec<Parameter<'_>> = texts.iter().map(|text| -> Parameter<'_> { (*text, Type::TEXT) }).collect();
+    values.push((&limit, Type::INT8));
+    let rows = transaction.query_typed(sql, &values).await?;
     let listed = rows.iter().take(usize::try_from(room).unwrap_or(0)).map(|row| Difference {
-        table: rollup.name,
+        table,
         key: row.get(1),
         column: row.get(2),
         rollup: row.get(3),
@@ -152,26 +163,40 @@ async fn compare(
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// The comparison in SQL: both sides joined by key, and each differing column of a row as a row of its own.
-///
-/// Differing rows are found in a first step: on Citus each node compares its own rows, and the step that makes rows of
-/// columns cannot run there.
-fn comparison(rollup: &Rollup) -> String {
+/// A rollup beside the call log and the dropped sums. `$1` is the zone.
+fn of_rollup(rollup: &Rollup) -> String {
     let keys: Vec<&str> = rollup.keys.iter().map(|(name, _)| *name).collect();
+    let columns: Vec<&str> = rollup.columns().map(|(name, _)| name).collect();
+    comparison(&keys, &columns, &format!("public.{}", rollup.name), &rollup.select_accounted(), 2)
+}
+
+/// The list of users beside their totals: the rows of users that are not due.
+fn of_list() -> String {
+    let columns: Vec<&str> = user_list::COLUMNS.split(", ").skip(1).collect();
+    let settled = "NOT EXISTS (SELECT 1 FROM public.tallyd_user_list_due AS d WHERE d.user_id = t.user_id)";
+    let list = format!("(SELECT {} FROM public.tallyd_user_list AS t WHERE {settled})", user_list::COLUMNS);
+    let sums = user_list::sums_by_user(&format!("public.tallyd_user_totals AS t WHERE t.user_id <> '' AND {settled}"));
+    comparison(&["user_id"], &columns, &list, &sums, 1)
+}
+
+/// The comparison in SQL: both sides joined by key, the rows that differ, and of those each column that differs as a row of its own. The
+/// parameter `limit` bounds them.
+///
+/// Rows that differ are found first, apart: where the tables are distributed each node compares its own, and what makes rows of
+/// columns would not run there.
+fn comparison(keys: &[&str], columns: &[&str], table: &str, sums: &str, limit: usize) -> String {
     let key_text: Vec<String> = keys.iter().map(|key| format!("'{key}=' || d.{key}")).collect();
-    let each = |text: fn(&str) -> String| rollup.columns().map(|(name, _)| text(name)).collect::<Vec<_>>();
+    let each = |text: fn(&str) -> String| columns.iter().map(|name| text(name)).collect::<Vec<_>>();
     format!(
-        "WITH differing AS MATERIALIZED (SELECT {key_list}, {sides} FROM public.{table} AS r FULL JOIN ({sums}) AS s USING ({key_list}) \
+        "WITH differing AS MATERIALIZED (SELECT {key_list}, {sides} FROM {table} AS r FULL JOIN ({sums}) AS s USING ({key_list}) \
              WHERE {unequal}) \
          SELECT count(*) OVER (), concat_ws(', ', {key_text}), v.name, v.rollup, v.log \
          FROM differing AS d CROSS JOIN LATERAL (VALUES {columns}) AS v(name, rollup, log, differs) \
          WHERE v.differs AND (v.name = 'calls' OR (d.r_calls IS NOT NULL AND d.s_calls IS NOT NULL)) \
-         ORDER BY {key_list}, v.name LIMIT $2",
+         ORDER BY {key_list}, v.name LIMIT ${limit}",
         sides = each(|name| format!("r.{name} AS r_{name}, s.{name} AS s_{name}")).join(", "),
         unequal = each(|name| format!("r.{name} IS DISTINCT FROM s.{name}")).join(" OR "),
         key_text = key_text.join(", "),
-        table = rollup.name,
-        sums = rollup.select_accounted(),
         key_list = keys.join(", "),
         columns = each(|name| format!(
             "('{name}', d.r_{name}::text, d.s_{name}::text, d.r_{name} IS DISTINCT FROM d.s_{name})"

@@ -129,7 +129,8 @@ impl SessionsByUser {
 /// The query of each user's tier; empty if the users' table does not have such a column.
 async fn tiers(client: &Client, users: &tallyd_config::Users) -> Result<String, tokio_postgres::Error> {
     let columns = readable(client, &users.table).await?;
-    if ![&users.id_column, &users.tier_column].iter().all(|wanted| columns.iter().any(|(name, _)| name == *wanted)) {
+    if ![&users.id_column, &users.tier_column].iter().all(|wanted| columns.iter().any(|column| column.name == **wanted))
+    {
         return Ok("SELECT NULL::text AS id, NULL::text AS tier WHERE false".to_owned());
     }
     let (id, tier, table) = (identifier(&users.id_column), identifier(&users.tier_column), qualified(&users.table));

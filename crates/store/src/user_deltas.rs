@@ -42,6 +42,7 @@ use crate::locks::Lock;
 use crate::retry::in_transaction;
 use crate::rollup_upserts::COUNTS;
 use crate::rollups::{TOTALS, USERS};
+use crate::user_list;
 use tallyd_base::failpoint;
 use tallyd_model::pricing::pg_numeric;
 use tallyd_model::rollup::measures::{UserKey, UserSums};
@@ -166,7 +167,8 @@ pub(crate) async fn hold_all(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Merges one user's deltas, in the caller's transaction: the base then has the user's committed sums.
+/// Merges one user's deltas, in the caller's transaction: the base then has the user's committed sums. The caller
+/// renews the user's row of the list.
 ///
 /// # Errors
 /// PostgreSQL's.
@@ -181,7 +183,8 @@ pub(crate) async fn absorb_user(client: &Client, user: &str) -> Result<(), Error
         let delete = format!("DELETE FROM public.{table} AS d WHERE d.user_id = $1");
         client.query_typed(&delete, &[(&user, Type::TEXT)]).await?;
     }
-    Ok(())
+    let due = "INSERT INTO public.tallyd_user_list_due (user_id) VALUES ($1)";
+    client.query_typed(due, &[(&user, Type::TEXT)]).await.map(drop)
 }
 
 /// Merges all deltas, in the caller's transaction.
@@ -206,6 +209,7 @@ async fn absorb(client: &Client, side: Side) -> Result<u64, Error> {
         client.execute_typed(&rollup.absorb(side.table(), ""), &[]).await?;
         failpoint::hit("merge.adding");
     }
+    user_list::note(client, &format!("public.{}", side.table())).await?;
     let deleted = client.execute_typed(&format!("DELETE FROM public.{}", side.table()), &[]).await;
     failpoint::hit("merge.deleted");
     deleted
@@ -337,7 +341,10 @@ async fn merge_side(client: &Client, side: Side) -> Result<Option<u64>, Error> {
         }
         absorbed => absorbed?,
     };
-    client.batch_execute("UPDATE public.tallyd_delta_ring SET merged_at = now()").await?;
+    // The base has what was loaded before the ring turned, unless it has turned again.
+    let sql = "UPDATE public.tallyd_delta_ring SET merged_at = now(), \
+        merged_to = CASE WHEN side = $1 THEN merged_to ELSE turned_at END";
+    client.query_typed(sql, &[(&side.0, Type::INT2)]).await?;
     Ok(Some(rows))
 }
 

@@ -13,6 +13,7 @@ import { type Column, Pager, Table } from "../ui/table";
 import { UserDetail } from "./user";
 
 const PAGE = 50;
+const TOTAL = { exact: "", estimate: "about ", at_least: "at least " };
 
 export function Users() {
   const { rest } = useRoute();
@@ -26,12 +27,14 @@ function List() {
   const [typed, setTyped] = useState(search);
   const sort = query.get("sort") ?? "cost";
   const order = query.get("order") === "asc" ? "asc" : "desc";
-  const offset = Math.max(0, Number(query.get("offset")) || 0);
-  const path = url("/api/v1/users", { search, sort, order, offset, limit: PAGE });
+  const key = JSON.stringify([search, sort, order]);
+  const [pages, setPages] = useState<{ key: string; cursors: string[] }>({ key: "", cursors: [] });
+  const cursors = pages.key === key ? pages.cursors : [];
+  const path = url("/api/v1/users", { search, sort, order, cursor: cursors[cursors.length - 1] ?? null, limit: PAGE });
   const live = useLive<Answer>(path, (signal) => get(path, signal));
   const find = (event: Event) => {
     event.preventDefault();
-    amend({ search: typed.trim() || null, offset: null });
+    amend({ search: typed.trim() || null });
   };
   const columns: Column<UserTotals>[] = [
     { key: "id", label: "User", sort: true, cell: (user) => <a class="named" href={href("users", {}, user.id)}>{user.shown ?? (user.id || "(no user)")}</a> },
@@ -49,21 +52,22 @@ function List() {
       </Head>
       <form class="filters" role="search" onSubmit={find}>
         <input type="search" aria-label="Search users" placeholder="Id or address" value={typed} onInput={(event) => setTyped(event.currentTarget.value)}
-          onChange={(event) => amend({ search: event.currentTarget.value.trim() || null, offset: null })} />
+          onChange={(event) => amend({ search: event.currentTarget.value.trim() || null })} />
         <button type="submit">Search</button>
       </form>
       <Loaded live={live} rows={10}>
-        {(data) => data.users.length === 0 ? (
-          <Empty title={search ? `Nobody has “${search}” in their id or address` : "No users yet"}>
-            {search ? "Try a part of it." : <>Records that carry a <code>user_id</code> appear here.</>}
+        {(data) => data.users.length === 0 && !data.as_of && data.next === null && cursors.length === 0 ? (
+          <Empty title={search ? `No id begins with “${search}”, and no address has it` : "No users yet"}>
+            {search ? "Try fewer letters." : <>Records that carry a <code>user_id</code> appear here.</>}
           </Empty>
         ) : (
           <Card>
             <Table caption="Users" columns={columns} rows={data.users} id={(user) => user.id}
-              sorting={{ by: sort, descending: order === "desc", onSort: (by, descending) => amend({ sort: by === "cost" ? null : by, order: descending ? null : "asc", offset: null }) }} />
-            <Pager text={`${count(offset + 1)}–${count(offset + data.users.length)} of ${count(data.total)}`}
-              onBack={offset > 0 ? () => amend({ offset: offset > PAGE ? String(offset - PAGE) : null }) : undefined}
-              onNext={data.next_offset === null ? undefined : () => amend({ offset: String(data.next_offset) })} />
+              sorting={{ by: sort, descending: order === "desc", onSort: (by, descending) => amend({ sort: by === "cost" ? null : by, order: descending ? null : "asc" }) }} />
+            <Pager text={`Page ${count(cursors.length + 1)} · ${TOTAL[data.total_is]}${count(data.total)} ${data.total === 1 ? "user" : "users"}`}
+              onBack={cursors.length > 0 ? () => setPages({ key, cursors: cursors.slice(0, -1) }) : undefined}
+              onNext={data.next === null ? undefined : () => setPages({ key, cursors: [...cursors, data.next!] })} />
+            {data.as_of && <p class="footnote">Many calls are being loaded. This list has those that were loaded until {instant(data.as_of, zone)}.</p>}
             {!data.joined && <p class="footnote">Users are taken from records, because the daemon may not read the project’s table of users. Addresses are missing for this reason.</p>}
           </Card>
         )}

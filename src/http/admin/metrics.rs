@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 use crate::http::parameters::today;
 use crate::http::{Health, HealthReport};
 use tallyd_store::queries::costs::{history, lifetime};
-use tallyd_store::queries::users::{UserQuestion, UserSort};
+use tallyd_store::queries::users::list::List;
 use tallyd_store::sessions::{SessionsByUser, sessions};
 use tallyd_store::whole::Whole;
 
@@ -36,7 +36,7 @@ pub(crate) struct AdminMetrics {
     /// Cost of all of them, in USD.
     #[schema(value_type = f64)]
     pub total_cost: Number,
-    /// How many users there are.
+    /// How many users there are; of more than 5,000 an estimate.
     pub total_users: i64,
     /// Sessions in the shape of the replaced system.
     pub sessions: LegacySessions,
@@ -65,11 +65,10 @@ pub(crate) struct LegacySessions {
     responses((status = 200, description = "The numbers", body = AdminMetrics), Failures))]
 pub(crate) async fn metrics(State(daemon): State<SharedDaemon>) -> Result<Json<AdminMetrics>, ApiError> {
     let day = today(&daemon);
-    let users = UserQuestion { search: None, id: None, sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
     let reading = daemon.reading().await?;
     let rows = history(&reading, day, day).await?;
     let providers = lifetime(&reading).await?;
-    let users = users.ask(&reading, &daemon.settings.users).await?;
+    let users = List::open(&reading, &daemon.settings.users).await?.count(None).await?;
     let sessions = sessions(&*reading, (&daemon.settings.users).into()).await?;
     let by_user = SessionsByUser::read(&reading, &daemon.settings.users).await?;
     reading.finish().await?;
@@ -86,7 +85,7 @@ pub(crate) async fn metrics(State(daemon): State<SharedDaemon>) -> Result<Json<A
         total_claude_calls: calls_of("claude"),
         total_rentcast_calls: calls_of("rentcast"),
         total_cost,
-        total_users: users.total,
+        total_users: users.users,
         active_sessions: sessions.as_ref().map(|counts| counts.active.count),
         refreshed_sessions_24h: sessions.as_ref().map(|counts| counts.refreshed_24h.count),
         signed_in_users_24h: sessions.as_ref().map(|counts| counts.signed_in_24h.count),

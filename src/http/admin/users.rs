@@ -1,7 +1,7 @@
 //! `GET /api/user/all` and `GET /api/admin/user-stats`: users with their calls, as lists.
 //!
-//! Both answer with a JSON array of one page. `X-Total-Count` has the number of users on all pages, and `Link` (RFC
-//! 8288) the neighbouring pages.
+//! Both answer with a JSON array of one page. `X-Total-Count` has the number of users on all pages, of more than 5,000 an estimate, and `Link`
+//! (RFC 8288) the next page.
 
 use axum::extract::State;
 use axum::http::header::LINK;
@@ -13,15 +13,16 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::SharedDaemon;
 use crate::http::answer::{Failures, Json, Number};
 use crate::http::error::ApiError;
-use crate::http::parameters::{Parameters, limit, text, within};
+use crate::http::parameters::{Parameters, limit, text};
+use crate::http::v1::users::cursor;
 use tallyd_model::json::{self, Raw};
-use tallyd_store::queries::users::{Profile, UserPage, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
+use tallyd_store::queries::users::list::List;
+use tallyd_store::queries::users::{Profile, UserQuestion, UserSort, UserTotals, calls_of_endpoint};
 use tallyd_store::whole::Whole;
 
 /// Users of a page by default.
 const PAGE: i64 = 100;
 const PAGE_MAX: i64 = 1_000;
-const PAGES_MAX: i64 = 10_000;
 
 /// The number of users on all pages.
 pub(crate) const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
@@ -31,13 +32,14 @@ pub(crate) const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-coun
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AllUsersParameters {
-    /// The page, from 1 on.
-    #[param(minimum = 1, maximum = 10000)]
-    page: Option<i64>,
+    /// Where the page begins: as the `Link` of the page before has it.
+    #[param(max_length = 640)]
+    cursor: Option<String>,
     /// Users of a page; 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// Only users whose id or a shown column contains this.
+    /// Only users whose id begins with this, as it is written, or of whom a shown column contains it. Of more than 1,000, only the first by id are
+    /// found.
     #[param(max_length = 512)]
     search: Option<String>,
     /// The sort column; `cost` by default.
@@ -60,42 +62,43 @@ pub(crate) enum Order {
 
 /// A page of users, and the headers that describe the others.
 struct Page {
-    found: UserPage,
+    users: Vec<UserTotals>,
     headers: HeaderMap,
 }
 
 async fn page(daemon: &SharedDaemon, parameters: AllUsersParameters, uri: &Uri) -> Result<Page, ApiError> {
-    let limit = limit(parameters.limit, PAGE, PAGE_MAX)?;
-    let page = within("page", parameters.page.unwrap_or(1), 1, PAGES_MAX)?;
+    let sort = parameters.sort.unwrap_or_default();
     let question = UserQuestion {
         search: text("search", parameters.search)?.filter(|search| !search.is_empty()),
-        id: None,
-        sort: parameters.sort.unwrap_or_default(),
+        sort,
         descending: parameters.order != Some(Order::Asc),
-        limit,
-        offset: (page - 1) * limit,
+        limit: limit(parameters.limit, PAGE, PAGE_MAX)?.unsigned_abs() as usize,
+        after: cursor(sort, parameters.cursor.as_deref())?,
     };
     let reading = daemon.reading().await?;
-    let found = question.ask(&reading, &daemon.settings.users).await?;
+    let list = List::open(&reading, &daemon.settings.users).await?;
+    let (found, count) = (list.page(&question).await?, list.count(question.search.as_deref()).await?);
     reading.finish().await?;
     let mut headers = HeaderMap::new();
-    headers.insert(TOTAL_COUNT, found.total.into());
-    if let Some(links) = links(uri, page, found.total, limit) {
-        headers.insert(LINK, links);
+    headers.insert(TOTAL_COUNT, count.users.into());
+    if let Some(link) = found.next.and_then(|cursor| link(uri, &cursor.to_string())) {
+        headers.insert(LINK, link);
     }
-    Ok(Page { found, headers })
+    Ok(Page { users: found.users, headers })
 }
 
-/// Links to the neighbouring pages: this request's path and parameters with another page.
-fn links(uri: &Uri, page: i64, total: i64, limit: i64) -> Option<HeaderValue> {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("page="));
+/// The next page: this request's path and parameters with another cursor.
+fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
+    let kept =
+        uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
     let kept: String = kept.map(|pair| format!("{pair}&")).collect();
-    let link = |page: i64, relation: &str| format!("<{}?{kept}page={page}>; rel=\"{relation}\"", uri.path());
-    let previous = (page > 1).then(|| link(page - 1, "prev"));
-    let next = (page.saturating_mul(limit) < total && page < PAGES_MAX).then(|| link(page + 1, "next"));
-    let links: Vec<String> = previous.into_iter().chain(next).collect();
+    let encoded = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let cursor: String = cursor.bytes().map(encoded).collect();
     // A request's path and query are ASCII.
-    if links.is_empty() { None } else { HeaderValue::from_str(&links.join(", ")).ok() }
+    HeaderValue::from_str(&format!("<{}?{kept}cursor={cursor}>; rel=\"next\"", uri.path())).ok()
 }
 
 /// A user with lifetime totals, beside the columns of `users.columns` under their own names.
@@ -153,14 +156,14 @@ impl From<UserTotals> for LegacyUser {
 /// Users with their lifetime totals: a list, a page at a time, the one who cost most first unless told otherwise.
 #[utoipa::path(get, path = "/api/user/all", tag = "admin", params(AllUsersParameters),
     responses((status = 200, description = "A page", body = Vec<LegacyTotals>,
-        headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
+        headers(("x-total-count" = i64, description = "Users on all pages; of more than 5,000 an estimate"), ("link" = String, description = "The next page"))), Failures))]
 pub(crate) async fn all(
     State(daemon): State<SharedDaemon>,
     uri: Uri,
     Parameters(parameters): Parameters<AllUsersParameters>,
 ) -> Result<(HeaderMap, Json<Vec<LegacyUser>>), ApiError> {
-    let Page { found, headers } = page(&daemon, parameters, &uri).await?;
-    Ok((headers, Json(found.users.into_iter().map(LegacyUser::from).collect())))
+    let Page { users, headers } = page(&daemon, parameters, &uri).await?;
+    Ok((headers, Json(users.into_iter().map(LegacyUser::from).collect())))
 }
 
 /// A user's lifetime calls.
@@ -189,14 +192,14 @@ pub(crate) struct UserStat {
 /// Users' lifetime calls: a list, a page at a time, the user who cost most first unless told otherwise.
 #[utoipa::path(get, path = "/api/admin/user-stats", tag = "admin", params(AllUsersParameters),
     responses((status = 200, description = "A page", body = Vec<UserStat>,
-        headers(("x-total-count" = i64, description = "Users on all pages"), ("link" = String, description = "The neighbouring pages"))), Failures))]
+        headers(("x-total-count" = i64, description = "Users on all pages; of more than 5,000 an estimate"), ("link" = String, description = "The next page"))), Failures))]
 pub(crate) async fn user_stats(
     State(daemon): State<SharedDaemon>,
     uri: Uri,
     Parameters(parameters): Parameters<AllUsersParameters>,
 ) -> Result<(HeaderMap, Json<Vec<UserStat>>), ApiError> {
-    let Page { found, headers } = page(&daemon, parameters, &uri).await?;
-    let ids: Vec<&str> = found.users.iter().map(|user| user.id.as_str()).collect();
+    let Page { users, headers } = page(&daemon, parameters, &uri).await?;
+    let ids: Vec<&str> = users.iter().map(|user| user.id.as_str()).collect();
     let reading = daemon.reading().await?;
     let analyses = calls_of_endpoint(&reading, &daemon.settings.analysis_endpoint, &ids).await?;
     reading.finish().await?;
@@ -210,7 +213,7 @@ pub(crate) async fn user_stats(
         total_cost: Number(user.cost_usd),
         last_call_at: user.last_call_at,
     };
-    Ok((headers, Json(found.users.into_iter().map(stat).collect())))
+    Ok((headers, Json(users.into_iter().map(stat).collect())))
 }
 
 #[cfg(test)]
@@ -218,13 +221,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_lead_to_the_neighbouring_pages_and_keep_the_other_parameters() {
-        let links = |uri: &str, page, total| {
-            links(&uri.parse().unwrap(), page, total, 10).map(|links| links.to_str().unwrap().to_owned())
-        };
-        assert_eq!(links("/api/user/all", 1, 10), None);
-        assert_eq!(links("/a", 1, 11).as_deref(), Some("</a?page=2>; rel=\"next\""));
-        let both = "</a?sort=id&limit=10&page=1>; rel=\"prev\", </a?sort=id&limit=10&page=3>; rel=\"next\"";
-        assert_eq!(links("/a?page=2&sort=id&limit=10", 2, 21).as_deref(), Some(both));
+    fn a_link_leads_to_the_next_page_and_keeps_the_other_parameters() {
+        let link = |uri: &str| link(&uri.parse().unwrap(), "id:called::a b&c").unwrap().to_str().unwrap().to_owned();
+        assert_eq!(link("/a"), "</a?cursor=id%3Acalled%3A%3Aa%20b%26c>; rel=\"next\"");
+        let kept = "</a?sort=id&limit=10&cursor=id%3Acalled%3A%3Aa%20b%26c>; rel=\"next\"";
+        assert_eq!(link("/a?cursor=x&sort=id&limit=10"), kept);
     }
 }

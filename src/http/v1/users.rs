@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -10,8 +11,10 @@ use crate::http::admin::users::Order;
 use crate::http::answer::{Failures, Json};
 use crate::http::csv::{self, Format, NextPage, Page, PageFuture};
 use crate::http::error::{ApiError, ErrorBody};
-use crate::http::parameters::{Name, Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
-use tallyd_store::queries::users::{UserDay, UserPage, UserQuestion, UserSort, UserTotals, days};
+use crate::http::parameters::{Name, Parameters, ROLLUP_DAYS_MAX, day_range, limit, text};
+use tallyd_store::queries::users::cursor::Cursor;
+use tallyd_store::queries::users::list::List;
+use tallyd_store::queries::users::{CountIs, UserDay, UserQuestion, UserSort, UserTotals, days};
 
 const USERS: i64 = 100;
 const USERS_MAX: i64 = 1_000;
@@ -22,7 +25,8 @@ const DAYS: u64 = 30;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UserParameters {
-    /// Only users whose id or a shown column contains this.
+    /// Only users whose id begins with this, as it is written, or of whom a shown column contains it. Of more than 1,000, only the first by id are
+    /// found.
     #[param(max_length = 512)]
     search: Option<String>,
     /// The sort column; `cost` by default.
@@ -34,9 +38,9 @@ pub(crate) struct UserParameters {
     /// Users of a page; 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
-    /// Users to skip.
-    #[param(minimum = 0, maximum = 1000000)]
-    offset: Option<i64>,
+    /// Where the page begins: `next` of the page before, in the same order.
+    #[param(max_length = 640)]
+    cursor: Option<String>,
     /// `json` or `csv`. A CSV file has all users, regardless of `limit`.
     #[param(inline)]
     format: Option<Format>,
@@ -47,12 +51,17 @@ pub(crate) struct UserParameters {
 pub(crate) struct Users {
     /// The users, with their lifetime totals.
     pub users: Vec<UserTotals>,
-    /// How many there are in all.
+    /// How many there are on all pages.
     pub total: i64,
+    /// What `total` is. Up to 5,000 users are counted.
+    pub total_is: CountIs,
     /// Whether the application's table of users was joined; without it only users with calls are known, and only by their ids.
     pub joined: bool,
-    /// The `offset` of the next page; null after the last.
-    pub next_offset: Option<i64>,
+    /// Null where the list has every call that is loaded. Otherwise many calls are being loaded, and the list, its order and its sums have
+    /// the calls that were loaded until then; later ones may be missing. `GET /api/v1/users/{id}` always has all.
+    pub as_of: Option<DateTime<Utc>>,
+    /// The `cursor` of the next page; null after the last. A page may have fewer users than `limit` and still have a next one.
+    pub next: Option<String>,
 }
 
 const COLUMNS: &[&str] = &[
@@ -69,22 +78,26 @@ const COLUMNS: &[&str] = &[
     "profile",
 ];
 
-async fn ask(daemon: &SharedDaemon, question: &UserQuestion) -> Result<UserPage, ApiError> {
-    let reading = daemon.reading().await?;
-    let found = question.ask(&reading, &daemon.settings.users).await?;
-    reading.finish().await?;
-    Ok(found)
-}
-
 fn page(daemon: SharedDaemon, mut question: UserQuestion) -> PageFuture {
     Box::pin(async move {
-        question.limit = csv::PAGE;
-        let found = ask(&daemon, &question).await?;
-        question.offset += csv::PAGE;
-        let more = question.offset < found.total;
+        let reading = daemon.reading().await?;
+        let found = List::open(&reading, &daemon.settings.users).await?.page(&question).await?;
+        reading.finish().await?;
+        question.after = found.next;
+        let more = question.after.is_some();
         let next = more.then(|| -> NextPage { Box::new(move || page(daemon, question)) });
         Ok(Page { rows: csv::objects(&found.users)?, next })
     })
+}
+
+/// A cursor of the list in this order.
+///
+/// # Errors
+/// If the text is another.
+pub(crate) fn cursor(sort: UserSort, text: Option<&str>) -> Result<Option<Cursor>, ApiError> {
+    let wrong =
+        |_| ApiError::parameter("cursor", "it is none of this list in this order", "take `next` of the page before");
+    text.map(|text| Cursor::read(text, sort).map_err(wrong)).transpose()
 }
 
 /// Users with their lifetime totals.
@@ -94,21 +107,26 @@ pub(crate) async fn users(
     State(daemon): State<SharedDaemon>,
     Parameters(parameters): Parameters<UserParameters>,
 ) -> Result<Response, ApiError> {
-    let question = UserQuestion {
+    let sort = parameters.sort.unwrap_or_default();
+    let mut question = UserQuestion {
         search: text("search", parameters.search)?.filter(|search| !search.is_empty()),
-        id: None,
-        sort: parameters.sort.unwrap_or_default(),
+        sort,
         descending: parameters.order != Some(Order::Asc),
-        limit: limit(parameters.limit, USERS, USERS_MAX)?,
-        offset: offset(parameters.offset)?,
+        limit: limit(parameters.limit, USERS, USERS_MAX)?.unsigned_abs() as usize,
+        after: cursor(sort, parameters.cursor.as_deref())?,
     };
     if parameters.format == Some(Format::Csv) {
-        let first = page(daemon, UserQuestion { offset: 0, ..question }).await?;
+        (question.after, question.limit) = (None, csv::PAGE.unsigned_abs() as usize);
+        let first = page(daemon, question).await?;
         return Ok(csv::stream("users", COLUMNS, first));
     }
-    let UserPage { users, total, joined } = ask(&daemon, &question).await?;
-    let next = question.offset + question.limit;
-    Ok(Json(Users { users, total, joined, next_offset: (next < total).then_some(next) }).into_response())
+    let reading = daemon.reading().await?;
+    let list = List::open(&reading, &daemon.settings.users).await?;
+    let (found, count) = (list.page(&question).await?, list.count(question.search.as_deref()).await?);
+    let (joined, as_of) = (list.is_joined(), list.as_of());
+    reading.finish().await?;
+    let next = found.next.map(|cursor| cursor.to_string());
+    Ok(Json(Users { users: found.users, total: count.users, total_is: count.is, joined, as_of, next }).into_response())
 }
 
 /// Which days of the user.
@@ -149,10 +167,8 @@ pub(crate) async fn user(
 ) -> Result<Json<UserDetail>, ApiError> {
     let range = (parameters.days, parameters.from.as_deref(), parameters.to.as_deref());
     let (from, to) = day_range(&daemon, range, DAYS, ROLLUP_DAYS_MAX)?;
-    let question =
-        UserQuestion { search: None, id: Some(id.clone()), sort: UserSort::Id, descending: false, limit: 1, offset: 0 };
     let reading = daemon.reading().await?;
-    let totals = question.ask(&reading, &daemon.settings.users).await?.users.pop();
+    let totals = List::open(&reading, &daemon.settings.users).await?.one(&id).await?;
     let days = days(&reading, &id, from, to).await?;
     reading.finish().await?;
     let nobody = || ApiError::not_found("no user of this id is known", "GET /api/v1/users?search=… finds users");

@@ -11,6 +11,9 @@
 //! | [`ROWS_HURRY`] | the task does not rest |
 //! | [`ROWS_MAX`] | lanes wait ([`DeltasState::is_full`]) |
 //!
+//! After a merge the list of users is refreshed ([`tallyd_store::user_list`]), which takes a fifth of the time at most. Between refreshes
+//! requests for the list say how old it is, or correct it themselves.
+//!
 //! A failed merge is tried again; until then the deltas are safe, and count where they are.
 
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::Flusher;
 use tallyd_base::{failpoint, registry};
 use tallyd_store::user_deltas::{self, Waiting};
+use tallyd_store::user_list;
 use tallyd_store::{Connection, describe};
 
 /// How often the task checks.
@@ -37,6 +41,8 @@ const ROWS_HURRY: u64 = 8_000_000;
 const ROWS_MAX: u64 = 16_000_000;
 /// The rest after a merge, in times of the merge's duration.
 const REST: u32 = 2;
+/// The rest after a refresh of the list of users, in times of the refresh's duration.
+const LIST_REST: u32 = 4;
 
 /// The number of unmerged deltas at the task's last check.
 #[derive(Debug, Default)]
@@ -62,6 +68,8 @@ struct Past {
     waiting_since: Option<Instant>,
     /// No merge before this instant, unless in a hurry.
     rests_until: Instant,
+    /// No refresh of the list of users before this instant.
+    list_rests_until: Instant,
     last_error: String,
 }
 
@@ -74,7 +82,12 @@ impl Merging {
             () = stop.cancelled() => return,
         }
         counter!(registry::MERGE_FAILURES).increment(0);
-        let mut past = Past { waiting_since: None, rests_until: Instant::now(), last_error: String::new() };
+        let mut past = Past {
+            waiting_since: None,
+            rests_until: Instant::now(),
+            list_rests_until: Instant::now(),
+            last_error: String::new(),
+        };
         loop {
             let error = tokio::select! {
                 error = self.work(&mut past) => error,
@@ -112,18 +125,29 @@ impl Merging {
         let waiting = self.show(session, past).await.map_err(said)?;
         if is_due(&waiting, Instant::now() < past.rests_until) {
             let merging = self.merge(past.rests_until);
-            let mut merging = std::pin::pin!(merging);
-            // Lanes load meanwhile, and need the number of deltas.
-            let rests_until = loop {
-                tokio::select! {
-                    merged = &mut merging => break merged?,
-                    () = tokio::time::sleep(TICK) => self.show(session, past).await.map(drop).map_err(said)?,
-                }
-            };
-            past.rests_until = rests_until;
+            past.rests_until = self.showing(session, past, merging).await?;
             self.show(session, past).await.map_err(said)?;
         }
+        if Instant::now() >= past.list_rests_until && user_list::is_due(session).await.map_err(said)? {
+            past.list_rests_until = self.showing(session, past, self.refresh()).await?;
+        }
         waiting.index(session).await.map_err(said)
+    }
+
+    /// Does `work` on another session, and keeps checking meanwhile: lanes load, and need the number of deltas.
+    async fn showing<T>(
+        &self,
+        session: &Connection,
+        past: &mut Past,
+        work: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(TICK) => self.show(session, past).await.map(drop).map_err(|error| describe(&error))?,
+            }
+        }
     }
 
     /// Merges on a session of its own. Returns the end of the rest.
@@ -136,6 +160,14 @@ impl Merging {
         histogram!(registry::MERGE_SECONDS).record(merged.took.as_secs_f64());
         counter!(registry::MERGED_ROWS).increment(merged.rows);
         Ok(Instant::now() + merged.took * REST)
+    }
+
+    /// Refreshes the list of users on a session of its own. Returns the end of the rest.
+    async fn refresh(&self) -> Result<Instant, String> {
+        let session = self.flusher.database.connect("tallyd list").await.map_err(|error| error.to_string())?;
+        let took = user_list::refresh(&session).await.map_err(|error| describe(&error))?.unwrap_or_default();
+        tracing::debug!(ms = took.as_millis() as u64, "the list of users is refreshed");
+        Ok(Instant::now() + took * LIST_REST)
     }
 
     /// Reads the number of deltas, and publishes it for lanes and metrics.

@@ -132,7 +132,7 @@ fn the_page_of_the_schema_is_the_migrations() {
             let kind = kind.replace('|', "\\|");
             text.push_str(&format!("| `{name}` | `{kind}` | {} |\n", says.replace('|', "\\|").replace('<', "\\<")));
         }
-        assert!(columns.len() > 1, "{name}: how a table is written in migrations/");
+        assert!(!columns.is_empty(), "{name}: how a table is written in migrations/");
     }
     assert!(order.len() >= 25, "only {order:?} were found");
     holds("docs/reference/schema.md", &text);

@@ -12,7 +12,7 @@ use crate::locks::Lock;
 use crate::queries::audit::{self, Actor, Change};
 use crate::retry::{may_pass, persistently};
 use crate::rollups::ROLLUPS;
-use crate::user_deltas;
+use crate::{user_deltas, user_list};
 
 /// A temporary table: the calls that the call log has of a span.
 const THERE: &str = "pg_temp.tallyd_there";
@@ -154,6 +154,7 @@ async fn take(
         let sums = rollup.select_from("pg_temp.tallyd_adopting");
         client.query_typed(&rollup.add_to(rollup.table, &sums), &[(&zone, Type::TEXT)]).await?;
     }
+    user_list::note(client, "pg_temp.tallyd_adopting").await?;
     let mark = "WITH taken AS (SELECT count(*) AS calls, coalesce(sum(cost_usd), 0) AS cost_usd FROM pg_temp.tallyd_adopting), \
         marked AS (INSERT INTO public.tallyd_adoptions AS a (source, source_oid, adopted_to, calls, cost_usd, actor) \
             SELECT $1, $2, $3, t.calls, t.cost_usd, $4 FROM taken AS t \

@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Row};
 
 use super::ForgetError;
 use crate::rollups::{Rollup, TOTALS, USERS, ZONE, subtract};
-use crate::user_deltas;
+use crate::{user_deltas, user_list};
 
 type Value<'v> = (&'v (dyn ToSql + Sync), Type);
 
@@ -118,6 +118,7 @@ pub(super) async fn move_slice(
     move_sums(client, USERS, user, &daily).await?;
     move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
+    user_list::renew(client, user).await?;
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
@@ -138,6 +139,7 @@ pub(super) async fn move_dropped(client: &Client, user: &str) -> Result<u64, For
     move_sums(client, USERS, user, &daily).await?;
     move_sums(client, TOTALS, user, &totals).await?;
     mend_times(client, user, &totals).await?;
+    user_list::renew(client, user).await?;
     add(client, USERS, USERS.dropped, &daily).await?;
     add(client, TOTALS, TOTALS.dropped, &totals).await?;
     let sql = "SELECT coalesce(sum((t ->> 'calls')::numeric), 0)::int8 FROM jsonb_array_elements($1::text::jsonb) AS t";
@@ -155,6 +157,7 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
     let daily = lock(client, USERS, user).await?;
     let totals = lock(client, TOTALS, user).await?;
     if daily.is_none() && totals.is_none() {
+        user_list::renew(client, user).await?;
         return Ok(true);
     }
     let (daily, totals) = (daily.unwrap_or_else(|| "[]".into()), totals.unwrap_or_else(|| "[]".into()));
@@ -181,6 +184,7 @@ pub(super) async fn move_rest(client: &Client, user: &str) -> Result<bool, Forge
     }
     move_sums(client, USERS, user, &daily).await?;
     move_sums(client, TOTALS, user, &totals).await?;
+    user_list::renew(client, user).await?;
     Ok(true)
 }
 

@@ -81,7 +81,7 @@ pub async fn all_calls(client: &Client) -> Result<u64, tokio_postgres::Error> {
 /// # Errors
 /// [`QueryError`].
 pub async fn lifetime(reading: &Reading) -> Result<Vec<(String, Sums)>, QueryError> {
-    let sql = format!("SELECT provider, {OF_ROLLUP} FROM public.tallyd_user_total_parts GROUP BY 1 ORDER BY 1");
+    let sql = format!("SELECT provider, {OF_ROLLUP} FROM public.daily_api_costs GROUP BY 1 ORDER BY 1");
     let rows = reading.query_typed(&sql, &[]).await?;
     rows.iter().map(|row| Ok((row.get(0), Sums::read(row, 1)?))).collect()
 }

@@ -92,8 +92,13 @@ impl Drop for Reading {
 /// A LIKE pattern that finds `text` anywhere, with LIKE's own characters taken literally.
 #[must_use]
 pub fn containing(text: &str) -> String {
+    format!("%{}", beginning(text))
+}
+
+/// A pattern that finds what begins with `text`.
+#[must_use]
+pub fn beginning(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
-    pattern.push('%');
     for character in text.chars() {
         if matches!(character, '%' | '_' | '\\') {
             pattern.push('\\');
@@ -106,10 +111,11 @@ pub fn containing(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::containing;
+    use super::{beginning, containing};
 
     #[test]
     fn a_pattern_takes_text_literally() {
         assert_eq!(containing("a_b%c\\"), "%a\\_b\\%c\\\\%");
+        assert_eq!(beginning("a_"), "a\\_%");
     }
 }

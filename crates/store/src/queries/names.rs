@@ -3,9 +3,12 @@
 
 use chrono::NaiveDate;
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
-use super::QueryError;
 use super::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
+use super::users::UserQuestion;
+use super::users::list::List;
+use super::{Parameter, QueryError};
 use crate::budgets::BudgetScope;
 
 /// Names that are read to find similar ones.
@@ -27,16 +30,19 @@ pub const fn word(dimension: Dimension) -> &'static str {
     }
 }
 
-/// The names in the calls of these days, those with the largest costs first.
-///
-/// # Errors
-/// [`QueryError`].
-pub async fn seen(
+/// The names that calls of these days have, those with the largest costs first. Of users, whom a range may have a million of, the names are
+/// those of all days.
+async fn seen(
     client: &Client,
     dimension: Dimension,
     (from, to): (NaiveDate, NaiveDate),
     zone: chrono_tz::Tz,
 ) -> Result<Vec<String>, QueryError> {
+    if dimension == Dimension::User {
+        let question = UserQuestion { descending: true, limit: NAMES_MAX as usize, ..UserQuestion::default() };
+        let page = List::of_calls(client).await?.page(&question).await?;
+        return Ok(page.users.into_iter().map(|user| user.id).collect());
+    }
     let question = CostQuery {
         from,
         to,
@@ -99,7 +105,22 @@ pub fn near(name: &str, names: &[String]) -> String {
     }
 }
 
-/// A sentence about each filter whose name is not in the calls of these days.
+/// Whether a call of these days has the name. None if it cannot be told without reading many rows: then the names that were seen tell.
+async fn is_seen(
+    client: &Client,
+    dimension: Dimension,
+    name: &str,
+    (from, to): (NaiveDate, NaiveDate),
+) -> Result<Option<bool>, QueryError> {
+    if dimension != Dimension::User {
+        return Ok(None);
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_day_parts WHERE user_id = $1 AND day BETWEEN $2 AND $3)";
+    let values: [Parameter<'_>; 3] = [(&name, Type::TEXT), (&from, Type::DATE), (&to, Type::DATE)];
+    Ok(client.query_typed(sql, &values).await?.first().map(|row| row.get(0)))
+}
+
+/// A sentence about each filter whose name no call of these days has.
 ///
 /// # Errors
 /// [`QueryError`].
@@ -111,8 +132,16 @@ pub async fn unseen(
 ) -> Result<Vec<String>, QueryError> {
     let mut notes = Vec::new();
     for (dimension, name) in filters {
-        let names = seen(client, *dimension, days, zone).await?;
-        if !names.iter().any(|known| known == name) && (names.len() as i64) < NAMES_MAX {
+        let is_seen = is_seen(client, *dimension, name, days).await?;
+        if is_seen == Some(true) {
+            continue;
+        }
+        let mut names = seen(client, *dimension, days, zone).await?;
+        if is_seen == Some(false) {
+            // Of other days.
+            names.retain(|known| known != name);
+        }
+        if is_seen == Some(false) || !names.iter().any(|known| known == name) && (names.len() as i64) < NAMES_MAX {
             notes.push(format!("no call of these days has the {} {name:?}; {}", word(*dimension), near(name, &names)));
         }
     }
@@ -136,10 +165,14 @@ pub async fn unseen_budget(
         BudgetScope::User => Dimension::User,
         BudgetScope::App => Dimension::App,
     };
+    let is_seen = is_seen(client, dimension, name, all_days(today)).await?;
+    if is_seen == Some(true) {
+        return Ok(None);
+    }
     let names = seen(client, dimension, all_days(today), zone).await?;
     // A family's name covers the dated models.
     let counts = |known: &String| known == name || scope == BudgetScope::Model && known.starts_with(name);
-    if names.iter().any(counts) || names.len() as i64 == NAMES_MAX {
+    if is_seen.is_none() && (names.iter().any(counts) || names.len() as i64 == NAMES_MAX) {
         return Ok(None);
     }
     Ok(Some(format!("no call has had the {} {name:?}; {}", word(dimension), near(name, &names))))
