@@ -1,71 +1,10 @@
-//! Every statement that the daemon and its commands send, held to what Citus takes of tables that are spread over its nodes. PostgreSQL
-//! alone writes them down, so that this runs everywhere; `make test-citus` runs the same commands on a real Citus.
-
-use std::collections::BTreeSet;
+//! Every statement that the daemon and its commands send, held to what Citus takes of tables that are spread over its nodes
+//! ([`crate::support::citus`]). `make test-citus` runs the same commands on a real Citus.
 
 use tallyd_store::citus::SPREAD;
 
+use crate::support::citus::{fault, taken, written_down};
 use crate::support::daemon::Daemon;
-use crate::support::postgres::Postgres;
-
-/// What nodes compute each for itself, so that Citus refuses it in a change of rows that are there.
-const VOLATILE: [&str; 3] = ["clock_timestamp(", "random(", "gen_random_uuid("];
-
-/// What is wrong with a statement for tables that are spread; none if nothing is, or if it is about none of them.
-fn fault(statement: &str) -> Option<&'static str> {
-    let sql = statement.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
-    // A table's name stands for the type of its rows, and as text for the table in the catalog.
-    let sql = sql.replace("null::public.", "type ").replace("'public.", "'");
-    let is_named = |table: &&str| sql.contains(&format!("public.{table}")) || sql.contains(&format!(" {table} "));
-    let named: Vec<&str> = SPREAD.into_iter().filter(is_named).collect();
-    if named.is_empty() {
-        return None;
-    }
-    let is_changed = |verb: &str| named.iter().any(|table| sql.contains(&format!("{verb} public.{table}")));
-    let updated = sql.split_once("do update set").map(|(_, updated)| updated);
-    let changed = if is_changed("update") { Some(sql.as_str()) } else { updated };
-    if changed.is_some_and(|changed| VOLATILE.iter().any(|function| changed.contains(function))) {
-        return Some("a volatile function in an UPDATE");
-    }
-    if let Some((_, conflict)) = sql.split_once("on conflict (")
-        && is_changed("insert into")
-        && !conflict.split(')').next().unwrap_or_default().contains("user_id")
-    {
-        return Some("ON CONFLICT without the distribution column");
-    }
-    let read = named.iter().fold(sql.clone(), |sql, table| sql.replace(&format!("insert into public.{table} "), ""));
-    if sql.contains("pg_temp.") && named.iter().any(|table| read.contains(&format!("public.{table} "))) {
-        return Some("a temporary table beside one that is spread");
-    }
-    if sql.contains("tableoid") {
-        return Some("tableoid, which is a shard's");
-    }
-    if sql.contains("exists (select from") {
-        return Some("EXISTS (SELECT FROM: a subquery without a column");
-    }
-    if named.len() > 1 && sql.contains("for update") && !sql.contains("user_id =") {
-        return Some("row locks on several nodes");
-    }
-    None
-}
-
-/// The statements in a server's log whose lines begin with `@@@ application @@@`, those of tallyd alone.
-fn statements(log: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for entry in log.split("@@@ tallyd").skip(1) {
-        let entry = entry.split("@@@ ").nth(1).unwrap_or_default();
-        let text = entry.strip_prefix("LOG:  statement: ").or_else(|| {
-            entry.strip_prefix("LOG:  execute ").and_then(|text| text.split_once(": ").map(|(_, text)| text))
-        });
-        // Functions of the schema run on the coordinator, statement by statement.
-        for statement in
-            text.filter(|text| !text.contains("CREATE FUNCTION")).into_iter().flat_map(|text| text.split(';'))
-        {
-            found.insert(statement.trim().to_owned());
-        }
-    }
-    found
-}
 
 #[test]
 fn the_rules_find_what_citus_has_refused() {
@@ -76,6 +15,10 @@ fn the_rules_find_what_citus_has_refused() {
         "INSERT INTO public.tallyd_user_totals (user_id) SELECT o.user_id FROM public.tallyd_user_days AS d JOIN pg_temp.tallyd_old AS o USING (user_id)",
         "SELECT l.tableoid::regclass FROM public.api_usage_log AS l",
         "SELECT EXISTS (SELECT FROM public.api_usage_log AS l)",
+        "SELECT count(*) FROM (SELECT FROM public.api_usage_log WHERE occurred_at >= $1 LIMIT $2) AS l",
+        "SELECT EXISTS (SELECT 1 FROM public.tallyd_user_deltas_0)",
+        "SELECT t.user_id FROM public.tallyd_user_total_parts AS t JOIN public.tallyd_forgotten_users AS f ON f.id_sha256 = sha256(t.user_id::bytea)",
+        "UPDATE public.api_usage_log AS l SET cost_usd = d.cost FROM unnest($1::text[], $2::text[]) AS d (place, user_id) WHERE l.ctid = d.place::tid AND l.user_id = d.user_id",
     ] {
         assert!(fault(refused).is_some(), "{refused}");
     }
@@ -83,7 +26,10 @@ fn the_rules_find_what_citus_has_refused() {
         "INSERT INTO public.tallyd_user_totals AS t (user_id, updated_at) SELECT $1, clock_timestamp() ON CONFLICT (user_id, provider) DO UPDATE SET updated_at = excluded.updated_at",
         "INSERT INTO public.api_usage_log (id) SELECT id FROM pg_temp.tallyd_adopting ORDER BY id",
         "UPDATE public.dead_letters SET settled_at = clock_timestamp()",
-        "SELECT EXISTS (SELECT 1 FROM public.api_usage_log AS l)",
+        "SELECT EXISTS (SELECT 1 FROM public.api_usage_log AS l LIMIT 1)",
+        "DELETE FROM public.tallyd_user_totals AS t WHERE NOT EXISTS (SELECT 1 FROM public.tallyd_user_days AS d WHERE d.user_id = t.user_id)",
+        "UPDATE public.api_usage_log AS l SET cost_usd = d.cost FROM unnest($1::text[], $2::uuid[]) AS d (place, id) WHERE l.ctid = d.place::tid AND l.id = d.id",
+        "INSERT INTO public.daily_api_costs SELECT day FROM (SELECT day FROM public.tallyd_user_day_parts WHERE day = (SELECT value FROM public.tallyd_settings WHERE key = 'x')::date) AS s",
     ] {
         assert_eq!(fault(taken), None, "{taken}");
     }
@@ -99,9 +45,7 @@ const OLD: &str = "CREATE SCHEMA old; CREATE TABLE old.calls (id uuid PRIMARY KE
 
 #[test]
 fn every_statement_is_one_that_citus_takes() {
-    let mut postgres =
-        Postgres::stopped().with_setting("log_statement", "all").with_setting("log_line_prefix", "@@@ %a @@@ ");
-    postgres.up();
+    let postgres = written_down();
     let mut daemon = Daemon::on(&postgres.url()).start();
     let line = |n: usize| {
         format!(
@@ -135,9 +79,7 @@ fn every_statement_is_one_that_citus_takes() {
     postgres.until("SELECT count(*) FROM api_usage_log WHERE user_id = 'u2'", "0");
     daemon.assert_reconciled();
 
-    let sent = statements(&postgres.whole_log());
-    let faults: Vec<_> = sent.iter().filter_map(|statement| fault(statement).map(|fault| (fault, statement))).collect();
-    assert!(faults.is_empty(), "{faults:#?}");
+    let sent = taken(&postgres);
     // The log was read: each table is there in each kind of change.
     for (verb, table) in
         SPREAD.into_iter().flat_map(|table| [("INSERT INTO", table), ("DELETE FROM", table), ("FROM", table)])

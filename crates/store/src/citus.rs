@@ -1,16 +1,22 @@
 //! Citus: which of the tables live where, and how they get there.
 //!
 //! ## What goes where, and why
-//! * By `user_id`, together on the same nodes: the call log and what is summed by user. The call log's partitions follow it. A batch's rows
-//!   spread over all nodes, and one user's questions go to one.
-//! * On the coordinator alone, untouched: everything else. The watermark and `daily_api_costs` are written in each batch's
+//! * The call log by `id`, its partitions with it. Every batch, and every call of one user or of none, spreads evenly over all nodes.
+//!   By `user_id` the calls without a user, and those of a user who has most of them, would be one shard of one node.
+//! * What is summed by user by `user_id`, together on the same nodes: the base, its deltas, and the dropped sums by user. So each node merges its
+//!   own deltas.
+//! * On the coordinator alone, untouched: everything else. The watermark and the rollups by model, application and hour are written in each batch's
 //!   transaction, and are small: as reference tables they would make lanes and daemons wait for one another, because a write locks a
 //!   reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead letters and audit are small, and have triggers
 //!   and generated ids.
 //!
+//! A comparison of the call log with the users' sums goes through the coordinator, as each node's sums by user. These are `reconcile`, a rebuild and
+//! dropping partitions.
+//!
 //! ## What Citus demands, and what holds here
 //! Every unique key of a spread table has its distribution column: looked at before anything is changed, because an index that was made by
-//! hand may not. Upserts set `excluded.updated_at`, policies have no subselect, the loader relies on no row counts: the migrations and
+//! hand may not. Rows of the call log that are changed by their place (`ctid`) are named with their `id`, because a place is one only within
+//! a shard. Upserts set `excluded.updated_at`, policies have no subselect, the loader relies on no row counts: the migrations and
 //! `crates/store/src/load` are written so.
 //!
 //! Each table is moved in a statement of its own, because Citus cannot do some of them in one transaction. A failure in between leaves the
@@ -22,13 +28,10 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 
 use super::{FailureClass, classify, describe};
 
-/// The column by which rows are spread.
-const COLUMN: &str = "user_id";
-
-/// The tables that are spread, in the order in which they are. The call log is the first: the others are kept with it.
+/// The tables that are spread, in the order in which they are.
 pub const SPREAD: [&str; 7] = [
     LOG,
-    "tallyd_user_days",
+    SUMS,
     "tallyd_user_totals",
     "tallyd_user_deltas_0",
     "tallyd_user_deltas_1",
@@ -37,9 +40,14 @@ pub const SPREAD: [&str; 7] = [
 ];
 
 const LOG: &str = "api_usage_log";
+/// The first table of users' sums: the others are kept with it.
+const SUMS: &str = "tallyd_user_days";
 
-/// Connections to each worker that a session of a lane keeps: as many as a table has shards by default.
-const CACHED: u32 = 32;
+/// The column by which a table's rows are spread.
+#[must_use]
+pub fn column(table: &str) -> &'static str {
+    if table == LOG { "id" } else { "user_id" }
+}
 
 /// Why tables cannot be moved to Citus' nodes.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +63,8 @@ pub enum CitusError {
     Missing,
     /// A unique index lacks the distribution column.
     #[error(
-        "the unique index {index} of {table} has no user_id, and Citus takes no such key on a table that is spread by it. hint: drop \
-         that index, it is none of tallyd's"
+        "the unique index {index} of {table} does not have {column}, and Citus takes no such key on a table that is spread by it. hint: \
+         drop that index, it is none of tallyd's", column = column(table)
     )]
     UniqueKey {
         /// The table.
@@ -108,23 +116,22 @@ pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error
     Ok(!client.query_typed(sql, &[]).await?.is_empty())
 }
 
-/// Has a session keep its connections to the workers after a transaction. By default it keeps one to each, and a batch makes some thirty
-/// anew, which takes longer than the batch. On a PostgreSQL without Citus it changes nothing.
+/// Has a session load over one connection to each node. By default a COPY opens one for each shard, and COMMIT prepares as many
+/// transactions: a batch of 200 calls took twice the time. Lanes are what runs side by side. On a PostgreSQL without Citus it changes nothing.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn keep_connections(client: &Client) -> Result<(), Error> {
-    let sql = format!(
-        "SELECT set_config('citus.max_cached_conns_per_worker', '{CACHED}', false) FROM pg_extension WHERE extname = 'citus'"
-    );
-    client.query_typed(&sql, &[]).await.map(drop)
+pub async fn load_in_turn(client: &Client) -> Result<(), Error> {
+    let sql = "SELECT set_config('citus.multi_shard_modify_mode', 'sequential', false) FROM pg_extension WHERE extname = 'citus'";
+    client.query_typed(sql, &[]).await.map(drop)
 }
 
 /// The statement that moves a table.
 fn spread(table: &str) -> String {
+    let column = column(table);
     match table {
-        LOG => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}')"),
-        _ => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}', colocate_with => 'public.{LOG}')"),
+        LOG | SUMS => format!("SELECT create_distributed_table('public.{table}', '{column}', colocate_with => 'none')"),
+        _ => format!("SELECT create_distributed_table('public.{table}', '{column}', colocate_with => 'public.{SUMS}')"),
     }
 }
 
@@ -167,10 +174,12 @@ pub async fn plan(client: &Client) -> Result<CitusPlan, CitusError> {
 /// Looks for unique keys that Citus would refuse, in the tables that are still to be spread.
 async fn check_keys(client: &Client, tables: &[&str]) -> Result<(), CitusError> {
     let sql = "SELECT c.relname::text, i.indexrelid::regclass::text FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid \
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY ($1) AND i.indisunique AND NOT EXISTS ( \
-            SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attname = $2) \
+        JOIN unnest($1::text[], $2::text[]) AS s (name, spread_by) ON c.relname = s.name \
+        WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND NOT EXISTS ( \
+            SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attname = s.spread_by) \
         ORDER BY 1, 2 LIMIT 1";
-    let rows = client.query_typed(sql, &[(&tables, Type::TEXT_ARRAY), (&COLUMN, Type::TEXT)]).await?;
+    let columns: Vec<&str> = tables.iter().copied().map(column).collect();
+    let rows = client.query_typed(sql, &[(&tables, Type::TEXT_ARRAY), (&columns, Type::TEXT_ARRAY)]).await?;
     let wrong = |row: &Row| CitusError::UniqueKey { table: row.get(0), index: row.get(1) };
     rows.first().map_or(Ok(()), |row| Err(wrong(row)))
 }

@@ -16,7 +16,7 @@
 //! A step is one transaction that takes some of the user's calls out of the call log, puts them back without their user, and
 //! moves their sums from one key to the other, tables in the loader's order. So `reconcile` holds at every
 //! instant, loading goes on, and there is no position to keep: the remaining calls are those with the user's id. Killed, the
-//! same command goes on. Rows are deleted and inserted, never updated in their key: where tables are distributed by user, a
+//! same command goes on. Rows are deleted and inserted, never updated in their key: where the sums are distributed by user, a
 //! row cannot change its server in place.
 //! ## Late records
 //! A record may wait in a daemon's log, or at a client. So a mark of the user stays, not the id itself but its hash

@@ -152,8 +152,10 @@ impl RecordSearch {
 
     /// From where on the range has a page of such calls, or all that there are. None if there is none.
     async fn first_window(&self, reading: &Reading) -> Result<Option<DateTime<Utc>>, QueryError> {
-        let sql =
-            format!("SELECT count(*) FROM (SELECT FROM public.api_usage_log WHERE {} LIMIT $8) AS l", self.condition());
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM public.api_usage_log WHERE {} LIMIT $8) AS l",
+            self.condition()
+        );
         // The last call of the page before may have others of the same microsecond behind it.
         let after =
             |(at, _): (DateTime<Utc>, Uuid)| at.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(self.to);

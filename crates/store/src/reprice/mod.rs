@@ -16,8 +16,8 @@
 //! that is done were priced at their arrival.
 //!
 //! A row is found by its place (`ctid`) within the transaction that has read it. A change in between, such as by another job,
-//! shows in the count of updated rows, and the slice is done again. Tables that are distributed over
-//! several servers have no such places: reprice them before they are distributed.
+//! shows in the count of updated rows, and the slice is done again. Where the call log is distributed, the call's id tells the shard
+//! that the place is in.
 //!
 //! Calls that were dropped from the call log cannot be priced anew: there is nothing left of them but sums. [`dropped_calls`] says
 //! whether a period has any.
