@@ -144,8 +144,10 @@ class World:
         until("loading goes on", lambda: self.count() > before + 200)
 
     def equal(self):
-        found = self.tallyd.json("reconcile", ok=(0, 1))
-        assert found["equal"], f"{found['difference_count']} differences: {found['differences'][:5]}"
+        # By the days that have changed, and by all.
+        for words in (["reconcile", "--changed"], ["reconcile"]):
+            found = self.tallyd.json(*words, ok=(0, 1))
+            assert found["equal"], f"{' '.join(words)}: {found['difference_count']} differences: {found['differences'][:5]}"
         return found
 
 
@@ -411,6 +413,16 @@ def shown(world):
 
 
 @part
+def called(world):
+    """SQL adds calls by increment_daily_cost(), also of a month that has no partition."""
+    call = "SELECT increment_daily_cost(provider => 'acme', model => 'm', user_id => 'sql', cost_usd => 0.1"
+    world.psql(f"{call})", "BEGIN", f"{call}, occurred_at => now() - interval '40 days')", f"{call}, occurred_at => '2024-02-29Z')", "COMMIT")
+    world.calls += 3
+    world.loaded()
+    assert world.count("SELECT calls FROM user_api_totals WHERE user_id = 'sql'") == 3
+
+
+@part
 def unnamed(world):
     """Calls without a user spread over all shards."""
     lines = [json.dumps({"provider": "acme", "model": "m"}) for _ in range(2000)]
@@ -445,13 +457,14 @@ def admins(world):
     page = (pathlib.Path(__file__).parents[2] / "docs/guide/citus.md").read_text()
     world.psql("CREATE ROLE authenticated LOGIN; CREATE ROLE authenticator LOGIN NOINHERIT; GRANT authenticated TO authenticator; SELECT count(*) FROM tallyd_protect_all()")
     world.psql(re.search(r"```sql\n(CREATE FUNCTION public.claims_on_nodes.*?)```", page, re.S)[1])
+    counts = "SELECT (SELECT count(*) FROM api_usage_log), (SELECT count(*) FROM user_api_totals), (SELECT count(*) FROM daily_api_costs)"
     seen = {}
     for role in ("admin", "user"):
         claims = json.dumps({"sub": "7", "app_metadata": {"role": role}})
-        request = f"BEGIN; SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{claims}', true); SELECT claims_on_nodes();"
-        asked = "SELECT (SELECT count(*) FROM api_usage_log), (SELECT count(*) FROM user_api_totals), (SELECT count(*) FROM daily_api_costs); COMMIT"
-        seen[role] = world.psql(f"{request} {asked}", user="authenticator").split()[-1]
-    truth = world.psql("SELECT (SELECT count(*) FROM api_usage_log), (SELECT count(*) FROM user_api_totals), (SELECT count(*) FROM daily_api_costs)")
+        # Each a message of its own, as PostgREST sends them: Citus sends the nodes the text that a SET LOCAL stands in.
+        request = ["BEGIN", "SET LOCAL ROLE authenticated", f"SELECT set_config('request.jwt.claims', '{claims}', true)", "SELECT claims_on_nodes()"]
+        seen[role] = world.psql(*request, counts, "COMMIT", user="authenticator").split()[-1]
+    truth = world.psql(counts)
     assert seen == {"admin": truth, "user": "0|0|0"}, (seen, truth)
 
 

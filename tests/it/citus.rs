@@ -64,7 +64,7 @@ fn every_statement_is_one_that_citus_takes() {
         adopt --from-log old.calls --from-daily old.days --dry-run|adopt --from-log old.calls --from-daily old.days --yes|\
         partitions list|partitions drop --before 2025-03-10 --yes|partitions drop --before 2025-05-01 --yes|\
         users list|users forget u2 --dry-run|users forget u2 --yes|users forget old3 --yes|dead-letters list|dead-letters groups|\
-        dead-letters retry --kind refused --unset colour|costs --by user|costs --by app|costs --by model|forecast|budgets set 5|budgets list|migrate|reconcile";
+        dead-letters retry --kind refused --unset colour|costs --by user|costs --by app|costs --by model|forecast|budgets set 5|budgets list|migrate|reconcile|reconcile --changed";
     for command in commands.split('|') {
         let words: Vec<&str> = command.split_whitespace().collect();
         let output = daemon.run(&words);

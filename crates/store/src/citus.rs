@@ -3,8 +3,8 @@
 //! ## What goes where, and why
 //! * The call log by `id`, its partitions with it. Every batch, and every call of one user or of none, spreads evenly over all nodes.
 //!   By `user_id` the calls without a user, and those of a user who has most of them, would be one shard of one node.
-//! * What is summed by user by `user_id`, together on the same nodes: the base, its deltas, and the dropped sums by user. So each node merges its
-//!   own deltas.
+//! * The users' sums by `user_id`, together on the same nodes: the base, its deltas, and the dropped sums by user. So each node merges its own
+//!   deltas.
 //! * On the coordinator alone, untouched: everything else. The watermark and the rollups by model, application and hour are written in each batch's
 //!   transaction, and are small: as reference tables they would make lanes and daemons wait for one another, because a write locks a
 //!   reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead letters and audit are small, and have triggers
@@ -117,7 +117,7 @@ pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error
 }
 
 /// Has a session load over one connection to each node. By default a COPY opens one for each shard, and COMMIT prepares as many
-/// transactions: a batch of 200 calls took twice the time. Lanes are what runs side by side. On a PostgreSQL without Citus it changes nothing.
+/// transactions: a batch of 200 calls took twice the time. Lanes run side by side. On a PostgreSQL without Citus it changes nothing.
 ///
 /// # Errors
 /// PostgreSQL's.

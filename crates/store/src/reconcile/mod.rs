@@ -9,12 +9,18 @@
 //!
 //! Where the tables are spread over Citus' nodes, a transaction has a state of its own on each node, and these are not chosen at one
 //! moment. There all loading waits until the look is over ([`fence`]).
+//!
+//! [`reconcile_changed`] reads only days whose rollups are different from what they were when they were last proven.
 
+mod changed;
+
+use chrono::NaiveDate;
 use serde::Serialize;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use super::rollups::{ROLLUPS, Rollup};
+use super::rollups::{Period, ROLLUPS, Rollup};
+pub use changed::{ChangedDays, reconcile_changed};
 
 /// Differences that a [`Reconciliation`] lists; more are only counted.
 pub const MAX_DIFFERENCES: usize = 1000;
@@ -73,21 +79,8 @@ pub enum ReconcileError {
 /// # Errors
 /// [`ReconcileError`]; never because of a difference.
 pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileError> {
-    let is_spread = super::citus::is_spread(client).await?;
-    // The fence is a lock that a transaction which only reads is refused.
-    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(!is_spread);
-    let transaction = builder.start().await?;
-    if is_spread {
-        fence(&transaction).await?;
-    }
-    transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
-    // Typed queries need no prepared statement with a name, which a pooler could give to somebody else.
-    let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
-    let zone = transaction.query_typed(zone, &[]).await?;
-    let zone: &str = zone.first().ok_or(ReconcileError::NoTimeZone)?.get(0);
-    // That has chosen the state. A partition may have been made just before it, whose maker has committed and not told it yet:
-    // its maker holds its lock until it has, so whoever has locked every partition that is listed knows all that the state has.
-    transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
+    let (transaction, zone) = one_state(client, true).await?;
+    let zone = zone.as_str();
 
     let log = "SELECT count(*), coalesce(sum(cost_usd), 0)::text, count(*) FILTER (WHERE cost_usd IS NULL) \
         FROM public.api_usage_log";
@@ -103,7 +96,7 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
 
     let (mut differences, mut difference_count) = (Vec::new(), 0);
     for rollup in &ROLLUPS {
-        difference_count += compare(&transaction, rollup, zone, &mut differences).await?;
+        difference_count += compare(&transaction, rollup, zone, None, &mut differences).await?;
     }
     transaction.rollback().await?;
     let equal = difference_count == 0;
@@ -117,6 +110,26 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
         difference_count,
         differences,
     })
+}
+
+/// A transaction in which every statement sees one committed state, and the reporting time zone. `is_reader`: nothing will be written.
+async fn one_state(client: &mut Client, is_reader: bool) -> Result<(Transaction<'_>, String), ReconcileError> {
+    let is_spread = super::citus::is_spread(client).await?;
+    // The fence is a lock that a transaction which only reads is refused.
+    let is_reader = is_reader && !is_spread;
+    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(is_reader);
+    let transaction = builder.start().await?;
+    if is_spread {
+        fence(&transaction).await?;
+    }
+    transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
+    // Typed queries need no prepared statement with a name, which a pooler could give to somebody else.
+    let zone = "SELECT value FROM public.tallyd_settings WHERE key = 'reporting_time_zone'";
+    let zone = transaction.query_typed(zone, &[]).await?.first().ok_or(ReconcileError::NoTimeZone)?.get(0);
+    // That has chosen the state. A partition may have been made just before it, whose maker has committed and not told it yet:
+    // its maker holds its lock until it has, so whoever has locked every partition that is listed knows all that the state has.
+    transaction.batch_execute("LOCK TABLE public.api_usage_log IN ACCESS SHARE MODE").await?;
+    Ok((transaction, zone))
 }
 
 /// Waits for every transaction that writes calls or merges deltas, and holds back all others until the end. In the loader's order: it moves
@@ -135,16 +148,40 @@ async fn fence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Erro
     Ok(())
 }
 
+/// Days of the reporting zone that follow one another, the last one included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Days {
+    first: NaiveDate,
+    last: NaiveDate,
+}
+
+/// The condition that a row of the call log, or of a rollup, is of the days `$3` to `$4`.
+fn of_days(column: &str) -> String {
+    match column {
+        "day" => "day >= $3 AND day <= $4".to_owned(),
+        instant => format!(
+            "{instant} >= $3::date::timestamp AT TIME ZONE $1 AND {instant} < ($4::date + 1)::timestamp AT TIME ZONE $1"
+        ),
+    }
+}
+
 /// Appends a rollup's differences within the bound, and returns how many there are.
 async fn compare(
     transaction: &Transaction<'_>,
     rollup: &Rollup,
     zone: &str,
+    days: Option<&Days>,
     differences: &mut Vec<Difference>,
 ) -> Result<i64, tokio_postgres::Error> {
     let room = i64::try_from(MAX_DIFFERENCES.saturating_sub(differences.len())).unwrap_or(0);
     // One row more than there is room for nothing: the count comes with the rows, so at least one is fetched.
-    let rows = transaction.query_typed(&comparison(rollup), &[(&zone, Type::TEXT), (&room.max(1), Type::INT8)]).await?;
+    let within = days.and(rollup.period());
+    let room_or_one = room.max(1);
+    let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&zone, Type::TEXT), (&room_or_one, Type::INT8)];
+    if let (Some(days), Some(_)) = (days, within) {
+        values.extend([(&days.first as &(dyn ToSql + Sync), Type::DATE), (&days.last, Type::DATE)]);
+    }
+    let rows = transaction.query_typed(&comparison(rollup, within), &values).await?;
     let listed = rows.iter().take(usize::try_from(room).unwrap_or(0)).map(|row| Difference {
         table: rollup.name,
         key: row.get(1),
@@ -160,12 +197,21 @@ async fn compare(
 ///
 /// Rows that differ are found first, apart: where the tables are distributed each node compares its own, and what makes rows of
 /// columns would not run there.
-fn comparison(rollup: &Rollup) -> String {
+/// `within`: only the days `$3` to `$4`.
+fn comparison(rollup: &Rollup, within: Option<Period>) -> String {
     let keys: Vec<&str> = rollup.keys.iter().map(|(name, _)| *name).collect();
     let key_text: Vec<String> = keys.iter().map(|key| format!("'{key}=' || d.{key}")).collect();
+    let table = |name: &str| match within {
+        None => format!("public.{name}"),
+        Some(period) => format!("(SELECT * FROM public.{name} WHERE {})", of_days(period.name())),
+    };
+    let log = match within {
+        None => "public.api_usage_log".to_owned(),
+        Some(_) => format!("(SELECT * FROM public.api_usage_log WHERE {})", of_days("occurred_at")),
+    };
     let each = |text: fn(&str) -> String| rollup.columns().map(|(name, _)| text(name)).collect::<Vec<_>>();
     format!(
-        "WITH differing AS MATERIALIZED (SELECT {key_list}, {sides} FROM public.{table} AS r FULL JOIN ({sums}) AS s USING ({key_list}) \
+        "WITH differing AS MATERIALIZED (SELECT {key_list}, {sides} FROM {stored} AS r FULL JOIN ({sums}) AS s USING ({key_list}) \
              WHERE {unequal}) \
          SELECT count(*) OVER (), concat_ws(', ', {key_text}), v.name, v.rollup, v.log \
          FROM differing AS d CROSS JOIN LATERAL (VALUES {columns}) AS v(name, rollup, log, differs) \
@@ -174,8 +220,8 @@ fn comparison(rollup: &Rollup) -> String {
         sides = each(|name| format!("r.{name} AS r_{name}, s.{name} AS s_{name}")).join(", "),
         unequal = each(|name| format!("r.{name} IS DISTINCT FROM s.{name}")).join(" OR "),
         key_text = key_text.join(", "),
-        table = rollup.name,
-        sums = rollup.select_accounted(),
+        stored = table(rollup.name),
+        sums = rollup.select_accounted_of(&log, &table(rollup.dropped)),
         key_list = keys.join(", "),
         columns = each(|name| format!(
             "('{name}', d.r_{name}::text, d.s_{name}::text, d.r_{name} IS DISTINCT FROM d.s_{name})"
