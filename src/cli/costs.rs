@@ -1,4 +1,4 @@
-//! `tallyd costs`: what was spent, on what, by whom.
+//! `tallyd costs`: costs of a range of days, grouped.
 
 use std::process::ExitCode;
 
@@ -92,7 +92,7 @@ impl By {
         }
     }
 
-    /// The line's first cells. An empty name is of calls that have none.
+    /// The line's first cells. An empty name stands for calls without that name.
     fn cells(self, row: &GroupRow) -> Vec<String> {
         let name = |name: &Option<String>| match name.as_deref() {
             None | Some("") => "-".to_owned(),
@@ -134,7 +134,7 @@ fn question(args: &CostsArgs, zone: chrono_tz::Tz) -> anyhow::Result<CostQuery> 
         filters: filters.into_iter().filter_map(|(of, name)| Some((of, name?))).collect(),
         sort: if by_day { SortBy::Bucket } else { SortBy::Cost },
         descending: !by_day,
-        // One more tells that there are more.
+        // One row more than asked for shows whether there are more.
         limit: args.limit + 1,
         offset: 0,
     };

@@ -1,4 +1,4 @@
-//! `tallyd partitions`: the call log's partitions, listed, made, dropped.
+//! `tallyd partitions`: lists, makes and drops partitions of the call log.
 
 use std::process::ExitCode;
 
@@ -81,7 +81,7 @@ fn at(us: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(us).unwrap_or_default()
 }
 
-/// One line a partition.
+/// A line a partition.
 fn print(partitions: &[PartitionInfo]) {
     let bound = |at: Option<DateTime<Utc>>| at.map_or("-".into(), |at| at.format("%Y-%m-%d %H:%M").to_string());
     let mut table = Table::new(&["partition", "from", "to", "index by user", "state"], &["about calls", "size"]);

@@ -48,7 +48,7 @@ pub(super) fn run(args: &RollupsArgs, config: &Config) -> anyhow::Result<ExitCod
         Confirmation::Yes => false,
     };
     let done = super::block_on(async {
-        // The zone that is stated may be the new one, which `with_database` would refuse.
+        // The stated zone may be the new one, which `with_database` would refuse.
         let database = super::open_database(config).await?;
         let rebuilt = {
             let mut connection = database.connect("tallyd rollups").await?;

@@ -1,5 +1,5 @@
-//! `GET /today` on the local socket: what today has cost so far, for `tallyd top`. Who may open that socket may as well read the
-//! database, so it asks for no token.
+//! `GET /today` on the local socket: today's costs so far, for `tallyd top`. The socket's user can read the database
+//! anyway, so no token is needed.
 
 use axum::extract::State;
 use chrono::NaiveDate;
@@ -16,57 +16,44 @@ use tallyd_store::queries::costs::total;
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, SortBy};
 use tallyd_store::whole::Whole;
 
-/// Models that are told apart.
+/// The most models of an answer.
 const MODELS_MAX: i64 = 500;
 
-/// Today so far.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Today {
-    /// The day, in the reporting time zone.
     pub day: NaiveDate,
-    /// That zone.
+    /// The reporting time zone.
     pub time_zone: String,
-    /// Calls.
     pub calls: Whole,
-    /// What they cost, USD.
     pub cost_usd: Usd,
-    /// By model, the dearest first.
+    /// By model, the highest cost first.
     pub models: Vec<ModelToday>,
-    /// Where each budget stands.
     pub budgets: Vec<BudgetToday>,
 }
 
-/// What a model's calls came to today.
+/// A model's calls of today.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ModelToday {
-    /// The provider.
     pub provider: String,
-    /// The model; empty where calls name none.
+    /// Empty for calls that name no model.
     pub model: String,
-    /// Calls.
     pub calls: Whole,
-    /// Failed ones among them.
+    /// Failed calls.
     pub errors: Whole,
     /// Input tokens, those of caches included.
     pub input_tokens: Whole,
-    /// Output tokens.
     pub output_tokens: Whole,
-    /// Cost of the priced calls, USD.
     pub cost_usd: Usd,
-    /// Unpriced calls.
     pub unpriced_calls: Whole,
 }
 
-/// Where a budget stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BudgetToday {
-    /// What it bounds, for a person: `all / month`, `provider claude / day`.
+    /// The budget's scope and period as text: `all / month`, `provider claude / day`.
     pub name: String,
-    /// How much it is, USD.
     pub amount_usd: Usd,
-    /// How much of it is used, percent.
+    /// The used share, percent.
     pub used_percent: Usd,
-    /// How it stands.
     pub status: BudgetStanding,
 }
 

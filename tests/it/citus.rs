@@ -1,4 +1,4 @@
-//! Every statement that the daemon and its commands send, held to what Citus takes of tables that are spread over its nodes
+//! Checks every statement of the daemon and its commands against Citus's rules for distributed tables
 //! ([`crate::support::citus`]). `make test-citus` runs the same commands on a real Citus.
 
 use tallyd_store::citus::SPREAD;
@@ -70,7 +70,7 @@ fn every_statement_is_one_that_citus_takes() {
         let output = daemon.run(&words);
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    // The sweep of what has come late.
+    // Upkeep removes the late rows of a forgotten user.
     daemon.up();
     daemon.lines("{\"provider\":\"claude\",\"user_id\":\"u2\"}\n");
     postgres.until("SELECT count(*) FROM api_usage_log WHERE user_id = 'u2'", "1");
@@ -80,7 +80,7 @@ fn every_statement_is_one_that_citus_takes() {
     daemon.assert_reconciled();
 
     let sent = taken(&postgres);
-    // The log was read: each table is there in each kind of change.
+    // Proof that the statements were found: each table has each kind of change.
     for (verb, table) in
         SPREAD.into_iter().flat_map(|table| [("INSERT INTO", table), ("DELETE FROM", table), ("FROM", table)])
     {

@@ -1,4 +1,4 @@
-"""The end of a process, however it comes: what was recorded is sent, and what could not be sent is told."""
+"""Each way in which a process ends: its records are sent, and those that could not be sent are reported."""
 
 import logging
 import multiprocessing

@@ -1,4 +1,4 @@
-// Alerts of budgets and of unusual spend: an inbox. New until somebody has seen them, and kept afterwards.
+// Alerts of budgets and of unusual spend: an inbox. They are new until a user has seen them, and kept afterwards.
 
 import { useState } from "preact/hooks";
 import { Failure, change, get, url } from "../api";
@@ -63,7 +63,7 @@ export function Alerts() {
   );
 }
 
-/** The alert in a sentence, with amounts and days as everywhere on the page. */
+/** The alert in a sentence, with amounts and days as elsewhere on the page. */
 function sentence({ kind, message, details }: Alert): string {
   const { percent, period, scope, scope_value: value, period_start: start, spent_usd: spent, amount_usd: amount } = details;
   const money = (value: unknown) => usd(parse(String(value)), 2);

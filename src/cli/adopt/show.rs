@@ -1,12 +1,12 @@
-//! What `tallyd adopt` says to a person.
+//! Texts of `tallyd adopt`.
 
 use super::super::output::{amounts_apart, count, noun, usd_text};
 use tallyd_store::adopt::{Adopted, DailyInspection, Inspection, LogInspection, Problem, SCHEMA};
 
-/// Lines of a list that are printed; `--json` has them all.
+/// The most lines of a list; `--json` has them all.
 const LINES: usize = 10;
 
-/// What was found, and what would become of it.
+/// Prints the tables that were found, and the effect of taking them over.
 pub(super) fn found(found: &Inspection) {
     if let Some(log) = &found.log {
         show_log(log);
@@ -141,7 +141,7 @@ fn show_problems(problems: &[Problem], what: &str) {
     }
 }
 
-/// What to do after a look.
+/// The hint after a look that changed nothing.
 pub(super) fn next_step(found: &Inspection) -> String {
     if found.occupied.is_empty() {
         return "nothing was changed: --yes takes it over".to_owned();
@@ -153,7 +153,6 @@ pub(super) fn next_step(found: &Inspection) -> String {
     )
 }
 
-/// What was done.
 pub(super) fn done(moved: &[String], done: &Adopted) {
     for name in moved {
         println!("moved {name} to {SCHEMA}");

@@ -1,13 +1,13 @@
-//! `tallyd top`: the daemon's pulse at a terminal.
+//! `tallyd top`: the daemon's live state at a terminal.
 //!
 //! | module | content |
 //! |---|---|
-//! | [`sample`] | what the daemon says at an instant, and rates of two of them |
-//! | [`view`] | what is on the screen, and what keys do |
+//! | [`sample`] | the daemon's state at an instant, and rates between two of them |
+//! | [`view`] | the state of the screen, and the effect of keys |
 //! | [`draw`] | the picture |
 //!
-//! A thread asks the daemon; this one draws and listens to the keyboard. So the keys answer at once, also while a daemon hangs.
-//! The terminal is restored however it ends: by a key, by SIGTERM, by a panic (ratatui's hook).
+//! One thread takes samples of the daemon; this one draws and reads the keyboard. So keys work at once, even while a
+//! daemon hangs. The terminal is restored after a key, SIGTERM, or a panic (ratatui's hook).
 
 mod draw;
 mod sample;
@@ -53,14 +53,14 @@ pub(super) struct TopArgs {
     json: bool,
 }
 
-/// How long a key may wait for the screen.
+/// The longest wait before a key is handled.
 const KEYS_EVERY: Duration = Duration::from_millis(50);
-/// A picture that nobody has a terminal for.
+/// The size of the picture without a terminal.
 const TEXT_SIZE: (u16, u16) = (80, 24);
 
-/// What the other thread says.
+/// A message from the sampling thread.
 enum Message {
-    /// The daemon was looked at.
+    /// A sample, or the error of taking one.
     Heard(Box<Result<Sample, String>>),
     /// SIGTERM.
     Stop,
@@ -68,7 +68,7 @@ enum Message {
 
 pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let interval = Duration::from_secs(args.interval);
-    // A daemon that is not there at all is no picture.
+    // Without a daemon there is nothing to draw.
     if let Err(error @ AskError::NotRunning(_)) = super::block_on(async { Ok(Sample::take(&config.data_dir).await) })? {
         output::error(&error.into());
         return Ok(ExitCode::from(3));
@@ -94,7 +94,7 @@ pub(super) fn run(args: &TopArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Looks at the daemon at each interval until nobody listens.
+/// Takes a sample at each interval until the receiver is gone.
 async fn samples(data_dir: &Path, interval: Duration, sender: &Sender<Message>, mut terminate: Signal) {
     let stopping = sender.clone();
     tokio::spawn(async move {
@@ -110,7 +110,7 @@ async fn samples(data_dir: &Path, interval: Duration, sender: &Sender<Message>, 
     }
 }
 
-/// One picture of two looks.
+/// Prints one picture of two samples.
 fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
     let mut view = View::default();
     for _ in 0..2 {
@@ -124,7 +124,7 @@ fn picture(messages: &Receiver<Message>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a look prints as a line. A sum may be beyond 64 bits, which a tree of JSON values would not hold.
+/// A sample as a line of JSON. A sum may be beyond 64 bits, which a tree of JSON values could not represent.
 #[derive(Default, Serialize)]
 struct Line<'a> {
     rates: Option<Throughput>,
@@ -133,7 +133,7 @@ struct Line<'a> {
     error: Option<&'a String>,
 }
 
-/// A line of JSON a look, from the second on.
+/// Prints a line of JSON for each sample, from the second on.
 fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
     let mut before: Option<Sample> = None;
     let mut out = output::Stream::new();
@@ -160,7 +160,7 @@ fn lines(messages: &Receiver<Message>, once: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The terminal, until somebody has seen enough.
+/// Draws on the terminal until the person quits.
 fn live(messages: &Receiver<Message>) -> anyhow::Result<ExitCode> {
     let mut terminal = ratatui::try_init()?;
     let outcome = (|| {
@@ -193,7 +193,7 @@ fn live(messages: &Receiver<Message>) -> anyhow::Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// What an event means; none for a change of size and for keys without a meaning.
+/// The action for an event; none for a change of size and for keys without a meaning.
 fn action(event: &Event) -> Option<Action> {
     let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event else {
         return None;

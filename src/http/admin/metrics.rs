@@ -1,4 +1,4 @@
-//! `GET /api/admin/metrics`: the numbers of the admin page's head, the session counts among them.
+//! `GET /api/admin/metrics`: the numbers in the head of the replaced system's admin page, with the session counts.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,6 @@
-//! `/api/v1/budgets`: where each budget stands; set, removed.
+//! `/api/v1/budgets`: lists budgets with their standing, sets and removes them.
 //!
-//! What is shown is what applications are told with their acknowledgements: the states that the daemons evaluated last,
-//! a few seconds ago.
+//! The standing is the one that acknowledgements carry: the daemons evaluated it a few seconds ago.
 
 use axum::Extension;
 use axum::extract::State;
@@ -50,7 +49,7 @@ pub(crate) struct Budgets {
 }
 
 impl Budgets {
-    /// Reads where they stand, and estimates what each period will come to.
+    /// Reads the budgets' standing, and estimates the total of each period.
     ///
     /// # Errors
     /// If the database does not answer.

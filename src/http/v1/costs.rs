@@ -14,7 +14,7 @@ use crate::http::error::ApiError;
 use crate::http::parameters::{Parameters, ROLLUP_DAYS_MAX, day_range, limit, offset, text};
 use tallyd_store::queries::grouped::{Bucket, CostQuery, Dimension, GroupRow, LOG_DAYS_MAX, SortBy, Source};
 
-/// Days that are shown if nothing is said.
+/// Days of an answer by default.
 const DAYS: u64 = 30;
 const ROWS: i64 = 1_000;
 const ROWS_MAX: i64 = 10_000;
@@ -192,7 +192,7 @@ pub(crate) async fn costs(
         let first = page(daemon, question).await?;
         return Ok(csv::stream("costs", COLUMNS, first));
     }
-    // One more than asked for tells whether there is another page.
+    // One row more than the page shows whether there is another page.
     question.limit += 1;
     let (mut rows, whole_from) = ask(&daemon, &question).await?;
     question.limit -= 1;

@@ -1,4 +1,4 @@
-//! `GET /api/v1/overview`: what an admin looks at first, in one round trip and one snapshot.
+//! `GET /api/v1/overview`: the figures of the page's overview, in one round trip and one snapshot.
 
 use std::sync::atomic::Ordering;
 
@@ -81,7 +81,7 @@ fn month(day: NaiveDate) -> NaiveDate {
     day.with_day(1).unwrap_or(day)
 }
 
-/// The month before, up to its day of the same number or its last; and whole.
+/// The month before: up to its day of the same number or its last, and whole.
 fn previous(today: NaiveDate) -> [(NaiveDate, NaiveDate); 2] {
     let first = month(today) - Months::new(1);
     let last = month(today) - Days::new(1);
@@ -101,7 +101,7 @@ pub(crate) async fn overview(State(daemon): State<SharedDaemon>) -> Result<Json<
     for (from, to) in [(today, today), (month(today), today), to_date, whole] {
         ranges.push(RangeSums { from, to, sums: total(&reading, from, to).await? });
     }
-    // One for each range above.
+    // One range for each variable.
     let [today_sums, month_to_date, previous_month_to_date, previous_month] =
         <[RangeSums; 4]>::try_from(ranges).expect("four ranges");
     let history = spending_history(&reading, today, "").await?;

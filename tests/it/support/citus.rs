@@ -1,5 +1,4 @@
-//! What Citus takes of tables that are spread over its nodes, as rules over statements. PostgreSQL alone writes the statements down, so that
-//! this runs everywhere.
+//! Citus's rules for distributed tables, as checks of statements. A plain PostgreSQL logs the statements, so that the tests run everywhere.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +6,14 @@ use tallyd_store::citus::SPREAD;
 
 use super::postgres::Postgres;
 
-/// What nodes compute each for itself, so that Citus refuses it in a change of rows that are there.
+/// Functions that each node would evaluate for itself, so that Citus refuses them in an UPDATE or DELETE.
 const VOLATILE: [&str; 3] = ["clock_timestamp(", "random(", "gen_random_uuid("];
 
 /// Views of the users' sums: unions, which Citus does not join with a table of the coordinator.
 const VIEWS: [&str; 4] =
     ["tallyd_user_day_parts", "tallyd_user_total_parts", "daily_user_api_costs", "user_api_totals"];
 
-/// A PostgreSQL that writes each statement down.
+/// A PostgreSQL that logs each statement.
 pub fn written_down() -> Postgres {
     let mut postgres =
         Postgres::stopped().with_setting("log_statement", "all").with_setting("log_line_prefix", "@@@ %a @@@ ");
@@ -22,7 +21,7 @@ pub fn written_down() -> Postgres {
     postgres
 }
 
-/// All that tallyd has sent there, each of it a statement that Citus takes.
+/// All statements of tallyd in that server's log. Fails if Citus would refuse one of them.
 #[track_caller]
 pub fn taken(postgres: &Postgres) -> BTreeSet<String> {
     let sent = statements(&postgres.whole_log());
@@ -31,10 +30,10 @@ pub fn taken(postgres: &Postgres) -> BTreeSet<String> {
     sent
 }
 
-/// What is wrong with a statement for tables that are spread; none if nothing is, or if it is about none of them.
+/// The fault of a statement on distributed tables, if it has one.
 pub fn fault(statement: &str) -> Option<&'static str> {
     let sql = statement.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
-    // A table's name stands for the type of its rows, and as text for the table in the catalog.
+    // A cast to a table's row type, and a table's name as text, do not read the table.
     let sql = sql.replace("null::public.", "type ").replace("'public.", "'");
     let is_named = |table: &&str| sql.contains(&format!("public.{table}")) || sql.contains(&format!(" {table} "));
     let named: Vec<&str> = SPREAD.into_iter().chain(VIEWS).filter(is_named).collect();
@@ -84,7 +83,7 @@ pub fn fault(statement: &str) -> Option<&'static str> {
     None
 }
 
-/// The statements in a server's log whose lines begin with `@@@ application @@@`, those of tallyd alone.
+/// tallyd's statements in a server's log whose lines begin with `@@@ application @@@`.
 fn statements(log: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in log.split("@@@ tallyd").skip(1) {
