@@ -124,7 +124,7 @@ class World:
 
     @contextlib.contextmanager
     def load(self, rate):
-        """Traffic until the end of the block; then all that was acknowledged must be there."""
+        """Traffic until the end of the block; then every acknowledged call must be in the call log."""
         words = [self.tallyd.program, "demo", "--rate", str(rate), "--json"]
         demo = subprocess.Popen(words, env=self.tallyd.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
@@ -515,7 +515,7 @@ def report(name, runs, begin, world, passed):
 
 @contextlib.contextmanager
 def reported(name, runs, world):
-    """Counts what the block acknowledges, loses and doubles, and reports it however it ends."""
+    """Counts the calls that the block acknowledges, loses and doubles, and reports them even if it fails."""
     begin, passed = time.monotonic(), False
     world.acked = world.lost = world.doubled = 0
     try:

@@ -285,7 +285,7 @@ async fn a_proven_day_is_read_again_only_if_its_rollups_change() {
     client.batch_execute("UPDATE tallyd_user_totals SET calls = calls + 1 WHERE user_id = 'u2'").await.unwrap();
     assert_eq!(read_days(&mut client, false).await, (0, days), "totals alone");
     client.batch_execute("UPDATE tallyd_user_totals SET calls = calls - 1 WHERE user_id = 'u2'").await.unwrap();
-    // Of the call log only what is read can be told.
+    // A change of the call log alone is on a day that is not read.
     let by_hand = "DELETE FROM api_usage_log WHERE occurred_at = (SELECT min(occurred_at) FROM api_usage_log)";
     client.batch_execute(by_hand).await.unwrap();
     assert_eq!(read_days(&mut client, true).await, (0, days));

@@ -1,6 +1,6 @@
 //! The same proof for days that have changed since they were proven.
 //!
-//! ## What is compared
+//! ## Comparison
 //! `tallyd_proven_days` has the fingerprint of each day whose rollups equalled the call log: sums of that day's rows in each rollup. Every operation
 //! that writes calls of a day changes its rollups in the same transaction, and so the fingerprint. A day with the fingerprint of its proof is not
 //! read from the call log again. Lifetime totals are compared with the sums of all days, by fingerprint too.
@@ -9,13 +9,15 @@
 //! For each rollup by day, sums of the measures, and sums of calls and costs that are weighted by a hash of the row's key: they tell to
 //! which keys the sums belong. All are linear, so a merge of users' deltas, which adds rows together, does not change them.
 //!
-//! ## What it does not find
-//! A change of the call log by hand, on a day whose rollups stay as they are: [`super::reconcile`] reads everything.
+//! ## Limit
+//! A change of the call log by hand is not found if the rollups of its day stay the same. [`super::reconcile`] reads everything.
+
+use std::collections::HashMap;
 
 use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Row, Transaction};
 
 use super::{Days, Difference, MAX_DIFFERENCES, ReconcileError, compare, one_state};
 use crate::rollups::{MEASURES, Period, ROLLUPS, Rollup, TOTALS, USERS};
@@ -87,16 +89,19 @@ async fn fingerprints(transaction: &Transaction<'_>, zone: &str) -> Result<Vec<D
             parts(rollup)
         ))
     });
-    // Each alone and then together: where some are distributed, the coordinator adds up.
+    // Each alone and then together: if some are distributed, the coordinator adds them up.
     let sql = format!(
-        "WITH sums AS MATERIALIZED ({}), days AS (SELECT day, md5(string_agg(name || ' ' || sums, ' ' ORDER BY name) || $1) AS fingerprint \
-             FROM sums GROUP BY day) \
-         SELECT d.day, d.fingerprint, p.day IS NOT NULL FROM days AS d \
-         LEFT JOIN public.tallyd_proven_days AS p ON p.day = d.day AND p.fingerprint = d.fingerprint ORDER BY d.day",
+        "WITH sums AS MATERIALIZED ({}) SELECT day, md5(string_agg(name || ' ' || sums, ' ' ORDER BY name) || $1) FROM sums GROUP BY day ORDER BY day",
         each.collect::<Vec<_>>().join(" UNION ALL "),
     );
-    let rows = transaction.query_typed(&sql, &[(&zone, Type::TEXT)]).await?;
-    Ok(rows.iter().map(|row| Day { day: row.get(0), fingerprint: row.get(1), is_proven: row.get(2) }).collect())
+    let found = transaction.query_typed(&sql, &[(&zone, Type::TEXT)]).await?;
+    let proven = transaction.query_typed("SELECT day, fingerprint FROM public.tallyd_proven_days", &[]).await?;
+    let proven: HashMap<NaiveDate, &str> = proven.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let day = |row: &Row| {
+        let (day, fingerprint): (NaiveDate, String) = (row.get(0), row.get(1));
+        Day { day, is_proven: proven.get(&day) == Some(&fingerprint.as_str()), fingerprint }
+    };
+    Ok(found.iter().map(day).collect())
 }
 
 /// Where a rollup's rows are, several a key for those by user.

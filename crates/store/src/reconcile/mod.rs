@@ -7,10 +7,10 @@
 //! else) before the state is chosen: a partition that goes afterwards would be missing from the call log, and its sums would be
 //! too new to be seen.
 //!
-//! Where the tables are spread over Citus' nodes, a transaction has a state of its own on each node, and these are not chosen at one
-//! moment. There all loading waits until the look is over ([`fence`]).
+//! On Citus a repeatable-read transaction has a state of its own on each connection to a node, and Citus chooses it before a LOCK has been waited
+//! for. So there all writers wait until the comparison is over ([`fence`]), and each statement sees all that was committed before it.
 //!
-//! [`reconcile_changed`] reads only days whose rollups are different from what they were when they were last proven.
+//! [`reconcile_changed`] reads only days whose rollups have changed since their last proof.
 
 mod changed;
 
@@ -115,9 +115,9 @@ pub async fn reconcile(client: &mut Client) -> Result<Reconciliation, ReconcileE
 /// A transaction in which every statement sees one committed state, and the reporting time zone. `is_reader`: nothing will be written.
 async fn one_state(client: &mut Client, is_reader: bool) -> Result<(Transaction<'_>, String), ReconcileError> {
     let is_spread = super::citus::is_spread(client).await?;
+    let isolation = if is_spread { IsolationLevel::ReadCommitted } else { IsolationLevel::RepeatableRead };
     // The fence is a lock that a transaction which only reads is refused.
-    let is_reader = is_reader && !is_spread;
-    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(is_reader);
+    let builder = client.build_transaction().isolation_level(isolation).read_only(is_reader && !is_spread);
     let transaction = builder.start().await?;
     if is_spread {
         fence(&transaction).await?;
