@@ -172,6 +172,7 @@ faults: ## Break the daemon in every way that it must survive, deep; writes targ
 	@scripts/need-strace
 	@rm -f target/faults/report.json
 	TALLYD_FAULTS=deep cargo test --test faults -- --test-threads=1 --nocapture
+	TALLYD_FAULTS=deep $(MAKE) test-citus PARTS="killed rebalanced"
 
 check: ## What is worth knowing while a change is made: the format, clippy, the tests of the pure crates
 	cargo fmt --all --check

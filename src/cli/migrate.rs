@@ -16,7 +16,7 @@ use tallyd_store::{MigrateReport, citus, migrate};
     after_help = "Examples:\n  tallyd migrate --database-url postgresql://postgres@localhost/app\n  tallyd migrate --citus --dry-run\n  tallyd migrate --citus --yes"
 )]
 pub(super) struct MigrateArgs {
-    /// Then spread the call log and the users' sums over Citus' nodes by user; see docs/guide/citus.md
+    /// Then spread the call log and the users' sums over Citus' nodes; see docs/guide/citus.md
     #[arg(long)]
     citus: bool,
     #[command(flatten)]

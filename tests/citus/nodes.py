@@ -116,11 +116,11 @@ class Node:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def psql(self, sql, database=DATABASE, check=True, user="postgres"):
+    def psql(self, *sql, database=DATABASE, check=True, user="postgres"):
         words = [self.programs / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", database]
-        done = subprocess.run([*words, "-c", sql], capture_output=True, text=True, env={**os.environ, "PGSSLMODE": "prefer"})
+        done = subprocess.run([*words, *(word for one in sql for word in ("-c", one))], capture_output=True, text=True, env={**os.environ, "PGSSLMODE": "prefer"})
         if done.returncode != 0 and check:
-            raise AssertionError(f"{self.name}: {done.stderr.strip()} (of: {sql[:400]})")
+            raise AssertionError(f"{self.name}: {done.stderr.strip()} (of: {'; '.join(sql)[:400]})")
         return done.stdout.strip() if done.returncode == 0 else None
 
     def url(self, mode="prefer", user="postgres"):

@@ -5,15 +5,20 @@
 
 Parts run in the order in which they are written; each leaves the rollups equal to the call log. Without CITUS_PG_CONFIG, or if
 that installation has no Citus, no part runs, and the last line says so.
+
+TALLYD_FAULTS=deep, or a percentage of it, kills and moves more often, and adds both to target/faults/report.json; TALLYD_TEST_SEED repeats the
+order of kills.
 """
 
 import contextlib
 import datetime
+import fcntl
 import json
 import os
 import pathlib
+import random
 import re
-import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -85,6 +90,11 @@ class Tallyd:
         except OSError:
             return None
 
+    def waiting(self):
+        """Records that are durable and not loaded yet; none if the daemon does not say."""
+        done = subprocess.run([self.program, "status", "--json"], env=self.env, cwd=self.home, capture_output=True, text=True)
+        return json.loads(done.stdout)["wal"]["unflushed_records"] if done.stdout.startswith("{") else None
+
     def demo(self, *words):
         """Sends records until all are acknowledged. Returns their number."""
         done = self.json("demo", *words)
@@ -98,20 +108,46 @@ class World:
     def __init__(self, cluster, tallyd):
         self.cluster, self.tallyd, self.calls = cluster, tallyd, 0
         self.psql = cluster.psql
+        self.acked = self.lost = self.doubled = 0
 
     def count(self, sql="SELECT count(*) FROM api_usage_log"):
         return int(self.psql(sql, check=False) or -1)
 
     def loaded(self):
         """Waits until every acknowledged record is in the call log, once."""
-        until(f"{self.calls} calls are loaded, not {self.count()}", lambda: self.count() >= self.calls)
-        rows = self.count()
-        assert rows == self.calls, f"{rows} calls in the call log, {self.calls} were acknowledged"
+        until("all is loaded", lambda: self.tallyd.waiting() == 0)
+        rows, calls = map(int, self.psql("SELECT count(*), count(DISTINCT id) FROM api_usage_log").split("|"))
+        self.lost += max(self.calls - calls, 0)
+        self.doubled += rows - calls
+        assert rows == calls == self.calls, f"{rows} rows of {calls} calls in the call log, {self.calls} were acknowledged"
         self.equal()
 
+    @contextlib.contextmanager
+    def load(self, rate):
+        """Traffic until the end of the block; then every acknowledged call must be in the call log."""
+        words = [self.tallyd.program, "demo", "--rate", str(rate), "--json"]
+        demo = subprocess.Popen(words, env=self.tallyd.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            yield
+            demo.send_signal(signal.SIGINT)
+            sent = json.loads(demo.communicate()[0])
+        finally:
+            demo.kill()
+        assert sent["dropped"] == sent["refused"] == sent["outstanding"] == 0, sent
+        self.acked += sent["acked"]
+        self.calls += sent["acked"]
+        self.loaded()
+
+    def moves(self):
+        """Waits until more calls are loaded."""
+        before = self.count()
+        until("loading goes on", lambda: self.count() > before + 200)
+
     def equal(self):
-        found = self.tallyd.json("reconcile", ok=(0, 1))
-        assert found["equal"], f"{found['difference_count']} differences: {found['differences'][:5]}"
+        # By the days that have changed, and by all.
+        for words in (["reconcile", "--changed"], ["reconcile"]):
+            found = self.tallyd.json(*words, ok=(0, 1))
+            assert found["equal"], f"{' '.join(words)}: {found['difference_count']} differences: {found['differences'][:5]}"
         return found
 
 
@@ -122,16 +158,13 @@ def spread(world):
     world.tallyd.start()
     world.calls += world.tallyd.demo("--backfill", "60", "--rate", "0", "--seconds", "3", "--users", "300", "--seed", "1")
     world.loaded()
-    load = subprocess.Popen(
-        [world.tallyd.program, "demo", "--rate", "500", "--seconds", "10", "--json"], env=world.tallyd.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    world.tallyd.run("migrate", "--citus", "--yes")
-    world.calls += json.loads(load.communicate()[0])["acked"]
-    world.loaded()
+    with world.load(500):
+        world.tallyd.run("migrate", "--citus", "--yes")
+        world.moves()
     left = world.psql("SELECT coalesce(sum(pg_relation_size(t.relid)), 0) FROM pg_partition_tree('api_usage_log') AS t")
     assert left == "0", f"{left} bytes of the call log are left on the coordinator"
     assert world.psql("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'tallyd flusher'") != "0"
-    spread = world.psql("SELECT string_agg(logicalrelid::text, ' ' ORDER BY 1) FROM pg_dist_partition WHERE logicalrelid::text !~ '_[0-9]'")
+    spread = world.psql("SELECT string_agg(logicalrelid::text, ' ' ORDER BY 1) FROM pg_dist_partition WHERE logicalrelid::text !~ '_[0-9]{4}'")
     assert "ingest_watermark" not in spread and "tallyd_user_totals" in spread and "tallyd_user_deltas_0" in spread, spread
     assert "nothing" not in world.tallyd.run("migrate", "--citus", "--yes")
 
@@ -282,8 +315,7 @@ def replayed(world):
     damaged.start()
     before = world.calls
     until("the segment is set aside", lambda: any(one["state"] not in ("live", "sealed", "current") for one in damaged.json("wal", "list")))
-    until("what is left of it is loaded", lambda: '"flusher":{"status":"ok"' in (damaged.get("/healthz") or ""))
-    time.sleep(1)
+    until("what is left of it is loaded", lambda: damaged.waiting() == 0)
     damaged.run("wal", "replay", "--all")
     damaged.run("wal", "replay", "--all")
     damaged.stop()
@@ -333,9 +365,12 @@ def answered(world):
     first = world.psql("SELECT min(from_at)::date FROM tallyd_partitions()")
     plain.run("partitions", "ensure", "--from", first, "--to", "2028-01-01")
     # On Citus the list of users is as old as its last refresh.
-    waiting = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in ("tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_user_list_due"))
-    until("the list of users has every call", lambda: world.count(f"SELECT count(*) FROM ({waiting}) AS w") == 0)
-    for table in ("api_usage_log", "daily_api_costs", "tallyd_user_days", "tallyd_user_totals", "tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_user_list", "tallyd_user_list_due", "tallyd_dropped_costs", "tallyd_dropped_user_costs", "tallyd_dropped_totals"):
+    waiting = ["tallyd_user_deltas_0", "tallyd_user_deltas_1", "tallyd_user_list_due"]
+    rows = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in waiting)
+    until("the list of users has every call", lambda: world.count(f"SELECT count(*) FROM ({rows}) AS w") == 0)
+    rollups = ["daily_api_costs", "daily_app_api_costs", "hourly_api_costs", "tallyd_user_days", "tallyd_user_totals", "tallyd_user_list"]
+    dropped = [f"tallyd_dropped_{what}" for what in ("costs", "app_costs", "hour_costs", "user_costs", "totals")]
+    for table in ["api_usage_log", *rollups, *waiting, *dropped]:
         pipe = f"'{server.programs}/psql' -XAtq -h 127.0.0.1 -p {server.port} -U postgres"
         copy = f"""{pipe} -d tally -c 'COPY (SELECT * FROM {table}) TO STDOUT' | {pipe} -d plain -v ON_ERROR_STOP=1 -c 'COPY {table} FROM STDIN'"""
         subprocess.run(["bash", "-o", "pipefail", "-c", copy], check=True)
@@ -381,41 +416,162 @@ def shown(world):
 
 
 @part
-def killed(world):
-    """Daemon, worker and coordinator are killed under load, twice each: nothing is lost, nothing is doubled."""
-    load = subprocess.Popen(
-        [world.tallyd.program, "demo", "--rate", "800", "--seconds", "40", "--json"], env=world.tallyd.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    moving = lambda: (lambda before: until("loading goes on", lambda: world.count() > before + 200))(world.count())
-    for _ in range(2):
-        moving()
-        world.tallyd.kill()
-        world.tallyd.start()
-        moving()
-        for node in (world.cluster.workers[0], world.cluster.coordinator):
-            node.kill()
-            node.start()
-            moving()
-    sent = json.loads(load.communicate()[0])
-    assert sent["dropped"] == sent["refused"] == sent["outstanding"] == 0, sent
-    world.calls += sent["acked"]
+def called(world):
+    """SQL adds calls by increment_daily_cost(), also of a month that has no partition."""
+    call = "SELECT increment_daily_cost(provider => 'acme', model => 'm', user_id => 'sql', cost_usd => 0.1"
+    world.psql(f"{call})", "BEGIN", f"{call}, occurred_at => now() - interval '40 days')", f"{call}, occurred_at => '2024-02-29Z')", "COMMIT")
+    world.calls += 3
     world.loaded()
+    assert world.count("SELECT calls FROM user_api_totals WHERE user_id = 'sql'") == 3
+
+
+@part
+def unnamed(world):
+    """Calls without a user spread over all shards."""
+    lines = [json.dumps({"provider": "acme", "model": "m"}) for _ in range(2000)]
+    world.tallyd.run("record", "--stdin", text="\n".join(lines))
+    world.calls += len(lines)
+    world.loaded()
+    # Each shard's share is near a 32nd: 60 calls or so.
+    sql = "SELECT count(*) FROM api_usage_log WHERE user_id = '' AND provider = 'acme' GROUP BY get_shard_id_for_distribution_column('api_usage_log', id)"
+    shares = [int(line) for line in world.psql(sql).split()]
+    assert len(shares) == 32 and max(shares) < 200, shares
+
+
+@part
+def counted(world):
+    """The deltas that wait for a merge are counted on the nodes, so that lanes wait where a merge falls behind."""
+    world.tallyd.stop()
+    sql = "SELECT count(*) FROM tallyd_user_deltas_0"
+    world.psql("INSERT INTO tallyd_user_deltas_0 (day, user_id, provider, first_call_at, last_call_at) SELECT '2026-01-01', 'd' || n, 'acme', now(), now() FROM generate_series(1, 50000) AS n")
+    assert world.count(sql) >= 50_000
+    world.tallyd.start()
+    seen = lambda: max(0, *(float(line.split()[-1]) for line in (world.tallyd.get("/metrics") or "").splitlines() if line.startswith("tallyd_user_deltas_rows ")), 0)
+    until("the deltas are counted", lambda: seen() >= 45_000)
+    until("they are merged", lambda: seen() < 45_000)
+    world.psql("DELETE FROM tallyd_user_days WHERE provider = 'acme' AND user_id ~ '^d[0-9]+$' AND calls = 0")
+    world.psql("DELETE FROM tallyd_user_totals WHERE provider = 'acme' AND user_id ~ '^d[0-9]+$' AND calls = 0")
+    world.loaded()
+
+
+@part
+def admins(world):
+    """An admin by JWT sees rows of the nodes where the claims are sent there, and nobody else does: docs/guide/citus.md."""
+    page = (pathlib.Path(__file__).parents[2] / "docs/guide/citus.md").read_text()
+    world.psql("CREATE ROLE authenticated LOGIN; CREATE ROLE authenticator LOGIN NOINHERIT; GRANT authenticated TO authenticator; SELECT count(*) FROM tallyd_protect_all()")
+    world.psql(re.search(r"```sql\n(CREATE FUNCTION public.claims_on_nodes.*?)```", page, re.S)[1])
+    counts = "SELECT (SELECT count(*) FROM api_usage_log), (SELECT count(*) FROM user_api_totals), (SELECT count(*) FROM daily_api_costs)"
+    seen = {}
+    for role in ("admin", "user"):
+        claims = json.dumps({"sub": "7", "app_metadata": {"role": role}})
+        # Each a message of its own, as PostgREST sends them: Citus sends the nodes the text that a SET LOCAL stands in.
+        request = ["BEGIN", "SET LOCAL ROLE authenticated", f"SELECT set_config('request.jwt.claims', '{claims}', true)", "SELECT claims_on_nodes()"]
+        seen[role] = world.psql(*request, counts, "COMMIT", user="authenticator").split()[-1]
+    truth = world.psql(counts)
+    assert seen == {"admin": truth, "user": "0|0|0"}, (seen, truth)
+
+
+@part
+def beside(world):
+    """Lanes load side by side: no lane waits for another's lock."""
+    world.tallyd.stop()
+    many = Tallyd(world.tallyd.program, world.tallyd.home / "many", world.tallyd.env["TALLYD_DATABASE_URL"], TALLYD_FLUSHER_LANES="4")
+    waits = "SELECT count(*) FILTER (WHERE state = 'active' AND wait_event_type = 'Lock'), count(*) FILTER (WHERE xact_start IS NOT NULL) FROM pg_stat_activity WHERE application_name = 'tallyd flusher'"
+    many.start()
+    samples = []
+    world.tallyd, one = many, world.tallyd
+    with world.load(3000):
+        world.moves()
+        for _ in range(40):
+            samples.append(tuple(map(int, world.psql(waits).split("|"))))
+    many.stop()
+    world.tallyd = one
+    one.start()
+    at_once = sum(loading >= 2 for _, loading in samples)
+    waiting = sum(waits for waits, _ in samples)
+    print(f"  {len(samples)} samples: two lanes or more in a transaction in {at_once}, {waiting} waits for a lock")
+    assert at_once >= len(samples) / 4, samples
+    assert waiting <= at_once, samples
+
+
+def rounds(brief, deep):
+    """How often a fault is made, by TALLYD_FAULTS as tests/faults/run.rs reads it."""
+    asked = os.environ.get("TALLYD_FAULTS", "")
+    return brief if not asked else deep if asked == "deep" else max(brief, deep * int(asked) // 100)
+
+
+def report(name, runs, begin, world, passed):
+    """Adds a row to the faults' report, as tests/faults/run.rs does."""
+    if not os.environ.get("TALLYD_FAULTS"):
+        return
+    folder = pathlib.Path(__file__).parents[2] / "target/faults"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "report.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = folder / "report.json"
+        known = json.loads(path.read_text())["faults"] if path.exists() else []
+        entry = {"fault": 42, "name": name, "runs": runs, "acked": world.acked, "lost": world.lost, "doubled": world.doubled}
+        entry |= {"seconds": round(time.monotonic() - begin, 1), "passed": passed}
+        faults = sorted([one for one in known if one["name"] != name] + [entry], key=lambda one: (one["fault"], one["name"]))
+        path.write_text(json.dumps({"faults": faults}, indent=2))
+
+
+@contextlib.contextmanager
+def reported(name, runs, world):
+    """Counts the calls that the block acknowledges, loses and doubles, and reports them even if it fails."""
+    begin, passed = time.monotonic(), False
+    world.acked = world.lost = world.doubled = 0
+    try:
+        yield
+        passed = True
+    finally:
+        print(f"  {runs} rounds: {world.acked} acknowledged, {world.lost} lost, {world.doubled} doubled", flush=True)
+        report(name, runs, begin, world, passed)
+
+
+@part
+def killed(world):
+    """Daemon, worker and coordinator are killed under load, at random instants: nothing is lost, nothing is doubled."""
+    seed = int(os.environ.get("TALLYD_TEST_SEED") or random.randrange(1 << 32))
+    print(f"  TALLYD_TEST_SEED={seed} repeats this")
+    chance = random.Random(seed)
+    nodes = [*world.cluster.workers, world.cluster.coordinator]
+    victims = [[node] for node in nodes] + [[world.tallyd], [world.tallyd, nodes[0]], nodes]
+    times = rounds(1, 12)
+    with reported("fault_42_citus_nodes_killed", times * len(victims), world):
+        for _ in range(times):
+            for victim in chance.sample(victims, len(victims)):
+                with world.load(800):
+                    world.moves()
+                    time.sleep(chance.random())
+                    for one in victim:
+                        one.kill()
+                    for one in victim:
+                        one.start()
+                    world.moves()
     letters = world.count("SELECT count(*) FROM dead_letters WHERE settled_at IS NULL")
     assert letters == 0, f"{letters} good calls became dead letters"
 
 
 @part
 def rebalanced(world):
-    """A third worker is added, and gets its share under load."""
-    load = subprocess.Popen(
-        [world.tallyd.program, "demo", "--rate", "300", "--seconds", "25", "--json"], env=world.tallyd.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    """A third worker comes under load, gets its share, and goes again."""
     node = world.cluster.add_worker()
-    world.psql("SELECT rebalance_table_shards(shard_transfer_mode := 'force_logical')")
-    on_it = world.count(f"SELECT count(*) FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE nodeport = {node.port}")
-    assert on_it > 0, "nothing was moved"
-    world.calls += json.loads(load.communicate()[0])["acked"]
-    world.loaded()
+    port = f"nodeport = {node.port}"
+    on_it = lambda: world.count(f"SELECT count(*) FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE {port}")
+    times = rounds(1, 4)
+    with reported("fault_42_citus_rebalanced", times, world):
+        for _ in range(times):
+            with world.load(300):
+                world.psql("SELECT rebalance_table_shards(shard_transfer_mode := 'force_logical')")
+                assert on_it() > 0, "nothing was moved"
+                world.moves()
+            if times > 1:
+                with world.load(300):
+                    world.psql(f"SELECT citus_drain_node('127.0.0.1', {node.port}, 'force_logical')")
+                    assert on_it() == 0, "something is left"
+                    world.moves()
+                world.psql(f"SELECT citus_set_node_property('127.0.0.1', {node.port}, 'shouldhaveshards', true)")
 
 
 def main():

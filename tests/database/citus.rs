@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use tallyd_store::citus::{CitusError, SPREAD, distribute, plan};
+use tallyd_store::citus::{CitusError, SPREAD, column, distribute, plan};
 use tallyd_store::embedded::{DATABASE, Embedded, USER};
 use tallyd_store::migrate;
 use tokio_postgres::Client;
@@ -51,11 +51,11 @@ fn tallyd(cluster: &Embedded, words: &[&str]) -> Output {
 
 const SAID: &str = "SELECT string_agg(logicalrelid || ': ' || said, ', ' ORDER BY ctid) FROM stub.pg_dist_partition";
 const CLEARED: &str = "SELECT string_agg(relation::text, ', ' ORDER BY ctid) FROM stub.cleared";
-const ALL: &str = "api_usage_log: user_id hash default, tallyd_user_days: user_id hash public.api_usage_log, \
-    tallyd_user_totals: user_id hash public.api_usage_log, tallyd_user_deltas_0: user_id hash public.api_usage_log, \
-    tallyd_user_deltas_1: user_id hash public.api_usage_log, tallyd_user_list: user_id hash public.api_usage_log, \
-    tallyd_user_list_due: user_id hash public.api_usage_log, tallyd_dropped_user_costs: user_id hash public.api_usage_log, \
-    tallyd_dropped_totals: user_id hash public.api_usage_log";
+const ALL: &str = "api_usage_log: id hash none, tallyd_user_days: user_id hash none, \
+    tallyd_user_totals: user_id hash public.tallyd_user_days, tallyd_user_deltas_0: user_id hash public.tallyd_user_days, \
+    tallyd_user_deltas_1: user_id hash public.tallyd_user_days, tallyd_user_list: user_id hash public.tallyd_user_days, \
+    tallyd_user_list_due: user_id hash public.tallyd_user_days, tallyd_dropped_user_costs: user_id hash public.tallyd_user_days, \
+    tallyd_dropped_totals: user_id hash public.tallyd_user_days";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_says_what_is_missing_shows_its_sql_and_runs_it_once() {
@@ -128,7 +128,8 @@ async fn the_schema_has_what_citus_demands() {
     for table in SPREAD {
         let count = async |sql: String| value(&client, &sql).await;
         let columns = count(format!(
-            "SELECT count(*) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attname = 'user_id'"
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attname = '{}'",
+            column(table)
         ));
         assert_eq!(columns.await, "1", "{table}");
         let triggers =

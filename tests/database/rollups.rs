@@ -2,7 +2,7 @@
 
 use tallyd_store::user_deltas::merge;
 use tallyd_store::user_list::refresh;
-use tallyd_store::{Database, Difference, MAX_DIFFERENCES, reconcile};
+use tallyd_store::{Database, Difference, MAX_DIFFERENCES, reconcile, reconcile_changed};
 use tokio_postgres::Client;
 
 use crate::support::{data_dir, migrated, value};
@@ -266,5 +266,66 @@ async fn a_call_outside_the_bounds_is_refused_whole() {
         let error = client.batch_execute(sql).await.unwrap_err();
         assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE), "{sql}");
     }
+    db.close().await;
+}
+
+/// Reads changed days, which must equal the call log or not. Returns how many were read and how many were not.
+async fn read_days(client: &mut Client, equal: bool) -> (usize, usize) {
+    let found = reconcile_changed(client).await.unwrap();
+    assert_eq!(found.equal, equal, "{:?}", found.differences);
+    assert_eq!(found.equal, found.differences.is_empty());
+    (found.days_read, found.days_unchanged)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proven_day_is_read_again_only_if_its_rollups_change() {
+    let dir = data_dir();
+    let db = migrated(dir.path()).await;
+    // A call an hour.
+    calls(&db, 2, 60).await;
+    let mut client = db.connect("r").await.unwrap();
+    let (days, unchanged) = read_days(&mut client, true).await;
+    assert!(days >= 3 && unchanged == 0, "{days} {unchanged}");
+    assert_eq!(read_days(&mut client, true).await, (0, days));
+    // A merge adds rows together, and changes no sum.
+    while merge(&client).await.unwrap().is_some() {}
+    assert_eq!(read_days(&mut client, true).await, (0, days));
+    let late = "SELECT increment_daily_cost(provider => 'claude', user_id => 'late', occurred_at => now() - interval '30 hours')";
+    client.batch_execute(late).await.unwrap();
+    assert_eq!(read_days(&mut client, true).await, (1, days - 1));
+    assert_eq!(read_days(&mut client, true).await, (0, days));
+    while merge(&client).await.unwrap().is_some() {}
+
+    // A change by hand of any rollup is found; undone, the day is as it was proven.
+    for (table, period) in [
+        ("tallyd_user_days", "day"),
+        ("daily_app_api_costs", "day"),
+        ("hourly_api_costs", "hour"),
+        ("daily_api_costs", "day"),
+    ] {
+        for change in ["calls = calls + 1", "cost_usd = cost_usd + 0.000000000000000001", "errors = errors + 1"] {
+            let of_first = format!("WHERE {period} = (SELECT min({period}) FROM {table})");
+            client.batch_execute(&format!("UPDATE {table} SET {change} {of_first}")).await.unwrap();
+            assert_eq!(read_days(&mut client, false).await, (1, days - 1), "{table} {change}");
+            let undo = change.replace('+', "-");
+            client.batch_execute(&format!("UPDATE {table} SET {undo} {of_first}")).await.unwrap();
+            assert_eq!(read_days(&mut client, true).await, (0, days), "{table} {change}");
+        }
+    }
+    // The same sums under another key.
+    for (change, undo) in [("'u1'", "'v1'"), ("'v1'", "'u1'")] {
+        let days_of = format!("UPDATE tallyd_user_days SET user_id = {undo} WHERE user_id = {change}");
+        client.batch_execute(&days_of).await.unwrap();
+        let expected = change == "'v1'";
+        assert_eq!(read_days(&mut client, expected).await.0 == 0, expected);
+    }
+    client.batch_execute("UPDATE tallyd_user_totals SET calls = calls + 1 WHERE user_id = 'u2'").await.unwrap();
+    assert_eq!(read_days(&mut client, false).await, (0, days), "totals alone");
+    client.batch_execute("UPDATE tallyd_user_totals SET calls = calls - 1 WHERE user_id = 'u2'").await.unwrap();
+    // A change of the call log alone is on a day that is not read.
+    let by_hand = "DELETE FROM api_usage_log WHERE occurred_at = (SELECT min(occurred_at) FROM api_usage_log)";
+    client.batch_execute(by_hand).await.unwrap();
+    assert_eq!(read_days(&mut client, true).await, (0, days));
+    assert!(!reconcile(&mut client).await.unwrap().equal);
     db.close().await;
 }

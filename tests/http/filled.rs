@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::client::Api;
+use crate::support::citus::{taken, written_down};
 use crate::support::postgres::Stop;
 use crate::support::until;
 
@@ -200,13 +201,14 @@ fn every_documented_field_is_filled_by_some_answer() {
     let config = home.path().join("config.toml");
     let aliases = "aliases = [{ provider = \"azure\", name = \"my-deployment\", model = \"gpt-4o\" }]";
     std::fs::write(&config, format!("[pricing]\n{aliases}\n")).unwrap();
-    let api = Api::with(&[
+    let settings = [
         ("TALLYD_CONFIG", config.to_str().unwrap()),
         ("TALLYD_ALERTS_INTERVAL_MS", "100"),
         // An address without a listener.
         ("TALLYD_ALERTS_WEBHOOK_URL", "http://127.0.0.1:9/hook"),
         ("TALLYD_DEAD_LETTERS_ROWS_PER_DAY", "500"),
-    ]);
+    ];
+    let api = Api::on(written_down(), &settings);
     api.postgres.psql(USERS);
     record(&api);
     // A person's price of another model holds the list's price back.
@@ -222,6 +224,8 @@ fn every_documented_field_is_filled_by_some_answer() {
     let mut asked = Asked { api, admin, fields };
     change(&mut asked);
     ask_everything(&mut asked);
+    // That has sent every statement of the API.
+    assert!(taken(&asked.api.postgres).len() > 100);
     let Fields { document, asked, documented, filled } = &asked.fields;
     let paths = document["paths"].as_object().unwrap().iter();
     let unasked: Vec<_> = paths

@@ -1,17 +1,24 @@
 //! Citus: where each table lives, and how it gets there.
 //!
 //! ## Placement
-//! * By `user_id`, on the same nodes: the call log, its partitions, and the sums by user. A batch's rows spread over
-//!   all nodes, and a query about one user goes to one node.
-//! * On the coordinator alone: all other tables. The watermark and `daily_api_costs` are written in each batch's
-//!   transaction, and are small. As reference tables they would make lanes and daemons wait for one another, because a
-//!   write locks a reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead letters and audit
-//!   are small, and have triggers and generated ids.
+//! * By `id`: the call log and its partitions. Each batch, and the calls of one user or of none, spread evenly over all
+//!   nodes. By `user_id`, calls without a user and those of a busy user would be one shard on one node.
+//! * By `user_id`, together on the same nodes: the sums by user, namely the base, its deltas, the list of users, and the
+//!   dropped sums. So each node merges its own deltas.
+//! * On the coordinator alone: all other tables. The watermark and the rollups by model, application and hour are written
+//!   in each batch's transaction, and are small. As reference tables they would make lanes and daemons wait for one
+//!   another, because a write locks a reference table's only shard until COMMIT. Settings, prices, budgets, tokens, dead
+//!   letters and audit are small, and have triggers and generated ids.
+//!
+//! `reconcile`, a rebuild and dropping partitions compare the call log with the users' sums through the coordinator: each
+//! node sends its sums by user.
 //!
 //! ## Citus' rules
 //! Every unique key of a spread table must have the distribution column. [`plan`] checks this before anything changes,
-//! because an index made by hand may lack it. The other rules bind the migrations and `crates/store/src/load`: upserts
-//! set `excluded.updated_at`, policies do not have subselects, the loader does not rely on row counts.
+//! because an index made by hand may lack it. Statements that change rows of the call log by their place (`ctid`) also
+//! name their `id`, because a place identifies a row only within a shard. The other rules bind the migrations and
+//! `crates/store/src/load`: upserts set `excluded.updated_at`, policies do not have subselects, the loader does not rely
+//! on row counts.
 //!
 //! ## Moving
 //! Each table is moved in a statement of its own, because Citus cannot move some of them in one transaction. After a
@@ -23,14 +30,10 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 
 use super::{FailureClass, classify, describe};
 
-/// The column by which rows are spread.
-const COLUMN: &str = "user_id";
-
-/// The spread tables, in the order in which they are moved. The call log is the first: the others are colocated with
-/// it.
+/// The spread tables, in the order in which they are moved.
 pub const SPREAD: [&str; 9] = [
     LOG,
-    "tallyd_user_days",
+    SUMS,
     "tallyd_user_totals",
     "tallyd_user_deltas_0",
     "tallyd_user_deltas_1",
@@ -41,9 +44,14 @@ pub const SPREAD: [&str; 9] = [
 ];
 
 const LOG: &str = "api_usage_log";
+/// The first table of users' sums: the others are kept with it.
+const SUMS: &str = "tallyd_user_days";
 
-/// Connections to each worker that a lane's session keeps: as many as a table has shards by default.
-const CACHED: u32 = 32;
+/// The column by which a table's rows are spread.
+#[must_use]
+pub fn column(table: &str) -> &'static str {
+    if table == LOG { "id" } else { "user_id" }
+}
 
 /// Why tables cannot be moved to Citus' nodes.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +67,8 @@ pub enum CitusError {
     Missing,
     /// A unique index lacks the distribution column.
     #[error(
-        "the unique index {index} of {table} has no user_id, and Citus takes no such key on a table that is spread by it. hint: drop \
-         that index, it is none of tallyd's"
+        "the unique index {index} of {table} does not have {column}, and Citus takes no such key on a table that is spread by it. hint: \
+         drop that index, it is none of tallyd's", column = column(table)
     )]
     UniqueKey {
         /// The table.
@@ -116,23 +124,23 @@ pub(crate) async fn is_spread(client: &impl GenericClient) -> Result<bool, Error
     Ok(!client.query_typed(sql, &[]).await?.is_empty())
 }
 
-/// Makes a session keep its connections to the workers after a transaction. By default it keeps one to each worker, and
-/// a batch opens some thirty new ones, which takes longer than the batch. Without Citus this changes nothing.
+/// Makes a session load over one connection to each node. By default a COPY opens one for each shard, and COMMIT prepares
+/// as many transactions: a batch of 200 calls took twice the time. Lanes run in parallel anyway. Without Citus this
+/// changes nothing.
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn keep_connections(client: &Client) -> Result<(), Error> {
-    let sql = format!(
-        "SELECT set_config('citus.max_cached_conns_per_worker', '{CACHED}', false) FROM pg_extension WHERE extname = 'citus'"
-    );
-    client.query_typed(&sql, &[]).await.map(drop)
+pub async fn load_in_turn(client: &Client) -> Result<(), Error> {
+    let sql = "SELECT set_config('citus.multi_shard_modify_mode', 'sequential', false) FROM pg_extension WHERE extname = 'citus'";
+    client.query_typed(sql, &[]).await.map(drop)
 }
 
 /// The statement that moves a table to the nodes.
 fn spread(table: &str) -> String {
+    let column = column(table);
     match table {
-        LOG => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}')"),
-        _ => format!("SELECT create_distributed_table('public.{table}', '{COLUMN}', colocate_with => 'public.{LOG}')"),
+        LOG | SUMS => format!("SELECT create_distributed_table('public.{table}', '{column}', colocate_with => 'none')"),
+        _ => format!("SELECT create_distributed_table('public.{table}', '{column}', colocate_with => 'public.{SUMS}')"),
     }
 }
 
@@ -175,10 +183,12 @@ pub async fn plan(client: &Client) -> Result<CitusPlan, CitusError> {
 /// Looks for unique keys that Citus would refuse, in the tables that are still to be spread.
 async fn check_keys(client: &Client, tables: &[&str]) -> Result<(), CitusError> {
     let sql = "SELECT c.relname::text, i.indexrelid::regclass::text FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid \
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY ($1) AND i.indisunique AND NOT EXISTS ( \
-            SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attname = $2) \
+        JOIN unnest($1::text[], $2::text[]) AS s (name, spread_by) ON c.relname = s.name \
+        WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND NOT EXISTS ( \
+            SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND a.attname = s.spread_by) \
         ORDER BY 1, 2 LIMIT 1";
-    let rows = client.query_typed(sql, &[(&tables, Type::TEXT_ARRAY), (&COLUMN, Type::TEXT)]).await?;
+    let columns: Vec<&str> = tables.iter().copied().map(column).collect();
+    let rows = client.query_typed(sql, &[(&tables, Type::TEXT_ARRAY), (&columns, Type::TEXT_ARRAY)]).await?;
     let wrong = |row: &Row| CitusError::UniqueKey { table: row.get(0), index: row.get(1) };
     rows.first().map_or(Ok(()), |row| Err(wrong(row)))
 }

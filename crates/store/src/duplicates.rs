@@ -8,7 +8,7 @@
 //!
 //! [`drop`] keeps the first row of each call, by its time, and removes the others and their sums in one transaction. It
 //! takes the tables in the loader's order, with the statements of forgetting a user. So `reconcile` holds, and loading
-//! goes on. Rows are found by their place (`ctid`), time and user, as in [`super::reprice`]. A row that another
+//! goes on. Rows are found by their place (`ctid`), time and id, as in [`super::reprice`]. A row that another
 //! transaction has moved stays, and the next run finds it.
 
 use chrono::{DateTime, Utc};
@@ -218,20 +218,19 @@ async fn within(
     let extra = Places::of_extra_rows(client, search).await?;
     let sql = format!(
         "WITH gone AS (DELETE FROM public.api_usage_log AS l \
-             USING unnest($3::text[], $4::timestamptz[], $5::text[], $6::uuid[]) AS r (place, at, user_id, id) \
-             WHERE l.ctid = r.place::tid AND l.occurred_at = r.at AND l.user_id = r.user_id AND l.id = r.id \
+             USING unnest($3::text[], $4::timestamptz[], $5::uuid[]) AS r (place, at, id) \
+             WHERE l.ctid = r.place::tid AND l.occurred_at = r.at AND l.id = r.id \
              AND l.occurred_at >= $1 AND l.occurred_at < $2 RETURNING l.*) \
          SELECT count(*), coalesce(sum(cost_usd), 0)::text, \
              (SELECT jsonb_agg(DISTINCT id) FROM (SELECT id FROM gone ORDER BY occurred_at LIMIT {NAMED}) AS n), {sums} FROM gone",
         sums = ROLLUPS.iter().map(sums).collect::<Vec<_>>().join(", "),
     );
     let (from, to) = search.times();
-    let values: [(&(dyn ToSql + Sync), Type); 6] = [
+    let values: [(&(dyn ToSql + Sync), Type); 5] = [
         (&from, Type::TIMESTAMPTZ),
         (&to, Type::TIMESTAMPTZ),
         (&extra.places, Type::TEXT_ARRAY),
         (&extra.times, Type::TIMESTAMPTZ_ARRAY),
-        (&extra.users, Type::TEXT_ARRAY),
         (&extra.ids, Type::UUID_ARRAY),
     ];
     let rows = client.query_typed(&sql, &values).await?;
@@ -252,13 +251,12 @@ async fn within(
     Ok(dropped)
 }
 
-/// Places of rows. The time gives the partition, the user the node; the id excludes another row that has come to the
+/// Places of rows. The time gives the partition, the id the shard; the id also excludes another row that has come to the
 /// same place.
 #[derive(Default)]
 struct Places {
     places: Vec<String>,
     times: Vec<DateTime<Utc>>,
-    users: Vec<String>,
     ids: Vec<Uuid>,
 }
 
@@ -266,7 +264,7 @@ impl Places {
     /// All rows but the first of each call.
     async fn of_extra_rows(client: &Client, search: &DuplicateSearch) -> Result<Self, tokio_postgres::Error> {
         let sql = format!(
-            "WITH {ranked} SELECT place::text, occurred_at, user_id, row_id FROM ranked WHERE number > 1",
+            "WITH {ranked} SELECT place::text, occurred_at, row_id FROM ranked WHERE number > 1",
             ranked = search.ranked()
         );
         let (from, to) = search.times();
@@ -276,8 +274,7 @@ impl Places {
         for row in client.query_typed(&sql, &values).await? {
             found.places.push(row.get(0));
             found.times.push(row.get(1));
-            found.users.push(row.get(2));
-            found.ids.push(row.get(3));
+            found.ids.push(row.get(2));
         }
         Ok(found)
     }

@@ -83,7 +83,9 @@ pub use connection::{ConnectError, Connection, describe};
 pub use error::{FailureClass, classify};
 pub use migrate::{MigrateError, MigrateOptions, MigrateReport, migrate, pending};
 pub use rebuild::{Rebuild, RebuildError, preview_rebuild, rebuild_rollups};
-pub use reconcile::{Difference, MAX_DIFFERENCES, ReconcileError, Reconciliation, reconcile};
+pub use reconcile::{
+    ChangedDays, Difference, MAX_DIFFERENCES, ReconcileError, Reconciliation, reconcile, reconcile_changed,
+};
 pub use source::{Database, DatabaseError, DatabaseOptions};
 pub use tallyd_config::Granularity;
 pub use zone::{ZoneMoved, reporting_zone};

@@ -157,15 +157,19 @@ impl Rollup {
     /// `SELECT` of the sums that the table should have: those of the call log and the dropped ones, in the order key,
     /// columns.
     pub(super) fn select_accounted(&self) -> String {
+        self.select_accounted_of("public.api_usage_log", &format!("public.{}", self.dropped))
+    }
+
+    /// The same of a part of both: queries in parentheses, or tables.
+    pub(super) fn select_accounted_of(&self, log: &str, dropped: &str) -> String {
         let keys = self.key_list();
         let merged: Vec<String> =
             self.columns().map(|(name, _)| format!("{}(a.{name}) AS {name}", aggregate(name))).collect();
         format!(
-            "SELECT {keys}, {merged} FROM ({log} UNION ALL SELECT {columns} FROM public.{dropped}) AS a GROUP BY {keys}",
+            "SELECT {keys}, {merged} FROM ({log} UNION ALL SELECT {columns} FROM {dropped} AS d) AS a GROUP BY {keys}",
             merged = merged.join(", "),
-            log = self.select_from("public.api_usage_log"),
+            log = self.select_from(log),
             columns = self.column_list(),
-            dropped = self.dropped,
         )
     }
 

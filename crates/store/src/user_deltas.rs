@@ -102,8 +102,8 @@ impl Side {
     }
 
     async fn has_rows(self, client: &Client) -> Result<bool, Error> {
-        let sql = format!("SELECT EXISTS (SELECT 1 FROM public.{})", self.table());
-        Ok(client.query_typed(&sql, &[]).await?.first().is_some_and(|row| row.get(0)))
+        let sql = format!("SELECT 1 FROM public.{} LIMIT 1", self.table());
+        Ok(!client.query_typed(&sql, &[]).await?.is_empty())
     }
 }
 
@@ -218,8 +218,8 @@ async fn absorb(client: &Client, side: Side) -> Result<u64, Error> {
 /// The deltas before a merge.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
-    /// Approximate rows of both sides, from PostgreSQL's statistics. These begin anew after a crash of the server, and
-    /// do not cover Citus' nodes.
+    /// Approximate rows of both sides, from PostgreSQL's statistics. These begin anew after a crash of the server. On
+    /// Citus, the rows of all nodes together.
     pub rows: u64,
     /// True if there is a row.
     pub any: bool,
@@ -239,21 +239,38 @@ pub struct Waiting {
 /// PostgreSQL's.
 pub async fn look(client: &Client) -> Result<Waiting, Error> {
     let sql = "SELECT r.side, greatest(extract(epoch FROM clock_timestamp() - r.turned_at), 0)::float8, \
-            pg_stat_get_live_tuples('public.tallyd_user_deltas_0'::regclass), \
-            pg_stat_get_live_tuples('public.tallyd_user_deltas_1'::regclass), \
             greatest(extract(epoch FROM clock_timestamp() - r.merged_at), 0)::float8 FROM public.tallyd_delta_ring AS r";
     let rows = client.query_typed(sql, &[]).await?;
     let Some(row) = rows.first() else { return Ok(Waiting::default()) };
-    let live = [row.get::<_, i64>(2).unsigned_abs(), row.get::<_, i64>(3).unsigned_abs()];
     let side: i16 = row.get(0);
+    let any = Side(side).has_rows(client).await? || Side(side).other().has_rows(client).await?;
+    let live = if any { live_rows(client).await? } else { [0, 0] };
     Ok(Waiting {
         rows: live[0] + live[1],
-        any: Side(side).has_rows(client).await? || Side(side).other().has_rows(client).await?,
+        any,
         turned_ago: Duration::from_secs_f64(row.get(1)),
-        merged_ago: Duration::from_secs_f64(row.get(4)),
+        merged_ago: Duration::from_secs_f64(row.get(2)),
         side,
         of_side: live[usize::from(side == 1)],
     })
+}
+
+/// Rows of each side, by the statistics of the nodes that have them.
+async fn live_rows(client: &Client) -> Result<[u64; 2], Error> {
+    let sql = if is_spread(client).await? {
+        // Each node adds up its shards, whose names end in a number.
+        "SELECT coalesce(sum(split_part(n.result, ' ', 1)::int8), 0)::int8, coalesce(sum(split_part(n.result, ' ', 2)::int8), 0)::int8 \
+         FROM pg_catalog.run_command_on_all_nodes($$ \
+             SELECT concat_ws(' ', coalesce(sum(pg_stat_get_live_tuples(c.oid)) FILTER (WHERE c.relname ~ '_0_[0-9]+$'), 0), \
+                 coalesce(sum(pg_stat_get_live_tuples(c.oid)) FILTER (WHERE c.relname ~ '_1_[0-9]+$'), 0)) \
+             FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' \
+                 AND c.relname ~ '^tallyd_user_deltas_[01]_[0-9]+$' $$) AS n WHERE n.success"
+    } else {
+        "SELECT pg_stat_get_live_tuples('public.tallyd_user_deltas_0'::regclass), \
+             pg_stat_get_live_tuples('public.tallyd_user_deltas_1'::regclass)"
+    };
+    let rows = client.query_typed(sql, &[]).await?;
+    Ok(rows.first().map_or([0, 0], |row| [0, 1].map(|side| row.get::<_, i64>(side).unsigned_abs())))
 }
 
 impl Waiting {

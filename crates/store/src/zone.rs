@@ -79,7 +79,8 @@ pub async fn reporting_zone(client: &impl GenericClient, configured: Option<Tz>)
 
 async fn is_empty(client: &impl GenericClient) -> Result<bool, MigrateError> {
     let empty = "SELECT NOT EXISTS (SELECT 1 FROM public.daily_api_costs) \
-        AND NOT EXISTS (SELECT 1 FROM public.tallyd_user_day_parts) AND NOT EXISTS (SELECT 1 FROM public.api_usage_log)";
+        AND NOT EXISTS (SELECT 1 FROM public.tallyd_user_day_parts LIMIT 1) \
+        AND NOT EXISTS (SELECT 1 FROM public.api_usage_log LIMIT 1)";
     let rows = client.query_typed(empty, &[]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }

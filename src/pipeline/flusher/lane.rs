@@ -104,7 +104,7 @@ impl Lane {
         let deadline = self.flusher.options.deadline;
         let connecting = async {
             let connection = self.flusher.database.connect("tallyd flusher").await?;
-            citus::keep_connections(&connection).await?;
+            citus::load_in_turn(&connection).await?;
             let found = self.watermark.read(&connection).await?;
             Ok::<_, FlushError>((connection, found))
         };

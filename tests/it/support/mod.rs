@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "several test programs share it, and each uses its part")]
 
+pub mod citus;
 pub mod daemon;
 pub mod load;
 pub mod network;

@@ -156,7 +156,7 @@ impl<'d> Replay<'d> {
         let summed = "SELECT DISTINCT day FROM daily_api_costs WHERE day = ANY ($1)";
         // One query a day: on a distributed call log, one query about all days cannot run on the nodes.
         let logged = "SELECT EXISTS (SELECT 1 FROM api_usage_log WHERE occurred_at >= $1::date::timestamp AT TIME ZONE $2 \
-             AND occurred_at < ($1::date + 1)::timestamp AT TIME ZONE $2)";
+             AND occurred_at < ($1::date + 1)::timestamp AT TIME ZONE $2 LIMIT 1)";
         let mut expired = HashSet::new();
         for row in client.query_typed(summed, &[(&days, Type::DATE_ARRAY)]).await? {
             let day: NaiveDate = row.get(0);

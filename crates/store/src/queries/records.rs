@@ -152,8 +152,10 @@ impl RecordSearch {
 
     /// The beginning of the range that has enough calls for a page, or all matching ones. None without a match.
     async fn first_window(&self, reading: &Reading) -> Result<Option<DateTime<Utc>>, QueryError> {
-        let sql =
-            format!("SELECT count(*) FROM (SELECT FROM public.api_usage_log WHERE {} LIMIT $8) AS l", self.condition());
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM public.api_usage_log WHERE {} LIMIT $8) AS l",
+            self.condition()
+        );
         // More calls may have the same microsecond as the last call of the page before.
         let after =
             |(at, _): (DateTime<Utc>, Uuid)| at.checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(self.to);

@@ -16,8 +16,8 @@
 //! for a finished slice were priced at their arrival.
 //!
 //! A row is found by its place (`ctid`) within the transaction that has read it. A change in between, such as by
-//! another job, shows in the count of updated rows, and the slice is done again. Distributed tables do not have such
-//! places: reprice them before they are distributed.
+//! another job, shows in the count of updated rows, and the slice is done again. Where the call log is distributed, the
+//! call's id gives the shard of the place.
 //!
 //! Calls that were dropped from the call log cannot be priced anew, because only their sums are left. [`dropped_calls`]
 //! finds them in a period.

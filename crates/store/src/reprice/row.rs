@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::RepriceOptions;
 use tallyd_model::call::NOT_UNDERSTOOD;
@@ -14,8 +15,9 @@ use tallyd_model::pricing::{
 
 /// A call.
 pub(super) struct LogRow {
-    /// The row's place. Rows of one time and user are in one table on one node, so place, time and user identify a row.
+    /// The row's place. The time gives the partition and the id the shard, so place, time and id identify a row.
     pub place: String,
+    pub id: Uuid,
     pub occurred_at_us: i64,
     pub provider: String,
     pub model: String,
@@ -73,7 +75,7 @@ pub(super) fn select(options: &RepriceOptions, from_us: i64, to_us: i64) -> Stri
          l.provider, l.model, l.endpoint, l.user_id, l.service_tier, l.input_tokens, l.output_tokens, \
          l.cache_read_tokens, l.cache_write_5m_tokens, l.cache_write_1h_tokens, l.requests, l.extra_units::text, \
          l.cost_usd::text, l.cost_source = 'catalog', l.price_id, l.rollup_other, coalesce(l.metadata ? '{NOT_UNDERSTOOD}', false), \
-         l.platform, l.app \
+         l.platform, l.app, l.id \
          FROM public.api_usage_log AS l WHERE {filter}"
     )
 }
@@ -113,6 +115,7 @@ impl LogRow {
             not_understood: row.get(18),
             platform: row.get(19),
             app: row.get(20),
+            id: row.get(21),
         }
     }
 

@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
 
 use super::job::{Job, Step};
 use super::preview::{sum, zone};
@@ -154,12 +155,12 @@ async fn step(
     Ok(Some(done))
 }
 
-/// New costs of rows, by place, time and user: the time gives the partition, the user the node.
+/// New costs of rows, by place, time and id: the time gives the partition, the id the shard.
 #[derive(Default)]
 struct Updates {
     places: Vec<String>,
     times: Vec<DateTime<Utc>>,
-    users: Vec<String>,
+    ids: Vec<Uuid>,
     costs: Vec<Usd>,
     prices: Vec<i32>,
 }
@@ -169,7 +170,7 @@ impl Updates {
         self.places.push(row.place);
         // It was read from the call log, so it is a time.
         self.times.push(DateTime::from_timestamp_micros(row.occurred_at_us).unwrap_or_default());
-        self.users.push(row.user_id);
+        self.ids.push(row.id);
         self.costs.push(cost);
         self.prices.push(price_id);
     }
@@ -181,8 +182,8 @@ impl Updates {
         }
         let sql = format!(
             "WITH changed AS (UPDATE public.api_usage_log AS l SET cost_usd = d.cost, cost_source = 'catalog', price_id = d.price \
-             FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::numeric[], $5::int4[]) AS d (place, at, user_id, cost, price) \
-             WHERE l.ctid = d.place::tid AND l.occurred_at = d.at AND l.user_id = d.user_id \
+             FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::numeric[], $5::int4[]) AS d (place, at, id, cost, price) \
+             WHERE l.ctid = d.place::tid AND l.occurred_at = d.at AND l.id = d.id \
              AND l.occurred_at >= {from} AND l.occurred_at < {to} RETURNING 1) SELECT count(*) FROM changed",
             from = instant(from_us),
             to = instant(to_us),
@@ -190,7 +191,7 @@ impl Updates {
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
             (&self.places, Type::TEXT_ARRAY),
             (&self.times, Type::TIMESTAMPTZ_ARRAY),
-            (&self.users, Type::TEXT_ARRAY),
+            (&self.ids, Type::UUID_ARRAY),
             (&self.costs, Type::NUMERIC_ARRAY),
             (&self.prices, Type::INT4_ARRAY),
         ];

@@ -87,7 +87,7 @@ struct Held {
 
 /// Adds the partition's sums to the dropped ones. None if it does not have rows.
 async fn keep_sums(client: &Client, name: &str, zone: &str) -> Result<Option<Held>, tokio_postgres::Error> {
-    let any = client.query_typed(&format!("SELECT EXISTS (SELECT 1 FROM {name})"), &[]).await?;
+    let any = client.query_typed(&format!("SELECT EXISTS (SELECT 1 FROM {name} LIMIT 1)"), &[]).await?;
     if !any.first().is_some_and(|row| row.get(0)) {
         return Ok(None);
     }

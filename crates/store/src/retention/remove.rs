@@ -60,7 +60,7 @@ async fn within(client: &Client, partition: &PartitionInfo) -> Result<Removed, R
     if !is_partition(client, partition).await? {
         return Ok(Removed::Gone);
     }
-    let any = client.query_typed(&format!("SELECT EXISTS (SELECT 1 FROM {name})"), &[]).await?;
+    let any = client.query_typed(&format!("SELECT EXISTS (SELECT 1 FROM {name} LIMIT 1)"), &[]).await?;
     if any.first().is_some_and(|row| row.get(0)) {
         return Ok(Removed::Refilled);
     }
