@@ -313,9 +313,9 @@ fn ask_everything(asked: &mut Asked) {
         .map(|(path, _)| path.clone())
         .collect();
     // Behind many deltas the list of users is as old as its last refresh.
-    let few = "SELECT pg_relation_size('tallyd_user_deltas_0') + pg_relation_size('tallyd_user_deltas_1') \
-        + pg_relation_size('tallyd_user_list_due') <= 65536";
-    asked.api.postgres.until(few, "t");
+    let waiting = "SELECT count(*) < 1000 FROM (SELECT FROM tallyd_user_deltas_0 UNION ALL SELECT FROM tallyd_user_deltas_1 \
+        UNION ALL SELECT FROM tallyd_user_list_due) AS w";
+    asked.api.postgres.until(waiting, "t");
     for path in &paths {
         asked.get(path);
     }

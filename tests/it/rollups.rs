@@ -201,7 +201,7 @@ fn an_altered_rollup_is_found_and_named() {
     for (rollup, table, column) in [
         ("daily_api_costs", "daily_api_costs", "cost_usd"),
         ("daily_user_api_costs", "tallyd_user_days", "requests"),
-        ("user_api_totals", "tallyd_user_totals", "calls"),
+        ("user_api_totals", "tallyd_user_totals", "requests"),
     ] {
         postgres.psql(&format!("UPDATE {table} SET {column} = {column} + 1"));
         let output = daemon.run(&["reconcile", "--json"]);

@@ -26,10 +26,10 @@ use crate::retry::in_transaction;
 pub(crate) const COLUMNS: &str =
     "user_id, calls, claude_calls, rentcast_calls, errors, unpriced_calls, cost_usd, first_call_at, last_call_at";
 
-/// Bytes of both tables of deltas up to which a request adds them up: some 1,600 rows.
-const DELTAS_BYTES: i64 = 256 << 10;
-/// Bytes of the notes up to which a request computes their users: some 1,500.
-const DUE_BYTES: i64 = 64 << 10;
+/// Deltas and notes up to which a request computes their users' rows: some 20 ms.
+const ADDED_UP: i64 = 3_000;
+/// Bytes of their tables from which on they are not even counted: rows that a merge has deleted are passed over until a VACUUM.
+const COUNTED_BYTES: i64 = 16 << 20;
 
 /// `SELECT` of the list's rows from rows like those of the totals: `source` has at least their columns, and may end with a condition.
 pub(crate) fn sums_by_user(source: &str) -> String {
@@ -143,23 +143,25 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Looks. The sizes of files decide, because counting rows takes as long as adding them up. On Citus the coordinator has none, so
-    /// there the list is always read alone.
+    /// Counts deltas and notes up to the bound. On Citus the list is always read alone: many small answers of nodes take longer.
     ///
     /// # Errors
     /// PostgreSQL's.
     pub(crate) async fn read(client: &Client) -> Result<Self, Error> {
         let is_spread = is_spread(client).await?;
-        let sql = format!(
-            "SELECT r.listed_to, pg_relation_size('public.tallyd_user_deltas_0'::regclass) \
-                 + pg_relation_size('public.tallyd_user_deltas_1'::regclass) <= {DELTAS_BYTES} \
-                 AND pg_relation_size('public.tallyd_user_list_due'::regclass) <= {DUE_BYTES} \
-             FROM public.tallyd_delta_ring AS r"
+        let is_small = format!(
+            "CASE WHEN pg_relation_size('public.tallyd_user_deltas_0'::regclass) + pg_relation_size('public.tallyd_user_deltas_1'::regclass) \
+                 + pg_relation_size('public.tallyd_user_list_due'::regclass) > {COUNTED_BYTES} THEN false \
+             ELSE (SELECT count(*) <= {ADDED_UP} FROM (SELECT 1 FROM public.tallyd_user_deltas_0 \
+                 UNION ALL SELECT 1 FROM public.tallyd_user_deltas_1 \
+                 UNION ALL SELECT 1 FROM public.tallyd_user_list_due LIMIT {ADDED_UP} + 1) AS w) END"
         );
+        let is_small = if is_spread { "false" } else { is_small.as_str() };
+        let sql = format!("SELECT r.listed_to, {is_small} FROM public.tallyd_delta_ring AS r");
         let rows = client.query_typed(&sql, &[]).await?;
         // Without its row nothing is ever listed anew.
-        let (listed_to, is_small) = rows.first().map_or((DateTime::UNIX_EPOCH, true), |row| (row.get(0), row.get(1)));
-        let is_exact = is_small && !is_spread;
+        let (listed_to, is_exact) =
+            rows.first().map_or((DateTime::UNIX_EPOCH, !is_spread), |row| (row.get(0), row.get(1)));
         Ok(Self { as_of: (!is_exact).then_some(listed_to), is_spread })
     }
 

@@ -8,7 +8,7 @@
 //! | bound | effect |
 //! |---|---|
 //! | [`AGE`] since the ring turned, or [`ROWS`] on a side | a merge is due |
-//! | [`ROWS_HURRY`] | the task does not rest |
+//! | [`ROWS_HURRY`] | the task does not rest, and the list of users waits |
 //! | [`ROWS_MAX`] | lanes wait ([`DeltasState::is_full`]) |
 //!
 //! After a merge the list of users is refreshed ([`tallyd_store::user_list`]), which takes a fifth of the time at most. Between refreshes
@@ -128,7 +128,9 @@ impl Merging {
             past.rests_until = self.showing(session, past, merging).await?;
             self.show(session, past).await.map_err(said)?;
         }
-        if Instant::now() >= past.list_rests_until && user_list::is_due(session).await.map_err(said)? {
+        // A refresh keeps merges waiting.
+        let may_refresh = waiting.rows < ROWS_HURRY && Instant::now() >= past.list_rests_until;
+        if may_refresh && user_list::is_due(session).await.map_err(said)? {
             past.list_rests_until = self.showing(session, past, self.refresh()).await?;
         }
         waiting.index(session).await.map_err(said)
