@@ -23,7 +23,7 @@ use tallyd_store::retry::until_stopped;
 use tallyd_store::unpriced::unpriced;
 use tallyd_store::{Connection, Database, describe};
 
-/// The longest time between reads of forecasts, unpriced calls and dead letters, which are not urgent.
+/// The longest time between reads of forecasts, unusual spend, unpriced calls and dead letters, which are not urgent.
 const SLOW: Duration = Duration::from_secs(60);
 
 pub(crate) struct BudgetWatch {
@@ -72,7 +72,7 @@ impl BudgetWatch {
     ) -> Result<(), tokio_postgres::Error> {
         let now = self.now();
         let today = now.date_naive();
-        let raised = evaluate::evaluate(connection, today, &self.options).await?;
+        let raised = evaluate::evaluate(connection, &now, &self.options, with_slow).await?;
         counter!(registry::ALERTS_RAISED).increment(raised.unwrap_or(0));
         let board = store::board(connection, today).await?;
         shown.budgets(&board, None);

@@ -56,7 +56,7 @@ pub(super) struct CostsArgs {
     json: bool,
 }
 
-/// What is told apart.
+/// The column that the costs are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum By {
     /// A provider's model

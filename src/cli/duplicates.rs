@@ -18,7 +18,7 @@ use tallyd_store::queries::audit::Actor;
 const DEFAULT_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
 
 /// Find calls that are in the call log more than once, and drop the doubles. The daemon knows a stated id for `wal.identity_window_days`,
-/// and each daemon its own: what is sent again later, or to another daemon, is found here.
+/// and each daemon its own. A call that is sent again later, or to another daemon, is found here.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd duplicates list --from 2026-11-01 --to 2026-12-01

@@ -72,7 +72,7 @@ const LONG_VERSION: &str = concat!(
 
 const EXAMPLES: &str = "Examples:
   tallyd                                     start the daemon, with a PostgreSQL of its own
-  tallyd record --provider claude --model claude-sonnet-4-5 --input-tokens 1200 --output-tokens 300
+  tallyd record --provider claude --model claude-sonnet-5 --input-tokens 1200 --output-tokens 300
   tallyd status
   tallyd costs                               what was spent in the last 30 days, by model
   tallyd psql -c 'SELECT * FROM daily_api_costs'";
@@ -126,7 +126,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Find calls that are in the call log more than once, and drop the doubles
     Duplicates(duplicates::DuplicatesArgs),
-    /// Look at the segments of the WAL (write-ahead log), and load what is readable in a damaged one
+    /// Look at the segments of the WAL (write-ahead log), and load the readable records of a damaged one
     Wal(wal::WalArgs),
     /// List the call log's partitions, make them ahead, drop old ones
     Partitions(partitions::PartitionsArgs),

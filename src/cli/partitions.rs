@@ -155,7 +155,7 @@ fn drop(before: DateTime<Utc>, actor: &str, as_json: bool, config: &Config) -> a
         }
         let left = dropped.iter().filter(|one| one.state != DropState::Gone).count();
         if left > 0 {
-            output::hint("others were using what is not gone (pg_stat_activity has them); run the same command again");
+            output::hint("others use the rest (pg_stat_activity shows them); run the same command again");
         }
         Ok(if left > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })

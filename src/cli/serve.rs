@@ -21,8 +21,8 @@ use tallyd_config::{Config, LogFormat};
   TALLYD_DATABASE_URL=postgresql://tally@db.example.com/app tallyd serve
   TALLYD_DATA_DIR=/var/lib/tallyd TALLYD_SOCKET=/run/tallyd/tallyd.sock tallyd serve")]
 pub(super) struct ServeArgs {
-    /// Go on from the state of a database that was restored to an earlier one: what the WAL still has is
-    /// loaded on top of it
+    /// Go on from the state of a database that was restored to an earlier one: the records that the WAL
+    /// still has are loaded on top of it
     #[arg(long)]
     accept_rewound_database: bool,
 }

@@ -23,7 +23,7 @@ use tallyd_model::json;
 use tallyd_model::pricing::{Catalog, Usd};
 use tallyd_store::queries::{QueryError, Reading};
 
-/// The failures that every question may have.
+/// The failures that every request may have.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "the document of the API is made from it; no value is")]
 pub(crate) enum Failures {

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use super::auth::{Gate, Identity, Role, gate, gate_if_shown};
 use super::error::ApiError;
 use super::places::{self, RequestSlots};
-use super::{SharedDaemon, admin, answer, health, ingest, openapi, otlp, page, status, today, v1};
+use super::{SharedDaemon, admin, answer, book, health, ingest, openapi, otlp, page, status, today, v1};
 
 /// The longest body before a token was checked, bytes: it has a token or a password.
 const STRANGERS_BODY_BYTES: usize = 8 * 1024;
@@ -139,6 +139,7 @@ pub(crate) fn public(daemon: SharedDaemon) -> Router {
     router
         .merge(openapi::routes(&openapi::complete(document)))
         .merge(page::assets::routes())
+        .merge(book::routes())
         .merge(page::sign_in::routes().layer(DefaultBodyLimit::max(STRANGERS_BODY_BYTES)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -207,8 +208,8 @@ fn cors(origins: &[String]) -> CorsLayer {
 
 type Exposition = ([(HeaderName, &'static str); 1], String);
 
-/// The daemon's metrics, in Prometheus' text format. With a token of the role `read` (or the setting `http.metrics_spend`) also what
-/// was spent by model.
+/// The daemon's metrics, in Prometheus' text format. With a token of the role `read` (or the setting `http.metrics_spend`) also costs
+/// by model.
 #[utoipa::path(get, path = "/metrics", tag = "health", security((), ("bearer" = [])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 async fn metrics(State(daemon): State<SharedDaemon>, identity: Option<Extension<Identity>>) -> Exposition {

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::{data_dir, migrated, value};
 
-/// Each order, and what it is in SQL.
+/// Each order, and its column.
 const ORDERS: [(UserSort, &str); 6] = [
     (UserSort::Cost, "cost"),
     (UserSort::Calls, "calls"),
@@ -126,7 +126,7 @@ async fn pages_in_every_order_are_the_sorted_sums_of_the_log_while_calls_are_loa
     let (mut compared, mut rounds) = (0, 0);
     loop {
         let is_last = writers.iter().all(tokio::task::JoinHandle::is_finished);
-        // What one snapshot has of both.
+        // Both are read in one snapshot.
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.unwrap();
         let list = List::open(&client, &Users::default()).await.unwrap();
         // Where deltas are not vacuumed in time, the list is older.

@@ -85,5 +85,5 @@ fn what_is_no_bill_is_named_and_exits_with_1() {
     let output = daemon.run(&["bill-check", &file.display().to_string()]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("calls.csv is no export that is known"), "{said}");
+    assert!(said.contains("calls.csv is not a known export"), "{said}");
 }

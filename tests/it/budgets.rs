@@ -122,7 +122,10 @@ fn an_alert_is_delivered_once_though_the_webhook_fails_first_and_daemons_restart
     texts.sort();
     assert_eq!(texts.len(), 3, "{texts:?}");
     assert!(texts[2].starts_with("tallyd: daily budget (app \"web\") 850 % used: 8.50 of 1.00 USD"), "{texts:?}");
+    assert!(texts[2].ends_with(", alert at 100 %; top: \"rentcast\" 8.50"), "{texts:?}");
     assert!(texts[0].starts_with("tallyd: daily budget (all spend) 105 % used: 10.50 of 10.00 USD"), "{texts:?}");
+    let top = "SELECT DISTINCT details #> '{top,0}' FROM api_alerts WHERE details ->> 'scope' = 'app'";
+    assert_eq!(postgres.psql(top), r#"{"name": "rentcast", "cost_usd": "8.5"}"#);
     // Each threshold has a row, also those that needed no message any more.
     let percents = "SELECT string_agg(details ->> 'percent', ',' ORDER BY (details ->> 'percent')::int) FROM api_alerts \
         WHERE details ->> 'scope' = 'global'";
@@ -258,6 +261,9 @@ fn unusual_spend_is_told_once_a_day_and_a_new_user_is_not_unusual() {
     postgres.psql("SELECT increment_daily_cost('rentcast', user_id => 'wild', cost_usd => 40)");
     set(&daemon, &["0.01", "--alert", "100"]);
     until("a later alert has arrived", || if webhook.texts().len() > 1 { Ok(()) } else { Err("one".into()) });
+    // More than the six rounds of 30 milliseconds after which unusual spend is looked for again.
+    let later = postgres.psql("SELECT clock_timestamp() + interval '1 second'");
+    postgres.until(&format!("SELECT max(evaluated_at) > '{later}' FROM api_budget_states"), "t");
     let texts = webhook.texts();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(

@@ -34,7 +34,7 @@ def exact(value: Any) -> Union[int, str]:
     """The wire's form of an amount or a quantity. Raises TypeError for a float, which is already rounded."""
     if isinstance(value, Decimal):
         if not value.is_finite():
-            raise ValueError(f"{value} is no amount")
+            raise ValueError(f"{value} is not an amount")
         return format(value, "f")
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         return value

@@ -16,7 +16,7 @@ const KNOWN: ReadonlySet<string> = new Set(NAMES);
 /** The wire's form of a decimal: text, never a float. */
 function decimal(value: Decimal): string {
   if (typeof value !== "number") return value.toString();
-  if (!Number.isFinite(value)) throw new TypeError(`${value} is no amount`);
+  if (!Number.isFinite(value)) throw new TypeError(`${value} is not an amount`);
   // 1e-7 becomes 0.0000001: decimal text does not have exponents.
   const text = value.toString();
   return text.includes("e") ? value.toFixed(18).replace(/\.?0+$/, "") : text;

@@ -1,8 +1,8 @@
 //! The list of users: one row a user with lifetime sums (`tallyd_user_list`), indexed by each order that it is asked in.
 //!
 //! A row is the sum of its user's rows in `tallyd_user_totals`, and nothing else. Each change of a row writes six indexes, which costs as much
-//! as the whole merge. So a merge only notes its users in `tallyd_user_list_due` ([`note`]), and a refresh computes their rows anew
-//! ([`refresh`]), in a transaction and at a pace of its own: the more merges it comes after, the more of them each row adds up.
+//! as the whole merge. So a merge only notes its users in `tallyd_user_list_due` ([`note`]). A refresh computes their rows anew ([`refresh`]), in
+//! a transaction of its own and after a rest. A user of several merges is computed once.
 //!
 //! ## Invariant
 //! A user who is not due has a row that equals the totals. `tallyd reconcile` compares the two. Notes are written in the transaction that
@@ -104,8 +104,8 @@ pub async fn is_due(client: &Client) -> Result<bool, Error> {
     Ok(client.query_typed(sql, &[]).await?.first().is_some_and(|row| row.get(0)))
 }
 
-/// Computes the rows of the users that are due. Returns how long it took, or None if another daemon changes the base. Whoever deletes a user's
-/// totals has renewed the row.
+/// Computes the rows of the users that are due. Returns the time it took, or None if another daemon changes the base. An operation that
+/// deletes a user's totals has renewed the row itself.
 ///
 /// # Errors
 /// PostgreSQL's. The users stay due then.
@@ -171,7 +171,7 @@ impl Standing {
     }
 }
 
-/// What stands before a statement that reads the list exactly: `due`, the users whose rows may be out of date, and `fresh`, their rows.
+/// The beginning of a statement that reads the list exactly: `due`, the users whose rows may be out of date, and `fresh`, their rows.
 ///
 /// The condition on the totals is an array, which reaches their index.
 pub(crate) fn exact() -> String {

@@ -33,6 +33,7 @@ pub mod seeds;
 pub mod token;
 pub mod value;
 
+/// A reader, with the checks of its results.
 pub struct Target {
     /// The name of its corpus and of its program in `fuzz/`.
     pub name: &'static str,
@@ -73,6 +74,7 @@ impl Target {
     }
 }
 
+/// All targets; `tests/corpus.rs` compares them with the programs in `fuzz/fuzz_targets/`.
 pub const TARGETS: [Target; 11] = [
     Target { name: "frame", run: frame::run, words: &frame::WORDS },
     Target { name: "line", run: line::run, words: &line::WORDS },

@@ -71,7 +71,9 @@ function sentence({ kind, message, details }: Alert): string {
   if (kind !== "budget" || spent === undefined) return message.replace(/^tallyd: /, "");
   const of = value ? `${scope} ${value}` : "all spend";
   const used = percentage(share(parse(String(spent)), parse(String(amount))));
-  return `${PERIODS[String(period)]} budget (${of}) ${used} used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}, alert at ${percent} %`;
+  const forecast = details.forecast_usd === undefined ? "" : `, forecast then: ${money(details.forecast_usd)}`;
+  const top = Array.isArray(details.top) && details.top.length > 0 ? `; top: ${details.top.map((part) => `${part.name} ${money(part.cost_usd)}`).join(", ")}` : "";
+  return `${PERIODS[String(period)]} budget (${of}) ${used} used: ${money(spent)} of ${money(amount)} since ${shortDay(String(start))}, alert at ${percent} %${forecast}${top}`;
 }
 
 function Row({ alert, onSeen }: { alert: Alert; onSeen: (() => void) | undefined }) {

@@ -138,9 +138,7 @@ async fn take(
         output::json(&json!({ "found": found, "moved": moved, "done": done }))?;
     } else {
         show::done(&moved, &done);
-        output::hint(
-            "`tallyd reconcile` proves that the rollups are the sums of the log and of what was taken as sums",
-        );
+        output::hint("`tallyd reconcile` proves that the rollups are the sums of the call log and of the adopted sums");
     }
     Ok(if found.left_rows() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use tallyd_base::clock::{Clock, SystemClock};
 use tallyd_store::dead_letters::Filter;
 
-/// Flags that choose letters. All of what is given must hold.
+/// Flags that choose letters. A letter must fit all of the given flags.
 #[derive(Args)]
 pub(super) struct FilterArgs {
     /// These letters, by number

@@ -144,7 +144,7 @@ fn sync(config: &Config, place: &Path) -> Check {
         return Check::warning(
             name,
             found,
-            "a disk does not sync so fast: what is acknowledged may be gone after a power cut",
+            "a disk does not sync so fast: acknowledged records may be lost in a power cut",
         );
     }
     if median > SLOW_SYNC && config.wal.sync == Sync::Always {

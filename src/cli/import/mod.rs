@@ -68,7 +68,7 @@ use tallyd_wal::identity;
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd import calls.csv --map occurred_at=TIMESTAMP,input_tokens=ContextTokens,output_tokens=GeneratedTokens \\
-      --set provider=claude,model=claude-sonnet-4-5
+      --set provider=claude,model=claude-sonnet-5
   tallyd import calls.csv --set provider=openai --dry-run 5      see what would be recorded
   tallyd import calls.ndjson --json | jq .recorded
   tallyd import events.jsonl --map input_tokens=message.usage.input_tokens --key message.id --set provider=claude
@@ -132,7 +132,7 @@ pub(super) struct ImportArgs {
 
 const BATCH_MAX: i64 = limits::FRAME_RECORDS as i64;
 
-/// What a file holds.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FileFormat {
     /// Comma-separated values, the first line naming the columns.

@@ -17,7 +17,7 @@ use tallyd_store::load::dead_letters::to_json;
 use tallyd_wal::chunk::{Entry, PayloadReader};
 use tallyd_wal::inspect::{self, SegmentContents, SegmentReport, SegmentState};
 
-/// Look at the segments of the WAL (write-ahead log), and load what is readable in a damaged one.
+/// Look at the segments of the WAL (write-ahead log), and load the readable records of a damaged one.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tallyd wal list

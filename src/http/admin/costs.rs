@@ -44,8 +44,8 @@ pub(crate) struct TodayCosts {
     /// The unused rest, not below 0; 0 without a budget.
     #[schema(value_type = f64)]
     pub remaining: Number,
-    /// Whether applications should hold back: from the warning threshold on, as in the system that tallyd replaces. What acknowledgements
-    /// say (`should_throttle` on the wire) is stricter: it begins where the budget is used up.
+    /// Whether applications should hold back: from the warning threshold on, as in the system that tallyd replaces. The field
+    /// `should_throttle` of acknowledgements is stricter: it begins where the budget is used up.
     pub should_throttle: bool,
     /// In a word.
     pub status: BudgetStatus,

@@ -48,7 +48,7 @@ pub(crate) struct AdminMetrics {
     pub signed_in_users_24h: Option<i64>,
 }
 
-/// Sessions; zeros without Supabase's tables. `/api/v1/sessions` says what each number counts.
+/// Sessions; zeros without Supabase's tables. `/api/v1/sessions` explains each number.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LegacySessions {

@@ -20,8 +20,8 @@ use tallyd_store::queries::prices::{self, PriceRow};
 /// The prices in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Pricing {
-    /// Claude's models: USD for a million tokens. A model is left out whose price does not say what input and output cost:
-    /// `/api/v1/prices` has it.
+    /// Claude's models: USD for a million tokens. Models without a rate for input and for output are left out;
+    /// `/api/v1/prices` has them.
     pub claude: BTreeMap<String, ModelPrice>,
     /// RentCast.
     pub rentcast: RentcastPrice,

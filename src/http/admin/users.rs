@@ -42,10 +42,10 @@ pub(crate) struct AllUsersParameters {
     /// found.
     #[param(max_length = 512)]
     search: Option<String>,
-    /// What to order by; `cost` if nothing is said.
+    /// The sort column; `cost` by default.
     #[param(inline)]
     sort: Option<UserSort>,
-    /// `desc` if nothing is said.
+    /// The sort direction; `desc` by default.
     #[param(inline)]
     order: Option<Order>,
 }

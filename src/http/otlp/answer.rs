@@ -17,11 +17,11 @@ pub(super) struct StatusBody {
     /// gRPC's code: 14 is to be tried again, 3 is not.
     #[schema(example = 3)]
     code: i32,
-    /// What happened.
+    /// The cause, for people.
     message: String,
 }
 
-/// An answer of the exporter's protocol, or of who looks at tokens.
+/// An answer of the exporter's protocol, or of the check of tokens.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it documents; handlers answer with its parts")]
@@ -32,7 +32,7 @@ pub(super) enum Busy {
     Issuer(ErrorBody),
 }
 
-/// The failures that every export may have, beside what is wrong with its body.
+/// The failures that every export may have, besides faults of its body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it documents")]
 pub(super) enum ExportFailures {

@@ -19,7 +19,7 @@ const DAYS: u64 = 30;
 const ROWS: i64 = 1_000;
 const ROWS_MAX: i64 = 10_000;
 
-/// The question.
+/// The parameters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -84,8 +84,8 @@ pub(crate) struct Costs {
     pub bucket: Bucket,
     /// The table that was asked.
     pub source: Source,
-    /// The first day that the sums by application and by hour have whole, where the range begins before it: calls that were dropped from
-    /// the call log before tallyd kept these sums are not in them. Null otherwise.
+    /// The first day whose sums by application and by hour are complete, if the range begins before that day; null otherwise. Calls that
+    /// were dropped from the call log before tallyd kept these sums are not in them.
     pub whole_from: Option<NaiveDate>,
     /// The groups.
     pub rows: Vec<GroupRow>,

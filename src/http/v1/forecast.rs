@@ -40,7 +40,7 @@ pub(crate) struct PastDay {
 /// The forecast and its days.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct ForecastAnswer {
-    /// What it will come to.
+    /// The estimates.
     #[serde(flatten)]
     pub forecast: Forecast,
     /// The zone of the days.

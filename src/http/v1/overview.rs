@@ -29,7 +29,7 @@ pub(crate) struct RangeSums {
     pub from: NaiveDate,
     /// The last day, included.
     pub to: NaiveDate,
-    /// What they added up to.
+    /// The sums of the range.
     #[serde(flatten)]
     pub sums: Sums,
 }
@@ -62,12 +62,12 @@ pub(crate) struct Overview {
     pub previous_month_to_date: RangeSums,
     /// The month before, whole.
     pub previous_month: RangeSums,
-    /// What the day and the month will come to.
+    /// The estimates for the day and the month.
     pub forecast: Forecast,
-    /// The budgets, and what acknowledgements say of them.
+    /// The budgets, and the state that acknowledgements carry.
     #[serde(flatten)]
     pub budgets: Budgets,
-    /// What changed most: the seven days before today against the seven before those.
+    /// The largest changes: the seven days before today against the seven before those.
     pub movers: Vec<Mover>,
     /// Models with calls that no price is known for.
     pub unpriced: Vec<UnpricedModel>,

@@ -103,7 +103,7 @@ impl NewPrice {
 }
 
 fn refused(error: &CatalogError) -> ApiError {
-    ApiError::body(error.to_string(), "see `tallyd prices set --help` for what a price has")
+    ApiError::body(error.to_string(), "see `tallyd prices set --help` for the parts of a price")
 }
 
 fn failed(error: SetPriceError) -> ApiError {
@@ -118,7 +118,7 @@ fn failed(error: SetPriceError) -> ApiError {
 pub(crate) struct AddedPrice {
     /// Its number.
     pub id: i32,
-    /// What it means.
+    /// The effect of the price on recorded calls.
     pub effect: PriceEffect,
 }
 

@@ -19,12 +19,12 @@ use tallyd_store::queries::records::{COLUMNS, RecordRow, RecordSearch};
 
 const RECORDS: i64 = 100;
 
-/// What to search for.
+/// The filters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SearchParameters {
-    /// Not before: RFC 3339, or a day. A day before `to` if nothing is said.
+    /// Not before: RFC 3339, or a day. By default a day before `to`.
     #[param(max_length = 40)]
     from: Option<String>,
     /// Before; now if nothing is said. At most 31 days after `from`.

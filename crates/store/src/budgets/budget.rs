@@ -1,4 +1,4 @@
-//! A budget: how much, for what, and for which days. Days are of the reporting time zone; a week begins on Monday.
+//! A budget: an amount, a scope and a period. Days are of the reporting time zone; a week begins on Monday.
 
 use chrono::{Datelike, Days, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub enum BudgetScope {
 }
 
 impl BudgetScope {
-    /// Its name in `api_budgets`.
+    /// The name in `api_budgets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl BudgetScope {
         }
     }
 
-    /// The scope of a name in `api_budgets`.
+    /// The scope by its name in `api_budgets`.
     pub(super) fn by_name(name: &str) -> Option<Self> {
         [Self::Global, Self::Provider, Self::Model, Self::User, Self::App]
             .into_iter()
@@ -80,7 +80,7 @@ pub enum Period {
 }
 
 impl Period {
-    /// Its name in `api_budgets`.
+    /// The name in `api_budgets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Period {
         }
     }
 
-    /// For messages: a daily budget.
+    /// The word in messages, as in "daily budget".
     #[must_use]
     pub const fn adjective(self) -> &'static str {
         match self {
@@ -100,13 +100,13 @@ impl Period {
         }
     }
 
-    /// The period of a name in `api_budgets`.
+    /// The period by its name in `api_budgets`.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         [Self::Day, Self::Week, Self::Month].into_iter().find(|period| period.name() == name)
     }
 
-    /// The first day of the period that a day lies in, and the day after its last one.
+    /// The first day of the period around a day, and the day after its last.
     #[must_use]
     pub fn around(self, day: NaiveDate) -> (NaiveDate, NaiveDate) {
         let first = match self {

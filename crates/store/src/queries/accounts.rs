@@ -1,10 +1,10 @@
-//! The application's own table of users, as `[users]` names it: which of its columns there are, and the queries that read them.
+//! The application's own table of users, as `[users]` names it: its columns, and the queries that read them.
 //!
-//! Supabase's `auth.users` by default, or any table or view. It is read with the session's own rights. Where it is not there or may not be
-//! read, users are those that calls name.
+//! The default is Supabase's `auth.users`; any table or view may be named. It is read with the session's own rights. If
+//! the table is missing or may not be read, only the users in calls are known.
 //!
 //! Ids are compared in the column's own type, so that the table's index finds them. An id of a call that is not a value of
-//! that type names nobody in the table.
+//! that type is in no row of the table.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::users::Profile;
 use super::{Parameter, QueryError};
 
-/// What a user's row says.
+/// A user's row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The shown columns.
@@ -129,7 +129,7 @@ impl Accounts {
         }))
     }
 
-    /// What the table says of these users. Those whom it does not know are left out.
+    /// The rows of these users. Users without a row are left out.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -161,7 +161,7 @@ impl Accounts {
         Ok(rows.first().map_or_else(Profile::empty, |row| Profile(row.get(0))))
     }
 
-    /// The ids of some rows that have the part in a shown column. The table is read until there are so many: its indexes are the application's.
+    /// The ids of some rows that have the part in a shown column. Reading ends when `most` are found; no index of the table helps.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -218,7 +218,7 @@ impl Accounts {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// How many rows the table has by PostgreSQL's estimate. 0 if it has none.
+    /// How many rows the table has by PostgreSQL's estimate. 0 without an estimate.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -229,9 +229,9 @@ impl Accounts {
     }
 }
 
-/// The JSON that stands for a missing value in a column of a category of types, as an SQL literal. A page that was written for
-/// the table alone
-/// calls methods of each number and text, so those are never null. A missing time stays null: no instant stands for it.
+/// The JSON of a missing value in a column of a category of types, as an SQL literal. Numbers and texts are never null,
+/// because a page written for the table alone calls their methods. A missing time stays null, because no instant can
+/// stand for it.
 fn missing(category: &str) -> &'static str {
     match category {
         "N" => "'0'",
@@ -269,7 +269,7 @@ pub async fn readable(client: &Client, table: &str) -> Result<Vec<Readable>, tok
     Ok(rows.iter().map(column).collect())
 }
 
-/// A table's name as a statement names it.
+/// A table's name, quoted for SQL.
 #[must_use]
 pub fn qualified(table: &str) -> String {
     let (schema, table) = split(table);
@@ -287,6 +287,6 @@ fn split(table: &str) -> (&str, &str) {
 }
 
 fn literal(text: &str) -> String {
-    // Backslashes mean nothing special in it: standard_conforming_strings has been on since PostgreSQL 9.1.
+    // Backslashes are plain characters: standard_conforming_strings has been on since PostgreSQL 9.1.
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,8 +1,8 @@
 //! Costs of any range, grouped and in buckets of time: the SQL behind `GET /api/v1/costs`.
 //!
-//! The rollup that can answer is asked: `daily_api_costs` for providers, models and endpoints, `daily_app_api_costs` for
-//! applications, `daily_user_api_costs` for users, `hourly_api_costs` for hours. The call log is asked for what no rollup tells
-//! apart: users' models, applications' endpoints, hours of either.
+//! A rollup answers if it has the dimensions: `daily_api_costs` for providers, models and endpoints,
+//! `daily_app_api_costs` for applications, `daily_user_api_costs` for users, `hourly_api_costs` for hours. For other
+//! combinations the call log answers: users' models, applications' endpoints, hours of either.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::sums::{OF_LOG, OF_ROLLUP, Sums};
 use super::{Parameter, QueryError};
 
-/// Days of a range that the call log answers.
+/// Largest number of days that the call log answers.
 pub const LOG_DAYS_MAX: u64 = 31;
 
 /// The dimensions of calls.
@@ -78,7 +78,7 @@ pub enum Source {
     ApiUsageLog,
 }
 
-/// A request.
+/// A request for costs.
 #[derive(Debug, Clone)]
 pub struct CostQuery {
     /// The first day.
@@ -87,7 +87,7 @@ pub struct CostQuery {
     pub to: NaiveDate,
     /// The reporting time zone's name.
     pub zone: String,
-    /// The stretches.
+    /// The buckets of time.
     pub bucket: Bucket,
     /// The groups; each at most once.
     pub group_by: Vec<Dimension>,
@@ -95,9 +95,9 @@ pub struct CostQuery {
     pub filters: Vec<(Dimension, String)>,
     /// The order.
     pub sort: SortBy,
-    /// The other way round.
+    /// True for the reverse order.
     pub descending: bool,
-    /// Rows at most.
+    /// Largest number of rows.
     pub limit: i64,
     /// Rows to skip.
     pub offset: i64,
@@ -142,7 +142,7 @@ impl Dimension {
 }
 
 impl CostQuery {
-    /// The table that answers it.
+    /// The table that answers the request.
     #[must_use]
     pub fn source(&self) -> Source {
         use Dimension::{App, Endpoint, Model, Provider, User};
@@ -163,12 +163,12 @@ impl CostQuery {
         }
     }
 
-    /// Whether instants are compared and rounded in the zone, which is a parameter then.
+    /// True if the SQL uses the zone, which is then a parameter.
     fn asks_for_zone(&self) -> bool {
         matches!(self.source(), Source::ApiUsageLog | Source::HourlyApiCosts)
     }
 
-    /// Asks it.
+    /// Runs the query.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -188,7 +188,8 @@ impl CostQuery {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// The first day of the rollup that answers, if the range begins before it ([`Source::DailyAppApiCosts`], [`Source::HourlyApiCosts`]).
+    /// The first day of the rollup that answers, if the range begins before that day ([`Source::DailyAppApiCosts`],
+    /// [`Source::HourlyApiCosts`]).
     ///
     /// # Errors
     /// [`QueryError`].
@@ -246,21 +247,23 @@ impl CostQuery {
         };
         let keys: Vec<&str> = self.group_by.iter().map(|dimension| dimension.column()).collect();
         let (columns, groups) = (columns.join(", "), groups.join(", "));
-        // Of these few rows, hardly two to a group, sorting takes a third of the time of a hash of sums, and a page ends early.
+        // A group has hardly two of these few rows, so sorting takes a third of the time of a hash of sums, and a page
+        // ends early.
         let rows = if source == Source::DailyApiCosts && self.bucket == Bucket::Day {
             let order = [&[if self.descending { "day DESC" } else { "day" }], &keys[..]].concat().join(", ");
             format!("(SELECT * FROM {table} WHERE {range}{filters} ORDER BY {order} OFFSET 0) AS t")
         } else {
             format!("{table} WHERE {range}{filters}")
         };
-        // The groups last, so that pages neither repeat nor leave out a row. Rows outside of the page are not written out.
+        // Sorted by the groups last, so that pages neither repeat nor leave out a row. Only the page's rows are
+        // converted to text.
         format!(
             "SELECT {written}, page.* FROM (SELECT {columns}, {sums} FROM {rows} GROUP BY {groups} \
              HAVING count(*) > 0 ORDER BY {first} {direction}, {groups} LIMIT $3 OFFSET $4) AS page"
         )
     }
 
-    /// The bucket as text, as a value, the groups, the sums.
+    /// Reads the columns: the bucket as text and as a value, the groups, the sums.
     fn read(&self, row: &tokio_postgres::Row) -> Result<GroupRow, QueryError> {
         let of = |dimension| {
             let at = self.group_by.iter().position(|grouped| *grouped == dimension);

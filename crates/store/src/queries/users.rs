@@ -1,5 +1,5 @@
-//! Users: the lifetime cost of each, with what the application's own table of users says of them where there is one that may be read
-//! ([`super::accounts`]). Users whom only one side knows are in the list, too: no costs disappear. [`list`] reads it.
+//! Users: the lifetime cost of each, joined with the application's own table of users if that may be read
+//! ([`super::accounts`]). Users that only one side knows are in the list, too, so that no costs disappear. [`list`] reads them.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::whole::Whole;
 use tallyd_model::json::Raw;
 use tallyd_model::pricing::Usd;
 
-/// The shown columns of a user, as the text of a JSON object: PostgreSQL wrote it, and it is handed on as it is.
+/// The shown columns of a user, as the text of a JSON object, passed on as PostgreSQL wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile(pub String);
 
@@ -141,7 +141,7 @@ pub struct UserQuestion {
     pub search: Option<String>,
     /// The order.
     pub sort: UserSort,
-    /// From the largest on.
+    /// True for the largest first.
     pub descending: bool,
     /// Users of a page.
     pub limit: usize,
@@ -149,7 +149,7 @@ pub struct UserQuestion {
     pub after: Option<cursor::Cursor>,
 }
 
-/// How often each of the users has called one endpoint, by the present call log. Users without such a call are left out.
+/// Each user's number of calls of one endpoint, by the present call log. Users without such a call are left out.
 ///
 /// # Errors
 /// [`QueryError`].

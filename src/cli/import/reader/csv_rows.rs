@@ -193,7 +193,7 @@ fn columns(headers: &[String], mapping: &Mapping) -> anyhow::Result<Vec<Column>>
         bail!(nothing_known("column", &keys));
     }
     if !mapping.names("provider") && !columns.iter().any(|column| column.field == "provider") {
-        bail!("nothing says who the provider is: add --set provider=claude, or --map provider=COLUMN");
+        bail!("the provider is not known: add --set provider=claude, or --map provider=COLUMN");
     }
     Ok(columns)
 }

@@ -104,7 +104,7 @@ fn say(mut stream: &UnixStream, message: &ServerMessage) -> io::Result<()> {
 fn serve(stream: &UnixStream, kept: &Mutex<Kept>) -> io::Result<()> {
     let body = receive(stream)?;
     let Ok(ClientFrame::Hello(hello)) = read(&body, limits::FRAME_RECORDS) else {
-        panic!("the first message is no hello")
+        panic!("the first message is not a hello")
     };
     let (fault, welcome) = {
         let mut kept = kept.lock().unwrap();

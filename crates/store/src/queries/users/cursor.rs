@@ -46,7 +46,7 @@ impl UserSort {
         }
     }
 
-    /// The value that a user has in this order: a decimal number, of times the microseconds since 1970. The order by id has none.
+    /// The value that a user has in this order: a decimal number, of times the microseconds since 1970. The order by id does not have a value.
     pub(super) fn value(self, user: &UserTotals) -> String {
         match self {
             Self::Cost => user.cost_usd.to_string(),

@@ -1,7 +1,7 @@
 //! Reads the list of users ([`crate::user_list`]) page by page, by the index of its order.
 //!
 //! A page begins after the last row of the page before, so a deep page reads as many rows as the first. While few users are due, their rows
-//! are computed first, and a page is what these and the rows of all others make together: the order and the values have every call that
+//! are computed first, and a page is taken from these and the rows of all others together: the order and the values have every call that
 //! is loaded. Otherwise the list is read as the last refresh left it ([`List::as_of`]).
 //!
 //! A search sorts the first [`SEARCHED`] users whose ids begin so, and as many whom the application's table finds: of a beginning that
@@ -199,7 +199,7 @@ impl<'c> List<'c> {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Adds what the application's table says of the users.
+    /// Adds the shown columns of the application's table.
     async fn tell(&self, users: &mut [UserTotals]) -> Result<(), QueryError> {
         let Some(accounts) = &self.accounts else { return Ok(()) };
         let ids: Vec<&str> = users.iter().map(|user| user.id.as_str()).collect();
