@@ -25,6 +25,8 @@ type Options struct {
 	Token string
 	// App goes into records that name none.
 	App string
+	// Tags go into records that do not have them, such as {"environment": "production"}.
+	Tags map[string]string
 	// Producer is the name that the daemon shows. The process and random digits are appended.
 	Producer string
 	// BufferBytes bound what is not acknowledged yet. 0: 64 MiB.
@@ -195,6 +197,7 @@ func (r *Recorder) put(record Record, done chan Outcome) (ID, bool) {
 		record.ID, record.made = newID(record.OccurredAt), true
 	}
 	record.App = firstOf(record.App, r.options.App)
+	record.Tags = together(r.options.Tags, record.Tags)
 	if r.options.Disabled {
 		if done != nil {
 			done <- Outcome{ID: record.ID}

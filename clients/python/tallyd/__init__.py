@@ -5,7 +5,8 @@
 * `meter_http`: of an API that bills by request.
 * `record_of`, `records_of_batch`: the records of answers that nothing else sees, and of a batch's results; once each.
   `usage_of`: the fields alone that a vendor's answer tells.
-* `context`: who is being served; `tallyd.web` has middleware for it. `tallyd.litellm` has a callback for LiteLLM.
+* `context`: who is being served; `tags`: cost allocation. `tallyd.web` has middleware, `tallyd.litellm` a callback
+  for LiteLLM.
 * `Costs`: reads what it came to.
 * `CostTracker`, or `cost_tracker` for one a process: replaces a tracker that kept its numbers in memory.
 """
@@ -26,7 +27,7 @@ from ._answers import (
     UserCallStats,
 )
 from ._answers_of import record_of, records_of_batch
-from ._context import context
+from ._context import context, tags
 from ._costs import Costs, CostsError
 from ._default import configure, default_recorder, record
 from ._default_tracker import cost_tracker
@@ -69,6 +70,7 @@ __all__ = [
     "record",
     "record_of",
     "records_of_batch",
+    "tags",
     "usage_of",
 ]
 __version__ = "0.1.0"

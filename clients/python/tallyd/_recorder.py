@@ -59,7 +59,8 @@ class Recorder:
 
     `on_drop(fields)` and `on_reject(id, code, message)` are called on whichever thread notices, and may not block. What
     neither hears is logged as a warning, once a kind; `quiet` turns that off. `disabled` (`TALLYD_DISABLED=1`, if left
-    out) makes a recorder that keeps nothing and opens nothing, for tests.
+    out) makes a recorder that keeps nothing and opens nothing, for tests. `tags` are of every record, such as
+    `{"environment": "production"}`; those of the context and of the record come before them.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Recorder:
         *,
         token: Optional[str] = None,
         app: str = "",
+        tags: Optional[Mapping[str, Any]] = None,
         producer: Optional[str] = None,
         queue_bytes: int = 64 << 20,
         window_bytes: int = 32 << 20,
@@ -83,6 +85,7 @@ class Recorder:
         self.notices = Notices(quiet)
         self.endpoint = Endpoint.parse(endpoint, token)
         self.app = app
+        self.tags = dict(tags or {})
         self.window_bytes = window_bytes
         self.backoff = backoff
         self.ack_timeout = ack_timeout
@@ -137,11 +140,14 @@ class Recorder:
         metadata = fields.get("metadata")
         if metadata is not None and not isinstance(metadata, str):
             fields["metadata"] = _wire.metadata_text(dict(metadata))
-        if isinstance(fields.get("extra_units"), dict):
-            fields["extra_units"] = dict(fields["extra_units"])
+        for name in ("extra_units", "tags"):
+            if isinstance(fields.get(name), dict):
+                fields[name] = dict(fields[name])
         _context.complete(fields)
         if self.app and not fields.get("app"):
             fields["app"] = self.app
+        if self.tags:
+            fields["tags"] = {**self.tags, **(fields.get("tags") or {})}
         if self._closed:
             self.drop(fields, "the recorder is closed")
             return False

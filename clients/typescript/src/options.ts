@@ -16,6 +16,8 @@ export interface RecorderOptions {
   token?: string;
   /** The application's name, for records that have none. */
   app?: string;
+  /** Tags of every record, such as `{ environment: "production" }`. Those of the context and of the record come before them. */
+  tags?: UsageRecord["tags"];
   /** A name for this recorder's records, for people. Two processes of one name lose nothing, and both are warned. The default is a new one for each recorder, and right. */
   producer?: string;
   /** Bytes of memory that records may take before they are encoded: 512 a record and two for each character of its text, which is more than V8 needs. */

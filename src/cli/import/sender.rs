@@ -303,7 +303,7 @@ fn back_off(pause: &mut Duration) {
 
 /// A bound of the record's encoded bytes: its texts, and what numbers and lengths may take.
 fn bytes_at_most(record: &Record) -> usize {
-    let mut bytes = 256 + 10 * record.extra_units.len();
+    let mut bytes = 256 + 10 * (record.extra_units.len() + record.tags.len());
     record.each_text(|text| bytes += text.len());
     bytes
 }

@@ -6,7 +6,7 @@
 //!
 //! ## Layout
 //! A payload is a sequence of entries, a tag byte each: [`TAG_CALL`], [`TAG_REFUSED`] or [`TAG_REFUSED_BY`]. Integers are LEB128 varints,
-//! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier, platform) are written once a chunk and
+//! signed ones zigzag. Names that repeat (provider, model, endpoint, user, app, tier, platform, tags) are written once a chunk and
 //! referred to afterwards: `0` is empty, an odd varint `2n+1` a literal of `n` bytes that joins the chunk's table, an
 //! even one `2(i+1)` the table's entry `i`. Times are differences from the entry before. A call is in `call.rs`, the rest in
 //! `write.rs` and `read.rs`.
@@ -76,7 +76,7 @@ mod tests {
 
     #[derive(Debug, Clone)]
     struct Owned {
-        texts: [String; 10],
+        texts: [String; 11],
         id: [u8; 16],
         occurred_at_us: i64,
         tokens: Tokens,
@@ -89,8 +89,19 @@ mod tests {
 
     impl Owned {
         fn call(&self) -> Call<'_> {
-            let [provider, model, endpoint, user_id, app, request_id, extra_units, service_tier, metadata, platform] =
-                &self.texts;
+            let [
+                provider,
+                model,
+                endpoint,
+                user_id,
+                app,
+                request_id,
+                extra_units,
+                service_tier,
+                metadata,
+                platform,
+                tags,
+            ] = &self.texts;
             Call {
                 id: self.id,
                 occurred_at_us: self.occurred_at_us,
@@ -109,6 +120,7 @@ mod tests {
                 cost: self.cost,
                 metadata,
                 platform,
+                tags,
                 stated: self.stated,
             }
         }
@@ -129,7 +141,7 @@ mod tests {
     }
 
     fn owned() -> impl Strategy<Value = Owned> {
-        let texts = prop::array::uniform10(text());
+        let texts = prop::array::uniform11(text());
         let numbers = (any::<[u8; 16]>(), any::<i64>(), any::<[u64; 5]>(), any::<u64>());
         let stated = (any::<bool>(), any::<bool>()).prop_map(|(id, response)| Stated { id, response });
         (texts, numbers, any::<u16>(), any::<Option<u32>>(), cost(), stated).prop_map(
