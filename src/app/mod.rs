@@ -13,6 +13,7 @@
 
 mod background;
 mod build;
+mod dimensions;
 mod loading;
 mod presence;
 mod price_sync;

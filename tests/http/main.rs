@@ -8,6 +8,7 @@ mod support;
 mod changes;
 mod client;
 mod connections;
+mod dimensions;
 mod filled;
 mod grpc;
 mod issuer;

@@ -26,6 +26,7 @@
 //! | [`locks`] | what one transaction at a time does |
 //! | [`upkeep`] | partitions ahead of time, and the users' index |
 //! | [`partitions`] | the call log's partitions, as the catalog has them |
+//! | [`dimensions`] | what costs are allocated by: added, counted backwards day by day, removed |
 //! | [`duplicates`] | calls that are in the call log more than once |
 //! | [`forget`] | a user, forgotten: calls stay, and are nobody's |
 //! | [`retention`] | old partitions, dropped with their sums kept |
@@ -45,6 +46,7 @@ pub mod citus;
 pub mod connection;
 pub mod daemons;
 pub mod dead_letters;
+pub mod dimensions;
 pub mod duplicates;
 pub mod embedded;
 pub mod error;

@@ -8,6 +8,7 @@
 //! endpoints a day has, to keep a day's rollup from exploding.
 
 pub mod day;
+pub mod dimensions;
 pub mod fold;
 pub mod guard;
 pub mod measures;

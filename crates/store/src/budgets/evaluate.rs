@@ -94,7 +94,12 @@ async fn spent(
              AND substr(model, length($3) + 1) ~ '^([-@]20[0-9]{6}|-20[0-9]{2}-[0-9]{2}-[0-9]{2})$'))",
         ),
         BudgetScope::User => rollup("tallyd_user_day_parts", "user_id = $3"),
-        BudgetScope::App => rollup("daily_app_api_costs", "app = $3"),
+        BudgetScope::App => rollup("daily_dimension_costs", "dimension = 'app' AND value = $3"),
+        // A dimension's name has no `=`; a value may have several.
+        BudgetScope::Tag => rollup(
+            "daily_dimension_costs",
+            "dimension = split_part($3, '=', 1) AND value = substr($3, strpos($3, '=') + 1)",
+        ),
     };
     let parameters: [(&(dyn ToSql + Sync), Type); 3] =
         [(&start, Type::DATE), (&end, Type::DATE), (&budget.scope_value, Type::TEXT)];

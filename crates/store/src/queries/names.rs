@@ -16,13 +16,11 @@ const LONG_NAME_BYTES: usize = 200;
 
 /// The name of a dimension in a sentence.
 #[must_use]
-pub const fn word(dimension: Dimension) -> &'static str {
+pub fn word(dimension: &Dimension) -> String {
     match dimension {
-        Dimension::Provider => "provider",
-        Dimension::Model => "model",
-        Dimension::Endpoint => "endpoint",
-        Dimension::User => "user",
-        Dimension::App => "application",
+        Dimension::App => "application".to_owned(),
+        Dimension::Tag(tag) => format!("tag {tag}"),
+        dimension => dimension.name(),
     }
 }
 
@@ -32,29 +30,32 @@ pub const fn word(dimension: Dimension) -> &'static str {
 /// [`QueryError`].
 pub async fn seen(
     client: &Client,
-    dimension: Dimension,
+    dimension: &Dimension,
     (from, to): (NaiveDate, NaiveDate),
     zone: chrono_tz::Tz,
 ) -> Result<Vec<String>, QueryError> {
-    let question = CostQuery {
+    let mut question = CostQuery {
         from,
         to,
         zone: zone.name().to_owned(),
         bucket: Bucket::Total,
-        group_by: vec![dimension],
+        group_by: vec![dimension.clone()],
         filters: Vec::new(),
+        dimensions: Vec::new(),
         sort: SortBy::Cost,
         descending: true,
         limit: NAMES_MAX,
         offset: 0,
     };
+    question.learn(client).await?;
     let rows = question.ask(client).await?;
-    let name = |row: GroupRow| match dimension {
+    let name = |mut row: GroupRow| match dimension {
         Dimension::Provider => row.provider,
         Dimension::Model => row.model,
         Dimension::Endpoint => row.endpoint,
         Dimension::User => row.user,
         Dimension::App => row.app,
+        Dimension::Tag(_) => row.tags.remove(&dimension.name()),
     };
     Ok(rows.into_iter().filter_map(name).filter(|name| !name.is_empty()).collect())
 }
@@ -110,9 +111,9 @@ pub async fn unseen(
 ) -> Result<Vec<String>, QueryError> {
     let mut notes = Vec::new();
     for (dimension, name) in filters {
-        let names = seen(client, *dimension, days, zone).await?;
+        let names = seen(client, dimension, days, zone).await?;
         if !names.iter().any(|known| known == name) && (names.len() as i64) < NAMES_MAX {
-            notes.push(format!("no call of these days has the {} {name:?}; {}", word(*dimension), near(name, &names)));
+            notes.push(format!("no call of these days has the {} {name:?}; {}", word(dimension), near(name, &names)));
         }
     }
     Ok(notes)
@@ -134,14 +135,16 @@ pub async fn unseen_budget(
         BudgetScope::Model => Dimension::Model,
         BudgetScope::User => Dimension::User,
         BudgetScope::App => Dimension::App,
+        BudgetScope::Tag => Dimension::Tag(name.split('=').next().unwrap_or_default().to_owned()),
     };
-    let names = seen(client, dimension, all_days(today), zone).await?;
+    let name = if scope == BudgetScope::Tag { name.split_once('=').map_or(name, |(_, value)| value) } else { name };
+    let names = seen(client, &dimension, all_days(today), zone).await?;
     // A family's name stands for the dated ones.
     let counts = |known: &String| known == name || scope == BudgetScope::Model && known.starts_with(name);
     if names.iter().any(counts) || names.len() as i64 == NAMES_MAX {
         return Ok(None);
     }
-    Ok(Some(format!("no call has had the {} {name:?}; {}", word(dimension), near(name, &names))))
+    Ok(Some(format!("no call has had the {} {name:?}; {}", word(&dimension), near(name, &names))))
 }
 
 #[cfg(test)]
